@@ -1,0 +1,128 @@
+//! Durations as text with one unit: `30s`, `15m`, `24h`, `7d`.
+
+use std::time::Duration;
+
+/// The units that a duration may carry, with their seconds, smallest first.
+const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+
+/// The longest duration that is taken: ten years. Longer ones are typing
+/// mistakes, and sums of what is taken stay far from any overflow.
+pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Why a text is not a duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// No number in front, no unit behind, or a unit that is not known.
+    #[error("a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"")]
+    Form,
+    /// More than [`LONGEST`].
+    #[error("at most 3650d")]
+    TooLong,
+}
+
+/// Reads a duration such as `15m`.
+///
+/// # Errors
+/// [`DurationError`], whose text says what would be right.
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
+    let (unit, seconds) = UNITS
+        .into_iter()
+        .find(|(unit, _)| text.ends_with(unit))
+        .ok_or(DurationError::Form)?;
+    let number = text.strip_suffix(unit).unwrap_or_default();
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(DurationError::Form);
+    }
+    let whole = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(seconds));
+    match whole.map(Duration::from_secs) {
+        Some(span) if span <= LONGEST => Ok(span),
+        Some(_) | None => Err(DurationError::TooLong),
+    }
+}
+
+/// The shortest text that [`parse`] reads as `span`; parts below a second are
+/// dropped.
+#[must_use]
+pub fn to_text(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (unit, size) = UNITS
+        .into_iter()
+        .rev()
+        .find(|(_, size)| seconds.is_multiple_of(*size) && seconds > 0)
+        .unwrap_or(UNITS[0]);
+    format!("{}{unit}", seconds / size)
+}
+
+/// A duration for people, its two largest units: `3 d 4 h`, `12 s`.
+#[must_use]
+pub fn for_people(span: Duration) -> String {
+    let mut rest = span.as_secs();
+    let mut parts = Vec::new();
+    for (unit, size) in UNITS.into_iter().rev() {
+        let count = rest / size;
+        rest %= size;
+        if count > 0 {
+            parts.push(format!("{count} {unit}"));
+        } else if !parts.is_empty() {
+            break;
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() {
+        "0 s".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_contract_shows() {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("15m", 900),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(
+                parse(&to_text(Duration::from_secs(seconds))),
+                Ok(Duration::from_secs(seconds))
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in [
+            "", "s", "30", "-1s", "+1s", "1.5h", "1h30m", " 1s", "1 s", "1w", "1ms", "１s",
+        ] {
+            assert_eq!(parse(text), Err(DurationError::Form), "{text}");
+        }
+        for text in ["3651d", "99999999999999999999999s"] {
+            assert_eq!(parse(text), Err(DurationError::TooLong), "{text}");
+        }
+    }
+
+    #[test]
+    fn people_see_two_units() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (12, "12 s"),
+            (90, "1 m 30 s"),
+            (273_600, "3 d 4 h"),
+            (86_405, "1 d"),
+        ] {
+            assert_eq!(for_people(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What rekeyd decides, without touching anything.
+//!
+//! No input or output, no clock, no randomness and no `async` in here: every
+//! function takes what it needs to know and says what should be. That makes
+//! the decisions testable by table, and the same in the daemon, in a
+//! simulation and when the ledger is read back.
+
+pub mod duration;
+pub mod names;
+pub mod outside;
+pub mod policy;
+pub mod record;
+pub mod rotation;
+pub mod schedule;
+pub mod secret;
+pub mod settings;
+pub mod step;
+pub mod time;

@@ -1,0 +1,113 @@
+//! How long to wait, and what may be revoked.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::schedule::Schedule;
+use crate::core::time;
+
+/// When and how patiently a key rotates.
+#[derive(Debug, Clone)]
+pub struct KeyPolicy {
+    /// When it rotates.
+    pub schedule: Schedule,
+    /// How long the previous credential stays valid after a sink took the new
+    /// one.
+    pub overlap: Duration,
+    /// How long the provider may refuse a fresh secret.
+    pub verify_for: Duration,
+    /// The secret must have worked twice, so far apart.
+    pub settle: Duration,
+    /// After this an undelivered rotation is told of, and tried more slowly.
+    pub deliver_for: Duration,
+}
+
+/// The overlap of what is no longer configured: nobody says how long its
+/// consumers need, so it is the contract's default.
+pub const UNMANAGED_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
+
+/// What is waited for, each with its own patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// A rotation failed or could not be begun; the next one of the key.
+    NextRotation,
+    /// An answer of the provider within a rotation: find, retrieve, delete.
+    Provider,
+    /// A fresh secret that the provider still refuses: it works within
+    /// seconds as a rule.
+    Verification,
+    /// A sink that did not take the secret and may soon.
+    Sink,
+    /// A sink that refused, or that has been tried for longer than
+    /// `deliver-for`.
+    StubbornSink,
+}
+
+/// How long to wait after the `attempt`th failure in a row, counted from 1.
+///
+/// Each table ends in the pace that is kept for ever. The last of
+/// [`Waiting::NextRotation`] keeps a key that fails all day below the default
+/// of `creates-per-day`.
+#[must_use]
+pub fn back_off(waiting: Waiting, attempt: u32) -> Duration {
+    let table: &[u64] = match waiting {
+        Waiting::NextRotation => &[10, 60, 300, 900, 3_600, 7_200],
+        Waiting::Provider => &[1, 2, 5, 15, 30, 60, 300],
+        Waiting::Verification => &[1, 1, 2, 5, 10, 30],
+        Waiting::Sink => &[1, 2, 5, 15, 30, 60, 300],
+        Waiting::StubbornSink => &[60, 300, 900, 1_800],
+    };
+    let at = usize::try_from(attempt.max(1) - 1)
+        .unwrap_or(usize::MAX)
+        .min(table.len() - 1);
+    Duration::from_secs(table[at])
+}
+
+/// Until when a sink holds a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// It does not.
+    Not,
+    /// Until this moment.
+    Until(Timestamp),
+    /// Until it accepts a newer one.
+    Open,
+}
+
+/// Until when any required sink may hold the secret of `rotation`.
+///
+/// A sink holds a secret from the beginning of its delivery, unless it
+/// certainly did not take it, until one overlap after that same sink has
+/// accepted a newer one. A removed sink holds it one overlap longer. An
+/// optional sink's copy may be dead and counts for nothing.
+#[must_use]
+pub fn held(rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
+    rotation
+        .deliveries
+        .iter()
+        .filter(|delivery| delivery.required)
+        .map(|delivery| held_by(delivery, rotation, key, overlap))
+        .max()
+        .unwrap_or(Held::Not)
+}
+
+fn held_by(delivery: &Delivery, rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
+    match delivery.state {
+        DeliveryState::Pending | DeliveryState::Refused | DeliveryState::Missed => Held::Not,
+        DeliveryState::Removed => match delivery.removed_at {
+            Some(at) => Held::Until(time::after(at, overlap)),
+            None => Held::Not,
+        },
+        DeliveryState::Uncertain | DeliveryState::Accepted => key
+            .live
+            .iter()
+            .filter(|newer| newer.sequence > rotation.sequence)
+            .flat_map(|newer| &newer.deliveries)
+            .filter(|newer| newer.sink == delivery.sink)
+            .filter_map(|newer| newer.accepted_at)
+            .min()
+            .map_or(Held::Open, |at| Held::Until(time::after(at, overlap))),
+    }
+}

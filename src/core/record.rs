@@ -1,0 +1,238 @@
+//! What the ledger remembers of a key, as the decisions need it.
+
+use jiff::Timestamp;
+
+use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use crate::core::rotation::Phase;
+
+/// Why a rotation was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The key was never rotated before.
+    First,
+    /// Its schedule fired.
+    Schedule,
+    /// Its schedule fired while nobody was there.
+    CatchUp,
+    /// The rotation before this one failed.
+    Retry,
+    /// A sink or the provider is not as the ledger says it should be.
+    Repair,
+    /// A person asked.
+    Manual,
+    /// A credential made by hand was taken over.
+    Adopted,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 7] = [
+        Self::First,
+        Self::Schedule,
+        Self::CatchUp,
+        Self::Retry,
+        Self::Repair,
+        Self::Manual,
+        Self::Adopted,
+    ];
+
+    /// The trigger's word in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Schedule => "schedule",
+            Self::CatchUp => "catch-up",
+            Self::Retry => "retry",
+            Self::Repair => "repair",
+            Self::Manual => "manual",
+            Self::Adopted => "adopted",
+        }
+    }
+
+    /// Reads the word that [`Trigger::as_str`] gives.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|trigger| trigger.as_str() == text)
+    }
+}
+
+/// What is known of a credential besides its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialFacts {
+    /// Its id at the provider.
+    pub id: CredentialId,
+    /// Its secret as the provider shows it later, `sk-admin...def`.
+    pub redacted_value: Option<String>,
+    /// When it was made, by the provider's clock.
+    pub created_at: Option<Timestamp>,
+    /// When it ends by itself, if it does.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// One rotation as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// Its id in this ledger.
+    pub id: RotationId,
+    /// Grows with each rotation of the key, from 1.
+    pub sequence: u64,
+    /// Why it was begun.
+    pub trigger: Trigger,
+    /// The firing it was begun for.
+    pub scheduled_for: Option<Timestamp>,
+    /// When it was begun.
+    pub started_at: Timestamp,
+    /// The name of its credential at the provider; none for one that was
+    /// adopted.
+    pub label: Option<Label>,
+    /// Its credential, once there is one.
+    pub credential: Option<CredentialFacts>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it became current.
+    pub current_at: Option<Timestamp>,
+    /// When it retired.
+    pub retired_at: Option<Timestamp>,
+    /// When it may be revoked, once it is retired.
+    pub revoke_after: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// How often its present step has failed.
+    pub attempt: u32,
+    /// Not before this is its present step tried again.
+    pub retry_at: Option<Timestamp>,
+    /// Its deliveries, in the order they are made.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// How a delivery of one rotation to one sink stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// Not begun.
+    Pending,
+    /// Begun or about to, its outcome unknown: the sink holds the secret.
+    Uncertain,
+    /// The sink took it.
+    Accepted,
+    /// The sink certainly did not take it.
+    Refused,
+    /// An optional sink that was given up.
+    Missed,
+    /// The sink is not in the configuration any more.
+    Removed,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Uncertain,
+        Self::Accepted,
+        Self::Refused,
+        Self::Missed,
+        Self::Removed,
+    ];
+
+    /// The state's word in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Uncertain => "uncertain",
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Missed => "missed",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Reads the word that [`DeliveryState::as_str`] gives.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// One delivery as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// To which sink.
+    pub sink: SinkId,
+    /// Whether the rotation waits for it.
+    pub required: bool,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// How many attempts were answered, in whatever way.
+    pub attempts: u32,
+    /// When the last one was.
+    pub last_attempt_at: Option<Timestamp>,
+    /// When the sink accepted it.
+    pub accepted_at: Option<Timestamp>,
+    /// Since when the sink is not configured any more, if it held the secret.
+    pub removed_at: Option<Timestamp>,
+    /// Not before this is it tried again.
+    pub retry_at: Option<Timestamp>,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// Everything the ledger knows of one key that a decision may depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyState {
+    /// Its name.
+    pub key: KeyName,
+    /// The sequence of its newest rotation, 0 before the first.
+    pub sequence: u64,
+    /// How its newest rotation stands; none before the first.
+    pub newest: Option<Phase>,
+    /// How often in a row a rotation of this key failed to become current, or
+    /// could not be begun.
+    pub attempt: u32,
+    /// Not before this is a rotation begun by schedule.
+    pub retry_at: Option<Timestamp>,
+    /// Why the last one failed or could not be begun.
+    pub problem: Option<String>,
+    /// Its live rotations, oldest first.
+    pub live: Vec<Rotation>,
+}
+
+impl KeyState {
+    /// A key that the ledger has never heard of.
+    #[must_use]
+    pub fn unknown(key: KeyName) -> Self {
+        Self {
+            key,
+            sequence: 0,
+            newest: None,
+            attempt: 0,
+            retry_at: None,
+            problem: None,
+            live: Vec::new(),
+        }
+    }
+
+    /// The key's current rotation.
+    #[must_use]
+    pub fn current(&self) -> Option<&Rotation> {
+        self.live
+            .iter()
+            .find(|rotation| rotation.phase == Phase::Current)
+    }
+
+    /// The key's open rotation.
+    #[must_use]
+    pub fn open(&self) -> Option<&Rotation> {
+        self.live.iter().find(|rotation| rotation.phase.is_open())
+    }
+
+    /// One live rotation.
+    #[must_use]
+    pub fn rotation(&self, id: &RotationId) -> Option<&Rotation> {
+        self.live.iter().find(|rotation| rotation.id == *id)
+    }
+}

@@ -1,0 +1,251 @@
+//! A rotation's phases, what can happen to it, and what it becomes: one table,
+//! used when a change is recorded and again when the journal is read back.
+//!
+//! Deliberately not here: what to do next ([`crate::core::step`]) and how long
+//! to wait ([`crate::core::policy`]).
+
+use std::fmt;
+
+/// Where a rotation stands. One word everywhere: SQL, JSON, logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Recorded; the create may or may not have been sent.
+    Intended,
+    /// The provider made the credential; its id is recorded.
+    Created,
+    /// The new secret was seen to work.
+    Verified,
+    /// Every required sink has accepted it.
+    Current,
+    /// A newer rotation is current; waits for `revoke_after`.
+    Retired,
+    /// Alive, its secret is lost, and a sink may hold it.
+    Stranded,
+    /// Alive, and no sink ever took it.
+    Orphaned,
+    /// Deleted at the provider.
+    Revoked,
+    /// Not seen at the provider.
+    Failed,
+}
+
+/// Something that happened to a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Event {
+    /// The key was due and a rotation is begun.
+    Due,
+    /// The provider made the credential and told its secret.
+    Created,
+    /// The provider made the credential, and its secret was not in the answer.
+    SecretLost,
+    /// The create was certainly not done.
+    NotDone,
+    /// The create was unclear, and its label is not at the provider.
+    LabelNotFound,
+    /// The create was unclear, its label is at the provider, and this process
+    /// sent the create, so that nobody can have its secret.
+    LabelFound,
+    /// The label of a create sent by an earlier process is at the provider.
+    LabelFoundAfterRestart,
+    /// The new secret worked twice.
+    Worked,
+    /// The new secret was refused for all of `verify-for`.
+    Refused,
+    /// Given up in the process that holds the secret, no delivery begun.
+    GivenUp,
+    /// Given up in the process that holds the secret, a delivery begun.
+    GivenUpDelivering,
+    /// Found open at start: the process that held its secret is gone.
+    FoundOpen,
+    /// Every required sink has accepted the secret.
+    Delivered,
+    /// A newer rotation of the key is current.
+    Superseded,
+    /// Every sink that may hold it has accepted a newer one.
+    Replaced,
+    /// Deleted at the provider, or already gone when it was to be deleted.
+    Deleted,
+    /// Proved to be gone at the provider without our doing.
+    Gone,
+    /// Revoked by hand.
+    RevokedByHand,
+    /// Seen alive at the provider although it should not be.
+    SeenAlive,
+    /// Taken over by hand, and the key has no live current credential.
+    Adopted,
+    /// Taken over by hand beside the key's current credential.
+    AdoptedBesides,
+}
+
+/// An event that cannot happen in a phase: a mistake in the program or a
+/// ledger that was changed by something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a rotation that is {} cannot take the event \"{event}\"", .from.map_or("not begun", Phase::as_str))]
+pub struct IllegalTransition {
+    /// The phase it is in; none before it is begun.
+    pub from: Option<Phase>,
+    /// What was said to have happened.
+    pub event: Event,
+}
+
+/// What a rotation in phase `from` (none before it is begun) becomes by
+/// `event`.
+///
+/// # Errors
+/// [`IllegalTransition`] for every pair that is not in the table of
+/// ARCHITECTURE.md.
+pub fn apply(from: Option<Phase>, event: Event) -> Result<Phase, IllegalTransition> {
+    use Event as E;
+    use Phase as P;
+    let to = match (from, event) {
+        (None, E::Due) => P::Intended,
+        (None, E::Adopted) => P::Current,
+        (None, E::AdoptedBesides) => P::Stranded,
+
+        (Some(P::Intended), E::Created) => P::Created,
+        (Some(P::Intended), E::SecretLost | E::LabelFound) => P::Orphaned,
+        (Some(P::Intended), E::NotDone | E::LabelNotFound) => P::Failed,
+        (Some(P::Intended), E::LabelFoundAfterRestart) => P::Stranded,
+
+        (Some(P::Created), E::Worked) => P::Verified,
+        (Some(P::Created), E::Refused) => P::Orphaned,
+        (Some(P::Created | P::Verified), E::GivenUp) => P::Orphaned,
+        (Some(P::Created | P::Verified), E::GivenUpDelivering | E::FoundOpen) => P::Stranded,
+        (Some(P::Verified), E::Delivered) => P::Current,
+
+        (Some(P::Current), E::Superseded) => P::Retired,
+        (Some(P::Stranded), E::Replaced) => P::Retired,
+        (Some(P::Retired | P::Orphaned), E::Deleted) => P::Revoked,
+        (
+            Some(P::Created | P::Verified | P::Current | P::Stranded | P::Retired),
+            E::Gone | E::RevokedByHand,
+        ) => P::Revoked,
+        (Some(P::Failed | P::Revoked), E::SeenAlive) => P::Orphaned,
+
+        (from, event) => return Err(IllegalTransition { from, event }),
+    };
+    Ok(to)
+}
+
+impl Phase {
+    /// Every phase, in the order of a rotation's life.
+    pub const ALL: [Self; 9] = [
+        Self::Intended,
+        Self::Created,
+        Self::Verified,
+        Self::Current,
+        Self::Retired,
+        Self::Stranded,
+        Self::Orphaned,
+        Self::Revoked,
+        Self::Failed,
+    ];
+
+    /// The phase's one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intended => "intended",
+            Self::Created => "created",
+            Self::Verified => "verified",
+            Self::Current => "current",
+            Self::Retired => "retired",
+            Self::Stranded => "stranded",
+            Self::Orphaned => "orphaned",
+            Self::Revoked => "revoked",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads the word that [`Phase::as_str`] gives.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == text)
+    }
+
+    /// Whether the rotation is still being made: one such a key.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Intended | Self::Created | Self::Verified)
+    }
+
+    /// Whether the rotation may still have a live credential at the provider
+    /// that something must be done about, now or later.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        !matches!(self, Self::Revoked | Self::Failed)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Event {
+    /// Every event.
+    pub const ALL: [Self; 21] = [
+        Self::Due,
+        Self::Created,
+        Self::SecretLost,
+        Self::NotDone,
+        Self::LabelNotFound,
+        Self::LabelFound,
+        Self::LabelFoundAfterRestart,
+        Self::Worked,
+        Self::Refused,
+        Self::GivenUp,
+        Self::GivenUpDelivering,
+        Self::FoundOpen,
+        Self::Delivered,
+        Self::Superseded,
+        Self::Replaced,
+        Self::Deleted,
+        Self::Gone,
+        Self::RevokedByHand,
+        Self::SeenAlive,
+        Self::Adopted,
+        Self::AdoptedBesides,
+    ];
+
+    /// The event's word in the journal and in ARCHITECTURE.md.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Created => "created",
+            Self::SecretLost => "secret-lost",
+            Self::NotDone => "not-done",
+            Self::LabelNotFound => "label-not-found",
+            Self::LabelFound => "label-found",
+            Self::LabelFoundAfterRestart => "label-found-after-restart",
+            Self::Worked => "worked",
+            Self::Refused => "refused",
+            Self::GivenUp => "given-up",
+            Self::GivenUpDelivering => "given-up-delivering",
+            Self::FoundOpen => "found-open",
+            Self::Delivered => "delivered",
+            Self::Superseded => "superseded",
+            Self::Replaced => "replaced",
+            Self::Deleted => "deleted",
+            Self::Gone => "gone",
+            Self::RevokedByHand => "revoked-by-hand",
+            Self::SeenAlive => "seen-alive",
+            Self::Adopted => "adopted",
+            Self::AdoptedBesides => "adopted-besides",
+        }
+    }
+
+    /// Reads the word that [`Event::as_str`] gives.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == text)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

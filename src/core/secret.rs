@@ -1,0 +1,121 @@
+//! Secrets, and the cell that holds the credential in use.
+//!
+//! A secret lives in memory until it is delivered, and nowhere else. It is
+//! wiped when the last copy of the handle goes, it has no `Display`, and its
+//! `Debug` shows nothing. Every living secret is known to this module, so that
+//! text from outside can be searched for all of them before it is shown
+//! (see [`crate::core::outside`]).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// The secrets alive in this process, so that none of them can pass through an
+/// error message unseen. Weak, so that being listed keeps none alive.
+static ALIVE: Mutex<Vec<Weak<SecretString>>> = Mutex::new(Vec::new());
+
+/// Below this length a text is no secret worth masking: replacing every `a` in
+/// a message would hide the message and not the secret.
+const SHORTEST_MASKED: usize = 8;
+
+/// A secret value. Cheap to clone; the value is wiped with the last clone.
+#[derive(Clone)]
+pub struct Secret(Arc<SecretString>);
+
+impl Secret {
+    /// Takes a value into keeping.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        let kept = Arc::new(SecretString::from(value));
+        let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.retain(|other| other.strong_count() > 0);
+        alive.push(Arc::downgrade(&kept));
+        Self(kept)
+    }
+
+    /// The value itself: for the request, the file or the signature that needs
+    /// it, and for nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// Whether both hold the same value.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+/// Calls `visit` with every living secret long enough to be one.
+pub(crate) fn each_alive(mut visit: impl FnMut(&str)) {
+    let alive: Vec<_> = {
+        let alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.iter().filter_map(Weak::upgrade).collect()
+    };
+    for secret in alive {
+        if secret.expose_secret().len() >= SHORTEST_MASKED {
+            visit(secret.expose_secret());
+        }
+    }
+}
+
+/// The admin credential that rekeyd itself works with. The provider reads it
+/// at each request, so that another one takes effect without a restart.
+#[derive(Debug, Clone, Default)]
+pub struct CredentialCell(Arc<RwLock<Option<Secret>>>);
+
+impl CredentialCell {
+    /// An empty cell: no credential has been found yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The credential in use, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<Secret> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another credential to use.
+    pub fn set(&self, secret: Secret) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing_of_the_value() {
+        let secret = Secret::new("sk-admin-debug-form".to_owned());
+        let cell = CredentialCell::new();
+        cell.set(secret.clone());
+        assert!(!format!("{secret:?} {cell:?}").contains("debug-form"));
+    }
+
+    #[test]
+    fn a_dropped_secret_is_forgotten() {
+        let seen = |wanted: &str| {
+            let mut found = false;
+            each_alive(|value| found |= value == wanted);
+            found
+        };
+        let secret = Secret::new("sk-admin-forgotten-later".to_owned());
+        assert!(seen("sk-admin-forgotten-later"));
+        drop(secret);
+        assert!(!seen("sk-admin-forgotten-later"));
+    }
+}

@@ -1,0 +1,114 @@
+//! What the configuration says, as plain values: checked where the file is
+//! read, used by the parts that do the work.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::names::{KeyName, SinkId};
+use crate::core::policy::KeyPolicy;
+
+/// Everything the configuration file says, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file this was read from, absolute.
+    pub file: PathBuf,
+    /// `[provider]`.
+    pub provider: ProviderSettings,
+    /// `[ledger] path`.
+    pub ledger: PathBuf,
+    /// The keys, in the order of their names.
+    pub keys: Vec<KeySettings>,
+}
+
+/// `[provider]`: whom rekeyd asks for credentials, and how.
+#[derive(Debug, Clone)]
+pub struct ProviderSettings {
+    /// Without a slash at its end: `https://api.openai.com/v1`.
+    pub base_url: url::Url,
+    /// The file with our own admin key.
+    pub credential_file: Option<PathBuf>,
+    /// The `OpenAI-Organization` header.
+    pub organization: Option<String>,
+    /// Roots (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The time one request may take, from connecting to the last byte.
+    pub request_timeout: Duration,
+    /// How many keys are worked on at once.
+    pub max_in_flight: usize,
+}
+
+/// One key: when it rotates and where its secrets go.
+#[derive(Debug, Clone)]
+pub struct KeySettings {
+    /// Its name.
+    pub name: KeyName,
+    /// When and how patiently it rotates.
+    pub policy: KeyPolicy,
+    /// Its sinks in the order of delivery: the required ones first.
+    pub sinks: Vec<SinkSettings>,
+}
+
+/// One sink of a key.
+#[derive(Debug, Clone)]
+pub struct SinkSettings {
+    /// Name and target.
+    pub id: SinkId,
+    /// Whether the rotation waits for it.
+    pub required: bool,
+    /// The time one attempt may take.
+    pub timeout: Duration,
+    /// What kind of sink it is.
+    pub target: SinkTarget,
+}
+
+/// The kinds of sink.
+#[derive(Debug, Clone)]
+pub enum SinkTarget {
+    /// A file on this host.
+    File(FileTarget),
+    /// An HTTP receiver that understands Standard Webhooks.
+    Webhook(WebhookTarget),
+}
+
+/// `type = "file"`.
+#[derive(Debug, Clone)]
+pub struct FileTarget {
+    /// The file that is replaced; absolute.
+    pub path: PathBuf,
+    /// What stands in it.
+    pub format: FileFormat,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The user it is given to, by name or number.
+    pub owner: Option<String>,
+    /// The group it is given to, by name or number.
+    pub group: Option<String>,
+}
+
+/// What stands in a file sink's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// The secret and a newline.
+    Raw,
+    /// `VARIABLE=secret` and a newline.
+    Env {
+        /// The variable's name.
+        variable: String,
+    },
+    /// One JSON object with the secret as `value`, and a newline.
+    Json,
+}
+
+/// `type = "webhook"`.
+#[derive(Debug, Clone)]
+pub struct WebhookTarget {
+    /// Where it is posted to; https, or http on loopback, without userinfo.
+    pub url: url::Url,
+    /// One or two lines `whsec_<base64>`; read anew for each delivery.
+    pub signing_secret_file: PathBuf,
+    /// A token for the `Authorization: Bearer` header; read anew for each
+    /// delivery.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Roots (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}

@@ -1,0 +1,71 @@
+//! Times as the ledger, the views and people see them: UTC, whole seconds.
+
+use jiff::Timestamp;
+
+/// The text of the contract, `2026-11-23T03:00:00Z`: what the ledger stores
+/// and what the JSON outputs show.
+#[must_use]
+pub fn to_text(at: Timestamp) -> String {
+    whole_seconds(at).to_string()
+}
+
+/// Reads what [`to_text`] writes.
+///
+/// # Errors
+/// Text that is not a time in RFC 3339 form.
+pub fn from_text(text: &str) -> Result<Timestamp, jiff::Error> {
+    text.parse()
+}
+
+/// Drops the part below a second. Everything that is compared with a time read
+/// back from the ledger must be cut first, or a value changes by being stored.
+#[must_use]
+pub fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// `at` plus `span`, at the end of representable time instead of an overflow:
+/// a configuration with an absurd duration must not stop the daemon.
+#[must_use]
+pub fn after(at: Timestamp, span: std::time::Duration) -> Timestamp {
+    at.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// `at` minus `span`, at the beginning of representable time instead of an
+/// overflow.
+#[must_use]
+pub fn before(at: Timestamp, span: std::time::Duration) -> Timestamp {
+    at.checked_sub(span).unwrap_or(Timestamp::MIN)
+}
+
+/// How long it is from `from` until `to`; zero when `to` is not later.
+#[must_use]
+pub fn until(from: Timestamp, to: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn text_has_whole_seconds_and_reads_back() {
+        let at: Timestamp = "2026-11-23T03:00:00.987Z".parse().unwrap();
+        assert_eq!(to_text(at), "2026-11-23T03:00:00Z");
+        assert_eq!(from_text(&to_text(at)).unwrap(), whole_seconds(at));
+    }
+
+    #[test]
+    fn arithmetic_stops_at_the_ends_of_time() {
+        assert_eq!(
+            after(Timestamp::MAX, Duration::from_secs(9)),
+            Timestamp::MAX
+        );
+        assert_eq!(
+            before(Timestamp::MIN, Duration::from_secs(9)),
+            Timestamp::MIN
+        );
+        assert_eq!(until(Timestamp::MAX, Timestamp::MIN), Duration::ZERO);
+    }
+}

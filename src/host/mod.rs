@@ -1,0 +1,3 @@
+//! What the rest asks of this host: files with secrets, users and groups.
+
+pub mod secret_file;

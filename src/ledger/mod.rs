@@ -1,0 +1,1 @@
+//! SQLite: what was done and what is known.

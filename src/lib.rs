@@ -1,0 +1,20 @@
+//! rekeyd rotates OpenAI organization admin keys on a schedule.
+//!
+//! No consumer is ever left with a dead key, no live key is ever unknown, no
+//! secret is ever anywhere but in memory and at its sinks. ARCHITECTURE.md has
+//! the invariants behind that sentence and the rooms below.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod core;
+
+pub mod host;
+pub mod net;
+
+pub mod provider;
+pub mod sandbox;
+pub mod sink;
+
+pub mod config;
+pub mod ledger;
+
+pub mod engine;

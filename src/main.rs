@@ -1,0 +1,3 @@
+//! The `rekeyd` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! HTTP as rekeyd uses it: every limit written out, in one place.

@@ -1,0 +1,152 @@
+//! Who issues, verifies, lists and revokes credentials.
+//!
+//! [`Provider`] is what the engine asks for, with the obligations that its
+//! decisions rest on; [`openai`] is the real one over HTTP.
+
+pub mod openai;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::core::names::{CredentialId, Label};
+use crate::core::record::CredentialFacts;
+use crate::core::secret::Secret;
+
+/// The provider's operations. One call is at most one request that changes
+/// anything; nothing is repeated in here.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Makes a credential that bears `label`. Never call it twice with one
+    /// label. An error whose outcome is [`Outcome::Unknown`] may have made it.
+    async fn create(
+        &self,
+        label: &Label,
+        expires_in: Option<Duration>,
+    ) -> Result<Answer<NewCredential>, ProviderError>;
+
+    /// Every admin credential of the organization, all pages, each once.
+    async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError>;
+
+    /// One credential, or none if the provider says that there is none (404
+    /// with its error envelope).
+    async fn retrieve(
+        &self,
+        id: &CredentialId,
+    ) -> Result<Answer<Option<Credential>>, ProviderError>;
+
+    /// Asks for something harmless with `secret` instead of the credential in
+    /// use. `Ok` means that it works; [`Cause::CredentialRefused`] and
+    /// [`Cause::Forbidden`] that the provider refused it.
+    async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError>;
+
+    /// Deletes a credential; also `Ok` when there was none any more.
+    async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError>;
+
+    /// Every credential that bears `label`: names need not be unique there.
+    async fn find(&self, label: &Label) -> Result<Answer<Vec<Credential>>, ProviderError> {
+        let mut answer = self.list().await?;
+        answer
+            .value
+            .retain(|credential| credential.name.as_deref() == Some(label.as_str()));
+        Ok(answer)
+    }
+}
+
+/// What the provider said, and when by its clock.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// What it said.
+    pub value: T,
+    /// The `Date` of the answer, if it had a readable one.
+    pub date: Option<Timestamp>,
+}
+
+/// A credential just made.
+#[derive(Debug, Clone)]
+pub struct NewCredential {
+    /// What may be recorded of it.
+    pub facts: CredentialFacts,
+    /// Its secret; none if the answer was that of a success and had none.
+    pub secret: Option<Secret>,
+}
+
+/// A credential as the provider lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// What may be recorded of it.
+    pub facts: CredentialFacts,
+    /// Its name: a label of ours, somebody's text, or nothing.
+    pub name: Option<String>,
+    /// When it was last used, by what the provider knows: coarse and late, so
+    /// nothing is decided on it alone.
+    pub last_used_at: Option<Timestamp>,
+    /// Who it belongs to, for people.
+    pub owner: Option<String>,
+}
+
+/// Whether what was asked for was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It certainly was not.
+    NotDone,
+    /// It may have been.
+    Unknown,
+}
+
+/// Whether asking again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Later; the provider may have said after what time.
+    Later(Option<Duration>),
+    /// Not before a person changed something.
+    Never,
+}
+
+/// What kind of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// There is no credential to ask with.
+    NoCredential,
+    /// 401 `invalid_api_key`: the credential is wrong, revoked or too fresh.
+    CredentialRefused,
+    /// Another 401, or 403: not allowed, and no proof that the credential is
+    /// dead.
+    Forbidden,
+    /// Another 4xx with the provider's envelope.
+    Refused,
+    /// 429: refused before any work.
+    RateLimited,
+    /// 429 that does not pass by waiting a little.
+    QuotaExhausted,
+    /// No connection could be made.
+    Unreachable,
+    /// The connection broke or the time was over after the request was sent.
+    NoAnswer,
+    /// A 5xx, 408 or 409.
+    ServerError,
+    /// An answer that is not the provider's: HTML, a redirect, too long,
+    /// truncated.
+    BadAnswer,
+}
+
+/// Why the provider did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation}: {message}{}", .request_id.as_deref().map(|id| format!(" (x-request-id {id})")).unwrap_or_default())]
+pub struct ProviderError {
+    /// What was being done, for people: `create credential billing-…`.
+    pub operation: String,
+    /// Whether it was done.
+    pub outcome: Outcome,
+    /// Whether asking again can help.
+    pub retry: Retry,
+    /// What kind of thing went wrong.
+    pub cause: Cause,
+    /// Why, in words, masked: it may quote the provider.
+    pub message: String,
+    /// What the provider's support asks for.
+    pub request_id: Option<String>,
+    /// The `Date` of the answer, if there was one.
+    pub date: Option<Timestamp>,
+}

@@ -1,0 +1,1 @@
+//! The local Admin API with faults.

@@ -1,0 +1,86 @@
+//! Where a new secret is delivered.
+//!
+//! [`Sink`] is what the engine asks for, with the obligations that its
+//! decisions rest on.
+
+pub mod file;
+pub mod webhook;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use crate::core::record::CredentialFacts;
+use crate::core::secret::Secret;
+
+/// A place that takes secrets.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Its name and target.
+    fn id(&self) -> &SinkId;
+
+    /// What is wrong with it as far as this host can see without writing to it
+    /// or connecting anywhere: folders, rights, files with secrets. Every
+    /// problem at once, each in words that say what would be right.
+    async fn inspect(&self) -> Vec<String>;
+
+    /// Whether a delivery would have a chance now: [`Sink::inspect`] and, for
+    /// a remote one, a connection (TCP and TLS, nothing sent). Asked before a
+    /// credential is made.
+    async fn preflight(&self) -> Result<(), String>;
+
+    /// Delivers once, within the sink's own timeout. The error says whether
+    /// the sink may have taken it; when in doubt, it may.
+    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError>;
+}
+
+/// What is delivered: one rotation's new credential. The same for each try.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// The key.
+    pub key: KeyName,
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Grows with each rotation of the key.
+    pub sequence: u64,
+    /// The credential's name at the provider.
+    pub label: Label,
+    /// What is known of the credential.
+    pub credential: CredentialFacts,
+    /// The secret.
+    pub secret: Secret,
+    /// When the secret was seen to work: the webhook's `timestamp`.
+    pub verified_at: Timestamp,
+    /// The credential that was current when this one was verified.
+    pub previous: Option<Previous>,
+}
+
+/// The credential that a new one replaces.
+#[derive(Debug, Clone)]
+pub struct Previous {
+    /// Its id.
+    pub id: CredentialId,
+    /// It is not revoked by the schedule before this.
+    pub not_before: Timestamp,
+}
+
+/// Why a delivery was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DeliveryError {
+    /// What the sink did with the secret.
+    pub taken: Taken,
+    /// Why, in words, masked: it may quote the receiver.
+    pub message: String,
+}
+
+/// What a sink that did not accept did with the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Certainly nothing; trying again may help soon.
+    No,
+    /// Certainly nothing, and it will not by being asked again soon.
+    Refused,
+    /// It may have taken it.
+    Maybe,
+}
