@@ -1,0 +1,122 @@
+//! One transaction for everybody who waits: a savepoint each, and the answers
+//! only after COMMIT.
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::ledger::error::LedgerError;
+
+/// The most that share one transaction: a batch must not outlast anybody's
+/// patience, and one fsync for 256 is cheap enough.
+pub(crate) const LARGEST_BATCH: usize = 256;
+
+/// Something to do within a transaction, and somebody who waits for it.
+pub(crate) trait Job: Send {
+    /// Does it, within a savepoint. An error undoes this job alone.
+    fn run(&mut self, connection: &Connection) -> Result<(), LedgerError>;
+    /// Tells whoever waits; `fate` is what became of the transaction.
+    fn answer(self: Box<Self>, fate: Result<(), LedgerError>);
+}
+
+/// A closure with its result and the one who waits for it.
+pub(crate) struct Task<T, F> {
+    work: Option<F>,
+    result: Option<Result<T, LedgerError>>,
+    reply: oneshot::Sender<Result<T, LedgerError>>,
+}
+
+impl<T, F> Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, LedgerError> + Send,
+{
+    pub(crate) fn new(work: F) -> (Self, oneshot::Receiver<Result<T, LedgerError>>) {
+        let (reply, answer) = oneshot::channel();
+        (
+            Self {
+                work: Some(work),
+                result: None,
+                reply,
+            },
+            answer,
+        )
+    }
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, LedgerError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), LedgerError> {
+        let Some(work) = self.work.take() else {
+            return Err(LedgerError::Stopped);
+        };
+        match work(connection) {
+            Ok(value) => {
+                self.result = Some(Ok(value));
+                Ok(())
+            }
+            Err(error) => {
+                self.result = Some(Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, fate: Result<(), LedgerError>) {
+        let result = match (fate, self.result) {
+            (Ok(()), Some(result)) => result,
+            // What failed by itself is told its own reason.
+            (Err(_), Some(Err(error))) | (Err(error), Some(Ok(_)) | None) => Err(error),
+            (Ok(()), None) => Err(LedgerError::Stopped),
+        };
+        // Whoever asked may have stopped waiting: what is recorded stays.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Runs all jobs in one transaction, then answers each.
+///
+/// A job that fails is undone alone. When SQLite itself ends the transaction
+/// (disk full, I/O error), or COMMIT fails, every job of the batch is told so.
+pub(crate) fn commit(connection: &Connection, mut jobs: Vec<Box<dyn Job>>) {
+    let fate = run_all(connection, &mut jobs);
+    for job in jobs {
+        job.answer(fate.clone());
+    }
+}
+
+fn run_all(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = run_each(connection, jobs).and_then(|()| {
+        connection.execute_batch("COMMIT")?;
+        Ok(())
+    });
+    if done.is_err() && !connection.is_autocommit() {
+        // The first error is the one to tell; a rollback that fails as well
+        // leaves a transaction that the next BEGIN will report.
+        if let Err(error) = connection.execute_batch("ROLLBACK") {
+            tracing::error!(%error, "cannot roll back a failed transaction of the ledger");
+        }
+    }
+    done
+}
+
+fn run_each(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
+    for job in jobs {
+        connection.execute_batch("SAVEPOINT job")?;
+        let outcome = job.run(connection);
+        if connection.is_autocommit() {
+            let why = outcome
+                .err()
+                .map_or_else(|| "no reason given".to_owned(), |e| e.to_string());
+            return Err(LedgerError::BatchLost(why));
+        }
+        match outcome {
+            Ok(()) => connection.execute_batch("RELEASE job")?,
+            Err(_) => connection.execute_batch("ROLLBACK TO job; RELEASE job")?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Opens the ledger for writing: settings, migrations, whose it is.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::row::Text;
+
+/// The steps from an empty file to the newest ledger. Shipped ones never
+/// change.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_ledger.sql")];
+
+/// The version that this rekeyd writes.
+pub const NEWEST_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Readers hold the file for moments only; more than this is a fault.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whose credentials a ledger tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The provider's base URL.
+    pub provider: String,
+    /// The organization, empty where none is configured.
+    pub organization: String,
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.organization.as_str() {
+            "" => write!(formatter, "{} without an organization", self.provider),
+            organization => write!(
+                formatter,
+                "{} with the organization {organization}",
+                self.provider
+            ),
+        }
+    }
+}
+
+/// Opens or makes the ledger at `path` for its one writer. Take the
+/// [`crate::ledger::WriterLock`] first.
+///
+/// # Errors
+/// No database, a newer or foreign one, or what SQLite and the system said.
+pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
+    make_file(path)?;
+    let mut connection = Connection::open(path).map_err(|error| classify(path, &error))?;
+    prepare(&mut connection, path, now, identity).map_err(|error| match error {
+        LedgerError::Sqlite(error) => classify(path, &error),
+        other => other,
+    })?;
+    Ok(connection)
+}
+
+/// A ledger in memory, for simulations.
+///
+/// # Errors
+/// SQLite's.
+pub fn open_memory(identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
+    let mut connection = Connection::open_in_memory()?;
+    prepare(&mut connection, Path::new(":memory:"), now, identity)?;
+    Ok(connection)
+}
+
+/// SQLite makes files by the umask alone; the contract says 0640.
+fn make_file(path: &Path) -> Result<(), LedgerError> {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(path)
+    {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(LedgerError::Open {
+            path: path.to_owned(),
+            why: error.to_string(),
+        }),
+    }
+}
+
+fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    now: Timestamp,
+    identity: &Identity,
+) -> Result<(), LedgerError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    refuse_newer(connection, path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // Readers of another user could not open a ledger whose -wal and -shm are
+    // gone, since they may not make them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    migrate(connection)?;
+    claim(connection, path, now, identity)
+}
+
+fn version(connection: &Connection) -> Result<i64, LedgerError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
+    let found = version(connection)?;
+    if found > NEWEST_VERSION {
+        return Err(LedgerError::Newer {
+            path: path.to_owned(),
+            found,
+            known: NEWEST_VERSION,
+        });
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
+    let done = usize::try_from(version(connection)?).unwrap_or_default();
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", step + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn claim(
+    connection: &Connection,
+    path: &Path,
+    now: Timestamp,
+    ours: &Identity,
+) -> Result<(), LedgerError> {
+    let theirs = connection
+        .query_row("SELECT provider, organization FROM identity", [], |row| {
+            Ok(Identity {
+                provider: row.get(0)?,
+                organization: row.get(1)?,
+            })
+        })
+        .optional()?;
+    match theirs {
+        Some(theirs) if theirs == *ours => Ok(()),
+        Some(theirs) => Err(LedgerError::Foreign {
+            path: path.to_owned(),
+            theirs: theirs.to_string(),
+            ours: ours.to_string(),
+        }),
+        None => {
+            connection.execute(
+                "INSERT INTO identity (id, provider, organization, made_at) VALUES (1, ?1, ?2, ?3)",
+                rusqlite::params![ours.provider, ours.organization, Text(now)],
+            )?;
+            Ok(())
+        }
+    }
+}
+
+/// SQLite's error on opening, in words that say what to do.
+pub(crate) fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            LedgerError::NotADatabase { path }
+        }
+        Some(ErrorCode::ReadOnly) => LedgerError::Open {
+            path,
+            why: "it or its folder is read-only; rekeyd must be able to write both".to_owned(),
+        },
+        Some(ErrorCode::CannotOpen) => LedgerError::Open {
+            path,
+            why: "SQLite cannot open the file; rekeyd must be able to write it and its folder"
+                .to_owned(),
+        },
+        Some(_) | None => LedgerError::Open {
+            path,
+            why: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,350 @@
+//! Records changes. Every change of phase passes the table of transitions
+//! here, and is told in the journal in the same transaction.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::{Value, json};
+
+use crate::core::names::{KeyName, RotationId, SinkId};
+use crate::core::record::{DeliveryState, KeyState};
+use crate::core::rotation::{Event, Phase, apply};
+use crate::core::time;
+use crate::ledger::change::{Answered, Change, Intent, Moved, Record};
+use crate::ledger::error::LedgerError;
+use crate::ledger::read;
+use crate::ledger::row::Text;
+
+/// Records everything in `record` and tells how the key stands then.
+pub(crate) fn record(connection: &Connection, record: &Record) -> Result<KeyState, LedgerError> {
+    let mut writer = Writer {
+        connection,
+        key: &record.key,
+        at: record.at,
+    };
+    for change in &record.changes {
+        writer.write(change)?;
+    }
+    read::key_state(connection, &record.key)
+}
+
+/// Records what is wrong with the daemon as a whole, or that nothing is.
+pub(crate) fn condition(
+    connection: &Connection,
+    condition: &str,
+    at: Timestamp,
+    problem: Option<&str>,
+) -> Result<(), LedgerError> {
+    match problem {
+        Some(problem) => connection.execute(
+            "INSERT INTO condition (condition, since, problem) VALUES (?1, ?2, ?3)
+             ON CONFLICT (condition) DO UPDATE SET problem = ?3",
+            params![condition, Text(at), problem],
+        )?,
+        None => connection.execute("DELETE FROM condition WHERE condition = ?1", [condition])?,
+    };
+    Ok(())
+}
+
+struct Writer<'a> {
+    connection: &'a Connection,
+    key: &'a KeyName,
+    at: Timestamp,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, change: &Change) -> Result<(), LedgerError> {
+        match change {
+            Change::Intended(intent) => self.intend(intent),
+            Change::Moved(moved) => self.move_on(moved),
+            Change::Postponed {
+                rotation,
+                attempt,
+                retry_at,
+                error,
+            } => self.postpone(rotation, *attempt, *retry_at, error),
+            Change::Begun(begun) => self.begin(&begun.rotation, &begun.sink),
+            Change::Answered(answered) => self.answer(answered),
+            Change::SinkRemoved {
+                rotation,
+                sink,
+                held_since,
+            } => self.remove_sink(rotation, sink, *held_since),
+            Change::SinkRequired {
+                rotation,
+                sink,
+                required,
+            } => self.on_delivery("required = ?1", *required, rotation, sink),
+            Change::Extended {
+                rotation,
+                revoke_after,
+            } => self.extend(rotation, *revoke_after),
+            Change::Deferred {
+                attempt,
+                retry_at,
+                problem,
+            } => self.defer(*attempt, *retry_at, problem),
+            Change::Recovered => self.recover(),
+        }
+    }
+
+    fn intend(&self, intent: &Intent) -> Result<(), LedgerError> {
+        let phase = apply(None, Event::Due)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO key_state (key, sequence) VALUES (?1, 1)
+                 ON CONFLICT (key) DO UPDATE SET sequence = sequence + 1",
+            )?
+            .execute([self.key.as_str()])?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO rotation
+                     (rotation, key, sequence, \"trigger\", scheduled_for, started_at, label, phase)
+                 SELECT ?1, key, sequence, ?2, ?3, ?4, ?5, ?6 FROM key_state WHERE key = ?7",
+            )?
+            .execute(params![
+                intent.rotation.as_str(),
+                intent.trigger.as_str(),
+                intent.scheduled_for.map(Text),
+                Text(self.at),
+                intent.label.as_str(),
+                phase.as_str(),
+                self.key.as_str(),
+            ])?;
+        let row = self.connection.last_insert_rowid();
+        for (place, (sink, required)) in intent.sinks.iter().enumerate() {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO delivery (rotation, place, sink, target, required)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![row, place, sink.name, sink.target, required])?;
+        }
+        let detail = json!({
+            "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
+            "scheduled_for": intent.scheduled_for.map(time::to_text), "reason": intent.reason,
+        });
+        self.tell(Some(row), Event::Due.as_str(), &detail)
+    }
+
+    fn move_on(&self, moved: &Moved) -> Result<(), LedgerError> {
+        let (row, from) = self.find(&moved.rotation)?;
+        let to = apply(Some(from), moved.event)?;
+        let credential = moved.credential.as_ref();
+        let reached = |phase: Phase| (to == phase).then_some(Text(self.at));
+        self.connection
+            .prepare_cached(
+                "UPDATE rotation SET phase = ?2, attempt = 0, retry_at = NULL,
+                     error = coalesce(?3, CASE WHEN ?2 IN ('created', 'verified', 'current')
+                                          THEN NULL ELSE error END),
+                     credential_id = coalesce(?4, credential_id),
+                     redacted_value = coalesce(?5, redacted_value),
+                     created_at = coalesce(?6, created_at),
+                     expires_at = coalesce(?7, expires_at),
+                     current_at = coalesce(?8, current_at),
+                     retired_at = coalesce(?9, retired_at),
+                     revoke_after = coalesce(?10, revoke_after),
+                     revoked_at = CASE WHEN ?2 = 'orphaned' THEN NULL
+                                  ELSE coalesce(?11, revoked_at) END
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                row,
+                to.as_str(),
+                moved.error,
+                credential.map(|facts| facts.id.as_str()),
+                credential.and_then(|facts| facts.redacted_value.as_deref()),
+                credential.and_then(|facts| facts.created_at).map(Text),
+                credential.and_then(|facts| facts.expires_at).map(Text),
+                reached(Phase::Current),
+                reached(Phase::Retired),
+                moved.revoke_after.map(Text),
+                reached(Phase::Revoked),
+            ])?;
+        let detail = json!({
+            "from": from.as_str(), "to": to.as_str(),
+            "credential_id": credential.map(|facts| &facts.id),
+            "revoke_after": moved.revoke_after.map(time::to_text),
+            "reason": moved.error,
+        });
+        self.tell(Some(row), moved.event.as_str(), &detail)
+    }
+
+    fn postpone(
+        &self,
+        rotation: &RotationId,
+        attempt: u32,
+        retry_at: Timestamp,
+        error: &str,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached(
+                "UPDATE rotation SET attempt = ?2, retry_at = ?3, error = ?4 WHERE id = ?1",
+            )?
+            .execute(params![row, attempt, Text(retry_at), error])?;
+        Ok(())
+    }
+
+    fn begin(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
+        self.on_delivery(
+            "state = ?1",
+            DeliveryState::Uncertain.as_str(),
+            rotation,
+            sink,
+        )?;
+        let (row, _) = self.find(rotation)?;
+        self.tell(Some(row), "delivery-begun", &sink_detail(sink, None))
+    }
+
+    fn answer(&self, answered: &Answered) -> Result<(), LedgerError> {
+        let (row, _) = self.find(&answered.rotation)?;
+        let accepted = (answered.state == DeliveryState::Accepted).then_some(Text(self.at));
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE delivery SET state = ?4, attempts = attempts + 1, last_attempt_at = ?5,
+                     accepted_at = coalesce(?6, accepted_at), retry_at = ?7, error = ?8
+                 WHERE rotation = ?1 AND sink = ?2 AND target = ?3",
+            )?
+            .execute(params![
+                row,
+                answered.sink.name,
+                answered.sink.target,
+                answered.state.as_str(),
+                Text(self.at),
+                accepted,
+                answered.retry_at.map(Text),
+                answered.error,
+            ])?;
+        expect_one(changed, "delivery")?;
+        let event = format!("delivery-{}", answered.state.as_str());
+        self.tell(
+            Some(row),
+            &event,
+            &sink_detail(&answered.sink, answered.error.as_deref()),
+        )
+    }
+
+    fn remove_sink(
+        &self,
+        rotation: &RotationId,
+        sink: &SinkId,
+        held_since: Option<Timestamp>,
+    ) -> Result<(), LedgerError> {
+        let state = DeliveryState::Removed.as_str();
+        self.on_delivery("state = ?1, retry_at = NULL", state, rotation, sink)?;
+        self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
+        let (row, _) = self.find(rotation)?;
+        self.tell(Some(row), "sink-removed", &sink_detail(sink, None))
+    }
+
+    fn extend(&self, rotation: &RotationId, revoke_after: Timestamp) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached(
+                "UPDATE rotation SET revoke_after = max(revoke_after, ?2)
+                 WHERE id = ?1 AND phase = 'retired'",
+            )?
+            .execute(params![row, Text(revoke_after)])?;
+        self.tell(
+            Some(row),
+            "extended",
+            &json!({"revoke_after": time::to_text(revoke_after)}),
+        )
+    }
+
+    fn defer(&self, attempt: u32, retry_at: Timestamp, problem: &str) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO key_state (key, attempt, retry_at, problem) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (key) DO UPDATE SET attempt = ?2, retry_at = ?3, problem = ?4",
+            )?
+            .execute(params![self.key.as_str(), attempt, Text(retry_at), problem])?;
+        self.tell(
+            None,
+            "deferred",
+            &json!({"reason": problem, "attempt": attempt}),
+        )
+    }
+
+    fn recover(&self) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE key_state SET attempt = 0, retry_at = NULL, problem = NULL WHERE key = ?1",
+            )?
+            .execute([self.key.as_str()])?;
+        Ok(())
+    }
+
+    fn on_delivery(
+        &self,
+        set: &str,
+        value: impl rusqlite::ToSql,
+        rotation: &RotationId,
+        sink: &SinkId,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        let changed = self
+            .connection
+            .prepare_cached(&format!(
+                "UPDATE delivery SET {set} WHERE rotation = ?2 AND sink = ?3 AND target = ?4"
+            ))?
+            .execute(params![value, row, sink.name, sink.target])?;
+        expect_one(changed, "delivery")
+    }
+
+    /// The row and phase of a rotation of this key.
+    fn find(&self, rotation: &RotationId) -> Result<(i64, Phase), LedgerError> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT id, phase FROM rotation WHERE rotation = ?1 AND key = ?2")?
+            .query_row([rotation.as_str(), self.key.as_str()], |row| {
+                Ok((
+                    row.get::<_, i64>("id")?,
+                    crate::ledger::row::phase(row, "phase")?,
+                ))
+            })
+            .optional()?;
+        match found {
+            Some((row, Some(phase))) => Ok((row, phase)),
+            Some((_, None)) | None => Err(LedgerError::Corrupt(format!(
+                "no rotation {rotation} of the key {}",
+                self.key
+            ))),
+        }
+    }
+
+    fn tell(&self, rotation: Option<i64>, event: &str, detail: &Value) -> Result<(), LedgerError> {
+        let mut detail = detail.clone();
+        if let Value::Object(members) = &mut detail {
+            members.retain(|_, value| !value.is_null());
+        }
+        self.connection
+            .prepare_cached(
+                "INSERT INTO journal_entry (at, rotation, key, event, detail)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                Text(self.at),
+                rotation,
+                self.key.as_str(),
+                event,
+                detail.to_string()
+            ])?;
+        Ok(())
+    }
+}
+
+fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
+    json!({"sink": sink.name, "target": sink.target, "reason": reason})
+}
+
+fn expect_one(changed: usize, what: &str) -> Result<(), LedgerError> {
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(LedgerError::Corrupt(format!(
+            "{changed} rows for one {what}"
+        )))
+    }
+}
