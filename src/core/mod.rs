@@ -5,6 +5,8 @@
 //! the decisions testable by table, and the same in the daemon, in a
 //! simulation and when the ledger is read back.
 
+pub mod change;
+pub mod conclude;
 pub mod duration;
 pub mod names;
 pub mod outside;

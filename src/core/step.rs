@@ -1,1 +1,259 @@
-//! What to do next.
+//! What to do next about a key: a pure function of what the ledger says, what
+//! this process holds in memory, and the time.
+//!
+//! Deliberately not here: whether a new rotation is due ([`crate::core::due`])
+//! and what a step's outcome means ([`crate::core::conclude`]).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::change::{Begun, Change, Moved};
+use crate::core::conclude;
+use crate::core::names::{RotationId, SinkId};
+use crate::core::policy::{Held, KeyPolicy, UNMANAGED_OVERLAP, held};
+use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::rotation::{Event, Phase};
+use crate::core::secret::Secret;
+use crate::core::time;
+
+/// What this process remembers of the rotation it began, and loses when it
+/// ends.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// The rotation that this is about.
+    pub rotation: RotationId,
+    /// Whether its create was sent. Without an answer that was understood, the
+    /// create is unclear.
+    pub sent: bool,
+    /// Its secret.
+    pub secret: Option<Secret>,
+    /// When the secret worked for the first time.
+    pub worked_at: Option<Timestamp>,
+    /// When it worked for the second time.
+    pub verified_at: Option<Timestamp>,
+    /// How long the provider has refused it, outages left out.
+    pub refused_for: Duration,
+    /// When it was refused last, if nothing else has happened since.
+    pub refused_at: Option<Timestamp>,
+}
+
+impl Memory {
+    /// Of a rotation whose intent was just recorded.
+    #[must_use]
+    pub fn new(rotation: RotationId) -> Self {
+        Self {
+            rotation,
+            sent: false,
+            secret: None,
+            worked_at: None,
+            verified_at: None,
+            refused_for: Duration::ZERO,
+            refused_at: None,
+        }
+    }
+}
+
+/// What to do next. At most one thing outside, and what is recorded before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Record this; nothing is done outside.
+    Record(Vec<Change>),
+    /// Send the create of a rotation whose intent is recorded.
+    Create(RotationId),
+    /// Look for the label of a create that is unclear.
+    Find {
+        /// The rotation.
+        rotation: RotationId,
+        /// Whether an earlier process sent it.
+        after_restart: bool,
+    },
+    /// Ask the provider whether the new secret works.
+    Verify(RotationId),
+    /// Deliver to a sink; that it begins is recorded.
+    Deliver {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+    },
+    /// Delete the credential at the provider.
+    Revoke(RotationId),
+    /// Nothing before this moment, or ever.
+    Wait(Option<Timestamp>),
+}
+
+/// What to do next about a key. `policy` is none for a key that is not
+/// configured any more.
+#[must_use]
+pub fn next_step(
+    key: &KeyState,
+    memory: Option<&Memory>,
+    policy: Option<&KeyPolicy>,
+    now: Timestamp,
+) -> Step {
+    let mut wait: Option<Timestamp> = None;
+    // What is open comes first; otherwise the oldest.
+    let open = key.live.iter().filter(|rotation| rotation.phase.is_open());
+    let settled = key.live.iter().filter(|rotation| !rotation.phase.is_open());
+    for rotation in open.chain(settled) {
+        let memory = memory.filter(|memory| memory.rotation == rotation.id);
+        match step_of(rotation, key, memory, policy, now) {
+            Step::Wait(until) => wait = wait.into_iter().chain(until).min(),
+            step @ (Step::Record(_)
+            | Step::Create(_)
+            | Step::Find { .. }
+            | Step::Verify(_)
+            | Step::Deliver { .. }
+            | Step::Revoke(_)) => return step,
+        }
+    }
+    Step::Wait(wait)
+}
+
+fn step_of(
+    rotation: &Rotation,
+    key: &KeyState,
+    memory: Option<&Memory>,
+    policy: Option<&KeyPolicy>,
+    now: Timestamp,
+) -> Step {
+    let id = &rotation.id;
+    let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
+    let secret = memory.filter(|memory| memory.secret.is_some());
+    match (rotation.phase, secret, policy) {
+        (Phase::Intended, _, _) => match memory {
+            Some(memory) if !memory.sent => Step::Create(id.clone()),
+            memory => not_before(rotation.retry_at, now, || Step::Find {
+                rotation: id.clone(),
+                after_restart: memory.is_none(),
+            }),
+        },
+        (Phase::Created | Phase::Verified, None, _) => {
+            Step::Record(vec![Change::Moved(Moved::new(id, Event::FoundOpen))])
+        }
+        // A key that is not configured any more has nowhere to deliver to.
+        (Phase::Created | Phase::Verified, Some(_), None) => {
+            Step::Record(conclude::given_up(rotation, "the key was removed"))
+        }
+        (Phase::Created, Some(memory), Some(policy)) => {
+            let settled = memory.worked_at.map(|at| time::after(at, policy.settle));
+            not_before(rotation.retry_at.max(settled), now, || {
+                Step::Verify(id.clone())
+            })
+        }
+        (Phase::Verified, Some(_), Some(_)) => deliver_required(rotation, key, overlap, now),
+        (Phase::Current, Some(_), Some(policy)) => deliver_optional(rotation, policy, now),
+        (Phase::Current, None, _) | (Phase::Current, _, None) => miss_optional(rotation),
+        (Phase::Stranded, _, _) => match held(rotation, key, overlap) {
+            Held::Open => Step::Wait(None),
+            // Nothing newer works yet: this may be the newest that does.
+            Held::Not | Held::Until(_) if !has_newer_current(rotation, key) => Step::Wait(None),
+            until @ (Held::Not | Held::Until(_)) => Step::Record(vec![conclude::retire(
+                rotation,
+                Event::Replaced,
+                until,
+                overlap,
+                now,
+            )]),
+        },
+        (Phase::Retired, _, _) => match held(rotation, key, overlap) {
+            Held::Open => Step::Wait(None),
+            Held::Not => revoke_at(rotation, rotation.revoke_after, now),
+            Held::Until(at) => revoke_at(rotation, rotation.revoke_after.max(Some(at)), now),
+        },
+        (Phase::Orphaned, _, _) => revoke_at(rotation, None, now),
+        (Phase::Revoked | Phase::Failed, _, _) => Step::Wait(None),
+    }
+}
+
+fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
+    key.current()
+        .is_some_and(|current| current.sequence > rotation.sequence)
+}
+
+fn revoke_at(rotation: &Rotation, at: Option<Timestamp>, now: Timestamp) -> Step {
+    not_before(at.max(rotation.retry_at), now, || {
+        Step::Revoke(rotation.id.clone())
+    })
+}
+
+fn deliver_required(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: Duration,
+    now: Timestamp,
+) -> Step {
+    let mut required = rotation
+        .deliveries
+        .iter()
+        .filter(|delivery| delivery.required);
+    if required.all(|delivery| !is_owed(delivery)) {
+        return Step::Record(conclude::delivered(rotation, key, overlap, now));
+    }
+    deliver(rotation, true, now)
+}
+
+fn deliver_optional(rotation: &Rotation, policy: &KeyPolicy, now: Timestamp) -> Step {
+    if now >= time::after(rotation.started_at, policy.deliver_for) {
+        return miss_optional(rotation);
+    }
+    deliver(rotation, false, now)
+}
+
+/// The next delivery of the required or of the optional sinks.
+fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
+    let mut wait: Option<Timestamp> = None;
+    for delivery in &rotation.deliveries {
+        if delivery.required != required || !is_owed(delivery) {
+            continue;
+        }
+        match delivery.retry_at {
+            Some(at) if at > now => wait = wait.into_iter().chain([at]).min(),
+            Some(_) | None => return deliver_to(rotation, delivery),
+        }
+    }
+    Step::Wait(wait)
+}
+
+fn deliver_to(rotation: &Rotation, delivery: &Delivery) -> Step {
+    let (rotation, sink) = (rotation.id.clone(), delivery.sink.clone());
+    if delivery.state == DeliveryState::Uncertain {
+        Step::Deliver { rotation, sink }
+    } else {
+        Step::Record(vec![Change::Begun(Begun { rotation, sink })])
+    }
+}
+
+/// Optional sinks that did not get the secret, and cannot any more.
+fn miss_optional(rotation: &Rotation) -> Step {
+    let missed: Vec<_> = rotation
+        .deliveries
+        .iter()
+        .filter(|delivery| !delivery.required && is_owed(delivery))
+        .map(|delivery| Change::SinkMissed {
+            rotation: rotation.id.clone(),
+            sink: delivery.sink.clone(),
+        })
+        .collect();
+    if missed.is_empty() {
+        Step::Wait(None)
+    } else {
+        Step::Record(missed)
+    }
+}
+
+/// Whether the sink is still to be asked to take the secret.
+pub(crate) fn is_owed(delivery: &Delivery) -> bool {
+    match delivery.state {
+        DeliveryState::Pending | DeliveryState::Uncertain | DeliveryState::Refused => true,
+        DeliveryState::Accepted | DeliveryState::Missed | DeliveryState::Removed => false,
+    }
+}
+
+fn not_before(at: Option<Timestamp>, now: Timestamp, step: impl FnOnce() -> Step) -> Step {
+    match at {
+        Some(at) if at > now => Step::Wait(Some(at)),
+        Some(_) | None => step(),
+    }
+}

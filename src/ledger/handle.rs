@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
+use crate::core::change::Change;
 use crate::core::names::KeyName;
 use crate::core::record::KeyState;
-use crate::ledger::change::{Change, Record};
 use crate::ledger::commit::{Job, LARGEST_BATCH, Task, commit};
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, write};

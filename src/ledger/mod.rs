@@ -2,13 +2,13 @@
 //! stands, and from which all of it can be told again.
 //!
 //! [`Ledger`] is the one writer's handle: whatever belongs together is
-//! recorded together ([`Change`]), and nobody hears Ok before it is on disk.
+//! recorded together
+//! ([`crate::core::change::Change`]), and nobody hears Ok before it is on disk.
 //! Readers open the file on their own ([`read`]).
 //!
 //! Deliberately not here: any decision. What follows from what stands here is
 //! in [`crate::core`].
 
-mod change;
 mod commit;
 mod error;
 mod handle;
@@ -18,7 +18,6 @@ pub mod read;
 mod row;
 mod write;
 
-pub use change::{Answered, Begun, Change, Intent, Moved};
 pub use error::LedgerError;
 pub use handle::{Driver, Ledger};
 pub use lock::WriterLock;

@@ -5,26 +5,31 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
+use crate::core::change::{Answered, Change, Intent, Moved};
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::record::{DeliveryState, KeyState};
 use crate::core::rotation::{Event, Phase, apply};
 use crate::core::time;
-use crate::ledger::change::{Answered, Change, Intent, Moved, Record};
 use crate::ledger::error::LedgerError;
 use crate::ledger::read;
 use crate::ledger::row::Text;
 
-/// Records everything in `record` and tells how the key stands then.
-pub(crate) fn record(connection: &Connection, record: &Record) -> Result<KeyState, LedgerError> {
-    let mut writer = Writer {
+/// Records all of `changes` and tells how the key stands then.
+pub(crate) fn record(
+    connection: &Connection,
+    key: &KeyName,
+    at: Timestamp,
+    changes: &[Change],
+) -> Result<KeyState, LedgerError> {
+    let writer = Writer {
         connection,
-        key: &record.key,
-        at: record.at,
+        key,
+        at,
     };
-    for change in &record.changes {
+    for change in changes {
         writer.write(change)?;
     }
-    read::key_state(connection, &record.key)
+    read::key_state(connection, key)
 }
 
 /// Records what is wrong with the daemon as a whole, or that nothing is.
@@ -52,7 +57,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, change: &Change) -> Result<(), LedgerError> {
+    fn write(&self, change: &Change) -> Result<(), LedgerError> {
         match change {
             Change::Intended(intent) => self.intend(intent),
             Change::Moved(moved) => self.move_on(moved),
@@ -69,6 +74,7 @@ impl Writer<'_> {
                 sink,
                 held_since,
             } => self.remove_sink(rotation, sink, *held_since),
+            Change::SinkMissed { rotation, sink } => self.miss_sink(rotation, sink),
             Change::SinkRequired {
                 rotation,
                 sink,
@@ -236,6 +242,13 @@ impl Writer<'_> {
         self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
         let (row, _) = self.find(rotation)?;
         self.tell(Some(row), "sink-removed", &sink_detail(sink, None))
+    }
+
+    fn miss_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
+        let state = DeliveryState::Missed.as_str();
+        self.on_delivery("state = ?1, retry_at = NULL", state, rotation, sink)?;
+        let (row, _) = self.find(rotation)?;
+        self.tell(Some(row), "sink-missed", &sink_detail(sink, None))
     }
 
     fn extend(&self, rotation: &RotationId, revoke_after: Timestamp) -> Result<(), LedgerError> {

@@ -1,9 +1,9 @@
-//! What can be recorded. All changes of one call stand in the ledger together
+//! What can be recorded of a key. All changes of one call stand in the ledger together
 //! or not at all.
 
 use jiff::Timestamp;
 
-use crate::core::names::{KeyName, Label, RotationId, SinkId};
+use crate::core::names::{Label, RotationId, SinkId};
 use crate::core::record::{CredentialFacts, DeliveryState, Trigger};
 use crate::core::rotation::Event;
 
@@ -37,6 +37,13 @@ pub enum Change {
         sink: SinkId,
         /// Since when, if it held the secret.
         held_since: Option<Timestamp>,
+    },
+    /// An optional sink did not get the secret and will not.
+    SinkMissed {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
     },
     /// The configuration now says otherwise whether this sink is required.
     SinkRequired {
@@ -135,12 +142,4 @@ pub struct Answered {
     pub retry_at: Option<Timestamp>,
     /// Why it was not accepted.
     pub error: Option<String>,
-}
-
-/// Changes of one key that belong together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) key: KeyName,
-    pub(crate) at: Timestamp,
-    pub(crate) changes: Vec<Change>,
 }

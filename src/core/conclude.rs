@@ -1,0 +1,158 @@
+//! What follows from a step's outcome: the changes to record, pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::change::{Answered, Begun, Change, Moved};
+use crate::core::policy::{Held, held};
+use crate::core::record::{DeliveryState, KeyState, Rotation};
+use crate::core::rotation::{Event, Phase};
+use crate::core::step::is_owed;
+use crate::core::time;
+
+/// The new secret worked twice. The first delivery begins in the same
+/// transaction, which saves an fsync and loses nothing.
+#[must_use]
+pub fn worked(rotation: &Rotation) -> Vec<Change> {
+    let mut changes = vec![Change::Moved(Moved::new(&rotation.id, Event::Worked))];
+    changes.extend(begin_next(rotation));
+    changes
+}
+
+/// A sink answered. Where it accepted, the next delivery begins or the
+/// rotation becomes current in the same transaction.
+#[must_use]
+pub fn answered(
+    rotation: &Rotation,
+    answer: Answered,
+    key: &KeyState,
+    overlap: Duration,
+    now: Timestamp,
+) -> Vec<Change> {
+    let after = with_answer(rotation, &answer, now);
+    let mut changes = vec![Change::Answered(answer)];
+    if after.phase != Phase::Verified {
+        return changes;
+    }
+    if after
+        .deliveries
+        .iter()
+        .any(|delivery| delivery.required && is_owed(delivery))
+    {
+        changes.extend(begin_next(&after));
+    } else {
+        changes.extend(delivered(&after, key, overlap, now));
+    }
+    changes
+}
+
+/// Every required sink has accepted: the rotation is current, the former
+/// current one retires, and so does what was stranded before.
+#[must_use]
+pub fn delivered(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: Duration,
+    now: Timestamp,
+) -> Vec<Change> {
+    let mut after = key.clone();
+    if let Some(place) = after.live.iter_mut().find(|other| other.id == rotation.id) {
+        *place = rotation.clone();
+    }
+    let mut changes = Vec::new();
+    for older in after
+        .live
+        .iter()
+        .filter(|older| older.sequence < rotation.sequence)
+    {
+        let until = held(older, &after, overlap);
+        match older.phase {
+            Phase::Current => {
+                changes.push(retire(older, Event::Superseded, until, overlap, now));
+            }
+            Phase::Stranded if until != Held::Open => {
+                changes.push(retire(older, Event::Replaced, until, overlap, now));
+            }
+            Phase::Stranded
+            | Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Retired
+            | Phase::Orphaned
+            | Phase::Revoked
+            | Phase::Failed => {}
+        }
+    }
+    // After the former one has left the place: there is one current a key.
+    changes.push(Change::Moved(Moved::new(&rotation.id, Event::Delivered)));
+    changes.push(Change::Recovered);
+    changes
+}
+
+/// A credential retires. What a sink holds without end is not revoked when its
+/// time is over, whatever stands as `revoke_after`: that is asked again then.
+#[must_use]
+pub fn retire(
+    rotation: &Rotation,
+    event: Event,
+    until: Held,
+    overlap: Duration,
+    now: Timestamp,
+) -> Change {
+    let revoke_after = match until {
+        Held::Not => now,
+        Held::Until(at) => at.max(now),
+        Held::Open => time::after(now, overlap),
+    };
+    Change::Moved(Moved {
+        revoke_after: Some(revoke_after),
+        ..Moved::new(&rotation.id, event)
+    })
+}
+
+/// The process that holds the secret gives the rotation up.
+#[must_use]
+pub fn given_up(rotation: &Rotation, why: &str) -> Vec<Change> {
+    let begun = rotation
+        .deliveries
+        .iter()
+        .any(|delivery| delivery.state != DeliveryState::Pending);
+    let event = if begun {
+        Event::GivenUpDelivering
+    } else {
+        Event::GivenUp
+    };
+    vec![Change::Moved(Moved {
+        error: Some(why.to_owned()),
+        ..Moved::new(&rotation.id, event)
+    })]
+}
+
+/// The beginning of the next required delivery that is not begun.
+fn begin_next(rotation: &Rotation) -> Option<Change> {
+    rotation
+        .deliveries
+        .iter()
+        .find(|delivery| delivery.required && delivery.state == DeliveryState::Pending)
+        .map(|delivery| {
+            Change::Begun(Begun {
+                rotation: rotation.id.clone(),
+                sink: delivery.sink.clone(),
+            })
+        })
+}
+
+fn with_answer(rotation: &Rotation, answer: &Answered, now: Timestamp) -> Rotation {
+    let mut after = rotation.clone();
+    for delivery in &mut after.deliveries {
+        if delivery.sink == answer.sink {
+            delivery.state = answer.state;
+            delivery.retry_at = answer.retry_at;
+            if answer.state == DeliveryState::Accepted {
+                delivery.accepted_at = Some(now);
+            }
+        }
+    }
+    after
+}
