@@ -63,6 +63,8 @@ CREATE TABLE delivery (
     target          TEXT NOT NULL,
     required        INTEGER NOT NULL CHECK (required IN (0, 1)),
     state           TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'uncertain', 'accepted', 'refused', 'missed', 'removed')),
+    -- Whether any try may have been taken: a later refusal does not undo that.
+    maybe_taken     INTEGER NOT NULL DEFAULT 0 CHECK (maybe_taken IN (0, 1)),
     attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     last_attempt_at TEXT CHECK (last_attempt_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     accepted_at     TEXT CHECK (accepted_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),

@@ -167,6 +167,8 @@ pub struct Delivery {
     pub required: bool,
     /// How it stands.
     pub state: DeliveryState,
+    /// Whether any try may have been taken: a later refusal does not undo that.
+    pub maybe_taken: bool,
     /// How many attempts were answered, in whatever way.
     pub attempts: u32,
     /// When the last one was.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::core::change::{Begun, Change, Moved};
 use crate::core::conclude;
-use crate::core::names::{RotationId, SinkId};
+use crate::core::names::{CredentialId, RotationId, SinkId};
 use crate::core::policy::{Held, KeyPolicy, UNMANAGED_OVERLAP, held};
 use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
@@ -32,6 +32,9 @@ pub struct Memory {
     pub worked_at: Option<Timestamp>,
     /// When it worked for the second time.
     pub verified_at: Option<Timestamp>,
+    /// The credential that was current then, and before when it is not revoked
+    /// by the schedule: what receivers are told, the same in every try.
+    pub previous: Option<(CredentialId, Timestamp)>,
     /// How long the provider has refused it, outages left out.
     pub refused_for: Duration,
     /// When it was refused last, if nothing else has happened since.
@@ -48,6 +51,7 @@ impl Memory {
             secret: None,
             worked_at: None,
             verified_at: None,
+            previous: None,
             refused_for: Duration::ZERO,
             refused_at: None,
         }

@@ -60,12 +60,8 @@ impl Ledger {
         at: Timestamp,
         changes: Vec<Change>,
     ) -> Result<KeyState, LedgerError> {
-        let record = Record {
-            key: key.clone(),
-            at,
-            changes,
-        };
-        self.run(move |connection| write::record(connection, &record))
+        let key = key.clone();
+        self.run(move |connection| write::record(connection, &key, at, &changes))
             .await
     }
 

@@ -91,6 +91,7 @@ pub(crate) fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         },
         required: row.get("required")?,
         state: row.get::<_, Word<DeliveryState>>("state")?.0,
+        maybe_taken: row.get("maybe_taken")?,
         attempts: row.get("attempts")?,
         last_attempt_at: at(row, "last_attempt_at")?,
         accepted_at: at(row, "accepted_at")?,

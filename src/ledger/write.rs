@@ -208,7 +208,8 @@ impl Writer<'_> {
         let changed = self
             .connection
             .prepare_cached(
-                "UPDATE delivery SET state = ?4, attempts = attempts + 1, last_attempt_at = ?5,
+                "UPDATE delivery SET state = ?4, maybe_taken = max(maybe_taken, ?4 = 'uncertain'),
+                     attempts = attempts + 1, last_attempt_at = ?5,
                      accepted_at = coalesce(?6, accepted_at), retry_at = ?7, error = ?8
                  WHERE rotation = ?1 AND sink = ?2 AND target = ?3",
             )?
