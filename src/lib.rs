@@ -18,3 +18,5 @@ pub mod config;
 pub mod ledger;
 
 pub mod engine;
+
+pub mod daemon;

@@ -7,6 +7,7 @@
 
 pub mod change;
 pub mod conclude;
+pub mod due;
 pub mod duration;
 pub mod names;
 pub mod outside;

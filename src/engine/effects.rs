@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::core::change::{Answered, Change, Intent, Moved};
 use crate::core::conclude;
 use crate::core::names::{Label, RotationId, SinkId};
-use crate::core::policy::{UNMANAGED_OVERLAP, Waiting, back_off};
+use crate::core::policy::{Waiting, back_off};
 use crate::core::record::{CredentialFacts, DeliveryState, Rotation, Trigger};
 use crate::core::rotation::{Event, Phase};
 use crate::core::step::Memory;

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::core::change::Change;
 use crate::core::names::KeyName;
 use crate::core::record::KeyState;
+use crate::core::rotation::Phase;
 use crate::core::step::Memory;
 use crate::core::{conclude, time};
 use crate::ledger::LedgerError;
@@ -248,11 +249,45 @@ impl Engine {
             })
     }
 
+    /// Whether a person's wish for `key` has not been taken up yet.
+    #[must_use]
+    pub fn is_wished(&self, key: &KeyName) -> bool {
+        self.keys.get(key).is_some_and(|slot| slot.wish.is_some())
+    }
+
+    /// The time by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
     /// Lets every key at work finish the step it is in, and begins nothing
     /// more.
     pub async fn stop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         while self.finish_one().await {}
+    }
+
+    /// Works on the keys with an orphaned credential once more, after
+    /// [`Engine::stop`], for `limit` at most: what no sink can hold need not
+    /// wait for the next start.
+    pub async fn revoke_orphans(&mut self, limit: std::time::Duration) {
+        let orphaned = |slot: &Slot| {
+            slot.idle.as_ref().is_some_and(|idle| {
+                idle.state.live.iter().any(|rotation| rotation.phase == Phase::Orphaned)
+            })
+        };
+        let now = time::whole_seconds(self.parts.clock.now());
+        let keys: Vec<_> =
+            self.keys.iter().filter(|(_, slot)| orphaned(slot)).map(|(key, _)| key.clone()).collect();
+        self.queue = keys.iter().map(|key| (now, key.clone())).collect();
+        self.scheduled = false;
+        self.stopping.store(false, Ordering::Relaxed);
+        self.start_due();
+        let finished = async { while self.finish_one().await {} };
+        if tokio::time::timeout(limit, finished).await.is_err() {
+            tracing::warn!("an orphaned credential is revoked at the next start");
+        }
     }
 
     /// Gives up every rotation that is open in this process and revokes what

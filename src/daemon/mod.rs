@@ -1,0 +1,8 @@
+//! The long-running service: start order, wake, signals, stop.
+
+pub mod credential;
+pub mod process;
+pub mod service;
+pub mod signals;
+pub mod start;
+pub mod wake;

@@ -1,0 +1,158 @@
+//! The loops of `run`, `once` and `rotate`: the same engine, another end.
+
+use std::time::{Duration, Instant};
+
+use crate::core::names::KeyName;
+use crate::core::rotation::Phase;
+use crate::core::time;
+use crate::daemon::signals::{self, Asked};
+use crate::daemon::start::Started;
+use crate::daemon::wake::Wake;
+use crate::engine::{Engine, Wish};
+use crate::ledger::LedgerError;
+
+/// How long a key waits whose rotation was given up at the end of a command:
+/// the next run of a timer must not make another credential at once.
+const PAUSE_AFTER_GIVING_UP: Duration = Duration::from_secs(3_600);
+
+/// How long a command that ends waits to revoke what it gave up.
+const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
+
+/// Why a loop could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The scheduler that wakes the loop.
+    #[error("cannot start the scheduler: {0}")]
+    Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
+    /// Signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[from] std::io::Error),
+}
+
+/// How a loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// What was waited for has happened.
+    Done,
+    /// A signal asked for the end.
+    Stopped,
+    /// The time was over.
+    TimeOver,
+}
+
+/// Rotates by schedule until a signal asks for the end.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn run(mut started: Started) -> Result<(), ServiceError> {
+    drive(&mut started, None, |_| false).await?;
+    tracing::info!("stopped; what is open is settled at the next start");
+    Ok(())
+}
+
+/// Works until nothing is due and nothing is open, for `limit` at most. What
+/// is open then is given up.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn once(mut started: Started, limit: Duration) -> Result<Engine, ServiceError> {
+    drive(&mut started, Some(limit), Engine::is_at_rest).await?;
+    finish(started, "not delivered before the command ended").await
+}
+
+/// Rotates `keys` now, and works until each is delivered or has failed, for
+/// `limit` at most. What is open then is given up. True for each key that was
+/// rotated.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn rotate(
+    mut started: Started,
+    keys: &[KeyName],
+    reason: Option<&str>,
+    limit: Duration,
+) -> Result<Vec<(KeyName, Result<(), String>)>, ServiceError> {
+    let sequence = |engine: &Engine, key: &KeyName| {
+        engine.state(key).map_or(0, |state| state.sequence)
+    };
+    let before: Vec<u64> = keys.iter().map(|key| sequence(&started.engine, key)).collect();
+    for key in keys {
+        started.engine.wish(key, Wish { reason: reason.map(str::to_owned) });
+    }
+    let over = |engine: &Engine| {
+        engine.at_work() == 0
+            && keys.iter().all(|key| {
+                !engine.is_wished(key)
+                    && engine.state(key).is_some_and(|state| state.open().is_none())
+            })
+    };
+    drive(&mut started, Some(limit), over).await?;
+    let engine = finish(started, "not delivered before the command ended").await?;
+    let told = keys.iter().zip(before).map(|(key, before)| {
+        let state = engine.state(key);
+        let current = state.and_then(|state| state.current());
+        let problem = state.and_then(|state| state.problem.clone());
+        let outcome = match current {
+            Some(current) if current.sequence > before => Ok(()),
+            Some(_) | None => Err(problem.unwrap_or_else(|| "stopped before the end".to_owned())),
+        };
+        (key.clone(), outcome)
+    });
+    Ok(told.collect())
+}
+
+/// Wakes and works until `over`, a signal or the end of the time.
+async fn drive(
+    started: &mut Started,
+    limit: Option<Duration>,
+    over: impl Fn(&Engine) -> bool,
+) -> Result<Ended, ServiceError> {
+    let mut asked = signals::listen()?;
+    let mut wake = Wake::start(started.clock.clone()).await?;
+    let begun = Instant::now();
+    let engine = &mut started.engine;
+    let ended = loop {
+        engine.start_due();
+        if over(engine) {
+            break Ended::Done;
+        }
+        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            break Ended::TimeOver;
+        }
+        tokio::select! {
+            biased;
+            signal = asked.recv() => match signal {
+                Some(Asked::Reload) => tracing::warn!(
+                    "SIGHUP: the configuration is read at start; restart rekeyd to change it"
+                ),
+                Some(Asked::Stop) | None => break Ended::Stopped,
+            },
+            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            () = wake.next() => {}
+        }
+    };
+    tracing::info!(at_work = engine.at_work(), "finishing what is at work");
+    engine.stop().await;
+    Ok(ended)
+}
+
+/// Gives up what is open, and revokes at once what no sink can hold.
+async fn finish(mut started: Started, why: &str) -> Result<Engine, ServiceError> {
+    let engine = &mut started.engine;
+    engine.give_up_open(why, PAUSE_AFTER_GIVING_UP).await?;
+    engine.revoke_orphans(LAST_REVOCATIONS).await;
+    Ok(started.engine)
+}
+
+/// Whether a key is in order, for commands that end with an exit code.
+#[must_use]
+pub fn is_failing(engine: &Engine, key: &KeyName) -> bool {
+    engine.state(key).is_none_or(|state| {
+        state.problem.is_some()
+            || state.live.iter().any(|rotation| rotation.phase == Phase::Stranded)
+            || state.retry_at.is_some_and(|at| at > time::whole_seconds(engine.now()))
+    })
+}

@@ -1,0 +1,46 @@
+//! Signals: the first SIGTERM or SIGINT asks for an orderly end, the second
+//! ends the process at once.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use tokio::sync::mpsc;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// End in a safe state.
+    Stop,
+    /// Read the configuration anew.
+    Reload,
+}
+
+/// The exit code of a process that a second signal ends.
+const ENDED_AT_ONCE: i32 = 1;
+
+/// Listens for signals from now on.
+///
+/// # Errors
+/// The system refused a handler or a thread.
+pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<Asked>> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag down, then raises it.
+        flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, Arc::clone(&stopping))?;
+        flag::register(signal, Arc::clone(&stopping))?;
+    }
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (tell, told) = mpsc::unbounded_channel();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let asked = if signal == SIGHUP { Asked::Reload } else { Asked::Stop };
+            if tell.send(asked).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(told)
+}

@@ -1,0 +1,98 @@
+//! From the configuration to an engine that is ready: the order in which a
+//! writing process starts.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::core::secret::CredentialCell;
+use crate::core::settings::{KeySettings, Settings, SinkTarget};
+use crate::daemon::credential::{Sources, WithCredential};
+use crate::engine::chance::HostChance;
+use crate::engine::clock::{Clock, HostClock};
+use crate::engine::{Engine, ManagedKey, Parts};
+use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
+use crate::provider::openai::OpenAi;
+use crate::sink::Sink;
+use crate::sink::file::FileSink;
+use crate::sink::webhook::WebhookSink;
+
+/// An engine, and the lock that makes this process the ledger's writer.
+pub struct Started {
+    /// The engine.
+    pub engine: Engine,
+    /// The clock that the engine goes by.
+    pub clock: Arc<dyn Clock>,
+    _lock: WriterLock,
+}
+
+/// Becomes the ledger's writer and reads how everything stands. `command` is
+/// what this process tells others of itself.
+///
+/// # Errors
+/// The ledger is held by another process, or cannot be opened.
+pub async fn start(
+    settings: &Settings,
+    sources: Sources,
+    command: &str,
+    scheduled: bool,
+) -> Result<Started, LedgerError> {
+    let clock: Arc<dyn Clock> = Arc::new(HostClock);
+    let lock = WriterLock::take(&settings.ledger, command)?;
+    let connection = ledger::open(&settings.ledger, &identity(settings), clock.now())?;
+    let ledger = Ledger::start(connection, Driver::Thread).map_err(|error| LedgerError::Open {
+        path: settings.ledger.clone(),
+        why: format!("no thread for its writer: {error}"),
+    })?;
+    let cell = CredentialCell::new();
+    let provider = OpenAi::new(&settings.provider, cell.clone());
+    let parts = Parts {
+        provider: Arc::new(WithCredential::new(provider, cell, sources)),
+        ledger,
+        clock: Arc::clone(&clock),
+        chance: Arc::new(HostChance::new()),
+        max_in_flight: settings.provider.max_in_flight,
+    };
+    let mut managed = Vec::new();
+    for key in &settings.keys {
+        managed.push(manage(key, &clock).await);
+    }
+    let engine = Engine::open(parts, managed, scheduled).await?;
+    Ok(Started { engine, clock, _lock: lock })
+}
+
+/// Whose ledger the configuration wants.
+#[must_use]
+pub fn identity(settings: &Settings) -> Identity {
+    Identity {
+        provider: settings.provider.base_url.to_string().trim_end_matches('/').to_owned(),
+        organization: settings.provider.organization.clone().unwrap_or_default(),
+    }
+}
+
+/// The sinks of a key, ready to take secrets.
+#[must_use]
+pub fn sinks(key: &KeySettings, clock: &Arc<dyn Clock>) -> Vec<(Arc<dyn Sink>, bool)> {
+    let ready = key.sinks.iter().map(|sink| {
+        let made: Arc<dyn Sink> = match &sink.target {
+            SinkTarget::File(target) => Arc::new(FileSink::new(sink, target)),
+            SinkTarget::Webhook(target) => {
+                let clock = Arc::clone(clock);
+                let now = Arc::new(move || -> Timestamp { clock.now() });
+                Arc::new(WebhookSink::new(sink, target, now))
+            }
+        };
+        (made, sink.required)
+    });
+    ready.collect()
+}
+
+async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>) -> ManagedKey {
+    for sink in &key.sinks {
+        if let SinkTarget::File(target) = &sink.target {
+            // A secret that an earlier process left half way.
+            FileSink::new(sink, target).remove_leftover().await;
+        }
+    }
+    ManagedKey { name: key.name.clone(), policy: key.policy.clone(), sinks: sinks(key, clock) }
+}

@@ -1,0 +1,84 @@
+//! What wakes the daemon's loop: tokio-cron-scheduler each second, and a
+//! monotonic sleep for when the scheduler is silent.
+//!
+//! The scheduler is asked for nothing else. It freezes time zones, and after
+//! the wall clock was set back it says nothing until the old time is reached
+//! again; so what is due is computed elsewhere, and a step back is seen here
+//! and answered with a new job.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use crate::core::time;
+use crate::engine::clock::Clock;
+
+/// The longest that the loop sleeps when the scheduler says nothing.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Wall and monotonic time may drift apart by so much before it is called a
+/// step: NTP slews.
+const STEP: Duration = Duration::from_secs(2);
+
+/// Wakes the loop.
+pub struct Wake {
+    scheduler: JobScheduler,
+    job: uuid::Uuid,
+    ticks: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    seen: (Timestamp, Instant),
+}
+
+impl Wake {
+    /// Begins to wake.
+    ///
+    /// # Errors
+    /// The scheduler cannot be started.
+    pub async fn start(clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
+        let ticks = Arc::new(Notify::new());
+        let scheduler = JobScheduler::new().await?;
+        let job = scheduler.add(each_second(&ticks)?).await?;
+        scheduler.start().await?;
+        let seen = (clock.now(), Instant::now());
+        Ok(Self { scheduler, job, ticks, clock, seen })
+    }
+
+    /// Returns when the loop should look at what is due. Safe to drop and call
+    /// again.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            () = self.ticks.notified() => {}
+            () = tokio::time::sleep(LONGEST_SLEEP) => {}
+        }
+        if self.stepped_back()
+            && let Err(error) = self.rearm().await
+        {
+            tracing::warn!(%error, "the clock was set back and the scheduler cannot be set anew; \
+                looking every {} s", LONGEST_SLEEP.as_secs());
+        }
+    }
+
+    /// Whether the wall clock was set back since the last look.
+    fn stepped_back(&mut self) -> bool {
+        let (wall, monotonic) = self.seen;
+        self.seen = (self.clock.now(), Instant::now());
+        let expected = time::after(wall, self.seen.1.duration_since(monotonic));
+        time::until(self.seen.0, expected) > STEP
+    }
+
+    async fn rearm(&mut self) -> Result<(), JobSchedulerError> {
+        self.scheduler.remove(&self.job).await?;
+        self.job = self.scheduler.add(each_second(&self.ticks)?).await?;
+        Ok(())
+    }
+}
+
+/// The one job: its body cannot fail and cannot last.
+fn each_second(ticks: &Arc<Notify>) -> Result<Job, JobSchedulerError> {
+    let ticks = Arc::clone(ticks);
+    Job::new("* * * * * *", move |_, _| ticks.notify_one())
+}
