@@ -20,3 +20,4 @@ pub mod ledger;
 pub mod engine;
 
 pub mod daemon;
+pub mod cli;

@@ -1,3 +1,7 @@
-//! The `rekeyd` program.
+//! The `rekeyd` program; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rekeyd::cli::main(std::env::args_os())
+}

@@ -1,0 +1,149 @@
+//! `rekeyd history`: past rotations, as the SQL view tells them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::Value as Sql;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Cli, Failure, output, text};
+use crate::core::{duration, time};
+use crate::engine::clock::{Clock as _, HostClock};
+use crate::ledger::{LedgerError, read};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct History {
+    /// Only this key
+    key: Option<String>,
+    /// Only rotations that were begun within this time
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    since: Option<Duration>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// As a JSON array of objects with the columns of the view
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// As comma-separated values with a header
+    #[arg(long)]
+    csv: bool,
+}
+
+/// The view's columns and its rows.
+struct Rows {
+    columns: Vec<String>,
+    rows: Vec<Vec<Sql>>,
+}
+
+impl History {
+    pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.settings()?;
+        let found = self.read(&settings.ledger)?;
+        if self.json {
+            return output::print_json(&as_json(&found));
+        }
+        if self.csv {
+            return output::print(&as_csv(&found)?);
+        }
+        if found.rows.is_empty() {
+            return output::print(b"no rotation yet\n");
+        }
+        output::print(for_people(&found).as_bytes())
+    }
+
+    /// Prints the table for people: the end of the demo.
+    pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
+        let all = Self { key: None, since: None, limit: Some(50), json: false, csv: false };
+        output::print(for_people(&all.read(ledger)?).as_bytes())
+    }
+
+    fn read(&self, ledger: &Path) -> Result<Rows, LedgerError> {
+        let connection = read::open(ledger)?;
+        let since = self.since.map(|since| time::to_text(time::before(HostClock.now(), since)));
+        let mut sql = "SELECT * FROM history WHERE true".to_owned();
+        let mut values = Vec::new();
+        if let Some(key) = &self.key {
+            sql.push_str(" AND key = ?");
+            values.push(Sql::Text(key.clone()));
+        }
+        if let Some(since) = since {
+            sql.push_str(" AND started_at >= ?");
+            values.push(Sql::Text(since));
+        }
+        // Of one key the sequence says what is newer, whatever the clock did.
+        sql.push_str(match self.key {
+            Some(_) => " ORDER BY sequence DESC",
+            None => " ORDER BY started_at DESC, key, sequence DESC",
+        });
+        sql.push_str(" LIMIT ?");
+        values.push(Sql::Integer(self.limit.map_or(-1, i64::from)));
+        let mut statement = connection.prepare(&sql)?;
+        let columns: Vec<String> =
+            statement.column_names().iter().map(|name| (*name).to_owned()).collect();
+        let width = columns.len();
+        let rows = statement
+            .query_map(rusqlite::params_from_iter(values), |row| {
+                (0..width).map(|at| row.get::<_, Sql>(at)).collect()
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(Rows { columns, rows })
+    }
+}
+
+fn as_json(found: &Rows) -> Value {
+    let rows = found.rows.iter().map(|row| {
+        let members = found.columns.iter().zip(row).map(|(column, value)| {
+            let value = match value {
+                Sql::Null => Value::Null,
+                Sql::Integer(number) => json!(number),
+                Sql::Real(number) => json!(number),
+                Sql::Text(text) => json!(text),
+                Sql::Blob(_) => json!("(not text)"),
+            };
+            (column.clone(), value)
+        });
+        Value::Object(members.collect::<Map<_, _>>())
+    });
+    Value::Array(rows.collect())
+}
+
+fn cell(value: &Sql) -> String {
+    match value {
+        Sql::Null => String::new(),
+        Sql::Integer(number) => number.to_string(),
+        Sql::Real(number) => number.to_string(),
+        Sql::Text(text) => text.clone(),
+        Sql::Blob(_) => "(not text)".to_owned(),
+    }
+}
+
+fn as_csv(found: &Rows) -> Result<Vec<u8>, Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let failed = |error: csv::Error| Failure::Other(format!("cannot write the values: {error}"));
+    writer.write_record(&found.columns).map_err(failed)?;
+    for row in &found.rows {
+        writer.write_record(row.iter().map(cell)).map_err(failed)?;
+    }
+    writer.into_inner().map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// The columns that a person looks for first; the rest is in JSON and SQL.
+const SHOWN: [&str; 7] =
+    ["key", "sequence", "trigger", "started_at", "credential_id", "phase", "revoke_after"];
+
+fn for_people(found: &Rows) -> String {
+    let at = |name: &str| found.columns.iter().position(|column| column == name);
+    let places: Vec<_> = SHOWN.iter().filter_map(|name| at(name)).collect();
+    let error = at("error");
+    let rows: Vec<Vec<String>> = found
+        .rows
+        .iter()
+        .map(|row| {
+            let mut cells: Vec<_> = places.iter().map(|place| cell(&row[*place])).collect();
+            cells.push(error.map(|place| cell(&row[place])).unwrap_or_default());
+            cells
+        })
+        .collect();
+    let head: Vec<_> = SHOWN.into_iter().chain(["error"]).collect();
+    text::table(&head, &rows)
+}

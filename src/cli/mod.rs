@@ -1,0 +1,227 @@
+//! The command line: one file a command.
+
+mod check;
+mod demo;
+mod history;
+pub mod log;
+mod once;
+mod output;
+mod rotate;
+mod run;
+mod sandbox;
+mod status;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{self, Environment};
+use crate::core::secret::Secret;
+use crate::core::settings::Settings;
+use crate::daemon::credential::Sources;
+use crate::daemon::process;
+use crate::daemon::service::ServiceError;
+use crate::ledger::LedgerError;
+
+/// Rotates OpenAI organization admin keys on a schedule, and never loses one.
+#[derive(Debug, Parser)]
+#[command(name = "rekeyd", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "REKEYD_CONFIG",
+        default_value = "/etc/rekeyd/config.toml"
+    )]
+    config: PathBuf,
+    /// How much is logged: error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    log_level: tracing::Level,
+    /// The form of log lines on standard error
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: log::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Rotates by schedule until a signal asks for the end
+    Run,
+    /// Does what is due, and ends when nothing is due and nothing is open
+    Once(once::Once),
+    /// Reads the configuration as `run` would and prints every problem at once
+    Check(check::Check),
+    /// Rotates keys now and waits until they are delivered
+    Rotate(rotate::Rotate),
+    /// Shows how each key stands; exit 1 if one is failing or overdue
+    Status(status::Status),
+    /// Lists past rotations, newest first
+    History(history::History),
+    /// Serves a local Admin API that behaves like the real one, to rehearse against
+    Sandbox(sandbox::SandboxCommand),
+    /// Shows everything at work: a sandbox, a receiver and the real daemon
+    Demo(demo::Demo),
+    /// Prints the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page
+    Man,
+}
+
+/// Why a command failed, with what the exit code depends on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The configuration has problems; they are printed.
+    #[error("{0}")]
+    Configuration(String),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A loop could not go on.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+    /// Something was found wrong and is already told.
+    #[error("")]
+    Told,
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// The exit codes of the contract.
+mod code {
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const TRY_AGAIN: u8 = 75;
+    pub(super) const CONFIGURATION: u8 = 78;
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => code::CONFIGURATION,
+            Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => ledger_code(error),
+            Self::Service(ServiceError::Scheduler(_) | ServiceError::Signals(_))
+            | Self::Other(_)
+            | Self::Told => code::FAILED,
+        }
+    }
+}
+
+fn ledger_code(error: &LedgerError) -> u8 {
+    match error {
+        LedgerError::Held { .. } => code::TRY_AGAIN,
+        LedgerError::Foreign { .. } => code::CONFIGURATION,
+        LedgerError::Lock { .. }
+        | LedgerError::Newer { .. }
+        | LedgerError::NotADatabase { .. }
+        | LedgerError::Missing { .. }
+        | LedgerError::Open { .. }
+        | LedgerError::Corrupt(_)
+        | LedgerError::Illegal(_)
+        | LedgerError::Sqlite(_)
+        | LedgerError::BatchLost(_)
+        | LedgerError::Stopped => code::FAILED,
+    }
+}
+
+/// The program: reads the command line and does what it says.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if let Err(error) = process::shut_in() {
+        output::complain(&format!("cannot turn core dumps off: {error}"));
+        return ExitCode::from(code::FAILED);
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // The reader of a closed pipe does not want the message.
+            let _ = error.print();
+            return if wrong { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.go() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                output::complain(&text);
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+impl Cli {
+    fn go(&self) -> Result<(), Failure> {
+        match &self.command {
+            Command::Run => self.logged(run::run(self)),
+            Command::Once(command) => self.logged(command.go(self)),
+            Command::Check(command) => block_on(command.go(self)),
+            Command::Rotate(command) => self.logged(command.go(self)),
+            Command::Status(command) => command.go(self),
+            Command::History(command) => command.go(self),
+            Command::Sandbox(command) => self.logged(command.go()),
+            Command::Demo(command) => command.go(self),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut Self::command(), "rekeyd", &mut script);
+                output::print(&script)
+            }
+            Command::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Self::command()).render(&mut page)?;
+                output::print(&page)
+            }
+        }
+    }
+
+    /// Runs a command that logs.
+    fn logged(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        log::start(self.log_level, self.log_format);
+        block_on(work)
+    }
+
+    /// The configuration, or every problem with it.
+    fn settings(&self) -> Result<Settings, Failure> {
+        config::load(&self.config, &Environment::of_this_process()).map_err(|problems| {
+            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            Failure::Configuration(lines.join("\n"))
+        })
+    }
+
+    /// Where the admin credential may come from.
+    fn sources(settings: &Settings) -> Sources {
+        Sources {
+            file: settings.provider.credential_file.clone(),
+            directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            variable: std::env::var("OPENAI_ADMIN_KEY")
+                .ok()
+                .filter(|value| !value.is_empty())
+                .map(Secret::new),
+        }
+    }
+}
+
+/// One thread is enough: file work and the ledger have threads of their own.
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    // Nothing that still runs is worth waiting for: what matters is on disk.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,63 @@
+//! `rekeyd rotate`: a rotation by hand.
+
+use crate::cli::{Cli, Failure, output};
+use crate::core::names::KeyName;
+use crate::core::settings::Settings;
+use crate::daemon::{service, start};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rotate {
+    /// The keys to rotate
+    #[arg(value_name = "KEY", required_unless_present = "all")]
+    keys: Vec<String>,
+    /// Every key of the configuration
+    #[arg(long, conflicts_with = "keys")]
+    all: bool,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Rotate {
+    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.settings()?;
+        let keys = self.wanted(&settings)?;
+        let patience = settings.keys.iter().filter(|key| keys.contains(&key.name));
+        let limit = patience.map(|key| key.policy.deliver_for).max().unwrap_or_default();
+        let sources = Cli::sources(&settings);
+        let started = start::start(&settings, sources, "rekeyd rotate", false).await?;
+        let outcomes = service::rotate(started, &keys, self.reason.as_deref(), limit).await?;
+        let mut failed = false;
+        for (key, outcome) in outcomes {
+            match outcome {
+                Ok(()) => output::print(format!("{key}: rotated\n").as_bytes())?,
+                Err(problem) => {
+                    failed = true;
+                    output::complain(&format!("{key} was not rotated: {problem}"));
+                }
+            }
+        }
+        if failed { Err(Failure::Told) } else { Ok(()) }
+    }
+
+    fn wanted(&self, settings: &Settings) -> Result<Vec<KeyName>, Failure> {
+        let known: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
+        if self.all {
+            return Ok(known);
+        }
+        let mut wanted = Vec::new();
+        for name in &self.keys {
+            let Some(key) = known.iter().find(|key| key.as_str() == name) else {
+                let names: Vec<_> = known.iter().map(KeyName::as_str).collect();
+                return Err(Failure::Other(format!(
+                    "no key {name:?} is configured; there are: {}",
+                    names.join(", ")
+                )));
+            };
+            if !wanted.contains(key) {
+                wanted.push(key.clone());
+            }
+        }
+        Ok(wanted)
+    }
+}

@@ -1,0 +1,225 @@
+//! `rekeyd status`: how each key stands, from the configuration and the ledger.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cli::{Cli, Failure, output, text};
+use crate::core::due::{Due, due};
+use crate::core::names::{KeyName, SinkId};
+use crate::core::record::{DeliveryState, KeyState, Rotation};
+use crate::core::rotation::Phase;
+use crate::core::settings::KeySettings;
+use crate::core::{duration, time};
+use crate::engine::clock::{Clock as _, HostClock};
+use crate::ledger::{LedgerError, WriterLock, read};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// Only this key
+    key: Option<String>,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one key stands.
+struct Standing {
+    key: KeyName,
+    current: Option<Rotation>,
+    next: Option<Timestamp>,
+    overlap: Vec<Rotation>,
+    overdue: bool,
+    problem: Option<String>,
+    managed: bool,
+}
+
+impl Status {
+    pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.settings()?;
+        let now = HostClock.now();
+        let (mut states, problem) = match read::open(&settings.ledger) {
+            Ok(connection) => {
+                (read::all_key_states(&connection)?, read::condition(&connection)?)
+            }
+            Err(LedgerError::Missing { .. }) => (BTreeMap::new(), None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut standings: Vec<_> = settings
+            .keys
+            .iter()
+            .map(|key| {
+                let state = states.remove(&key.name);
+                standing(key, state.unwrap_or_else(|| KeyState::unknown(key.name.clone())), now)
+            })
+            .collect();
+        standings.extend(states.into_values().filter(|state| !state.live.is_empty()).map(unmanaged));
+        if let Some(wanted) = &self.key {
+            standings.retain(|standing| standing.key.as_str() == wanted);
+            if standings.is_empty() {
+                return Err(Failure::Other(format!("no key {wanted:?} is configured or recorded")));
+            }
+        }
+        if self.json {
+            let keys: Vec<_> = standings.iter().map(|standing| as_json(standing, now)).collect();
+            output::print_json(&json!({"problem": problem, "keys": keys}))?;
+        } else {
+            let holder = WriterLock::held_by(&settings.ledger);
+            let head = match (&problem, holder) {
+                (Some(problem), _) => format!("problem: {problem}\n"),
+                (None, Some(holder)) => format!("{holder} is at work\n"),
+                (None, None) => "no rekeyd is running on this ledger\n".to_owned(),
+            };
+            output::print(format!("{head}{}", for_people(&standings, now)).as_bytes())?;
+        }
+        let wrong = standings.iter().any(|standing| !standing.is_healthy() || standing.overdue);
+        if wrong { Err(Failure::Told) } else { Ok(()) }
+    }
+}
+
+impl Standing {
+    fn is_healthy(&self) -> bool {
+        self.problem.is_none()
+    }
+}
+
+fn standing(key: &KeySettings, state: KeyState, now: Timestamp) -> Standing {
+    let required: Vec<SinkId> =
+        key.sinks.iter().filter(|sink| sink.required).map(|sink| sink.id.clone()).collect();
+    let next = match due(&key.policy, &required, &state, now, now) {
+        Due::No { next } => next,
+        Due::Since { at, .. } => Some(at),
+    };
+    // What is open has been due since it was begun.
+    let since = state.open().map_or(next, |open| Some(open.started_at));
+    let overdue = since.is_some_and(|since| time::until(since, now) > key.policy.deliver_for);
+    let mut standing = unmanaged(state);
+    standing.managed = true;
+    standing.next = next;
+    standing.overdue = overdue;
+    standing
+}
+
+fn unmanaged(state: KeyState) -> Standing {
+    let problem = problem_of(&state);
+    let overlap = |rotation: &&Rotation| {
+        matches!(rotation.phase, Phase::Retired | Phase::Stranded | Phase::Orphaned)
+    };
+    Standing {
+        current: state.current().cloned(),
+        overlap: state.live.iter().filter(overlap).cloned().collect(),
+        key: state.key,
+        next: None,
+        overdue: false,
+        problem,
+        managed: false,
+    }
+}
+
+/// What is wrong with a key, the most pressing first.
+fn problem_of(state: &KeyState) -> Option<String> {
+    let delivery = state.open().and_then(|open| {
+        let failing = |state: DeliveryState| {
+            matches!(state, DeliveryState::Uncertain | DeliveryState::Refused)
+        };
+        open.deliveries
+            .iter()
+            .filter(|delivery| failing(delivery.state))
+            .find_map(|delivery| {
+                let error = delivery.error.as_ref()?;
+                Some(format!("not delivered to {}: {error}", delivery.sink))
+            })
+    });
+    let step = || {
+        let failing = |rotation: &&Rotation| rotation.attempt > 0;
+        state.live.iter().filter(failing).find_map(|rotation| rotation.error.clone())
+    };
+    let stranded = || {
+        let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
+        let lost = state.live.iter().any(is_stranded) && state.current().is_none();
+        lost.then(|| "the secret of its credential was lost; a new one follows".to_owned())
+    };
+    delivery.or_else(|| state.problem.clone()).or_else(step).or_else(stranded)
+}
+
+fn as_json(standing: &Standing, now: Timestamp) -> Value {
+    let current = standing.current.as_ref().and_then(|current| {
+        let credential = current.credential.as_ref()?;
+        let born = credential.created_at.or(current.current_at);
+        Some(json!({
+            "credential_id": credential.id,
+            "redacted_value": credential.redacted_value,
+            "created_at": credential.created_at.map(time::to_text),
+            "age_seconds": born.map(|born| time::until(born, now).as_secs()),
+            "expires_at": credential.expires_at.map(time::to_text),
+        }))
+    });
+    let overlap: Vec<_> = standing
+        .overlap
+        .iter()
+        .map(|rotation| {
+            json!({
+                "credential_id": rotation.credential.as_ref().map(|credential| &credential.id),
+                "revoke_after": rotation.revoke_after.map(time::to_text),
+                "held": false,
+            })
+        })
+        .collect();
+    json!({
+        "key": standing.key,
+        "healthy": standing.is_healthy(),
+        "overdue": standing.overdue,
+        "paused": false,
+        "current": current,
+        "next_rotation_at": standing.next.map(time::to_text),
+        "overlap": overlap,
+        "problem": standing.problem,
+    })
+}
+
+fn for_people(standings: &[Standing], now: Timestamp) -> String {
+    let rows: Vec<Vec<String>> = standings.iter().map(|standing| row(standing, now)).collect();
+    if rows.is_empty() {
+        return "no key is configured\n".to_owned();
+    }
+    let mut shown =
+        text::table(&["key", "state", "credential", "age", "next rotation", "in overlap"], &rows);
+    for standing in standings {
+        if let Some(problem) = &standing.problem {
+            shown.push_str(&format!("{}: {problem}\n", standing.key));
+        }
+    }
+    shown
+}
+
+fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
+    let credential = standing.current.as_ref().and_then(|current| current.credential.as_ref());
+    let age = credential.and_then(|credential| credential.created_at);
+    let next = match standing.next {
+        Some(at) if at > now => {
+            format!("{} (in {})", time::to_text(at), duration::for_people(time::until(now, at)))
+        }
+        Some(_) => "now".to_owned(),
+        None => "never".to_owned(),
+    };
+    let state = match (standing.managed, standing.is_healthy(), standing.overdue) {
+        (false, _, _) => "unmanaged",
+        (true, _, true) => "overdue",
+        (true, false, false) => "failing",
+        (true, true, false) => "healthy",
+    };
+    let overlap: Vec<_> = standing
+        .overlap
+        .iter()
+        .filter_map(|rotation| Some(rotation.credential.as_ref()?.id.to_string()))
+        .collect();
+    vec![
+        standing.key.to_string(),
+        state.to_owned(),
+        credential.map_or("none".to_owned(), |credential| credential.id.to_string()),
+        age.map(|born| duration::for_people(time::until(born, now))).unwrap_or_default(),
+        next,
+        overlap.join(", "),
+    ]
+}
