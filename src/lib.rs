@@ -11,6 +11,7 @@ pub mod host;
 pub mod net;
 
 pub mod provider;
+pub mod receiver;
 pub mod sandbox;
 pub mod sink;
 

@@ -1,3 +1,4 @@
 //! What the rest asks of this host: files with secrets, users and groups.
 
 pub mod secret_file;
+pub mod users;

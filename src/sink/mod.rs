@@ -4,6 +4,7 @@
 //! decisions rest on.
 
 pub mod file;
+pub mod signature;
 pub mod webhook;
 
 use async_trait::async_trait;

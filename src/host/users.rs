@@ -1,0 +1,122 @@
+//! Users and groups of this host, by name or number.
+//!
+//! Names are looked up in `/etc/passwd` and `/etc/group` themselves. The name
+//! service switch is not asked, so that looking up a name can neither hang on
+//! a directory server nor load foreign code: a user that only LDAP or
+//! systemd-homed knows is given by number.
+
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid};
+
+use crate::core::outside::shown;
+
+const USERS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
+
+/// The bit of `CAP_CHOWN` in the capability sets of `/proc/self/status`.
+const CAP_CHOWN: u64 = 1;
+
+/// The user that is named, or numbered.
+///
+/// # Errors
+/// A name that `/etc/passwd` does not have, in words.
+pub fn user(name_or_number: &str) -> Result<Uid, String> {
+    number("user", name_or_number, Path::new(USERS)).map(Uid::from_raw)
+}
+
+/// The group that is named, or numbered.
+///
+/// # Errors
+/// A name that `/etc/group` does not have, in words.
+pub fn group(name_or_number: &str) -> Result<Gid, String> {
+    number("group", name_or_number, Path::new(GROUPS)).map(Gid::from_raw)
+}
+
+/// Whether this process may give its files to that user.
+#[must_use]
+pub fn may_give_to_user(user: Uid) -> bool {
+    user == rustix::process::geteuid() || may_change_owners()
+}
+
+/// Whether this process may give its files to that group.
+#[must_use]
+pub fn may_give_to_group(group: Gid) -> bool {
+    group == rustix::process::getegid()
+        || rustix::process::getgroups().is_ok_and(|groups| groups.contains(&group))
+        || may_change_owners()
+}
+
+fn may_change_owners() -> bool {
+    match std::fs::read_to_string("/proc/self/status") {
+        Ok(status) => status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))
+            .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+            .is_some_and(|set| set & CAP_CHOWN != 0),
+        Err(_) => rustix::process::geteuid().is_root(),
+    }
+}
+
+fn number(kind: &str, name_or_number: &str, list: &Path) -> Result<u32, String> {
+    // The highest number means "leave it as it is" to chown.
+    if let Ok(number) = name_or_number.parse::<u32>()
+        && number != u32::MAX
+    {
+        return Ok(number);
+    }
+    let entries = std::fs::read_to_string(list).map_err(|error| {
+        format!(
+            "cannot look up the {kind} {}: cannot read {}: {error}; give its number",
+            shown(name_or_number),
+            list.display()
+        )
+    })?;
+    find(&entries, name_or_number).ok_or_else(|| {
+        format!(
+            "there is no {kind} {} in {}; make it, or give its number if another service knows it",
+            shown(name_or_number),
+            list.display()
+        )
+    })
+}
+
+/// The number in `name:password:number:…`.
+fn find(entries: &str, name: &str) -> Option<u32> {
+    entries.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next() != Some(name) {
+            return None;
+        }
+        fields.nth(1)?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_found() {
+        assert_eq!(user("0"), Ok(Uid::ROOT));
+        assert_eq!(user("root"), Ok(Uid::ROOT));
+        assert_eq!(group("root"), Ok(Gid::ROOT));
+        assert_eq!(group("4242"), Ok(Gid::from_raw(4242)));
+    }
+
+    #[test]
+    fn an_unknown_name_is_a_clear_error() {
+        let error = user("no-such-user-here").unwrap_err();
+        assert!(error.contains("no-such-user-here"), "{error}");
+        assert!(error.contains("/etc/passwd"), "{error}");
+        assert!(group("4294967295").is_err());
+    }
+
+    #[test]
+    fn only_whole_names_match() {
+        let list = "rooty:x:7:\n\nroot:x:0:0:root:/root:/bin/bash\nbroken:x\n";
+        assert_eq!(find(list, "root"), Some(0));
+        assert_eq!(find(list, "broken"), None);
+        assert_eq!(find(list, ""), None);
+    }
+}

@@ -1,0 +1,242 @@
+//! A webhook receiver on loopback: what the demo delivers to and the tests
+//! ask.
+//!
+//! It does what a receiver should: verifies the Standard Webhooks signature,
+//! drops repeats by `webhook-id` with a 2xx, and [`Receiver::applied`] ignores
+//! what is not the greatest sequence. It keeps the secrets as plain data, and it
+//! has no clock, so it does not refuse old timestamps as a real one should:
+//! it is not for production.
+
+mod breakable;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use tokio::task::JoinHandle;
+
+use self::breakable::Breakable;
+use crate::core::secret::Secret;
+use crate::sink::signature::SigningKeys;
+
+/// A running receiver; it stops when it is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+/// What the receiver answers from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Takes what is signed well, with 200.
+    Accept,
+    /// Takes nothing and answers this status.
+    Status(u16),
+    /// Takes what is signed well, and answers this status all the same: 504
+    /// is what a proxy in front of a slow receiver answers.
+    TakeAndStatus(u16),
+    /// Takes what is signed well, and closes the connection without an answer.
+    TakeAndClose,
+    /// Takes nothing, and closes the connection without an answer.
+    Close,
+}
+
+/// One webhook that was verified and was no repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Its `webhook-id`.
+    pub id: String,
+    /// The key.
+    pub key: String,
+    /// The rotation's number in the key.
+    pub sequence: u64,
+    /// The secret.
+    pub value: String,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    keys: SigningKeys,
+    state: Mutex<Taken>,
+    /// While set, connections break instead of carrying an answer.
+    broken: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    answer: Answer,
+    seen: BTreeSet<String>,
+    received: Vec<Received>,
+    requests: u64,
+    rejected: u64,
+}
+
+impl Receiver {
+    /// Starts one on a free port of loopback, inside the running runtime.
+    /// `signing_secret` holds one or two lines `whsec_<base64>`.
+    ///
+    /// # Errors
+    /// A signing secret that does not parse, or no free port, in words.
+    pub async fn start(signing_secret: &Secret) -> Result<Self, String> {
+        let keys = SigningKeys::parse(signing_secret.expose())
+            .map_err(|error| format!("cannot start the webhook receiver: {error}"))?;
+        let broken = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared {
+            keys,
+            state: Mutex::new(Taken {
+                answer: Answer::Accept,
+                seen: BTreeSet::new(),
+                received: Vec::new(),
+                requests: 0,
+                rejected: 0,
+            }),
+            broken: Arc::clone(&broken),
+        });
+        let no_port = |error| format!("cannot start the webhook receiver on loopback: {error}");
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(no_port)?;
+        let address = listener.local_addr().map_err(no_port)?;
+        let router = Router::new()
+            .route("/", post(take))
+            .with_state(Arc::clone(&shared));
+        let server = tokio::spawn(async move {
+            // Serving ends only with the task.
+            let _ = axum::serve(Breakable::new(listener, broken), router).await;
+        });
+        Ok(Self {
+            address,
+            shared,
+            server,
+        })
+    }
+
+    /// Where webhooks are to be posted.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// What was taken, in the order of arrival.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.lock().received.clone()
+    }
+
+    /// The secret that a consumer behind this receiver would use for `key`:
+    /// the one with the highest sequence.
+    #[must_use]
+    pub fn applied(&self, key: &str) -> Option<Received> {
+        let state = self.shared.lock();
+        let of_key = state.received.iter().filter(|one| one.key == key);
+        of_key.max_by_key(|one| one.sequence).cloned()
+    }
+
+    /// How many requests came, repeats and bad ones included.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.lock().requests
+    }
+
+    /// How many of them were not signed well or were no webhook of ours.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.shared.lock().rejected
+    }
+
+    /// Changes what it answers.
+    pub fn set_answer(&self, answer: Answer) {
+        self.shared.lock().answer = answer;
+        self.shared.broken.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The `webhook-id` of a request that is signed well.
+    fn verified_id(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
+        let text = |name| headers.get(name)?.to_str().ok();
+        let id = text("webhook-id")?;
+        let timestamp = text("webhook-timestamp")?;
+        let signature = text("webhook-signature")?;
+        let good = self.keys.verify(id, timestamp, body, signature);
+        good.then(|| id.to_owned())
+    }
+}
+
+async fn take(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, &'static str) {
+    let mut state = shared.lock();
+    state.requests += 1;
+    let answer = state.answer;
+    match answer {
+        Answer::Status(status) => return (status_code(status), "as told\n"),
+        Answer::Close => {
+            shared.broken.store(true, Ordering::SeqCst);
+            return (StatusCode::OK, "never sent\n");
+        }
+        Answer::Accept | Answer::TakeAndStatus(_) | Answer::TakeAndClose => {}
+    }
+    let Some(id) = shared.verified_id(&headers, &body) else {
+        state.rejected += 1;
+        return (StatusCode::UNAUTHORIZED, "the signature is not good\n");
+    };
+    let Some(received) = parse(&id, &body) else {
+        state.rejected += 1;
+        return (StatusCode::BAD_REQUEST, "this is no key.rotated event\n");
+    };
+    if state.seen.insert(id) {
+        state.received.push(received);
+    }
+    match answer {
+        Answer::Accept => (StatusCode::OK, "taken\n"),
+        Answer::TakeAndStatus(status) | Answer::Status(status) => {
+            (status_code(status), "taken, but as told\n")
+        }
+        Answer::TakeAndClose | Answer::Close => {
+            shared.broken.store(true, Ordering::SeqCst);
+            (StatusCode::OK, "never sent\n")
+        }
+    }
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn parse(id: &str, body: &[u8]) -> Option<Received> {
+    let event: serde_json::Value = serde_json::from_slice(body).ok()?;
+    if event.get("type")?.as_str()? != "key.rotated" {
+        return None;
+    }
+    let data = event.get("data")?;
+    Some(Received {
+        id: id.to_owned(),
+        key: data.get("key")?.as_str()?.to_owned(),
+        sequence: data.get("sequence")?.as_u64()?,
+        value: data.get("value")?.as_str()?.to_owned(),
+        body: body.to_vec(),
+    })
+}

@@ -1,0 +1,59 @@
+//! What stands in a file sink's file.
+
+use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
+
+use crate::core::settings::FileFormat;
+use crate::sink::Parcel;
+
+/// Room for everything of the JSON form but the secret. With it the buffer
+/// does not grow while it is filled, which would leave copies of the secret
+/// behind unwiped.
+const ROOM_AROUND_SECRET: usize = 2048;
+
+/// The longest that one byte of a secret becomes in JSON: `\u0000`.
+const LONGEST_ESCAPE: usize = 6;
+
+#[derive(Serialize)]
+struct Object<'a> {
+    key: &'a str,
+    credential_id: &'a str,
+    created_at: Option<i64>,
+    expires_at: Option<i64>,
+    redacted_value: Option<&'a str>,
+    sequence: u64,
+    value: &'a str,
+}
+
+/// The whole content, wiped when it is dropped.
+pub(super) fn content(
+    format: &FileFormat,
+    parcel: &Parcel,
+) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let secret = parcel.secret.expose();
+    let room = ROOM_AROUND_SECRET + LONGEST_ESCAPE * secret.len();
+    let mut content = Zeroizing::new(Vec::with_capacity(room));
+    match format {
+        FileFormat::Raw => content.extend_from_slice(secret.as_bytes()),
+        FileFormat::Env { variable } => {
+            content.extend_from_slice(variable.as_bytes());
+            content.push(b'=');
+            content.extend_from_slice(secret.as_bytes());
+        }
+        FileFormat::Json => {
+            let credential = &parcel.credential;
+            let object = Object {
+                key: parcel.key.as_str(),
+                credential_id: credential.id.as_str(),
+                created_at: credential.created_at.map(|at| at.as_second()),
+                expires_at: credential.expires_at.map(|at| at.as_second()),
+                redacted_value: credential.redacted_value.as_deref(),
+                sequence: parcel.sequence,
+                value: secret,
+            };
+            serde_json::to_writer(&mut *content, &object)?;
+        }
+    }
+    content.push(b'\n');
+    Ok(content)
+}

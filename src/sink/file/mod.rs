@@ -1,0 +1,148 @@
+//! A file on this host, replaced atomically.
+//!
+//! The new content is prepared in `.NAME.rekeyd` beside the target, brought to
+//! disk, and renamed over it: readers see the old or the new content, whole.
+//! The target is never followed when it is a symbolic link, and the old file
+//! is never written to. What this deliberately does not do: make folders, or
+//! keep a copy of the old content.
+//!
+//! Where the configuration names no owner or group, those of the present file
+//! are carried over as far as this process may; in a setgid folder the folder
+//! gives the group.
+
+mod attempt;
+mod content;
+mod place;
+mod replace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::attempt::Attempt;
+use self::place::Place;
+use crate::core::duration;
+use crate::core::names::SinkId;
+use crate::core::settings::{FileFormat, FileTarget, SinkSettings};
+use crate::sink::{DeliveryError, Parcel, Sink, Taken};
+
+/// A file that takes each new secret.
+#[derive(Debug)]
+pub struct FileSink {
+    id: SinkId,
+    timeout: Duration,
+    format: FileFormat,
+    place: Arc<Place>,
+}
+
+impl FileSink {
+    /// A sink for `target`; nothing is looked at yet.
+    #[must_use]
+    pub fn new(settings: &SinkSettings, target: &FileTarget) -> Self {
+        Self {
+            id: settings.id.clone(),
+            timeout: settings.timeout,
+            format: target.format.clone(),
+            place: Arc::new(Place::new(target)),
+        }
+    }
+
+    /// Removes the temporary file that a process that was killed may have left
+    /// behind, with a secret in it. Says whether there was one. Touches
+    /// nothing else: what bears that name and is no regular file of ours stays
+    /// and is an error.
+    ///
+    /// # Errors
+    /// What is in the way, in words.
+    pub async fn remove_leftover(&self) -> Result<bool, String> {
+        let place = Arc::clone(&self.place);
+        let Some((attempt, _caller)) = Attempt::begin(&place.path) else {
+            return Err(self.still_out());
+        };
+        self.aside(move || {
+            let _attempt = attempt;
+            replace::remove_leftover(&place)
+        })
+        .await?
+    }
+
+    /// Does file work on a thread of its own, for no longer than the timeout.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let work = tokio::task::spawn_blocking(work);
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(format!(
+                "the work on {} ended unexpectedly; this is a mistake in rekeyd, please report it",
+                self.place.path.display()
+            )),
+            Err(_) => Err(format!(
+                "{} did not come back within {}; see whether its file system hangs",
+                self.place.path.display(),
+                duration::to_text(self.timeout)
+            )),
+        }
+    }
+
+    fn still_out(&self) -> String {
+        format!(
+            "an earlier write of {} has not come back yet; see whether its file system hangs",
+            self.place.path.display()
+        )
+    }
+}
+
+#[async_trait]
+impl Sink for FileSink {
+    fn id(&self) -> &SinkId {
+        &self.id
+    }
+
+    async fn inspect(&self) -> Vec<String> {
+        let place = Arc::clone(&self.place);
+        self.aside(move || place.problems())
+            .await
+            .unwrap_or_else(|problem| vec![problem])
+    }
+
+    async fn preflight(&self) -> Result<(), String> {
+        let place = Arc::clone(&self.place);
+        self.aside(move || {
+            let problems = place.problems();
+            if problems.is_empty() {
+                place.room()
+            } else {
+                Err(problems.join("; "))
+            }
+        })
+        .await?
+    }
+
+    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
+        let not_taken = |message| DeliveryError {
+            taken: Taken::No,
+            message,
+        };
+        let content = content::content(&self.format, parcel).map_err(|error| {
+            not_taken(format!(
+                "cannot put together the content of {}: {error}",
+                self.place.path.display()
+            ))
+        })?;
+        let place = Arc::clone(&self.place);
+        let Some((attempt, _caller)) = Attempt::begin(&place.path) else {
+            return Err(not_taken(self.still_out()));
+        };
+        self.aside(move || replace::replace(&place, &content, &attempt))
+            .await
+            .unwrap_or_else(|message| {
+                Err(DeliveryError {
+                    taken: Taken::Maybe,
+                    message,
+                })
+            })
+    }
+}

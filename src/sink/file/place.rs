@@ -1,0 +1,208 @@
+//! Where a file sink's file stands, and whether it can be replaced there.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::replace::is_regular;
+use crate::core::settings::FileTarget;
+use crate::host::users;
+
+/// The free space that a new credential is not made without. Far more than a
+/// secret needs, so that it is not the last block that is counted on.
+const LEAST_FREE: u64 = 64 * 1024;
+
+/// What a file name may take on every file system in use.
+const LONGEST_NAME: usize = 255;
+
+/// A target file, taken apart.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) folder: PathBuf,
+    pub(super) name: OsString,
+    pub(super) temporary: OsString,
+    pub(super) mode: Mode,
+    owner: Option<String>,
+    group: Option<String>,
+}
+
+impl Place {
+    pub(super) fn new(target: &FileTarget) -> Self {
+        let name = target.path.file_name().unwrap_or_default().to_owned();
+        let mut temporary = OsString::from(".");
+        temporary.push(&name);
+        temporary.push(".rekeyd");
+        Self {
+            path: target.path.clone(),
+            folder: target.path.parent().unwrap_or(Path::new("/")).to_owned(),
+            name,
+            temporary,
+            mode: Mode::from_raw_mode(target.mode),
+            owner: target.owner.clone(),
+            group: target.group.clone(),
+        }
+    }
+
+    pub(super) fn temporary_path(&self) -> PathBuf {
+        self.folder.join(&self.temporary)
+    }
+
+    /// The folder. Everything is done relative to it, so that what was checked
+    /// is what is written to.
+    pub(super) fn open(&self) -> Result<OwnedFd, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::open(&self.folder, flags, Mode::empty()).map_err(|error| {
+            let folder = self.folder.display();
+            match error {
+                Errno::NOENT => format!("the folder {folder} does not exist; make it"),
+                Errno::NOTDIR => format!("{folder} is not a folder; give another path"),
+                error => format!("cannot open the folder {folder}: {}", why(&error.into())),
+            }
+        })
+    }
+
+    /// The owner and group that the configuration names, as numbers.
+    pub(super) fn named(&self) -> Result<(Option<Uid>, Option<Gid>), String> {
+        let owner = self.owner.as_deref().map(users::user).transpose()?;
+        let group = self.group.as_deref().map(users::group).transpose()?;
+        Ok((owner, group))
+    }
+
+    /// All that stands in the way of replacing the file.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.name.is_empty() {
+            problems.push(format!(
+                "{} names no file; give its path",
+                self.path.display()
+            ));
+        }
+        if self.temporary.len() > LONGEST_NAME {
+            problems.push(format!(
+                "the file name of {} is too long by {} for the file beside it that the new \
+                 content is prepared in; shorten it",
+                self.path.display(),
+                self.temporary.len() - LONGEST_NAME
+            ));
+        }
+        match self.open() {
+            Ok(folder) => {
+                self.folder_problems(&folder, &mut problems);
+                self.target_problems(&folder, &mut problems);
+            }
+            Err(problem) => problems.push(problem),
+        }
+        self.owner_problems(&mut problems);
+        problems
+    }
+
+    fn folder_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
+        let shown = self.folder.display();
+        match fs::fstat(folder) {
+            Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
+                problems.push(format!(
+                    "others can write the folder {shown} and could put their own file in the \
+                     place of ours; run: chmod o-w {shown}"
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                problems.push(format!(
+                    "cannot look at the folder {shown}: {}",
+                    why(&error.into())
+                ));
+            }
+        }
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        if let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
+            problems.push(format!(
+                "cannot write the folder {shown}: {}; the new file is made in it and moved over \
+                 the old one",
+                why(&error.into())
+            ));
+        }
+    }
+
+    fn target_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
+        if self.name.is_empty() {
+            return;
+        }
+        let shown = self.path.display();
+        match fs::statat(folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if is_regular(&stat) => {}
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                problems.push(format!(
+                    "{shown} is a symbolic link; give the path of the file itself"
+                ));
+            }
+            Ok(_) => problems.push(format!(
+                "{shown} is not a regular file; give another path, or move it away"
+            )),
+            Err(Errno::NOENT) => {}
+            Err(error) => {
+                problems.push(format!("cannot look at {shown}: {}", why(&error.into())));
+            }
+        }
+    }
+
+    fn owner_problems(&self, problems: &mut Vec<String>) {
+        let shown = self.path.display();
+        match self.owner.as_deref().map(|name| (name, users::user(name))) {
+            Some((name, Ok(user))) if !users::may_give_to_user(user) => problems.push(format!(
+                "cannot give {shown} to the user {name} without privileges (CAP_CHOWN and \
+                 CAP_FOWNER); leave out owner, or run rekeyd as that user"
+            )),
+            Some((_, Err(problem))) => problems.push(problem),
+            Some((_, Ok(_))) | None => {}
+        }
+        match self.group.as_deref().map(|name| (name, users::group(name))) {
+            Some((name, Ok(group))) if !users::may_give_to_group(group) => problems.push(format!(
+                "cannot give {shown} to the group {name}, which rekeyd's user is not in; add it \
+                 to the group, or leave out group and make the folder setgid"
+            )),
+            Some((_, Err(problem))) => problems.push(problem),
+            Some((_, Ok(_))) | None => {}
+        }
+    }
+
+    /// Whether there is room for a new file beside the old one.
+    pub(super) fn room(&self) -> Result<(), String> {
+        let folder = self.open()?;
+        let shown = self.folder.display();
+        let space = fs::fstatvfs(&folder).map_err(|error| {
+            format!(
+                "cannot see how much room {shown} has: {}",
+                why(&error.into())
+            )
+        })?;
+        if space.f_bavail.saturating_mul(space.f_frsize) < LEAST_FREE {
+            return Err(format!(
+                "less than {} KiB are free in {shown}; make room",
+                LEAST_FREE / 1024
+            ));
+        }
+        // Some file systems have no fixed number of inodes and say 0 of 0.
+        if space.f_files > 0 && space.f_favail == 0 {
+            return Err(format!("no inode is free in {shown}; remove files there"));
+        }
+        Ok(())
+    }
+}
+
+/// An operating system's reason, with what to do where that is not plain.
+pub(super) fn why(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount it writable, or add the folder to the unit's ReadWritePaths="
+        }
+        io::ErrorKind::PermissionDenied => "; give rekeyd's user the right to",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}

@@ -1,0 +1,120 @@
+//! What is posted: the same bytes and the same id in every try, so that a
+//! receiver can drop repeats.
+
+use ring::digest;
+use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
+
+use crate::core::names::{RotationId, SinkId};
+use crate::core::time;
+use crate::sink::Parcel;
+
+/// Room for everything in the body but the secret, so that the buffer does not
+/// grow and leave copies behind.
+const ROOM_AROUND_SECRET: usize = 2048;
+
+/// The longest that one byte of a secret becomes in JSON: `\u0000`.
+const LONGEST_ESCAPE: usize = 6;
+
+/// So many bytes of the digest tell a rotation's few sinks apart.
+const SINK_BYTES: usize = 8;
+
+#[derive(Serialize)]
+struct Event<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    key: &'a str,
+    rotation: &'a str,
+    sequence: u64,
+    value: &'a str,
+    credential: Credential<'a>,
+    previous: Option<Replaced<'a>>,
+}
+
+#[derive(Serialize)]
+struct Credential<'a> {
+    id: &'a str,
+    name: &'a str,
+    created_at: Option<i64>,
+    expires_at: Option<i64>,
+    redacted_value: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Replaced<'a> {
+    id: &'a str,
+    not_before: String,
+}
+
+/// The body for a parcel. Nothing in it depends on when it is asked for.
+pub(super) fn body(parcel: &Parcel) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let credential = &parcel.credential;
+    let event = Event {
+        r#type: "key.rotated",
+        timestamp: time::to_text(parcel.verified_at),
+        data: Data {
+            key: parcel.key.as_str(),
+            rotation: parcel.rotation.as_str(),
+            sequence: parcel.sequence,
+            value: parcel.secret.expose(),
+            credential: Credential {
+                id: credential.id.as_str(),
+                name: parcel.label.as_str(),
+                created_at: credential.created_at.map(|at| at.as_second()),
+                expires_at: credential.expires_at.map(|at| at.as_second()),
+                redacted_value: credential.redacted_value.as_deref(),
+            },
+            previous: parcel.previous.as_ref().map(|previous| Replaced {
+                id: previous.id.as_str(),
+                not_before: time::to_text(previous.not_before),
+            }),
+        },
+    };
+    let room = ROOM_AROUND_SECRET + LONGEST_ESCAPE * parcel.secret.expose().len();
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *body, &event)?;
+    Ok(body)
+}
+
+/// The `webhook-id` of one rotation to one sink.
+pub(super) fn message_id(rotation: &RotationId, sink: &SinkId) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(sink.name.as_bytes());
+    // Names hold no zero byte: no two sinks run together into one text.
+    context.update(&[0]);
+    context.update(sink.target.as_bytes());
+    let mut id = format!("msg_{rotation}_");
+    for byte in &context.finish().as_ref()[..SINK_BYTES] {
+        id.push_str(&format!("{byte:02x}"));
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_of_the_rotation_and_the_sink() {
+        let sink = |name: &str, target: &str| SinkId {
+            name: name.to_owned(),
+            target: target.to_owned(),
+        };
+        let one = RotationId::new([1; 8]);
+        let id = message_id(&one, &sink("a", "webhook:https://x"));
+        assert_eq!(id, message_id(&one, &sink("a", "webhook:https://x")));
+        assert!(id.starts_with("msg_0101010101010101_"), "{id}");
+        for other in [
+            message_id(&RotationId::new([2; 8]), &sink("a", "webhook:https://x")),
+            message_id(&one, &sink("b", "webhook:https://x")),
+            message_id(&one, &sink("a", "webhook:https://y")),
+        ] {
+            assert_ne!(id, other);
+        }
+    }
+}
