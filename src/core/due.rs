@@ -72,15 +72,23 @@ pub fn due(
     match state.retry_at {
         Some(at) if at > now => Due::No { next: Some(at) },
         retry_at => {
-            let at = scheduled_for.max(retry_at).unwrap_or(watching_since.min(now));
-            Due::Since { at, scheduled_for, trigger }
+            let at = scheduled_for
+                .max(retry_at)
+                .unwrap_or(watching_since.min(now));
+            Due::Since {
+                at,
+                scheduled_for,
+                trigger,
+            }
         }
     }
 }
 
 fn not_yet(policy: &KeyPolicy, state: &KeyState, after: Timestamp) -> Due {
     let next = policy.schedule.next_after(after);
-    Due::No { next: next.map(|next| state.retry_at.map_or(next, |retry| retry.max(next))) }
+    Due::No {
+        next: next.map(|next| state.retry_at.map_or(next, |retry| retry.max(next))),
+    }
 }
 
 /// Whether something is not as it should be for the current credential: a
@@ -92,9 +100,10 @@ fn needs_repair(
     overlap: Duration,
 ) -> bool {
     let accepted = |sink: &SinkId| {
-        current.deliveries.iter().any(|delivery| {
-            delivery.sink == *sink && delivery.state == DeliveryState::Accepted
-        })
+        current
+            .deliveries
+            .iter()
+            .any(|delivery| delivery.sink == *sink && delivery.state == DeliveryState::Accepted)
     };
     let adopted = current.trigger == Trigger::Adopted;
     (!adopted && !required.iter().all(accepted))
@@ -108,7 +117,10 @@ fn needs_repair(
 /// Whether the newest rotation came after the current one and came to nothing.
 fn failed_since(current: &Rotation, newest: Option<Phase>, state: &KeyState) -> bool {
     state.sequence > current.sequence
-        && matches!(newest, Some(Phase::Failed | Phase::Orphaned | Phase::Revoked))
+        && matches!(
+            newest,
+            Some(Phase::Failed | Phase::Orphaned | Phase::Revoked)
+        )
 }
 
 #[cfg(test)]
@@ -188,12 +200,23 @@ mod tests {
             assert_eq!(trigger(&state(newest, vec![])), Some(wanted), "{newest}");
         }
         let stranded = rotation(1, Phase::Stranded, started);
-        assert_eq!(trigger(&state(Phase::Stranded, vec![stranded])), Some(Trigger::Repair));
+        assert_eq!(
+            trigger(&state(Phase::Stranded, vec![stranded])),
+            Some(Trigger::Repair)
+        );
         let open = rotation(1, Phase::Verified, started);
-        assert_eq!(asked(&state(Phase::Verified, vec![open])), Due::No { next: None });
+        assert_eq!(
+            asked(&state(Phase::Verified, vec![open])),
+            Due::No { next: None }
+        );
         let current = rotation(1, Phase::Current, started);
         let fine = state(Phase::Current, vec![current.clone()]);
-        assert_eq!(asked(&fine), Due::No { next: Some(at("2026-11-25T03:00:00Z")) });
+        assert_eq!(
+            asked(&fine),
+            Due::No {
+                next: Some(at("2026-11-25T03:00:00Z"))
+            }
+        );
         let mut failed = state(Phase::Failed, vec![current.clone()]);
         failed.sequence = 2;
         assert_eq!(trigger(&failed), Some(Trigger::Retry));
@@ -205,18 +228,36 @@ mod tests {
     #[test]
     fn a_firing_that_nobody_saw_is_caught_up_once() {
         let old = rotation(1, Phase::Current, "2026-11-01T03:00:00Z");
-        let found = due(&policy(), &[], &state(Phase::Current, vec![old.clone()]), at(NOW), at(NOW));
+        let found = due(
+            &policy(),
+            &[],
+            &state(Phase::Current, vec![old.clone()]),
+            at(NOW),
+            at(NOW),
+        );
         let firing = at("2026-11-24T03:00:00Z");
-        let since = Due::Since { at: firing, scheduled_for: Some(firing), trigger: Trigger::CatchUp };
+        let since = Due::Since {
+            at: firing,
+            scheduled_for: Some(firing),
+            trigger: Trigger::CatchUp,
+        };
         assert_eq!(found, since);
-        assert_eq!(trigger(&state(Phase::Current, vec![old])), Some(Trigger::Schedule));
+        assert_eq!(
+            trigger(&state(Phase::Current, vec![old])),
+            Some(Trigger::Schedule)
+        );
     }
 
     #[test]
     fn a_back_off_is_kept() {
         let mut failed = state(Phase::Failed, vec![]);
         failed.retry_at = Some(at("2026-11-24T12:00:01Z"));
-        assert_eq!(asked(&failed), Due::No { next: failed.retry_at });
+        assert_eq!(
+            asked(&failed),
+            Due::No {
+                next: failed.retry_at
+            }
+        );
         failed.retry_at = Some(at(NOW));
         assert_eq!(trigger(&failed), Some(Trigger::Retry));
     }
@@ -225,15 +266,29 @@ mod tests {
     fn a_row_from_a_wrong_future_makes_no_storm() {
         let ahead = rotation(1, Phase::Current, "2031-01-01T00:00:00Z");
         let found = asked(&state(Phase::Current, vec![ahead]));
-        assert_eq!(found, Due::No { next: Some(at("2026-11-25T03:00:00Z")) });
+        assert_eq!(
+            found,
+            Due::No {
+                next: Some(at("2026-11-25T03:00:00Z"))
+            }
+        );
     }
 
     #[test]
     fn a_new_sink_makes_the_key_due() {
-        let sink = SinkId { name: "file".to_owned(), target: "file:/x".to_owned() };
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        };
         let current = rotation(1, Phase::Current, "2026-11-24T03:00:05Z");
         let state = state(Phase::Current, vec![current]);
         let found = due(&policy(), &[sink], &state, at(NOW), at(NOW));
-        assert!(matches!(found, Due::Since { trigger: Trigger::Repair, .. }));
+        assert!(matches!(
+            found,
+            Due::Since {
+                trigger: Trigger::Repair,
+                ..
+            }
+        ));
     }
 }

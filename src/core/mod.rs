@@ -9,6 +9,7 @@ pub mod change;
 pub mod conclude;
 pub mod due;
 pub mod duration;
+pub mod loopback;
 pub mod names;
 pub mod outside;
 pub mod policy;

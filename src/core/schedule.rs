@@ -72,7 +72,12 @@ impl Schedule {
             .parse(plain)
             .map_err(|error| ScheduleError(format!("{error}; {FORM}")))?;
         let fixed = !minute.starts_with('*') && !hour.starts_with('*');
-        Ok(Self(Arc::new(Parsed { expression: expression.to_owned(), cron, fixed, zone })))
+        Ok(Self(Arc::new(Parsed {
+            expression: expression.to_owned(),
+            cron,
+            fixed,
+            zone,
+        })))
     }
 
     /// The expression as it was written.
@@ -87,7 +92,12 @@ impl Schedule {
         let zone = &self.0.zone;
         if !self.0.fixed {
             let start = at.to_zoned(zone.clone());
-            let found = self.0.cron.find_next_occurrence(&start, false).ok()?.timestamp();
+            let found = self
+                .0
+                .cron
+                .find_next_occurrence(&start, false)
+                .ok()?
+                .timestamp();
             return (found > at).then_some(found);
         }
         // A skipped wall time fires after the jump, so the search begins an
@@ -124,7 +134,11 @@ impl Schedule {
             found?
         } else {
             let end = at.to_zoned(zone.clone());
-            self.0.cron.find_previous_occurrence(&end, true).ok()?.timestamp()
+            self.0
+                .cron
+                .find_previous_occurrence(&end, true)
+                .ok()?
+                .timestamp()
         };
         (found > since && found <= at).then_some(found)
     }
@@ -139,7 +153,11 @@ impl Schedule {
         let (first, last) = (*times.first()?, *times.last()?);
         let within = times.windows(2).map(|pair| pair[1] - pair[0]).min();
         let across = day_gap.map(|days| days * 86_400 - last + first);
-        within.into_iter().chain(across).min().map(Duration::from_secs)
+        within
+            .into_iter()
+            .chain(across)
+            .min()
+            .map(Duration::from_secs)
     }
 
     /// The seconds of the day at which it fires on a day that matches, as far
@@ -151,7 +169,8 @@ impl Schedule {
         for hour in pattern.hours.values() {
             for minute in pattern.minutes.values() {
                 for second in pattern.seconds.values() {
-                    times.push(u64::from(hour) * 3_600 + u64::from(minute) * 60 + u64::from(second));
+                    times
+                        .push(u64::from(hour) * 3_600 + u64::from(minute) * 60 + u64::from(second));
                 }
             }
         }
@@ -167,7 +186,10 @@ impl Schedule {
         let second = i8::try_from(*pattern.seconds.values().first()?).ok()?;
         let (mut before, mut shortest) = (None::<i64>, None::<i64>);
         for ahead in 0..=GAP_HORIZON {
-            let day = from.checked_add(ahead.days()).ok()?.at(hour, minute, second, 0);
+            let day = from
+                .checked_add(ahead.days())
+                .ok()?
+                .at(hour, minute, second, 0);
             if self.0.cron.is_time_matching(&day).unwrap_or(false) {
                 let gap = before.map(|before| ahead - before);
                 shortest = shortest.into_iter().chain(gap).min();
@@ -193,8 +215,9 @@ fn instant(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
                 .next()
                 .map(|change| change.timestamp())
         }
-        jiff::tz::AmbiguousOffset::Unambiguous { .. }
-        | jiff::tz::AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok(),
+        jiff::tz::AmbiguousOffset::Unambiguous { .. } | jiff::tz::AmbiguousOffset::Fold { .. } => {
+            ambiguous.earlier().ok()
+        }
     }
 }
 
@@ -224,8 +247,19 @@ mod tests {
 
     #[test]
     fn seconds_come_first_in_six_fields() {
-        let found = firings(&schedule("*/20 * * * * *", "UTC"), "2026-11-23T03:00:10Z", 3);
-        assert_eq!(found, ["2026-11-23T03:00:20Z", "2026-11-23T03:00:40Z", "2026-11-23T03:01:00Z"]);
+        let found = firings(
+            &schedule("*/20 * * * * *", "UTC"),
+            "2026-11-23T03:00:10Z",
+            3,
+        );
+        assert_eq!(
+            found,
+            [
+                "2026-11-23T03:00:20Z",
+                "2026-11-23T03:00:40Z",
+                "2026-11-23T03:01:00Z"
+            ]
+        );
     }
 
     #[test]
@@ -233,16 +267,32 @@ mod tests {
         // Skipped on 2026-03-29: right after the jump. Repeated on 2026-10-25: once.
         let berlin = schedule("30 2 * * *", "Europe/Berlin");
         let spring = firings(&berlin, "2026-03-28T00:00:00Z", 3);
-        assert_eq!(spring, ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+        assert_eq!(
+            spring,
+            [
+                "2026-03-28T01:30:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-30T00:30:00Z"
+            ]
+        );
         let autumn = firings(&berlin, "2026-10-24T00:00:00Z", 3);
-        assert_eq!(autumn, ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+        assert_eq!(
+            autumn,
+            [
+                "2026-10-24T00:30:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-26T01:30:00Z"
+            ]
+        );
     }
 
     #[test]
     fn looking_back_finds_what_looking_forward_finds() {
-        for (expression, zone) in
-            [("30 2 * * *", "Europe/Berlin"), ("*/7 * * * * *", "UTC"), ("0 0 1 * *", "UTC")]
-        {
+        for (expression, zone) in [
+            ("30 2 * * *", "Europe/Berlin"),
+            ("*/7 * * * * *", "UTC"),
+            ("0 0 1 * *", "UTC"),
+        ] {
             let schedule = schedule(expression, zone);
             let at: Timestamp = "2026-03-29T01:00:00Z".parse().unwrap();
             let next = schedule.next_after(at).unwrap();
@@ -255,8 +305,14 @@ mod tests {
     #[test]
     fn what_never_fires_never_fires() {
         let never = schedule("0 0 31 2 *", "UTC");
-        assert_eq!(never.next_after("2026-01-01T00:00:00Z".parse().unwrap()), None);
-        assert_eq!(never.shortest_gap("2026-01-01T00:00:00Z".parse().unwrap()), None);
+        assert_eq!(
+            never.next_after("2026-01-01T00:00:00Z".parse().unwrap()),
+            None
+        );
+        assert_eq!(
+            never.shortest_gap("2026-01-01T00:00:00Z".parse().unwrap()),
+            None
+        );
     }
 
     #[test]
@@ -278,7 +334,15 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "daily", "@reboot", "* * * *", "61 * * * *", "* * * * * * *", "0 0 * * Foo"] {
+        for text in [
+            "",
+            "daily",
+            "@reboot",
+            "* * * *",
+            "61 * * * *",
+            "* * * * * * *",
+            "0 0 * * Foo",
+        ] {
             assert!(Schedule::parse(text, TimeZone::UTC).is_err(), "{text}");
         }
     }

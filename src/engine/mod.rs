@@ -274,12 +274,19 @@ impl Engine {
     pub async fn revoke_orphans(&mut self, limit: std::time::Duration) {
         let orphaned = |slot: &Slot| {
             slot.idle.as_ref().is_some_and(|idle| {
-                idle.state.live.iter().any(|rotation| rotation.phase == Phase::Orphaned)
+                idle.state
+                    .live
+                    .iter()
+                    .any(|rotation| rotation.phase == Phase::Orphaned)
             })
         };
         let now = time::whole_seconds(self.parts.clock.now());
-        let keys: Vec<_> =
-            self.keys.iter().filter(|(_, slot)| orphaned(slot)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|(_, slot)| orphaned(slot))
+            .map(|(key, _)| key.clone())
+            .collect();
         self.queue = keys.iter().map(|key| (now, key.clone())).collect();
         self.scheduled = false;
         self.stopping.store(false, Ordering::Relaxed);

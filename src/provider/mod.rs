@@ -3,7 +3,9 @@
 //! [`Provider`] is what the engine asks for, with the obligations that its
 //! decisions rest on; [`openai`] is the real one over HTTP.
 
+mod classify;
 pub mod openai;
+mod wire;
 
 use std::time::Duration;
 
@@ -114,6 +116,8 @@ pub enum Cause {
     /// Another 401, or 403: not allowed, and no proof that the credential is
     /// dead.
     Forbidden,
+    /// 404 with the provider's envelope.
+    NotFound,
     /// Another 4xx with the provider's envelope.
     Refused,
     /// 429: refused before any work.

@@ -1,0 +1,35 @@
+//! Whether a URL stays on this host: plain http is for such URLs alone, and no
+//! proxy is ever asked for them.
+
+use url::{Host, Url};
+
+/// Whether `url` names this host: `localhost`, 127.0.0.0/8 or `[::1]`.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_loopback() {
+        for (url, wanted) in [
+            ("http://localhost:1/x", true),
+            ("http://127.8.9.1/", true),
+            ("http://[::1]:9/", true),
+            ("http://localhost.example.com/", false),
+            ("http://10.0.0.1/", false),
+            ("http://127.0.0.1.example.com/", false),
+            ("unix:/x", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), wanted, "{url}");
+        }
+    }
+}
