@@ -195,6 +195,8 @@ impl Place {
 }
 
 /// An operating system's reason, with what to do where that is not plain.
+// The operating system's reasons are not our own enum.
+#[allow(clippy::wildcard_enum_match_arm)]
 pub(super) fn why(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room",
