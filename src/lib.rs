@@ -20,5 +20,5 @@ pub mod ledger;
 
 pub mod engine;
 
-// pub mod daemon;
-// pub mod cli;
+pub mod cli;
+pub mod daemon;

@@ -25,8 +25,10 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
-        let mut problems: Vec<String> =
-            config::host_problems(&settings).iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> = config::host_problems(&settings)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let (found, unread) = Cli::sources(&settings).read();
         if found.is_empty() && settings.provider.credential_file.is_none() {
             problems.extend(unread);
@@ -69,5 +71,9 @@ async fn ask_provider(settings: &Settings) -> Option<String> {
     let cell = CredentialCell::new();
     let provider = OpenAi::new(&settings.provider, cell.clone());
     let provider = WithCredential::new(provider, cell, Cli::sources(settings));
-    provider.list().await.err().map(|error| format!("provider: {error}"))
+    provider
+        .list()
+        .await
+        .err()
+        .map(|error| format!("provider: {error}"))
 }

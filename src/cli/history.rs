@@ -53,13 +53,21 @@ impl History {
 
     /// Prints the table for people: the end of the demo.
     pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
-        let all = Self { key: None, since: None, limit: Some(50), json: false, csv: false };
+        let all = Self {
+            key: None,
+            since: None,
+            limit: Some(50),
+            json: false,
+            csv: false,
+        };
         output::print(for_people(&all.read(ledger)?).as_bytes())
     }
 
     fn read(&self, ledger: &Path) -> Result<Rows, LedgerError> {
         let connection = read::open(ledger)?;
-        let since = self.since.map(|since| time::to_text(time::before(HostClock.now(), since)));
+        let since = self
+            .since
+            .map(|since| time::to_text(time::before(HostClock.now(), since)));
         let mut sql = "SELECT * FROM history WHERE true".to_owned();
         let mut values = Vec::new();
         if let Some(key) = &self.key {
@@ -78,8 +86,7 @@ impl History {
         sql.push_str(" LIMIT ?");
         values.push(Sql::Integer(self.limit.map_or(-1, i64::from)));
         let mut statement = connection.prepare(&sql)?;
-        let columns: Vec<String> =
-            statement.column_names().iter().map(|name| (*name).to_owned()).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let width = columns.len();
         let rows = statement
             .query_map(rusqlite::params_from_iter(values), |row| {
@@ -124,12 +131,21 @@ fn as_csv(found: &Rows) -> Result<Vec<u8>, Failure> {
     for row in &found.rows {
         writer.write_record(row.iter().map(cell)).map_err(failed)?;
     }
-    writer.into_inner().map_err(|error| Failure::Other(error.to_string()))
+    writer
+        .into_inner()
+        .map_err(|error| Failure::Other(error.to_string()))
 }
 
 /// The columns that a person looks for first; the rest is in JSON and SQL.
-const SHOWN: [&str; 7] =
-    ["key", "sequence", "trigger", "started_at", "credential_id", "phase", "revoke_after"];
+const SHOWN: [&str; 7] = [
+    "key",
+    "sequence",
+    "trigger",
+    "started_at",
+    "credential_id",
+    "phase",
+    "revoke_after",
+];
 
 fn for_people(found: &Rows) -> String {
     let at = |name: &str| found.columns.iter().position(|column| column == name);

@@ -40,18 +40,26 @@ pub(crate) fn start(level: Level, format: Format) {
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .boxed(),
-        Format::Json => {
-            fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed()
-        }
+        Format::Json => fmt::layer()
+            .with_writer(std::io::stderr)
+            .json()
+            .flatten_event(true)
+            .boxed(),
     };
     // A second start in one process (in tests) changes nothing.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter(level))).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter(level)))
+        .try_init();
 }
 
 /// Begins to tell a story: the sentences alone, on standard output.
 pub(crate) fn start_story() {
     let sentences = debug_fn(|writer, field, value| {
-        if field.name() == "message" { write!(writer, "{value:?}") } else { Ok(()) }
+        if field.name() == "message" {
+            write!(writer, "{value:?}")
+        } else {
+            Ok(())
+        }
     });
     let layer = fmt::layer()
         .with_writer(std::io::stdout)

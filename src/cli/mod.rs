@@ -28,7 +28,12 @@ use crate::ledger::LedgerError;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]
-#[command(name = "rekeyd", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "rekeyd",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// The configuration file
     #[arg(
@@ -43,7 +48,13 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     log_level: tracing::Level,
     /// The form of log lines on standard error
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
     log_format: log::Format,
     #[command(subcommand)]
     command: Command,
@@ -151,7 +162,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let wrong = error.use_stderr();
             // The reader of a closed pipe does not want the message.
             let _ = error.print();
-            return if wrong { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            return if wrong {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match cli.go() {
@@ -219,7 +234,9 @@ impl Cli {
 
 /// One thread is enough: file work and the ledger have threads of their own.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let done = runtime.block_on(work);
     // Nothing that still runs is worth waiting for: what matters is on disk.
     runtime.shutdown_background();

@@ -18,13 +18,22 @@ impl Once {
         let settings = cli.settings()?;
         let started = start::start(&settings, Cli::sources(&settings), "rekeyd once", true).await?;
         let engine = service::once(started, self.limit).await?;
-        let failing: Vec<_> =
-            settings.keys.iter().filter(|key| service::is_failing(&engine, &key.name)).collect();
+        let failing: Vec<_> = settings
+            .keys
+            .iter()
+            .filter(|key| service::is_failing(&engine, &key.name))
+            .collect();
         for key in &failing {
-            let problem = engine.state(&key.name).and_then(|state| state.problem.clone());
+            let problem = engine
+                .state(&key.name)
+                .and_then(|state| state.problem.clone());
             tracing::error!(key = %key.name, "{} is failing: {}", key.name,
                 problem.unwrap_or_else(|| "its rotation did not end".to_owned()));
         }
-        if failing.is_empty() { Ok(()) } else { Err(Failure::Told) }
+        if failing.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::Told)
+        }
     }
 }

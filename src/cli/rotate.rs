@@ -23,7 +23,10 @@ impl Rotate {
         let settings = cli.settings()?;
         let keys = self.wanted(&settings)?;
         let patience = settings.keys.iter().filter(|key| keys.contains(&key.name));
-        let limit = patience.map(|key| key.policy.deliver_for).max().unwrap_or_default();
+        let limit = patience
+            .map(|key| key.policy.deliver_for)
+            .max()
+            .unwrap_or_default();
         let sources = Cli::sources(&settings);
         let started = start::start(&settings, sources, "rekeyd rotate", false).await?;
         let outcomes = service::rotate(started, &keys, self.reason.as_deref(), limit).await?;

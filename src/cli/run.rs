@@ -13,7 +13,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), Failure> {
     let started = start::start(&settings, Cli::sources(&settings), "rekeyd run", true).await?;
     let keys = settings.keys.len();
     if keys == 0 {
-        tracing::warn!("no key is configured in {}: nothing will be rotated", cli.config.display());
+        tracing::warn!(
+            "no key is configured in {}: nothing will be rotated",
+            cli.config.display()
+        );
     }
     tracing::info!(
         keys,

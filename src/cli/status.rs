@@ -40,9 +40,10 @@ impl Status {
         let settings = cli.settings()?;
         let now = HostClock.now();
         let (mut states, problem) = match read::open(&settings.ledger) {
-            Ok(connection) => {
-                (read::all_key_states(&connection)?, read::condition(&connection)?)
-            }
+            Ok(connection) => (
+                read::all_key_states(&connection)?,
+                read::condition(&connection)?,
+            ),
             Err(LedgerError::Missing { .. }) => (BTreeMap::new(), None),
             Err(error) => return Err(error.into()),
         };
@@ -51,18 +52,32 @@ impl Status {
             .iter()
             .map(|key| {
                 let state = states.remove(&key.name);
-                standing(key, state.unwrap_or_else(|| KeyState::unknown(key.name.clone())), now)
+                standing(
+                    key,
+                    state.unwrap_or_else(|| KeyState::unknown(key.name.clone())),
+                    now,
+                )
             })
             .collect();
-        standings.extend(states.into_values().filter(|state| !state.live.is_empty()).map(unmanaged));
+        standings.extend(
+            states
+                .into_values()
+                .filter(|state| !state.live.is_empty())
+                .map(unmanaged),
+        );
         if let Some(wanted) = &self.key {
             standings.retain(|standing| standing.key.as_str() == wanted);
             if standings.is_empty() {
-                return Err(Failure::Other(format!("no key {wanted:?} is configured or recorded")));
+                return Err(Failure::Other(format!(
+                    "no key {wanted:?} is configured or recorded"
+                )));
             }
         }
         if self.json {
-            let keys: Vec<_> = standings.iter().map(|standing| as_json(standing, now)).collect();
+            let keys: Vec<_> = standings
+                .iter()
+                .map(|standing| as_json(standing, now))
+                .collect();
             output::print_json(&json!({"problem": problem, "keys": keys}))?;
         } else {
             let holder = WriterLock::held_by(&settings.ledger);
@@ -73,7 +88,9 @@ impl Status {
             };
             output::print(format!("{head}{}", for_people(&standings, now)).as_bytes())?;
         }
-        let wrong = standings.iter().any(|standing| !standing.is_healthy() || standing.overdue);
+        let wrong = standings
+            .iter()
+            .any(|standing| !standing.is_healthy() || standing.overdue);
         if wrong { Err(Failure::Told) } else { Ok(()) }
     }
 }
@@ -85,8 +102,12 @@ impl Standing {
 }
 
 fn standing(key: &KeySettings, state: KeyState, now: Timestamp) -> Standing {
-    let required: Vec<SinkId> =
-        key.sinks.iter().filter(|sink| sink.required).map(|sink| sink.id.clone()).collect();
+    let required: Vec<SinkId> = key
+        .sinks
+        .iter()
+        .filter(|sink| sink.required)
+        .map(|sink| sink.id.clone())
+        .collect();
     let next = match due(&key.policy, &required, &state, now, now) {
         Due::No { next } => next,
         Due::Since { at, .. } => Some(at),
@@ -104,7 +125,10 @@ fn standing(key: &KeySettings, state: KeyState, now: Timestamp) -> Standing {
 fn unmanaged(state: KeyState) -> Standing {
     let problem = problem_of(&state);
     let overlap = |rotation: &&Rotation| {
-        matches!(rotation.phase, Phase::Retired | Phase::Stranded | Phase::Orphaned)
+        matches!(
+            rotation.phase,
+            Phase::Retired | Phase::Stranded | Phase::Orphaned
+        )
     };
     Standing {
         current: state.current().cloned(),
@@ -133,14 +157,21 @@ fn problem_of(state: &KeyState) -> Option<String> {
     });
     let step = || {
         let failing = |rotation: &&Rotation| rotation.attempt > 0;
-        state.live.iter().filter(failing).find_map(|rotation| rotation.error.clone())
+        state
+            .live
+            .iter()
+            .filter(failing)
+            .find_map(|rotation| rotation.error.clone())
     };
     let stranded = || {
         let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
         let lost = state.live.iter().any(is_stranded) && state.current().is_none();
         lost.then(|| "the secret of its credential was lost; a new one follows".to_owned())
     };
-    delivery.or_else(|| state.problem.clone()).or_else(step).or_else(stranded)
+    delivery
+        .or_else(|| state.problem.clone())
+        .or_else(step)
+        .or_else(stranded)
 }
 
 fn as_json(standing: &Standing, now: Timestamp) -> Value {
@@ -179,12 +210,24 @@ fn as_json(standing: &Standing, now: Timestamp) -> Value {
 }
 
 fn for_people(standings: &[Standing], now: Timestamp) -> String {
-    let rows: Vec<Vec<String>> = standings.iter().map(|standing| row(standing, now)).collect();
+    let rows: Vec<Vec<String>> = standings
+        .iter()
+        .map(|standing| row(standing, now))
+        .collect();
     if rows.is_empty() {
         return "no key is configured\n".to_owned();
     }
-    let mut shown =
-        text::table(&["key", "state", "credential", "age", "next rotation", "in overlap"], &rows);
+    let mut shown = text::table(
+        &[
+            "key",
+            "state",
+            "credential",
+            "age",
+            "next rotation",
+            "in overlap",
+        ],
+        &rows,
+    );
     for standing in standings {
         if let Some(problem) = &standing.problem {
             shown.push_str(&format!("{}: {problem}\n", standing.key));
@@ -194,11 +237,18 @@ fn for_people(standings: &[Standing], now: Timestamp) -> String {
 }
 
 fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
-    let credential = standing.current.as_ref().and_then(|current| current.credential.as_ref());
+    let credential = standing
+        .current
+        .as_ref()
+        .and_then(|current| current.credential.as_ref());
     let age = credential.and_then(|credential| credential.created_at);
     let next = match standing.next {
         Some(at) if at > now => {
-            format!("{} (in {})", time::to_text(at), duration::for_people(time::until(now, at)))
+            format!(
+                "{} (in {})",
+                time::to_text(at),
+                duration::for_people(time::until(now, at))
+            )
         }
         Some(_) => "now".to_owned(),
         None => "never".to_owned(),
@@ -218,7 +268,8 @@ fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
         standing.key.to_string(),
         state.to_owned(),
         credential.map_or("none".to_owned(), |credential| credential.id.to_string()),
-        age.map(|born| duration::for_people(time::until(born, now))).unwrap_or_default(),
+        age.map(|born| duration::for_people(time::until(born, now)))
+            .unwrap_or_default(),
         next,
         overlap.join(", "),
     ]

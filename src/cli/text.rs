@@ -11,8 +11,11 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let mut text = String::new();
     for row in std::iter::once(&head).chain(rows) {
-        let cells: Vec<_> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -23,7 +26,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 mod tests {
     #[test]
     fn columns_line_up_and_lines_do_not_trail() {
-        let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["äöü".to_owned(), String::new()]];
-        assert_eq!(super::table(&["k", "value"], &rows), "k    value\na    b\näöü\n");
+        let rows = vec![
+            vec!["a".to_owned(), "b".to_owned()],
+            vec!["äöü".to_owned(), String::new()],
+        ];
+        assert_eq!(
+            super::table(&["k", "value"], &rows),
+            "k    value\na    b\näöü\n"
+        );
     }
 }

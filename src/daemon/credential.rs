@@ -40,13 +40,22 @@ impl Sources {
             Err(problem) => problems.push(problem),
         };
         if let Some(path) = &self.file {
-            take(path.display().to_string(), secret_file::read(path, Checks::Full));
+            take(
+                path.display().to_string(),
+                secret_file::read(path, Checks::Full),
+            );
         }
-        if let Some(path) = self.directory.as_ref().map(|folder| folder.join(CREDENTIAL_NAME))
+        if let Some(path) = self
+            .directory
+            .as_ref()
+            .map(|folder| folder.join(CREDENTIAL_NAME))
             && path.exists()
         {
             // systemd guards these files, in ways that differ by its version.
-            take(path.display().to_string(), secret_file::read(&path, Checks::None));
+            take(
+                path.display().to_string(),
+                secret_file::read(&path, Checks::None),
+            );
         }
         if let Some(secret) = &self.variable {
             take("$OPENAI_ADMIN_KEY".to_owned(), Ok(secret.clone()));
@@ -74,7 +83,12 @@ pub struct WithCredential<P> {
 impl<P: Provider> WithCredential<P> {
     /// `cell` is the one that `inner` reads.
     pub fn new(inner: P, cell: CredentialCell, sources: Sources) -> Self {
-        Self { inner, cell, sources, probed: Mutex::new(None) }
+        Self {
+            inner,
+            cell,
+            sources,
+            probed: Mutex::new(None),
+        }
     }
 
     /// Puts a credential to use, if there is none.
@@ -90,8 +104,10 @@ impl<P: Provider> WithCredential<P> {
             && error.cause == Cause::CredentialRefused
             && self.may_probe()
         {
-            tracing::error!("the provider refuses the admin credential in use ({error}); \
-                put a valid one into [provider] credential-file");
+            tracing::error!(
+                "the provider refuses the admin credential in use ({error}); \
+                put a valid one into [provider] credential-file"
+            );
             self.choose().await;
         }
         result
@@ -113,10 +129,14 @@ impl<P: Provider> WithCredential<P> {
         }
         let only = found.len() == 1;
         for (place, secret) in found {
-            let refused = !only && matches!(
-                self.inner.verify(&secret).await,
-                Err(ProviderError { cause: Cause::CredentialRefused, .. })
-            );
+            let refused = !only
+                && matches!(
+                    self.inner.verify(&secret).await,
+                    Err(ProviderError {
+                        cause: Cause::CredentialRefused,
+                        ..
+                    })
+                );
             if refused {
                 tracing::warn!("the provider refuses the admin credential of {place}");
                 continue;
@@ -125,8 +145,10 @@ impl<P: Provider> WithCredential<P> {
                 tracing::info!("working with the admin credential of {place}");
             }
             if place.starts_with('$') {
-                tracing::warn!("the admin credential comes from the environment, where other \
-                    programs can see it: for rehearsals only");
+                tracing::warn!(
+                    "the admin credential comes from the environment, where other \
+                    programs can see it: for rehearsals only"
+                );
             }
             self.cell.set(secret);
             return;

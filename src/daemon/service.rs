@@ -75,18 +75,27 @@ pub async fn rotate(
     reason: Option<&str>,
     limit: Duration,
 ) -> Result<Vec<(KeyName, Result<(), String>)>, ServiceError> {
-    let sequence = |engine: &Engine, key: &KeyName| {
-        engine.state(key).map_or(0, |state| state.sequence)
-    };
-    let before: Vec<u64> = keys.iter().map(|key| sequence(&started.engine, key)).collect();
+    let sequence =
+        |engine: &Engine, key: &KeyName| engine.state(key).map_or(0, |state| state.sequence);
+    let before: Vec<u64> = keys
+        .iter()
+        .map(|key| sequence(&started.engine, key))
+        .collect();
     for key in keys {
-        started.engine.wish(key, Wish { reason: reason.map(str::to_owned) });
+        started.engine.wish(
+            key,
+            Wish {
+                reason: reason.map(str::to_owned),
+            },
+        );
     }
     let over = |engine: &Engine| {
         engine.at_work() == 0
             && keys.iter().all(|key| {
                 !engine.is_wished(key)
-                    && engine.state(key).is_some_and(|state| state.open().is_none())
+                    && engine
+                        .state(key)
+                        .is_some_and(|state| state.open().is_none())
             })
     };
     drive(&mut started, Some(limit), over).await?;
@@ -152,7 +161,12 @@ async fn finish(mut started: Started, why: &str) -> Result<Engine, ServiceError>
 pub fn is_failing(engine: &Engine, key: &KeyName) -> bool {
     engine.state(key).is_none_or(|state| {
         state.problem.is_some()
-            || state.live.iter().any(|rotation| rotation.phase == Phase::Stranded)
-            || state.retry_at.is_some_and(|at| at > time::whole_seconds(engine.now()))
+            || state
+                .live
+                .iter()
+                .any(|rotation| rotation.phase == Phase::Stranded)
+            || state
+                .retry_at
+                .is_some_and(|at| at > time::whole_seconds(engine.now()))
     })
 }

@@ -34,13 +34,19 @@ pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<Asked>> {
     }
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (tell, told) = mpsc::unbounded_channel();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let asked = if signal == SIGHUP { Asked::Reload } else { Asked::Stop };
-            if tell.send(asked).is_err() {
-                break;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let asked = if signal == SIGHUP {
+                    Asked::Reload
+                } else {
+                    Asked::Stop
+                };
+                if tell.send(asked).is_err() {
+                    break;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(told)
 }

@@ -58,14 +58,23 @@ pub async fn start(
         managed.push(manage(key, &clock).await);
     }
     let engine = Engine::open(parts, managed, scheduled).await?;
-    Ok(Started { engine, clock, _lock: lock })
+    Ok(Started {
+        engine,
+        clock,
+        _lock: lock,
+    })
 }
 
 /// Whose ledger the configuration wants.
 #[must_use]
 pub fn identity(settings: &Settings) -> Identity {
     Identity {
-        provider: settings.provider.base_url.to_string().trim_end_matches('/').to_owned(),
+        provider: settings
+            .provider
+            .base_url
+            .to_string()
+            .trim_end_matches('/')
+            .to_owned(),
         organization: settings.provider.organization.clone().unwrap_or_default(),
     }
 }
@@ -94,5 +103,9 @@ async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>) -> ManagedKey {
             FileSink::new(sink, target).remove_leftover().await;
         }
     }
-    ManagedKey { name: key.name.clone(), policy: key.policy.clone(), sinks: sinks(key, clock) }
+    ManagedKey {
+        name: key.name.clone(),
+        policy: key.policy.clone(),
+        sinks: sinks(key, clock),
+    }
 }

@@ -43,7 +43,13 @@ impl Wake {
         let job = scheduler.add(each_second(&ticks)?).await?;
         scheduler.start().await?;
         let seen = (clock.now(), Instant::now());
-        Ok(Self { scheduler, job, ticks, clock, seen })
+        Ok(Self {
+            scheduler,
+            job,
+            ticks,
+            clock,
+            seen,
+        })
     }
 
     /// Returns when the loop should look at what is due. Safe to drop and call
