@@ -100,7 +100,13 @@ async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>) -> ManagedKey {
     for sink in &key.sinks {
         if let SinkTarget::File(target) = &sink.target {
             // A secret that an earlier process left half way.
-            FileSink::new(sink, target).remove_leftover().await;
+            match FileSink::new(sink, target).remove_leftover().await {
+                Ok(true) => tracing::warn!(key = %key.name, sink = %sink.id,
+                    "removed what an earlier process left half written beside {}",
+                    target.path.display()),
+                Ok(false) => {}
+                Err(error) => tracing::error!(key = %key.name, sink = %sink.id, "{error}"),
+            }
         }
     }
     ManagedKey {
