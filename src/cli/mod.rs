@@ -191,7 +191,7 @@ impl Cli {
             Command::Status(command) => command.go(self),
             Command::History(command) => command.go(self),
             Command::Sandbox(command) => self.logged(command.go()),
-            Command::Demo(command) => command.go(self),
+            Command::Demo(command) => command.go(),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Self::command(), "rekeyd", &mut script);

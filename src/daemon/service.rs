@@ -47,8 +47,16 @@ pub enum Ended {
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run(mut started: Started) -> Result<(), ServiceError> {
-    drive(&mut started, None, |_| false).await?;
+pub async fn run(started: Started) -> Result<(), ServiceError> {
+    run_for(started, None).await
+}
+
+/// As [`run`], for `limit` at most.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
+    drive(&mut started, limit, |_| false).await?;
     tracing::info!("stopped; what is open is settled at the next start");
     Ok(())
 }
@@ -143,7 +151,12 @@ async fn drive(
             () = wake.next() => {}
         }
     };
-    tracing::info!(at_work = engine.at_work(), "finishing what is at work");
+    if engine.at_work() > 0 {
+        tracing::info!(
+            at_work = engine.at_work(),
+            "finishing the steps that are running"
+        );
+    }
     engine.stop().await;
     Ok(ended)
 }
