@@ -52,9 +52,12 @@ impl std::fmt::Display for Identity {
 pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
     make_file(path)?;
     let mut connection = Connection::open(path).map_err(|error| classify(path, &error))?;
-    prepare(&mut connection, path, now, identity).map_err(|error| match error {
-        LedgerError::Sqlite(error) => classify(path, &error),
-        other => other,
+    prepare(&mut connection, path, now, identity).map_err(|error| {
+        if let LedgerError::Sqlite(error) = &error {
+            classify(path, error)
+        } else {
+            error
+        }
     })?;
     Ok(connection)
 }

@@ -1,0 +1,233 @@
+//! Whole rotations by the real binary against the sandbox.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use support::{World, text, write};
+
+const FILE_KEY: &str = r#"
+[key.billing]
+schedule = "@monthly"
+overlap = "24h"
+settle = "0s"
+[[key.billing.sink]]
+type = "file"
+path = "DIR/billing.key"
+"#;
+
+#[test]
+fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
+    let world = World::start(&[]);
+    world.configure(FILE_KEY);
+    world.ok(&["check"]);
+    world.ok(&["once"]);
+    let history = world.history();
+    assert_eq!(history.len(), 1);
+    let row = &history[0];
+    assert_eq!(row["phase"], "current");
+    assert_eq!(row["trigger"], "first");
+    let id = row["credential_id"].as_str().unwrap();
+    let secret = world.secret_of(id);
+    let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(delivered, format!("{secret}\n"));
+    let status: serde_json::Value = serde_json::from_str(&world.ok(&["status", "--json"])).unwrap();
+    assert_eq!(status["keys"][0]["current"]["credential_id"], id);
+    assert_eq!(status["keys"][0]["healthy"], true);
+    assert_eq!(status["keys"][0]["overlap"], serde_json::json!([]));
+    // Nothing is due: nothing more is made.
+    world.ok(&["once"]);
+    assert_eq!(world.history().len(), 1);
+    assert_eq!(world.live(), [id]);
+}
+
+#[test]
+fn a_rotation_by_hand_retires_the_previous_credential() {
+    let world = World::start(&[]);
+    world.configure(FILE_KEY);
+    world.ok(&["once"]);
+    world.ok(&["rotate", "billing", "--reason", "somebody left"]);
+    let history = world.history();
+    let phases: Vec<_> = history
+        .iter()
+        .map(|row| row["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(phases, ["current", "retired"]);
+    assert_eq!(history[0]["trigger"], "manual");
+    // Both live until the overlap is over.
+    assert_eq!(world.live().len(), 2);
+    let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(
+        delivered.trim(),
+        world.secret_of(history[0]["credential_id"].as_str().unwrap())
+    );
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let reason: String = ledger
+        .query_row(
+            "SELECT detail ->> 'reason' FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(reason, "somebody left");
+}
+
+#[test]
+fn the_previous_credential_is_revoked_after_the_overlap() {
+    let world = World::start(&[]);
+    world.configure(&FILE_KEY.replace("\"24h\"", "\"0s\""));
+    world.ok(&["once"]);
+    world.ok(&["rotate", "--all"]);
+    world.ok(&["once"]);
+    let history = world.history();
+    assert_eq!(history[1]["phase"], "revoked");
+    assert!(history[1]["revoked_at"].is_string());
+    assert_eq!(
+        world.live(),
+        [history[0]["credential_id"].as_str().unwrap()]
+    );
+}
+
+#[test]
+fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
+    let world = World::start(&["--fault", "create:drop-after:1"]);
+    world.configure(FILE_KEY);
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("was not rotated"));
+    let history = world.history();
+    assert_eq!(history.len(), 1);
+    assert_eq!(history[0]["phase"], "revoked");
+    assert!(
+        world.live().is_empty(),
+        "what was made without us knowing its secret is gone"
+    );
+    let made: Vec<_> = world
+        .keys()
+        .into_iter()
+        .filter(|key| key["name"] == history[0]["label"])
+        .collect();
+    assert_eq!(made.len(), 1);
+}
+
+#[test]
+fn a_provider_that_is_away_costs_nothing() {
+    let mut world = World::start(&[]);
+    world.configure(FILE_KEY);
+    world.ok(&["once"]);
+    world.stop_sandbox();
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(1));
+    let history = world.history();
+    assert_eq!(history[0]["phase"], "failed");
+    assert_eq!(history[1]["phase"], "current");
+}
+
+#[test]
+fn a_sink_that_cannot_take_it_defers_the_create() {
+    let world = World::start(&[]);
+    world.configure(&FILE_KEY.replace("DIR/billing.key", "DIR/missing/billing.key"));
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(world.live().is_empty());
+    assert!(world.history().is_empty());
+    assert_eq!(world.run(&["check"]).status.code(), Some(78));
+}
+
+#[test]
+fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
+    let world = World::start(&[]);
+    world.configure(FILE_KEY);
+    let _lock = rekeyd::ledger::WriterLock::take(&world.path("ledger.db"), "rekeyd run").unwrap();
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(75));
+    assert!(
+        text(&output.stderr).contains("rekeyd run (process "),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(world.live().is_empty());
+}
+
+#[test]
+fn a_ledger_of_another_provider_is_refused() {
+    let world = World::start(&[]);
+    world.configure(FILE_KEY);
+    world.ok(&["once"]);
+    let other = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let other = other.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    write(&world.path("config.toml"), &other);
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("belongs to http://127.0.0.1"));
+}
+
+#[test]
+fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
+    let world = World::start(&[]);
+    world.configure(FILE_KEY);
+    write(
+        &world.path("ledger.db"),
+        &"not a database, only text. ".repeat(100),
+    );
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("is not a ledger"),
+        "{}",
+        text(&output.stderr)
+    );
+    std::fs::remove_file(world.path("ledger.db")).unwrap();
+    let newer = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("version 99"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(world.live().is_empty());
+}
+
+#[test]
+fn no_secret_is_anywhere_but_at_its_sink() {
+    let world = World::start(&[]);
+    world.configure(FILE_KEY);
+    let output = world.run(&["--log-level", "trace", "once"]);
+    assert!(output.status.success());
+    let id = world.live().remove(0);
+    let secret = world.secret_of(&id);
+    let log = text(&output.stderr);
+    assert!(log.contains("TRACE"), "the log is at its most talkative");
+    for hidden in [secret.as_str(), world.admin_key.as_str()] {
+        assert!(!log.contains(hidden));
+        for name in [
+            "ledger.db",
+            "ledger.db-wal",
+            "ledger.db-shm",
+            "ledger.db.lock",
+        ] {
+            let bytes = std::fs::read(world.path(name)).unwrap_or_default();
+            let found = bytes
+                .windows(hidden.len())
+                .any(|window| window == hidden.as_bytes());
+            assert!(!found, "{name}");
+        }
+    }
+    let files: Vec<_> = std::fs::read_dir(world.dir.path())
+        .unwrap()
+        .flatten()
+        .collect();
+    let with_secret = files.iter().filter(|file| {
+        std::fs::read(file.path())
+            .unwrap_or_default()
+            .windows(secret.len())
+            .any(|w| w == secret.as_bytes())
+    });
+    let mut names: Vec<_> = with_secret
+        .map(|file| file.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["billing.key", "sandbox.json"]);
+}

@@ -1,0 +1,157 @@
+//! A sandbox and a configuration in a scratch folder, and the real binary.
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_rekeyd");
+
+/// A child that does not outlive its test.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub struct World {
+    pub dir: TempDir,
+    pub base_url: String,
+    pub admin_key: String,
+    sandbox: Running,
+}
+
+pub fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+impl World {
+    /// A sandbox with `arguments`, and no key yet.
+    pub fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["sandbox", "--listen", "127.0.0.1:0", "--state"])
+            .arg(dir.path().join("sandbox.json"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let base_url = first.split('"').nth(1).unwrap().to_owned();
+        let admin_key = rekeyd::sandbox::DEFAULT_ADMIN_KEY.to_owned();
+        write(&dir.path().join("admin-key"), &admin_key);
+        Self {
+            dir,
+            base_url,
+            admin_key,
+            sandbox: Running(child),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes the configuration: the provider and ledger of this world, and
+    /// `keys`, in which `DIR` stands for its folder.
+    pub fn configure(&self, keys: &str) {
+        let dir = self.dir.path().display();
+        let keys = keys.replace("DIR", &dir.to_string());
+        write(
+            &self.path("config.toml"),
+            &format!(
+                "[provider]\nbase-url = \"{}\"\ncredential-file = \"{dir}/admin-key\"\n\
+                 [ledger]\npath = \"{dir}/ledger.db\"\n{keys}",
+                self.base_url
+            ),
+        );
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .args(arguments);
+        for variable in [
+            "OPENAI_ADMIN_KEY",
+            "CREDENTIALS_DIRECTORY",
+            "STATE_DIRECTORY",
+            "REKEYD_CONFIG",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    pub fn history(&self) -> Vec<serde_json::Value> {
+        serde_json::from_str(&self.ok(&["history", "--json"])).unwrap()
+    }
+
+    /// Every key that the sandbox knows, as its state file tells.
+    pub fn keys(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.path("sandbox.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Ends the sandbox.
+    pub fn stop_sandbox(&mut self) {
+        let _ = self.sandbox.0.kill();
+        let _ = self.sandbox.0.wait();
+    }
+
+    /// The secret of a credential, as the sandbox made it.
+    pub fn secret_of(&self, id: &str) -> String {
+        let keys = self.keys();
+        let key = keys.iter().find(|key| key["id"] == id).unwrap();
+        key["value"].as_str().unwrap().to_owned()
+    }
+
+    /// Ids of the keys that are not deleted, but for the owner's.
+    pub fn live(&self) -> Vec<String> {
+        let live = self
+            .keys()
+            .into_iter()
+            .filter(|key| key["deleted_at"].is_null());
+        live.filter(|key| key["name"] != "sandbox-owner")
+            .map(|key| key["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
