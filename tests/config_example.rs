@@ -9,8 +9,17 @@ use rekeyd::config::{Environment, parse};
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
 fn problems(text: &str) -> Vec<String> {
-    let found = parse(Path::new("/etc/rekeyd/config.toml"), text, &Environment::default());
-    found.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    let found = parse(
+        Path::new("/etc/rekeyd/config.toml"),
+        text,
+        &Environment::default(),
+    );
+    found
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// The example with what is commented out put in.
@@ -18,7 +27,10 @@ fn everything_on() -> String {
     let is_option = |line: &str| {
         line.strip_prefix('#').is_some_and(|rest| {
             rest.split_once(" = ").is_some_and(|(name, _)| {
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+                !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
             })
         })
     };
@@ -43,7 +55,9 @@ fn it_is_right_as_it_stands_and_with_everything_on() {
 
 /// What the parser itself says there is, where it is given an unknown option.
 fn known(text: &str) -> BTreeSet<String> {
-    let told = problems(text).into_iter().find(|problem| problem.contains("no such option"));
+    let told = problems(text)
+        .into_iter()
+        .find(|problem| problem.contains("no such option"));
     let told = told.expect(text);
     let list = told.split("there are: ").nth(1).unwrap();
     list.split(", ").map(str::to_owned).collect()
@@ -56,12 +70,21 @@ fn no_option_is_missing_from_it() {
     for table in ["[provider]\n", "[ledger]\n", "[defaults]\n", "[key.a]\n"] {
         options.extend(known(&format!("{table}nothing = 1")));
     }
-    options.extend(known(&format!("{key}type = \"file\"\npath = \"/x/y\"\nnothing = 1")));
+    options.extend(known(&format!(
+        "{key}type = \"file\"\npath = \"/x/y\"\nnothing = 1"
+    )));
     let webhook = "type = \"webhook\"\nurl = \"https://x/\"\nsigning-secret-file = \"/x\"\n";
     options.extend(known(&format!("{key}{webhook}nothing = 1")));
     assert!(options.len() > 20, "the options were told: {options:?}");
     for option in options {
-        let written = [format!("\n{option} = "), format!("\n#{option} = "), format!(".{option}]]")];
-        assert!(written.iter().any(|form| EXAMPLE.contains(form)), "{option} is not in the example");
+        let written = [
+            format!("\n{option} = "),
+            format!("\n#{option} = "),
+            format!(".{option}]]"),
+        ];
+        assert!(
+            written.iter().any(|form| EXAMPLE.contains(form)),
+            "{option} is not in the example"
+        );
     }
 }

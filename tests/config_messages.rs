@@ -10,17 +10,26 @@ const FILE: &str = "/c.toml";
 
 fn problems(text: &str) -> Vec<String> {
     let found = parse(Path::new(FILE), text, &Environment::default());
-    found.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    found
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// A key that is right, for mistakes elsewhere.
-const KEY: &str = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"file\"\npath = \"/x/y\"\n";
+const KEY: &str =
+    "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"file\"\npath = \"/x/y\"\n";
 
 #[test]
 fn each_mistake_has_its_message() {
     let sink = |lines: &str| format!("[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\n{lines}");
     let cases: Vec<(String, &str)> = vec![
-        ("[provider".into(), "/c.toml:1: not TOML: unclosed table, expected `]`"),
+        (
+            "[provider".into(),
+            "/c.toml:1: not TOML: unclosed table, expected `]`",
+        ),
         (
             "[provider]\nurl = 1".into(),
             "/c.toml:2: provider.url: no such option; there are: base-url, ca-file, credential-file, \
@@ -77,7 +86,10 @@ fn each_mistake_has_its_message() {
             sink("type = \"ftp\"\n"),
             "/c.toml:4: key.a.sink[0].type: found \"ftp\"; it is \"file\" or \"webhook\"",
         ),
-        (sink("type = \"file\"\n"), "/c.toml:3: key.a.sink[0]: no path; it is the file that is replaced"),
+        (
+            sink("type = \"file\"\n"),
+            "/c.toml:3: key.a.sink[0]: no path; it is the file that is replaced",
+        ),
         (
             format!("{KEY}mode = \"0644\"\n"),
             "/c.toml:6: key.a.sink[0].mode: found \"0644\"; it must be octal digits that let nobody \
@@ -123,20 +135,33 @@ fn each_mistake_has_its_message() {
 fn a_bad_schedule_says_what_one_is() {
     let found = problems(&KEY.replace("@daily", "every day"));
     assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("/c.toml:2: key.a.schedule: found \"every day\";"), "{found:?}");
-    assert!(found[0].contains("5 fields (minute hour day month weekday)"), "{found:?}");
+    assert!(
+        found[0].starts_with("/c.toml:2: key.a.schedule: found \"every day\";"),
+        "{found:?}"
+    );
+    assert!(
+        found[0].contains("5 fields (minute hour day month weekday)"),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_their_lines() {
     let text = "[provider]\nmax-in-flight = 0\nrequest-timeout = \"x\"\n[key.a]\noverlap = 3\n";
-    let lines: Vec<_> = problems(text).iter().map(|one| one[..10].to_owned()).collect();
+    let lines: Vec<_> = problems(text)
+        .iter()
+        .map(|one| one[..10].to_owned())
+        .collect();
     assert_eq!(lines, ["/c.toml:2:", "/c.toml:3:", "/c.toml:5:"]);
 }
 
 #[test]
 fn a_line_with_a_secret_is_never_shown() {
-    for text in ["key = sk-admin-in-the-file", "[provider]\n\"sk-admin-x\n", "a = \"sk-admin-y\" b"] {
+    for text in [
+        "key = sk-admin-in-the-file",
+        "[provider]\n\"sk-admin-x\n",
+        "a = \"sk-admin-y\" b",
+    ] {
         let found = problems(text).join("\n");
         assert!(!found.is_empty() && !found.contains("sk-admin"), "{found}");
     }
