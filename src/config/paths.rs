@@ -42,14 +42,13 @@ pub(crate) fn check(settings: &Settings, report: &Report) {
                 continue;
             };
             let at = format!("key.{}: sink {}", key.name, sink.id.name);
-            for path in [target.path.clone(), temporary(&target.path)] {
-                if let Some(by) = taken.get(&path) {
-                    let message = format!(
-                        "would write {}, which belongs to {by}; give it a path of its own",
-                        path.display()
-                    );
-                    report.note(None, &at, message);
-                }
+            let written = [target.path.clone(), temporary(&target.path)];
+            if let Some((path, by)) = written.iter().find_map(|path| taken.get_key_value(path)) {
+                let message = format!(
+                    "would write {}, which belongs to {by}; give it a path of its own",
+                    path.display()
+                );
+                report.note(None, &at, message);
             }
             taken
                 .entry(target.path.clone())

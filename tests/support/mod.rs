@@ -1,5 +1,11 @@
 //! A sandbox and a configuration in a scratch folder, and the real binary.
-#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
