@@ -72,22 +72,6 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
 }
 
 #[test]
-fn the_previous_credential_is_revoked_after_the_overlap() {
-    let world = World::start(&[]);
-    world.configure(&FILE_KEY.replace("\"24h\"", "\"0s\""));
-    world.ok(&["once"]);
-    world.ok(&["rotate", "--all"]);
-    world.ok(&["once"]);
-    let history = world.history();
-    assert_eq!(history[1]["phase"], "revoked");
-    assert!(history[1]["revoked_at"].is_string());
-    assert_eq!(
-        world.live(),
-        [history[0]["credential_id"].as_str().unwrap()]
-    );
-}
-
-#[test]
 fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
     let world = World::start(&["--fault", "create:drop-after:1"]);
     world.configure(FILE_KEY);

@@ -106,7 +106,7 @@ pub fn retire(
         Held::Open => time::after(now, overlap),
     };
     Change::Moved(Moved {
-        revoke_after: Some(revoke_after),
+        revoke_after: Some(time::next_whole_second(revoke_after)),
         ..Moved::new(&rotation.id, event)
     })
 }
@@ -150,7 +150,7 @@ fn with_answer(rotation: &Rotation, answer: &Answered, now: Timestamp) -> Rotati
             delivery.state = answer.state;
             delivery.retry_at = answer.retry_at;
             if answer.state == DeliveryState::Accepted {
-                delivery.accepted_at = Some(now);
+                delivery.accepted_at = Some(time::next_whole_second(now));
             }
         }
     }

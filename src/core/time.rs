@@ -24,6 +24,18 @@ pub fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
+/// The first whole second that is not before `at`. What an overlap counts from
+/// is rounded up when it is stored, so that no overlap is ever short.
+#[must_use]
+pub fn next_whole_second(at: Timestamp) -> Timestamp {
+    let cut = whole_seconds(at);
+    if cut < at {
+        after(cut, std::time::Duration::from_secs(1))
+    } else {
+        cut
+    }
+}
+
 /// `at` plus `span`, at the end of representable time instead of an overflow:
 /// a configuration with an absurd duration must not stop the daemon.
 #[must_use]
@@ -54,6 +66,17 @@ mod tests {
         let at: Timestamp = "2026-11-23T03:00:00.987Z".parse().unwrap();
         assert_eq!(to_text(at), "2026-11-23T03:00:00Z");
         assert_eq!(from_text(&to_text(at)).unwrap(), whole_seconds(at));
+    }
+
+    #[test]
+    fn rounding_up_is_never_early() {
+        for (text, wanted) in [
+            ("2026-11-23T03:00:00Z", "2026-11-23T03:00:00Z"),
+            ("2026-11-23T03:00:00.000000001Z", "2026-11-23T03:00:01Z"),
+            ("2026-11-23T03:00:00.9Z", "2026-11-23T03:00:01Z"),
+        ] {
+            assert_eq!(next_whole_second(text.parse().unwrap()).to_string(), wanted);
+        }
     }
 
     #[test]

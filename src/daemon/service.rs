@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::names::KeyName;
 use crate::core::rotation::Phase;
-use crate::core::time;
-use crate::daemon::signals::{self, Asked};
+use crate::daemon::signals::Asked;
 use crate::daemon::start::Started;
 use crate::daemon::wake::Wake;
 use crate::engine::{Engine, Wish};
@@ -127,10 +126,9 @@ async fn drive(
     limit: Option<Duration>,
     over: impl Fn(&Engine) -> bool,
 ) -> Result<Ended, ServiceError> {
-    let mut asked = signals::listen()?;
     let mut wake = Wake::start(started.clock.clone()).await?;
     let begun = Instant::now();
-    let engine = &mut started.engine;
+    let (engine, asked) = (&mut started.engine, &mut started.asked);
     let ended = loop {
         engine.start_due();
         if over(engine) {
@@ -178,8 +176,6 @@ pub fn is_failing(engine: &Engine, key: &KeyName) -> bool {
                 .live
                 .iter()
                 .any(|rotation| rotation.phase == Phase::Stranded)
-            || state
-                .retry_at
-                .is_some_and(|at| at > time::whole_seconds(engine.now()))
+            || state.retry_at.is_some_and(|at| at > engine.now())
     })
 }

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::core::secret::CredentialCell;
 use crate::core::settings::{KeySettings, Settings, SinkTarget};
 use crate::daemon::credential::{Sources, WithCredential};
+use crate::daemon::service::ServiceError;
+use crate::daemon::signals::{self, Asked};
 use crate::engine::chance::HostChance;
 use crate::engine::clock::{Clock, HostClock};
 use crate::engine::{Engine, ManagedKey, Parts};
@@ -23,6 +26,8 @@ pub struct Started {
     pub engine: Engine,
     /// The clock that the engine goes by.
     pub clock: Arc<dyn Clock>,
+    /// What signals ask for: heard from before anything was begun.
+    pub(crate) asked: UnboundedReceiver<Asked>,
     _lock: WriterLock,
 }
 
@@ -30,13 +35,15 @@ pub struct Started {
 /// what this process tells others of itself.
 ///
 /// # Errors
-/// The ledger is held by another process, or cannot be opened.
+/// The ledger is held by another process, or cannot be opened; signals cannot
+/// be heard.
 pub async fn start(
     settings: &Settings,
     sources: Sources,
     command: &str,
     scheduled: bool,
-) -> Result<Started, LedgerError> {
+) -> Result<Started, ServiceError> {
+    let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
     let connection = ledger::open(&settings.ledger, &identity(settings), clock.now())?;
@@ -61,6 +68,7 @@ pub async fn start(
     Ok(Started {
         engine,
         clock,
+        asked,
         _lock: lock,
     })
 }

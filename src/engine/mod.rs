@@ -68,7 +68,7 @@ impl Engine {
         managed: Vec<ManagedKey>,
         scheduled: bool,
     ) -> Result<Self, LedgerError> {
-        let now = time::whole_seconds(parts.clock.now());
+        let now = parts.clock.now();
         let mut engine = Self {
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
@@ -146,7 +146,7 @@ impl Engine {
     /// Puts every key to work that has something to do now, as far as there is
     /// room.
     pub fn start_due(&mut self) {
-        let now = time::whole_seconds(self.parts.clock.now());
+        let now = self.parts.clock.now();
         while !self.stopping.load(Ordering::Relaxed)
             && self.running.len() < self.parts.max_in_flight
             && self.queue.first().is_some_and(|(at, _)| *at <= now)
@@ -280,7 +280,7 @@ impl Engine {
                     .any(|rotation| rotation.phase == Phase::Orphaned)
             })
         };
-        let now = time::whole_seconds(self.parts.clock.now());
+        let now = self.parts.clock.now();
         let keys: Vec<_> = self
             .keys
             .iter()
@@ -308,7 +308,7 @@ impl Engine {
         why: &str,
         pause: std::time::Duration,
     ) -> Result<(), LedgerError> {
-        let now = time::whole_seconds(self.parts.clock.now());
+        let now = self.parts.clock.now();
         for slot in self.keys.values_mut() {
             let Some(idle) = &mut slot.idle else { continue };
             let Some(open) = idle.state.open() else {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::core::change::Change;
 use crate::core::record::{DeliveryState, KeyState};
+use crate::core::time;
 use crate::engine::worker::ManagedKey;
 
 /// What changes for the deliveries of a key's live rotations: a sink that is
@@ -27,7 +28,7 @@ pub(crate) fn sinks(state: &KeyState, managed: Option<&ManagedKey>, now: Timesta
             };
             match configured {
                 None => {
-                    let held_since = held.then_some(now);
+                    let held_since = held.then_some(time::next_whole_second(now));
                     changes.push(Change::SinkRemoved {
                         rotation,
                         sink,

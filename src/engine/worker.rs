@@ -250,6 +250,6 @@ impl Worker {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        time::whole_seconds(self.parts.clock.now())
+        self.parts.clock.now()
     }
 }

@@ -204,7 +204,8 @@ impl Writer<'_> {
 
     fn answer(&self, answered: &Answered) -> Result<(), LedgerError> {
         let (row, _) = self.find(&answered.rotation)?;
-        let accepted = (answered.state == DeliveryState::Accepted).then_some(Text(self.at));
+        let accepted = (answered.state == DeliveryState::Accepted)
+            .then_some(Text(time::next_whole_second(self.at)));
         let changed = self
             .connection
             .prepare_cached(

@@ -1,0 +1,219 @@
+//! The ledger through its handle: what is told Ok is on disk, what is not is
+//! not there.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jiff::Timestamp;
+use rekeyd::core::change::{Change, Intent, Moved};
+use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::record::{CredentialFacts, Trigger};
+use rekeyd::core::rotation::{Event, Phase};
+use rekeyd::ledger::{Driver, Identity, Ledger, open, read};
+
+fn at() -> Timestamp {
+    "2026-11-24T03:00:00Z".parse().unwrap()
+}
+
+fn identity() -> Identity {
+    Identity {
+        provider: "https://example.com/v1".to_owned(),
+        organization: String::new(),
+    }
+}
+
+fn ledger(path: &Path) -> Ledger {
+    Ledger::start(open(path, &identity(), at()).unwrap(), Driver::Task).unwrap()
+}
+
+fn key(number: u64) -> KeyName {
+    KeyName::new(&format!("key-{number}")).unwrap()
+}
+
+fn intent(number: u64) -> Change {
+    let [.., a, b, c] = number.to_be_bytes();
+    Change::Intended(Intent {
+        rotation: RotationId::new(number.to_be_bytes()),
+        label: Label::new(&key(number), at(), [a, b, c]),
+        trigger: Trigger::First,
+        scheduled_for: None,
+        sinks: vec![(
+            SinkId {
+                name: "file".to_owned(),
+                target: "file:/x".to_owned(),
+            },
+            true,
+        )],
+        reason: None,
+    })
+}
+
+fn moved(number: u64, event: Event) -> Change {
+    Change::Moved(Moved::new(&RotationId::new(number.to_be_bytes()), event))
+}
+
+fn rows(path: &Path) -> i64 {
+    let reader = read::open(path).unwrap();
+    reader
+        .query_row("SELECT count(*) FROM history", [], |row| row.get(0))
+        .unwrap()
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+#[test]
+fn one_job_that_fails_is_undone_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    run(async {
+        let ledger = ledger(&path);
+        let good = ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
+        assert_eq!(good.open().unwrap().phase, Phase::Intended);
+        let (one, two) = (key(1), key(2));
+        let (bad, good) = tokio::join!(
+            // The second change is illegal: the first goes with it.
+            ledger.record(
+                &one,
+                at(),
+                vec![moved(1, Event::NotDone), moved(1, Event::Worked)]
+            ),
+            ledger.record(&two, at(), vec![intent(2)]),
+        );
+        assert!(
+            bad.unwrap_err()
+                .to_string()
+                .contains("cannot take the event")
+        );
+        assert_eq!(good.unwrap().sequence, 1);
+    });
+    let states = read::all_key_states(&read::open(&path).unwrap()).unwrap();
+    assert_eq!(states[&key(1)].open().unwrap().phase, Phase::Intended);
+    assert_eq!(rows(&path), 2);
+}
+
+#[test]
+fn the_database_itself_refuses_what_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    run(async {
+        let ledger = ledger(&path);
+        ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
+        let error = ledger
+            .record(&key(1), at(), vec![intent(2)])
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("UNIQUE"),
+            "two open rotations: {error}"
+        );
+    });
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    for (sql, wanted) in [
+        ("UPDATE journal_entry SET event = 'x'", "append-only"),
+        ("DELETE FROM journal_entry", "append-only"),
+        ("DELETE FROM rotation", "never forgotten"),
+        ("UPDATE rotation SET phase = 'current'", "cannot move"),
+        ("UPDATE rotation SET label = 'x'", "keeps its id"),
+        ("UPDATE rotation SET started_at = 'yesterday'", "CHECK"),
+        ("UPDATE rotation SET phase = 'created'", "CHECK"),
+        ("UPDATE delivery SET state = 'accepted'", "CHECK"),
+    ] {
+        let error = raw.execute(sql, []).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn what_is_recorded_reads_back_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let written = run(async {
+        let ledger = ledger(&path);
+        ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
+        let created = Change::Moved(Moved {
+            credential: Some(CredentialFacts {
+                id: CredentialId::new("key_abc".to_owned()),
+                redacted_value: Some("sk-admin...def".to_owned()),
+                created_at: Some(at()),
+                expires_at: None,
+            }),
+            ..Moved::new(&RotationId::new(1_u64.to_be_bytes()), Event::Created)
+        });
+        ledger.record(&key(1), at(), vec![created]).await.unwrap()
+    });
+    let read = read::key_state(&read::open(&path).unwrap(), &key(1)).unwrap();
+    assert_eq!(read, written);
+    assert_eq!(read.newest, Some(Phase::Created));
+    let facts = read.open().unwrap().credential.clone().unwrap();
+    assert_eq!(facts.id.as_str(), "key_abc");
+}
+
+#[test]
+fn a_full_disk_tells_nobody_ok() {
+    let dir = tempfile::tempdir().unwrap();
+    // A child, since the limit on the size of files is the process's own.
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "in_a_child_with_a_full_disk", "--nocapture"])
+        .env("REKEYD_TEST_FULL_DISK", dir.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(
+        child.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+    assert!(told.contains("told ok: 0 of 40"), "{told}");
+    // Only what was recorded while there was room; the ledger is whole.
+    assert_eq!(rows(&dir.path().join("ledger.db")), 1);
+}
+
+/// The other half of the test above; does nothing by itself.
+#[test]
+fn in_a_child_with_a_full_disk() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let Some(dir) = std::env::var_os("REKEYD_TEST_FULL_DISK").map(PathBuf::from) else {
+        return;
+    };
+    let path = dir.join("ledger.db");
+    let told = run(async {
+        let ledger = ledger(&path);
+        ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
+        // The signal's default would end the process.
+        let signal = signal_hook::consts::SIGXFSZ;
+        signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
+        let wal = std::fs::metadata(dir.join("ledger.db-wal")).unwrap().len();
+        // Room for the first pages of the batch, and not for all.
+        let limit = Some(wal + 3 * 4_096);
+        setrlimit(
+            Resource::Fsize,
+            Rlimit {
+                current: limit,
+                maximum: limit,
+            },
+        )
+        .unwrap();
+        let mut jobs = tokio::task::JoinSet::new();
+        for number in 2..42 {
+            let ledger = ledger.clone();
+            jobs.spawn(async move {
+                ledger
+                    .record(&key(number), at(), vec![intent(number)])
+                    .await
+            });
+        }
+        jobs.join_all()
+            .await
+            .into_iter()
+            .filter(Result::is_ok)
+            .count()
+    });
+    println!("told ok: {told} of 40");
+}
