@@ -86,7 +86,7 @@ fn the_previous_credential_is_revoked_after_the_overlap() {
     assert_eq!(history[1]["phase"], "revoked");
     let text = |column: &str| history[1][column].as_str().unwrap().to_owned();
     assert!(text("revoked_at") >= text("revoke_after"));
-    assert!(text("revoke_after") > history[0]["current_at"].as_str().unwrap().to_owned());
+    assert!(text("revoke_after").as_str() > history[0]["current_at"].as_str().unwrap());
     assert_eq!(
         world.live(),
         [history[0]["credential_id"].as_str().unwrap()]

@@ -81,6 +81,8 @@ pub(crate) fn classify(heard: &Heard) -> ProviderError {
         401 if code == "invalid_api_key" => (Retry::Later(None), Cause::CredentialRefused),
         401 => (Retry::Later(None), Cause::Forbidden),
         403 => (Retry::Never, Cause::Forbidden),
+        // The path is wrong, not the id: no proof that anything is gone.
+        404 if code == "unknown_url" => (Retry::Never, Cause::Refused),
         404 => (Retry::Never, Cause::NotFound),
         429 if matches!(code, "insufficient_quota" | "credit_balance_exhausted") => {
             (Retry::Never, Cause::QuotaExhausted)

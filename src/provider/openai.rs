@@ -15,8 +15,9 @@ use crate::core::names::{CredentialId, Label};
 use crate::core::outside;
 use crate::core::secret::{CredentialCell, Secret};
 use crate::core::settings::ProviderSettings;
+use crate::net::body::{self, BodyError};
 use crate::net::client::{ClientLimits, client};
-use crate::net::{body, failure};
+use crate::net::failure;
 use crate::provider::classify::{Heard, bad_answer, classify, not_sent};
 use crate::provider::wire::{Deleted, Key, Page};
 use crate::provider::{
@@ -76,6 +77,13 @@ impl OpenAi {
     async fn ask(&self, request: Request<'_>) -> Result<Heard, ProviderError> {
         let operation = request.operation.clone();
         let unsent = |cause, why| not_sent(&operation, cause, why);
+        // Such an id would name the list itself, or what is above it.
+        if request.path.iter().any(|id| matches!(*id, "" | "." | "..")) {
+            return Err(unsent(
+                Cause::Refused,
+                "it is no credential's id".to_owned(),
+            ));
+        }
         let client = self
             .client()
             .map_err(|why| unsent(Cause::Unreachable, why))?;
@@ -169,7 +177,7 @@ impl OpenAi {
             })
             .await?;
         let page = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not a list of admin keys: {error}")))?;
+            .map_err(|error| bad_answer(&heard, &format!("not a list of credentials: {error}")))?;
         Ok((page, heard))
     }
 }
@@ -210,7 +218,16 @@ async fn hear(
     );
     match read {
         Ok(body) => heard.body = body,
-        Err(why) => return Err(bad_answer(&heard, &why)),
+        Err(why) => {
+            let cause = match why {
+                BodyError::TooLong => Cause::BadAnswer,
+                BodyError::BrokenOff(_) => Cause::NoAnswer,
+            };
+            return Err(ProviderError {
+                cause,
+                ..bad_answer(&heard, &why.to_string())
+            });
+        }
     }
     if heard.status.is_success() {
         Ok(heard)
@@ -232,7 +249,7 @@ impl Provider for OpenAi {
         }
         let heard = self
             .ask(Request {
-                operation: format!("create the admin key {label}"),
+                operation: format!("create credential {label}"),
                 method: Method::POST,
                 path: vec![],
                 query: vec![],
@@ -241,7 +258,7 @@ impl Provider for OpenAi {
             })
             .await?;
         let key: Key = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not an admin key: {error}")))?;
+            .map_err(|error| bad_answer(&heard, &format!("not a credential: {error}")))?;
         let facts = key.facts();
         let secret = key.value.filter(|value| !value.is_empty()).map(Secret::new);
         Ok(Answer {
@@ -251,7 +268,7 @@ impl Provider for OpenAi {
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        const OPERATION: &str = "list the admin keys";
+        const OPERATION: &str = "list credentials";
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
         let mut after: Option<Arc<str>> = None;
         for _ in 0..MOST_PAGES {
@@ -294,7 +311,7 @@ impl Provider for OpenAi {
     ) -> Result<Answer<Option<Credential>>, ProviderError> {
         let asked = self
             .ask(Request {
-                operation: format!("retrieve the admin key {id}"),
+                operation: format!("retrieve credential {id}"),
                 method: Method::GET,
                 path: vec![id.as_str()],
                 query: vec![],
@@ -312,9 +329,9 @@ impl Provider for OpenAi {
             asked => asked?,
         };
         let key: Key = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not an admin key: {error}")))?;
+            .map_err(|error| bad_answer(&heard, &format!("not a credential: {error}")))?;
         if key.id() != id.as_str() {
-            return Err(bad_answer(&heard, "the answer is about another admin key"));
+            return Err(bad_answer(&heard, "the answer is about another credential"));
         }
         Ok(Answer {
             value: Some(key.into_credential()),
@@ -324,7 +341,7 @@ impl Provider for OpenAi {
 
     async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
         let (_, heard) = self
-            .page(None, "1", Some(secret), "verify an admin key")
+            .page(None, "1", Some(secret), "verify the new credential")
             .await?;
         Ok(Answer {
             value: (),
@@ -335,7 +352,7 @@ impl Provider for OpenAi {
     async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
         let asked = self
             .ask(Request {
-                operation: format!("delete the admin key {id}"),
+                operation: format!("delete credential {id}"),
                 method: Method::DELETE,
                 path: vec![id.as_str()],
                 query: vec![],
@@ -352,21 +369,20 @@ impl Provider for OpenAi {
             }
             asked => asked?,
         };
-        match serde_json::from_slice::<Deleted>(&heard.body) {
-            Ok(Deleted {
-                deleted: Some(true),
-            }) => Ok(Answer {
-                value: (),
-                date: heard.date,
-            }),
-            Ok(_) => Err(bad_answer(
+        let said: Deleted = serde_json::from_slice(&heard.body)
+            .map_err(|error| bad_answer(&heard, &format!("not an answer to a delete: {error}")))?;
+        if said.deleted != Some(true) {
+            return Err(bad_answer(
                 &heard,
                 "the answer does not say that it was deleted",
-            )),
-            Err(error) => Err(bad_answer(
-                &heard,
-                &format!("not an answer to a delete: {error}"),
-            )),
+            ));
         }
+        if said.id.is_some_and(|said| said != id.as_str()) {
+            return Err(bad_answer(&heard, "the answer is about another credential"));
+        }
+        Ok(Answer {
+            value: (),
+            date: heard.date,
+        })
     }
 }

@@ -94,6 +94,8 @@ pub(crate) struct Page {
 #[derive(Deserialize)]
 pub(crate) struct Deleted {
     #[serde(default, deserialize_with = "lenient")]
+    pub(crate) id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) deleted: Option<bool>,
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/v1/organization/admin_api_keys/{id}",
             get(retrieve).delete(delete),
         )
-        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "not_found", "Unknown request URL") })
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "unknown_url", "Unknown request URL") })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(shared)
