@@ -1,1 +1,13 @@
 //! HTTP as rekeyd uses it: every limit written out, in one place.
+//!
+//! The adapters build their requests themselves; what they share is here: a
+//! client that never repeats, redirects or wanders through a proxy it should
+//! not ([`client`]), bodies that cannot be too long ([`body`]), a probe that
+//! sends nothing ([`reach`]), and errors without URLs ([`error`]).
+
+pub mod body;
+pub mod client;
+pub mod error;
+pub mod loopback;
+pub mod reach;
+mod tls;

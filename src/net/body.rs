@@ -1,0 +1,52 @@
+//! Bodies of answers: never more than is bearable.
+
+use reqwest::Response;
+use secrecy::zeroize::Zeroizing;
+
+use crate::net::error;
+
+/// The longest body that is read. A page of 100 credentials is about 60 KiB;
+/// what is longer than this is not an answer to us.
+pub const LONGEST: usize = 1024 * 1024;
+
+/// Room for the answers that carry a secret, so that the buffer is not moved
+/// while it grows and leaves no copy behind.
+const USUAL: usize = 16 * 1024;
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// More than [`LONGEST`].
+    #[error("the answer is longer than {} KiB", LONGEST / 1024)]
+    TooLong,
+    /// The connection broke, or the time was over.
+    #[error("the answer broke off: {0}")]
+    Broken(String),
+}
+
+/// Reads the whole body; it is wiped when it is dropped, since it may hold a
+/// secret.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+    let announced = response.content_length().unwrap_or(0);
+    if announced > LONGEST as u64 {
+        return Err(BodyError::TooLong);
+    }
+    let room = usize::try_from(announced).unwrap_or(LONGEST).max(USUAL);
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    loop {
+        let chunk = response
+            .chunk()
+            .await
+            .map_err(|error| BodyError::Broken(error::explain(error)))?;
+        let Some(chunk) = chunk else {
+            return Ok(body);
+        };
+        if body.len() + chunk.len() > LONGEST {
+            return Err(BodyError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+}

@@ -1,0 +1,85 @@
+//! TLS: rustls with ring, and the roots that this host trusts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+
+/// A configuration that trusts the host's roots and those of `ca_file`. They
+/// are read now: a change takes effect with the next configuration.
+pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let extra = match ca_file {
+        Some(path) => roots_in(path)?,
+        None => Vec::new(),
+    };
+    let provider = ring();
+    let verifier =
+        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| {
+            format!(
+                "cannot load the certificates to trust: {error}; \
+                 install the system's (ca-certificates) or name some with ca-file"
+            )
+        })?;
+    Ok(builder(provider)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
+}
+
+/// A configuration that trusts nobody, for clients that only speak plain http
+/// on loopback: they need not wait until the host's roots are loaded.
+pub(super) fn without_roots() -> Result<ClientConfig, String> {
+    Ok(builder(ring())?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+fn ring() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("cannot set TLS up: {error}"))
+}
+
+fn roots_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = std::fs::read(path)
+        .map_err(|error| format!("cannot read ca-file {}: {error}", path.display()))?;
+    let roots = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("cannot read ca-file {} as PEM: {error}", path.display()))?;
+    if roots.is_empty() {
+        return Err(format!(
+            "ca-file {} has no certificate; it must be PEM with at least one \
+             -----BEGIN CERTIFICATE-----",
+            path.display()
+        ));
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_without_certificates_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nothing\n").unwrap();
+        let error = config(Some(file.path())).unwrap_err();
+        assert!(error.contains("no certificate"), "{error}");
+        let error = config(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
+        assert!(
+            error.contains("cannot read ca-file /nowhere/ca.pem"),
+            "{error}"
+        );
+    }
+}
