@@ -3,7 +3,10 @@
 //! [`Provider`] is what the engine asks for, with the obligations that its
 //! decisions rest on; [`openai`] is the real one over HTTP.
 
+mod exchange;
 pub mod openai;
+mod refusal;
+mod wire;
 
 use std::time::Duration;
 
