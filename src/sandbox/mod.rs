@@ -1,1 +1,230 @@
 //! The local Admin API with faults.
+//!
+//! It behaves like the real one as far as that is known (`state`, `routes`)
+//! and goes wrong on request ([`Fault`]), so that rekeyd can be rehearsed
+//! against it without an account. It is no store of anything real: it holds
+//! its secrets in plain text, with [`Options::state`] also on disk.
+
+mod fault;
+mod line;
+mod reply;
+mod routes;
+mod serve;
+mod state;
+mod store;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use url::Url;
+
+pub use crate::sandbox::fault::{Fault, FaultError, FaultKind, Operation};
+pub use crate::sandbox::state::{ADMIN_NAME, Delays, default_admin_key};
+
+use crate::core::secret::Secret;
+use crate::sandbox::line::{Line, Lines};
+use crate::sandbox::serve::App;
+use crate::sandbox::state::State;
+
+/// How a sandbox is to be.
+#[derive(Clone)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The admin key that it takes from the start; [`default_admin_key`] if
+    /// none is given.
+    pub admin_key: Option<String>,
+    /// Where its keys stay over a restart: JSON with the secrets in it, mode
+    /// 0600. Without it they are gone with the process.
+    pub state: Option<PathBuf>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// How long changes take to count when secrets are checked.
+    pub delays: Delays,
+    /// When a create that a [`FaultKind::Late`] struck lands.
+    pub late_after: Duration,
+    /// How late a [`FaultKind::Slow`] answer is.
+    pub slow_for: Duration,
+}
+
+/// A running sandbox. It stops when this is dropped.
+pub struct Sandbox {
+    app: Arc<App>,
+    address: SocketAddr,
+    admin_key: String,
+    stop: watch::Sender<bool>,
+}
+
+/// A key that is alive in the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveKey {
+    /// Its id.
+    pub id: String,
+    /// Its name; [`ADMIN_NAME`] for the one from the start.
+    pub name: String,
+}
+
+/// Why a sandbox did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SandboxError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {reason}; choose another one with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        reason: String,
+    },
+    /// The file with its keys is no good.
+    #[error("{0}")]
+    State(String),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            admin_key: None,
+            state: None,
+            faults: Vec::new(),
+            delays: Delays::default(),
+            late_after: Duration::from_secs(3),
+            slow_for: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Binds and serves on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub async fn start(options: Options) -> Result<Self, SandboxError> {
+        let mut state = match &options.state {
+            Some(path) => store::load(path).map_err(SandboxError::State)?,
+            None => State::default(),
+        };
+        state.delays = options.delays;
+        let admin_key = options.admin_key.unwrap_or_else(default_admin_key);
+        state.admit(admin_key.clone());
+        if let Some(path) = &options.state {
+            store::save(path, &state).map_err(SandboxError::State)?;
+        }
+
+        let refuse = |error: std::io::Error| SandboxError::Listen {
+            address: options.listen,
+            reason: error.to_string(),
+        };
+        let listener = TcpListener::bind(options.listen).await.map_err(refuse)?;
+        let address = listener.local_addr().map_err(refuse)?;
+        let (stop, stopped) = watch::channel(false);
+        let app = Arc::new(App::new(
+            state,
+            options.state,
+            stopped.clone(),
+            (options.late_after, options.slow_for),
+        ));
+        app.set_faults(options.faults);
+        tokio::spawn(serve(Lines(listener), Arc::clone(&app), stopped));
+        Ok(Self {
+            app,
+            address,
+            admin_key,
+            stop,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to configure as `base-url`: `http://127.0.0.1:8787/v1`.
+    ///
+    /// # Panics
+    /// Never: an address makes a URL.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "an address always makes a URL")]
+    pub fn base_url(&self) -> Url {
+        Url::parse(&format!("http://{}/v1", self.address)).expect("an address makes a URL")
+    }
+
+    /// The admin key that it took at the start, for a client in this process:
+    /// while the answer lives, it is masked in this process's output.
+    #[must_use]
+    pub fn admin_key(&self) -> Secret {
+        Secret::new(self.admin_key.clone())
+    }
+
+    /// Every live key, oldest first, its own admin key among them.
+    #[must_use]
+    pub fn live(&self) -> Vec<LiveKey> {
+        self.app
+            .look()
+            .live()
+            .into_iter()
+            .map(|key| LiveKey {
+                id: key.id,
+                name: key.name,
+            })
+            .collect()
+    }
+
+    /// Whether a request with `secret` would be taken now.
+    #[must_use]
+    pub fn accepts(&self, secret: &str) -> bool {
+        self.app.look().accepts(secret)
+    }
+
+    /// Replaces all faults, from the next request on.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.app.set_faults(faults);
+    }
+
+    /// Makes a key as a person would on the provider's page: its id and its
+    /// secret.
+    #[must_use]
+    pub fn make_by_hand(&self, name: &str) -> (String, String) {
+        let key = self.app.change(|state| state.create(name.to_owned(), None));
+        let secret = State::secret_of(&key);
+        (key.id, secret)
+    }
+
+    /// Deletes a key as a person would on the provider's page; false if there
+    /// is none.
+    pub fn delete_by_hand(&self, id: &str) -> bool {
+        self.app.change(|state| state.delete(id))
+    }
+
+    /// How many requests for `operation` have come, answered or not.
+    #[must_use]
+    pub fn requests(&self, operation: Operation) -> u64 {
+        self.app.requests(operation)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Nobody may be listening any more, when the runtime went first.
+        let _ = self.stop.send(true);
+    }
+}
+
+async fn serve(lines: Lines, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let service: IntoMakeServiceWithConnectInfo<axum::Router, Line> =
+        routes::router(app).into_make_service_with_connect_info();
+    let outcome = axum::serve(lines, service)
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        })
+        .await;
+    if let Err(error) = outcome {
+        tracing::warn!("the sandbox stopped serving: {error}");
+    }
+}

@@ -1,0 +1,267 @@
+//! What can go wrong in the sandbox, on request.
+
+use std::fmt;
+
+/// An operation of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// `POST /organization/admin_api_keys`.
+    Create,
+    /// `GET /organization/admin_api_keys`: also how a secret is verified.
+    List,
+    /// `GET /organization/admin_api_keys/{key_id}`.
+    Retrieve,
+    /// `DELETE /organization/admin_api_keys/{key_id}`.
+    Delete,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The connection is closed without an answer, and nothing is done.
+    DropBefore,
+    /// The work is done, then the connection is closed without an answer.
+    DropAfter,
+    /// 500, and nothing is done.
+    ErrorBefore,
+    /// The work is done, then 500.
+    ErrorAfter,
+    /// 429 with `retry-after: 1`, and nothing is done.
+    RateLimit,
+    /// No answer at all, and nothing is done.
+    Hang,
+    /// The answer comes late.
+    Slow,
+    /// The work is done, and the answer is JSON that breaks off.
+    Garbage,
+    /// 403 with a page of HTML, as from a proxy in between; nothing is done.
+    Html,
+    /// 401 that speaks of a missing scope, and nothing is done.
+    Scope,
+    /// The list is the one from before the last change. Lists only.
+    StaleList,
+    /// The connection is closed without an answer, and the credential is made
+    /// some seconds later. Creates only.
+    Late,
+}
+
+/// One thing that goes wrong now and then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// In which operation; none for any.
+    pub operation: Option<Operation>,
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// How often, from 0 (never) to 1 (always).
+    pub probability: f64,
+}
+
+/// Why a text is no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// Not three parts.
+    #[error("a fault is OPERATION:KIND:PROBABILITY, such as create:drop-after:0.2")]
+    Form,
+    /// An operation that is not known.
+    #[error("the operation is create, list, retrieve, delete or any, not \"{0}\"")]
+    Operation(String),
+    /// A kind that is not known.
+    #[error("the kind is one of {}, not \"{0}\"", kinds())]
+    Kind(String),
+    /// No number from 0 to 1.
+    #[error("the probability is a number from 0 to 1, not \"{0}\"")]
+    Probability(String),
+    /// A kind that the operation cannot have.
+    #[error("{kind} happens in {only}, not in {operation}")]
+    Pair {
+        /// The kind.
+        kind: FaultKind,
+        /// Where it happens.
+        only: Operation,
+        /// Where it was asked for.
+        operation: Operation,
+    },
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 4] = [Self::Create, Self::List, Self::Retrieve, Self::Delete];
+
+    /// Its word on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::List => "list",
+            Self::Retrieve => "retrieve",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::DropBefore,
+        Self::DropAfter,
+        Self::ErrorBefore,
+        Self::ErrorAfter,
+        Self::RateLimit,
+        Self::Hang,
+        Self::Slow,
+        Self::Garbage,
+        Self::Html,
+        Self::Scope,
+        Self::StaleList,
+        Self::Late,
+    ];
+
+    /// Its word on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropBefore => "drop-before",
+            Self::DropAfter => "drop-after",
+            Self::ErrorBefore => "500-before",
+            Self::ErrorAfter => "500-after",
+            Self::RateLimit => "429",
+            Self::Hang => "hang",
+            Self::Slow => "slow",
+            Self::Garbage => "garbage",
+            Self::Html => "html",
+            Self::Scope => "401-scope",
+            Self::StaleList => "stale-list",
+            Self::Late => "late",
+        }
+    }
+
+    /// The one operation that it can happen in, if it is only one.
+    const fn only_in(self) -> Option<Operation> {
+        match self {
+            Self::StaleList => Some(Operation::List),
+            Self::Late => Some(Operation::Create),
+            Self::DropBefore
+            | Self::DropAfter
+            | Self::ErrorBefore
+            | Self::ErrorAfter
+            | Self::RateLimit
+            | Self::Hang
+            | Self::Slow
+            | Self::Garbage
+            | Self::Html
+            | Self::Scope => None,
+        }
+    }
+}
+
+impl Fault {
+    /// Whether it can happen in `operation`.
+    #[must_use]
+    pub fn concerns(&self, operation: Operation) -> bool {
+        self.operation.is_none_or(|wanted| wanted == operation)
+            && self.kind.only_in().is_none_or(|only| only == operation)
+    }
+
+    /// Reads `create:drop-after:0.2`. With `any`, a kind that only one
+    /// operation can have happens in that one.
+    ///
+    /// # Errors
+    /// [`FaultError`], whose text says what would be right.
+    pub fn parse(text: &str) -> Result<Self, FaultError> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let [operation, kind, probability] = parts[..] else {
+            return Err(FaultError::Form);
+        };
+        let operation = match operation {
+            "any" => None,
+            word => Some(
+                Operation::ALL
+                    .into_iter()
+                    .find(|operation| operation.as_str() == word)
+                    .ok_or_else(|| FaultError::Operation(word.to_owned()))?,
+            ),
+        };
+        let kind = FaultKind::ALL
+            .into_iter()
+            .find(|known| known.as_str() == kind)
+            .ok_or_else(|| FaultError::Kind(kind.to_owned()))?;
+        if let (Some(operation), Some(only)) = (operation, kind.only_in())
+            && operation != only
+        {
+            return Err(FaultError::Pair {
+                kind,
+                only,
+                operation,
+            });
+        }
+        let probability = probability
+            .parse::<f64>()
+            .ok()
+            .filter(|number| (0.0..=1.0).contains(number))
+            .ok_or_else(|| FaultError::Probability(probability.to_owned()))?;
+        Ok(Self {
+            operation,
+            kind,
+            probability,
+        })
+    }
+}
+
+impl std::str::FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+fn kinds() -> String {
+    FaultKind::ALL.map(FaultKind::as_str).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_kind_and_refuses_the_rest() {
+        for kind in FaultKind::ALL {
+            let fault = Fault::parse(&format!("any:{kind}:0.5")).unwrap();
+            assert_eq!((fault.operation, fault.kind), (None, kind));
+        }
+        for bad in [
+            "",
+            "create",
+            "create:drop-after",
+            "create:drop-after:0.5:x",
+            "make:drop-after:0.5",
+            "create:drop:0.5",
+            "create:429:1.5",
+            "create:429:NaN",
+            "create:429:-1",
+            "create:stale-list:1",
+            "list:late:1",
+        ] {
+            assert!(Fault::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_one_operation_stay_there() {
+        let fault = Fault::parse("any:late:1").unwrap();
+        assert!(fault.concerns(Operation::Create));
+        assert!(!fault.concerns(Operation::List));
+    }
+}

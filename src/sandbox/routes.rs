@@ -1,0 +1,196 @@
+//! The API's four operations as routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State as Shared};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use crate::sandbox::fault::Operation;
+use crate::sandbox::line::Line;
+use crate::sandbox::reply::Reply;
+use crate::sandbox::serve::App;
+use crate::sandbox::state::{State, Wish};
+
+/// The longest body that is taken: a create has a hundred bytes.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// Items on a page when the request does not say how many.
+const USUAL_PAGE: usize = 20;
+
+/// The most items on a page.
+const LARGEST_PAGE: usize = 100;
+
+/// The longest life of a key that may be asked for.
+const LONGEST_LIFE: u64 = 31_536_000;
+
+pub(super) fn router(app: Arc<App>) -> Router {
+    let keys = "/v1/organization/admin_api_keys";
+    Router::new()
+        .route(keys, post(create).get(list))
+        .route(&format!("{keys}/{{key_id}}"), get(retrieve).delete(delete))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(elsewhere)
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(app)
+}
+
+async fn create(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    app.answer(
+        Operation::Create,
+        &line,
+        &headers,
+        move |state, _stale| match wish_of(&body) {
+            Ok((name, life)) => Reply::ok(state.create(name, life).to_json(true)),
+            Err(refusal) => refusal,
+        },
+    )
+    .await
+}
+
+async fn list(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    app.answer(Operation::List, &line, &headers, move |state, stale| {
+        page(state, query.as_deref().unwrap_or_default(), stale)
+    })
+    .await
+}
+
+async fn retrieve(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    app.answer(
+        Operation::Retrieve,
+        &line,
+        &headers,
+        move |state, _stale| match state.retrieve(&id) {
+            Some(key) => Reply::ok(key.to_json(false)),
+            None => no_such_key(&id),
+        },
+    )
+    .await
+}
+
+async fn delete(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    app.answer(Operation::Delete, &line, &headers, move |state, _stale| {
+        if !state.delete(&id) {
+            return no_such_key(&id);
+        }
+        Reply::ok(json!({
+            "id": id,
+            "object": "organization.admin_api_key.deleted",
+            "deleted": true,
+        }))
+    })
+    .await
+}
+
+async fn elsewhere(method: Method, uri: Uri) -> Response {
+    Reply::refused(
+        StatusCode::NOT_FOUND,
+        "invalid_request_error",
+        Some("unknown_url"),
+        &format!("Unknown request URL: {method} {}.", uri.path()),
+    )
+    .into_response()
+}
+
+fn no_such_key(id: &str) -> Reply {
+    Reply::refused(
+        StatusCode::NOT_FOUND,
+        "invalid_request_error",
+        None,
+        &format!("No admin API key found with id '{id}'."),
+    )
+}
+
+fn bad_request(message: &str) -> Reply {
+    Reply::refused(
+        StatusCode::BAD_REQUEST,
+        "invalid_request_error",
+        None,
+        message,
+    )
+}
+
+/// Name and life of the key that a create asks for.
+fn wish_of(body: &[u8]) -> Result<(String, Option<Duration>), Reply> {
+    let wish: Value = serde_json::from_slice(body)
+        .map_err(|_| bad_request("We could not parse the JSON body of your request."))?;
+    let name = wish
+        .get("name")
+        .and_then(Value::as_str)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| bad_request("Missing required parameter: 'name'."))?;
+    let life = match wish.get("expires_in_seconds") {
+        None | Some(Value::Null) => None,
+        Some(number) => Some(
+            number
+                .as_u64()
+                .filter(|seconds| (1..=LONGEST_LIFE).contains(seconds))
+                .map(Duration::from_secs)
+                .ok_or_else(|| bad_request("Invalid value: 'expires_in_seconds'."))?,
+        ),
+    };
+    Ok((name.to_owned(), life))
+}
+
+fn page(state: &State, query: &str, stale: bool) -> Reply {
+    let mut after = None;
+    let mut limit = USUAL_PAGE;
+    let mut descending = false;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "after" => after = Some(value.into_owned()),
+            "limit" => match value.parse() {
+                Ok(number) if (1..=LARGEST_PAGE).contains(&number) => limit = number,
+                Ok(_) | Err(_) => return bad_request("Invalid value: 'limit' (1 to 100)."),
+            },
+            "order" => match value.as_ref() {
+                "asc" => descending = false,
+                "desc" => descending = true,
+                _ => return bad_request("Invalid value: 'order' (asc or desc)."),
+            },
+            _ => {}
+        }
+    }
+    let wish = Wish {
+        after: after.as_deref(),
+        limit,
+        descending,
+        stale,
+    };
+    let Ok(slice) = state.list(&wish) else {
+        return bad_request("Invalid value: 'after' names no admin API key.");
+    };
+    let data: Vec<Value> = slice.keys.iter().map(|key| key.to_json(false)).collect();
+    Reply::ok(json!({
+        "object": "list",
+        "first_id": slice.keys.first().map(|key| key.id.as_str()),
+        "last_id": slice.keys.last().map(|key| key.id.as_str()),
+        "has_more": slice.has_more,
+        "data": data,
+    }))
+}

@@ -1,0 +1,340 @@
+//! What the sandbox knows: its keys, with their secrets, in plain text.
+//!
+//! It plays another host, so it has its own clock and its own randomness, and
+//! its secrets are kept from the store of secrets that masks rekeyd's output:
+//! a rehearsal in one process would otherwise hide a leak of rekeyd's own.
+//! Nothing in here is ever logged.
+
+use std::time::Duration;
+
+use ring::rand::SecureRandom as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The name of the key that the sandbox has from the start.
+pub const ADMIN_NAME: &str = "sandbox admin";
+
+/// The middle of every real secret.
+const MARK: &str = "T3BlbkFJ";
+
+/// The characters on each side of the mark.
+const SIDE: usize = 58;
+
+/// Letters, digits, `-` and `_`: 64, so that six random bits choose one.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// One key, alive or deleted. Times are milliseconds since 1970.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) id: String,
+    pub(super) name: String,
+    secret: String,
+    created: i64,
+    expires: Option<i64>,
+    last_used: Option<i64>,
+    deleted: Option<i64>,
+}
+
+/// All keys ever made, oldest first. Deleted ones stay: they are refused, and
+/// they are still cursors.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct State {
+    keys: Vec<Key>,
+    /// What a stale list shows.
+    #[serde(skip)]
+    before_last_change: Vec<Key>,
+    #[serde(skip)]
+    pub(super) delays: Delays,
+}
+
+/// How long a change takes until it counts when secrets are checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delays {
+    /// A new secret is refused for so long.
+    pub new_key: Duration,
+    /// A deleted key's secret is taken for so long.
+    pub deleted_key: Duration,
+}
+
+/// A part of the list.
+pub(super) struct Slice {
+    pub(super) keys: Vec<Key>,
+    pub(super) has_more: bool,
+}
+
+/// How a list is asked for.
+pub(super) struct Wish<'a> {
+    pub(super) after: Option<&'a str>,
+    pub(super) limit: usize,
+    pub(super) descending: bool,
+    pub(super) stale: bool,
+}
+
+/// The cursor names no key.
+pub(super) struct UnknownCursor;
+
+/// The key that the sandbox takes from the start when none is given: fixed and
+/// well known, in the shape of a real one. It is put together here so that no
+/// search for secrets in sources finds one.
+#[must_use]
+pub fn default_admin_key() -> String {
+    let side = "rekeyd-sandbox-not-a-secret-".repeat(3);
+    let side = &side[..SIDE];
+    format!("sk-admin-{side}{MARK}{side}")
+}
+
+impl Key {
+    /// The key object of the API; the secret only in the answer to its create.
+    pub(super) fn to_json(&self, with_secret: bool) -> Value {
+        let seconds = |millis: i64| millis.div_euclid(1000);
+        let mut object = json!({
+            "object": "organization.admin_api_key",
+            "id": self.id,
+            "name": self.name,
+            "redacted_value": redacted(&self.secret),
+            "created_at": seconds(self.created),
+            "expires_at": self.expires.map(seconds),
+            "last_used_at": self.last_used.map(seconds),
+            "owner": {
+                "type": "user",
+                "object": "organization.user",
+                "id": "user_sandbox",
+                "name": "Sandbox Owner",
+                "created_at": seconds(self.created),
+                "role": "owner",
+            },
+        });
+        if with_secret {
+            object["value"] = json!(self.secret);
+        }
+        object
+    }
+
+    fn is_live(&self, now: i64) -> bool {
+        self.deleted.is_none() && self.expires.is_none_or(|end| end > now)
+    }
+
+    fn is_accepted(&self, now: i64, delays: Delays) -> bool {
+        let since = self.created.saturating_add(millis(delays.new_key));
+        let until = self
+            .deleted
+            .map(|at| at.saturating_add(millis(delays.deleted_key)));
+        now >= since
+            && until.is_none_or(|until| now < until)
+            && self.expires.is_none_or(|end| end > now)
+    }
+}
+
+impl State {
+    /// Makes sure that `secret` is a key of some time: one that was deleted
+    /// stays deleted over a restart. It works at once, whatever the delays.
+    pub(super) fn admit(&mut self, secret: String) {
+        if !self.keys.iter().any(|key| key.secret == secret) {
+            let created = now().saturating_sub(millis(self.delays.new_key));
+            self.insert(ADMIN_NAME.to_owned(), secret, created, None);
+        }
+    }
+
+    pub(super) fn create(&mut self, name: String, expires_in: Option<Duration>) -> Key {
+        let created = now();
+        let expires = expires_in.map(|span| created.saturating_add(millis(span)));
+        self.remember();
+        let secret = format!("sk-admin-{}{MARK}{}", random_text(SIDE), random_text(SIDE));
+        self.insert(name, secret, created, expires)
+    }
+
+    fn insert(&mut self, name: String, secret: String, created: i64, expires: Option<i64>) -> Key {
+        let key = Key {
+            id: format!("key_{}", random_text(24)),
+            name,
+            secret,
+            created,
+            expires,
+            last_used: None,
+            deleted: None,
+        };
+        self.keys.push(key.clone());
+        key
+    }
+
+    pub(super) fn delete(&mut self, id: &str) -> bool {
+        let now = now();
+        let Some(at) = self
+            .keys
+            .iter()
+            .position(|key| key.id == id && key.is_live(now))
+        else {
+            return false;
+        };
+        self.remember();
+        self.keys[at].deleted = Some(now);
+        true
+    }
+
+    pub(super) fn retrieve(&self, id: &str) -> Option<&Key> {
+        let now = now();
+        self.keys
+            .iter()
+            .find(|key| key.id == id && key.is_live(now))
+    }
+
+    pub(super) fn list(&self, wish: &Wish<'_>) -> Result<Slice, UnknownCursor> {
+        let now = now();
+        let keys = if wish.stale {
+            &self.before_last_change
+        } else {
+            &self.keys
+        };
+        let mut ordered: Vec<&Key> = keys.iter().collect();
+        if wish.descending {
+            ordered.reverse();
+        }
+        let begin = match wish.after {
+            None => 0,
+            Some(id) => ordered
+                .iter()
+                .position(|key| key.id == id)
+                .map(|at| at + 1)
+                .ok_or(UnknownCursor)?,
+        };
+        let mut keys: Vec<Key> = ordered[begin..]
+            .iter()
+            .filter(|key| key.is_live(now))
+            .take(wish.limit + 1)
+            .map(|key| (*key).clone())
+            .collect();
+        let has_more = keys.len() > wish.limit;
+        keys.truncate(wish.limit);
+        Ok(Slice { keys, has_more })
+    }
+
+    /// Whether a request with `secret` is taken; its key counts as used.
+    pub(super) fn authorize(&mut self, secret: &str) -> bool {
+        let (now, delays) = (now(), self.delays);
+        let found = self
+            .keys
+            .iter_mut()
+            .find(|key| key.secret == secret && key.is_accepted(now, delays));
+        match found {
+            Some(key) => {
+                key.last_used = Some(now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn accepts(&self, secret: &str) -> bool {
+        let now = now();
+        self.keys
+            .iter()
+            .any(|key| key.secret == secret && key.is_accepted(now, self.delays))
+    }
+
+    pub(super) fn live(&self) -> Vec<Key> {
+        let now = now();
+        self.keys
+            .iter()
+            .filter(|key| key.is_live(now))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn secret_of(key: &Key) -> String {
+        key.secret.clone()
+    }
+
+    fn remember(&mut self) {
+        self.before_last_change.clone_from(&self.keys);
+    }
+}
+
+/// Letters and digits that nobody can guess.
+pub(super) fn random_text(length: usize) -> String {
+    let mut bytes = vec![0_u8; length];
+    fill(&mut bytes);
+    bytes
+        .into_iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
+        .collect()
+}
+
+/// A number from 0 to below 1.
+pub(super) fn random_fraction() -> f64 {
+    let mut bytes = [0_u8; 4];
+    fill(&mut bytes);
+    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sandbox plays another host, which has its own randomness"
+)]
+fn fill(bytes: &mut [u8]) {
+    // A host without randomness cannot rehearse anything; equal secrets would
+    // be noticed at once.
+    if ring::rand::SystemRandom::new().fill(bytes).is_err() {
+        bytes.fill(0);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sandbox plays another host, which has its own clock"
+)]
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn redacted(secret: &str) -> String {
+    let end: Vec<char> = secret.chars().rev().take(3).collect();
+    let end: String = end.into_iter().rev().collect();
+    format!("sk-admin...{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_the_real_shape() {
+        let made = State::default().create("a".to_owned(), None).secret;
+        for secret in [made, default_admin_key()] {
+            let rest = secret.strip_prefix("sk-admin-").unwrap();
+            assert_eq!(rest.len(), 2 * SIDE + MARK.len());
+            assert_eq!(&rest[SIDE..SIDE + MARK.len()], MARK);
+            assert_eq!(
+                redacted(&secret),
+                format!("sk-admin...{}", &secret[secret.len() - 3..])
+            );
+        }
+    }
+
+    #[test]
+    fn an_expired_key_is_gone() {
+        let mut state = State::default();
+        let key = state.create("a".to_owned(), Some(Duration::ZERO));
+        assert!(state.live().is_empty());
+        assert!(!state.accepts(&key.secret));
+        assert!(!state.delete(&key.id));
+    }
+
+    #[test]
+    fn delays_hold_changes_back() {
+        let mut state = State::default();
+        state.delays.new_key = Duration::from_secs(3600);
+        let key = state.create("a".to_owned(), None);
+        assert!(!state.accepts(&key.secret));
+        state.delays = Delays {
+            new_key: Duration::ZERO,
+            deleted_key: Duration::from_secs(3600),
+        };
+        assert!(state.delete(&key.id));
+        assert!(state.accepts(&key.secret));
+        assert!(state.live().is_empty());
+    }
+}
