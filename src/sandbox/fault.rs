@@ -66,8 +66,11 @@ pub enum FaultError {
     #[error("the operation is create, list, retrieve, delete or any, not \"{0}\"")]
     Operation(String),
     /// A kind that is not known.
-    #[error("the kind is one of {}, not \"{0}\"", kinds())]
-    Kind(String),
+    #[error("the kind is one of {known}, not \"{given}\"", known = kinds())]
+    Kind {
+        /// What was written.
+        given: String,
+    },
     /// No number from 0 to 1.
     #[error("the probability is a number from 0 to 1, not \"{0}\"")]
     Probability(String),
@@ -184,7 +187,9 @@ impl Fault {
         let kind = FaultKind::ALL
             .into_iter()
             .find(|known| known.as_str() == kind)
-            .ok_or_else(|| FaultError::Kind(kind.to_owned()))?;
+            .ok_or_else(|| FaultError::Kind {
+                given: kind.to_owned(),
+            })?;
         if let (Some(operation), Some(only)) = (operation, kind.only_in())
             && operation != only
         {

@@ -56,6 +56,7 @@ pub struct Options {
 pub struct Sandbox {
     app: Arc<App>,
     address: SocketAddr,
+    base_url: Url,
     admin_key: String,
     stop: watch::Sender<bool>,
 }
@@ -116,12 +117,18 @@ impl Sandbox {
             store::save(path, &state).map_err(SandboxError::State)?;
         }
 
-        let refuse = |error: std::io::Error| SandboxError::Listen {
+        let refuse = |reason: String| SandboxError::Listen {
             address: options.listen,
-            reason: error.to_string(),
+            reason,
         };
-        let listener = TcpListener::bind(options.listen).await.map_err(refuse)?;
-        let address = listener.local_addr().map_err(refuse)?;
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .map_err(|error| refuse(error.to_string()))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| refuse(error.to_string()))?;
+        let base_url = Url::parse(&format!("http://{address}/v1"))
+            .map_err(|error| refuse(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
         let app = Arc::new(App::new(
             state,
@@ -134,6 +141,7 @@ impl Sandbox {
         Ok(Self {
             app,
             address,
+            base_url,
             admin_key,
             stop,
         })
@@ -146,13 +154,9 @@ impl Sandbox {
     }
 
     /// What to configure as `base-url`: `http://127.0.0.1:8787/v1`.
-    ///
-    /// # Panics
-    /// Never: an address makes a URL.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "an address always makes a URL")]
     pub fn base_url(&self) -> Url {
-        Url::parse(&format!("http://{}/v1", self.address)).expect("an address makes a URL")
+        self.base_url.clone()
     }
 
     /// The admin key that it took at the start, for a client in this process:

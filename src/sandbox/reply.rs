@@ -97,26 +97,21 @@ impl Reply {
 
     /// The same with JSON that breaks off in the middle.
     pub(super) fn into_garbage(self) -> Response {
-        let mut text = self.body.to_string();
-        let middle = text.floor_char_boundary(text.len() / 2);
-        text.truncate(middle);
+        let mut text = self.body.to_string().into_bytes();
+        text.truncate(text.len() / 2);
         plain(self.status, "application/json", text)
     }
 }
 
 /// 403 with HTML: no answer of the API at all.
 pub(super) fn page_of_a_proxy() -> Response {
-    let mut response = plain(
-        StatusCode::FORBIDDEN,
-        "text/html",
-        PAGE_OF_A_PROXY.to_owned(),
-    );
+    let mut response = plain(StatusCode::FORBIDDEN, "text/html", PAGE_OF_A_PROXY);
     response.headers_mut().remove("x-request-id");
     response
 }
 
-fn plain(status: StatusCode, kind: &'static str, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn plain(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
