@@ -221,11 +221,18 @@ async fn a_hanging_answer_is_given_up_in_time() {
 #[tokio::test]
 async fn a_stale_list_misses_the_last_change() {
     let (sandbox, provider) = subject(Options::default()).await;
-    provider.create(&label("fresh"), None).await.unwrap();
+    let fresh = label("fresh");
+    let seen = async || provider.find(&fresh).await.unwrap().value.len();
+    let made = provider.create(&fresh, None).await.unwrap().value;
     sandbox.set_faults(fault("list:stale-list:1"));
-    assert_eq!(provider.find(&label("fresh")).await.unwrap().value, []);
+    assert_eq!(seen().await, 0);
     sandbox.set_faults(Vec::new());
-    assert_eq!(provider.find(&label("fresh")).await.unwrap().value.len(), 1);
+    assert_eq!(seen().await, 1);
+    provider.delete(&made.facts.id).await.unwrap();
+    sandbox.set_faults(fault("list:stale-list:1"));
+    assert_eq!(seen().await, 1);
+    sandbox.set_faults(Vec::new());
+    assert_eq!(seen().await, 0);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod line;
 mod reply;
 mod routes;
 mod serve;
+mod shape;
 mod state;
 mod store;
 
@@ -24,7 +25,8 @@ use tokio::sync::watch;
 use url::Url;
 
 pub use crate::sandbox::fault::{Fault, FaultError, FaultKind, Operation};
-pub use crate::sandbox::state::{ADMIN_NAME, Delays, default_admin_key};
+pub use crate::sandbox::shape::default_admin_key;
+pub use crate::sandbox::state::{ADMIN_NAME, Delays};
 
 use crate::core::secret::Secret;
 use crate::sandbox::line::{Line, Lines};

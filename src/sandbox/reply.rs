@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::sandbox::state::random_text;
+use crate::sandbox::shape::random_text;
 
 /// What something in between answers.
 const PAGE_OF_A_PROXY: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use crate::sandbox::fault::{Fault, FaultKind, Operation};
 use crate::sandbox::line::Line;
 use crate::sandbox::reply::{Reply, page_of_a_proxy};
-use crate::sandbox::state::{State, random_fraction};
+use crate::sandbox::shape::random_fraction;
+use crate::sandbox::state::State;
 use crate::sandbox::store;
 
 /// What all requests share.

@@ -1,27 +1,19 @@
 //! What the sandbox knows: its keys, with their secrets, in plain text.
 //!
-//! It plays another host, so it has its own clock and its own randomness, and
-//! its secrets are kept from the store of secrets that masks rekeyd's output:
-//! a rehearsal in one process would otherwise hide a leak of rekeyd's own.
-//! Nothing in here is ever logged.
+//! It plays another host, so it has its own clock, and its secrets are kept
+//! from the store of secrets that masks rekeyd's output: a rehearsal in one
+//! process would otherwise hide a leak of rekeyd's own. Nothing in here is
+//! ever logged.
 
 use std::time::Duration;
 
-use ring::rand::SecureRandom as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::sandbox::shape::{new_secret, random_text, redacted};
+
 /// The name of the key that the sandbox has from the start.
 pub const ADMIN_NAME: &str = "sandbox admin";
-
-/// The middle of every real secret.
-const MARK: &str = "T3BlbkFJ";
-
-/// The characters on each side of the mark.
-const SIDE: usize = 58;
-
-/// Letters, digits, `-` and `_`: 64, so that six random bits choose one.
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// One key, alive or deleted. Times are milliseconds since 1970.
 #[derive(Clone, Serialize, Deserialize)]
@@ -42,9 +34,18 @@ pub(super) struct State {
     keys: Vec<Key>,
     /// What a stale list shows.
     #[serde(skip)]
-    before_last_change: Vec<Key>,
+    before: Before,
     #[serde(skip)]
     pub(super) delays: Delays,
+}
+
+/// The keys before the last change, told by what it changed.
+#[derive(Default)]
+struct Before {
+    /// So many of the keys there were.
+    count: usize,
+    /// This one was not deleted yet.
+    undeleted: Option<usize>,
 }
 
 /// How long a change takes until it counts when secrets are checked.
@@ -72,16 +73,6 @@ pub(super) struct Wish<'a> {
 
 /// The cursor names no key.
 pub(super) struct UnknownCursor;
-
-/// The key that the sandbox takes from the start when none is given: fixed and
-/// well known, in the shape of a real one. It is put together here so that no
-/// search for secrets in sources finds one.
-#[must_use]
-pub fn default_admin_key() -> String {
-    let side = "rekeyd-sandbox-not-a-secret-".repeat(3);
-    let side = &side[..SIDE];
-    format!("sk-admin-{side}{MARK}{side}")
-}
 
 impl Key {
     /// The key object of the API; the secret only in the answer to its create.
@@ -125,6 +116,12 @@ impl Key {
     }
 }
 
+impl Before {
+    fn shows(&self, at: usize, key: &Key, now: i64) -> bool {
+        at < self.count && (self.undeleted == Some(at) || key.is_live(now))
+    }
+}
+
 impl State {
     /// Makes sure that `secret` is a key of some time: one that was deleted
     /// stays deleted over a restart. It works at once, whatever the delays.
@@ -138,9 +135,11 @@ impl State {
     pub(super) fn create(&mut self, name: String, expires_in: Option<Duration>) -> Key {
         let created = now();
         let expires = expires_in.map(|span| created.saturating_add(millis(span)));
-        self.remember();
-        let secret = format!("sk-admin-{}{MARK}{}", random_text(SIDE), random_text(SIDE));
-        self.insert(name, secret, created, expires)
+        self.before = Before {
+            count: self.keys.len(),
+            undeleted: None,
+        };
+        self.insert(name, new_secret(), created, expires)
     }
 
     fn insert(&mut self, name: String, secret: String, created: i64, expires: Option<i64>) -> Key {
@@ -166,7 +165,10 @@ impl State {
         else {
             return false;
         };
-        self.remember();
+        self.before = Before {
+            count: self.keys.len(),
+            undeleted: Some(at),
+        };
         self.keys[at].deleted = Some(now);
         true
     }
@@ -180,12 +182,7 @@ impl State {
 
     pub(super) fn list(&self, wish: &Wish<'_>) -> Result<Slice, UnknownCursor> {
         let now = now();
-        let keys = if wish.stale {
-            &self.before_last_change
-        } else {
-            &self.keys
-        };
-        let mut ordered: Vec<&Key> = keys.iter().collect();
+        let mut ordered: Vec<(usize, &Key)> = self.keys.iter().enumerate().collect();
         if wish.descending {
             ordered.reverse();
         }
@@ -193,15 +190,21 @@ impl State {
             None => 0,
             Some(id) => ordered
                 .iter()
-                .position(|key| key.id == id)
+                .position(|(_, key)| key.id == id)
                 .map(|at| at + 1)
                 .ok_or(UnknownCursor)?,
         };
         let mut keys: Vec<Key> = ordered[begin..]
             .iter()
-            .filter(|key| key.is_live(now))
+            .filter(|(at, key)| {
+                if wish.stale {
+                    self.before.shows(*at, key, now)
+                } else {
+                    key.is_live(now)
+                }
+            })
             .take(wish.limit + 1)
-            .map(|key| (*key).clone())
+            .map(|(_, key)| (*key).clone())
             .collect();
         let has_more = keys.len() > wish.limit;
         keys.truncate(wish.limit);
@@ -243,39 +246,6 @@ impl State {
     pub(super) fn secret_of(key: &Key) -> String {
         key.secret.clone()
     }
-
-    fn remember(&mut self) {
-        self.before_last_change.clone_from(&self.keys);
-    }
-}
-
-/// Letters and digits that nobody can guess.
-pub(super) fn random_text(length: usize) -> String {
-    let mut bytes = vec![0_u8; length];
-    fill(&mut bytes);
-    bytes
-        .into_iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
-        .collect()
-}
-
-/// A number from 0 to below 1.
-pub(super) fn random_fraction() -> f64 {
-    let mut bytes = [0_u8; 4];
-    fill(&mut bytes);
-    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the sandbox plays another host, which has its own randomness"
-)]
-fn fill(bytes: &mut [u8]) {
-    // A host without randomness cannot rehearse anything; equal secrets would
-    // be noticed at once.
-    if ring::rand::SystemRandom::new().fill(bytes).is_err() {
-        bytes.fill(0);
-    }
 }
 
 #[expect(
@@ -290,29 +260,9 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn redacted(secret: &str) -> String {
-    let end: Vec<char> = secret.chars().rev().take(3).collect();
-    let end: String = end.into_iter().rev().collect();
-    format!("sk-admin...{end}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_have_the_real_shape() {
-        let made = State::default().create("a".to_owned(), None).secret;
-        for secret in [made, default_admin_key()] {
-            let rest = secret.strip_prefix("sk-admin-").unwrap();
-            assert_eq!(rest.len(), 2 * SIDE + MARK.len());
-            assert_eq!(&rest[SIDE..SIDE + MARK.len()], MARK);
-            assert_eq!(
-                redacted(&secret),
-                format!("sk-admin...{}", &secret[secret.len() - 3..])
-            );
-        }
-    }
 
     #[test]
     fn an_expired_key_is_gone() {
