@@ -5,7 +5,9 @@
 //! the decisions testable by table, and the same in the daemon, in a
 //! simulation and when the ledger is read back.
 
+pub mod due;
 pub mod duration;
+pub mod loopback;
 pub mod names;
 pub mod outside;
 pub mod policy;

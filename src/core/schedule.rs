@@ -1,12 +1,57 @@
 //! When a key is due by its schedule.
+//!
+//! croner reads the expressions and searches; what is ours is how they meet a
+//! time zone, which is as Debian's cron does it. A schedule is *fixed* when
+//! neither its minute nor its hour starts with `*`: it fires once for each
+//! wall-clock time, right after the jump for a time that is skipped, and the
+//! first time for one that is repeated. Any other schedule follows the real
+//! time: it fires in both passes of a repeated hour and not in a skipped one.
+//!
+//! Deliberately not here: whether a key is due ([`crate::core::due`]).
 
+mod gap;
+mod wall;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use croner::Cron;
+use croner::parser::{CronParser, Year};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-/// A cron expression with its time zone.
-#[derive(Debug, Clone)]
-pub struct Schedule {}
+use crate::core::time;
+
+/// What is allowed, for every message about a schedule.
+pub const ALLOWED: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
+
+/// The short names, with the fields that they stand for.
+const NICKNAMES: [(&str, &str); 5] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+];
+
+/// A cron expression with its time zone. Cheap to clone.
+#[derive(Clone)]
+pub struct Schedule {
+    parsed: Arc<Parsed>,
+    zone: TimeZone,
+}
+
+/// What an expression says, parsed once however many keys use it.
+struct Parsed {
+    expression: String,
+    cron: Cron,
+    /// Whether it names wall-clock times, each of which happens once.
+    fixed: bool,
+    /// Whether any date ever matches: a search for 31 February would walk
+    /// through three thousand years before it gave up.
+    fires: bool,
+}
 
 /// Why a text is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,29 +61,165 @@ pub struct ScheduleError(String);
 impl Schedule {
     /// Reads a cron expression in `zone`.
     ///
+    /// One that never fires, such as 31 February, is read: see
+    /// [`Schedule::ever_fires`].
+    ///
     /// # Errors
     /// A text that is no cron expression, in words that say what would be one.
-    pub fn parse(_expression: &str, _zone: jiff::tz::TimeZone) -> Result<Self, ScheduleError> {
-        Err(ScheduleError(String::new()))
+    pub fn parse(expression: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
+        let fields = fields_of(expression)?;
+        let cron = CronParser::builder()
+            .year(Year::Disallowed)
+            .dom_and_dow(starts_with_star(&fields.days) || starts_with_star(&fields.weekdays))
+            .build()
+            .parse(&fields.text)
+            .map_err(|error| refused(expression, &reason(&error)))?;
+        let fires = gap::fires(&cron);
+        let parsed = Parsed {
+            expression: expression.to_owned(),
+            cron,
+            fixed: !starts_with_star(&fields.minutes) && !starts_with_star(&fields.hours),
+            fires,
+        };
+        Ok(Self {
+            parsed: Arc::new(parsed),
+            zone,
+        })
     }
+
     /// The expression as it was written.
     #[must_use]
     pub fn expression(&self) -> &str {
-        ""
+        &self.parsed.expression
     }
+
+    /// Whether it fires at all: 31 February does not.
+    #[must_use]
+    pub fn ever_fires(&self) -> bool {
+        self.parsed.fires
+    }
+
     /// The first firing after `at`; none if it never fires again.
     #[must_use]
-    pub fn next_after(&self, _at: Timestamp) -> Option<Timestamp> {
-        None
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        if !self.parsed.fires {
+            return None;
+        }
+        // Firings are whole seconds, so that the rest of `at` decides nothing.
+        let at = time::whole_seconds(at);
+        if self.parsed.fixed {
+            return wall::next_after(&self.parsed.cron, &self.zone, at);
+        }
+        let from = at.to_zoned(self.zone.clone());
+        let next = self.parsed.cron.find_next_occurrence(&from, false).ok()?;
+        Some(next.timestamp()).filter(|next| *next > at)
     }
+
     /// The last firing at or before `at` and after `since`.
+    ///
+    /// It is searched backward from `at`, so that it costs the same after
+    /// years as after a second.
     #[must_use]
-    pub fn last_between(&self, _since: Timestamp, _at: Timestamp) -> Option<Timestamp> {
-        None
+    pub fn last_between(&self, since: Timestamp, at: Timestamp) -> Option<Timestamp> {
+        if !self.parsed.fires || since >= at {
+            return None;
+        }
+        let whole = time::whole_seconds(at);
+        let last = if self.parsed.fixed {
+            wall::last_until(&self.parsed.cron, &self.zone, whole)
+        } else {
+            let from = whole.to_zoned(self.zone.clone());
+            let last = self.parsed.cron.find_previous_occurrence(&from, true);
+            last.ok().map(|last| last.timestamp())
+        };
+        last.filter(|last| since < *last && *last <= at)
     }
-    /// The shortest time between two firings in the 400 days after `from`.
+
+    /// The shortest time between two firings in the 400 days after `from`, or
+    /// between the next two if they are further apart; none if it never fires
+    /// twice.
+    ///
+    /// It is read off the parsed fields; only around a change of the zone's
+    /// offset are real firings looked at.
     #[must_use]
-    pub fn shortest_gap(&self, _from: Timestamp) -> Option<Duration> {
-        None
+    pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
+        if !self.parsed.fires {
+            return None;
+        }
+        gap::shortest(self, from)
     }
 }
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let zone = self.zone.iana_name().unwrap_or("UTC");
+        write!(formatter, "Schedule({:?} in {zone})", self.expression())
+    }
+}
+
+/// The fields that our own rules look at.
+struct Fields {
+    text: String,
+    minutes: String,
+    hours: String,
+    days: String,
+    weekdays: String,
+}
+
+fn fields_of(expression: &str) -> Result<Fields, ScheduleError> {
+    let trimmed = expression.trim();
+    let text = if trimmed.starts_with('@') {
+        NICKNAMES
+            .into_iter()
+            .find(|(name, _)| trimmed.eq_ignore_ascii_case(name))
+            .map(|(_, text)| text)
+            .ok_or_else(|| refused(expression, "its short name is not known"))?
+    } else {
+        trimmed
+    };
+    let parts: Vec<&str> = text.split_whitespace().collect();
+    let rest = match parts.len() {
+        5 => &parts[..],
+        6 => &parts[1..],
+        count => {
+            let plural = if count == 1 { "field" } else { "fields" };
+            return Err(refused(expression, &format!("it has {count} {plural}")));
+        }
+    };
+    Ok(Fields {
+        text: text.to_owned(),
+        minutes: rest[0].to_owned(),
+        hours: rest[1].to_owned(),
+        days: rest[2].to_owned(),
+        weekdays: rest[4].to_owned(),
+    })
+}
+
+/// `?` is another way to write `*` in the day fields.
+fn starts_with_star(field: &str) -> bool {
+    field.starts_with(['*', '?'])
+}
+
+/// croner's reason, without what it says in general.
+fn reason(error: &croner::errors::CronError) -> String {
+    use croner::errors::CronError as E;
+    match error {
+        E::EmptyPattern => "it is empty".to_owned(),
+        E::InvalidPattern(text) | E::IllegalCharacters(text) | E::ComponentError(text) => {
+            text.trim_end_matches('.').to_owned()
+        }
+        E::InvalidDate | E::InvalidTime | E::TimeSearchLimitExceeded => error.to_string(),
+    }
+}
+
+/// An expression that is shown is cut: it may be anything that was pasted.
+fn refused(expression: &str, why: &str) -> ScheduleError {
+    let mut shown: String = expression.chars().take(60).collect();
+    if shown.len() < expression.len() {
+        shown.push('…');
+    }
+    ScheduleError(format!("{shown:?} is no cron expression: {why}"))
+}
+
+#[cfg(test)]
+mod tests;
