@@ -1,1 +1,99 @@
 //! The configuration file: read, checked, every problem at once.
+//!
+//! [`load`] gives what the program works with, or everything that only an edit
+//! of the file can repair; [`host_problems`] is what the host may repair.
+//! Deliberately not here: whether anything answers at the addresses that the
+//! file names.
+
+mod check;
+mod file;
+mod host;
+mod keys;
+pub mod options;
+mod problem;
+mod provider;
+mod reader;
+mod sinks;
+mod values;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::core::settings::Settings;
+
+pub use host::{checks_for, host_problems};
+pub use problem::{Kind, Problem};
+
+/// What the configuration depends on besides its file, as plain values.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// `$STATE_DIRECTORY`, the first of it: where the ledger is by default.
+    pub state_directory: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`: what is in it is not checked for its rights.
+    pub credentials_directory: Option<PathBuf>,
+    /// Whether there is an `$OPENAI_ADMIN_KEY`.
+    pub has_admin_key: bool,
+    /// The time, from which the gaps of schedules are looked at.
+    pub now: Timestamp,
+}
+
+impl Environment {
+    /// An environment that says nothing.
+    #[must_use]
+    pub const fn empty(now: Timestamp) -> Self {
+        Self {
+            state_directory: None,
+            credentials_directory: None,
+            has_admin_key: false,
+            now,
+        }
+    }
+
+    /// Reads the variables that count through `variable`.
+    pub fn read(now: Timestamp, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let folder = |name| variable(name).and_then(|value| first_folder(&value));
+        Self {
+            state_directory: folder("STATE_DIRECTORY"),
+            credentials_directory: folder("CREDENTIALS_DIRECTORY"),
+            has_admin_key: variable("OPENAI_ADMIN_KEY").is_some_and(|value| !value.is_empty()),
+            now,
+        }
+    }
+}
+
+/// systemd gives several directories with colons between them.
+fn first_folder(value: &OsString) -> Option<PathBuf> {
+    std::env::split_paths(value)
+        .next()
+        .filter(|path| path.is_absolute())
+}
+
+/// Reads and checks the configuration file.
+///
+/// # Errors
+/// Every problem of the file at once, in the order of the lines.
+pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = file::read(&path).map_err(|problem| vec![problem])?;
+    parse(&text, &path, environment)
+}
+
+/// Checks the text of a configuration file that would be at `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    let mut report = reader::Report::new(path);
+    let lines = reader::Lines::new(text);
+    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+    report.no_toml(&errors, &lines);
+    let top = reader::Table::top(table.get_ref(), &lines);
+    let settings = check::check(&top, path, environment, &mut report);
+    let problems = report.into_problems();
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        Some(_) | None => Err(problems),
+    }
+}

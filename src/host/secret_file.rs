@@ -42,8 +42,12 @@ pub fn read(path: &Path, checks: Checks) -> Result<Secret, String> {
         return Err(too_long(path));
     }
     // Errors of the conversion carry the bytes: they are not shown.
-    let text = String::from_utf8(bytes)
-        .map_err(|_| format!("{} is not text; it must hold a secret alone", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        format!(
+            "{} is not text; it must hold a secret alone",
+            path.display()
+        )
+    })?;
     let value = text.trim();
     if value.is_empty() {
         return Err(format!(

@@ -1,0 +1,75 @@
+//! From the tables of the file to what the program needs.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::Environment;
+use super::options::Section;
+use super::reader::{Place, Report, Table};
+use super::{keys, provider, values};
+use crate::core::settings::Settings;
+
+/// Checks the whole file. Whatever is wrong is in `report`; there are settings
+/// only if enough of it was right to make some.
+pub(super) fn check(
+    top: &Table<'_>,
+    path: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Settings> {
+    top.refuse_unknown(&[Section::Top], report);
+    let (provider, credential_place) = provider::provider(top, report);
+    let (ledger, ledger_place) = provider::ledger(top, environment, report);
+
+    let mut claims = Claims::default();
+    claims.reserve(path, "this configuration file");
+    for ending in ["", "-wal", "-shm", ".lock"] {
+        let mut name = OsString::from(&ledger);
+        name.push(ending);
+        let what = if ending.is_empty() {
+            "the ledger".to_owned()
+        } else {
+            format!("the ledger's {ending} file")
+        };
+        claims.take(Path::new(&name), &what, &ledger_place, report);
+    }
+    if let Some(file) = provider.as_ref().and_then(|p| p.credential_file.as_ref()) {
+        claims.take(file, "the credential file", &credential_place, report);
+    }
+    let keys = keys::keys(top, environment, &mut claims, report);
+    Some(Settings {
+        file: path.to_owned(),
+        provider: provider?,
+        ledger,
+        keys,
+    })
+}
+
+/// Which file belongs to whom. Two that write one file would destroy each
+/// other's work, and the ledger or a secret would be lost for good.
+#[derive(Default)]
+pub(super) struct Claims(BTreeMap<PathBuf, String>);
+
+impl Claims {
+    /// Claims a file that only one may have.
+    pub(super) fn take(&mut self, path: &Path, what: &str, place: &Place, report: &mut Report) {
+        let normal = values::normal(path);
+        match self.0.get(&normal) {
+            Some(owner) => report.wrong(
+                place,
+                format!("{} is {owner} already", path.display()),
+                "name another file",
+            ),
+            None => {
+                self.0.insert(normal, what.to_owned());
+            }
+        }
+    }
+
+    /// Claims a file that several may read: nobody may write it.
+    pub(super) fn reserve(&mut self, path: &Path, what: &str) {
+        let normal = values::normal(path);
+        self.0.entry(normal).or_insert_with(|| what.to_owned());
+    }
+}
