@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::Environment;
 use super::check::Claims;
 use super::options::Section;
-use super::reader::{Place, Report, Table, Value, quoted};
+use super::reader::{Place, Report, Table, Value, looks_secret, quoted};
 use super::sinks::{self, Sinks};
 use super::values;
 use crate::core::duration::{LONGEST, to_text};
@@ -142,7 +142,12 @@ impl Reader<'_, '_> {
         let text = value.text(self.report)?;
         match self.schedules.get(text) {
             Err(error) => {
-                self.report.wrong(&value.place, error.to_string(), ALLOWED);
+                let message = if looks_secret(text) {
+                    format!("{} is no cron expression", quoted(text))
+                } else {
+                    error.to_string()
+                };
+                self.report.wrong(&value.place, message, ALLOWED);
                 None
             }
             Ok((schedule, _)) if !schedule.ever_fires() => {
