@@ -7,11 +7,13 @@
 
 mod check;
 mod file;
+mod file_sink;
 mod host;
 mod keys;
 pub mod options;
 mod problem;
 mod provider;
+mod quote;
 mod reader;
 mod sinks;
 mod values;

@@ -68,7 +68,8 @@ pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|known| (distance(name, known), *known))
-        .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
+        // Two letters that changed places count as two.
+        .filter(|(distance, known)| *distance <= (known.len() / 2).min(2).max(known.len() / 3))
         .min()
         .map(|(_, known)| known)
 }

@@ -7,7 +7,8 @@ use url::Url;
 
 use super::Environment;
 use super::options::Section;
-use super::reader::{Place, Report, Table, Value, quoted};
+use super::quote::quoted;
+use super::reader::{Place, Report, Table, Value};
 use super::values;
 use crate::core::settings::ProviderSettings;
 

@@ -6,30 +6,36 @@ use std::time::Duration;
 use url::Url;
 
 use super::check::Claims;
+use super::file_sink;
 use super::options::Section;
 use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
-use super::reader::{Place, Report, Table, Value, quoted};
+use super::quote::quoted;
+use super::reader::{Place, Report, Table, Value};
 use super::values;
 use crate::core::names::{NameError, SinkId, is_name};
-use crate::core::settings::{FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget};
+use crate::core::settings::{SinkSettings, SinkTarget, WebhookTarget};
 
 /// How long one attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a file may be used for by default: only by its owner.
-const MODE: u32 = 0o600;
+/// The sinks of a key as far as they could be read.
+pub(super) struct Sinks(Vec<Sink>);
 
-/// The variable of `format = "env"` by default.
-const VARIABLE: &str = "OPENAI_ADMIN_KEY";
-
-/// The sinks of a key as far as they could be read, each with its place.
-pub(super) struct Sinks(Vec<(Place, SinkSettings)>);
+/// A sink, with where it stands and where its path does.
+struct Sink {
+    place: Place,
+    path: Place,
+    settings: SinkSettings,
+}
 
 impl Sinks {
     /// Claims the files that are only read.
     pub(super) fn reserve(&self, claims: &mut Claims) {
-        for (place, sink) in &self.0 {
-            match &sink.target {
+        for Sink {
+            place, settings, ..
+        } in &self.0
+        {
+            match &settings.target {
                 SinkTarget::File(_) => {}
                 SinkTarget::Webhook(webhook) => {
                     let what = |option| format!("{} of {}", option, place.path());
@@ -48,16 +54,21 @@ impl Sinks {
     /// Claims the files that are written, and gives the sinks in the order of
     /// delivery: the required ones first, else as they were written.
     pub(super) fn claim(self, claims: &mut Claims, report: &mut Report) -> Vec<SinkSettings> {
-        for (place, sink) in &self.0 {
-            match &sink.target {
+        for Sink {
+            place,
+            path,
+            settings,
+        } in &self.0
+        {
+            match &settings.target {
                 SinkTarget::File(file) => {
                     let what = format!("written by {}", place.path());
-                    claims.take(&file.path, &what, &place.option("path"), report);
+                    claims.take(&file.path, &what, path, report);
                 }
                 SinkTarget::Webhook(_) => {}
             }
         }
-        let mut sinks: Vec<_> = self.0.into_iter().map(|(_, sink)| sink).collect();
+        let mut sinks: Vec<_> = self.0.into_iter().map(|sink| sink.settings).collect();
         sinks.sort_by_key(|sink| !sink.required);
         sinks
     }
@@ -75,13 +86,17 @@ pub(super) fn sinks(key: &Table<'_>, report: &mut Report) -> Sinks {
     let mut sinks = Vec::new();
     let mut names = Names::of(&tables);
     for table in &tables {
-        if let Some(sink) = sink(table, &mut names, report) {
-            sinks.push((table.place.clone(), sink));
+        if let Some(settings) = sink(table, &mut names, report) {
+            sinks.push(Sink {
+                place: table.place.clone(),
+                path: table.place_of(Section::File, "path"),
+                settings,
+            });
         }
     }
     // A sink that could not be read may have been the required one.
     let all_read = report.count() == before;
-    if all_read && !sinks.iter().any(|(_, sink)| sink.required) {
+    if all_read && !sinks.iter().any(|sink| sink.settings.required) {
         let message = if sinks.is_empty() {
             "has no sink"
         } else {
@@ -167,7 +182,7 @@ fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sin
     let target = match text {
         "file" => {
             table.refuse_unknown(&[Section::Sink, Section::File], report);
-            file(table, report).map(SinkTarget::File)
+            file_sink::file(table, report).map(SinkTarget::File)
         }
         "webhook" => {
             table.refuse_unknown(&[Section::Sink, Section::Webhook], report);
@@ -202,114 +217,6 @@ fn target_text(target: &SinkTarget) -> String {
             format!("webhook:{url}")
         }
     }
-}
-
-fn file(table: &Table<'_>, report: &mut Report) -> Option<FileTarget> {
-    let get = |name| table.get(Section::File, name);
-    let path = match get("path") {
-        Some(value) => values::path(&value, report),
-        None => {
-            let hint = "add path = \"/…\", the file to be written";
-            report.missing(&table.place, "has no path", hint);
-            None
-        }
-    };
-    let format = format(table, report);
-    let mode = match get("mode") {
-        Some(value) => mode(&value, report),
-        None => Some(MODE),
-    };
-    let owner = get("owner").and_then(|value| account(&value, report));
-    let group = get("group").and_then(|value| account(&value, report));
-    Some(FileTarget {
-        path: path?,
-        format: format?,
-        mode: mode?,
-        owner,
-        group,
-    })
-}
-
-fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {
-    let given = table.get(Section::File, "format");
-    let format = match &given {
-        Some(value) => value.text(report)?,
-        None => "raw",
-    };
-    let variable = table.get(Section::File, "variable");
-    match format {
-        "env" => {
-            let variable = match variable {
-                Some(value) => environment_name(&value, report)?,
-                None => VARIABLE.to_owned(),
-            };
-            return Some(FileFormat::Env { variable });
-        }
-        "raw" | "json" => {}
-        other => {
-            let place = given.as_ref().map_or(&table.place, |value| &value.place);
-            let message = format!("there is no format {}", quoted(other));
-            report.wrong(place, message, "\"raw\", \"env\" or \"json\" is allowed");
-            return None;
-        }
-    }
-    if let Some(value) = variable {
-        let message = format!("means nothing with format = \"{format}\"");
-        report.wrong(
-            &value.place,
-            message,
-            "leave it out, or write format = \"env\"",
-        );
-    }
-    Some(if format == "json" {
-        FileFormat::Json
-    } else {
-        FileFormat::Raw
-    })
-}
-
-fn environment_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
-    let text = value.text(report)?;
-    let form = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let starts = text
-        .bytes()
-        .next()
-        .is_some_and(|byte| !byte.is_ascii_digit());
-    if starts && text.bytes().all(form) {
-        return Some(text.to_owned());
-    }
-    let message = format!("{} is no name of a variable", quoted(text));
-    let hint = "letters, digits and _ are allowed, and no digit first";
-    report.wrong(&value.place, message, hint);
-    None
-}
-
-fn mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
-    let text = value.text(report)?;
-    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
-    let bits = u32::from_str_radix(text, 8).ok().filter(|_| octal);
-    let wrong = match bits {
-        None => "is no mode",
-        Some(bits) if bits & 0o7000 != 0 => "has a setuid, setgid or sticky bit",
-        Some(bits) if bits & 0o002 != 0 => "lets everybody write the file",
-        Some(bits) => return Some(bits),
-    };
-    let hint = "octal digits in quotes, such as \"0600\" or \"0640\", are allowed";
-    report.wrong(&value.place, format!("{} {wrong}", quoted(text)), hint);
-    None
-}
-
-/// A user or group by name or number; whether there is one is the host's
-/// affair.
-fn account(value: &Value<'_>, report: &mut Report) -> Option<String> {
-    let text = value.text(report)?;
-    let form = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
-    if !text.is_empty() && !text.starts_with('-') && text.bytes().all(form) {
-        return Some(text.to_owned());
-    }
-    let message = format!("{} is no name or number of an account", quoted(text));
-    report.wrong(&value.place, message, "such as \"billing\" or \"1000\"");
-    None
 }
 
 fn webhook(table: &Table<'_>, report: &mut Report) -> Option<WebhookTarget> {

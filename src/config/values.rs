@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::reader::{Report, Value, looks_secret, quoted};
+use super::quote::{looks_secret, quoted};
+use super::reader::{Report, Value};
 use crate::core::{duration, loopback};
 
 /// A duration from `least` to `most`.
