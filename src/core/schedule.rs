@@ -222,4 +222,6 @@ fn refused(expression: &str, why: &str) -> ScheduleError {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
