@@ -2,29 +2,16 @@
 //! defaults, what only the host can repair.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/configuration.rs"]
+mod configuration;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rekeyd::config::{Environment, Kind, host_problems, load, parse};
-use rekeyd::core::settings::Settings;
-
-fn environment() -> Environment {
-    Environment::empty("2026-11-24T03:00:00Z".parse().unwrap())
-}
-
-fn read(text: &str) -> Result<Settings, Vec<String>> {
-    parse(text, Path::new("/etc/c.toml"), &environment())
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
-}
-
-/// A key that is right, from line 2 on, with more lines in its sink.
-fn key(sink: &str) -> String {
-    format!(
-        "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n{sink}\n"
-    )
-}
+use configuration::{environment, key, read};
+use rekeyd::config::{Kind, host_problems, load, parse};
 
 #[test]
 fn nothing_is_needed_but_what_is_said() {
@@ -148,7 +135,7 @@ fn what_the_host_may_repair() {
     assert_eq!(
         host_problems(&settings, &environment())[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {shown} has mode 0644: others can use it; run: chmod 0600 {shown}"
+            "/etc/c.toml: provider.credential-file: {shown} has mode 0644: others can read or write it; run: chmod 0600 {shown}"
         )
     );
     let mut service = environment();

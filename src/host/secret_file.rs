@@ -103,10 +103,10 @@ fn guarded(path: &Path, facts: &Metadata) -> Result<(), String> {
             facts.uid()
         ));
     }
-    let who = match (facts.mode() & 0o007, facts.mode() & 0o020) {
+    let who = match (facts.mode() & 0o006, facts.mode() & 0o020) {
         (0, 0) => return Ok(()),
         (0, _) => "its group can write it",
-        (_, _) => "others can use it",
+        (_, _) => "others can read or write it",
     };
     Err(format!(
         "{path} has mode {:04o}: {who}; run: chmod 0600 {path}",
@@ -153,9 +153,9 @@ mod tests {
     fn a_file_open_to_others_is_refused_with_the_command() {
         let folder = tempfile::tempdir().unwrap();
         for (mode, who) in [
-            (0o644, "others can use it"),
-            (0o602, "others can use it"),
-            (0o666, "others can use it"),
+            (0o644, "others can read or write it"),
+            (0o602, "others can read or write it"),
+            (0o666, "others can read or write it"),
             (0o660, "its group can write it"),
         ] {
             let path = written(&folder, mode, b"sk-admin-open");

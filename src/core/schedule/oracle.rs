@@ -18,7 +18,7 @@ fn walked(schedule: &Schedule, from: Timestamp, minutes: i64) -> Vec<Timestamp> 
         if schedule.parsed.fixed {
             // What the clock has passed or jumped over, and not before.
             while done < wall {
-                done = done + 1.minute();
+                done += 1.minute();
                 if matches(done) && firings.last() != Some(&now) {
                     firings.push(now);
                 }
