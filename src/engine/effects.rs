@@ -70,17 +70,16 @@ impl Worker {
         Ok(())
     }
 
+    fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
+        let found = self.state.rotation(rotation);
+        found
+            .and_then(|found| found.label.clone())
+            .ok_or_else(|| LedgerError::Corrupt(format!("no label for the rotation {rotation}")))
+    }
+
     /// Sends the create, once.
     pub(crate) async fn create(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
-        let Some(label) = self
-            .state
-            .rotation(rotation)
-            .and_then(|found| found.label.clone())
-        else {
-            return Err(LedgerError::Corrupt(format!(
-                "no label for the rotation {rotation}"
-            )));
-        };
+        let label = self.label(rotation)?;
         if let Some(memory) = &mut self.memory {
             memory.sent = true;
         }
@@ -131,15 +130,7 @@ impl Worker {
         rotation: &RotationId,
         after_restart: bool,
     ) -> Result<(), LedgerError> {
-        let Some(label) = self
-            .state
-            .rotation(rotation)
-            .and_then(|found| found.label.clone())
-        else {
-            return Err(LedgerError::Corrupt(format!(
-                "no label for the rotation {rotation}"
-            )));
-        };
+        let label = self.label(rotation)?;
         let found = match self.parts.provider.find(&label).await {
             Ok(answer) => answer.value,
             Err(error) => {
