@@ -10,6 +10,10 @@ CREATE TABLE identity (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
     provider     TEXT NOT NULL,
     organization TEXT NOT NULL,
+    -- A hash of the id of the machine that writes it, where there is one.
+    machine      TEXT,
+    -- When every row was last compared with the provider.
+    swept_at     TEXT CHECK (swept_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     made_at      TEXT NOT NULL CHECK (made_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
 ) STRICT;
 
@@ -18,7 +22,9 @@ CREATE TABLE key_state (
     sequence INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),
     attempt  INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     retry_at TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    problem  TEXT
+    problem  TEXT,
+    -- A person wants every older credential revoked as soon as a new one is current.
+    revoke_previous INTEGER NOT NULL DEFAULT 0 CHECK (revoke_previous IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE rotation (
@@ -42,7 +48,17 @@ CREATE TABLE rotation (
     error          TEXT,
     attempt        INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     retry_at       TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- Whether its create counts: 0 once it was certainly not done.
+    maybe_made     INTEGER NOT NULL DEFAULT 1 CHECK (maybe_made IN (0, 1)),
+    stranded_at    TEXT CHECK (stranded_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- The provider had no such credential: since when, and how often in a row.
+    missing_since  TEXT CHECK (missing_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    missing_looks  INTEGER NOT NULL DEFAULT 0 CHECK (missing_looks >= 0),
+    hold_until     TEXT CHECK (hold_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- A person wants it gone as soon as it is retired, whoever may hold it.
+    revoke_now     INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
     UNIQUE (key, sequence),
+    CHECK ((missing_since IS NULL) = (missing_looks = 0)),
     CHECK (credential_id IS NOT NULL OR phase IN ('intended', 'failed')),
     CHECK (credential_id IS NULL OR phase <> 'intended'),
     CHECK (current_at IS NOT NULL OR phase <> 'current'),
@@ -55,6 +71,7 @@ CREATE UNIQUE INDEX rotation_current ON rotation (key) WHERE phase = 'current';
 CREATE INDEX rotation_live ON rotation (key) WHERE phase NOT IN ('revoked', 'failed');
 CREATE INDEX rotation_phase ON rotation (phase, started_at);
 CREATE INDEX rotation_started ON rotation (started_at);
+CREATE INDEX rotation_key_started ON rotation (key, started_at);
 
 CREATE TABLE delivery (
     rotation        INTEGER NOT NULL REFERENCES rotation (id),
@@ -74,6 +91,14 @@ CREATE TABLE delivery (
     PRIMARY KEY (rotation, place),
     CHECK (accepted_at IS NOT NULL OR state <> 'accepted'),
     CHECK (state = 'removed' OR removed_at IS NULL)
+) STRICT, WITHOUT ROWID;
+
+-- Credentials at the provider without a row here, so that each is told of once.
+CREATE TABLE stranger (
+    credential_id TEXT PRIMARY KEY,
+    kind          TEXT NOT NULL CHECK (kind IN ('lookalike', 'foreign')),
+    name          TEXT,
+    seen_at       TEXT NOT NULL CHECK (seen_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
 ) STRICT, WITHOUT ROWID;
 
 -- What is wrong with the daemon as a whole, for those who ask beside it.

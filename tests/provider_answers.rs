@@ -27,6 +27,7 @@ fn adapter(url: &Url) -> OpenAi {
         ca_file: None,
         request_timeout: Duration::from_secs(10),
         max_in_flight: 1,
+        sweep_every: Duration::from_secs(21_600),
     };
     OpenAi::new(&settings, cell)
 }

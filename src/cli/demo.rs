@@ -15,6 +15,7 @@ use crate::core::duration;
 use crate::core::secret::Secret;
 use crate::daemon::credential::Sources;
 use crate::daemon::{service, start};
+use crate::engine::Course;
 use crate::engine::chance::{Chance as _, HostChance};
 use crate::receiver::Receiver;
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Options, Sandbox};
@@ -59,7 +60,7 @@ impl Demo {
             file: settings.provider.credential_file.clone(),
             ..Sources::default()
         };
-        let started = start::start(&settings, sources, "rekeyd demo", true).await?;
+        let started = start::start(&settings, sources, "rekeyd demo", Course::Daemon).await?;
         service::run_for(started, self.limit).await?;
 
         output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;

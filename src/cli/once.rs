@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cli::{Cli, Failure};
 use crate::core::duration;
 use crate::daemon::{service, start};
+use crate::engine::Course;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Once {
@@ -16,7 +17,13 @@ pub(crate) struct Once {
 impl Once {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
-        let started = start::start(&settings, Cli::sources(&settings), "rekeyd once", true).await?;
+        let started = start::start(
+            &settings,
+            Cli::sources(&settings),
+            "rekeyd once",
+            Course::Once,
+        )
+        .await?;
         let engine = service::once(started, self.limit).await?;
         let failing: Vec<_> = settings
             .keys

@@ -4,6 +4,7 @@ use crate::cli::{Cli, Failure, output};
 use crate::core::names::KeyName;
 use crate::core::settings::Settings;
 use crate::daemon::{service, start};
+use crate::engine::Course;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
@@ -28,7 +29,7 @@ impl Rotate {
             .max()
             .unwrap_or_default();
         let sources = Cli::sources(&settings);
-        let started = start::start(&settings, sources, "rekeyd rotate", false).await?;
+        let started = start::start(&settings, sources, "rekeyd rotate", Course::ByHand).await?;
         let outcomes = service::rotate(started, &keys, self.reason.as_deref(), limit).await?;
         let mut failed = false;
         for (key, outcome) in outcomes {

@@ -4,13 +4,20 @@ use crate::cli::{Cli, Failure};
 use crate::config;
 use crate::core::time;
 use crate::daemon::{service, start};
+use crate::engine::Course;
 
 pub(crate) async fn run(cli: &Cli) -> Result<(), Failure> {
     let settings = cli.settings()?;
     for problem in config::host_problems(&settings) {
         tracing::error!("{problem}");
     }
-    let started = start::start(&settings, Cli::sources(&settings), "rekeyd run", true).await?;
+    let started = start::start(
+        &settings,
+        Cli::sources(&settings),
+        "rekeyd run",
+        Course::Daemon,
+    )
+    .await?;
     let keys = settings.keys.len();
     if keys == 0 {
         tracing::warn!(

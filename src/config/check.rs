@@ -71,6 +71,12 @@ fn provider(root: &Section<'_>) -> Option<ProviderSettings> {
         .and_then(|found| header(&section, &found));
     let ca_file = section.file("ca-file").map(|found| found.value);
     let request_timeout = section.bounded("request-timeout", seconds(30), seconds(1), seconds(300));
+    let sweep_every = section.bounded(
+        "sweep-every",
+        seconds(6 * 3_600),
+        seconds(60),
+        seconds(7 * 86_400),
+    );
     let max_in_flight = section.whole_number("max-in-flight", 8, 1, 256);
     section.finish();
     Some(ProviderSettings {
@@ -80,6 +86,7 @@ fn provider(root: &Section<'_>) -> Option<ProviderSettings> {
         ca_file,
         request_timeout,
         max_in_flight,
+        sweep_every,
     })
 }
 

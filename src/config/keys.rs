@@ -112,11 +112,11 @@ fn key<'a>(
     }
     let overlap = overlap(section, patience.overlap, gap);
     let policy = KeyPolicy {
-        schedule,
         overlap,
         verify_for: patience.verify_for,
         settle: patience.settle,
         deliver_for: patience.deliver_for,
+        ..KeyPolicy::new(schedule)
     };
     section.is_sound().then_some(KeySettings {
         name,

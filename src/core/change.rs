@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 
-use crate::core::names::{Label, RotationId, SinkId};
-use crate::core::record::{CredentialFacts, DeliveryState, Trigger};
+use crate::core::names::{CredentialId, Label, RotationId, SinkId};
+use crate::core::record::{CredentialFacts, DeliveryState, Missing, Trigger};
 use crate::core::rotation::Event;
 
 /// One thing to record about a key.
@@ -25,6 +25,8 @@ pub enum Change {
         /// Why it failed.
         error: String,
     },
+    /// A person does not want to wait for the next try of a rotation.
+    TryNow(RotationId),
     /// A delivery begins: from now on the sink may hold the secret.
     Begun(Begun),
     /// A sink answered, or failed to.
@@ -61,6 +63,63 @@ pub enum Change {
         /// When it may be revoked now.
         revoke_after: Timestamp,
     },
+    /// The provider said that it has no such credential.
+    Missing {
+        /// The rotation.
+        rotation: RotationId,
+        /// Since when, and how often in a row now.
+        missing: Missing,
+    },
+    /// A credential that was missing is there.
+    Found(RotationId),
+    /// What a sink had accepted is not there any more.
+    TargetLost {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+        /// What was found instead.
+        problem: String,
+    },
+    /// A retired credential is not revoked yet, for a reason that is no
+    /// failure.
+    HeldBack {
+        /// The rotation.
+        rotation: RotationId,
+        /// When it is looked at again.
+        retry_at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// A person's word that the schedule does not revoke a credential before
+    /// `until`, or with none that it may again.
+    Hold {
+        /// The rotation.
+        rotation: RotationId,
+        /// Not before this.
+        until: Option<Timestamp>,
+        /// Why, and who said so.
+        reason: Option<String>,
+    },
+    /// A person's word that every older credential goes as soon as a new one
+    /// is current, or that this has been done.
+    RevokePrevious {
+        /// Whether it is still to be done.
+        wanted: bool,
+        /// Why, and who said so.
+        reason: Option<String>,
+    },
+    /// This credential goes as soon as it is retired, whoever may hold it.
+    RevokeNow(RotationId),
+    /// A credential made by hand is taken over.
+    Adopted(Adoption),
+    /// Another credential bore the label of a rotation, and was deleted.
+    DoubleRevoked {
+        /// The rotation.
+        rotation: RotationId,
+        /// The other credential.
+        credential: CredentialId,
+    },
     /// A rotation failed or could not be begun.
     Deferred {
         /// How often in a row now.
@@ -91,6 +150,23 @@ pub struct Intent {
     pub reason: Option<String>,
 }
 
+/// A credential made by hand that is taken over. It gets no label: a name that
+/// a person gave may stand on other credentials, and a label claims them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    /// The id of its row.
+    pub rotation: RotationId,
+    /// The credential.
+    pub credential: CredentialFacts,
+    /// [`Event::Adopted`] or [`Event::AdoptedBesides`].
+    pub event: Event,
+    /// The key's sinks: any of them may hold it, since nobody saw how it got
+    /// to its consumers.
+    pub sinks: Vec<(SinkId, bool)>,
+    /// The person's reason, and who it was.
+    pub reason: Option<String>,
+}
+
 /// An event, with what is learnt by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
@@ -104,6 +180,8 @@ pub struct Moved {
     pub revoke_after: Option<Timestamp>,
     /// Why it happened, where it is a failure.
     pub error: Option<String>,
+    /// The person's reason, and who it was, where it is an act by hand.
+    pub reason: Option<String>,
 }
 
 impl Moved {
@@ -116,6 +194,7 @@ impl Moved {
             credential: None,
             revoke_after: None,
             error: None,
+            reason: None,
         }
     }
 }

@@ -48,7 +48,8 @@ pub fn answered(
 }
 
 /// Every required sink has accepted: the rotation is current, the former
-/// current one retires, and so does what was stranded before.
+/// current one retires, and so does what was stranded before. Where a person
+/// wants it so, all of them go at once.
 #[must_use]
 pub fn delivered(
     rotation: &Rotation,
@@ -66,7 +67,11 @@ pub fn delivered(
         .iter()
         .filter(|older| older.sequence < rotation.sequence)
     {
-        let until = held(older, &after, overlap);
+        let mut until = held(older, &after, overlap);
+        if key.revoke_previous {
+            until = Held::Not;
+            changes.push(Change::RevokeNow(older.id.clone()));
+        }
         match older.phase {
             Phase::Current => {
                 changes.push(retire(older, Event::Superseded, until, overlap, now));
@@ -87,6 +92,12 @@ pub fn delivered(
     // After the former one has left the place: there is one current a key.
     changes.push(Change::Moved(Moved::new(&rotation.id, Event::Delivered)));
     changes.push(Change::Recovered);
+    if key.revoke_previous {
+        changes.push(Change::RevokePrevious {
+            wanted: false,
+            reason: None,
+        });
+    }
     changes
 }
 

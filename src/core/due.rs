@@ -133,11 +133,11 @@ mod tests {
     fn policy() -> KeyPolicy {
         let hour = Duration::from_secs(3_600);
         KeyPolicy {
-            schedule: Schedule::parse("0 3 * * *", TimeZone::UTC).unwrap(),
             overlap: hour,
             verify_for: hour,
             settle: Duration::ZERO,
             deliver_for: hour,
+            ..KeyPolicy::new(Schedule::parse("0 3 * * *", TimeZone::UTC).unwrap())
         }
     }
 
@@ -162,6 +162,10 @@ mod tests {
             error: None,
             attempt: 0,
             retry_at: None,
+            stranded_at: None,
+            missing: None,
+            hold_until: None,
+            revoke_now: false,
             deliveries: Vec::new(),
         }
     }

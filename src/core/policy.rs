@@ -22,7 +22,47 @@ pub struct KeyPolicy {
     pub settle: Duration,
     /// After this an undelivered rotation is told of, and tried more slowly.
     pub deliver_for: Duration,
+    /// Creates made, or maybe made, for this key within 24 hours: no more are
+    /// begun by schedule.
+    pub creates_per_day: u32,
+    /// While so many of its credentials are alive, none is made by schedule.
+    pub live_at_most: usize,
+    /// After what time a credential is to end by itself.
+    pub expires_after: Option<Duration>,
+    /// A retired credential that was used within this time is not revoked yet.
+    pub hold_while_used: Duration,
+    /// But no longer than this past its overlap.
+    pub hold_at_most: Duration,
 }
+
+impl KeyPolicy {
+    /// The contract's defaults, for a key that rotates by `schedule`.
+    #[must_use]
+    pub fn new(schedule: Schedule) -> Self {
+        Self {
+            schedule,
+            overlap: UNMANAGED_OVERLAP,
+            verify_for: MINUTE * 15,
+            settle: Duration::from_secs(2),
+            deliver_for: HOUR,
+            creates_per_day: 24,
+            live_at_most: 6,
+            expires_after: None,
+            hold_while_used: HOUR,
+            hold_at_most: HOUR * 24 * 7,
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// How often a credential must be missing before it is taken for gone.
+pub const LOOKS_FOR_GONE: u32 = 3;
+
+/// How far apart the looks for a missing credential are: three of them take a
+/// quarter of an hour and a little more.
+pub const BETWEEN_LOOKS: Duration = Duration::from_secs(8 * 60);
 
 /// The overlap of what is no longer configured: nobody says how long its
 /// consumers need, so it is the contract's default.

@@ -106,8 +106,27 @@ pub struct Rotation {
     pub attempt: u32,
     /// Not before this is its present step tried again.
     pub retry_at: Option<Timestamp>,
+    /// Since when it is stranded, or was before it retired.
+    pub stranded_at: Option<Timestamp>,
+    /// The provider said that it has no such credential, and has not been
+    /// asked often enough to be believed.
+    pub missing: Option<Missing>,
+    /// A person said that the schedule does not revoke it before this.
+    pub hold_until: Option<Timestamp>,
+    /// A person said that it goes as soon as a newer one is current, whoever
+    /// may hold it.
+    pub revoke_now: bool,
     /// Its deliveries, in the order they are made.
     pub deliveries: Vec<Delivery>,
+}
+
+/// That the provider answered 404 for a credential that should be alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// When it said so first.
+    pub since: Timestamp,
+    /// How often in a row it has, at least 1.
+    pub looks: u32,
 }
 
 /// How a delivery of one rotation to one sink stands.
@@ -199,6 +218,9 @@ pub struct KeyState {
     pub retry_at: Option<Timestamp>,
     /// Why the last one failed or could not be begun.
     pub problem: Option<String>,
+    /// A person wants every older credential revoked as soon as a new one is
+    /// current.
+    pub revoke_previous: bool,
     /// Its live rotations, oldest first.
     pub live: Vec<Rotation>,
 }
@@ -214,6 +236,7 @@ impl KeyState {
             attempt: 0,
             retry_at: None,
             problem: None,
+            revoke_previous: false,
             live: Vec::new(),
         }
     }

@@ -88,6 +88,19 @@ impl CredentialCell {
             .clone()
     }
 
+    /// Whether the credential in use may be the one with this redacted value,
+    /// such as `sk-admin...def`: the provider keeps the end of the secret.
+    #[must_use]
+    pub fn may_be(&self, redacted_value: &str) -> bool {
+        let Some(shown) = redacted_value.rsplit(['.', '*', '…']).next() else {
+            return false;
+        };
+        !shown.is_empty()
+            && self
+                .get()
+                .is_some_and(|used| used.expose().ends_with(shown))
+    }
+
     /// Puts another credential to use.
     pub fn set(&self, secret: Secret) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(secret);

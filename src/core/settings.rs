@@ -35,6 +35,8 @@ pub struct ProviderSettings {
     pub request_timeout: Duration,
     /// How many keys are worked on at once.
     pub max_in_flight: usize,
+    /// How often every row of the ledger is compared with the provider.
+    pub sweep_every: Duration,
 }
 
 /// One key: when it rotates and where its secrets go.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::core::change::{Begun, Change, Moved};
 use crate::core::conclude;
 use crate::core::names::{CredentialId, RotationId, SinkId};
-use crate::core::policy::{Held, KeyPolicy, UNMANAGED_OVERLAP, held};
+use crate::core::policy::{BETWEEN_LOOKS, Held, KeyPolicy, UNMANAGED_OVERLAP, held};
 use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::secret::Secret;
@@ -83,17 +83,39 @@ pub enum Step {
     },
     /// Delete the credential at the provider.
     Revoke(RotationId),
+    /// Ask the provider again for a credential that it said it does not have.
+    Look(RotationId),
     /// Nothing before this moment, or ever.
     Wait(Option<Timestamp>),
 }
 
+/// What the daemon's conditions leave to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Whether the provider may be asked for anything.
+    pub provider: bool,
+    /// Whether this host's clock is believed: no credential is revoked, or
+    /// taken for gone, because of a time that may be wrong.
+    pub clock: bool,
+}
+
+impl Allowed {
+    /// Nothing is wrong.
+    pub const ALL: Self = Self {
+        provider: true,
+        clock: true,
+    };
+}
+
 /// What to do next about a key. `policy` is none for a key that is not
-/// configured any more.
+/// configured any more. What `allowed` rules out is not waited for: when that
+/// passes, everything is looked at anew.
 #[must_use]
 pub fn next_step(
     key: &KeyState,
     memory: Option<&Memory>,
     policy: Option<&KeyPolicy>,
+    allowed: Allowed,
     now: Timestamp,
 ) -> Step {
     let mut wait: Option<Timestamp> = None;
@@ -102,17 +124,37 @@ pub fn next_step(
     let settled = key.live.iter().filter(|rotation| !rotation.phase.is_open());
     for rotation in open.chain(settled) {
         let memory = memory.filter(|memory| memory.rotation == rotation.id);
-        match step_of(rotation, key, memory, policy, now) {
-            Step::Wait(until) => wait = wait.into_iter().chain(until).min(),
-            step @ (Step::Record(_)
-            | Step::Create(_)
-            | Step::Find { .. }
-            | Step::Verify(_)
-            | Step::Deliver { .. }
-            | Step::Revoke(_)) => return step,
+        let steps = [
+            step_of(rotation, key, memory, policy, now),
+            look(rotation, now),
+        ];
+        for step in steps {
+            match step {
+                Step::Wait(until) => wait = wait.into_iter().chain(until).min(),
+                step if may(&step, rotation, allowed) => return step,
+                _ruled_out => {}
+            }
         }
     }
     Step::Wait(wait)
+}
+
+fn may(step: &Step, rotation: &Rotation, allowed: Allowed) -> bool {
+    match step {
+        Step::Record(_) | Step::Deliver { .. } | Step::Wait(_) => true,
+        Step::Create(_) | Step::Find { .. } | Step::Verify(_) => allowed.provider,
+        Step::Revoke(_) => allowed.provider && (allowed.clock || rotation.phase == Phase::Orphaned),
+        Step::Look(_) => allowed.provider && allowed.clock,
+    }
+}
+
+/// The next look for a credential that the provider said it does not have.
+fn look(rotation: &Rotation, now: Timestamp) -> Step {
+    let Some(missing) = rotation.missing else {
+        return Step::Wait(None);
+    };
+    let at = time::after(missing.since, BETWEEN_LOOKS * missing.looks);
+    not_before(Some(at), now, || Step::Look(rotation.id.clone()))
 }
 
 fn step_of(
@@ -161,13 +203,27 @@ fn step_of(
                 now,
             )]),
         },
-        (Phase::Retired, _, _) => match held(rotation, key, overlap) {
-            Held::Open => Step::Wait(None),
-            Held::Not => revoke_at(rotation, rotation.revoke_after, now),
-            Held::Until(at) => revoke_at(rotation, rotation.revoke_after.max(Some(at)), now),
-        },
-        (Phase::Orphaned, _, _) => revoke_at(rotation, None, now),
+        (Phase::Retired, _, _) => retired(rotation, key, overlap, now),
+        (Phase::Orphaned, _, _) => revoke_at(rotation, rotation.hold_until, now),
         (Phase::Revoked | Phase::Failed, _, _) => Step::Wait(None),
+    }
+}
+
+/// A retired credential goes when nobody may hold it any more and a newer one
+/// works; by a person's word, as soon as it is retired.
+fn retired(rotation: &Rotation, key: &KeyState, overlap: Duration, now: Timestamp) -> Step {
+    let hold = rotation.hold_until;
+    if rotation.revoke_now {
+        return revoke_at(rotation, hold, now);
+    }
+    // Without a newer one it may be the newest that works.
+    if !has_newer_current(rotation, key) {
+        return Step::Wait(None);
+    }
+    match held(rotation, key, overlap) {
+        Held::Open => Step::Wait(None),
+        Held::Not => revoke_at(rotation, rotation.revoke_after.max(hold), now),
+        Held::Until(at) => revoke_at(rotation, rotation.revoke_after.max(hold).max(Some(at)), now),
     }
 }
 

@@ -167,6 +167,15 @@ impl<P: Provider> Provider for WithCredential<P> {
         self.heed(self.inner.create(label, expires_in).await).await
     }
 
+    async fn check(&self) -> Result<Answer<()>, ProviderError> {
+        self.ensure().await;
+        self.heed(self.inner.check().await).await
+    }
+
+    fn may_be_in_use(&self, redacted_value: &str) -> bool {
+        self.inner.may_be_in_use(redacted_value)
+    }
+
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
         self.ensure().await;
         self.heed(self.inner.list().await).await

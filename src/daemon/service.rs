@@ -93,6 +93,7 @@ pub async fn rotate(
             key,
             Wish {
                 reason: reason.map(str::to_owned),
+                revoke_previous: false,
             },
         );
     }

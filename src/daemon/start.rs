@@ -13,7 +13,8 @@ use crate::daemon::service::ServiceError;
 use crate::daemon::signals::{self, Asked};
 use crate::engine::chance::HostChance;
 use crate::engine::clock::{Clock, HostClock};
-use crate::engine::{Engine, ManagedKey, Parts};
+use crate::engine::condition::Conditions;
+use crate::engine::{Course, Engine, ManagedKey, Parts};
 use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
@@ -41,7 +42,7 @@ pub async fn start(
     settings: &Settings,
     sources: Sources,
     command: &str,
-    scheduled: bool,
+    course: Course,
 ) -> Result<Started, ServiceError> {
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
@@ -59,12 +60,14 @@ pub async fn start(
         clock: Arc::clone(&clock),
         chance: Arc::new(HostChance::new()),
         max_in_flight: settings.provider.max_in_flight,
+        sweep_every: settings.provider.sweep_every,
+        conditions: Conditions::default(),
     };
     let mut managed = Vec::new();
     for key in &settings.keys {
         managed.push(manage(key, &clock).await);
     }
-    let engine = Engine::open(parts, managed, scheduled).await?;
+    let engine = Engine::open(parts, managed, course).await?;
     Ok(Started {
         engine,
         clock,

@@ -8,12 +8,18 @@
 
 pub mod chance;
 pub mod clock;
+pub mod condition;
 mod effects;
+mod ending;
+mod errand;
+pub mod order;
+mod probe;
 mod reconcile;
+mod sweep;
 mod tell;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,12 +29,27 @@ use tokio::task::JoinSet;
 use crate::core::change::Change;
 use crate::core::names::KeyName;
 use crate::core::record::KeyState;
-use crate::core::rotation::Phase;
 use crate::core::step::Memory;
-use crate::core::{conclude, time};
 use crate::ledger::LedgerError;
+use condition::Condition;
+use errand::{Errand, Errands};
+use order::Asked;
+use sweep::{Finding, Findings};
 use worker::Worker;
 pub use worker::{ManagedKey, Parts, Wish};
+
+/// How a process goes about its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// The daemon: rotations are begun by schedule, and everything is compared
+    /// with the provider at start.
+    Daemon,
+    /// `once`: as the daemon, but a comparison of less than `sweep-every` ago
+    /// will do.
+    Once,
+    /// Rotations are begun by [`Engine::wish`] alone.
+    ByHand,
+}
 
 /// Drives all keys of one ledger.
 pub struct Engine {
@@ -36,16 +57,31 @@ pub struct Engine {
     keys: BTreeMap<KeyName, Slot>,
     /// When each idle key has something to do; a key at work is not in here.
     queue: BTreeSet<(Timestamp, KeyName)>,
-    running: JoinSet<Worker>,
+    running: JoinSet<Back>,
+    keys_at_work: usize,
+    errands: Errands,
+    standings: Standings,
     stopping: Arc<AtomicBool>,
     watching_since: Timestamp,
     scheduled: bool,
 }
 
+/// What comes back from work.
+enum Back {
+    Key(Box<Worker>),
+    Probed,
+    Swept(Option<Findings>),
+    Noted,
+}
+
 struct Slot {
     managed: Option<Arc<ManagedKey>>,
     wish: Option<Wish>,
+    orders: VecDeque<Asked>,
+    findings: VecDeque<Finding>,
+    look_at_sinks: bool,
     wake_at: Option<Timestamp>,
+    standing: Standing,
     /// What is known, while nobody works on the key.
     idle: Option<Idle>,
 }
@@ -56,39 +92,59 @@ struct Idle {
     unrecorded: Vec<Change>,
 }
 
+/// How a key's current credential stands at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// There is none.
+    None,
+    /// As far as is known it is there.
+    There,
+    /// The provider said that it is not.
+    Missing,
+}
+
+/// How many keys' current credentials stand how.
+#[derive(Debug, Default)]
+struct Standings {
+    there: usize,
+    missing: usize,
+}
+
 impl Engine {
     /// Reads how every key stands and makes the ledger agree with the
-    /// configured sinks. With `scheduled` off, rotations are begun by
-    /// [`Engine::wish`] alone.
+    /// configured sinks.
     ///
     /// # Errors
     /// The ledger cannot be read or written.
     pub async fn open(
         parts: Parts,
         managed: Vec<ManagedKey>,
-        scheduled: bool,
+        course: Course,
     ) -> Result<Self, LedgerError> {
         let now = parts.clock.now();
         let mut engine = Self {
+            errands: Errands::at_start(&parts, course, now).await?,
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
             queue: BTreeSet::new(),
             running: JoinSet::new(),
+            keys_at_work: 0,
+            standings: Standings::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             watching_since: now,
-            scheduled,
+            scheduled: course != Course::ByHand,
         };
+        let mut states = BTreeMap::new();
         for state in engine.parts.ledger.all_key_states().await? {
-            engine.add(None, state, now);
+            states.insert(state.key.clone(), state);
         }
         for key in managed {
-            let state = match engine.keys.remove(&key.name) {
-                Some(Slot {
-                    idle: Some(idle), ..
-                }) => idle.state,
-                Some(_) | None => KeyState::unknown(key.name.clone()),
-            };
+            let state = states.remove(&key.name);
+            let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
             engine.add(Some(Arc::new(key)), state, now);
+        }
+        for state in states.into_values() {
+            engine.add(None, state, now);
         }
         engine.reconcile_all(now).await?;
         Ok(engine)
@@ -97,20 +153,23 @@ impl Engine {
     fn add(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
         let key = state.key.clone();
         self.queue.insert((now, key.clone()));
-        let idle = Some(Idle {
-            state,
-            memory: None,
-            unrecorded: Vec::new(),
-        });
-        self.keys.insert(
-            key,
-            Slot {
-                managed,
-                wish: None,
-                wake_at: Some(now),
-                idle,
-            },
-        );
+        let standing = Standing::of(&state);
+        self.standings.count(Standing::None, standing);
+        let slot = Slot {
+            managed,
+            wish: None,
+            orders: VecDeque::new(),
+            findings: VecDeque::new(),
+            look_at_sinks: false,
+            wake_at: Some(now),
+            standing,
+            idle: Some(Idle {
+                state,
+                memory: None,
+                unrecorded: Vec::new(),
+            }),
+        };
+        self.keys.insert(key, slot);
     }
 
     async fn reconcile_all(&mut self, now: Timestamp) -> Result<(), LedgerError> {
@@ -133,86 +192,254 @@ impl Engine {
             return false;
         };
         slot.wish = Some(wish);
-        if slot.idle.is_some() {
-            if let Some(at) = slot.wake_at {
-                self.queue.remove(&(at, key.clone()));
-            }
-            slot.wake_at = Some(Timestamp::MIN);
-            self.queue.insert((Timestamp::MIN, key.clone()));
-        }
+        self.wake(key, Timestamp::MIN);
         true
     }
 
+    /// Asks for a rotation of every configured key now: a person who does is
+    /// sure of the organization.
+    pub fn wish_all(&mut self, wish: &Wish) {
+        self.parts.conditions.clear(Condition::Organization);
+        self.errands.organization_is_right = true;
+        let keys: Vec<_> = self.keys.keys().cloned().collect();
+        for key in keys {
+            self.wish(&key, wish.clone());
+        }
+    }
+
+    /// Asks for something to be done with a credential of `key`. False if the
+    /// key is neither configured nor in the ledger.
+    pub fn order(&mut self, key: &KeyName, asked: Asked) -> bool {
+        let Some(slot) = self.keys.get_mut(key) else {
+            return false;
+        };
+        slot.orders.push_back(asked);
+        self.wake(key, Timestamp::MIN);
+        true
+    }
+
+    /// Has a key looked at, if nobody works on it.
+    fn wake(&mut self, key: &KeyName, at: Timestamp) {
+        let Some(slot) = self.keys.get_mut(key).filter(|slot| slot.idle.is_some()) else {
+            return;
+        };
+        if let Some(before) = slot.wake_at {
+            if before <= at {
+                return;
+            }
+            self.queue.remove(&(before, key.clone()));
+        }
+        slot.wake_at = Some(at);
+        self.queue.insert((at, key.clone()));
+    }
+
+    /// Has every key looked at.
+    fn wake_all(&mut self) {
+        let now = self.parts.clock.now();
+        let keys: Vec<_> = self.keys.keys().cloned().collect();
+        for key in keys {
+            self.wake(&key, now);
+        }
+    }
+
     /// Puts every key to work that has something to do now, as far as there is
-    /// room.
+    /// room, and runs what is due beside them.
     pub fn start_due(&mut self) {
         let now = self.parts.clock.now();
-        while !self.stopping.load(Ordering::Relaxed)
-            && self.running.len() < self.parts.max_in_flight
+        if self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        self.run_errands(now);
+        // Nothing can be recorded: nothing may be done.
+        if self.parts.conditions.holds(Condition::Ledger) {
+            return;
+        }
+        while self.keys_at_work < self.parts.max_in_flight
             && self.queue.first().is_some_and(|(at, _)| *at <= now)
         {
             let Some((_, key)) = self.queue.pop_first() else {
                 break;
             };
-            let Some(slot) = self.keys.get_mut(&key) else {
-                continue;
-            };
-            let Some(idle) = slot.idle.take() else {
-                continue;
-            };
-            slot.wake_at = None;
-            let worker = Worker {
-                parts: Arc::clone(&self.parts),
-                managed: slot.managed.clone(),
-                state: idle.state,
-                memory: idle.memory,
-                unrecorded: idle.unrecorded,
-                wish: slot.wish.take(),
-                watching_since: self.watching_since,
-                stopping: Arc::clone(&self.stopping),
-                scheduled: self.scheduled,
-                wake_at: None,
-            };
-            self.running.spawn(worker.work());
+            self.put_to_work(&key);
         }
     }
 
-    /// Waits for a key to come back from work. False if none is at work. Safe
-    /// to drop and call again.
+    fn run_errands(&mut self, now: Timestamp) {
+        let conditions = &self.parts.conditions;
+        for errand in self.errands.due(conditions, now) {
+            let parts = Arc::clone(&self.parts);
+            match errand {
+                Errand::Probe => {
+                    self.running.spawn(async move {
+                        probe::probe(parts).await;
+                        Back::Probed
+                    });
+                }
+                Errand::Sweep => {
+                    let keys = Arc::new(self.keys.keys().cloned().collect::<Vec<_>>());
+                    self.running
+                        .spawn(async move { Back::Swept(sweep::sweep(parts, keys).await) });
+                }
+                Errand::LookAtSinks => {
+                    let keys: Vec<_> = self.keys.keys().cloned().collect();
+                    for key in keys {
+                        if let Some(slot) = self.keys.get_mut(&key) {
+                            slot.look_at_sinks = slot.managed.is_some();
+                        }
+                        self.wake(&key, now);
+                    }
+                }
+            }
+        }
+        self.note_conditions(now);
+    }
+
+    /// Tells the ledger of conditions that began or ended, for those who ask
+    /// beside the daemon.
+    fn note_conditions(&mut self, now: Timestamp) {
+        for (condition, problem) in self.parts.conditions.take_unwritten() {
+            if condition == Condition::Ledger {
+                // It cannot be told to what cannot be written.
+                continue;
+            }
+            let ledger = self.parts.ledger.clone();
+            self.running.spawn(async move {
+                let word = condition.as_str();
+                if let Err(error) = ledger.set_condition(word, now, problem).await {
+                    tracing::debug!(%error, "cannot record the condition {word}");
+                }
+                Back::Noted
+            });
+        }
+    }
+
+    fn put_to_work(&mut self, key: &KeyName) {
+        let Some(slot) = self.keys.get_mut(key) else {
+            return;
+        };
+        let Some(idle) = slot.idle.take() else {
+            return;
+        };
+        slot.wake_at = None;
+        let worker = Worker {
+            parts: Arc::clone(&self.parts),
+            managed: slot.managed.clone(),
+            state: idle.state,
+            memory: idle.memory,
+            unrecorded: idle.unrecorded,
+            wish: slot.wish.take(),
+            orders: std::mem::take(&mut slot.orders),
+            findings: std::mem::take(&mut slot.findings),
+            look_at_sinks: std::mem::take(&mut slot.look_at_sinks),
+            watching_since: self.watching_since,
+            stopping: Arc::clone(&self.stopping),
+            scheduled: self.scheduled,
+            wake_at: None,
+            unclear: false,
+        };
+        self.keys_at_work += 1;
+        self.running
+            .spawn(async move { Back::Key(Box::new(worker.work().await)) });
+    }
+
+    /// Waits for something to come back from work. False if nothing is at
+    /// work. Safe to drop and call again.
     pub async fn finish_one(&mut self) -> bool {
         match self.running.join_next().await {
-            None => false,
-            Some(Ok(worker)) => {
-                self.put_back(worker);
-                true
+            None => return false,
+            Some(Ok(Back::Key(worker))) => {
+                self.keys_at_work -= 1;
+                self.put_back(*worker);
             }
+            Some(Ok(Back::Probed)) => self.errands.probed(),
+            Some(Ok(Back::Swept(findings))) => self.swept(findings),
+            Some(Ok(Back::Noted)) => {}
             Some(Err(error)) => {
                 // A panic in a step: its key stays away until a restart, which
                 // finds its rotation open and strands it.
+                self.keys_at_work = self.keys_at_work.saturating_sub(1);
                 tracing::error!("a step panicked ({error}); restart rekeyd, and report this");
-                true
             }
         }
+        self.heed_conditions();
+        true
+    }
+
+    /// Plans a probe while something is wrong, and wakes all when it is over.
+    fn heed_conditions(&mut self) {
+        let now = self.parts.clock.now();
+        let held = self.parts.conditions.held();
+        let held: BTreeSet<_> = held.into_iter().map(|(condition, _)| condition).collect();
+        let passed = self.errands.plan_probe(&held, now);
+        if passed {
+            self.wake_all();
+        }
+        self.note_conditions(now);
     }
 
     fn put_back(&mut self, worker: Worker) {
+        let now = self.parts.clock.now();
         let key = worker.state.key.clone();
+        if worker.unclear {
+            self.errands.sweep_after_unclear(now);
+        }
         let Some(slot) = self.keys.get_mut(&key) else {
             return;
         };
+        let standing = Standing::of(&worker.state);
+        self.standings.count(slot.standing, standing);
+        slot.standing = standing;
         slot.idle = Some(Idle {
             state: worker.state,
             memory: worker.memory,
             unrecorded: worker.unrecorded,
         });
+        let news = slot.wish.is_some() || !slot.orders.is_empty() || !slot.findings.is_empty();
         slot.wish = slot.wish.take().or(worker.wish);
-        slot.wake_at = if slot.wish.is_some() {
-            Some(Timestamp::MIN)
-        } else {
-            worker.wake_at
-        };
+        for order in worker.orders.into_iter().rev() {
+            slot.orders.push_front(order);
+        }
+        for finding in worker.findings.into_iter().rev() {
+            slot.findings.push_front(finding);
+        }
+        slot.wake_at = if news { Some(now) } else { worker.wake_at };
         if let Some(at) = slot.wake_at {
             self.queue.insert((at, key));
+        }
+        self.judge_organization();
+    }
+
+    /// When more than half of several keys' credentials are gone at once, it is
+    /// the organization that is wrong.
+    fn judge_organization(&mut self) {
+        let Standings { there, missing } = self.standings;
+        let wrong = missing >= 2 && missing > there && !self.errands.organization_is_right;
+        let conditions = &self.parts.conditions;
+        if wrong {
+            let problem = format!(
+                "the current credentials of {missing} of {} keys are gone at the provider; see \
+                 whether the admin credential belongs to another organization, or rotate all \
+                 keys if they were really revoked (`rekeyd rotate --all`)",
+                there + missing
+            );
+            conditions.raise(Condition::Organization, &problem);
+        } else {
+            conditions.clear(Condition::Organization);
+        }
+        if missing == 0 {
+            self.errands.organization_is_right = false;
+        }
+    }
+
+    fn swept(&mut self, findings: Option<Findings>) {
+        let now = self.parts.clock.now();
+        self.errands
+            .swept(findings.is_some(), self.parts.sweep_every, now);
+        for (key, found) in findings.into_iter().flatten() {
+            if let Some(slot) = self.keys.get_mut(&key) {
+                slot.findings.extend(found);
+            }
+            self.wake(&key, now);
         }
     }
 
@@ -220,10 +447,15 @@ impl Engine {
     /// be done ever, as it stands.
     #[must_use]
     pub fn next_at(&self) -> Option<Timestamp> {
-        self.queue.first().map(|(at, _)| *at)
+        let errand = self.errands.next_at();
+        if self.parts.conditions.holds(Condition::Ledger) {
+            return errand;
+        }
+        let key = self.queue.first().map(|(at, _)| *at);
+        key.into_iter().chain(errand).min()
     }
 
-    /// How many keys are at work.
+    /// How much is at work.
     #[must_use]
     pub fn at_work(&self) -> usize {
         self.running.len()
@@ -235,13 +467,20 @@ impl Engine {
         self.keys.get(key)?.idle.as_ref().map(|idle| &idle.state)
     }
 
-    /// Whether nothing is at work, nothing is to be done now and no rotation
-    /// is open.
+    /// What is wrong with the daemon as a whole, worst first.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(Condition, String)> {
+        self.parts.conditions.held()
+    }
+
+    /// Whether nothing is at work, nothing is to be done now, no rotation is
+    /// open and nothing is wrong with the daemon as a whole.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let now = self.parts.clock.now();
         self.running.is_empty()
             && self.next_at().is_none_or(|at| at > now)
+            && self.parts.conditions.may_begin()
             && self.keys.values().all(|slot| {
                 slot.idle
                     .as_ref()
@@ -260,79 +499,29 @@ impl Engine {
     pub fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
+}
 
-    /// Lets every key at work finish the step it is in, and begins nothing
-    /// more.
-    pub async fn stop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        while self.finish_one().await {}
-    }
-
-    /// Works on the keys with an orphaned credential once more, after
-    /// [`Engine::stop`], for `limit` at most: what no sink can hold need not
-    /// wait for the next start.
-    pub async fn revoke_orphans(&mut self, limit: std::time::Duration) {
-        let orphaned = |slot: &Slot| {
-            slot.idle.as_ref().is_some_and(|idle| {
-                idle.state
-                    .live
-                    .iter()
-                    .any(|rotation| rotation.phase == Phase::Orphaned)
-            })
-        };
-        let now = self.parts.clock.now();
-        let keys: Vec<_> = self
-            .keys
-            .iter()
-            .filter(|(_, slot)| orphaned(slot))
-            .map(|(key, _)| key.clone())
-            .collect();
-        self.queue = keys.iter().map(|key| (now, key.clone())).collect();
-        self.scheduled = false;
-        self.stopping.store(false, Ordering::Relaxed);
-        self.start_due();
-        let finished = async { while self.finish_one().await {} };
-        if tokio::time::timeout(limit, finished).await.is_err() {
-            tracing::warn!("an orphaned credential is revoked at the next start");
+impl Standing {
+    fn of(state: &KeyState) -> Self {
+        match state.current() {
+            None => Self::None,
+            Some(current) if current.missing.is_some() => Self::Missing,
+            Some(_) => Self::There,
         }
     }
+}
 
-    /// Gives up every rotation that is open in this process and revokes what
-    /// no sink can hold; the next rotation of such a key waits `pause` at
-    /// least.
-    ///
-    /// # Errors
-    /// The ledger cannot be written.
-    pub async fn give_up_open(
-        &mut self,
-        why: &str,
-        pause: std::time::Duration,
-    ) -> Result<(), LedgerError> {
-        let now = self.parts.clock.now();
-        for slot in self.keys.values_mut() {
-            let Some(idle) = &mut slot.idle else { continue };
-            let Some(open) = idle.state.open() else {
-                continue;
-            };
-            let mut changes = if open.credential.is_some() {
-                conclude::given_up(open, why)
-            } else {
-                Vec::new()
-            };
-            changes.push(Change::Deferred {
-                attempt: idle.state.attempt.saturating_add(1),
-                retry_at: time::after(now, pause),
-                problem: why.to_owned(),
-            });
-            let before = idle.state.clone();
-            idle.state = self
-                .parts
-                .ledger
-                .record(&before.key, now, changes.clone())
-                .await?;
-            idle.memory = None;
-            tell::tell(&before, &idle.state, &changes);
+impl Standings {
+    fn count(&mut self, before: Standing, after: Standing) {
+        match before {
+            Standing::None => {}
+            Standing::There => self.there -= 1,
+            Standing::Missing => self.missing -= 1,
         }
-        Ok(())
+        match after {
+            Standing::None => {}
+            Standing::There => self.there += 1,
+            Standing::Missing => self.missing += 1,
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! for each failure with the time of the next try.
 
 use crate::core::change::{Answered, Change, Moved};
+use crate::core::policy::LOOKS_FOR_GONE;
 use crate::core::record::{DeliveryState, KeyState, Rotation};
 use crate::core::rotation::Event;
 use crate::core::time;
@@ -42,7 +43,20 @@ pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change]) {
                 key = %after.key, %rotation, %sink,
                 "{}: the optional sink {sink} missed this credential", after.key
             ),
-            Change::SinkRequired { .. } | Change::Extended { .. } | Change::Recovered => {}
+            Change::SinkRequired { .. }
+            | Change::Extended { .. }
+            | Change::Recovered
+            | Change::TryNow(_)
+            | Change::RevokeNow(_)
+            | Change::RevokePrevious { wanted: false, .. } => {}
+            Change::Missing { .. }
+            | Change::Found(_)
+            | Change::TargetLost { .. }
+            | Change::HeldBack { .. }
+            | Change::Hold { .. }
+            | Change::RevokePrevious { .. }
+            | Change::Adopted(_)
+            | Change::DoubleRevoked { .. } => tell_found(after, change),
             Change::Deferred {
                 attempt,
                 retry_at,
@@ -99,6 +113,12 @@ fn tell_moved(key: &KeyState, rotation: Option<&Rotation>, moved: &Moved) {
         Event::NotDone | Event::LabelNotFound => {
             say!(warn, "nothing was created for {name}: {why}");
         }
+        Event::Gone if rotation.is_none_or(|found| found.retired_at.is_some()) => {
+            say!(
+                info,
+                "{credential} of {name} was gone at the provider already"
+            );
+        }
         Event::Gone => say!(error, "{credential} of {name} is gone at the provider"),
         Event::RevokedByHand => say!(info, "revoked {credential} of {name} by hand"),
         Event::SeenAlive => say!(
@@ -108,6 +128,84 @@ fn tell_moved(key: &KeyState, rotation: Option<&Rotation>, moved: &Moved) {
         Event::Due | Event::Adopted | Event::AdoptedBesides => {
             say!(info, "{name}: {}", moved.event);
         }
+    }
+}
+
+/// What was found out, or decided by hand, beside a rotation's own steps.
+fn tell_found(key: &KeyState, change: &Change) {
+    let name = &key.key;
+    let id = |rotation| {
+        let facts = key
+            .rotation(rotation)
+            .and_then(|found| found.credential.as_ref());
+        facts.map_or("no credential", |facts| facts.id.as_str())
+    };
+    match change {
+        Change::Missing { rotation, missing } => tracing::warn!(
+            key = %name, %rotation, credential = id(rotation), looks = missing.looks,
+            "the provider has no {} of {name}; it is taken for gone after {LOOKS_FOR_GONE} such \
+             answers over a quarter of an hour", id(rotation)
+        ),
+        Change::Found(rotation) => tracing::info!(
+            key = %name, %rotation, credential = id(rotation),
+            "{} of {name} is there again", id(rotation)
+        ),
+        Change::TargetLost {
+            rotation,
+            sink,
+            problem,
+        } => tracing::warn!(
+            key = %name, %rotation, %sink,
+            "{name} must be delivered to {sink} again: {problem}; a rotation follows"
+        ),
+        Change::HeldBack {
+            rotation,
+            retry_at,
+            reason,
+        } => tracing::info!(
+            key = %name, %rotation, credential = id(rotation), retry_at = time::to_text(*retry_at),
+            "{} of {name} is not revoked yet: {reason}", id(rotation)
+        ),
+        Change::Hold {
+            rotation, until, ..
+        } => match until {
+            Some(until) => tracing::info!(
+                key = %name, %rotation, credential = id(rotation),
+                "{} of {name} is held by hand until {}", id(rotation), time::to_text(*until)
+            ),
+            None => tracing::info!(
+                key = %name, %rotation, credential = id(rotation),
+                "{} of {name} is held by hand no more", id(rotation)
+            ),
+        },
+        Change::RevokePrevious { .. } => tracing::warn!(
+            key = %name,
+            "every older credential of {name} is revoked as soon as the new one is current"
+        ),
+        Change::Adopted(adoption) => tracing::info!(
+            key = %name, rotation = %adoption.rotation, credential = %adoption.credential.id,
+            "adopted {} into {name}", adoption.credential.id
+        ),
+        Change::DoubleRevoked {
+            rotation,
+            credential,
+        } => tracing::warn!(
+            key = %name, %rotation, %credential,
+            "revoked {credential}, which bore the label of another credential of {name}"
+        ),
+        Change::Intended(_)
+        | Change::Moved(_)
+        | Change::Postponed { .. }
+        | Change::TryNow(_)
+        | Change::Begun(_)
+        | Change::Answered(_)
+        | Change::SinkRemoved { .. }
+        | Change::SinkMissed { .. }
+        | Change::SinkRequired { .. }
+        | Change::Extended { .. }
+        | Change::RevokeNow(_)
+        | Change::Deferred { .. }
+        | Change::Recovered => {}
     }
 }
 

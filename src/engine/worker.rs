@@ -1,22 +1,29 @@
 //! Works on one key: step after step, one outside effect and then one commit,
 //! until there is nothing to do before a later time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::core::change::Change;
 use crate::core::due::{Due, due};
-use crate::core::names::{KeyName, SinkId};
+use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::policy::{KeyPolicy, Waiting, back_off};
 use crate::core::record::{KeyState, Trigger};
-use crate::core::step::{Memory, Step, next_step};
-use crate::core::time;
+use crate::core::rotation::Phase;
+use crate::core::step::{self, Memory, Step, next_step};
+use crate::core::{conclude, time};
 use crate::engine::chance::Chance;
 use crate::engine::clock::Clock;
+use crate::engine::condition::{Condition, Conditions, of_error};
+use crate::engine::order::Asked;
+use crate::engine::probe::problem;
+use crate::engine::sweep::Finding;
 use crate::ledger::{Ledger, LedgerError};
-use crate::provider::Provider;
+use crate::provider::{Answer, Provider, ProviderError};
 use crate::sink::Sink;
 
 /// What all keys share.
@@ -31,6 +38,10 @@ pub struct Parts {
     pub chance: Arc<dyn Chance>,
     /// How many keys are worked on at once.
     pub max_in_flight: usize,
+    /// How often every row is compared with the provider.
+    pub sweep_every: Duration,
+    /// What is wrong with the daemon as a whole.
+    pub conditions: Conditions,
 }
 
 /// A configured key with its sinks ready to take secrets.
@@ -59,6 +70,15 @@ impl ManagedKey {
         let required = self.sinks.iter().filter(|(_, required)| *required);
         required.map(|(sink, _)| sink.id().clone()).collect()
     }
+
+    /// Every sink, and whether a rotation waits for it.
+    #[must_use]
+    pub fn all_sinks(&self) -> Vec<(SinkId, bool)> {
+        let sinks = self.sinks.iter();
+        sinks
+            .map(|(sink, required)| (sink.id().clone(), *required))
+            .collect()
+    }
 }
 
 /// A person's wish that a key rotates now.
@@ -66,6 +86,9 @@ impl ManagedKey {
 pub struct Wish {
     /// Why, in the person's words.
     pub reason: Option<String>,
+    /// Whether every older credential is to go as soon as the new one is
+    /// current; what is open is given up first.
+    pub revoke_previous: bool,
 }
 
 /// One key at work. It goes in with what is known and comes out with what is
@@ -78,16 +101,22 @@ pub(crate) struct Worker {
     /// What was done and could not be recorded yet.
     pub(crate) unrecorded: Vec<Change>,
     pub(crate) wish: Option<Wish>,
+    pub(crate) orders: VecDeque<Asked>,
+    pub(crate) findings: VecDeque<Finding>,
+    /// Whether the sinks are to be asked if they still have what they took.
+    pub(crate) look_at_sinks: bool,
     pub(crate) watching_since: Timestamp,
     pub(crate) stopping: Arc<AtomicBool>,
     /// Whether rotations are begun by schedule.
     pub(crate) scheduled: bool,
     /// When there is something to do again.
     pub(crate) wake_at: Option<Timestamp>,
+    /// Whether a create was unclear: the provider is swept again soon.
+    pub(crate) unclear: bool,
 }
 
-/// How long to wait when the ledger cannot be written.
-const LEDGER_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long to wait with a key whose rows make no sense.
+const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 
 impl Worker {
     /// Works until there is nothing to do now.
@@ -97,8 +126,7 @@ impl Worker {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    tracing::error!(key = %self.state.key, "{error}; trying again soon");
-                    self.wake_at = Some(time::after(self.now(), LEDGER_PAUSE));
+                    self.ledger_failed(&error).await;
                     break;
                 }
             }
@@ -106,14 +134,48 @@ impl Worker {
         self
     }
 
+    /// The ledger would not record. That is the whole daemon's matter, unless
+    /// it is this key's rows that make no sense.
+    async fn ledger_failed(&mut self, error: &LedgerError) {
+        if !error.is_about_content() {
+            let text = problem(Condition::Ledger, &error.to_string());
+            self.parts.conditions.raise(Condition::Ledger, &text);
+            return;
+        }
+        tracing::error!(key = %self.state.key, "{error}");
+        self.wake_at = Some(time::after(self.now(), CORRUPT_PAUSE));
+        // A commit whose answer was lost may have been done all the same:
+        // what stands there counts.
+        if let Ok(state) = self.parts.ledger.key_state(&self.state.key).await
+            && state != self.state
+        {
+            self.state = state;
+            self.unrecorded.clear();
+            self.wake_at = Some(self.now());
+        }
+    }
+
     /// One step. False when there is none to do now.
     async fn advance(&mut self) -> Result<bool, LedgerError> {
         if !self.unrecorded.is_empty() {
             return self.record(Vec::new()).await.map(|()| true);
         }
+        let allowed = self.parts.conditions.allowed();
+        if let Some(asked) = self.orders.pop_front() {
+            return self.obey(asked).await.map(|()| true);
+        }
+        if self.look_at_sinks {
+            self.look_at_sinks = false;
+            return self.look_at_sinks().await.map(|()| true);
+        }
+        if allowed.provider
+            && let Some(finding) = self.findings.pop_front()
+        {
+            return self.heed(finding).await.map(|()| true);
+        }
         let now = self.now();
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
-        match next_step(&self.state, self.memory.as_ref(), policy, now) {
+        match next_step(&self.state, self.memory.as_ref(), policy, allowed, now) {
             Step::Record(changes) => self.record(changes).await?,
             Step::Create(rotation) => self.create(&rotation).await?,
             Step::Find {
@@ -123,12 +185,14 @@ impl Worker {
             Step::Verify(rotation) => self.verify(&rotation).await?,
             Step::Deliver { rotation, sink } => self.deliver(&rotation, &sink).await?,
             Step::Revoke(rotation) => self.revoke(&rotation).await?,
+            Step::Look(rotation) => self.look(&rotation).await?,
             Step::Wait(until) => return self.begin_if_due(until, now).await,
         }
         Ok(true)
     }
 
     /// Begins a rotation if one is due; otherwise notes when to look again.
+    /// True if there is something to do at once.
     async fn begin_if_due(
         &mut self,
         until: Option<Timestamp>,
@@ -138,15 +202,17 @@ impl Worker {
         let Some(managed) = self.managed.clone() else {
             return Ok(false);
         };
-        if self.state.open().is_some() {
-            return Ok(false);
+        if let Some(open) = self.state.open() {
+            let open = open.id.clone();
+            return self.hurry(&open).await;
         }
+        let live = self.state.live.clone();
         if let Some(wish) = self.wish.clone() {
-            self.intend(&managed, Trigger::Manual, None, wish.reason)
+            self.intend(&managed, Trigger::Manual, None, Some(&wish))
                 .await?;
             return Ok(self.state.open().is_some());
         }
-        if !self.scheduled {
+        if !self.scheduled || !self.parts.conditions.may_begin() {
             return Ok(false);
         }
         let required = managed.required();
@@ -170,9 +236,36 @@ impl Worker {
                 if self.state.open().is_none() {
                     self.wake_at = until.into_iter().chain(self.state.retry_at).min();
                 }
-                Ok(self.state.open().is_some())
+                // What was done instead of beginning may have made room.
+                Ok(self.state.open().is_some() || self.state.live != live)
             }
         }
+    }
+
+    /// A person wants the rotation that is open already: it is tried now, or
+    /// given up where the person wants another.
+    async fn hurry(&mut self, open: &RotationId) -> Result<bool, LedgerError> {
+        let Some(wish) = self.wish.take() else {
+            return Ok(false);
+        };
+        let Some(rotation) = self.state.rotation(open) else {
+            return Ok(false);
+        };
+        if wish.revoke_previous && rotation.phase == Phase::Intended {
+            // Whether it was made is to be known first.
+            self.wish = Some(wish);
+            if rotation.retry_at.is_none_or(|at| at <= self.now()) {
+                return Ok(false);
+            }
+            self.record(vec![Change::TryNow(open.clone())]).await?;
+        } else if wish.revoke_previous {
+            let changes = conclude::given_up(rotation, "given up for a rotation by hand");
+            self.wish = Some(wish);
+            self.record(changes).await?;
+        } else {
+            self.record(vec![Change::TryNow(open.clone())]).await?;
+        }
+        Ok(true)
     }
 
     /// Records `changes` after whatever could not be recorded before, and
@@ -187,10 +280,10 @@ impl Worker {
             .record(&self.state.key, now, changes)
             .await;
         if recorded.is_err() {
-            // An intent that is not on disk has had no effect: it is dropped.
-            // Everything else has happened, and is recorded when it can be.
+            // What has had no effect outside yet is dropped and decided anew;
+            // everything else has happened, and is recorded when it can be.
             self.unrecorded
-                .retain(|change| !matches!(change, Change::Intended(_)));
+                .retain(|change| !matches!(change, Change::Intended(_) | Change::Begun(_)));
         }
         let state = recorded?;
         let told = std::mem::take(&mut self.unrecorded);
@@ -208,16 +301,48 @@ impl Worker {
             .rotation(&memory.rotation)
             .is_some_and(|rotation| {
                 rotation.phase.is_open()
-                    || (rotation.phase == crate::core::rotation::Phase::Current
-                        && rotation.deliveries.iter().any(crate::core::step::is_owed))
+                    || (rotation.phase == Phase::Current
+                        && rotation.deliveries.iter().any(step::is_owed))
             });
         if !needed {
             self.memory = None;
         }
     }
 
+    /// Notes that the provider said something, and what time it has.
+    pub(crate) fn hear<T>(&self, outcome: &Result<Answer<T>, ProviderError>) {
+        let date = match outcome {
+            Ok(answer) => answer.date,
+            Err(error) if error.date.is_some() => error.date,
+            Err(_) => return,
+        };
+        self.parts.conditions.hear(date, self.now());
+    }
+
+    /// Whether a failure is the whole daemon's matter. Then it is told once
+    /// for all keys, and counts for none of them.
+    pub(crate) async fn is_everybodys(&self, error: &ProviderError) -> bool {
+        if of_error(error).is_none() {
+            return false;
+        }
+        let conditions = &self.parts.conditions;
+        let _turn = conditions.turn().await;
+        if !conditions.allowed().provider {
+            return true;
+        }
+        // One failed request may be about this key alone: a harmless one tells.
+        let Err(error) = self.parts.provider.check().await else {
+            return false;
+        };
+        let Some(condition) = of_error(&error) else {
+            return false;
+        };
+        conditions.raise(condition, &problem(condition, &error.to_string()));
+        true
+    }
+
     /// Records that a rotation failed or could not be begun.
-    pub(crate) fn deferred(&self, problem: &str, after: Option<std::time::Duration>) -> Change {
+    pub(crate) fn deferred(&self, problem: &str, after: Option<Duration>) -> Change {
         let attempt = self.state.attempt.saturating_add(1);
         let pause = back_off(Waiting::NextRotation, attempt).max(after.unwrap_or_default());
         Change::Deferred {
@@ -230,10 +355,10 @@ impl Worker {
     /// Records that the present step of a rotation failed.
     pub(crate) fn postponed(
         &self,
-        rotation: &crate::core::names::RotationId,
+        rotation: &RotationId,
         waiting: Waiting,
         error: &str,
-        after: Option<std::time::Duration>,
+        after: Option<Duration>,
     ) -> Change {
         let attempt = self
             .state

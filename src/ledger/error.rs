@@ -84,6 +84,29 @@ pub enum LedgerError {
     Stopped,
 }
 
+impl LedgerError {
+    /// Whether it is about what stands in the ledger, and not about whether it
+    /// can be written at all.
+    #[must_use]
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::Illegal(_) => true,
+            Self::Sqlite(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+            }
+            Self::Held { .. }
+            | Self::Lock { .. }
+            | Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::NotADatabase { .. }
+            | Self::Missing { .. }
+            | Self::Open { .. }
+            | Self::BatchLost(_)
+            | Self::Stopped => false,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(Arc::new(error))

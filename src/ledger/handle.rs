@@ -5,9 +5,10 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use crate::core::change::Change;
-use crate::core::names::KeyName;
+use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::ledger::commit::{Job, LARGEST_BATCH, Task, commit};
+use crate::ledger::compare::{self, Compared, Listed, Stranger};
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, write};
 
@@ -72,6 +73,86 @@ impl Ledger {
     pub async fn all_key_states(&self) -> Result<Vec<KeyState>, LedgerError> {
         self.run(|connection| Ok(read::all_key_states(connection)?.into_values().collect()))
             .await
+    }
+
+    /// How one key stands.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn key_state(&self, key: &KeyName) -> Result<KeyState, LedgerError> {
+        let key = key.clone();
+        self.run(move |connection| read::key_state(connection, &key))
+            .await
+    }
+
+    /// How many creates of `key` were made, or maybe made, between two times,
+    /// and when the oldest of them was.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn creates_between(
+        &self,
+        key: &KeyName,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(u32, Option<Timestamp>), LedgerError> {
+        let key = key.clone();
+        self.run(move |connection| read::creates_between(connection, &key, from, to))
+            .await
+    }
+
+    /// Which key a credential belongs to, if it has a row.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn key_of(&self, credential: &CredentialId) -> Result<Option<KeyName>, LedgerError> {
+        let credential = credential.clone();
+        self.run(move |connection| read::key_of(connection, &credential))
+            .await
+    }
+
+    /// Compares the provider's list with every row ever written.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn compare(&self, listed: Vec<Listed>) -> Result<Compared, LedgerError> {
+        self.run(move |connection| compare::compare(connection, listed))
+            .await
+    }
+
+    /// When every row was last compared with the provider, and whether a
+    /// create since `since` came to nothing that may land late.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn last_sweep(
+        &self,
+        since: Timestamp,
+    ) -> Result<(Option<Timestamp>, bool), LedgerError> {
+        self.run(move |connection| read::last_sweep(connection, since))
+            .await
+    }
+
+    /// Notes that every row was compared with the provider, and the
+    /// credentials there that have none. Gives back those not noted before.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn note_sweep(
+        &self,
+        at: Timestamp,
+        strangers: Vec<Stranger>,
+    ) -> Result<Vec<Stranger>, LedgerError> {
+        self.run(move |connection| compare::note(connection, at, strangers))
+            .await
+    }
+
+    /// Whether the ledger can be written: writes what is there already.
+    ///
+    /// # Errors
+    /// It cannot; see [`LedgerError`].
+    pub async fn probe(&self) -> Result<(), LedgerError> {
+        self.run(write::probe).await
     }
 
     /// Tells those who ask beside the daemon what is wrong with it as a whole,

@@ -9,7 +9,9 @@
 //! Deliberately not here: any decision. What follows from what stands here is
 //! in [`crate::core`].
 
+mod by_hand;
 mod commit;
+pub mod compare;
 mod error;
 mod handle;
 mod lock;
@@ -18,6 +20,7 @@ pub mod read;
 mod row;
 mod write;
 
+pub use compare::{Compared, Finding, Listed, Seen, Stranger};
 pub use error::LedgerError;
 pub use handle::{Driver, Ledger};
 pub use lock::WriterLock;

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params_from_iter};
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
 
-use crate::core::names::KeyName;
+use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::{KeyState, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::open::{NEWEST_VERSION, classify};
-use crate::ledger::row;
+use crate::ledger::row::{self, Text};
 
 /// Opens the ledger for reading only, beside its writer or alone.
 ///
@@ -70,13 +71,14 @@ fn key_states(
     let filter = |column: &str| only.map_or(String::new(), |_| format!("AND {column} = ?1"));
     let mut states = BTreeMap::new();
     let sql = format!(
-        "SELECT k.key, k.sequence, k.attempt, k.retry_at, k.problem, r.phase AS newest
+        "SELECT k.key, k.sequence, k.attempt, k.retry_at, k.problem, k.revoke_previous,
+                r.phase AS newest
          FROM key_state k LEFT JOIN rotation r ON r.key = k.key AND r.sequence = k.sequence
          WHERE true {}",
         filter("k.key")
     );
     each(connection, &sql, only, |row| {
-        let key = key_name(row)?;
+        let key = row::key_name(row)?;
         let state = KeyState {
             key: key.clone(),
             sequence: row.get("sequence")?,
@@ -84,6 +86,7 @@ fn key_states(
             attempt: row.get("attempt")?,
             retry_at: row::at(row, "retry_at")?,
             problem: row.get("problem")?,
+            revoke_previous: row.get("revoke_previous")?,
             live: Vec::new(),
         };
         states.insert(key, state);
@@ -96,7 +99,7 @@ fn key_states(
         filter("key")
     );
     each(connection, &sql, only, |row| {
-        live.insert(row.get("id")?, (key_name(row)?, row::rotation(row)?));
+        live.insert(row.get("id")?, (row::key_name(row)?, row::rotation(row)?));
         Ok(())
     })?;
     let sql = format!(
@@ -135,11 +138,58 @@ fn each(
     Ok(())
 }
 
-fn key_name(row: &Row<'_>) -> rusqlite::Result<KeyName> {
-    let text: String = row.get("key")?;
-    KeyName::new(&text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })
+/// How many creates of `key` were made, or maybe made, between two times, and
+/// when the oldest of them was.
+///
+/// # Errors
+/// SQLite's.
+pub fn creates_between(
+    connection: &Connection,
+    key: &KeyName,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<(u32, Option<Timestamp>), LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) AS count, min(started_at) AS oldest FROM rotation
+         WHERE key = ?1 AND started_at > ?2 AND started_at <= ?3 AND maybe_made = 1",
+    )?;
+    let found = statement.query_row(params![key.as_str(), Text(from), Text(to)], |row| {
+        Ok((row.get("count")?, row::at(row, "oldest")?))
+    })?;
+    Ok(found)
+}
+
+/// Which key a credential belongs to, if it has a row.
+///
+/// # Errors
+/// SQLite's.
+pub fn key_of(
+    connection: &Connection,
+    credential: &CredentialId,
+) -> Result<Option<KeyName>, LedgerError> {
+    let found = connection
+        .prepare_cached("SELECT key FROM rotation WHERE credential_id = ?1")?
+        .query_row([credential.as_str()], row::key_name)
+        .optional()?;
+    Ok(found)
+}
+
+/// When every row was last compared with the provider, and whether a create
+/// begun since `since` came to nothing that may still land.
+///
+/// # Errors
+/// SQLite's.
+pub fn last_sweep(
+    connection: &Connection,
+    since: Timestamp,
+) -> Result<(Option<Timestamp>, bool), LedgerError> {
+    let found = connection.query_row(
+        "SELECT swept_at, EXISTS (SELECT 1 FROM rotation WHERE phase = 'failed'
+             AND started_at > ?1 AND maybe_made = 1) AS unclear FROM identity",
+        [Text(since)],
+        |row| Ok((row::at(row, "swept_at")?, row.get("unclear")?)),
+    )?;
+    Ok(found)
 }
 
 /// What is wrong with the daemon as a whole, if anything, worst first.

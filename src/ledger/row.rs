@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
-use crate::core::names::{CredentialId, Label, RotationId, SinkId};
-use crate::core::record::{CredentialFacts, Delivery, DeliveryState, Rotation, Trigger};
+use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use crate::core::record::{CredentialFacts, Delivery, DeliveryState, Missing, Rotation, Trigger};
 use crate::core::rotation::Phase;
 use crate::core::time;
 
@@ -45,6 +45,14 @@ pub(crate) fn phase(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Phase>
     Ok(row.get::<_, Option<Word<Phase>>>(name)?.map(|word| word.0))
 }
 
+/// The key's name in column `key`.
+pub(crate) fn key_name(row: &Row<'_>) -> rusqlite::Result<KeyName> {
+    let text: String = row.get("key")?;
+    KeyName::new(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
 /// A time in column `name`.
 pub(crate) fn at(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<Text>>(name)?.map(|text| text.0))
@@ -78,6 +86,16 @@ pub(crate) fn rotation(row: &Row<'_>) -> rusqlite::Result<Rotation> {
         error: row.get("error")?,
         attempt: row.get("attempt")?,
         retry_at: at(row, "retry_at")?,
+        stranded_at: at(row, "stranded_at")?,
+        missing: match at(row, "missing_since")? {
+            Some(since) => Some(Missing {
+                since,
+                looks: row.get("missing_looks")?,
+            }),
+            None => None,
+        },
+        hold_until: at(row, "hold_until")?,
+        revoke_now: row.get("revoke_now")?,
         deliveries: Vec::new(),
     })
 }

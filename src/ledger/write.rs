@@ -50,10 +50,16 @@ pub(crate) fn condition(
     Ok(())
 }
 
-struct Writer<'a> {
-    connection: &'a Connection,
-    key: &'a KeyName,
-    at: Timestamp,
+/// Writes what is there already, to see whether anything can be written.
+pub(crate) fn probe(connection: &Connection) -> Result<(), LedgerError> {
+    connection.execute("UPDATE identity SET made_at = made_at", [])?;
+    Ok(())
+}
+
+pub(super) struct Writer<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) key: &'a KeyName,
+    pub(super) at: Timestamp,
 }
 
 impl Writer<'_> {
@@ -67,6 +73,7 @@ impl Writer<'_> {
                 retry_at,
                 error,
             } => self.postpone(rotation, *attempt, *retry_at, error),
+            Change::TryNow(rotation) => self.try_now(rotation),
             Change::Begun(begun) => self.begin(&begun.rotation, &begun.sink),
             Change::Answered(answered) => self.answer(answered),
             Change::SinkRemoved {
@@ -84,6 +91,36 @@ impl Writer<'_> {
                 rotation,
                 revoke_after,
             } => self.extend(rotation, *revoke_after),
+            Change::Missing { rotation, missing } => self.miss(rotation, Some(*missing)),
+            Change::Found(rotation) => self.miss(rotation, None),
+            Change::TargetLost {
+                rotation,
+                sink,
+                problem,
+            } => self.lose_target(rotation, sink, problem),
+            Change::HeldBack {
+                rotation,
+                retry_at,
+                reason,
+            } => self.hold_back(rotation, *retry_at, reason),
+            Change::Hold {
+                rotation,
+                until,
+                reason,
+            } => self.hold(rotation, *until, reason.as_deref()),
+            Change::RevokePrevious { wanted, reason } => {
+                self.revoke_previous(*wanted, reason.as_deref())
+            }
+            Change::RevokeNow(rotation) => self.revoke_now(rotation),
+            Change::Adopted(adoption) => self.adopt(adoption),
+            Change::DoubleRevoked {
+                rotation,
+                credential,
+            } => {
+                let (row, _) = self.find(rotation)?;
+                let detail = json!({"credential_id": credential});
+                self.tell(Some(row), "double-revoked", &detail)
+            }
             Change::Deferred {
                 attempt,
                 retry_at,
@@ -95,12 +132,7 @@ impl Writer<'_> {
 
     fn intend(&self, intent: &Intent) -> Result<(), LedgerError> {
         let phase = apply(None, Event::Due)?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO key_state (key, sequence) VALUES (?1, 1)
-                 ON CONFLICT (key) DO UPDATE SET sequence = sequence + 1",
-            )?
-            .execute([self.key.as_str()])?;
+        self.next_sequence()?;
         self.connection
             .prepare_cached(
                 "INSERT INTO rotation
@@ -117,19 +149,46 @@ impl Writer<'_> {
                 self.key.as_str(),
             ])?;
         let row = self.connection.last_insert_rowid();
-        for (place, (sink, required)) in intent.sinks.iter().enumerate() {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO delivery (rotation, place, sink, target, required)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![row, place, sink.name, sink.target, required])?;
-        }
+        self.add_deliveries(row, &intent.sinks, DeliveryState::Pending)?;
         let detail = json!({
             "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
             "scheduled_for": intent.scheduled_for.map(time::to_text), "reason": intent.reason,
         });
         self.tell(Some(row), Event::Due.as_str(), &detail)
+    }
+
+    pub(super) fn next_sequence(&self) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO key_state (key, sequence) VALUES (?1, 1)
+                 ON CONFLICT (key) DO UPDATE SET sequence = sequence + 1",
+            )?
+            .execute([self.key.as_str()])?;
+        Ok(())
+    }
+
+    pub(super) fn add_deliveries(
+        &self,
+        row: i64,
+        sinks: &[(SinkId, bool)],
+        state: DeliveryState,
+    ) -> Result<(), LedgerError> {
+        for (place, (sink, required)) in sinks.iter().enumerate() {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO delivery (rotation, place, sink, target, required, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![
+                    row,
+                    place,
+                    sink.name,
+                    sink.target,
+                    required,
+                    state.as_str()
+                ])?;
+        }
+        Ok(())
     }
 
     fn move_on(&self, moved: &Moved) -> Result<(), LedgerError> {
@@ -140,6 +199,9 @@ impl Writer<'_> {
         self.connection
             .prepare_cached(
                 "UPDATE rotation SET phase = ?2, attempt = 0, retry_at = NULL,
+                     missing_since = NULL, missing_looks = 0,
+                     maybe_made = CASE WHEN ?12 THEN 0 ELSE maybe_made END,
+                     stranded_at = coalesce(?13, stranded_at),
                      error = coalesce(?3, CASE WHEN ?2 IN ('created', 'verified', 'current')
                                           THEN NULL ELSE error END),
                      credential_id = coalesce(?4, credential_id),
@@ -165,12 +227,14 @@ impl Writer<'_> {
                 reached(Phase::Retired),
                 moved.revoke_after.map(Text),
                 reached(Phase::Revoked),
+                moved.event == Event::NotDone,
+                reached(Phase::Stranded),
             ])?;
         let detail = json!({
             "from": from.as_str(), "to": to.as_str(),
             "credential_id": credential.map(|facts| &facts.id),
             "revoke_after": moved.revoke_after.map(time::to_text),
-            "reason": moved.error,
+            "reason": moved.reason.as_ref().or(moved.error.as_ref()),
         });
         self.tell(Some(row), moved.event.as_str(), &detail)
     }
@@ -291,7 +355,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn on_delivery(
+    pub(super) fn on_delivery(
         &self,
         set: &str,
         value: impl rusqlite::ToSql,
@@ -309,7 +373,7 @@ impl Writer<'_> {
     }
 
     /// The row and phase of a rotation of this key.
-    fn find(&self, rotation: &RotationId) -> Result<(i64, Phase), LedgerError> {
+    pub(super) fn find(&self, rotation: &RotationId) -> Result<(i64, Phase), LedgerError> {
         let found = self
             .connection
             .prepare_cached("SELECT id, phase FROM rotation WHERE rotation = ?1 AND key = ?2")?
@@ -329,7 +393,12 @@ impl Writer<'_> {
         }
     }
 
-    fn tell(&self, rotation: Option<i64>, event: &str, detail: &Value) -> Result<(), LedgerError> {
+    pub(super) fn tell(
+        &self,
+        rotation: Option<i64>,
+        event: &str,
+        detail: &Value,
+    ) -> Result<(), LedgerError> {
         let mut detail = detail.clone();
         if let Value::Object(members) = &mut detail {
             members.retain(|_, value| !value.is_null());
@@ -350,7 +419,7 @@ impl Writer<'_> {
     }
 }
 
-fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
+pub(super) fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
     json!({"sink": sink.name, "target": sink.target, "reason": reason})
 }
 

@@ -28,6 +28,14 @@ pub trait Provider: Send + Sync {
         expires_in: Option<Duration>,
     ) -> Result<Answer<NewCredential>, ProviderError>;
 
+    /// Asks for something harmless with the credential in use: whether the
+    /// provider is there, accepts it, and what time it has.
+    async fn check(&self) -> Result<Answer<()>, ProviderError>;
+
+    /// Whether the credential with this redacted value may be the one in use:
+    /// that one is never revoked. When in doubt, it may.
+    fn may_be_in_use(&self, redacted_value: &str) -> bool;
+
     /// Every admin credential of the organization, all pages, each once.
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError>;
 

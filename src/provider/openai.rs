@@ -339,6 +339,18 @@ impl Provider for OpenAi {
         })
     }
 
+    async fn check(&self) -> Result<Answer<()>, ProviderError> {
+        let (_, heard) = self.page(None, "1", None, "ask the provider").await?;
+        Ok(Answer {
+            value: (),
+            date: heard.date,
+        })
+    }
+
+    fn may_be_in_use(&self, redacted_value: &str) -> bool {
+        self.cell.may_be(redacted_value)
+    }
+
     async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
         let (_, heard) = self
             .page(None, "1", Some(secret), "verify the new credential")

@@ -30,6 +30,19 @@ pub trait Sink: Send + Sync {
     /// credential is made.
     async fn preflight(&self) -> Result<(), String>;
 
+    /// What is wrong with what it accepted, if that can be seen from here: the
+    /// target is gone, or holds something else than the secret of
+    /// `credential`. None also where nothing can be seen.
+    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
+        let _ = credential;
+        None
+    }
+
+    /// Whether it replaces the credential that rekeyd itself works with.
+    fn is_own(&self) -> bool {
+        false
+    }
+
     /// Delivers once, within the sink's own timeout. The error says whether
     /// the sink may have taken it; when in doubt, it may.
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError>;

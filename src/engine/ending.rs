@@ -1,0 +1,78 @@
+//! How a process that ends leaves its keys.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::core::change::Change;
+use crate::core::rotation::Phase;
+use crate::core::{conclude, time};
+use crate::engine::{Engine, Slot, tell};
+use crate::ledger::LedgerError;
+
+impl Engine {
+    /// Lets everything at work finish the step it is in, and begins nothing
+    /// more.
+    pub async fn stop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        while self.finish_one().await {}
+    }
+
+    /// Works on the keys with an orphaned credential once more, after
+    /// [`Engine::stop`], for `limit` at most: what no sink can hold need not
+    /// wait for the next start.
+    pub async fn revoke_orphans(&mut self, limit: Duration) {
+        let orphaned = |slot: &Slot| {
+            slot.idle.as_ref().is_some_and(|idle| {
+                let mut live = idle.state.live.iter();
+                live.any(|rotation| rotation.phase == Phase::Orphaned)
+            })
+        };
+        let now = self.parts.clock.now();
+        let keys = self.keys.iter().filter(|(_, slot)| orphaned(slot));
+        self.queue = keys.map(|(key, _)| (now, key.clone())).collect();
+        if self.queue.is_empty() {
+            return;
+        }
+        self.scheduled = false;
+        self.stopping.store(false, Ordering::Relaxed);
+        self.start_due();
+        let finished = async { while self.finish_one().await {} };
+        if tokio::time::timeout(limit, finished).await.is_err() {
+            tracing::warn!("an orphaned credential is revoked at the next start");
+        }
+    }
+
+    /// Gives up every rotation that is open in this process; the next rotation
+    /// of such a key waits `pause` at least.
+    ///
+    /// # Errors
+    /// The ledger cannot be written.
+    pub async fn give_up_open(&mut self, why: &str, pause: Duration) -> Result<(), LedgerError> {
+        let now = self.parts.clock.now();
+        for slot in self.keys.values_mut() {
+            let Some(idle) = &mut slot.idle else { continue };
+            let Some(open) = idle.state.open() else {
+                continue;
+            };
+            let mut changes = if open.credential.is_some() {
+                conclude::given_up(open, why)
+            } else {
+                Vec::new()
+            };
+            changes.push(Change::Deferred {
+                attempt: idle.state.attempt.saturating_add(1),
+                retry_at: time::after(now, pause),
+                problem: why.to_owned(),
+            });
+            let before = idle.state.clone();
+            idle.state = self
+                .parts
+                .ledger
+                .record(&before.key, now, changes.clone())
+                .await?;
+            idle.memory = None;
+            tell::tell(&before, &idle.state, &changes);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! What a person asks to be done with one credential, beside the schedule.
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::core::change::{Adoption, Change, Moved};
+use crate::core::names::{CredentialId, RotationId};
+use crate::core::policy::{Held, UNMANAGED_OVERLAP, held};
+use crate::core::record::{CredentialFacts, Delivery, Rotation};
+use crate::core::rotation::{Event, Phase};
+use crate::core::time;
+use crate::engine::worker::Worker;
+use crate::ledger::LedgerError;
+use crate::provider::ProviderError;
+
+/// Something to do with one credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Revoke it now; with `force` also when a sink may hold it.
+    Revoke {
+        /// The credential.
+        credential: CredentialId,
+        /// Whether a sink may be left with a dead one.
+        force: bool,
+        /// Why, and who asked.
+        reason: Option<String>,
+    },
+    /// The schedule does not revoke it before `until`, or with none that it
+    /// may again. Without a credential: all that are alive.
+    Hold {
+        /// The credential.
+        credential: Option<CredentialId>,
+        /// Not before this.
+        until: Option<Timestamp>,
+        /// Why, and who asked.
+        reason: Option<String>,
+    },
+    /// Take a credential made by hand into the ledger.
+    Adopt {
+        /// The credential.
+        credential: CredentialId,
+        /// Why, and who asked.
+        reason: Option<String>,
+    },
+}
+
+/// An order, and who waits for what became of it.
+pub struct Asked {
+    /// What is to be done.
+    pub order: Order,
+    /// What was done, or why not.
+    pub reply: oneshot::Sender<Result<String, String>>,
+}
+
+impl Worker {
+    /// Does what a person asked for, and says what became of it.
+    pub(crate) async fn obey(&mut self, asked: Asked) -> Result<(), LedgerError> {
+        let Asked { order, reply } = asked;
+        let done = match order {
+            Order::Revoke {
+                credential,
+                force,
+                reason,
+            } => self.revoke_by_hand(&credential, force, reason).await,
+            Order::Hold {
+                credential,
+                until,
+                reason,
+            } => self.hold(credential.as_ref(), until, reason).await,
+            Order::Adopt { credential, reason } => self.adopt(&credential, reason).await,
+        };
+        let (told, result) = match done {
+            Ok(told) => (told, Ok(())),
+            Err(error) => (Err(error.to_string()), Err(error)),
+        };
+        // Whoever asked may have gone.
+        let _ = reply.send(told);
+        result
+    }
+
+    fn rotation_of(&self, credential: &CredentialId) -> Option<&Rotation> {
+        self.state.live.iter().find(|rotation| {
+            let facts = rotation.credential.as_ref();
+            facts.is_some_and(|facts| facts.id == *credential)
+        })
+    }
+
+    async fn revoke_by_hand(
+        &mut self,
+        credential: &CredentialId,
+        force: bool,
+        reason: Option<String>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let Some(found) = self.rotation_of(credential).cloned() else {
+            return Ok(Err(format!(
+                "{credential} is not alive in this ledger; `rekeyd history` shows every one"
+            )));
+        };
+        let Some(facts) = found.credential.clone() else {
+            return Ok(Err(format!("{credential} has no credential yet")));
+        };
+        let holders = self.holders(&found);
+        if !force && !holders.is_empty() {
+            return Ok(Err(format!(
+                "{credential} may be held by {}; rotate first (`rekeyd rotate {}`), or leave \
+                 them with a dead key (--force)",
+                holders.join(", "),
+                self.state.key
+            )));
+        }
+        let done = match self.in_use(&facts).await {
+            Ok(false) => self.delete(&facts).await,
+            Ok(true) => {
+                return Ok(Err(format!(
+                    "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"
+                )));
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(true) => {}
+            Ok(false) => {
+                return Ok(Err(format!(
+                    "the provider still shows {credential} after deleting it; try again"
+                )));
+            }
+            Err(error) => return Ok(Err(format!("{error}; try again"))),
+        }
+        let event = match found.phase {
+            Phase::Orphaned => Event::Deleted,
+            Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Current
+            | Phase::Retired
+            | Phase::Stranded
+            | Phase::Revoked
+            | Phase::Failed => Event::RevokedByHand,
+        };
+        let moved = Moved {
+            reason,
+            ..Moved::new(&found.id, event)
+        };
+        self.record(vec![Change::Moved(moved)]).await?;
+        Ok(Ok(format!("revoked {credential}")))
+    }
+
+    async fn in_use(&self, facts: &CredentialFacts) -> Result<bool, ProviderError> {
+        // Asking at all makes sure that a credential is in use.
+        self.retrieve(facts).await?;
+        let redacted = facts.redacted_value.as_deref().unwrap_or_default();
+        Ok(self.parts.provider.may_be_in_use(redacted))
+    }
+
+    /// The sinks that may hold it now.
+    fn holders(&self, rotation: &Rotation) -> Vec<String> {
+        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
+        let now = self.now();
+        let alone = |delivery: &Delivery| Rotation {
+            deliveries: vec![delivery.clone()],
+            ..rotation.clone()
+        };
+        let holding = rotation.deliveries.iter().filter(|delivery| {
+            match held(&alone(delivery), &self.state, overlap) {
+                Held::Not => false,
+                Held::Until(at) => at > now,
+                Held::Open => true,
+            }
+        });
+        holding.map(|delivery| delivery.sink.to_string()).collect()
+    }
+
+    async fn hold(
+        &mut self,
+        credential: Option<&CredentialId>,
+        until: Option<Timestamp>,
+        reason: Option<String>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let wanted = |rotation: &&Rotation| {
+            let facts = rotation.credential.as_ref();
+            facts.is_some_and(|facts| credential.is_none_or(|wanted| facts.id == *wanted))
+        };
+        let found: Vec<_> = self.state.live.iter().filter(wanted).cloned().collect();
+        if found.is_empty() {
+            return Ok(Err(match credential {
+                Some(credential) => format!(
+                    "{credential} is not alive in this ledger; `rekeyd history` shows every one"
+                ),
+                None => format!("{} has no live credential", self.state.key),
+            }));
+        }
+        let changes = found.iter().map(|rotation| Change::Hold {
+            rotation: rotation.id.clone(),
+            until: until.map(time::next_whole_second),
+            reason: reason.clone(),
+        });
+        self.record(changes.collect()).await?;
+        let ids: Vec<_> = found
+            .iter()
+            .filter_map(|rotation| rotation.credential.as_ref())
+            .map(|facts| facts.id.as_str())
+            .collect();
+        let ids = ids.join(", ");
+        Ok(Ok(match until {
+            Some(until) => format!(
+                "the schedule does not revoke {ids} before {}",
+                time::to_text(until)
+            ),
+            None => format!("the schedule may revoke {ids} again"),
+        }))
+    }
+
+    async fn adopt(
+        &mut self,
+        credential: &CredentialId,
+        reason: Option<String>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let Some(managed) = self.managed.clone() else {
+            return Ok(Err(format!("the key {} is not configured", self.state.key)));
+        };
+        if let Some(key) = self.parts.ledger.key_of(credential).await? {
+            return Ok(Err(format!(
+                "{credential} is in this ledger already, as one of the key {key}"
+            )));
+        }
+        let answer = self.parts.provider.retrieve(credential).await;
+        self.hear(&answer);
+        let found = match answer {
+            Ok(answer) => answer.value,
+            Err(error) => return Ok(Err(format!("{error}; try again"))),
+        };
+        let Some(found) = found else {
+            return Ok(Err(format!("the provider has no credential {credential}")));
+        };
+        let redacted = found.facts.redacted_value.as_deref().unwrap_or_default();
+        let own = managed.sinks.iter().any(|(sink, _)| sink.is_own());
+        if self.parts.provider.may_be_in_use(redacted) && !own {
+            return Ok(Err(format!(
+                "{credential} is what rekeyd itself works with; only a key with the sink \
+                 \"self\" can adopt it"
+            )));
+        }
+        let mut id = [0; 8];
+        if let Err(error) = self.parts.chance.fill(&mut id) {
+            return Ok(Err(error.to_string()));
+        }
+        let alive = self.state.current().is_some();
+        let event = if alive {
+            Event::AdoptedBesides
+        } else {
+            Event::Adopted
+        };
+        let adoption = Adoption {
+            rotation: RotationId::new(id),
+            credential: found.facts,
+            event,
+            sinks: managed.all_sinks(),
+            reason,
+        };
+        self.record(vec![Change::Adopted(adoption)]).await?;
+        let phase = if alive { "stranded" } else { "current" };
+        Ok(Ok(format!(
+            "adopted {credential} as {phase} of {}",
+            self.state.key
+        )))
+    }
+}

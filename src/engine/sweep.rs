@@ -1,0 +1,114 @@
+//! Compares every row ever written with the provider's list.
+//!
+//! A list may be stale and a create may land late, so what is found is a
+//! reason to look, and proves nothing by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::names::{KeyName, Label};
+use crate::engine::condition::{Condition, of_error};
+use crate::engine::probe::problem;
+use crate::engine::worker::Parts;
+use crate::ledger::{Compared, Listed, Stranger};
+pub(crate) use crate::ledger::{Finding, Seen};
+use crate::provider::Credential;
+
+/// When the provider is swept again after an unclear create: it may land late.
+pub(crate) const AFTER_UNCLEAR: [Duration; 3] = [
+    Duration::from_secs(60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(3_600),
+];
+
+/// How soon a sweep is tried again that the provider did not answer.
+pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(300);
+
+/// What a sweep found, by key.
+pub(crate) type Findings = BTreeMap<KeyName, Vec<Finding>>;
+
+/// Lists, compares, and tells of strangers. None if the provider or the ledger
+/// did not answer.
+pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<Findings> {
+    let listed = match parts.provider.list().await {
+        Ok(listed) => listed,
+        Err(error) => {
+            match of_error(&error) {
+                Some(condition) => {
+                    let text = problem(condition, &error.to_string());
+                    parts.conditions.raise(condition, &text);
+                }
+                None => tracing::warn!("cannot compare the ledger with the provider: {error}"),
+            }
+            return None;
+        }
+    };
+    let now = parts.clock.now();
+    parts.conditions.hear(listed.date, now);
+    let compared = match parts.ledger.compare(to_compare(listed.value)).await {
+        Ok(compared) => compared,
+        Err(error) => {
+            let text = problem(Condition::Ledger, &error.to_string());
+            parts.conditions.raise(Condition::Ledger, &text);
+            return None;
+        }
+    };
+    let Compared {
+        mut findings,
+        strangers,
+    } = compared;
+    for found in findings.values_mut() {
+        found.retain(|finding| !matches!(finding.seen, Seen::AsExpected(_)));
+    }
+    findings.retain(|_, found| !found.is_empty());
+    let strangers = strangers
+        .into_iter()
+        .map(|found| {
+            let name = found.name.as_deref().unwrap_or_default();
+            let lookalike = keys.iter().any(|key| Label::looks_like(name, key));
+            Stranger {
+                id: found.facts.id,
+                name: found.name,
+                lookalike,
+            }
+        })
+        .collect();
+    match parts.ledger.note_sweep(now, strangers).await {
+        Ok(new) => tell_strangers(&new),
+        Err(error) => {
+            let text = problem(Condition::Ledger, &error.to_string());
+            parts.conditions.raise(Condition::Ledger, &text);
+        }
+    }
+    Some(findings)
+}
+
+/// What the ledger compares of a list.
+pub(crate) fn to_compare(listed: Vec<Credential>) -> Vec<Listed> {
+    let listed = listed.into_iter();
+    let listed = listed.map(|one| Listed {
+        facts: one.facts,
+        name: one.name,
+    });
+    listed.collect()
+}
+
+fn tell_strangers(new: &[Stranger]) {
+    for stranger in new.iter().filter(|stranger| stranger.lookalike) {
+        let name = stranger.name.as_deref().unwrap_or_default();
+        tracing::warn!(
+            credential = %stranger.id,
+            "{} bears the name {name}, which looks like a label of this configuration, but it is \
+             not in this ledger; it is left alone: `rekeyd audit` shows more",
+            stranger.id
+        );
+    }
+    let foreign = new.iter().filter(|stranger| !stranger.lookalike).count();
+    if foreign > 0 {
+        tracing::info!(
+            count = foreign,
+            "{foreign} admin keys of this organization are not rekeyd's and are left alone"
+        );
+    }
+}

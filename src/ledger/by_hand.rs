@@ -1,0 +1,158 @@
+//! Records what a person decided, and what was found out beside a rotation's
+//! own steps.
+
+use jiff::Timestamp;
+use rusqlite::params;
+use serde_json::json;
+
+use crate::core::change::Adoption;
+use crate::core::names::{RotationId, SinkId};
+use crate::core::record::{DeliveryState, Missing, Trigger};
+use crate::core::rotation::{Phase, apply};
+use crate::core::time;
+use crate::ledger::error::LedgerError;
+use crate::ledger::row::Text;
+use crate::ledger::write::{Writer, sink_detail};
+
+impl Writer<'_> {
+    pub(super) fn miss(
+        &self,
+        rotation: &RotationId,
+        missing: Option<Missing>,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached(
+                "UPDATE rotation SET missing_since = ?2, missing_looks = ?3 WHERE id = ?1",
+            )?
+            .execute(params![
+                row,
+                missing.map(|missing| Text(missing.since)),
+                missing.map_or(0, |missing| missing.looks),
+            ])?;
+        let event = if missing.is_some() {
+            "missing"
+        } else {
+            "found"
+        };
+        let detail = json!({"looks": missing.map(|missing| missing.looks)});
+        self.tell(Some(row), event, &detail)
+    }
+
+    pub(super) fn try_now(&self, rotation: &RotationId) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached("UPDATE rotation SET retry_at = NULL WHERE id = ?1")?
+            .execute([row])?;
+        self.connection
+            .prepare_cached("UPDATE delivery SET retry_at = NULL WHERE rotation = ?1")?
+            .execute([row])?;
+        self.tell(Some(row), "try-now", &json!({}))
+    }
+
+    /// The sink goes on holding the secret: its consumers may have read it.
+    pub(super) fn lose_target(
+        &self,
+        rotation: &RotationId,
+        sink: &SinkId,
+        problem: &str,
+    ) -> Result<(), LedgerError> {
+        let state = DeliveryState::Uncertain.as_str();
+        self.on_delivery("state = ?1, maybe_taken = 1", state, rotation, sink)?;
+        self.on_delivery("error = ?1", problem, rotation, sink)?;
+        let (row, _) = self.find(rotation)?;
+        self.tell(Some(row), "target-lost", &sink_detail(sink, Some(problem)))
+    }
+
+    pub(super) fn hold_back(
+        &self,
+        rotation: &RotationId,
+        retry_at: Timestamp,
+        reason: &str,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached("UPDATE rotation SET attempt = 0, retry_at = ?2 WHERE id = ?1")?
+            .execute(params![row, Text(retry_at)])?;
+        let detail = json!({"until": time::to_text(retry_at), "reason": reason});
+        self.tell(Some(row), "held-back", &detail)
+    }
+
+    pub(super) fn hold(
+        &self,
+        rotation: &RotationId,
+        until: Option<Timestamp>,
+        reason: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached("UPDATE rotation SET hold_until = ?2 WHERE id = ?1")?
+            .execute(params![row, until.map(Text)])?;
+        let event = if until.is_some() { "hold" } else { "release" };
+        let detail = json!({"until": until.map(time::to_text), "reason": reason});
+        self.tell(Some(row), event, &detail)
+    }
+
+    pub(super) fn revoke_previous(
+        &self,
+        wanted: bool,
+        reason: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO key_state (key, revoke_previous) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET revoke_previous = ?2",
+            )?
+            .execute(params![self.key.as_str(), wanted])?;
+        if wanted {
+            self.tell(None, "revoke-previous-now", &json!({"reason": reason}))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoke_now(&self, rotation: &RotationId) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        self.connection
+            .prepare_cached(
+                "UPDATE rotation SET revoke_now = 1, attempt = 0, retry_at = NULL WHERE id = ?1",
+            )?
+            .execute([row])?;
+        self.tell(Some(row), "revoke-now", &json!({}))
+    }
+
+    /// Its sinks may all hold it: nobody saw how it got to its consumers.
+    pub(super) fn adopt(&self, adoption: &Adoption) -> Result<(), LedgerError> {
+        let phase = apply(None, adoption.event)?;
+        let reached = |wanted: Phase| (phase == wanted).then_some(Text(self.at));
+        self.next_sequence()?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO rotation
+                     (rotation, key, sequence, \"trigger\", started_at, phase, maybe_made,
+                      credential_id, redacted_value, created_at, expires_at,
+                      current_at, stranded_at)
+                 SELECT ?1, key, sequence, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10
+                 FROM key_state WHERE key = ?11",
+            )?
+            .execute(params![
+                adoption.rotation.as_str(),
+                Trigger::Adopted.as_str(),
+                Text(self.at),
+                phase.as_str(),
+                adoption.credential.id.as_str(),
+                adoption.credential.redacted_value,
+                adoption.credential.created_at.map(Text),
+                adoption.credential.expires_at.map(Text),
+                reached(Phase::Current),
+                reached(Phase::Stranded),
+                self.key.as_str(),
+            ])?;
+        let row = self.connection.last_insert_rowid();
+        self.add_deliveries(row, &adoption.sinks, DeliveryState::Uncertain)?;
+        let detail = json!({
+            "to": phase.as_str(), "credential_id": adoption.credential.id,
+            "reason": adoption.reason,
+        });
+        self.tell(Some(row), adoption.event.as_str(), &detail)
+    }
+}
