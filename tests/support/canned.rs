@@ -1,6 +1,8 @@
 //! A server that answers each request with the next of some prepared bytes,
 //! then closes the connection, and remembers what it was asked.
 
+#![allow(dead_code)]
+
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,7 +47,8 @@ impl Canned {
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> String {
+/// Reads one request, head and body.
+pub(crate) async fn read_request(stream: &mut TcpStream) -> String {
     let mut text = String::new();
     let mut buffer = [0_u8; 4096];
     loop {
