@@ -152,6 +152,7 @@ async fn what_each_fault_in_a_create_is_taken_for() {
         let sent = sandbox.requests(Operation::Create);
         let error = provider.create(&name, None).await.unwrap_err();
         assert_eq!((error.cause, error.outcome), (cause, outcome), "{error}");
+        assert_eq!(error.cause.is_outage(), outcome == Unknown, "{error}");
         assert_eq!(sandbox.requests(Operation::Create), sent + 1, "{kind}");
         let found = provider.find(&name).await.unwrap().value.len();
         assert_eq!(found, made, "{kind}");
@@ -162,6 +163,47 @@ async fn what_each_fault_in_a_create_is_taken_for() {
             assert!(error.request_id.unwrap().starts_with("req_"), "{kind}");
         }
     }
+}
+
+/// The same faults where asking again is harmless.
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_is_asked_again() {
+    let (sandbox, provider) = subject(Options::default()).await;
+    for (kind, is_done) in [
+        ("drop-before", false),
+        ("drop-after", true),
+        ("500-before", false),
+        ("500-after", true),
+        ("garbage", true),
+        ("html", false),
+        ("401-scope", false),
+    ] {
+        let made = provider.create(&label(kind), None).await.unwrap().value;
+        let id = &made.facts.id;
+        let is_live = || sandbox.live().iter().any(|key| key.id == id.as_str());
+        sandbox.set_faults(fault(&format!("any:{kind}:1")));
+        provider.delete(id).await.unwrap_err();
+        assert_eq!(is_live(), !is_done, "{kind}");
+        provider.retrieve(id).await.unwrap_err();
+        sandbox.set_faults(Vec::new());
+        provider.delete(id).await.unwrap();
+        assert!(!is_live(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for() {
+    let slow_for = Duration::from_millis(50);
+    let (sandbox, provider) = subject(Options {
+        faults: fault("create:slow:1"),
+        slow_for,
+        ..Options::default()
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    provider.create(&label("slow"), None).await.unwrap();
+    assert!(begun.elapsed() >= slow_for);
+    assert_eq!(sandbox.live().len(), 2);
 }
 
 #[tokio::test]

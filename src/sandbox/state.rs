@@ -137,9 +137,12 @@ impl State {
     /// Makes sure that `secret` is a key of some time: one that was deleted
     /// stays deleted over a restart. It works at once, whatever the delays.
     pub(super) fn admit(&mut self, secret: String) {
-        if !self.keys.iter().any(|key| key.value == secret) {
-            let created_at = now().saturating_sub(millis(self.delays.new_key));
-            self.insert(ADMIN_NAME.to_owned(), secret, created_at, None);
+        let created_at = now().saturating_sub(millis(self.delays.new_key));
+        match self.keys.iter_mut().find(|key| key.value == secret) {
+            Some(key) => key.created_at = key.created_at.min(created_at),
+            None => {
+                self.insert(ADMIN_NAME.to_owned(), secret, created_at, None);
+            }
         }
     }
 
