@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::sandbox::shape::random_text;
+use crate::sandbox::shape::random_id;
 
 /// What something in between answers.
 const PAGE_OF_A_PROXY: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
@@ -115,7 +115,7 @@ fn plain(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Respo
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Ok(id) = HeaderValue::from_str(&format!("req_{}", random_text(32))) {
+    if let Ok(id) = HeaderValue::from_str(&format!("req_{}", random_id(32))) {
         headers.insert("x-request-id", id);
     }
     response

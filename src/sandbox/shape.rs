@@ -20,12 +20,13 @@ const MARK: &str = "T3BlbkFJ";
 /// The characters on each side of the mark.
 const SIDE: usize = 58;
 
-/// Letters, digits, `-` and `_`: 64, so that six random bits choose one.
+/// Letters, digits, `-` and `_`: 64, so that a random byte chooses each as often.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// A secret of its own for a new key.
 pub(super) fn new_secret() -> String {
-    format!("sk-admin-{}{MARK}{}", random_text(SIDE), random_text(SIDE))
+    let side = || random_text(SIDE, 64);
+    format!("sk-admin-{}{MARK}{}", side(), side())
 }
 
 /// The secret as it is shown later: its last three characters.
@@ -35,13 +36,19 @@ pub(super) fn redacted(secret: &str) -> String {
     format!("sk-admin...{end}")
 }
 
-/// Text of [`ALPHABET`] that nobody can guess.
-pub(super) fn random_text(length: usize) -> String {
+/// Letters and digits for ids, so that a shell and a double click take them as
+/// one word. They need not be guess-proof.
+pub(super) fn random_id(length: usize) -> String {
+    random_text(length, 62)
+}
+
+/// Text of the first `choices` characters of [`ALPHABET`].
+fn random_text(length: usize, choices: u8) -> String {
     let mut bytes = vec![0_u8; length];
     fill(&mut bytes);
     bytes
         .into_iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte & 63)]))
+        .map(|byte| char::from(ALPHABET[usize::from(byte % choices)]))
         .collect()
 }
 
@@ -71,6 +78,7 @@ mod tests {
     #[test]
     fn secrets_have_the_real_shape() {
         for secret in [new_secret(), DEFAULT_ADMIN_KEY.to_owned()] {
+            assert_ne!(secret, new_secret());
             let rest = secret.strip_prefix("sk-admin-").unwrap();
             assert_eq!(rest.len(), 2 * SIDE + MARK.len());
             assert_eq!(&rest[SIDE..SIDE + MARK.len()], MARK);
@@ -79,5 +87,12 @@ mod tests {
                 format!("sk-admin...{}", &secret[secret.len() - 3..])
             );
         }
+    }
+
+    #[test]
+    fn ids_are_words() {
+        let id = random_id(1_000);
+        assert!(id.chars().all(|letter| letter.is_ascii_alphanumeric()));
+        assert_ne!(id, random_id(1_000));
     }
 }

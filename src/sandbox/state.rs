@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::sandbox::shape::{new_secret, random_text, redacted};
+use crate::sandbox::shape::{new_secret, random_id, redacted};
 
 /// The name of the key that the sandbox has from the start.
 pub const ADMIN_NAME: &str = "sandbox-owner";
@@ -164,7 +164,7 @@ impl State {
         expires_at: Option<i64>,
     ) -> Key {
         let key = Key {
-            id: format!("key_{}", random_text(24)),
+            id: format!("key_{}", random_id(24)),
             name,
             value,
             created_at,
