@@ -48,8 +48,10 @@ impl SandboxCommand {
         })
         .await
         .map_err(|error| Failure::Other(error.to_string()))?;
+        // Whoever has read where it is may end it.
+        let mut told = signals::listen()?;
         output::print(introduction(&sandbox).as_bytes())?;
-        signals::listen()?.recv().await;
+        told.recv().await;
         Ok(())
     }
 
