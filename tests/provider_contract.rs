@@ -271,10 +271,10 @@ async fn a_stale_list_misses_the_last_change() {
 
 #[tokio::test]
 async fn a_closed_port_proves_that_nothing_was_done() {
-    // A port that was just free, and that nobody listens on.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    // Taken, so that nobody else gets it, and not listened on.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = taken.local_addr().unwrap().port();
     let provider = adapter(&format!("http://127.0.0.1:{port}/v1").parse().unwrap());
     let error = provider.create(&label("none"), None).await.unwrap_err();
     assert_eq!(

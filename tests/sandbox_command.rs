@@ -28,7 +28,7 @@ fn introduction(arguments: &[&str]) -> (String, String) {
     // All is printed in one piece: it may end as soon as a line of it is seen.
     let pid = Pid::from_raw(i32::try_from(running.0.id()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
-    running.0.wait().unwrap();
+    assert!(running.0.wait().unwrap().success());
     out.read_to_string(&mut rest).unwrap();
     (first, rest)
 }
