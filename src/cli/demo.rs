@@ -41,14 +41,14 @@ impl Demo {
         let signing = signing_secret()?;
         let sandbox = Sandbox::start(Options::default())
             .await
-            .map_err(Failure::Other)?;
+            .map_err(|error| Failure::Other(error.to_string()))?;
         let receiver = Receiver::start(&signing).await.map_err(Failure::Other)?;
         write(&dir.join("admin-key"), DEFAULT_ADMIN_KEY)?;
         write(&dir.join("webhook-secret"), signing.expose())?;
         let file = dir.join("config.toml");
         write(
             &file,
-            &configuration(&dir, &sandbox.base_url(), &receiver.url()),
+            &configuration(&dir, sandbox.base_url().as_str(), &receiver.url()),
         )?;
         output::print(introduction(&dir).as_bytes())?;
 

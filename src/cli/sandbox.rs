@@ -8,7 +8,7 @@ use crate::cli::{Failure, output};
 use crate::core::duration;
 use crate::daemon::signals;
 use crate::host::secret_file::{self, Checks};
-use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, Options, Sandbox};
+use crate::sandbox::{DEFAULT_ADMIN_KEY, Delays, Fault, Options, Sandbox};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SandboxCommand {
@@ -34,32 +34,49 @@ pub(crate) struct SandboxCommand {
 
 impl SandboxCommand {
     pub(crate) async fn go(&self) -> Result<(), Failure> {
-        let admin_key = match (&self.admin_key, &self.admin_key_file) {
-            (Some(secret), _) => secret.clone(),
-            (None, Some(path)) => secret_file::read(path, Checks::Full)
-                .map_err(Failure::Other)?
-                .expose()
-                .to_owned(),
-            (None, None) => DEFAULT_ADMIN_KEY.to_owned(),
-        };
-        let well_known = admin_key == DEFAULT_ADMIN_KEY;
+        let admin_key = self.own_key()?;
         let sandbox = Sandbox::start(Options {
             listen: self.listen,
             admin_key,
             state: self.state.clone(),
             faults: self.faults.clone(),
-            propagation: self.propagation,
+            delays: Delays {
+                new_key: self.propagation,
+                deleted_key: self.propagation,
+            },
+            ..Options::default()
         })
         .await
-        .map_err(Failure::Other)?;
-        let mut text = format!("base-url = \"{}\"\n", sandbox.base_url());
-        if well_known {
-            text.push_str(&format!(
-                "its admin key, which opens nothing else: {DEFAULT_ADMIN_KEY}\n"
-            ));
-        }
-        output::print(text.as_bytes())?;
-        signals::listen()?.recv().await;
+        .map_err(|error| Failure::Other(error.to_string()))?;
+        // Whoever has read where it is may end it.
+        let mut told = signals::listen()?;
+        output::print(introduction(&sandbox).as_bytes())?;
+        told.recv().await;
         Ok(())
     }
+
+    /// The admin key of the command line or of the file that it names.
+    fn own_key(&self) -> Result<Option<String>, Failure> {
+        match (&self.admin_key, &self.admin_key_file) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, Some(path)) => secret_file::read(path, Checks::Full)
+                .map(|secret| Some(secret.expose().to_owned()))
+                .map_err(Failure::Other),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// What to configure, and which admin key to work with.
+fn introduction(sandbox: &Sandbox) -> String {
+    let admin_key = sandbox.admin_key();
+    let about_the_key = if !sandbox.accepts(admin_key.expose()) {
+        "its admin key was deleted: use one of those in the state file, or begin anew without it\n"
+            .to_owned()
+    } else if admin_key.expose() == DEFAULT_ADMIN_KEY {
+        format!("its admin key, which opens nothing else: {DEFAULT_ADMIN_KEY}\n")
+    } else {
+        String::new()
+    };
+    format!("base-url = \"{}\"\n{about_the_key}", sandbox.base_url())
 }

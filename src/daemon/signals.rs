@@ -27,12 +27,14 @@ const ENDED_AT_ONCE: i32 = 1;
 /// The system refused a handler or a thread.
 pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<Asked>> {
     let stopping = Arc::new(AtomicBool::new(false));
+    // Before the flags: a signal that found only these would be swallowed, since
+    // a handler keeps it from ending the process.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag down, then raises it.
         flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, Arc::clone(&stopping))?;
         flag::register(signal, Arc::clone(&stopping))?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (tell, told) = mpsc::unbounded_channel();
     std::thread::Builder::new()
         .name("signals".to_owned())

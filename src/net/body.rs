@@ -1,33 +1,52 @@
-//! Bodies from outside, up to a limit.
+//! Bodies of answers: never more than is bearable.
 
-/// The longest body that is read; a page of a hundred credentials has 50 KiB.
-pub const LONGEST_BODY: usize = 1024 * 1024;
+use reqwest::Response;
+use secrecy::zeroize::Zeroizing;
 
-/// Why a body was not read to its end.
+use crate::net::failure;
+
+/// The longest body that is read. A page of 100 credentials is about 60 KiB;
+/// what is longer than this is not an answer to us.
+pub const LONGEST: usize = 1024 * 1024;
+
+/// Room for the answers that carry a secret, so that the buffer is not moved
+/// while it grows and leaves no copy behind.
+const USUAL: usize = 16 * 1024;
+
+/// Why a body could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It is longer than [`LONGEST_BODY`].
-    #[error("the answer is longer than 1 MiB")]
+    /// More than [`LONGEST`].
+    #[error("the answer is longer than {} KiB", LONGEST / 1024)]
     TooLong,
     /// The connection broke, or the time was over.
     #[error("the answer broke off: {0}")]
-    BrokenOff(String),
+    Broken(String),
 }
 
-/// Reads the body of an answer.
+/// Reads the whole body; it is wiped when it is dropped, since it may hold a
+/// secret.
 ///
 /// # Errors
-/// See [`BodyError`].
-pub async fn read(answer: &mut reqwest::Response) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
+/// [`BodyError`].
+pub async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+    let announced = response.content_length().unwrap_or(0);
+    if announced > LONGEST as u64 {
+        return Err(BodyError::TooLong);
+    }
+    let room = usize::try_from(announced).unwrap_or(LONGEST).max(USUAL);
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
     loop {
-        match answer.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => {
-                return Err(BodyError::TooLong);
-            }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
-            Err(error) => return Err(BodyError::BrokenOff(super::failure::text(&error))),
+        let chunk = response
+            .chunk()
+            .await
+            .map_err(|error| BodyError::Broken(failure::explain(error)))?;
+        let Some(chunk) = chunk else {
+            return Ok(body);
+        };
+        if body.len() + chunk.len() > LONGEST {
+            return Err(BodyError::TooLong);
         }
+        body.extend_from_slice(&chunk);
     }
 }

@@ -1,56 +1,61 @@
-//! The HTTP client with every limit written out.
+//! The HTTP client, with nothing left to defaults that matter.
 
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::{Client, redirect, retry};
+use url::Url;
+
 use crate::core::loopback::is_loopback;
-use crate::net::failure;
+use crate::net::{failure, tls};
 
-/// The longest that connecting may take, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that connecting may take, TLS included. Part of the request's
+/// time, and short, so that a dead address is told from a slow answer: only
+/// the first proves that nothing was sent.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An idle connection is not kept longer: servers close theirs, and a request
-/// on a connection that is just being closed has an unclear outcome.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What a client may do.
+/// What one client is for.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits<'a> {
-    /// Where it is to connect to.
-    pub url: &'a url::Url,
-    /// The time one request may take, from connecting to the last byte.
+    /// What it will be asked for: decides on proxies and roots.
+    pub url: &'a Url,
+    /// The time of one request, from connecting to the last byte.
     pub timeout: Duration,
     /// Roots (PEM) to trust besides the system's.
     pub ca_file: Option<&'a Path>,
 }
 
-/// Builds a client for one target. It follows no redirect, repeats nothing by
-/// itself, speaks HTTP/1.1, and asks a proxy of the environment unless the
-/// target is on loopback.
+/// Builds a client for the host of `limits.url`, and only for that.
+///
+/// It never repeats a request, follows no redirect, speaks HTTP/1.1, and opens
+/// a connection for each request: one that was kept could have been closed by
+/// the other side in the meantime, and what was sent into it would be unclear.
+/// Loopback targets are asked directly whatever the environment says; for all
+/// others `HTTPS_PROXY` and its like count.
 ///
 /// # Errors
-/// Why it cannot be built, in words.
-pub fn client(limits: &ClientLimits<'_>) -> Result<reqwest::Client, String> {
-    let mut builder = reqwest::Client::builder()
+/// The roots or the client cannot be set up, in words.
+pub fn client(limits: &ClientLimits<'_>) -> Result<Client, String> {
+    let on_loopback = is_loopback(limits.url);
+    let tls = if on_loopback && limits.url.scheme() == "http" {
+        tls::without_roots()?
+    } else {
+        tls::config(limits.ca_file)?
+    };
+    let mut builder = Client::builder()
         .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(limits.timeout)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
         .http1_only()
-        .referer(false);
-    if is_loopback(limits.url) {
+        .pool_max_idle_per_host(0)
+        .tls_backend_preconfigured(tls);
+    if on_loopback {
         builder = builder.no_proxy();
     }
-    // Loading the system's roots costs milliseconds that plain http can spare.
-    let config = if limits.url.scheme() == "https" {
-        super::tls::config(limits.ca_file)?
-    } else {
-        super::tls::rootless()?
-    };
     builder
-        .tls_backend_preconfigured(config)
         .build()
-        .map_err(|error| failure::text(&error))
+        .map_err(|error| format!("cannot set the HTTP client up: {}", failure::explain(error)))
 }

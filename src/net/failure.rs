@@ -1,31 +1,37 @@
-//! An HTTP failure in words, without the URL: it may have a query.
+//! What went wrong in a connection, in words that show no URL.
 
 use std::error::Error;
 
-/// The failure and its sources, each once.
+use crate::core::outside;
+
+/// Says why a request failed: the error and what caused it, without the URL,
+/// whose query may hold a secret, and masked.
 #[must_use]
-pub fn text(error: &reqwest::Error) -> String {
-    if error.is_timeout() && !error.is_connect() {
-        return "no answer in time".to_owned();
+pub fn explain(error: reqwest::Error) -> String {
+    // The library's own words for this are about its parts.
+    if error.is_timeout() {
+        let what = if error.is_connect() {
+            "no connection in time"
+        } else {
+            "no answer in time"
+        };
+        return what.to_owned();
     }
-    let mut words: Vec<String> = Vec::new();
-    let mut next: Option<&dyn Error> = error.source();
-    while let Some(source) = next {
-        let word = source.to_string();
-        if !words.iter().any(|before| before.contains(&word)) {
-            words.push(word);
+    outside::shown(&chain(&error.without_url()))
+}
+
+/// An error and its causes, each said once.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Many libraries repeat the cause's words in their own.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
         }
-        next = source.source();
+        cause = error.source();
     }
-    if words.is_empty() {
-        words.push(
-            if error.is_timeout() {
-                "no connection in time"
-            } else {
-                "failed"
-            }
-            .to_owned(),
-        );
-    }
-    crate::core::outside::shown(&words.join(": "))
+    text
 }

@@ -1,4 +1,4 @@
-//! Whether a target can be reached: a connection and nothing sent.
+//! Whether a host would take a connection now, asked without sending anything.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,63 +8,127 @@ use hyper_util::client::proxy::matcher::Matcher;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use url::{Host, Url};
 
 use crate::core::loopback::is_loopback;
+use crate::net::{failure, tls};
 
-/// Connects to `url` as a request would (TCP, and TLS for https) and closes
-/// the connection. Behind a proxy of the environment, only the proxy is
-/// reached.
+/// Connects to the host of `url`, with a TLS handshake for https, and hangs
+/// up. Where a proxy of the environment would be used, only the connection to
+/// the proxy is tried: what lies behind it cannot be asked without a request.
 ///
 /// # Errors
-/// Why it cannot be reached, in words.
-pub async fn reach(
-    url: &url::Url,
-    ca_file: Option<&Path>,
-    timeout: Duration,
-) -> Result<(), String> {
+/// What could not be reached and why, in words.
+pub async fn reach(url: &Url, ca_file: Option<&Path>, timeout: Duration) -> Result<(), String> {
     match tokio::time::timeout(timeout, connect(url, ca_file)).await {
-        Ok(result) => result,
-        Err(_) => Err(format!("no connection within {} s", timeout.as_secs())),
+        Ok(outcome) => outcome,
+        Err(_elapsed) => Err(format!(
+            "cannot connect to {}: no answer within {timeout:?}",
+            url.host_str().unwrap_or("the target")
+        )),
     }
 }
 
-async fn connect(url: &url::Url, ca_file: Option<&Path>) -> Result<(), String> {
-    if let Some((host, port)) = proxy_of(url) {
-        return tcp(&host, port)
-            .await
-            .map(|_| ())
-            .map_err(|why| format!("the proxy: {why}"));
-    }
-    let host = url
-        .host_str()
-        .unwrap_or_default()
-        .trim_matches(['[', ']'])
-        .to_owned();
-    let stream = tcp(&host, url.port_or_known_default().unwrap_or(443)).await?;
-    if url.scheme() != "https" {
+async fn connect(url: &Url, ca_file: Option<&Path>) -> Result<(), String> {
+    if !is_loopback(url)
+        && let Some((host, port)) = proxy_for(url)?
+    {
+        tcp(&host, port, "the proxy ").await?;
         return Ok(());
     }
-    let connector = TlsConnector::from(Arc::new(super::tls::config(ca_file)?));
-    let name = ServerName::try_from(host.clone())
-        .map_err(|_| format!("{host} is no name that a certificate can bear"))?;
-    match connector.connect(name, stream).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("TLS with {host}: {error}")),
+    let host = match url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => return Err("cannot connect: the URL names no host".to_owned()),
+    };
+    let port = url
+        .port_or_known_default()
+        .ok_or_else(|| format!("cannot connect to {host}: the URL names no port"))?;
+    let stream = tcp(&host, port, "").await?;
+    if url.scheme() == "https" {
+        handshake(&host, stream, ca_file).await?;
     }
+    Ok(())
 }
 
-fn proxy_of(url: &url::Url) -> Option<(String, u16)> {
-    if is_loopback(url) {
-        return None;
-    }
-    let target = url.as_str().parse().ok()?;
-    let proxy = Matcher::from_env().intercept(&target)?;
-    let port = proxy.uri().port_u16();
-    Some((proxy.uri().host()?.to_owned(), port.unwrap_or(80)))
+/// Host and port of the proxy that the environment names for `url`.
+fn proxy_for(url: &Url) -> Result<Option<(String, u16)>, String> {
+    // Neither the path nor the query decides about the proxy.
+    let origin = url.origin().ascii_serialization();
+    let target = origin
+        .parse()
+        .map_err(|error| format!("cannot look for a proxy for {origin}: {error}"))?;
+    let Some(proxy) = Matcher::from_env().intercept(&target) else {
+        return Ok(None);
+    };
+    let uri = proxy.uri();
+    let Some(host) = uri.host() else {
+        return Err("cannot use the proxy of the environment: it names no host".to_owned());
+    };
+    let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+        Some("https") => 443,
+        Some(scheme) if scheme.starts_with("socks") => 1080,
+        Some(_) | None => 80,
+    });
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(Some((host.to_owned(), port)))
 }
 
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
+async fn tcp(host: &str, port: u16, what: &str) -> Result<TcpStream, String> {
     TcpStream::connect((host, port))
         .await
-        .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))
+        .map_err(|error| format!("cannot connect to {what}{host}:{port}: {error}"))
+}
+
+async fn handshake(host: &str, stream: TcpStream, ca_file: Option<&Path>) -> Result<(), String> {
+    let config = tls::config(ca_file)?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| format!("cannot use {host} as a TLS name: {error}"))?;
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| {
+            format!(
+                "the TLS handshake with {host} failed: {}",
+                failure::chain(&error)
+            )
+        })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_listener_is_reached_and_a_closed_port_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = Url::parse(&format!("http://127.0.0.1:{port}/hook?token=x")).unwrap();
+        assert_eq!(reach(&url, None, PATIENCE).await, Ok(()));
+        drop(listener);
+        let error = reach(&url, None, PATIENCE).await.unwrap_err();
+        assert!(
+            error.contains(&format!("cannot connect to 127.0.0.1:{port}")),
+            "{error}"
+        );
+        assert!(!error.contains("token"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_speaks_no_tls_is_not_reached_by_https() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = Url::parse(&format!("https://127.0.0.1:{port}/")).unwrap();
+        let hang_up = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(stream);
+        };
+        let (outcome, ()) = tokio::join!(reach(&url, None, PATIENCE), hang_up);
+        assert!(outcome.unwrap_err().contains("TLS handshake"));
+    }
 }

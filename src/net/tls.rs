@@ -1,61 +1,85 @@
-//! TLS: rustls with ring, the system's roots, and one more file of roots where
-//! the configuration names one.
+//! TLS: rustls with ring, and the roots that this host trusts.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::crypto::ring;
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 
-/// A client's side of TLS.
-///
-/// # Errors
-/// The roots cannot be read, in words.
-pub(crate) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
+/// A configuration that trusts the host's roots and those of `ca_file`. They
+/// are read now: a change takes effect with the next configuration.
+pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     let extra = match ca_file {
-        Some(path) => roots(path)?,
+        Some(path) => roots_in(path)?,
         None => Vec::new(),
     };
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))
-        .map_err(|error| format!("cannot use the system's root certificates: {error}"))?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("cannot set up TLS: {error}"))?
-        // The platform's verifier, given as itself so that it can have roots
-        // of ours; it verifies like the default one.
+    let provider = ring();
+    let verifier =
+        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| {
+            format!(
+                "cannot load the certificates to trust: {error}; \
+                 install the system's (ca-certificates) or name some with ca-file"
+            )
+        })?;
+    Ok(builder(provider)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+        .with_no_client_auth())
 }
 
-fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let cannot = |why: String| format!("cannot read the certificates in {}: {why}", path.display());
-    let found = CertificateDer::pem_file_iter(path)
-        .map_err(|error| cannot(error.to_string()))?
+/// A configuration that trusts nobody, for clients that only speak plain http
+/// on loopback: they need not wait until the host's roots are loaded.
+pub(super) fn without_roots() -> Result<ClientConfig, String> {
+    Ok(builder(ring())?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+fn ring() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("cannot set TLS up: {error}"))
+}
+
+fn roots_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = std::fs::read(path)
+        .map_err(|error| format!("cannot read ca-file {}: {error}", path.display()))?;
+    let roots = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| cannot(error.to_string()))?;
-    if found.is_empty() {
-        return Err(cannot(
-            "there is none; it must hold certificates in PEM form".to_owned(),
+        .map_err(|error| format!("cannot read ca-file {} as PEM: {error}", path.display()))?;
+    if roots.is_empty() {
+        return Err(format!(
+            "ca-file {} has no certificate; it must be PEM with at least one \
+             -----BEGIN CERTIFICATE-----",
+            path.display()
         ));
     }
-    Ok(found)
+    Ok(roots)
 }
 
-/// TLS that trusts nobody: for clients that speak plain http.
-///
-/// # Errors
-/// TLS cannot be set up, in words.
-pub(crate) fn rootless() -> Result<ClientConfig, String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("cannot set up TLS: {error}"))?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    Ok(config)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_without_certificates_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nothing\n").unwrap();
+        let error = config(Some(file.path())).unwrap_err();
+        assert!(error.contains("no certificate"), "{error}");
+        let error = config(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
+        assert!(
+            error.contains("cannot read ca-file /nowhere/ca.pem"),
+            "{error}"
+        );
+    }
 }

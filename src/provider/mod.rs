@@ -3,8 +3,9 @@
 //! [`Provider`] is what the engine asks for, with the obligations that its
 //! decisions rest on; [`openai`] is the real one over HTTP.
 
-mod classify;
+mod exchange;
 pub mod openai;
+mod refusal;
 mod wire;
 
 use std::time::Duration;
@@ -141,6 +142,24 @@ pub enum Cause {
     /// An answer that is not the provider's: HTML, a redirect, too long,
     /// truncated.
     BadAnswer,
+}
+
+impl Cause {
+    /// Whether the provider, or the way to it, failed. Then it has refused
+    /// nothing: neither the request nor the credential it was made with.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        match self {
+            Self::Unreachable | Self::NoAnswer | Self::ServerError | Self::BadAnswer => true,
+            Self::NoCredential
+            | Self::CredentialRefused
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Refused
+            | Self::RateLimited
+            | Self::QuotaExhausted => false,
+        }
+    }
 }
 
 /// Why the provider did not do what it was asked.

@@ -1,238 +1,184 @@
 //! The OpenAI Admin API over HTTP.
 //!
-//! Deliberately not here: any repetition. Each call is one request (a list is
-//! one for each page), and says what became of it.
+//! Each operation is one request (a list: one a page), sent once. Nothing is
+//! repeated, remembered or decided here; what an answer means is in `refusal`,
+//! how it is read in `wire`.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response};
+use jiff::Timestamp;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Client, Method};
+use serde_json::json;
+use url::Url;
 
 use crate::core::names::{CredentialId, Label};
-use crate::core::outside;
+use crate::core::outside::shown;
 use crate::core::secret::{CredentialCell, Secret};
 use crate::core::settings::ProviderSettings;
-use crate::net::body::{self, BodyError};
 use crate::net::client::{ClientLimits, client};
-use crate::net::failure;
-use crate::provider::classify::{Heard, bad_answer, classify, not_sent};
-use crate::provider::wire::{Deleted, Key, Page};
+use crate::provider::exchange::{Reply, bearer, never_sent, not_sent, send};
+use crate::provider::refusal::Head;
+use crate::provider::wire;
 use crate::provider::{
     Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
 };
 
-/// The most pages of a list: a hundred thousand credentials.
-const MOST_PAGES: usize = 1_000;
+/// Credentials on one page: as many as the API gives.
+const PAGE: usize = 100;
 
-/// Credentials a page; the API takes up to this many.
-const PAGE_SIZE: &str = "100";
+/// A list that does not end after this many pages is going in circles.
+const MOST_PAGES: usize = 1000;
 
-/// The OpenAI Admin API.
+/// The Admin API at one base URL, for one organization.
+#[derive(Debug)]
 pub struct OpenAi {
-    settings: ProviderSettings,
-    cell: CredentialCell,
-    /// Built at first use: loading the system's roots takes time that commands
-    /// without a request can spare.
-    client: Mutex<Option<reqwest::Client>>,
+    base_url: Url,
+    organization: Option<String>,
+    ca_file: Option<PathBuf>,
+    timeout: Duration,
+    credential: CredentialCell,
+    client: OnceLock<Client>,
 }
 
-/// One request and who is to be told of it.
-struct Request<'a> {
-    operation: String,
-    method: Method,
-    path: Vec<&'a str>,
-    query: Vec<(&'a str, String)>,
-    body: Option<String>,
-    secret: Option<&'a Secret>,
+/// What the provider says about one credential.
+enum About {
+    Reply(Reply),
+    /// That there is none, and when by its clock.
+    Gone(Option<Timestamp>),
 }
 
 impl OpenAi {
-    /// The API at `settings.base_url`, asked with the credential in `cell`.
+    /// Prepares for the provider of the configuration. Nothing is asked or
+    /// loaded before the first request; the credential is read from the cell
+    /// at each.
     #[must_use]
-    pub fn new(settings: &ProviderSettings, cell: CredentialCell) -> Self {
+    pub fn new(settings: &ProviderSettings, credential: CredentialCell) -> Self {
         Self {
-            settings: settings.clone(),
-            cell,
-            client: Mutex::new(None),
+            base_url: settings.base_url.clone(),
+            organization: settings.organization.clone(),
+            ca_file: settings.ca_file.clone(),
+            timeout: settings.request_timeout,
+            credential,
+            client: OnceLock::new(),
         }
     }
 
-    fn client(&self) -> Result<reqwest::Client, String> {
-        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = &*kept {
-            return Ok(client.clone());
-        }
-        let built = client(&ClientLimits {
-            url: &self.settings.base_url,
-            timeout: self.settings.request_timeout,
-            ca_file: self.settings.ca_file.as_deref(),
+    /// Sends one request and reads all of its answer; every answer but that of
+    /// a success is an error.
+    async fn ask(
+        &self,
+        operation: &str,
+        secret: Option<&Secret>,
+        method: Method,
+        url: Url,
+        body: Option<String>,
+    ) -> Result<Reply, ProviderError> {
+        let in_use = self.credential.get();
+        let secret = secret.or(in_use.as_ref()).ok_or_else(|| {
+            not_sent(
+                operation,
+                Cause::NoCredential,
+                "there is no admin key to ask with; put one into the file that \
+                 credential-file names"
+                    .to_owned(),
+            )
         })?;
-        Ok(kept.insert(built).clone())
+        let mut request = self
+            .client(operation)?
+            .request(method, url)
+            .header(AUTHORIZATION, bearer(operation, secret)?);
+        if let Some(organization) = &self.organization {
+            request = request.header("OpenAI-Organization", organization);
+        }
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
+        }
+        let reply = send(operation, request).await?;
+        if reply.head.status.is_success() {
+            Ok(reply)
+        } else {
+            Err(reply.head.refusal(operation, &reply.body))
+        }
     }
 
-    /// Sends one request and hears the whole answer. Ok is a 2xx.
-    async fn ask(&self, request: Request<'_>) -> Result<Heard, ProviderError> {
-        let operation = request.operation.clone();
-        let unsent = |cause, why| not_sent(&operation, cause, why);
-        // Such an id would name the list itself, or what is above it.
-        if request.path.iter().any(|id| matches!(*id, "" | "." | "..")) {
-            return Err(unsent(
-                Cause::Refused,
-                "it is no credential's id".to_owned(),
-            ));
+    fn client(&self, operation: &str) -> Result<&Client, ProviderError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
         }
-        let client = self
-            .client()
-            .map_err(|why| unsent(Cause::Unreachable, why))?;
-        let secret = match request.secret {
-            Some(secret) => secret.clone(),
-            None => self.cell.get().ok_or_else(|| {
-                unsent(
-                    Cause::NoCredential,
-                    "there is no admin credential to ask with".to_owned(),
-                )
-            })?,
+        let limits = ClientLimits {
+            url: &self.base_url,
+            timeout: self.timeout,
+            ca_file: self.ca_file.as_deref(),
         };
-        let headers = self
-            .headers(&secret)
-            .map_err(|why| unsent(Cause::NoCredential, why))?;
-        let mut call = client.request(request.method, self.url(&request.path, &request.query));
-        call = call.headers(headers);
-        if let Some(json) = request.body {
-            call = call.header(CONTENT_TYPE, "application/json").body(json);
-        }
-        let begun = Instant::now();
-        let answer = match call.send().await {
-            Ok(answer) => answer,
-            Err(error) if error.is_connect() || error.is_builder() => {
-                return Err(unsent(Cause::Unreachable, failure::text(&error)));
-            }
-            Err(error) => {
-                return Err(ProviderError {
-                    operation,
-                    outcome: Outcome::Unknown,
-                    retry: Retry::Later(None),
-                    cause: Cause::NoAnswer,
-                    message: failure::text(&error),
-                    request_id: None,
-                    date: None,
-                });
-            }
-        };
-        hear(operation, answer, begun).await
+        let built =
+            client(&limits).map_err(|message| not_sent(operation, Cause::Unreachable, message))?;
+        Ok(self.client.get_or_init(|| built))
     }
 
-    fn headers(&self, secret: &Secret) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {}", secret.expose())).map_err(|_| {
-                "the admin credential has characters that no header can carry".to_owned()
-            })?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
-        if let Some(organization) = &self.settings.organization {
-            let value = HeaderValue::try_from(organization.as_str()).map_err(|_| {
-                "the organization has characters that no header can carry".to_owned()
-            })?;
-            headers.insert("OpenAI-Organization", value);
+    /// `…/organization/admin_api_keys`, or one credential below it. Segments
+    /// are percent-encoded: an id is opaque.
+    fn url(&self, operation: &str, id: Option<&CredentialId>) -> Result<Url, ProviderError> {
+        let refuse = |why: &str| never_sent(operation, Cause::Refused, why.to_owned());
+        let mut url = self.base_url.clone();
+        let mut path = url
+            .path_segments_mut()
+            .map_err(|()| refuse("base-url is no URL that has a path"))?;
+        path.pop_if_empty()
+            .extend(["organization", "admin_api_keys"]);
+        if let Some(id) = id {
+            // These would name the collection, or what is above it.
+            if matches!(id.as_str(), "" | "." | "..") {
+                return Err(refuse("that is no credential's id"));
+            }
+            path.push(id.as_str());
         }
-        Ok(headers)
+        drop(path);
+        Ok(url)
     }
 
-    fn url(&self, path: &[&str], query: &[(&str, String)]) -> url::Url {
-        let mut url = self.settings.base_url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            // Encodes what an opaque id may have in it.
-            segments
-                .pop_if_empty()
-                .extend(["organization", "admin_api_keys"])
-                .extend(path);
+    /// Asks about one credential, which may be gone.
+    async fn about(
+        &self,
+        operation: &str,
+        method: Method,
+        id: &CredentialId,
+    ) -> Result<About, ProviderError> {
+        let url = self.url(operation, Some(id))?;
+        match self.ask(operation, None, method, url, None).await {
+            Ok(reply) => Ok(About::Reply(reply)),
+            Err(error) if error.cause == Cause::NotFound => Ok(About::Gone(error.date)),
+            Err(error) => Err(error),
         }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        url
     }
 
     async fn page(
         &self,
-        after: Option<&str>,
-        limit: &str,
-        secret: Option<&Secret>,
         operation: &str,
-    ) -> Result<(Page, Heard), ProviderError> {
-        let mut query = vec![("limit", limit.to_owned()), ("order", "asc".to_owned())];
-        query.extend(after.map(|after| ("after", after.to_owned())));
-        let heard = self
-            .ask(Request {
-                operation: operation.to_owned(),
-                method: Method::GET,
-                path: vec![],
-                query,
-                body: None,
-                secret,
-            })
-            .await?;
-        let page = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not a list of credentials: {error}")))?;
-        Ok((page, heard))
-    }
-}
-
-/// Reads the answer to the end and says what it means.
-async fn hear(
-    operation: String,
-    mut answer: Response,
-    begun: Instant,
-) -> Result<Heard, ProviderError> {
-    let header = |name: &str| {
-        answer
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
-    let date = header(DATE.as_str()).and_then(|text| {
-        let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&text);
-        parsed.ok()
-    });
-    let mut heard = Heard {
-        operation,
-        status: answer.status(),
-        request_id: header("x-request-id").map(|id| outside::shown(&id)),
-        date,
-        retry_after_ms: header("retry-after-ms"),
-        retry_after: header("retry-after"),
-        body: Vec::new(),
-    };
-    let read = body::read(&mut answer).await;
-    tracing::debug!(
-        operation = heard.operation,
-        status = heard.status.as_u16(),
-        request_id = heard.request_id.as_deref().unwrap_or_default(),
-        elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "asked the provider"
-    );
-    match read {
-        Ok(body) => heard.body = body,
-        Err(why) => {
-            let cause = match why {
-                BodyError::TooLong => Cause::BadAnswer,
-                BodyError::BrokenOff(_) => Cause::NoAnswer,
-            };
-            return Err(ProviderError {
-                cause,
-                ..bad_answer(&heard, &why.to_string())
-            });
+        secret: Option<&Secret>,
+        limit: usize,
+        after: Option<&CredentialId>,
+    ) -> Result<(wire::Page, Head), ProviderError> {
+        let mut url = self.url(operation, None)?;
+        // The oldest first: what is made while pages are read comes at the end,
+        // and moves nothing over a page's edge.
+        url.query_pairs_mut()
+            .append_pair("limit", &limit.to_string())
+            .append_pair("order", "asc");
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after.as_str());
         }
-    }
-    if heard.status.is_success() {
-        Ok(heard)
-    } else {
-        Err(classify(&heard))
+        let reply = self.ask(operation, secret, Method::GET, url, None).await?;
+        match wire::page(&reply.body) {
+            Ok(page) => Ok((page, reply.head)),
+            Err(why) => Err(reply.head.unreadable(operation, &why)),
+        }
     }
 }
 
@@ -243,63 +189,59 @@ impl Provider for OpenAi {
         label: &Label,
         expires_in: Option<Duration>,
     ) -> Result<Answer<NewCredential>, ProviderError> {
-        let mut asked = serde_json::json!({ "name": label });
+        let operation = format!("create credential {label}");
+        let mut wish = json!({ "name": label.as_str() });
         if let Some(span) = expires_in {
-            asked["expires_in_seconds"] = span.as_secs().into();
+            wish["expires_in_seconds"] = json!(span.as_secs());
         }
-        let heard = self
-            .ask(Request {
-                operation: format!("create credential {label}"),
-                method: Method::POST,
-                path: vec![],
-                query: vec![],
-                body: Some(asked.to_string()),
-                secret: None,
-            })
+        let url = self.url(&operation, None)?;
+        let reply = self
+            .ask(&operation, None, Method::POST, url, Some(wish.to_string()))
             .await?;
-        let key: Key = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not a credential: {error}")))?;
-        let facts = key.facts();
-        let secret = key.value.filter(|value| !value.is_empty()).map(Secret::new);
-        Ok(Answer {
-            value: NewCredential { facts, secret },
-            date: heard.date,
-        })
+        // What the answer says is not shown when it cannot be read: half a
+        // secret may stand in it.
+        match wire::new_credential(&reply.body) {
+            Ok(value) => Ok(answer(value, reply.head.date)),
+            Err(why) => Err(reply.head.unreadable(&operation, &why)),
+        }
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        const OPERATION: &str = "list credentials";
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        let mut after: Option<Arc<str>> = None;
+        let operation = "list credentials";
+        let mut all = Vec::new();
+        let mut known = BTreeSet::new();
+        let mut cursors = BTreeSet::new();
+        let mut after: Option<CredentialId> = None;
         for _ in 0..MOST_PAGES {
-            let (page, heard) = self
-                .page(after.as_deref(), PAGE_SIZE, None, OPERATION)
-                .await?;
-            let last = page.data.last().map(|key| Arc::<str>::from(key.id()));
-            let more = page.has_more.unwrap_or(false);
-            for key in page.data {
-                if seen.insert(key.id().to_owned()) {
-                    found.push(key.into_credential());
+            let (page, head) = self.page(operation, None, PAGE, after.as_ref()).await?;
+            let count = page.credentials.len();
+            let last = page
+                .credentials
+                .last()
+                .map(|credential| credential.facts.id.clone());
+            for credential in page.credentials {
+                if known.insert(credential.facts.id.clone()) {
+                    all.push(credential);
                 }
             }
-            match last {
-                _ if !more => {
-                    return Ok(Answer {
-                        value: found,
-                        date: heard.date,
-                    });
-                }
-                Some(last) if after.as_ref() != Some(&last) => after = Some(last),
-                Some(_) => return Err(bad_answer(&heard, "the list repeats its cursor")),
-                None => return Err(bad_answer(&heard, "the list says more and gives nothing")),
+            // Where the answer does not say it, a full page is not the end.
+            if !page.has_more.unwrap_or(count >= PAGE) {
+                return Ok(answer(all, head.date));
             }
+            let Some(last) = last else {
+                return Err(head.unreadable(operation, "it promises more and has no items"));
+            };
+            if !cursors.insert(last.clone()) {
+                return Err(head.unreadable(operation, "it leads back to a page that was seen"));
+            }
+            after = Some(last);
         }
         Err(ProviderError {
-            operation: OPERATION.to_owned(),
-            outcome: Outcome::NotDone,
+            operation: operation.to_owned(),
+            outcome: Outcome::Unknown,
             retry: Retry::Later(None),
             cause: Cause::BadAnswer,
-            message: format!("the list has more than {MOST_PAGES} pages"),
+            message: format!("there is no end after {MOST_PAGES} pages"),
             request_id: None,
             date: None,
         })
@@ -309,92 +251,45 @@ impl Provider for OpenAi {
         &self,
         id: &CredentialId,
     ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        let asked = self
-            .ask(Request {
-                operation: format!("retrieve credential {id}"),
-                method: Method::GET,
-                path: vec![id.as_str()],
-                query: vec![],
-                body: None,
-                secret: None,
-            })
-            .await;
-        let heard = match asked {
-            Err(error) if error.cause == Cause::NotFound => {
-                return Ok(Answer {
-                    value: None,
-                    date: error.date,
-                });
-            }
-            asked => asked?,
+        let operation = format!("retrieve credential {}", shown(id.as_str()));
+        let Reply { head, body } = match self.about(&operation, Method::GET, id).await? {
+            About::Reply(reply) => reply,
+            About::Gone(date) => return Ok(answer(None, date)),
         };
-        let key: Key = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not a credential: {error}")))?;
-        if key.id() != id.as_str() {
-            return Err(bad_answer(&heard, "the answer is about another credential"));
+        match wire::credential(&body) {
+            Ok(found) if found.facts.id == *id => Ok(answer(Some(found), head.date)),
+            Ok(_) => Err(head.unreadable(&operation, "it is about another credential")),
+            Err(why) => Err(head.unreadable(&operation, &why)),
         }
-        Ok(Answer {
-            value: Some(key.into_credential()),
-            date: heard.date,
-        })
     }
 
     async fn check(&self) -> Result<Answer<()>, ProviderError> {
-        let (_, heard) = self.page(None, "1", None, "ask the provider").await?;
-        Ok(Answer {
-            value: (),
-            date: heard.date,
-        })
+        let (_, head) = self.page("ask the provider", None, 1, None).await?;
+        Ok(answer((), head.date))
     }
 
     fn may_be_in_use(&self, redacted_value: &str) -> bool {
-        self.cell.may_be(redacted_value)
+        self.credential.may_be(redacted_value)
     }
 
     async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
-        let (_, heard) = self
-            .page(None, "1", Some(secret), "verify the new credential")
-            .await?;
-        Ok(Answer {
-            value: (),
-            date: heard.date,
-        })
+        let (_, head) = self.page("verify a secret", Some(secret), 1, None).await?;
+        Ok(answer((), head.date))
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
-        let asked = self
-            .ask(Request {
-                operation: format!("delete credential {id}"),
-                method: Method::DELETE,
-                path: vec![id.as_str()],
-                query: vec![],
-                body: None,
-                secret: None,
-            })
-            .await;
-        let heard = match asked {
-            Err(error) if error.cause == Cause::NotFound => {
-                return Ok(Answer {
-                    value: (),
-                    date: error.date,
-                });
-            }
-            asked => asked?,
+        let operation = format!("delete credential {}", shown(id.as_str()));
+        let Reply { head, body } = match self.about(&operation, Method::DELETE, id).await? {
+            About::Reply(reply) => reply,
+            About::Gone(date) => return Ok(answer((), date)),
         };
-        let said: Deleted = serde_json::from_slice(&heard.body)
-            .map_err(|error| bad_answer(&heard, &format!("not an answer to a delete: {error}")))?;
-        if said.deleted != Some(true) {
-            return Err(bad_answer(
-                &heard,
-                "the answer does not say that it was deleted",
-            ));
+        match wire::deleted(&body, id) {
+            Ok(()) => Ok(answer((), head.date)),
+            Err(why) => Err(head.unreadable(&operation, &why)),
         }
-        if said.id.is_some_and(|said| said != id.as_str()) {
-            return Err(bad_answer(&heard, "the answer is about another credential"));
-        }
-        Ok(Answer {
-            value: (),
-            date: heard.date,
-        })
     }
+}
+
+fn answer<T>(value: T, date: Option<Timestamp>) -> Answer<T> {
+    Answer { value, date }
 }

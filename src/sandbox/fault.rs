@@ -1,121 +1,239 @@
-//! Faults that the sandbox can be asked to have.
+//! What can go wrong in the sandbox, on request.
 
-use std::str::FromStr;
+use std::fmt;
 
-/// The operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An operation of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
-    /// `POST /organization/admin_api_keys`
+    /// `POST /organization/admin_api_keys`.
     Create,
-    /// `GET /organization/admin_api_keys`
+    /// `GET /organization/admin_api_keys`: also how a secret is verified.
     List,
-    /// `GET /organization/admin_api_keys/{id}`
+    /// `GET /organization/admin_api_keys/{key_id}`.
     Retrieve,
-    /// `DELETE /organization/admin_api_keys/{id}`
+    /// `DELETE /organization/admin_api_keys/{key_id}`.
     Delete,
 }
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The connection closes and nothing was done.
+pub enum FaultKind {
+    /// The connection is closed without an answer, and nothing is done.
     DropBefore,
-    /// It is done, and the connection closes without an answer.
+    /// The work is done, then the connection is closed without an answer.
     DropAfter,
-    /// 500, and nothing was done.
+    /// 500, and nothing is done.
     ErrorBefore,
-    /// It is done, and the answer is 500.
+    /// The work is done, then 500.
     ErrorAfter,
-    /// 429 with `retry-after: 1`.
-    RateLimited,
-    /// It is done, and no answer ever comes.
+    /// 429 with `retry-after: 1`, and nothing is done.
+    RateLimit,
+    /// The work is done, and no answer ever comes.
     Hang,
-    /// It is done, and the answer takes two seconds.
+    /// The work is done, and the answer comes late.
     Slow,
-    /// It is done, and the answer is cut off and no JSON.
+    /// The work is done, and the answer is JSON that breaks off.
     Garbage,
-    /// 403 with HTML, as a proxy answers; nothing was done.
+    /// 403 with a page of HTML, as from a proxy in between; nothing is done.
     Html,
-    /// 401 about a missing scope.
+    /// 401 that speaks of a missing scope, and nothing is done.
     Scope,
-    /// A list as it was before the last change.
+    /// The list is the one from before the last change. Lists only.
     StaleList,
-    /// The connection closes, and it is done three seconds later.
+    /// The connection is closed without an answer, and the credential is made
+    /// some seconds later. Creates only.
     Late,
 }
 
-const OPERATIONS: [(&str, Operation); 4] = [
-    ("create", Operation::Create),
-    ("list", Operation::List),
-    ("retrieve", Operation::Retrieve),
-    ("delete", Operation::Delete),
-];
-
-const KINDS: [(&str, Kind); 12] = [
-    ("drop-before", Kind::DropBefore),
-    ("drop-after", Kind::DropAfter),
-    ("500-before", Kind::ErrorBefore),
-    ("500-after", Kind::ErrorAfter),
-    ("429", Kind::RateLimited),
-    ("hang", Kind::Hang),
-    ("slow", Kind::Slow),
-    ("garbage", Kind::Garbage),
-    ("html", Kind::Html),
-    ("401-scope", Kind::Scope),
-    ("stale-list", Kind::StaleList),
-    ("late", Kind::Late),
-];
-
-/// One fault and how often it happens.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// One thing that goes wrong now and then.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     /// In which operation; none for any.
     pub operation: Option<Operation>,
     /// What goes wrong.
-    pub kind: Kind,
-    /// How often, from 0 to 1.
+    pub kind: FaultKind,
+    /// How often, from 0 (never) to 1 (always).
     pub probability: f64,
 }
 
-impl FromStr for Fault {
-    type Err = String;
+/// Why a text is no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// Not three parts.
+    #[error("a fault is OPERATION:KIND:PROBABILITY, such as create:drop-after:0.2")]
+    Form,
+    /// An operation that is not known.
+    #[error("the operation is create, list, retrieve, delete or any, not \"{0}\"")]
+    Operation(String),
+    /// A kind that is not known.
+    #[error("the kind is one of {known}, not \"{given}\"", known = kinds())]
+    Kind {
+        /// What was written.
+        given: String,
+    },
+    /// No number from 0 to 1.
+    #[error("the probability is a number from 0 to 1, not \"{0}\"")]
+    Probability(String),
+    /// A kind that the operation cannot have.
+    #[error("{kind} happens in {only}, not in {operation}")]
+    Pair {
+        /// The kind.
+        kind: FaultKind,
+        /// Where it happens.
+        only: Operation,
+        /// Where it was asked for.
+        operation: Operation,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = |pairs: Vec<&str>| pairs.join(", ");
-        let parts: Vec<&str> = text.split(':').collect();
-        let [operation, kind, probability] = parts[..] else {
-            return Err(
-                "a fault is OPERATION:KIND:PROBABILITY, such as create:drop-after:0.5".into(),
-            );
-        };
-        let operation = match OPERATIONS.iter().find(|(name, _)| *name == operation) {
-            Some((_, operation)) => Some(*operation),
-            None if operation == "any" => None,
-            None => {
-                let known = OPERATIONS
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .chain(["any"])
-                    .collect();
-                return Err(format!(
-                    "no operation {operation:?}; there are: {}",
-                    names(known)
-                ));
-            }
-        };
-        let Some((_, kind)) = KINDS.iter().find(|(name, _)| *name == kind) else {
-            let known = KINDS.iter().map(|(name, _)| *name).collect();
-            return Err(format!("no kind {kind:?}; there are: {}", names(known)));
-        };
-        match probability.parse::<f64>() {
-            Ok(probability) if (0.0..=1.0).contains(&probability) => Ok(Self {
-                operation,
-                kind: *kind,
-                probability,
-            }),
-            Ok(_) | Err(_) => Err(format!("{probability:?} is no probability from 0 to 1")),
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 4] = [Self::Create, Self::List, Self::Retrieve, Self::Delete];
+
+    /// Its word on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::List => "list",
+            Self::Retrieve => "retrieve",
+            Self::Delete => "delete",
         }
     }
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::DropBefore,
+        Self::DropAfter,
+        Self::ErrorBefore,
+        Self::ErrorAfter,
+        Self::RateLimit,
+        Self::Hang,
+        Self::Slow,
+        Self::Garbage,
+        Self::Html,
+        Self::Scope,
+        Self::StaleList,
+        Self::Late,
+    ];
+
+    /// Its word on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropBefore => "drop-before",
+            Self::DropAfter => "drop-after",
+            Self::ErrorBefore => "500-before",
+            Self::ErrorAfter => "500-after",
+            Self::RateLimit => "429",
+            Self::Hang => "hang",
+            Self::Slow => "slow",
+            Self::Garbage => "garbage",
+            Self::Html => "html",
+            Self::Scope => "401-scope",
+            Self::StaleList => "stale-list",
+            Self::Late => "late",
+        }
+    }
+
+    /// The one operation that it can happen in, if it is only one.
+    const fn only_in(self) -> Option<Operation> {
+        match self {
+            Self::StaleList => Some(Operation::List),
+            Self::Late => Some(Operation::Create),
+            Self::DropBefore
+            | Self::DropAfter
+            | Self::ErrorBefore
+            | Self::ErrorAfter
+            | Self::RateLimit
+            | Self::Hang
+            | Self::Slow
+            | Self::Garbage
+            | Self::Html
+            | Self::Scope => None,
+        }
+    }
+}
+
+impl Fault {
+    /// Whether it can happen in `operation`.
+    #[must_use]
+    pub fn concerns(&self, operation: Operation) -> bool {
+        self.operation.is_none_or(|wanted| wanted == operation)
+            && self.kind.only_in().is_none_or(|only| only == operation)
+    }
+
+    /// Reads `create:drop-after:0.2`. With `any`, a kind that only one
+    /// operation can have happens in that one.
+    ///
+    /// # Errors
+    /// [`FaultError`], whose text says what would be right.
+    pub fn parse(text: &str) -> Result<Self, FaultError> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let [operation, kind, probability] = parts[..] else {
+            return Err(FaultError::Form);
+        };
+        let operation = match operation {
+            "any" => None,
+            word => Some(
+                Operation::ALL
+                    .into_iter()
+                    .find(|operation| operation.as_str() == word)
+                    .ok_or_else(|| FaultError::Operation(word.to_owned()))?,
+            ),
+        };
+        let kind = FaultKind::ALL
+            .into_iter()
+            .find(|known| known.as_str() == kind)
+            .ok_or_else(|| FaultError::Kind {
+                given: kind.to_owned(),
+            })?;
+        if let (Some(operation), Some(only)) = (operation, kind.only_in())
+            && operation != only
+        {
+            return Err(FaultError::Pair {
+                kind,
+                only,
+                operation,
+            });
+        }
+        let probability = probability
+            .parse::<f64>()
+            .ok()
+            .filter(|number| (0.0..=1.0).contains(number))
+            .ok_or_else(|| FaultError::Probability(probability.to_owned()))?;
+        Ok(Self {
+            operation,
+            kind,
+            probability,
+        })
+    }
+}
+
+impl std::str::FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+fn kinds() -> String {
+    FaultKind::ALL.map(FaultKind::as_str).join(", ")
 }
 
 #[cfg(test)]
@@ -123,19 +241,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_read_or_refused_with_what_there_is() {
-        let fault: Fault = "create:drop-after:0.5".parse().unwrap();
-        assert_eq!(fault.operation, Some(Operation::Create));
-        assert_eq!(fault.kind, Kind::DropAfter);
-        assert!("any:429:1".parse::<Fault>().unwrap().operation.is_none());
-        for bad in [
-            "create",
-            "creat:429:1",
-            "create:418:1",
-            "create:429:2",
-            "create:429:x",
-        ] {
-            assert!(bad.parse::<Fault>().is_err(), "{bad}");
+    fn reads_every_kind_and_refuses_the_rest() {
+        for kind in FaultKind::ALL {
+            let fault = Fault::parse(&format!("any:{kind}:0.5")).unwrap();
+            assert_eq!((fault.operation, fault.kind), (None, kind));
         }
+        for bad in [
+            "",
+            "create",
+            "create:drop-after",
+            "create:drop-after:0.5:x",
+            "make:drop-after:0.5",
+            "create:drop:0.5",
+            "create:429:1.5",
+            "create:429:NaN",
+            "create:429:-1",
+            "create:stale-list:1",
+            "list:late:1",
+        ] {
+            assert!(Fault::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_one_operation_stay_there() {
+        let fault = Fault::parse("any:late:1").unwrap();
+        assert!(fault.concerns(Operation::Create));
+        assert!(!fault.concerns(Operation::List));
     }
 }

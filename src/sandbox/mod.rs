@@ -1,155 +1,238 @@
-//! A local Admin API that behaves like the real one, to rehearse against: the
-//! four operations with their own state, and faults on request.
+//! The local Admin API with faults.
 //!
-//! It keeps secrets in memory and in its state file, so that a rehearsal can
-//! check what was delivered. It is for loopback, and for nothing real.
+//! It behaves like the real one as far as that is known (`state`, `routes`)
+//! and goes wrong on request ([`Fault`]), so that rekeyd can be rehearsed
+//! against it without an account. It is no store of anything real: it holds
+//! its secrets in plain text, with [`Options::state`] also on disk.
 
 mod fault;
+mod line;
+mod reply;
 mod routes;
+mod serve;
+mod shape;
 mod state;
+mod store;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use url::Url;
 
-pub use fault::{Fault, Kind, Operation};
-use state::State;
+pub use crate::sandbox::fault::{Fault, FaultError, FaultKind, Operation};
+pub use crate::sandbox::shape::DEFAULT_ADMIN_KEY;
+pub use crate::sandbox::state::{ADMIN_NAME, Delays};
 
-/// The admin key that a sandbox accepts where none is given. Anybody may know
-/// it: it opens nothing but sandboxes.
-pub const DEFAULT_ADMIN_KEY: &str = "sk-admin-sandbox-0000000000000000000000000000000000000000000000000T3BlbkFJ0000000000000000000000000000000000000000000000000000000000";
+use crate::core::secret::Secret;
+use crate::sandbox::line::{Line, Lines};
+use crate::sandbox::serve::App;
+use crate::sandbox::state::State;
 
 /// How a sandbox is to be.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
-    /// Where it listens.
+    /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The admin key it accepts from the beginning.
-    pub admin_key: String,
-    /// Where its keys are kept over a restart.
+    /// The admin key that it takes from the start; [`DEFAULT_ADMIN_KEY`] if
+    /// none is given.
+    pub admin_key: Option<String>,
+    /// Where its keys stay over a restart: JSON with the secrets in it, mode
+    /// 0600. Without it they are gone with the process.
     pub state: Option<PathBuf>,
-    /// Its faults.
+    /// What goes wrong.
     pub faults: Vec<Fault>,
-    /// How long until a new key works and a deleted one does not.
-    pub propagation: Duration,
+    /// How long changes take to count when secrets are checked.
+    pub delays: Delays,
+    /// When a create that a [`FaultKind::Late`] struck lands.
+    pub late_after: Duration,
+    /// How late a [`FaultKind::Slow`] answer is.
+    pub slow_for: Duration,
+}
+
+/// A running sandbox. It stops when this is dropped.
+pub struct Sandbox {
+    app: Arc<App>,
+    address: SocketAddr,
+    base_url: Url,
+    admin_key: String,
+    stop: watch::Sender<bool>,
+}
+
+/// A key that is alive in the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveKey {
+    /// Its id.
+    pub id: String,
+    /// Its name; [`ADMIN_NAME`] for the one from the start.
+    pub name: String,
+}
+
+/// Why a sandbox did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SandboxError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {reason}; choose another one with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        reason: String,
+    },
+    /// The file with its keys is no good.
+    #[error("{0}")]
+    State(String),
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            admin_key: DEFAULT_ADMIN_KEY.to_owned(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            admin_key: None,
             state: None,
             faults: Vec::new(),
-            propagation: Duration::ZERO,
+            delays: Delays::default(),
+            late_after: Duration::from_secs(3),
+            slow_for: Duration::from_secs(2),
         }
     }
 }
 
-/// A running sandbox; it stops when it is dropped.
-#[derive(Debug)]
-pub struct Sandbox {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    server: JoinHandle<()>,
-}
-
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    faults: Mutex<Vec<Fault>>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Shared(…)")
-    }
-}
-
-impl Shared {
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The fault that happens now, if one does.
-    pub(crate) fn fault(&self, operation: Operation) -> Option<Kind> {
-        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.state();
-        faults
-            .iter()
-            .filter(|fault| fault.operation.is_none_or(|wanted| wanted == operation))
-            .find(|fault| state.dice() < fault.probability)
-            .map(|fault| fault.kind)
-    }
-}
-
 impl Sandbox {
-    /// Begins to serve on the current runtime.
+    /// Binds and serves on the current tokio runtime.
     ///
     /// # Errors
-    /// The address is taken or the state file cannot be used, in words.
-    pub async fn start(options: Options) -> Result<Self, String> {
+    /// [`SandboxError`].
+    pub async fn start(options: Options) -> Result<Self, SandboxError> {
+        let mut state = match &options.state {
+            Some(path) => store::load(path).map_err(SandboxError::State)?,
+            None => State::default(),
+        };
+        state.delays = options.delays;
+        let admin_key = options
+            .admin_key
+            .unwrap_or_else(|| DEFAULT_ADMIN_KEY.to_owned());
+        state.admit(admin_key.clone());
+        if let Some(path) = &options.state {
+            store::save(path, &state).map_err(SandboxError::State)?;
+        }
+
+        let refuse = |reason: String| SandboxError::Listen {
+            address: options.listen,
+            reason,
+        };
         let listener = TcpListener::bind(options.listen)
             .await
-            .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let mut state = State::load(options.state, options.propagation)?;
-        state.ensure("sandbox-owner", &options.admin_key)?;
-        let faults = Mutex::new(options.faults);
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            faults,
-        });
-        let router = routes::router(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!("the sandbox stopped: {error}");
-            }
-        });
+            .map_err(|error| refuse(error.to_string()))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| refuse(error.to_string()))?;
+        let base_url = Url::parse(&format!("http://{address}/v1"))
+            .map_err(|error| refuse(error.to_string()))?;
+        let (stop, stopped) = watch::channel(false);
+        let app = Arc::new(App::new(
+            state,
+            options.state,
+            stopped.clone(),
+            (options.late_after, options.slow_for),
+        ));
+        app.set_faults(options.faults);
+        tokio::spawn(serve(Lines(listener), Arc::clone(&app), stopped));
         Ok(Self {
+            app,
             address,
-            shared,
-            server,
+            base_url,
+            admin_key,
+            stop,
         })
     }
 
-    /// The base URL for `[provider] base-url`.
+    /// Where it listens.
     #[must_use]
-    pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Id and name of every live key, oldest first.
+    /// What to configure as `base-url`: `http://127.0.0.1:8787/v1`.
     #[must_use]
-    pub fn live(&self) -> Vec<(String, String)> {
-        self.shared
-            .state()
+    pub fn base_url(&self) -> Url {
+        self.base_url.clone()
+    }
+
+    /// The admin key that it took at the start, for a client in this process:
+    /// while the answer lives, it is masked in this process's output.
+    #[must_use]
+    pub fn admin_key(&self) -> Secret {
+        Secret::new(self.admin_key.clone())
+    }
+
+    /// Every live key, oldest first, its own admin key among them.
+    #[must_use]
+    pub fn live(&self) -> Vec<LiveKey> {
+        self.app
+            .look()
             .live()
-            .map(|key| (key.id.clone(), key.name.clone()))
+            .into_iter()
+            .map(|key| LiveKey {
+                id: key.id,
+                name: key.name,
+            })
             .collect()
     }
 
-    /// Whether the API would accept this secret now.
+    /// Whether a request with `secret` would be taken now.
     #[must_use]
     pub fn accepts(&self, secret: &str) -> bool {
-        self.shared.state().accepts(secret)
+        self.app.look().accepts(secret)
     }
 
-    /// Other faults from now on.
+    /// Replaces all faults, from the next request on.
     pub fn set_faults(&self, faults: Vec<Fault>) {
-        *self
-            .shared
-            .faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = faults;
+        self.app.set_faults(faults);
+    }
+
+    /// Makes a key as a person would on the provider's page: its id and its
+    /// secret.
+    #[must_use]
+    pub fn make_by_hand(&self, name: &str) -> (String, String) {
+        let key = self.app.change(|state| state.create(name.to_owned(), None));
+        let secret = State::secret_of(&key);
+        (key.id, secret)
+    }
+
+    /// Deletes a key as a person would on the provider's page; false if there
+    /// is none.
+    pub fn delete_by_hand(&self, id: &str) -> bool {
+        self.app.change(|state| state.delete(id))
+    }
+
+    /// How many requests for `operation` have come, answered or not.
+    #[must_use]
+    pub fn requests(&self, operation: Operation) -> u64 {
+        self.app.requests(operation)
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        self.server.abort();
+        // Nobody may be listening any more, when the runtime went first.
+        let _ = self.stop.send(true);
+    }
+}
+
+async fn serve(lines: Lines, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let service: IntoMakeServiceWithConnectInfo<axum::Router, Line> =
+        routes::router(app).into_make_service_with_connect_info();
+    let outcome = axum::serve(lines, service)
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        })
+        .await;
+    if let Err(error) = outcome {
+        tracing::warn!("the sandbox stopped serving: {error}");
     }
 }

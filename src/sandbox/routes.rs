@@ -1,300 +1,196 @@
-//! The four operations over HTTP, and what goes wrong in them.
+//! The API's four operations as routes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State as Shares};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use serde::Deserialize;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State as Shared};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::sandbox::fault::{Kind, Operation};
-use crate::sandbox::{Shared, state};
+use crate::sandbox::fault::Operation;
+use crate::sandbox::line::Line;
+use crate::sandbox::reply::Reply;
+use crate::sandbox::serve::App;
+use crate::sandbox::state::{State, Wish};
 
-/// The longest request body: a name is short.
+/// The longest body that is taken: a create has a hundred bytes.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// How long a slow answer takes.
-const SLOW: Duration = Duration::from_secs(2);
+/// Items on a page when the request does not say how many.
+const USUAL_PAGE: usize = 20;
 
-/// How long after its connection was closed a late create lands.
-const LATE: Duration = Duration::from_secs(3);
+/// The most items on a page.
+const LARGEST_PAGE: usize = 100;
 
-type SharedState = Shares<Arc<Shared>>;
+/// The longest life of a key that may be asked for.
+const LONGEST_LIFE: u64 = 31_536_000;
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(app: Arc<App>) -> Router {
+    let keys = "/v1/organization/admin_api_keys";
     Router::new()
-        .route("/v1/organization/admin_api_keys", get(list).post(create))
-        .route(
-            "/v1/organization/admin_api_keys/{id}",
-            get(retrieve).delete(delete),
-        )
-        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "unknown_url", "Unknown request URL") })
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
+        .route(keys, post(create).get(list))
+        .route(&format!("{keys}/{{key_id}}"), get(retrieve).delete(delete))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(elsewhere)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .with_state(shared)
+        .with_state(app)
 }
 
-/// Checks the credential, and gives each answer its date and id.
-async fn guard(Shares(shared): SharedState, request: Request, next: Next) -> Response {
-    let bearer = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let secret = bearer
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default();
-    let accepted = shared.state().accepts(secret);
-    let mut answer = if accepted {
-        next.run(request).await
-    } else {
-        refusal(
-            StatusCode::UNAUTHORIZED,
-            "invalid_api_key",
-            "Incorrect API key provided",
-        )
-    };
-    let date = state::now()
-        .strftime("%a, %d %b %Y %H:%M:%S GMT")
-        .to_string();
-    let id = shared
-        .state()
-        .letters(16)
-        .map(|letters| format!("req_{letters}"));
-    let headers = answer.headers_mut();
-    if let Ok(value) = HeaderValue::try_from(date) {
-        headers.insert(DATE, value);
-    }
-    if let Some(value) = id.ok().and_then(|id| HeaderValue::try_from(id).ok()) {
-        headers.insert("x-request-id", value);
-    }
-    answer
-}
-
-#[derive(Deserialize)]
-struct Creation {
-    name: String,
-    expires_in_seconds: Option<i64>,
-}
-
-async fn create(Shares(shared): SharedState, body: String) -> Response {
-    let asked: Creation = match serde_json::from_str(&body) {
-        Ok(asked) => asked,
-        Err(_) => {
-            return refusal(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                "name is missing",
-            );
-        }
-    };
-    if asked
-        .expires_in_seconds
-        .is_some_and(|span| !(1..=31_536_000).contains(&span))
-    {
-        let text = "expires_in_seconds is out of range";
-        return refusal(StatusCode::BAD_REQUEST, "invalid_request_error", text);
-    }
-    let fault = shared.fault(Operation::Create);
-    if fault == Some(Kind::Late) {
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            tokio::time::sleep(LATE).await;
-            if let Err(error) = shared.state().create(&asked.name, asked.expires_in_seconds) {
-                tracing::error!("{error}");
-            }
-        });
-        return dropped();
-    }
-    with_fault(fault, || {
-        let key = shared
-            .state()
-            .create(&asked.name, asked.expires_in_seconds)?;
-        let mut shown = key.shown();
-        shown["value"] = key.value.into();
-        Ok(Json(shown).into_response())
-    })
-    .await
-}
-
-#[derive(Deserialize)]
-struct Paging {
-    after: Option<String>,
-    limit: Option<usize>,
-    order: Option<String>,
-}
-
-async fn list(Shares(shared): SharedState, Query(paging): Query<Paging>) -> Response {
-    let fault = shared.fault(Operation::List);
-    let stale = fault == Some(Kind::StaleList);
-    with_fault(fault, || {
-        Ok(Json(page(&shared, &paging, stale)).into_response())
-    })
-    .await
-}
-
-fn page(shared: &Shared, paging: &Paging, stale: bool) -> Value {
-    let state = shared.state();
-    let mut keys: Vec<_> = state.live().collect();
-    if stale {
-        // As before the newest key was made.
-        keys.pop();
-    }
-    if paging.order.as_deref() == Some("desc") {
-        keys.reverse();
-    }
-    if let Some(after) = &paging.after {
-        let from = keys
-            .iter()
-            .position(|key| key.id == *after)
-            .map_or(keys.len(), |at| at + 1);
-        keys.drain(..from);
-    }
-    let limit = paging.limit.unwrap_or(20).clamp(1, 100);
-    let has_more = keys.len() > limit;
-    keys.truncate(limit);
-    json!({
-        "object": "list",
-        "data": keys.iter().map(|key| key.shown()).collect::<Vec<_>>(),
-        "first_id": keys.first().map(|key| &key.id),
-        "last_id": keys.last().map(|key| &key.id),
-        "has_more": has_more,
-    })
-}
-
-async fn retrieve(Shares(shared): SharedState, Path(id): Path<String>) -> Response {
-    let fault = shared.fault(Operation::Retrieve);
-    with_fault(fault, || {
-        let state = shared.state();
-        let found = state.live().find(|key| key.id == id);
-        Ok(found.map_or_else(|| missing(&id), |key| Json(key.shown()).into_response()))
-    })
-    .await
-}
-
-async fn delete(Shares(shared): SharedState, Path(id): Path<String>) -> Response {
-    let fault = shared.fault(Operation::Delete);
-    with_fault(fault, || {
-        if !shared.state().delete(&id)? {
-            return Ok(missing(&id));
-        }
-        let object = "organization.admin_api_key.deleted";
-        Ok(Json(json!({"id": id, "object": object, "deleted": true})).into_response())
-    })
-    .await
-}
-
-/// Does the work, or not, and answers, or not.
-async fn with_fault(
-    fault: Option<Kind>,
-    work: impl FnOnce() -> Result<Response, String>,
+async fn create(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
-    match fault {
-        Some(Kind::DropBefore | Kind::Late) => return dropped(),
-        Some(Kind::ErrorBefore) => return server_error(),
-        Some(Kind::RateLimited) => return rate_limited(),
-        Some(Kind::Html) => {
-            let page = "<html><body>403 Forbidden</body></html>";
-            return (StatusCode::FORBIDDEN, [(CONTENT_TYPE, "text/html")], page).into_response();
-        }
-        Some(Kind::Scope) => {
-            let text = "You have insufficient permissions for this operation. Missing scopes.";
-            return refusal(StatusCode::UNAUTHORIZED, "missing_scope", text);
-        }
-        None
-        | Some(
-            Kind::DropAfter
-            | Kind::ErrorAfter
-            | Kind::Hang
-            | Kind::Slow
-            | Kind::Garbage
-            | Kind::StaleList,
-        ) => {}
-    }
-    let answer = work().unwrap_or_else(|why| {
-        tracing::error!("{why}");
-        server_error()
-    });
-    match fault {
-        Some(Kind::DropAfter) => dropped(),
-        Some(Kind::ErrorAfter) => server_error(),
-        Some(Kind::Hang) => std::future::pending().await,
-        Some(Kind::Slow) => {
-            tokio::time::sleep(SLOW).await;
-            answer
-        }
-        Some(Kind::Garbage) => (StatusCode::OK, "{\"id\":\"key_").into_response(),
-        None
-        | Some(
-            Kind::StaleList
-            | Kind::DropBefore
-            | Kind::ErrorBefore
-            | Kind::RateLimited
-            | Kind::Html
-            | Kind::Scope
-            | Kind::Late,
-        ) => answer,
-    }
+    app.answer(
+        Operation::Create,
+        &line,
+        &headers,
+        move |state, _stale| match wish_of(&body) {
+            Ok((name, life)) => Reply::ok(state.create(name, life).to_json(true)),
+            Err(refusal) => refusal,
+        },
+    )
+    .await
 }
 
-/// An answer that breaks off before its first byte of body: the client cannot
-/// read it to the end.
-fn dropped() -> Response {
-    (StatusCode::OK, Body::new(Broken)).into_response()
+async fn list(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    app.answer(Operation::List, &line, &headers, move |state, stale| {
+        page(state, query.as_deref().unwrap_or_default(), stale)
+    })
+    .await
 }
 
-/// A body that fails at once, which makes the server close the connection.
-struct Broken;
-
-impl axum::body::HttpBody for Broken {
-    type Data = axum::body::Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        std::task::Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
-    }
+async fn retrieve(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    app.answer(
+        Operation::Retrieve,
+        &line,
+        &headers,
+        move |state, _stale| match state.retrieve(&id) {
+            Some(key) => Reply::ok(key.to_json(false)),
+            None => no_such_key(&id),
+        },
+    )
+    .await
 }
 
-fn missing(id: &str) -> Response {
-    refusal(
+async fn delete(
+    Shared(app): Shared<Arc<App>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    app.answer(Operation::Delete, &line, &headers, move |state, _stale| {
+        if !state.delete(&id) {
+            return no_such_key(&id);
+        }
+        Reply::ok(json!({
+            "id": id,
+            "object": "organization.admin_api_key.deleted",
+            "deleted": true,
+        }))
+    })
+    .await
+}
+
+async fn elsewhere(method: Method, uri: Uri) -> Response {
+    Reply::refused(
         StatusCode::NOT_FOUND,
-        "not_found",
-        &format!("No such admin API key: {id}"),
+        "invalid_request_error",
+        Some("unknown_url"),
+        &format!("Unknown request URL: {method} {}.", uri.path()),
+    )
+    .into_response()
+}
+
+fn no_such_key(id: &str) -> Reply {
+    Reply::refused(
+        StatusCode::NOT_FOUND,
+        "invalid_request_error",
+        None,
+        &format!("No admin API key found with id '{id}'."),
     )
 }
 
-fn server_error() -> Response {
-    refusal(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "server_error",
-        "The server had an error",
+fn bad_request(message: &str) -> Reply {
+    Reply::refused(
+        StatusCode::BAD_REQUEST,
+        "invalid_request_error",
+        None,
+        message,
     )
 }
 
-fn rate_limited() -> Response {
-    let mut answer = refusal(
-        StatusCode::TOO_MANY_REQUESTS,
-        "rate_limit_exceeded",
-        "Rate limit reached",
-    );
-    answer
-        .headers_mut()
-        .insert("retry-after", HeaderValue::from_static("1"));
-    answer
+/// Name and life of the key that a create asks for.
+fn wish_of(body: &[u8]) -> Result<(String, Option<Duration>), Reply> {
+    let wish: Value = serde_json::from_slice(body)
+        .map_err(|_| bad_request("We could not parse the JSON body of your request."))?;
+    let name = wish
+        .get("name")
+        .and_then(Value::as_str)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| bad_request("Missing required parameter: 'name'."))?;
+    let life = match wish.get("expires_in_seconds") {
+        None | Some(Value::Null) => None,
+        Some(number) => Some(
+            number
+                .as_u64()
+                .filter(|seconds| (1..=LONGEST_LIFE).contains(seconds))
+                .map(Duration::from_secs)
+                .ok_or_else(|| bad_request("Invalid value: 'expires_in_seconds'."))?,
+        ),
+    };
+    Ok((name.to_owned(), life))
 }
 
-/// The provider's error envelope.
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
-    let error =
-        json!({"message": message, "type": "invalid_request_error", "param": null, "code": code});
-    (status, Json(json!({ "error": error }))).into_response()
+fn page(state: &State, query: &str, stale: bool) -> Reply {
+    let mut after = None;
+    let mut limit = USUAL_PAGE;
+    let mut descending = false;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "after" => after = Some(value.into_owned()),
+            "limit" => match value.parse() {
+                Ok(number) if (1..=LARGEST_PAGE).contains(&number) => limit = number,
+                Ok(_) | Err(_) => return bad_request("Invalid value: 'limit' (1 to 100)."),
+            },
+            "order" => match value.as_ref() {
+                "asc" => descending = false,
+                "desc" => descending = true,
+                _ => return bad_request("Invalid value: 'order' (asc or desc)."),
+            },
+            _ => {}
+        }
+    }
+    let wish = Wish {
+        after: after.as_deref(),
+        limit,
+        descending,
+        stale,
+    };
+    let Ok(slice) = state.list(&wish) else {
+        return bad_request("Invalid value: 'after' names no admin API key.");
+    };
+    let data: Vec<Value> = slice.keys.iter().map(|key| key.to_json(false)).collect();
+    Reply::ok(json!({
+        "object": "list",
+        "first_id": slice.keys.first().map(|key| key.id.as_str()),
+        "last_id": slice.keys.last().map(|key| key.id.as_str()),
+        "has_more": slice.has_more,
+        "data": data,
+    }))
 }

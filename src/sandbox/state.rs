@@ -1,209 +1,310 @@
-//! What the sandbox remembers: its keys, and when a change is seen.
+//! What the sandbox knows: its keys, with their secrets, in plain text.
+//!
+//! It plays another host, so it has its own clock, and its secrets are kept
+//! from the store of secrets that masks rekeyd's output: a rehearsal in one
+//! process would otherwise hide a leak of rekeyd's own. Nothing in here is
+//! ever logged.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::core::time;
+use crate::sandbox::shape::{new_secret, random_id, redacted};
 
-/// One admin key, with its secret: this is a rehearsal and keeps what the real
-/// provider would not.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Key {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) value: String,
-    pub(crate) created_at: i64,
-    pub(crate) expires_at: Option<i64>,
-    pub(crate) last_used_at: Option<i64>,
-    pub(crate) deleted_at: Option<i64>,
+/// The name of the key that the sandbox has from the start.
+pub const ADMIN_NAME: &str = "sandbox-owner";
+
+/// One key, alive or deleted. Times are milliseconds since 1970: the API tells
+/// whole seconds, but keys may live shorter than one.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) id: String,
+    pub(super) name: String,
+    value: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+    deleted_at: Option<i64>,
 }
 
-/// The keys, oldest first, deleted ones included.
-pub(crate) struct State {
-    pub(crate) keys: Vec<Key>,
-    file: Option<PathBuf>,
-    chance: SystemRandom,
-    /// How long until a new key works and a deleted one does not.
-    pub(crate) propagation: Duration,
+/// All keys ever made, oldest first. Deleted ones stay: they are refused, and
+/// they are still cursors.
+#[derive(Default)]
+pub(super) struct State {
+    keys: Vec<Key>,
+    /// What a stale list shows.
+    before: Before,
+    pub(super) delays: Delays,
+}
+
+/// The keys before the last change, told by what it changed.
+#[derive(Default)]
+struct Before {
+    /// So many of the keys there were.
+    count: usize,
+    /// This one was not deleted yet.
+    undeleted: Option<usize>,
+}
+
+/// How long a change takes until it counts when secrets are checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delays {
+    /// A new secret is refused for so long.
+    pub new_key: Duration,
+    /// A deleted key's secret is taken for so long.
+    pub deleted_key: Duration,
+}
+
+/// A part of the list.
+pub(super) struct Slice {
+    pub(super) keys: Vec<Key>,
+    pub(super) has_more: bool,
+}
+
+/// How a list is asked for.
+pub(super) struct Wish<'a> {
+    pub(super) after: Option<&'a str>,
+    pub(super) limit: usize,
+    pub(super) descending: bool,
+    pub(super) stale: bool,
+}
+
+/// The cursor names no key.
+pub(super) struct UnknownCursor;
+
+impl Key {
+    /// The key object of the API; the secret only in the answer to its create.
+    pub(super) fn to_json(&self, with_secret: bool) -> Value {
+        let seconds = |millis: i64| millis.div_euclid(1000);
+        let mut object = json!({
+            "object": "organization.admin_api_key",
+            "id": self.id,
+            "name": self.name,
+            "redacted_value": redacted(&self.value),
+            "created_at": seconds(self.created_at),
+            "expires_at": self.expires_at.map(seconds),
+            "last_used_at": self.last_used_at.map(seconds),
+            "owner": {
+                "type": "user",
+                "object": "organization.user",
+                "id": "user_sandbox",
+                "name": "Sandbox Owner",
+                "created_at": seconds(self.created_at),
+                "role": "owner",
+            },
+        });
+        if with_secret {
+            object["value"] = json!(self.value);
+        }
+        object
+    }
+
+    fn is_live(&self, now: i64) -> bool {
+        self.deleted_at.is_none() && self.expires_at.is_none_or(|end| end > now)
+    }
+
+    fn is_accepted(&self, now: i64, delays: Delays) -> bool {
+        let since = self.created_at.saturating_add(millis(delays.new_key));
+        let until = self
+            .deleted_at
+            .map(|at| at.saturating_add(millis(delays.deleted_key)));
+        now >= since
+            && until.is_none_or(|until| now < until)
+            && self.expires_at.is_none_or(|end| end > now)
+    }
+}
+
+impl Before {
+    fn shows(&self, at: usize, key: &Key, now: i64) -> bool {
+        at < self.count && (self.undeleted == Some(at) || key.is_live(now))
+    }
 }
 
 impl State {
-    /// What stands in `file`, or nothing.
-    pub(crate) fn load(file: Option<PathBuf>, propagation: Duration) -> Result<Self, String> {
-        let keys = match &file {
-            Some(path) if path.exists() => {
-                let cannot = |why: String| format!("cannot read {}: {why}", path.display());
-                let text = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
-                serde_json::from_slice(&text).map_err(|error| cannot(error.to_string()))?
-            }
-            Some(_) | None => Vec::new(),
-        };
-        Ok(Self {
+    pub(super) fn of(keys: Vec<Key>) -> Self {
+        Self {
             keys,
-            file,
-            chance: chance(),
-            propagation,
-        })
-    }
-
-    /// Makes sure that there is a key with this secret: the one to begin with.
-    pub(crate) fn ensure(&mut self, name: &str, value: &str) -> Result<(), String> {
-        if self.keys.iter().any(|key| key.value == value) {
-            return Ok(());
+            ..Self::default()
         }
-        let id = format!("key_{}", self.letters(24)?);
-        let made = now().as_second() - 86_400;
-        self.keys.push(Key {
-            id,
-            name: name.to_owned(),
-            value: value.to_owned(),
-            created_at: made,
-            expires_at: None,
-            last_used_at: None,
-            deleted_at: None,
-        });
-        self.save()
     }
 
-    pub(crate) fn create(&mut self, name: &str, lasts: Option<i64>) -> Result<Key, String> {
-        let created_at = now().as_second();
+    /// Every key ever made, oldest first.
+    pub(super) fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Makes sure that `secret` is a key of some time: one that was deleted
+    /// stays deleted over a restart. It works at once, whatever the delays.
+    pub(super) fn admit(&mut self, secret: String) {
+        let created_at = now().saturating_sub(millis(self.delays.new_key));
+        match self.keys.iter_mut().find(|key| key.value == secret) {
+            Some(key) => key.created_at = key.created_at.min(created_at),
+            None => {
+                self.insert(ADMIN_NAME.to_owned(), secret, created_at, None);
+            }
+        }
+    }
+
+    pub(super) fn create(&mut self, name: String, expires_in: Option<Duration>) -> Key {
+        let created_at = now();
+        let expires_at = expires_in.map(|span| created_at.saturating_add(millis(span)));
+        self.before = Before {
+            count: self.keys.len(),
+            undeleted: None,
+        };
+        self.insert(name, new_secret(), created_at, expires_at)
+    }
+
+    fn insert(
+        &mut self,
+        name: String,
+        value: String,
+        created_at: i64,
+        expires_at: Option<i64>,
+    ) -> Key {
         let key = Key {
-            id: format!("key_{}", self.letters(24)?),
-            name: name.to_owned(),
-            value: format!(
-                "sk-admin-{}T3BlbkFJ{}",
-                self.letters(58)?,
-                self.letters(58)?
-            ),
+            id: format!("key_{}", random_id(24)),
+            name,
+            value,
             created_at,
-            expires_at: lasts.map(|seconds| created_at + seconds),
+            expires_at,
             last_used_at: None,
             deleted_at: None,
         };
         self.keys.push(key.clone());
-        self.save()?;
-        Ok(key)
+        key
     }
 
-    /// Deletes a key; false if there is none.
-    pub(crate) fn delete(&mut self, id: &str) -> Result<bool, String> {
+    pub(super) fn delete(&mut self, id: &str) -> bool {
+        let now = now();
+        let Some(at) = self
+            .keys
+            .iter()
+            .position(|key| key.id == id && key.is_live(now))
+        else {
+            return false;
+        };
+        self.before = Before {
+            count: self.keys.len(),
+            undeleted: Some(at),
+        };
+        self.keys[at].deleted_at = Some(now);
+        true
+    }
+
+    pub(super) fn retrieve(&self, id: &str) -> Option<&Key> {
+        let now = now();
+        self.keys
+            .iter()
+            .find(|key| key.id == id && key.is_live(now))
+    }
+
+    pub(super) fn list(&self, wish: &Wish<'_>) -> Result<Slice, UnknownCursor> {
+        let now = now();
+        let mut ordered: Vec<(usize, &Key)> = self.keys.iter().enumerate().collect();
+        if wish.descending {
+            ordered.reverse();
+        }
+        let begin = match wish.after {
+            None => 0,
+            Some(id) => ordered
+                .iter()
+                .position(|(_, key)| key.id == id)
+                .map(|at| at + 1)
+                .ok_or(UnknownCursor)?,
+        };
+        let mut keys: Vec<Key> = ordered[begin..]
+            .iter()
+            .filter(|(at, key)| {
+                if wish.stale {
+                    self.before.shows(*at, key, now)
+                } else {
+                    key.is_live(now)
+                }
+            })
+            .take(wish.limit + 1)
+            .map(|(_, key)| (*key).clone())
+            .collect();
+        let has_more = keys.len() > wish.limit;
+        keys.truncate(wish.limit);
+        Ok(Slice { keys, has_more })
+    }
+
+    /// Whether a request with `secret` is taken; its key counts as used.
+    pub(super) fn authorize(&mut self, secret: &str) -> bool {
+        let (now, delays) = (now(), self.delays);
         let found = self
             .keys
             .iter_mut()
-            .find(|key| key.id == id && key.deleted_at.is_none());
-        let Some(key) = found else { return Ok(false) };
-        key.deleted_at = Some(now().as_second());
-        self.save()?;
-        Ok(true)
-    }
-
-    /// Whether `value` opens the door now, and notes that it was tried.
-    pub(crate) fn accepts(&mut self, value: &str) -> bool {
-        let at = now().as_second();
-        let lag = i64::try_from(self.propagation.as_secs()).unwrap_or(0);
-        let works = |key: &Key| {
-            key.value == value
-                && at >= key.created_at + lag
-                && key.deleted_at.is_none_or(|deleted| at < deleted + lag)
-                && key.expires_at.is_none_or(|end| at < end)
-        };
-        match self.keys.iter_mut().find(|key| works(key)) {
+            .find(|key| key.value == secret && key.is_accepted(now, delays));
+        match found {
             Some(key) => {
-                key.last_used_at = Some(at);
+                key.last_used_at = Some(now);
                 true
             }
             None => false,
         }
     }
 
-    /// The keys that are not deleted.
-    pub(crate) fn live(&self) -> impl DoubleEndedIterator<Item = &Key> {
-        let at = now().as_second();
-        self.keys.iter().filter(move |key| {
-            key.deleted_at.is_none() && key.expires_at.is_none_or(|end| at < end)
-        })
-    }
-
-    /// A number from 0 to 1.
-    pub(crate) fn dice(&self) -> f64 {
-        let mut bytes = [0; 4];
-        match self.chance.fill(&mut bytes) {
-            Ok(()) => f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX),
-            Err(_) => 1.0,
-        }
-    }
-
-    pub(crate) fn letters(&self, count: usize) -> Result<String, String> {
-        const LETTERS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut bytes = vec![0; count];
-        self.chance
-            .fill(&mut bytes)
-            .map_err(|_| "the system gives no random bytes".to_owned())?;
-        Ok(bytes
+    pub(super) fn accepts(&self, secret: &str) -> bool {
+        let now = now();
+        self.keys
             .iter()
-            .map(|byte| char::from(LETTERS[usize::from(byte % 64)]))
-            .collect())
+            .any(|key| key.value == secret && key.is_accepted(now, self.delays))
     }
 
-    /// Keeps the state over a restart: a new file takes the old one's place.
-    fn save(&self) -> Result<(), String> {
-        let Some(path) = &self.file else {
-            return Ok(());
+    pub(super) fn live(&self) -> Vec<Key> {
+        let now = now();
+        self.keys
+            .iter()
+            .filter(|key| key.is_live(now))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn secret_of(key: &Key) -> String {
+        key.value.clone()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sandbox plays another host, which has its own clock"
+)]
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_key_is_gone() {
+        let mut state = State::default();
+        let key = state.create("a".to_owned(), Some(Duration::ZERO));
+        assert!(state.live().is_empty());
+        assert!(!state.accepts(&key.value));
+        assert!(!state.delete(&key.id));
+    }
+
+    #[test]
+    fn delays_hold_changes_back() {
+        let mut state = State::default();
+        state.delays.new_key = Duration::from_secs(3600);
+        let key = state.create("a".to_owned(), None);
+        assert!(!state.accepts(&key.value));
+        state.delays = Delays {
+            new_key: Duration::ZERO,
+            deleted_key: Duration::from_secs(3600),
         };
-        write(path, &self.keys).map_err(|error| format!("cannot write {}: {error}", path.display()))
+        assert!(state.delete(&key.id));
+        assert!(state.accepts(&key.value));
+        assert!(state.live().is_empty());
     }
-}
-
-fn write(path: &Path, keys: &[Key]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(keys)?)?;
-    std::fs::rename(new, path)
-}
-
-impl Key {
-    /// The key as the API shows it.
-    pub(crate) fn shown(&self) -> Value {
-        let tail = &self.value[self.value.len().saturating_sub(3)..];
-        json!({
-            "object": "organization.admin_api_key",
-            "id": self.id,
-            "name": self.name,
-            "redacted_value": format!("sk-admin...{tail}"),
-            "created_at": self.created_at,
-            "expires_at": self.expires_at,
-            "last_used_at": self.last_used_at,
-            "owner": {
-                "type": "user", "object": "organization.user", "id": "user_sandbox",
-                "name": "Sandbox Owner", "created_at": 1_711_471_533, "role": "owner",
-            },
-        })
-    }
-}
-
-/// The sandbox plays another host, and so has a clock and chance of its own.
-#[expect(clippy::disallowed_methods, reason = "the sandbox plays another host")]
-pub(crate) fn now() -> Timestamp {
-    time::whole_seconds(Timestamp::now())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the sandbox plays another host")]
-fn chance() -> SystemRandom {
-    SystemRandom::new()
 }

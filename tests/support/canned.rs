@@ -1,10 +1,12 @@
 //! A server that answers each request with the next of some prepared bytes,
 //! then closes the connection, and remembers what it was asked.
 
+#![allow(dead_code)]
+
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use url::Url;
 
 /// The server; it ends with the test's runtime.
@@ -45,7 +47,8 @@ impl Canned {
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> String {
+/// Reads one request, head and body.
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = String::new();
     let mut buffer = [0_u8; 4096];
     loop {

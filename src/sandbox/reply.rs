@@ -1,0 +1,122 @@
+//! Answers as the API gives them.
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::sandbox::shape::random_id;
+
+/// What something in between answers.
+const PAGE_OF_A_PROXY: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
+
+/// One answer of the API, before it is sent.
+pub(super) struct Reply {
+    status: StatusCode,
+    body: Value,
+    retry_after: Option<&'static str>,
+}
+
+impl Reply {
+    pub(super) fn ok(body: Value) -> Self {
+        Self {
+            status: StatusCode::OK,
+            body,
+            retry_after: None,
+        }
+    }
+
+    /// A refusal in the API's envelope.
+    pub(super) fn refused(
+        status: StatusCode,
+        kind: &str,
+        code: Option<&str>,
+        message: &str,
+    ) -> Self {
+        let body = json!({
+            "error": { "type": kind, "message": message, "param": null, "code": code },
+        });
+        Self {
+            status,
+            body,
+            retry_after: None,
+        }
+    }
+
+    /// 401 for a secret that is wrong, deleted, expired or too fresh.
+    pub(super) fn bad_key() -> Self {
+        Self::refused(
+            StatusCode::UNAUTHORIZED,
+            "invalid_request_error",
+            Some("invalid_api_key"),
+            "Incorrect API key provided.",
+        )
+    }
+
+    pub(super) fn missing_scope() -> Self {
+        Self::refused(
+            StatusCode::UNAUTHORIZED,
+            "invalid_request_error",
+            Some("missing_scope"),
+            "You have insufficient permissions for this operation. \
+             Missing scopes: api.management.write.",
+        )
+    }
+
+    pub(super) fn rate_limited() -> Self {
+        let mut reply = Self::refused(
+            StatusCode::TOO_MANY_REQUESTS,
+            "requests",
+            Some("rate_limit_exceeded"),
+            "Rate limit reached for requests.",
+        );
+        reply.retry_after = Some("1");
+        reply
+    }
+
+    pub(super) fn server_error() -> Self {
+        Self::refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            None,
+            "The server had an error while processing your request.",
+        )
+    }
+
+    /// The answer to send. `Date` is added by the server.
+    pub(super) fn into_response(self) -> Response {
+        let mut response = plain(self.status, "application/json", self.body.to_string());
+        if let Some(seconds) = self.retry_after {
+            response
+                .headers_mut()
+                .insert("retry-after", HeaderValue::from_static(seconds));
+        }
+        response
+    }
+
+    /// The same with JSON that breaks off in the middle.
+    pub(super) fn into_garbage(self) -> Response {
+        let mut text = self.body.to_string().into_bytes();
+        text.truncate(text.len() / 2);
+        plain(self.status, "application/json", text)
+    }
+}
+
+/// 403 with HTML: no answer of the API at all.
+pub(super) fn page_of_a_proxy() -> Response {
+    let mut response = plain(StatusCode::FORBIDDEN, "text/html", PAGE_OF_A_PROXY);
+    response.headers_mut().remove("x-request-id");
+    response
+}
+
+fn plain(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Ok(id) = HeaderValue::from_str(&format!("req_{}", random_id(32))) {
+        headers.insert("x-request-id", id);
+    }
+    response
+}

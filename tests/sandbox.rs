@@ -1,0 +1,218 @@
+//! The sandbox itself, where no provider's contract asks about it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use rekeyd::net::client::{ClientLimits, client};
+use rekeyd::sandbox::{ADMIN_NAME, DEFAULT_ADMIN_KEY, Options, Sandbox, SandboxError};
+use reqwest::{Method, Response};
+use serde_json::Value;
+
+#[tokio::test]
+async fn the_state_file_outlives_the_sandbox_and_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.json");
+    let options = Options {
+        state: Some(file.clone()),
+        ..Options::default()
+    };
+    let sandbox = Sandbox::start(options.clone()).await.unwrap();
+    let (_, kept) = sandbox.make_by_hand("kept");
+    let (id, gone) = sandbox.make_by_hand("gone");
+    assert!(sandbox.delete_by_hand(&id));
+    drop(sandbox);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let sandbox = Sandbox::start(options.clone()).await.unwrap();
+    assert!(sandbox.accepts(&kept) && !sandbox.accepts(&gone));
+    let live = sandbox.live();
+    let names: Vec<&str> = live.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, [ADMIN_NAME, "kept"]);
+
+    // The key of the start stays deleted, however often it is named again.
+    assert!(sandbox.delete_by_hand(&live[0].id));
+    drop(sandbox);
+    let sandbox = Sandbox::start(options).await.unwrap();
+    assert!(!sandbox.accepts(DEFAULT_ADMIN_KEY));
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_at_the_start_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.json");
+    std::fs::write(&file, r#"{"keys":[{"secret":"sk-admin-in-the-file"#).unwrap();
+    let options = Options {
+        state: Some(file),
+        ..Options::default()
+    };
+    let error = Sandbox::start(options).await.err().unwrap().to_string();
+    assert!(error.contains("state.json") && !error.contains("in-the-file"));
+
+    let first = Sandbox::start(Options::default()).await.unwrap();
+    let options = Options {
+        listen: first.address(),
+        ..Options::default()
+    };
+    let error = Sandbox::start(options).await.err().unwrap();
+    assert!(matches!(error, SandboxError::Listen { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_dropped_sandbox_answers_nobody() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let url = sandbox.base_url();
+    let patience = Duration::from_secs(5);
+    rekeyd::net::reach::reach(&url, None, patience)
+        .await
+        .unwrap();
+    drop(sandbox);
+    let stopped = async {
+        while rekeyd::net::reach::reach(&url, None, patience)
+            .await
+            .is_ok()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(patience, stopped).await.unwrap();
+}
+
+/// Asks the sandbox as anything could, with its own admin key.
+async fn ask(sandbox: &Sandbox, method: Method, rest: &str, body: &str) -> (Response, Value) {
+    let url = format!("{}/organization/admin_api_keys{rest}", sandbox.base_url());
+    let client = client(&ClientLimits {
+        url: &url.parse().unwrap(),
+        timeout: Duration::from_secs(5),
+        ca_file: None,
+    });
+    let own = sandbox.admin_key();
+    let request = client.unwrap().request(method, url);
+    let request = request.bearer_auth(own.expose()).body(body.to_owned());
+    let mut answer = request.send().await.unwrap();
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        text.extend_from_slice(&chunk);
+    }
+    (answer, serde_json::from_slice(&text).unwrap())
+}
+
+async fn page(sandbox: &Sandbox, query: &str) -> Value {
+    ask(sandbox, Method::GET, query, "").await.1
+}
+
+#[tokio::test]
+async fn the_sandbox_pages_both_ways() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    for number in 0..24 {
+        let _ = sandbox.make_by_hand(&number.to_string());
+    }
+    let first = page(&sandbox, "").await;
+    assert_eq!(first["data"].as_array().unwrap().len(), 20);
+    assert_eq!(first["has_more"], true);
+    assert_eq!(first["data"][0]["name"], ADMIN_NAME);
+    let after = first["last_id"].as_str().unwrap();
+    let rest = page(&sandbox, &format!("?after={after}")).await;
+    assert_eq!(rest["data"].as_array().unwrap().len(), 5);
+    assert_eq!(rest["has_more"], false);
+    let newest = page(&sandbox, "?order=desc&limit=2").await;
+    assert_eq!(newest["data"][0]["name"], "23");
+    let after = newest["last_id"].as_str().unwrap();
+    let older = page(&sandbox, &format!("?order=desc&limit=2&after={after}")).await;
+    assert_eq!(older["data"][0]["name"], "21");
+    assert_eq!(older["has_more"], true);
+    for bad in ["?limit=0", "?limit=101", "?order=up", "?after=key_none"] {
+        let refused = page(&sandbox, bad).await;
+        assert!(refused["error"]["message"].is_string(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_that_was_deleted_is_still_one() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let (first, _) = sandbox.make_by_hand("first");
+    let _ = sandbox.make_by_hand("second");
+    assert!(sandbox.delete_by_hand(&first));
+    let rest = page(&sandbox, &format!("?after={first}")).await;
+    assert_eq!(rest["data"][0]["name"], "second");
+}
+
+#[tokio::test]
+async fn every_answer_has_a_date_and_an_id_of_its_own() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let mut seen = Vec::new();
+    for rest in ["", "/key_none", "/no/such/path"] {
+        let (answer, _) = ask(&sandbox, Method::GET, rest, "").await;
+        let header = |name| answer.headers()[name].to_str().unwrap().to_owned();
+        assert!(header("date").ends_with(" GMT"), "{rest}");
+        seen.push(header("x-request-id"));
+    }
+    assert!(seen.iter().all(|id| id.starts_with("req_")), "{seen:?}");
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+}
+
+#[tokio::test]
+async fn a_create_is_checked_and_its_life_is_given() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    for bad in [
+        "",
+        "[]",
+        r#"{"name":""}"#,
+        r#"{"name":7}"#,
+        r#"{"name":"x","expires_in_seconds":0}"#,
+        r#"{"name":"x","expires_in_seconds":31536001}"#,
+        r#"{"name":"x","expires_in_seconds":"1"}"#,
+    ] {
+        let (answer, said) = ask(&sandbox, Method::POST, "", bad).await;
+        assert_eq!(answer.status(), 400, "{bad}");
+        assert_eq!(said["error"]["type"], "invalid_request_error", "{bad}");
+    }
+    let wish = r#"{"name":"x","expires_in_seconds":31536000}"#;
+    let (_, made) = ask(&sandbox, Method::POST, "", wish).await;
+    let at = |field: &str| made[field].as_i64().unwrap();
+    assert_eq!(at("expires_at") - at("created_at"), 31_536_000);
+    assert!(sandbox.accepts(made["value"].as_str().unwrap()));
+    let (_, lasting) = ask(&sandbox, Method::POST, "", r#"{"name":"y"}"#).await;
+    assert!(lasting["expires_at"].is_null());
+    // Refused before it was done: nothing but these two was made.
+    assert_eq!(sandbox.live().len(), 3);
+}
+
+#[tokio::test]
+async fn the_last_use_is_kept_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        state: Some(folder.path().join("state.json")),
+        ..Options::default()
+    };
+    let sandbox = Sandbox::start(options.clone()).await.unwrap();
+    let _ = sandbox.make_by_hand("unused");
+    let listed = page(&sandbox, "").await;
+    let used = listed["data"][0]["last_used_at"].as_i64().unwrap();
+    assert!(used >= listed["data"][0]["created_at"].as_i64().unwrap());
+    assert!(listed["data"][1]["last_used_at"].is_null());
+    drop(sandbox);
+    let text = std::fs::read_to_string(folder.path().join("state.json")).unwrap();
+    let keys: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(keys[0]["last_used_at"].as_i64().unwrap() / 1000, used);
+    assert!(keys[1]["last_used_at"].is_null());
+}
+
+#[tokio::test]
+async fn the_key_of_the_start_works_at_once_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options {
+        state: Some(folder.path().join("state.json")),
+        ..Options::default()
+    };
+    for hours in [0, 1, 2] {
+        options.delays.new_key = Duration::from_secs(hours * 3600);
+        let sandbox = Sandbox::start(options.clone()).await.unwrap();
+        assert!(sandbox.accepts(DEFAULT_ADMIN_KEY), "{hours}");
+        let (_, fresh) = sandbox.make_by_hand("fresh");
+        assert_eq!(sandbox.accepts(&fresh), hours == 0);
+    }
+}
