@@ -3,22 +3,12 @@
 
 mod support;
 
-use support::{World, text, write};
-
-const FILE_KEY: &str = r#"
-[key.billing]
-schedule = "@monthly"
-overlap = "24h"
-settle = "0s"
-[[key.billing.sink]]
-type = "file"
-path = "DIR/billing.key"
-"#;
+use support::{World, file_key, text, write};
 
 #[test]
 fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["check"]);
     world.ok(&["once"]);
     let history = world.history();
@@ -43,7 +33,7 @@ fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
 #[test]
 fn a_rotation_by_hand_retires_the_previous_credential() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["once"]);
     world.ok(&["rotate", "billing", "--reason", "somebody left"]);
     let history = world.history();
@@ -74,7 +64,7 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
 #[test]
 fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
     let world = World::start(&["--fault", "create:drop-after:1"]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("was not rotated"));
@@ -96,7 +86,7 @@ fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
 #[test]
 fn a_provider_that_is_away_costs_nothing() {
     let mut world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["once"]);
     world.stop_sandbox();
     let output = world.run(&["rotate", "billing"]);
@@ -109,7 +99,7 @@ fn a_provider_that_is_away_costs_nothing() {
 #[test]
 fn a_sink_that_cannot_take_it_defers_the_create() {
     let world = World::start(&[]);
-    world.configure(&FILE_KEY.replace("DIR/billing.key", "DIR/missing/billing.key"));
+    world.configure(&file_key("24h").replace("DIR/billing.key", "DIR/missing/billing.key"));
     let output = world.run(&["once"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(world.live().is_empty());
@@ -120,7 +110,7 @@ fn a_sink_that_cannot_take_it_defers_the_create() {
 #[test]
 fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     let _lock = rekeyd::ledger::WriterLock::take(&world.path("ledger.db"), "rekeyd run").unwrap();
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(75));
@@ -135,7 +125,7 @@ fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
 #[test]
 fn a_ledger_of_another_provider_is_refused() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["once"]);
     let other = std::fs::read_to_string(world.path("config.toml")).unwrap();
     let other = other.replace(&world.base_url, "http://127.0.0.1:9/v1");
@@ -148,7 +138,7 @@ fn a_ledger_of_another_provider_is_refused() {
 #[test]
 fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     write(
         &world.path("ledger.db"),
         &"not a database, only text. ".repeat(100),
@@ -177,7 +167,7 @@ fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
 #[test]
 fn no_secret_is_anywhere_but_at_its_sink() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     let output = world.run(&["--log-level", "trace", "once"]);
     assert!(output.status.success());
     let id = world.live().remove(0);
