@@ -1,6 +1,8 @@
 //! A server that answers each request with the next of some prepared bytes,
 //! then closes the connection, and remembers what it was asked.
 
+#![allow(dead_code)]
+
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
