@@ -167,6 +167,23 @@ async fn a_query_is_never_shown() {
             assert!(!told.contains("of-the-tests"), "{told}");
         }
     }
+    for (query, echoed) in [
+        ("token=tok%2Fen-of-the-tests", "tok/en-of-the-tests"),
+        ("token=tok%2Fen-of-the-tests", "tok%2Fen-of-the-tests"),
+        (
+            "a=1&b=2&c=3&d=4-of-the-tests",
+            "/hook?a=1&b=2&c=3&d=4-of-the-tests",
+        ),
+    ] {
+        let echoing = Canned::start(vec![answer("400 X", "", echoed.as_bytes())]).await;
+        let mut url = echoing.url.clone();
+        url.set_query(Some(query));
+        let told = Hook::to(url.as_str()).deliver().await.unwrap_err().message;
+        assert!(
+            told.contains("[secret]") && !told.contains("of-the-tests"),
+            "{told}"
+        );
+    }
     let sent = refusing.heard().join("\n");
     assert!(sent.contains("?token=query-of-the-tests "), "it is sent");
 }

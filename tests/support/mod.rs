@@ -40,6 +40,7 @@ pub struct World {
     pub dir: TempDir,
     pub base_url: String,
     pub admin_key: String,
+    environment: Vec<(String, String)>,
     sandbox: Option<Running>,
 }
 
@@ -90,6 +91,7 @@ impl World {
             dir,
             base_url,
             admin_key: admin_key.to_owned(),
+            environment: Vec::new(),
             sandbox: None,
         }
     }
@@ -113,6 +115,12 @@ impl World {
         );
     }
 
+    /// A variable in the environment of every command from now on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment
+            .push((variable.to_owned(), value.to_owned()));
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
@@ -127,6 +135,8 @@ impl World {
         ] {
             command.env_remove(variable);
         }
+        let set = self.environment.iter().map(|(name, value)| (name, value));
+        command.envs(set);
         command
     }
 

@@ -57,6 +57,8 @@ struct Prepared {
     /// Kept until the answer is judged: only living secrets are masked in what
     /// the receiver may echo.
     _credentials: Credentials,
+    /// The same for the query, which may hold a token.
+    _query: Vec<Secret>,
 }
 
 /// What the files with secrets say.
@@ -139,6 +141,7 @@ impl WebhookSink {
             request,
             trace,
             _credentials: credentials,
+            _query: query_secrets(url),
         })
     }
 }
@@ -217,6 +220,16 @@ fn read_bearer(path: &Path) -> Result<(HeaderValue, Secret), String> {
         })?;
     header.set_sensitive(true);
     Ok((header, token))
+}
+
+/// The query as a receiver may echo it: all of it, and its values.
+fn query_secrets(url: &url::Url) -> Vec<Secret> {
+    let whole = url.query().map(str::to_owned);
+    let written = whole.iter().flat_map(|query| query.split(['&', '=']));
+    let written: Vec<_> = written.map(str::to_owned).collect();
+    let meant = url.query_pairs().map(|(_, value)| value.into_owned());
+    let all = whole.into_iter().chain(written).chain(meant);
+    all.map(Secret::new).collect()
 }
 
 /// A query may hold a token; userinfo is refused by the configuration and a
