@@ -123,16 +123,30 @@ fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
 }
 
 #[test]
-fn a_ledger_of_another_provider_is_refused() {
+fn a_ledger_of_another_provider_or_organization_is_refused() {
     let world = World::start(&[]);
     world.configure(&file_key("24h"));
     world.ok(&["once"]);
-    let other = std::fs::read_to_string(world.path("config.toml")).unwrap();
-    let other = other.replace(&world.base_url, "http://127.0.0.1:9/v1");
-    write(&world.path("config.toml"), &other);
-    let output = world.run(&["once"]);
-    assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("belongs to http://127.0.0.1"));
+    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let organization = ours.replace("[provider]", "[provider]\norganization = \"org-other\"");
+    let provider = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    for (other, named) in [
+        (&provider, "http://127.0.0.1:9/v1 without an organization"),
+        (&organization, "with the organization org-other"),
+    ] {
+        write(&world.path("config.toml"), other);
+        for command in [&["once"][..], &["run"], &["rotate", "--all"]] {
+            let output = world.run(command);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{told}");
+            let theirs = format!("belongs to {} without an organization", world.base_url);
+            assert!(told.contains(&theirs) && told.contains(named), "{told}");
+        }
+    }
+    // The right one still goes on, and has made nothing meanwhile.
+    write(&world.path("config.toml"), &ours);
+    world.ok(&["once"]);
+    assert_eq!(world.live().len(), 1);
 }
 
 #[test]
@@ -162,46 +176,4 @@ fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
         text(&output.stderr)
     );
     assert!(world.live().is_empty());
-}
-
-#[test]
-fn no_secret_is_anywhere_but_at_its_sink() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
-    let output = world.run(&["--log-level", "trace", "once"]);
-    assert!(output.status.success());
-    let id = world.live().remove(0);
-    let secret = world.secret_of(&id);
-    let log = text(&output.stderr);
-    assert!(log.contains("TRACE"), "the log is at its most talkative");
-    for hidden in [secret.as_str(), world.admin_key.as_str()] {
-        assert!(!log.contains(hidden));
-        for name in [
-            "ledger.db",
-            "ledger.db-wal",
-            "ledger.db-shm",
-            "ledger.db.lock",
-        ] {
-            let bytes = std::fs::read(world.path(name)).unwrap_or_default();
-            let found = bytes
-                .windows(hidden.len())
-                .any(|window| window == hidden.as_bytes());
-            assert!(!found, "{name}");
-        }
-    }
-    let files: Vec<_> = std::fs::read_dir(world.dir.path())
-        .unwrap()
-        .flatten()
-        .collect();
-    let with_secret = files.iter().filter(|file| {
-        std::fs::read(file.path())
-            .unwrap_or_default()
-            .windows(secret.len())
-            .any(|w| w == secret.as_bytes())
-    });
-    let mut names: Vec<_> = with_secret
-        .map(|file| file.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["billing.key", "sandbox.json"]);
 }
