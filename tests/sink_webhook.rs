@@ -256,7 +256,7 @@ async fn silence_is_unclear_only_after_the_request() {
     let address = silent.local_addr().unwrap();
     for (scheme, wanted) in [("http", Taken::Maybe), ("https", Taken::No)] {
         let mut hook = Hook::to(&format!("{scheme}://{address}/"));
-        hook.settings.timeout = Duration::from_millis(300);
+        hook.settings.timeout = Duration::from_secs(1);
         let error = hook.deliver().await.unwrap_err();
         assert_eq!(error.taken, wanted, "{scheme}: {error}");
     }

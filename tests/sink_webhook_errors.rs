@@ -158,7 +158,7 @@ async fn a_query_is_never_shown() {
             url.set_query(Some("token=query-of-the-tests"));
             url.set_fragment(Some("fragment-of-the-tests"));
             let mut hook = Hook::to(url.as_str());
-            hook.settings.timeout = std::time::Duration::from_millis(500);
+            hook.settings.timeout = std::time::Duration::from_secs(1);
             let sink = hook.sink();
             let preflight = sink.preflight().await;
             let delivery = sink.deliver(&hook::parcel()).await.unwrap_err();
