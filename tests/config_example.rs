@@ -1,25 +1,16 @@
 //! The example configuration is right, and has every option in it.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/problems.rs"]
+mod support;
+
 use std::collections::BTreeSet;
 use std::path::Path;
-
-use rekeyd::config::{Environment, parse};
 
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
 fn problems(text: &str) -> Vec<String> {
-    let found = parse(
-        Path::new("/etc/rekeyd/config.toml"),
-        text,
-        &Environment::default(),
-    );
-    found
-        .err()
-        .unwrap_or_default()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    support::problems(Path::new("/etc/rekeyd/config.toml"), text)
 }
 
 /// The example with what is commented out put in.

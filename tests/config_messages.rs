@@ -1,21 +1,17 @@
 //! What a person is told about a bad configuration, word for word.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/problems.rs"]
+mod support;
+
 use std::path::Path;
 
 use proptest::prelude::*;
-use rekeyd::config::{Environment, parse};
 
 const FILE: &str = "/c.toml";
 
 fn problems(text: &str) -> Vec<String> {
-    let found = parse(Path::new(FILE), text, &Environment::default());
-    found
-        .err()
-        .unwrap_or_default()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    support::problems(Path::new(FILE), text)
 }
 
 /// A key that is right, for mistakes elsewhere.

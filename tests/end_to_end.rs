@@ -3,22 +3,12 @@
 
 mod support;
 
-use support::{World, text, write};
-
-const FILE_KEY: &str = r#"
-[key.billing]
-schedule = "@monthly"
-overlap = "24h"
-settle = "0s"
-[[key.billing.sink]]
-type = "file"
-path = "DIR/billing.key"
-"#;
+use support::{World, file_key, text, write};
 
 #[test]
 fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["check"]);
     world.ok(&["once"]);
     let history = world.history();
@@ -43,7 +33,7 @@ fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
 #[test]
 fn a_rotation_by_hand_retires_the_previous_credential() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["once"]);
     world.ok(&["rotate", "billing", "--reason", "somebody left"]);
     let history = world.history();
@@ -74,7 +64,7 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
 #[test]
 fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
     let world = World::start(&["--fault", "create:drop-after:1"]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("was not rotated"));
@@ -96,7 +86,7 @@ fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
 #[test]
 fn a_provider_that_is_away_costs_nothing() {
     let mut world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["once"]);
     world.stop_sandbox();
     let output = world.run(&["rotate", "billing"]);
@@ -109,7 +99,7 @@ fn a_provider_that_is_away_costs_nothing() {
 #[test]
 fn a_sink_that_cannot_take_it_defers_the_create() {
     let world = World::start(&[]);
-    world.configure(&FILE_KEY.replace("DIR/billing.key", "DIR/missing/billing.key"));
+    world.configure(&file_key("24h").replace("DIR/billing.key", "DIR/missing/billing.key"));
     let output = world.run(&["once"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(world.live().is_empty());
@@ -120,7 +110,7 @@ fn a_sink_that_cannot_take_it_defers_the_create() {
 #[test]
 fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     let _lock = rekeyd::ledger::WriterLock::take(&world.path("ledger.db"), "rekeyd run").unwrap();
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(75));
@@ -133,22 +123,36 @@ fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
 }
 
 #[test]
-fn a_ledger_of_another_provider_is_refused() {
+fn a_ledger_of_another_provider_or_organization_is_refused() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     world.ok(&["once"]);
-    let other = std::fs::read_to_string(world.path("config.toml")).unwrap();
-    let other = other.replace(&world.base_url, "http://127.0.0.1:9/v1");
-    write(&world.path("config.toml"), &other);
-    let output = world.run(&["once"]);
-    assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("belongs to http://127.0.0.1"));
+    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let organization = ours.replace("[provider]", "[provider]\norganization = \"org-other\"");
+    let provider = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    for (other, named) in [
+        (&provider, "http://127.0.0.1:9/v1 without an organization"),
+        (&organization, "with the organization org-other"),
+    ] {
+        write(&world.path("config.toml"), other);
+        for command in [&["once"][..], &["run"], &["rotate", "--all"]] {
+            let output = world.run(command);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{told}");
+            let theirs = format!("belongs to {} without an organization", world.base_url);
+            assert!(told.contains(&theirs) && told.contains(named), "{told}");
+        }
+    }
+    // The right one still goes on, and has made nothing meanwhile.
+    write(&world.path("config.toml"), &ours);
+    world.ok(&["once"]);
+    assert_eq!(world.live().len(), 1);
 }
 
 #[test]
 fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
     let world = World::start(&[]);
-    world.configure(FILE_KEY);
+    world.configure(&file_key("24h"));
     write(
         &world.path("ledger.db"),
         &"not a database, only text. ".repeat(100),
@@ -172,46 +176,4 @@ fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
         text(&output.stderr)
     );
     assert!(world.live().is_empty());
-}
-
-#[test]
-fn no_secret_is_anywhere_but_at_its_sink() {
-    let world = World::start(&[]);
-    world.configure(FILE_KEY);
-    let output = world.run(&["--log-level", "trace", "once"]);
-    assert!(output.status.success());
-    let id = world.live().remove(0);
-    let secret = world.secret_of(&id);
-    let log = text(&output.stderr);
-    assert!(log.contains("TRACE"), "the log is at its most talkative");
-    for hidden in [secret.as_str(), world.admin_key.as_str()] {
-        assert!(!log.contains(hidden));
-        for name in [
-            "ledger.db",
-            "ledger.db-wal",
-            "ledger.db-shm",
-            "ledger.db.lock",
-        ] {
-            let bytes = std::fs::read(world.path(name)).unwrap_or_default();
-            let found = bytes
-                .windows(hidden.len())
-                .any(|window| window == hidden.as_bytes());
-            assert!(!found, "{name}");
-        }
-    }
-    let files: Vec<_> = std::fs::read_dir(world.dir.path())
-        .unwrap()
-        .flatten()
-        .collect();
-    let with_secret = files.iter().filter(|file| {
-        std::fs::read(file.path())
-            .unwrap_or_default()
-            .windows(secret.len())
-            .any(|w| w == secret.as_bytes())
-    });
-    let mut names: Vec<_> = with_secret
-        .map(|file| file.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["billing.key", "sandbox.json"]);
 }

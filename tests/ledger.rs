@@ -155,6 +155,67 @@ fn what_is_recorded_reads_back_the_same() {
     assert_eq!(facts.id.as_str(), "key_abc");
 }
 
+/// How many transactions were committed since the ledger was made, read from
+/// the log itself: a frame that ends a transaction has the size of the database
+/// in it.
+fn commits(path: &Path) -> usize {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    let log = std::fs::read(path.with_extension("db-wal")).unwrap();
+    let page = usize::try_from(number(&log[8..12])).unwrap();
+    let frames = log[HEADER..].chunks_exact(FRAME_HEADER + page);
+    // What an earlier turn of the log left has other salts.
+    let ours = frames.filter(|frame| frame[8..16] == log[16..24]);
+    ours.filter(|frame| number(&frame[4..8]) > 0).count()
+}
+
+#[test]
+fn callers_who_wait_at_the_same_time_share_one_transaction() {
+    // Fewer than the runtime polls between two turns of the test itself.
+    const CALLERS: u64 = 40;
+    for driver in [Driver::Thread, Driver::Task] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        run(async {
+            let ledger = Ledger::start(open(&path, &identity(), at()).unwrap(), driver).unwrap();
+            let before = commits(&path);
+            ledger.record(&key(0), at(), vec![intent(0)]).await.unwrap();
+            assert_eq!(commits(&path), before + 1, "one caller, one transaction");
+
+            // A thread would begin with whoever comes first: while somebody else
+            // is writing, everybody comes to wait.
+            let other = rusqlite::Connection::open(&path).unwrap();
+            if driver == Driver::Thread {
+                other.execute_batch("BEGIN IMMEDIATE").unwrap();
+            }
+            let mut callers = tokio::task::JoinSet::new();
+            for number in 1..=CALLERS {
+                let (ledger, path) = (ledger.clone(), path.clone());
+                callers.spawn(async move {
+                    let (key, changes) = (key(number), vec![intent(number)]);
+                    let answer = ledger.record(&key, at(), changes).await;
+                    // Whoever is told Ok finds it on disk at that moment.
+                    let reader = read::open(&path).unwrap();
+                    let found = read::key_state(&reader, &key).unwrap();
+                    answer.unwrap() == found && found.open().is_some()
+                });
+            }
+            if driver == Driver::Thread {
+                // Every caller has its turn to ask before this one goes on.
+                tokio::task::yield_now().await;
+                assert!(callers.try_join_next().is_none(), "nobody is told yet");
+                other.execute_batch("ROLLBACK").unwrap();
+            }
+            let found = callers.join_all().await;
+            assert_eq!(found, [true; CALLERS as usize]);
+            let shared = commits(&path) - before - 1;
+            // The first one may have gone ahead of the rest.
+            assert!((1..=2).contains(&shared), "{driver:?}: {shared}");
+        });
+    }
+}
+
 #[test]
 fn a_full_disk_tells_nobody_ok() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,8 @@
 //! Text that came from outside (the provider, a receiver, a command), made fit
 //! for logs, errors and the ledger: masked, printable and short.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
@@ -9,9 +11,13 @@ use crate::core::secret;
 /// What is kept of a text from outside.
 const LONGEST_SHOWN: usize = 200;
 
-/// What is looked at: enough that masking cannot shorten the text below
-/// [`LONGEST_SHOWN`] and so bring a secret that was cut in half to its end.
+/// So many characters are looked at: enough that what is shown is not short
+/// only because much of it was masked.
 const LONGEST_SEARCHED: usize = 8 * 1024;
+
+/// So many bytes are worth handing to [`shown_bytes`]: more characters than
+/// are looked at, however they are written.
+pub const LONGEST_READ: usize = 4 * (LONGEST_SEARCHED + 1);
 
 /// What every secret of the provider begins with.
 const SECRET_PREFIX: &str = "sk-admin-";
@@ -23,17 +29,10 @@ const MASK: &str = "[secret]";
 /// `sk-admin-…` masked, without control characters, cut to 200 characters.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let mut text: String = text.chars().take(LONGEST_SEARCHED).collect();
-    secret::each_alive(|value| {
-        replace(&mut text, value);
-        for form in base64_forms(value) {
-            replace(&mut text, &form);
-        }
-    });
-    let text = mask_prefixed(&text);
+    let text = mask_prefixed(&mask_known(text));
     let clean: String = text
         .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .map(|letter| if is_unprintable(letter) { ' ' } else { letter })
         .collect();
     let words = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(LONGEST_SHOWN) {
@@ -45,14 +44,99 @@ pub fn shown(text: &str) -> String {
 /// [`shown`] for bytes that may be no text at all.
 #[must_use]
 pub fn shown_bytes(bytes: &[u8]) -> String {
-    let end = bytes.len().min(4 * LONGEST_SEARCHED);
+    let end = bytes.len().min(LONGEST_READ);
     shown(&String::from_utf8_lossy(&bytes[..end]))
 }
 
-fn replace(text: &mut String, wanted: &str) {
-    if text.contains(wanted) {
-        *text = text.replace(wanted, MASK);
+/// Control characters, and the invisible ones that turn or hide what stands
+/// beside them.
+fn is_unprintable(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Masks the secrets in memory, in the part of the text that is looked at.
+fn mask_known(text: &str) -> String {
+    let end = text.char_indices().nth(LONGEST_SEARCHED);
+    let (text, is_cut) = end.map_or((text, false), |(end, _)| (&text[..end], true));
+    let dense = Dense::of(text);
+    let mut found: Vec<Range<usize>> = Vec::new();
+    secret::each_alive(|value| {
+        for form in [value.to_owned()].into_iter().chain(base64_forms(value)) {
+            let form = Dense::of(&form).letters;
+            found.extend(dense.places(&form));
+            // Half a secret would look like none.
+            found.extend(is_cut.then(|| dense.beginning_at_the_end(&form)).flatten());
+        }
+    });
+    replace(text, found)
+}
+
+/// A text without what breaks a long word into lines: white space, what cannot
+/// be printed, and the backslashes with which JSON writes these and `/`.
+struct Dense {
+    letters: String,
+    /// For each byte of `letters`, where its letter stands in the text.
+    places: Vec<Range<usize>>,
+}
+
+impl Dense {
+    fn of(text: &str) -> Self {
+        let mut dense = Self {
+            letters: String::with_capacity(text.len()),
+            places: Vec::with_capacity(text.len()),
+        };
+        let mut rest = text.char_indices().peekable();
+        while let Some((at, letter)) = rest.next() {
+            if letter == '\\' {
+                rest.next_if(|(_, next)| matches!(next, 'n' | 'r' | 't'));
+            } else if !letter.is_whitespace() && !is_unprintable(letter) {
+                dense.letters.push(letter);
+                let place = at..at + letter.len_utf8();
+                dense.places.resize(dense.letters.len(), place);
+            }
+        }
+        dense
     }
+
+    /// Where `wanted` stands in the text.
+    fn places(&self, wanted: &str) -> Vec<Range<usize>> {
+        let found = self.letters.match_indices(wanted);
+        found
+            .map(|(at, _)| self.place(at..at + wanted.len()))
+            .collect()
+    }
+
+    /// Where the text ends in a beginning of `wanted`.
+    fn beginning_at_the_end(&self, wanted: &str) -> Option<Range<usize>> {
+        let ends = wanted.char_indices().map(|(end, _)| end).rev();
+        let mut longest_first = ends.filter(|end| *end > 0);
+        let length = longest_first.find(|end| self.letters.ends_with(&wanted[..*end]))?;
+        Some(self.place(self.letters.len() - length..self.letters.len()))
+    }
+
+    fn place(&self, found: Range<usize>) -> Range<usize> {
+        self.places[found.start].start..self.places[found.end - 1].end
+    }
+}
+
+/// Puts one mask in the place of what overlaps.
+fn replace(text: &str, mut places: Vec<Range<usize>>) -> String {
+    places.sort_by_key(|place| place.start);
+    let mut masked = String::with_capacity(text.len());
+    let mut done = 0;
+    for place in places {
+        if place.start >= done {
+            masked.push_str(&text[done..place.start]);
+            masked.push_str(MASK);
+        }
+        done = done.max(place.end);
+    }
+    masked.push_str(&text[done..]);
+    masked
 }
 
 /// What base64 of a longer text contains when `value` stands in that text: one
@@ -134,9 +218,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_letter_hides_no_secret() {
+        let secret = Secret::new("broken/over+lines-and-more".to_owned());
+        for text in [
+            "broken/over+lin\r\n  es-and-more",
+            "broken\\/over+lin\\r\\nes-and-more",
+            "broken/over+lin\u{200b}es-and\u{0}-more",
+        ] {
+            assert_eq!(shown(&format!("a {text} b")), "a [secret] b");
+        }
+        drop(secret);
+        assert_eq!(shown("over+lin\\r\\nes"), "over+lin\\r\\nes");
+    }
+
+    #[test]
+    fn a_secret_that_begins_another_leaves_no_rest() {
+        let whole = "first-half-of-it, second-half-of-it";
+        let secrets = [whole, &whole[..16], &whole[8..20]].map(|text| Secret::new(text.to_owned()));
+        assert_eq!(shown(&format!("a {whole} b")), "a [secret] b");
+        drop(secrets);
+    }
+
+    #[test]
     fn a_secret_across_the_searched_end_never_shows() {
-        let secret = Secret::new("S3cret".repeat(20));
-        let text = format!("{}{}", secret.expose().repeat(68), secret.expose());
-        assert!(!shown(&text).contains("S3cret"));
+        for length in [20, 400, 2_000, 20_000] {
+            let secret = Secret::new("S3cret".repeat(length));
+            let text = secret.expose().repeat(10 + 68 * 20 / length);
+            assert!(!shown(&text).contains("S3cr"), "{length}");
+            assert!(!shown_bytes(text.as_bytes()).contains("S3cr"), "{length}");
+        }
     }
 }

@@ -14,7 +14,17 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+pub mod daemon;
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_rekeyd");
+
+/// A key with one file sink and the given overlap; see [`World::configure`].
+pub fn file_key(overlap: &str) -> String {
+    format!(
+        "[key.billing]\nschedule = \"@monthly\"\noverlap = \"{overlap}\"\nsettle = \"0s\"\n\
+         [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
+    )
+}
 
 /// A child that does not outlive its test.
 pub struct Running(pub Child);
@@ -30,7 +40,8 @@ pub struct World {
     pub dir: TempDir,
     pub base_url: String,
     pub admin_key: String,
-    sandbox: Running,
+    environment: Vec<(String, String)>,
+    sandbox: Option<Running>,
 }
 
 pub fn write(path: &Path, text: &str) {
@@ -46,11 +57,17 @@ pub fn write(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
+/// A folder that nobody else can look into.
+pub fn scratch() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    dir
+}
+
 impl World {
     /// A sandbox with `arguments`, and no key yet.
     pub fn start(arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let dir = scratch();
         let mut child = Command::new(BINARY)
             .args(["sandbox", "--listen", "127.0.0.1:0", "--state"])
             .arg(dir.path().join("sandbox.json"))
@@ -62,13 +79,20 @@ impl World {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
         let base_url = first.split('"').nth(1).unwrap().to_owned();
-        let admin_key = rekeyd::sandbox::DEFAULT_ADMIN_KEY.to_owned();
-        write(&dir.path().join("admin-key"), &admin_key);
+        let mut world = Self::without_sandbox(base_url, rekeyd::sandbox::DEFAULT_ADMIN_KEY, dir);
+        world.sandbox = Some(Running(child));
+        world
+    }
+
+    /// Another provider, which accepts `admin_key`.
+    pub fn without_sandbox(base_url: String, admin_key: &str, dir: TempDir) -> Self {
+        write(&dir.path().join("admin-key"), admin_key);
         Self {
             dir,
             base_url,
-            admin_key,
-            sandbox: Running(child),
+            admin_key: admin_key.to_owned(),
+            environment: Vec::new(),
+            sandbox: None,
         }
     }
 
@@ -91,6 +115,12 @@ impl World {
         );
     }
 
+    /// A variable in the environment of every command from now on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment
+            .push((variable.to_owned(), value.to_owned()));
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
@@ -105,6 +135,8 @@ impl World {
         ] {
             command.env_remove(variable);
         }
+        let set = self.environment.iter().map(|(name, value)| (name, value));
+        command.envs(set);
         command
     }
 
@@ -135,8 +167,7 @@ impl World {
 
     /// Ends the sandbox.
     pub fn stop_sandbox(&mut self) {
-        let _ = self.sandbox.0.kill();
-        let _ = self.sandbox.0.wait();
+        self.sandbox = None;
     }
 
     /// The secret of a credential, as the sandbox made it.

@@ -4,12 +4,8 @@ use std::error::Error as _;
 
 use reqwest::{Response, StatusCode};
 
-use crate::core::outside::{shown, shown_bytes};
+use crate::core::outside::{LONGEST_READ, shown, shown_bytes};
 use crate::sink::{DeliveryError, Taken};
-
-/// So much of an error's body is read: all that [`shown_bytes`] looks at, so
-/// that it is never this limit that cuts a secret in half.
-const LONGEST_BODY: usize = 32 * 1024;
 
 /// Judges an answer by its status alone; the body is only quoted.
 pub(super) async fn judge(url: &str, response: Response) -> Result<(), DeliveryError> {
@@ -52,14 +48,14 @@ fn verdict(status: StatusCode) -> Option<(Taken, &'static str)> {
     })
 }
 
-/// Why there is no answer, and whether the request may have been sent.
-pub(super) fn no_answer(url: &str, error: reqwest::Error) -> DeliveryError {
+/// Why there is no answer; `unsent` when nothing of the body has left.
+pub(super) fn no_answer(url: &str, error: reqwest::Error, unsent: bool) -> DeliveryError {
     let error = error.without_url();
     let why = reasons(&error);
     // Connecting includes the TLS handshake; the request follows only then.
     let (taken, message) = if error.is_builder() {
         (Taken::No, format!("cannot post to {url}: {why}"))
-    } else if error.is_connect() {
+    } else if error.is_connect() || unsent {
         (
             Taken::No,
             format!("cannot connect to {url}: {why}; see whether it is up and reachable"),
@@ -87,11 +83,11 @@ fn reasons(error: &reqwest::Error) -> String {
     shown(&text)
 }
 
-/// The beginning of the body, or nothing when it breaks off: a secret cut in
-/// half could not be masked.
+/// All of the body that is worth showing, or nothing when it breaks off: a
+/// secret cut in half could not be masked.
 async fn read(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    while body.len() < LONGEST_BODY {
+    while body.len() < LONGEST_READ {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,

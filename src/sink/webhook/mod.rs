@@ -7,6 +7,7 @@
 
 mod answer;
 mod body;
+mod outgoing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::host::secret_file;
 use crate::net::client::{ClientLimits, client};
 use crate::net::reach::reach;
 use crate::sink::signature::SigningKeys;
+use crate::sink::webhook::outgoing::{Outgoing, Trace};
 use crate::sink::{DeliveryError, Parcel, Sink, Taken};
 
 /// Tells the time of a try.
@@ -45,6 +47,18 @@ impl std::fmt::Debug for WebhookSink {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "WebhookSink({}, {})", self.id, self.shown_url)
     }
+}
+
+/// A request that is ready to be sent.
+struct Prepared {
+    request: reqwest::RequestBuilder,
+    /// Whether its body has left.
+    trace: Trace,
+    /// Kept until the answer is judged: only living secrets are masked in what
+    /// the receiver may echo.
+    _credentials: Credentials,
+    /// The same for the query, which may hold a token.
+    _query: Vec<Secret>,
 }
 
 /// What the files with secrets say.
@@ -89,10 +103,7 @@ impl WebhookSink {
     }
 
     /// Everything that can fail before a byte of the request leaves.
-    async fn prepare(
-        &self,
-        parcel: &Parcel,
-    ) -> Result<(reqwest::RequestBuilder, Credentials), String> {
+    async fn prepare(&self, parcel: &Parcel) -> Result<Prepared, String> {
         let deadline = Instant::now() + self.timeout;
         let credentials = self
             .credentials()
@@ -114,20 +125,24 @@ impl WebhookSink {
         })?;
         let id = body::message_id(&parcel.rotation, &self.id);
         let timestamp = (self.now)().as_second();
+        let signature = credentials.keys.sign(&id, timestamp, &body);
+        let (body, trace) = Outgoing::new(body);
         let mut request = client
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp)
-            .header(
-                "webhook-signature",
-                credentials.keys.sign(&id, timestamp, &body),
-            )
-            .body(body.to_vec());
+            .header("webhook-signature", signature)
+            .body(reqwest::Body::wrap(body));
         if let Some((bearer, _token)) = &credentials.bearer {
             request = request.header(AUTHORIZATION, bearer.clone());
         }
-        Ok((request, credentials))
+        Ok(Prepared {
+            request,
+            trace,
+            _credentials: credentials,
+            _query: query_secrets(url),
+        })
     }
 }
 
@@ -155,18 +170,19 @@ impl Sink for WebhookSink {
     }
 
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
-        // Kept until the answer is judged: only living secrets are masked in
-        // what the receiver may echo.
-        let (request, _credentials) =
-            self.prepare(parcel)
-                .await
-                .map_err(|message| DeliveryError {
-                    taken: Taken::No,
-                    message,
-                })?;
-        match request.send().await {
+        let prepared = self
+            .prepare(parcel)
+            .await
+            .map_err(|message| DeliveryError {
+                taken: Taken::No,
+                message,
+            })?;
+        match prepared.request.send().await {
             Ok(response) => answer::judge(&self.shown_url, response).await,
-            Err(error) => Err(answer::no_answer(&self.shown_url, error)),
+            Err(error) => {
+                let unsent = prepared.trace.withdraw();
+                Err(answer::no_answer(&self.shown_url, error, unsent))
+            }
         }
     }
 }
@@ -204,6 +220,16 @@ fn read_bearer(path: &Path) -> Result<(HeaderValue, Secret), String> {
         })?;
     header.set_sensitive(true);
     Ok((header, token))
+}
+
+/// The query as a receiver may echo it: all of it, and its values.
+fn query_secrets(url: &url::Url) -> Vec<Secret> {
+    let whole = url.query().map(str::to_owned);
+    let written = whole.iter().flat_map(|query| query.split(['&', '=']));
+    let written: Vec<_> = written.map(str::to_owned).collect();
+    let meant = url.query_pairs().map(|(_, value)| value.into_owned());
+    let all = whole.into_iter().chain(written).chain(meant);
+    all.map(Secret::new).collect()
 }
 
 /// A query may hold a token; userinfo is refused by the configuration and a

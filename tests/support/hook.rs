@@ -1,0 +1,114 @@
+//! A webhook sink with its files in a scratch folder, and what is delivered.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::record::CredentialFacts;
+use rekeyd::core::secret::Secret;
+use rekeyd::core::settings::{SinkSettings, SinkTarget, WebhookTarget};
+use rekeyd::sink::webhook::WebhookSink;
+use rekeyd::sink::{DeliveryError, Parcel, Sink as _};
+use tempfile::TempDir;
+
+/// The secret that is delivered.
+pub(crate) const VALUE: &str = "sk-admin-webhook-test-0123456789-abcdefghijklmnopqrstuvwxyz";
+
+/// What the signing-secret file holds at first.
+pub(crate) const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3RzLTEyMzQ1Njc4";
+
+/// When the first try is signed; each later one a second later.
+pub(crate) const FIRST_TRY: i64 = 1_795_400_000;
+
+pub(crate) struct Hook {
+    folder: TempDir,
+    pub(crate) settings: SinkSettings,
+    pub(crate) target: WebhookTarget,
+    tries: Arc<AtomicI64>,
+}
+
+impl Hook {
+    pub(crate) fn to(url: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let target = WebhookTarget {
+            url: url.parse().unwrap(),
+            signing_secret_file: folder.path().join("signing"),
+            bearer_token_file: None,
+            ca_file: None,
+        };
+        let settings = SinkSettings {
+            id: SinkId {
+                name: "webhook".to_owned(),
+                target: "webhook:test".to_owned(),
+            },
+            required: true,
+            timeout: Duration::from_secs(20),
+            target: SinkTarget::Webhook(target.clone()),
+        };
+        let hook = Self {
+            folder,
+            settings,
+            target,
+            tries: Arc::new(AtomicI64::new(FIRST_TRY)),
+        };
+        hook.sign_with(SIGNING);
+        hook
+    }
+
+    /// Puts other lines into the signing-secret file.
+    pub(crate) fn sign_with(&self, lines: &str) {
+        write(&self.target.signing_secret_file, lines);
+    }
+
+    /// Sends a bearer token from now on.
+    pub(crate) fn bear(&mut self, token: &str) -> PathBuf {
+        let path = self.folder.path().join("token");
+        write(&path, token);
+        self.target.bearer_token_file = Some(path.clone());
+        path
+    }
+
+    pub(crate) fn sink(&self) -> WebhookSink {
+        let tries = Arc::clone(&self.tries);
+        let now = move || Timestamp::from_second(tries.fetch_add(1, Ordering::SeqCst)).unwrap();
+        WebhookSink::new(&self.settings, &self.target, Arc::new(now))
+    }
+
+    pub(crate) async fn deliver(&self) -> Result<(), DeliveryError> {
+        self.sink().deliver(&parcel()).await
+    }
+}
+
+pub(crate) fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+}
+
+pub(crate) fn parcel() -> Parcel {
+    Parcel {
+        key: KeyName::new("billing").unwrap(),
+        rotation: RotationId::new([7; 8]),
+        sequence: 42,
+        label: Label::recorded("billing-20261123T030000Z-5f3a9c".to_owned()),
+        credential: CredentialFacts {
+            id: CredentialId::new("key_abc".to_owned()),
+            redacted_value: Some("sk-admin...def".to_owned()),
+            created_at: Some(Timestamp::from_second(1_711_471_533).unwrap()),
+            expires_at: None,
+        },
+        secret: Secret::new(VALUE.to_owned()),
+        verified_at: "2026-11-23T03:00:01.5Z".parse().unwrap(),
+        previous: None,
+    }
+}
