@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Failure};
 use crate::core::duration;
-use crate::daemon::{service, start};
+use crate::daemon::service::{self, Ended};
+use crate::daemon::start;
 use crate::engine::Course;
 
 #[derive(Debug, clap::Args)]
@@ -17,14 +18,10 @@ pub(crate) struct Once {
 impl Once {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
-        let started = start::start(
-            &settings,
-            Cli::sources(&settings),
-            "rekeyd once",
-            Course::Once,
-        )
-        .await?;
-        let engine = service::once(started, self.limit).await?;
+        let sources = Cli::sources(&settings);
+        let started = start::start(&settings, sources, "rekeyd once", Course::Once).await?;
+        let (engine, ended) = service::once(started, self.limit).await?;
+        let at_rest = self.is_at_rest(ended);
         let failing: Vec<_> = settings
             .keys
             .iter()
@@ -37,10 +34,33 @@ impl Once {
             tracing::error!(key = %key.name, "{} is failing: {}", key.name,
                 problem.unwrap_or_else(|| "its rotation did not end".to_owned()));
         }
-        if failing.is_empty() {
+        if failing.is_empty() && at_rest {
             Ok(())
         } else {
             Err(Failure::Told)
+        }
+    }
+
+    /// Whether it came to the moment with nothing due and nothing open; says
+    /// so if not. A timer's mail is read by people who do not know the limit.
+    fn is_at_rest(&self, ended: Ended) -> bool {
+        match ended {
+            Ended::Done => true,
+            Ended::Stopped => {
+                tracing::error!(
+                    "a signal ended this run before everything due was done; \
+                    what is open is given up, the next run goes on"
+                );
+                false
+            }
+            Ended::TimeOver => {
+                tracing::error!(
+                    "after {} not everything due was done: what is open is given up, the next \
+                    run goes on; give it longer with --for",
+                    duration::to_text(self.limit)
+                );
+                false
+            }
         }
     }
 }

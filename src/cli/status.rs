@@ -1,10 +1,11 @@
 //! `rekeyd status`: how each key stands, from the configuration and the ledger.
 
-use std::collections::BTreeMap;
+mod told;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::cli::status::told::Told;
 use crate::cli::{Cli, Failure, output, text};
 use crate::core::due::{Due, due};
 use crate::core::names::{KeyName, SinkId};
@@ -13,7 +14,7 @@ use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
 use crate::core::{duration, time};
 use crate::engine::clock::{Clock as _, HostClock};
-use crate::ledger::{LedgerError, WriterLock, read};
+use crate::ledger::WriterLock;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
@@ -39,14 +40,11 @@ impl Status {
     pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
         let now = HostClock.now();
-        let (mut states, problem) = match read::open(&settings.ledger) {
-            Ok(connection) => (
-                read::all_key_states(&connection)?,
-                read::condition(&connection)?,
-            ),
-            Err(LedgerError::Missing { .. }) => (BTreeMap::new(), None),
-            Err(error) => return Err(error.into()),
-        };
+        let Told {
+            mut states,
+            failing_since,
+            problem,
+        } = Told::of(&settings.ledger)?;
         let mut standings: Vec<_> = settings
             .keys
             .iter()
@@ -55,6 +53,7 @@ impl Status {
                 standing(
                     key,
                     state.unwrap_or_else(|| KeyState::unknown(key.name.clone())),
+                    failing_since.get(&key.name).copied(),
                     now,
                 )
             })
@@ -101,7 +100,12 @@ impl Standing {
     }
 }
 
-fn standing(key: &KeySettings, state: KeyState, now: Timestamp) -> Standing {
+fn standing(
+    key: &KeySettings,
+    state: KeyState,
+    failing_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Standing {
     let required: Vec<SinkId> = key
         .sinks
         .iter()
@@ -112,14 +116,56 @@ fn standing(key: &KeySettings, state: KeyState, now: Timestamp) -> Standing {
         Due::No { next } => next,
         Due::Since { at, .. } => Some(at),
     };
-    // What is open has been due since it was begun.
-    let since = state.open().map_or(next, |open| Some(open.started_at));
+    let since = due_since(key, &required, &state, failing_since, now);
     let overdue = since.is_some_and(|since| time::until(since, now) > key.policy.deliver_for);
     let mut standing = unmanaged(state);
     standing.managed = true;
     standing.next = next;
     standing.overdue = overdue;
     standing
+}
+
+/// Since when a key has been waiting to be rotated: the first firing that was
+/// missed, the beginning of what is open, or the first failure of the present
+/// row of them. A try that is put off does not begin the time anew.
+fn due_since(
+    key: &KeySettings,
+    required: &[SinkId],
+    state: &KeyState,
+    failing_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let since = match state.open() {
+        Some(open) => Some(open.scheduled_for.unwrap_or(open.started_at)),
+        None => {
+            let without_back_off = KeyState {
+                retry_at: None,
+                ..state.clone()
+            };
+            let ask = |at| due(&key.policy, required, &without_back_off, at, at);
+            match ask(now) {
+                // Not due at all: what failed before is over or not wanted.
+                Due::No { .. } => return None,
+                Due::Since {
+                    scheduled_for: None,
+                    at,
+                    ..
+                } => Some(at),
+                // Of several missed firings `due` tells the last, and the
+                // first is the next one as it was seen when the current
+                // credential was new.
+                Due::Since {
+                    scheduled_for: Some(_),
+                    at: last,
+                    ..
+                } => match state.current().map(|current| ask(current.started_at)) {
+                    Some(Due::No { next: Some(first) }) => Some(first.min(last)),
+                    Some(Due::No { next: None } | Due::Since { .. }) | None => Some(last),
+                },
+            }
+        }
+    };
+    since.into_iter().chain(failing_since).min()
 }
 
 fn unmanaged(state: KeyState) -> Standing {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::duration;
 use crate::core::names::KeyName;
 use crate::core::rotation::Phase;
 use crate::daemon::signals::Asked;
@@ -33,6 +34,7 @@ pub enum ServiceError {
 
 /// How a loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a command that did not end by itself has to say so"]
 pub enum Ended {
     /// What was waited for has happened.
     Done,
@@ -55,8 +57,11 @@ pub async fn run(started: Started) -> Result<(), ServiceError> {
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
-    drive(&mut started, limit, |_| false).await?;
-    tracing::info!("stopped; what is open is settled at the next start");
+    let why = match drive(&mut started, limit, |_| false).await? {
+        Ended::TimeOver => "stopped: its time is over",
+        Ended::Stopped | Ended::Done => "stopped",
+    };
+    tracing::info!("{why}; what is open is settled at the next start");
     Ok(())
 }
 
@@ -65,9 +70,10 @@ pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<()
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn once(mut started: Started, limit: Duration) -> Result<Engine, ServiceError> {
-    drive(&mut started, Some(limit), Engine::is_at_rest).await?;
-    finish(started, "not delivered before the command ended").await
+pub async fn once(mut started: Started, limit: Duration) -> Result<(Engine, Ended), ServiceError> {
+    let ended = drive(&mut started, Some(limit), Engine::is_at_rest).await?;
+    let engine = finish(started, &not_delivered(ended, limit)).await?;
+    Ok((engine, ended))
 }
 
 /// Rotates `keys` now, and works until each is delivered or has failed, for
@@ -106,15 +112,16 @@ pub async fn rotate(
                         .is_some_and(|state| state.open().is_none())
             })
     };
-    drive(&mut started, Some(limit), over).await?;
-    let engine = finish(started, "not delivered before the command ended").await?;
+    let ended = drive(&mut started, Some(limit), over).await?;
+    let why = not_delivered(ended, limit);
+    let engine = finish(started, &why).await?;
     let told = keys.iter().zip(before).map(|(key, before)| {
         let state = engine.state(key);
         let current = state.and_then(|state| state.current());
         let problem = state.and_then(|state| state.problem.clone());
         let outcome = match current {
             Some(current) if current.sequence > before => Ok(()),
-            Some(_) | None => Err(problem.unwrap_or_else(|| "stopped before the end".to_owned())),
+            Some(_) | None => Err(problem.unwrap_or_else(|| why.clone())),
         };
         (key.clone(), outcome)
     });
@@ -158,6 +165,15 @@ async fn drive(
     }
     engine.stop().await;
     Ok(ended)
+}
+
+/// Why a rotation that is still open when a command ends was not delivered.
+fn not_delivered(ended: Ended, limit: Duration) -> String {
+    match ended {
+        Ended::Done => "not delivered before the command ended".to_owned(),
+        Ended::Stopped => "not delivered before a signal ended the command".to_owned(),
+        Ended::TimeOver => format!("not delivered within {}", duration::to_text(limit)),
+    }
 }
 
 /// Gives up what is open, and revokes at once what no sink can hold.

@@ -5,8 +5,17 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::ledger::error::LedgerError;
+
+/// Readers hold the lock file for moments, to see whether a writer is there. A
+/// writer that meets one tries again so often, a fifth of a second in all and
+/// more on a busy host, before it believes that somebody means to stay.
+const TRIES: u32 = 200;
+
+/// How long a writer lets a reader finish before it tries again.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The right to write one ledger, for as long as this value lives. The system
 /// takes it back when the process ends, however it ends.
@@ -36,16 +45,21 @@ impl WriterLock {
             .mode(0o640)
             .open(&path)
             .map_err(cannot)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = holder(&mut file);
+        match become_writer(&file, || std::thread::sleep(PAUSE)).map_err(cannot)? {
+            Met::Nobody => {}
+            Met::Writer => {
                 return Err(LedgerError::Held {
                     path: ledger.to_owned(),
-                    holder,
+                    holder: holder(&mut file),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+            Met::Reader => {
+                // What stands in the file was written by a writer that is gone.
+                return Err(LedgerError::Held {
+                    path: ledger.to_owned(),
+                    holder: format!("a process that only reads {}", path.display()),
+                });
+            }
         }
         file.set_len(0).map_err(cannot)?;
         file.seek(SeekFrom::Start(0)).map_err(cannot)?;
@@ -66,6 +80,37 @@ impl WriterLock {
     }
 }
 
+/// Who was in the way of a process that wants to be the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// Nobody: the lock is ours.
+    Nobody,
+    /// Another writer.
+    Writer,
+    /// Readers alone, for all the time there was.
+    Reader,
+}
+
+/// Takes the lock for its one writer. Only another writer keeps a shared lock
+/// from being had, and so a reader is told from a writer by asking for one; it
+/// is not kept, since two that begin at once would be in each other's way.
+fn become_writer(file: &File, mut pause: impl FnMut()) -> std::io::Result<Met> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Met::Nobody),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(Met::Writer),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        pause();
+    }
+    Ok(Met::Reader)
+}
+
 fn lock_path(ledger: &Path) -> PathBuf {
     let mut name = ledger.as_os_str().to_owned();
     name.push(".lock");
@@ -81,5 +126,77 @@ fn holder(file: &mut File) -> String {
         "another process".to_owned()
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn shared(path: &Path) -> File {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .unwrap();
+        file.try_lock_shared().unwrap();
+        file
+    }
+
+    #[test]
+    fn readers_who_look_keep_no_writer_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let over = AtomicBool::new(false);
+        let failed = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = WriterLock::held_by(&ledger);
+                }
+            });
+            let tries = (0..2_000).map(|_| WriterLock::take(&ledger, "writer"));
+            let failed: Vec<_> = tries.filter_map(Result::err).collect();
+            over.store(true, Ordering::Relaxed);
+            failed
+        });
+        assert!(failed.is_empty(), "{} of 2000: {}", failed.len(), failed[0]);
+    }
+
+    #[test]
+    fn a_reader_that_leaves_late_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db.lock");
+        let mut reader = Some(shared(&path));
+        let file = File::open(&path).unwrap();
+        let met = become_writer(&file, || drop(reader.take())).unwrap();
+        assert_eq!(met, Met::Nobody);
+        assert!(File::open(&path).unwrap().try_lock_shared().is_err());
+    }
+
+    #[test]
+    fn a_writer_is_believed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let _writer = WriterLock::take(&ledger, "rekeyd run").unwrap();
+        let file = File::open(lock_path(&ledger)).unwrap();
+        let met = become_writer(&file, || panic!("a writer is not waited for")).unwrap();
+        assert_eq!(met, Met::Writer);
+        let held = WriterLock::held_by(&ledger).unwrap();
+        assert!(held.starts_with("rekeyd run (process "), "{held}");
+    }
+
+    #[test]
+    fn a_reader_that_stays_is_no_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        // What a writer that is gone left in the file.
+        drop(WriterLock::take(&ledger, "rekeyd run").unwrap());
+        let _reader = shared(&lock_path(&ledger));
+        let refused = WriterLock::take(&ledger, "rekeyd once").unwrap_err();
+        assert!(refused.to_string().contains("only reads"), "{refused}");
+        assert_eq!(WriterLock::held_by(&ledger), None);
     }
 }

@@ -1,0 +1,64 @@
+//! What the ledger tells a command that looks at every key.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::core::names::KeyName;
+use crate::core::record::KeyState;
+use crate::core::time;
+use crate::ledger::{LedgerError, read};
+
+/// What the ledger tells of all keys and of the daemon as a whole.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) states: BTreeMap<KeyName, KeyState>,
+    /// Since when each failing key has been failing.
+    pub(super) failing_since: BTreeMap<KeyName, Timestamp>,
+    /// What is wrong with the daemon as a whole.
+    pub(super) problem: Option<String>,
+}
+
+impl Told {
+    /// Everything at one moment; a ledger that does not exist yet tells
+    /// nothing.
+    pub(super) fn of(ledger: &Path) -> Result<Self, LedgerError> {
+        let connection = match read::open(ledger) {
+            Ok(connection) => connection,
+            Err(LedgerError::Missing { .. }) => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        // A daemon may be writing in between.
+        let moment = connection.unchecked_transaction()?;
+        let states = read::all_key_states(&moment)?;
+        let mut failing_since = BTreeMap::new();
+        for (key, state) in &states {
+            if state.attempt > 0
+                && let Some(at) = first_failure(&moment, key)?
+            {
+                failing_since.insert(key.clone(), at);
+            }
+        }
+        Ok(Self {
+            states,
+            failing_since,
+            problem: read::condition(&moment)?,
+        })
+    }
+}
+
+/// When the present row of failures of a key began: each failure is in the
+/// journal with its number in the row.
+fn first_failure(ledger: &Connection, key: &KeyName) -> Result<Option<Timestamp>, LedgerError> {
+    let mut statement = ledger.prepare_cached(
+        "SELECT at FROM journal
+         WHERE key = ?1 AND event = 'deferred' AND detail ->> 'attempt' = 1
+         ORDER BY seq DESC LIMIT 1",
+    )?;
+    let at: Option<String> = statement
+        .query_row([key.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(at.and_then(|at| time::from_text(&at).ok()))
+}
