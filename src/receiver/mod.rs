@@ -269,3 +269,51 @@ fn parse(path: &str, id: &str, body: &[u8]) -> Option<Received> {
         body: body.to_vec(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz";
+
+    /// The answer to a webhook that is signed well.
+    async fn posted(receiver: &Receiver, path: &'static str) -> StatusCode {
+        let body = br#"{"type":"key.rotated","data":{"key":"k","sequence":1,"value":"v"}}"#;
+        let keys = SigningKeys::parse(SIGNING).unwrap();
+        let signature = keys.sign("msg_1", 1, body);
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("webhook-id", "msg_1"),
+            ("webhook-timestamp", "1"),
+            ("webhook-signature", &signature),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let shared = State(Arc::clone(&receiver.shared));
+        let body = Bytes::from_static(body);
+        take(shared, Uri::from_static(path), headers, body).await.0
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_that_the_witness_did_not_see() {
+        let down = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&down);
+        let witness: Witness = Box::new(move |received| {
+            assert_eq!(received.path, "/key/sink");
+            match seen.load(Ordering::SeqCst) {
+                true => Err("the disk is full".to_owned()),
+                false => Ok(()),
+            }
+        });
+        let signing = Secret::new(SIGNING.to_owned());
+        let receiver = Receiver::start_with(&signing, witness).await.unwrap();
+        let refused = posted(&receiver, "/key/sink").await;
+        assert_eq!(refused, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(receiver.received().is_empty());
+        down.store(false, Ordering::SeqCst);
+        for _ in 0..2 {
+            assert_eq!(posted(&receiver, "/key/sink").await, StatusCode::OK);
+        }
+        assert_eq!(receiver.received().len(), 1);
+    }
+}

@@ -26,8 +26,8 @@ impl Folder {
         let found = std::fs::metadata(&path).map_err(cannot)?;
         if found.permissions().mode() & 0o022 != 0 {
             return Err(Failure::Other(format!(
-                "others can write {0}, and so change what is kept there; chmod go-w {0}, or give \
-                 another --dir",
+                "others can write {}, and so change what is kept there; give a --dir that \
+                 nobody else can write",
                 path.display()
             )));
         }

@@ -115,3 +115,73 @@ fn without_secret(received: &Received) -> Result<Value, serde_json::Error> {
     }
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+
+    const SECRET: &str = "sk-admin-of-the-record";
+
+    fn recorder(folder: &Path) -> Witness {
+        let text = "[key.billing]\nschedule = \"@daily\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
+                    url = \"https://deploy.example.com/hook?token=hidden\"\n\
+                    signing-secret-file = \"/none\"\n";
+        let settings = config::parse(Path::new("/c.toml"), text, &Environment::default());
+        witness(&settings.unwrap().keys, folder)
+    }
+
+    fn received(path: &str, redacted: &str) -> Received {
+        let body = serde_json::json!({"type": "key.rotated", "data": {
+            "key": "billing", "sequence": 1, "value": SECRET,
+            "credential": {"redacted_value": redacted},
+        }});
+        Received {
+            path: path.to_owned(),
+            id: "msg_1".to_owned(),
+            key: "billing".to_owned(),
+            sequence: 1,
+            value: SECRET.to_owned(),
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    #[test]
+    fn the_redacted_value_stands_where_the_secret_stood() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        let record = recorder(dir.path());
+        for _ in 0..2 {
+            record(&received("/billing/webhook", "sk-admin...ord")).unwrap();
+        }
+        let written =
+            std::fs::read_to_string(dir.path().join("webhooks/billing-webhook.jsonl")).unwrap();
+        let lines: Vec<Value> = written
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["url"], "https://deploy.example.com/hook");
+        assert_eq!(lines[0]["body"]["data"]["value"], "sk-admin...ord");
+        assert!(!written.contains(SECRET));
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = recorder(dir.path());
+        let webhook = received("/billing/webhook", "sk-admin...ord");
+        let missing = record(&webhook).unwrap_err();
+        assert!(
+            missing.contains("https://deploy.example.com/hook: "),
+            "{missing}"
+        );
+        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        assert!(record(&received("/billing/other", "")).is_err());
+        // A provider that shows the whole secret as its redacted value.
+        let whole = record(&received("/billing/webhook", SECRET)).unwrap_err();
+        assert!(!whole.contains(SECRET), "{whole}");
+        let written = std::fs::read_dir(dir.path().join(FOLDER)).unwrap().count();
+        assert_eq!(written, 0);
+    }
+}
