@@ -182,4 +182,6 @@ fn what_is_open_is_overdue_since_its_first_failure() {
     };
     past.record(60, vec![Change::Intended(intent)]);
     assert_eq!(past.told(), (true, false));
+    let shown = support::text(&past.world.run(&["status"]).stdout);
+    assert!(shown.contains("under way"), "{shown}");
 }

@@ -13,7 +13,7 @@ mod status;
 mod text;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -213,10 +213,7 @@ impl Cli {
 
     /// The configuration, or every problem with it.
     fn settings(&self) -> Result<Settings, Failure> {
-        config::load(&self.config, &Environment::of_this_process()).map_err(|problems| {
-            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            Failure::Configuration(lines.join("\n"))
-        })
+        load(&self.config, &Environment::of_this_process())
     }
 
     /// Where the admin credential may come from.
@@ -230,6 +227,14 @@ impl Cli {
                 .map(Secret::new),
         }
     }
+}
+
+/// The configuration in `file`, or every problem with it.
+fn load(file: &Path, environment: &Environment) -> Result<Settings, Failure> {
+    config::load(file, environment).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Failure::Configuration(lines.join("\n"))
+    })
 }
 
 /// One thread is enough: file work and the ledger have threads of their own.

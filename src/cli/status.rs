@@ -30,6 +30,8 @@ struct Standing {
     key: KeyName,
     current: Option<Rotation>,
     next: Option<Timestamp>,
+    /// Whether a rotation is open; the next one waits for its end.
+    open: bool,
     overlap: Vec<Rotation>,
     overdue: bool,
     problem: Option<String>,
@@ -178,6 +180,7 @@ fn unmanaged(state: KeyState) -> Standing {
     };
     Standing {
         current: state.current().cloned(),
+        open: state.open().is_some(),
         overlap: state.live.iter().filter(overlap).cloned().collect(),
         key: state.key,
         next: None,
@@ -297,6 +300,7 @@ fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
             )
         }
         Some(_) => "now".to_owned(),
+        None if standing.open => "under way".to_owned(),
         None => "never".to_owned(),
     };
     let state = match (standing.managed, standing.is_healthy(), standing.overdue) {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
 use tokio::task::JoinHandle;
 
@@ -49,9 +49,15 @@ pub enum Answer {
     Close,
 }
 
+/// Sees each webhook before it is taken. While it fails, nothing is taken and
+/// the answer is 500.
+pub type Witness = Box<dyn Fn(&Received) -> Result<(), String> + Send + Sync>;
+
 /// One webhook that was verified and was no repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
+    /// The path that it was posted to.
+    pub path: String,
     /// Its `webhook-id`.
     pub id: String,
     /// The key.
@@ -64,9 +70,9 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
-#[derive(Debug)]
 struct Shared {
     keys: SigningKeys,
+    witness: Witness,
     state: Mutex<Taken>,
     /// While set, connections break instead of carrying an answer.
     broken: Arc<AtomicBool>,
@@ -88,11 +94,20 @@ impl Receiver {
     /// # Errors
     /// A signing secret that does not parse, or no free port, in words.
     pub async fn start(signing_secret: &Secret) -> Result<Self, String> {
+        Self::start_with(signing_secret, Box::new(|_| Ok(()))).await
+    }
+
+    /// As [`Receiver::start`], with somebody who sees what is taken.
+    ///
+    /// # Errors
+    /// As [`Receiver::start`].
+    pub async fn start_with(signing_secret: &Secret, witness: Witness) -> Result<Self, String> {
         let keys = SigningKeys::parse(signing_secret.expose())
             .map_err(|error| format!("cannot start the webhook receiver: {error}"))?;
         let broken = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             keys,
+            witness,
             state: Mutex::new(Taken {
                 answer: Answer::Accept,
                 seen: BTreeSet::new(),
@@ -109,6 +124,7 @@ impl Receiver {
         let address = listener.local_addr().map_err(no_port)?;
         let router = Router::new()
             .route("/", post(take))
+            .route("/{*path}", post(take))
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
             // Serving ends only with the task.
@@ -121,7 +137,7 @@ impl Receiver {
         })
     }
 
-    /// Where webhooks are to be posted.
+    /// Where webhooks are to be posted; a path behind it is taken as well.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
@@ -161,6 +177,12 @@ impl Receiver {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Shared(…)")
+    }
+}
+
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.server.abort();
@@ -185,6 +207,7 @@ impl Shared {
 
 async fn take(
     State(shared): State<Arc<Shared>>,
+    target: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, &'static str) {
@@ -203,11 +226,16 @@ async fn take(
         state.rejected += 1;
         return (StatusCode::UNAUTHORIZED, "the signature is not good\n");
     };
-    let Some(received) = parse(&id, &body) else {
+    let Some(received) = parse(target.path(), &id, &body) else {
         state.rejected += 1;
         return (StatusCode::BAD_REQUEST, "this is no key.rotated event\n");
     };
-    if state.seen.insert(id) {
+    if !state.seen.contains(&id) {
+        if let Err(problem) = (shared.witness)(&received) {
+            tracing::error!("a webhook was not taken: {problem}");
+            return (StatusCode::INTERNAL_SERVER_ERROR, "it was not recorded\n");
+        }
+        state.seen.insert(id);
         state.received.push(received);
     }
     match answer {
@@ -226,17 +254,66 @@ fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn parse(id: &str, body: &[u8]) -> Option<Received> {
+fn parse(path: &str, id: &str, body: &[u8]) -> Option<Received> {
     let event: serde_json::Value = serde_json::from_slice(body).ok()?;
     if event.get("type")?.as_str()? != "key.rotated" {
         return None;
     }
     let data = event.get("data")?;
     Some(Received {
+        path: path.to_owned(),
         id: id.to_owned(),
         key: data.get("key")?.as_str()?.to_owned(),
         sequence: data.get("sequence")?.as_u64()?,
         value: data.get("value")?.as_str()?.to_owned(),
         body: body.to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz";
+
+    /// The answer to a webhook that is signed well.
+    async fn posted(receiver: &Receiver, path: &'static str) -> StatusCode {
+        let body = br#"{"type":"key.rotated","data":{"key":"k","sequence":1,"value":"v"}}"#;
+        let keys = SigningKeys::parse(SIGNING).unwrap();
+        let signature = keys.sign("msg_1", 1, body);
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("webhook-id", "msg_1"),
+            ("webhook-timestamp", "1"),
+            ("webhook-signature", &signature),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let shared = State(Arc::clone(&receiver.shared));
+        let body = Bytes::from_static(body);
+        take(shared, Uri::from_static(path), headers, body).await.0
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_that_the_witness_did_not_see() {
+        let down = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&down);
+        let witness: Witness = Box::new(move |received| {
+            assert_eq!(received.path, "/key/sink");
+            match seen.load(Ordering::SeqCst) {
+                true => Err("the disk is full".to_owned()),
+                false => Ok(()),
+            }
+        });
+        let signing = Secret::new(SIGNING.to_owned());
+        let receiver = Receiver::start_with(&signing, witness).await.unwrap();
+        let refused = posted(&receiver, "/key/sink").await;
+        assert_eq!(refused, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(receiver.received().is_empty());
+        down.store(false, Ordering::SeqCst);
+        for _ in 0..2 {
+            assert_eq!(posted(&receiver, "/key/sink").await, StatusCode::OK);
+        }
+        assert_eq!(receiver.received().len(), 1);
+    }
 }

@@ -1,0 +1,98 @@
+//! The folder that a demo keeps to.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::cli::Failure;
+use crate::engine::chance::{Chance as _, HostChance};
+
+/// A folder that nobody but us can write.
+#[derive(Debug)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder `given`, or a fresh one. None of `names` may be in it yet:
+    /// it could be a folder where rekeyd really works, whose admin key and
+    /// ledger must not be lost to a demo.
+    pub(super) fn open(given: Option<&Path>, names: &[&str]) -> Result<Self, Failure> {
+        let Some(given) = given else {
+            return Self::fresh();
+        };
+        let path = std::path::absolute(given)?;
+        make(&path)?;
+        let cannot = |error| Failure::Other(format!("cannot look at {}: {error}", path.display()));
+        let found = std::fs::metadata(&path).map_err(cannot)?;
+        if found.permissions().mode() & 0o022 != 0 {
+            return Err(Failure::Other(format!(
+                "others can write {}, and so change what is kept there; give a --dir that \
+                 nobody else can write",
+                path.display()
+            )));
+        }
+        for name in names {
+            if path.join(name).symlink_metadata().is_ok() {
+                return Err(Failure::Other(format!(
+                    "there is a {name} in {} already, and a demo overwrites nothing; give another \
+                     --dir",
+                    path.display()
+                )));
+            }
+        }
+        Ok(Self(path))
+    }
+
+    /// A new folder beside the system's temporary files. It must not be there
+    /// before: whoever made it could read what is put into it.
+    fn fresh() -> Result<Self, Failure> {
+        let mut random = [0; 4];
+        let filled = HostChance::new().fill(&mut random);
+        filled.map_err(|error| Failure::Other(error.to_string()))?;
+        let name = format!("rekeyd-demo-{:08x}", u32::from_be_bytes(random));
+        let path = std::env::temp_dir().join(name);
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| cannot_make(&path, &error))?;
+        Ok(Self(path))
+    }
+
+    /// The folder itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes a folder below this one, with those in between.
+    pub(super) fn make(&self, below: &Path) -> Result<(), Failure> {
+        make(&self.0.join(below))
+    }
+
+    /// Writes a file that is not there yet, for nobody but us.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.0.join(name);
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        match written {
+            Ok(()) => Ok(path),
+            Err(error) => Err(Failure::Other(format!(
+                "cannot write {}: {error}",
+                path.display()
+            ))),
+        }
+    }
+}
+
+fn make(path: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| cannot_make(path, &error))
+}
+
+fn cannot_make(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Other(format!(
+        "cannot make the folder {}: {error}",
+        path.display()
+    ))
+}

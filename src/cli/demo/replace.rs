@@ -1,0 +1,221 @@
+//! From a real configuration to one that can be rehearsed: everything that
+//! reaches out of this process is replaced by something below one folder.
+//! Nothing is read or made here.
+//!
+//! Every value is taken apart by name, without `..`: an option that is added
+//! later has to be looked at here before it can reach out.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::cli::demo::record;
+use crate::core::names::{KeyName, SinkId};
+use crate::core::settings::{
+    FileTarget, KeySettings, ProviderSettings, Settings, SinkSettings, SinkTarget, WebhookTarget,
+};
+
+/// The folder of the files that stand for those of file sinks.
+pub(super) const FOLDER: &str = "files";
+
+/// What a rehearsal has to offer.
+pub(super) struct Instead<'a> {
+    /// The folder below which everything stays.
+    pub(super) folder: &'a Path,
+    /// The sandbox.
+    pub(super) provider_url: &'a Url,
+    /// Its admin key.
+    pub(super) credential_file: &'a Path,
+    /// The ledger.
+    pub(super) ledger: PathBuf,
+    /// The receiver of webhooks.
+    pub(super) receiver_url: &'a Url,
+    /// What they are signed with.
+    pub(super) signing_secret_file: &'a Path,
+}
+
+/// What a person is told of one sink.
+pub(super) struct ReplacedSink {
+    /// Its key.
+    pub(super) key: KeyName,
+    /// Its name.
+    pub(super) name: String,
+    /// What the configuration says.
+    pub(super) real: String,
+    /// What takes its place, in the folder of the rehearsal.
+    pub(super) instead: String,
+    /// What of its options does not count here.
+    pub(super) ignored: Vec<String>,
+}
+
+/// The settings to rehearse with, and what became of each sink.
+pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<ReplacedSink>) {
+    let Settings {
+        file,
+        provider,
+        ledger: _,
+        keys,
+    } = real;
+    let mut told = Vec::new();
+    let keys = keys
+        .into_iter()
+        .map(|key| {
+            let KeySettings {
+                name,
+                policy,
+                sinks,
+            } = key;
+            let sinks = sinks
+                .into_iter()
+                .map(|sink| {
+                    let (sink, replaced) = replace_sink(&name, sink, instead);
+                    told.push(replaced);
+                    sink
+                })
+                .collect();
+            KeySettings {
+                name,
+                policy,
+                sinks,
+            }
+        })
+        .collect();
+    let settings = Settings {
+        file,
+        provider: replace_provider(provider, instead),
+        ledger: instead.ledger.clone(),
+        keys,
+    };
+    (settings, told)
+}
+
+fn replace_provider(real: ProviderSettings, instead: &Instead<'_>) -> ProviderSettings {
+    let ProviderSettings {
+        base_url: _,
+        credential_file: _,
+        organization: _,
+        ca_file: _,
+        request_timeout,
+        max_in_flight,
+        sweep_every,
+    } = real;
+    ProviderSettings {
+        base_url: instead.provider_url.clone(),
+        credential_file: Some(instead.credential_file.to_owned()),
+        organization: None,
+        ca_file: None,
+        request_timeout,
+        max_in_flight,
+        sweep_every: sweep_every,
+    }
+}
+
+/// What takes the place of a sink's target.
+struct Replacement {
+    target: SinkTarget,
+    /// The target as the ledger knows it.
+    id: String,
+    real: String,
+    instead: String,
+    ignored: Vec<String>,
+}
+
+fn replace_sink(
+    key: &KeyName,
+    sink: SinkSettings,
+    instead: &Instead<'_>,
+) -> (SinkSettings, ReplacedSink) {
+    let SinkSettings {
+        id,
+        required,
+        timeout,
+        target,
+    } = sink;
+    let name = id.name;
+    let replacement = match target {
+        SinkTarget::File(file) => file_below(file, instead),
+        SinkTarget::Webhook(webhook) => recorded_webhook(key, &name, webhook, instead),
+    };
+    let told = ReplacedSink {
+        key: key.clone(),
+        name: name.clone(),
+        real: replacement.real,
+        instead: replacement.instead,
+        ignored: replacement.ignored,
+    };
+    let sink = SinkSettings {
+        id: SinkId {
+            name,
+            target: replacement.id,
+        },
+        required,
+        timeout,
+        target: replacement.target,
+    };
+    (sink, told)
+}
+
+/// The same path below the folder of the rehearsal.
+fn file_below(real: FileTarget, instead: &Instead<'_>) -> Replacement {
+    let FileTarget {
+        path,
+        format,
+        mode,
+        owner,
+        group,
+    } = real;
+    let below = Path::new(FOLDER).join(path.strip_prefix("/").unwrap_or(&path));
+    let ignored = [("owner", owner), ("group", group)]
+        .into_iter()
+        .filter_map(|(option, name)| Some(format!("{option} = {:?}", name?)))
+        .collect();
+    let target = FileTarget {
+        path: instead.folder.join(&below),
+        format,
+        mode,
+        // Who is to have the real file need not be known on this host.
+        owner: None,
+        group: None,
+    };
+    Replacement {
+        id: format!("file:{}", target.path.display()),
+        target: SinkTarget::File(target),
+        real: path.display().to_string(),
+        instead: below.display().to_string(),
+        ignored,
+    }
+}
+
+/// A path at the receiver that stands for this webhook.
+fn recorded_webhook(
+    key: &KeyName,
+    sink: &str,
+    real: WebhookTarget,
+    instead: &Instead<'_>,
+) -> Replacement {
+    let WebhookTarget {
+        url: mut shown,
+        signing_secret_file: _,
+        bearer_token_file,
+        ca_file: _,
+    } = real;
+    // A query may hold a token.
+    shown.set_query(None);
+    let mut url = instead.receiver_url.clone();
+    url.set_path(&record::path_at_receiver(key, sink));
+    Replacement {
+        id: format!("webhook:{url}"),
+        target: SinkTarget::Webhook(WebhookTarget {
+            url,
+            signing_secret_file: instead.signing_secret_file.to_owned(),
+            bearer_token_file: None,
+            ca_file: None,
+        }),
+        real: shown.into(),
+        instead: format!("recorded in {}", record::record_of(key, sink).display()),
+        ignored: bearer_token_file
+            .map(|_| "bearer-token-file".to_owned())
+            .into_iter()
+            .collect(),
+    }
+}

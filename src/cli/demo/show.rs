@@ -1,0 +1,88 @@
+//! The demo without a configuration: one key that rotates every few seconds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::demo::folder::Folder;
+use crate::cli::demo::stage::{self, Stage};
+use crate::cli::history::History;
+use crate::cli::{Failure, load, output};
+use crate::config::Environment;
+
+/// The configuration that it writes.
+const CONFIGURATION: &str = "config.toml";
+
+/// The file that the key is delivered to.
+const DELIVERED: &str = "demo.key";
+
+pub(super) async fn show(dir: Option<&Path>, limit: Option<Duration>) -> Result<(), Failure> {
+    let names = [&stage::FILES[..], &[CONFIGURATION, DELIVERED]].concat();
+    let folder = Folder::open(dir, &names)?;
+    let dir = folder.path();
+    let stage = Stage::set(&folder, Box::new(|_| Ok(()))).await?;
+    let text = configuration(
+        dir,
+        stage.provider_url.as_str(),
+        stage.receiver_url.as_str(),
+    );
+    let file = folder.write(CONFIGURATION, &text)?;
+    output::print(introduction(dir).as_bytes())?;
+
+    let settings = load(&file, &Environment::default())?;
+    stage.run(&settings, limit).await?;
+
+    output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
+    History::print_all(&settings.ledger)?;
+    let accepted = stage.receiver.applied("demo");
+    let accepted = accepted.map(|received| received.sequence);
+    let delivered = std::fs::read_to_string(dir.join(DELIVERED)).unwrap_or_default();
+    let works = stage.accepts(delivered.trim());
+    output::print(farewell(&file, accepted, works).as_bytes())?;
+    if works {
+        Ok(())
+    } else {
+        Err(Failure::Other("the delivered key does not work".into()))
+    }
+}
+
+fn introduction(dir: &Path) -> String {
+    format!(
+        "A sandbox plays OpenAI, a receiver takes webhooks, and rekeyd rotates the key \"demo\"\n\
+         every 5 seconds, with an overlap of 2. Its files are in {}\n\n",
+        dir.display()
+    )
+}
+
+fn farewell(file: &Path, accepted: Option<u64>, works: bool) -> String {
+    let folder = file.parent().unwrap_or(Path::new("/")).display();
+    let state = if works { "works" } else { "DOES NOT WORK" };
+    let sequence = accepted.map_or("none".to_owned(), |sequence| sequence.to_string());
+    format!(
+        "\nThe key in {folder}/demo.key {state}; the receiver verified up to sequence {sequence}.\n\
+         Look again: rekeyd --config {} history, or\n\
+         sqlite3 {folder}/ledger.db 'select * from journal'\n",
+        file.display()
+    )
+}
+
+fn configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
+    let dir = dir.display();
+    format!(
+        "[provider]\n\
+         base-url = \"{base_url}\"\n\
+         credential-file = \"{dir}/admin-key\"\n\n\
+         [ledger]\n\
+         path = \"{dir}/ledger.db\"\n\n\
+         [key.demo]\n\
+         schedule = \"*/5 * * * * *\"\n\
+         overlap = \"2s\"\n\
+         settle = \"0s\"\n\n\
+         [[key.demo.sink]]\n\
+         type = \"file\"\n\
+         path = \"{dir}/demo.key\"\n\n\
+         [[key.demo.sink]]\n\
+         type = \"webhook\"\n\
+         url = \"{receiver}\"\n\
+         signing-secret-file = \"{dir}/webhook-secret\"\n"
+    )
+}

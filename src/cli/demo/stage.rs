@@ -1,0 +1,94 @@
+//! What rekeyd works with in a demo: a provider, a receiver and the secrets
+//! between them. Everything that is asked of the sandbox is asked here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::Url;
+
+use crate::cli::Failure;
+use crate::cli::demo::folder::Folder;
+use crate::core::secret::Secret;
+use crate::core::settings::Settings;
+use crate::daemon::credential::Sources;
+use crate::daemon::{service, start};
+use crate::engine::Course;
+use crate::engine::chance::{Chance as _, HostChance};
+use crate::receiver::{Receiver, Witness};
+use crate::sandbox::{DEFAULT_ADMIN_KEY, Options, Sandbox};
+
+/// The files that a stage puts into its folder.
+pub(super) const FILES: [&str; 3] = [ADMIN_KEY, WEBHOOK_SECRET, LEDGER];
+
+/// The admin key of the sandbox.
+pub(super) const ADMIN_KEY: &str = "admin-key";
+/// What webhooks are signed with.
+const WEBHOOK_SECRET: &str = "webhook-secret";
+/// The ledger.
+pub(super) const LEDGER: &str = "ledger.db";
+
+/// A sandbox and a receiver; they stop when this is dropped.
+pub(super) struct Stage {
+    sandbox: Sandbox,
+    /// The receiver of all webhooks.
+    pub(super) receiver: Receiver,
+    /// Where the sandbox is.
+    pub(super) provider_url: Url,
+    /// Where webhooks go to.
+    pub(super) receiver_url: Url,
+    /// The file with the sandbox's admin key.
+    pub(super) credential_file: PathBuf,
+    /// The file with what webhooks are signed with.
+    pub(super) signing_secret_file: PathBuf,
+}
+
+impl Stage {
+    /// Starts both, and writes their secrets into `folder`.
+    pub(super) async fn set(folder: &Folder, witness: Witness) -> Result<Self, Failure> {
+        let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+        let sandbox = Sandbox::start(Options::default())
+            .await
+            .map_err(|error| other(&error))?;
+        let signing = signing_secret()?;
+        let receiver = Receiver::start_with(&signing, witness)
+            .await
+            .map_err(|error| other(&error))?;
+        let parse = |url: &str| Url::parse(url).map_err(|error| other(&error));
+        Ok(Self {
+            provider_url: parse(&sandbox.base_url().to_string())?,
+            receiver_url: parse(&receiver.url())?,
+            credential_file: folder.write(ADMIN_KEY, DEFAULT_ADMIN_KEY)?,
+            signing_secret_file: folder.write(WEBHOOK_SECRET, signing.expose())?,
+            sandbox,
+            receiver,
+        })
+    }
+
+    /// The real daemon, until a signal asks for the end, for `limit` at most.
+    pub(super) async fn run(
+        &self,
+        settings: &Settings,
+        limit: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let sources = Sources {
+            file: settings.provider.credential_file.clone(),
+            ..Sources::default()
+        };
+        let started = start::start(settings, sources, "rekeyd demo", Course::Daemon).await?;
+        Ok(service::run_for(started, limit).await?)
+    }
+
+    /// Whether the provider would accept this secret now.
+    pub(super) fn accepts(&self, secret: &str) -> bool {
+        self.sandbox.accepts(secret)
+    }
+}
+
+fn signing_secret() -> Result<Secret, Failure> {
+    let mut bytes = [0; 32];
+    let filled = HostChance::new().fill(&mut bytes);
+    filled.map_err(|error| Failure::Other(error.to_string()))?;
+    Ok(Secret::new(format!("whsec_{}", STANDARD.encode(bytes))))
+}
