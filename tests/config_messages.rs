@@ -29,7 +29,7 @@ fn each_mistake_has_its_message() {
         (
             "[provider]\nurl = 1".into(),
             "/c.toml:2: provider.url: no such option; there are: base-url, ca-file, credential-file, \
-             max-in-flight, organization, request-timeout",
+             max-in-flight, organization, request-timeout, sweep-every",
         ),
         (
             "[provider]\nbase-url = 1".into(),

@@ -67,7 +67,13 @@ impl Bound {
         if is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        command.output().unwrap()
+        loop {
+            match command.output() {
+                // A test beside this one forked while the copy was written.
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                output => return output.unwrap(),
+            }
+        }
     }
 
     fn works(&self) {

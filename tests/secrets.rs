@@ -54,6 +54,7 @@ fn echo(knows: &[&str]) -> String {
 struct Provider {
     made: Vec<String>,
     failed: Vec<String>,
+    deleted: Vec<String>,
 }
 
 impl Provider {
@@ -91,11 +92,17 @@ impl Provider {
                 (200, key.to_string())
             }
             ("GET", None) => (200, json!({"data": [], "has_more": false}).to_string()),
+            ("GET", Some(id)) if self.deleted.iter().any(|deleted| deleted == id) => {
+                error(404, "not_found", "No such key")
+            }
             ("GET", Some(id)) => {
                 let number = id.trim_start_matches("key_echo_").parse().unwrap();
                 (200, key(number).to_string())
             }
-            _ => (200, json!({"id": id, "deleted": true}).to_string()),
+            _ => {
+                self.deleted.extend(id.map(str::to_owned));
+                (200, json!({"id": id, "deleted": true}).to_string())
+            }
         }
     }
 }

@@ -129,10 +129,10 @@ pub fn next_step(
             look(rotation, now),
         ];
         for step in steps {
-            match step {
-                Step::Wait(until) => wait = wait.into_iter().chain(until).min(),
-                step if may(&step, rotation, allowed) => return step,
-                _ruled_out => {}
+            if let Step::Wait(until) = step {
+                wait = wait.into_iter().chain(until).min();
+            } else if may(&step, rotation, allowed) {
+                return step;
             }
         }
     }

@@ -106,7 +106,8 @@ pub async fn rotate(
     let over = |engine: &Engine| {
         engine.at_work() == 0
             && keys.iter().all(|key| {
-                !engine.is_wished(key)
+                // What cannot even be begun is told, and not waited for.
+                (!engine.is_wished(key) || !engine.problems().is_empty())
                     && engine
                         .state(key)
                         .is_some_and(|state| state.open().is_none())
@@ -118,7 +119,10 @@ pub async fn rotate(
     let told = keys.iter().zip(before).map(|(key, before)| {
         let state = engine.state(key);
         let current = state.and_then(|state| state.current());
-        let problem = state.and_then(|state| state.problem.clone());
+        let of_all = engine.problems().into_iter().next();
+        let problem = of_all
+            .map(|(_, problem)| problem)
+            .or_else(|| state.and_then(|state| state.problem.clone()));
         let outcome = match current {
             Some(current) if current.sequence > before => Ok(()),
             Some(_) | None => Err(problem.unwrap_or_else(|| why.clone())),

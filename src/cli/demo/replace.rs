@@ -106,7 +106,7 @@ fn replace_provider(real: ProviderSettings, instead: &Instead<'_>) -> ProviderSe
         ca_file: None,
         request_timeout,
         max_in_flight,
-        sweep_every: sweep_every,
+        sweep_every,
     }
 }
 

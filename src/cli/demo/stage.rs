@@ -57,7 +57,7 @@ impl Stage {
             .map_err(|error| other(&error))?;
         let parse = |url: &str| Url::parse(url).map_err(|error| other(&error));
         Ok(Self {
-            provider_url: parse(&sandbox.base_url().to_string())?,
+            provider_url: sandbox.base_url(),
             receiver_url: parse(&receiver.url())?,
             credential_file: folder.write(ADMIN_KEY, DEFAULT_ADMIN_KEY)?,
             signing_secret_file: folder.write(WEBHOOK_SECRET, signing.expose())?,

@@ -124,7 +124,10 @@ impl Worker {
     fn still_used(&self, rotation: &Rotation, seen: &Credential) -> Option<Verdict> {
         let policy = &self.managed.as_ref()?.policy;
         let (used, now) = (seen.last_used_at?, self.now());
-        let recent = time::until(used, now) < policy.hold_while_used;
+        // What was used before it was delivered everywhere was used by our own
+        // verification.
+        let by_others = rotation.current_at.is_none_or(|at| used > at);
+        let recent = by_others && time::until(used, now) < policy.hold_while_used;
         let end = time::after(rotation.revoke_after?, policy.hold_at_most);
         if !recent || now >= end {
             return None;
@@ -157,28 +160,26 @@ impl Worker {
             Verdict::Delete | Verdict::Gone => Vec::new(),
         };
         if current.missing.is_none() {
-            changes.push(self.missing(current));
+            changes.push(Change::Missing {
+                rotation: current.id.clone(),
+                missing: self.missing(current),
+            });
         }
         Ok(Verdict::Stay(changes))
     }
 
-    fn missing(&self, rotation: &Rotation) -> Change {
-        let now = time::whole_seconds(self.now());
-        let before = rotation.missing;
+    /// That it is missing once more.
+    fn missing(&self, rotation: &Rotation) -> Missing {
         let start_over = self.parts.conditions.holds(Condition::Organization);
-        let missing = match before {
+        match rotation.missing {
             Some(before) if !start_over => Missing {
                 since: before.since,
                 looks: before.looks + 1,
             },
             Some(_) | None => Missing {
-                since: now,
+                since: time::whole_seconds(self.now()),
                 looks: 1,
             },
-        };
-        Change::Missing {
-            rotation: rotation.id.clone(),
-            missing,
         }
     }
 
@@ -197,12 +198,17 @@ impl Worker {
                 Change::Found(rotation.clone())
             }
             Ok(answer) if answer.value.is_some() => return Ok(()),
-            Ok(_) => match self.missing(&found) {
-                Change::Missing { missing, .. } if missing.looks >= LOOKS_FOR_GONE => {
+            Ok(_) => {
+                let missing = self.missing(&found);
+                if missing.looks >= LOOKS_FOR_GONE {
                     Change::Moved(Moved::new(rotation, Event::Gone))
+                } else {
+                    Change::Missing {
+                        rotation: rotation.clone(),
+                        missing,
+                    }
                 }
-                change => change,
-            },
+            }
             Err(error) if self.is_everybodys(&error).await => return Ok(()),
             // Not an answer: it is asked again with the next sweep, or at once
             // where it is missing already.
