@@ -1,5 +1,7 @@
 //! The command line: one file a command.
 
+mod audit;
+mod by_hand;
 mod check;
 mod demo;
 mod history;
@@ -70,6 +72,16 @@ enum Command {
     Check(check::Check),
     /// Rotates keys now and waits until they are delivered
     Rotate(rotate::Rotate),
+    /// Revokes one credential of ours now
+    Revoke(by_hand::Revoke),
+    /// Keeps the schedule from revoking a credential
+    Hold(by_hand::Hold),
+    /// Lets the schedule revoke a held credential again
+    Release(by_hand::Release),
+    /// Takes a credential made by hand into the ledger
+    Adopt(by_hand::Adopt),
+    /// Compares every row ever written with the provider; exit 1 if something of ours is wrong
+    Audit(audit::Audit),
     /// Shows how each key stands; exit 1 if one is failing or overdue
     Status(status::Status),
     /// Lists past rotations, newest first
@@ -188,6 +200,11 @@ impl Cli {
             Command::Once(command) => self.logged(command.go(self)),
             Command::Check(command) => block_on(command.go(self)),
             Command::Rotate(command) => self.logged(command.go(self)),
+            Command::Revoke(command) => self.logged(command.go(self)),
+            Command::Hold(command) => self.logged(command.go(self)),
+            Command::Release(command) => self.logged(command.go(self)),
+            Command::Adopt(command) => self.logged(command.go(self)),
+            Command::Audit(command) => self.logged(command.go(self)),
             Command::Status(command) => command.go(self),
             Command::History(command) => command.go(self),
             Command::Sandbox(command) => self.logged(command.go()),

@@ -1,10 +1,11 @@
 //! `rekeyd rotate`: a rotation by hand.
 
+use crate::cli::by_hand::said_by;
 use crate::cli::{Cli, Failure, output};
 use crate::core::names::KeyName;
 use crate::core::settings::Settings;
 use crate::daemon::{service, start};
-use crate::engine::Course;
+use crate::engine::{Course, Wish};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
@@ -17,6 +18,9 @@ pub(crate) struct Rotate {
     /// Why, for the journal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Revoke every older credential as soon as the new one is current, overlap or not
+    #[arg(long)]
+    revoke_previous_now: bool,
 }
 
 impl Rotate {
@@ -28,9 +32,13 @@ impl Rotate {
             .map(|key| key.policy.deliver_for)
             .max()
             .unwrap_or_default();
+        let wish = Wish {
+            reason: said_by(self.reason.as_deref()),
+            revoke_previous: self.revoke_previous_now,
+        };
         let sources = Cli::sources(&settings);
         let started = start::start(&settings, sources, "rekeyd rotate", Course::ByHand).await?;
-        let outcomes = service::rotate(started, &keys, self.reason.as_deref(), limit).await?;
+        let outcomes = service::rotate(started, &keys, &wish, limit).await?;
         let mut failed = false;
         for (key, outcome) in outcomes {
             match outcome {

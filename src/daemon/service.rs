@@ -8,6 +8,7 @@ use crate::core::rotation::Phase;
 use crate::daemon::signals::Asked;
 use crate::daemon::start::Started;
 use crate::daemon::wake::Wake;
+use crate::engine::order::{self, Order};
 use crate::engine::{Engine, Wish};
 use crate::ledger::LedgerError;
 
@@ -17,6 +18,9 @@ const PAUSE_AFTER_GIVING_UP: Duration = Duration::from_secs(3_600);
 
 /// How long a command that ends waits to revoke what it gave up.
 const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
+
+/// How long an order may take: a few requests with their timeouts.
+const ORDER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Why a loop could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +89,7 @@ pub async fn once(mut started: Started, limit: Duration) -> Result<(Engine, Ende
 pub async fn rotate(
     mut started: Started,
     keys: &[KeyName],
-    reason: Option<&str>,
+    wish: &Wish,
     limit: Duration,
 ) -> Result<Vec<(KeyName, Result<(), String>)>, ServiceError> {
     let sequence =
@@ -95,13 +99,7 @@ pub async fn rotate(
         .map(|key| sequence(&started.engine, key))
         .collect();
     for key in keys {
-        started.engine.wish(
-            key,
-            Wish {
-                reason: reason.map(str::to_owned),
-                revoke_previous: false,
-            },
-        );
+        started.engine.wish(key, wish.clone());
     }
     let over = |engine: &Engine| {
         engine.at_work() == 0
@@ -130,6 +128,28 @@ pub async fn rotate(
         (key.clone(), outcome)
     });
     Ok(told.collect())
+}
+
+/// Has one order obeyed, and tells what became of it.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn obey(
+    mut started: Started,
+    key: &KeyName,
+    order: Order,
+) -> Result<Result<String, String>, ServiceError> {
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    if !started.engine.order(key, order::Asked { order, reply }) {
+        return Ok(Err(format!(
+            "no key {key} is configured, and none is in the ledger"
+        )));
+    }
+    let over = |engine: &Engine| engine.at_work() == 0 && !answer.is_empty();
+    drive(&mut started, Some(ORDER_LIMIT), over).await?;
+    Ok(answer
+        .try_recv()
+        .unwrap_or_else(|_| Err("stopped before it was done".to_owned())))
 }
 
 /// Wakes and works until `over`, a signal or the end of the time.

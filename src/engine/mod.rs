@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::core::change::Change;
-use crate::core::names::KeyName;
+use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::ledger::LedgerError;
@@ -216,6 +216,14 @@ impl Engine {
         slot.orders.push_back(asked);
         self.wake(key, Timestamp::MIN);
         true
+    }
+
+    /// Which key a credential belongs to, if it has a row.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn key_of(&self, credential: &CredentialId) -> Result<Option<KeyName>, LedgerError> {
+        self.parts.ledger.key_of(credential).await
     }
 
     /// Has a key looked at, if nobody works on it.
