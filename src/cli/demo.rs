@@ -17,6 +17,7 @@ use crate::daemon::credential::Sources;
 use crate::daemon::{service, start};
 use crate::engine::Course;
 use crate::engine::chance::{Chance as _, HostChance};
+use crate::engine::clock::{Clock as _, HostClock};
 use crate::receiver::Receiver;
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Options, Sandbox};
 
@@ -52,10 +53,8 @@ impl Demo {
         )?;
         output::print(introduction(&dir).as_bytes())?;
 
-        let settings = config::load(&file, &Environment::default()).map_err(|problems| {
-            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            Failure::Configuration(lines.join("\n"))
-        })?;
+        let environment = Environment::empty(HostClock.now());
+        let settings = config::load(&file, &environment).map_err(|wrong| Failure::of(&wrong))?;
         let sources = Sources {
             file: settings.provider.credential_file.clone(),
             ..Sources::default()

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Year};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -68,12 +69,11 @@ impl Schedule {
     /// A text that is no cron expression, in words that say what would be one.
     pub fn parse(expression: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
         let fields = fields_of(expression)?;
-        let cron = CronParser::builder()
-            .year(Year::Disallowed)
-            .dom_and_dow(starts_with_star(&fields.days) || starts_with_star(&fields.weekdays))
-            .build()
-            .parse(&fields.text)
-            .map_err(|error| refused(expression, &reason(&error)))?;
+        let both = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
+        let cron = read(&fields.text, both).map_err(|error| {
+            let why = blamed(&fields.text).unwrap_or_else(|| reason(&error));
+            refused(expression, &why)
+        })?;
         let fires = gap::fires(&cron);
         let parsed = Parsed {
             expression: expression.to_owned(),
@@ -195,14 +195,40 @@ fn fields_of(expression: &str) -> Result<Fields, ScheduleError> {
     })
 }
 
+/// `both` says whether a day must match both day fields.
+fn read(text: &str, both: bool) -> Result<Cron, CronError> {
+    CronParser::builder()
+        .year(Year::Disallowed)
+        .dom_and_dow(both)
+        .build()
+        .parse(text)
+}
+
+/// The field that is wrong by itself, and why.
+fn blamed(text: &str) -> Option<String> {
+    const NAMES: [&str; 6] = ["second", "minute", "hour", "day", "month", "weekday"];
+    let parts: Vec<&str> = text.split_whitespace().collect();
+    let names = NAMES.get(NAMES.len().checked_sub(parts.len())?..)?;
+    names
+        .iter()
+        .zip(&parts)
+        .enumerate()
+        .find_map(|(at, (name, part))| {
+            let mut alone = vec!["*"; parts.len()];
+            alone[at] = part;
+            let error = read(&alone.join(" "), true).err()?;
+            Some(format!("its {name} {part:?}: {}", reason(&error)))
+        })
+}
+
 /// `?` is another way to write `*` in the day fields.
 fn starts_with_star(field: &str) -> bool {
     field.starts_with(['*', '?'])
 }
 
 /// croner's reason, without what it says in general.
-fn reason(error: &croner::errors::CronError) -> String {
-    use croner::errors::CronError as E;
+fn reason(error: &CronError) -> String {
+    use CronError as E;
     match error {
         E::EmptyPattern => "it is empty".to_owned(),
         E::InvalidPattern(text) | E::IllegalCharacters(text) | E::ComponentError(text) => {
