@@ -87,6 +87,19 @@ fn every_problem_is_told_at_once_and_broken_toml_by_its_line() {
 }
 
 #[test]
+fn of_very_many_problems_some_are_counted() {
+    let text = "[provider]\nmax-in-flight = 0\n[key.a]\n".to_owned();
+    let wrong: String = (0..1_005)
+        .map(|number| format!("x{number} = 1\n"))
+        .collect();
+    let told = read(&format!("{text}{wrong}")).unwrap_err();
+    assert_eq!(told.len(), 1_001);
+    assert!(told[0].starts_with("/etc/c.toml:2: "), "{}", told[0]);
+    // Besides the options, key.a has neither a schedule nor a sink.
+    assert_eq!(told[1_000], "/etc/c.toml: 8 more problems are not shown");
+}
+
+#[test]
 fn the_file_itself() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");

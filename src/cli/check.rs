@@ -1,7 +1,7 @@
 //! `rekeyd check`: every problem at once, without changing anything.
 
 use crate::cli::host::{self, Look};
-use crate::cli::{Cli, Failure, output};
+use crate::cli::{Cli, Failure, environment, output};
 use crate::config::{self, Problem};
 use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
@@ -22,7 +22,7 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
-        let mut problems = config::host_problems(&settings, &Cli::environment());
+        let mut problems = config::host_problems(&settings, &environment());
         let look = if self.online {
             Look::Online
         } else {

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::cli::history::History;
-use crate::cli::{Failure, log, output};
-use crate::config::{self, Environment};
+use crate::cli::{Failure, load, log, output};
+use crate::config::Environment;
 use crate::core::duration;
 use crate::core::secret::Secret;
 use crate::daemon::credential::Sources;
@@ -53,8 +53,7 @@ impl Demo {
         )?;
         output::print(introduction(&dir).as_bytes())?;
 
-        let environment = Environment::empty(HostClock.now());
-        let settings = config::load(&file, &environment).map_err(|wrong| Failure::of(&wrong))?;
+        let settings = load(&file, &Environment::empty(HostClock.now()))?;
         let sources = Sources {
             file: settings.provider.credential_file.clone(),
             ..Sources::default()

@@ -14,7 +14,7 @@ mod status;
 mod text;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -227,25 +227,30 @@ impl Cli {
 
     /// The configuration, or every problem with it.
     fn settings(&self) -> Result<Settings, Failure> {
-        config::load(&self.config, &Self::environment()).map_err(|wrong| Failure::of(&wrong))
-    }
-
-    /// What a configuration depends on besides its file.
-    fn environment() -> Environment {
-        Environment::read(HostClock.now(), |name| std::env::var_os(name))
+        load(&self.config, &environment())
     }
 
     /// Where the admin credential may come from.
     fn sources(settings: &Settings) -> Sources {
         Sources {
             file: settings.provider.credential_file.clone(),
-            directory: Self::environment().credentials_directory,
+            directory: environment().credentials_directory,
             variable: std::env::var("OPENAI_ADMIN_KEY")
                 .ok()
                 .filter(|value| !value.is_empty())
                 .map(Secret::new),
         }
     }
+}
+
+/// The configuration in `file`, or every problem with it.
+fn load(file: &Path, environment: &Environment) -> Result<Settings, Failure> {
+    config::load(file, environment).map_err(|problems| Failure::of(&problems))
+}
+
+/// What a configuration depends on besides its file, as this process has it.
+fn environment() -> Environment {
+    Environment::read(HostClock.now(), |name| std::env::var_os(name))
 }
 
 /// One thread is enough: file work and the ledger have threads of their own.

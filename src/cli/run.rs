@@ -1,7 +1,7 @@
 //! `rekeyd run`: the daemon.
 
 use crate::cli::host::{self, Look};
-use crate::cli::{Cli, Failure};
+use crate::cli::{Cli, Failure, environment};
 use crate::config;
 use crate::core::settings::Settings;
 use crate::core::time;
@@ -39,7 +39,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), Failure> {
 /// Shows what is wrong outside the configuration. The sinks are looked at
 /// beside the work: one on a file system that hangs must not hold it up.
 fn tell_what_the_host_may_repair(settings: &Settings) {
-    for problem in config::host_problems(settings, &Cli::environment()) {
+    for problem in config::host_problems(settings, &environment()) {
         tracing::error!("{problem}");
     }
     let settings = settings.clone();

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::Environment;
 use super::options::Section;
 use super::quote;
-use super::reader::{Place, Report, Table};
+use super::reader::Table;
+use super::report::{Place, Report};
 use super::{keys, provider, values};
 use crate::core::settings::Settings;
 

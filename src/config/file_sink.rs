@@ -4,7 +4,8 @@ use std::path::{Component, PathBuf};
 
 use super::options::Section;
 use super::quote::quoted;
-use super::reader::{Report, Table, Value};
+use super::reader::{Table, Value};
+use super::report::Report;
 use super::values;
 use crate::core::settings::{FileFormat, FileTarget};
 

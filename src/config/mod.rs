@@ -15,6 +15,7 @@ mod problem;
 mod provider;
 mod quote;
 mod reader;
+mod report;
 mod sinks;
 mod values;
 
@@ -87,8 +88,8 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Prob
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    let mut report = reader::Report::new(path);
-    let lines = reader::Lines::new(text);
+    let mut report = report::Report::new(path);
+    let lines = report::Lines::new(text);
     let (table, errors) = toml::de::DeTable::parse_recoverable(text);
     report.no_toml(&errors, &lines);
     let top = reader::Table::top(table.get_ref(), &lines);

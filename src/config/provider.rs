@@ -8,7 +8,8 @@ use url::Url;
 use super::Environment;
 use super::options::Section;
 use super::quote::quoted;
-use super::reader::{Place, Report, Table, Value};
+use super::reader::{Table, Value};
+use super::report::{Place, Report};
 use super::values::{self, Whose};
 use crate::core::settings::ProviderSettings;
 

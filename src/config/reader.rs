@@ -1,42 +1,16 @@
 //! A walk over toml's spanned tables, so that every value has its line and its
 //! key path, and every problem can be told at once.
 //!
-//! Deliberately not here: what any option means. And toml's own rendering of
-//! an error is never used: it shows the line, which may hold anything.
+//! Deliberately not here: what any option means.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::options::{Section, nearest};
-use super::problem::{Kind, Problem};
-use super::quote::{quoted, segment, unless_secret};
-
-/// More problems than anybody reads; a file of another kind could have one in
-/// each of its lines.
-const MOST_PROBLEMS: usize = 1_000;
-
-/// The problems found so far.
-pub(super) struct Report {
-    file: PathBuf,
-    /// The lines that are no TOML. What seems to be missing may only stand
-    /// behind them, what follows a header among them seems to stand elsewhere,
-    /// and what was made of them is not what they say.
-    broken: Vec<usize>,
-    problems: Vec<Problem>,
-}
-
-/// Where something stands.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    line: Option<usize>,
-    at: String,
-}
-
-/// Where the lines of a text begin.
-pub(super) struct Lines(Vec<usize>);
+use super::quote::quoted;
+use super::report::{Lines, Place, Report};
 
 /// A table of the file, or one that is not there and so has no options.
 pub(super) struct Table<'t> {
@@ -50,121 +24,6 @@ pub(super) struct Value<'t> {
     pub(super) place: Place,
     value: &'t DeValue<'t>,
     lines: &'t Lines,
-}
-
-impl Report {
-    pub(super) fn new(file: &Path) -> Self {
-        Self {
-            file: file.to_owned(),
-            broken: Vec::new(),
-            problems: Vec::new(),
-        }
-    }
-
-    /// What is there and wrong.
-    pub(super) fn wrong(
-        &mut self,
-        place: &Place,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        let is_broken = place.line.is_some_and(|line| self.broken.contains(&line));
-        if !is_broken {
-            self.note(place, message.into(), hint.into());
-        }
-    }
-
-    fn note(&mut self, place: &Place, message: String, hint: String) {
-        if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(Problem {
-                kind: Kind::Configuration,
-                file: self.file.clone(),
-                line: place.line,
-                at: place.at.clone(),
-                message,
-                hint,
-            });
-        }
-    }
-
-    /// What should be there and is not.
-    pub(super) fn missing(&mut self, place: &Place, message: &str, hint: &str) {
-        if self.broken.is_empty() {
-            self.wrong(place, message, hint);
-        }
-    }
-
-    /// Takes over toml's own complaints: their words and lines, not the text.
-    pub(super) fn no_toml(&mut self, errors: &[toml::de::Error], lines: &Lines) {
-        for error in errors {
-            let line = error.span().map(|span| lines.of(span.start));
-            let place = Place {
-                line,
-                at: String::new(),
-            };
-            let words = unless_secret(error.message().to_owned());
-            self.note(&place, format!("not TOML: {words}"), String::new());
-            self.broken.extend(line);
-        }
-    }
-
-    /// How many problems there are by now.
-    pub(super) const fn count(&self) -> usize {
-        self.problems.len()
-    }
-
-    /// The problems in the order of their lines.
-    pub(super) fn into_problems(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| problem.line);
-        self.problems
-    }
-}
-
-impl Lines {
-    pub(super) fn new(text: &str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self(ends.map(|(at, _)| at).collect())
-    }
-
-    fn of(&self, offset: usize) -> usize {
-        self.0.partition_point(|end| *end < offset) + 1
-    }
-}
-
-impl Place {
-    /// The file as a whole.
-    pub(super) fn file() -> Self {
-        Self {
-            line: None,
-            at: String::new(),
-        }
-    }
-
-    /// The key path.
-    pub(super) fn path(&self) -> &str {
-        &self.at
-    }
-
-    /// The same line, told as an option of something else.
-    pub(super) fn told_as(&self, at: String) -> Self {
-        Self {
-            line: self.line,
-            at,
-        }
-    }
-
-    /// An option that is not there, in the line of its table.
-    pub(super) fn option(&self, name: &str) -> Self {
-        self.told_as(self.below(name))
-    }
-
-    fn below(&self, name: &str) -> String {
-        if self.at.is_empty() {
-            segment(name)
-        } else {
-            format!("{}.{}", self.at, segment(name))
-        }
-    }
 }
 
 impl<'t> Table<'t> {
@@ -222,7 +81,7 @@ impl<'t> Table<'t> {
 
     /// Refuses every option that none of `sections` has.
     pub(super) fn refuse_unknown(&self, sections: &[Section], report: &mut Report) {
-        if !report.broken.is_empty() {
+        if report.is_broken() {
             return;
         }
         let known: Vec<&str> = sections

@@ -6,7 +6,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::quote::{looks_secret, quoted};
-use super::reader::{Report, Value};
+use super::reader::Value;
+use super::report::Report;
 use crate::core::{duration, loopback};
 
 /// A duration from `least` to `most`.
