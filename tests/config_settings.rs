@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use configuration::{environment, hook, key, read};
-use rekeyd::config::{Kind, host_problems, load, parse};
+use rekeyd::config::{Environment, Kind, host_problems, load, parse};
 
 #[test]
 fn nothing_is_needed_but_what_is_said() {
@@ -38,6 +38,29 @@ fn nothing_is_needed_but_what_is_said() {
     );
     let sink = &settings.keys[0].sinks[0];
     assert_eq!(sink.id.to_string(), "file (file:/k/a)");
+}
+
+#[test]
+fn the_environment_is_read_as_systemd_gives_it() {
+    let now = environment().now;
+    let read = |value: &'static str| Environment::read(now, move |_| Some(value.into()));
+    let two = read("/var/lib/one:/var/lib/two");
+    assert_eq!(two.state_directory.unwrap(), Path::new("/var/lib/one"));
+    let one = Environment::read(now, |name| {
+        (name == "CREDENTIALS_DIRECTORY").then(|| "/run/credentials/x".into())
+    });
+    assert_eq!(one.state_directory, None);
+    assert_eq!(
+        one.credentials_directory.unwrap(),
+        Path::new("/run/credentials/x")
+    );
+    assert!(!one.has_admin_key);
+    assert!(read("sk-admin-x").has_admin_key);
+    for nothing in ["", "relative"] {
+        let none = read(nothing);
+        assert_eq!(none.state_directory, None, "{nothing}");
+        assert_eq!(none.has_admin_key, !nothing.is_empty());
+    }
 }
 
 #[test]

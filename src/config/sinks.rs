@@ -18,6 +18,9 @@ use super::values::{self, Whose};
 use crate::core::names::{NameError, SinkId, is_name};
 use crate::core::settings::{FileTarget, SinkSettings, SinkTarget, WebhookTarget};
 
+/// What a message says of the types.
+const TYPES: &str = "\"file\" or \"webhook\" is allowed";
+
 /// How long one attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -169,9 +172,8 @@ impl Names {
 
 fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sink> {
     let get = |name| table.get(Section::Sink, name);
-    let allowed = "\"file\" or \"webhook\" is allowed";
     let Some(kind) = get("type") else {
-        report.missing(&table.place, "has no type", allowed);
+        report.missing(&table.place, "has no type", TYPES);
         return None;
     };
     let text = kind.text(report)?;
@@ -186,17 +188,11 @@ fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sin
     let name = names.take(table, text, report);
     let mut files = Files::default();
     let target = match text {
-        "file" => {
-            table.refuse_unknown(&[Section::Sink, Section::File], report);
-            file(table, &mut files, report).map(SinkTarget::File)
-        }
-        "webhook" => {
-            table.refuse_unknown(&[Section::Sink, Section::Webhook], report);
-            webhook(table, &mut files, report).map(SinkTarget::Webhook)
-        }
+        "file" => file(table, &mut files, report).map(SinkTarget::File),
+        "webhook" => webhook(table, &mut files, report).map(SinkTarget::Webhook),
         other => {
             let message = format!("there is no sink type {}", quoted(other));
-            report.wrong(&kind.place, message, allowed);
+            report.wrong(&kind.place, message, TYPES);
             None
         }
     };
@@ -234,6 +230,7 @@ fn target_text(target: &SinkTarget) -> String {
 }
 
 fn file(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<FileTarget> {
+    table.refuse_unknown(&[Section::Sink, Section::File], report);
     let path = file_sink::path(table, report);
     if let Some(path) = &path {
         let place = table.place_of(Section::File, "path");
@@ -243,6 +240,7 @@ fn file(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<Fil
 }
 
 fn webhook(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<WebhookTarget> {
+    table.refuse_unknown(&[Section::Sink, Section::Webhook], report);
     let get = |name| table.get(Section::Webhook, name);
     let url = match get("url") {
         Some(value) => values::address(&value, Whose::Receiver, report),
