@@ -1,81 +1,125 @@
-//! The example configuration is right, and has every option in it.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "support/problems.rs"]
-mod support;
+//! The example configuration is right as it stands, right with everything in
+//! it enabled, and complete.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rekeyd::config::options::Section;
+use rekeyd::config::{Environment, parse};
+use rekeyd::core::settings::Settings;
+
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
-fn problems(text: &str) -> Vec<String> {
-    support::problems(Path::new("/etc/rekeyd/config.toml"), text)
+fn settings(text: &str) -> Settings {
+    let now = "2026-11-24T03:00:00Z".parse().unwrap();
+    parse(
+        Path::new("/etc/rekeyd/config.toml"),
+        text,
+        &Environment::empty(now),
+    )
+    .unwrap_or_else(|problems| {
+        let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        panic!("{}", shown.join("\n"))
+    })
 }
 
-/// The example with what is commented out put in.
-fn everything_on() -> String {
-    let is_option = |line: &str| {
-        line.strip_prefix('#').is_some_and(|rest| {
-            rest.split_once(" = ").is_some_and(|(name, _)| {
-                !name.is_empty()
-                    && name
-                        .bytes()
-                        .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-            })
-        })
-    };
-    let mut lines: Vec<String> = Vec::new();
+/// The example with every option enabled: `#name = …` without the `#`.
+fn all_enabled() -> String {
+    let mut text = String::new();
     for line in EXAMPLE.lines() {
-        let on = if is_option(line) { &line[1..] } else { line };
-        // Goes with another format only.
-        if !on.starts_with("variable =") {
-            lines.push(on.to_owned());
+        let option = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|letter: char| letter.is_ascii_lowercase()));
+        text.push_str(option.unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_example_is_right_as_it_stands_and_with_everything_enabled() {
+    let plain = settings(EXAMPLE);
+    let full = settings(&all_enabled());
+    assert_eq!(plain.keys.len(), 1);
+    assert_eq!(plain.keys[0].sinks.len(), 3);
+    assert!(full.provider.organization.is_some());
+}
+
+#[test]
+fn the_defaults_in_the_example_are_the_defaults() {
+    let plain = settings(EXAMPLE);
+    let full = settings(&all_enabled());
+    let provider = |settings: &Settings| {
+        let provider = &settings.provider;
+        (
+            provider.base_url.clone(),
+            provider.request_timeout,
+            provider.max_in_flight,
+            provider.sweep_every,
+            settings.ledger.clone(),
+        )
+    };
+    assert_eq!(provider(&plain), provider(&full));
+    let key = |settings: &Settings| {
+        let policy = &settings.keys[0].policy;
+        let sinks: Vec<_> = settings.keys[0]
+            .sinks
+            .iter()
+            .map(|sink| (sink.id.clone(), sink.required, sink.timeout))
+            .collect();
+        (policy.verify_for, policy.settle, policy.deliver_for, sinks)
+    };
+    assert_eq!(key(&plain), key(&full));
+    // The key's own overlap in the example is not the default, [defaults]' is.
+    let defaults = all_enabled().replace("overlap = \"12h\"\n", "");
+    assert_eq!(
+        settings(&defaults).keys[0].policy.overlap,
+        plain.keys[0].policy.overlap
+    );
+    let raw = all_enabled()
+        .replace("format = \"raw\"\n", "")
+        .replace("mode = \"0600\"\n", "");
+    let target = |settings: &Settings| format!("{:?}", settings.keys[0].sinks);
+    assert_eq!(target(&settings(&raw)), target(&full));
+    let variable = all_enabled().replace("variable = \"OPENAI_ADMIN_KEY\"\n", "");
+    assert_eq!(target(&settings(&variable)), target(&full));
+}
+
+#[test]
+fn every_option_is_in_the_example() {
+    let text = all_enabled();
+    let top: toml::Table = text.parse().unwrap();
+    let names = |value: &toml::Value| -> BTreeSet<String> {
+        value.as_table().unwrap().keys().cloned().collect()
+    };
+    let key = &top["key"]["billing-exporter"];
+    let sinks = key["sink"].as_array().unwrap();
+    let of_type = |kind: &str| -> BTreeSet<String> {
+        let found = sinks
+            .iter()
+            .filter(|sink| sink["type"].as_str() == Some(kind));
+        found.flat_map(names).collect()
+    };
+    for section in Section::ALL {
+        let there = match section {
+            Section::Top => top.keys().cloned().collect(),
+            Section::Provider => names(&top["provider"]),
+            Section::Ledger => names(&top["ledger"]),
+            Section::Defaults => names(&top["defaults"]),
+            Section::Key => names(key),
+            Section::Sink => sinks.iter().flat_map(names).collect(),
+            Section::File => of_type("file"),
+            Section::Webhook => of_type("webhook"),
+        };
+        for option in section.options() {
+            assert!(
+                there.contains(*option),
+                "config.example.toml lacks {option} of {section:?}"
+            );
         }
     }
-    lines.join("\n")
-}
-
-#[test]
-fn it_is_right_as_it_stands_and_with_everything_on() {
-    assert_eq!(problems(EXAMPLE), Vec::<String>::new());
-    assert_eq!(problems(&everything_on()), Vec::<String>::new());
-    let env = everything_on().replace("format = \"raw\"", "format = \"env\"\nvariable = \"X\"");
-    assert_eq!(problems(&env), Vec::<String>::new());
-}
-
-/// What the parser itself says there is, where it is given an unknown option.
-fn known(text: &str) -> BTreeSet<String> {
-    let told = problems(text)
-        .into_iter()
-        .find(|problem| problem.contains("no such option"));
-    let told = told.expect(text);
-    let list = told.split("there are: ").nth(1).unwrap();
-    list.split(", ").map(str::to_owned).collect()
-}
-
-#[test]
-fn no_option_is_missing_from_it() {
-    let key = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\n";
-    let mut options = BTreeSet::new();
-    for table in ["[provider]\n", "[ledger]\n", "[defaults]\n", "[key.a]\n"] {
-        options.extend(known(&format!("{table}nothing = 1")));
-    }
-    options.extend(known(&format!(
-        "{key}type = \"file\"\npath = \"/x/y\"\nnothing = 1"
-    )));
-    let webhook = "type = \"webhook\"\nurl = \"https://x/\"\nsigning-secret-file = \"/x\"\n";
-    options.extend(known(&format!("{key}{webhook}nothing = 1")));
-    assert!(options.len() > 20, "the options were told: {options:?}");
-    for option in options {
-        let written = [
-            format!("\n{option} = "),
-            format!("\n#{option} = "),
-            format!(".{option}]]"),
-        ];
-        assert!(
-            written.iter().any(|form| EXAMPLE.contains(form)),
-            "{option} is not in the example"
-        );
+    for option in Section::Defaults.options() {
+        assert!(names(key).contains(*option), "the key lacks {option}");
     }
 }

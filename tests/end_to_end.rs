@@ -106,7 +106,8 @@ fn a_sink_that_cannot_take_it_defers_the_create() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(world.live().is_empty());
     assert!(world.history().is_empty());
-    assert_eq!(world.run(&["check"]).status.code(), Some(78));
+    // Somebody may make the folder: the configuration may be right.
+    assert_eq!(world.run(&["check"]).status.code(), Some(1));
 }
 
 #[test]

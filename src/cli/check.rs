@@ -1,14 +1,11 @@
 //! `rekeyd check`: every problem at once, without changing anything.
 
-use std::sync::Arc;
-
-use crate::cli::{Cli, Failure, output};
-use crate::config;
+use crate::cli::host::{self, Look};
+use crate::cli::{Cli, Failure, environment, output};
+use crate::config::{self, Problem};
 use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
 use crate::daemon::credential::WithCredential;
-use crate::daemon::start;
-use crate::engine::clock::{Clock, HostClock};
 use crate::provider::Provider as _;
 use crate::provider::openai::OpenAi;
 
@@ -25,55 +22,34 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
-        let mut problems: Vec<String> = config::host_problems(&settings)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let (found, unread) = Cli::sources(&settings).read();
-        if found.is_empty() && settings.provider.credential_file.is_none() {
-            problems.extend(unread);
-        }
-        problems.extend(self.sinks(&settings).await);
+        let mut problems = config::host_problems(&settings, &environment());
+        let look = if self.online {
+            Look::Online
+        } else {
+            Look::Local
+        };
+        problems.extend(host::sinks(&settings, look).await);
+        let (found, _) = Cli::sources(&settings).read();
         if self.online && !found.is_empty() {
             problems.extend(ask_provider(&settings).await);
         }
-        if problems.is_empty() {
-            if !self.quiet {
-                let keys = settings.keys.len();
-                let text = format!("{}: no problem found, {keys} keys\n", cli.config.display());
-                output::print(text.as_bytes())?;
-            }
-            return Ok(());
+        if !problems.is_empty() {
+            return Err(Failure::of(&problems));
         }
-        Err(Failure::Configuration(problems.join("\n")))
-    }
-
-    async fn sinks(&self, settings: &Settings) -> Vec<String> {
-        let clock: Arc<dyn Clock> = Arc::new(HostClock);
-        let mut problems = Vec::new();
-        for key in &settings.keys {
-            for (sink, _) in start::sinks(key, &clock) {
-                let local = sink.inspect().await;
-                let found = if self.online && local.is_empty() {
-                    sink.preflight().await.err().into_iter().collect()
-                } else {
-                    local
-                };
-                let at = format!("key.{}: sink {}", key.name, sink.id().name);
-                problems.extend(found.into_iter().map(|problem| format!("{at}: {problem}")));
-            }
+        if !self.quiet {
+            let keys = settings.keys.len();
+            let text = format!("{}: no problem found, {keys} keys\n", cli.config.display());
+            output::print(text.as_bytes())?;
         }
-        problems
+        Ok(())
     }
 }
 
-async fn ask_provider(settings: &Settings) -> Option<String> {
+async fn ask_provider(settings: &Settings) -> Option<Problem> {
     let cell = CredentialCell::new();
     let provider = OpenAi::new(&settings.provider, cell.clone());
     let provider = WithCredential::new(provider, cell, Cli::sources(settings));
-    provider
-        .list()
-        .await
-        .err()
-        .map(|error| format!("provider: {error}"))
+    let error = provider.list().await.err()?;
+    let at = "provider".to_owned();
+    Some(Problem::of_host(settings, at, error.to_string()))
 }

@@ -5,6 +5,7 @@ mod by_hand;
 mod check;
 mod demo;
 mod history;
+mod host;
 pub mod log;
 mod once;
 mod output;
@@ -20,12 +21,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, Kind, Problem};
 use crate::core::secret::Secret;
 use crate::core::settings::Settings;
 use crate::daemon::credential::Sources;
 use crate::daemon::process;
 use crate::daemon::service::ServiceError;
+use crate::engine::clock::{Clock as _, HostClock};
 use crate::ledger::LedgerError;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
@@ -133,6 +135,18 @@ mod code {
 }
 
 impl Failure {
+    /// Of a configuration with problems: only what nothing but an edit can
+    /// repair counts as one of the configuration.
+    fn of(problems: &[Problem]) -> Self {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let text = lines.join("\n");
+        if problems.iter().any(|one| one.kind == Kind::Configuration) {
+            Self::Configuration(text)
+        } else {
+            Self::Other(text)
+        }
+    }
+
     fn code(&self) -> u8 {
         match self {
             Self::Configuration(_) => code::CONFIGURATION,
@@ -230,14 +244,14 @@ impl Cli {
 
     /// The configuration, or every problem with it.
     fn settings(&self) -> Result<Settings, Failure> {
-        load(&self.config, &Environment::of_this_process())
+        load(&self.config, &environment())
     }
 
     /// Where the admin credential may come from.
     fn sources(settings: &Settings) -> Sources {
         Sources {
             file: settings.provider.credential_file.clone(),
-            directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            directory: environment().credentials_directory,
             variable: std::env::var("OPENAI_ADMIN_KEY")
                 .ok()
                 .filter(|value| !value.is_empty())
@@ -248,10 +262,12 @@ impl Cli {
 
 /// The configuration in `file`, or every problem with it.
 fn load(file: &Path, environment: &Environment) -> Result<Settings, Failure> {
-    config::load(file, environment).map_err(|problems| {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        Failure::Configuration(lines.join("\n"))
-    })
+    config::load(file, environment).map_err(|problems| Failure::of(&problems))
+}
+
+/// What a configuration depends on besides its file, as this process has it.
+fn environment() -> Environment {
+    Environment::read(HostClock.now(), |name| std::env::var_os(name))
 }
 
 /// One thread is enough: file work and the ledger have threads of their own.

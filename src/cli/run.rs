@@ -1,16 +1,16 @@
 //! `rekeyd run`: the daemon.
 
-use crate::cli::{Cli, Failure};
+use crate::cli::host::{self, Look};
+use crate::cli::{Cli, Failure, environment};
 use crate::config;
+use crate::core::settings::Settings;
 use crate::core::time;
 use crate::daemon::{service, start};
 use crate::engine::Course;
 
 pub(crate) async fn run(cli: &Cli) -> Result<(), Failure> {
     let settings = cli.settings()?;
-    for problem in config::host_problems(&settings) {
-        tracing::error!("{problem}");
-    }
+    tell_what_the_host_may_repair(&settings);
     let started = start::start(
         &settings,
         Cli::sources(&settings),
@@ -34,4 +34,18 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), Failure> {
         time::to_text(started.clock.now()),
     );
     Ok(service::run(started).await?)
+}
+
+/// Shows what is wrong outside the configuration. The sinks are looked at
+/// beside the work: one on a file system that hangs must not hold it up.
+fn tell_what_the_host_may_repair(settings: &Settings) {
+    for problem in config::host_problems(settings, &environment()) {
+        tracing::error!("{problem}");
+    }
+    let settings = settings.clone();
+    drop(tokio::spawn(async move {
+        for problem in host::sinks(&settings, Look::Local).await {
+            tracing::error!("{problem}");
+        }
+    }));
 }

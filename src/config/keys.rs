@@ -1,159 +1,215 @@
-//! `[key.NAME]` and `[defaults]`.
+//! `[defaults]` and the keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use toml::de::DeTable;
 
-use crate::config::reader::{Found, Section};
-use crate::config::sinks;
-use crate::core::duration;
+use super::Environment;
+use super::check::Claims;
+use super::options::Section;
+use super::quote::{looks_secret, quoted};
+use super::reader::{Table, Value};
+use super::report::{Place, Report};
+use super::sinks::{self, Sinks};
+use super::values;
+use crate::core::duration::{LONGEST, to_text};
 use crate::core::names::KeyName;
 use crate::core::policy::KeyPolicy;
-use crate::core::schedule::{Schedule, ScheduleError};
+use crate::core::schedule::{ALLOWED, Schedule, ScheduleError};
 use crate::core::settings::KeySettings;
 
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The default overlap, where the schedule leaves room for it.
-const OVERLAP: Duration = DAY;
-
-/// Schedules already read: ten thousand keys share a handful of expressions.
-type Schedules<'a> = BTreeMap<&'a str, Result<(Schedule, Option<Duration>), ScheduleError>>;
-
-/// Every key, in the order of their names; a broken one is noted and left out.
-pub(crate) fn keys(root: &Section<'_>) -> Vec<KeySettings> {
-    let empty = DeTable::default();
-    let defaults = root
-        .table("defaults")
-        .unwrap_or_else(|| Section::new(root.report, "defaults", 0, &empty));
-    check_defaults(&defaults);
-    let Some(all) = root.table("key") else {
-        return Vec::new();
+/// Reads every key, in the order of their names.
+pub(super) fn keys(
+    top: &Table<'_>,
+    environment: &Environment,
+    claims: &mut Claims,
+    report: &mut Report,
+) -> Vec<KeySettings> {
+    let table = top.table(Section::Top, "defaults", report);
+    table.refuse_unknown(&[Section::Defaults], report);
+    let mut reader = Reader {
+        defaults: Patience::read(&table, report),
+        schedules: Schedules::new(environment),
+        report,
     };
-    let mut schedules = Schedules::new();
-    let mut keys = Vec::new();
-    for (name, at, value) in all.members() {
-        let path = all.path_of(name);
-        let Ok(name) = KeyName::new(name) else {
-            let form = "a key's name is 1 to 48 characters of a-z, 0-9 and -, not beginning with -";
-            root.report.note(Some(at), &path, form);
-            continue;
+    let mut entries = top.table(Section::Top, "key", reader.report).entries();
+    entries.sort_by_key(|(name, _)| *name);
+    let read: Vec<_> = entries
+        .into_iter()
+        .filter_map(|(name, value)| reader.key(name, &value))
+        .collect();
+
+    // First what is only read, of every key, so that the order of the keys
+    // does not decide which of two options is called wrong.
+    read.iter().for_each(|key| key.sinks.reserve(claims));
+    read.into_iter()
+        .filter_map(|key| {
+            let sinks = key.sinks.claim(claims, report);
+            Some(KeySettings {
+                name: key.name?,
+                policy: key.policy?,
+                sinks,
+            })
+        })
+        .collect()
+}
+
+/// A key as far as it could be read.
+struct ReadKey {
+    name: Option<KeyName>,
+    policy: Option<KeyPolicy>,
+    sinks: Sinks,
+}
+
+/// What all keys share while they are read.
+struct Reader<'e, 'r> {
+    defaults: Patience,
+    schedules: Schedules<'e>,
+    report: &'r mut Report,
+}
+
+impl Reader<'_, '_> {
+    fn key(&mut self, name: &str, value: &Value<'_>) -> Option<ReadKey> {
+        let checked = KeyName::new(name);
+        if let Err(error) = &checked {
+            let message = format!("{} is no name for a key", quoted(name));
+            self.report.wrong(&value.place, message, error.to_string());
+        }
+        let table = value.table(self.report)?;
+        table.refuse_unknown(&[Section::Defaults, Section::Key], self.report);
+        let own = Patience::read(&table, self.report);
+        let policy = self.policy(&table, own);
+        let sinks = sinks::sinks(&table, self.report);
+        Some(ReadKey {
+            name: checked.ok(),
+            policy,
+            sinks,
+        })
+    }
+
+    fn policy(&mut self, table: &Table<'_>, own: Patience) -> Option<KeyPolicy> {
+        let found = self.schedule(table);
+        let overlap = own.overlap.or_else(|| {
+            let (span, place) = self.defaults.overlap.as_ref()?;
+            let at = table.place.option("overlap");
+            Some((*span, place.told_as(at.path().to_owned())))
+        });
+        let (schedule, gap) = found?;
+        let room = gap.unwrap_or(Duration::MAX);
+        if let Some((span, place)) = &overlap
+            && *span >= room
+        {
+            let message = format!(
+                "\"{}\" is not shorter than the shortest gap between two firings of {}",
+                to_text(*span),
+                quoted(schedule.expression())
+            );
+            let hint = format!("less than \"{}\" is allowed", to_text(room));
+            self.report.wrong(place, message, hint);
+        }
+        let defaults = &self.defaults;
+        let plain = KeyPolicy::new(schedule);
+        let pick = |own: Option<Duration>, default: Option<Duration>, plain| {
+            own.or(default).unwrap_or(plain)
         };
-        match value.get_ref().as_table() {
-            Some(table) => {
-                let section = Section::new(root.report, path, at, table).with_fallback(&defaults);
-                keys.extend(key(name, &section, &mut schedules));
-            }
-            None => root
-                .report
-                .note(Some(at), &path, "it must be a table, begun with [key.NAME]"),
-        }
+        Some(KeyPolicy {
+            overlap: overlap.map_or(plain.overlap.min(room / 2), |(span, _)| span),
+            verify_for: pick(own.verify_for, defaults.verify_for, plain.verify_for),
+            settle: pick(own.settle, defaults.settle, plain.settle),
+            deliver_for: pick(own.deliver_for, defaults.deliver_for, plain.deliver_for),
+            ..plain
+        })
     }
-    keys.sort_by(|one, other| one.name.cmp(&other.name));
-    keys
-}
 
-/// The options that `[defaults]` and every key have.
-struct Patience {
-    overlap: Option<Found<Duration>>,
-    verify_for: Duration,
-    settle: Duration,
-    deliver_for: Duration,
-}
-
-fn patience(section: &Section<'_>) -> Patience {
-    let second = Duration::from_secs(1);
-    Patience {
-        overlap: section.duration("overlap"),
-        verify_for: section.bounded("verify-for", 15 * 60 * second, second, DAY),
-        settle: section.bounded("settle", 2 * second, Duration::ZERO, HOUR),
-        deliver_for: section.bounded("deliver-for", HOUR, second, 30 * DAY),
-    }
-}
-
-/// So that a mistake in `[defaults]` is told once, and where it stands.
-fn check_defaults(defaults: &Section<'_>) {
-    let _ = patience(defaults);
-    defaults.finish();
-}
-
-fn key<'a>(
-    name: KeyName,
-    section: &Section<'a>,
-    schedules: &mut Schedules<'a>,
-) -> Option<KeySettings> {
-    let found = section.text("schedule");
-    if found.is_none() && section.is_sound() {
-        section.wrong("no schedule; it needs one, such as schedule = \"0 3 * * Mon\"");
-    }
-    let patience = patience(section);
-    let sinks = sinks::sinks(section);
-    section.finish();
-    let found = found?;
-    let parsed = schedules.entry(found.value).or_insert_with(|| {
-        let schedule = Schedule::parse(found.value, TimeZone::UTC)?;
-        let gap = schedule.shortest_gap(reference());
-        Ok((schedule, gap))
-    });
-    let (schedule, gap) = match parsed {
-        Ok((schedule, gap)) => (schedule.clone(), *gap),
-        Err(error) => {
-            section.bad(&found, format!("found {:?}; {error}", found.value));
+    fn schedule(&mut self, table: &Table<'_>) -> Option<(Schedule, Option<Duration>)> {
+        let Some(value) = table.get(Section::Key, "schedule") else {
+            self.report.missing(
+                &table.place,
+                "has no schedule",
+                "add one, such as schedule = \"0 3 * * Mon\"",
+            );
             return None;
-        }
-    };
-    if schedule.next_after(reference()).is_none() {
-        section.bad(&found, format!("found {:?}; it never fires", found.value));
-        return None;
-    }
-    let overlap = overlap(section, patience.overlap, gap);
-    let policy = KeyPolicy {
-        overlap,
-        verify_for: patience.verify_for,
-        settle: patience.settle,
-        deliver_for: patience.deliver_for,
-        ..KeyPolicy::new(schedule)
-    };
-    section.is_sound().then_some(KeySettings {
-        name,
-        policy,
-        sinks,
-    })
-}
-
-/// From when on gaps are looked for. A fixed day: whether a configuration is
-/// right must not depend on when it is read. 2027 begins without a leap day
-/// ahead and 2028 has one, and 400 days see both.
-fn reference() -> Timestamp {
-    Timestamp::from_second(1_798_761_600).unwrap_or_default()
-}
-
-fn overlap(
-    section: &Section<'_>,
-    given: Option<Found<Duration>>,
-    gap: Option<Duration>,
-) -> Duration {
-    let Some(gap) = gap else {
-        return given.map_or(OVERLAP, |given| given.value);
-    };
-    match given {
-        None => OVERLAP.min(gap / 2),
-        Some(given) => {
-            if given.value >= gap {
-                let (long, short) = (duration::to_text(given.value), duration::to_text(gap));
-                section.bad(
-                    &given,
-                    format!(
-                        "found {long:?}; it must be shorter than the shortest time between \
-                         two firings of the schedule, {short}"
-                    ),
-                );
+        };
+        let text = value.text(self.report)?;
+        match self.schedules.get(text) {
+            Err(error) => {
+                let message = if looks_secret(text) {
+                    format!("{} is no cron expression", quoted(text))
+                } else {
+                    error.to_string()
+                };
+                self.report.wrong(&value.place, message, ALLOWED);
+                None
             }
-            given.value
+            Ok((schedule, _)) if !schedule.ever_fires() => {
+                let message = format!("{} never fires", quoted(text));
+                let hint = "no date matches its day and month: name a day that the month has";
+                self.report.wrong(&value.place, message, hint);
+                None
+            }
+            Ok(found) => Some(found),
         }
+    }
+}
+
+/// The options that a key and `[defaults]` share, as far as they are there.
+struct Patience {
+    overlap: Option<(Duration, Place)>,
+    verify_for: Option<Duration>,
+    settle: Option<Duration>,
+    deliver_for: Option<Duration>,
+}
+
+impl Patience {
+    fn read(table: &Table<'_>, report: &mut Report) -> Self {
+        let mut span = |name, least, most| {
+            let value = table.get(Section::Defaults, name)?;
+            let span = values::span(&value, least, most, report)?;
+            Some((span, value.place))
+        };
+        let overlap = span("overlap", Duration::ZERO, LONGEST);
+        let mut plain = |name, least, most| span(name, least, most).map(|(span, _)| span);
+        Self {
+            overlap,
+            verify_for: plain("verify-for", SECOND, DAY),
+            settle: plain("settle", Duration::ZERO, HOUR),
+            deliver_for: plain("deliver-for", SECOND, 30 * DAY),
+        }
+    }
+}
+
+/// A schedule with its shortest gap.
+type WithGap = (Schedule, Option<Duration>);
+
+/// The schedules read so far: ten thousand keys with one expression cost one
+/// parse, and one schedule's memory.
+struct Schedules<'e> {
+    environment: &'e Environment,
+    known: BTreeMap<String, Result<WithGap, ScheduleError>>,
+}
+
+impl<'e> Schedules<'e> {
+    const fn new(environment: &'e Environment) -> Self {
+        Self {
+            environment,
+            known: BTreeMap::new(),
+        }
+    }
+
+    fn get(&mut self, text: &str) -> Result<WithGap, ScheduleError> {
+        if let Some(known) = self.known.get(text) {
+            return known.clone();
+        }
+        let parsed = Schedule::parse(text, TimeZone::UTC).map(|schedule| {
+            let gap = schedule.shortest_gap(self.environment.now);
+            (schedule, gap)
+        });
+        self.known.insert(text.to_owned(), parsed.clone());
+        parsed
     }
 }

@@ -1,132 +1,102 @@
 //! The configuration file: read, checked, every problem at once.
 //!
-//! [`load`] gives what the program needs, or everything that only an edit of
-//! the file can repair. What the host may repair is [`host_problems`].
+//! [`load`] gives what the program works with, or everything that only an edit
+//! of the file can repair; [`host_problems`] is what the host may repair.
+//! Deliberately not here: whether anything answers at the addresses that the
+//! file names.
 
 mod check;
+mod file;
+mod file_sink;
+mod host;
 mod keys;
-mod paths;
+pub mod options;
 mod problem;
+mod provider;
+mod quote;
 mod reader;
+mod report;
 mod sinks;
+mod values;
 
-use std::os::unix::fs::MetadataExt as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::core::settings::{Settings, SinkTarget};
-use crate::host::secret_file::{self, Checks};
-pub use problem::Problem;
+use jiff::Timestamp;
 
-/// The longest file that is read: 10,000 keys with three sinks each fit.
-const LONGEST_FILE: u64 = 16 * 1024 * 1024;
+use crate::core::settings::Settings;
 
-/// What the configuration depends on besides its file.
-#[derive(Debug, Clone, Default)]
+pub use host::host_problems;
+pub use problem::{Kind, Problem};
+
+/// What the configuration depends on besides its file, as plain values.
+#[derive(Debug, Clone)]
 pub struct Environment {
-    /// `$STATE_DIRECTORY`: the first folder of it holds the ledger by default.
+    /// `$STATE_DIRECTORY`, the first of it: where the ledger is by default.
     pub state_directory: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`: what is in it is not checked for its rights.
+    pub credentials_directory: Option<PathBuf>,
+    /// Whether there is an `$OPENAI_ADMIN_KEY`.
+    pub has_admin_key: bool,
+    /// The time, from which the gaps of schedules are looked at.
+    pub now: Timestamp,
 }
 
 impl Environment {
-    /// The environment that this process was started with.
+    /// An environment that says nothing.
     #[must_use]
-    pub fn of_this_process() -> Self {
-        let folders = std::env::var_os("STATE_DIRECTORY");
-        let first = folders.and_then(|folders| std::env::split_paths(&folders).next());
+    pub const fn empty(now: Timestamp) -> Self {
         Self {
-            state_directory: first.filter(|path| path.is_absolute()),
+            state_directory: None,
+            credentials_directory: None,
+            has_admin_key: false,
+            now,
         }
     }
 
-    fn ledger(&self) -> PathBuf {
-        let folder = self.state_directory.clone();
-        folder
-            .unwrap_or_else(|| PathBuf::from("/var/lib/rekeyd"))
-            .join("ledger.db")
+    /// Reads the variables that count through `variable`.
+    pub fn read(now: Timestamp, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let folder = |name| variable(name).and_then(|value| first_folder(&value));
+        Self {
+            state_directory: folder("STATE_DIRECTORY"),
+            credentials_directory: folder("CREDENTIALS_DIRECTORY"),
+            has_admin_key: variable("OPENAI_ADMIN_KEY").is_some_and(|value| !value.is_empty()),
+            now,
+        }
     }
 }
 
-/// Reads the configuration at `path`.
-///
-/// # Errors
-/// Every problem that only an edit of the file can repair, in the order of
-/// their lines.
-pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let whole = |message: String| {
-        vec![Problem {
-            file: file.clone(),
-            line: None,
-            at: String::new(),
-            message,
-        }]
-    };
-    let text = read(&file).map_err(whole)?;
-    check::check(&file, &text, environment)
+/// systemd gives several directories with colons between them.
+fn first_folder(value: &OsString) -> Option<PathBuf> {
+    std::env::split_paths(value)
+        .next()
+        .filter(|path| path.is_absolute())
 }
 
-/// Checks a configuration's text as if it stood in `file`.
+/// Reads and checks the configuration file.
+///
+/// # Errors
+/// Every problem of the file at once, in the order of the lines.
+pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = file::read(&path).map_err(|problem| vec![problem])?;
+    parse(&path, &text, environment)
+}
+
+/// Checks the text of a configuration file that would be at `path`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(file: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    check::check(file, text, environment)
-}
-
-fn read(file: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let found = std::fs::metadata(file).map_err(cannot)?;
-    if !found.is_file() {
-        return Err("it is no file".to_owned());
+pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    let mut report = report::Report::new(path);
+    let lines = report::Lines::new(text);
+    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+    report.no_toml(&errors, &lines);
+    let top = reader::Table::top(table.get_ref(), &lines);
+    let settings = check::check(&top, path, environment, &mut report);
+    let problems = report.into_problems();
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        Some(_) | None => Err(problems),
     }
-    if found.len() > LONGEST_FILE {
-        return Err("it is longer than 16 MiB".to_owned());
-    }
-    let us = rustix::process::geteuid().as_raw();
-    if found.uid() != 0 && found.uid() != us {
-        return Err(format!(
-            "it belongs to user {}, who could change what rekeyd does; chown root {}",
-            found.uid(),
-            file.display()
-        ));
-    }
-    if found.mode() & 0o022 != 0 {
-        return Err(format!(
-            "others can write it, and so change what rekeyd does; chmod go-w {}",
-            file.display()
-        ));
-    }
-    std::fs::read_to_string(file).map_err(cannot)
-}
-
-/// What is wrong on this host with the files of secrets that `settings` names.
-#[must_use]
-pub fn host_problems(settings: &Settings) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut look = |at: &str, path: &Path| {
-        if let Err(message) = secret_file::inspect(path, Checks::Full) {
-            problems.push(Problem {
-                file: settings.file.clone(),
-                line: None,
-                at: at.to_owned(),
-                message,
-            });
-        }
-    };
-    if let Some(path) = &settings.provider.credential_file {
-        look("provider.credential-file", path);
-    }
-    for key in &settings.keys {
-        for sink in &key.sinks {
-            if let SinkTarget::Webhook(target) = &sink.target
-                && let Some(path) = &target.bearer_token_file
-            {
-                look(
-                    &format!("key.{}: sink {}: bearer-token-file", key.name, sink.id.name),
-                    path,
-                );
-            }
-        }
-    }
-    problems
 }

@@ -1,20 +1,49 @@
-//! One thing wrong with a configuration: where, what was found, what would be
-//! right.
+//! What is wrong, where, and what would be right.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing wrong with a configuration.
+use crate::core::settings::Settings;
+
+/// Who can repair a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only an edit of the configuration: the daemon does not start.
+    Configuration,
+    /// The host may: the daemon starts, shows it and tries again.
+    Host,
+}
+
+/// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file.
+    /// Who can repair it.
+    pub kind: Kind,
+    /// The configuration file.
     pub file: PathBuf,
-    /// The line, from 1, where there is one.
+    /// The line in it, from 1, where there is one.
     pub line: Option<usize>,
-    /// The path of the option: `key.billing.sink[0].mode`.
+    /// The option, such as `key.billing.sink[0].path`; empty for the file.
     pub at: String,
-    /// What was found and what is allowed.
+    /// What was found.
     pub message: String,
+    /// What is allowed, or what to do; empty where the message says it.
+    pub hint: String,
+}
+
+impl Problem {
+    /// A problem that the host may repair; it has no line.
+    #[must_use]
+    pub fn of_host(settings: &Settings, at: String, message: String) -> Self {
+        Self {
+            kind: Kind::Host,
+            file: settings.file.clone(),
+            line: None,
+            at,
+            message,
+            hint: String::new(),
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -26,6 +55,12 @@ impl fmt::Display for Problem {
         if !self.at.is_empty() {
             write!(formatter, ": {}", self.at)?;
         }
-        write!(formatter, ": {}", self.message)
+        write!(formatter, ": {}", self.message)?;
+        if !self.hint.is_empty() {
+            write!(formatter, "; {}", self.hint)?;
+        }
+        Ok(())
     }
 }
+
+impl std::error::Error for Problem {}

@@ -1,304 +1,206 @@
-//! Walks the configuration's tables so that every problem is found and has
-//! its line.
+//! A walk over toml's spanned tables, so that every value has its line and its
+//! key path, and every problem can be told at once.
 //!
-//! serde would stop at the first problem, and lose the line inside a sink. The
-//! parser's own rendering of an error is never shown: it quotes the line, and
-//! somebody may have put a secret into it.
+//! Deliberately not here: what any option means.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::borrow::Cow;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::problem::Problem;
-use crate::core::duration;
+use super::options::{Section, nearest};
+use super::quote::quoted;
+use super::report::{Lines, Place, Report};
 
-/// Collects the problems of one file.
-pub(crate) struct Report {
-    file: PathBuf,
-    /// Where each line begins.
-    lines: Vec<usize>,
-    problems: RefCell<Vec<Problem>>,
+/// A table of the file, or one that is not there and so has no options.
+pub(super) struct Table<'t> {
+    pub(super) place: Place,
+    entries: Option<&'t DeTable<'t>>,
+    lines: &'t Lines,
 }
 
-impl Report {
-    pub(crate) fn new(file: &Path, text: &str) -> Self {
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0)
-            .chain(breaks.map(|(at, _)| at + 1))
-            .collect();
+/// One value of the file.
+pub(super) struct Value<'t> {
+    pub(super) place: Place,
+    value: &'t DeValue<'t>,
+    lines: &'t Lines,
+}
+
+impl<'t> Table<'t> {
+    /// The file itself.
+    pub(super) fn top(table: &'t DeTable<'t>, lines: &'t Lines) -> Self {
         Self {
-            file: file.to_owned(),
+            place: Place::file(),
+            entries: Some(table),
             lines,
-            problems: RefCell::new(Vec::new()),
         }
     }
 
-    /// Notes a problem at byte `at` of the file.
-    pub(crate) fn note(&self, at: Option<usize>, path: &str, message: impl Into<String>) {
-        let line = at.map(|at| self.lines.partition_point(|begin| *begin <= at));
-        self.problems.borrow_mut().push(Problem {
-            file: self.file.clone(),
-            line,
-            at: path.to_owned(),
-            message: message.into(),
-        });
+    /// An option's value, if it is there. It must be one of `section`'s: a
+    /// name that is read and not listed would be refused as unknown.
+    pub(super) fn get(&self, section: Section, name: &str) -> Option<Value<'t>> {
+        debug_assert!(section.options().contains(&name), "{name}");
+        let (key, value) = self.entries?.get_key_value(name)?;
+        Some(self.entry(key, value))
     }
 
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| problem.line);
-        problems
+    /// Where an option stands, or would.
+    pub(super) fn place_of(&self, section: Section, name: &str) -> Place {
+        let value = self.get(section, name);
+        value.map_or_else(|| self.place.option(name), |value| value.place)
     }
-}
 
-/// One table of the file, and which of its options were asked for.
-pub(crate) struct Section<'a> {
-    pub(crate) report: &'a Report,
-    pub(crate) path: String,
-    /// Where it begins, for what is missing in it.
-    pub(crate) begins: usize,
-    table: &'a DeTable<'a>,
-    /// Options that hold where this table is silent: `[defaults]`.
-    fallback: Option<&'a Section<'a>>,
-    asked: RefCell<BTreeSet<&'static str>>,
-    sound: Cell<bool>,
-}
+    /// Every entry, in whatever order.
+    pub(super) fn entries(&self) -> Vec<(&'t str, Value<'t>)> {
+        let entries = self.entries.into_iter().flatten();
+        entries
+            .map(|(key, value)| (&**key.get_ref(), self.entry(key, value)))
+            .collect()
+    }
 
-/// A value with where it stands.
-pub(crate) struct Found<T> {
-    pub(crate) value: T,
-    pub(crate) at: usize,
-    pub(crate) path: String,
-}
-
-impl<'a> Section<'a> {
-    pub(crate) fn new(
-        report: &'a Report,
-        path: impl Into<String>,
-        begins: usize,
-        table: &'a DeTable<'a>,
-    ) -> Self {
-        Self {
-            report,
-            path: path.into(),
-            begins,
-            table,
-            fallback: None,
-            asked: RefCell::default(),
-            sound: Cell::new(true),
+    fn entry(&self, key: &'t Spanned<Cow<'t, str>>, value: &'t Spanned<DeValue<'t>>) -> Value<'t> {
+        Value {
+            place: Place {
+                line: Some(self.lines.of(key.span().start)),
+                at: self.place.below(key.get_ref()),
+            },
+            value: value.get_ref(),
+            lines: self.lines,
         }
     }
 
-    pub(crate) fn with_fallback(mut self, fallback: &'a Section<'a>) -> Self {
-        self.fallback = Some(fallback);
-        self
-    }
-
-    pub(crate) fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
-    }
-
-    /// Notes that something about this section as a whole is wrong.
-    pub(crate) fn wrong(&self, message: impl Into<String>) {
-        self.sound.set(false);
-        self.report.note(Some(self.begins), &self.path, message);
-    }
-
-    /// Notes that a value of this section is wrong.
-    pub(crate) fn bad<T>(&self, found: &Found<T>, message: impl Into<String>) {
-        self.sound.set(false);
-        self.report.note(Some(found.at), &found.path, message);
-    }
-
-    /// Whether nothing wrong was found in it so far.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.sound.get()
-    }
-
-    pub(crate) fn raw(&self, name: &'static str) -> Option<Found<&'a DeValue<'a>>> {
-        self.asked.borrow_mut().insert(name);
-        match self.table.get(name) {
-            Some(value) => Some(Found {
-                value: value.get_ref(),
-                at: value.span().start,
-                path: self.path_of(name),
-            }),
-            None => self.fallback.and_then(|fallback| fallback.raw(name)),
-        }
-    }
-
-    fn typed<T>(
-        &self,
-        name: &'static str,
-        wanted: &str,
-        read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
-    ) -> Option<Found<T>> {
-        let found = self.raw(name)?;
-        match read(found.value) {
-            Some(value) => Some(Found {
-                value,
-                at: found.at,
-                path: found.path,
-            }),
-            None => {
-                let kind = found.value.type_str();
-                self.bad(&found, format!("found {kind}; it must be {wanted}"));
-                None
-            }
-        }
-    }
-
-    pub(crate) fn text(&self, name: &'static str) -> Option<Found<&'a str>> {
-        self.typed(name, "text in quotes", DeValue::as_str)
-    }
-
-    pub(crate) fn boolean(&self, name: &'static str, default: bool) -> bool {
-        self.typed(name, "true or false", DeValue::as_bool)
-            .map_or(default, |found| found.value)
-    }
-
-    pub(crate) fn whole_number(
-        &self,
-        name: &'static str,
-        default: usize,
-        least: usize,
-        most: usize,
-    ) -> usize {
-        let wanted = format!("a whole number from {least} to {most}");
-        let found = self.typed(name, &wanted, |value| {
-            let number = value.as_integer()?;
-            Some(usize::from_str_radix(number.as_str(), number.radix()).ok())
-        });
-        match found {
-            Some(Found {
-                value: Some(number),
-                ..
-            }) if (least..=most).contains(&number) => number,
-            Some(found) => {
-                self.bad(&found, format!("it must be {wanted}"));
-                default
-            }
-            None => default,
-        }
-    }
-
-    pub(crate) fn duration(&self, name: &'static str) -> Option<Found<Duration>> {
-        let found = self.text(name)?;
-        match duration::parse(found.value) {
-            Ok(value) => Some(Found {
-                value,
-                at: found.at,
-                path: found.path,
-            }),
-            Err(error) => {
-                self.bad(&found, format!("found {:?}; {error}", found.value));
-                None
-            }
-        }
-    }
-
-    /// A duration within bounds, or its default.
-    pub(crate) fn bounded(
-        &self,
-        name: &'static str,
-        default: Duration,
-        least: Duration,
-        most: Duration,
-    ) -> Duration {
-        match self.duration(name) {
-            Some(found) if found.value < least || found.value > most => {
-                let (least, most) = (duration::to_text(least), duration::to_text(most));
-                let given = duration::to_text(found.value);
-                self.bad(
-                    &found,
-                    format!("found {given:?}; it must be from {least} to {most}"),
-                );
-                default
-            }
-            Some(found) => found.value,
-            None => default,
-        }
-    }
-
-    /// An absolute path.
-    pub(crate) fn file(&self, name: &'static str) -> Option<Found<PathBuf>> {
-        let found = self.text(name)?;
-        let path = PathBuf::from(found.value);
-        if !path.is_absolute() {
-            self.bad(
-                &found,
-                format!("found {:?}; it must begin with /", found.value),
-            );
-            return None;
-        }
-        Some(Found {
-            value: path.components().collect(),
-            at: found.at,
-            path: found.path,
+    /// A table within, or an empty one.
+    pub(super) fn table(&self, section: Section, name: &str, report: &mut Report) -> Self {
+        let found = self.get(section, name);
+        found.and_then(|value| value.table(report)).unwrap_or(Self {
+            place: self.place.option(name),
+            entries: None,
+            lines: self.lines,
         })
     }
 
-    /// A table within this one.
-    pub(crate) fn table(&self, name: &'static str) -> Option<Section<'a>> {
-        let found = self.typed(name, "a table", DeValue::as_table)?;
-        Some(Section::new(self.report, found.path, found.at, found.value))
+    /// Refuses every option that none of `sections` has.
+    pub(super) fn refuse_unknown(&self, sections: &[Section], report: &mut Report) {
+        if report.is_broken() {
+            return;
+        }
+        let known: Vec<&str> = sections
+            .iter()
+            .flat_map(|section| section.options())
+            .copied()
+            .collect();
+        for (name, value) in self.entries() {
+            if !known.contains(&name) {
+                let hint = match nearest(name, &known) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                report.wrong(&value.place, "there is no such option", hint);
+            }
+        }
+    }
+}
+
+impl<'t> Value<'t> {
+    /// The value if it is text.
+    pub(super) fn text(&self, report: &mut Report) -> Option<&'t str> {
+        let text = self.value.as_str();
+        if text.is_none() {
+            self.other_type("text in quotes", report);
+        }
+        text
     }
 
-    /// The tables of `[[name]]`.
-    pub(crate) fn tables(&self, name: &'static str) -> Vec<Section<'a>> {
-        let wanted = format!("tables, each begun with [[{}]]", self.path_of(name));
-        let Some(found) = self.typed(name, &wanted, DeValue::as_array) else {
+    /// The value if it is text; what else it may be is told by others.
+    pub(super) fn as_text(&self) -> Option<&'t str> {
+        self.value.as_str()
+    }
+
+    /// The value if it is `true` or `false`.
+    pub(super) fn flag(&self, report: &mut Report) -> Option<bool> {
+        let flag = self.value.as_bool();
+        if flag.is_none() {
+            self.other_type("true or false", report);
+        }
+        flag
+    }
+
+    /// The value if it is `true` or `false`; what else it may be is told by
+    /// others.
+    pub(super) fn as_flag(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
+    /// The value if it is a whole number from `least` to `most`.
+    pub(super) fn number(&self, least: usize, most: usize, report: &mut Report) -> Option<usize> {
+        let allowed = format!("a whole number from {least} to {most}");
+        let Some(number) = self.value.as_integer() else {
+            self.other_type(&allowed, report);
+            return None;
+        };
+        let value = usize::from_str_radix(number.as_str(), number.radix()).ok();
+        let within = value.filter(|value| (least..=most).contains(value));
+        if within.is_none() {
+            let found = quoted(&number.to_string());
+            let message = format!("{} is out of range", found.trim_matches('"'));
+            report.wrong(&self.place, message, format!("{allowed} is allowed"));
+        }
+        within
+    }
+
+    /// The value if it is a table.
+    pub(super) fn table(&self, report: &mut Report) -> Option<Table<'t>> {
+        let Some(table) = self.value.as_table() else {
+            let hint = format!("[{}]", self.place.at);
+            self.other_type(&format!("a table ({hint})"), report);
+            return None;
+        };
+        Some(Table {
+            place: self.place.clone(),
+            entries: Some(table),
+            lines: self.lines,
+        })
+    }
+
+    /// The values if they are tables: `[[key.billing.sink]]`.
+    pub(super) fn tables(&self, report: &mut Report) -> Vec<Table<'t>> {
+        let wanted = format!("a list of tables ([[{}]])", self.place.at);
+        let Some(items) = self.value.as_array() else {
+            self.other_type(&wanted, report);
             return Vec::new();
         };
-        let mut sections = Vec::new();
-        for (place, value) in found.value.iter().enumerate() {
-            let path = format!("{}[{place}]", found.path);
-            match value.get_ref().as_table() {
-                Some(table) => {
-                    sections.push(Section::new(self.report, path, value.span().start, table));
-                }
-                None => self.report.note(
-                    Some(value.span().start),
-                    &path,
-                    format!("it must be {wanted}"),
-                ),
+        let mut tables = Vec::new();
+        for (number, item) in items.iter().enumerate() {
+            let value = Value {
+                place: Place {
+                    line: Some(self.lines.of(item.span().start)),
+                    at: format!("{}[{number}]", self.place.at),
+                },
+                value: item.get_ref(),
+                lines: self.lines,
+            };
+            match value.value.as_table() {
+                Some(_) => tables.extend(value.table(report)),
+                None => value.other_type(&wanted, report),
             }
         }
-        sections
+        tables
     }
 
-    /// Every member with its name: for tables whose names the user gives.
-    pub(crate) fn members(
-        &self,
-    ) -> impl Iterator<Item = (&'a str, usize, &'a Spanned<DeValue<'a>>)> + use<'a> {
-        self.table
-            .iter()
-            .map(|(name, value)| (name.get_ref().as_ref(), name.span().start, value))
-    }
-
-    /// Notes every option that nobody asked for.
-    pub(crate) fn finish(&self) {
-        let asked = self.asked.borrow();
-        for (name, at, _) in self.members() {
-            if asked.contains(name) {
-                continue;
-            }
-            let known: Vec<_> = asked.iter().copied().collect();
-            let known = known.join(", ");
-            self.sound.set(false);
-            self.report.note(
-                Some(at),
-                &self.path_of(name),
-                format!("no such option; there are: {known}"),
-            );
-        }
+    fn other_type(&self, allowed: &str, report: &mut Report) {
+        let found = match self.value {
+            DeValue::String(_) => "text",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        report.wrong(
+            &self.place,
+            format!("found {found}"),
+            format!("{allowed} is allowed"),
+        );
     }
 }

@@ -1,219 +1,270 @@
-//! `[[key.NAME.sink]]`.
+//! The sinks of a key.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::check::target_url;
-use crate::config::reader::Section;
-use crate::core::names::{self, SinkId};
-use crate::core::settings::{FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget};
+use url::Url;
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+use super::check::Claims;
+use super::file_sink;
+use super::options::Section;
+use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
+use super::quote::quoted;
+use super::reader::{Table, Value};
+use super::report::{Place, Report};
+use super::values::{self, Whose};
+use crate::core::names::{NameError, SinkId, is_name};
+use crate::core::settings::{FileTarget, SinkSettings, SinkTarget, WebhookTarget};
 
-/// A key's sinks in the order of delivery: the required ones first.
-pub(crate) fn sinks(key: &Section<'_>) -> Vec<SinkSettings> {
-    let sections = key.tables("sink");
-    let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    let mut sound = true;
-    for section in &sections {
-        let read = sink(section);
-        sound &= read.is_some();
-        let Some(read) = read else { continue };
-        if !seen.insert(read.id.name.clone()) {
-            section.wrong(format!(
-                "a second sink named {:?}; give each sink of one type a name of its own",
-                read.id.name
-            ));
-        }
-        found.push(read);
-    }
-    if sound && !found.iter().any(|sink| sink.required) {
-        key.wrong("no required sink; it needs one, such as [[key.NAME.sink]] with type = \"file\"");
-    }
-    found.sort_by_key(|sink| !sink.required);
-    found
+/// What a message says of the types.
+const TYPES: &str = "\"file\" or \"webhook\" is allowed";
+
+/// How long one attempt may take by default.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The sinks of a key as far as they could be read.
+pub(super) struct Sinks(Vec<Sink>);
+
+/// A sink. Its files count also when something else about it is wrong: two
+/// sinks that write one file are told beside the names that they lack.
+struct Sink {
+    place: Place,
+    files: Files,
+    settings: Option<SinkSettings>,
 }
 
-fn sink(section: &Section<'_>) -> Option<SinkSettings> {
-    let kind = section.text("type");
-    let Some(kind) = kind else {
-        section.wrong("no type; it is \"file\" or \"webhook\"");
-        return None;
+/// The files that a sink names.
+#[derive(Default)]
+struct Files {
+    /// The one that is replaced, and where that is said.
+    written: Option<(PathBuf, Place)>,
+    /// Those that are only read, with their options.
+    read: Vec<(&'static str, PathBuf)>,
+}
+
+impl Sinks {
+    /// Claims the files that are only read.
+    pub(super) fn reserve(&self, claims: &mut Claims) {
+        for sink in &self.0 {
+            for (option, file) in &sink.files.read {
+                claims.reserve(file, &format!("{option} of {}", sink.place.path()));
+            }
+        }
+    }
+
+    /// Claims the files that are written, and gives the sinks in the order of
+    /// delivery: the required ones first, else as they were written.
+    pub(super) fn claim(self, claims: &mut Claims, report: &mut Report) -> Vec<SinkSettings> {
+        for sink in &self.0 {
+            let Some((file, place)) = &sink.files.written else {
+                continue;
+            };
+            let what = format!("written by {}", sink.place.path());
+            // Where the target is taken, so is what is beside it.
+            if claims.take(file, &what, place, report) {
+                let what = format!("written first by {}", sink.place.path());
+                claims.take(&written_first(file), &what, place, report);
+            }
+        }
+        let mut sinks: Vec<_> = self
+            .0
+            .into_iter()
+            .filter_map(|sink| sink.settings)
+            .collect();
+        sinks.sort_by_key(|sink| !sink.required);
+        sinks
+    }
+}
+
+/// The file beside the target that takes the secret before it is renamed.
+fn written_first(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".rekeyd");
+    path.with_file_name(name)
+}
+
+/// Reads the sinks of the key in `key`.
+pub(super) fn sinks(key: &Table<'_>, report: &mut Report) -> Sinks {
+    let hint = format!("add one under [[{}.sink]]", key.place.path());
+    let Some(list) = key.get(Section::Key, "sink") else {
+        report.missing(&key.place, "has no sink", &hint);
+        return Sinks(Vec::new());
     };
-    let name = name(section, kind.value);
-    let required = section.boolean("required", true);
-    let second = Duration::from_secs(1);
-    let timeout = section.bounded("timeout", DEFAULT_TIMEOUT, second, LONGEST_TIMEOUT);
-    let target = match kind.value {
-        "file" => file(section).map(SinkTarget::File),
-        "webhook" => webhook(section).map(SinkTarget::Webhook),
-        other => {
-            section.bad(
-                &kind,
-                format!("found {other:?}; it is \"file\" or \"webhook\""),
-            );
+    let before = report.count();
+    let tables = list.tables(report);
+    let all_are_tables = report.count() == before;
+    let is_optional = |table: &Table<'_>| {
+        let given = table.get(Section::Sink, "required");
+        given.is_some_and(|value| value.as_flag() == Some(false))
+    };
+    if all_are_tables && tables.iter().all(is_optional) {
+        if tables.is_empty() {
+            report.missing(&key.place, "has no sink", &hint);
+        } else {
+            let hint = format!("{hint}, without required = false");
+            report.missing(&key.place, "has no required sink", &hint);
+        }
+    }
+    let mut names = Names::of(&tables);
+    let sinks = tables
+        .iter()
+        .filter_map(|table| sink(table, &mut names, report))
+        .collect();
+    Sinks(sinks)
+}
+
+/// The names of one key's sinks.
+struct Names {
+    /// How many sinks there are of each type.
+    types: BTreeMap<String, usize>,
+    /// Which sink bears a name.
+    taken: BTreeMap<String, String>,
+}
+
+impl Names {
+    fn of(tables: &[Table<'_>]) -> Self {
+        let mut types = BTreeMap::new();
+        for table in tables {
+            let kind = table.get(Section::Sink, "type");
+            if let Some(kind) = kind.as_ref().and_then(Value::as_text) {
+                *types.entry(kind.to_owned()).or_default() += 1;
+            }
+        }
+        Self {
+            types,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, table: &Table<'_>, kind: &str, report: &mut Report) -> Option<String> {
+        let given = table.get(Section::Sink, "name");
+        let place = given.as_ref().map_or(&table.place, |value| &value.place);
+        let name = match &given {
+            Some(value) => value.text(report)?,
+            None if self.types.get(kind).is_some_and(|count| *count > 1) => {
+                report.wrong(
+                    place,
+                    format!("has no name, and the key has another sink of type \"{kind}\""),
+                    "give each of them a name = \"…\"",
+                );
+                return None;
+            }
+            None => kind,
+        };
+        if !is_name(name) {
+            let message = format!("{} is no name for a sink", quoted(name));
+            report.wrong(place, message, NameError::Form.to_string());
             return None;
         }
+        if let Some(other) = self.taken.get(name) {
+            let message = format!("{} is the name of {other} already", quoted(name));
+            report.wrong(place, message, "give each sink of a key another name");
+            return None;
+        }
+        let at = table.place.path().to_owned();
+        self.taken.insert(name.to_owned(), at);
+        Some(name.to_owned())
+    }
+}
+
+fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sink> {
+    let get = |name| table.get(Section::Sink, name);
+    let Some(kind) = get("type") else {
+        report.missing(&table.place, "has no type", TYPES);
+        return None;
     };
-    section.finish();
-    let (name, target) = (name?, target?);
-    let id = SinkId {
-        name,
-        target: text_of(&target),
+    let text = kind.text(report)?;
+    let required = match get("required") {
+        Some(value) => value.flag(report),
+        None => Some(true),
     };
-    section.is_sound().then_some(SinkSettings {
-        id,
-        required,
-        timeout,
-        target,
+    let timeout = match get("timeout") {
+        Some(value) => values::span(&value, SHORTEST_TIMEOUT, LONGEST_TIMEOUT, report),
+        None => Some(TIMEOUT),
+    };
+    let name = names.take(table, text, report);
+    let mut files = Files::default();
+    let target = match text {
+        "file" => file(table, &mut files, report).map(SinkTarget::File),
+        "webhook" => webhook(table, &mut files, report).map(SinkTarget::Webhook),
+        other => {
+            let message = format!("there is no sink type {}", quoted(other));
+            report.wrong(&kind.place, message, TYPES);
+            None
+        }
+    };
+    let settings = (|| {
+        let target = target?;
+        let id = SinkId {
+            name: name?,
+            target: target_text(&target),
+        };
+        Some(SinkSettings {
+            id,
+            required: required?,
+            timeout: timeout?,
+            target,
+        })
+    })();
+    Some(Sink {
+        place: table.place.clone(),
+        files,
+        settings,
     })
 }
 
-fn name(section: &Section<'_>, kind: &str) -> Option<String> {
-    let Some(found) = section.text("name") else {
-        return Some(kind.to_owned());
-    };
-    if !names::is_name(found.value) {
-        section.bad(
-            &found,
-            "a sink's name is 1 to 48 characters of a-z, 0-9 and -, not beginning with -",
-        );
-        return None;
-    }
-    Some(found.value.to_owned())
-}
-
-/// The target as the ledger knows it: a path, or a URL without its query.
-fn text_of(target: &SinkTarget) -> String {
+/// What the ledger remembers a sink by. Without a query: that may hold a token.
+fn target_text(target: &SinkTarget) -> String {
     match target {
         SinkTarget::File(file) => format!("file:{}", file.path.display()),
         SinkTarget::Webhook(webhook) => {
-            let mut url = webhook.url.clone();
+            let mut url: Url = webhook.url.clone();
             url.set_query(None);
+            url.set_fragment(None);
             format!("webhook:{url}")
         }
     }
 }
 
-fn file(section: &Section<'_>) -> Option<FileTarget> {
-    let path = section.file("path");
-    if path.is_none() && section.is_sound() {
-        section.wrong("no path; it is the file that is replaced");
+fn file(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<FileTarget> {
+    table.refuse_unknown(&[Section::Sink, Section::File], report);
+    let path = file_sink::path(table, report);
+    if let Some(path) = &path {
+        let place = table.place_of(Section::File, "path");
+        files.written = Some((path.clone(), place));
     }
-    let format = format(section);
-    let mode = mode(section);
-    let owner = section.text("owner").map(|found| found.value.to_owned());
-    let group = section.text("group").map(|found| found.value.to_owned());
-    let path = path?;
-    if path.value.file_name().is_none() || path.value.components().any(is_upwards) {
-        section.bad(&path, "it must name a file, without ..");
-        return None;
-    }
-    Some(FileTarget {
-        path: path.value,
-        format: format?,
-        mode: mode?,
-        owner,
-        group,
-    })
+    file_sink::target(table, path, report)
 }
 
-fn is_upwards(part: std::path::Component<'_>) -> bool {
-    matches!(part, std::path::Component::ParentDir)
-}
-
-fn format(section: &Section<'_>) -> Option<FileFormat> {
-    let variable = section.text("variable");
-    let format = section.text("format");
-    let format_text = format.as_ref().map_or("raw", |found| found.value);
-    if format_text != "env"
-        && let Some(variable) = &variable
-    {
-        section.bad(variable, "it goes with format = \"env\"");
-        return None;
-    }
-    match (format_text, format) {
-        ("raw", _) => Some(FileFormat::Raw),
-        ("json", _) => Some(FileFormat::Json),
-        ("env", _) => match variable {
-            Some(found) if !is_variable(found.value) => {
-                section.bad(
-                    &found,
-                    "it must be a name of A-Z, a-z, 0-9 and _, not beginning with a digit",
-                );
-                None
-            }
-            Some(found) => Some(FileFormat::Env {
-                variable: found.value.to_owned(),
-            }),
-            None => Some(FileFormat::Env {
-                variable: "OPENAI_ADMIN_KEY".to_owned(),
-            }),
-        },
-        (other, Some(found)) => {
-            section.bad(
-                &found,
-                format!("found {other:?}; it is \"raw\", \"env\" or \"json\""),
-            );
+fn webhook(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<WebhookTarget> {
+    table.refuse_unknown(&[Section::Sink, Section::Webhook], report);
+    let get = |name| table.get(Section::Webhook, name);
+    let url = match get("url") {
+        Some(value) => values::address(&value, Whose::Receiver, report),
+        None => {
+            let hint = "add url = \"https://…\", where it is posted to";
+            report.missing(&table.place, "has no url", hint);
             None
         }
-        (_, None) => Some(FileFormat::Raw),
-    }
-}
-
-fn is_variable(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-fn mode(section: &Section<'_>) -> Option<u32> {
-    let Some(found) = section.text("mode") else {
-        return Some(0o600);
     };
-    let octal = found.value.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-    let read = if octal && matches!(found.value.len(), 3 | 4) {
-        u32::from_str_radix(found.value, 8).ok()
-    } else {
-        None
+    if get("signing-secret-file").is_none() {
+        let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
+        report.missing(&table.place, "has no signing-secret-file", hint);
+    }
+    let mut file = |name| {
+        let path = get(name).and_then(|value| values::path(&value, report))?;
+        files.read.push((name, path.clone()));
+        Some(path)
     };
-    match read {
-        // A secret that everybody reads is none; what runs is no secret.
-        Some(mode) if mode & 0o7117 == 0 && mode & 0o400 != 0 => Some(mode),
-        Some(_) | None => {
-            section.bad(
-                &found,
-                format!(
-                    "found {:?}; it must be octal digits that let nobody but owner and group in, \
-                     such as \"0600\" or \"0640\"",
-                    found.value
-                ),
-            );
-            None
-        }
-    }
-}
-
-fn webhook(section: &Section<'_>) -> Option<WebhookTarget> {
-    let url = section.text("url");
-    let signing_secret_file = section.file("signing-secret-file");
-    if section.is_sound() {
-        if url.is_none() {
-            section.wrong("no url; it is where the secret is posted to");
-        }
-        if signing_secret_file.is_none() {
-            section.wrong("no signing-secret-file; it holds the whsec_... that signs each post");
-        }
-    }
-    let url = url.and_then(|found| target_url(section, &found));
-    let bearer_token_file = section.file("bearer-token-file").map(|found| found.value);
-    let ca_file = section.file("ca-file").map(|found| found.value);
+    let signing_secret_file = file("signing-secret-file");
+    let bearer_token_file = file("bearer-token-file");
+    let ca_file = file("ca-file");
     Some(WebhookTarget {
         url: url?,
-        signing_secret_file: signing_secret_file?.value,
+        signing_secret_file: signing_secret_file?,
         bearer_token_file,
         ca_file,
     })

@@ -9,14 +9,11 @@ use async_trait::async_trait;
 
 use crate::core::names::{CredentialId, Label};
 use crate::core::secret::{CredentialCell, Secret};
-use crate::host::secret_file::{self, Checks};
+use crate::host::secret_file::{self, ADMIN_CREDENTIAL, Checks, checks_for};
 use crate::provider::{Answer, Cause, Credential, NewCredential, Provider, ProviderError};
 
 /// How often at most the sources are read again while all are refused.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-
-/// The name that the credential has in `$CREDENTIALS_DIRECTORY`.
-pub const CREDENTIAL_NAME: &str = "openai-admin-key";
 
 /// Where the admin credential may come from, in the order in which they count.
 #[derive(Debug, Clone, Default)]
@@ -42,13 +39,13 @@ impl Sources {
         if let Some(path) = &self.file {
             take(
                 path.display().to_string(),
-                secret_file::read(path, Checks::Full),
+                secret_file::read(path, checks_for(path, self.directory.as_deref())),
             );
         }
         if let Some(path) = self
             .directory
             .as_ref()
-            .map(|folder| folder.join(CREDENTIAL_NAME))
+            .map(|folder| folder.join(ADMIN_CREDENTIAL))
             && path.exists()
         {
             // systemd guards these files, in ways that differ by its version.

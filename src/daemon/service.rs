@@ -146,10 +146,8 @@ pub async fn obey(
         )));
     }
     let over = |engine: &Engine| engine.at_work() == 0 && !answer.is_empty();
-    drive(&mut started, Some(ORDER_LIMIT), over).await?;
-    Ok(answer
-        .try_recv()
-        .unwrap_or_else(|_| Err("stopped before it was done".to_owned())))
+    let ended = drive(&mut started, Some(ORDER_LIMIT), over).await?;
+    Ok(answer.try_recv().unwrap_or_else(|_| Err(not_done(ended))))
 }
 
 /// Wakes and works until `over`, a signal or the end of the time.
@@ -189,6 +187,14 @@ async fn drive(
     }
     engine.stop().await;
     Ok(ended)
+}
+
+/// Why an order was not obeyed.
+fn not_done(ended: Ended) -> String {
+    match ended {
+        Ended::Done | Ended::Stopped => "a signal ended the command before it was done".to_owned(),
+        Ended::TimeOver => format!("not done within {}", duration::to_text(ORDER_LIMIT)),
+    }
 }
 
 /// Why a rotation that is still open when a command ends was not delivered.

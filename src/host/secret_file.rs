@@ -1,7 +1,7 @@
 //! Files that hold a secret: read only if nobody else can read or change them.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -12,6 +12,9 @@ use crate::core::secret::Secret;
 /// The longest file that is taken for a secret.
 const LONGEST: u64 = 64 * 1024;
 
+/// The name of rekeyd's own admin key in `$CREDENTIALS_DIRECTORY`.
+pub const ADMIN_CREDENTIAL: &str = "openai-admin-key";
+
 /// What is asked of a file besides its being there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
@@ -21,11 +24,24 @@ pub enum Checks {
     None,
 }
 
+/// What is asked of the file at `path`: nothing of those in `credentials`,
+/// which is `$CREDENTIALS_DIRECTORY`.
+#[must_use]
+pub fn checks_for(path: &Path, credentials: Option<&Path>) -> Checks {
+    let upwards = path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir);
+    match credentials {
+        Some(folder) if path.starts_with(folder) && !upwards => Checks::None,
+        Some(_) | None => Checks::Full,
+    }
+}
+
 /// Reads a secret from a file, without the white space around it.
 ///
 /// # Errors
-/// A file that cannot be read, is empty, longer than 64 KiB, not text, or open
-/// to others; the message names the file and has the `chmod` to run.
+/// A file that is missing, cannot be read, is empty, longer than 64 KiB, not
+/// text, or open to others; the message names the file and what to run.
 pub fn read(path: &Path, checks: Checks) -> Result<Secret, String> {
     let file = open(path, checks)?;
     let mut text = Zeroizing::new(String::new());
@@ -41,19 +57,26 @@ pub fn read(path: &Path, checks: Checks) -> Result<Secret, String> {
     }
 }
 
-/// Says what is wrong with a file that shall hold a secret, without reading
-/// it.
+/// Says what is wrong with a file that shall hold a secret: everything that
+/// [`read`] would, and the secret is forgotten at once.
 ///
 /// # Errors
 /// The problem in words.
 pub fn inspect(path: &Path, checks: Checks) -> Result<(), String> {
-    open(path, checks).map(|_| ())
+    read(path, checks).map(drop)
 }
 
 /// Opens first and looks at what was opened, so that it cannot be exchanged
 /// between the two.
 fn open(path: &Path, checks: Checks) -> Result<File, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let cannot = |error: std::io::Error| {
+        let shown = path.display();
+        if error.kind() == ErrorKind::NotFound {
+            let run = format!("run: chmod 0600 {shown}");
+            return format!("{shown} does not exist; write the secret into it and {run}");
+        }
+        format!("{shown} cannot be read: {error}")
+    };
     // A FIFO would hold the opening up for ever.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new()
@@ -84,19 +107,20 @@ fn guarded(path: &Path, found: &Metadata) -> Result<(), String> {
     if found.uid() != 0 && found.uid() != us {
         return Err(format!(
             "{shown} belongs to user {}, neither root nor the user that rekeyd runs as; \
-             chown root {shown}",
+             run: chown {us} {shown}",
             found.uid()
         ));
     }
-    if found.mode() & 0o007 != 0 {
-        return Err(format!("{shown} is open to others; chmod 0600 {shown}"));
-    }
-    if found.mode() & 0o020 != 0 {
-        return Err(format!(
-            "{shown} can be written by its group; chmod 0600 {shown}"
-        ));
-    }
-    Ok(())
+    // To execute what is no program opens nothing.
+    let who = match (found.mode() & 0o006, found.mode() & 0o020) {
+        (0, 0) => return Ok(()),
+        (0, _) => "its group can write it",
+        (_, _) => "others can read or write it",
+    };
+    let mode = found.mode() & 0o7777;
+    Err(format!(
+        "{shown} has mode {mode:04o}: {who}; run: chmod 0600 {shown}"
+    ))
 }
 
 #[cfg(test)]
@@ -124,12 +148,58 @@ mod tests {
 
     #[test]
     fn an_open_file_is_refused_with_what_to_run() {
-        for mode in [0o604, 0o602, 0o620, 0o666] {
+        for (mode, who) in [
+            (0o604, "others can read or write it"),
+            (0o602, "others can read or write it"),
+            (0o666, "others can read or write it"),
+            (0o620, "its group can write it"),
+        ] {
             let file = file("sk-admin-open-file", mode);
-            let problem = read(file.path(), Checks::Full).unwrap_err();
-            let fix = format!("chmod 0600 {}", file.path().display());
-            assert!(problem.ends_with(&fix), "{mode:o}: {problem}");
+            let shown = file.path().display();
+            let problem = format!("{shown} has mode {mode:04o}: {who}; run: chmod 0600 {shown}");
+            assert_eq!(
+                read(file.path(), Checks::Full).unwrap_err(),
+                problem.clone()
+            );
+            assert_eq!(inspect(file.path(), Checks::Full), Err(problem));
             assert!(read(file.path(), Checks::None).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_told_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin-key");
+        let shown = path.display();
+        let problem =
+            format!("{shown} does not exist; write the secret into it and run: chmod 0600 {shown}");
+        assert_eq!(inspect(&path, Checks::None), Err(problem));
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused() {
+        let file = file("sk-admin-foreign", 0o600);
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(file.path(), Some(4_711), None).is_ok() {
+            let problem = inspect(file.path(), Checks::Full).unwrap_err();
+            let us = rustix::process::geteuid().as_raw();
+            let command = format!("run: chown {us} {}", file.path().display());
+            assert!(problem.contains("belongs to user 4711"), "{problem}");
+            assert!(problem.ends_with(&command), "{problem}");
+        }
+    }
+
+    #[test]
+    fn only_what_systemd_guards_is_not_checked() {
+        let folder = Some(Path::new("/run/credentials/rekeyd.service"));
+        for (path, wanted) in [
+            ("/run/credentials/rekeyd.service/a", Checks::None),
+            ("/run/credentials/rekeyd.service2/a", Checks::Full),
+            ("/run/credentials/rekeyd.service/../a", Checks::Full),
+            ("/etc/a", Checks::Full),
+        ] {
+            assert_eq!(checks_for(Path::new(path), folder), wanted, "{path}");
+            assert_eq!(checks_for(Path::new(path), None), Checks::Full, "{path}");
         }
     }
 
@@ -151,6 +221,7 @@ mod tests {
                 .unwrap_err()
                 .contains("longer than")
         );
-        assert!(inspect(Path::new("/nonexistent/secret"), Checks::Full).is_err());
+        let empty = file("", 0o600);
+        assert!(inspect(empty.path(), Checks::Full).is_err());
     }
 }

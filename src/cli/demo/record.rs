@@ -127,7 +127,11 @@ mod tests {
         let text = "[key.billing]\nschedule = \"@daily\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
                     url = \"https://deploy.example.com/hook?token=hidden\"\n\
                     signing-secret-file = \"/none\"\n";
-        let settings = config::parse(Path::new("/c.toml"), text, &Environment::default());
+        let settings = config::parse(
+            Path::new("/c.toml"),
+            text,
+            &Environment::empty(jiff::Timestamp::UNIX_EPOCH),
+        );
         witness(&settings.unwrap().keys, folder)
     }
 

@@ -14,8 +14,7 @@ use crate::cli::demo::record;
 use crate::cli::demo::replace::{self, Instead, replace};
 use crate::cli::demo::stage::{self, Stage};
 use crate::cli::history::History;
-use crate::cli::{Failure, load, output};
-use crate::config::Environment;
+use crate::cli::{Failure, environment, load, output};
 use crate::core::record::KeyState;
 use crate::core::settings::{Settings, SinkTarget};
 use crate::engine::clock::{Clock as _, HostClock};
@@ -26,7 +25,7 @@ pub(super) async fn rehearse(
     dir: Option<&Path>,
     limit: Option<Duration>,
 ) -> Result<(), Failure> {
-    let real = load(file, &Environment::of_this_process())?;
+    let real = load(file, &environment())?;
     if real.keys.is_empty() {
         let text = format!(
             "no key is configured in {}: there is nothing to rehearse\n",

@@ -8,6 +8,7 @@ use crate::cli::demo::stage::{self, Stage};
 use crate::cli::history::History;
 use crate::cli::{Failure, load, output};
 use crate::config::Environment;
+use crate::engine::clock::{Clock as _, HostClock};
 
 /// The configuration that it writes.
 const CONFIGURATION: &str = "config.toml";
@@ -28,7 +29,7 @@ pub(super) async fn show(dir: Option<&Path>, limit: Option<Duration>) -> Result<
     let file = folder.write(CONFIGURATION, &text)?;
     output::print(introduction(dir).as_bytes())?;
 
-    let settings = load(&file, &Environment::default())?;
+    let settings = load(&file, &Environment::empty(HostClock.now()))?;
     stage.run(&settings, limit).await?;
 
     output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;

@@ -1,0 +1,38 @@
+//! What the host may repair: `check` prints it, and `run` starts, logs it and
+//! tries again.
+
+use std::sync::Arc;
+
+use crate::config::Problem;
+use crate::core::settings::Settings;
+use crate::daemon::start;
+use crate::engine::clock::{Clock, HostClock};
+
+/// How closely the sinks are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// As far as this host can see.
+    Local,
+    /// Also whether they can be reached; nothing is sent.
+    Online,
+}
+
+/// What is wrong with the sinks.
+pub(crate) async fn sinks(settings: &Settings, look: Look) -> Vec<Problem> {
+    let clock: Arc<dyn Clock> = Arc::new(HostClock);
+    let mut problems = Vec::new();
+    for key in &settings.keys {
+        for (sink, _) in start::sinks(key, &clock) {
+            let local = sink.inspect().await;
+            let found = if look == Look::Online && local.is_empty() {
+                sink.preflight().await.err().into_iter().collect()
+            } else {
+                local
+            };
+            let at = format!("key.{}.sink.{}", key.name, sink.id().name);
+            let found = found.into_iter();
+            problems.extend(found.map(|message| Problem::of_host(settings, at.clone(), message)));
+        }
+    }
+    problems
+}

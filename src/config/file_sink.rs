@@ -1,0 +1,142 @@
+//! The options of a sink with `type = "file"`.
+
+use std::path::{Component, PathBuf};
+
+use super::options::Section;
+use super::quote::quoted;
+use super::reader::{Table, Value};
+use super::report::Report;
+use super::values;
+use crate::core::settings::{FileFormat, FileTarget};
+
+/// What a file may be used for by default: only by its owner.
+const MODE: u32 = 0o600;
+
+/// The variable of `format = "env"` by default.
+const VARIABLE: &str = "OPENAI_ADMIN_KEY";
+
+/// Reads the file that the sink in `table` replaces. Without `..`, which
+/// behind a symbolic link means another folder than it seems to: nobody could
+/// tell whose file it is.
+pub(super) fn path(table: &Table<'_>, report: &mut Report) -> Option<PathBuf> {
+    let Some(value) = table.get(Section::File, "path") else {
+        let hint = "add path = \"/…\", the file to be written";
+        report.missing(&table.place, "has no path", hint);
+        return None;
+    };
+    let path = values::path(&value, report)?;
+    if path.components().any(|part| part == Component::ParentDir) {
+        let message = format!("{} goes upwards", quoted(&path.to_string_lossy()));
+        report.wrong(&value.place, message, "a path without .. is allowed");
+        return None;
+    }
+    Some(path)
+}
+
+/// Reads what else the sink in `table` says of its file.
+pub(super) fn target(
+    table: &Table<'_>,
+    path: Option<PathBuf>,
+    report: &mut Report,
+) -> Option<FileTarget> {
+    let get = |name| table.get(Section::File, name);
+    let format = format(table, report);
+    let mode = match get("mode") {
+        Some(value) => mode(&value, report),
+        None => Some(MODE),
+    };
+    let owner = get("owner").and_then(|value| account(&value, report));
+    let group = get("group").and_then(|value| account(&value, report));
+    Some(FileTarget {
+        path: path?,
+        format: format?,
+        mode: mode?,
+        owner,
+        group,
+    })
+}
+
+fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {
+    let given = table.get(Section::File, "format");
+    let format = match &given {
+        Some(value) => value.text(report)?,
+        None => "raw",
+    };
+    let variable = table.get(Section::File, "variable");
+    match format {
+        "env" => {
+            let variable = match variable {
+                Some(value) => environment_name(&value, report)?,
+                None => VARIABLE.to_owned(),
+            };
+            return Some(FileFormat::Env { variable });
+        }
+        "raw" | "json" => {}
+        other => {
+            let place = given.as_ref().map_or(&table.place, |value| &value.place);
+            let message = format!("there is no format {}", quoted(other));
+            report.wrong(place, message, "\"raw\", \"env\" or \"json\" is allowed");
+            return None;
+        }
+    }
+    if let Some(value) = variable {
+        let message = format!("means nothing with format = \"{format}\"");
+        report.wrong(
+            &value.place,
+            message,
+            "leave it out, or write format = \"env\"",
+        );
+    }
+    Some(if format == "json" {
+        FileFormat::Json
+    } else {
+        FileFormat::Raw
+    })
+}
+
+fn environment_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let text = value.text(report)?;
+    let form = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let starts = text
+        .bytes()
+        .next()
+        .is_some_and(|byte| !byte.is_ascii_digit());
+    if starts && text.bytes().all(form) {
+        return Some(text.to_owned());
+    }
+    let message = format!("{} is no name of a variable", quoted(text));
+    let hint = "letters, digits and _ are allowed, and no digit first";
+    report.wrong(&value.place, message, hint);
+    None
+}
+
+fn mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+    let text = value.text(report)?;
+    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let bits = u32::from_str_radix(text, 8).ok().filter(|_| octal);
+    let wrong = match bits {
+        None => "is no mode",
+        Some(bits) if bits & 0o7000 != 0 => "has a setuid, setgid or sticky bit",
+        // A secret that everybody reads is none.
+        Some(bits) if bits & 0o007 != 0 => "lets in others than its owner and its group",
+        Some(bits) if bits & 0o110 != 0 => "makes a program of a secret",
+        Some(bits) if bits & 0o400 == 0 => "does not let its owner read it",
+        Some(bits) => return Some(bits),
+    };
+    let hint = "octal digits in quotes, such as \"0600\" or \"0640\", are allowed";
+    report.wrong(&value.place, format!("{} {wrong}", quoted(text)), hint);
+    None
+}
+
+/// A user or group by name or number; whether there is one is the host's
+/// affair.
+fn account(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let text = value.text(report)?;
+    let form = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
+    if !text.is_empty() && !text.starts_with('-') && text.bytes().all(form) {
+        return Some(text.to_owned());
+    }
+    let message = format!("{} is no name or number of an account", quoted(text));
+    report.wrong(&value.place, message, "such as \"billing\" or \"1000\"");
+    None
+}

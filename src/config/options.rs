@@ -1,0 +1,112 @@
+//! The names of all options: the one list that the file is checked against
+//! and that the example is checked to be complete by.
+
+/// A part of the file with options of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// The top of the file: the names of the tables.
+    Top,
+    /// `[provider]`.
+    Provider,
+    /// `[ledger]`.
+    Ledger,
+    /// `[defaults]`, and every key too.
+    Defaults,
+    /// What only a `[key.NAME]` has.
+    Key,
+    /// Every `[[key.NAME.sink]]`.
+    Sink,
+    /// A sink with `type = "file"`.
+    File,
+    /// A sink with `type = "webhook"`.
+    Webhook,
+}
+
+impl Section {
+    /// Every section.
+    pub const ALL: [Self; 8] = [
+        Self::Top,
+        Self::Provider,
+        Self::Ledger,
+        Self::Defaults,
+        Self::Key,
+        Self::Sink,
+        Self::File,
+        Self::Webhook,
+    ];
+
+    /// The options that stand in it.
+    #[must_use]
+    pub const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Top => &["provider", "ledger", "defaults", "key"],
+            Self::Provider => &[
+                "base-url",
+                "credential-file",
+                "organization",
+                "ca-file",
+                "request-timeout",
+                "max-in-flight",
+                "sweep-every",
+            ],
+            Self::Ledger => &["path"],
+            Self::Defaults => &["overlap", "verify-for", "settle", "deliver-for"],
+            Self::Key => &["schedule", "sink"],
+            Self::Sink => &["type", "name", "required", "timeout"],
+            Self::File => &["path", "format", "variable", "mode", "owner", "group"],
+            Self::Webhook => &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
+        }
+    }
+}
+
+/// The known name that `name` was most likely meant to be.
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    // Of a very long name nothing is a misspelling, and the distance costs
+    // the product of the lengths.
+    if name.len() > 40 {
+        return None;
+    }
+    known
+        .iter()
+        .map(|known| (distance(name, known), *known))
+        // Two letters that changed places count as two.
+        .filter(|(distance, known)| *distance <= (known.len() / 2).min(2).max(known.len() / 3))
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many letters must be put in, left out or changed.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.to_lowercase().replace('_', "-").chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (done, letter) in from.to_lowercase().replace('_', "-").chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = done + 1;
+        for (at, other) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[at + 1];
+            row[at + 1] = changed.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_suggested_if_it_is_near() {
+        let known = Section::Provider.options();
+        for (name, expected) in [
+            ("base_url", Some("base-url")),
+            ("baseurl", Some("base-url")),
+            ("credentials-file", Some("credential-file")),
+            ("Organisation", Some("organization")),
+            ("listen", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, known), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Values with a meaning of their own: durations, paths, addresses.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::quote::{looks_secret, quoted};
+use super::reader::Value;
+use super::report::Report;
+use crate::core::{duration, loopback};
+
+/// A duration from `least` to `most`.
+pub(super) fn span(
+    value: &Value<'_>,
+    least: Duration,
+    most: Duration,
+    report: &mut Report,
+) -> Option<Duration> {
+    let text = value.text(report)?;
+    let range = || {
+        format!(
+            "\"{}\" to \"{}\" is allowed",
+            duration::to_text(least),
+            duration::to_text(most)
+        )
+    };
+    match duration::parse(text) {
+        Ok(span) if (least..=most).contains(&span) => Some(span),
+        Ok(_) | Err(duration::DurationError::TooLong) => {
+            let message = format!("{} is out of range", quoted(text));
+            report.wrong(&value.place, message, range());
+            None
+        }
+        Err(error @ duration::DurationError::Form) => {
+            let message = format!("{} is no duration", quoted(text));
+            report.wrong(&value.place, message, error.to_string());
+            None
+        }
+    }
+}
+
+/// An absolute path of a file.
+pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+    let text = value.text(report)?;
+    if looks_secret(text) && !text.starts_with('/') {
+        report.wrong(
+            &value.place,
+            "this looks like a secret and not like a path",
+            "no secret may stand in this file: write it into a file with mode 0600 and name that",
+        );
+        return None;
+    }
+    let path = Path::new(text);
+    let names_a_file = path.file_name().is_some() && !text.ends_with('/');
+    if path.is_absolute() && names_a_file && !text.chars().any(char::is_control) {
+        // Without `//` and `/./`, which mean nothing.
+        return Some(path.components().collect());
+    }
+    let what = if path.is_absolute() {
+        "names no file"
+    } else {
+        "is no absolute path"
+    };
+    let message = format!("{} {what}", quoted(text));
+    report.wrong(
+        &value.place,
+        message,
+        "a path from the root, such as \"/etc/rekeyd/file\", is allowed",
+    );
+    None
+}
+
+/// The path with every `..` taken back, as far as that can be told without
+/// looking at the disk: for comparing, not for opening.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(part),
+        }
+    }
+    normal
+}
+
+/// Whose address it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The provider's: paths are put behind it, so that it has no query.
+    Provider,
+    /// A receiver's, which may want a query.
+    Receiver,
+}
+
+/// An address that a secret may be sent to: https, or http on loopback,
+/// without userinfo. The text is not quoted: its userinfo or its query may be
+/// what nobody should see.
+pub(super) fn address(value: &Value<'_>, whose: Whose, report: &mut Report) -> Option<Url> {
+    let text = value.text(report)?;
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            report.wrong(
+                &value.place,
+                format!("no URL: {error}"),
+                "https://HOST/PATH is allowed, and http:// on this host",
+            );
+            return None;
+        }
+    };
+    let before = report.count();
+    let host = url.host_str().unwrap_or_default();
+    let safe = url.scheme() == "https" || (url.scheme() == "http" && loopback::is_loopback(&url));
+    if !safe {
+        let found = quoted(&format!("{}://{host}", url.scheme()));
+        report.wrong(
+            &value.place,
+            format!("{found} is not safe for secrets"),
+            "https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+        );
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let hint = match whose {
+            Whose::Provider => "leave it out; the admin key is named by credential-file",
+            Whose::Receiver => "leave it out; a token is named by bearer-token-file",
+        };
+        report.wrong(&value.place, "a user or password stands in the URL", hint);
+    }
+    if whose == Whose::Provider && url.query().is_some() {
+        let hint = "leave out everything from ? on";
+        report.wrong(&value.place, "a query stands in the URL", hint);
+    }
+    if url.fragment().is_some() {
+        report.wrong(
+            &value.place,
+            "a part behind # stands in the URL",
+            "leave it out; it is never sent",
+        );
+    }
+    (report.count() == before).then_some(url)
+}

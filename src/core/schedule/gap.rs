@@ -1,0 +1,145 @@
+//! The shortest gap between firings, read off the parsed fields: walking the
+//! firings of `* * * * * *` over 400 days would be 35 million steps.
+
+use std::time::Duration;
+
+use croner::Cron;
+use jiff::civil::{Date, Weekday};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
+
+use super::Schedule;
+use crate::core::time;
+
+/// How far ahead gaps are looked at: a year and a bit, so that every season
+/// and both changes of the clock are seen.
+const AHEAD: Duration = Duration::from_secs(400 * DAY.unsigned_abs());
+
+/// One day of the wall clock.
+const DAY: i64 = 86_400;
+
+/// How many years are looked at for a date that matches. 29 February falls on
+/// each weekday within 40 years, also across 2100, which has none.
+const YEARS: i16 = 48;
+
+/// Whether any date matches the expression.
+pub(super) fn fires(cron: &Cron) -> bool {
+    let months: Vec<i8> = small(&cron.pattern.months.values());
+    (2020..2020 + YEARS).any(|year| {
+        months.iter().any(|month| {
+            Date::new(year, *month, 1).is_ok_and(|first| {
+                (1..=first.days_in_month())
+                    .filter_map(|day| Date::new(year, *month, day).ok())
+                    .any(|date| matches(cron, date))
+            })
+        })
+    })
+}
+
+/// The shortest gap in the 400 days after `from`. A schedule too rare for two
+/// firings in them has the gap between its next two: whether a configuration
+/// with `@yearly` is right must not depend on the month it is read in.
+pub(super) fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
+    let end = time::after(from, AHEAD);
+    let on_the_wall = by_fields(
+        &schedule.parsed.cron,
+        schedule.zone.to_datetime(from).date(),
+        schedule.zone.to_datetime(end).date(),
+    );
+    around_changes(schedule, from, end)
+        .into_iter()
+        .chain(on_the_wall)
+        .min()
+        .or_else(|| {
+            let next = schedule.next_after(from)?;
+            Some(time::until(next, schedule.next_after(next)?))
+        })
+}
+
+/// The shortest gap on the wall clock, as if there were no zone, from the
+/// beginning of `first` to the end of `last`. Whole days make it a little
+/// stricter than asked, never laxer.
+fn by_fields(cron: &Cron, first: Date, last: Date) -> Option<Duration> {
+    let times = times_of_day(cron);
+    let (earliest, latest) = (*times.first()?, *times.last()?);
+    let within = times.windows(2).map(|pair| pair[1] - pair[0]).min();
+
+    let mut shortest: Option<i64> = None;
+    let mut before: Option<i64> = None;
+    let dates = first.series(1.day()).take_while(|date| *date <= last);
+    for (number, date) in (0_i64..).zip(dates) {
+        if !matches(cron, date) {
+            continue;
+        }
+        let over_night = before.map(|before| (number - before) * DAY - latest + earliest);
+        shortest = [shortest, over_night, within].into_iter().flatten().min();
+        before = Some(number);
+    }
+    shortest.map(|seconds| Duration::from_secs(seconds.unsigned_abs()))
+}
+
+/// The real gaps beside each change of the zone's offset. Only a gap that a
+/// change lies in, or the one that begins with it (skipped times fire there),
+/// differs from the wall clock's.
+fn around_changes(schedule: &Schedule, from: Timestamp, end: Timestamp) -> Option<Duration> {
+    let second = SignedDuration::from_secs(1);
+    schedule
+        .zone
+        .following(from)
+        .map(|change| change.timestamp())
+        .take_while(|change| *change <= end)
+        .filter_map(|change| {
+            let just_before = change.checked_sub(second).ok()?;
+            let last = schedule.last_between(Timestamp::MIN, just_before)?;
+            let next = schedule.next_after(last)?;
+            let after = schedule.next_after(next);
+            let second_gap = after.map_or(Duration::MAX, |after| time::until(next, after));
+            Some(time::until(last, next).min(second_gap))
+        })
+        .min()
+}
+
+/// The seconds of the day at which it fires on a day that matches, ascending.
+fn times_of_day(cron: &Cron) -> Vec<i64> {
+    let pattern = &cron.pattern;
+    let (minutes, seconds) = (pattern.minutes.values(), pattern.seconds.values());
+    let mut times = Vec::new();
+    for hour in pattern.hours.values() {
+        for minute in &minutes {
+            for second in &seconds {
+                times.push(i64::from(hour) * 3_600 + i64::from(*minute) * 60 + i64::from(*second));
+            }
+        }
+    }
+    times
+}
+
+fn matches(cron: &Cron, date: Date) -> bool {
+    let (Ok(month), Ok(day)) = (u32::try_from(date.month()), u32::try_from(date.day())) else {
+        return false;
+    };
+    let pattern = &cron.pattern;
+    pattern.month_match(month).unwrap_or(false)
+        && pattern
+            .day_match(i32::from(date.year()), month, day, weekday(date.weekday()))
+            .unwrap_or(false)
+}
+
+const fn weekday(day: Weekday) -> croner::time::Weekday {
+    use croner::time::Weekday as W;
+    match day {
+        Weekday::Sunday => W::Sunday,
+        Weekday::Monday => W::Monday,
+        Weekday::Tuesday => W::Tuesday,
+        Weekday::Wednesday => W::Wednesday,
+        Weekday::Thursday => W::Thursday,
+        Weekday::Friday => W::Friday,
+        Weekday::Saturday => W::Saturday,
+    }
+}
+
+fn small(values: &[u16]) -> Vec<i8> {
+    values
+        .iter()
+        .filter_map(|value| i8::try_from(*value).ok())
+        .collect()
+}

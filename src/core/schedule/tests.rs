@@ -1,0 +1,306 @@
+//! Hand-written tables, and what must hold for every schedule.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+
+use super::Schedule;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn berlin(expression: &str) -> Schedule {
+    Schedule::parse(expression, TimeZone::get("Europe/Berlin").unwrap()).unwrap()
+}
+
+fn utc(expression: &str) -> Schedule {
+    Schedule::parse(expression, TimeZone::UTC).unwrap()
+}
+
+/// The firings after `from`, as many as are expected, one by one forward and
+/// each found again backward.
+fn expect(schedule: &Schedule, from: &str, expected: &[&str]) {
+    let mut now = at(from);
+    for text in expected {
+        let next = schedule.next_after(now).unwrap();
+        assert_eq!(next, at(text), "{schedule:?} after {now}");
+        assert_eq!(schedule.last_between(now, next), Some(next), "{schedule:?}");
+        let later = schedule.next_after(next).unwrap();
+        let just_before = later - Duration::from_millis(1);
+        assert_eq!(schedule.last_between(now, just_before), Some(next));
+        assert_eq!(schedule.last_between(next, just_before), None);
+        now = next;
+    }
+}
+
+#[test]
+fn fields_and_short_names_fire_when_they_say() {
+    let from = "2026-11-24T02:51:33.5Z"; // a Tuesday
+    for (expression, expected) in [
+        (
+            "0 3 * * Mon",
+            ["2026-11-30T03:00:00Z", "2026-12-07T03:00:00Z"],
+        ),
+        (
+            "*/5 * * * * *",
+            ["2026-11-24T02:51:35Z", "2026-11-24T02:51:40Z"],
+        ),
+        ("@hourly", ["2026-11-24T03:00:00Z", "2026-11-24T04:00:00Z"]),
+        ("@daily", ["2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"]),
+        ("@weekly", ["2026-11-29T00:00:00Z", "2026-12-06T00:00:00Z"]),
+        ("@MONTHLY", ["2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"]),
+        ("@yearly", ["2027-01-01T00:00:00Z", "2028-01-01T00:00:00Z"]),
+        // Both day fields given: either; one of them a star: both.
+        (
+            "0 0 1 * Wed",
+            ["2026-11-25T00:00:00Z", "2026-12-01T00:00:00Z"],
+        ),
+        (
+            "0 0 */2 * Wed",
+            ["2026-11-25T00:00:00Z", "2026-12-09T00:00:00Z"],
+        ),
+        (
+            "0 0 29 2 *",
+            ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"],
+        ),
+    ] {
+        expect(&utc(expression), from, &expected);
+    }
+}
+
+#[test]
+fn a_skipped_hour_fires_right_after_the_jump() {
+    // Berlin, 29 March 2026: 02:00 becomes 03:00 at 01:00 UTC.
+    for (expression, expected) in [
+        (
+            "30 2 * * *",
+            [
+                "2026-03-28T01:30:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-30T00:30:00Z",
+            ],
+        ),
+        (
+            "0,30 2 * * *",
+            [
+                "2026-03-28T01:30:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-30T00:00:00Z",
+            ],
+        ),
+        (
+            "0 3 * * *",
+            [
+                "2026-03-28T02:00:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-30T01:00:00Z",
+            ],
+        ),
+    ] {
+        expect(&berlin(expression), "2026-03-28T01:00:00Z", &expected);
+    }
+    let by_the_clock = berlin("*/30 2 * * *");
+    expect(
+        &by_the_clock,
+        "2026-03-28T01:00:00Z",
+        &["2026-03-28T01:30:00Z", "2026-03-30T00:00:00Z"],
+    );
+}
+
+#[test]
+fn a_repeated_hour_fires_once_by_time_and_twice_by_the_clock() {
+    // Berlin, 25 October 2026: 03:00 becomes 02:00 at 01:00 UTC.
+    expect(
+        &berlin("15,45 2 * * *"),
+        "2026-10-24T12:00:00Z",
+        &[
+            "2026-10-25T00:15:00Z",
+            "2026-10-25T00:45:00Z",
+            "2026-10-26T01:15:00Z",
+        ],
+    );
+    expect(
+        &berlin("*/30 2 * * *"),
+        "2026-10-24T12:00:00Z",
+        &[
+            "2026-10-25T00:00:00Z",
+            "2026-10-25T00:30:00Z",
+            "2026-10-25T01:00:00Z",
+            "2026-10-25T01:30:00Z",
+            "2026-10-26T01:00:00Z",
+        ],
+    );
+    // Asked within the second pass, the hour is over.
+    let fixed = berlin("15,45 2 * * *");
+    let second_pass = at("2026-10-25T01:20:00Z");
+    assert_eq!(
+        fixed.next_after(second_pass),
+        Some(at("2026-10-26T01:15:00Z"))
+    );
+    assert_eq!(
+        fixed.last_between(Timestamp::MIN, second_pass),
+        Some(at("2026-10-25T00:45:00Z"))
+    );
+}
+
+#[test]
+fn a_change_at_midnight_keeps_daily_daily() {
+    // Santiago, 6 September 2026: midnight becomes 01:00 at 04:00 UTC.
+    let zone = TimeZone::get("America/Santiago").unwrap();
+    let schedule = Schedule::parse("@daily", zone).unwrap();
+    expect(
+        &schedule,
+        "2026-09-04T12:00:00Z",
+        &[
+            "2026-09-05T04:00:00Z",
+            "2026-09-06T04:00:00Z",
+            "2026-09-07T03:00:00Z",
+        ],
+    );
+}
+
+#[test]
+fn the_last_firing_is_found_after_years_of_seconds() {
+    let schedule = berlin("* * * * * *");
+    let now = at("2026-11-24T02:51:33.9Z");
+    for _ in 0..100 {
+        assert_eq!(
+            schedule.last_between(at("1990-01-01T00:00:00Z"), now),
+            Some(at("2026-11-24T02:51:33Z"))
+        );
+    }
+    assert_eq!(schedule.last_between(now, now), None);
+}
+
+#[test]
+fn what_never_fires_says_so_at_once() {
+    for expression in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
+        let schedule = utc(expression);
+        assert!(!schedule.ever_fires(), "{expression}");
+        assert_eq!(schedule.next_after(at("2026-01-01T00:00:00Z")), None);
+        assert_eq!(schedule.last_between(Timestamp::MIN, Timestamp::MAX), None);
+        assert_eq!(schedule.shortest_gap(at("2026-01-01T00:00:00Z")), None);
+    }
+    for expression in ["0 0 29 2 *", "0 0 29 2 */7"] {
+        assert!(utc(expression).ever_fires(), "{expression}");
+    }
+}
+
+#[test]
+fn gaps_are_read_off_the_fields() {
+    let from = at("2026-11-24T00:00:00Z");
+    let (hour, day) = (3_600, 86_400);
+    for (expression, seconds) in [
+        ("* * * * * *", Some(1)),
+        ("*/5 * * * * *", Some(5)),
+        ("*/7 * * * * *", Some(4)),
+        ("0,50 * * * *", Some(600)),
+        ("@hourly", Some(hour)),
+        ("0 0,23 * * *", Some(hour)),
+        ("@daily", Some(day)),
+        ("@weekly", Some(7 * day)),
+        ("@monthly", Some(28 * day)),
+        ("0 3 1 * Mon", Some(day)),
+        ("@yearly", Some(365 * day)),
+        ("0 0 29 2 *", Some(1_461 * day)),
+        ("0 0 31 2 *", None),
+    ] {
+        assert_eq!(
+            utc(expression).shortest_gap(from),
+            seconds.map(Duration::from_secs),
+            "{expression}"
+        );
+    }
+}
+
+#[test]
+fn the_spring_jump_shortens_a_gap() {
+    let from = at("2026-01-01T00:00:00Z");
+    for (expression, seconds) in [
+        ("@daily", 23 * 3_600),
+        ("0 1,4 * * *", 2 * 3_600),
+        // 02:30 fires at 03:00, and so does what follows it.
+        ("30 2 * * *", 23 * 3_600 + 1_800),
+        // 02:45 of the first pass, then 02:00 of the second.
+        ("*/45 2 * * *", 900),
+    ] {
+        assert_eq!(
+            berlin(expression).shortest_gap(from),
+            Some(Duration::from_secs(seconds)),
+            "{expression}"
+        );
+    }
+}
+
+#[test]
+fn other_texts_are_refused_in_words() {
+    for (text, message) in [
+        ("", "\"\" is no cron expression: it has 0 fields"),
+        ("daily", "\"daily\" is no cron expression: it has 1 field"),
+        (
+            "@reboot",
+            "\"@reboot\" is no cron expression: its short name is not known",
+        ),
+        (
+            "0 0 0 1 1 * 2030",
+            "\"0 0 0 1 1 * 2030\" is no cron expression: it has 7 fields",
+        ),
+    ] {
+        let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    for text in [
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 8",
+        "a * * * *",
+        "0 0 * * Foo",
+    ] {
+        assert!(Schedule::parse(text, TimeZone::UTC).is_err(), "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn firings_strictly_increase_and_are_found_backward(
+        second in "\\*|\\*/7|0|13,59",
+        minute in "\\*|\\*/20|0|0-10|7,30",
+        hour in "\\*|\\*/5|2|0,2,3|1-3",
+        days in "\\*|1|\\*/2|25-31",
+        weekday in "\\*|0|1-5",
+        zone in "UTC|Europe/Berlin|America/Santiago|Australia/Lord_Howe|Africa/Casablanca",
+        start in 1_600_000_000_i64..2_000_000_000,
+    ) {
+        let expression = format!("{second} {minute} {hour} {days} * {weekday}");
+        let schedule = Schedule::parse(&expression, TimeZone::get(&zone).unwrap()).unwrap();
+        let mut now = Timestamp::from_second(start).unwrap();
+        let gap = schedule.shortest_gap(now);
+        let mut before = None;
+        for _ in 0..12 {
+            let next = schedule.next_after(now).unwrap();
+            prop_assert!(next > now);
+            prop_assert_eq!(schedule.last_between(now, next), Some(next));
+            if let (Some(before), Some(gap)) = (before, gap) {
+                prop_assert!(crate::core::time::until(before, next) >= gap);
+            }
+            before = Some(next);
+            now = next;
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "[ -~]{0,20}|[0-9*/, -]{1,20}|@[a-z]{0,8}") {
+        if let Ok(schedule) = Schedule::parse(&text, TimeZone::UTC) {
+            let now = Timestamp::from_second(1_700_000_000).unwrap();
+            let _ = schedule.next_after(now);
+            let _ = schedule.shortest_gap(now);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What the tests of the configuration share.
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use std::path::Path;
+
+use rekeyd::config::{Environment, parse};
+use rekeyd::core::settings::Settings;
+
+pub(crate) fn environment() -> Environment {
+    Environment::empty("2026-11-24T03:00:00Z".parse().unwrap())
+}
+
+pub(crate) fn read(text: &str) -> Result<Settings, Vec<String>> {
+    parse(Path::new("/etc/c.toml"), text, &environment())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+/// A key that is right, from line 2 on, with more lines in its sink.
+pub(crate) fn key(sink: &str) -> String {
+    format!(
+        "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n{sink}\n"
+    )
+}
+
+/// A key whose one sink is a webhook, with these lines from 5 on.
+pub(crate) fn hook(lines: &str) -> String {
+    format!("[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"webhook\"\n{lines}\n")
+}
+
+/// Each text, and all that is said about it, from the line's number on.
+pub(crate) fn expect(table: &[(&str, &[&str])]) {
+    for (text, expected) in table {
+        let found = read(text).expect_err(text);
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|line| format!("/etc/c.toml:{line}"))
+            .collect();
+        assert_eq!(found, expected, "{text}");
+    }
+}
