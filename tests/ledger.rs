@@ -45,7 +45,7 @@ fn intent(number: u64) -> Change {
             },
             true,
         )],
-        reason: None,
+        by_hand: None,
     })
 }
 

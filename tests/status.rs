@@ -84,7 +84,7 @@ impl Past {
             trigger: Trigger::First,
             scheduled_for: None,
             sinks: vec![(sink.clone(), true)],
-            reason: None,
+            by_hand: None,
         };
         let created = Moved {
             credential: Some(CredentialFacts {
@@ -178,7 +178,7 @@ fn what_is_open_is_overdue_since_its_first_failure() {
         trigger: Trigger::Retry,
         scheduled_for: None,
         sinks: Vec::new(),
-        reason: None,
+        by_hand: None,
     };
     past.record(60, vec![Change::Intended(intent)]);
     assert_eq!(past.told(), (true, false));

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Failure, output};
+use crate::core::change::ByHand;
 use crate::core::names::{CredentialId, KeyName};
 use crate::daemon::{service, start};
 use crate::engine::Course;
@@ -64,7 +65,7 @@ impl Revoke {
         let order = Order::Revoke {
             credential: credential.clone(),
             force: self.force,
-            reason: said_by(self.reason.as_deref()),
+            by_hand: by_hand(self.reason.as_deref()),
         };
         obey(cli, "rekeyd revoke", &Whose::Credential(credential), order).await
     }
@@ -73,15 +74,15 @@ impl Revoke {
 impl Hold {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let until = self.until.unwrap_or(Timestamp::MAX);
-        let reason = said_by(self.reason.as_deref());
-        hold(cli, "rekeyd hold", &self.what, Some(until), reason).await
+        let by_hand = by_hand(self.reason.as_deref());
+        hold(cli, "rekeyd hold", &self.what, Some(until), by_hand).await
     }
 }
 
 impl Release {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let reason = said_by(self.reason.as_deref());
-        hold(cli, "rekeyd release", &self.what, None, reason).await
+        let by_hand = by_hand(self.reason.as_deref());
+        hold(cli, "rekeyd release", &self.what, None, by_hand).await
     }
 }
 
@@ -92,7 +93,7 @@ impl Adopt {
         };
         let order = Order::Adopt {
             credential: CredentialId::new(self.credential.clone()),
-            reason: said_by(self.reason.as_deref()),
+            by_hand: by_hand(self.reason.as_deref()),
         };
         obey(cli, "rekeyd adopt", &Whose::Key(key), order).await
     }
@@ -111,7 +112,7 @@ async fn hold(
     command: &str,
     what: &str,
     until: Option<Timestamp>,
-    reason: Option<String>,
+    by_hand: Option<ByHand>,
 ) -> Result<(), Failure> {
     // A credential's id has an underscore, and a key's name cannot.
     let (whose, credential) = match KeyName::new(what) {
@@ -124,7 +125,7 @@ async fn hold(
     let order = Order::Hold {
         credential,
         until,
-        reason,
+        by_hand,
     };
     obey(cli, command, &whose, order).await
 }
@@ -150,11 +151,10 @@ async fn obey(cli: &Cli, command: &str, whose: &Whose, order: Order) -> Result<(
     }
 }
 
-/// The reason as the journal keeps it: with who gave it.
-pub(crate) fn said_by(reason: Option<&str>) -> Option<String> {
-    let user = rustix::process::getuid().as_raw();
-    Some(match reason {
-        Some(reason) => format!("{reason} (by hand, uid {user})"),
-        None => format!("by hand, uid {user}"),
+/// Who asks, and why, as the journal keeps it.
+pub(crate) fn by_hand(reason: Option<&str>) -> Option<ByHand> {
+    Some(ByHand {
+        reason: reason.map(str::to_owned),
+        by: format!("uid {}", rustix::process::getuid().as_raw()),
     })
 }

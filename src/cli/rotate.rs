@@ -1,6 +1,6 @@
 //! `rekeyd rotate`: a rotation by hand.
 
-use crate::cli::by_hand::said_by;
+use crate::cli::by_hand::by_hand;
 use crate::cli::{Cli, Failure, output};
 use crate::core::names::KeyName;
 use crate::core::settings::Settings;
@@ -33,7 +33,7 @@ impl Rotate {
             .max()
             .unwrap_or_default();
         let wish = Wish {
-            reason: said_by(self.reason.as_deref()),
+            by_hand: by_hand(self.reason.as_deref()),
             revoke_previous: self.revoke_previous_now,
         };
         let sources = Cli::sources(&settings);

@@ -98,16 +98,16 @@ pub enum Change {
         rotation: RotationId,
         /// Not before this.
         until: Option<Timestamp>,
-        /// Why, and who said so.
-        reason: Option<String>,
+        /// Who said so, and why.
+        by_hand: Option<ByHand>,
     },
     /// A person's word that every older credential goes as soon as a new one
     /// is current, or that this has been done.
     RevokePrevious {
         /// Whether it is still to be done.
         wanted: bool,
-        /// Why, and who said so.
-        reason: Option<String>,
+        /// Who said so, and why.
+        by_hand: Option<ByHand>,
     },
     /// This credential goes as soon as it is retired, whoever may hold it.
     RevokeNow(RotationId),
@@ -133,6 +133,15 @@ pub enum Change {
     Recovered,
 }
 
+/// Who decided something by hand, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByHand {
+    /// Why, in the person's words.
+    pub reason: Option<String>,
+    /// Who it was.
+    pub by: String,
+}
+
 /// A rotation that is begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
@@ -146,8 +155,8 @@ pub struct Intent {
     pub scheduled_for: Option<Timestamp>,
     /// The sinks it goes to, in order, and which it waits for.
     pub sinks: Vec<(SinkId, bool)>,
-    /// The person's reason, and who it was.
-    pub reason: Option<String>,
+    /// The person who asked for it.
+    pub by_hand: Option<ByHand>,
 }
 
 /// A credential made by hand that is taken over. It gets no label: a name that
@@ -163,8 +172,8 @@ pub struct Adoption {
     /// The key's sinks: any of them may hold it, since nobody saw how it got
     /// to its consumers.
     pub sinks: Vec<(SinkId, bool)>,
-    /// The person's reason, and who it was.
-    pub reason: Option<String>,
+    /// The person who asked for it.
+    pub by_hand: Option<ByHand>,
 }
 
 /// An event, with what is learnt by it.
@@ -180,8 +189,8 @@ pub struct Moved {
     pub revoke_after: Option<Timestamp>,
     /// Why it happened, where it is a failure.
     pub error: Option<String>,
-    /// The person's reason, and who it was, where it is an act by hand.
-    pub reason: Option<String>,
+    /// The person, where it is an act by hand.
+    pub by_hand: Option<ByHand>,
 }
 
 impl Moved {
@@ -194,7 +203,7 @@ impl Moved {
             credential: None,
             revoke_after: None,
             error: None,
-            reason: None,
+            by_hand: None,
         }
     }
 }

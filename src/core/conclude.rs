@@ -95,7 +95,7 @@ pub fn delivered(
     if key.revoke_previous {
         changes.push(Change::RevokePrevious {
             wanted: false,
-            reason: None,
+            by_hand: None,
         });
     }
     changes

@@ -54,6 +54,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether a secret may be the one with this redacted value, such as
+/// `sk-admin...def`: the provider keeps its end. None if the redacted value
+/// shows no end.
+#[must_use]
+pub fn ends_as(secret: &str, redacted_value: &str) -> Option<bool> {
+    let shown = redacted_value.rsplit(['.', '*', '…']).next()?;
+    (!shown.is_empty()).then(|| secret.ends_with(shown))
+}
+
 /// Calls `visit` with every living secret long enough to be one.
 pub(crate) fn each_alive(mut visit: impl FnMut(&str)) {
     let alive: Vec<_> = {
@@ -92,13 +101,8 @@ impl CredentialCell {
     /// such as `sk-admin...def`: the provider keeps the end of the secret.
     #[must_use]
     pub fn may_be(&self, redacted_value: &str) -> bool {
-        let Some(shown) = redacted_value.rsplit(['.', '*', '…']).next() else {
-            return false;
-        };
-        !shown.is_empty()
-            && self
-                .get()
-                .is_some_and(|used| used.expose().ends_with(shown))
+        self.get()
+            .is_some_and(|used| ends_as(used.expose(), redacted_value) == Some(true))
     }
 
     /// Puts another credential to use.
@@ -117,6 +121,13 @@ mod tests {
         let cell = CredentialCell::new();
         cell.set(secret.clone());
         assert!(!format!("{secret:?} {cell:?}").contains("debug-form"));
+    }
+
+    #[test]
+    fn a_redacted_value_tells_by_its_end() {
+        assert_eq!(ends_as("sk-admin-abcdef", "sk-admin...def"), Some(true));
+        assert_eq!(ends_as("sk-admin-abcdef", "sk-admin***xyz"), Some(false));
+        assert_eq!(ends_as("sk-admin-abcdef", "sk-admin..."), None);
     }
 
     #[test]

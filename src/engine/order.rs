@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::core::change::{Adoption, Change, Moved};
+use crate::core::change::{Adoption, ByHand, Change, Moved};
 use crate::core::names::{CredentialId, RotationId};
 use crate::core::policy::{Held, UNMANAGED_OVERLAP, held};
 use crate::core::record::{CredentialFacts, Delivery, Rotation};
@@ -22,8 +22,8 @@ pub enum Order {
         credential: CredentialId,
         /// Whether a sink may be left with a dead one.
         force: bool,
-        /// Why, and who asked.
-        reason: Option<String>,
+        /// Who asked, and why.
+        by_hand: Option<ByHand>,
     },
     /// The schedule does not revoke it before `until`, or with none that it
     /// may again. Without a credential: all that are alive.
@@ -32,15 +32,15 @@ pub enum Order {
         credential: Option<CredentialId>,
         /// Not before this.
         until: Option<Timestamp>,
-        /// Why, and who asked.
-        reason: Option<String>,
+        /// Who asked, and why.
+        by_hand: Option<ByHand>,
     },
     /// Take a credential made by hand into the ledger.
     Adopt {
         /// The credential.
         credential: CredentialId,
-        /// Why, and who asked.
-        reason: Option<String>,
+        /// Who asked, and why.
+        by_hand: Option<ByHand>,
     },
 }
 
@@ -60,14 +60,17 @@ impl Worker {
             Order::Revoke {
                 credential,
                 force,
-                reason,
-            } => self.revoke_by_hand(&credential, force, reason).await,
+                by_hand,
+            } => self.revoke_by_hand(&credential, force, by_hand).await,
             Order::Hold {
                 credential,
                 until,
-                reason,
-            } => self.hold(credential.as_ref(), until, reason).await,
-            Order::Adopt { credential, reason } => self.adopt(&credential, reason).await,
+                by_hand,
+            } => self.hold(credential.as_ref(), until, by_hand).await,
+            Order::Adopt {
+                credential,
+                by_hand,
+            } => self.adopt(&credential, by_hand).await,
         };
         let (told, result) = match done {
             Ok(told) => (told, Ok(())),
@@ -89,7 +92,7 @@ impl Worker {
         &mut self,
         credential: &CredentialId,
         force: bool,
-        reason: Option<String>,
+        by_hand: Option<ByHand>,
     ) -> Result<Result<String, String>, LedgerError> {
         let Some(found) = self.rotation_of(credential).cloned() else {
             return Ok(Err(format!(
@@ -138,7 +141,7 @@ impl Worker {
             | Phase::Failed => Event::RevokedByHand,
         };
         let moved = Moved {
-            reason,
+            by_hand,
             ..Moved::new(&found.id, event)
         };
         self.record(vec![Change::Moved(moved)]).await?;
@@ -175,7 +178,7 @@ impl Worker {
         &mut self,
         credential: Option<&CredentialId>,
         until: Option<Timestamp>,
-        reason: Option<String>,
+        by_hand: Option<ByHand>,
     ) -> Result<Result<String, String>, LedgerError> {
         let wanted = |rotation: &&Rotation| {
             let facts = rotation.credential.as_ref();
@@ -193,7 +196,7 @@ impl Worker {
         let changes = found.iter().map(|rotation| Change::Hold {
             rotation: rotation.id.clone(),
             until: until.map(time::next_whole_second),
-            reason: reason.clone(),
+            by_hand: by_hand.clone(),
         });
         self.record(changes.collect()).await?;
         let ids: Vec<_> = found
@@ -214,7 +217,7 @@ impl Worker {
     async fn adopt(
         &mut self,
         credential: &CredentialId,
-        reason: Option<String>,
+        by_hand: Option<ByHand>,
     ) -> Result<Result<String, String>, LedgerError> {
         let Some(managed) = self.managed.clone() else {
             return Ok(Err(format!("the key {} is not configured", self.state.key)));
@@ -256,7 +259,7 @@ impl Worker {
             credential: found.facts,
             event,
             sinks: managed.all_sinks(),
-            reason,
+            by_hand,
         };
         self.record(vec![Change::Adopted(adoption)]).await?;
         let phase = if alive { "stranded" } else { "current" };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::Change;
+use crate::core::change::{ByHand, Change};
 use crate::core::due::{Due, due};
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::policy::{KeyPolicy, Waiting, back_off};
@@ -84,8 +84,8 @@ impl ManagedKey {
 /// A person's wish that a key rotates now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
-    /// Why, in the person's words.
-    pub reason: Option<String>,
+    /// Who it is, and why.
+    pub by_hand: Option<ByHand>,
     /// Whether every older credential is to go as soon as the new one is
     /// current; what is open is given up first.
     pub revoke_previous: bool,

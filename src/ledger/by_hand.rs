@@ -5,14 +5,14 @@ use jiff::Timestamp;
 use rusqlite::params;
 use serde_json::json;
 
-use crate::core::change::Adoption;
+use crate::core::change::{Adoption, ByHand};
 use crate::core::names::{RotationId, SinkId};
 use crate::core::record::{DeliveryState, Missing, Trigger};
 use crate::core::rotation::{Phase, apply};
 use crate::core::time;
 use crate::ledger::error::LedgerError;
 use crate::ledger::row::Text;
-use crate::ledger::write::{Writer, sink_detail};
+use crate::ledger::write::{Writer, by, reason, sink_detail};
 
 impl Writer<'_> {
     pub(super) fn miss(
@@ -82,21 +82,21 @@ impl Writer<'_> {
         &self,
         rotation: &RotationId,
         until: Option<Timestamp>,
-        reason: Option<&str>,
+        by_hand: Option<&ByHand>,
     ) -> Result<(), LedgerError> {
         let (row, _) = self.find(rotation)?;
         self.connection
             .prepare_cached("UPDATE rotation SET hold_until = ?2 WHERE id = ?1")?
             .execute(params![row, until.map(Text)])?;
         let event = if until.is_some() { "hold" } else { "release" };
-        let detail = json!({"until": until.map(time::to_text), "reason": reason});
+        let detail = json!({"until": until.map(time::to_text), "reason": reason(by_hand), "by": by(by_hand)});
         self.tell(Some(row), event, &detail)
     }
 
     pub(super) fn revoke_previous(
         &self,
         wanted: bool,
-        reason: Option<&str>,
+        by_hand: Option<&ByHand>,
     ) -> Result<(), LedgerError> {
         self.connection
             .prepare_cached(
@@ -105,7 +105,11 @@ impl Writer<'_> {
             )?
             .execute(params![self.key.as_str(), wanted])?;
         if wanted {
-            self.tell(None, "revoke-previous-now", &json!({"reason": reason}))?;
+            self.tell(
+                None,
+                "revoke-previous-now",
+                &json!({"reason": reason(by_hand), "by": by(by_hand)}),
+            )?;
         }
         Ok(())
     }
@@ -151,7 +155,7 @@ impl Writer<'_> {
         self.add_deliveries(row, &adoption.sinks, DeliveryState::Uncertain)?;
         let detail = json!({
             "to": phase.as_str(), "credential_id": adoption.credential.id,
-            "reason": adoption.reason,
+            "reason": reason(adoption.by_hand.as_ref()), "by": by(adoption.by_hand.as_ref()),
         });
         self.tell(Some(row), adoption.event.as_str(), &detail)
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
-use crate::core::change::{Answered, Change, Intent, Moved};
+use crate::core::change::{Answered, ByHand, Change, Intent, Moved};
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::record::{DeliveryState, KeyState};
 use crate::core::rotation::{Event, Phase, apply};
@@ -106,10 +106,10 @@ impl Writer<'_> {
             Change::Hold {
                 rotation,
                 until,
-                reason,
-            } => self.hold(rotation, *until, reason.as_deref()),
-            Change::RevokePrevious { wanted, reason } => {
-                self.revoke_previous(*wanted, reason.as_deref())
+                by_hand,
+            } => self.hold(rotation, *until, by_hand.as_ref()),
+            Change::RevokePrevious { wanted, by_hand } => {
+                self.revoke_previous(*wanted, by_hand.as_ref())
             }
             Change::RevokeNow(rotation) => self.revoke_now(rotation),
             Change::Adopted(adoption) => self.adopt(adoption),
@@ -152,7 +152,8 @@ impl Writer<'_> {
         self.add_deliveries(row, &intent.sinks, DeliveryState::Pending)?;
         let detail = json!({
             "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
-            "scheduled_for": intent.scheduled_for.map(time::to_text), "reason": intent.reason,
+            "scheduled_for": intent.scheduled_for.map(time::to_text),
+            "reason": reason(intent.by_hand.as_ref()), "by": by(intent.by_hand.as_ref()),
         });
         self.tell(Some(row), Event::Due.as_str(), &detail)
     }
@@ -234,7 +235,8 @@ impl Writer<'_> {
             "from": from.as_str(), "to": to.as_str(),
             "credential_id": credential.map(|facts| &facts.id),
             "revoke_after": moved.revoke_after.map(time::to_text),
-            "reason": moved.reason.as_ref().or(moved.error.as_ref()),
+            "reason": reason(moved.by_hand.as_ref()).or(moved.error.as_deref()),
+            "by": by(moved.by_hand.as_ref()),
         });
         self.tell(Some(row), moved.event.as_str(), &detail)
     }
@@ -417,6 +419,16 @@ impl Writer<'_> {
             ])?;
         Ok(())
     }
+}
+
+/// Why a person decided so.
+pub(super) fn reason(by_hand: Option<&ByHand>) -> Option<&str> {
+    by_hand?.reason.as_deref()
+}
+
+/// Who it was.
+pub(super) fn by(by_hand: Option<&ByHand>) -> Option<&str> {
+    by_hand.map(|by_hand| by_hand.by.as_str())
 }
 
 pub(super) fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {

@@ -56,20 +56,20 @@ impl Worker {
             return self.defer(&error.to_string(), None).await;
         }
         let rotation = RotationId::new(id);
-        let reason = wish.and_then(|wish| wish.reason.clone());
+        let by_hand = wish.and_then(|wish| wish.by_hand.clone());
         let intent = Intent {
             rotation: rotation.clone(),
             label: Label::new(&managed.name, self.now(), tail),
             trigger,
             scheduled_for,
             sinks: managed.all_sinks(),
-            reason: reason.clone(),
+            by_hand: by_hand.clone(),
         };
         let mut changes = vec![Change::Intended(intent)];
         if wish.is_some_and(|wish| wish.revoke_previous) {
             changes.push(Change::RevokePrevious {
                 wanted: true,
-                reason,
+                by_hand,
             });
         }
         self.record(changes).await?;

@@ -13,6 +13,7 @@
 mod attempt;
 mod content;
 mod place;
+mod present;
 mod replace;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use self::attempt::Attempt;
 use self::place::Place;
 use crate::core::duration;
 use crate::core::names::SinkId;
+use crate::core::record::CredentialFacts;
 use crate::core::settings::{FileFormat, FileTarget, SinkSettings};
 use crate::sink::{DeliveryError, Parcel, Sink, Taken};
 
@@ -119,6 +121,14 @@ impl Sink for FileSink {
             }
         })
         .await?
+    }
+
+    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
+        let (place, format) = (Arc::clone(&self.place), self.format.clone());
+        let credential = credential.clone();
+        let looked = self.aside(move || present::lost(&place, &format, &credential));
+        // A file system that hangs tells nothing about the file.
+        looked.await.unwrap_or_default()
     }
 
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {

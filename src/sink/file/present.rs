@@ -1,0 +1,75 @@
+//! Whether a file still holds what was delivered to it.
+//!
+//! The ledger has nothing from which a secret could be computed, so the one
+//! thing to compare is the end that the provider's redacted value shows.
+
+use std::io::Read as _;
+
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
+
+use super::place::Place;
+use super::replace::is_regular;
+use crate::core::record::CredentialFacts;
+use crate::core::secret::ends_as;
+use crate::core::settings::FileFormat;
+
+/// More than any content that rekeyd writes.
+const LONGEST: u64 = 64 * 1024;
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow)]
+    value: std::borrow::Cow<'a, str>,
+}
+
+/// What stands there instead of the secret of `credential`; none if it is
+/// there, or if that cannot be seen.
+pub(super) fn lost(
+    place: &Place,
+    format: &FileFormat,
+    credential: &CredentialFacts,
+) -> Option<String> {
+    let path = place.path.display();
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match fs::open(&place.path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Some(format!("{path} is gone")),
+        Err(Errno::LOOP) => return Some(format!("{path} is a symbolic link now")),
+        // It is there, and more cannot be seen from here.
+        Err(_) => return None,
+    };
+    if !fs::fstat(&file).is_ok_and(|stat| is_regular(&stat)) {
+        return Some(format!("{path} is no regular file any more"));
+    }
+    let mut content = Zeroizing::new(Vec::with_capacity(4 * 1024));
+    let mut file = std::fs::File::from(file).take(LONGEST);
+    file.read_to_end(&mut content).ok()?;
+    let same = value(format, &content)
+        .and_then(|value| ends_as(&value, credential.redacted_value.as_deref()?));
+    match same {
+        Some(false) => Some(format!("{path} holds another key than the one delivered")),
+        None if value(format, &content).is_none() => {
+            Some(format!("{path} does not hold what rekeyd wrote"))
+        }
+        Some(true) | None => None,
+    }
+}
+
+fn value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>> {
+    let text = std::str::from_utf8(content).ok()?.trim_end();
+    let value = match format {
+        FileFormat::Raw => text.to_owned(),
+        FileFormat::Env { variable } => text
+            .strip_prefix(variable.as_str())?
+            .strip_prefix('=')?
+            .to_owned(),
+        FileFormat::Json => serde_json::from_str::<Object<'_>>(text)
+            .ok()?
+            .value
+            .into_owned(),
+    };
+    (!value.is_empty()).then(|| Zeroizing::new(value))
+}
