@@ -68,7 +68,12 @@ fn the_defaults_in_the_example_are_the_defaults() {
             .iter()
             .map(|sink| (sink.id.clone(), sink.required, sink.timeout))
             .collect();
-        (policy.verify_for, policy.settle, policy.deliver_for, sinks)
+        (
+            [policy.verify_for, policy.settle, policy.deliver_for],
+            [policy.hold_while_used, policy.hold_at_most],
+            (policy.creates_per_day, policy.live_at_most),
+            sinks,
+        )
     };
     assert_eq!(key(&plain), key(&full));
     // The key's own overlap in the example is not the default, [defaults]' is.

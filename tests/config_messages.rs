@@ -152,7 +152,27 @@ fn keys_and_schedules() {
         (
             &with("schedule = \"@hourly\"\noverlap = \"1h\""),
             &[
+                "1: key.a.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48",
                 "3: key.a.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed",
+            ],
+        ),
+        (
+            &with("schedule = \"@hourly\"\ncreates-per-day = 47"),
+            &[
+                "3: key.a.creates-per-day: 47 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48",
+            ],
+        ),
+        (
+            &with("schedule = \"0 3 * * Mon\"\nexpires-after = \"11d\""),
+            &[
+                "3: key.a.expires-after: \"11d\" is too short a life for \"0 3 * * Mon\"; 1.5 times its longest gap and the overlap, at least \"276h\", are needed",
+            ],
+        ),
+        (
+            &with("schedule = \"@daily\"\nlive-at-most = 2\nhold-while-used = \"1y\""),
+            &[
+                "3: key.a.live-at-most: 2 is out of range; a whole number from 3 to 100 is allowed",
+                "4: key.a.hold-while-used: \"1y\" is no duration; a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"",
             ],
         ),
         (
@@ -166,13 +186,13 @@ fn keys_and_schedules() {
             ],
         ),
         (
-            &with("schedule = \"@hourly\"\njitter = \"1h\""),
+            &with("schedule = \"@daily\"\njitter = \"1h\""),
             &[
-                "3: key.a.jitter: there is no such option; known here: overlap, verify-for, settle, deliver-for, schedule, sink",
+                "3: key.a.jitter: there is no such option; known here: overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most, schedule, sink",
             ],
         ),
         (
-            &with("schedule = \"@hourly\"\nverify-for = \"0s\""),
+            &with("schedule = \"@daily\"\nverify-for = \"0s\""),
             &["3: key.a.verify-for: \"0s\" is out of range; \"1s\" to \"1d\" is allowed"],
         ),
         (
@@ -184,7 +204,7 @@ fn keys_and_schedules() {
         (
             "[defaults]\nschedule = \"@daily\"",
             &[
-                "2: defaults.schedule: there is no such option; known here: overlap, verify-for, settle, deliver-for",
+                "2: defaults.schedule: there is no such option; known here: overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most",
             ],
         ),
         (
@@ -291,6 +311,7 @@ schedule = "0 0 31 2 *"
             &unnamed(17, 1),
             "19: key.twins.sink[1].path: /var/lib/rekeyd/ledger.db is the ledger already; name another file",
             "20: key.twins.sink[1].mode: \"0644\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            "21: key.over.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48",
             "23: key.over.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed",
             "27: key.over.sink[0].path: /etc/c.toml is this configuration file already; name another file",
             "31: key.over.sink[1].path: /etc/hook is signing-secret-file of key.over.sink[2] already; name another file",

@@ -31,6 +31,7 @@ impl Past {
         let world = World::start(&[]);
         world.configure(&format!(
             "[key.billing]\nschedule = \"{schedule}\"\noverlap = \"30s\"\ndeliver-for = \"1h\"\n\
+             creates-per-day = 100000\n\
              [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
         ));
         let identity = Identity {

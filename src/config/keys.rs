@@ -23,6 +23,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Twice a create a second for a day: no schedule needs more.
+const MOST_CREATES: usize = 172_800;
+
 /// Reads every key, in the order of their names.
 pub(super) fn keys(
     top: &Table<'_>,
@@ -112,18 +115,99 @@ impl Reader<'_, '_> {
             let hint = format!("less than \"{}\" is allowed", to_text(room));
             self.report.wrong(place, message, hint);
         }
+        let budget = own
+            .creates_per_day
+            .clone()
+            .or_else(|| self.defaults.creates_per_day.clone());
+        self.check_budget(table, &schedule, budget.as_ref());
+        let span = overlap.as_ref().map_or_else(
+            || KeyPolicy::new(schedule.clone()).overlap.min(room / 2),
+            |(span, _)| *span,
+        );
+        let expires = own
+            .expires_after
+            .clone()
+            .or_else(|| self.defaults.expires_after.clone());
+        self.check_life(&schedule, span, expires.as_ref());
         let defaults = &self.defaults;
         let plain = KeyPolicy::new(schedule);
         let pick = |own: Option<Duration>, default: Option<Duration>, plain| {
             own.or(default).unwrap_or(plain)
         };
         Some(KeyPolicy {
-            overlap: overlap.map_or(plain.overlap.min(room / 2), |(span, _)| span),
+            overlap: span,
             verify_for: pick(own.verify_for, defaults.verify_for, plain.verify_for),
             settle: pick(own.settle, defaults.settle, plain.settle),
             deliver_for: pick(own.deliver_for, defaults.deliver_for, plain.deliver_for),
+            creates_per_day: budget.map_or(plain.creates_per_day, |(most, _)| most),
+            live_at_most: own
+                .live_at_most
+                .or(defaults.live_at_most)
+                .unwrap_or(plain.live_at_most),
+            expires_after: expires.map(|(life, _)| life),
+            hold_while_used: pick(
+                own.hold_while_used,
+                defaults.hold_while_used,
+                plain.hold_while_used,
+            ),
+            hold_at_most: pick(own.hold_at_most, defaults.hold_at_most, plain.hold_at_most),
             ..plain
         })
+    }
+
+    /// A budget that the schedule alone can use up would stop the key on the
+    /// first day with a failure.
+    fn check_budget(
+        &mut self,
+        table: &Table<'_>,
+        schedule: &Schedule,
+        budget: Option<&(u32, Place)>,
+    ) {
+        let needed = schedule.firings_in_a_day().saturating_mul(2);
+        let most = budget.map_or(
+            KeyPolicy::new(schedule.clone()).creates_per_day,
+            |(most, _)| *most,
+        );
+        if usize::try_from(most).unwrap_or(usize::MAX) >= needed {
+            return;
+        }
+        let message = format!(
+            "{most} creates a day are less than twice what {} needs",
+            quoted(schedule.expression())
+        );
+        let hint = format!("at least {needed} are needed: creates-per-day = {needed}");
+        let place = budget.map_or_else(
+            || table.place.option("creates-per-day"),
+            |(_, at)| at.clone(),
+        );
+        self.report.wrong(&place, message, hint);
+    }
+
+    /// A credential must outlive the time until its successor is everywhere.
+    fn check_life(
+        &mut self,
+        schedule: &Schedule,
+        overlap: Duration,
+        expires: Option<&(Duration, Place)>,
+    ) {
+        let gap = schedule.longest_gap(self.schedules.environment.now);
+        let (Some((life, place)), Some(gap)) = (expires, gap) else {
+            return;
+        };
+        let least = gap * 3 / 2 + overlap;
+        if *life >= least {
+            return;
+        }
+        let message = format!(
+            "\"{}\" is too short a life for {}",
+            to_text(*life),
+            quoted(schedule.expression())
+        );
+        let hint = format!(
+            "1.5 times its longest gap and the overlap, at least \"{}\", are needed",
+            to_text(least)
+        );
+        self.report.wrong(place, message, hint);
     }
 
     fn schedule(&mut self, table: &Table<'_>) -> Option<(Schedule, Option<Duration>)> {
@@ -163,6 +247,11 @@ struct Patience {
     verify_for: Option<Duration>,
     settle: Option<Duration>,
     deliver_for: Option<Duration>,
+    creates_per_day: Option<(u32, Place)>,
+    live_at_most: Option<usize>,
+    expires_after: Option<(Duration, Place)>,
+    hold_while_used: Option<Duration>,
+    hold_at_most: Option<Duration>,
 }
 
 impl Patience {
@@ -173,12 +262,25 @@ impl Patience {
             Some((span, value.place))
         };
         let overlap = span("overlap", Duration::ZERO, LONGEST);
+        let expires_after = span("expires-after", HOUR, 365 * DAY);
         let mut plain = |name, least, most| span(name, least, most).map(|(span, _)| span);
         Self {
             overlap,
             verify_for: plain("verify-for", SECOND, DAY),
             settle: plain("settle", Duration::ZERO, HOUR),
             deliver_for: plain("deliver-for", SECOND, 30 * DAY),
+            expires_after,
+            hold_while_used: plain("hold-while-used", Duration::ZERO, 30 * DAY),
+            hold_at_most: plain("hold-at-most", Duration::ZERO, LONGEST),
+            creates_per_day: table
+                .get(Section::Defaults, "creates-per-day")
+                .and_then(|value| {
+                    let most = value.number(1, MOST_CREATES, report)?;
+                    Some((u32::try_from(most).ok()?, value.place))
+                }),
+            live_at_most: table
+                .get(Section::Defaults, "live-at-most")
+                .and_then(|value| value.number(3, 100, report)),
         }
     }
 }

@@ -148,6 +148,19 @@ impl Schedule {
         }
         gap::shortest(self, from)
     }
+
+    /// The longest time between two firings in the years after `from`; none
+    /// if it does not fire twice.
+    #[must_use]
+    pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
+        gap::longest(self, from)
+    }
+
+    /// How often it fires on a day on which it does.
+    #[must_use]
+    pub fn firings_in_a_day(&self) -> usize {
+        gap::in_a_day(&self.parsed.cron)
+    }
 }
 
 impl fmt::Debug for Schedule {

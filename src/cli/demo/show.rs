@@ -76,6 +76,7 @@ fn configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
          path = \"{dir}/ledger.db\"\n\n\
          [key.demo]\n\
          schedule = \"*/5 * * * * *\"\n\
+         creates-per-day = 100000\n\
          overlap = \"2s\"\n\
          settle = \"0s\"\n\n\
          [[key.demo.sink]]\n\

@@ -1,4 +1,4 @@
-//! The shortest gap between firings, read off the parsed fields: walking the
+//! The shortest and the longest gap between firings, read off the parsed fields: walking the
 //! firings of `* * * * * *` over 400 days would be 35 million steps.
 
 use std::time::Duration;
@@ -53,6 +53,44 @@ pub(super) fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration>
             let next = schedule.next_after(from)?;
             Some(time::until(next, schedule.next_after(next)?))
         })
+}
+
+/// The longest gap in the 800 days after `from`, by the wall clock; that
+/// between the next two firings for a schedule too rare for them.
+pub(super) fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
+    let cron = &schedule.parsed.cron;
+    let times = times_of_day(cron);
+    let (earliest, latest) = (*times.first()?, *times.last()?);
+    let within = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+    let first = schedule.zone.to_datetime(from).date();
+    let last = schedule
+        .zone
+        .to_datetime(time::after(from, AHEAD * 2))
+        .date();
+    let dates = first.series(1.day()).take_while(|date| *date <= last);
+    let days: Vec<i64> = (0_i64..)
+        .zip(dates)
+        .filter(|(_, date)| matches(cron, *date))
+        .map(|(number, _)| number)
+        .collect();
+    let over_night = days
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]) * DAY - latest + earliest)
+        .max();
+    match over_night {
+        Some(over_night) => Some(Duration::from_secs(
+            over_night.max(within.unwrap_or_default()).unsigned_abs(),
+        )),
+        None => {
+            let next = schedule.next_after(from)?;
+            Some(time::until(next, schedule.next_after(next)?))
+        }
+    }
+}
+
+/// How often it fires on a day that matches.
+pub(super) fn in_a_day(cron: &Cron) -> usize {
+    times_of_day(cron).len()
 }
 
 /// The shortest gap on the wall clock, as if there were no zone, from the
