@@ -62,7 +62,10 @@ pub fn due(
         (Some(current), newest) => {
             let since = counted_from(current, watching_since, now);
             let firing = policy.schedule.last_between(since, now);
-            if needs_repair(current, required, state, policy.overlap) {
+            let ends = last_quarter(current);
+            if ends.is_some_and(|at| at <= now)
+                || needs_repair(current, required, state, policy.overlap)
+            {
                 (Trigger::Repair, None)
             } else if state.sequence > current.sequence && newest.is_some_and(came_to_nothing) {
                 (Trigger::Retry, firing)
@@ -72,6 +75,7 @@ pub fn due(
                     Some(_) => (Trigger::CatchUp, firing),
                     None => {
                         let next = policy.schedule.next_after(since.max(now));
+                        let next = next.into_iter().chain(ends).min();
                         let next = next.map(|next| retry_at.map_or(next, |retry| retry.max(next)));
                         return Due::No { next };
                     }
@@ -99,6 +103,15 @@ fn counted_from(current: &Rotation, watching_since: Timestamp, now: Timestamp) -
     } else {
         current.started_at
     }
+}
+
+/// When the last quarter of a credential's life begins, if it ends by itself:
+/// its successor is made while there is time for failures.
+fn last_quarter(current: &Rotation) -> Option<Timestamp> {
+    let credential = current.credential.as_ref()?;
+    let end = credential.expires_at?;
+    let begin = credential.created_at.unwrap_or(current.started_at);
+    Some(time::before(end, time::until(begin, end) / 4))
 }
 
 fn believed_retry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {

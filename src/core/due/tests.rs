@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Due, due};
-use crate::core::names::{KeyName, Label, RotationId, SinkId};
+use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::policy::KeyPolicy;
-use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation, Trigger};
+use crate::core::record::{CredentialFacts, Delivery, DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::rotation::Phase;
 use crate::core::schedule::Schedule;
 
@@ -282,4 +282,32 @@ fn a_back_off_from_a_wrong_future_is_ignored() {
     assert_eq!(ask("@daily", &["a"], &healthy), no("2026-11-25T00:00:00Z"));
     healthy.retry_at = Some(at("2026-11-25T02:00:00Z"));
     assert_eq!(ask("@daily", &["a"], &healthy), no("2026-11-25T02:00:00Z"));
+}
+
+#[test]
+fn a_credential_in_the_last_quarter_of_its_life_makes_the_key_due() {
+    let policy = policy("@yearly");
+    let mut current = rotation(1, Phase::Current, "2026-11-24T02:00:00Z", &[]);
+    current.credential = Some(CredentialFacts {
+        id: CredentialId::new("key_1".to_owned()),
+        redacted_value: None,
+        created_at: Some(at("2026-11-24T02:00:00Z")),
+        expires_at: Some(at("2026-11-24T06:00:00Z")),
+    });
+    let mut state = KeyState::unknown(KeyName::new("k").unwrap());
+    state.sequence = 1;
+    state.newest = Some(Phase::Current);
+    state.live = vec![current];
+    let asked = |now| due(&policy, &[], &state, at(WATCHING), at(now));
+    let quarter = at("2026-11-24T05:00:00Z");
+    assert_eq!(
+        asked("2026-11-24T04:59:59Z"),
+        Due::No {
+            next: Some(quarter)
+        }
+    );
+    let Due::Since { trigger, .. } = asked("2026-11-24T05:00:00Z") else {
+        panic!("not due");
+    };
+    assert_eq!(trigger, Trigger::Repair);
 }
