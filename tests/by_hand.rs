@@ -11,6 +11,7 @@ use std::time::Duration;
 use rekeyd::core::names::{CredentialId, Label};
 use rekeyd::provider::Provider;
 
+use support::daemon::Daemon;
 use support::{World, file_key};
 
 fn stdout(output: &Output) -> String {
@@ -154,4 +155,34 @@ fn an_audit_tells_ours_from_the_rest() {
         "{}",
         stdout(&output)
     );
+}
+
+#[test]
+fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
+    let world = rotated(1);
+    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let known: Option<String> = ledger
+        .query_row("SELECT machine FROM identity", [], |row| row.get(0))
+        .unwrap();
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    assert_eq!(known.is_some(), id.trim().len() == 32, "{id:?}");
+    if known.is_none() {
+        // A machine without an id has nothing to compare.
+        return;
+    }
+    ledger
+        .execute("UPDATE identity SET machine = 'another'", [])
+        .unwrap();
+    drop(ledger);
+    let refused = world.run(&["once"]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(
+        stderr(&refused).contains("--take-over"),
+        "{}",
+        stderr(&refused)
+    );
+    let mut daemon = Daemon::taking_over(&world);
+    daemon.wait_for("started at");
+    drop(daemon);
+    world.ok(&["once"]);
 }

@@ -67,7 +67,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Rotates by schedule until a signal asks for the end
-    Run,
+    Run(run::Run),
     /// Does what is due, and ends when nothing is due and nothing is open
     Once(once::Once),
     /// Reads the configuration as `run` would and prints every problem at once
@@ -161,7 +161,7 @@ impl Failure {
 fn ledger_code(error: &LedgerError) -> u8 {
     match error {
         LedgerError::Held { .. } => code::TRY_AGAIN,
-        LedgerError::Foreign { .. } => code::CONFIGURATION,
+        LedgerError::Foreign { .. } | LedgerError::OtherMachine { .. } => code::CONFIGURATION,
         LedgerError::Lock { .. }
         | LedgerError::Newer { .. }
         | LedgerError::NotADatabase { .. }
@@ -210,7 +210,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Cli {
     fn go(&self) -> Result<(), Failure> {
         match &self.command {
-            Command::Run => self.logged(run::run(self)),
+            Command::Run(command) => self.logged(command.go(self)),
             Command::Once(command) => self.logged(command.go(self)),
             Command::Check(command) => block_on(command.go(self)),
             Command::Rotate(command) => self.logged(command.go(self)),

@@ -8,7 +8,24 @@ use crate::core::time;
 use crate::daemon::{service, start};
 use crate::engine::Course;
 
-pub(crate) async fn run(cli: &Cli) -> Result<(), Failure> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Write a ledger that was last written on another machine, which has stopped for good
+    #[arg(long)]
+    take_over: bool,
+}
+
+impl Run {
+    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
+        if self.take_over {
+            let settings = cli.settings()?;
+            start::take_over(&settings, "rekeyd run")?;
+        }
+        run(cli).await
+    }
+}
+
+async fn run(cli: &Cli) -> Result<(), Failure> {
     let settings = cli.settings()?;
     tell_what_the_host_may_repair(&settings);
     let started = start::start(

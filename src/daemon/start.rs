@@ -15,6 +15,7 @@ use crate::engine::chance::HostChance;
 use crate::engine::clock::{Clock, HostClock};
 use crate::engine::condition::Conditions;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
+use crate::host::machine;
 use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
@@ -48,6 +49,12 @@ pub async fn start(
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
     let connection = ledger::open(&settings.ledger, &identity(settings), clock.now())?;
+    ledger::settle_machine(
+        &connection,
+        &settings.ledger,
+        machine::id().as_deref(),
+        false,
+    )?;
     let ledger = Ledger::start(connection, Driver::Thread).map_err(|error| LedgerError::Open {
         path: settings.ledger.clone(),
         why: format!("no thread for its writer: {error}"),
@@ -74,6 +81,17 @@ pub async fn start(
         asked,
         _lock: lock,
     })
+}
+
+/// Makes a ledger that was last written on another machine this one's.
+///
+/// # Errors
+/// The ledger is held by another process, or cannot be opened.
+pub fn take_over(settings: &Settings, command: &str) -> Result<(), LedgerError> {
+    let _lock = WriterLock::take(&settings.ledger, command)?;
+    let connection = ledger::open(&settings.ledger, &identity(settings), HostClock.now())?;
+    let ours = machine::id();
+    ledger::settle_machine(&connection, &settings.ledger, ours.as_deref(), true)
 }
 
 /// Whose ledger the configuration wants.

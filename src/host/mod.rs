@@ -1,4 +1,5 @@
 //! What the rest asks of this host: files with secrets, users and groups.
 
+pub mod machine;
 pub mod secret_file;
 pub mod users;

@@ -47,6 +47,14 @@ pub enum LedgerError {
         /// Whom the configuration names.
         ours: String,
     },
+    /// It was last written on another machine.
+    #[error("the ledger {} was last written on another machine; if that one has stopped for good, \
+             `rekeyd run --take-over` makes it this one's; two machines with one ledger revoke \
+             each other's keys", .path.display())]
+    OtherMachine {
+        /// The ledger.
+        path: PathBuf,
+    },
     /// The file is no SQLite database.
     #[error("{} is not a ledger: it is no SQLite database; move it away or correct [ledger] path", .path.display())]
     NotADatabase {
@@ -98,6 +106,7 @@ impl LedgerError {
             | Self::Lock { .. }
             | Self::Newer { .. }
             | Self::Foreign { .. }
+            | Self::OtherMachine { .. }
             | Self::NotADatabase { .. }
             | Self::Missing { .. }
             | Self::Open { .. }

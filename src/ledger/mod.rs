@@ -24,4 +24,4 @@ pub use compare::{Compared, Finding, Listed, Seen, Stranger};
 pub use error::LedgerError;
 pub use handle::{Driver, Ledger};
 pub use lock::WriterLock;
-pub use open::{Identity, NEWEST_VERSION, open, open_memory};
+pub use open::{Identity, NEWEST_VERSION, open, open_memory, settle_machine};

@@ -166,6 +166,33 @@ fn claim(
     }
 }
 
+/// Refuses a ledger that was last written on another machine than `ours`, and
+/// notes that it is this one's now.
+///
+/// # Errors
+/// [`LedgerError::OtherMachine`], or SQLite's.
+pub fn settle_machine(
+    connection: &Connection,
+    path: &Path,
+    ours: Option<&str>,
+    take_over: bool,
+) -> Result<(), LedgerError> {
+    let theirs: Option<String> =
+        connection.query_row("SELECT machine FROM identity", [], |row| row.get(0))?;
+    match (theirs.as_deref(), ours) {
+        // Where a machine has no id there is nothing to compare.
+        (_, None) => Ok(()),
+        (Some(theirs), Some(ours)) if theirs == ours => Ok(()),
+        (Some(_), Some(_)) if !take_over => Err(LedgerError::OtherMachine {
+            path: path.to_owned(),
+        }),
+        (Some(_) | None, Some(ours)) => {
+            connection.execute("UPDATE identity SET machine = ?1", [ours])?;
+            Ok(())
+        }
+    }
+}
+
 /// SQLite's error on opening, in words that say what to do.
 pub(crate) fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
     let path = path.to_owned();

@@ -29,9 +29,17 @@ impl Daemon {
 
     /// With `arguments` before the command.
     pub fn start_with(world: &World, arguments: &[&str]) -> Self {
+        Self::spawn(world, &[arguments, &["run"]].concat())
+    }
+
+    /// On a machine that did not write its ledger.
+    pub fn taking_over(world: &World) -> Self {
+        Self::spawn(world, &["run", "--take-over"])
+    }
+
+    fn spawn(world: &World, arguments: &[&str]) -> Self {
         let mut child = world
             .command(arguments)
-            .arg("run")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
