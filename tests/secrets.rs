@@ -80,8 +80,10 @@ impl Provider {
             return error(500, "echo", &echo(&[secret, &request.body]));
         }
         let key = |number: usize| {
+            let secret = new_secret(number);
+            let end = &secret[secret.len() - 3..];
             json!({"object": "organization.admin_api_key", "id": format!("key_echo_{number}"),
-                "redacted_value": "sk-admin...xyz", "created_at": 1_711_471_533, "name": "x"})
+                "redacted_value": format!("sk-admin...{end}"), "created_at": 1_711_471_533, "name": "x"})
         };
         match (request.method.as_str(), id) {
             ("POST", None) => {
