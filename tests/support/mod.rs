@@ -68,20 +68,21 @@ impl World {
     /// A sandbox with `arguments`, and no key yet.
     pub fn start(arguments: &[&str]) -> Self {
         let dir = scratch();
-        let mut child = Command::new(BINARY)
-            .args(["sandbox", "--listen", "127.0.0.1:0", "--state"])
-            .arg(dir.path().join("sandbox.json"))
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        let base_url = first.split('"').nth(1).unwrap().to_owned();
+        let (child, base_url) = sandbox(dir.path(), "127.0.0.1:0", arguments);
         let mut world = Self::without_sandbox(base_url, rekeyd::sandbox::DEFAULT_ADMIN_KEY, dir);
-        world.sandbox = Some(Running(child));
+        world.sandbox = Some(child);
         world
+    }
+
+    /// Ends the sandbox and starts it again where it was, with other
+    /// `arguments` and the keys that it had.
+    pub fn restart_sandbox(&mut self, arguments: &[&str]) {
+        self.stop_sandbox();
+        let url: url::Url = self.base_url.parse().unwrap();
+        let address = format!("127.0.0.1:{}", url.port().unwrap());
+        let (child, base_url) = sandbox(self.dir.path(), &address, arguments);
+        assert_eq!(base_url, self.base_url);
+        self.sandbox = Some(child);
     }
 
     /// Another provider, which accepts `admin_key`.
@@ -187,6 +188,22 @@ impl World {
             .map(|key| key["id"].as_str().unwrap().to_owned())
             .collect()
     }
+}
+
+/// A sandbox that keeps its keys in `dir`, and its base URL.
+fn sandbox(dir: &Path, address: &str, arguments: &[&str]) -> (Running, String) {
+    let mut child = Command::new(BINARY)
+        .args(["sandbox", "--listen", address, "--state"])
+        .arg(dir.join("sandbox.json"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let base_url = first.split('"').nth(1).unwrap().to_owned();
+    (Running(child), base_url)
 }
 
 pub fn text(bytes: &[u8]) -> String {

@@ -1,0 +1,150 @@
+//! The real binary, killed at moments of chance while the provider fails:
+//! every file holds a key that works all the while, and in the end exactly one
+//! credential of each key is alive.
+//!
+//! `REKEYD_KILLS=200 cargo test --release --test kill` kills more often.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use support::{Running, World};
+
+const KEYS: [&str; 3] = ["one", "two", "three"];
+
+/// Kills in a run that says nothing else.
+const KILLS: u32 = 20;
+
+/// How often the daemon may run at the end before everything must be as it
+/// should be: an overlap and the back-off of a few failures.
+const LAST_RUNS: u32 = 200;
+
+/// Chance that can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        // Numbers from Knuth's MMIX: the high bits are the good ones.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+fn configuration() -> String {
+    let key = |name: &&str| {
+        format!(
+            "[key.{name}]\n[[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n\
+             [[key.{name}.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/{name}.copy\"\n"
+        )
+        .replacen("]\n", "]\nschedule = \"@yearly\"\n", 1)
+        .replacen("type = \"file\"\n", "type = \"file\"\nname = \"main\"\n", 1)
+    };
+    let keys: String = KEYS.iter().map(key).collect();
+    format!(
+        "[defaults]\noverlap = \"1s\"\nsettle = \"0s\"\nlive-at-most = 100\n\
+         creates-per-day = 100000\nhold-while-used = \"0s\"\n{keys}"
+    )
+}
+
+/// The secrets that the sandbox accepts.
+fn working(world: &World) -> BTreeSet<String> {
+    let live: BTreeSet<_> = world.live().into_iter().collect();
+    let keys = world.keys().into_iter();
+    keys.filter(|key| live.contains(key["id"].as_str().unwrap()))
+        .map(|key| key["value"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Every file that there is holds a key that works. The files are read before
+/// the sandbox is asked and after it: a rotation may come in between.
+fn assert_files_work(world: &World, when: &str) {
+    for name in KEYS {
+        for kind in ["key", "copy"] {
+            let path = world.path(&format!("{name}.{kind}"));
+            let Ok(held) = fs::read_to_string(&path) else {
+                continue;
+            };
+            assert!(
+                working(world).contains(held.trim()),
+                "{when}: {name}.{kind} holds a key that does not work"
+            );
+        }
+    }
+}
+
+/// Begins to rotate every key and is killed after so many lines of its log.
+fn rotate_and_kill(world: &World, lines: u64) {
+    let mut child = world
+        .command(&["--log-level", "debug", "rotate", "--all"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let process = Running(child);
+    // A process that ends by itself has nothing more to say.
+    let _ = log.lines().nth(usize::try_from(lines).unwrap());
+    drop(process);
+}
+
+#[test]
+fn nothing_is_lost_and_nobody_is_locked_out() {
+    let kills = std::env::var("REKEYD_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let mut world = World::start(&[
+        "--fault",
+        "create:drop-after:0.3",
+        "--fault",
+        "delete:500-before:0.3",
+        "--fault",
+        "list:stale-list:0.2",
+        "--fault",
+        "retrieve:500-before:0.1",
+    ]);
+    world.configure(&configuration());
+    let mut dice = Dice(20_261_124);
+    for kill in 0..kills {
+        rotate_and_kill(&world, dice.below(40));
+        assert_files_work(&world, &format!("after kill {kill}"));
+    }
+
+    world.restart_sandbox(&[]);
+    for _ in 0..LAST_RUNS {
+        // By hand, since the back-off of so many failures is long.
+        let rotated = world.run(&["rotate", "--all"]).status.success();
+        assert_files_work(&world, "in the end");
+        if rotated {
+            break;
+        }
+    }
+    for _ in 0..LAST_RUNS {
+        world.run(&["once", "--for", "5s"]);
+        assert_files_work(&world, "in the end");
+        if world.live().len() == KEYS.len() {
+            break;
+        }
+    }
+    let audit = world.run(&["audit"]);
+    assert!(audit.status.success(), "{}", support::text(&audit.stdout));
+    assert_eq!(
+        world.live().len(),
+        KEYS.len(),
+        "{}",
+        support::text(&audit.stdout)
+    );
+    for name in KEYS {
+        let files =
+            ["key", "copy"].map(|kind| fs::read_to_string(world.path(&format!("{name}.{kind}"))));
+        assert_eq!(
+            files[0].as_ref().unwrap(),
+            files[1].as_ref().unwrap(),
+            "{name}"
+        );
+    }
+}
