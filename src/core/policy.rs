@@ -122,6 +122,10 @@ pub enum Held {
 /// certainly did not take it, until one overlap after that same sink has
 /// accepted a newer one. A removed sink holds it one overlap longer. An
 /// optional sink's copy may be dead and counts for nothing.
+///
+/// What was stranded may have been delivered by a process whose last words are
+/// not in this ledger (a restored backup, a lost commit): every sink of it may
+/// hold it, whatever stands here.
 #[must_use]
 pub fn held(rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
     rotation
@@ -134,13 +138,18 @@ pub fn held(rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
 }
 
 fn held_by(delivery: &Delivery, rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
+    let lost = rotation.stranded_at.is_some();
     match delivery.state {
-        DeliveryState::Pending | DeliveryState::Refused | DeliveryState::Missed => Held::Not,
+        DeliveryState::Missed => Held::Not,
+        DeliveryState::Pending | DeliveryState::Refused if !lost => Held::Not,
         DeliveryState::Removed => match delivery.removed_at {
             Some(at) => Held::Until(time::after(at, overlap)),
             None => Held::Not,
         },
-        DeliveryState::Uncertain | DeliveryState::Accepted => key
+        DeliveryState::Pending
+        | DeliveryState::Refused
+        | DeliveryState::Uncertain
+        | DeliveryState::Accepted => key
             .live
             .iter()
             .filter(|newer| newer.sequence > rotation.sequence)

@@ -1,0 +1,200 @@
+//! For each phase: a ledger made by hand is opened, and what follows.
+//!
+//! These tests are the documentation of recovery. The process that wrote the
+//! ledger is gone, and with it every secret that it held.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/fake.rs"]
+mod fake;
+
+use std::time::Duration;
+
+use fake::{Fakes, at, key, sink_id};
+use rekeyd::core::change::{Answered, Begun, Change, Intent, Moved};
+use rekeyd::core::names::{CredentialId, Label, RotationId};
+use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
+use rekeyd::core::rotation::{Event, Phase};
+
+const OVERLAP: Duration = Duration::from_secs(600);
+
+fn rotation(number: u64) -> RotationId {
+    RotationId::new(number.to_be_bytes())
+}
+
+fn intended(number: u64) -> Vec<Change> {
+    vec![Change::Intended(Intent {
+        rotation: rotation(number),
+        label: Label::recorded(format!("label-{number}")),
+        trigger: Trigger::First,
+        scheduled_for: None,
+        sinks: vec![(sink_id(), true)],
+        by_hand: None,
+    })]
+}
+
+fn moved(number: u64, event: Event) -> Change {
+    Change::Moved(Moved::new(&rotation(number), event))
+}
+
+fn created(number: u64) -> Vec<Change> {
+    let mut changes = intended(number);
+    changes.push(Change::Moved(Moved {
+        credential: Some(CredentialFacts {
+            id: CredentialId::new(format!("key_{number}")),
+            redacted_value: None,
+            created_at: Some(at()),
+            expires_at: None,
+        }),
+        ..Moved::new(&rotation(number), Event::Created)
+    }));
+    changes
+}
+
+/// Verified, and its delivery has begun.
+fn begun(number: u64) -> Vec<Change> {
+    let mut changes = created(number);
+    changes.push(moved(number, Event::Worked));
+    changes.push(Change::Begun(Begun {
+        rotation: rotation(number),
+        sink: sink_id(),
+    }));
+    changes
+}
+
+fn accepted(number: u64) -> Vec<Change> {
+    let mut changes = begun(number);
+    changes.push(Change::Answered(Answered {
+        rotation: rotation(number),
+        sink: sink_id(),
+        state: DeliveryState::Accepted,
+        retry_at: None,
+        error: None,
+    }));
+    changes
+}
+
+fn current(number: u64) -> Vec<Change> {
+    let mut changes = accepted(number);
+    changes.push(moved(number, Event::Delivered));
+    changes
+}
+
+/// The first is retired by the second.
+fn retired() -> Vec<Change> {
+    let mut changes = current(1);
+    changes.extend(accepted(2));
+    changes.push(Change::Moved(Moved {
+        revoke_after: Some(at() + OVERLAP),
+        ..Moved::new(&rotation(1), Event::Superseded)
+    }));
+    changes.push(moved(2, Event::Delivered));
+    changes
+}
+
+/// Opens a ledger with `changes`, at a provider with these credentials, and
+/// asserts the first three calls outside, and the phase of the first rotation
+/// when the work that they belong to is done.
+async fn assert_recovery(
+    changes: Vec<Change>,
+    alive: &[(&str, &str)],
+    calls: [&str; 3],
+    phase: Phase,
+) {
+    let fakes = Fakes::new(alive);
+    let mut engine = fakes.engine(changes, OVERLAP).await;
+    let made = fakes.first_calls(&mut engine, 3).await;
+    assert_eq!(made, calls);
+    assert_eq!(fakes.phase_of(&rotation(1)), phase.as_str());
+}
+
+#[tokio::test]
+async fn intended_and_made_is_stranded_and_done_anew() {
+    let calls = ["find label-1", "preflight", "create"];
+    assert_recovery(intended(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn intended_and_not_made_is_failed_and_done_anew() {
+    let calls = ["find label-1", "preflight", "create"];
+    assert_recovery(intended(1), &[], calls, Phase::Failed).await;
+}
+
+#[tokio::test]
+async fn created_is_stranded_and_done_anew() {
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(created(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn verified_is_stranded_and_done_anew() {
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(begun(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn accepted_without_the_commit_that_makes_it_current_is_stranded() {
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(accepted(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn current_waits_for_its_next_firing() {
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(current(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn retired_is_deleted_after_a_look_at_it_and_its_successor() {
+    let alive = [("key_1", "label-1"), ("key_2", "label-2")];
+    let calls = ["retrieve key_1", "retrieve key_2", "delete key_1"];
+    assert_recovery(retired(), &alive, calls, Phase::Revoked).await;
+}
+
+#[tokio::test]
+async fn retired_stays_while_its_successor_is_missing() {
+    let calls = ["retrieve key_1", "retrieve key_2", "retrieve key_1"];
+    assert_recovery(retired(), &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn stranded_waits_for_a_successor() {
+    let mut changes = begun(1);
+    changes.push(moved(1, Event::FoundOpen));
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(changes, &[("key_1", "label-1")], calls, Phase::Retired).await;
+}
+
+#[tokio::test]
+async fn orphaned_is_deleted_at_once_and_its_end_confirmed() {
+    let mut changes = created(1);
+    changes.push(moved(1, Event::GivenUp));
+    let calls = ["retrieve key_1", "delete key_1", "retrieve key_1"];
+    assert_recovery(changes, &[("key_1", "label-1")], calls, Phase::Revoked).await;
+}
+
+#[tokio::test]
+async fn revoked_is_followed_by_a_new_one() {
+    let mut changes = current(1);
+    changes.push(moved(1, Event::Gone));
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(changes, &[], calls, Phase::Revoked).await;
+}
+
+#[tokio::test]
+async fn failed_is_followed_by_a_new_one() {
+    let mut changes = intended(1);
+    changes.push(moved(1, Event::NotDone));
+    let calls = ["preflight", "check", "create"];
+    assert_recovery(changes, &[], calls, Phase::Failed).await;
+}
+
+#[tokio::test]
+async fn a_whole_rotation_follows_a_stranded_one_and_revokes_it() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(begun(1), OVERLAP).await;
+    fakes.first_calls(&mut engine, 10).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    let state = engine.state(&key()).unwrap();
+    let current = state.current().unwrap().credential.as_ref().unwrap();
+    assert_eq!(fakes.alive(), [current.id.as_str()]);
+}
