@@ -317,3 +317,6 @@ fn not_before(at: Option<Timestamp>, now: Timestamp, step: impl FnOnce() -> Step
         Some(_) | None => step(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! Each phase, and what is done about it next.
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::core::names::{KeyName, Label};
+use crate::core::policy::KeyPolicy;
+use crate::core::record::{CredentialFacts, Missing, Trigger};
+use crate::core::schedule::Schedule;
+
+const NOW: &str = "2026-11-24T12:00:00Z";
+const SOON: &str = "2026-11-24T12:05:00Z";
+const PAST: &str = "2026-11-24T11:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn policy() -> KeyPolicy {
+    KeyPolicy {
+        overlap: Duration::from_secs(600),
+        ..KeyPolicy::new(Schedule::parse("@yearly", TimeZone::UTC).unwrap())
+    }
+}
+
+fn sink() -> SinkId {
+    SinkId {
+        name: "file".to_owned(),
+        target: "file:/x".to_owned(),
+    }
+}
+
+fn delivery(state: DeliveryState) -> Delivery {
+    Delivery {
+        sink: sink(),
+        required: true,
+        state,
+        maybe_taken: state != DeliveryState::Pending,
+        attempts: 0,
+        last_attempt_at: None,
+        accepted_at: (state == DeliveryState::Accepted).then(|| at(PAST)),
+        removed_at: None,
+        retry_at: None,
+        error: None,
+    }
+}
+
+fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
+    Rotation {
+        id: RotationId::new(sequence.to_be_bytes()),
+        sequence,
+        trigger: Trigger::Schedule,
+        scheduled_for: None,
+        started_at: at(PAST),
+        label: Some(Label::recorded(format!("k-{sequence}"))),
+        credential: (phase != Phase::Intended).then(|| CredentialFacts {
+            id: CredentialId::new(format!("key_{sequence}")),
+            redacted_value: None,
+            created_at: Some(at(PAST)),
+            expires_at: None,
+        }),
+        phase,
+        current_at: None,
+        retired_at: None,
+        revoke_after: (phase == Phase::Retired).then(|| at(PAST)),
+        revoked_at: None,
+        error: None,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: (phase == Phase::Stranded).then(|| at(PAST)),
+        missing: None,
+        hold_until: None,
+        revoke_now: false,
+        deliveries: vec![delivery(state)],
+    }
+}
+
+fn key(live: Vec<Rotation>) -> KeyState {
+    let mut state = KeyState::unknown(KeyName::new("k").unwrap());
+    state.sequence = live.last().map_or(0, |last| last.sequence);
+    state.newest = live.last().map(|last| last.phase);
+    state.live = live;
+    state
+}
+
+fn memory(sent: bool, secret: bool) -> Memory {
+    let mut memory = Memory::new(RotationId::new(1_u64.to_be_bytes()));
+    memory.sent = sent;
+    memory.secret = secret.then(|| Secret::new("sk-admin-step-tests".to_owned()));
+    memory
+}
+
+fn asked(live: Vec<Rotation>, memory: Option<&Memory>) -> Step {
+    next_step(&key(live), memory, Some(&policy()), Allowed::ALL, at(NOW))
+}
+
+fn id() -> RotationId {
+    RotationId::new(1_u64.to_be_bytes())
+}
+
+fn event_of(step: &Step) -> Option<Event> {
+    let Step::Record(changes) = step else {
+        return None;
+    };
+    changes.iter().find_map(|change| {
+        let Change::Moved(moved) = change else {
+            return None;
+        };
+        (moved.rotation == id()).then_some(moved.event)
+    })
+}
+
+#[test]
+fn intended_is_sent_once_and_then_looked_for() {
+    let open = rotation(1, Phase::Intended, DeliveryState::Pending);
+    let find = |after_restart| Step::Find {
+        rotation: id(),
+        after_restart,
+    };
+    let fresh = memory(false, false);
+    assert_eq!(asked(vec![open.clone()], Some(&fresh)), Step::Create(id()));
+    let sent = memory(true, false);
+    assert_eq!(asked(vec![open.clone()], Some(&sent)), find(false));
+    assert_eq!(asked(vec![open.clone()], None), find(true));
+    let mut waits = open;
+    waits.retry_at = Some(at(SOON));
+    assert_eq!(asked(vec![waits], Some(&sent)), Step::Wait(Some(at(SOON))));
+}
+
+#[test]
+fn open_without_its_secret_is_stranded() {
+    for phase in [Phase::Created, Phase::Verified] {
+        let open = rotation(1, phase, DeliveryState::Pending);
+        let step = asked(vec![open], None);
+        assert_eq!(event_of(&step), Some(Event::FoundOpen), "{phase}");
+    }
+}
+
+#[test]
+fn created_is_verified_twice_so_far_apart() {
+    let open = rotation(1, Phase::Created, DeliveryState::Pending);
+    let mut held = memory(true, true);
+    assert_eq!(asked(vec![open.clone()], Some(&held)), Step::Verify(id()));
+    held.worked_at = Some(at(NOW));
+    let settled = time::after(at(NOW), policy().settle);
+    assert_eq!(asked(vec![open], Some(&held)), Step::Wait(Some(settled)));
+}
+
+#[test]
+fn an_open_rotation_of_a_removed_key_is_given_up() {
+    for (state, event) in [
+        (DeliveryState::Pending, Event::GivenUp),
+        (DeliveryState::Uncertain, Event::GivenUpDelivering),
+    ] {
+        let open = key(vec![rotation(1, Phase::Verified, state)]);
+        let held = memory(true, true);
+        let step = next_step(&open, Some(&held), None, Allowed::ALL, at(NOW));
+        assert_eq!(event_of(&step), Some(event));
+    }
+}
+
+#[test]
+fn verified_begins_delivers_waits_and_becomes_current() {
+    let held = memory(true, true);
+    let ask = |open: Rotation| asked(vec![open], Some(&held));
+    let begun = ask(rotation(1, Phase::Verified, DeliveryState::Pending));
+    assert!(
+        matches!(&begun, Step::Record(changes) if matches!(changes[..], [Change::Begun(_)])),
+        "{begun:?}"
+    );
+    let deliver = Step::Deliver {
+        rotation: id(),
+        sink: sink(),
+    };
+    let uncertain = rotation(1, Phase::Verified, DeliveryState::Uncertain);
+    assert_eq!(ask(uncertain.clone()), deliver);
+    let mut waits = uncertain;
+    waits.deliveries[0].retry_at = Some(at(SOON));
+    assert_eq!(ask(waits), Step::Wait(Some(at(SOON))));
+    let refused = ask(rotation(1, Phase::Verified, DeliveryState::Refused));
+    assert!(
+        matches!(refused, Step::Record(_)),
+        "begun anew: {refused:?}"
+    );
+    let accepted = ask(rotation(1, Phase::Verified, DeliveryState::Accepted));
+    assert_eq!(event_of(&accepted), Some(Event::Delivered));
+}
+
+#[test]
+fn current_misses_an_optional_sink_without_its_secret() {
+    let mut current = rotation(1, Phase::Current, DeliveryState::Refused);
+    current.deliveries[0].required = false;
+    let held = memory(true, true);
+    // One hour is the default of deliver-for, and it began an hour ago.
+    for memory in [None, Some(&held)] {
+        let step = asked(vec![current.clone()], memory);
+        assert!(
+            matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::SinkMissed { .. }])),
+            "{step:?}"
+        );
+    }
+    current.started_at = at(NOW);
+    let step = asked(vec![current.clone()], Some(&held));
+    assert!(
+        matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::Begun(_)])),
+        "{step:?}"
+    );
+    current.deliveries.clear();
+    assert_eq!(asked(vec![current], None), Step::Wait(None));
+}
+
+#[test]
+fn stranded_retires_once_a_newer_one_is_at_its_sinks() {
+    let stranded = rotation(1, Phase::Stranded, DeliveryState::Pending);
+    assert_eq!(asked(vec![stranded.clone()], None), Step::Wait(None));
+    let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
+    let step = asked(vec![stranded.clone(), newer.clone()], None);
+    assert_eq!(event_of(&step), Some(Event::Replaced));
+    let mut elsewhere = newer;
+    elsewhere.deliveries[0].sink.target = "file:/y".to_owned();
+    assert_eq!(asked(vec![stranded, elsewhere], None), Step::Wait(None));
+}
+
+#[test]
+fn retired_is_revoked_when_nobody_may_hold_it() {
+    let retired = rotation(1, Phase::Retired, DeliveryState::Accepted);
+    let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
+    let ask =
+        |retired: &Rotation, newer: &Rotation| asked(vec![retired.clone(), newer.clone()], None);
+    assert_eq!(ask(&retired, &newer), Step::Revoke(id()));
+    let mut late = newer.clone();
+    late.deliveries[0].accepted_at = Some(at(NOW));
+    let over = time::after(at(NOW), policy().overlap);
+    assert_eq!(ask(&retired, &late), Step::Wait(Some(over)));
+    for change in [
+        |one: &mut Rotation| one.revoke_after = Some(at(SOON)),
+        |one: &mut Rotation| one.retry_at = Some(at(SOON)),
+        |one: &mut Rotation| one.hold_until = Some(at(SOON)),
+    ] {
+        let mut waits = retired.clone();
+        change(&mut waits);
+        assert_eq!(ask(&waits, &newer), Step::Wait(Some(at(SOON))));
+    }
+    assert_eq!(
+        asked(vec![retired.clone()], None),
+        Step::Wait(None),
+        "the newest that works"
+    );
+    let mut by_hand = retired;
+    by_hand.revoke_now = true;
+    assert_eq!(asked(vec![by_hand], None), Step::Revoke(id()));
+}
+
+#[test]
+fn orphaned_is_revoked_at_once_unless_a_person_holds_it() {
+    let mut orphaned = rotation(1, Phase::Orphaned, DeliveryState::Pending);
+    assert_eq!(asked(vec![orphaned.clone()], None), Step::Revoke(id()));
+    orphaned.hold_until = Some(at(SOON));
+    assert_eq!(asked(vec![orphaned], None), Step::Wait(Some(at(SOON))));
+}
+
+#[test]
+fn what_is_missing_is_looked_for_again() {
+    let mut current = rotation(1, Phase::Current, DeliveryState::Accepted);
+    let missing = |since| Some(Missing { since, looks: 1 });
+    current.missing = missing(at(PAST));
+    assert_eq!(asked(vec![current.clone()], None), Step::Look(id()));
+    current.missing = missing(at(NOW));
+    let next = time::after(at(NOW), BETWEEN_LOOKS);
+    assert_eq!(asked(vec![current], None), Step::Wait(Some(next)));
+}
+
+#[test]
+fn a_condition_rules_out_what_needs_the_provider_or_the_clock() {
+    let ask = |live: Vec<Rotation>, memory: Option<&Memory>, provider, clock| {
+        let allowed = Allowed { provider, clock };
+        next_step(&key(live), memory, Some(&policy()), allowed, at(NOW))
+    };
+    let held = memory(true, true);
+    let created = rotation(1, Phase::Created, DeliveryState::Pending);
+    assert_eq!(
+        ask(vec![created], Some(&held), false, true),
+        Step::Wait(None)
+    );
+    let open = rotation(1, Phase::Verified, DeliveryState::Uncertain);
+    let delivers = ask(vec![open], Some(&held), false, false);
+    assert!(matches!(delivers, Step::Deliver { .. }), "{delivers:?}");
+    let retired = rotation(1, Phase::Retired, DeliveryState::Accepted);
+    let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
+    let both = vec![retired, newer];
+    assert_eq!(ask(both.clone(), None, true, false), Step::Wait(None));
+    assert_eq!(ask(both, None, false, true), Step::Wait(None));
+    let orphaned = vec![rotation(1, Phase::Orphaned, DeliveryState::Pending)];
+    assert_eq!(ask(orphaned.clone(), None, true, false), Step::Revoke(id()));
+    assert_eq!(ask(orphaned, None, false, true), Step::Wait(None));
+}
