@@ -125,10 +125,7 @@ fn a_read_only_ledger_is_refused() {
     let bound = Bound::start();
     bound.works();
     set_mode(&bound.state("ledger.db"), 0o440);
-    bound.refuse(
-        &["rotate", "--all"],
-        &["cannot write the ledger", "readonly"],
-    );
+    bound.refuses(&["ledger.db", "read-only", "able to write both"]);
     set_mode(&bound.state("ledger.db"), 0o640);
     bound.works();
 }

@@ -22,6 +22,9 @@ pub const NEWEST_VERSION: i64 = MIGRATIONS.len() as i64;
 /// Readers hold the file for moments only; more than this is a fault.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is wrong with a file that may only be read.
+const READ_ONLY: &str = "it or its folder is read-only; rekeyd must be able to write both";
+
 /// Whose credentials a ledger tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -96,6 +99,13 @@ fn prepare(
     identity: &Identity,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // SQLite opens such a file all the same, and refuses the first write.
+    if connection.is_readonly(rusqlite::MAIN_DB)? {
+        return Err(LedgerError::Open {
+            path: path.to_owned(),
+            why: READ_ONLY.to_owned(),
+        });
+    }
     refuse_newer(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -202,7 +212,7 @@ pub(crate) fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
         }
         Some(ErrorCode::ReadOnly) => LedgerError::Open {
             path,
-            why: "it or its folder is read-only; rekeyd must be able to write both".to_owned(),
+            why: READ_ONLY.to_owned(),
         },
         Some(ErrorCode::CannotOpen) => LedgerError::Open {
             path,
