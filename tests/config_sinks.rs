@@ -4,7 +4,7 @@
 #[path = "support/configuration.rs"]
 mod configuration;
 
-use configuration::{expect, hook, key};
+use configuration::{expect, hook, key, read};
 
 #[test]
 fn sinks() {
@@ -18,12 +18,12 @@ fn sinks() {
     expect(&[
         (
             &no_type,
-            &["3: key.a.sink[0]: has no type; \"file\" or \"webhook\" is allowed"],
+            &["3: key.a.sink[0]: has no type; \"file\", \"webhook\" or \"self\" is allowed"],
         ),
         (
-            &key("").replace("\"file\"", "\"self\""),
+            &key("").replace("\"file\"", "\"own\""),
             &[
-                "4: key.a.sink[0].type: there is no sink type \"self\"; \"file\" or \"webhook\" is allowed",
+                "4: key.a.sink[0].type: there is no sink type \"own\"; \"file\", \"webhook\" or \"self\" is allowed",
             ],
         ),
         (
@@ -224,4 +224,54 @@ fn no_file_is_written_by_two_or_over_something_else() {
         &two,
         &["11: key.b.sink[0].path: /k/a is written by key.a.sink[0] already; name another file"],
     )]);
+}
+
+const OWN: &str = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"self\"\n";
+
+#[test]
+fn the_sink_of_our_own_credential_needs_a_file_and_is_the_only_one() {
+    let with_file = |keys: &str| format!("{keys}[provider]\ncredential-file = \"/k/own\"\n");
+    let two = with_file(&format!("{OWN}{}", OWN.replace(".a", ".b")));
+    let path = with_file(&format!("{OWN}path = \"/k/a\"\n"));
+    let beside = with_file(&format!(
+        "{OWN}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/.own.rekeyd\"\n"
+    ));
+    expect(&[
+        (
+            OWN,
+            &[
+                "4: key.a.sink[0].type: replaces [provider] credential-file, and there is none; set it to the file with the admin key that rekeyd works with",
+            ],
+        ),
+        (
+            &two,
+            &[
+                "8: key.b.sink[0].type: key.a.sink[0] replaces rekeyd's own admin key already; there may be one sink of type \"self\" in the whole file",
+            ],
+        ),
+        (
+            &path,
+            &[
+                "5: key.a.sink[0].path: there is no such option; known here: type, name, required, timeout",
+            ],
+        ),
+        (
+            &beside,
+            &[
+                "7: key.a.sink[1].path: /k/.own.rekeyd is beside the credential file already; name another file",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn our_own_credential_is_delivered_last() {
+    let text = format!(
+        "[provider]\ncredential-file = \"/k/own\"\n{OWN}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n"
+    );
+    let settings = read(&text).unwrap();
+    let sinks = settings.keys[0].sinks.iter();
+    let order: Vec<_> = sinks.map(|sink| sink.id.to_string()).collect();
+    assert_eq!(order.len(), 2);
+    assert!(order[1].contains("self:/k/own"), "{order:?}");
 }

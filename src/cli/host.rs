@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::Problem;
+use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
 use crate::daemon::start;
 use crate::engine::clock::{Clock, HostClock};
@@ -22,7 +23,7 @@ pub(crate) async fn sinks(settings: &Settings, look: Look) -> Vec<Problem> {
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let mut problems = Vec::new();
     for key in &settings.keys {
-        for (sink, _) in start::sinks(key, &clock) {
+        for (sink, _) in start::sinks(key, &clock, &CredentialCell::new()) {
             let local = sink.inspect().await;
             let found = if look == Look::Online && local.is_empty() {
                 sink.preflight().await.err().into_iter().collect()

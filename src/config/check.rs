@@ -9,7 +9,7 @@ use super::options::Section;
 use super::quote;
 use super::reader::Table;
 use super::report::{Place, Report};
-use super::{keys, provider, values};
+use super::{keys, provider, sinks, values};
 use crate::core::settings::Settings;
 
 /// Checks the whole file. Whatever is wrong is in `report`; there are settings
@@ -38,11 +38,14 @@ pub(super) fn check(
     }
     if let Some((file, place)) = &provider.credential_file {
         claims.take(file, "the credential file", place, report);
+        claims.reserve(&sinks::written_first(file), "beside the credential file");
     }
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
-    let keys = keys::keys(top, environment, &mut claims, report);
+    let credential_file = provider.credential_file.as_ref();
+    let credential_file = credential_file.map(|(file, _)| file.as_path());
+    let keys = keys::keys(top, environment, credential_file, &mut claims, report);
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,

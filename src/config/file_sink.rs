@@ -10,7 +10,7 @@ use super::values;
 use crate::core::settings::{FileFormat, FileTarget};
 
 /// What a file may be used for by default: only by its owner.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// The variable of `format = "env"` by default.
 const VARIABLE: &str = "OPENAI_ADMIN_KEY";

@@ -1,6 +1,7 @@
 //! `[defaults]` and the keys.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -11,7 +12,7 @@ use super::options::Section;
 use super::quote::{looks_secret, quoted};
 use super::reader::{Table, Value};
 use super::report::{Place, Report};
-use super::sinks::{self, Sinks};
+use super::sinks::{self, Own, Sinks};
 use super::values;
 use crate::core::duration::{LONGEST, to_text};
 use crate::core::names::KeyName;
@@ -30,6 +31,7 @@ const MOST_CREATES: usize = 172_800;
 pub(super) fn keys(
     top: &Table<'_>,
     environment: &Environment,
+    credential_file: Option<&Path>,
     claims: &mut Claims,
     report: &mut Report,
 ) -> Vec<KeySettings> {
@@ -38,6 +40,7 @@ pub(super) fn keys(
     let mut reader = Reader {
         defaults: Patience::read(&table, report),
         schedules: Schedules::new(environment),
+        own: Own::new(credential_file),
         report,
     };
     let mut entries = top.table(Section::Top, "key", reader.report).entries();
@@ -73,6 +76,7 @@ struct ReadKey {
 struct Reader<'e, 'r> {
     defaults: Patience,
     schedules: Schedules<'e>,
+    own: Own<'e>,
     report: &'r mut Report,
 }
 
@@ -87,7 +91,7 @@ impl Reader<'_, '_> {
         table.refuse_unknown(&[Section::Defaults, Section::Key], self.report);
         let own = Patience::read(&table, self.report);
         let policy = self.policy(&table, own);
-        let sinks = sinks::sinks(&table, self.report);
+        let sinks = sinks::sinks(&table, &mut self.own, self.report);
         Some(ReadKey {
             name: checked.ok(),
             policy,

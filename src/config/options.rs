@@ -20,11 +20,13 @@ pub enum Section {
     File,
     /// A sink with `type = "webhook"`.
     Webhook,
+    /// A sink with `type = "self"`.
+    Own,
 }
 
 impl Section {
     /// Every section.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Top,
         Self::Provider,
         Self::Ledger,
@@ -33,6 +35,7 @@ impl Section {
         Self::Sink,
         Self::File,
         Self::Webhook,
+        Self::Own,
     ];
 
     /// The options that stand in it.
@@ -65,6 +68,7 @@ impl Section {
             Self::Sink => &["type", "name", "required", "timeout"],
             Self::File => &["path", "format", "variable", "mode", "owner", "group"],
             Self::Webhook => &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
+            Self::Own => &[],
         }
     }
 }

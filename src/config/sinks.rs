@@ -16,10 +16,10 @@ use super::reader::{Table, Value};
 use super::report::{Place, Report};
 use super::values::{self, Whose};
 use crate::core::names::{NameError, SinkId, is_name};
-use crate::core::settings::{FileTarget, SinkSettings, SinkTarget, WebhookTarget};
+use crate::core::settings::{FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget};
 
 /// What a message says of the types.
-const TYPES: &str = "\"file\" or \"webhook\" is allowed";
+const TYPES: &str = "\"file\", \"webhook\" or \"self\" is allowed";
 
 /// How long one attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +55,8 @@ impl Sinks {
     }
 
     /// Claims the files that are written, and gives the sinks in the order of
-    /// delivery: the required ones first, else as they were written.
+    /// delivery: the required ones first, rekeyd's own last, else as they were
+    /// written.
     pub(super) fn claim(self, claims: &mut Claims, report: &mut Report) -> Vec<SinkSettings> {
         for sink in &self.0 {
             let Some((file, place)) = &sink.files.written else {
@@ -73,13 +74,61 @@ impl Sinks {
             .into_iter()
             .filter_map(|sink| sink.settings)
             .collect();
-        sinks.sort_by_key(|sink| !sink.required);
+        sinks.sort_by_key(|sink| (!sink.required, is_own(sink)));
         sinks
     }
 }
 
+fn is_own(sink: &SinkSettings) -> bool {
+    match sink.target {
+        SinkTarget::Own(_) => true,
+        SinkTarget::File(_) | SinkTarget::Webhook(_) => false,
+    }
+}
+
+/// What a sink of type "self" stands for. There is one credential that rekeyd
+/// works with, so one sink may replace it.
+pub(super) struct Own<'c> {
+    credential_file: Option<&'c Path>,
+    taken: Option<String>,
+}
+
+impl<'c> Own<'c> {
+    pub(super) fn new(credential_file: Option<&'c Path>) -> Self {
+        Self {
+            credential_file,
+            taken: None,
+        }
+    }
+
+    fn take(&mut self, table: &Table<'_>, report: &mut Report) -> Option<FileTarget> {
+        table.refuse_unknown(&[Section::Sink, Section::Own], report);
+        let place = table.place_of(Section::Sink, "type");
+        if let Some(other) = &self.taken {
+            let message = format!("{other} replaces rekeyd's own admin key already");
+            let hint = "there may be one sink of type \"self\" in the whole file";
+            report.wrong(&place, message, hint);
+            return None;
+        }
+        self.taken = Some(table.place.path().to_owned());
+        let Some(file) = self.credential_file else {
+            let message = "replaces [provider] credential-file, and there is none";
+            let hint = "set it to the file with the admin key that rekeyd works with";
+            report.wrong(&place, message.to_owned(), hint);
+            return None;
+        };
+        Some(FileTarget {
+            path: file.to_owned(),
+            format: FileFormat::Raw,
+            mode: file_sink::MODE,
+            owner: None,
+            group: None,
+        })
+    }
+}
+
 /// The file beside the target that takes the secret before it is renamed.
-fn written_first(path: &Path) -> PathBuf {
+pub(super) fn written_first(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".rekeyd");
@@ -87,7 +136,7 @@ fn written_first(path: &Path) -> PathBuf {
 }
 
 /// Reads the sinks of the key in `key`.
-pub(super) fn sinks(key: &Table<'_>, report: &mut Report) -> Sinks {
+pub(super) fn sinks(key: &Table<'_>, own: &mut Own<'_>, report: &mut Report) -> Sinks {
     let hint = format!("add one under [[{}.sink]]", key.place.path());
     let Some(list) = key.get(Section::Key, "sink") else {
         report.missing(&key.place, "has no sink", &hint);
@@ -111,7 +160,7 @@ pub(super) fn sinks(key: &Table<'_>, report: &mut Report) -> Sinks {
     let mut names = Names::of(&tables);
     let sinks = tables
         .iter()
-        .filter_map(|table| sink(table, &mut names, report))
+        .filter_map(|table| sink(table, &mut names, own, report))
         .collect();
     Sinks(sinks)
 }
@@ -170,7 +219,12 @@ impl Names {
     }
 }
 
-fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sink> {
+fn sink(
+    table: &Table<'_>,
+    names: &mut Names,
+    own: &mut Own<'_>,
+    report: &mut Report,
+) -> Option<Sink> {
     let get = |name| table.get(Section::Sink, name);
     let Some(kind) = get("type") else {
         report.missing(&table.place, "has no type", TYPES);
@@ -190,6 +244,7 @@ fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sin
     let target = match text {
         "file" => file(table, &mut files, report).map(SinkTarget::File),
         "webhook" => webhook(table, &mut files, report).map(SinkTarget::Webhook),
+        "self" => own.take(table, report).map(SinkTarget::Own),
         other => {
             let message = format!("there is no sink type {}", quoted(other));
             report.wrong(&kind.place, message, TYPES);
@@ -220,6 +275,7 @@ fn sink(table: &Table<'_>, names: &mut Names, report: &mut Report) -> Option<Sin
 fn target_text(target: &SinkTarget) -> String {
     match target {
         SinkTarget::File(file) => format!("file:{}", file.path.display()),
+        SinkTarget::Own(file) => format!("self:{}", file.path.display()),
         SinkTarget::Webhook(webhook) => {
             let mut url: Url = webhook.url.clone();
             url.set_query(None);

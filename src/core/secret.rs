@@ -7,9 +7,11 @@
 //! (see [`crate::core::outside`]).
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::core::names::CredentialId;
 
 /// The secrets alive in this process, so that none of them can pass through an
 /// error message unseen. Weak, so that being listed keeps none alive.
@@ -78,8 +80,23 @@ pub(crate) fn each_alive(mut visit: impl FnMut(&str)) {
 
 /// The admin credential that rekeyd itself works with. The provider reads it
 /// at each request, so that another one takes effect without a restart.
+///
+/// After a change over the former one is kept until it is revoked: should the
+/// new one be refused, there is something to fall back to.
 #[derive(Debug, Clone, Default)]
-pub struct CredentialCell(Arc<RwLock<Option<Secret>>>);
+pub struct CredentialCell(Arc<RwLock<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    in_use: Option<Secret>,
+    former: Option<Former>,
+}
+
+#[derive(Debug)]
+struct Former {
+    secret: Secret,
+    id: Option<CredentialId>,
+}
 
 impl CredentialCell {
     /// An empty cell: no credential has been found yet.
@@ -91,10 +108,24 @@ impl CredentialCell {
     /// The credential in use, if there is one.
     #[must_use]
     pub fn get(&self) -> Option<Secret> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.read().in_use.clone()
+    }
+
+    /// The one that was in use before a change over, until it is revoked.
+    #[must_use]
+    pub fn former(&self) -> Option<Secret> {
+        let held = self.read();
+        held.former.as_ref().map(|former| former.secret.clone())
+    }
+
+    /// Whether the former one is in use again.
+    #[must_use]
+    pub fn has_fallen_back(&self) -> bool {
+        let held = self.read();
+        held.former.as_ref().is_some_and(|former| {
+            let used = held.in_use.as_ref();
+            used.is_some_and(|used| used.same_as(&former.secret))
+        })
     }
 
     /// Whether the credential in use may be the one with this redacted value,
@@ -107,7 +138,38 @@ impl CredentialCell {
 
     /// Puts another credential to use.
     pub fn set(&self, secret: Secret) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+        self.write().in_use = Some(secret);
+    }
+
+    /// Puts the one to use that replaces the one in use, and keeps that one
+    /// until it is forgotten by its id.
+    pub fn change_over(&self, secret: Secret, replaced: Option<CredentialId>) {
+        let mut held = self.write();
+        let used = held.in_use.take().filter(|used| !used.same_as(&secret));
+        if let Some(used) = used {
+            held.former = Some(Former {
+                secret: used,
+                id: replaced,
+            });
+        }
+        held.in_use = Some(secret);
+    }
+
+    /// Drops the former one, if that is what was revoked.
+    pub fn forget(&self, revoked: &CredentialId) {
+        let mut held = self.write();
+        let former = held.former.as_ref();
+        if former.is_some_and(|former| former.id.as_ref() == Some(revoked)) {
+            held.former = None;
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

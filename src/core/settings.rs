@@ -70,6 +70,9 @@ pub enum SinkTarget {
     File(FileTarget),
     /// An HTTP receiver that understands Standard Webhooks.
     Webhook(WebhookTarget),
+    /// The file that rekeyd's own admin credential is read from, and the
+    /// credential in use.
+    Own(FileTarget),
 }
 
 /// `type = "file"`.

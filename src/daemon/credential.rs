@@ -2,18 +2,16 @@
 //! and which of them is in use.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::core::names::{CredentialId, Label};
 use crate::core::secret::{CredentialCell, Secret};
 use crate::host::secret_file::{self, ADMIN_CREDENTIAL, Checks, checks_for};
-use crate::provider::{Answer, Cause, Credential, NewCredential, Provider, ProviderError};
-
-/// How often at most the sources are read again while all are refused.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+use crate::provider::{
+    Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
+};
 
 /// Where the admin credential may come from, in the order in which they count.
 #[derive(Debug, Clone, Default)]
@@ -68,105 +66,142 @@ impl Sources {
     }
 }
 
-/// A provider that is asked with the first credential it accepts. While it
-/// refuses the one in use, the sources are read again.
-pub struct WithCredential<P> {
-    inner: P,
-    cell: CredentialCell,
-    sources: Sources,
-    probed: Mutex<Option<Instant>>,
+/// Where the admin credential may come from.
+pub trait Places: Send + Sync {
+    /// Every credential that can be read, with the name of its place, in the
+    /// order in which they count; and what is wrong with the other places.
+    fn read(&self) -> (Vec<(String, Secret)>, Vec<String>);
 }
 
-impl<P: Provider> WithCredential<P> {
+impl Places for Sources {
+    fn read(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+        Self::read(self)
+    }
+}
+
+/// A provider that is asked with the first credential it accepts. When it
+/// refuses the one in use, [`Provider::check`] looks for another: so whoever
+/// probes for the end of a refusal finds what a person has put right.
+pub struct WithCredential<P, S = Sources> {
+    inner: P,
+    cell: CredentialCell,
+    places: S,
+}
+
+impl<P: Provider, S: Places> WithCredential<P, S> {
     /// `cell` is the one that `inner` reads.
-    pub fn new(inner: P, cell: CredentialCell, sources: Sources) -> Self {
+    pub fn new(inner: P, cell: CredentialCell, places: S) -> Self {
         Self {
             inner,
             cell,
-            sources,
-            probed: Mutex::new(None),
+            places,
         }
     }
 
     /// Puts a credential to use, if there is none.
-    async fn ensure(&self) {
-        if self.cell.get().is_none() && self.may_probe() {
-            self.choose().await;
+    async fn ensure(&self) -> Result<(), ProviderError> {
+        if self.cell.get().is_some() {
+            return Ok(());
         }
+        let problems = self.choose().await;
+        if self.cell.get().is_some() {
+            return Ok(());
+        }
+        Err(ProviderError {
+            outcome: Outcome::NotDone,
+            retry: Retry::Never,
+            cause: Cause::NoCredential,
+            operation: "find the admin credential".to_owned(),
+            message: problems.join("; "),
+            request_id: None,
+            date: None,
+        })
     }
 
-    /// After a refusal: is there a better one by now?
-    async fn heed<T>(&self, result: Result<T, ProviderError>) -> Result<T, ProviderError> {
-        if let Err(error) = &result
-            && error.cause == Cause::CredentialRefused
-            && self.may_probe()
+    /// Puts the first credential to use that is not refused: those of the
+    /// places, then the one from before a change over. If all are, what is in
+    /// use stays. Gives what is wrong with the places.
+    async fn choose(&self) -> Vec<String> {
+        let (mut found, mut problems) = self.places.read();
+        if self.cell.get().is_none()
+            && let [(place, secret)] = found.as_slice()
         {
-            tracing::error!(
-                "the provider refuses the admin credential in use ({error}); \
-                put a valid one into [provider] credential-file"
-            );
-            self.choose().await;
+            // There is no choice, and whether it works is seen at once.
+            self.put_to_use(place, secret.clone());
+            return problems;
         }
-        result
-    }
-
-    fn may_probe(&self) -> bool {
-        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = probed.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
-        if may {
-            *probed = Some(Instant::now());
-        }
-        may
-    }
-
-    async fn choose(&self) {
-        let (found, problems) = self.sources.read();
-        for problem in &problems {
-            tracing::error!("the admin credential cannot be used: {problem}");
-        }
-        let only = found.len() == 1;
+        let former = self.cell.former();
+        found.extend(former.map(|secret| ("the time before the last rotation".to_owned(), secret)));
         for (place, secret) in found {
-            let refused = !only
-                && matches!(
-                    self.inner.verify(&secret).await,
-                    Err(ProviderError {
-                        cause: Cause::CredentialRefused,
-                        ..
-                    })
-                );
-            if refused {
-                tracing::warn!("the provider refuses the admin credential of {place}");
-                continue;
+            match self.inner.verify(&secret).await {
+                Ok(_) => {
+                    self.put_to_use(&place, secret);
+                    return problems;
+                }
+                Err(error) if error.cause == Cause::CredentialRefused => {
+                    problems.push(format!("the provider refuses that of {place}"));
+                }
+                // It says nothing about this one; what was first counts.
+                Err(_) if self.cell.get().is_none() => {
+                    self.put_to_use(&place, secret);
+                    return problems;
+                }
+                Err(_) => return problems,
             }
-            if self.cell.get().is_none_or(|used| !used.same_as(&secret)) {
-                tracing::info!("working with the admin credential of {place}");
-            }
-            if place.starts_with('$') {
-                tracing::warn!(
-                    "the admin credential comes from the environment, where other \
-                    programs can see it: for rehearsals only"
-                );
-            }
-            self.cell.set(secret);
+        }
+        problems
+    }
+
+    fn put_to_use(&self, place: &str, secret: Secret) {
+        if self.cell.get().is_some_and(|used| used.same_as(&secret)) {
             return;
         }
+        tracing::info!("working with the admin credential of {place}");
+        if place.starts_with('$') {
+            tracing::warn!(
+                "the admin credential comes from the environment, where other \
+                programs can see it: for rehearsals only"
+            );
+        }
+        self.cell.set(secret);
     }
 }
 
 #[async_trait]
-impl<P: Provider> Provider for WithCredential<P> {
+impl<P: Provider, S: Places> Provider for WithCredential<P, S> {
     async fn create(
         &self,
         label: &Label,
         expires_in: Option<Duration>,
     ) -> Result<Answer<NewCredential>, ProviderError> {
-        self.ensure().await;
-        self.heed(self.inner.create(label, expires_in).await).await
+        self.ensure().await?;
+        self.inner.create(label, expires_in).await
     }
 
     async fn check(&self) -> Result<Answer<()>, ProviderError> {
-        self.ensure().await;
-        self.heed(self.inner.check().await).await
+        self.ensure().await?;
+        if self.cell.has_fallen_back() {
+            self.choose().await;
+        }
+        let used = self.cell.get();
+        let mut error = match self.inner.check().await {
+            Err(error) if error.cause == Cause::CredentialRefused => error,
+            answer => return answer,
+        };
+        let problems = self.choose().await;
+        if self
+            .cell
+            .get()
+            .zip(used)
+            .is_some_and(|(now, before)| !now.same_as(&before))
+        {
+            return self.inner.check().await;
+        }
+        for problem in problems {
+            error.message.push_str("; ");
+            error.message.push_str(&problem);
+        }
+        Err(error)
     }
 
     fn may_be_in_use(&self, redacted_value: &str) -> bool {
@@ -174,16 +209,16 @@ impl<P: Provider> Provider for WithCredential<P> {
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        self.ensure().await;
-        self.heed(self.inner.list().await).await
+        self.ensure().await?;
+        self.inner.list().await
     }
 
     async fn retrieve(
         &self,
         id: &CredentialId,
     ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        self.ensure().await;
-        self.heed(self.inner.retrieve(id).await).await
+        self.ensure().await?;
+        self.inner.retrieve(id).await
     }
 
     async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
@@ -191,7 +226,9 @@ impl<P: Provider> Provider for WithCredential<P> {
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
-        self.ensure().await;
-        self.heed(self.inner.delete(id).await).await
+        self.ensure().await?;
+        let deleted = self.inner.delete(id).await?;
+        self.cell.forget(id);
+        Ok(deleted)
     }
 }

@@ -20,6 +20,7 @@ use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
+use crate::sink::own_credential::OwnCredential;
 use crate::sink::webhook::WebhookSink;
 
 /// An engine, and the lock that makes this process the ledger's writer.
@@ -61,8 +62,9 @@ pub async fn start(
     })?;
     let cell = CredentialCell::new();
     let provider = OpenAi::new(&settings.provider, cell.clone());
+    let provider = WithCredential::new(provider, cell.clone(), sources);
     let parts = Parts {
-        provider: Arc::new(WithCredential::new(provider, cell, sources)),
+        provider: Arc::new(provider),
         ledger,
         clock: Arc::clone(&clock),
         chance: Arc::new(HostChance::new()),
@@ -72,7 +74,7 @@ pub async fn start(
     };
     let mut managed = Vec::new();
     for key in &settings.keys {
-        managed.push(manage(key, &clock).await);
+        managed.push(manage(key, &clock, &cell).await);
     }
     let engine = Engine::open(parts, managed, course).await?;
     Ok(Started {
@@ -108,12 +110,21 @@ pub fn identity(settings: &Settings) -> Identity {
     }
 }
 
-/// The sinks of a key, ready to take secrets.
+/// The sinks of a key, ready to take secrets. `cell` holds the credential in
+/// use, which a sink of type "self" replaces.
 #[must_use]
-pub fn sinks(key: &KeySettings, clock: &Arc<dyn Clock>) -> Vec<(Arc<dyn Sink>, bool)> {
+pub fn sinks(
+    key: &KeySettings,
+    clock: &Arc<dyn Clock>,
+    cell: &CredentialCell,
+) -> Vec<(Arc<dyn Sink>, bool)> {
     let ready = key.sinks.iter().map(|sink| {
         let made: Arc<dyn Sink> = match &sink.target {
             SinkTarget::File(target) => Arc::new(FileSink::new(sink, target)),
+            SinkTarget::Own(target) => {
+                let file = Arc::new(FileSink::new(sink, target));
+                Arc::new(OwnCredential::new(file, cell.clone()))
+            }
             SinkTarget::Webhook(target) => {
                 let clock = Arc::clone(clock);
                 let now = Arc::new(move || -> Timestamp { clock.now() });
@@ -125,9 +136,9 @@ pub fn sinks(key: &KeySettings, clock: &Arc<dyn Clock>) -> Vec<(Arc<dyn Sink>, b
     ready.collect()
 }
 
-async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>) -> ManagedKey {
+async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>, cell: &CredentialCell) -> ManagedKey {
     for sink in &key.sinks {
-        if let SinkTarget::File(target) = &sink.target {
+        if let SinkTarget::File(target) | SinkTarget::Own(target) = &sink.target {
             // A secret that an earlier process left half way.
             match FileSink::new(sink, target).remove_leftover().await {
                 Ok(true) => tracing::warn!(key = %key.name, sink = %sink.id,
@@ -141,6 +152,6 @@ async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>) -> ManagedKey {
     ManagedKey {
         name: key.name.clone(),
         policy: key.policy.clone(),
-        sinks: sinks(key, clock),
+        sinks: sinks(key, clock, cell),
     }
 }

@@ -48,7 +48,7 @@ async fn ask(parts: &Parts) {
 pub(crate) fn problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Credential => format!(
-            "the provider refuses the admin credential that rekeyd works with ({error}); \
+            "rekeyd has no admin credential that the provider accepts ({error}); \
              put a valid one into [provider] credential-file"
         ),
         Condition::Provider => format!("the provider cannot be asked ({error})"),

@@ -4,6 +4,7 @@
 //! decisions rest on.
 
 pub mod file;
+pub mod own_credential;
 pub mod signature;
 pub mod webhook;
 

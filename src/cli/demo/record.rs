@@ -64,7 +64,7 @@ pub(super) fn witness(keys: &[KeySettings], folder: &Path) -> Witness {
                     };
                     hooks.insert(path_at_receiver(&key.name, &sink.id.name), hook);
                 }
-                SinkTarget::File(_) => {}
+                SinkTarget::File(_) | SinkTarget::Own(_) => {}
             }
         }
     }

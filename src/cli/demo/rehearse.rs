@@ -67,7 +67,7 @@ fn make_folders(settings: &Settings, folder: &Folder) -> Result<(), Failure> {
                     folder.make(parent)?;
                 }
             }
-            SinkTarget::Webhook(_) => {}
+            SinkTarget::Webhook(_) | SinkTarget::Own(_) => {}
         }
     }
     Ok(())

@@ -134,6 +134,7 @@ fn replace_sink(
     let name = id.name;
     let replacement = match target {
         SinkTarget::File(file) => file_below(file, instead),
+        SinkTarget::Own(file) => own_file(file, instead),
         SinkTarget::Webhook(webhook) => recorded_webhook(key, &name, webhook, instead),
     };
     let told = ReplacedSink {
@@ -183,6 +184,32 @@ fn file_below(real: FileTarget, instead: &Instead<'_>) -> Replacement {
         real: path.display().to_string(),
         instead: below.display().to_string(),
         ignored,
+    }
+}
+
+/// The file with the sandbox's admin key.
+fn own_file(real: FileTarget, instead: &Instead<'_>) -> Replacement {
+    let path = instead.credential_file.to_owned();
+    let FileTarget {
+        path: shown,
+        format,
+        mode,
+        owner: _,
+        group: _,
+    } = real;
+    let below = path.strip_prefix(instead.folder).unwrap_or(&path);
+    Replacement {
+        id: format!("self:{}", path.display()),
+        real: shown.display().to_string(),
+        instead: below.display().to_string(),
+        ignored: Vec::new(),
+        target: SinkTarget::Own(FileTarget {
+            path,
+            format,
+            mode,
+            owner: None,
+            group: None,
+        }),
     }
 }
 

@@ -93,7 +93,7 @@ impl Worker {
             return Ok(Verdict::Gone);
         };
         let redacted = credential.redacted_value.as_deref().unwrap_or_default();
-        if self.parts.provider.may_be_in_use(redacted) {
+        if self.works_with(redacted).await? {
             let reason = "rekeyd itself works with it";
             return Ok(self.stay(rotation, BETWEEN_USES, reason));
         }
@@ -110,6 +110,20 @@ impl Worker {
             return Ok(verdict);
         }
         self.successor_lives(rotation).await
+    }
+
+    /// Whether rekeyd itself works with this credential, although it asked
+    /// for a reason to leave it.
+    async fn works_with(&self, redacted: &str) -> Result<bool, ProviderError> {
+        let provider = &self.parts.provider;
+        if !provider.may_be_in_use(redacted) {
+            return Ok(false);
+        }
+        // It may have fallen back to it; a check tries what is newer.
+        let answer = provider.check().await;
+        self.hear(&answer);
+        answer?;
+        Ok(provider.may_be_in_use(redacted))
     }
 
     fn stay(&self, rotation: &Rotation, pause: Duration, reason: &str) -> Verdict {
