@@ -9,17 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::names::SinkId;
-use crate::core::policy::{Held, KeyPolicy, held};
+use crate::core::policy::{Held, KeyPolicy, believed, held};
 use crate::core::record::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::rotation::Phase;
 use crate::core::time;
 
 /// A row from further ahead than this was written by a wrong clock.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
-
-/// No back-off is this long: a `retry_at` further ahead was written by a wrong
-/// clock, and would silence the key until that time came.
-const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Whether a rotation of a key is to be begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +51,7 @@ pub fn due(
         return Due::No { next: None };
     }
     let watching_since = watching_since.min(now);
-    let retry_at = believed_retry(state, now);
+    let retry_at = believed(state.retry_at, now);
     let (trigger, scheduled_for) = match (state.current(), state.newest) {
         (None, None) => (Trigger::First, None),
         (None, Some(newest)) => (without_current(newest), None),
@@ -112,12 +108,6 @@ fn last_quarter(current: &Rotation) -> Option<Timestamp> {
     let end = credential.expires_at?;
     let begin = credential.created_at.unwrap_or(current.started_at);
     Some(time::before(end, time::until(begin, end) / 4))
-}
-
-fn believed_retry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
-    state
-        .retry_at
-        .filter(|at| *at <= time::after(now, LONGEST_RETRY))
 }
 
 /// Why a key without a current credential is due, by how its newest rotation

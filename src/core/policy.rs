@@ -105,6 +105,16 @@ pub fn back_off(waiting: Waiting, attempt: u32) -> Duration {
     Duration::from_secs(table[at])
 }
 
+/// No back-off is this long: a time to try again that is further ahead was
+/// written by a wrong clock, and would silence the key until it came.
+const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3_600);
+
+/// When something is tried again, as far as that can be believed now.
+#[must_use]
+pub fn believed(retry_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    retry_at.filter(|at| *at <= time::after(now, LONGEST_RETRY))
+}
+
 /// Until when a sink holds a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::core::change::{Begun, Change, Moved};
 use crate::core::conclude;
 use crate::core::names::{CredentialId, RotationId, SinkId};
-use crate::core::policy::{BETWEEN_LOOKS, Held, KeyPolicy, UNMANAGED_OVERLAP, held};
+use crate::core::policy::{BETWEEN_LOOKS, Held, KeyPolicy, UNMANAGED_OVERLAP, believed, held};
 use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::secret::Secret;
@@ -154,7 +154,9 @@ fn look(rotation: &Rotation, now: Timestamp) -> Step {
         return Step::Wait(None);
     };
     let at = time::after(missing.since, BETWEEN_LOOKS * missing.looks);
-    not_before(Some(at), now, || Step::Look(rotation.id.clone()))
+    not_before(believed(Some(at), now), now, || {
+        Step::Look(rotation.id.clone())
+    })
 }
 
 fn step_of(
@@ -170,7 +172,7 @@ fn step_of(
     match (rotation.phase, secret, policy) {
         (Phase::Intended, _, _) => match memory {
             Some(memory) if !memory.sent => Step::Create(id.clone()),
-            memory => not_before(rotation.retry_at, now, || Step::Find {
+            memory => not_before(believed(rotation.retry_at, now), now, || Step::Find {
                 rotation: id.clone(),
                 after_restart: memory.is_none(),
             }),
@@ -184,7 +186,7 @@ fn step_of(
         }
         (Phase::Created, Some(memory), Some(policy)) => {
             let settled = memory.worked_at.map(|at| time::after(at, policy.settle));
-            not_before(rotation.retry_at.max(settled), now, || {
+            not_before(believed(rotation.retry_at.max(settled), now), now, || {
                 Step::Verify(id.clone())
             })
         }
@@ -233,7 +235,7 @@ fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
 }
 
 fn revoke_at(rotation: &Rotation, at: Option<Timestamp>, now: Timestamp) -> Step {
-    not_before(at.max(rotation.retry_at), now, || {
+    not_before(at.max(believed(rotation.retry_at, now)), now, || {
         Step::Revoke(rotation.id.clone())
     })
 }
@@ -268,7 +270,7 @@ fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
         if delivery.required != required || !is_owed(delivery) {
             continue;
         }
-        match delivery.retry_at {
+        match believed(delivery.retry_at, now) {
             Some(at) if at > now => wait = wait.into_iter().chain([at]).min(),
             Some(_) | None => return deliver_to(rotation, delivery),
         }

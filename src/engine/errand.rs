@@ -143,6 +143,13 @@ impl Errands {
         passed
     }
 
+    /// The clock was set back: what was planned by it is done now.
+    pub(crate) fn plan_anew(&mut self, now: Timestamp) {
+        self.probe_at = self.probe_at.map(|_| now);
+        self.sweeps = BTreeSet::from([now]);
+        self.look_at = now;
+    }
+
     /// A create may land late: the provider is swept a few times more.
     pub(crate) fn sweep_after_unclear(&mut self, now: Timestamp) {
         for pause in AFTER_UNCLEAR {

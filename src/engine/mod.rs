@@ -22,6 +22,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use crate::core::change::Change;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
+use crate::core::time;
 use crate::ledger::LedgerError;
 use condition::Condition;
 use errand::{Errand, Errands};
@@ -37,6 +39,9 @@ use order::Asked;
 use sweep::{Finding, Findings};
 use worker::Worker;
 pub use worker::{ManagedKey, Parts, Wish};
+
+/// A clock that goes back by less was corrected, not set.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
 
 /// How a process goes about its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,8 @@ pub struct Engine {
     standings: Standings,
     stopping: Arc<AtomicBool>,
     watching_since: Timestamp,
+    /// The time when this was last called.
+    seen_at: Timestamp,
     scheduled: bool,
 }
 
@@ -80,6 +87,8 @@ struct Slot {
     orders: VecDeque<Asked>,
     findings: VecDeque<Finding>,
     look_at_sinks: bool,
+    /// Whether it is to be looked at as soon as it comes back from work.
+    look_again: bool,
     wake_at: Option<Timestamp>,
     standing: Standing,
     /// What is known, while nobody works on the key.
@@ -132,6 +141,7 @@ impl Engine {
             standings: Standings::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             watching_since: now,
+            seen_at: now,
             scheduled: course != Course::ByHand,
         };
         let mut states = BTreeMap::new();
@@ -161,6 +171,7 @@ impl Engine {
             orders: VecDeque::new(),
             findings: VecDeque::new(),
             look_at_sinks: false,
+            look_again: false,
             wake_at: Some(now),
             standing,
             idle: Some(Idle {
@@ -257,6 +268,7 @@ impl Engine {
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
+        self.heed_clock(now);
         self.run_errands(now);
         // Nothing can be recorded: nothing may be done.
         if self.parts.conditions.holds(Condition::Ledger) {
@@ -270,6 +282,22 @@ impl Engine {
             };
             self.put_to_work(&key);
         }
+    }
+
+    /// After the clock was set back, whatever was planned by it would come too
+    /// late: everything is looked at anew.
+    fn heed_clock(&mut self, now: Timestamp) {
+        let before = std::mem::replace(&mut self.seen_at, now);
+        if time::until(now, before) <= CLOCK_STEP {
+            return;
+        }
+        tracing::warn!("the clock was set back; looking at everything anew");
+        self.watching_since = self.watching_since.min(now);
+        self.errands.plan_anew(now);
+        for slot in self.keys.values_mut() {
+            slot.look_again = slot.idle.is_none();
+        }
+        self.wake_all();
     }
 
     fn run_errands(&mut self, now: Timestamp) {
@@ -402,7 +430,10 @@ impl Engine {
             memory: worker.memory,
             unrecorded: worker.unrecorded,
         });
-        let news = slot.wish.is_some() || !slot.orders.is_empty() || !slot.findings.is_empty();
+        let news = std::mem::take(&mut slot.look_again)
+            || slot.wish.is_some()
+            || !slot.orders.is_empty()
+            || !slot.findings.is_empty();
         slot.wish = slot.wish.take().or(worker.wish);
         for order in worker.orders.into_iter().rev() {
             slot.orders.push_front(order);

@@ -248,7 +248,8 @@ impl Worker {
         if let Err(error) = self.parts.chance.fill(&mut id) {
             return Ok(Err(error.to_string()));
         }
-        let alive = self.state.current().is_some();
+        // What is open will be current: then there is one already.
+        let alive = self.state.current().is_some() || self.state.open().is_some();
         let event = if alive {
             Event::AdoptedBesides
         } else {

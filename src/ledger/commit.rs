@@ -82,12 +82,21 @@ where
 /// (disk full, I/O error), or COMMIT fails, every job of the batch is told so.
 pub(crate) fn commit(connection: &Connection, mut jobs: Vec<Box<dyn Job>>) {
     let fate = run_all(connection, &mut jobs);
+    answer_all(jobs, &fate);
+}
+
+/// Tells everybody who waits what became of the transaction.
+pub(crate) fn answer_all(jobs: Vec<Box<dyn Job>>, fate: &Result<(), LedgerError>) {
     for job in jobs {
         job.answer(fate.clone());
     }
 }
 
-fn run_all(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
+/// Runs all jobs in one transaction; nobody is answered yet.
+pub(crate) fn run_all(
+    connection: &Connection,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<(), LedgerError> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let done = run_each(connection, jobs).and_then(|()| {
         connection.execute_batch("COMMIT")?;

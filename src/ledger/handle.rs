@@ -1,5 +1,8 @@
 //! The writer's handle, and the two ways in which its jobs are driven.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
@@ -7,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::core::change::Change;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
-use crate::ledger::commit::{Job, LARGEST_BATCH, Task, commit};
+use crate::ledger::commit::{Job, LARGEST_BATCH, Task, answer_all, commit, run_all};
 use crate::ledger::compare::{self, Compared, Listed, Stranger};
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, write};
@@ -20,13 +23,26 @@ pub struct Ledger {
 }
 
 /// Who runs the jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Driver {
     /// A thread of its own, so that a slow disk stalls nobody else.
     Thread,
     /// A task on the same runtime: in a simulation a second thread would let
     /// virtual time run ahead.
     Task,
+    /// As a task, on a disk that may fail.
+    Simulated(Arc<dyn Disk>),
+}
+
+/// The disk of a simulation, which fails when it is told to.
+#[async_trait]
+pub trait Disk: Send + Sync {
+    /// Before a transaction; an error fails it.
+    async fn before(&self) -> Result<(), LedgerError>;
+
+    /// After a transaction, before anybody hears how it ended; an error is
+    /// what they hear then, although it is done.
+    async fn after(&self) -> Result<(), LedgerError>;
 }
 
 impl Ledger {
@@ -45,6 +61,9 @@ impl Ledger {
             }
             Driver::Task => {
                 tokio::spawn(drive_task(connection, waiting));
+            }
+            Driver::Simulated(disk) => {
+                tokio::spawn(simulate(connection, waiting, disk));
             }
         }
         Ok(Self { jobs })
@@ -192,6 +211,24 @@ fn drive_thread(connection: &Connection, mut waiting: mpsc::UnboundedReceiver<Bo
 async fn drive_task(connection: Connection, mut waiting: mpsc::UnboundedReceiver<Box<dyn Job>>) {
     while let Some(first) = waiting.recv().await {
         commit(&connection, batch(first, &mut waiting));
+    }
+}
+
+async fn simulate(
+    connection: Connection,
+    mut waiting: mpsc::UnboundedReceiver<Box<dyn Job>>,
+    disk: Arc<dyn Disk>,
+) {
+    while let Some(first) = waiting.recv().await {
+        let mut jobs = batch(first, &mut waiting);
+        let fate = match disk.before().await {
+            Ok(()) => {
+                let done = run_all(&connection, &mut jobs);
+                disk.after().await.and(done)
+            }
+            Err(error) => Err(error),
+        };
+        answer_all(jobs, &fate);
     }
 }
 

@@ -22,6 +22,6 @@ mod write;
 
 pub use compare::{Compared, Finding, Listed, Seen, Stranger};
 pub use error::LedgerError;
-pub use handle::{Driver, Ledger};
+pub use handle::{Disk, Driver, Ledger};
 pub use lock::WriterLock;
 pub use open::{Identity, NEWEST_VERSION, open, open_memory, settle_machine};

@@ -1,0 +1,282 @@
+//! Runs the real engine in a world, process after process, until all is at
+//! rest.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use rekeyd::core::change::ByHand;
+use rekeyd::core::names::{CredentialId, KeyName, SinkId};
+use rekeyd::core::policy::KeyPolicy;
+use rekeyd::core::schedule::Schedule;
+use rekeyd::core::secret::CredentialCell;
+use rekeyd::core::time;
+use rekeyd::daemon::credential::WithCredential;
+use rekeyd::engine::clock::Clock;
+use rekeyd::engine::condition::{Condition, Conditions};
+use rekeyd::engine::order::{Asked, Order};
+use rekeyd::engine::{Course, Engine, ManagedKey, Parts, Wish};
+use rekeyd::ledger::{self, Driver, Identity, Ledger};
+use rekeyd::sink::Sink;
+use rekeyd::sink::own_credential::OwnCredential;
+use tokio::time::sleep;
+
+use crate::chance::{Seeded, Shared};
+use crate::fault::Act;
+use crate::oracle;
+use crate::provider::{OwnFile, SimProvider};
+use crate::scenario::{self, Kind, PERIOD, SCHEDULE, Scenario};
+use crate::sink::{SimDisk, SimSink};
+use crate::world::{Plan, Report, World};
+
+/// How long it takes until the host starts the daemon again.
+const RESTART: Duration = Duration::from_secs(3);
+
+/// How often the daemon looks at the clock by itself.
+const TICK: Duration = Duration::from_secs(30);
+
+/// How many periods after the trouble all must be at rest.
+const PATIENCE: u32 = 48;
+
+/// Runs one simulation. The same arguments give the same report.
+pub(crate) fn run(scenario: &Scenario, plan: Plan, seed: u64, traced: bool) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::new(scenario.clone(), plan, traced);
+        live(&world, seed).await;
+        oracle::at_the_end(&world);
+        world.report()
+    })
+}
+
+async fn live(world: &Arc<World>, seed: u64) {
+    let mut rest = world.scenario.rest;
+    let last = rest + PERIOD * PATIENCE;
+    let mut chance = Seeded(seed);
+    loop {
+        let life = world.life();
+        let process = process(world, life, chance.next(), rest);
+        tokio::select! {
+            biased;
+            () = world.crashed() => {
+                world.note("the process dies".to_owned());
+                world.between_lives();
+                sleep(RESTART).await;
+            }
+            ended = process => match ended {
+                Ended::StartFailed => sleep(RESTART).await,
+                Ended::AtRest => return,
+                Ended::NotAtRest(why) => {
+                    world.violate(format!("not at rest after {PATIENCE} periods: {why}"));
+                    return;
+                }
+            }
+        }
+        while rest < world.elapsed() && rest < last {
+            rest += PERIOD;
+        }
+    }
+}
+
+enum Ended {
+    StartFailed,
+    AtRest,
+    NotAtRest(String),
+}
+
+async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -> Ended {
+    let last = world.scenario.rest + PERIOD * PATIENCE;
+    let Some(mut engine) = start(world, life, seed).await else {
+        return Ended::StartFailed;
+    };
+    let mut person_at = world.wants_a_person().then(|| world.elapsed() + PERIOD / 4);
+    loop {
+        let problems = engine.problems();
+        if person_at.is_none() && problems.iter().any(|(what, _)| needs_a_person(*what)) {
+            person_at = Some(world.elapsed() + PERIOD / 4);
+        }
+        for act in world.take_acts() {
+            enact(act, world, &mut engine);
+        }
+        if person_at.is_some_and(|at| at <= world.elapsed()) {
+            person_at = None;
+            world.look_for_made_beside();
+            engine.wish_all(&wish(false));
+        }
+        if rest <= world.elapsed() {
+            match oracle::at_rest(world, &engine) {
+                Ok(()) => return Ended::AtRest,
+                Err(why) if rest >= last => return Ended::NotAtRest(why),
+                Err(why) => world.note(format!("not at rest yet: {why}")),
+            }
+            rest += PERIOD;
+        }
+        engine.start_due();
+        let now = world.now();
+        let pause = engine.next_at().map(|at| time::until(now, at));
+        let pause = pause.map_or(TICK, |pause| pause.clamp(Duration::from_millis(10), TICK));
+        let pause = pause.min(rest.saturating_sub(world.elapsed()) + Duration::from_millis(1));
+        tokio::select! {
+            biased;
+            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            () = world.attention.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Whether it does not pass by itself.
+fn needs_a_person(condition: Condition) -> bool {
+    match condition {
+        Condition::Organization => true,
+        Condition::Ledger | Condition::Credential | Condition::Clock | Condition::Provider => false,
+    }
+}
+
+fn name(key: &str) -> KeyName {
+    KeyName::new(key).unwrap()
+}
+
+fn wish(revoke_previous: bool) -> Wish {
+    let by_hand = ByHand {
+        reason: None,
+        by: "a person".to_owned(),
+    };
+    Wish {
+        by_hand: Some(by_hand),
+        revoke_previous,
+    }
+}
+
+/// Starts a process; none if it cannot begin.
+async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
+    let identity = Identity {
+        provider: "https://example.com/v1".to_owned(),
+        organization: String::new(),
+    };
+    world.lay_out_ledger(|path| ledger::open(path, &identity, world.begin).unwrap());
+    let connection = ledger::open(&world.ledger(), &identity, world.now()).unwrap();
+    // Nothing here outlives the power.
+    connection
+        .pragma_update(None, "synchronous", "OFF")
+        .unwrap();
+    let disk = SimDisk {
+        world: Arc::clone(world),
+        life,
+        fault: Mutex::new(None),
+    };
+    let ledger = Ledger::start(connection, Driver::Simulated(Arc::new(disk))).unwrap();
+    let cell = CredentialCell::new();
+    let provider = SimProvider {
+        world: Arc::clone(world),
+        life,
+        cell: cell.clone(),
+    };
+    let provider = WithCredential::new(provider, cell.clone(), OwnFile(Arc::clone(world)));
+    let parts = Parts {
+        provider: Arc::new(provider),
+        ledger,
+        clock: Arc::clone(world) as Arc<dyn Clock>,
+        chance: Arc::new(Shared(Mutex::new(Seeded(seed)))),
+        max_in_flight: 8,
+        sweep_every: PERIOD * 3,
+        conditions: Conditions::default(),
+    };
+    let keys = world.configuration();
+    let keys = keys.iter().map(|key| managed(world, life, &cell, key));
+    let engine = Engine::open(parts, keys.collect(), Course::Daemon).await;
+    engine
+        .inspect_err(|error| world.note(format!("cannot start: {error}")))
+        .ok()
+}
+
+fn managed(
+    world: &Arc<World>,
+    life: u64,
+    cell: &CredentialCell,
+    key: &scenario::Key,
+) -> ManagedKey {
+    let schedule = Schedule::parse(SCHEDULE, TimeZone::UTC).unwrap();
+    let sinks = key.sinks.iter().map(|sink| {
+        let made: Arc<dyn Sink> = Arc::new(SimSink {
+            world: Arc::clone(world),
+            life,
+            id: SinkId {
+                name: sink.name.to_owned(),
+                target: format!("{:?}:{}", sink.kind, sink.name),
+            },
+            place: (key.name.to_owned(), sink.name.to_owned()),
+            kind: sink.kind,
+        });
+        let made = match sink.kind {
+            Kind::Own => Arc::new(OwnCredential::new(made, cell.clone())),
+            Kind::File | Kind::Hook => made,
+        };
+        (made, sink.required)
+    });
+    ManagedKey {
+        name: name(key.name),
+        policy: KeyPolicy {
+            overlap: key.overlap,
+            creates_per_day: 1_000,
+            ..KeyPolicy::new(schedule)
+        },
+        sinks: sinks.collect(),
+    }
+}
+
+/// A person does something with the first key.
+fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
+    let configuration = world.configuration();
+    let Some(first) = configuration.first() else {
+        return;
+    };
+    let key = name(first.name);
+    let current = engine.state(&key).and_then(|state| {
+        let credential = state.current()?.credential.as_ref()?;
+        Some(credential.id.clone())
+    });
+    let order = match act {
+        Act::Rotate => {
+            engine.wish(&key, wish(false));
+            return;
+        }
+        Act::RotateAndRevoke => {
+            world.hurry(first.name);
+            engine.wish(&key, wish(true));
+            return;
+        }
+        Act::Revoke | Act::RevokeByForce => {
+            let Some(credential) = current else { return };
+            let force = act == Act::RevokeByForce;
+            if force {
+                world.doom(credential.as_str());
+            }
+            Order::Revoke {
+                credential,
+                force,
+                by_hand: None,
+            }
+        }
+        Act::Hold => Order::Hold {
+            credential: current,
+            until: Some(time::after(world.now(), PERIOD / 2)),
+            by_hand: None,
+        },
+        Act::Adopt => {
+            let id = world.make_by_hand();
+            world.doom(&id);
+            Order::Adopt {
+                credential: CredentialId::new(id),
+                by_hand: None,
+            }
+        }
+    };
+    let (reply, _) = tokio::sync::oneshot::channel();
+    engine.order(&key, Asked { order, reply });
+}

@@ -1,0 +1,113 @@
+//! What must be true when all is at rest, and at the end. What must be true
+//! all the time is looked at where it could become false, in
+//! [`crate::world`].
+
+use std::collections::BTreeMap;
+
+use rekeyd::core::names::KeyName;
+use rekeyd::core::rotation::{Event, Phase, apply};
+use rekeyd::engine::Engine;
+use rekeyd::ledger;
+
+use crate::world::World;
+
+/// Whether every key has its one credential, every required sink holds it, and
+/// nothing else of ours is alive; why not, otherwise.
+pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
+    if let Some((_, problem)) = engine.problems().first() {
+        return Err(problem.clone());
+    }
+    let mut alive = world.ours_alive();
+    for key in world.configuration() {
+        let name = KeyName::new(key.name).unwrap();
+        let Some(state) = engine.state(&name) else {
+            return Err(format!("{name} is at work"));
+        };
+        if let Some(problem) = &state.problem {
+            return Err(format!("{name}: {problem}"));
+        }
+        let current = state.current().and_then(|now| now.credential.as_ref());
+        let Some(current) = current else {
+            return Err(format!("{name} has no current credential"));
+        };
+        let Some(at) = alive.iter().position(|one| one.id == current.id.as_str()) else {
+            return Err(format!("the current credential of {name} is dead"));
+        };
+        let current = alive.remove(at);
+        for sink in key.sinks.iter().filter(|sink| sink.required) {
+            let place = (key.name.to_owned(), sink.name.to_owned());
+            if world.content(&place).as_ref() != Some(&current.secret) {
+                return Err(format!("{place:?} does not hold {}", current.name));
+            }
+        }
+    }
+    // Of what is not configured any more, consumers may keep what they have.
+    let configured = world.configuration();
+    for key in &world.scenario.keys {
+        if !configured.iter().any(|now| now.name == key.name) {
+            let label = format!("{}-2", key.name);
+            let state = engine.state(&KeyName::new(key.name).unwrap());
+            let stays = |id: &str| {
+                let mut live = state.iter().flat_map(|state| &state.live);
+                live.any(|one| {
+                    matches!(one.phase, Phase::Current | Phase::Stranded)
+                        && one
+                            .credential
+                            .as_ref()
+                            .is_some_and(|facts| facts.id.as_str() == id)
+                })
+            };
+            alive.retain(|one| !(one.name.starts_with(&label) && stays(&one.id)));
+        }
+    }
+    match alive.first() {
+        Some(one) => Err(format!("{} is alive", one.name)),
+        None => Ok(()),
+    }
+}
+
+/// What the ledger says in the end: the journal tells the same story as the
+/// rows, and no byte of it is a secret.
+pub(crate) fn at_the_end(world: &World) {
+    let connection = ledger::read::open(&world.ledger()).unwrap();
+    let mut rows = connection
+        .prepare("SELECT rotation, event FROM journal WHERE rotation IS NOT NULL ORDER BY seq")
+        .unwrap();
+    let told = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let told: Vec<(String, String)> = told.unwrap().map(Result::unwrap).collect();
+    let mut phases: BTreeMap<String, Phase> = BTreeMap::new();
+    for (rotation, event) in told {
+        let Some(event) = Event::from_text(&event) else {
+            continue;
+        };
+        match apply(phases.get(&rotation).copied(), event) {
+            Ok(phase) => {
+                phases.insert(rotation, phase);
+            }
+            Err(illegal) => world.violate(format!("the journal of {rotation}: {illegal}")),
+        }
+    }
+    let mut rows = connection
+        .prepare("SELECT rotation, phase FROM history")
+        .unwrap();
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let rows: BTreeMap<String, String> = rows.unwrap().map(Result::unwrap).collect();
+    let phases: BTreeMap<_, _> = phases
+        .into_iter()
+        .map(|(rotation, phase)| (rotation, phase.as_str().to_owned()))
+        .collect();
+    if rows != phases {
+        world.violate(format!(
+            "the journal says {phases:?}, and the rows {rows:?}"
+        ));
+    }
+    let mut bytes = Vec::new();
+    for ending in ["", "-wal"] {
+        let mut path = world.ledger().into_os_string();
+        path.push(ending);
+        bytes.extend(std::fs::read(path).unwrap_or_default());
+    }
+    if String::from_utf8_lossy(&bytes).contains("sk-admin-") {
+        world.violate("the ledger holds something like a secret".to_owned());
+    }
+}

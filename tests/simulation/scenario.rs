@@ -1,0 +1,104 @@
+//! What is configured, and how long there is trouble.
+
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// How often every key rotates.
+pub(crate) const PERIOD: Duration = Duration::from_secs(2 * 3_600);
+
+/// That, as a schedule.
+pub(crate) const SCHEDULE: &str = "0 */2 * * *";
+
+/// The keys.
+pub(crate) type Configuration = Vec<Key>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) overlap: Duration,
+    pub(crate) sinks: Vec<Sink>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sink {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) required: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Hook,
+    Own,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) keys: Configuration,
+    /// What is configured after [`crate::fault::Fault::Reconfigured`].
+    pub(crate) changed: Configuration,
+    /// How long faults strike, from the beginning.
+    pub(crate) trouble: Duration,
+    /// When all is to be at rest for the first time.
+    pub(crate) rest: Duration,
+    /// How many credentials it makes without any fault.
+    pub(crate) rotations: usize,
+}
+
+fn sink(name: &'static str, kind: Kind, required: bool) -> Sink {
+    Sink {
+        name,
+        kind,
+        required,
+    }
+}
+
+fn key(name: &'static str, minutes: u32, sinks: Vec<Sink>) -> Key {
+    Key {
+        name,
+        overlap: MINUTE * minutes,
+        sinks,
+    }
+}
+
+/// One key with two sinks, two rotations.
+pub(crate) fn small() -> Scenario {
+    let file = sink("file", Kind::File, true);
+    let hook = sink("hook", Kind::Hook, true);
+    let keys = vec![key("small", 10, vec![file.clone(), hook])];
+    let other = sink("other", Kind::Hook, true);
+    let changed = vec![key("small", 10, vec![file, other])];
+    Scenario {
+        name: "small",
+        keys,
+        changed,
+        trouble: PERIOD + HOUR,
+        rest: PERIOD * 2 - MINUTE,
+        rotations: 2,
+    }
+}
+
+/// Three keys: one with two required sinks, one with an optional one, and
+/// rekeyd's own; three rotations each.
+pub(crate) fn large() -> Scenario {
+    let file = sink("file", Kind::File, true);
+    let hook = sink("hook", Kind::Hook, true);
+    let copy = sink("copy", Kind::File, false);
+    let own = sink("self", Kind::Own, true);
+    let two = key("two", 10, vec![file.clone(), hook.clone()]);
+    let optional = key("optional", 20, vec![hook.clone(), copy]);
+    let own = key("own", 15, vec![own]);
+    let changed = vec![key("two", 10, vec![file]), own.clone()];
+    Scenario {
+        name: "large",
+        keys: vec![two, optional, own],
+        changed,
+        trouble: PERIOD * 2 + HOUR,
+        rest: PERIOD * 3 - MINUTE,
+        rotations: 9,
+    }
+}

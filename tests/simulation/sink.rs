@@ -1,0 +1,127 @@
+//! The simulated sinks, and the simulated disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rekeyd::core::names::SinkId;
+use rekeyd::core::record::CredentialFacts;
+use rekeyd::core::secret::ends_as;
+use rekeyd::ledger::{Disk, LedgerError};
+use rekeyd::sink::{DeliveryError, Parcel, Sink, Taken};
+
+use crate::fault::{Fault, Op};
+use crate::scenario::Kind;
+use crate::world::{Place, World, op_of};
+
+/// How long a receiver takes that applies what it took later.
+const LATE_BY: Duration = Duration::from_secs(40);
+
+/// A sink as one process sees it.
+pub(crate) struct SimSink {
+    pub(crate) world: Arc<World>,
+    pub(crate) life: u64,
+    pub(crate) id: SinkId,
+    pub(crate) place: Place,
+    pub(crate) kind: Kind,
+}
+
+fn failed(taken: Taken) -> Result<(), DeliveryError> {
+    Err(DeliveryError {
+        taken,
+        message: format!("{taken:?}"),
+    })
+}
+
+#[async_trait]
+impl Sink for SimSink {
+    fn id(&self) -> &SinkId {
+        &self.id
+    }
+
+    async fn inspect(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn preflight(&self) -> Result<(), String> {
+        match self.world.begin(self.life, Op::Preflight, "").await {
+            Some(_) => Err("out of order".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
+        if self.kind == Kind::Hook {
+            return None;
+        }
+        self.world.begin(self.life, Op::Look, "").await;
+        let Some(content) = self.world.content(&self.place) else {
+            return Some("it is gone".to_owned());
+        };
+        let redacted = credential.redacted_value.as_deref()?;
+        let same = ends_as(&content, redacted) == Some(true);
+        (!same).then(|| "it holds something else".to_owned())
+    }
+
+    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
+        let about = format!("{:?} {}", self.place, parcel.sequence);
+        let fault = self.world.begin(self.life, op_of(self.kind), &about).await;
+        self.world.travel().await;
+        match fault {
+            Some(Fault::Refused) => return failed(Taken::Refused),
+            Some(Fault::Fails) => return failed(Taken::No),
+            Some(Fault::Hangs) => {
+                self.world.time_out().await;
+                return failed(Taken::Maybe);
+            }
+            _ => {}
+        }
+        let late = (fault == Some(Fault::LandsLate)).then_some(LATE_BY);
+        // A file is replaced whatever stands in it.
+        let sequence = match self.kind {
+            Kind::Hook => parcel.sequence,
+            Kind::File | Kind::Own => self
+                .world
+                .next_sequence(&self.place, parcel.secret.expose()),
+        };
+        self.world
+            .put(&self.place, sequence, parcel.secret.expose(), late);
+        self.world.end(fault).await;
+        if matches!(fault, Some(Fault::LostReply | Fault::LandsLate)) {
+            return failed(Taken::Maybe);
+        }
+        Ok(())
+    }
+}
+
+/// The disk as one process sees it.
+pub(crate) struct SimDisk {
+    pub(crate) world: Arc<World>,
+    pub(crate) life: u64,
+    pub(crate) fault: std::sync::Mutex<Option<Fault>>,
+}
+
+fn broken() -> LedgerError {
+    LedgerError::BatchLost("the disk is full".to_owned())
+}
+
+#[async_trait]
+impl Disk for SimDisk {
+    async fn before(&self) -> Result<(), LedgerError> {
+        let fault = self.world.begin(self.life, Op::Commit, "").await;
+        *self.fault.lock().unwrap() = fault;
+        if fault == Some(Fault::Fails) {
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    async fn after(&self) -> Result<(), LedgerError> {
+        let fault = self.fault.lock().unwrap().take();
+        self.world.end(fault).await;
+        if fault == Some(Fault::LostReply) {
+            return Err(broken());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,709 @@
+//! What there is outside the engine: a provider's accounts, sinks with their
+//! consumers, a clock, a disk; and what goes wrong with them.
+//!
+//! A consumer reads its sink again as late as its overlap allows. So what a
+//! sink held at any time within one overlap may be what somebody works with,
+//! and must live. That is looked at whenever a credential dies and whenever a
+//! sink changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rekeyd::core::names::Label;
+use rekeyd::core::time;
+use rekeyd::engine::clock::Clock;
+use rekeyd::ledger;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use crate::chance::Seeded;
+use crate::fault::{Act, EVENTS, Fault, Op};
+use crate::scenario::{Configuration, Kind, Scenario};
+
+/// When every simulation begins.
+const BEGIN: &str = "2026-11-24T00:00:00Z";
+
+/// How long the host's clock is wrong after a step.
+const WRONG_FOR: Duration = Duration::from_secs(2 * 3_600);
+
+/// What rekeyd works with until it rotates its own.
+pub(crate) const BOOTSTRAP: &str = "sk-admin-made-by-hand-T3BlbkFJ-000000";
+
+/// Which faults strike.
+#[derive(Debug, Clone)]
+pub(crate) enum Plan {
+    /// These operations, counted from 0.
+    Exactly(Vec<(usize, Fault)>),
+    /// One in so many, by chance.
+    Random(Seeded, usize),
+}
+
+/// A key's sink, by name.
+pub(crate) type Place = (String, String);
+
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    state: Mutex<State>,
+    started: Instant,
+    pub(crate) begin: Timestamp,
+    crashed: Notify,
+    /// A person did something.
+    pub(crate) attention: Notify,
+    dir: TempDir,
+}
+
+struct State {
+    life: u64,
+    ops: Vec<Op>,
+    plan: Plan,
+    clock: Option<(Duration, SignedDuration)>,
+    credentials: BTreeMap<String, Credential>,
+    /// Labels of every create that was sent.
+    sent: BTreeSet<String>,
+    /// Labels that the ledger does not know any more.
+    lost: BTreeSet<String>,
+    landings: Vec<(Timestamp, String)>,
+    postings: Vec<(Timestamp, Place, u64, String)>,
+    sinks: BTreeMap<Place, Sink>,
+    acts: Vec<Act>,
+    /// Keys whose former credentials a person had revoked at once.
+    hurried: BTreeSet<String>,
+    reconfigured: bool,
+    after_crash: Option<Fault>,
+    set_back_at: Option<usize>,
+    /// The ledger is not what it was: a person says how to go on.
+    wants_a_person: bool,
+    violations: Vec<String>,
+    trace: Vec<String>,
+    traced: bool,
+}
+
+/// An admin key at the provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Credential {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) secret: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) deleted_at: Option<Timestamp>,
+    /// Whether a person made it.
+    pub(crate) by_hand: bool,
+    /// Whether a person wanted it gone, whoever holds it.
+    pub(crate) doomed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Sink {
+    content: Option<String>,
+    sequence: u64,
+    /// What it held before, and until when.
+    replaced: Vec<(String, Timestamp)>,
+}
+
+impl Credential {
+    pub(crate) fn redacted(&self) -> String {
+        format!("sk-admin...{}", &self.secret[self.secret.len() - 6..])
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> Timestamp {
+        let elapsed = self.started.elapsed();
+        let state = self.state.lock().unwrap();
+        let wrong = state.clock.filter(|(until, _)| elapsed < *until);
+        let now = time::after(self.begin, elapsed);
+        wrong.map_or(now, |(_, by)| now.checked_add(by).unwrap())
+    }
+}
+
+impl World {
+    pub(crate) fn new(scenario: Scenario, plan: Plan, traced: bool) -> Arc<Self> {
+        let owner = Credential {
+            id: "key_owner".to_owned(),
+            name: "made by hand".to_owned(),
+            secret: BOOTSTRAP.to_owned(),
+            created_at: BEGIN.parse().unwrap(),
+            deleted_at: None,
+            by_hand: true,
+            doomed: false,
+        };
+        let set_back_at = match &plan {
+            Plan::Exactly(faults) => faults
+                .iter()
+                .find(|(_, fault)| *fault == Fault::SetBack)
+                .map(|(at, _)| at / 2),
+            Plan::Random(..) => None,
+        };
+        let state = State {
+            life: 0,
+            ops: Vec::new(),
+            plan,
+            clock: None,
+            credentials: BTreeMap::from([(owner.id.clone(), owner)]),
+            sent: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            landings: Vec::new(),
+            postings: Vec::new(),
+            sinks: BTreeMap::new(),
+            acts: Vec::new(),
+            hurried: BTreeSet::new(),
+            reconfigured: false,
+            after_crash: None,
+            set_back_at,
+            wants_a_person: false,
+            violations: Vec::new(),
+            trace: Vec::new(),
+            traced,
+        };
+        Arc::new(Self {
+            scenario,
+            state: Mutex::new(state),
+            started: Instant::now(),
+            begin: BEGIN.parse().unwrap(),
+            crashed: Notify::new(),
+            attention: Notify::new(),
+            dir: folder(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The true time, which is the provider's.
+    pub(crate) fn true_now(&self) -> Timestamp {
+        time::after(self.begin, self.started.elapsed())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.dir.path().join("ledger.db")
+    }
+
+    /// Puts an empty ledger in its place at the very beginning. It is made
+    /// once: that takes longer than a rotation.
+    pub(crate) fn lay_out_ledger(&self, make: impl FnOnce(&Path) -> Connection) {
+        static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
+        if self.ledger().exists() {
+            return;
+        }
+        let bytes = EMPTY.get_or_init(|| {
+            let connection = make(&self.copy());
+            connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .unwrap();
+            drop(connection);
+            std::fs::read(self.copy()).unwrap()
+        });
+        std::fs::write(self.ledger(), bytes).unwrap();
+    }
+
+    pub(crate) fn life(&self) -> u64 {
+        self.state().life
+    }
+
+    pub(crate) fn configuration(&self) -> Configuration {
+        if self.state().reconfigured {
+            self.scenario.changed.clone()
+        } else {
+            self.scenario.keys.clone()
+        }
+    }
+
+    /// Waits until the process is to die.
+    pub(crate) async fn crashed(&self) {
+        self.crashed.notified().await;
+    }
+
+    /// Begins an operation of the process `life`: numbers it, and says what
+    /// goes wrong with it. A process that has died does nothing more.
+    pub(crate) async fn begin(&self, life: u64, op: Op, about: &str) -> Option<Fault> {
+        let fault = self.next_fault(life, op, about);
+        match fault {
+            Err(Dead) => std::future::pending().await,
+            Ok(Some(
+                Fault::CrashBefore | Fault::SetBack | Fault::LedgerLost | Fault::Reconfigured,
+            )) => self.crash().await,
+            Ok(fault) => fault,
+        }
+    }
+
+    /// Ends an operation.
+    pub(crate) async fn end(&self, fault: Option<Fault>) {
+        if fault == Some(Fault::CrashAfter) {
+            self.crash::<()>().await;
+        }
+    }
+
+    async fn crash<T>(&self) -> T {
+        self.state().life += 1;
+        self.crashed.notify_one();
+        std::future::pending().await
+    }
+
+    fn next_fault(&self, life: u64, op: Op, about: &str) -> Result<Option<Fault>, Dead> {
+        let now = self.true_now();
+        let mut state = self.state();
+        if state.life != life {
+            return Err(Dead);
+        }
+        state.settle(now);
+        if self.elapsed() >= self.scenario.trouble {
+            state.note(now, format!("{op:?} {about}"));
+            return Ok(None);
+        }
+        let number = state.ops.len();
+        state.ops.push(op);
+        if state.set_back_at == Some(number) {
+            copy(&self.ledger(), &self.copy());
+        }
+        let fault = state.plan.strike(number, op);
+        let told = fault
+            .map(|fault| format!(" !! {fault:?}"))
+            .unwrap_or_default();
+        state.note(now, format!("{number} {op:?} {about}{told}"));
+        match fault {
+            Some(Fault::ClockAhead) => state.clock = Some(self.wrong_by(3)),
+            Some(Fault::ClockBehind) => state.clock = Some(self.wrong_by(-3)),
+            Some(Fault::Act(act)) => {
+                state.acts.push(act);
+                self.attention.notify_one();
+            }
+            Some(Fault::SetBack | Fault::LedgerLost | Fault::Reconfigured) => {
+                state.after_crash = fault;
+            }
+            Some(_) | None => return Ok(fault),
+        }
+        Ok(fault.filter(|fault| {
+            matches!(
+                fault,
+                Fault::SetBack | Fault::LedgerLost | Fault::Reconfigured
+            )
+        }))
+    }
+
+    fn wrong_by(&self, days: i64) -> (Duration, SignedDuration) {
+        (
+            self.elapsed() + WRONG_FOR,
+            SignedDuration::from_hours(24 * days),
+        )
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.dir.path().join("copy.db")
+    }
+
+    /// What happens between two processes.
+    pub(crate) fn between_lives(&self) {
+        let fault = self.state().after_crash.take();
+        match fault {
+            Some(Fault::LedgerLost) => {
+                remove(&self.ledger());
+                self.state().wants_a_person = true;
+            }
+            Some(Fault::SetBack) => {
+                remove(&self.ledger());
+                copy(&self.copy(), &self.ledger());
+                self.state().wants_a_person = true;
+            }
+            Some(Fault::Reconfigured) => {
+                self.state().reconfigured = true;
+                return;
+            }
+            Some(_) | None => return,
+        }
+        let known = self.labels();
+        let mut state = self.state();
+        let lost: Vec<_> = state.sent.difference(&known).cloned().collect();
+        state.lost.extend(lost);
+    }
+
+    /// Every label that the ledger knows.
+    fn labels(&self) -> BTreeSet<String> {
+        let Ok(connection) = ledger::read::open(&self.ledger()) else {
+            return BTreeSet::new();
+        };
+        let mut rows = connection
+            .prepare("SELECT label FROM history WHERE label IS NOT NULL")
+            .unwrap();
+        let labels = rows.query_map([], |row| row.get(0)).unwrap();
+        labels.map(Result::unwrap).collect()
+    }
+
+    /// A request on its way.
+    pub(crate) async fn travel(&self) {
+        sleep(Duration::from_millis(20)).await;
+    }
+
+    /// Nobody answers until the time is over.
+    pub(crate) async fn time_out(&self) {
+        sleep(Duration::from_secs(30)).await;
+    }
+
+    /// Whether this secret works at the provider.
+    pub(crate) fn works(&self, secret: &str) -> bool {
+        let state = self.state();
+        state.alive().any(|one| one.secret == secret)
+    }
+
+    /// Makes a credential, now or later.
+    pub(crate) fn create(&self, label: &Label, later: Option<Duration>) -> Option<Credential> {
+        let now = self.true_now();
+        let name = label.to_string();
+        let known = self.is_intended(&name);
+        let mut state = self.state();
+        if !known {
+            state.violate(format!("{name} is made, and no intent is recorded"));
+        }
+        if !state.sent.insert(name.clone()) {
+            state.violate(format!("the label {name} is sent twice"));
+        }
+        if let Some(later) = later {
+            state.landings.push((time::after(now, later), name));
+            return None;
+        }
+        Some(state.make(&name, now, false))
+    }
+
+    /// A create that did nothing.
+    pub(crate) fn sent(&self, label: &Label) {
+        let mut state = self.state();
+        if !state.sent.insert(label.to_string()) {
+            state.violate(format!("the label {label} is sent twice"));
+        }
+    }
+
+    fn is_intended(&self, label: &str) -> bool {
+        let connection = ledger::read::open(&self.ledger()).unwrap();
+        let found = connection.query_row(
+            "SELECT phase FROM history WHERE label = ?1",
+            [label],
+            |row| row.get::<_, String>(0),
+        );
+        found.is_ok_and(|phase| phase == "intended")
+    }
+
+    /// A person makes a credential.
+    pub(crate) fn make_by_hand(&self) -> String {
+        let now = self.true_now();
+        let mut state = self.state();
+        state.make("by hand", now, true).id
+    }
+
+    /// Every credential as it was at a time.
+    pub(crate) fn listed(&self, at: Timestamp) -> Vec<Credential> {
+        let state = self.state();
+        let all = state.credentials.values();
+        let then = all.filter(|one| {
+            one.created_at <= at && one.deleted_at.is_none_or(|deleted| deleted > at)
+        });
+        then.cloned().collect()
+    }
+
+    pub(crate) fn delete(&self, id: &str) {
+        let now = self.true_now();
+        let configuration = self.configuration();
+        let mut state = self.state();
+        let Some(found) = state.credentials.get_mut(id) else {
+            return;
+        };
+        if found.deleted_at.is_some() {
+            return;
+        }
+        found.deleted_at = Some(now);
+        let found = found.clone();
+        if found.by_hand && !found.doomed || state.lost.contains(&found.name) {
+            state.violate(format!("{} is deleted, which is not ours", found.name));
+        }
+        state.mourn(&found, now, &configuration);
+    }
+
+    /// Puts a secret into a sink, now or later.
+    pub(crate) fn put(&self, place: &Place, sequence: u64, secret: &str, later: Option<Duration>) {
+        let at = time::after(self.true_now(), later.unwrap_or_default());
+        let mut state = self.state();
+        if later.is_some() {
+            let posting = (at, place.clone(), sequence, secret.to_owned());
+            state.postings.push(posting);
+        } else {
+            state.apply(place, sequence, secret, at);
+        }
+    }
+
+    /// The number under which a file is replaced by this secret: it has none
+    /// of its own, and writing the same again changes nothing.
+    pub(crate) fn next_sequence(&self, place: &Place, secret: &str) -> u64 {
+        let state = self.state();
+        let Some(sink) = state.sinks.get(place) else {
+            return 1;
+        };
+        let same = sink.content.as_deref() == Some(secret);
+        sink.sequence + u64::from(!same)
+    }
+
+    /// What stands in a sink.
+    pub(crate) fn content(&self, place: &Place) -> Option<String> {
+        self.state().sinks.get(place)?.content.clone()
+    }
+
+    pub(crate) fn take_acts(&self) -> Vec<Act> {
+        std::mem::take(&mut self.state().acts)
+    }
+
+    /// A person wants a credential gone, whoever holds it; or takes it over.
+    pub(crate) fn doom(&self, id: &str) {
+        if let Some(found) = self.state().credentials.get_mut(id) {
+            found.doomed = true;
+        }
+    }
+
+    /// A person wants all former credentials of a key gone at once.
+    pub(crate) fn hurry(&self, key: &str) {
+        self.state().hurried.insert(key.to_owned());
+    }
+
+    /// The ledger was lost: nothing may have been made since for a key of
+    /// which there was a live credential, and no row.
+    pub(crate) fn look_for_made_beside(&self) {
+        let mut state = self.state();
+        let key_of = |name: &str| name.rsplitn(3, '-').last().map(str::to_owned);
+        let alive = state.alive().filter(|one| !one.by_hand);
+        let (before, since): (Vec<_>, Vec<_>) =
+            alive.partition(|one| state.lost.contains(&one.name));
+        let beside = since.iter().find(|new| {
+            let of_key = |old: &Credential| key_of(&old.name) == key_of(&new.name);
+            let all = state.credentials.values();
+            let mut of_row = all.filter(|old| !state.lost.contains(&old.name));
+            let knew = of_row.any(|old| of_key(old) && old.created_at < new.created_at);
+            !knew && before.iter().any(|old| of_key(old))
+        });
+        if let Some(beside) = beside.map(|one| one.name.clone()) {
+            state.violate(format!("{beside} is made beside lookalikes"));
+        }
+    }
+
+    /// Whether a person has to say how to go on with another ledger.
+    pub(crate) fn wants_a_person(&self) -> bool {
+        std::mem::take(&mut self.state().wants_a_person)
+    }
+
+    pub(crate) fn violate(&self, what: String) {
+        self.state().violate(what);
+    }
+
+    pub(crate) fn note(&self, what: String) {
+        let now = self.true_now();
+        self.state().note(now, what);
+    }
+
+    /// Credentials that are alive and that the ledger must know.
+    pub(crate) fn ours_alive(&self) -> Vec<Credential> {
+        let now = self.true_now();
+        let mut state = self.state();
+        state.settle(now);
+        let ours = state
+            .alive()
+            .filter(|one| (!one.by_hand || one.doomed) && !state.lost.contains(&one.name));
+        ours.cloned().collect()
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let mut state = self.state();
+        Report {
+            ops: std::mem::take(&mut state.ops),
+            made: state.credentials.len() - 1,
+            violations: std::mem::take(&mut state.violations),
+            trace: std::mem::take(&mut state.trace),
+        }
+    }
+}
+
+/// How a simulation went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Every operation on which a fault could strike.
+    pub(crate) ops: Vec<Op>,
+    /// How many credentials were made.
+    pub(crate) made: usize,
+    /// What should never happen.
+    pub(crate) violations: Vec<String>,
+    pub(crate) trace: Vec<String>,
+}
+
+struct Dead;
+
+impl Plan {
+    fn strike(&mut self, number: usize, op: Op) -> Option<Fault> {
+        match self {
+            Self::Exactly(faults) => faults
+                .iter()
+                .find(|(at, _)| *at == number)
+                .map(|(_, fault)| *fault),
+            Self::Random(chance, one_in) => {
+                if chance.below(*one_in) != 0 {
+                    return None;
+                }
+                let own = op.faults();
+                let choice = chance.below(own.len() * 4 + 4);
+                if choice < own.len() * 4 {
+                    return Some(own[choice / 4]);
+                }
+                // A lost or older ledger needs a person, and is planned.
+                let event = EVENTS[chance.below(EVENTS.len())];
+                let planned = matches!(event, Fault::SetBack | Fault::LedgerLost);
+                Some(event).filter(|_| !planned)
+            }
+        }
+    }
+}
+
+impl State {
+    fn note(&mut self, now: Timestamp, what: String) {
+        if self.traced {
+            self.trace.push(format!("{now:.3} [{}] {what}", self.life));
+        }
+    }
+
+    fn violate(&mut self, what: String) {
+        if self.traced {
+            self.trace.push(format!("VIOLATION: {what}"));
+        }
+        self.violations.push(what);
+    }
+
+    fn alive(&self) -> impl Iterator<Item = &Credential> {
+        let all = self.credentials.values();
+        all.filter(|one| one.deleted_at.is_none())
+    }
+
+    fn make(&mut self, name: &str, at: Timestamp, by_hand: bool) -> Credential {
+        let number = self.credentials.len();
+        let made = Credential {
+            id: format!("key_{number:04}"),
+            name: name.to_owned(),
+            secret: format!("sk-admin-{name}-T3BlbkFJ-{number:06}"),
+            created_at: at,
+            deleted_at: None,
+            by_hand,
+            doomed: false,
+        };
+        self.credentials.insert(made.id.clone(), made.clone());
+        made
+    }
+
+    /// What was to land until now lands.
+    fn settle(&mut self, now: Timestamp) {
+        let landed: Vec<_> = self.landings.extract_if(.., |(at, _)| *at <= now).collect();
+        for (at, name) in landed {
+            self.note(now, format!("{name} lands late"));
+            self.make(&name, at, false);
+        }
+        let posted: Vec<_> = self
+            .postings
+            .extract_if(.., |(at, ..)| *at <= now)
+            .collect();
+        for (at, place, sequence, secret) in posted {
+            self.note(now, format!("{place:?} applies {sequence} late"));
+            self.apply(&place, sequence, &secret, at);
+        }
+    }
+
+    fn apply(&mut self, place: &Place, sequence: u64, secret: &str, at: Timestamp) {
+        let works = self.alive().any(|one| one.secret == secret);
+        let sink = self.sinks.entry(place.clone()).or_default();
+        // A receiver ignores what is not greater than the last it applied.
+        if sequence <= sink.sequence {
+            return;
+        }
+        sink.sequence = sequence;
+        if let Some(before) = sink.content.replace(secret.to_owned()) {
+            sink.replaced.push((before, at));
+        }
+        if !works {
+            let doomed = self.credentials.values();
+            let doomed = doomed.filter(|one| one.doomed);
+            if !doomed.into_iter().any(|one| one.secret == secret) {
+                self.violate(format!("{place:?} is given a dead credential"));
+            }
+        }
+    }
+
+    /// A credential has died: does anybody work with it?
+    fn mourn(&mut self, dead: &Credential, now: Timestamp, configuration: &Configuration) {
+        if dead.doomed {
+            return;
+        }
+        let mut bereft = Vec::new();
+        for key in configuration {
+            for sink in key.sinks.iter().filter(|sink| sink.required) {
+                let place = (key.name.to_owned(), sink.name.to_owned());
+                let Some(held) = self.sinks.get(&place) else {
+                    continue;
+                };
+                let late = |(secret, until): &(String, Timestamp)| {
+                    *secret == dead.secret && time::after(*until, key.overlap) > now
+                };
+                let now_there = held.content.as_ref() == Some(&dead.secret);
+                let hurried = self.hurried.contains(key.name);
+                if now_there || (!hurried && held.replaced.iter().any(late)) {
+                    bereft.push(format!(
+                        "a consumer of {place:?} is left with the dead {}",
+                        dead.name
+                    ));
+                }
+            }
+        }
+        for what in bereft {
+            self.violate(what);
+        }
+    }
+}
+
+/// On a disk in memory where there is one: nothing of it has to last.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir()
+        && let Ok(dir) = tempfile::tempdir_in(memory)
+    {
+        return dir;
+    }
+    tempfile::tempdir().unwrap()
+}
+
+const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+
+fn with(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for ending in PARTS {
+        // A part that is not there is not there in the copy either.
+        let _ = std::fs::remove_file(with(to, ending));
+        let _ = std::fs::copy(with(from, ending), with(to, ending));
+    }
+}
+
+fn remove(path: &Path) {
+    for ending in PARTS {
+        let _ = std::fs::remove_file(with(path, ending));
+    }
+}
+
+/// The kinds of sink, for [`crate::sink`].
+pub(crate) fn op_of(kind: Kind) -> Op {
+    match kind {
+        Kind::File | Kind::Own => Op::Deliver,
+        Kind::Hook => Op::Post,
+    }
+}
