@@ -97,11 +97,8 @@ pub(crate) fn run_all(
     connection: &Connection,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<(), LedgerError> {
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let done = run_each(connection, jobs).and_then(|()| {
-        connection.execute_batch("COMMIT")?;
-        Ok(())
-    });
+    control(connection, "BEGIN IMMEDIATE")?;
+    let done = run_each(connection, jobs).and_then(|()| control(connection, "COMMIT"));
     if done.is_err() && !connection.is_autocommit() {
         // The first error is the one to tell; a rollback that fails as well
         // leaves a transaction that the next BEGIN will report.
@@ -114,7 +111,7 @@ pub(crate) fn run_all(
 
 fn run_each(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
     for job in jobs {
-        connection.execute_batch("SAVEPOINT job")?;
+        control(connection, "SAVEPOINT job")?;
         let outcome = job.run(connection);
         if connection.is_autocommit() {
             let why = outcome
@@ -123,9 +120,18 @@ fn run_each(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Le
             return Err(LedgerError::BatchLost(why));
         }
         match outcome {
-            Ok(()) => connection.execute_batch("RELEASE job")?,
-            Err(_) => connection.execute_batch("ROLLBACK TO job; RELEASE job")?,
+            Ok(()) => control(connection, "RELEASE job")?,
+            Err(_) => {
+                control(connection, "ROLLBACK TO job")?;
+                control(connection, "RELEASE job")?;
+            }
         }
     }
+    Ok(())
+}
+
+/// A statement that steers the transaction; parsed once a connection.
+fn control(connection: &Connection, statement: &str) -> Result<(), LedgerError> {
+    connection.prepare_cached(statement)?.execute([])?;
     Ok(())
 }

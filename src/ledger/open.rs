@@ -110,9 +110,14 @@ fn prepare(
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // What undoes one job of a batch is small, and no file is made for it.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // Readers of another user could not open a ledger whose -wal and -shm are
     // gone, since they may not make them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Otherwise SQLite plans a statement anew with each value that is compared
+    // with a column of a partial index; the plans would be the same.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     migrate(connection)?;
     claim(connection, path, now, identity)

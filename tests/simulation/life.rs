@@ -112,7 +112,13 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
             match oracle::at_rest(world, &engine) {
                 Ok(()) => return Ended::AtRest,
                 Err(why) if rest >= last => return Ended::NotAtRest(why),
-                Err(why) => world.note(format!("not at rest yet: {why}")),
+                Err(why) => {
+                    world.note(format!("not at rest yet: {why}"));
+                    // Where too many are alive a person has to say so.
+                    if why.contains("live-at-most") {
+                        engine.wish_all(&wish(false));
+                    }
+                }
             }
             rest += PERIOD;
         }

@@ -54,6 +54,8 @@ pub(crate) struct World {
     crashed: Notify,
     /// A person did something.
     pub(crate) attention: Notify,
+    /// Reads the ledger beside the engine.
+    reader: Mutex<Option<Connection>>,
     dir: TempDir,
 }
 
@@ -167,6 +169,7 @@ impl World {
             begin: BEGIN.parse().unwrap(),
             crashed: Notify::new(),
             attention: Notify::new(),
+            reader: Mutex::new(None),
             dir: folder(),
         })
     }
@@ -304,6 +307,7 @@ impl World {
     /// What happens between two processes.
     pub(crate) fn between_lives(&self) {
         let fault = self.state().after_crash.take();
+        *self.reader.lock().unwrap() = None;
         match fault {
             Some(Fault::LedgerLost) => {
                 remove(&self.ledger());
@@ -382,13 +386,18 @@ impl World {
     }
 
     fn is_intended(&self, label: &str) -> bool {
-        let connection = ledger::read::open(&self.ledger()).unwrap();
-        let found = connection.query_row(
-            "SELECT phase FROM history WHERE label = ?1",
-            [label],
-            |row| row.get::<_, String>(0),
-        );
+        let phase = "SELECT phase FROM rotation WHERE label = ?1";
+        let found = self.read(|ledger| {
+            let mut found = ledger.prepare_cached(phase).unwrap();
+            found.query_row([label], |row| row.get::<_, String>(0))
+        });
         found.is_ok_and(|phase| phase == "intended")
+    }
+
+    /// Reads the ledger beside the engine.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
+        let mut reader = self.reader.lock().unwrap();
+        read(reader.get_or_insert_with(|| ledger::read::open(&self.ledger()).unwrap()))
     }
 
     /// A person makes a credential.
@@ -504,15 +513,27 @@ impl World {
         self.state().note(now, what);
     }
 
-    /// Credentials that are alive and that the ledger must know.
+    /// Credentials that are alive and that the ledger must know: those that
+    /// rekeyd made, and those that it has taken over.
     pub(crate) fn ours_alive(&self) -> Vec<Credential> {
         let now = self.true_now();
         let mut state = self.state();
         state.settle(now);
-        let ours = state
-            .alive()
-            .filter(|one| (!one.by_hand || one.doomed) && !state.lost.contains(&one.name));
+        let ours = state.alive().filter(|one| {
+            if one.by_hand {
+                self.is_adopted(&one.id)
+            } else {
+                !state.lost.contains(&one.name)
+            }
+        });
         ours.cloned().collect()
+    }
+
+    fn is_adopted(&self, id: &str) -> bool {
+        self.read(|ledger| {
+            let row = "SELECT 1 FROM history WHERE credential_id = ?1";
+            ledger.prepare_cached(row).unwrap().exists([id]).unwrap()
+        })
     }
 
     pub(crate) fn report(&self) -> Report {
