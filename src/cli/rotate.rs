@@ -37,7 +37,11 @@ impl Rotate {
             revoke_previous: self.revoke_previous_now,
         };
         let sources = Cli::sources(&settings);
-        let started = start::start(&settings, sources, "rekeyd rotate", Course::ByHand).await?;
+        let mut started = start::start(&settings, sources, "rekeyd rotate", Course::ByHand).await?;
+        if self.all {
+            // That also says that the organization is the right one.
+            started.engine.wish_all(&wish);
+        }
         let outcomes = service::rotate(started, &keys, &wish, limit).await?;
         let mut failed = false;
         for (key, outcome) in outcomes {

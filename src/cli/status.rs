@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::status::told::Told;
 use crate::cli::{Cli, Failure, output, text};
-use crate::core::due::{Due, due};
+use crate::core::due::{Due, due, expiring};
 use crate::core::names::{KeyName, SinkId};
 use crate::core::record::{DeliveryState, KeyState, Rotation};
 use crate::core::rotation::Phase;
@@ -64,7 +64,7 @@ impl Status {
             states
                 .into_values()
                 .filter(|state| !state.live.is_empty())
-                .map(unmanaged),
+                .map(|state| unmanaged(state, now)),
         );
         if let Some(wanted) = &self.key {
             standings.retain(|standing| standing.key.as_str() == wanted);
@@ -120,7 +120,7 @@ fn standing(
     };
     let since = due_since(key, &required, &state, failing_since, now);
     let overdue = since.is_some_and(|since| time::until(since, now) > key.policy.deliver_for);
-    let mut standing = unmanaged(state);
+    let mut standing = unmanaged(state, now);
     standing.managed = true;
     standing.next = next;
     standing.overdue = overdue;
@@ -170,8 +170,11 @@ fn due_since(
     since.into_iter().chain(failing_since).min()
 }
 
-fn unmanaged(state: KeyState) -> Standing {
-    let problem = problem_of(&state);
+fn unmanaged(state: KeyState, now: Timestamp) -> Standing {
+    let problem = problem_of(&state).map(|problem| match expiring(&state, now) {
+        Some(end) => format!("its credential ends at {}: {problem}", time::to_text(end)),
+        None => problem,
+    });
     let overlap = |rotation: &&Rotation| {
         matches!(
             rotation.phase,
@@ -242,7 +245,7 @@ fn as_json(standing: &Standing, now: Timestamp) -> Value {
             json!({
                 "credential_id": rotation.credential.as_ref().map(|credential| &credential.id),
                 "revoke_after": rotation.revoke_after.map(time::to_text),
-                "held": false,
+                "held": rotation.hold_until.is_some_and(|until| until > now),
             })
         })
         .collect();

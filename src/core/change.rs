@@ -7,6 +7,10 @@ use crate::core::names::{CredentialId, Label, RotationId, SinkId};
 use crate::core::record::{CredentialFacts, DeliveryState, Missing, Trigger};
 use crate::core::rotation::Event;
 
+/// What the reason of [`Change::HeldBack`] says on the last day before the
+/// credential goes all the same.
+pub const LAST_DAY: &str = "see that its consumers read the new one";
+
 /// One thing to record about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

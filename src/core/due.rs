@@ -101,6 +101,16 @@ fn counted_from(current: &Rotation, watching_since: Timestamp, now: Timestamp) -
     }
 }
 
+/// When the current credential of a key ends by itself, if that is so soon
+/// that its successor should be there: what keeps it from being made is
+/// urgent.
+#[must_use]
+pub fn expiring(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
+    let current = state.current()?;
+    let near = last_quarter(current).is_some_and(|at| at <= now);
+    current.credential.as_ref()?.expires_at.filter(|_| near)
+}
+
 /// When the last quarter of a credential's life begins, if it ends by itself:
 /// its successor is made while there is time for failures.
 fn last_quarter(current: &Rotation) -> Option<Timestamp> {

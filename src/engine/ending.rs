@@ -71,7 +71,7 @@ impl Engine {
                 .record(&before.key, now, changes.clone())
                 .await?;
             idle.memory = None;
-            tell::tell(&before, &idle.state, &changes);
+            tell::tell(&before, &idle.state, &changes, now);
         }
         Ok(())
     }

@@ -37,6 +37,9 @@ pub(crate) struct Errands {
     probes: u32,
     sweeps: BTreeSet<Timestamp>,
     sweeping: bool,
+    /// Whether the ledger and the provider have been compared lately enough to
+    /// begin anything.
+    pub(crate) compared: bool,
     look_at: Timestamp,
     /// A person has said that the organization is the right one.
     pub(crate) organization_is_right: bool,
@@ -64,6 +67,7 @@ impl Errands {
             probes: 0,
             sweeps: BTreeSet::new(),
             sweeping: false,
+            compared: fresh && course != Course::Daemon,
             look_at: now,
             organization_is_right: false,
         };
@@ -157,10 +161,13 @@ impl Errands {
         }
     }
 
-    /// A sweep has come back.
-    pub(crate) fn swept(&mut self, answered: bool, every: Duration, now: Timestamp) {
+    /// A sweep has come back. True if it was the first that was answered.
+    pub(crate) fn swept(&mut self, answered: bool, every: Duration, now: Timestamp) -> bool {
         self.sweeping = false;
+        let first = answered && !self.compared;
+        self.compared |= answered;
         let next = if answered { every } else { AFTER_FAILURE };
         self.sweeps.insert(time::after(now, next));
+        first
     }
 }

@@ -191,7 +191,7 @@ impl Engine {
                 let key = idle.state.key.clone();
                 let before = idle.state.clone();
                 idle.state = self.parts.ledger.record(&key, now, changes.clone()).await?;
-                tell::tell(&before, &idle.state, &changes);
+                tell::tell(&before, &idle.state, &changes, now);
             }
         }
         Ok(())
@@ -370,6 +370,7 @@ impl Engine {
             watching_since: self.watching_since,
             stopping: Arc::clone(&self.stopping),
             scheduled: self.scheduled,
+            compared: self.errands.compared,
             wake_at: None,
             unclear: false,
         };
@@ -472,8 +473,10 @@ impl Engine {
 
     fn swept(&mut self, findings: Option<Findings>) {
         let now = self.parts.clock.now();
-        self.errands
-            .swept(findings.is_some(), self.parts.sweep_every, now);
+        let every = self.parts.sweep_every;
+        if self.errands.swept(findings.is_some(), every, now) {
+            self.wake_all();
+        }
         for (key, found) in findings.into_iter().flatten() {
             if let Some(slot) = self.keys.get_mut(&key) {
                 slot.findings.extend(found);
@@ -520,6 +523,7 @@ impl Engine {
         self.running.is_empty()
             && self.next_at().is_none_or(|at| at > now)
             && self.parts.conditions.may_begin()
+            && self.errands.compared
             && self.keys.values().all(|slot| {
                 slot.idle
                     .as_ref()

@@ -39,7 +39,10 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
                     let text = problem(condition, &error.to_string());
                     parts.conditions.raise(condition, &text);
                 }
-                None => tracing::warn!("cannot compare the ledger with the provider: {error}"),
+                None => tracing::warn!(
+                    "cannot compare the ledger with the provider: {error}; it is tried again in {} s",
+                    AFTER_FAILURE.as_secs()
+                ),
             }
             return None;
         }

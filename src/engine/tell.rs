@@ -1,14 +1,19 @@
 //! What the log says of a change: one sentence for each change of phase, and
 //! for each failure with the time of the next try.
 
-use crate::core::change::{Answered, Change, Moved};
+use jiff::Timestamp;
+
+use crate::core::change::{Answered, Change, LAST_DAY, Moved};
+use crate::core::due::expiring;
+use crate::core::names::RotationId;
 use crate::core::policy::LOOKS_FOR_GONE;
 use crate::core::record::{DeliveryState, KeyState, Rotation};
 use crate::core::rotation::Event;
 use crate::core::time;
 
 /// Tells what was just recorded.
-pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change]) {
+pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change], now: Timestamp) {
+    tell_expiring(after, changes, now);
     for change in changes {
         match change {
             Change::Intended(intent) => tracing::info!(
@@ -52,11 +57,13 @@ pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change]) {
             Change::Missing { .. }
             | Change::Found(_)
             | Change::TargetLost { .. }
-            | Change::HeldBack { .. }
             | Change::Hold { .. }
             | Change::RevokePrevious { .. }
             | Change::Adopted(_)
             | Change::DoubleRevoked { .. } => tell_found(after, change),
+            Change::HeldBack {
+                rotation, reason, ..
+            } => tell_held_back(before, after, rotation, reason),
             Change::Deferred {
                 attempt,
                 retry_at,
@@ -131,6 +138,66 @@ fn tell_moved(key: &KeyState, rotation: Option<&Rotation>, moved: &Moved) {
     }
 }
 
+/// The alarm `expiring`: the credential of a key is near its end, and what was
+/// to give it a successor failed.
+fn tell_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
+    let failed = changes.iter().any(|change| match change {
+        Change::Deferred { .. } | Change::Postponed { .. } => true,
+        Change::Answered(answered) => answered.state != DeliveryState::Accepted,
+        Change::Intended(_)
+        | Change::Moved(_)
+        | Change::TryNow(_)
+        | Change::Begun(_)
+        | Change::SinkRemoved { .. }
+        | Change::SinkMissed { .. }
+        | Change::SinkRequired { .. }
+        | Change::Extended { .. }
+        | Change::Missing { .. }
+        | Change::Found(_)
+        | Change::TargetLost { .. }
+        | Change::HeldBack { .. }
+        | Change::Hold { .. }
+        | Change::RevokePrevious { .. }
+        | Change::RevokeNow(_)
+        | Change::Adopted(_)
+        | Change::DoubleRevoked { .. }
+        | Change::Recovered => false,
+    });
+    let Some(end) = expiring(key, now).filter(|_| failed) else {
+        return;
+    };
+    tracing::error!(
+        key = %key.key, alarm = "expiring", expires_at = time::to_text(end),
+        "the current credential of {} ends at {}, and it has no successor yet",
+        key.key, time::to_text(end)
+    );
+}
+
+/// Why a retired credential stays: told once in detail, and once more on its
+/// last day.
+fn tell_held_back(before: &KeyState, after: &KeyState, rotation: &RotationId, reason: &str) {
+    let (name, found) = (&after.key, after.rotation(rotation));
+    let credential = found.and_then(|found| found.credential.as_ref());
+    let credential = credential.map_or("no credential", |facts| facts.id.as_str());
+    let told = before
+        .rotation(rotation)
+        .and_then(|row| row.error.as_deref());
+    let last_day = reason.contains(LAST_DAY);
+    if last_day && !told.is_some_and(|told| told.contains(LAST_DAY)) {
+        tracing::warn!(
+            key = %name, %rotation, credential, alarm = "hold",
+            "{credential} of {name} is not revoked yet: {reason}"
+        );
+    } else if told.is_none() {
+        tracing::info!(
+            key = %name, %rotation, credential,
+            "{credential} of {name} is not revoked yet: {reason}"
+        );
+    } else {
+        tracing::debug!(key = %name, %rotation, credential, "still held back: {reason}");
+    }
+}
+
 /// What was found out, or decided by hand, beside a rotation's own steps.
 fn tell_found(key: &KeyState, change: &Change) {
     let name = &key.key;
@@ -157,14 +224,6 @@ fn tell_found(key: &KeyState, change: &Change) {
         } => tracing::warn!(
             key = %name, %rotation, %sink,
             "{name} must be delivered to {sink} again: {problem}; a rotation follows"
-        ),
-        Change::HeldBack {
-            rotation,
-            retry_at,
-            reason,
-        } => tracing::info!(
-            key = %name, %rotation, credential = id(rotation), retry_at = time::to_text(*retry_at),
-            "{} of {name} is not revoked yet: {reason}", id(rotation)
         ),
         Change::Hold {
             rotation, until, ..
@@ -204,6 +263,7 @@ fn tell_found(key: &KeyState, change: &Change) {
         | Change::SinkRequired { .. }
         | Change::Extended { .. }
         | Change::RevokeNow(_)
+        | Change::HeldBack { .. }
         | Change::Deferred { .. }
         | Change::Recovered => {}
     }

@@ -109,6 +109,9 @@ pub(crate) struct Worker {
     pub(crate) stopping: Arc<AtomicBool>,
     /// Whether rotations are begun by schedule.
     pub(crate) scheduled: bool,
+    /// Whether the ledger was compared with the provider: nothing is begun by
+    /// a ledger that may be an older one.
+    pub(crate) compared: bool,
     /// When there is something to do again.
     pub(crate) wake_at: Option<Timestamp>,
     /// Whether a create was unclear: the provider is swept again soon.
@@ -206,6 +209,9 @@ impl Worker {
             let open = open.id.clone();
             return self.hurry(&open).await;
         }
+        if !self.compared {
+            return Ok(false);
+        }
         let live = self.state.live.clone();
         if let Some(wish) = self.wish.clone() {
             self.intend(&managed, Trigger::Manual, None, Some(&wish))
@@ -288,7 +294,7 @@ impl Worker {
         let state = recorded?;
         let told = std::mem::take(&mut self.unrecorded);
         let before = std::mem::replace(&mut self.state, state);
-        crate::engine::tell::tell(&before, &self.state, &told);
+        crate::engine::tell::tell(&before, &self.state, &told, now);
         self.forget_what_is_over();
         Ok(())
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::params;
 use serde_json::json;
 
-use crate::core::change::{Adoption, ByHand};
+use crate::core::change::{Adoption, ByHand, LAST_DAY};
 use crate::core::names::{RotationId, SinkId};
 use crate::core::record::{DeliveryState, Missing, Trigger};
 use crate::core::rotation::{Phase, apply};
@@ -71,9 +71,20 @@ impl Writer<'_> {
         reason: &str,
     ) -> Result<(), LedgerError> {
         let (row, _) = self.find(rotation)?;
+        let before: Option<String> = self
+            .connection
+            .prepare_cached("SELECT error FROM rotation WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))?;
         self.connection
-            .prepare_cached("UPDATE rotation SET attempt = 0, retry_at = ?2 WHERE id = ?1")?
-            .execute(params![row, Text(retry_at)])?;
+            .prepare_cached(
+                "UPDATE rotation SET attempt = 0, retry_at = ?2, error = ?3 WHERE id = ?1",
+            )?
+            .execute(params![row, Text(retry_at), reason])?;
+        // It is looked at every quarter of an hour; the journal need not know.
+        let last_day = |text: &str| text.contains(LAST_DAY);
+        if before.is_some_and(|before| last_day(&before) == last_day(reason)) {
+            return Ok(());
+        }
         let detail = json!({"until": time::to_text(retry_at), "reason": reason});
         self.tell(Some(row), "held-back", &detail)
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
 use crate::core::change::{Answered, ByHand, Change, Intent, Moved};
-use crate::core::names::{KeyName, RotationId, SinkId};
+use crate::core::names::{KeyName, Label, RotationId, SinkId};
 use crate::core::record::{DeliveryState, KeyState};
 use crate::core::rotation::{Event, Phase, apply};
 use crate::core::time;
@@ -158,14 +158,43 @@ impl Writer<'_> {
         self.tell(Some(row), Event::Due.as_str(), &detail)
     }
 
+    /// A receiver ignores what is not greater than the last it applied. Where
+    /// newer labels of this key are at the provider than here, this ledger is
+    /// an older one or a new one, and nobody knows how far the other has
+    /// counted: it goes on with the time, which no count of rotations reaches.
     pub(super) fn next_sequence(&self) -> Result<(), LedgerError> {
+        let beyond = if self.has_newer_lookalike()? {
+            time::whole_seconds(self.at).as_second()
+        } else {
+            1
+        };
         self.connection
             .prepare_cached(
-                "INSERT INTO key_state (key, sequence) VALUES (?1, 1)
-                 ON CONFLICT (key) DO UPDATE SET sequence = sequence + 1",
+                "INSERT INTO key_state (key, sequence) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET sequence = max(sequence + 1, ?2)",
             )?
-            .execute([self.key.as_str()])?;
+            .execute(params![self.key.as_str(), beyond])?;
         Ok(())
+    }
+
+    fn has_newer_lookalike(&self) -> Result<bool, LedgerError> {
+        let key = self.key.as_str();
+        let newest = "SELECT label FROM rotation
+             WHERE key = ?1 AND label IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let mut newest = self.connection.prepare_cached(newest)?;
+        let newest: Option<String> = newest.query_row([key], |row| row.get(0)).optional()?;
+        let lookalikes = "SELECT name FROM stranger WHERE kind = 'lookalike' AND name > ?1";
+        let mut lookalikes = self.connection.prepare_cached(lookalikes)?;
+        // Labels of one key sort by their time.
+        let names = lookalikes.query_map([newest.as_deref().unwrap_or(key)], |row| {
+            row.get::<_, String>(0)
+        })?;
+        for name in names {
+            if Label::looks_like(&name?, self.key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn add_deliveries(

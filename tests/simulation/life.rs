@@ -159,14 +159,22 @@ fn wish(revoke_previous: bool) -> Wish {
     }
 }
 
-/// Starts a process; none if it cannot begin.
-async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
-    let identity = Identity {
+fn identity() -> Identity {
+    Identity {
         provider: "https://example.com/v1".to_owned(),
         organization: String::new(),
-    };
-    world.lay_out_ledger(|path| ledger::open(path, &identity, world.begin).unwrap());
-    let connection = ledger::open(&world.ledger(), &identity, world.now()).unwrap();
+    }
+}
+
+/// Makes an empty ledger, if there is none.
+pub(crate) fn lay_out_ledger(world: &World) {
+    world.lay_out_ledger(|path| ledger::open(path, &identity(), world.begin).unwrap());
+}
+
+/// Starts a process; none if it cannot begin.
+async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
+    lay_out_ledger(world);
+    let connection = ledger::open(&world.ledger(), &identity(), world.now()).unwrap();
     // Nothing here outlives the power.
     connection
         .pragma_update(None, "synchronous", "OFF")

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod chance;
+#[path = "../support/contract.rs"]
+mod contract;
 mod fault;
 mod life;
 mod oracle;
@@ -193,4 +195,30 @@ fn a_simulation_can_be_repeated() {
     for seed in 0..4 {
         assert_eq!(by_chance(seed, true), by_chance(seed, true));
     }
+}
+
+/// The simulated provider keeps the contract that the real one keeps.
+mod simulated_provider {
+    use std::sync::Arc;
+
+    use rekeyd::core::secret::{CredentialCell, Secret};
+
+    use crate::provider::SimProvider;
+    use crate::scenario;
+    use crate::world::{BOOTSTRAP, Plan, World};
+
+    async fn subject() -> (Arc<World>, SimProvider) {
+        let world = World::new(scenario::small(), Plan::Exactly(Vec::new()), false);
+        crate::life::lay_out_ledger(&world);
+        let cell = CredentialCell::new();
+        cell.set(Secret::new(BOOTSTRAP.to_owned()));
+        let provider = SimProvider {
+            world: Arc::clone(&world),
+            life: 0,
+            cell,
+        };
+        (world, provider)
+    }
+
+    crate::contract::every_obligation!(tokio::test(start_paused = true), subject());
 }

@@ -129,7 +129,7 @@ impl Provider for SimProvider {
     async fn create(
         &self,
         label: &Label,
-        _: Option<Duration>,
+        expires_in: Option<Duration>,
     ) -> Result<Answer<NewCredential>, ProviderError> {
         let fault = match self.request(Op::Create, label.as_str()).await {
             Ok(fault) => fault,
@@ -143,8 +143,11 @@ impl Provider for SimProvider {
             LATE_BY[seconds % LATE_BY.len()]
         });
         let made = self.world.create(label, late);
+        let mut facts = made.as_ref().map_or_else(nothing, facts);
+        let life = facts.created_at.zip(expires_in);
+        facts.expires_at = life.map(|(born, life)| time::after(born, life));
         let made = NewCredential {
-            facts: made.as_ref().map_or_else(nothing, facts),
+            facts,
             secret: made.map(|made| Secret::new(made.secret)),
         };
         self.done(Op::Create, fault, made).await

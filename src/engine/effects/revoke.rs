@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Change, Moved};
+use crate::core::change::{Change, LAST_DAY, Moved};
 use crate::core::names::RotationId;
 use crate::core::policy::{BETWEEN_LOOKS, LOOKS_FOR_GONE, Waiting};
 use crate::core::record::{CredentialFacts, Missing, Rotation};
@@ -149,7 +149,8 @@ impl Worker {
         let (used, last) = (time::to_text(used), time::to_text(end));
         let mut reason = format!("it was used at {used}; it goes at {last} at the latest");
         if time::until(now, end) <= LAST_WARNING {
-            reason.push_str(", whoever uses it: see that its consumers read the new one");
+            reason.push_str("; ");
+            reason.push_str(LAST_DAY);
         }
         let pause = BETWEEN_USES.min(time::until(now, end));
         Some(self.stay(rotation, pause, &reason))
