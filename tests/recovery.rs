@@ -6,78 +6,17 @@
 
 #[path = "support/fake.rs"]
 mod fake;
+#[path = "support/rows.rs"]
+mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, at, key, sink_id};
-use rekeyd::core::change::{Answered, Begun, Change, Intent, Moved};
-use rekeyd::core::names::{CredentialId, Label, RotationId};
-use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
+use fake::{Fakes, at, key};
+use rekeyd::core::change::{Change, Moved};
 use rekeyd::core::rotation::{Event, Phase};
+use rows::{accepted, begun, created, current, intended, moved, rotation};
 
 const OVERLAP: Duration = Duration::from_secs(600);
-
-fn rotation(number: u64) -> RotationId {
-    RotationId::new(number.to_be_bytes())
-}
-
-fn intended(number: u64) -> Vec<Change> {
-    vec![Change::Intended(Intent {
-        rotation: rotation(number),
-        label: Label::recorded(format!("label-{number}")),
-        trigger: Trigger::First,
-        scheduled_for: None,
-        sinks: vec![(sink_id(), true)],
-        by_hand: None,
-    })]
-}
-
-fn moved(number: u64, event: Event) -> Change {
-    Change::Moved(Moved::new(&rotation(number), event))
-}
-
-fn created(number: u64) -> Vec<Change> {
-    let mut changes = intended(number);
-    changes.push(Change::Moved(Moved {
-        credential: Some(CredentialFacts {
-            id: CredentialId::new(format!("key_{number}")),
-            redacted_value: None,
-            created_at: Some(at()),
-            expires_at: None,
-        }),
-        ..Moved::new(&rotation(number), Event::Created)
-    }));
-    changes
-}
-
-/// Verified, and its delivery has begun.
-fn begun(number: u64) -> Vec<Change> {
-    let mut changes = created(number);
-    changes.push(moved(number, Event::Worked));
-    changes.push(Change::Begun(Begun {
-        rotation: rotation(number),
-        sink: sink_id(),
-    }));
-    changes
-}
-
-fn accepted(number: u64) -> Vec<Change> {
-    let mut changes = begun(number);
-    changes.push(Change::Answered(Answered {
-        rotation: rotation(number),
-        sink: sink_id(),
-        state: DeliveryState::Accepted,
-        retry_at: None,
-        error: None,
-    }));
-    changes
-}
-
-fn current(number: u64) -> Vec<Change> {
-    let mut changes = accepted(number);
-    changes.push(moved(number, Event::Delivered));
-    changes
-}
 
 /// The first is retired by the second.
 fn retired() -> Vec<Change> {

@@ -37,9 +37,9 @@ pub(crate) struct Errands {
     probes: u32,
     sweeps: BTreeSet<Timestamp>,
     sweeping: bool,
-    /// Whether the ledger and the provider have been compared lately enough to
-    /// begin anything.
-    pub(crate) compared: bool,
+    /// When the ledger was last compared with the provider, if that is lately
+    /// enough to begin anything.
+    pub(crate) compared_at: Option<Timestamp>,
     look_at: Timestamp,
     /// A person has said that the organization is the right one.
     pub(crate) organization_is_right: bool,
@@ -67,7 +67,7 @@ impl Errands {
             probes: 0,
             sweeps: BTreeSet::new(),
             sweeping: false,
-            compared: fresh && course != Course::Daemon,
+            compared_at: swept_at.filter(|_| fresh && course != Course::Daemon),
             look_at: now,
             organization_is_right: false,
         };
@@ -161,11 +161,20 @@ impl Errands {
         }
     }
 
+    /// A key cannot be begun before the provider was listed again.
+    pub(crate) fn sweep_now(&mut self, now: Timestamp) {
+        if !self.sweeping {
+            self.sweeps.insert(now);
+        }
+    }
+
     /// A sweep has come back. True if it was the first that was answered.
     pub(crate) fn swept(&mut self, answered: bool, every: Duration, now: Timestamp) -> bool {
         self.sweeping = false;
-        let first = answered && !self.compared;
-        self.compared |= answered;
+        let first = answered && self.compared_at.is_none();
+        if answered {
+            self.compared_at = Some(now);
+        }
         let next = if answered { every } else { AFTER_FAILURE };
         self.sweeps.insert(time::after(now, next));
         first

@@ -65,6 +65,8 @@ pub struct Engine {
     running: JoinSet<Back>,
     keys_at_work: usize,
     errands: Errands,
+    /// Keys that cannot be begun before the provider was listed again.
+    waiting_for_sweep: Vec<KeyName>,
     standings: Standings,
     stopping: Arc<AtomicBool>,
     watching_since: Timestamp,
@@ -138,6 +140,7 @@ impl Engine {
             queue: BTreeSet::new(),
             running: JoinSet::new(),
             keys_at_work: 0,
+            waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             watching_since: now,
@@ -370,7 +373,8 @@ impl Engine {
             watching_since: self.watching_since,
             stopping: Arc::clone(&self.stopping),
             scheduled: self.scheduled,
-            compared: self.errands.compared,
+            compared_at: self.errands.compared_at,
+            wants_sweep: false,
             wake_at: None,
             unclear: false,
         };
@@ -419,6 +423,10 @@ impl Engine {
         let key = worker.state.key.clone();
         if worker.unclear {
             self.errands.sweep_after_unclear(now);
+        }
+        if worker.wants_sweep {
+            self.errands.sweep_now(now);
+            self.waiting_for_sweep.push(key.clone());
         }
         let Some(slot) = self.keys.get_mut(&key) else {
             return;
@@ -477,6 +485,11 @@ impl Engine {
         if self.errands.swept(findings.is_some(), every, now) {
             self.wake_all();
         }
+        if findings.is_some() {
+            for key in std::mem::take(&mut self.waiting_for_sweep) {
+                self.wake(&key, now);
+            }
+        }
         for (key, found) in findings.into_iter().flatten() {
             if let Some(slot) = self.keys.get_mut(&key) {
                 slot.findings.extend(found);
@@ -523,7 +536,7 @@ impl Engine {
         self.running.is_empty()
             && self.next_at().is_none_or(|at| at > now)
             && self.parts.conditions.may_begin()
-            && self.errands.compared
+            && self.errands.compared_at.is_some()
             && self.keys.values().all(|slot| {
                 slot.idle
                     .as_ref()

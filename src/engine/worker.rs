@@ -109,9 +109,11 @@ pub(crate) struct Worker {
     pub(crate) stopping: Arc<AtomicBool>,
     /// Whether rotations are begun by schedule.
     pub(crate) scheduled: bool,
-    /// Whether the ledger was compared with the provider: nothing is begun by
-    /// a ledger that may be an older one.
-    pub(crate) compared: bool,
+    /// When the ledger was compared with the provider: before that nothing is
+    /// begun, since it may be an older one.
+    pub(crate) compared_at: Option<Timestamp>,
+    /// Whether it is to be compared again before this key can be begun.
+    pub(crate) wants_sweep: bool,
     /// When there is something to do again.
     pub(crate) wake_at: Option<Timestamp>,
     /// Whether a create was unclear: the provider is swept again soon.
@@ -209,7 +211,7 @@ impl Worker {
             let open = open.id.clone();
             return self.hurry(&open).await;
         }
-        if !self.compared {
+        if self.compared_at.is_none() {
             return Ok(false);
         }
         let live = self.state.live.clone();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::core::names::{CredentialId, KeyName, RotationId};
+use crate::core::names::{CredentialId, KeyName, Label, RotationId};
 use crate::core::record::CredentialFacts;
 use crate::core::rotation::Phase;
 use crate::ledger::error::LedgerError;
@@ -184,6 +184,8 @@ pub(super) fn note(
         "INSERT INTO stranger (credential_id, kind, name, seen_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO NOTHING",
     )?;
+    let mut again =
+        connection.prepare_cached("UPDATE stranger SET seen_at = ?2 WHERE credential_id = ?1")?;
     let mut new = Vec::new();
     for stranger in strangers {
         let kind = if stranger.lookalike {
@@ -194,7 +196,29 @@ pub(super) fn note(
         let name = stranger.name.as_deref().map(crate::core::outside::shown);
         if insert.execute(params![stranger.id.as_str(), kind, name, Text(at)])? == 1 {
             new.push(stranger);
+        } else {
+            again.execute(params![stranger.id.as_str(), Text(at)])?;
         }
     }
     Ok(new)
+}
+
+/// What looked like a credential of `key` when the provider was last listed,
+/// and has no row: id and name.
+pub(super) fn lookalikes(
+    connection: &Connection,
+    key: &KeyName,
+) -> Result<Vec<(CredentialId, String)>, LedgerError> {
+    let mut found = connection.prepare_cached(
+        "SELECT credential_id, name FROM stranger
+         WHERE kind = 'lookalike' AND name > ?1 AND name < ?1 || '.'
+           AND seen_at = (SELECT swept_at FROM identity)
+         ORDER BY name",
+    )?;
+    let found = found.query_map([key.as_str()], |row| {
+        Ok((CredentialId::new(row.get(0)?), row.get::<_, String>(1)?))
+    })?;
+    let mut lookalikes = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    lookalikes.retain(|(_, name)| Label::looks_like(name, key));
+    Ok(lookalikes)
 }

@@ -139,6 +139,20 @@ impl Ledger {
             .await
     }
 
+    /// What looked like a credential of `key` when the provider was last
+    /// listed, and has no row.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn lookalikes(&self, key: &KeyName) -> Result<Vec<CredentialId>, LedgerError> {
+        let key = key.clone();
+        self.run(move |connection| {
+            let found = compare::lookalikes(connection, &key)?.into_iter();
+            Ok(found.map(|(id, _)| id).collect())
+        })
+        .await
+    }
+
     /// When every row was last compared with the provider, and whether a
     /// create since `since` came to nothing that may land late.
     ///

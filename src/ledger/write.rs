@@ -6,13 +6,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
 use crate::core::change::{Answered, ByHand, Change, Intent, Moved};
-use crate::core::names::{KeyName, Label, RotationId, SinkId};
+use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::record::{DeliveryState, KeyState};
 use crate::core::rotation::{Event, Phase, apply};
 use crate::core::time;
 use crate::ledger::error::LedgerError;
-use crate::ledger::read;
 use crate::ledger::row::Text;
+use crate::ledger::{compare, read};
 
 /// Records all of `changes` and tells how the key stands then.
 pub(crate) fn record(
@@ -183,18 +183,10 @@ impl Writer<'_> {
              WHERE key = ?1 AND label IS NOT NULL ORDER BY id DESC LIMIT 1";
         let mut newest = self.connection.prepare_cached(newest)?;
         let newest: Option<String> = newest.query_row([key], |row| row.get(0)).optional()?;
-        let lookalikes = "SELECT name FROM stranger WHERE kind = 'lookalike' AND name > ?1";
-        let mut lookalikes = self.connection.prepare_cached(lookalikes)?;
+        let newest = newest.unwrap_or_default();
         // Labels of one key sort by their time.
-        let names = lookalikes.query_map([newest.as_deref().unwrap_or(key)], |row| {
-            row.get::<_, String>(0)
-        })?;
-        for name in names {
-            if Label::looks_like(&name?, self.key) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let lookalikes = compare::lookalikes(self.connection, self.key)?;
+        Ok(lookalikes.iter().any(|(_, name)| *name > newest))
     }
 
     pub(super) fn add_deliveries(

@@ -75,7 +75,7 @@ struct State {
     acts: Vec<Act>,
     /// Keys whose former credentials a person had revoked at once.
     hurried: BTreeSet<String>,
-    reconfigured: bool,
+    reconfigured_at: Option<Timestamp>,
     after_crash: Option<Fault>,
     set_back_at: Option<usize>,
     /// The ledger is not what it was: a person says how to go on.
@@ -154,7 +154,7 @@ impl World {
             sinks: BTreeMap::new(),
             acts: Vec::new(),
             hurried: BTreeSet::new(),
-            reconfigured: false,
+            reconfigured_at: None,
             after_crash: None,
             set_back_at,
             wants_a_person: false,
@@ -214,7 +214,7 @@ impl World {
     }
 
     pub(crate) fn configuration(&self) -> Configuration {
-        if self.state().reconfigured {
+        if self.state().reconfigured_at.is_some() {
             self.scenario.changed.clone()
         } else {
             self.scenario.keys.clone()
@@ -319,7 +319,7 @@ impl World {
                 self.state().wants_a_person = true;
             }
             Some(Fault::Reconfigured) => {
-                self.state().reconfigured = true;
+                self.state().reconfigured_at = Some(self.true_now());
                 return;
             }
             Some(_) | None => return,
@@ -419,8 +419,8 @@ impl World {
 
     pub(crate) fn delete(&self, id: &str) {
         let now = self.true_now();
-        let configuration = self.configuration();
         let mut state = self.state();
+        let configuration = state.held_by(&self.scenario, now);
         let Some(found) = state.credentials.get_mut(id) else {
             return;
         };
@@ -654,6 +654,22 @@ impl State {
         if !works && !wanted {
             self.violate(format!("{place:?} is given a dead credential"));
         }
+    }
+
+    /// The sinks whose consumers count: those that are configured, and for one
+    /// overlap more those that were.
+    fn held_by(&self, scenario: &Scenario, now: Timestamp) -> Configuration {
+        let Some(at) = self.reconfigured_at else {
+            return scenario.keys.clone();
+        };
+        let mut all = scenario.changed.clone();
+        let before = scenario.keys.iter();
+        all.extend(
+            before
+                .filter(|key| now < time::after(at, key.overlap))
+                .cloned(),
+        );
+        all
     }
 
     /// A credential has died: does anybody work with it?

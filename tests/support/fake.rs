@@ -1,8 +1,9 @@
 //! An engine on a real ledger, with a provider, a sink, a clock and a chance
 //! that note what they are asked.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ use rekeyd::engine::clock::Clock;
 use rekeyd::engine::condition::Conditions;
 use rekeyd::engine::{Course, Engine, ManagedKey, Parts};
 use rekeyd::ledger::{self, Driver, Identity, Ledger};
-use rekeyd::provider::{Answer, Credential, NewCredential, Provider, ProviderError};
+use rekeyd::provider::{
+    Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
+};
 use rekeyd::sink::{DeliveryError, Parcel, Sink};
 
 pub(crate) fn at() -> Timestamp {
@@ -44,7 +47,15 @@ struct World {
     calls: Mutex<Vec<String>>,
     /// Name by id.
     alive: Mutex<BTreeMap<String, String>>,
-    chance: AtomicU8,
+    chance: AtomicU64,
+    /// What every request to the provider fails with.
+    outage: Mutex<Option<Cause>>,
+    /// Whether fresh secrets are refused.
+    refuses: AtomicBool,
+    /// How far the provider's clock is ahead.
+    ahead: Mutex<Duration>,
+    /// When each was last used, by id.
+    used: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl World {
@@ -53,8 +64,17 @@ impl World {
     }
 
     fn answer<T>(&self, value: T) -> Result<Answer<T>, ProviderError> {
-        let date = Some(self.now());
+        let date = Some(self.now() + *self.ahead.lock().unwrap());
         Ok(Answer { value, date })
+    }
+
+    /// A request, unless there is an outage.
+    fn request(&self, call: String) -> Result<(), ProviderError> {
+        self.note(call.clone());
+        match *self.outage.lock().unwrap() {
+            None => Ok(()),
+            Some(cause) => Err(refusal(call, cause)),
+        }
     }
 
     fn credential(&self, id: &str) -> Option<Credential> {
@@ -62,9 +82,21 @@ impl World {
         Some(Credential {
             facts: facts(id),
             name: Some(name),
-            last_used_at: None,
+            last_used_at: self.used.lock().unwrap().get(id).copied(),
             owner: None,
         })
+    }
+}
+
+fn refusal(operation: String, cause: Cause) -> ProviderError {
+    ProviderError {
+        operation,
+        outcome: Outcome::NotDone,
+        retry: Retry::Later(None),
+        cause,
+        message: format!("{cause:?}"),
+        request_id: None,
+        date: None,
     }
 }
 
@@ -85,7 +117,9 @@ impl Clock for World {
 
 impl Chance for World {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoChance> {
-        bytes.fill(self.chance.fetch_add(1, Ordering::SeqCst) + 0x80);
+        let number = self.chance.fetch_add(1, Ordering::SeqCst) + (0x80 << 56);
+        let from = 8 - bytes.len();
+        bytes.copy_from_slice(&number.to_be_bytes()[from..]);
         Ok(())
     }
 }
@@ -97,7 +131,7 @@ impl Provider for World {
         label: &Label,
         _: Option<Duration>,
     ) -> Result<Answer<NewCredential>, ProviderError> {
-        self.note("create".to_owned());
+        self.request("create".to_owned())?;
         let id = format!("key_of_{label}");
         let mut alive = self.alive.lock().unwrap();
         alive.insert(id.clone(), label.to_string());
@@ -109,7 +143,7 @@ impl Provider for World {
     }
 
     async fn check(&self) -> Result<Answer<()>, ProviderError> {
-        self.note("check".to_owned());
+        self.request("check".to_owned())?;
         self.answer(())
     }
 
@@ -118,13 +152,13 @@ impl Provider for World {
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        self.note("list".to_owned());
+        self.request("list".to_owned())?;
         let ids: Vec<_> = self.alive.lock().unwrap().keys().cloned().collect();
         self.answer(ids.iter().filter_map(|id| self.credential(id)).collect())
     }
 
     async fn find(&self, label: &Label) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        self.note(format!("find {label}"));
+        self.request(format!("find {label}"))?;
         let ids: Vec<_> = self.alive.lock().unwrap().keys().cloned().collect();
         let found = ids.iter().filter_map(|id| self.credential(id));
         let wanted = |one: &Credential| one.name.as_deref() == Some(label.as_str());
@@ -135,17 +169,20 @@ impl Provider for World {
         &self,
         id: &CredentialId,
     ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        self.note(format!("retrieve {id}"));
+        self.request(format!("retrieve {id}"))?;
         self.answer(self.credential(id.as_str()))
     }
 
     async fn verify(&self, _: &Secret) -> Result<Answer<()>, ProviderError> {
-        self.note("verify".to_owned());
+        self.request("verify".to_owned())?;
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(refusal("verify".to_owned(), Cause::CredentialRefused));
+        }
         self.answer(())
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
-        self.note(format!("delete {id}"));
+        self.request(format!("delete {id}"))?;
         self.alive.lock().unwrap().remove(id.as_str());
         self.answer(())
     }
@@ -198,36 +235,128 @@ impl Fakes {
 
     /// An engine on a ledger with `changes`, which was swept a moment ago.
     pub(crate) async fn engine(&self, changes: Vec<Change>, overlap: Duration) -> Engine {
+        let managed = self.managed(key(), |policy| policy.overlap = overlap);
+        self.ledger(vec![(key(), changes)]).await;
+        self.open(vec![managed], Course::Once).await
+    }
+
+    /// Writes a ledger in which these keys have these changes.
+    pub(crate) async fn ledger(&self, keys: Vec<(KeyName, Vec<Change>)>) {
+        let ledger = self.connect();
+        for (key, changes) in keys {
+            ledger.record(&key, at(), changes).await.unwrap();
+        }
+        ledger.note_sweep(at(), Vec::new()).await.unwrap();
+    }
+
+    fn connect(&self) -> Ledger {
         let identity = Identity {
             provider: "https://example.com/v1".to_owned(),
             organization: String::new(),
         };
         let connection = ledger::open(&self.dir.path().join("l.db"), &identity, at()).unwrap();
-        let ledger = Ledger::start(connection, Driver::Task).unwrap();
-        ledger.record(&key(), at(), changes).await.unwrap();
-        ledger.note_sweep(at(), Vec::new()).await.unwrap();
+        Ledger::start(connection, Driver::Task).unwrap()
+    }
+
+    /// A key that rotates once a month, with one sink.
+    pub(crate) fn managed(&self, name: KeyName, adapt: impl FnOnce(&mut KeyPolicy)) -> ManagedKey {
+        let schedule = Schedule::parse("@monthly", TimeZone::UTC).unwrap();
+        let mut policy = KeyPolicy {
+            settle: Duration::ZERO,
+            ..KeyPolicy::new(schedule)
+        };
+        adapt(&mut policy);
+        ManagedKey {
+            name,
+            policy,
+            sinks: vec![(Arc::new(Taker(Arc::clone(&self.world), sink_id())), true)],
+        }
+    }
+
+    pub(crate) async fn open(&self, managed: Vec<ManagedKey>, course: Course) -> Engine {
         let parts = Parts {
             provider: Arc::clone(&self.world) as Arc<dyn Provider>,
-            ledger,
+            ledger: self.connect(),
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
             chance: Arc::clone(&self.world) as Arc<dyn Chance>,
             max_in_flight: 1,
             sweep_every: Duration::from_secs(1_000 * 86_400),
             conditions: Conditions::default(),
         };
-        let schedule = Schedule::parse("@monthly", TimeZone::UTC).unwrap();
-        let managed = ManagedKey {
-            name: key(),
-            policy: KeyPolicy {
-                overlap,
-                settle: Duration::ZERO,
-                ..KeyPolicy::new(schedule)
-            },
-            sinks: vec![(Arc::new(Taker(Arc::clone(&self.world), sink_id())), true)],
-        };
-        Engine::open(parts, vec![managed], Course::Once)
-            .await
-            .unwrap()
+        Engine::open(parts, managed, course).await.unwrap()
+    }
+
+    /// Works, and moves the clock on when there is nothing to do, for so long.
+    pub(crate) async fn run(&self, engine: &mut Engine, span: Duration) {
+        let end = self.world.now() + span;
+        loop {
+            engine.start_due();
+            if engine.finish_one().await {
+                continue;
+            }
+            match engine.next_at() {
+                Some(next) if next <= end => {
+                    let now = self.world.now();
+                    *self.world.now.lock().unwrap() = Some(next.max(now));
+                }
+                Some(_) | None => break,
+            }
+        }
+        *self.world.now.lock().unwrap() = Some(end);
+    }
+
+    /// Works, and moves the clock on when there is nothing to do, until so.
+    pub(crate) async fn run_until(&self, engine: &mut Engine, over: impl Fn() -> bool) {
+        while !over() {
+            engine.start_due();
+            if !engine.finish_one().await {
+                let next = engine.next_at().expect("something to do");
+                let now = self.world.now();
+                *self.world.now.lock().unwrap() = Some(next.max(now));
+            }
+        }
+        engine.stop().await;
+    }
+
+    /// Every request to the provider fails so, or with none none does.
+    pub(crate) fn fail(&self, cause: Option<Cause>) {
+        *self.world.outage.lock().unwrap() = cause;
+    }
+
+    /// Whether fresh secrets are refused from now on.
+    pub(crate) fn refuse_secrets(&self, refuses: bool) {
+        self.world.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// How far the provider's clock is ahead from now on.
+    pub(crate) fn put_ahead(&self, by: Duration) {
+        *self.world.ahead.lock().unwrap() = by;
+    }
+
+    /// Somebody uses a credential.
+    pub(crate) fn use_now(&self, id: &str) {
+        let now = self.world.now();
+        self.world.used.lock().unwrap().insert(id.to_owned(), now);
+    }
+
+    /// A credential is there from now on.
+    pub(crate) fn put(&self, id: &str, name: &str) {
+        let mut alive = self.world.alive.lock().unwrap();
+        alive.insert(id.to_owned(), name.to_owned());
+    }
+
+    /// Time passes while nothing works.
+    pub(crate) fn move_on(&self, span: Duration) {
+        *self.world.now.lock().unwrap() = Some(self.now() + span);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.world.now()
+    }
+
+    /// What was called since this was last asked.
+    pub(crate) fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.world.calls.lock().unwrap())
     }
 
     /// Works, and moves the clock on when there is nothing to do, until so

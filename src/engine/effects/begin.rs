@@ -5,19 +5,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{Change, Intent, Moved};
-use crate::core::names::{Label, RotationId};
+use crate::core::names::{CredentialId, Label, RotationId};
 use crate::core::record::{DeliveryState, Rotation, Trigger};
 use crate::core::rotation::{Event, Phase};
 use crate::core::step::Memory;
 use crate::core::time;
 use crate::engine::effects::pause_of;
-use crate::engine::sweep::to_compare;
 use crate::engine::worker::{ManagedKey, Wish, Worker};
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
 /// The time over which `creates-per-day` counts.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a listing says whether a key without rows is alone.
+const LISTED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// How far a step before the intent got.
 enum Ready {
@@ -239,28 +241,18 @@ impl Worker {
     }
 
     /// Before the first create of a key without rows: a live credential with
-    /// its name tells of a ledger that was lost.
+    /// its name tells of a ledger that was lost. All keys share one listing.
     async fn is_alone(&mut self) -> Result<Ready, LedgerError> {
-        let listed = self.parts.provider.list().await;
-        self.hear(&listed);
-        let listed = match listed {
-            Ok(listed) => listed.value,
-            Err(error) if self.is_everybodys(&error).await => return Ok(Ready::Parked),
-            Err(error) => {
-                self.defer(&error.to_string(), pause_of(&error)).await?;
-                return Ok(Ready::No);
-            }
-        };
-        let compared = self.parts.ledger.compare(to_compare(listed)).await?;
-        let lookalikes: Vec<_> = compared
-            .strangers
-            .iter()
-            .filter(|found| {
-                let name = found.name.as_deref().unwrap_or_default();
-                Label::looks_like(name, &self.state.key)
-            })
-            .map(|found| found.facts.id.as_str())
-            .collect();
+        let now = self.now();
+        let fresh = self
+            .compared_at
+            .is_some_and(|at| at <= now && time::until(at, now) <= LISTED_FOR);
+        if !fresh {
+            self.wants_sweep = true;
+            return Ok(Ready::Parked);
+        }
+        let lookalikes = self.parts.ledger.lookalikes(&self.state.key).await?;
+        let lookalikes: Vec<_> = lookalikes.iter().map(CredentialId::as_str).collect();
         if lookalikes.is_empty() {
             return Ok(Ready::Yes);
         }

@@ -1,0 +1,159 @@
+//! What a comparison with the provider leads to.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/fake.rs"]
+mod fake;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/rows.rs"]
+mod rows;
+
+use std::time::Duration;
+
+use fake::{Fakes, at, key};
+use lines::Lines;
+use rekeyd::core::change::Change;
+use rekeyd::core::record::Trigger;
+use rekeyd::core::rotation::Event;
+use rekeyd::core::time;
+use rekeyd::engine::{Course, Engine};
+use rows::{created, current, intended, moved, rotation};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn daemon(fakes: &Fakes, changes: Vec<Change>) -> Engine {
+    fakes.ledger(vec![(key(), changes)]).await;
+    let managed = fakes.managed(key(), |policy| policy.overlap = MINUTE);
+    fakes.open(vec![managed], Course::Daemon).await
+}
+
+#[tokio::test]
+async fn what_is_gone_is_believed_after_three_answers_over_a_quarter_of_an_hour() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.run(&mut engine, MINUTE * 15).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "current");
+    let looks = |calls: Vec<String>| calls.iter().filter(|one| *one == "retrieve key_1").count();
+    assert_eq!(looks(fakes.take_calls()), 2);
+    fakes.run(&mut engine, MINUTE * 5).await;
+    assert_eq!(looks(fakes.take_calls()), 1);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().trigger, Trigger::Repair);
+}
+
+#[tokio::test]
+async fn what_was_missing_and_is_there_again_is_believed() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.run(&mut engine, MINUTE * 10).await;
+    fakes.put("key_1", "label-1");
+    fakes.run(&mut engine, MINUTE * 60).await;
+    assert_eq!(fakes.alive(), ["key_1"]);
+    assert!(
+        engine
+            .state(&key())
+            .unwrap()
+            .current()
+            .unwrap()
+            .missing
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn what_failed_and_is_alive_is_revoked() {
+    let mut changes = intended(1);
+    changes.push(moved(1, Event::LabelNotFound));
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_late", "label-1"), ("key_2", "label-2")]);
+    let mut engine = daemon(&fakes, changes).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.alive(), ["key_2"]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+}
+
+#[tokio::test]
+async fn what_was_revoked_and_is_alive_is_revoked_again() {
+    let mut changes = created(1);
+    changes.extend([moved(1, Event::GivenUp), moved(1, Event::Deleted)]);
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    let mut engine = daemon(&fakes, changes).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.alive(), ["key_2"]);
+}
+
+#[tokio::test]
+async fn a_second_credential_with_a_label_of_ours_is_revoked() {
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_double", "label-1")]);
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.alive(), ["key_1"]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "current");
+}
+
+#[tokio::test]
+async fn two_credentials_of_one_unclear_create_are_both_revoked() {
+    let fakes = Fakes::new(&[("key_a", "label-1"), ("key_b", "label-1")]);
+    let mut engine = daemon(&fakes, intended(1)).await;
+    fakes.run(&mut engine, MINUTE * 10).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.alive().len(), 1);
+    let state = engine.state(&key()).unwrap();
+    let current = state.current().unwrap().credential.as_ref().unwrap();
+    assert_eq!(fakes.alive(), [current.id.as_str()]);
+}
+
+#[tokio::test]
+async fn strangers_are_left_alone_and_told_once() {
+    let lookalike = "billing-20261123T030000Z-5f3a9c";
+    let fakes = Fakes::new(&[
+        ("key_1", "label-1"),
+        ("key_like", lookalike),
+        ("key_foreign", "somebody's"),
+    ]);
+    let (lines, _guard) = Lines::listen();
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.run(&mut engine, MINUTE).await;
+    drop(engine);
+    let managed = fakes.managed(key(), |_| {});
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(lines.with("WARN", "key_like").len(), 1);
+    assert_eq!(lines.with("INFO", "1 admin keys").len(), 1);
+    assert_eq!(fakes.alive().len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_without_rows_is_not_begun_beside_a_lookalike() {
+    let fakes = Fakes::new(&[("key_like", "billing-20261123T030000Z-5f3a9c")]);
+    let mut engine = daemon(&fakes, Vec::new()).await;
+    fakes.run(&mut engine, MINUTE * 600).await;
+    assert_eq!(fakes.alive(), ["key_like"]);
+    let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
+    for way in [
+        "restore it from a backup",
+        "rekeyd adopt billing key_like",
+        "rekeyd rotate billing",
+    ] {
+        assert!(problem.contains(way), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn beside_a_newer_lookalike_the_sequence_goes_on_with_the_time() {
+    let label = "billing-20261124T020000Z-5f3a9c";
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_like", label)]);
+    let mut changes = current(1);
+    changes.push(Change::TargetLost {
+        rotation: rotation(1),
+        sink: fake::sink_id(),
+        problem: "gone".to_owned(),
+    });
+    let mut engine = daemon(&fakes, changes).await;
+    fakes.run(&mut engine, MINUTE).await;
+    let sequence = engine.state(&key()).unwrap().current().unwrap().sequence;
+    let now = u64::try_from(time::whole_seconds(at()).as_second()).unwrap();
+    assert!(sequence >= now, "{sequence}");
+}
