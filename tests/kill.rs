@@ -2,7 +2,8 @@
 //! every file holds a key that works all the while, and in the end exactly one
 //! credential of each key is alive.
 //!
-//! `REKEYD_KILLS=200 cargo test --release --test kill` kills more often.
+//! `REKEYD_KILLS=200 REKEYD_BINARY=target/release/rekeyd cargo test --test kill`
+//! kills the release binary, and more often.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::daemon::Daemon;
 use support::{Running, World};
@@ -107,13 +109,31 @@ fn nothing_is_lost_and_nobody_is_locked_out() {
         "list:stale-list:0.2",
         "--fault",
         "retrieve:500-before:0.1",
+        "--fault",
+        "any:drop-before:0.02",
+        "--fault",
+        "any:500-after:0.02",
     ]);
     world.configure(&configuration());
     let mut dice = Dice(20_261_124);
-    for kill in 0..kills {
-        rotate_and_kill(&world, dice.below(40));
-        assert_files_work(&world, &format!("after kill {kill}"));
-    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A consumer that reads all the while.
+        let checker = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_files_work(&world, "beside the kills");
+                std::thread::yield_now();
+            }
+        });
+        for kill in 0..kills {
+            rotate_and_kill(&world, dice.below(40));
+            assert_files_work(&world, &format!("after kill {kill}"));
+            if checker.is_finished() {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
 
     world.restart_sandbox(&[]);
     for _ in 0..LAST_RUNS {

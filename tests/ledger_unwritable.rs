@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use support::{BINARY, World, file_key, text, write};
+use support::{World, binary, file_key, text, write};
 
 /// The user without any rights, by its number: a host may lack the name.
 const NOBODY: u32 = 65_534;
@@ -44,7 +44,7 @@ impl Bound {
         }
         // Nobody may not look into the folder where it was built.
         let program = world.path("rekeyd");
-        std::fs::copy(BINARY, &program).unwrap();
+        std::fs::copy(binary(), &program).unwrap();
         if is_root() {
             for name in ["", "admin-key", "config.toml", "state", "out"] {
                 chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{BINARY, Running, text, write};
+use support::{Running, binary, text, write};
 use tempfile::TempDir;
 
 /// A host that has nothing but a configuration: no folder, no secret, no
@@ -58,7 +58,7 @@ impl Host {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command
             .args(arguments)
             .env("TMPDIR", self.dir.path())

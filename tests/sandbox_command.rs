@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 
 use rekeyd::sandbox::DEFAULT_ADMIN_KEY;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{BINARY, Running, World, text, write};
+use support::{Running, World, binary, text, write};
 
 /// Starts a sandbox on a free port and ends it in order: the base URL that it
 /// printed, and the rest.
 fn introduction(arguments: &[&str]) -> (String, String) {
-    let mut child = Command::new(BINARY)
+    let mut child = Command::new(binary())
         .args(["sandbox", "--listen", "127.0.0.1:0"])
         .args(arguments)
         .stdout(Stdio::piped())
@@ -34,7 +34,7 @@ fn introduction(arguments: &[&str]) -> (String, String) {
 }
 
 fn refused(arguments: &[&str], status: i32) -> String {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     let output = command.arg("sandbox").args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(status), "{arguments:?}");
     text(&output.stderr)

@@ -13,6 +13,7 @@ use std::time::Duration;
 use fake::{Fakes, at, key};
 use lines::Lines;
 use rekeyd::core::change::Change;
+use rekeyd::core::names::Label;
 use rekeyd::core::record::Trigger;
 use rekeyd::core::rotation::Event;
 use rekeyd::core::time;
@@ -143,9 +144,16 @@ async fn a_key_without_rows_is_not_begun_beside_a_lookalike() {
 
 #[tokio::test]
 async fn beside_a_newer_lookalike_the_sequence_goes_on_with_the_time() {
-    let label = "billing-20261124T020000Z-5f3a9c";
-    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_like", label)]);
+    let (older, newer) = (
+        "billing-20261124T010000Z-5f3a9c",
+        "billing-20261124T020000Z-5f3a9c",
+    );
+    let fakes = Fakes::new(&[("key_1", older), ("key_like", newer)]);
     let mut changes = current(1);
+    let Some(Change::Intended(intent)) = changes.first_mut() else {
+        panic!("a rotation begins with its intent");
+    };
+    intent.label = Label::recorded(older.to_owned());
     changes.push(Change::TargetLost {
         rotation: rotation(1),
         sink: fake::sink_id(),

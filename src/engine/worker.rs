@@ -241,7 +241,8 @@ impl Worker {
                 ..
             } => {
                 self.intend(&managed, trigger, scheduled_for, None).await?;
-                if self.state.open().is_none() {
+                // Otherwise the sweep that it waits for wakes it.
+                if self.state.open().is_none() && !self.wants_sweep {
                     self.wake_at = until.into_iter().chain(self.state.retry_at).min();
                 }
                 // What was done instead of beginning may have made room.

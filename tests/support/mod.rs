@@ -16,7 +16,11 @@ use tempfile::TempDir;
 
 pub mod daemon;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_rekeyd");
+/// The program: what Cargo has just built, or `REKEYD_BINARY`.
+pub fn binary() -> PathBuf {
+    let given = std::env::var_os("REKEYD_BINARY");
+    given.map_or_else(|| env!("CARGO_BIN_EXE_rekeyd").into(), PathBuf::from)
+}
 
 /// A key with one file sink and the given overlap; see [`World::configure`].
 pub fn file_key(overlap: &str) -> String {
@@ -123,7 +127,7 @@ impl World {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command
             .arg("--config")
             .arg(self.path("config.toml"))
@@ -192,7 +196,7 @@ impl World {
 
 /// A sandbox that keeps its keys in `dir`, and its base URL.
 fn sandbox(dir: &Path, address: &str, arguments: &[&str]) -> (Running, String) {
-    let mut child = Command::new(BINARY)
+    let mut child = Command::new(binary())
         .args(["sandbox", "--listen", address, "--state"])
         .arg(dir.join("sandbox.json"))
         .args(arguments)
