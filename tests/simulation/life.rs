@@ -94,6 +94,8 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
     let Some(mut engine) = start(world, life, seed).await else {
         return Ended::StartFailed;
     };
+    // Where the clock cannot step there is nothing to see by looking.
+    let tick = if world.clock_may_step() { TICK } else { PERIOD };
     let mut person_at = world.wants_a_person().then(|| world.elapsed() + PERIOD / 4);
     loop {
         let problems = engine.problems();
@@ -125,7 +127,7 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
         engine.start_due();
         let now = world.now();
         let pause = engine.next_at().map(|at| time::until(now, at));
-        let pause = pause.map_or(TICK, |pause| pause.clamp(Duration::from_millis(10), TICK));
+        let pause = pause.map_or(tick, |pause| pause.clamp(Duration::from_millis(10), tick));
         let pause = pause.min(rest.saturating_sub(world.elapsed()) + Duration::from_millis(1));
         tokio::select! {
             biased;

@@ -221,6 +221,16 @@ impl World {
         }
     }
 
+    /// Whether the clock may step in this world.
+    pub(crate) fn clock_may_step(&self) -> bool {
+        match &self.state().plan {
+            Plan::Exactly(faults) => faults
+                .iter()
+                .any(|(_, fault)| matches!(fault, Fault::ClockAhead | Fault::ClockBehind)),
+            Plan::Random(..) => true,
+        }
+    }
+
     /// Waits until the process is to die.
     pub(crate) async fn crashed(&self) {
         self.crashed.notified().await;
