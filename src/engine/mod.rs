@@ -240,11 +240,16 @@ impl Engine {
         self.parts.ledger.key_of(credential).await
     }
 
-    /// Has a key looked at, if nobody works on it.
+    /// Has a key looked at. Whoever works on it may have looked before the
+    /// reason for this came up: then it is looked at again afterwards.
     fn wake(&mut self, key: &KeyName, at: Timestamp) {
-        let Some(slot) = self.keys.get_mut(key).filter(|slot| slot.idle.is_some()) else {
+        let Some(slot) = self.keys.get_mut(key) else {
             return;
         };
+        if slot.idle.is_none() {
+            slot.look_again = true;
+            return;
+        }
         if let Some(before) = slot.wake_at {
             if before <= at {
                 return;
@@ -297,9 +302,6 @@ impl Engine {
         tracing::warn!("the clock was set back; looking at everything anew");
         self.watching_since = self.watching_since.min(now);
         self.errands.plan_anew(now);
-        for slot in self.keys.values_mut() {
-            slot.look_again = slot.idle.is_none();
-        }
         self.wake_all();
     }
 

@@ -120,10 +120,13 @@ fn simulation_of_every_single_fault_with_three_keys() {
 
 #[test]
 fn simulation_of_every_pair_of_faults_with_one_key() {
-    let scenario = scenario::small();
-    let first = singles(&scenario, false);
-    let reports = run_all(&scenario, &first);
-    judge(&scenario, &first, &reports);
+    survives_every_pair(&scenario::small());
+}
+
+fn survives_every_pair(scenario: &Scenario) {
+    let first = singles(scenario, false);
+    let reports = run_all(scenario, &first);
+    judge(scenario, &first, &reports);
     let mut plans = Vec::new();
     for (plan, report) in first.iter().zip(&reports) {
         let (struck, _) = plan[0];
@@ -133,9 +136,39 @@ fn simulation_of_every_pair_of_faults_with_one_key() {
             }
         }
     }
-    let reports = run_all(&scenario, &plans);
-    judge(&scenario, &plans, &reports);
+    let reports = run_all(scenario, &plans);
+    judge(scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
+}
+
+/// Takes a quarter of an hour: `REKEYD_PAIRS=large cargo test --release
+/// simulation_of_every_pair_of_faults_with_three_keys`.
+#[test]
+fn simulation_of_every_pair_of_faults_with_three_keys() {
+    if std::env::var("REKEYD_PAIRS").is_ok_and(|which| which == "large") {
+        survives_every_pair(&scenario::large());
+    }
+}
+
+/// The bugs that prove the simulation fit the sources as they are now.
+#[test]
+fn every_planted_bug_can_be_planted() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let folder = std::path::Path::new(root).join("tests/planted_bugs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "patch") {
+            continue;
+        }
+        count += 1;
+        let mut check = std::process::Command::new("git");
+        let check = check.current_dir(root).args(["apply", "--check"]);
+        let output = check.arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", path.display());
+    }
+    assert!(count >= 12, "{count} planted bugs");
 }
 
 #[test]
