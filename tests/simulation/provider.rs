@@ -73,7 +73,6 @@ impl SimProvider {
     async fn request(&self, op: Op, about: &str) -> Result<Option<Fault>, ProviderError> {
         let operation = format!("{op:?}");
         let fault = self.world.begin(self.life, op, about).await;
-        self.world.travel().await;
         let used = self.cell.get();
         if !used.is_some_and(|used| self.world.works(used.expose())) {
             return Err(self.said(&operation, Cause::CredentialRefused));
@@ -185,7 +184,6 @@ impl Provider for SimProvider {
 
     async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
         let fault = self.world.begin(self.life, Op::Verify, "").await;
-        self.world.travel().await;
         match fault {
             Some(Fault::Fails) => Err(self.said("verify", Cause::ServerError)),
             Some(Fault::Refused) => Err(self.said("verify", Cause::CredentialRefused)),

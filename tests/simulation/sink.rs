@@ -66,7 +66,6 @@ impl Sink for SimSink {
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
         let about = format!("{:?} {}", self.place, parcel.sequence);
         let fault = self.world.begin(self.life, op_of(self.kind), &about).await;
-        self.world.travel().await;
         match fault {
             Some(Fault::Refused) => return failed(Taken::Refused),
             Some(Fault::Fails) => return failed(Taken::No),

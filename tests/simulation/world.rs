@@ -61,6 +61,7 @@ pub(crate) struct World {
 
 struct State {
     life: u64,
+    begun: u64,
     ops: Vec<Op>,
     plan: Plan,
     clock: Option<(Duration, SignedDuration)>,
@@ -143,6 +144,7 @@ impl World {
         };
         let state = State {
             life: 0,
+            begun: 0,
             ops: Vec::new(),
             plan,
             clock: None,
@@ -240,6 +242,12 @@ impl World {
     /// goes wrong with it. A process that has died does nothing more.
     pub(crate) async fn begin(&self, life: u64, op: Op, about: &str) -> Option<Fault> {
         let fault = self.next_fault(life, op, about);
+        if fault.is_ok() {
+            sleep(self.duration(op)).await;
+        }
+        if self.life() != life {
+            std::future::pending::<()>().await;
+        }
         match fault {
             Err(Dead) => std::future::pending().await,
             Ok(Some(
@@ -352,9 +360,27 @@ impl World {
         labels.map(Result::unwrap).collect()
     }
 
-    /// A request on its way.
-    pub(crate) async fn travel(&self) {
-        sleep(Duration::from_millis(20)).await;
+    /// How long an operation takes: another time each time, so that now this
+    /// and now that of two comes first.
+    fn duration(&self, op: Op) -> Duration {
+        let number = {
+            let mut state = self.state();
+            state.begun += 1;
+            state.begun
+        };
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Duration::from_millis(match op {
+            Op::Commit | Op::Look => mixed >> 60,
+            Op::Create
+            | Op::Check
+            | Op::List
+            | Op::Retrieve
+            | Op::Verify
+            | Op::Delete
+            | Op::Preflight
+            | Op::Deliver
+            | Op::Post => mixed >> 57,
+        })
     }
 
     /// Nobody answers until the time is over.
