@@ -456,7 +456,12 @@ impl World {
     pub(crate) fn delete(&self, id: &str) {
         let now = self.true_now();
         let mut state = self.state();
-        let configuration = state.held_by(&self.scenario, now);
+        let counting = state.held_by(&self.scenario, now);
+        let configured = if state.reconfigured_at.is_some() {
+            &self.scenario.changed
+        } else {
+            &self.scenario.keys
+        };
         let Some(found) = state.credentials.get_mut(id) else {
             return;
         };
@@ -468,7 +473,7 @@ impl World {
         if found.by_hand && !found.doomed || state.lost.contains(&found.name) {
             state.violate(format!("{} is deleted, which is not ours", found.name));
         }
-        state.mourn(&found, now, &configuration);
+        state.mourn(&found, now, &counting, configured);
     }
 
     /// Puts a secret into a sink, now or later.
@@ -709,12 +714,22 @@ impl State {
     }
 
     /// A credential has died: does anybody work with it?
-    fn mourn(&mut self, dead: &Credential, now: Timestamp, configuration: &Configuration) {
+    fn mourn(
+        &mut self,
+        dead: &Credential,
+        now: Timestamp,
+        counting: &Configuration,
+        configured: &Configuration,
+    ) {
         if dead.doomed {
             return;
         }
+        let is_configured = |key: &str, sink: &str| {
+            let mut keys = configured.iter().filter(|one| one.name == key);
+            keys.any(|key| key.sinks.iter().any(|one| one.name == sink))
+        };
         let mut bereft = Vec::new();
-        for key in configuration {
+        for key in counting {
             for sink in key.sinks.iter().filter(|sink| sink.required) {
                 let place = (key.name.to_owned(), sink.name.to_owned());
                 let Some(held) = self.sinks.get(&place) else {
@@ -724,7 +739,9 @@ impl State {
                     *secret == dead.secret && time::after(*until, key.overlap) > now
                 };
                 let now_there = held.content.as_ref() == Some(&dead.secret);
+                // A person wanted it so, and what is delivered to gets a new one.
                 let hurried = self.hurried.contains(key.name);
+                let now_there = now_there && (!hurried || is_configured(key.name, sink.name));
                 if now_there || (!hurried && held.replaced.iter().any(late)) {
                     bereft.push(format!(
                         "a consumer of {place:?} is left with the dead {}",
