@@ -39,6 +39,10 @@ const TICK: Duration = Duration::from_secs(30);
 /// How many periods after the trouble all must be at rest.
 const PATIENCE: u32 = 48;
 
+/// How many periods after the trouble every key must rotate by its schedule
+/// again, whatever else is not at rest.
+const SOON: u32 = 4;
+
 /// Runs one simulation. The same arguments give the same report.
 pub(crate) fn run(scenario: &Scenario, plan: Plan, seed: u64, traced: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,6 +119,9 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
                 Ok(()) => return Ended::AtRest,
                 Err(why) if rest >= last => return Ended::NotAtRest(why),
                 Err(why) => {
+                    if rest >= world.scenario.rest + PERIOD * SOON {
+                        oracle::keeps_rotating(world);
+                    }
                     world.note(format!("not at rest yet: {why}"));
                     // Where too many are alive a person has to say so.
                     if why.contains("live-at-most") {

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use rekeyd::core::names::KeyName;
 use rekeyd::core::rotation::{Event, Phase, apply};
+use rekeyd::core::time;
 use rekeyd::engine::Engine;
 use rusqlite::Connection;
 
+use crate::scenario::PERIOD;
 use crate::world::World;
 
 /// Whether every key has its one credential, every required sink holds it, and
@@ -63,6 +65,16 @@ pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
     match alive.first() {
         Some(one) => Err(format!("{} is alive", one.name)),
         None => Ok(()),
+    }
+}
+
+/// Whether every key has rotated lately.
+pub(crate) fn keeps_rotating(world: &World) {
+    for key in world.configuration() {
+        let lately = time::before(world.true_now(), PERIOD * 3);
+        if world.newest(key.name).is_none_or(|made| made < lately) {
+            world.violate(format!("{} does not rotate any more", key.name));
+        }
     }
 }
 

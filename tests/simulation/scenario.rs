@@ -92,7 +92,9 @@ pub(crate) fn large() -> Scenario {
     let two = key("two", 10, vec![file.clone(), hook.clone()]);
     let optional = key("optional", 20, vec![hook.clone(), copy]);
     let own = key("own", 15, vec![own]);
-    let changed = vec![key("two", 10, vec![file]), own.clone()];
+    // Its sinks are others now, and of one key nothing is left.
+    let moved = sink("moved", Kind::File, true);
+    let changed = vec![key("two", 10, vec![moved]), own.clone()];
     Scenario {
         name: "large",
         keys: vec![two, optional, own],

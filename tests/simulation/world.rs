@@ -443,6 +443,15 @@ impl World {
         state.make("by hand", now, true).id
     }
 
+    /// When a credential was last made for a key.
+    pub(crate) fn newest(&self, key: &str) -> Option<Timestamp> {
+        let state = self.state();
+        let label = format!("{key}-2");
+        let all = state.credentials.values();
+        let made = all.filter(|one| one.name.starts_with(&label));
+        made.map(|one| one.created_at).max()
+    }
+
     /// Every credential as it was at a time.
     pub(crate) fn listed(&self, at: Timestamp) -> Vec<Credential> {
         let state = self.state();
