@@ -167,3 +167,6 @@ fn with_answer(rotation: &Rotation, answer: &Answered, now: Timestamp) -> Rotati
     }
     after
 }
+
+#[cfg(test)]
+mod tests;

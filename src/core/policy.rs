@@ -170,3 +170,6 @@ fn held_by(delivery: &Delivery, rotation: &Rotation, key: &KeyState, overlap: Du
             .map_or(Held::Open, |at| Held::Until(time::after(at, overlap))),
     }
 }
+
+#[cfg(test)]
+mod tests;

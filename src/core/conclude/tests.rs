@@ -1,0 +1,214 @@
+//! What follows from an outcome.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not expected here fails the test"
+)]
+
+use super::*;
+use crate::core::names::{KeyName, RotationId, SinkId};
+use crate::core::record::{Delivery, Trigger};
+
+const OVERLAP: Duration = Duration::from_secs(600);
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn sink(name: &str) -> SinkId {
+    SinkId {
+        name: name.to_owned(),
+        target: format!("file:/{name}"),
+    }
+}
+
+fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
+    let deliveries = ["a", "b"].into_iter().zip(states);
+    let deliveries = deliveries.map(|(name, state)| Delivery {
+        sink: sink(name),
+        required: true,
+        state: *state,
+        maybe_taken: false,
+        attempts: 0,
+        last_attempt_at: None,
+        accepted_at: (*state == DeliveryState::Accepted).then(now),
+        removed_at: None,
+        retry_at: None,
+        error: None,
+    });
+    Rotation {
+        id: RotationId::new(sequence.to_be_bytes()),
+        sequence,
+        trigger: Trigger::Schedule,
+        scheduled_for: None,
+        started_at: now(),
+        label: None,
+        credential: None,
+        phase,
+        current_at: None,
+        retired_at: None,
+        revoke_after: None,
+        revoked_at: None,
+        error: None,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: (phase == Phase::Stranded).then(now),
+        missing: None,
+        hold_until: None,
+        revoke_now: false,
+        deliveries: deliveries.collect(),
+    }
+}
+
+fn key(live: Vec<Rotation>) -> KeyState {
+    let mut key = KeyState::unknown(KeyName::new("k").unwrap());
+    key.live = live;
+    key
+}
+
+/// A change in one word and the sequence or sink that it is about.
+fn told(changes: &[Change]) -> Vec<String> {
+    let number = |id: &RotationId| {
+        let mut all = (1..9_u64).filter(|number| RotationId::new(number.to_be_bytes()) == *id);
+        all.next().unwrap()
+    };
+    let each = changes.iter().map(|change| match change {
+        Change::Moved(moved) => format!("{} {}", moved.event, number(&moved.rotation)),
+        Change::Begun(begun) => format!("begun {}", begun.sink.name),
+        Change::Answered(answered) => format!("answered {}", answered.sink.name),
+        Change::RevokeNow(rotation) => format!("revoke-now {}", number(rotation)),
+        Change::RevokePrevious { wanted, .. } => format!("revoke-previous {wanted}"),
+        Change::Recovered => "recovered".to_owned(),
+        other => panic!("{other:?}"),
+    });
+    each.collect()
+}
+
+const ACCEPTED: DeliveryState = DeliveryState::Accepted;
+const PENDING: DeliveryState = DeliveryState::Pending;
+const UNCERTAIN: DeliveryState = DeliveryState::Uncertain;
+
+fn answer(sequence: u64, name: &str, state: DeliveryState) -> Answered {
+    Answered {
+        rotation: RotationId::new(sequence.to_be_bytes()),
+        sink: sink(name),
+        state,
+        retry_at: None,
+        error: None,
+    }
+}
+
+#[test]
+fn after_it_worked_the_first_delivery_begins() {
+    let rotation = rotation(1, Phase::Created, &[PENDING, PENDING]);
+    assert_eq!(told(&worked(&rotation)), ["worked 1", "begun a"]);
+}
+
+#[test]
+fn after_one_sink_accepted_the_next_delivery_begins() {
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
+    let state = key(vec![open.clone()]);
+    let changes = answered(&open, answer(1, "a", ACCEPTED), &state, OVERLAP, now());
+    assert_eq!(told(&changes), ["answered a", "begun b"]);
+}
+
+#[test]
+fn a_sink_that_did_not_accept_holds_up_no_other() {
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
+    let state = key(vec![open.clone()]);
+    let changes = answered(&open, answer(1, "a", UNCERTAIN), &state, OVERLAP, now());
+    assert_eq!(told(&changes), ["answered a", "begun b"]);
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, ACCEPTED]);
+    let changes = answered(&open, answer(1, "a", UNCERTAIN), &state, OVERLAP, now());
+    assert_eq!(told(&changes), ["answered a"]);
+}
+
+#[test]
+fn after_the_last_sink_the_former_one_retires_in_the_same_commit() {
+    let former = rotation(1, Phase::Current, &[ACCEPTED, ACCEPTED]);
+    let open = rotation(2, Phase::Verified, &[ACCEPTED, UNCERTAIN]);
+    let state = key(vec![former, open.clone()]);
+    let changes = answered(&open, answer(2, "b", ACCEPTED), &state, OVERLAP, now());
+    let expected = ["answered b", "superseded 1", "delivered 2", "recovered"];
+    assert_eq!(told(&changes), expected);
+    let Change::Moved(moved) = &changes[1] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(moved.revoke_after, Some(time::after(now(), OVERLAP)));
+}
+
+#[test]
+fn what_was_stranded_retires_once_its_sinks_have_a_newer_one() {
+    let stranded = rotation(1, Phase::Stranded, &[UNCERTAIN, PENDING]);
+    let open = rotation(2, Phase::Verified, &[ACCEPTED, ACCEPTED]);
+    let changes = delivered(
+        &open,
+        &key(vec![stranded.clone(), open.clone()]),
+        OVERLAP,
+        now(),
+    );
+    assert_eq!(told(&changes), ["replaced 1", "delivered 2", "recovered"]);
+    // One of its sinks is not delivered to any more, and holds it.
+    let open = rotation(2, Phase::Verified, &[ACCEPTED]);
+    let changes = delivered(&open, &key(vec![stranded, open.clone()]), OVERLAP, now());
+    assert_eq!(told(&changes), ["delivered 2", "recovered"]);
+}
+
+#[test]
+fn an_answer_after_it_is_current_changes_nothing_else() {
+    let current = rotation(1, Phase::Current, &[ACCEPTED, PENDING]);
+    let state = key(vec![current.clone()]);
+    let changes = answered(&current, answer(1, "b", ACCEPTED), &state, OVERLAP, now());
+    assert_eq!(told(&changes), ["answered b"]);
+}
+
+#[test]
+fn where_a_person_wants_it_all_older_ones_go_at_once() {
+    let stranded = rotation(1, Phase::Stranded, &[UNCERTAIN]);
+    let retired = rotation(2, Phase::Retired, &[ACCEPTED]);
+    let current = rotation(3, Phase::Current, &[ACCEPTED]);
+    let open = rotation(4, Phase::Verified, &[ACCEPTED]);
+    let mut state = key(vec![stranded, retired, current, open.clone()]);
+    state.revoke_previous = true;
+    let changes = delivered(&open, &state, OVERLAP, now());
+    let expected = [
+        "revoke-now 1",
+        "replaced 1",
+        "revoke-now 2",
+        "revoke-now 3",
+        "superseded 3",
+        "delivered 4",
+        "recovered",
+        "revoke-previous false",
+    ];
+    assert_eq!(told(&changes), expected);
+}
+
+#[test]
+fn what_is_retired_stays_until_its_last_sink_lets_go() {
+    let rotation = rotation(1, Phase::Current, &[ACCEPTED]);
+    let earlier = time::before(now(), OVERLAP);
+    let later = time::after(now(), OVERLAP * 2);
+    for (until, expected) in [
+        (Held::Not, now()),
+        (Held::Until(earlier), now()),
+        (Held::Until(later), later),
+        (Held::Open, time::after(now(), OVERLAP)),
+    ] {
+        let change = retire(&rotation, Event::Superseded, until, OVERLAP, now());
+        let Change::Moved(moved) = change else {
+            panic!("{change:?}")
+        };
+        assert_eq!(moved.revoke_after, Some(expected), "{until:?}");
+    }
+}
+
+#[test]
+fn what_is_given_up_is_orphaned_only_if_no_delivery_began() {
+    let states = [PENDING, UNCERTAIN, ACCEPTED, DeliveryState::Refused];
+    let events = states.map(|state| {
+        let rotation = rotation(1, Phase::Verified, &[PENDING, state]);
+        told(&given_up(&rotation, "why")).remove(0)
+    });
+    let begun = "given-up-delivering 1";
+    assert_eq!(events, ["given-up 1", begun, begun, begun]);
+}
