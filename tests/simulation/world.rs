@@ -337,7 +337,8 @@ impl World {
                 self.state().wants_a_person = true;
             }
             Some(Fault::Reconfigured) => {
-                self.state().reconfigured_at = Some(self.true_now());
+                let now = self.true_now();
+                self.state().reconfigured_at.get_or_insert(now);
                 return;
             }
             Some(_) | None => return,
