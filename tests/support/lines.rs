@@ -1,7 +1,7 @@
 //! What a test logs, line by line.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::subscriber::DefaultGuard;
 
@@ -23,6 +23,16 @@ impl io::Write for Lines {
 impl Lines {
     /// Listens until the guard is dropped.
     pub(crate) fn listen() -> (Self, DefaultGuard) {
+        // With one listener only, tracing asks whichever thread comes first to
+        // a line whether anybody wants it, and remembers the answer for all.
+        static SOMEBODY: Once = Once::new();
+        SOMEBODY.call_once(|| {
+            let everybody = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::INFO)
+                .with_writer(io::sink)
+                .finish();
+            tracing::subscriber::set_global_default(everybody).unwrap();
+        });
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
