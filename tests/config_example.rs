@@ -112,7 +112,11 @@ fn every_option_is_in_the_example() {
             Section::Provider => names(&top["provider"]),
             Section::Ledger => names(&top["ledger"]),
             Section::Defaults => names(&top["defaults"]),
-            Section::Key => names(key),
+            // One of schedule and every, in one key each.
+            Section::Key => names(key)
+                .into_iter()
+                .chain(names(&top["key"]["rekeyd"]))
+                .collect(),
             Section::Sink => sinks.iter().flat_map(names).collect(),
             Section::File => of_type("file"),
             Section::Webhook => of_type("webhook"),

@@ -142,30 +142,32 @@ fn keys_and_schedules() {
         (
             &with("schedule = \"0 0 31 2 *\""),
             &[
-                "2: key.a.schedule: \"0 0 31 2 *\" never fires; no date matches its day and month: name a day that the month has",
+                "2: key.a.schedule: \"0 0 31 2 *\" never fires; no date matches its day and month, so there is no next time: name a day that the month has",
             ],
         ),
         (
             &with(""),
-            &["1: key.a: has no schedule; add one, such as schedule = \"0 3 * * Mon\""],
+            &[
+                "1: key.a: has no schedule; add one, such as schedule = \"0 3 * * Mon\", or every = \"30d\"",
+            ],
         ),
         (
             &with("schedule = \"@hourly\"\noverlap = \"1h\""),
             &[
-                "1: key.a.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48",
-                "3: key.a.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed",
+                "1: key.a.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "3: key.a.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
             &with("schedule = \"@hourly\"\ncreates-per-day = 47"),
             &[
-                "3: key.a.creates-per-day: 47 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48",
+                "3: key.a.creates-per-day: 47 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
             &with("schedule = \"0 3 * * Mon\"\nexpires-after = \"11d\""),
             &[
-                "3: key.a.expires-after: \"11d\" is too short a life for \"0 3 * * Mon\"; 1.5 times its longest gap and the overlap, at least \"276h\", are needed",
+                "3: key.a.expires-after: \"11d\" is too short a life for \"0 3 * * Mon\"; 1.5 times its longest gap, the overlap and the jitter, at least \"276h\", are needed; it fires next at 2026-11-30T03:00:00Z, 2026-12-07T03:00:00Z, 2026-12-14T03:00:00Z",
             ],
         ),
         (
@@ -186,9 +188,52 @@ fn keys_and_schedules() {
             ],
         ),
         (
-            &with("schedule = \"@daily\"\njitter = \"1h\""),
+            &with("schedule = \"@daily\"\ncolour = \"red\""),
             &[
-                "3: key.a.jitter: there is no such option; known here: overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most, schedule, sink",
+                "3: key.a.colour: there is no such option; known here: timezone, jitter, first, window, overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most, schedule, every, sink",
+            ],
+        ),
+        (
+            &with("every = \"1d\"\nschedule = \"@daily\""),
+            &["2: key.a.every: there is a schedule, too; leave one of them out"],
+        ),
+        (
+            &with("every = \"2h\"\noverlap = \"2h\""),
+            &[
+                "3: key.a.overlap: \"2h\" is not shorter than the shortest gap between two firings of \"every 2h\"; less than \"2h\" is allowed; it fires next at 2026-11-24T05:00:00Z, 2026-11-24T07:00:00Z, 2026-11-24T09:00:00Z",
+            ],
+        ),
+        (
+            &with("schedule = \"@daily\"\njitter = \"1d\""),
+            &[
+                "3: key.a.jitter: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+            ],
+        ),
+        (
+            &with("schedule = \"@daily\"\njitter = \"4h\"\noverlap = \"20h\""),
+            &[
+                "4: key.a.overlap: \"20h\" is not shorter than the shortest gap between two firings of \"@daily\", less jitter; less than \"20h\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+            ],
+        ),
+        (
+            &with("schedule = \"@daily\"\ntimezone = \"Europe/Berlim\"\nfirst = \"later\""),
+            &[
+                "3: key.a.timezone: \"Europe/Berlim\" is no time zone that this host knows; did you mean \"Europe/Berlin\"?",
+                "4: key.a.first: \"later\" is not known; \"now\" and \"scheduled\" are allowed",
+            ],
+        ),
+        (
+            // Twice within a day of 23 hours: the change of the clock counts.
+            &with("schedule = \"0 1,4 * * *\"\ntimezone = \"Europe/Berlin\"\noverlap = \"2h\""),
+            &[
+                "4: key.a.overlap: \"2h\" is not shorter than the shortest gap between two firings of \"0 1,4 * * *\"; less than \"2h\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-25T03:00:00Z, 2026-11-26T00:00:00Z",
+            ],
+        ),
+        (
+            // The only times that match are skipped by the clock of this zone.
+            &with("schedule = \"*/30 2 25-31 3 */7\"\ntimezone = \"Europe/Berlin\""),
+            &[
+                "2: key.a.schedule: \"*/30 2 25-31 3 */7\" never fires; it falls only into an hour that the clock of its zone skips: name another hour, or minute and hour without *",
             ],
         ),
         (
@@ -198,13 +243,13 @@ fn keys_and_schedules() {
         (
             &format!("[defaults]\noverlap = \"1d\"\n{}", key("")),
             &[
-                "2: key.a.overlap: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed",
+                "2: key.a.overlap: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
             ],
         ),
         (
             "[defaults]\nschedule = \"@daily\"",
             &[
-                "2: defaults.schedule: there is no such option; known here: overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most",
+                "2: defaults.schedule: there is no such option; known here: timezone, jitter, first, window, overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most",
             ],
         ),
         (
@@ -302,7 +347,7 @@ schedule = "0 0 31 2 *"
             "3: provider.request-timeout: \"30 seconds\" is no duration; a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"",
             "4: provider.max-in-flight: found text; a whole number from 1 to 256 is allowed",
             "5: provider.organisation: there is no such option; did you mean organization?",
-            "6: key.idle: has no schedule; add one, such as schedule = \"0 3 * * Mon\"",
+            "6: key.idle: has no schedule; add one, such as schedule = \"0 3 * * Mon\", or every = \"30d\"",
             "6: key.idle: has no required sink; add one under [[key.idle.sink]], without required = false",
             "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, format, variable, mode, owner, group",
             &minute,
@@ -311,13 +356,13 @@ schedule = "0 0 31 2 *"
             &unnamed(17, 1),
             "19: key.twins.sink[1].path: /var/lib/rekeyd/ledger.db is the ledger already; name another file",
             "20: key.twins.sink[1].mode: \"0644\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
-            "21: key.over.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48",
-            "23: key.over.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed",
+            "21: key.over.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+            "23: key.over.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             "27: key.over.sink[0].path: /etc/c.toml is this configuration file already; name another file",
             "31: key.over.sink[1].path: /etc/hook is signing-secret-file of key.over.sink[2] already; name another file",
             &format!("34: key.over.sink[2].url: \"http://example.com\" {safe}"),
             "36: key.rare: has no sink; add one under [[key.rare.sink]]",
-            "37: key.rare.schedule: \"0 0 31 2 *\" never fires; no date matches its day and month: name a day that the month has",
+            "37: key.rare.schedule: \"0 0 31 2 *\" never fires; no date matches its day and month, so there is no next time: name a day that the month has",
         ],
     )]);
 }

@@ -38,6 +38,7 @@ fn intent(number: u64) -> Change {
         label: Label::new(&key(number), at(), [a, b, c]),
         trigger: Trigger::First,
         scheduled_for: None,
+        timetable: String::new(),
         sinks: vec![(
             SinkId {
                 name: "file".to_owned(),

@@ -84,6 +84,7 @@ impl Past {
             label,
             trigger: Trigger::First,
             scheduled_for: None,
+            timetable: String::new(),
             sinks: vec![(sink.clone(), true)],
             by_hand: None,
         };
@@ -178,6 +179,7 @@ fn what_is_open_is_overdue_since_its_first_failure() {
         label: Label::new(&past.key, past.ago(60), [2; 3]),
         trigger: Trigger::Retry,
         scheduled_for: None,
+        timetable: String::new(),
         sinks: Vec::new(),
         by_hand: None,
     };

@@ -9,9 +9,11 @@ mod host;
 pub mod log;
 mod once;
 mod output;
+mod pause;
 mod rotate;
 mod run;
 mod sandbox;
+mod schedule;
 mod status;
 mod text;
 
@@ -23,7 +25,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Environment, Kind, Problem};
 use crate::core::secret::Secret;
-use crate::core::settings::Settings;
+use crate::core::settings::{KeySettings, Settings};
 use crate::daemon::credential::Sources;
 use crate::daemon::process;
 use crate::daemon::service::ServiceError;
@@ -82,12 +84,18 @@ enum Command {
     Release(by_hand::Release),
     /// Takes a credential made by hand into the ledger
     Adopt(by_hand::Adopt),
+    /// Begins nothing by schedule for a key, until it is resumed
+    Pause(pause::Pause),
+    /// Rotates a paused key by schedule again
+    Resume(pause::Resume),
     /// Compares every row ever written with the provider; exit 1 if something of ours is wrong
     Audit(audit::Audit),
     /// Shows how each key stands; exit 1 if one is failing or overdue
     Status(status::Status),
     /// Lists past rotations, newest first
     History(history::History),
+    /// Shows the next times at which each key rotates, in UTC and in its zone
+    Schedule(schedule::Schedule),
     /// Serves a local Admin API that behaves like the real one, to rehearse against
     Sandbox(sandbox::SandboxCommand),
     /// Shows everything at work: a sandbox, a receiver and the real daemon
@@ -218,6 +226,9 @@ impl Cli {
             Command::Hold(command) => self.logged(command.go(self)),
             Command::Release(command) => self.logged(command.go(self)),
             Command::Adopt(command) => self.logged(command.go(self)),
+            Command::Pause(command) => self.logged(command.go(self)),
+            Command::Resume(command) => self.logged(command.go(self)),
+            Command::Schedule(command) => command.go(self),
             Command::Audit(command) => self.logged(command.go(self)),
             Command::Status(command) => command.go(self),
             Command::History(command) => command.go(self),
@@ -263,6 +274,18 @@ impl Cli {
 /// The configuration in `file`, or every problem with it.
 fn load(file: &Path, environment: &Environment) -> Result<Settings, Failure> {
     config::load(file, environment).map_err(|problems| Failure::of(&problems))
+}
+
+/// The key with this name.
+fn named<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Failure> {
+    let mut keys = settings.keys.iter();
+    keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
+        let names: Vec<_> = settings.keys.iter().map(|key| key.name.as_str()).collect();
+        Failure::Other(format!(
+            "no key {name:?} is configured; there are: {}",
+            names.join(", ")
+        ))
+    })
 }
 
 /// What a configuration depends on besides its file, as this process has it.

@@ -1,7 +1,7 @@
 //! `rekeyd rotate`: a rotation by hand.
 
 use crate::cli::by_hand::by_hand;
-use crate::cli::{Cli, Failure, output};
+use crate::cli::{Cli, Failure, named, output};
 use crate::core::names::KeyName;
 use crate::core::settings::Settings;
 use crate::daemon::{service, start};
@@ -57,21 +57,14 @@ impl Rotate {
     }
 
     fn wanted(&self, settings: &Settings) -> Result<Vec<KeyName>, Failure> {
-        let known: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
         if self.all {
-            return Ok(known);
+            return Ok(settings.keys.iter().map(|key| key.name.clone()).collect());
         }
         let mut wanted = Vec::new();
         for name in &self.keys {
-            let Some(key) = known.iter().find(|key| key.as_str() == name) else {
-                let names: Vec<_> = known.iter().map(KeyName::as_str).collect();
-                return Err(Failure::Other(format!(
-                    "no key {name:?} is configured; there are: {}",
-                    names.join(", ")
-                )));
-            };
-            if !wanted.contains(key) {
-                wanted.push(key.clone());
+            let key = named(settings, name)?.name.clone();
+            if !wanted.contains(&key) {
+                wanted.push(key);
             }
         }
         Ok(wanted)

@@ -1,7 +1,9 @@
 //! `rekeyd run`: the daemon.
 
+use std::sync::Arc;
+
 use crate::cli::host::{self, Look};
-use crate::cli::{Cli, Failure, environment};
+use crate::cli::{Cli, Failure, environment, load};
 use crate::config;
 use crate::core::settings::Settings;
 use crate::core::time;
@@ -50,7 +52,14 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         time::to_text(started.clock.now()),
     );
-    Ok(service::run(started).await?)
+    let file = cli.config.clone();
+    let read = move || {
+        let settings = load(&file, &environment()).map_err(|failure| failure.to_string())?;
+        tell_what_the_host_may_repair(&settings);
+        let sources = Cli::sources(&settings);
+        Ok((settings, sources))
+    };
+    Ok(service::run(started, Arc::new(read)).await?)
 }
 
 /// Shows what is wrong outside the configuration. The sinks are looked at

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cli::status::told::Told;
 use crate::cli::{Cli, Failure, output, text};
-use crate::core::due::{Due, due, expiring};
+use crate::core::due::{Absence, Due, due, expiring};
 use crate::core::names::{KeyName, SinkId};
-use crate::core::record::{DeliveryState, KeyState, Rotation};
+use crate::core::record::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
 use crate::core::{duration, time};
@@ -36,6 +36,8 @@ struct Standing {
     overdue: bool,
     problem: Option<String>,
     managed: bool,
+    /// The pause, while it holds.
+    pause: Option<Pause>,
 }
 
 impl Status {
@@ -114,12 +116,13 @@ fn standing(
         .filter(|sink| sink.required)
         .map(|sink| sink.id.clone())
         .collect();
-    let next = match due(&key.policy, &required, &state, now, now) {
+    let next = match due(&key.policy, &required, &state, Absence::none(now), now) {
         Due::No { next } => next,
-        Due::Since { at, .. } => Some(at),
+        Due::Since { at, .. } | Due::Dropped { firing: at, .. } => Some(at),
     };
     let since = due_since(key, &required, &state, failing_since, now);
-    let overdue = since.is_some_and(|since| time::until(since, now) > key.policy.deliver_for);
+    let patience = key.policy.timetable.jitter() + key.policy.deliver_for;
+    let overdue = since.is_some_and(|since| time::until(since, now) > patience);
     let mut standing = unmanaged(state, now);
     standing.managed = true;
     standing.next = next;
@@ -144,10 +147,13 @@ fn due_since(
                 retry_at: None,
                 ..state.clone()
             };
-            let ask = |at| due(&key.policy, required, &without_back_off, at, at);
+            let ask = |at| {
+                let nobody = Absence::none(at);
+                due(&key.policy, required, &without_back_off, nobody, at)
+            };
             match ask(now) {
                 // Not due at all: what failed before is over or not wanted.
-                Due::No { .. } => return None,
+                Due::No { .. } | Due::Dropped { .. } => return None,
                 Due::Since {
                     scheduled_for: None,
                     at,
@@ -162,7 +168,8 @@ fn due_since(
                     ..
                 } => match state.current().map(|current| ask(current.started_at)) {
                     Some(Due::No { next: Some(first) }) => Some(first.min(last)),
-                    Some(Due::No { next: None } | Due::Since { .. }) | None => Some(last),
+                    Some(Due::No { next: None } | Due::Since { .. } | Due::Dropped { .. })
+                    | None => Some(last),
                 },
             }
         }
@@ -185,6 +192,7 @@ fn unmanaged(state: KeyState, now: Timestamp) -> Standing {
         current: state.current().cloned(),
         open: state.open().is_some(),
         overlap: state.live.iter().filter(overlap).cloned().collect(),
+        pause: state.pause.filter(|pause| pause.holds(now)),
         key: state.key,
         next: None,
         overdue: false,
@@ -253,7 +261,7 @@ fn as_json(standing: &Standing, now: Timestamp) -> Value {
         "key": standing.key,
         "healthy": standing.is_healthy(),
         "overdue": standing.overdue,
-        "paused": false,
+        "paused": standing.pause.is_some(),
         "current": current,
         "next_rotation_at": standing.next.map(time::to_text),
         "overlap": overlap,
@@ -307,10 +315,16 @@ fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
         None => "never".to_owned(),
     };
     let state = match (standing.managed, standing.is_healthy(), standing.overdue) {
-        (false, _, _) => "unmanaged",
-        (true, _, true) => "overdue",
-        (true, false, false) => "failing",
-        (true, true, false) => "healthy",
+        (false, _, _) => "unmanaged".to_owned(),
+        (true, _, true) => "overdue".to_owned(),
+        (true, false, false) => "failing".to_owned(),
+        (true, true, false) => match standing.pause {
+            Some(Pause {
+                until: Some(until), ..
+            }) => format!("paused until {}", time::to_text(until)),
+            Some(Pause { until: None, .. }) => "paused".to_owned(),
+            None => "healthy".to_owned(),
+        },
     };
     let overlap: Vec<_> = standing
         .overlap
@@ -319,7 +333,7 @@ fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
         .collect();
     vec![
         standing.key.to_string(),
-        state.to_owned(),
+        state,
         credential.map_or("none".to_owned(), |credential| credential.id.to_string()),
         age.map(|born| duration::for_people(time::until(born, now)))
             .unwrap_or_default(),

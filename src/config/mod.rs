@@ -11,12 +11,14 @@ mod file_sink;
 mod host;
 mod keys;
 pub mod options;
+mod patience;
 mod problem;
 mod provider;
 mod quote;
 mod reader;
 mod report;
 mod sinks;
+mod timing;
 mod values;
 
 use std::ffi::OsString;

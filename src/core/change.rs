@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::core::names::{CredentialId, Label, RotationId, SinkId};
-use crate::core::record::{CredentialFacts, DeliveryState, Missing, Trigger};
+use crate::core::record::{CredentialFacts, DeliveryState, Missing, Pause, Trigger};
 use crate::core::rotation::Event;
 
 /// What the reason of [`Change::HeldBack`] says on the last day before the
@@ -43,6 +43,15 @@ pub enum Change {
         sink: SinkId,
         /// Since when, if it held the secret.
         held_since: Option<Timestamp>,
+    },
+    /// A sink that came into the configuration while a rotation was open.
+    SinkAdded {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+        /// Whether the rotation waits for it.
+        required: bool,
     },
     /// An optional sink did not get the secret and will not.
     SinkMissed {
@@ -135,6 +144,71 @@ pub enum Change {
     },
     /// The key has nothing wrong with it any more.
     Recovered,
+    /// Firings are counted by this timetable from now on.
+    Timetabled {
+        /// As text.
+        timetable: String,
+        /// Firings up to this moment do not count.
+        counts_from: Option<Timestamp>,
+        /// What is to be made up for of the timetable before.
+        owed: Option<Timestamp>,
+    },
+    /// A firing that nobody was there for.
+    Missed {
+        /// Which.
+        firing: Timestamp,
+        /// Why nobody was there.
+        why: Why,
+        /// Whether it is too old to be made up for.
+        dropped: bool,
+    },
+    /// A person's word that nothing is begun by schedule, or that it may be
+    /// again.
+    Paused {
+        /// Since when, and until when.
+        pause: Pause,
+        /// Who said so, and why.
+        by_hand: Option<ByHand>,
+    },
+}
+
+impl Change {
+    /// Whether nothing has happened outside yet when it is recorded: where it
+    /// cannot be, it is decided anew.
+    #[must_use]
+    pub const fn is_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::Intended(_)
+                | Self::Begun(_)
+                | Self::Timetabled { .. }
+                | Self::Missed { .. }
+                | Self::Paused { .. }
+        )
+    }
+}
+
+/// Why nobody was there to see a firing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No rekeyd was running.
+    Down,
+    /// The host slept, or its clock was set forward.
+    Asleep,
+    /// A person had paused the key.
+    Paused,
+}
+
+impl Why {
+    /// In words, for the journal and the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "rekeyd was not running",
+            Self::Asleep => "the host slept, or its clock was set forward",
+            Self::Paused => "the key was paused",
+        }
+    }
 }
 
 /// Who decided something by hand, and why.
@@ -157,6 +231,8 @@ pub struct Intent {
     pub trigger: Trigger,
     /// The firing it is begun for.
     pub scheduled_for: Option<Timestamp>,
+    /// The timetable it is begun by, as text.
+    pub timetable: String,
     /// The sinks it goes to, in order, and which it waits for.
     pub sinks: Vec<(SinkId, bool)>,
     /// The person who asked for it.

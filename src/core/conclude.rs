@@ -140,6 +140,15 @@ pub fn given_up(rotation: &Rotation, why: &str) -> Vec<Change> {
     })]
 }
 
+/// The create of a rotation is not sent any more.
+#[must_use]
+pub fn not_sent(rotation: &Rotation, why: &str) -> Change {
+    Change::Moved(Moved {
+        error: Some(why.to_owned()),
+        ..Moved::new(&rotation.id, Event::NotDone)
+    })
+}
+
 /// The beginning of the next required delivery that is not begun.
 fn begin_next(rotation: &Rotation) -> Option<Change> {
     rotation

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::change::{Change, Why};
 use crate::core::names::SinkId;
-use crate::core::policy::{Held, KeyPolicy, believed, held};
+use crate::core::policy::{First, Held, KeyPolicy, believed, held};
 use crate::core::record::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::rotation::Phase;
 use crate::core::time;
+use crate::core::timetable::Timetable;
 
 /// A row from further ahead than this was written by a wrong clock.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -25,79 +27,288 @@ pub enum Due {
         /// When it will be; none if never, or if one is open.
         next: Option<Timestamp>,
     },
+    /// A firing that nobody was there for is too old to be made up for: that
+    /// is to be recorded, and then asked again.
+    Dropped {
+        /// Which.
+        firing: Timestamp,
+        /// Why nobody was there.
+        why: Why,
+    },
     /// Now.
     Since {
         /// Since when.
         at: Timestamp,
-        /// For which firing of its schedule.
+        /// For which firing of its timetable.
         scheduled_for: Option<Timestamp>,
         /// Why.
         trigger: Trigger,
+        /// Why nobody was there for that firing, if so.
+        missed: Option<Why>,
     },
 }
 
+/// A time in which nobody was there to see a firing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// After this moment.
+    pub from: Timestamp,
+    /// Before this moment: somebody is there again.
+    pub to: Timestamp,
+    /// Why.
+    pub why: Why,
+}
+
+impl Absence {
+    /// Of a process that began at `at`: what was before, it has not seen.
+    #[must_use]
+    pub const fn before_start(at: Timestamp) -> Self {
+        Self {
+            from: Timestamp::MIN,
+            to: at,
+            why: Why::Down,
+        }
+    }
+
+    /// Of somebody who only looks at `now`, and cannot know who was there.
+    #[must_use]
+    pub const fn none(now: Timestamp) -> Self {
+        Self {
+            from: now,
+            to: now,
+            why: Why::Down,
+        }
+    }
+}
+
 /// Whether a rotation of a key is to be begun at `now`. `required` are the
-/// sinks that the configuration wants served, and `watching_since` is since
-/// when somebody has been there to see a firing.
+/// sinks that the configuration wants served, and `absence` is when nobody was
+/// there last.
 #[must_use]
 pub fn due(
     policy: &KeyPolicy,
     required: &[SinkId],
     state: &KeyState,
-    watching_since: Timestamp,
+    absence: Absence,
     now: Timestamp,
 ) -> Due {
     if state.open().is_some() {
         return Due::No { next: None };
     }
-    let watching_since = watching_since.min(now);
-    let retry_at = believed(state.retry_at, now);
-    let (trigger, scheduled_for) = match (state.current(), state.newest) {
-        (None, None) => (Trigger::First, None),
-        (None, Some(newest)) => (without_current(newest), None),
-        (Some(current), newest) => {
-            let since = counted_from(current, watching_since, now);
-            let firing = policy.schedule.last_between(since, now);
-            let ends = last_quarter(current);
-            if ends.is_some_and(|at| at <= now)
-                || needs_repair(current, required, state, policy.overlap)
-            {
-                (Trigger::Repair, None)
-            } else if state.sequence > current.sequence && newest.is_some_and(came_to_nothing) {
-                (Trigger::Retry, firing)
-            } else {
-                match firing {
-                    Some(at) if at >= watching_since => (Trigger::Schedule, firing),
-                    Some(_) => (Trigger::CatchUp, firing),
-                    None => {
-                        let next = policy.schedule.next_after(since.max(now));
-                        let next = next.into_iter().chain(ends).min();
-                        let next = next.map(|next| retry_at.map_or(next, |retry| retry.max(next)));
-                        return Due::No { next };
-                    }
-                }
-            }
-        }
+    let absence = Absence {
+        to: absence.to.min(now),
+        ..absence
     };
+    let ends = state.current().and_then(last_quarter);
+    let in_spite = ends.is_some_and(|at| at <= now) || is_bereft(state);
+    let retry_at = believed(state.retry_at, now);
+    let (trigger, firing) = match why(policy, required, state, absence, now) {
+        _ if in_spite => (Trigger::Repair, None),
+        _ if state.is_paused(now) => {
+            let until = state.pause.and_then(|pause| pause.until);
+            let next = until.into_iter().chain(ends).min();
+            return Due::No { next };
+        }
+        Found::Nothing { next } => {
+            let next = next.into_iter().chain(ends).min();
+            let next = next.map(|next| retry_at.map_or(next, |retry| retry.max(next)));
+            return Due::No { next };
+        }
+        Found::Dropped { firing, why } => return Due::Dropped { firing, why },
+        Found::Reason { trigger, firing } => (trigger, firing),
+    };
+    let scheduled_for = firing.map(|firing| firing.at);
     match retry_at {
         Some(at) if at > now => Due::No { next: Some(at) },
         Some(_) | None => Due::Since {
-            at: scheduled_for.max(retry_at).unwrap_or(watching_since),
+            at: scheduled_for.max(retry_at).unwrap_or(absence.to),
             scheduled_for,
             trigger,
+            missed: firing.and_then(|firing| firing.missed),
         },
     }
 }
 
-/// After which moment firings count. A row from a wrong future is kept and
-/// ignored: firings count from when somebody was there to see them, and the
-/// next rotation puts it right. Were it believed, the key would not rotate
-/// until that date.
-fn counted_from(current: &Rotation, watching_since: Timestamp, now: Timestamp) -> Timestamp {
-    if current.started_at > time::after(now, CLOCK_TOLERANCE) {
-        watching_since
+/// What speaks for a rotation, pause and back-off left out.
+enum Found {
+    Nothing {
+        next: Option<Timestamp>,
+    },
+    Dropped {
+        firing: Timestamp,
+        why: Why,
+    },
+    Reason {
+        trigger: Trigger,
+        firing: Option<Firing>,
+    },
+}
+
+/// A firing that has come.
+#[derive(Debug, Clone, Copy)]
+struct Firing {
+    at: Timestamp,
+    missed: Option<Why>,
+}
+
+fn why(
+    policy: &KeyPolicy,
+    required: &[SinkId],
+    state: &KeyState,
+    absence: Absence,
+    now: Timestamp,
+) -> Found {
+    let reason = |trigger, firing| Found::Reason { trigger, firing };
+    let Some(current) = state.current() else {
+        return match (state.newest, policy.first) {
+            (Some(newest), _) => reason(without_current(newest), None),
+            (None, First::Now) => reason(Trigger::First, None),
+            (None, First::Scheduled) => match counts(policy, state, absence, now) {
+                Found::Reason { firing, .. } => reason(Trigger::First, firing),
+                found @ (Found::Nothing { .. } | Found::Dropped { .. }) => found,
+            },
+        };
+    };
+    if needs_repair(current, required, state, policy.overlap) {
+        return reason(Trigger::Repair, None);
+    }
+    let counted = counts(policy, state, absence, now);
+    if state.sequence > current.sequence && state.newest.is_some_and(came_to_nothing) {
+        let firing = match counted {
+            Found::Reason { firing, .. } => firing,
+            Found::Nothing { .. } | Found::Dropped { .. } => None,
+        };
+        return reason(Trigger::Retry, firing);
+    }
+    counted
+}
+
+/// The last firing that has come and was not made up for.
+fn counts(policy: &KeyPolicy, state: &KeyState, absence: Absence, now: Timestamp) -> Found {
+    // Of what was never seen before, firings count from now.
+    let since = counted_from(state, absence.to, now).unwrap_or(now);
+    let firings = policy.timetable.since(origin(state, since, now));
+    let Some(firing) = firings.last_between(since, now).or(state.owed) else {
+        let next = firings.next_after(since.max(now));
+        return Found::Nothing { next };
+    };
+    let missed = missed(firing, state, absence, now);
+    if let (Some((why, until)), Some(window)) = (missed, policy.window)
+        && time::until(firing, until) > window
+    {
+        return Found::Dropped { firing, why };
+    }
+    let trigger = if missed.is_some() {
+        Trigger::CatchUp
     } else {
-        current.started_at
+        Trigger::Schedule
+    };
+    Found::Reason {
+        trigger,
+        firing: Some(Firing {
+            at: firing,
+            missed: missed.map(|(why, _)| why),
+        }),
+    }
+}
+
+/// Why nobody was there for a firing, and since when somebody is again.
+fn missed(
+    firing: Timestamp,
+    state: &KeyState,
+    absence: Absence,
+    now: Timestamp,
+) -> Option<(Why, Timestamp)> {
+    let pause = state.pause.and_then(|pause| {
+        Some(Absence {
+            from: time::before(pause.from, Duration::from_secs(1)),
+            to: pause.until.filter(|until| *until <= now)?,
+            why: Why::Paused,
+        })
+    });
+    [Some(absence), pause]
+        .into_iter()
+        .flatten()
+        .filter(|absence| absence.from < firing && firing < absence.to)
+        .map(|absence| (absence.why, absence.to))
+        .max_by_key(|(_, until)| *until)
+}
+
+/// After which moment firings count; none for a key that was never rotated and
+/// of which it was not recorded when it came. A row from a wrong future is
+/// kept and ignored: firings count from when somebody was there to see them,
+/// and the next rotation puts it right. Were it believed, the key would not
+/// rotate until that date.
+fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let believed = |at: Timestamp| at <= time::after(now, CLOCK_TOLERANCE);
+    let started = state.current().map(|current| current.started_at);
+    let started = started.map(|at| if believed(at) { at } else { watching_since });
+    let counts_from = state
+        .counts_from
+        .map(|at| if believed(at) { at } else { Timestamp::MIN });
+    started.max(counts_from)
+}
+
+/// From when the age of the current credential counts: the provider's word for
+/// it, as far as that can be believed.
+fn origin(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
+    let current = state.current();
+    let born = current.and_then(|current| {
+        let credential = current.credential.as_ref()?;
+        credential.created_at.or(Some(current.started_at))
+    });
+    born.filter(|born| *born <= time::after(now, CLOCK_TOLERANCE))
+        .unwrap_or(since)
+}
+
+/// From when the firings of a key are to be listed for people, by the age of
+/// its current credential where that counts.
+#[must_use]
+pub fn origin_of(state: &KeyState, now: Timestamp) -> Timestamp {
+    origin(state, now, now)
+}
+
+/// Consumers were left with nothing that works: neither a pause nor a window
+/// keeps them so.
+fn is_bereft(state: &KeyState) -> bool {
+    state.current().is_none() && state.newest == Some(Phase::Revoked)
+}
+
+/// What is to be recorded before the firings of a key are counted by `policy`:
+/// that its timetable is another one than before, and from when it counts.
+/// Firings of a time before the timetable was written down are nobody's wish;
+/// one of the timetable before, read by `read`, is still owed.
+#[must_use]
+pub fn retimed(
+    policy: &KeyPolicy,
+    state: &KeyState,
+    absence: Absence,
+    read: impl FnOnce(&str) -> Option<Timetable>,
+    now: Timestamp,
+) -> Option<Change> {
+    let text = policy.timetable.to_text();
+    let timetabled = |counts_from: Option<Timestamp>, owed| {
+        Some(Change::Timetabled {
+            timetable: text.clone(),
+            counts_from: counts_from.map(time::whole_seconds),
+            owed,
+        })
+    };
+    match &state.timetable {
+        Some(before) if *before == text => None,
+        // It goes with the first intent.
+        None if state.newest.is_none() && policy.first == First::Now => None,
+        None if state.newest.is_none() => timetabled(Some(now), None),
+        // A ledger from before this was recorded.
+        None => timetabled(state.counts_from, state.owed),
+        Some(before) => {
+            let owed = read(before).and_then(|timetable| {
+                let since = counted_from(state, absence.to, now)?;
+                let firings = timetable.since(origin(state, since, now));
+                firings.last_between(since, now)
+            });
+            timetabled(Some(now), owed.or(state.owed))
+        }
     }
 }
 
@@ -109,6 +320,15 @@ pub fn expiring(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
     let current = state.current()?;
     let near = last_quarter(current).is_some_and(|at| at <= now);
     current.credential.as_ref()?.expires_at.filter(|_| near)
+}
+
+/// When the last quarter of the life of a key's current credential begins, and
+/// when it ends by itself; none if it does not.
+#[must_use]
+pub fn ends(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
+    let current = state.current()?;
+    let end = current.credential.as_ref()?.expires_at?;
+    Some((last_quarter(current)?, end))
 }
 
 /// When the last quarter of a credential's life begins, if it ends by itself:

@@ -20,3 +20,4 @@ pub mod secret;
 pub mod settings;
 pub mod step;
 pub mod time;
+pub mod timetable;

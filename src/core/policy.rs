@@ -5,14 +5,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
-use crate::core::schedule::Schedule;
 use crate::core::time;
+use crate::core::timetable::Timetable;
 
 /// When and how patiently a key rotates.
 #[derive(Debug, Clone)]
 pub struct KeyPolicy {
     /// When it rotates.
-    pub schedule: Schedule,
+    pub timetable: Timetable,
+    /// When a key that was never rotated is due.
+    pub first: First,
+    /// A firing that nobody was there for is dropped when it is older than
+    /// this; without it, it is made up for.
+    pub window: Option<Duration>,
     /// How long the previous credential stays valid after a sink took the new
     /// one.
     pub overlap: Duration,
@@ -35,12 +40,23 @@ pub struct KeyPolicy {
     pub hold_at_most: Duration,
 }
 
+/// When a key that was never rotated is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// At once.
+    Now,
+    /// When its timetable fires for the first time.
+    Scheduled,
+}
+
 impl KeyPolicy {
-    /// The contract's defaults, for a key that rotates by `schedule`.
+    /// The contract's defaults, for a key that rotates by `timetable`.
     #[must_use]
-    pub fn new(schedule: Schedule) -> Self {
+    pub fn new(timetable: impl Into<Timetable>) -> Self {
         Self {
-            schedule,
+            timetable: timetable.into(),
+            first: First::Now,
+            window: None,
             overlap: UNMANAGED_OVERLAP,
             verify_for: MINUTE * 15,
             settle: Duration::from_secs(2),
@@ -138,22 +154,55 @@ pub enum Held {
 /// hold it, whatever stands here.
 #[must_use]
 pub fn held(rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
+    held_for(rotation, key, Overlaps::of(overlap))
+}
+
+/// How long a sink holds what it held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlaps {
+    /// After it accepted a newer one.
+    pub accepted: Duration,
+    /// After it was removed.
+    pub removed: Duration,
+}
+
+impl Overlaps {
+    /// The same in both cases.
+    #[must_use]
+    pub const fn of(overlap: Duration) -> Self {
+        Self {
+            accepted: overlap,
+            removed: overlap,
+        }
+    }
+}
+
+/// As [`held`], with one overlap for each case.
+#[must_use]
+pub fn held_for(rotation: &Rotation, key: &KeyState, overlaps: Overlaps) -> Held {
     rotation
         .deliveries
         .iter()
         .filter(|delivery| delivery.required)
-        .map(|delivery| held_by(delivery, rotation, key, overlap))
+        .map(|delivery| held_by(delivery, rotation, key, overlaps))
         .max()
         .unwrap_or(Held::Not)
 }
 
-fn held_by(delivery: &Delivery, rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
+/// Until when one sink may hold the secret of `rotation`: see [`held`].
+#[must_use]
+pub fn held_by(
+    delivery: &Delivery,
+    rotation: &Rotation,
+    key: &KeyState,
+    overlaps: Overlaps,
+) -> Held {
     let lost = rotation.stranded_at.is_some();
     match delivery.state {
         DeliveryState::Missed => Held::Not,
         DeliveryState::Pending | DeliveryState::Refused if !lost => Held::Not,
         DeliveryState::Removed => match delivery.removed_at {
-            Some(at) => Held::Until(time::after(at, overlap)),
+            Some(at) => Held::Until(time::after(at, overlaps.removed)),
             None => Held::Not,
         },
         DeliveryState::Pending
@@ -167,7 +216,9 @@ fn held_by(delivery: &Delivery, rotation: &Rotation, key: &KeyState, overlap: Du
             .filter(|newer| newer.sink == delivery.sink)
             .filter_map(|newer| newer.accepted_at)
             .min()
-            .map_or(Held::Open, |at| Held::Until(time::after(at, overlap))),
+            .map_or(Held::Open, |at| {
+                Held::Until(time::after(at, overlaps.accepted))
+            }),
     }
 }
 

@@ -221,8 +221,35 @@ pub struct KeyState {
     /// A person wants every older credential revoked as soon as a new one is
     /// current.
     pub revoke_previous: bool,
+    /// The timetable that its firings were last counted by, as text.
+    pub timetable: Option<String>,
+    /// Firings up to this moment are settled: what they were is told in the
+    /// journal, or the timetable was another one then.
+    pub counts_from: Option<Timestamp>,
+    /// A firing of the timetable before this one that is still to be made up
+    /// for.
+    pub owed: Option<Timestamp>,
+    /// A person's word that nothing is begun by schedule.
+    pub pause: Option<Pause>,
     /// Its live rotations, oldest first.
     pub live: Vec<Rotation>,
+}
+
+/// That a person paused a key; over, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when; none until a person resumes it.
+    pub until: Option<Timestamp>,
+}
+
+impl Pause {
+    /// Whether it is not over yet.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 impl KeyState {
@@ -237,6 +264,10 @@ impl KeyState {
             retry_at: None,
             problem: None,
             revoke_previous: false,
+            timetable: None,
+            counts_from: None,
+            owed: None,
+            pause: None,
             live: Vec::new(),
         }
     }
@@ -253,6 +284,12 @@ impl KeyState {
     #[must_use]
     pub fn open(&self) -> Option<&Rotation> {
         self.live.iter().find(|rotation| rotation.phase.is_open())
+    }
+
+    /// Whether a person has paused it, and the pause is not over.
+    #[must_use]
+    pub fn is_paused(&self, now: Timestamp) -> bool {
+        self.pause.is_some_and(|pause| pause.holds(now))
     }
 
     /// One live rotation.

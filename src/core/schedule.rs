@@ -93,7 +93,24 @@ impl Schedule {
         &self.parsed.expression
     }
 
-    /// Whether it fires at all: 31 February does not.
+    /// The zone that its fields are meant in.
+    #[must_use]
+    pub const fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// The same fields in another zone, without another parse.
+    #[must_use]
+    pub fn in_zone(&self, zone: TimeZone) -> Self {
+        Self {
+            parsed: Arc::clone(&self.parsed),
+            zone,
+        }
+    }
+
+    /// Whether it fires at all by the calendar alone: 31 February does not.
+    /// Whether its zone's clock ever shows the time is seen by
+    /// [`Schedule::next_after`].
     #[must_use]
     pub fn ever_fires(&self) -> bool {
         self.parsed.fires

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use crate::core::change::{Begun, Change, Moved};
 use crate::core::conclude;
 use crate::core::names::{CredentialId, RotationId, SinkId};
-use crate::core::policy::{BETWEEN_LOOKS, Held, KeyPolicy, UNMANAGED_OVERLAP, believed, held};
+use crate::core::policy::{
+    BETWEEN_LOOKS, Held, KeyPolicy, Overlaps, UNMANAGED_OVERLAP, believed, held, held_for,
+};
 use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::secret::Secret;
@@ -107,6 +109,9 @@ impl Allowed {
     };
 }
 
+/// Why what is open of a key is given up that is not configured any more.
+const KEY_REMOVED: &str = "the key was removed";
+
 /// What to do next about a key. `policy` is none for a key that is not
 /// configured any more. What `allowed` rules out is not waited for: when that
 /// passes, everything is looked at anew.
@@ -171,6 +176,9 @@ fn step_of(
     let secret = memory.filter(|memory| memory.secret.is_some());
     match (rotation.phase, secret, policy) {
         (Phase::Intended, _, _) => match memory {
+            Some(memory) if !memory.sent && policy.is_none() => {
+                Step::Record(vec![conclude::not_sent(rotation, KEY_REMOVED)])
+            }
             Some(memory) if !memory.sent => Step::Create(id.clone()),
             memory => not_before(believed(rotation.retry_at, now), now, || Step::Find {
                 rotation: id.clone(),
@@ -182,7 +190,7 @@ fn step_of(
         }
         // A key that is not configured any more has nowhere to deliver to.
         (Phase::Created | Phase::Verified, Some(_), None) => {
-            Step::Record(conclude::given_up(rotation, "the key was removed"))
+            Step::Record(conclude::given_up(rotation, KEY_REMOVED))
         }
         (Phase::Created, Some(memory), Some(policy)) => {
             let settled = memory.worked_at.map(|at| time::after(at, policy.settle));
@@ -205,15 +213,17 @@ fn step_of(
                 now,
             )]),
         },
-        (Phase::Retired, _, _) => retired(rotation, key, overlap, now),
+        (Phase::Retired, _, _) => retired(rotation, key, policy.map(|_| overlap), now),
         (Phase::Orphaned, _, _) => revoke_at(rotation, rotation.hold_until, now),
         (Phase::Revoked | Phase::Failed, _, _) => Step::Wait(None),
     }
 }
 
 /// A retired credential goes when nobody may hold it any more and a newer one
-/// works; by a person's word, as soon as it is retired.
-fn retired(rotation: &Rotation, key: &KeyState, overlap: Duration, now: Timestamp) -> Step {
+/// works; by a person's word, as soon as it is retired. An overlap that became
+/// longer moves it, one that became shorter does not. Of a key that is not
+/// configured any more it goes as planned.
+fn retired(rotation: &Rotation, key: &KeyState, overlap: Option<Duration>, now: Timestamp) -> Step {
     let hold = rotation.hold_until;
     if rotation.revoke_now {
         return revoke_at(rotation, hold, now);
@@ -222,10 +232,22 @@ fn retired(rotation: &Rotation, key: &KeyState, overlap: Duration, now: Timestam
     if !has_newer_current(rotation, key) {
         return Step::Wait(None);
     }
-    match held(rotation, key, overlap) {
+    let overlaps = Overlaps {
+        accepted: overlap.unwrap_or_default(),
+        removed: overlap.unwrap_or(UNMANAGED_OVERLAP),
+    };
+    match held_for(rotation, key, overlaps) {
         Held::Open => Step::Wait(None),
-        Held::Not => revoke_at(rotation, rotation.revoke_after.max(hold), now),
-        Held::Until(at) => revoke_at(rotation, rotation.revoke_after.max(hold).max(Some(at)), now),
+        // What is over tells nobody anything.
+        Held::Until(at)
+            if at > now && Some(time::next_whole_second(at)) > rotation.revoke_after =>
+        {
+            Step::Record(vec![Change::Extended {
+                rotation: rotation.id.clone(),
+                revoke_after: time::next_whole_second(at),
+            }])
+        }
+        Held::Not | Held::Until(_) => revoke_at(rotation, rotation.revoke_after.max(hold), now),
     }
 }
 

@@ -152,6 +152,14 @@ impl<P: Provider, S: Places> WithCredential<P, S> {
         problems
     }
 
+    /// Looks at the places again, and puts the first credential to use that the
+    /// provider accepts.
+    pub async fn read_places_again(&self) {
+        for problem in self.choose().await {
+            tracing::warn!("{problem}");
+        }
+    }
+
     fn put_to_use(&self, place: &str, secret: Secret) {
         if self.cell.get().is_some_and(|used| used.same_as(&secret)) {
             return;

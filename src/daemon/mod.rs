@@ -2,6 +2,7 @@
 
 pub mod credential;
 pub mod process;
+pub mod reload;
 pub mod service;
 pub mod signals;
 pub mod start;

@@ -1,10 +1,16 @@
 //! The loops of `run`, `once` and `rotate`: the same engine, another end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
 
 use crate::core::duration;
 use crate::core::names::KeyName;
 use crate::core::rotation::Phase;
+use crate::core::settings::Settings;
+use crate::daemon::credential::Sources;
+use crate::daemon::reload::{self, ReadAnew};
 use crate::daemon::signals::Asked;
 use crate::daemon::start::Started;
 use crate::daemon::wake::Wake;
@@ -48,20 +54,29 @@ pub enum Ended {
     TimeOver,
 }
 
-/// Rotates by schedule until a signal asks for the end.
+/// Rotates by schedule until a signal asks for the end. SIGHUP has the
+/// configuration read anew.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run(started: Started) -> Result<(), ServiceError> {
-    run_for(started, None).await
+pub async fn run(started: Started, read: ReadAnew) -> Result<(), ServiceError> {
+    rotate_until_the_end(started, None, Some(read)).await
 }
 
-/// As [`run`], for `limit` at most.
+/// Rotates by schedule for `limit` at most.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
-    let why = match drive(&mut started, limit, |_| false).await? {
+pub async fn run_for(started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
+    rotate_until_the_end(started, limit, None).await
+}
+
+async fn rotate_until_the_end(
+    mut started: Started,
+    limit: Option<Duration>,
+    read: Option<ReadAnew>,
+) -> Result<(), ServiceError> {
+    let why = match drive(&mut started, limit, read, |_| false).await? {
         Ended::TimeOver => "stopped: its time is over",
         Ended::Stopped | Ended::Done => "stopped",
     };
@@ -75,7 +90,7 @@ pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<()
 /// # Errors
 /// See [`ServiceError`].
 pub async fn once(mut started: Started, limit: Duration) -> Result<(Engine, Ended), ServiceError> {
-    let ended = drive(&mut started, Some(limit), Engine::is_at_rest).await?;
+    let ended = drive(&mut started, Some(limit), None, Engine::is_at_rest).await?;
     let engine = finish(started, &not_delivered(ended, limit)).await?;
     Ok((engine, ended))
 }
@@ -111,7 +126,7 @@ pub async fn rotate(
                         .is_some_and(|state| state.open().is_none())
             })
     };
-    let ended = drive(&mut started, Some(limit), over).await?;
+    let ended = drive(&mut started, Some(limit), None, over).await?;
     let why = not_delivered(ended, limit);
     let engine = finish(started, &why).await?;
     let told = keys.iter().zip(before).map(|(key, before)| {
@@ -135,33 +150,65 @@ pub async fn rotate(
 /// # Errors
 /// See [`ServiceError`].
 pub async fn obey(
-    mut started: Started,
+    started: Started,
     key: &KeyName,
     order: Order,
 ) -> Result<Result<String, String>, ServiceError> {
-    let (reply, mut answer) = tokio::sync::oneshot::channel();
-    if !started.engine.order(key, order::Asked { order, reply }) {
-        return Ok(Err(format!(
-            "no key {key} is configured, and none is in the ledger"
-        )));
+    let told = obey_all(started, std::slice::from_ref(key), &order).await?;
+    Ok(told
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Err(not_done(Ended::Done))))
+}
+
+/// Has one order obeyed for each of `keys`, and tells what became of each.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn obey_all(
+    mut started: Started,
+    keys: &[KeyName],
+    order: &Order,
+) -> Result<Vec<Result<String, String>>, ServiceError> {
+    let mut answers = Vec::new();
+    for key in keys {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let order = order.clone();
+        let known = started.engine.order(key, order::Asked { order, reply });
+        answers.push((key, known, answer));
     }
-    let over = |engine: &Engine| engine.at_work() == 0 && !answer.is_empty();
-    let ended = drive(&mut started, Some(ORDER_LIMIT), over).await?;
-    Ok(answer.try_recv().unwrap_or_else(|_| Err(not_done(ended))))
+    let over = |engine: &Engine| {
+        engine.at_work() == 0
+            && answers
+                .iter()
+                .all(|(_, known, answer)| !known || !answer.is_empty())
+    };
+    let ended = drive(&mut started, Some(ORDER_LIMIT), None, over).await?;
+    let told = answers.into_iter().map(|(key, known, mut answer)| {
+        if known {
+            answer.try_recv().unwrap_or_else(|_| Err(not_done(ended)))
+        } else {
+            Err(format!(
+                "no key {key} is configured, and none is in the ledger"
+            ))
+        }
+    });
+    Ok(told.collect())
 }
 
 /// Wakes and works until `over`, a signal or the end of the time.
 async fn drive(
     started: &mut Started,
     limit: Option<Duration>,
+    read: Option<ReadAnew>,
     over: impl Fn(&Engine) -> bool,
 ) -> Result<Ended, ServiceError> {
     let mut wake = Wake::start(started.clock.clone()).await?;
     let begun = Instant::now();
-    let (engine, asked) = (&mut started.engine, &mut started.asked);
+    let mut readings = Readings::new(read);
     let ended = loop {
-        engine.start_due();
-        if over(engine) {
+        started.engine.start_due();
+        if over(&started.engine) {
             break Ended::Done;
         }
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
@@ -169,16 +216,19 @@ async fn drive(
         }
         tokio::select! {
             biased;
-            signal = asked.recv() => match signal {
-                Some(Asked::Reload) => tracing::warn!(
-                    "SIGHUP: the configuration is read at start; restart rekeyd to change it"
-                ),
+            signal = started.asked.recv() => match signal {
+                Some(Asked::Reload) => readings.begin(),
                 Some(Asked::Stop) | None => break Ended::Stopped,
             },
-            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            settings = readings.next() => {
+                // It is told where it stands.
+                let _ = started.take(settings).await;
+            }
+            _ = started.engine.finish_one(), if started.engine.at_work() > 0 => {}
             () = wake.next() => {}
         }
     };
+    let engine = &mut started.engine;
     if engine.at_work() > 0 {
         tracing::info!(
             at_work = engine.at_work(),
@@ -187,6 +237,43 @@ async fn drive(
     }
     engine.stop().await;
     Ok(ended)
+}
+
+/// The configurations that are being read.
+struct Readings {
+    read: Option<ReadAnew>,
+    running: JoinSet<Result<(Settings, Sources), String>>,
+}
+
+impl Readings {
+    fn new(read: Option<ReadAnew>) -> Self {
+        Self {
+            read,
+            running: JoinSet::new(),
+        }
+    }
+
+    /// Begins to read. What is being read already may be older than the wish.
+    fn begin(&mut self) {
+        let Some(read) = &self.read else {
+            tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
+            return;
+        };
+        self.running.abort_all();
+        self.running.spawn(reload::read(Arc::clone(read)));
+    }
+
+    /// Waits for what was read last. Safe to drop and call again.
+    async fn next(&mut self) -> Result<(Settings, Sources), String> {
+        loop {
+            match self.running.join_next().await {
+                Some(Ok(read)) => return read,
+                // Aborted, since a newer one is being read.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// Why an order was not obeyed.

@@ -1,22 +1,24 @@
 //! From the configuration to an engine that is ready: the order in which a
 //! writing process starts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::core::secret::CredentialCell;
-use crate::core::settings::{KeySettings, Settings, SinkTarget};
+use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
 use crate::daemon::credential::{Sources, WithCredential};
 use crate::daemon::service::ServiceError;
 use crate::daemon::signals::{self, Asked};
-use crate::engine::chance::HostChance;
+use crate::engine::chance::{Chance, HostChance};
 use crate::engine::clock::{Clock, HostClock};
 use crate::engine::condition::Conditions;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
-use crate::host::machine;
+use crate::host::{machine, zones};
 use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
+use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
@@ -31,8 +33,23 @@ pub struct Started {
     pub clock: Arc<dyn Clock>,
     /// What signals ask for: heard from before anything was begun.
     pub(crate) asked: UnboundedReceiver<Asked>,
+    /// The configuration that is in force.
+    pub(crate) settings: Settings,
+    pub(crate) common: Common,
     _lock: WriterLock,
 }
+
+/// What stays the same for as long as the process lives.
+pub(crate) struct Common {
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    chance: Arc<HostChance>,
+    conditions: Arc<Conditions>,
+    cell: CredentialCell,
+}
+
+/// The provider, asked with the credential in use.
+pub(crate) type Asking = Arc<WithCredential<OpenAi>>;
 
 /// Becomes the ledger's writer and reads how everything stands. `command` is
 /// what this process tells others of itself.
@@ -60,29 +77,53 @@ pub async fn start(
         path: settings.ledger.clone(),
         why: format!("no thread for its writer: {error}"),
     })?;
-    let cell = CredentialCell::new();
-    let provider = OpenAi::new(&settings.provider, cell.clone());
-    let provider = WithCredential::new(provider, cell.clone(), sources);
-    let parts = Parts {
-        provider: Arc::new(provider),
+    let common = Common {
         ledger,
         clock: Arc::clone(&clock),
         chance: Arc::new(HostChance::new()),
-        max_in_flight: settings.provider.max_in_flight,
-        sweep_every: settings.provider.sweep_every,
-        conditions: Conditions::default(),
+        conditions: Arc::default(),
+        cell: CredentialCell::new(),
     };
-    let mut managed = Vec::new();
-    for key in &settings.keys {
-        managed.push(manage(key, &clock, &cell).await);
-    }
-    let engine = Engine::open(parts, managed, course).await?;
+    let (parts, _) = common.parts(settings, sources);
+    remove_leftovers(settings, None).await;
+    let engine = Engine::open(parts, common.managed(settings), course).await?;
     Ok(Started {
         engine,
         clock,
         asked,
+        settings: settings.clone(),
+        common,
         _lock: lock,
     })
+}
+
+impl Common {
+    /// What all keys share under these settings.
+    pub(crate) fn parts(&self, settings: &Settings, sources: Sources) -> (Parts, Asking) {
+        let provider = OpenAi::new(&settings.provider, self.cell.clone());
+        let provider = Arc::new(WithCredential::new(provider, self.cell.clone(), sources));
+        let parts = Parts {
+            provider: Arc::clone(&provider) as Arc<dyn Provider>,
+            ledger: self.ledger.clone(),
+            clock: Arc::clone(&self.clock),
+            chance: Arc::clone(&self.chance) as Arc<dyn Chance>,
+            max_in_flight: settings.provider.max_in_flight,
+            sweep_every: settings.provider.sweep_every,
+            conditions: Arc::clone(&self.conditions),
+            zone: zones::look_up,
+        };
+        (parts, provider)
+    }
+
+    /// The keys, with their sinks ready to take secrets.
+    pub(crate) fn managed(&self, settings: &Settings) -> Vec<ManagedKey> {
+        let keys = settings.keys.iter().map(|key| ManagedKey {
+            name: key.name.clone(),
+            policy: key.policy.clone(),
+            sinks: sinks(key, &self.clock, &self.cell),
+        });
+        keys.collect()
+    }
 }
 
 /// Makes a ledger that was last written on another machine this one's.
@@ -136,22 +177,33 @@ pub fn sinks(
     ready.collect()
 }
 
-async fn manage(key: &KeySettings, clock: &Arc<dyn Clock>, cell: &CredentialCell) -> ManagedKey {
-    for sink in &key.sinks {
-        if let SinkTarget::File(target) | SinkTarget::Own(target) = &sink.target {
-            // A secret that an earlier process left half way.
-            match FileSink::new(sink, target).remove_leftover().await {
-                Ok(true) => tracing::warn!(key = %key.name, sink = %sink.id,
-                    "removed what an earlier process left half written beside {}",
-                    target.path.display()),
-                Ok(false) => {}
-                Err(error) => tracing::error!(key = %key.name, sink = %sink.id, "{error}"),
-            }
+/// Removes the secrets that an earlier process left half written beside the
+/// files of sinks. Those of `before` are left alone: one of them may be being
+/// written now.
+pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settings>) {
+    let before = before.into_iter().flat_map(files);
+    let before: BTreeSet<_> = before.map(|(_, _, target)| &target.path).collect();
+    for (key, sink, target) in files(settings) {
+        if before.contains(&target.path) {
+            continue;
+        }
+        match FileSink::new(sink, target).remove_leftover().await {
+            Ok(true) => tracing::warn!(key = %key.name, sink = %sink.id,
+                "removed what an earlier process left half written beside {}",
+                target.path.display()),
+            Ok(false) => {}
+            Err(error) => tracing::error!(key = %key.name, sink = %sink.id, "{error}"),
         }
     }
-    ManagedKey {
-        name: key.name.clone(),
-        policy: key.policy.clone(),
-        sinks: sinks(key, clock, cell),
-    }
+}
+
+/// Every file that a sink writes.
+fn files(settings: &Settings) -> impl Iterator<Item = (&KeySettings, &SinkSettings, &FileTarget)> {
+    settings.keys.iter().flat_map(|key| {
+        let files = key.sinks.iter().filter_map(move |sink| match &sink.target {
+            SinkTarget::File(target) | SinkTarget::Own(target) => Some((key, sink, target)),
+            SinkTarget::Webhook(_) => None,
+        });
+        files
+    })
 }

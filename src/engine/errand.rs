@@ -154,6 +154,11 @@ impl Errands {
         self.look_at = now;
     }
 
+    /// The provider is swept at `at`, if not before.
+    pub(crate) fn sweep_at(&mut self, at: Timestamp) {
+        self.sweeps.insert(at);
+    }
+
     /// A create may land late: the provider is swept a few times more.
     pub(crate) fn sweep_after_unclear(&mut self, now: Timestamp) {
         for pause in AFTER_UNCLEAR {

@@ -15,6 +15,7 @@ mod errand;
 pub mod order;
 mod probe;
 mod reconcile;
+mod reload;
 mod sweep;
 mod tell;
 mod worker;
@@ -27,11 +28,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::core::change::Change;
+use crate::core::change::{Change, Why};
+use crate::core::due::Absence;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
-use crate::core::time;
+use crate::core::{duration, time};
 use crate::ledger::LedgerError;
 use condition::Condition;
 use errand::{Errand, Errands};
@@ -42,6 +44,10 @@ pub use worker::{ManagedKey, Parts, Wish};
 
 /// A clock that goes back by less was corrected, not set.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
+
+/// A clock that goes ahead by more than this was set, or the host slept: what
+/// fired meanwhile was missed.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 /// How a process goes about its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +75,10 @@ pub struct Engine {
     waiting_for_sweep: Vec<KeyName>,
     standings: Standings,
     stopping: Arc<AtomicBool>,
-    watching_since: Timestamp,
-    /// The time when this was last called.
-    seen_at: Timestamp,
+    /// When nobody was there last to see a firing.
+    absence: Absence,
+    /// The time when this was last called, and by the monotonic clock.
+    seen: (Timestamp, Duration),
     scheduled: bool,
 }
 
@@ -88,9 +95,13 @@ struct Slot {
     wish: Option<Wish>,
     orders: VecDeque<Asked>,
     findings: VecDeque<Finding>,
+    /// Whether the ledger is still to be made to agree with the sinks.
+    reconcile: bool,
     look_at_sinks: bool,
     /// Whether it is to be looked at as soon as it comes back from work.
     look_again: bool,
+    /// Has whoever works on it come back after the present step.
+    interrupted: Arc<AtomicBool>,
     wake_at: Option<Timestamp>,
     standing: Standing,
     /// What is known, while nobody works on the key.
@@ -133,6 +144,8 @@ impl Engine {
         course: Course,
     ) -> Result<Self, LedgerError> {
         let now = parts.clock.now();
+        let engine_clock = parts.clock.monotonic();
+        parts.ledger.forget_conditions().await?;
         let mut engine = Self {
             errands: Errands::at_start(&parts, course, now).await?,
             parts: Arc::new(parts),
@@ -143,8 +156,8 @@ impl Engine {
             waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
             stopping: Arc::new(AtomicBool::new(false)),
-            watching_since: now,
-            seen_at: now,
+            absence: Absence::before_start(now),
+            seen: (now, engine_clock),
             scheduled: course != Course::ByHand,
         };
         let mut states = BTreeMap::new();
@@ -159,7 +172,6 @@ impl Engine {
         for state in states.into_values() {
             engine.add(None, state, now);
         }
-        engine.reconcile_all(now).await?;
         Ok(engine)
     }
 
@@ -173,8 +185,10 @@ impl Engine {
             wish: None,
             orders: VecDeque::new(),
             findings: VecDeque::new(),
+            reconcile: true,
             look_at_sinks: false,
             look_again: false,
+            interrupted: Arc::new(AtomicBool::new(false)),
             wake_at: Some(now),
             standing,
             idle: Some(Idle {
@@ -184,20 +198,6 @@ impl Engine {
             }),
         };
         self.keys.insert(key, slot);
-    }
-
-    async fn reconcile_all(&mut self, now: Timestamp) -> Result<(), LedgerError> {
-        for slot in self.keys.values_mut() {
-            let Some(idle) = &mut slot.idle else { continue };
-            let changes = reconcile::sinks(&idle.state, slot.managed.as_deref(), now);
-            if !changes.is_empty() {
-                let key = idle.state.key.clone();
-                let before = idle.state.clone();
-                idle.state = self.parts.ledger.record(&key, now, changes.clone()).await?;
-                tell::tell(&before, &idle.state, &changes, now);
-            }
-        }
-        Ok(())
     }
 
     /// Asks for a rotation of `key` now. False if it is not configured.
@@ -293,16 +293,26 @@ impl Engine {
     }
 
     /// After the clock was set back, whatever was planned by it would come too
-    /// late: everything is looked at anew.
+    /// late: everything is looked at anew. After it jumped ahead, nobody was
+    /// there in between.
     fn heed_clock(&mut self, now: Timestamp) {
-        let before = std::mem::replace(&mut self.seen_at, now);
-        if time::until(now, before) <= CLOCK_STEP {
-            return;
+        let monotonic = self.parts.clock.monotonic();
+        let (wall, before) = std::mem::replace(&mut self.seen, (now, monotonic));
+        let expected = time::after(wall, monotonic.saturating_sub(before));
+        if time::until(now, expected) > CLOCK_STEP {
+            tracing::warn!("the clock was set back; looking at everything anew");
+            self.absence.to = self.absence.to.min(now);
+            self.errands.plan_anew(now);
+            self.wake_all();
+        } else if time::until(expected, now) > LONGEST_NAP {
+            let slept = duration::for_people(time::until(expected, now));
+            tracing::info!("the host slept, or its clock was set forward, by {slept}");
+            self.absence = Absence {
+                from: wall,
+                to: now,
+                why: Why::Asleep,
+            };
         }
-        tracing::warn!("the clock was set back; looking at everything anew");
-        self.watching_since = self.watching_since.min(now);
-        self.errands.plan_anew(now);
-        self.wake_all();
     }
 
     fn run_errands(&mut self, now: Timestamp) {
@@ -332,26 +342,29 @@ impl Engine {
                 }
             }
         }
-        self.note_conditions(now);
+        self.note_conditions();
     }
 
     /// Tells the ledger of conditions that began or ended, for those who ask
     /// beside the daemon.
-    fn note_conditions(&mut self, now: Timestamp) {
+    fn note_conditions(&mut self) {
         for (condition, problem) in self.parts.conditions.take_unwritten() {
             if condition == Condition::Ledger {
                 // It cannot be told to what cannot be written.
                 continue;
             }
-            let ledger = self.parts.ledger.clone();
-            self.running.spawn(async move {
-                let word = condition.as_str();
-                if let Err(error) = ledger.set_condition(word, now, problem).await {
-                    tracing::debug!(%error, "cannot record the condition {word}");
-                }
-                Back::Noted
-            });
+            self.note(condition.as_str(), problem);
         }
+    }
+
+    fn note(&mut self, word: &'static str, problem: Option<String>) {
+        let (ledger, now) = (self.parts.ledger.clone(), self.parts.clock.now());
+        self.running.spawn(async move {
+            if let Err(error) = ledger.set_condition(word, now, problem).await {
+                tracing::debug!(%error, "cannot record the condition {word}");
+            }
+            Back::Noted
+        });
     }
 
     fn put_to_work(&mut self, key: &KeyName) {
@@ -371,9 +384,11 @@ impl Engine {
             wish: slot.wish.take(),
             orders: std::mem::take(&mut slot.orders),
             findings: std::mem::take(&mut slot.findings),
+            reconcile: std::mem::take(&mut slot.reconcile),
             look_at_sinks: std::mem::take(&mut slot.look_at_sinks),
-            watching_since: self.watching_since,
+            absence: self.absence,
             stopping: Arc::clone(&self.stopping),
+            interrupted: Arc::clone(&slot.interrupted),
             scheduled: self.scheduled,
             compared_at: self.errands.compared_at,
             wants_sweep: false,
@@ -417,7 +432,7 @@ impl Engine {
         if passed {
             self.wake_all();
         }
-        self.note_conditions(now);
+        self.note_conditions();
     }
 
     fn put_back(&mut self, worker: Worker) {
@@ -445,6 +460,9 @@ impl Engine {
             || slot.wish.is_some()
             || !slot.orders.is_empty()
             || !slot.findings.is_empty();
+        slot.interrupted.store(false, Ordering::Relaxed);
+        slot.reconcile |= worker.reconcile;
+        slot.look_at_sinks |= worker.look_at_sinks;
         slot.wish = slot.wish.take().or(worker.wish);
         for order in worker.orders.into_iter().rev() {
             slot.orders.push_front(order);

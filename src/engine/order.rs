@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::core::change::{Adoption, ByHand, Change, Moved};
+use crate::core::due::ends;
 use crate::core::names::{CredentialId, RotationId};
 use crate::core::policy::{Held, UNMANAGED_OVERLAP, held};
-use crate::core::record::{CredentialFacts, Delivery, Rotation};
+use crate::core::record::{CredentialFacts, Delivery, Pause, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::time;
 use crate::engine::worker::Worker;
@@ -32,6 +33,19 @@ pub enum Order {
         credential: Option<CredentialId>,
         /// Not before this.
         until: Option<Timestamp>,
+        /// Who asked, and why.
+        by_hand: Option<ByHand>,
+    },
+    /// Begin nothing by schedule before `until`, or with none before a
+    /// [`Order::Resume`].
+    Pause {
+        /// Not before this.
+        until: Option<Timestamp>,
+        /// Who asked, and why.
+        by_hand: Option<ByHand>,
+    },
+    /// Rotate by schedule again.
+    Resume {
         /// Who asked, and why.
         by_hand: Option<ByHand>,
     },
@@ -67,6 +81,8 @@ impl Worker {
                 until,
                 by_hand,
             } => self.hold(credential.as_ref(), until, by_hand).await,
+            Order::Pause { until, by_hand } => self.pause(until, by_hand).await,
+            Order::Resume { by_hand } => self.resume(by_hand).await,
             Order::Adopt {
                 credential,
                 by_hand,
@@ -212,6 +228,62 @@ impl Worker {
             ),
             None => format!("the schedule may revoke {ids} again"),
         }))
+    }
+
+    async fn pause(
+        &mut self,
+        until: Option<Timestamp>,
+        by_hand: Option<ByHand>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let (now, key) = (self.now(), self.state.key.clone());
+        let until = until.map(time::next_whole_second);
+        if until.is_some_and(|until| until <= now) {
+            return Ok(Err(format!(
+                "{key} cannot be paused until a time that is over"
+            )));
+        }
+        // A longer pause is the same one.
+        let before = self.state.pause.filter(|pause| pause.holds(now));
+        let from = before.map_or(time::whole_seconds(now), |pause| pause.from);
+        let pause = Pause { from, until };
+        self.record(vec![Change::Paused { pause, by_hand }]).await?;
+        let mut told = match until {
+            Some(until) => format!(
+                "{key}: nothing is begun by schedule before {}",
+                time::to_text(until)
+            ),
+            None => format!("{key}: nothing is begun by schedule before `rekeyd resume {key}`"),
+        };
+        if self.state.open().is_some() {
+            told.push_str("; the rotation that is open is finished");
+        }
+        if let Some((near, end)) = ends(&self.state)
+            && until.is_none_or(|until| near < until)
+        {
+            told.push_str(&format!(
+                "\nwarning: its credential ends at {}; {key} is rotated from {} on in spite of \
+                 the pause",
+                time::to_text(end),
+                time::to_text(near)
+            ));
+        }
+        Ok(Ok(told))
+    }
+
+    async fn resume(
+        &mut self,
+        by_hand: Option<ByHand>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let (now, key) = (self.now(), self.state.key.clone());
+        let Some(pause) = self.state.pause.filter(|pause| pause.holds(now)) else {
+            return Ok(Ok(format!("{key} is not paused")));
+        };
+        let pause = Pause {
+            until: Some(time::whole_seconds(now)),
+            ..pause
+        };
+        self.record(vec![Change::Paused { pause, by_hand }]).await?;
+        Ok(Ok(format!("{key} is rotated by schedule again")))
     }
 
     async fn adopt(

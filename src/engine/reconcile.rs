@@ -3,48 +3,90 @@
 use jiff::Timestamp;
 
 use crate::core::change::Change;
-use crate::core::record::{DeliveryState, KeyState};
+use crate::core::names::SinkId;
+use crate::core::policy::{Held, Overlaps, UNMANAGED_OVERLAP, held_by};
+use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::rotation::Phase;
+use crate::core::step::Memory;
 use crate::core::time;
 use crate::engine::worker::ManagedKey;
 
 /// What changes for the deliveries of a key's live rotations: a sink that is
 /// not configured any more holds what it held for one more overlap from `now`;
-/// one that is required now, or not any more, counts so from now on.
-pub(crate) fn sinks(state: &KeyState, managed: Option<&ManagedKey>, now: Timestamp) -> Vec<Change> {
+/// one that is required now, or not any more, counts so from now on; one that
+/// is new takes part in the rotation that this process has open.
+pub(crate) fn sinks(
+    state: &KeyState,
+    managed: Option<&ManagedKey>,
+    memory: Option<&Memory>,
+    now: Timestamp,
+) -> Vec<Change> {
     let mut changes = Vec::new();
     for rotation in &state.live {
         for delivery in &rotation.deliveries {
-            let (rotation, sink) = (rotation.id.clone(), delivery.sink.clone());
-            let configured = managed.and_then(|managed| {
-                managed
-                    .sinks
-                    .iter()
-                    .find(|(sink, _)| *sink.id() == delivery.sink)
-            });
-            let held = match delivery.state {
-                DeliveryState::Removed => continue,
-                DeliveryState::Uncertain | DeliveryState::Accepted => true,
-                DeliveryState::Pending | DeliveryState::Refused | DeliveryState::Missed => false,
-            };
-            match configured {
-                None => {
-                    let held_since = held.then_some(time::next_whole_second(now));
-                    changes.push(Change::SinkRemoved {
-                        rotation,
-                        sink,
-                        held_since,
-                    });
-                }
-                Some((_, required)) if *required != delivery.required => {
-                    changes.push(Change::SinkRequired {
-                        rotation,
-                        sink,
-                        required: *required,
-                    });
-                }
-                Some(_) => {}
-            }
+            changes.extend(known(state, rotation, delivery, managed, now));
+        }
+        if rotation.phase.is_open() && memory.is_some_and(|memory| memory.rotation == rotation.id) {
+            changes.extend(new(rotation, managed));
         }
     }
     changes
+}
+
+fn known(
+    state: &KeyState,
+    rotation: &Rotation,
+    delivery: &Delivery,
+    managed: Option<&ManagedKey>,
+    now: Timestamp,
+) -> Option<Change> {
+    let (id, sink) = (rotation.id.clone(), delivery.sink.clone());
+    let held = match delivery.state {
+        DeliveryState::Removed => return None,
+        DeliveryState::Uncertain | DeliveryState::Accepted => true,
+        DeliveryState::Pending | DeliveryState::Refused | DeliveryState::Missed => false,
+    };
+    let configured = managed.and_then(|managed| {
+        let mut sinks = managed.sinks.iter();
+        sinks.find(|(sink, _)| *sink.id() == delivery.sink)
+    });
+    match configured {
+        // What retired goes as planned where its sink has taken a newer one.
+        None if managed.is_none() && rotation.phase == Phase::Retired && {
+            let until = held_by(delivery, rotation, state, Overlaps::of(UNMANAGED_OVERLAP));
+            matches!(until, Held::Until(_))
+        } =>
+        {
+            None
+        }
+        None => Some(Change::SinkRemoved {
+            rotation: id,
+            sink,
+            held_since: held.then_some(time::next_whole_second(now)),
+        }),
+        Some((_, required)) if *required != delivery.required => Some(Change::SinkRequired {
+            rotation: id,
+            sink,
+            required: *required,
+        }),
+        Some(_) => None,
+    }
+}
+
+fn new(rotation: &Rotation, managed: Option<&ManagedKey>) -> Vec<Change> {
+    // One that was removed and came back takes part in the next rotation.
+    let known = |sink: &SinkId| {
+        let mut deliveries = rotation.deliveries.iter();
+        deliveries.any(|delivery| delivery.sink == *sink)
+    };
+    let sinks = managed.map(ManagedKey::all_sinks).unwrap_or_default();
+    sinks
+        .into_iter()
+        .filter(|(sink, _)| !known(sink))
+        .map(|(sink, required)| Change::SinkAdded {
+            rotation: rotation.id.clone(),
+            sink,
+            required,
+        })
+        .collect()
 }

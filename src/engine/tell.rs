@@ -44,6 +44,10 @@ pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change], now:
                 key = %after.key, %rotation, %sink,
                 "{}: the sink {sink} is not configured any more", after.key
             ),
+            Change::SinkAdded { rotation, sink, .. } => tracing::info!(
+                key = %after.key, %rotation, %sink,
+                "{}: the open rotation is delivered to {sink} too", after.key
+            ),
             Change::SinkMissed { rotation, sink } => tracing::warn!(
                 key = %after.key, %rotation, %sink,
                 "{}: the optional sink {sink} missed this credential", after.key
@@ -73,7 +77,67 @@ pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change], now:
                 "{} was not rotated: {problem}; trying again at {}",
                 after.key, time::to_text(*retry_at)
             ),
+            Change::Timetabled { .. } | Change::Missed { .. } | Change::Paused { .. } => {
+                tell_firing(before, after, change, now);
+            }
         }
+    }
+}
+
+/// What concerns a key's firings.
+fn tell_firing(before: &KeyState, after: &KeyState, change: &Change, now: Timestamp) {
+    let name = &after.key;
+    match change {
+        Change::Timetabled { timetable, .. } if before.timetable.is_some() => tracing::info!(
+            key = %name, timetable, "the timetable of {name} is now {timetable:?}"
+        ),
+        Change::Missed {
+            firing,
+            why,
+            dropped,
+        } => {
+            let (firing, why) = (time::to_text(*firing), why.as_str());
+            if *dropped {
+                tracing::warn!(
+                    key = %name, firing, "{name} missed its rotation of {firing}, since {why}; \
+                    it is older than the window and is not made up for"
+                );
+            } else {
+                tracing::info!(
+                    key = %name, firing, "{name} missed its rotation of {firing}, since {why}; \
+                    it is made up for now"
+                );
+            }
+        }
+        Change::Paused { pause, .. } if pause.holds(now) => {
+            let until = pause.until.map(time::to_text);
+            let until = until.as_deref().unwrap_or("`rekeyd resume`");
+            tracing::info!(key = %name, until, "{name} is paused by hand until {until}");
+        }
+        Change::Paused { .. } => tracing::info!(key = %name, "{name} is resumed by hand"),
+        Change::Timetabled { .. }
+        | Change::Intended(_)
+        | Change::Moved(_)
+        | Change::Postponed { .. }
+        | Change::TryNow(_)
+        | Change::Begun(_)
+        | Change::Answered(_)
+        | Change::SinkAdded { .. }
+        | Change::SinkRemoved { .. }
+        | Change::SinkMissed { .. }
+        | Change::SinkRequired { .. }
+        | Change::Extended { .. }
+        | Change::Missing { .. }
+        | Change::Found(_)
+        | Change::TargetLost { .. }
+        | Change::HeldBack { .. }
+        | Change::Hold { .. }
+        | Change::RevokePrevious { .. }
+        | Change::RevokeNow(_)
+        | Change::Adopted(_)
+        | Change::DoubleRevoked { .. }
+        | Change::Deferred { .. }
+        | Change::Recovered => {}
     }
 }
 
@@ -148,6 +212,7 @@ fn tell_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
         | Change::Moved(_)
         | Change::TryNow(_)
         | Change::Begun(_)
+        | Change::SinkAdded { .. }
         | Change::SinkRemoved { .. }
         | Change::SinkMissed { .. }
         | Change::SinkRequired { .. }
@@ -161,6 +226,9 @@ fn tell_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
         | Change::RevokeNow(_)
         | Change::Adopted(_)
         | Change::DoubleRevoked { .. }
+        | Change::Timetabled { .. }
+        | Change::Missed { .. }
+        | Change::Paused { .. }
         | Change::Recovered => false,
     });
     let Some(end) = expiring(key, now).filter(|_| failed) else {
@@ -258,6 +326,7 @@ fn tell_found(key: &KeyState, change: &Change) {
         | Change::TryNow(_)
         | Change::Begun(_)
         | Change::Answered(_)
+        | Change::SinkAdded { .. }
         | Change::SinkRemoved { .. }
         | Change::SinkMissed { .. }
         | Change::SinkRequired { .. }
@@ -265,6 +334,9 @@ fn tell_found(key: &KeyState, change: &Change) {
         | Change::RevokeNow(_)
         | Change::HeldBack { .. }
         | Change::Deferred { .. }
+        | Change::Timetabled { .. }
+        | Change::Missed { .. }
+        | Change::Paused { .. }
         | Change::Recovered => {}
     }
 }

@@ -7,20 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-use crate::core::change::{ByHand, Change};
-use crate::core::due::{Due, due};
+use crate::core::change::{ByHand, Change, Why};
+use crate::core::due::{Absence, Due, due, retimed};
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::policy::{KeyPolicy, Waiting, back_off};
 use crate::core::record::{KeyState, Trigger};
 use crate::core::rotation::Phase;
 use crate::core::step::{self, Memory, Step, next_step};
+use crate::core::timetable::Timetable;
 use crate::core::{conclude, time};
 use crate::engine::chance::Chance;
 use crate::engine::clock::Clock;
 use crate::engine::condition::{Condition, Conditions, of_error};
 use crate::engine::order::Asked;
 use crate::engine::probe::problem;
+use crate::engine::reconcile;
 use crate::engine::sweep::Finding;
 use crate::ledger::{Ledger, LedgerError};
 use crate::provider::{Answer, Provider, ProviderError};
@@ -41,7 +44,10 @@ pub struct Parts {
     /// How often every row is compared with the provider.
     pub sweep_every: Duration,
     /// What is wrong with the daemon as a whole.
-    pub conditions: Conditions,
+    pub conditions: Arc<Conditions>,
+    /// Looks a time zone up by its name, for timetables that stand in the
+    /// ledger.
+    pub zone: fn(&str) -> Option<TimeZone>,
 }
 
 /// A configured key with its sinks ready to take secrets.
@@ -91,6 +97,27 @@ pub struct Wish {
     pub revoke_previous: bool,
 }
 
+/// Why, and for what, a rotation is begun.
+pub(crate) struct Begin<'w> {
+    pub(crate) trigger: Trigger,
+    pub(crate) scheduled_for: Option<Timestamp>,
+    /// The firing that it makes up for, and why nobody was there.
+    pub(crate) missed: Option<(Timestamp, Why)>,
+    pub(crate) wish: Option<&'w Wish>,
+}
+
+impl<'w> Begin<'w> {
+    /// By a person's wish.
+    const fn by_hand(wish: &'w Wish) -> Self {
+        Self {
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+            missed: None,
+            wish: Some(wish),
+        }
+    }
+}
+
 /// One key at work. It goes in with what is known and comes out with what is
 /// known then.
 pub(crate) struct Worker {
@@ -103,10 +130,16 @@ pub(crate) struct Worker {
     pub(crate) wish: Option<Wish>,
     pub(crate) orders: VecDeque<Asked>,
     pub(crate) findings: VecDeque<Finding>,
+    /// Whether the ledger is still to be made to agree with the sinks.
+    pub(crate) reconcile: bool,
     /// Whether the sinks are to be asked if they still have what they took.
     pub(crate) look_at_sinks: bool,
-    pub(crate) watching_since: Timestamp,
+    /// When nobody was there last to see a firing.
+    pub(crate) absence: Absence,
     pub(crate) stopping: Arc<AtomicBool>,
+    /// Whether to come back after the present step: the key is configured
+    /// otherwise.
+    pub(crate) interrupted: Arc<AtomicBool>,
     /// Whether rotations are begun by schedule.
     pub(crate) scheduled: bool,
     /// When the ledger was compared with the provider: before that nothing is
@@ -126,7 +159,7 @@ const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 impl Worker {
     /// Works until there is nothing to do now.
     pub(crate) async fn work(mut self) -> Self {
-        while !self.stopping.load(Ordering::Relaxed) {
+        while !self.stopping.load(Ordering::Relaxed) && !self.interrupted.load(Ordering::Relaxed) {
             match self.advance().await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -164,6 +197,9 @@ impl Worker {
     async fn advance(&mut self) -> Result<bool, LedgerError> {
         if !self.unrecorded.is_empty() {
             return self.record(Vec::new()).await.map(|()| true);
+        }
+        if self.reconcile {
+            return self.reconcile().await.map(|()| true);
         }
         let allowed = self.parts.conditions.allowed();
         if let Some(asked) = self.orders.pop_front() {
@@ -211,36 +247,49 @@ impl Worker {
             let open = open.id.clone();
             return self.hurry(&open).await;
         }
+        if self.scheduled
+            && let Some(change) = self.retimed(&managed, now)
+        {
+            return self.record(vec![change]).await.map(|()| true);
+        }
         if self.compared_at.is_none() {
             return Ok(false);
         }
         let live = self.state.live.clone();
         if let Some(wish) = self.wish.clone() {
-            self.intend(&managed, Trigger::Manual, None, Some(&wish))
-                .await?;
+            self.intend(&managed, Begin::by_hand(&wish)).await?;
             return Ok(self.state.open().is_some());
         }
         if !self.scheduled || !self.parts.conditions.may_begin() {
             return Ok(false);
         }
         let required = managed.required();
-        match due(
-            &managed.policy,
-            &required,
-            &self.state,
-            self.watching_since,
-            now,
-        ) {
+        match due(&managed.policy, &required, &self.state, self.absence, now) {
             Due::No { next } => {
                 self.wake_at = until.into_iter().chain(next).min();
                 Ok(false)
             }
+            Due::Dropped { firing, why } => {
+                let missed = Change::Missed {
+                    firing,
+                    why,
+                    dropped: true,
+                };
+                self.record(vec![missed]).await.map(|()| true)
+            }
             Due::Since {
                 scheduled_for,
                 trigger,
+                missed,
                 ..
             } => {
-                self.intend(&managed, trigger, scheduled_for, None).await?;
+                let begin = Begin {
+                    trigger,
+                    scheduled_for,
+                    missed: scheduled_for.zip(missed),
+                    wish: None,
+                };
+                self.intend(&managed, begin).await?;
                 // Otherwise the sweep that it waits for wakes it.
                 if self.state.open().is_none() && !self.wants_sweep {
                     self.wake_at = until.into_iter().chain(self.state.retry_at).min();
@@ -249,6 +298,24 @@ impl Worker {
                 Ok(self.state.open().is_some() || self.state.live != live)
             }
         }
+    }
+
+    /// What is to be recorded of another timetable before its firings count.
+    fn retimed(&self, managed: &ManagedKey, now: Timestamp) -> Option<Change> {
+        let key = &self.state.key;
+        let read = |text: &str| Timetable::from_text(text, key, self.parts.zone);
+        retimed(&managed.policy, &self.state, self.absence, read, now)
+    }
+
+    /// Makes the ledger agree with the configured sinks.
+    async fn reconcile(&mut self) -> Result<(), LedgerError> {
+        let managed = self.managed.as_deref();
+        let changes = reconcile::sinks(&self.state, managed, self.memory.as_ref(), self.now());
+        if !changes.is_empty() {
+            self.record(changes).await?;
+        }
+        self.reconcile = false;
+        Ok(())
     }
 
     /// A person wants the rotation that is open already: it is tried now, or
@@ -291,8 +358,7 @@ impl Worker {
         if recorded.is_err() {
             // What has had no effect outside yet is dropped and decided anew;
             // everything else has happened, and is recorded when it can be.
-            self.unrecorded
-                .retain(|change| !matches!(change, Change::Intended(_) | Change::Begun(_)));
+            self.unrecorded.retain(|change| !change.is_decision());
         }
         let state = recorded?;
         let told = std::mem::take(&mut self.unrecorded);

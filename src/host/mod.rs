@@ -1,5 +1,7 @@
-//! What the rest asks of this host: files with secrets, users and groups.
+//! What the rest asks of this host: files with secrets, users and groups, time
+//! zones.
 
 pub mod machine;
 pub mod secret_file;
 pub mod users;
+pub mod zones;

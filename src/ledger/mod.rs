@@ -13,6 +13,7 @@ mod by_hand;
 mod commit;
 pub mod compare;
 mod error;
+mod firing;
 mod handle;
 mod lock;
 mod open;

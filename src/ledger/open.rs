@@ -14,7 +14,10 @@ use crate::ledger::row::Text;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_ledger.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/0001_ledger.sql"),
+    include_str!("../../migrations/0002_timetable.sql"),
+];
 
 /// The version that this rekeyd writes.
 pub const NEWEST_VERSION: i64 = MIGRATIONS.len() as i64;

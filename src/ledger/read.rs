@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::record::{KeyState, Rotation};
+use crate::core::record::{KeyState, Pause, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::open::{NEWEST_VERSION, classify};
 use crate::ledger::row::{self, Text};
@@ -72,6 +72,7 @@ fn key_states(
     let mut states = BTreeMap::new();
     let sql = format!(
         "SELECT k.key, k.sequence, k.attempt, k.retry_at, k.problem, k.revoke_previous,
+                k.timetable, k.counts_from, k.owed, k.paused_from, k.paused_until,
                 r.phase AS newest
          FROM key_state k LEFT JOIN rotation r ON r.key = k.key AND r.sequence = k.sequence
          WHERE true {}",
@@ -87,6 +88,16 @@ fn key_states(
             retry_at: row::at(row, "retry_at")?,
             problem: row.get("problem")?,
             revoke_previous: row.get("revoke_previous")?,
+            timetable: row.get("timetable")?,
+            counts_from: row::at(row, "counts_from")?,
+            owed: row::at(row, "owed")?,
+            pause: match row::at(row, "paused_from")? {
+                Some(from) => Some(Pause {
+                    from,
+                    until: row::at(row, "paused_until")?,
+                }),
+                None => None,
+            },
             live: Vec::new(),
         };
         states.insert(key, state);

@@ -81,6 +81,11 @@ impl Writer<'_> {
                 sink,
                 held_since,
             } => self.remove_sink(rotation, sink, *held_since),
+            Change::SinkAdded {
+                rotation,
+                sink,
+                required,
+            } => self.add_sink(rotation, sink, *required),
             Change::SinkMissed { rotation, sink } => self.miss_sink(rotation, sink),
             Change::SinkRequired {
                 rotation,
@@ -127,6 +132,17 @@ impl Writer<'_> {
                 problem,
             } => self.defer(*attempt, *retry_at, problem),
             Change::Recovered => self.recover(),
+            Change::Timetabled {
+                timetable,
+                counts_from,
+                owed,
+            } => self.count_by(timetable, *counts_from, *owed),
+            Change::Missed {
+                firing,
+                why,
+                dropped,
+            } => self.miss_firing(*firing, *why, *dropped),
+            Change::Paused { pause, by_hand } => self.pause(*pause, by_hand.as_ref()),
         }
     }
 
@@ -150,6 +166,9 @@ impl Writer<'_> {
             ])?;
         let row = self.connection.last_insert_rowid();
         self.add_deliveries(row, &intent.sinks, DeliveryState::Pending)?;
+        self.connection
+            .prepare_cached("UPDATE key_state SET timetable = ?2, owed = NULL WHERE key = ?1")?
+            .execute([self.key.as_str(), &intent.timetable])?;
         let detail = json!({
             "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
             "scheduled_for": intent.scheduled_for.map(time::to_text),
@@ -331,6 +350,24 @@ impl Writer<'_> {
         self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
         let (row, _) = self.find(rotation)?;
         self.tell(Some(row), "sink-removed", &sink_detail(sink, None))
+    }
+
+    fn add_sink(
+        &self,
+        rotation: &RotationId,
+        sink: &SinkId,
+        required: bool,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find(rotation)?;
+        let changed = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO delivery (rotation, place, sink, target, required)
+                 SELECT ?1, 1 + max(place), ?2, ?3, ?4 FROM delivery WHERE rotation = ?1",
+            )?
+            .execute(params![row, sink.name, sink.target, required])?;
+        expect_one(changed, "delivery")?;
+        self.tell(Some(row), "sink-added", &sink_detail(sink, None))
     }
 
     fn miss_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {

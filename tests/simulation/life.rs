@@ -208,7 +208,8 @@ async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
         chance: Arc::new(Shared(Mutex::new(Seeded(seed)))),
         max_in_flight: 8,
         sweep_every: PERIOD * 3,
-        conditions: Conditions::default(),
+        conditions: Arc::new(Conditions::default()),
+        zone: |name| TimeZone::get(name).ok(),
     };
     let keys = world.configuration();
     let keys = keys.iter().map(|key| managed(world, life, &cell, key));

@@ -122,6 +122,10 @@ impl Clock for World {
         let now = time::after(self.begin, elapsed);
         wrong.map_or(now, |(_, by)| now.checked_add(by).unwrap())
     }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
 }
 
 impl World {

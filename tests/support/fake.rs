@@ -113,6 +113,11 @@ impl Clock for World {
     fn now(&self) -> Timestamp {
         self.now.lock().unwrap().unwrap_or_else(at)
     }
+
+    /// It moves when a test moves the wall clock on.
+    fn monotonic(&self) -> Duration {
+        rekeyd::core::time::until(at(), self.now())
+    }
 }
 
 impl Chance for World {
@@ -281,7 +286,8 @@ impl Fakes {
             chance: Arc::clone(&self.world) as Arc<dyn Chance>,
             max_in_flight: 1,
             sweep_every: Duration::from_secs(1_000 * 86_400),
-            conditions: Conditions::default(),
+            conditions: Arc::new(Conditions::default()),
+            zone: |name| TimeZone::get(name).ok(),
         };
         Engine::open(parts, managed, course).await.unwrap()
     }

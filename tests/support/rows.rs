@@ -18,6 +18,7 @@ pub(crate) fn intended(number: u64) -> Vec<Change> {
         label: Label::recorded(format!("label-{number}")),
         trigger: Trigger::First,
         scheduled_for: None,
+        timetable: String::new(),
         sinks: vec![(sink_id(), true)],
         by_hand: None,
     })]

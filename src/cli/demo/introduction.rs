@@ -78,8 +78,8 @@ fn replacements(real: &Settings, sinks: &[ReplacedSink]) -> String {
 }
 
 fn firing(key: &KeySettings, now: Timestamp) -> Vec<String> {
-    let schedule = &key.policy.schedule;
-    let next = match schedule.next_after(now) {
+    let timetable = &key.policy.timetable;
+    let next = match timetable.since(now).next_after(now) {
         Some(at) => format!(
             "{} (in {})",
             time::to_text(at),
@@ -87,5 +87,5 @@ fn firing(key: &KeySettings, now: Timestamp) -> Vec<String> {
         ),
         None => "never".to_owned(),
     };
-    vec![key.name.to_string(), schedule.expression().to_owned(), next]
+    vec![key.name.to_string(), timetable.to_string(), next]
 }

@@ -5,12 +5,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Due, due};
+use super::{Absence, Due, due, retimed};
+use crate::core::change::{Change, Why};
 use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
-use crate::core::policy::KeyPolicy;
-use crate::core::record::{CredentialFacts, Delivery, DeliveryState, KeyState, Rotation, Trigger};
+use crate::core::policy::{First, KeyPolicy};
+use crate::core::record::{
+    CredentialFacts, Delivery, DeliveryState, KeyState, Pause, Rotation, Trigger,
+};
 use crate::core::rotation::Phase;
 use crate::core::schedule::Schedule;
+use crate::core::timetable::Timetable;
 
 const WATCHING: &str = "2026-11-24T01:30:00Z";
 const NOW: &str = "2026-11-24T03:10:00Z";
@@ -84,7 +88,7 @@ fn state(newest: (u64, Phase), live: Vec<Rotation>) -> KeyState {
 
 fn ask(schedule: &str, sinks: &[&str], state: &KeyState) -> Due {
     let sinks: Vec<_> = sinks.iter().map(|name| sink(name)).collect();
-    due(&policy(schedule), &sinks, state, at(WATCHING), at(NOW))
+    due(&policy(schedule), &sinks, state, absence(), at(NOW))
 }
 
 fn since(trigger: Trigger, from: &str, scheduled_for: Option<&str>) -> Due {
@@ -92,7 +96,13 @@ fn since(trigger: Trigger, from: &str, scheduled_for: Option<&str>) -> Due {
         at: at(from),
         scheduled_for: scheduled_for.map(at),
         trigger,
+        missed: (trigger == Trigger::CatchUp).then_some(Why::Down),
     }
+}
+
+/// Nobody was there before.
+fn absence() -> Absence {
+    Absence::before_start(at(WATCHING))
 }
 
 fn no(next: &str) -> Due {
@@ -298,7 +308,7 @@ fn a_credential_in_the_last_quarter_of_its_life_makes_the_key_due() {
     state.sequence = 1;
     state.newest = Some(Phase::Current);
     state.live = vec![current];
-    let asked = |now| due(&policy, &[], &state, at(WATCHING), at(now));
+    let asked = |now| due(&policy, &[], &state, absence(), at(now));
     let quarter = at("2026-11-24T05:00:00Z");
     assert_eq!(
         asked("2026-11-24T04:59:59Z"),
@@ -310,4 +320,283 @@ fn a_credential_in_the_last_quarter_of_its_life_makes_the_key_due() {
         panic!("not due");
     };
     assert_eq!(trigger, Trigger::Repair);
+}
+
+fn healthy(started: &str) -> KeyState {
+    state((5, Phase::Current), vec![current(started)])
+}
+
+fn with(adapt: impl FnOnce(&mut KeyPolicy)) -> KeyPolicy {
+    let mut policy = policy("@hourly");
+    adapt(&mut policy);
+    policy
+}
+
+fn asked(policy: &KeyPolicy, state: &KeyState, absence: Absence) -> Due {
+    due(policy, &[sink("a")], state, absence, at(NOW))
+}
+
+#[test]
+fn a_window_drops_what_nobody_was_there_for_and_keeps_the_rest() {
+    let minutes = |count: u64| Duration::from_secs(count * 60);
+    let down = |from: &str, to: &str| Absence {
+        from: at(from),
+        to: at(to),
+        why: Why::Asleep,
+    };
+    let three = Some("2026-11-24T03:00:00Z");
+    let catch_up = |why| Due::Since {
+        at: at("2026-11-24T03:00:00Z"),
+        scheduled_for: three.map(at),
+        trigger: Trigger::CatchUp,
+        missed: Some(why),
+    };
+    let dropped = Due::Dropped {
+        firing: at("2026-11-24T03:00:00Z"),
+        why: Why::Asleep,
+    };
+    let in_time = since(Trigger::Schedule, "2026-11-24T03:00:00Z", three);
+    let started = "2026-11-24T00:30:00Z";
+    for (window, absence, expected) in [
+        // Back nine minutes after the firing.
+        (
+            None,
+            ("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z"),
+            catch_up(Why::Asleep),
+        ),
+        (
+            Some(9),
+            ("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z"),
+            catch_up(Why::Asleep),
+        ),
+        (
+            Some(8),
+            ("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z"),
+            dropped,
+        ),
+        // Somebody was there: what held it back since is no reason to drop it.
+        (
+            Some(0),
+            ("2026-11-24T02:30:00Z", "2026-11-24T03:00:00Z"),
+            in_time,
+        ),
+        (
+            Some(0),
+            ("2026-11-24T03:00:00Z", "2026-11-24T03:09:00Z"),
+            in_time,
+        ),
+        (
+            Some(0),
+            ("2026-11-24T03:05:00Z", "2026-11-24T03:09:00Z"),
+            in_time,
+        ),
+    ] {
+        let policy = with(|policy| policy.window = window.map(minutes));
+        let found = asked(&policy, &healthy(started), down(absence.0, absence.1));
+        assert_eq!(found, expected, "{window:?} {absence:?}");
+    }
+    // Once that is recorded, the next firing is waited for.
+    let mut settled = healthy(started);
+    settled.counts_from = Some(at("2026-11-24T03:00:00Z"));
+    let policy = with(|policy| policy.window = Some(Duration::ZERO));
+    let absence = down("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z");
+    assert_eq!(
+        asked(&policy, &settled, absence),
+        no("2026-11-24T04:00:00Z")
+    );
+    // A moment that a wrong clock wrote settles nothing.
+    settled.counts_from = Some(at("2031-01-01T00:00:00Z"));
+    assert_eq!(asked(&policy, &settled, absence), dropped);
+}
+
+#[test]
+fn nothing_is_begun_by_schedule_while_a_key_is_paused() {
+    let pause = |from: &str, until: Option<&str>| {
+        Some(Pause {
+            from: at(from),
+            until: until.map(at),
+        })
+    };
+    let never = Due::No { next: None };
+    let mut key = healthy("2026-11-24T02:30:00Z");
+    key.pause = pause("2026-11-24T02:45:00Z", None);
+    assert_eq!(asked(&policy("@hourly"), &key, absence()), never);
+    key.pause = pause("2026-11-24T02:45:00Z", Some("2026-11-24T03:30:00Z"));
+    let until = no("2026-11-24T03:30:00Z");
+    assert_eq!(asked(&policy("@hourly"), &key, absence()), until);
+    // Over: what fired meanwhile is made up for, or dropped by the window.
+    key.pause = pause("2026-11-24T03:00:00Z", Some("2026-11-24T03:08:00Z"));
+    let made_up = Due::Since {
+        at: at("2026-11-24T03:00:00Z"),
+        scheduled_for: Some(at("2026-11-24T03:00:00Z")),
+        trigger: Trigger::CatchUp,
+        missed: Some(Why::Paused),
+    };
+    assert_eq!(asked(&policy("@hourly"), &key, absence()), made_up);
+    let window = with(|policy| policy.window = Some(Duration::from_secs(400)));
+    let dropped = Due::Dropped {
+        firing: at("2026-11-24T03:00:00Z"),
+        why: Why::Paused,
+    };
+    assert_eq!(asked(&window, &key, absence()), dropped);
+    // What fired before the pause was not missed by it.
+    key.pause = pause("2026-11-24T03:00:01Z", Some("2026-11-24T03:08:00Z"));
+    let in_time = since(
+        Trigger::Schedule,
+        "2026-11-24T03:00:00Z",
+        Some("2026-11-24T03:00:00Z"),
+    );
+    assert_eq!(asked(&window, &key, absence()), in_time);
+}
+
+#[test]
+fn a_pause_leaves_nobody_with_a_dead_key() {
+    let paused = Some(Pause {
+        from: at("2026-11-24T02:00:00Z"),
+        until: None,
+    });
+    // Gone at the provider, or revoked by hand.
+    let mut bereft = state((5, Phase::Revoked), vec![]);
+    bereft.pause = paused;
+    let repair = since(Trigger::Repair, WATCHING, None);
+    assert_eq!(asked(&policy("@hourly"), &bereft, absence()), repair);
+    // Never rotated, failed, or stranded: somebody works with what is alive.
+    for (newest, live) in [
+        ((0, None), vec![]),
+        ((1, Some(Phase::Failed)), vec![]),
+        (
+            (1, Some(Phase::Stranded)),
+            vec![rotation(1, Phase::Stranded, NOW, &TAKEN)],
+        ),
+    ] {
+        let mut key = KeyState::unknown(KeyName::new("k").unwrap());
+        (key.sequence, key.newest) = newest;
+        (key.live, key.pause) = (live, paused);
+        let found = asked(&policy("@hourly"), &key, absence());
+        assert_eq!(found, Due::No { next: None }, "{newest:?}");
+    }
+    // Near its end.
+    let mut ending = healthy("2026-11-24T02:00:00Z");
+    ending.live[0].credential = Some(facts("2026-11-24T02:00:00Z", "2026-11-24T03:20:00Z"));
+    ending.pause = paused;
+    assert_eq!(asked(&policy("@yearly"), &ending, absence()), repair);
+    // Not near yet: it is due when it will be.
+    ending.live[0].credential = Some(facts("2026-11-24T02:00:00Z", "2026-11-24T06:00:00Z"));
+    let quarter = no("2026-11-24T05:00:00Z");
+    assert_eq!(asked(&policy("@yearly"), &ending, absence()), quarter);
+}
+
+fn facts(created: &str, expires: &str) -> CredentialFacts {
+    CredentialFacts {
+        id: CredentialId::new("key_1".to_owned()),
+        redacted_value: None,
+        created_at: Some(at(created)),
+        expires_at: Some(at(expires)),
+    }
+}
+
+#[test]
+fn by_age_a_key_is_due_when_its_credential_is_so_old() {
+    let hourly = KeyPolicy {
+        overlap: Duration::from_secs(600),
+        ..KeyPolicy::new(Timetable::every(Duration::from_secs(3_600), TimeZone::UTC))
+    };
+    // The provider's word for its age counts, and not when its row was made.
+    let mut key = healthy("2026-11-24T02:20:00Z");
+    let next = no("2026-11-24T03:20:00Z");
+    assert_eq!(asked(&hourly, &key, absence()), next);
+    key.live[0].credential = Some(facts("2026-11-24T02:05:00Z", "2030-01-01T00:00:00Z"));
+    let five_past = Some("2026-11-24T03:05:00Z");
+    let fired = since(Trigger::Schedule, "2026-11-24T03:05:00Z", five_past);
+    assert_eq!(asked(&hourly, &key, absence()), fired);
+    // A birth in a future that cannot be is not believed.
+    key.live[0].credential = Some(facts("2031-01-01T00:00:00Z", "2032-01-01T00:00:00Z"));
+    assert_eq!(asked(&hourly, &key, absence()), next);
+}
+
+#[test]
+fn a_first_rotation_waits_for_its_firing_where_that_is_wanted() {
+    let scheduled = with(|policy| policy.first = First::Scheduled);
+    let mut unknown = KeyState::unknown(KeyName::new("k").unwrap());
+    // It came now: that is recorded.
+    let four = no("2026-11-24T04:00:00Z");
+    assert_eq!(asked(&scheduled, &unknown, absence()), four);
+    let Some(Change::Timetabled {
+        timetable,
+        counts_from,
+        owed: None,
+    }) = retimed(&scheduled, &unknown, absence(), |_| None, at(NOW))
+    else {
+        panic!("not recorded");
+    };
+    assert_eq!(timetable, "@hourly | UTC | 0s");
+    assert_eq!(counts_from, Some(at(NOW)));
+    (unknown.timetable, unknown.counts_from) = (Some(timetable), counts_from);
+    assert_eq!(
+        asked(&scheduled, &unknown, absence()),
+        no("2026-11-24T04:00:00Z")
+    );
+    unknown.counts_from = Some(at("2026-11-24T02:59:00Z"));
+    let first = since(
+        Trigger::First,
+        "2026-11-24T03:00:00Z",
+        Some("2026-11-24T03:00:00Z"),
+    );
+    assert_eq!(asked(&scheduled, &unknown, absence()), first);
+    // One that is due at once says so without a commit of its own.
+    let unknown = KeyState::unknown(KeyName::new("k").unwrap());
+    let found = retimed(&policy("@hourly"), &unknown, absence(), |_| None, at(NOW));
+    assert_eq!(found, None);
+}
+
+#[test]
+fn another_timetable_counts_from_now_and_what_was_due_stays_due() {
+    let recorded = |text: &str, started: &str| {
+        let mut key = healthy(started);
+        key.timetable = Some(text.to_owned());
+        key
+    };
+    let read = |key: &KeyState, policy: &KeyPolicy| {
+        let name = key.key.clone();
+        let read = |text: &str| Timetable::from_text(text, &name, |_| Some(TimeZone::UTC));
+        retimed(policy, key, absence(), read, at(NOW))
+    };
+    // The same: nothing to record.
+    let key = recorded("@hourly | UTC | 0s", "2026-11-24T03:00:00Z");
+    assert_eq!(read(&key, &policy("@hourly")), None);
+    // From Mondays at three to Mondays at four, on a Tuesday: nobody wants a
+    // rotation now.
+    let mut key = recorded("0 3 * * Mon | UTC | 0s", "2026-11-23T03:00:00Z");
+    let later = policy("0 4 * * Mon");
+    let change = read(&key, &later);
+    let timetabled = |text: &str, owed: Option<&str>| {
+        Some(Change::Timetabled {
+            timetable: text.to_owned(),
+            counts_from: Some(at(NOW)),
+            owed: owed.map(at),
+        })
+    };
+    assert_eq!(change, timetabled("0 4 * * Mon | UTC | 0s", None));
+    key.counts_from = Some(at(NOW));
+    assert_eq!(asked(&later, &key, absence()), no("2026-11-30T04:00:00Z"));
+    // What the former one has missed is made up for.
+    let mut key = recorded("0 3 * * Mon | UTC | 0s", "2026-11-16T03:00:00Z");
+    let change = read(&key, &later);
+    let monday = "2026-11-23T03:00:00Z";
+    assert_eq!(change, timetabled("0 4 * * Mon | UTC | 0s", Some(monday)));
+    (key.counts_from, key.owed) = (Some(at(NOW)), Some(at(monday)));
+    let made_up = since(Trigger::CatchUp, monday, Some(monday));
+    assert_eq!(asked(&later, &key, absence()), made_up);
+    // A text that cannot be read any more owes nothing.
+    let key = recorded("0 3 * * Mon | Gone/Zone | 0s", "2026-11-16T03:00:00Z");
+    let found = retimed(&later, &key, absence(), |_| None, at(NOW));
+    assert_eq!(found, timetabled("0 4 * * Mon | UTC | 0s", None));
+    // A ledger from before timetables were recorded loses nothing.
+    let key = healthy("2026-11-16T03:00:00Z");
+    let Some(Change::Timetabled {
+        counts_from: None, ..
+    }) = read(&key, &later)
+    else {
+        panic!("not recorded");
+    };
 }

@@ -230,8 +230,19 @@ fn retired_is_revoked_when_nobody_may_hold_it() {
     assert_eq!(ask(&retired, &newer), Step::Revoke(id()));
     let mut late = newer.clone();
     late.deliveries[0].accepted_at = Some(at(NOW));
+    // A longer overlap than was recorded is recorded, and then waited for.
     let over = time::after(at(NOW), policy().overlap);
-    assert_eq!(ask(&retired, &late), Step::Wait(Some(over)));
+    let extended = Change::Extended {
+        rotation: id(),
+        revoke_after: over,
+    };
+    assert_eq!(ask(&retired, &late), Step::Record(vec![extended]));
+    let mut waits = retired.clone();
+    waits.revoke_after = Some(over);
+    assert_eq!(ask(&waits, &late), Step::Wait(Some(over)));
+    // One that became shorter moves nothing.
+    waits.revoke_after = Some(time::after(over, Duration::from_secs(60)));
+    assert_eq!(ask(&waits, &late), Step::Wait(waits.revoke_after));
     for change in [
         |one: &mut Rotation| one.revoke_after = Some(at(SOON)),
         |one: &mut Rotation| one.retry_at = Some(at(SOON)),

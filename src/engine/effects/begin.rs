@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::core::change::{Change, Intent, Moved};
 use crate::core::names::{CredentialId, Label, RotationId};
 use crate::core::record::{DeliveryState, Rotation, Trigger};
@@ -11,7 +9,7 @@ use crate::core::rotation::{Event, Phase};
 use crate::core::step::Memory;
 use crate::core::time;
 use crate::engine::effects::pause_of;
-use crate::engine::worker::{ManagedKey, Wish, Worker};
+use crate::engine::worker::{Begin, ManagedKey, Worker};
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
@@ -37,10 +35,14 @@ impl Worker {
     pub(crate) async fn intend(
         &mut self,
         managed: &ManagedKey,
-        trigger: Trigger,
-        scheduled_for: Option<Timestamp>,
-        wish: Option<&Wish>,
+        begin: Begin<'_>,
     ) -> Result<(), LedgerError> {
+        let Begin {
+            trigger,
+            scheduled_for,
+            missed,
+            wish,
+        } = begin;
         let ready = self.make_ready(managed, trigger).await?;
         match ready {
             Ready::Yes => {}
@@ -64,10 +66,17 @@ impl Worker {
             label: Label::new(&managed.name, self.now(), tail),
             trigger,
             scheduled_for,
+            timetable: managed.policy.timetable.to_text(),
             sinks: managed.all_sinks(),
             by_hand: by_hand.clone(),
         };
-        let mut changes = vec![Change::Intended(intent)];
+        let mut changes = Vec::new();
+        changes.extend(missed.map(|(firing, why)| Change::Missed {
+            firing,
+            why,
+            dropped: false,
+        }));
+        changes.push(Change::Intended(intent));
         if wish.is_some_and(|wish| wish.revoke_previous) {
             changes.push(Change::RevokePrevious {
                 wanted: true,

@@ -1,0 +1,167 @@
+//! `rekeyd schedule`: the next firings of each key.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use serde_json::json;
+
+use crate::cli::{Cli, Failure, named, output, text};
+use crate::core::due::origin_of;
+use crate::core::names::KeyName;
+use crate::core::record::KeyState;
+use crate::core::settings::{KeySettings, Settings};
+use crate::core::{duration, time};
+use crate::engine::clock::{Clock as _, HostClock};
+use crate::ledger::{LedgerError, read};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Schedule {
+    /// Only this key
+    key: Option<String>,
+    /// How many firings of each key
+    #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    count: u16,
+    /// After which time, such as 2026-03-28T00:00:00Z; now if not given
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// As an array of JSON objects
+    #[arg(long)]
+    json: bool,
+}
+
+/// A firing of a key.
+struct Firing<'s> {
+    key: &'s KeySettings,
+    at: Timestamp,
+}
+
+impl Schedule {
+    pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.settings()?;
+        let keys = self.wanted(&settings)?;
+        let now = HostClock.now();
+        let from = self.from.unwrap_or(now);
+        let states = states(&settings, &keys)?;
+        let mut firings: Vec<_> = keys
+            .iter()
+            .flat_map(|key| self.firings(key, states.get(&key.name), from))
+            .collect();
+        if self.json {
+            let all: Vec<_> = firings.iter().map(Firing::as_json).collect();
+            return output::print_json(&json!(all));
+        }
+        firings.sort_by_key(|firing| firing.at);
+        output::print(for_people(&firings, now).as_bytes())
+    }
+
+    fn wanted<'s>(&self, settings: &'s Settings) -> Result<Vec<&'s KeySettings>, Failure> {
+        match &self.key {
+            None => Ok(settings.keys.iter().collect()),
+            Some(wanted) => Ok(vec![named(settings, wanted)?]),
+        }
+    }
+
+    fn firings<'s>(
+        &self,
+        key: &'s KeySettings,
+        state: Option<&KeyState>,
+        from: Timestamp,
+    ) -> Vec<Firing<'s>> {
+        let origin = state.map_or(from, |state| origin_of(state, from));
+        let firings = key.policy.timetable.since(origin);
+        let next = |at: &Timestamp| firings.next_after(*at);
+        std::iter::successors(next(&from), next)
+            .take(usize::from(self.count))
+            .map(|at| Firing { key, at })
+            .collect()
+    }
+}
+
+/// How the keys stand whose firings depend on it. The ledger is not needed for
+/// any other.
+fn states(
+    settings: &Settings,
+    keys: &[&KeySettings],
+) -> Result<BTreeMap<KeyName, KeyState>, Failure> {
+    if !keys.iter().any(|key| key.policy.timetable.is_by_age()) {
+        return Ok(BTreeMap::new());
+    }
+    match read::open(&settings.ledger) {
+        Ok(connection) => Ok(read::all_key_states(&connection)?),
+        Err(LedgerError::Missing { .. }) => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Firing<'_> {
+    fn zone(&self) -> &TimeZone {
+        self.key.policy.timetable.zone()
+    }
+
+    fn zone_name(&self) -> &str {
+        self.zone().iana_name().unwrap_or("UTC")
+    }
+
+    /// With its offset: `2026-03-29T03:30:00+02:00`.
+    fn local(&self) -> String {
+        let local = self.at.to_zoned(self.zone().clone());
+        local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+
+    /// Whether the clock is changed on that day of the zone.
+    fn is_on_a_change(&self) -> bool {
+        let zone = self.zone();
+        let Ok(day) = self.at.to_zoned(zone.clone()).start_of_day() else {
+            return false;
+        };
+        let Ok(next) = day
+            .date()
+            .checked_add(1.day())
+            .and_then(|date| date.to_zoned(zone.clone()))
+        else {
+            return false;
+        };
+        zone.to_offset(day.timestamp()) != zone.to_offset(next.timestamp())
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        json!({
+            "key": self.key.name,
+            "at": time::to_text(self.at),
+            "local": self.local(),
+            "timezone": self.zone_name(),
+        })
+    }
+}
+
+fn for_people(firings: &[Firing<'_>], now: Timestamp) -> String {
+    if firings.is_empty() {
+        return "no firing\n".to_owned();
+    }
+    let rows: Vec<_> = firings
+        .iter()
+        .map(|firing| {
+            let wait = if firing.at > now {
+                format!("in {}", duration::for_people(time::until(now, firing.at)))
+            } else {
+                format!("{} ago", duration::for_people(time::until(firing.at, now)))
+            };
+            let local = firing.at.to_zoned(firing.zone().clone());
+            vec![
+                firing.key.name.to_string(),
+                time::to_text(firing.at),
+                local.strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string(),
+                firing.zone_name().to_owned(),
+                wait,
+                if firing.is_on_a_change() {
+                    "clock change"
+                } else {
+                    ""
+                }
+                .to_owned(),
+            ]
+        })
+        .collect();
+    text::table(&["key", "UTC", "local", "zone", "wait", ""], &rows)
+}

@@ -1,0 +1,177 @@
+//! Ages, jitter, and the text in the ledger.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use proptest::prelude::*;
+
+use super::Timetable;
+use crate::core::names::KeyName;
+use crate::core::schedule::Schedule;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn key(name: &str) -> KeyName {
+    KeyName::new(name).unwrap()
+}
+
+fn cron(expression: &str) -> Timetable {
+    Schedule::parse(expression, TimeZone::UTC).unwrap().into()
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+#[test]
+fn an_age_counts_from_the_credential() {
+    let every = Timetable::every(minutes(60), TimeZone::UTC);
+    let firings = every.since(at("2026-11-24T03:20:00.7Z"));
+    for (asked, next, last) in [
+        ("2026-11-24T03:20:00Z", "2026-11-24T04:20:00Z", None),
+        ("2026-11-24T04:19:59.9Z", "2026-11-24T04:20:00Z", None),
+        (
+            "2026-11-24T04:20:00Z",
+            "2026-11-24T05:20:00Z",
+            Some("2026-11-24T04:20:00Z"),
+        ),
+        (
+            "2026-11-24T07:00:00Z",
+            "2026-11-24T07:20:00Z",
+            Some("2026-11-24T06:20:00Z"),
+        ),
+        // Asked about a time before the credential was made.
+        ("2020-01-01T00:00:00Z", "2026-11-24T04:20:00Z", None),
+    ] {
+        assert_eq!(firings.next_after(at(asked)), Some(at(next)), "{asked}");
+        let found = firings.last_between(Timestamp::MIN, at(asked));
+        assert_eq!(found, last.map(at), "{asked}");
+    }
+    // Dropped firings are not found again.
+    let dropped = at("2026-11-24T06:20:00Z");
+    assert_eq!(
+        firings.last_between(dropped, at("2026-11-24T07:00:00Z")),
+        None
+    );
+    // At the end of representable time there is no next one, and no panic.
+    assert_eq!(firings.next_after(Timestamp::MAX), None);
+}
+
+/// A change of this table would move every firing of every installation.
+#[test]
+fn jitter_is_the_same_in_every_version() {
+    let table = cron("0 3 * * *").with_jitter(&key("billing-exporter"), minutes(30));
+    let firings = table.since(Timestamp::MIN);
+    let mut now = at("2026-11-24T00:00:00Z");
+    for expected in [
+        "2026-11-24T03:06:27Z",
+        "2026-11-25T03:23:20Z",
+        "2026-11-26T03:28:12Z",
+    ] {
+        now = firings.next_after(now).unwrap();
+        assert_eq!(now, at(expected));
+    }
+}
+
+#[test]
+fn jitter_is_spread_evenly_and_differs_from_key_to_key() {
+    let mut buckets = [0_u32; 10];
+    let mut delays = BTreeSet::new();
+    for number in 0..1_000 {
+        let table = cron("0 3 * * *").with_jitter(&key(&format!("k{number}")), minutes(10));
+        let fires = table.since(Timestamp::MIN);
+        let fires = fires.next_after(at("2026-11-24T02:59:59Z")).unwrap();
+        let delay = fires.duration_since(at("2026-11-24T03:00:00Z")).as_secs();
+        assert!((0..=600).contains(&delay), "{delay}");
+        buckets[usize::try_from(delay.min(599) / 60).unwrap()] += 1;
+        delays.insert(delay);
+    }
+    // A hundred are expected in each; ten standard deviations away is no chance.
+    assert!(
+        buckets.iter().all(|count| (60..=140).contains(count)),
+        "{buckets:?}"
+    );
+    assert!(delays.contains(&0) || delays.contains(&1) || delays.contains(&2));
+    assert!(delays.len() > 400, "{}", delays.len());
+}
+
+#[test]
+fn a_firing_that_its_jitter_delays_is_still_to_come() {
+    let table = cron("0 * * * *").with_jitter(&key("k"), minutes(50));
+    let firings = table.since(Timestamp::MIN);
+    let first = firings.next_after(at("2026-11-24T02:59:59Z")).unwrap();
+    assert!(first > at("2026-11-24T03:00:00Z"));
+    // Asked between the firing and its jitter, it is the next one and not the last.
+    let between = at("2026-11-24T03:00:00Z");
+    assert_eq!(firings.next_after(between), Some(first));
+    assert!(firings.last_between(Timestamp::MIN, between).unwrap() < between);
+    assert_eq!(firings.last_between(between, first), Some(first));
+    assert_eq!(firings.last_between(between, first - 1.second()), None);
+}
+
+#[test]
+fn the_text_in_the_ledger_reads_back() {
+    let zone = |name: &str| TimeZone::get(name).ok();
+    let berlin = zone("Europe/Berlin").unwrap();
+    let by_schedule = Timetable::from(Schedule::parse("0 3 * * Mon", berlin.clone()).unwrap());
+    for (table, text) in [
+        (by_schedule, "0 3 * * Mon | Europe/Berlin | 0s"),
+        (
+            Timetable::every(minutes(90), TimeZone::UTC).with_jitter(&key("k"), minutes(5)),
+            "every 90m | UTC | 5m",
+        ),
+    ] {
+        assert_eq!(table.to_text(), text);
+        let read = Timetable::from_text(text, &key("k"), zone).unwrap();
+        assert_eq!(read.to_text(), text);
+        let (origin, now) = (at("2026-11-24T03:00:00Z"), at("2026-11-24T04:00:00Z"));
+        let next = |table: &Timetable| table.since(origin).next_after(now);
+        assert_eq!(next(&read), next(&table));
+    }
+    for text in [
+        "",
+        "0 3 * * Mon",
+        "0 3 * * Mon | Nowhere/Else | 0s",
+        "x | UTC | 0s",
+    ] {
+        assert!(
+            Timetable::from_text(text, &key("k"), zone).is_none(),
+            "{text}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn firings_with_jitter_strictly_increase_and_are_found_backward(
+        expression in prop::sample::select(vec!["*/20 * * * *", "0 3 * * *", "15 1-3 * * *"]),
+        age in 1_800_u64..100_000,
+        by_age: bool,
+        jitter in 0_u64..1_200,
+        start in 1_700_000_000_i64..1_800_000_000,
+    ) {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let plain = if by_age {
+            Timetable::every(Duration::from_secs(age), zone)
+        } else {
+            Schedule::parse(expression, zone).unwrap().into()
+        };
+        let table = plain.with_jitter(&key("k"), Duration::from_secs(jitter));
+        let start = Timestamp::from_second(start).unwrap();
+        let firings = table.since(start);
+        let mut now = start;
+        for _ in 0..12 {
+            let next = firings.next_after(now).unwrap();
+            prop_assert!(next > now);
+            prop_assert_eq!(firings.last_between(now, next), Some(next));
+            prop_assert_eq!(firings.last_between(now, next - 1.second()), None);
+            now = next;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Another configuration for a running engine.
+//!
+//! Nothing that runs is dropped: whoever works on a key finishes the step it
+//! is in, with the sinks it began with, and the key goes on with the new ones.
+//! Secrets in memory stay with their keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::core::record::KeyState;
+use crate::core::time;
+use crate::engine::{Engine, ManagedKey, Parts};
+
+impl Engine {
+    /// Works with other `parts` and keys from now on. Ledger, clock and
+    /// conditions must be the ones of before.
+    pub fn reconfigure(&mut self, parts: Parts, managed: Vec<ManagedKey>) {
+        let now = parts.clock.now();
+        let at = time::after(now, parts.sweep_every);
+        self.errands.sweep_at(at);
+        self.parts = Arc::new(parts);
+        let mut wanted: BTreeMap<_, _> = managed
+            .into_iter()
+            .map(|key| (key.name.clone(), Arc::new(key)))
+            .collect();
+        let known: Vec<_> = self.keys.keys().cloned().collect();
+        for key in known {
+            let managed = wanted.remove(&key);
+            let Some(slot) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            if managed.is_none() {
+                // Nobody rotates it any more.
+                slot.wish = None;
+            }
+            slot.managed = managed;
+            slot.reconcile = true;
+            slot.interrupted
+                .store(slot.idle.is_none(), Ordering::Relaxed);
+            self.wake(&key, now);
+        }
+        for (name, key) in wanted {
+            self.add(Some(key), KeyState::unknown(name), now);
+        }
+    }
+
+    /// Has the ledger tell that the configuration cannot be taken, and why; or
+    /// with none that it was.
+    pub fn note_configuration(&mut self, problem: Option<String>) {
+        self.note(CONFIGURATION, problem);
+    }
+}
+
+/// The word in the ledger for what is wrong with a configuration that was to
+/// be taken. It is no condition of the daemon: the former one goes on.
+const CONFIGURATION: &str = "configuration";
