@@ -5,6 +5,8 @@
 //! firings are all those after `from`, as far as they are given, in the year
 //! of `from` where none is given.
 
+mod properties;
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
