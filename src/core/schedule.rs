@@ -280,4 +280,6 @@ fn refused(expression: &str, why: &str) -> ScheduleError {
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod tables;
+#[cfg(test)]
 mod tests;

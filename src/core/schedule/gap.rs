@@ -55,37 +55,53 @@ pub(super) fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration>
         })
 }
 
-/// The longest gap in the 800 days after `from`, by the wall clock; that
-/// between the next two firings for a schedule too rare for them.
+/// The longest gap in the 800 days after `from`, by the wall clock; for a
+/// schedule too rare for two of its days in them, that between its next two
+/// days. Only a skipped hour, for which a schedule that follows the real time
+/// does not make up, is looked at in real firings.
 pub(super) fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
+    if !schedule.parsed.fires {
+        return None;
+    }
     let cron = &schedule.parsed.cron;
     let times = times_of_day(cron);
     let (earliest, latest) = (*times.first()?, *times.last()?);
     let within = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+    let end = time::after(from, AHEAD * 2);
     let first = schedule.zone.to_datetime(from).date();
-    let last = schedule
-        .zone
-        .to_datetime(time::after(from, AHEAD * 2))
-        .date();
-    let dates = first.series(1.day()).take_while(|date| *date <= last);
-    let days: Vec<i64> = (0_i64..)
-        .zip(dates)
-        .filter(|(_, date)| matches(cron, *date))
-        .map(|(number, _)| number)
-        .collect();
-    let over_night = days
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]) * DAY - latest + earliest)
-        .max();
-    match over_night {
-        Some(over_night) => Some(Duration::from_secs(
-            over_night.max(within.unwrap_or_default()).unsigned_abs(),
-        )),
-        None => {
-            let next = schedule.next_after(from)?;
-            Some(time::until(next, schedule.next_after(next)?))
+    let last = schedule.zone.to_datetime(end).date();
+
+    let mut over_night: Option<i64> = None;
+    let mut before: Option<i64> = None;
+    for (number, date) in (0_i64..).zip(first.series(1.day())) {
+        if date > last && over_night.is_some() {
+            break;
+        }
+        if matches(cron, date) {
+            let gap = before.map(|before| (number - before) * DAY - latest + earliest);
+            over_night = over_night.max(gap);
+            before = Some(number);
         }
     }
+    let on_the_wall =
+        Duration::from_secs(over_night?.max(within.unwrap_or_default()).unsigned_abs());
+    Some(on_the_wall.max(around_skipped(schedule, from, end).unwrap_or_default()))
+}
+
+/// The longest real gap that a skipped hour lies in. A fixed schedule loses no
+/// firing there.
+fn around_skipped(schedule: &Schedule, from: Timestamp, end: Timestamp) -> Option<Duration> {
+    if schedule.parsed.fixed {
+        return None;
+    }
+    let zone = &schedule.zone;
+    changes(schedule, from, end)
+        .filter(|(just_before, change)| zone.to_offset(*just_before) < zone.to_offset(*change))
+        .filter_map(|(just_before, _)| {
+            let last = schedule.last_between(Timestamp::MIN, just_before)?;
+            Some(time::until(last, schedule.next_after(last)?))
+        })
+        .max()
 }
 
 /// How often it fires on a day that matches.
@@ -119,14 +135,8 @@ fn by_fields(cron: &Cron, first: Date, last: Date) -> Option<Duration> {
 /// change lies in, or the one that begins with it (skipped times fire there),
 /// differs from the wall clock's.
 fn around_changes(schedule: &Schedule, from: Timestamp, end: Timestamp) -> Option<Duration> {
-    let second = SignedDuration::from_secs(1);
-    schedule
-        .zone
-        .following(from)
-        .map(|change| change.timestamp())
-        .take_while(|change| *change <= end)
-        .filter_map(|change| {
-            let just_before = change.checked_sub(second).ok()?;
+    changes(schedule, from, end)
+        .filter_map(|(just_before, _)| {
             let last = schedule.last_between(Timestamp::MIN, just_before)?;
             let next = schedule.next_after(last)?;
             let after = schedule.next_after(next);
@@ -134,6 +144,21 @@ fn around_changes(schedule: &Schedule, from: Timestamp, end: Timestamp) -> Optio
             Some(time::until(last, next).min(second_gap))
         })
         .min()
+}
+
+/// The zone's changes after `from` until `end`, each with the second before it.
+fn changes(
+    schedule: &Schedule,
+    from: Timestamp,
+    end: Timestamp,
+) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+    let second = SignedDuration::from_secs(1);
+    schedule
+        .zone
+        .following(from)
+        .map(|change| change.timestamp())
+        .take_while(move |change| *change <= end)
+        .filter_map(move |change| Some((change.checked_sub(second).ok()?, change)))
 }
 
 /// The seconds of the day at which it fires on a day that matches, ascending.

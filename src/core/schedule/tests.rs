@@ -236,6 +236,36 @@ fn the_spring_jump_shortens_a_gap() {
 }
 
 #[test]
+fn the_longest_gap_is_that_of_days_without_a_firing_too() {
+    let from = at("2026-01-01T00:00:00Z");
+    let (hour, day) = (3_600, 86_400);
+    for (expression, seconds) in [
+        ("@hourly", Some(hour)),
+        // By the wall clock, so that no change makes it 25 hours.
+        ("@daily", Some(day)),
+        ("30 2 * * *", Some(day)),
+        ("0 3 * * Mon", Some(7 * day)),
+        ("@yearly", Some(365 * day)),
+        // The day of the jump has no 02:00 and no 02:30: from 02:30 the day
+        // before to 02:00 the day after, less the hour.
+        ("*/30 2 * * *", Some(2 * day - 1_800 - hour)),
+        ("*/30 2 * * Sun", Some(14 * day - 1_800 - hour)),
+        // Rare days that fire more than once are as rare.
+        ("0 0,12 29 2 *", Some(1_461 * day - 12 * hour)),
+        ("*/30 4 29 2 *", Some(1_461 * day - 1_800)),
+        // 1 January is a Sunday in 2034 and then in 2040.
+        ("0 0 1 1 */7", Some(2_191 * day)),
+        ("0 0 31 2 *", None),
+    ] {
+        assert_eq!(
+            berlin(expression).longest_gap(from),
+            seconds.map(Duration::from_secs),
+            "{expression}"
+        );
+    }
+}
+
+#[test]
 fn other_texts_are_refused_in_words() {
     for (text, message) in [
         ("", "\"\" is no cron expression: it has 0 fields"),

@@ -1,0 +1,96 @@
+//! Firings around changes of the clock, against tables written by hand from
+//! the calendar and the zones' rules.
+//!
+//! A row is `expression | from | firings | why`, all times in UTC: the
+//! firings are all those after `from`, as far as they are given, in the year
+//! of `from` where none is given.
+
+mod properties;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+
+use super::Schedule;
+
+/// Every row of `table`, forward and then backward. All that is wrong is
+/// told at once: a rule that is broken breaks many rows.
+fn check(zone: &str, table: &str) {
+    let zone = TimeZone::get(zone).unwrap();
+    let mut wrong = Vec::new();
+    let rows = table
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for row in rows {
+        let mut columns = row.split('|').map(str::trim);
+        let [expression, from, firings] = [(); 3].map(|()| columns.next().unwrap());
+        let year = &from[..4];
+        let from = time(year, from);
+        let expected: Vec<Timestamp> = firings
+            .split_whitespace()
+            .map(|text| time(year, text))
+            .collect();
+        let end = *expected.last().unwrap();
+
+        let schedule = Schedule::parse(expression, zone.clone()).unwrap();
+        let forward: Vec<Timestamp> =
+            std::iter::successors(schedule.next_after(from), |now| schedule.next_after(*now))
+                .take(expected.len())
+                .collect();
+        let mut backward: Vec<Timestamp> =
+            std::iter::successors(schedule.last_between(from, end), |now| {
+                schedule.last_between(from, *now - 1.second())
+            })
+            .take(expected.len() + 1)
+            .collect();
+        backward.reverse();
+        for (way, found) in [("forward", forward), ("backward", backward)] {
+            if found != expected {
+                wrong.push(format!("{row}\n  {way}: {found:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn time(year: &str, text: &str) -> Timestamp {
+    let has_year = text.starts_with("20");
+    let year = if has_year { "" } else { year };
+    let dash = if has_year { "" } else { "-" };
+    format!("{year}{dash}{text}Z").parse().unwrap()
+}
+
+#[test]
+fn in_berlin() {
+    check("Europe/Berlin", include_str!("tables/berlin.txt"));
+}
+
+#[test]
+fn in_london_whose_change_is_an_hour_after_midnight() {
+    check("Europe/London", include_str!("tables/london.txt"));
+}
+
+#[test]
+fn in_new_york() {
+    check("America/New_York", include_str!("tables/new_york.txt"));
+}
+
+#[test]
+fn in_lord_howe_where_it_is_half_an_hour() {
+    check("Australia/Lord_Howe", include_str!("tables/lord_howe.txt"));
+}
+
+#[test]
+fn in_casablanca_whose_summer_time_is_negative() {
+    check("Africa/Casablanca", include_str!("tables/casablanca.txt"));
+}
+
+#[test]
+fn in_santiago_whose_change_is_at_midnight() {
+    check("America/Santiago", include_str!("tables/santiago.txt"));
+}
+
+#[test]
+fn in_zones_without_a_change() {
+    check("Asia/Kolkata", include_str!("tables/kolkata.txt"));
+    check("UTC", include_str!("tables/utc.txt"));
+}
