@@ -111,6 +111,7 @@ fn every_option_is_in_the_example() {
             Section::Top => top.keys().cloned().collect(),
             Section::Provider => names(&top["provider"]),
             Section::Ledger => names(&top["ledger"]),
+            Section::Control => names(&top["control"]),
             Section::Defaults => names(&top["defaults"]),
             // One of schedule and every, in one key each.
             Section::Key => names(key)

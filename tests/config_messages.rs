@@ -17,7 +17,9 @@ fn provider_and_ledger() {
         ),
         (
             "[metrics]\nlisten = \"x\"",
-            &["1: metrics: there is no such option; known here: provider, ledger, defaults, key"],
+            &[
+                "1: metrics: there is no such option; known here: provider, ledger, control, defaults, key",
+            ],
         ),
         (
             "provider = 1",

@@ -3,12 +3,9 @@
 
 use jiff::Timestamp;
 
-use crate::cli::{Cli, Failure, output};
-use crate::core::change::ByHand;
-use crate::core::names::{CredentialId, KeyName};
-use crate::daemon::{service, start};
-use crate::engine::Course;
-use crate::engine::order::Order;
+use crate::cli::request::have_done;
+use crate::cli::{Cli, Failure};
+use crate::daemon::control::wire::Request;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Revoke {
@@ -61,100 +58,43 @@ pub(crate) struct Adopt {
 
 impl Revoke {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let credential = CredentialId::new(self.credential.clone());
-        let order = Order::Revoke {
-            credential: credential.clone(),
+        let request = Request::Revoke {
+            credential_id: self.credential.clone(),
             force: self.force,
-            by_hand: by_hand(self.reason.as_deref()),
+            reason: self.reason.clone(),
         };
-        obey(cli, "rekeyd revoke", &Whose::Credential(credential), order).await
+        have_done(cli, request).await
     }
 }
 
 impl Hold {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let until = self.until.unwrap_or(Timestamp::MAX);
-        let by_hand = by_hand(self.reason.as_deref());
-        hold(cli, "rekeyd hold", &self.what, Some(until), by_hand).await
+        let request = Request::Hold {
+            what: self.what.clone(),
+            until: self.until.map(|until| until.to_string()),
+            reason: self.reason.clone(),
+        };
+        have_done(cli, request).await
     }
 }
 
 impl Release {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let by_hand = by_hand(self.reason.as_deref());
-        hold(cli, "rekeyd release", &self.what, None, by_hand).await
+        let request = Request::Release {
+            what: self.what.clone(),
+            reason: self.reason.clone(),
+        };
+        have_done(cli, request).await
     }
 }
 
 impl Adopt {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let Ok(key) = KeyName::new(&self.key) else {
-            return Err(Failure::Other(format!("{:?} is no key's name", self.key)));
+        let request = Request::Adopt {
+            key: self.key.clone(),
+            credential_id: self.credential.clone(),
+            reason: self.reason.clone(),
         };
-        let order = Order::Adopt {
-            credential: CredentialId::new(self.credential.clone()),
-            by_hand: by_hand(self.reason.as_deref()),
-        };
-        obey(cli, "rekeyd adopt", &Whose::Key(key), order).await
+        have_done(cli, request).await
     }
-}
-
-/// Which key an order is for.
-enum Whose {
-    /// This one.
-    Key(KeyName),
-    /// The one that this credential belongs to.
-    Credential(CredentialId),
-}
-
-async fn hold(
-    cli: &Cli,
-    command: &str,
-    what: &str,
-    until: Option<Timestamp>,
-    by_hand: Option<ByHand>,
-) -> Result<(), Failure> {
-    // A credential's id has an underscore, and a key's name cannot.
-    let (whose, credential) = match KeyName::new(what) {
-        Ok(key) => (Whose::Key(key), None),
-        Err(_) => {
-            let credential = CredentialId::new(what.to_owned());
-            (Whose::Credential(credential.clone()), Some(credential))
-        }
-    };
-    let order = Order::Hold {
-        credential,
-        until,
-        by_hand,
-    };
-    obey(cli, command, &whose, order).await
-}
-
-async fn obey(cli: &Cli, command: &str, whose: &Whose, order: Order) -> Result<(), Failure> {
-    let settings = cli.settings()?;
-    let sources = Cli::sources(&settings);
-    let started = start::start(&settings, sources, command, Course::ByHand).await?;
-    let key = match whose {
-        Whose::Key(key) => key.clone(),
-        Whose::Credential(credential) => {
-            let found = started.engine.key_of(credential).await?;
-            found.ok_or_else(|| {
-                Failure::Other(format!(
-                    "{credential} is not in this ledger; `rekeyd audit` shows what the provider has"
-                ))
-            })?
-        }
-    };
-    match service::obey(started, &key, order).await? {
-        Ok(done) => output::print(format!("{done}\n").as_bytes()),
-        Err(problem) => Err(Failure::Other(problem)),
-    }
-}
-
-/// Who asks, and why, as the journal keeps it.
-pub(crate) fn by_hand(reason: Option<&str>) -> Option<ByHand> {
-    Some(ByHand {
-        reason: reason.map(str::to_owned),
-        by: format!("uid {}", rustix::process::getuid().as_raw()),
-    })
 }

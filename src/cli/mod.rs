@@ -10,6 +10,8 @@ pub mod log;
 mod once;
 mod output;
 mod pause;
+mod reload;
+mod request;
 mod rotate;
 mod run;
 mod sandbox;
@@ -88,6 +90,8 @@ enum Command {
     Pause(pause::Pause),
     /// Rotates a paused key by schedule again
     Resume(pause::Resume),
+    /// Has the running daemon take the configuration anew, and prints what is wrong with it
+    Reload(reload::Reload),
     /// Compares every row ever written with the provider; exit 1 if something of ours is wrong
     Audit(audit::Audit),
     /// Shows how each key stands; exit 1 if one is failing or overdue
@@ -226,6 +230,7 @@ impl Cli {
             Command::Hold(command) => self.logged(command.go(self)),
             Command::Release(command) => self.logged(command.go(self)),
             Command::Adopt(command) => self.logged(command.go(self)),
+            Command::Reload(command) => self.logged(command.go(self)),
             Command::Pause(command) => self.logged(command.go(self)),
             Command::Resume(command) => self.logged(command.go(self)),
             Command::Schedule(command) => command.go(self),

@@ -28,3 +28,9 @@ pub(crate) fn complain(text: &str) {
         let _ = writeln!(out, "error: {line}");
     }
 }
+
+/// Writes a message that is no error.
+pub(crate) fn warn(text: &str) {
+    // There is nowhere left to tell of a failure.
+    let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+}

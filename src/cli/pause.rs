@@ -2,12 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::cli::by_hand::by_hand;
-use crate::cli::{Cli, Failure, named, output};
-use crate::core::names::KeyName;
-use crate::daemon::{service, start};
-use crate::engine::Course;
-use crate::engine::order::Order;
+use crate::cli::request::have_done;
+use crate::cli::{Cli, Failure};
+use crate::daemon::control::wire::Request;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pause {
@@ -43,42 +40,29 @@ struct Which {
 
 impl Pause {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let order = Order::Pause {
-            until: self.until,
-            by_hand: by_hand(self.reason.as_deref()),
+        let request = Request::Pause {
+            keys: self.which.keys(),
+            all: self.which.all,
+            until: self.until.map(|until| until.to_string()),
+            reason: self.reason.clone(),
         };
-        self.which.have_obeyed(cli, "rekeyd pause", order).await
+        have_done(cli, request).await
     }
 }
 
 impl Resume {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let order = Order::Resume {
-            by_hand: by_hand(self.reason.as_deref()),
+        let request = Request::Resume {
+            keys: self.which.keys(),
+            all: self.which.all,
+            reason: self.reason.clone(),
         };
-        self.which.have_obeyed(cli, "rekeyd resume", order).await
+        have_done(cli, request).await
     }
 }
 
 impl Which {
-    async fn have_obeyed(&self, cli: &Cli, command: &str, order: Order) -> Result<(), Failure> {
-        let settings = cli.settings()?;
-        let keys: Vec<KeyName> = match &self.key {
-            None => settings.keys.iter().map(|key| key.name.clone()).collect(),
-            Some(wanted) => vec![named(&settings, wanted)?.name.clone()],
-        };
-        let sources = Cli::sources(&settings);
-        let started = start::start(&settings, sources, command, Course::ByHand).await?;
-        let mut failed = false;
-        for outcome in service::obey_all(started, &keys, &order).await? {
-            match outcome {
-                Ok(told) => output::print(format!("{told}\n").as_bytes())?,
-                Err(problem) => {
-                    failed = true;
-                    output::complain(&problem);
-                }
-            }
-        }
-        if failed { Err(Failure::Told) } else { Ok(()) }
+    fn keys(&self) -> Vec<String> {
+        self.key.iter().cloned().collect()
     }
 }

@@ -1,11 +1,8 @@
 //! `rekeyd rotate`: a rotation by hand.
 
-use crate::cli::by_hand::by_hand;
-use crate::cli::{Cli, Failure, named, output};
-use crate::core::names::KeyName;
-use crate::core::settings::Settings;
-use crate::daemon::{service, start};
-use crate::engine::{Course, Wish};
+use crate::cli::request::have_done;
+use crate::cli::{Cli, Failure};
+use crate::daemon::control::wire::Request;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
@@ -21,52 +18,20 @@ pub(crate) struct Rotate {
     /// Revoke every older credential as soon as the new one is current, overlap or not
     #[arg(long)]
     revoke_previous_now: bool,
+    /// End at once, and let the running daemon go on
+    #[arg(long)]
+    no_wait: bool,
 }
 
 impl Rotate {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
-        let keys = self.wanted(&settings)?;
-        let patience = settings.keys.iter().filter(|key| keys.contains(&key.name));
-        let limit = patience
-            .map(|key| key.policy.deliver_for)
-            .max()
-            .unwrap_or_default();
-        let wish = Wish {
-            by_hand: by_hand(self.reason.as_deref()),
-            revoke_previous: self.revoke_previous_now,
+        let request = Request::Rotate {
+            keys: self.keys.clone(),
+            all: self.all,
+            revoke_previous_now: self.revoke_previous_now,
+            no_wait: self.no_wait,
+            reason: self.reason.clone(),
         };
-        let sources = Cli::sources(&settings);
-        let mut started = start::start(&settings, sources, "rekeyd rotate", Course::ByHand).await?;
-        if self.all {
-            // That also says that the organization is the right one.
-            started.engine.wish_all(&wish);
-        }
-        let outcomes = service::rotate(started, &keys, &wish, limit).await?;
-        let mut failed = false;
-        for (key, outcome) in outcomes {
-            match outcome {
-                Ok(()) => output::print(format!("{key}: rotated\n").as_bytes())?,
-                Err(problem) => {
-                    failed = true;
-                    output::complain(&format!("{key} was not rotated: {problem}"));
-                }
-            }
-        }
-        if failed { Err(Failure::Told) } else { Ok(()) }
-    }
-
-    fn wanted(&self, settings: &Settings) -> Result<Vec<KeyName>, Failure> {
-        if self.all {
-            return Ok(settings.keys.iter().map(|key| key.name.clone()).collect());
-        }
-        let mut wanted = Vec::new();
-        for name in &self.keys {
-            let key = named(settings, name)?.name.clone();
-            if !wanted.contains(&key) {
-                wanted.push(key);
-            }
-        }
-        Ok(wanted)
+        have_done(cli, request).await
     }
 }

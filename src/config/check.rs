@@ -9,7 +9,7 @@ use super::options::Section;
 use super::quote;
 use super::reader::Table;
 use super::report::{Place, Report};
-use super::{keys, provider, sinks, values};
+use super::{control, keys, provider, sinks, values};
 use crate::core::settings::Settings;
 
 /// Checks the whole file. Whatever is wrong is in `report`; there are settings
@@ -23,9 +23,13 @@ pub(super) fn check(
     top.refuse_unknown(&[Section::Top], report);
     let provider = provider::provider(top, report);
     let (ledger, ledger_place) = provider::ledger(top, environment, report);
+    let control = control::control(top, report);
 
     let mut claims = Claims::default();
     claims.reserve(path, "this configuration file");
+    if let Some(socket) = &control.socket {
+        claims.reserve(socket, "the control socket");
+    }
     for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
         let mut name = OsString::from(&ledger);
         name.push(ending);
@@ -49,7 +53,9 @@ pub(super) fn check(
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,
+        digest: String::new(),
         ledger,
+        control,
         keys,
     })
 }

@@ -6,6 +6,7 @@
 //! file names.
 
 mod check;
+mod control;
 mod file;
 mod file_sink;
 mod host;
@@ -98,7 +99,18 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Setti
     let settings = check::check(&top, path, environment, &mut report);
     let problems = report.into_problems();
     match settings {
-        Some(settings) if problems.is_empty() => Ok(settings),
+        Some(settings) if problems.is_empty() => Ok(Settings {
+            digest: digest_of(text),
+            ..settings
+        }),
         Some(_) | None => Err(problems),
     }
+}
+
+fn digest_of(text: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

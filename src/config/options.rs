@@ -10,6 +10,8 @@ pub enum Section {
     Provider,
     /// `[ledger]`.
     Ledger,
+    /// `[control]`.
+    Control,
     /// `[defaults]`, and every key too.
     Defaults,
     /// What only a `[key.NAME]` has.
@@ -26,10 +28,11 @@ pub enum Section {
 
 impl Section {
     /// Every section.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Top,
         Self::Provider,
         Self::Ledger,
+        Self::Control,
         Self::Defaults,
         Self::Key,
         Self::Sink,
@@ -42,7 +45,7 @@ impl Section {
     #[must_use]
     pub const fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Top => &["provider", "ledger", "defaults", "key"],
+            Self::Top => &["provider", "ledger", "control", "defaults", "key"],
             Self::Provider => &[
                 "base-url",
                 "credential-file",
@@ -53,6 +56,7 @@ impl Section {
                 "sweep-every",
             ],
             Self::Ledger => &["path"],
+            Self::Control => &["socket", "admins"],
             Self::Defaults => &[
                 "timezone",
                 "jitter",

@@ -148,6 +148,21 @@ impl<'t> Value<'t> {
         within
     }
 
+    /// The value if it is a list of text.
+    pub(super) fn texts(&self, report: &mut Report) -> Vec<String> {
+        let items = self.value.as_array().map(|items| {
+            let texts = items.iter().map(|item| item.get_ref().as_str());
+            texts.collect::<Option<Vec<_>>>()
+        });
+        match items.flatten() {
+            Some(texts) => texts.into_iter().map(str::to_owned).collect(),
+            None => {
+                self.other_type("a list of text in quotes", report);
+                Vec::new()
+            }
+        }
+    }
+
     /// The value if it is a table.
     pub(super) fn table(&self, report: &mut Report) -> Option<Table<'t>> {
         let Some(table) = self.value.as_table() else {

@@ -128,7 +128,15 @@ pub fn given_up(rotation: &Rotation, why: &str) -> Vec<Change> {
     let begun = rotation
         .deliveries
         .iter()
-        .any(|delivery| delivery.state != DeliveryState::Pending);
+        .any(|delivery| match delivery.state {
+            DeliveryState::Pending => false,
+            // One that held nothing when it was removed.
+            DeliveryState::Removed => delivery.removed_at.is_some(),
+            DeliveryState::Uncertain
+            | DeliveryState::Accepted
+            | DeliveryState::Refused
+            | DeliveryState::Missed => true,
+        });
     let event = if begun {
         Event::GivenUpDelivering
     } else {

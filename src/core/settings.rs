@@ -14,8 +14,12 @@ pub struct Settings {
     pub file: PathBuf,
     /// `[provider]`.
     pub provider: ProviderSettings,
+    /// SHA-256 of its text, in hexadecimal digits.
+    pub digest: String,
     /// `[ledger] path`.
     pub ledger: PathBuf,
+    /// `[control]`.
+    pub control: ControlSettings,
     /// The keys, in the order of their names.
     pub keys: Vec<KeySettings>,
 }
@@ -37,6 +41,15 @@ pub struct ProviderSettings {
     pub max_in_flight: usize,
     /// How often every row of the ledger is compared with the provider.
     pub sweep_every: Duration,
+}
+
+/// `[control]`: how a running daemon is asked for something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// The socket; none for a daemon that is not to be asked.
+    pub socket: Option<PathBuf>,
+    /// Groups that may change things, beside root and the daemon's user.
+    pub admins: Vec<String>,
 }
 
 /// One key: when it rotates and where its secrets go.

@@ -1,5 +1,7 @@
 //! The long-running service: start order, wake, signals, stop.
 
+mod asking;
+pub mod control;
 pub mod credential;
 pub mod process;
 pub mod reload;

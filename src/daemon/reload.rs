@@ -12,11 +12,14 @@ use crate::host::zones;
 
 /// Reads the configuration anew, with where the admin credential may come
 /// from; otherwise, what is wrong with it.
-pub type ReadAnew = Arc<dyn Fn() -> Result<(Settings, Sources), String> + Send + Sync>;
+pub type ReadAnew = Arc<dyn Fn() -> Read + Send + Sync>;
+
+/// What was read, or what is wrong with it.
+pub type Read = Result<(Settings, Sources), String>;
 
 /// Reads the configuration on a thread of its own: a large one takes a while,
 /// and its disk may hang.
-pub(crate) async fn read(read: ReadAnew) -> Result<(Settings, Sources), String> {
+pub(crate) async fn read(read: ReadAnew) -> Read {
     let reading = tokio::task::spawn_blocking(move || {
         zones::forget();
         read()
@@ -31,10 +34,7 @@ impl Started {
     ///
     /// # Errors
     /// It is wrong, or changes what only a restart can change; in words.
-    pub(crate) async fn take(
-        &mut self,
-        read: Result<(Settings, Sources), String>,
-    ) -> Result<(), String> {
+    pub(crate) async fn take(&mut self, read: Read) -> Result<(), String> {
         let taken = match read {
             Ok((settings, sources)) => match needs_restart(&self.settings, &settings) {
                 None => {

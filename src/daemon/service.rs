@@ -1,21 +1,20 @@
 //! The loops of `run`, `once` and `rotate`: the same engine, another end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 
 use crate::core::duration;
 use crate::core::names::KeyName;
 use crate::core::rotation::Phase;
-use crate::core::settings::Settings;
-use crate::daemon::credential::Sources;
-use crate::daemon::reload::{self, ReadAnew};
+use crate::daemon::asking::{Asking, Next};
+use crate::daemon::control::desk::Job;
+use crate::daemon::control::wire::{Answer, Request};
+use crate::daemon::reload::ReadAnew;
 use crate::daemon::signals::Asked;
 use crate::daemon::start::Started;
 use crate::daemon::wake::Wake;
-use crate::engine::order::{self, Order};
-use crate::engine::{Engine, Wish};
+use crate::engine::Engine;
 use crate::ledger::LedgerError;
 
 /// How long a key waits whose rotation was given up at the end of a command:
@@ -24,9 +23,6 @@ const PAUSE_AFTER_GIVING_UP: Duration = Duration::from_secs(3_600);
 
 /// How long a command that ends waits to revoke what it gave up.
 const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
-
-/// How long an order may take: a few requests with their timeouts.
-const ORDER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Why a loop could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,33 +51,34 @@ pub enum Ended {
 }
 
 /// Rotates by schedule until a signal asks for the end. SIGHUP has the
-/// configuration read anew.
+/// configuration read anew, and the control socket is served.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run(started: Started, read: ReadAnew) -> Result<(), ServiceError> {
-    rotate_until_the_end(started, None, Some(read)).await
+pub async fn run(mut started: Started, read: ReadAnew) -> Result<(), ServiceError> {
+    let mut asked = Asking::of_daemon(read);
+    asked.listen(&started);
+    let ended = drive(&mut started, None, &mut asked, |_, _| false).await?;
+    tell_the_end(ended);
+    Ok(())
 }
 
 /// Rotates by schedule for `limit` at most.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run_for(started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
-    rotate_until_the_end(started, limit, None).await
+pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
+    let ended = drive(&mut started, limit, &mut Asking::default(), |_, _| false).await?;
+    tell_the_end(ended);
+    Ok(())
 }
 
-async fn rotate_until_the_end(
-    mut started: Started,
-    limit: Option<Duration>,
-    read: Option<ReadAnew>,
-) -> Result<(), ServiceError> {
-    let why = match drive(&mut started, limit, read, |_| false).await? {
+fn tell_the_end(ended: Ended) {
+    let why = match ended {
         Ended::TimeOver => "stopped: its time is over",
         Ended::Stopped | Ended::Done => "stopped",
     };
     tracing::info!("{why}; what is open is settled at the next start");
-    Ok(())
 }
 
 /// Works until nothing is due and nothing is open, for `limit` at most. What
@@ -90,125 +87,52 @@ async fn rotate_until_the_end(
 /// # Errors
 /// See [`ServiceError`].
 pub async fn once(mut started: Started, limit: Duration) -> Result<(Engine, Ended), ServiceError> {
-    let ended = drive(&mut started, Some(limit), None, Engine::is_at_rest).await?;
+    let at_rest = |engine: &Engine, _: &Asking| engine.is_at_rest();
+    let ended = drive(&mut started, Some(limit), &mut Asking::default(), at_rest).await?;
     let engine = finish(started, &not_delivered(ended, limit)).await?;
     Ok((engine, ended))
 }
 
-/// Rotates `keys` now, and works until each is delivered or has failed, for
-/// `limit` at most. What is open then is given up. True for each key that was
-/// rotated.
+/// Does what a running daemon would do by `request`, and ends when it is
+/// answered. A rotation that is open then is given up.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn rotate(
+pub async fn perform(
     mut started: Started,
-    keys: &[KeyName],
-    wish: &Wish,
-    limit: Duration,
-) -> Result<Vec<(KeyName, Result<(), String>)>, ServiceError> {
-    let sequence =
-        |engine: &Engine, key: &KeyName| engine.state(key).map_or(0, |state| state.sequence);
-    let before: Vec<u64> = keys
-        .iter()
-        .map(|key| sequence(&started.engine, key))
-        .collect();
-    for key in keys {
-        started.engine.wish(key, wish.clone());
-    }
-    let over = |engine: &Engine| {
-        engine.at_work() == 0
-            && keys.iter().all(|key| {
-                // What cannot even be begun is told, and not waited for.
-                (!engine.is_wished(key) || !engine.problems().is_empty())
-                    && engine
-                        .state(key)
-                        .is_some_and(|state| state.open().is_none())
-            })
-    };
-    let ended = drive(&mut started, Some(limit), None, over).await?;
-    let why = not_delivered(ended, limit);
-    let engine = finish(started, &why).await?;
-    let told = keys.iter().zip(before).map(|(key, before)| {
-        let state = engine.state(key);
-        let current = state.and_then(|state| state.current());
-        let of_all = engine.problems().into_iter().next();
-        let problem = of_all
-            .map(|(_, problem)| problem)
-            .or_else(|| state.and_then(|state| state.problem.clone()));
-        let outcome = match current {
-            Some(current) if current.sequence > before => Ok(()),
-            Some(_) | None => Err(problem.unwrap_or_else(|| why.clone())),
+    request: Request,
+    by: String,
+) -> Result<Answer, ServiceError> {
+    let (reply, mut answer) = oneshot::channel();
+    let rotates = matches!(request, Request::Rotate { .. });
+    let mut asked = Asking::default();
+    let job = Job { request, by, reply };
+    asked.desk.take(job, &mut started.engine).await?;
+    let over = |engine: &Engine, asked: &Asking| engine.at_work() == 0 && asked.desk.is_empty();
+    let ended = drive(&mut started, None, &mut asked, over).await?;
+    if rotates {
+        let why = match ended {
+            Ended::Done | Ended::TimeOver => "not delivered before the command ended",
+            Ended::Stopped => "not delivered before a signal ended the command",
         };
-        (key.clone(), outcome)
-    });
-    Ok(told.collect())
-}
-
-/// Has one order obeyed, and tells what became of it.
-///
-/// # Errors
-/// See [`ServiceError`].
-pub async fn obey(
-    started: Started,
-    key: &KeyName,
-    order: Order,
-) -> Result<Result<String, String>, ServiceError> {
-    let told = obey_all(started, std::slice::from_ref(key), &order).await?;
-    Ok(told
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| Err(not_done(Ended::Done))))
-}
-
-/// Has one order obeyed for each of `keys`, and tells what became of each.
-///
-/// # Errors
-/// See [`ServiceError`].
-pub async fn obey_all(
-    mut started: Started,
-    keys: &[KeyName],
-    order: &Order,
-) -> Result<Vec<Result<String, String>>, ServiceError> {
-    let mut answers = Vec::new();
-    for key in keys {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let order = order.clone();
-        let known = started.engine.order(key, order::Asked { order, reply });
-        answers.push((key, known, answer));
+        finish(started, why).await?;
     }
-    let over = |engine: &Engine| {
-        engine.at_work() == 0
-            && answers
-                .iter()
-                .all(|(_, known, answer)| !known || !answer.is_empty())
-    };
-    let ended = drive(&mut started, Some(ORDER_LIMIT), None, over).await?;
-    let told = answers.into_iter().map(|(key, known, mut answer)| {
-        if known {
-            answer.try_recv().unwrap_or_else(|_| Err(not_done(ended)))
-        } else {
-            Err(format!(
-                "no key {key} is configured, and none is in the ledger"
-            ))
-        }
-    });
-    Ok(told.collect())
+    Ok(answer.try_recv().unwrap_or_default())
 }
 
 /// Wakes and works until `over`, a signal or the end of the time.
 async fn drive(
     started: &mut Started,
     limit: Option<Duration>,
-    read: Option<ReadAnew>,
-    over: impl Fn(&Engine) -> bool,
+    asked: &mut Asking,
+    over: impl Fn(&Engine, &Asking) -> bool,
 ) -> Result<Ended, ServiceError> {
     let mut wake = Wake::start(started.clock.clone()).await?;
     let begun = Instant::now();
-    let mut readings = Readings::new(read);
     let ended = loop {
         started.engine.start_due();
-        if over(&started.engine) {
+        asked.answer(&started.engine);
+        if over(&started.engine, asked) {
             break Ended::Done;
         }
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
@@ -217,13 +141,13 @@ async fn drive(
         tokio::select! {
             biased;
             signal = started.asked.recv() => match signal {
-                Some(Asked::Reload) => readings.begin(),
+                Some(Asked::Reload) => asked.read_anew(None),
                 Some(Asked::Stop) | None => break Ended::Stopped,
             },
-            settings = readings.next() => {
-                // It is told where it stands.
-                let _ = started.take(settings).await;
-            }
+            next = asked.next() => match next {
+                Next::Job(job) => asked.desk.take(job, &mut started.engine).await?,
+                Next::Configuration(read) => asked.take(read, started).await,
+            },
             _ = started.engine.finish_one(), if started.engine.at_work() > 0 => {}
             () = wake.next() => {}
         }
@@ -236,52 +160,8 @@ async fn drive(
         );
     }
     engine.stop().await;
+    asked.finish(engine, ended).await;
     Ok(ended)
-}
-
-/// The configurations that are being read.
-struct Readings {
-    read: Option<ReadAnew>,
-    running: JoinSet<Result<(Settings, Sources), String>>,
-}
-
-impl Readings {
-    fn new(read: Option<ReadAnew>) -> Self {
-        Self {
-            read,
-            running: JoinSet::new(),
-        }
-    }
-
-    /// Begins to read. What is being read already may be older than the wish.
-    fn begin(&mut self) {
-        let Some(read) = &self.read else {
-            tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
-            return;
-        };
-        self.running.abort_all();
-        self.running.spawn(reload::read(Arc::clone(read)));
-    }
-
-    /// Waits for what was read last. Safe to drop and call again.
-    async fn next(&mut self) -> Result<(Settings, Sources), String> {
-        loop {
-            match self.running.join_next().await {
-                Some(Ok(read)) => return read,
-                // Aborted, since a newer one is being read.
-                Some(Err(_)) => {}
-                None => std::future::pending().await,
-            }
-        }
-    }
-}
-
-/// Why an order was not obeyed.
-fn not_done(ended: Ended) -> String {
-    match ended {
-        Ended::Done | Ended::Stopped => "a signal ended the command before it was done".to_owned(),
-        Ended::TimeOver => format!("not done within {}", duration::to_text(ORDER_LIMIT)),
-    }
 }
 
 /// Why a rotation that is still open when a command ends was not delivered.

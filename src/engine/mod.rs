@@ -34,7 +34,7 @@ use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::core::{duration, time};
-use crate::ledger::LedgerError;
+use crate::ledger::{Ledger, LedgerError};
 use condition::Condition;
 use errand::{Errand, Errands};
 use order::Asked;
@@ -104,6 +104,8 @@ struct Slot {
     interrupted: Arc<AtomicBool>,
     wake_at: Option<Timestamp>,
     standing: Standing,
+    /// The sequence of its current rotation when it was put to work last.
+    current: u64,
     /// What is known, while nobody works on the key.
     idle: Option<Idle>,
 }
@@ -191,6 +193,7 @@ impl Engine {
             interrupted: Arc::new(AtomicBool::new(false)),
             wake_at: Some(now),
             standing,
+            current: 0,
             idle: Some(Idle {
                 state,
                 memory: None,
@@ -375,6 +378,7 @@ impl Engine {
             return;
         };
         slot.wake_at = None;
+        slot.current = sequence_of(&idle.state);
         let worker = Worker {
             parts: Arc::clone(&self.parts),
             managed: slot.managed.clone(),
@@ -570,11 +574,48 @@ impl Engine {
         self.keys.get(key).is_some_and(|slot| slot.wish.is_some())
     }
 
+    /// The configured keys, in the order of their names.
+    #[must_use]
+    pub fn configured(&self) -> Vec<KeyName> {
+        let keys = self.keys.iter();
+        keys.filter(|(_, slot)| slot.managed.is_some())
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// The sequence of a key's current rotation, 0 if it has none; while
+    /// somebody works on it, that of before.
+    #[must_use]
+    pub fn current_sequence(&self, key: &KeyName) -> u64 {
+        let slot = self.keys.get(key);
+        slot.map_or(0, |slot| match &slot.idle {
+            Some(idle) => sequence_of(&idle.state),
+            None => slot.current,
+        })
+    }
+
+    /// How long a configured key may take to be delivered.
+    #[must_use]
+    pub fn deliver_for(&self, key: &KeyName) -> Option<Duration> {
+        let managed = self.keys.get(key)?.managed.as_ref()?;
+        Some(managed.policy.deliver_for)
+    }
+
+    /// The ledger that it writes.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.parts.ledger
+    }
+
     /// The time by the engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
+}
+
+fn sequence_of(state: &KeyState) -> u64 {
+    state.current().map_or(0, |current| current.sequence)
 }
 
 impl Standing {

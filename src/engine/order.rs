@@ -222,6 +222,9 @@ impl Worker {
             .collect();
         let ids = ids.join(", ");
         Ok(Ok(match until {
+            Some(Timestamp::MAX) => {
+                format!("the schedule does not revoke {ids} before `rekeyd release`")
+            }
             Some(until) => format!(
                 "the schedule does not revoke {ids} before {}",
                 time::to_text(until)

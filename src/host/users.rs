@@ -33,6 +33,31 @@ pub fn group(name_or_number: &str) -> Result<Gid, String> {
     number("group", name_or_number, Path::new(GROUPS)).map(Gid::from_raw)
 }
 
+/// Whether a user whose own group is `own_group` belongs to a group of this
+/// host. A group that does not exist has no members.
+#[must_use]
+pub fn is_member(user: u32, own_group: u32, group: &str) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    belongs(user, own_group, group, &read(USERS), &read(GROUPS))
+}
+
+fn belongs(user: u32, own_group: u32, group: &str, users: &str, groups: &str) -> bool {
+    if find(groups, group) == Some(own_group) {
+        return true;
+    }
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
+    });
+    let Some(name) = name else { return false };
+    groups.lines().any(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let members = fields.get(3).copied().unwrap_or_default();
+        fields.first() == Some(&group) && members.split(',').any(|member| member.trim() == name)
+    })
+}
+
 /// Whether this process may give its files to that user.
 #[must_use]
 pub fn may_give_to_user(user: Uid) -> bool {
@@ -110,6 +135,26 @@ mod tests {
         assert!(error.contains("no-such-user-here"), "{error}");
         assert!(error.contains("/etc/passwd"), "{error}");
         assert!(group("4294967295").is_err());
+    }
+
+    #[test]
+    fn members_of_a_group_are_told() {
+        let users = "root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/:/bin/sh\n\
+                     annabel:x:1001:1001::/:/bin/sh\n";
+        let groups = "ops:x:50:bob, anna\nempty:x:51:\nanna:x:1000:\nops2:x:52:annabel\n";
+        for (user, own, group, belongs_to_it) in [
+            (1000, 1000, "ops", true),
+            (1000, 1000, "anna", true),
+            (1000, 50, "ops", true),
+            (1000, 1000, "empty", false),
+            (1001, 1001, "ops", false),
+            (1000, 1000, "ops2", false),
+            (7, 7, "ops", false),
+            (7, 7, "no-such-group", false),
+        ] {
+            let found = belongs(user, own, group, users, groups);
+            assert_eq!(found, belongs_to_it, "{user} {own} {group}");
+        }
     }
 
     #[test]

@@ -59,3 +59,21 @@ pub fn client(limits: &ClientLimits<'_>) -> Result<Client, String> {
         .build()
         .map_err(|error| format!("cannot set the HTTP client up: {}", failure::explain(error)))
 }
+
+/// A client for the HTTP server on a Unix socket of this host. Its requests
+/// may take as long as they take: some wait for a delivery.
+///
+/// # Errors
+/// The client cannot be set up, in words.
+pub fn local_client(socket: &Path) -> Result<Client, String> {
+    Client::builder()
+        .unix_socket(socket)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .http1_only()
+        .pool_max_idle_per_host(0)
+        .tls_backend_preconfigured(tls::without_roots()?)
+        .build()
+        .map_err(|error| format!("cannot set the HTTP client up: {}", failure::explain(error)))
+}

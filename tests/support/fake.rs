@@ -2,7 +2,7 @@
 //! that note what they are asked.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use rekeyd::ledger::{self, Driver, Identity, Ledger};
 use rekeyd::provider::{
     Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
 };
-use rekeyd::sink::{DeliveryError, Parcel, Sink};
+use rekeyd::sink::{DeliveryError, Parcel, Sink, Taken};
 
 pub(crate) fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -38,6 +38,14 @@ pub(crate) fn sink_id() -> SinkId {
     SinkId {
         name: "file".to_owned(),
         target: "file:/x".to_owned(),
+    }
+}
+
+/// The sink with this name, whose target follows from it.
+pub(crate) fn sink_named(name: &str) -> SinkId {
+    SinkId {
+        name: name.to_owned(),
+        target: format!("file:/{name}"),
     }
 }
 
@@ -56,6 +64,8 @@ struct World {
     ahead: Mutex<Duration>,
     /// When each was last used, by id.
     used: Mutex<BTreeMap<String, Timestamp>>,
+    /// The sinks that take nothing, by name.
+    away: Mutex<BTreeSet<String>>,
 }
 
 impl World {
@@ -193,7 +203,7 @@ impl Provider for World {
     }
 }
 
-/// A sink that takes everything.
+/// A sink that takes everything, unless it is away.
 struct Taker(Arc<World>, SinkId);
 
 #[async_trait]
@@ -213,6 +223,12 @@ impl Sink for Taker {
 
     async fn deliver(&self, _: &Parcel) -> Result<(), DeliveryError> {
         self.0.note("deliver".to_owned());
+        if self.0.away.lock().unwrap().contains(&self.1.name) {
+            return Err(DeliveryError {
+                taken: Taken::No,
+                message: "away".to_owned(),
+            });
+        }
         Ok(())
     }
 }
@@ -278,8 +294,29 @@ impl Fakes {
         }
     }
 
-    pub(crate) async fn open(&self, managed: Vec<ManagedKey>, course: Course) -> Engine {
-        let parts = Parts {
+    /// A key that rotates by `schedule`, with these sinks and whether each is
+    /// required.
+    pub(crate) fn key_with(&self, schedule: &str, sinks: &[(&str, bool)]) -> ManagedKey {
+        let mut managed = self.managed(key(), |policy| {
+            let schedule = Schedule::parse(schedule, TimeZone::UTC).unwrap();
+            policy.timetable = schedule.into();
+            policy.overlap = Duration::from_secs(600);
+            policy.creates_per_day = 1_000;
+        });
+        managed.sinks = sinks
+            .iter()
+            .map(|(name, required)| {
+                let sink: Arc<dyn Sink> =
+                    Arc::new(Taker(Arc::clone(&self.world), sink_named(name)));
+                (sink, *required)
+            })
+            .collect();
+        managed
+    }
+
+    /// What all keys share, of one process.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
             provider: Arc::clone(&self.world) as Arc<dyn Provider>,
             ledger: self.connect(),
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
@@ -288,8 +325,25 @@ impl Fakes {
             sweep_every: Duration::from_secs(1_000 * 86_400),
             conditions: Arc::new(Conditions::default()),
             zone: |name| TimeZone::get(name).ok(),
-        };
-        Engine::open(parts, managed, course).await.unwrap()
+        }
+    }
+
+    pub(crate) async fn open(&self, managed: Vec<ManagedKey>, course: Course) -> Engine {
+        Engine::open(self.parts(), managed, course).await.unwrap()
+    }
+
+    /// These sinks take nothing from now on, and all others do.
+    pub(crate) fn away(&self, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned());
+        *self.world.away.lock().unwrap() = names.collect();
+    }
+
+    /// What a query of the ledger gives, a text for each row.
+    pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
+        let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
+        let mut statement = ledger.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
     }
 
     /// Works, and moves the clock on when there is nothing to do, for so long.

@@ -114,7 +114,8 @@ impl World {
             &self.path("config.toml"),
             &format!(
                 "[provider]\nbase-url = \"{}\"\ncredential-file = \"{dir}/admin-key\"\n\
-                 [ledger]\npath = \"{dir}/ledger.db\"\n{keys}",
+                 [ledger]\npath = \"{dir}/ledger.db\"\n\
+                 [control]\nsocket = \"{dir}/control.sock\"\n{keys}",
                 self.base_url
             ),
         );

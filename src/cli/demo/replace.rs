@@ -12,7 +12,8 @@ use url::Url;
 use crate::cli::demo::record;
 use crate::core::names::{KeyName, SinkId};
 use crate::core::settings::{
-    FileTarget, KeySettings, ProviderSettings, Settings, SinkSettings, SinkTarget, WebhookTarget,
+    ControlSettings, FileTarget, KeySettings, ProviderSettings, Settings, SinkSettings, SinkTarget,
+    WebhookTarget,
 };
 
 /// The folder of the files that stand for those of file sinks.
@@ -52,8 +53,10 @@ pub(super) struct ReplacedSink {
 pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<ReplacedSink>) {
     let Settings {
         file,
+        digest,
         provider,
         ledger: _,
+        control: _,
         keys,
     } = real;
     let mut told = Vec::new();
@@ -82,8 +85,14 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
         .collect();
     let settings = Settings {
         file,
+        digest,
         provider: replace_provider(provider, instead),
         ledger: instead.ledger.clone(),
+        // Nobody asks a rehearsal for anything.
+        control: ControlSettings {
+            socket: None,
+            admins: Vec::new(),
+        },
         keys,
     };
     (settings, told)

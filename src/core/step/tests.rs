@@ -157,6 +157,14 @@ fn an_open_rotation_of_a_removed_key_is_given_up() {
         let step = next_step(&open, Some(&held), None, Allowed::ALL, at(NOW));
         assert_eq!(event_of(&step), Some(event));
     }
+    // What was not sent never is; what was sent is looked for.
+    let intended = key(vec![rotation(1, Phase::Intended, DeliveryState::Pending)]);
+    let step = |sent| {
+        let memory = memory(sent, false);
+        next_step(&intended, Some(&memory), None, Allowed::ALL, at(NOW))
+    };
+    assert_eq!(event_of(&step(false)), Some(Event::NotDone));
+    assert!(matches!(step(true), Step::Find { .. }));
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! What is asked of a process while it runs: requests, by the control socket or
+//! by its own command line, and configurations to be read anew.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::daemon::control::desk::{Desk, Job};
+use crate::daemon::control::serve::{Control, Told};
+use crate::daemon::control::wire::{About, Answer, Configuration, Outcome, Request};
+use crate::daemon::reload::{self, Read, ReadAnew};
+use crate::daemon::service::Ended;
+use crate::daemon::start::Started;
+use crate::engine::Engine;
+
+/// What is asked of this process.
+#[derive(Default)]
+pub(crate) struct Asking {
+    pub(crate) desk: Desk,
+    read: Option<ReadAnew>,
+    /// The configurations that are being read.
+    readings: JoinSet<Read>,
+    /// Who waits for what becomes of them.
+    readers: Vec<oneshot::Sender<Answer>>,
+    jobs: Option<mpsc::UnboundedReceiver<Job>>,
+    control: Option<Control>,
+}
+
+/// Something to do.
+pub(crate) enum Next {
+    Job(Job),
+    Configuration(Read),
+}
+
+impl Asking {
+    /// Of a daemon, which can read its configuration anew.
+    pub(crate) fn of_daemon(read: ReadAnew) -> Self {
+        Self {
+            read: Some(read),
+            ..Self::default()
+        }
+    }
+
+    /// Serves the control socket of the configuration. Where that cannot be,
+    /// the daemon does without: keys must rotate all the same.
+    pub(crate) fn listen(&mut self, started: &Started) {
+        let told = told(started);
+        let wanted = started.settings.control.socket.as_deref();
+        if let Some(control) = &self.control
+            && wanted == Some(control.path())
+        {
+            control.tell(told);
+            return;
+        }
+        self.control = None;
+        let Some(path) = wanted else { return };
+        let (sender, jobs) = mpsc::unbounded_channel();
+        match Control::listen(path, sender, told) {
+            Ok(control) => {
+                self.jobs = Some(jobs);
+                self.control = Some(control);
+            }
+            Err(error) => tracing::warn!(
+                "{error}; going on without: `rekeyd rotate` and its like cannot reach this rekeyd"
+            ),
+        }
+    }
+
+    /// Reads the configuration anew. What is being read already may be older
+    /// than the wish.
+    pub(crate) fn read_anew(&mut self, reply: Option<oneshot::Sender<Answer>>) {
+        let Some(read) = &self.read else {
+            tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
+            return;
+        };
+        self.readers.extend(reply);
+        self.readings.abort_all();
+        self.readings.spawn(reload::read(Arc::clone(read)));
+    }
+
+    /// Waits for something to do. Safe to drop and call again.
+    pub(crate) async fn next(&mut self) -> Next {
+        loop {
+            tokio::select! {
+                biased;
+                job = next_job(&mut self.jobs) => match job {
+                    Job { request: Request::Reload, reply, .. } => self.read_anew(Some(reply)),
+                    job => return Next::Job(job),
+                },
+                Some(read) = self.readings.join_next() => match read {
+                    Ok(read) => return Next::Configuration(read),
+                    // Aborted, since a newer one is being read.
+                    Err(_) => {}
+                },
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Has the process go on with a configuration that was read, if it can be
+    /// taken.
+    pub(crate) async fn take(&mut self, read: Read, started: &mut Started) {
+        let taken = started.take(read).await;
+        if taken.is_ok() {
+            self.listen(started);
+        }
+        let file = started.settings.file.display();
+        let outcome = Outcome {
+            about: "configuration".to_owned(),
+            done: taken.is_ok(),
+            message: taken.map_or_else(|problem| problem, |()| format!("took {file}")),
+        };
+        for reader in std::mem::take(&mut self.readers) {
+            // Whoever asked may have gone.
+            let _ = reader.send(Answer {
+                outcomes: vec![outcome.clone()],
+            });
+        }
+    }
+
+    /// Answers what is done.
+    pub(crate) fn answer(&mut self, engine: &Engine) {
+        self.desk.answer(engine);
+        if let Some(control) = &self.control {
+            let problem = engine.problems().into_iter().next();
+            control.set_problem(problem.map(|(_, problem)| problem));
+        }
+    }
+
+    /// Answers everybody who still waits, and serves nobody any more.
+    pub(crate) async fn finish(&mut self, engine: &Engine, ended: Ended) {
+        let why = match ended {
+            Ended::Stopped => "a signal ended rekeyd before it was done",
+            Ended::Done | Ended::TimeOver => "not done before rekeyd ended",
+        };
+        self.desk.close(engine, why);
+        self.readers.clear();
+        self.jobs = None;
+        if let Some(control) = self.control.take() {
+            control.finish().await;
+        }
+    }
+}
+
+async fn next_job(jobs: &mut Option<mpsc::UnboundedReceiver<Job>>) -> Job {
+    match jobs {
+        Some(receiver) => match receiver.recv().await {
+            Some(job) => job,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn told(started: &Started) -> Told {
+    let settings = &started.settings;
+    Told {
+        admins: settings.control.admins.clone(),
+        about: About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+            ledger: settings.ledger.display().to_string(),
+            configuration: Configuration {
+                file: settings.file.display().to_string(),
+                sha256: settings.digest.clone(),
+            },
+            problem: None,
+        },
+    }
+}

@@ -1,0 +1,413 @@
+//! Requests that are being done: handed to the engine, and answered when it is
+//! through with them. The same for a running daemon and for a command that
+//! does the work itself.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::core::change::ByHand;
+use crate::core::names::{CredentialId, KeyName};
+use crate::core::{duration, time};
+use crate::daemon::control::wire::{Answer, Outcome, Request};
+use crate::engine::order::{self, Order};
+use crate::engine::{Engine, Wish};
+use crate::ledger::LedgerError;
+
+/// How long an order may take: a few requests with their timeouts.
+const ORDER_LIMIT: Duration = Duration::from_secs(300);
+
+/// A request, who made it, and who waits for its answer.
+pub struct Job {
+    /// What is asked.
+    pub request: Request,
+    /// Who asks, for the journal.
+    pub by: String,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// The requests that are being done.
+#[derive(Default)]
+pub(crate) struct Desk {
+    open: Vec<Open>,
+}
+
+struct Open {
+    parts: Vec<Part>,
+    done: Vec<Outcome>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What a request asks of one key.
+struct Part {
+    about: String,
+    waits: Waits,
+    until: Instant,
+    limit: Duration,
+}
+
+enum Waits {
+    /// For a rotation with a greater sequence.
+    Rotation { key: KeyName, before: u64 },
+    /// For what becomes of an order.
+    Order(oneshot::Receiver<Result<String, String>>),
+}
+
+/// Which keys a request is for.
+enum Keys {
+    All,
+    These(Vec<KeyName>),
+}
+
+impl Desk {
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Hands a request to the engine. [`Request::Reload`] is not its matter.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub(crate) async fn take(&mut self, job: Job, engine: &mut Engine) -> Result<(), LedgerError> {
+        let Job { request, by, reply } = job;
+        let mut open = Open {
+            parts: Vec::new(),
+            done: Vec::new(),
+            reply,
+        };
+        open.begin(request, by, engine).await?;
+        self.open.push(open);
+        self.answer(engine);
+        Ok(())
+    }
+
+    /// Answers what is done.
+    pub(crate) fn answer(&mut self, engine: &Engine) {
+        for open in &mut self.open {
+            open.look(engine);
+        }
+        for open in self.open.extract_if(.., |open| open.parts.is_empty()) {
+            open.close();
+        }
+    }
+
+    /// Answers everybody who still waits: the engine stops.
+    pub(crate) fn close(&mut self, engine: &Engine, why: &str) {
+        self.answer(engine);
+        for mut open in std::mem::take(&mut self.open) {
+            for part in std::mem::take(&mut open.parts) {
+                open.done.push(Outcome {
+                    about: part.about,
+                    done: false,
+                    message: why.to_owned(),
+                });
+            }
+            open.close();
+        }
+    }
+}
+
+impl Open {
+    async fn begin(
+        &mut self,
+        request: Request,
+        by: String,
+        engine: &mut Engine,
+    ) -> Result<(), LedgerError> {
+        let by_hand = |reason| Some(ByHand { reason, by });
+        match request {
+            Request::Rotate {
+                keys,
+                all,
+                revoke_previous_now,
+                no_wait,
+                reason,
+            } => {
+                let wish = Wish {
+                    by_hand: by_hand(reason),
+                    revoke_previous: revoke_previous_now,
+                };
+                if let Some(keys) = self.keys(&keys, all) {
+                    self.rotate(keys, &wish, no_wait, engine);
+                }
+            }
+            Request::Pause {
+                keys,
+                all,
+                until,
+                reason,
+            } => {
+                let by_hand = by_hand(reason);
+                if let (Some(keys), Some(until)) = (self.keys(&keys, all), self.time(until)) {
+                    self.order_all(keys, &Order::Pause { until, by_hand }, engine);
+                }
+            }
+            Request::Resume { keys, all, reason } => {
+                let by_hand = by_hand(reason);
+                if let Some(keys) = self.keys(&keys, all) {
+                    self.order_all(keys, &Order::Resume { by_hand }, engine);
+                }
+            }
+            Request::Revoke {
+                credential_id,
+                force,
+                reason,
+            } => {
+                let credential = CredentialId::new(credential_id);
+                let order = Order::Revoke {
+                    credential: credential.clone(),
+                    force,
+                    by_hand: by_hand(reason),
+                };
+                self.order_for(&credential, order, engine).await?;
+            }
+            Request::Hold {
+                what,
+                until,
+                reason,
+            } => {
+                let by_hand = by_hand(reason);
+                if let Some(until) = self.time(until) {
+                    let until = Some(until.unwrap_or(Timestamp::MAX));
+                    self.hold(what, until, by_hand, engine).await?;
+                }
+            }
+            Request::Release { what, reason } => {
+                self.hold(what, None, by_hand(reason), engine).await?;
+            }
+            Request::Adopt {
+                key,
+                credential_id,
+                reason,
+            } => {
+                let order = Order::Adopt {
+                    credential: CredentialId::new(credential_id),
+                    by_hand: by_hand(reason),
+                };
+                if let Some(keys) = self.keys(&[key], false) {
+                    self.order_all(keys, &order, engine);
+                }
+            }
+            Request::Reload => self.refuse("reload", "nothing runs here that could reload"),
+        }
+        Ok(())
+    }
+
+    /// The keys that are asked for; none, and a refusal, if they are no names.
+    fn keys(&mut self, names: &[String], all: bool) -> Option<Keys> {
+        match (names, all) {
+            ([], true) => return Some(Keys::All),
+            ([], false) => self.refuse("keys", "name the keys, or ask for all"),
+            (_, true) => self.refuse("keys", "name the keys or ask for all, not both"),
+            (names, false) => {
+                let mut keys = Vec::new();
+                for name in names {
+                    match KeyName::new(name) {
+                        Ok(key) if keys.contains(&key) => {}
+                        Ok(key) => keys.push(key),
+                        Err(error) => self.refuse(name, &format!("{name:?} is no key: {error}")),
+                    }
+                }
+                return Some(Keys::These(keys));
+            }
+        }
+        None
+    }
+
+    /// A time, if one was given; none, and a refusal, if it is no time.
+    fn time(&mut self, text: Option<String>) -> Option<Option<Timestamp>> {
+        let Some(text) = text else {
+            return Some(None);
+        };
+        match time::from_text(&text) {
+            Ok(at) => Some(Some(at)),
+            Err(_) => {
+                let why = format!("{text:?} is no time; one such as 2026-12-01T00:00:00Z is");
+                self.refuse("until", &why);
+                None
+            }
+        }
+    }
+
+    fn rotate(&mut self, keys: Keys, wish: &Wish, no_wait: bool, engine: &mut Engine) {
+        let keys = match keys {
+            Keys::These(keys) => keys,
+            Keys::All => {
+                // That also says that the organization is the right one.
+                engine.wish_all(wish);
+                engine.configured()
+            }
+        };
+        for key in keys {
+            let before = engine.current_sequence(&key);
+            let Some(limit) = engine.deliver_for(&key) else {
+                self.unknown(&key, engine);
+                continue;
+            };
+            engine.wish(&key, wish.clone());
+            if no_wait {
+                self.done(key.as_str(), format!("{key} is rotated now"));
+            } else {
+                self.wait(key.to_string(), Waits::Rotation { key, before }, limit);
+            }
+        }
+    }
+
+    async fn hold(
+        &mut self,
+        what: String,
+        until: Option<Timestamp>,
+        by_hand: Option<ByHand>,
+        engine: &mut Engine,
+    ) -> Result<(), LedgerError> {
+        // A credential's id has an underscore, and a key's name cannot.
+        if let Ok(key) = KeyName::new(&what) {
+            let order = Order::Hold {
+                credential: None,
+                until,
+                by_hand,
+            };
+            self.order_all(Keys::These(vec![key]), &order, engine);
+            return Ok(());
+        }
+        let credential = CredentialId::new(what);
+        let order = Order::Hold {
+            credential: Some(credential.clone()),
+            until,
+            by_hand,
+        };
+        self.order_for(&credential, order, engine).await
+    }
+
+    /// An order for the key that a credential belongs to.
+    async fn order_for(
+        &mut self,
+        credential: &CredentialId,
+        order: Order,
+        engine: &mut Engine,
+    ) -> Result<(), LedgerError> {
+        match engine.key_of(credential).await? {
+            Some(key) => self.order(credential.as_str(), &key, order, engine),
+            None => self.refuse(
+                credential.as_str(),
+                &format!(
+                    "{credential} is not in this ledger; `rekeyd audit` shows what the provider has"
+                ),
+            ),
+        }
+        Ok(())
+    }
+
+    fn order_all(&mut self, keys: Keys, order: &Order, engine: &mut Engine) {
+        let keys = match keys {
+            Keys::These(keys) => keys,
+            Keys::All => engine.configured(),
+        };
+        for key in keys {
+            self.order(key.as_str(), &key, order.clone(), engine);
+        }
+    }
+
+    fn order(&mut self, about: &str, key: &KeyName, order: Order, engine: &mut Engine) {
+        let (reply, answer) = oneshot::channel();
+        if engine.order(key, order::Asked { order, reply }) {
+            self.wait(about.to_owned(), Waits::Order(answer), ORDER_LIMIT);
+        } else {
+            self.unknown(key, engine);
+        }
+    }
+
+    fn wait(&mut self, about: String, waits: Waits, limit: Duration) {
+        self.parts.push(Part {
+            about,
+            waits,
+            until: Instant::now() + limit,
+            limit,
+        });
+    }
+
+    fn unknown(&mut self, key: &KeyName, engine: &Engine) {
+        let names: Vec<_> = engine.configured().iter().map(KeyName::to_string).collect();
+        let why = format!(
+            "no key {key} is configured; there are: {}",
+            names.join(", ")
+        );
+        self.refuse(key.as_str(), &why);
+    }
+
+    fn refuse(&mut self, about: &str, why: &str) {
+        self.push(about, false, why.to_owned());
+    }
+
+    fn done(&mut self, about: &str, what: String) {
+        self.push(about, true, what);
+    }
+
+    fn push(&mut self, about: &str, done: bool, message: String) {
+        self.done.push(Outcome {
+            about: about.to_owned(),
+            done,
+            message,
+        });
+    }
+
+    fn look(&mut self, engine: &Engine) {
+        for mut part in std::mem::take(&mut self.parts) {
+            match part.outcome(engine) {
+                Some(Ok(message)) => self.push(&part.about, true, message),
+                Some(Err(message)) => self.push(&part.about, false, message),
+                None => self.parts.push(part),
+            }
+        }
+    }
+
+    fn close(self) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(Answer {
+            outcomes: self.done,
+        });
+    }
+}
+
+impl Part {
+    fn outcome(&mut self, engine: &Engine) -> Option<Result<String, String>> {
+        let outcome = match &mut self.waits {
+            Waits::Rotation { key, before } => rotated(engine, key, *before),
+            Waits::Order(answer) => match answer.try_recv() {
+                Ok(outcome) => Some(outcome),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    Some(Err("the engine dropped it; report this".to_owned()))
+                }
+            },
+        };
+        let over = || {
+            let limit = duration::to_text(self.limit);
+            (Instant::now() >= self.until).then(|| Err(format!("not done within {limit}")))
+        };
+        outcome.or_else(over)
+    }
+}
+
+/// What became of a wished rotation; none while that is open.
+fn rotated(engine: &Engine, key: &KeyName, before: u64) -> Option<Result<String, String>> {
+    let state = engine.state(key)?;
+    let of_all = engine.problems().into_iter().next();
+    // What cannot even be begun is told, and not waited for.
+    if engine.is_wished(key) && of_all.is_none() || state.open().is_some() {
+        return None;
+    }
+    if state
+        .current()
+        .is_some_and(|current| current.sequence > before)
+    {
+        return Some(Ok(format!("{key}: rotated")));
+    }
+    let problem = of_all.map(|(_, problem)| problem);
+    let problem = problem.or_else(|| state.problem.clone());
+    let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
+    Some(Err(format!("{key} was not rotated: {problem}")))
+}
