@@ -11,6 +11,7 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, Parser as _};
 use rekeyd::cli::Cli;
+use rekeyd::daemon::control::wire::Request;
 use support::{World, file_key, text, write};
 
 const README: &str = include_str!("../README.md");
@@ -98,13 +99,13 @@ fn every_block_and_command_is_of_a_kind_that_is_checked() {
         .map(|words| words[0].clone())
         .collect();
     for program in &programs {
-        let known = ["rekeyd", "sqlite3", "cargo"]
+        let known = ["rekeyd", "sqlite3", "cargo", "curl"]
             .iter()
             .chain(&OF_THE_HOST)
             .any(|known| known == program);
         assert!(known, "nothing checks the command {program}");
     }
-    for program in ["rekeyd", "sqlite3", "cargo"] {
+    for program in ["rekeyd", "sqlite3", "cargo", "curl"] {
         assert!(programs.contains(program), "{program} is shown");
     }
 }
@@ -189,6 +190,48 @@ fn every_query_runs() {
         rows += run().unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
     assert!(rows > 0, "the ledger has something to tell");
+}
+
+#[test]
+fn every_request_is_understood() {
+    for words in commands().into_iter().filter(|words| words[0] == "curl") {
+        let after = |option: &str| {
+            let at = words.iter().position(|word| word == option)?;
+            words.get(at + 1).map(String::as_str)
+        };
+        assert_eq!(after("--unix-socket"), Some("/run/rekeyd/control.sock"));
+        let route = words
+            .iter()
+            .find_map(|word| word.strip_prefix("http://rekeyd/"));
+        match (route.unwrap(), after("-d")) {
+            ("daemon", None) => {}
+            (verb, body) => {
+                Request::read(verb, body.unwrap_or_default().as_bytes()).unwrap();
+            }
+        }
+    }
+    // Each route of the table, with what its first cell of JSON says.
+    let rows = README.lines().filter(|line| line.starts_with("| `POST /"));
+    let mut verbs = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let body = cells[1]
+            .split('`')
+            .nth(1)
+            .unwrap_or_default()
+            .replace('…', "\"a\"");
+        let body = body
+            .replace("\"key_\"a\"\"", "\"key_a\"")
+            .replace("\"\"a\"\"", "\"a\"");
+        for route in cells[0]
+            .split('`')
+            .filter_map(|part| part.strip_prefix("POST /"))
+        {
+            Request::read(route, body.as_bytes()).unwrap();
+            verbs.insert(route.to_owned());
+        }
+    }
+    assert_eq!(verbs.len(), 8, "{verbs:?}");
 }
 
 /// The program's own reading of a command line; nothing is done.

@@ -222,7 +222,7 @@ impl Worker {
             .collect();
         let ids = ids.join(", ");
         Ok(Ok(match until {
-            Some(Timestamp::MAX) => {
+            Some(until) if until == Timestamp::MAX => {
                 format!("the schedule does not revoke {ids} before `rekeyd release`")
             }
             Some(until) => format!(
