@@ -68,6 +68,8 @@ pub struct Engine {
     keys: BTreeMap<KeyName, Slot>,
     /// When each idle key has something to do; a key at work is not in here.
     queue: BTreeSet<(Timestamp, KeyName)>,
+    /// When each key is rotated next.
+    rotations: BTreeSet<(Timestamp, KeyName)>,
     running: JoinSet<Back>,
     keys_at_work: usize,
     errands: Errands,
@@ -106,6 +108,8 @@ struct Slot {
     standing: Standing,
     /// The sequence of its current rotation when it was put to work last.
     current: u64,
+    /// When it is rotated next, as far as that was seen last.
+    rotates_at: Option<Timestamp>,
     /// What is known, while nobody works on the key.
     idle: Option<Idle>,
 }
@@ -153,6 +157,7 @@ impl Engine {
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
             queue: BTreeSet::new(),
+            rotations: BTreeSet::new(),
             running: JoinSet::new(),
             keys_at_work: 0,
             waiting_for_sweep: Vec::new(),
@@ -194,6 +199,7 @@ impl Engine {
             wake_at: Some(now),
             standing,
             current: 0,
+            rotates_at: None,
             idle: Some(Idle {
                 state,
                 memory: None,
@@ -397,6 +403,7 @@ impl Engine {
             compared_at: self.errands.compared_at,
             wants_sweep: false,
             wake_at: None,
+            rotates_at: None,
             unclear: false,
         };
         self.keys_at_work += 1;
@@ -455,6 +462,12 @@ impl Engine {
         let standing = Standing::of(&worker.state);
         self.standings.count(slot.standing, standing);
         slot.standing = standing;
+        if let Some(before) = std::mem::replace(&mut slot.rotates_at, worker.rotates_at) {
+            self.rotations.remove(&(before, key.clone()));
+        }
+        if let Some(at) = slot.rotates_at {
+            self.rotations.insert((at, key.clone()));
+        }
         slot.idle = Some(Idle {
             state: worker.state,
             memory: worker.memory,
@@ -532,6 +545,13 @@ impl Engine {
         }
         let key = self.queue.first().map(|(at, _)| *at);
         key.into_iter().chain(errand).min()
+    }
+
+    /// Which key is rotated next by schedule, and when, as far as that has
+    /// been seen.
+    #[must_use]
+    pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
+        self.rotations.first().map(|(at, key)| (key, *at))
     }
 
     /// How much is at work.
