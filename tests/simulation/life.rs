@@ -1,6 +1,7 @@
 //! Runs the real engine in a world, process after process, until all is at
 //! rest.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -50,12 +51,18 @@ pub(crate) fn run(scenario: &Scenario, plan: Plan, seed: u64, traced: bool) -> R
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(async {
-        let world = World::new(scenario.clone(), plan, traced);
-        live(&world, seed).await;
-        oracle::at_the_end(&world);
-        world.report()
-    })
+    let world = runtime.block_on(async { World::new(scenario.clone(), plan, traced) });
+    let whole = || {
+        runtime.block_on(async {
+            live(&world, seed).await;
+            oracle::at_the_end(&world);
+        });
+    };
+    // Whoever runs many worlds is to be told which one it was.
+    if std::panic::catch_unwind(AssertUnwindSafe(whole)).is_err() {
+        world.violate("it panicked".to_owned());
+    }
+    world.report()
 }
 
 async fn live(world: &Arc<World>, seed: u64) {
@@ -68,13 +75,16 @@ async fn live(world: &Arc<World>, seed: u64) {
         tokio::select! {
             biased;
             () = world.crashed() => {
+                if world.is_endless() {
+                    return;
+                }
                 world.note("the process dies".to_owned());
                 world.between_lives();
                 sleep(RESTART).await;
             }
             ended = process => match ended {
                 Ended::StartFailed => sleep(RESTART).await,
-                Ended::AtRest => return,
+                Ended::AtRest | Ended::Endless => return,
                 Ended::NotAtRest(why) => {
                     world.violate(format!("not at rest after {PATIENCE} periods: {why}"));
                     return;
@@ -91,6 +101,7 @@ enum Ended {
     StartFailed,
     AtRest,
     NotAtRest(String),
+    Endless,
 }
 
 async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -> Ended {
@@ -102,6 +113,9 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
     let tick = if world.clock_may_step() { TICK } else { PERIOD };
     let mut person_at = world.wants_a_person().then(|| world.elapsed() + PERIOD / 4);
     loop {
+        if !world.turns() {
+            return Ended::Endless;
+        }
         let problems = engine.problems();
         if person_at.is_none() && problems.iter().any(|(what, _)| needs_a_person(*what)) {
             person_at = Some(world.elapsed() + PERIOD / 4);

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +30,14 @@ const BEGIN: &str = "2026-11-24T00:00:00Z";
 
 /// How long the host's clock is wrong after a step.
 const WRONG_FOR: Duration = Duration::from_secs(2 * 3_600);
+
+/// More operations, and more turns of the loop that runs the engine, than any
+/// world needs: one that goes beyond would go on for ever.
+const MOST_OPERATIONS: u64 = 20_000;
+const MOST_TURNS: u64 = 100_000;
+
+/// The clock is not looked at more often between two of either.
+const MOST_LOOKS: u64 = 1_000;
 
 /// What rekeyd works with until it rotates its own.
 pub(crate) const BOOTSTRAP: &str = "sk-admin-made-by-hand-T3BlbkFJ-000000";
@@ -62,6 +70,10 @@ pub(crate) struct World {
 struct State {
     life: u64,
     begun: u64,
+    turns: u64,
+    looks: u64,
+    /// It would have gone on for ever, and was ended.
+    endless: bool,
     ops: Vec<Op>,
     plan: Plan,
     clock: Option<(Duration, SignedDuration)>,
@@ -117,7 +129,13 @@ impl Credential {
 impl Clock for World {
     fn now(&self) -> Timestamp {
         let elapsed = self.started.elapsed();
-        let state = self.state.lock().unwrap();
+        let mut state = self.state();
+        state.looks += 1;
+        if state.looks > MOST_LOOKS {
+            state.goes_on_for_ever("looks at the clock and does nothing");
+            drop(state);
+            panic!("the engine goes in circles");
+        }
         let wrong = state.clock.filter(|(until, _)| elapsed < *until);
         let now = time::after(self.begin, elapsed);
         wrong.map_or(now, |(_, by)| now.checked_add(by).unwrap())
@@ -145,6 +163,9 @@ impl World {
         let state = State {
             life: 0,
             begun: 0,
+            turns: 0,
+            looks: 0,
+            endless: false,
             ops: Vec::new(),
             plan,
             clock: None,
@@ -177,7 +198,8 @@ impl World {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        // Whoever panicked has nothing half done in it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The true time, which is the provider's.
@@ -276,6 +298,14 @@ impl World {
         if state.life != life {
             return Err(Dead);
         }
+        state.begun += 1;
+        state.looks = 0;
+        if state.begun > MOST_OPERATIONS {
+            state.goes_on_for_ever("more operations than it can need");
+            state.life += 1;
+            self.crashed.notify_one();
+            return Err(Dead);
+        }
         state.settle(now);
         if self.elapsed() >= self.scenario.trouble {
             state.note(now, format!("{op:?} {about}"));
@@ -361,15 +391,27 @@ impl World {
         labels.map(Result::unwrap).collect()
     }
 
+    /// Begins another turn of the loop that runs the engine. False if there
+    /// were so many that there would be no end.
+    pub(crate) fn turns(&self) -> bool {
+        let mut state = self.state();
+        state.turns += 1;
+        state.looks = 0;
+        if state.turns > MOST_TURNS {
+            state.goes_on_for_ever("more turns than it can need");
+        }
+        !state.endless
+    }
+
+    /// Whether it was ended since it would have gone on for ever.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.state().endless
+    }
+
     /// How long an operation takes: another time each time, so that now this
     /// and now that of two comes first.
     fn duration(&self, op: Op) -> Duration {
-        let number = {
-            let mut state = self.state();
-            state.begun += 1;
-            state.begun
-        };
-        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = self.state().begun.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Duration::from_millis(match op {
             Op::Commit | Op::Look => mixed >> 60,
             Op::Create
@@ -649,6 +691,12 @@ impl State {
             self.trace.push(format!("VIOLATION: {what}"));
         }
         self.violations.push(what);
+    }
+
+    fn goes_on_for_ever(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.endless, true) {
+            self.violate(format!("it goes on for ever: {why}"));
+        }
     }
 
     fn alive(&self) -> impl Iterator<Item = &Credential> {
