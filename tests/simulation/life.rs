@@ -126,6 +126,7 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
         if person_at.is_some_and(|at| at <= world.elapsed()) {
             person_at = None;
             world.look_for_made_beside();
+            world.wish_all();
             engine.wish_all(&wish(false));
         }
         if rest <= world.elapsed() {
@@ -137,8 +138,10 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
                         oracle::keeps_rotating(world);
                     }
                     world.note(format!("not at rest yet: {why}"));
-                    // Where too many are alive a person has to say so.
-                    if why.contains("live-at-most") {
+                    // Where too many are alive, or others look alike, a person
+                    // has to say so.
+                    if why.contains("live-at-most") || why.contains("knows nothing of") {
+                        world.wish_all();
                         engine.wish_all(&wish(false));
                     }
                 }
@@ -280,10 +283,12 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
     });
     let order = match act {
         Act::Rotate => {
+            world.wish(first.name);
             engine.wish(&key, wish(false));
             return;
         }
         Act::RotateAndRevoke => {
+            world.wish(first.name);
             world.hurry(first.name);
             engine.wish(&key, wish(true));
             return;
