@@ -21,6 +21,8 @@ use rekeyd::engine::{Course, Engine, ManagedKey, Parts, Wish};
 use rekeyd::ledger::{self, Driver, Identity, Ledger};
 use rekeyd::sink::Sink;
 use rekeyd::sink::own_credential::OwnCredential;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::sleep;
 
 use crate::chance::{Seeded, Shared};
@@ -112,17 +114,27 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
     // Where the clock cannot step there is nothing to see by looking.
     let tick = if world.clock_may_step() { TICK } else { PERIOD };
     let mut person_at = world.wants_a_person().then(|| world.elapsed() + PERIOD / 4);
+    let mut answers: Vec<Answer> = Vec::new();
     loop {
         if !world.turns() {
             return Ended::Endless;
         }
+        oracle::is_candid(world, &engine);
         let problems = engine.problems();
         if person_at.is_none() && problems.iter().any(|(what, _)| needs_a_person(*what)) {
             person_at = Some(world.elapsed() + PERIOD / 4);
         }
         for act in world.take_acts() {
-            enact(act, world, &mut engine);
+            answers.extend(enact(act, world, &mut engine));
         }
+        answers.retain_mut(|answer| match answer.try_recv() {
+            Ok(_) => false,
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Closed) => {
+                world.violate("a person is not answered".to_owned());
+                false
+            }
+        });
         if person_at.is_some_and(|at| at <= world.elapsed()) {
             person_at = None;
             world.look_for_made_beside();
@@ -131,7 +143,8 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
         }
         if rest <= world.elapsed() {
             match oracle::at_rest(world, &engine) {
-                Ok(()) => return Ended::AtRest,
+                Ok(()) if answers.is_empty() => return Ended::AtRest,
+                Ok(()) => return Ended::NotAtRest("a person waits for an answer".to_owned()),
                 Err(why) if rest >= last => return Ended::NotAtRest(why),
                 Err(why) => {
                     if rest >= world.scenario.rest + PERIOD * SOON {
@@ -270,12 +283,13 @@ fn managed(
     }
 }
 
+/// What a person who gave an order waits for.
+type Answer = oneshot::Receiver<Result<String, String>>;
+
 /// A person does something with the first key.
-fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
+fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) -> Option<Answer> {
     let configuration = world.configuration();
-    let Some(first) = configuration.first() else {
-        return;
-    };
+    let first = configuration.first()?;
     let key = name(first.name);
     let current = engine.state(&key).and_then(|state| {
         let credential = state.current()?.credential.as_ref()?;
@@ -284,17 +298,19 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
     let order = match act {
         Act::Rotate => {
             world.wish(first.name);
-            engine.wish(&key, wish(false));
-            return;
+            let taken = engine.wish(&key, wish(false)) && engine.is_wished(&key);
+            world.expect(taken, "the wish is taken");
+            return None;
         }
         Act::RotateAndRevoke => {
             world.wish(first.name);
             world.hurry(first.name);
-            engine.wish(&key, wish(true));
-            return;
+            let taken = engine.wish(&key, wish(true)) && engine.is_wished(&key);
+            world.expect(taken, "the wish is taken");
+            return None;
         }
         Act::Revoke | Act::RevokeByForce => {
-            let Some(credential) = current else { return };
+            let credential = current?;
             let force = act == Act::RevokeByForce;
             if force {
                 world.doom(credential.as_str());
@@ -319,6 +335,8 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
             }
         }
     };
-    let (reply, _) = tokio::sync::oneshot::channel();
-    engine.order(&key, Asked { order, reply });
+    let (reply, answer) = oneshot::channel();
+    let taken = engine.order(&key, Asked { order, reply });
+    world.expect(taken, "the order is taken");
+    Some(answer)
 }

@@ -78,6 +78,7 @@ struct State {
     looks: u64,
     /// It would have gone on for ever, and was ended.
     endless: bool,
+    commit_failed: bool,
     ops: Vec<Op>,
     plan: Plan,
     clock: Option<(Duration, SignedDuration)>,
@@ -176,6 +177,7 @@ impl World {
             turns: 0,
             looks: 0,
             endless: false,
+            commit_failed: false,
             ops: Vec::new(),
             plan,
             clock: None,
@@ -331,6 +333,7 @@ impl World {
             copy(&self.ledger(), &self.copy());
         }
         let fault = state.plan.strike(number, op);
+        state.commit_failed |= op == Op::Commit && fault.is_some();
         let told = fault
             .map(|fault| format!(" !! {fault:?}"))
             .unwrap_or_default();
@@ -643,6 +646,18 @@ impl World {
         self.state().violate(what);
     }
 
+    /// Notes that something is not so that should be.
+    pub(crate) fn expect(&self, is_so: bool, what: &str) {
+        if !is_so {
+            self.violate(format!("it is not so that {what}"));
+        }
+    }
+
+    /// Whether everything could be recorded so far.
+    pub(crate) fn records_all(&self) -> bool {
+        !self.state().commit_failed
+    }
+
     pub(crate) fn note(&self, what: String) {
         let now = self.true_now();
         self.state().note(now, what);
@@ -662,6 +677,16 @@ impl World {
             }
         });
         ours.cloned().collect()
+    }
+
+    /// What the ledger says is wrong with the daemon as a whole.
+    pub(crate) fn conditions(&self) -> BTreeSet<String> {
+        self.read(|ledger| {
+            let rows = "SELECT condition FROM condition";
+            let mut rows = ledger.prepare_cached(rows).unwrap();
+            let rows = rows.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        })
     }
 
     fn is_adopted(&self, id: &str) -> bool {
