@@ -270,4 +270,19 @@ mod tests {
             assert!(!shown_bytes(text.as_bytes()).contains("S3cr"), "{length}");
         }
     }
+
+    #[test]
+    fn what_says_nothing_does_not_hide_what_does() {
+        let masked = format!("sk-admin-{} word", "x".repeat(2_000));
+        assert_eq!(shown(&masked), "[secret] word");
+        // Four bytes each, and none of them shown.
+        let blanks = "\u{e0001}".repeat(5_000);
+        assert_eq!(shown_bytes(format!("{blanks}word").as_bytes()), "word");
+        let secret = Secret::new("𝔰𝔢𝔠𝔯𝔢𝔱".repeat(4));
+        for length in LONGEST_SEARCHED - 30..LONGEST_SEARCHED + 5 {
+            let text = format!("{}{}", "\u{e0001}".repeat(length), secret.expose());
+            assert!(!shown_bytes(text.as_bytes()).contains('𝔰'), "{length}");
+        }
+        drop(secret);
+    }
 }
