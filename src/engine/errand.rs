@@ -180,3 +180,6 @@ impl Errands {
         first
     }
 }
+
+#[cfg(test)]
+mod tests;
