@@ -211,6 +211,14 @@ mod tests {
     }
 
     #[test]
+    fn no_letter_of_base64_is_left_that_a_secret_alone_decides() {
+        let secret = Secret::new("twelve-bytes".to_owned());
+        let hidden = STANDARD.encode(secret.expose());
+        assert_eq!(shown(&format!("basic {hidden}")), "basic [secret]");
+        drop(secret);
+    }
+
+    #[test]
     fn whatever_looks_like_a_secret_is_masked() {
         assert_eq!(
             shown("bad key sk-admin-AbC_1-2, sk-admin...def"),

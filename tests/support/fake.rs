@@ -345,6 +345,11 @@ impl Fakes {
         alive.insert(id.to_owned(), name.to_owned());
     }
 
+    /// A credential is gone from now on.
+    pub(crate) fn take(&self, id: &str) {
+        self.world.alive.lock().unwrap().remove(id);
+    }
+
     /// Time passes while nothing works.
     pub(crate) fn move_on(&self, span: Duration) {
         *self.world.now.lock().unwrap() = Some(self.now() + span);
