@@ -48,3 +48,6 @@ pub(crate) fn sinks(state: &KeyState, managed: Option<&ManagedKey>, now: Timesta
     }
     changes
 }
+
+#[cfg(test)]
+mod tests;

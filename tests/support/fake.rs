@@ -52,6 +52,8 @@ struct World {
     outage: Mutex<Option<Cause>>,
     /// Whether fresh secrets are refused.
     refuses: AtomicBool,
+    /// Whether whatever is asked for may be the credential in use.
+    in_use: AtomicBool,
     /// How far the provider's clock is ahead.
     ahead: Mutex<Duration>,
     /// When each was last used, by id.
@@ -148,7 +150,7 @@ impl Provider for World {
     }
 
     fn may_be_in_use(&self, _: &str) -> bool {
-        false
+        self.in_use.load(Ordering::SeqCst)
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
@@ -326,6 +328,21 @@ impl Fakes {
     /// Whether fresh secrets are refused from now on.
     pub(crate) fn refuse_secrets(&self, refuses: bool) {
         self.world.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Whether whatever is asked for may be the credential in use.
+    pub(crate) fn use_any(&self, in_use: bool) {
+        self.world.in_use.store(in_use, Ordering::SeqCst);
+    }
+
+    /// What the journal tells of an event, newest last.
+    pub(crate) fn told(&self, event: &str) -> Vec<String> {
+        let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
+        let mut rows = ledger
+            .prepare("SELECT detail FROM journal WHERE event = ?1 ORDER BY seq")
+            .unwrap();
+        let rows = rows.query_map([event], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
     }
 
     /// How far the provider's clock is ahead from now on.
