@@ -473,10 +473,8 @@ impl Engine {
             memory: worker.memory,
             unrecorded: worker.unrecorded,
         });
-        let news = std::mem::take(&mut slot.look_again)
-            || slot.wish.is_some()
-            || !slot.orders.is_empty()
-            || !slot.findings.is_empty();
+        // Whatever has come up meanwhile has waked it.
+        let news = std::mem::take(&mut slot.look_again);
         slot.interrupted.store(false, Ordering::Relaxed);
         slot.reconcile |= worker.reconcile;
         slot.look_at_sinks |= worker.look_at_sinks;
@@ -498,7 +496,7 @@ impl Engine {
     /// the organization that is wrong.
     fn judge_organization(&mut self) {
         let Standings { there, missing } = self.standings;
-        let wrong = missing >= 2 && missing > there && !self.errands.organization_is_right;
+        let wrong = self.standings.are_suspect() && !self.errands.organization_is_right;
         let conditions = &self.parts.conditions;
         if wrong {
             let problem = format!(
@@ -649,6 +647,11 @@ impl Standing {
 }
 
 impl Standings {
+    /// Whether more than half of several keys' credentials are missing.
+    fn are_suspect(&self) -> bool {
+        self.missing >= 2 && self.missing > self.there
+    }
+
     fn count(&mut self, before: Standing, after: Standing) {
         match before {
             Standing::None => {}
@@ -662,3 +665,6 @@ impl Standings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
