@@ -30,6 +30,7 @@ use crate::provider::{Answer, Provider, ProviderError};
 use crate::sink::Sink;
 
 /// What all keys share.
+#[derive(Clone)]
 pub struct Parts {
     /// Who issues credentials.
     pub provider: Arc<dyn Provider>,

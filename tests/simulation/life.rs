@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::sleep;
 
-use crate::chance::{Seeded, Shared};
+use crate::chance::{self, Seeded};
 use crate::fault::Act;
 use crate::oracle;
 use crate::provider::{OwnFile, SimProvider};
@@ -108,7 +108,7 @@ enum Ended {
 
 async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -> Ended {
     let last = world.scenario.rest + PERIOD * PATIENCE;
-    let Some(mut engine) = start(world, life, seed).await else {
+    let Some((mut engine, shared)) = start(world, life, seed).await else {
         return Ended::StartFailed;
     };
     // Where the clock cannot step there is nothing to see by looking.
@@ -125,7 +125,7 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
             person_at = Some(world.elapsed() + PERIOD / 4);
         }
         for act in world.take_acts() {
-            answers.extend(enact(act, world, &mut engine));
+            answers.extend(enact(act, world, life, &shared, &mut engine));
         }
         answers.retain_mut(|answer| match answer.try_recv() {
             Ok(_) => false,
@@ -211,7 +211,7 @@ pub(crate) fn lay_out_ledger(world: &World) {
 }
 
 /// Starts a process; none if it cannot begin.
-async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
+async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<(Engine, Shared)> {
     lay_out_ledger(world);
     let connection = ledger::open(&world.ledger(), &identity(), world.now()).unwrap();
     // Nothing here outlives the power.
@@ -235,18 +235,33 @@ async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
         provider: Arc::new(provider),
         ledger,
         clock: Arc::clone(world) as Arc<dyn Clock>,
-        chance: Arc::new(Shared(Mutex::new(Seeded(seed)))),
+        chance: Arc::new(chance::Shared(Mutex::new(Seeded(seed)))),
         max_in_flight: 8,
         sweep_every: PERIOD * 3,
         conditions: Arc::new(Conditions::default()),
         zone: |name| TimeZone::get(name).ok(),
     };
+    let shared = Shared {
+        parts: parts.clone(),
+        cell,
+    };
+    let keys = all_managed(world, life, &shared.cell);
+    let engine = Engine::open(parts, keys, Course::Daemon).await;
+    let engine = engine.inspect_err(|error| world.note(format!("cannot start: {error}")));
+    Some((engine.ok()?, shared))
+}
+
+/// What stays the same in a process under another configuration.
+struct Shared {
+    parts: Parts,
+    cell: CredentialCell,
+}
+
+/// The keys as they are configured now.
+fn all_managed(world: &Arc<World>, life: u64, cell: &CredentialCell) -> Vec<ManagedKey> {
     let keys = world.configuration();
-    let keys = keys.iter().map(|key| managed(world, life, &cell, key));
-    let engine = Engine::open(parts, keys.collect(), Course::Daemon).await;
-    engine
-        .inspect_err(|error| world.note(format!("cannot start: {error}")))
-        .ok()
+    let keys = keys.iter().map(|key| managed(world, life, cell, key));
+    keys.collect()
 }
 
 fn managed(
@@ -288,7 +303,13 @@ fn managed(
 type Answer = oneshot::Receiver<Result<String, String>>;
 
 /// A person does something with the first key.
-fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) -> Option<Answer> {
+fn enact(
+    act: Act,
+    world: &Arc<World>,
+    life: u64,
+    shared: &Shared,
+    engine: &mut Engine,
+) -> Option<Answer> {
     let configuration = world.configuration();
     let first = configuration.first()?;
     let key = name(first.name);
@@ -327,6 +348,16 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) -> Option<Answer> {
             until: Some(time::after(world.now(), PERIOD / 2)),
             by_hand: None,
         },
+        Act::Pause => Order::Pause {
+            until: Some(time::after(world.now(), PERIOD / 2)),
+            by_hand: None,
+        },
+        Act::Reload => {
+            world.reconfigure();
+            let keys = all_managed(world, life, &shared.cell);
+            engine.reconfigure(shared.parts.clone(), keys);
+            return None;
+        }
         Act::Adopt => {
             let id = world.make_by_hand();
             world.doom(&id);

@@ -264,6 +264,12 @@ impl World {
         }
     }
 
+    /// The scenario's other configuration counts from now on.
+    pub(crate) fn reconfigure(&self) {
+        let now = self.true_now();
+        self.state().reconfigured_at.get_or_insert(now);
+    }
+
     /// Whether the clock may step in this world.
     pub(crate) fn clock_may_step(&self) -> bool {
         match &self.state().plan {
@@ -388,8 +394,7 @@ impl World {
                 self.state().wants_a_person = true;
             }
             Some(Fault::Reconfigured) => {
-                let now = self.true_now();
-                self.state().reconfigured_at.get_or_insert(now);
+                self.reconfigure();
                 return;
             }
             Some(_) | None => return,
