@@ -1,26 +1,18 @@
 //! What is wrong with the daemon as a whole: told once, probed for by one
 //! probe, and over for all keys at once.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-#[path = "support/lines.rs"]
-mod lines;
-#[path = "support/rows.rs"]
-mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, at, key};
-use lines::Lines;
-use rekeyd::core::change::{Adoption, Change};
-use rekeyd::core::names::{CredentialId, KeyName};
-use rekeyd::core::record::CredentialFacts;
-use rekeyd::core::rotation::Event;
-use rekeyd::engine::condition::Condition;
-use rekeyd::engine::{Course, Engine, Wish};
-use rekeyd::provider::Cause;
-use rows::{current, rotation};
+use crate::core::change::{Adoption, Change};
+use crate::core::names::{CredentialId, KeyName};
+use crate::core::record::CredentialFacts;
+use crate::core::rotation::Event;
+use crate::engine::condition::Condition;
+use crate::engine::{Course, Engine, Wish};
+use crate::fake::{Fakes, at, key};
+use crate::lines::Lines;
+use crate::provider::Cause;
+use crate::rows::{current, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
