@@ -5,6 +5,7 @@ mod budgets;
 mod conditions;
 mod recovery;
 mod sweep;
+mod wishes;
 
 use super::*;
 use crate::core::change::Adoption;

@@ -47,6 +47,7 @@ fn a_sweep_is_due_when_its_time_has_come_and_none_is_under_way() {
     assert!(errands.swept(true, HOUR * 6, later(MINUTE * 20)));
     assert_eq!(errands.compared_at, Some(later(MINUTE * 20)));
     // The one after a quarter of an hour has waited, that after an hour is to come.
+    assert_eq!(errands.next_at(), Some(later(MINUTE * 15)));
     assert_eq!(errands.due(&fine, later(MINUTE * 20)), [Errand::Sweep]);
     assert!(
         !errands.swept(true, HOUR * 6, later(MINUTE * 21)),
