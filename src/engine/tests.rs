@@ -5,6 +5,7 @@ mod budgets;
 mod conditions;
 mod recovery;
 mod sweep;
+mod told;
 mod wishes;
 
 use super::*;

@@ -91,8 +91,10 @@ async fn while_the_clocks_disagree_nothing_is_begun_or_revoked() {
     fakes.run(&mut engine, HOUR / 2).await;
     assert_eq!(fakes.alive().len(), 2, "the first is in its overlap");
     fakes.put_ahead(Duration::from_secs(301));
+    let (lines, _guard) = Lines::listen();
     fakes.run(&mut engine, HOUR).await;
     assert_eq!(held(&engine), [Condition::Clock]);
+    assert_eq!(lines.with("ERROR", "set the clock").len(), 1);
     assert_eq!(fakes.alive().len(), 2);
     fakes.put_ahead(Duration::from_secs(299));
     fakes.run(&mut engine, HOUR / 2).await;
@@ -140,6 +142,7 @@ async fn most_credentials_gone_at_once_are_a_wrong_organization() {
     });
     fakes.run(&mut engine, HOUR * 24 * 2).await;
     assert_eq!(held(&engine), []);
+    assert_eq!(lines.with("ERROR", "rotate --all").len(), 1, "and no more");
     assert_eq!(fakes.alive().len(), 3);
     assert!(!fakes.alive().contains(&"key_3".to_owned()));
 }
