@@ -69,7 +69,7 @@ async fn an_end_without_a_successor_is_urgent() {
     fakes.run(&mut engine, Duration::from_secs(60)).await;
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.current().unwrap().sequence, 2);
-    assert_eq!(lines.with("ERROR", "").len(), 1, "and no more");
+    assert_eq!(lines.with("ERROR", "ends at").len(), 1, "and no more");
 }
 
 #[tokio::test]
