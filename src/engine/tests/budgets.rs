@@ -1,22 +1,14 @@
 //! What holds against any loop, and what holds a retired credential back.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-#[path = "support/lines.rs"]
-mod lines;
-#[path = "support/rows.rs"]
-mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, key};
-use lines::Lines;
-use rekeyd::core::change::Change;
-use rekeyd::core::policy::KeyPolicy;
-use rekeyd::core::rotation::Event;
-use rekeyd::engine::{Course, Engine, Wish};
-use rows::{begun, created, current, moved, rotation};
+use crate::core::change::Change;
+use crate::core::policy::KeyPolicy;
+use crate::core::rotation::Event;
+use crate::engine::{Course, Engine, Wish};
+use crate::fake::{Fakes, key};
+use crate::lines::Lines;
+use crate::rows::{begun, created, current, moved, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const WISH: Wish = Wish {
