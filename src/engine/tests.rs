@@ -2,6 +2,7 @@
 //! their credentials together say of the organization.
 
 mod budgets;
+mod causes;
 mod conditions;
 mod recovery;
 mod sweep;

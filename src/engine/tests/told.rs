@@ -94,3 +94,15 @@ async fn what_goes_missing_and_is_found_is_told() {
     assert_eq!(lines.with("ERROR", "key_1 of billing is gone").len(), 1);
     assert_eq!(fakes.alive().len(), 1, "it is replaced");
 }
+
+#[tokio::test]
+async fn a_backstop_that_is_off_is_told_once() {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(Vec::new()).await;
+    let managed = fakes.managed(key(), |policy| policy.expires_after = Some(HOUR * 24 * 90));
+    let (lines, _guard) = Lines::listen();
+    let mut engine = fakes.open(vec![managed], Course::Once).await;
+    fakes.run(&mut engine, HOUR * 24 * 70).await;
+    assert!(fakes.told("created").len() >= 2);
+    assert_eq!(lines.with("WARN", "the backstop is off").len(), 1);
+}

@@ -74,6 +74,7 @@ async fn what_is_unclear_is_settled_before_another_is_begun() {
     engine.wish(&key(), wish(true));
     fakes.run(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.phase_of(&rotation(1)), Phase::Failed.as_str());
+    assert!(fakes.told("label-not-found")[0].contains("made nothing"));
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.current().unwrap().sequence, 2);
 }
