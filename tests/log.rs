@@ -1,6 +1,11 @@
 //! The log in the journal, which a socket in a mount namespace plays here:
 //! where the socket is, only systemd decides.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 mod support;
 
