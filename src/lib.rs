@@ -5,6 +5,16 @@
 //! the invariants behind that sentence and the rooms below.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+/// What the engine's tests beside its code share with those in `tests/`.
+#[cfg(test)]
+#[path = "../tests/support/fake.rs"]
+mod fake;
+#[cfg(test)]
+#[path = "../tests/support/rows.rs"]
+mod rows;
+#[cfg(test)]
+extern crate self as rekeyd;
+
 pub mod core;
 
 pub mod host;

@@ -9,6 +9,7 @@ use crate::cli::status::told::Told;
 use crate::cli::{Cli, Failure, output, text};
 use crate::core::due::{Absence, Due, due, expiring};
 use crate::core::names::{KeyName, SinkId};
+use crate::core::overdue::is_overdue;
 use crate::core::record::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
@@ -120,61 +121,12 @@ fn standing(
         Due::No { next } => next,
         Due::Since { at, .. } | Due::Dropped { firing: at, .. } => Some(at),
     };
-    let since = due_since(key, &required, &state, failing_since, now);
-    let patience = key.policy.timetable.jitter() + key.policy.deliver_for;
-    let overdue = since.is_some_and(|since| time::until(since, now) > patience);
+    let overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let mut standing = unmanaged(state, now);
     standing.managed = true;
     standing.next = next;
     standing.overdue = overdue;
     standing
-}
-
-/// Since when a key has been waiting to be rotated: the first firing that was
-/// missed, the beginning of what is open, or the first failure of the present
-/// row of them. A try that is put off does not begin the time anew.
-fn due_since(
-    key: &KeySettings,
-    required: &[SinkId],
-    state: &KeyState,
-    failing_since: Option<Timestamp>,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let since = match state.open() {
-        Some(open) => Some(open.scheduled_for.unwrap_or(open.started_at)),
-        None => {
-            let without_back_off = KeyState {
-                retry_at: None,
-                ..state.clone()
-            };
-            let ask = |at| {
-                let nobody = Absence::none(at);
-                due(&key.policy, required, &without_back_off, nobody, at)
-            };
-            match ask(now) {
-                // Not due at all: what failed before is over or not wanted.
-                Due::No { .. } | Due::Dropped { .. } => return None,
-                Due::Since {
-                    scheduled_for: None,
-                    at,
-                    ..
-                } => Some(at),
-                // Of several missed firings `due` tells the last, and the
-                // first is the next one as it was seen when the current
-                // credential was new.
-                Due::Since {
-                    scheduled_for: Some(_),
-                    at: last,
-                    ..
-                } => match state.current().map(|current| ask(current.started_at)) {
-                    Some(Due::No { next: Some(first) }) => Some(first.min(last)),
-                    Some(Due::No { next: None } | Due::Since { .. } | Due::Dropped { .. })
-                    | None => Some(last),
-                },
-            }
-        }
-    };
-    since.into_iter().chain(failing_since).min()
 }
 
 fn unmanaged(state: KeyState, now: Timestamp) -> Standing {

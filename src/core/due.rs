@@ -212,6 +212,19 @@ fn counts(policy: &KeyPolicy, state: &KeyState, absence: Absence, now: Timestamp
     }
 }
 
+/// The first firing since those that count began, whether or not it has come;
+/// one that is owed is older.
+pub(crate) fn first_firing(
+    policy: &KeyPolicy,
+    state: &KeyState,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let since = counted_from(state, now, now).unwrap_or(now);
+    let firings = policy.timetable.since(origin(state, since, now));
+    let next = firings.next_after(since);
+    next.into_iter().chain(state.owed).min()
+}
+
 /// Why nobody was there for a firing, and since when somebody is again.
 fn missed(
     firing: Timestamp,

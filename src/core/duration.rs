@@ -94,11 +94,15 @@ mod tests {
             ("0s", 0),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
-            assert_eq!(
-                parse(&to_text(Duration::from_secs(seconds))),
-                Ok(Duration::from_secs(seconds))
-            );
         }
+    }
+
+    #[test]
+    fn the_shortest_text_is_written() {
+        for text in ["0s", "30s", "15m", "90m", "23h", "1d", "7d", "3650d"] {
+            assert_eq!(to_text(parse(text).unwrap()), text);
+        }
+        assert_eq!(to_text(Duration::from_millis(1_999)), "1s");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod loopback;
 pub mod names;
 pub mod outside;
+pub mod overdue;
 pub mod policy;
 pub mod record;
 pub mod rotation;

@@ -167,6 +167,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sink_is_shown_with_its_target() {
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: "file:/etc/billing/key".to_owned(),
+        };
+        assert_eq!(sink.to_string(), "file (file:/etc/billing/key)");
+    }
+
+    #[test]
     fn key_names_have_one_form() {
         for good in ["a", "0", "billing-exporter", &"a".repeat(48)] {
             assert!(KeyName::new(good).is_ok(), "{good}");
@@ -201,6 +210,12 @@ mod tests {
         for other in [
             "billing-exporter",
             "billing-exporter-20261123T030000Z-5F3A9C",
+            "billing-exporter-202611a3T030000Z-5f3a9c",
+            "billing-exporter-20261123T03000aZ-5f3a9c",
+            "billing-exporter-20261123-030000Z-5f3a9c",
+            "billing-exporter-20261123T030000T-5f3a9c",
+            "billing-exporter-20261123T030000Z05f3a9c",
+            "billing-exporter-20261123T030000Z-5f3a9c0",
             "billing-exporter-",
         ] {
             assert!(!Label::looks_like(other, &key), "{other}");

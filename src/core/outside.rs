@@ -19,6 +19,11 @@ const LONGEST_SEARCHED: usize = 8 * 1024;
 /// are looked at, however they are written.
 pub const LONGEST_READ: usize = 4 * (LONGEST_SEARCHED + 1);
 
+/// A text may break off in the middle of a secret: so many letters of one at
+/// its end are masked. Fewer may be what all secrets begin with, and are found
+/// at the end of innocent words.
+const SHORTEST_PART: usize = SECRET_PREFIX.len() + 1;
+
 /// What every secret of the provider begins with.
 const SECRET_PREFIX: &str = "sk-admin-";
 
@@ -92,8 +97,10 @@ fn mask_known(text: &str, is_cut: bool) -> String {
         for form in [value.to_owned()].into_iter().chain(base64_forms(value)) {
             let form = Dense::of(&form).letters;
             found.extend(dense.places(&form));
-            // Half a secret would look like none.
-            found.extend(is_cut.then(|| dense.beginning_at_the_end(&form)).flatten());
+            // Half a secret would look like none. Where it was cut off here,
+            // every letter goes.
+            let shortest = if is_cut { 1 } else { SHORTEST_PART };
+            found.extend(dense.beginning_at_the_end(&form, shortest));
         }
     });
     replace(text, found)
@@ -134,10 +141,11 @@ impl Dense {
             .collect()
     }
 
-    /// Where the text ends in a beginning of `wanted`.
-    fn beginning_at_the_end(&self, wanted: &str) -> Option<Range<usize>> {
+    /// Where the text ends in a beginning of `wanted`, of so many bytes at
+    /// least.
+    fn beginning_at_the_end(&self, wanted: &str, shortest: usize) -> Option<Range<usize>> {
         let ends = wanted.char_indices().map(|(end, _)| end).rev();
-        let mut longest_first = ends.filter(|end| *end > 0);
+        let mut longest_first = ends.filter(|end| *end >= shortest);
         let length = longest_first.find(|end| self.letters.ends_with(&wanted[..*end]))?;
         Some(self.place(self.letters.len() - length..self.letters.len()))
     }
@@ -227,6 +235,14 @@ mod tests {
     }
 
     #[test]
+    fn no_letter_of_base64_is_left_that_a_secret_alone_decides() {
+        let secret = Secret::new("twelve-bytes".to_owned());
+        let hidden = STANDARD.encode(secret.expose());
+        assert_eq!(shown(&format!("basic {hidden}")), "basic [secret]");
+        drop(secret);
+    }
+
+    #[test]
     fn whatever_looks_like_a_secret_is_masked() {
         assert_eq!(
             shown("bad key sk-admin-AbC_1-2, sk-admin...def"),
@@ -286,6 +302,20 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_the_text_breaks_off_in_is_masked() {
+        let secret = Secret::new("half-of-this-will-do".to_owned());
+        let hidden = STANDARD.encode(secret.expose());
+        for length in SHORTEST_PART..secret.expose().len() {
+            let part = &secret.expose()[..length];
+            assert_eq!(shown(&format!("not with {part}")), "not with [secret]");
+            let part = &hidden[..length];
+            assert_eq!(shown(&format!("not with {part}")), "not with [secret]");
+        }
+        assert_eq!(shown("one half-of-t"), "one half-of-t");
+        drop(secret);
+    }
+
+    #[test]
     fn a_secret_across_the_searched_end_never_shows() {
         for length in [20, 400, 2_000, 20_000] {
             let secret = Secret::new("S3cret".repeat(length));
@@ -293,5 +323,20 @@ mod tests {
             assert!(!shown(&text).contains("S3cr"), "{length}");
             assert!(!shown_bytes(text.as_bytes()).contains("S3cr"), "{length}");
         }
+    }
+
+    #[test]
+    fn what_says_nothing_does_not_hide_what_does() {
+        let masked = format!("sk-admin-{} word", "x".repeat(2_000));
+        assert_eq!(shown(&masked), "[secret] word");
+        // Four bytes each, and none of them shown.
+        let blanks = "\u{e0001}".repeat(5_000);
+        assert_eq!(shown_bytes(format!("{blanks}word").as_bytes()), "word");
+        let secret = Secret::new("𝔰𝔢𝔠𝔯𝔢𝔱".repeat(4));
+        for length in LONGEST_SEARCHED - 30..LONGEST_SEARCHED + 5 {
+            let text = format!("{}{}", "\u{e0001}".repeat(length), secret.expose());
+            assert!(!shown_bytes(text.as_bytes()).contains('𝔰'), "{length}");
+        }
+        drop(secret);
     }
 }

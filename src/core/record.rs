@@ -298,3 +298,20 @@ impl KeyState {
         self.live.iter().find(|rotation| rotation.id == *id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_reads_back() {
+        for trigger in Trigger::ALL {
+            assert_eq!(Trigger::from_text(trigger.as_str()), Some(trigger));
+        }
+        for state in DeliveryState::ALL {
+            assert_eq!(DeliveryState::from_text(state.as_str()), Some(state));
+        }
+        assert_eq!(Trigger::from_text("nonsense"), None);
+        assert_eq!(DeliveryState::from_text(""), None);
+    }
+}

@@ -168,13 +168,6 @@ impl Phase {
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Intended | Self::Created | Self::Verified)
     }
-
-    /// Whether the rotation may still have a live credential at the provider
-    /// that something must be done about, now or later.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        !matches!(self, Self::Revoked | Self::Failed)
-    }
 }
 
 impl fmt::Display for Phase {

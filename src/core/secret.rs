@@ -204,4 +204,57 @@ mod tests {
         drop(secret);
         assert!(!seen("sk-admin-forgotten-later"));
     }
+
+    fn secret(value: &str) -> Secret {
+        Secret::new(value.to_owned())
+    }
+
+    fn id(text: &str) -> CredentialId {
+        CredentialId::new(text.to_owned())
+    }
+
+    #[test]
+    fn what_is_too_short_to_be_one_masks_nothing() {
+        let kept = [secret("7letter"), secret("8letters")];
+        let mut seen = Vec::new();
+        each_alive(|value| seen.push(value.to_owned()));
+        assert!(seen.contains(&"8letters".to_owned()));
+        assert!(!seen.contains(&"7letter".to_owned()));
+        drop(kept);
+    }
+
+    #[test]
+    fn after_a_change_over_the_former_one_is_kept_until_it_is_revoked() {
+        let cell = CredentialCell::new();
+        assert!(cell.get().is_none() && cell.former().is_none() && !cell.has_fallen_back());
+        assert!(!cell.may_be("sk-admin...one"));
+        cell.set(secret("sk-admin-one"));
+        assert!(cell.may_be("sk-admin...one") && !cell.may_be("sk-admin...two"));
+        assert!(!cell.may_be("sk-admin..."));
+        cell.change_over(secret("sk-admin-two"), Some(id("key_1")));
+        assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
+        assert_eq!(cell.former().unwrap().expose(), "sk-admin-one");
+        assert!(!cell.has_fallen_back());
+        // The same once more is no change over.
+        cell.change_over(secret("sk-admin-two"), Some(id("key_2")));
+        assert_eq!(cell.former().unwrap().expose(), "sk-admin-one");
+        // Back to the former one, for a while.
+        cell.set(secret("sk-admin-one"));
+        assert!(cell.has_fallen_back());
+        cell.set(secret("sk-admin-two"));
+        cell.forget(&id("key_2"));
+        assert!(cell.former().is_some(), "another one was revoked");
+        cell.forget(&id("key_1"));
+        assert!(cell.former().is_none());
+        assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
+    }
+
+    #[test]
+    fn a_former_one_without_an_id_is_not_forgotten_for_another() {
+        let cell = CredentialCell::new();
+        cell.set(secret("sk-admin-one"));
+        cell.change_over(secret("sk-admin-two"), None);
+        cell.forget(&id("key_1"));
+        assert!(cell.former().is_some());
+    }
 }

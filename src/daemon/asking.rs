@@ -1,14 +1,18 @@
 //! What is asked of a process while it runs: requests, by the control socket or
-//! by its own command line, and configurations to be read anew.
+//! by its own command line, and configurations to be read anew. A daemon also
+//! tells its service manager how it goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::core::time;
 use crate::daemon::control::desk::{Desk, Job};
 use crate::daemon::control::serve::{Control, Told};
 use crate::daemon::control::wire::{About, Answer, Configuration, Outcome, Request};
+use crate::daemon::manager::Manager;
 use crate::daemon::reload::{self, Read, ReadAnew};
 use crate::daemon::service::Ended;
 use crate::daemon::start::Started;
@@ -25,6 +29,8 @@ pub(crate) struct Asking {
     readers: Vec<oneshot::Sender<Answer>>,
     jobs: Option<mpsc::UnboundedReceiver<Job>>,
     control: Option<Control>,
+    /// Whom a daemon tells how it goes.
+    manager: Option<Manager>,
 }
 
 /// Something to do.
@@ -38,6 +44,7 @@ impl Asking {
     pub(crate) fn of_daemon(read: ReadAnew) -> Self {
         Self {
             read: Some(read),
+            manager: Some(Manager::of_this_process()),
             ..Self::default()
         }
     }
@@ -74,6 +81,9 @@ impl Asking {
             tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
             return;
         };
+        if let Some(manager) = &mut self.manager {
+            manager.reloading();
+        }
         self.readers.extend(reply);
         self.readings.abort_all();
         self.readings.spawn(reload::read(Arc::clone(read)));
@@ -105,6 +115,7 @@ impl Asking {
         if taken.is_ok() {
             self.listen(started);
         }
+        self.ready();
         let file = started.settings.file.display();
         let outcome = Outcome {
             about: "configuration".to_owned(),
@@ -119,12 +130,34 @@ impl Asking {
         }
     }
 
-    /// Answers what is done.
+    /// The loop turns from now on.
+    pub(crate) fn ready(&mut self) {
+        if let Some(manager) = &mut self.manager {
+            manager.ready();
+        }
+    }
+
+    /// The process ends, within `span` at most. False if nobody started it to
+    /// stay.
+    pub(crate) fn stopping(&mut self, span: Duration) -> bool {
+        if let Some(manager) = &mut self.manager {
+            manager.stopping(span);
+        }
+        self.manager.is_some()
+    }
+
+    /// Answers what is done, and tells how it goes: once for each turn of the
+    /// loop.
     pub(crate) fn answer(&mut self, engine: &Engine) {
         self.desk.answer(engine);
+        let problem = engine.problems().into_iter().next();
+        let problem = problem.map(|(_, problem)| problem);
+        if let Some(manager) = &mut self.manager {
+            manager.feed();
+            manager.show(status(engine, problem.as_deref()));
+        }
         if let Some(control) = &self.control {
-            let problem = engine.problems().into_iter().next();
-            control.set_problem(problem.map(|(_, problem)| problem));
+            control.set_problem(problem);
         }
     }
 
@@ -140,6 +173,15 @@ impl Asking {
         if let Some(control) = self.control.take() {
             control.finish().await;
         }
+    }
+}
+
+/// In one line, how it goes.
+fn status(engine: &Engine, problem: Option<&str>) -> String {
+    match (problem, engine.next_rotation()) {
+        (Some(problem), _) => format!("problem: {problem}"),
+        (None, Some((key, at))) => format!("next rotation: {key} at {}", time::to_text(at)),
+        (None, None) => "no rotation is planned".to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod asking;
 pub mod control;
 pub mod credential;
+mod manager;
 pub mod process;
 pub mod reload;
 pub mod service;

@@ -21,6 +21,12 @@ use crate::ledger::LedgerError;
 /// the next run of a timer must not make another credential at once.
 const PAUSE_AFTER_GIVING_UP: Duration = Duration::from_secs(3_600);
 
+/// How long a daemon that was asked to stop goes on delivering.
+const LAST_DELIVERIES: Duration = Duration::from_secs(20);
+
+/// How long the steps that run then may take to end.
+const LAST_STEPS: Duration = Duration::from_secs(40);
+
 /// How long a command that ends waits to revoke what it gave up.
 const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
 
@@ -129,6 +135,7 @@ async fn drive(
 ) -> Result<Ended, ServiceError> {
     let mut wake = Wake::start(started.clock.clone()).await?;
     let begun = Instant::now();
+    asked.ready();
     let ended = loop {
         started.engine.start_due();
         asked.answer(&started.engine);
@@ -159,9 +166,28 @@ async fn drive(
             "finishing the steps that are running"
         );
     }
+    if ended == Ended::Stopped && asked.stopping(LAST_DELIVERIES + LAST_STEPS) {
+        deliver_last(engine, asked, &mut wake).await;
+    }
     engine.stop().await;
     asked.finish(engine, ended).await;
     Ok(ended)
+}
+
+/// Delivers what this process alone knows the secrets of, for a while: what it
+/// ends with is stranded, and costs a credential.
+async fn deliver_last(engine: &mut Engine, asked: &mut Asking, wake: &mut Wake) {
+    engine.begin_nothing();
+    let begun = Instant::now();
+    while engine.holds_secrets() && begun.elapsed() < LAST_DELIVERIES {
+        engine.start_due();
+        asked.answer(engine);
+        tokio::select! {
+            biased;
+            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            () = wake.next() => {}
+        }
+    }
 }
 
 /// Why a rotation that is still open when a command ends was not delivered.

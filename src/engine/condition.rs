@@ -218,3 +218,6 @@ pub fn of_error(error: &ProviderError) -> Option<Condition> {
         Cause::NotFound | Cause::Refused | Cause::RateLimited | Cause::QuotaExhausted => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,28 @@ impl Engine {
         while self.finish_one().await {}
     }
 
+    /// Begins no rotation any more; what is open is gone on with.
+    pub fn begin_nothing(&mut self) {
+        self.scheduled = false;
+        for slot in self.keys.values_mut() {
+            slot.wish = None;
+        }
+    }
+
+    /// Whether this process may know the secret of an open rotation: whoever
+    /// is at work may have one.
+    #[must_use]
+    pub fn holds_secrets(&self) -> bool {
+        self.keys.values().any(|slot| match &slot.idle {
+            None => true,
+            Some(idle) => {
+                let open = idle.state.open().is_some();
+                let memory = idle.memory.as_ref();
+                open && memory.is_some_and(|memory| memory.secret.is_some())
+            }
+        })
+    }
+
     /// Works on the keys with an orphaned credential once more, after
     /// [`Engine::stop`], for `limit` at most: what no sink can hold need not
     /// wait for the next start.
@@ -76,3 +98,6 @@ impl Engine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

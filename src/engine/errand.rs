@@ -185,3 +185,6 @@ impl Errands {
         first
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,8 @@ pub struct Engine {
     keys: BTreeMap<KeyName, Slot>,
     /// When each idle key has something to do; a key at work is not in here.
     queue: BTreeSet<(Timestamp, KeyName)>,
+    /// When each key is rotated next.
+    rotations: BTreeSet<(Timestamp, KeyName)>,
     running: JoinSet<Back>,
     keys_at_work: usize,
     errands: Errands,
@@ -106,6 +108,8 @@ struct Slot {
     standing: Standing,
     /// The sequence of its current rotation when it was put to work last.
     current: u64,
+    /// When it is rotated next, as far as that was seen last.
+    rotates_at: Option<Timestamp>,
     /// What is known, while nobody works on the key.
     idle: Option<Idle>,
 }
@@ -153,6 +157,7 @@ impl Engine {
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
             queue: BTreeSet::new(),
+            rotations: BTreeSet::new(),
             running: JoinSet::new(),
             keys_at_work: 0,
             waiting_for_sweep: Vec::new(),
@@ -194,6 +199,7 @@ impl Engine {
             wake_at: Some(now),
             standing,
             current: 0,
+            rotates_at: None,
             idle: Some(Idle {
                 state,
                 memory: None,
@@ -397,6 +403,7 @@ impl Engine {
             compared_at: self.errands.compared_at,
             wants_sweep: false,
             wake_at: None,
+            rotates_at: None,
             unclear: false,
         };
         self.keys_at_work += 1;
@@ -455,15 +462,19 @@ impl Engine {
         let standing = Standing::of(&worker.state);
         self.standings.count(slot.standing, standing);
         slot.standing = standing;
+        if let Some(before) = std::mem::replace(&mut slot.rotates_at, worker.rotates_at) {
+            self.rotations.remove(&(before, key.clone()));
+        }
+        if let Some(at) = slot.rotates_at {
+            self.rotations.insert((at, key.clone()));
+        }
         slot.idle = Some(Idle {
             state: worker.state,
             memory: worker.memory,
             unrecorded: worker.unrecorded,
         });
-        let news = std::mem::take(&mut slot.look_again)
-            || slot.wish.is_some()
-            || !slot.orders.is_empty()
-            || !slot.findings.is_empty();
+        // Whatever has come up meanwhile has waked it.
+        let news = std::mem::take(&mut slot.look_again);
         slot.interrupted.store(false, Ordering::Relaxed);
         slot.reconcile |= worker.reconcile;
         slot.look_at_sinks |= worker.look_at_sinks;
@@ -485,7 +496,7 @@ impl Engine {
     /// the organization that is wrong.
     fn judge_organization(&mut self) {
         let Standings { there, missing } = self.standings;
-        let wrong = missing >= 2 && missing > there && !self.errands.organization_is_right;
+        let wrong = self.standings.are_suspect() && !self.errands.organization_is_right;
         let conditions = &self.parts.conditions;
         if wrong {
             let problem = format!(
@@ -532,6 +543,13 @@ impl Engine {
         }
         let key = self.queue.first().map(|(at, _)| *at);
         key.into_iter().chain(errand).min()
+    }
+
+    /// Which key is rotated next by schedule, and when, as far as that has
+    /// been seen.
+    #[must_use]
+    pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
+        self.rotations.first().map(|(at, key)| (key, *at))
     }
 
     /// How much is at work.
@@ -629,6 +647,11 @@ impl Standing {
 }
 
 impl Standings {
+    /// Whether more than half of several keys' credentials are missing.
+    fn are_suspect(&self) -> bool {
+        self.missing >= 2 && self.missing > self.there
+    }
+
     fn count(&mut self, before: Standing, after: Standing) {
         match before {
             Standing::None => {}
@@ -642,3 +665,6 @@ impl Standings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

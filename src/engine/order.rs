@@ -345,3 +345,6 @@ impl Worker {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,3 +90,6 @@ fn new(rotation: &Rotation, managed: Option<&ManagedKey>) -> Vec<Change> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,9 +79,12 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
         .collect();
     match parts.ledger.note_sweep(now, strangers).await {
         Ok(new) => tell_strangers(&new),
+        // Who looks like our keys is not noted: a key without rows would take
+        // itself to be alone.
         Err(error) => {
             let text = problem(Condition::Ledger, &error.to_string());
             parts.conditions.raise(Condition::Ledger, &text);
+            return None;
         }
     }
     Some(findings)

@@ -30,6 +30,7 @@ use crate::provider::{Answer, Provider, ProviderError};
 use crate::sink::Sink;
 
 /// What all keys share.
+#[derive(Clone)]
 pub struct Parts {
     /// Who issues credentials.
     pub provider: Arc<dyn Provider>,
@@ -149,6 +150,8 @@ pub(crate) struct Worker {
     pub(crate) wants_sweep: bool,
     /// When there is something to do again.
     pub(crate) wake_at: Option<Timestamp>,
+    /// When the key is rotated next.
+    pub(crate) rotates_at: Option<Timestamp>,
     /// Whether a create was unclear: the provider is swept again soon.
     pub(crate) unclear: bool,
 }
@@ -267,6 +270,7 @@ impl Worker {
         match due(&managed.policy, &required, &self.state, self.absence, now) {
             Due::No { next } => {
                 self.wake_at = until.into_iter().chain(next).min();
+                self.rotates_at = next;
                 Ok(false)
             }
             Due::Dropped { firing, why } => {

@@ -5,6 +5,7 @@
 
 mod exchange;
 pub mod openai;
+mod reading;
 mod refusal;
 mod wire;
 

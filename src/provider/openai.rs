@@ -1,8 +1,8 @@
 //! The OpenAI Admin API over HTTP.
 //!
 //! Each operation is one request (a list: one a page), sent once. Nothing is
-//! repeated, remembered or decided here; what an answer means is in `refusal`,
-//! how it is read in `wire`.
+//! repeated, remembered or decided here; what an operation makes of its answer is
+//! in `reading`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Method};
 use serde_json::json;
@@ -22,6 +21,7 @@ use crate::core::secret::{CredentialCell, Secret};
 use crate::core::settings::ProviderSettings;
 use crate::net::client::{ClientLimits, client};
 use crate::provider::exchange::{Reply, bearer, never_sent, not_sent, send};
+use crate::provider::reading::{self, About, answer};
 use crate::provider::refusal::Head;
 use crate::provider::wire;
 use crate::provider::{
@@ -43,13 +43,6 @@ pub struct OpenAi {
     timeout: Duration,
     credential: CredentialCell,
     client: OnceLock<Client>,
-}
-
-/// What the provider says about one credential.
-enum About {
-    Reply(Reply),
-    /// That there is none, and when by its clock.
-    Gone(Option<Timestamp>),
 }
 
 impl OpenAi {
@@ -100,12 +93,7 @@ impl OpenAi {
                 .header("content-type", "application/json")
                 .body(body);
         }
-        let reply = send(operation, request).await?;
-        if reply.head.status.is_success() {
-            Ok(reply)
-        } else {
-            Err(reply.head.refusal(operation, &reply.body))
-        }
+        reading::success(operation, send(operation, request).await?)
     }
 
     fn client(&self, operation: &str) -> Result<&Client, ProviderError> {
@@ -151,11 +139,7 @@ impl OpenAi {
         id: &CredentialId,
     ) -> Result<About, ProviderError> {
         let url = self.url(operation, Some(id))?;
-        match self.ask(operation, None, method, url, None).await {
-            Ok(reply) => Ok(About::Reply(reply)),
-            Err(error) if error.cause == Cause::NotFound => Ok(About::Gone(error.date)),
-            Err(error) => Err(error),
-        }
+        reading::about(self.ask(operation, None, method, url, None).await)
     }
 
     async fn page(
@@ -175,10 +159,7 @@ impl OpenAi {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
         let reply = self.ask(operation, secret, Method::GET, url, None).await?;
-        match wire::page(&reply.body) {
-            Ok(page) => Ok((page, reply.head)),
-            Err(why) => Err(reply.head.unreadable(operation, &why)),
-        }
+        reading::page(operation, reply)
     }
 }
 
@@ -198,12 +179,7 @@ impl Provider for OpenAi {
         let reply = self
             .ask(&operation, None, Method::POST, url, Some(wish.to_string()))
             .await?;
-        // What the answer says is not shown when it cannot be read: half a
-        // secret may stand in it.
-        match wire::new_credential(&reply.body) {
-            Ok(value) => Ok(answer(value, reply.head.date)),
-            Err(why) => Err(reply.head.unreadable(&operation, &why)),
-        }
+        reading::created(&operation, &reply)
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
@@ -252,15 +228,8 @@ impl Provider for OpenAi {
         id: &CredentialId,
     ) -> Result<Answer<Option<Credential>>, ProviderError> {
         let operation = format!("retrieve credential {}", shown(id.as_str()));
-        let Reply { head, body } = match self.about(&operation, Method::GET, id).await? {
-            About::Reply(reply) => reply,
-            About::Gone(date) => return Ok(answer(None, date)),
-        };
-        match wire::credential(&body) {
-            Ok(found) if found.facts.id == *id => Ok(answer(Some(found), head.date)),
-            Ok(_) => Err(head.unreadable(&operation, "it is about another credential")),
-            Err(why) => Err(head.unreadable(&operation, &why)),
-        }
+        let about = self.about(&operation, Method::GET, id).await?;
+        reading::retrieved(&operation, id, about)
     }
 
     async fn check(&self) -> Result<Answer<()>, ProviderError> {
@@ -279,17 +248,7 @@ impl Provider for OpenAi {
 
     async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
         let operation = format!("delete credential {}", shown(id.as_str()));
-        let Reply { head, body } = match self.about(&operation, Method::DELETE, id).await? {
-            About::Reply(reply) => reply,
-            About::Gone(date) => return Ok(answer((), date)),
-        };
-        match wire::deleted(&body, id) {
-            Ok(()) => Ok(answer((), head.date)),
-            Err(why) => Err(head.unreadable(&operation, &why)),
-        }
+        let about = self.about(&operation, Method::DELETE, id).await?;
+        reading::deleted(&operation, id, about)
     }
-}
-
-fn answer<T>(value: T, date: Option<Timestamp>) -> Answer<T> {
-    Answer { value, date }
 }

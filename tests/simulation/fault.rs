@@ -61,6 +61,10 @@ pub(crate) enum Act {
     RevokeByForce,
     Hold,
     Adopt,
+    /// Nothing is begun by schedule for half a period.
+    Pause,
+    /// The scenario's other configuration, while everything runs.
+    Reload,
 }
 
 impl Op {
@@ -130,7 +134,7 @@ pub(crate) fn all() -> impl Iterator<Item = Fault> {
 }
 
 /// What may happen at any moment.
-pub(crate) const EVENTS: [Fault; 11] = [
+pub(crate) const EVENTS: [Fault; 13] = [
     Fault::ClockAhead,
     Fault::ClockBehind,
     Fault::SetBack,
@@ -142,4 +146,6 @@ pub(crate) const EVENTS: [Fault; 11] = [
     Fault::Act(Act::RevokeByForce),
     Fault::Act(Act::Hold),
     Fault::Act(Act::Adopt),
+    Fault::Act(Act::Pause),
+    Fault::Act(Act::Reload),
 ];

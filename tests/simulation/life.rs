@@ -1,6 +1,7 @@
 //! Runs the real engine in a world, process after process, until all is at
 //! rest.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -20,9 +21,11 @@ use rekeyd::engine::{Course, Engine, ManagedKey, Parts, Wish};
 use rekeyd::ledger::{self, Driver, Identity, Ledger};
 use rekeyd::sink::Sink;
 use rekeyd::sink::own_credential::OwnCredential;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::sleep;
 
-use crate::chance::{Seeded, Shared};
+use crate::chance::{self, Seeded};
 use crate::fault::Act;
 use crate::oracle;
 use crate::provider::{OwnFile, SimProvider};
@@ -50,12 +53,18 @@ pub(crate) fn run(scenario: &Scenario, plan: Plan, seed: u64, traced: bool) -> R
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(async {
-        let world = World::new(scenario.clone(), plan, traced);
-        live(&world, seed).await;
-        oracle::at_the_end(&world);
-        world.report()
-    })
+    let world = runtime.block_on(async { World::new(scenario.clone(), plan, traced) });
+    let whole = || {
+        runtime.block_on(async {
+            live(&world, seed).await;
+            oracle::at_the_end(&world);
+        });
+    };
+    // Whoever runs many worlds is to be told which one it was.
+    if std::panic::catch_unwind(AssertUnwindSafe(whole)).is_err() {
+        world.violate("it panicked".to_owned());
+    }
+    world.report()
 }
 
 async fn live(world: &Arc<World>, seed: u64) {
@@ -68,13 +77,16 @@ async fn live(world: &Arc<World>, seed: u64) {
         tokio::select! {
             biased;
             () = world.crashed() => {
+                if world.is_endless() {
+                    return;
+                }
                 world.note("the process dies".to_owned());
                 world.between_lives();
                 sleep(RESTART).await;
             }
             ended = process => match ended {
                 Ended::StartFailed => sleep(RESTART).await,
-                Ended::AtRest => return,
+                Ended::AtRest | Ended::Endless => return,
                 Ended::NotAtRest(why) => {
                     world.violate(format!("not at rest after {PATIENCE} periods: {why}"));
                     return;
@@ -91,40 +103,58 @@ enum Ended {
     StartFailed,
     AtRest,
     NotAtRest(String),
+    Endless,
 }
 
 async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -> Ended {
     let last = world.scenario.rest + PERIOD * PATIENCE;
-    let Some(mut engine) = start(world, life, seed).await else {
+    let Some((mut engine, shared)) = start(world, life, seed).await else {
         return Ended::StartFailed;
     };
     // Where the clock cannot step there is nothing to see by looking.
     let tick = if world.clock_may_step() { TICK } else { PERIOD };
     let mut person_at = world.wants_a_person().then(|| world.elapsed() + PERIOD / 4);
+    let mut answers: Vec<Answer> = Vec::new();
     loop {
+        if !world.turns() {
+            return Ended::Endless;
+        }
+        oracle::is_candid(world, &engine);
         let problems = engine.problems();
         if person_at.is_none() && problems.iter().any(|(what, _)| needs_a_person(*what)) {
             person_at = Some(world.elapsed() + PERIOD / 4);
         }
         for act in world.take_acts() {
-            enact(act, world, &mut engine);
+            answers.extend(enact(act, world, life, &shared, &mut engine));
         }
+        answers.retain_mut(|answer| match answer.try_recv() {
+            Ok(_) => false,
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Closed) => {
+                world.violate("a person is not answered".to_owned());
+                false
+            }
+        });
         if person_at.is_some_and(|at| at <= world.elapsed()) {
             person_at = None;
             world.look_for_made_beside();
+            world.wish_all();
             engine.wish_all(&wish(false));
         }
         if rest <= world.elapsed() {
             match oracle::at_rest(world, &engine) {
-                Ok(()) => return Ended::AtRest,
+                Ok(()) if answers.is_empty() => return Ended::AtRest,
+                Ok(()) => return Ended::NotAtRest("a person waits for an answer".to_owned()),
                 Err(why) if rest >= last => return Ended::NotAtRest(why),
                 Err(why) => {
                     if rest >= world.scenario.rest + PERIOD * SOON {
                         oracle::keeps_rotating(world);
                     }
                     world.note(format!("not at rest yet: {why}"));
-                    // Where too many are alive a person has to say so.
-                    if why.contains("live-at-most") {
+                    // Where too many are alive, or others look alike, a person
+                    // has to say so.
+                    if why.contains("live-at-most") || why.contains("knows nothing of") {
+                        world.wish_all();
                         engine.wish_all(&wish(false));
                     }
                 }
@@ -181,7 +211,7 @@ pub(crate) fn lay_out_ledger(world: &World) {
 }
 
 /// Starts a process; none if it cannot begin.
-async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
+async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<(Engine, Shared)> {
     lay_out_ledger(world);
     let connection = ledger::open(&world.ledger(), &identity(), world.now()).unwrap();
     // Nothing here outlives the power.
@@ -205,18 +235,33 @@ async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<Engine> {
         provider: Arc::new(provider),
         ledger,
         clock: Arc::clone(world) as Arc<dyn Clock>,
-        chance: Arc::new(Shared(Mutex::new(Seeded(seed)))),
+        chance: Arc::new(chance::Shared(Mutex::new(Seeded(seed)))),
         max_in_flight: 8,
         sweep_every: PERIOD * 3,
         conditions: Arc::new(Conditions::default()),
         zone: |name| TimeZone::get(name).ok(),
     };
+    let shared = Shared {
+        parts: parts.clone(),
+        cell,
+    };
+    let keys = all_managed(world, life, &shared.cell);
+    let engine = Engine::open(parts, keys, Course::Daemon).await;
+    let engine = engine.inspect_err(|error| world.note(format!("cannot start: {error}")));
+    Some((engine.ok()?, shared))
+}
+
+/// What stays the same in a process under another configuration.
+struct Shared {
+    parts: Parts,
+    cell: CredentialCell,
+}
+
+/// The keys as they are configured now.
+fn all_managed(world: &Arc<World>, life: u64, cell: &CredentialCell) -> Vec<ManagedKey> {
     let keys = world.configuration();
-    let keys = keys.iter().map(|key| managed(world, life, &cell, key));
-    let engine = Engine::open(parts, keys.collect(), Course::Daemon).await;
-    engine
-        .inspect_err(|error| world.note(format!("cannot start: {error}")))
-        .ok()
+    let keys = keys.iter().map(|key| managed(world, life, cell, key));
+    keys.collect()
 }
 
 fn managed(
@@ -254,12 +299,19 @@ fn managed(
     }
 }
 
+/// What a person who gave an order waits for.
+type Answer = oneshot::Receiver<Result<String, String>>;
+
 /// A person does something with the first key.
-fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
+fn enact(
+    act: Act,
+    world: &Arc<World>,
+    life: u64,
+    shared: &Shared,
+    engine: &mut Engine,
+) -> Option<Answer> {
     let configuration = world.configuration();
-    let Some(first) = configuration.first() else {
-        return;
-    };
+    let first = configuration.first()?;
     let key = name(first.name);
     let current = engine.state(&key).and_then(|state| {
         let credential = state.current()?.credential.as_ref()?;
@@ -267,16 +319,20 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
     });
     let order = match act {
         Act::Rotate => {
-            engine.wish(&key, wish(false));
-            return;
+            world.wish(first.name);
+            let taken = engine.wish(&key, wish(false)) && engine.is_wished(&key);
+            world.expect(taken, "the wish is taken");
+            return None;
         }
         Act::RotateAndRevoke => {
+            world.wish(first.name);
             world.hurry(first.name);
-            engine.wish(&key, wish(true));
-            return;
+            let taken = engine.wish(&key, wish(true)) && engine.is_wished(&key);
+            world.expect(taken, "the wish is taken");
+            return None;
         }
         Act::Revoke | Act::RevokeByForce => {
-            let Some(credential) = current else { return };
+            let credential = current?;
             let force = act == Act::RevokeByForce;
             if force {
                 world.doom(credential.as_str());
@@ -292,6 +348,16 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
             until: Some(time::after(world.now(), PERIOD / 2)),
             by_hand: None,
         },
+        Act::Pause => Order::Pause {
+            until: Some(time::after(world.now(), PERIOD / 2)),
+            by_hand: None,
+        },
+        Act::Reload => {
+            world.reconfigure();
+            let keys = all_managed(world, life, &shared.cell);
+            engine.reconfigure(shared.parts.clone(), keys);
+            return None;
+        }
         Act::Adopt => {
             let id = world.make_by_hand();
             world.doom(&id);
@@ -301,6 +367,8 @@ fn enact(act: Act, world: &Arc<World>, engine: &mut Engine) {
             }
         }
     };
-    let (reply, _) = tokio::sync::oneshot::channel();
-    engine.order(&key, Asked { order, reply });
+    let (reply, answer) = oneshot::channel();
+    let taken = engine.order(&key, Asked { order, reply });
+    world.expect(taken, "the order is taken");
+    Some(answer)
 }

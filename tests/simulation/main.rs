@@ -80,6 +80,7 @@ fn simulation_of_given_faults() {
     let mut words = given.split_whitespace();
     let scenario = match words.next() {
         Some("small") => scenario::small(),
+        Some("shared") => scenario::shared(),
         _ => scenario::large(),
     };
     let plan = words.map(|word| {
@@ -112,6 +113,17 @@ fn singles(scenario: &Scenario, events: bool) -> Vec<Vec<(usize, Fault)>> {
 #[test]
 fn simulation_of_every_single_fault_with_three_keys() {
     let scenario = scenario::large();
+    let plans = singles(&scenario, true);
+    let reports = run_all(&scenario, &plans);
+    judge(&scenario, &plans, &reports);
+    eprintln!("{} worlds", plans.len());
+}
+
+/// Two daemons that know nothing of each other: whatever goes wrong with one,
+/// it never touches what is the other's.
+#[test]
+fn simulation_of_every_single_fault_beside_another_daemon() {
+    let scenario = scenario::shared();
     let plans = singles(&scenario, true);
     let reports = run_all(&scenario, &plans);
     judge(&scenario, &plans, &reports);
@@ -215,10 +227,10 @@ fn by_chance(seed: u64, traced: bool) -> Report {
     let mut chance = Seeded(seed);
     // From a fault now and then to one nearly everywhere.
     let one_in = [4, 8, 16, 32][chance.below(4)];
-    let scenario = if chance.below(2) == 0 {
-        scenario::large()
-    } else {
-        scenario::small()
+    let scenario = match chance.below(5) {
+        0 | 1 => scenario::large(),
+        2 | 3 => scenario::small(),
+        _ => scenario::shared(),
     };
     life::run(&scenario, Plan::Random(chance, one_in), seed, traced)
 }

@@ -8,10 +8,50 @@ use rekeyd::core::names::KeyName;
 use rekeyd::core::rotation::{Event, Phase, apply};
 use rekeyd::core::time;
 use rekeyd::engine::Engine;
+use rekeyd::engine::clock::Clock as _;
 use rusqlite::Connection;
 
 use crate::scenario::PERIOD;
 use crate::world::World;
+
+/// Whether what the engine says of itself, at any time, is true.
+pub(crate) fn is_candid(world: &World, engine: &Engine) {
+    let now = world.now();
+    world.expect(engine.now() == now, "the engine has its clock's time");
+    let problems = engine.problems();
+    let mut keys = world.scenario.keys.iter();
+    let is_open = keys.any(|key| {
+        let state = engine.state(&KeyName::new(key.name).unwrap());
+        state.is_some_and(|state| state.open().is_some())
+    });
+    let busy = engine.at_work() > 0
+        || engine.next_at().is_some_and(|at| at <= now)
+        || is_open
+        || !problems.is_empty();
+    let candid = !(busy && engine.is_at_rest());
+    world.expect(candid, "the engine works when it is not at rest");
+    // Those who ask beside the daemon read the ledger.
+    if engine.at_work() == 0 && !problems.is_empty() && world.records_all() {
+        let told = world.conditions();
+        let all = problems
+            .iter()
+            .all(|(held, _)| told.contains(held.as_str()));
+        world.expect(all, "the ledger knows what is wrong");
+    }
+}
+
+/// The same, when all is at rest.
+fn says_so(world: &World, engine: &Engine) {
+    let now = world.now();
+    if engine.at_work() == 0 && engine.next_at().is_none_or(|at| at > now) {
+        world.expect(engine.is_at_rest(), "the engine is at rest");
+        let mut keys = world.scenario.keys.iter();
+        let wished = keys.any(|key| engine.is_wished(&KeyName::new(key.name).unwrap()));
+        world.expect(!wished, "no wish is left");
+        let nothing = world.conditions().is_empty() || !world.records_all();
+        world.expect(nothing, "the ledger knows that all is well");
+    }
+}
 
 /// Whether every key has its one credential, every required sink holds it, and
 /// nothing else of ours is alive; why not, otherwise.
@@ -64,7 +104,10 @@ pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
     }
     match alive.first() {
         Some(one) => Err(format!("{} is alive", one.name)),
-        None => Ok(()),
+        None => {
+            says_so(world, engine);
+            Ok(())
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub(crate) struct Scenario {
     pub(crate) rest: Duration,
     /// How many credentials it makes without any fault.
     pub(crate) rotations: usize,
+    /// Whether another daemon, with a ledger of its own, rotates keys of the
+    /// same names in the same organization, and did so before.
+    pub(crate) neighbour: bool,
 }
 
 fn sink(name: &'static str, kind: Kind, required: bool) -> Sink {
@@ -79,6 +82,7 @@ pub(crate) fn small() -> Scenario {
         trouble: PERIOD + HOUR,
         rest: PERIOD * 2 - MINUTE,
         rotations: 2,
+        neighbour: false,
     }
 }
 
@@ -102,5 +106,15 @@ pub(crate) fn large() -> Scenario {
         trouble: PERIOD * 2 + HOUR,
         rest: PERIOD * 3 - MINUTE,
         rotations: 9,
+        neighbour: false,
+    }
+}
+
+/// The small one, where another daemon was first.
+pub(crate) fn shared() -> Scenario {
+    Scenario {
+        name: "shared",
+        neighbour: true,
+        ..small()
     }
 }

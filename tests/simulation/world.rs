@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::core::names::Label;
+use rekeyd::core::names::{KeyName, Label};
 use rekeyd::core::time;
 use rekeyd::engine::clock::Clock;
 use rekeyd::ledger;
@@ -30,6 +30,18 @@ const BEGIN: &str = "2026-11-24T00:00:00Z";
 
 /// How long the host's clock is wrong after a step.
 const WRONG_FOR: Duration = Duration::from_secs(2 * 3_600);
+
+/// More operations, and more turns of the loop that runs the engine, than any
+/// world needs: one that goes beyond would go on for ever.
+const MOST_OPERATIONS: u64 = 20_000;
+const MOST_TURNS: u64 = 100_000;
+
+/// The clock is not looked at more often between two of either.
+const MOST_LOOKS: u64 = 1_000;
+
+/// How often the neighbour rotates, so that it now comes before and now after
+/// us; and how long it keeps what it has replaced.
+const NEIGHBOURS_PERIOD: Duration = Duration::from_secs(41 * 60);
 
 /// What rekeyd works with until it rotates its own.
 pub(crate) const BOOTSTRAP: &str = "sk-admin-made-by-hand-T3BlbkFJ-000000";
@@ -62,6 +74,11 @@ pub(crate) struct World {
 struct State {
     life: u64,
     begun: u64,
+    turns: u64,
+    looks: u64,
+    /// It would have gone on for ever, and was ended.
+    endless: bool,
+    commit_failed: bool,
     ops: Vec<Op>,
     plan: Plan,
     clock: Option<(Duration, SignedDuration)>,
@@ -81,6 +98,10 @@ struct State {
     set_back_at: Option<usize>,
     /// The ledger is not what it was: a person says how to go on.
     wants_a_person: bool,
+    /// Keys of which a person has wished a rotation from this ledger.
+    wished: BTreeSet<String>,
+    /// When the neighbour rotates next, if there is one.
+    neighbour_at: Option<Timestamp>,
     violations: Vec<String>,
     trace: Vec<String>,
     traced: bool,
@@ -94,8 +115,8 @@ pub(crate) struct Credential {
     pub(crate) secret: String,
     pub(crate) created_at: Timestamp,
     pub(crate) deleted_at: Option<Timestamp>,
-    /// Whether a person made it.
-    pub(crate) by_hand: bool,
+    /// Whether somebody else made it: a person, or the neighbour.
+    pub(crate) by_others: bool,
     /// Whether a person wanted it gone, whoever holds it.
     pub(crate) doomed: bool,
 }
@@ -117,7 +138,13 @@ impl Credential {
 impl Clock for World {
     fn now(&self) -> Timestamp {
         let elapsed = self.started.elapsed();
-        let state = self.state.lock().unwrap();
+        let mut state = self.state();
+        state.looks += 1;
+        if state.looks > MOST_LOOKS {
+            state.goes_on_for_ever("looks at the clock and does nothing");
+            drop(state);
+            panic!("the engine goes in circles");
+        }
         let wrong = state.clock.filter(|(until, _)| elapsed < *until);
         let now = time::after(self.begin, elapsed);
         wrong.map_or(now, |(_, by)| now.checked_add(by).unwrap())
@@ -130,13 +157,15 @@ impl Clock for World {
 
 impl World {
     pub(crate) fn new(scenario: Scenario, plan: Plan, traced: bool) -> Arc<Self> {
+        let begin: Timestamp = BEGIN.parse().unwrap();
+        let before = time::before(begin, NEIGHBOURS_PERIOD * 2);
         let owner = Credential {
             id: "key_owner".to_owned(),
             name: "made by hand".to_owned(),
             secret: BOOTSTRAP.to_owned(),
             created_at: BEGIN.parse().unwrap(),
             deleted_at: None,
-            by_hand: true,
+            by_others: true,
             doomed: false,
         };
         let set_back_at = match &plan {
@@ -146,9 +175,13 @@ impl World {
                 .map(|(at, _)| at / 2),
             Plan::Random(..) => None,
         };
-        let state = State {
+        let mut state = State {
             life: 0,
             begun: 0,
+            turns: 0,
+            looks: 0,
+            endless: false,
+            commit_failed: false,
             ops: Vec::new(),
             plan,
             clock: None,
@@ -163,16 +196,19 @@ impl World {
             reconfigured_at: None,
             after_crash: None,
             set_back_at,
-            wants_a_person: false,
+            wants_a_person: scenario.neighbour,
+            wished: BTreeSet::new(),
+            neighbour_at: scenario.neighbour.then_some(before),
             violations: Vec::new(),
             trace: Vec::new(),
             traced,
         };
+        state.neighbour_rotates(&scenario, begin);
         Arc::new(Self {
             scenario,
             state: Mutex::new(state),
             started: Instant::now(),
-            begin: BEGIN.parse().unwrap(),
+            begin,
             crashed: Notify::new(),
             attention: Notify::new(),
             reader: Mutex::new(None),
@@ -181,7 +217,8 @@ impl World {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        // Whoever panicked has nothing half done in it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The true time, which is the provider's.
@@ -225,6 +262,12 @@ impl World {
         } else {
             self.scenario.keys.clone()
         }
+    }
+
+    /// The scenario's other configuration counts from now on.
+    pub(crate) fn reconfigure(&self) {
+        let now = self.true_now();
+        self.state().reconfigured_at.get_or_insert(now);
     }
 
     /// Whether the clock may step in this world.
@@ -280,7 +323,16 @@ impl World {
         if state.life != life {
             return Err(Dead);
         }
+        state.begun += 1;
+        state.looks = 0;
+        if state.begun > MOST_OPERATIONS {
+            state.goes_on_for_ever("more operations than it can need");
+            state.life += 1;
+            self.crashed.notify_one();
+            return Err(Dead);
+        }
         state.settle(now);
+        state.neighbour_rotates(&self.scenario, now);
         if self.elapsed() >= self.scenario.trouble {
             state.note(now, format!("{op:?} {about}"));
             return Ok(None);
@@ -291,6 +343,7 @@ impl World {
             copy(&self.ledger(), &self.copy());
         }
         let fault = state.plan.strike(number, op);
+        state.commit_failed |= op == Op::Commit && fault.is_some();
         let told = fault
             .map(|fault| format!(" !! {fault:?}"))
             .unwrap_or_default();
@@ -341,14 +394,14 @@ impl World {
                 self.state().wants_a_person = true;
             }
             Some(Fault::Reconfigured) => {
-                let now = self.true_now();
-                self.state().reconfigured_at.get_or_insert(now);
+                self.reconfigure();
                 return;
             }
             Some(_) | None => return,
         }
         let known = self.labels();
         let mut state = self.state();
+        state.wished.clear();
         let lost: Vec<_> = state.sent.difference(&known).cloned().collect();
         state.lost.extend(lost);
     }
@@ -365,15 +418,27 @@ impl World {
         labels.map(Result::unwrap).collect()
     }
 
+    /// Begins another turn of the loop that runs the engine. False if there
+    /// were so many that there would be no end.
+    pub(crate) fn turns(&self) -> bool {
+        let mut state = self.state();
+        state.turns += 1;
+        state.looks = 0;
+        if state.turns > MOST_TURNS {
+            state.goes_on_for_ever("more turns than it can need");
+        }
+        !state.endless
+    }
+
+    /// Whether it was ended since it would have gone on for ever.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.state().endless
+    }
+
     /// How long an operation takes: another time each time, so that now this
     /// and now that of two comes first.
     fn duration(&self, op: Op) -> Duration {
-        let number = {
-            let mut state = self.state();
-            state.begun += 1;
-            state.begun
-        };
-        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = self.state().begun.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Duration::from_millis(match op {
             Op::Commit | Op::Look => mixed >> 60,
             Op::Create
@@ -404,9 +469,13 @@ impl World {
         let now = self.true_now();
         let name = label.to_string();
         let known = self.is_intended(&name);
+        let first = self.is_first_of_its_key(&name);
         let mut state = self.state();
         if !known {
             state.violate(format!("{name} is made, and no intent is recorded"));
+        }
+        if first && self.scenario.neighbour && !state.wished.contains(key_of(&name)) {
+            state.violate(format!("{name} is made beside the neighbour's, unasked"));
         }
         if !state.sent.insert(name.clone()) {
             state.violate(format!("the label {name} is sent twice"));
@@ -435,6 +504,16 @@ impl World {
         found.is_ok_and(|phase| phase == "intended")
     }
 
+    /// Whether the ledger knows no other rotation of its key.
+    fn is_first_of_its_key(&self, label: &str) -> bool {
+        let rows = "SELECT COUNT(*) FROM history WHERE key = ?1";
+        let count: rusqlite::Result<u32> = self.read(|ledger| {
+            let mut rows = ledger.prepare_cached(rows).unwrap();
+            rows.query_row([key_of(label)], |row| row.get(0))
+        });
+        count.is_ok_and(|count| count < 2)
+    }
+
     /// Reads the ledger beside the engine.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
         let mut reader = self.reader.lock().unwrap();
@@ -451,9 +530,8 @@ impl World {
     /// When a credential was last made for a key.
     pub(crate) fn newest(&self, key: &str) -> Option<Timestamp> {
         let state = self.state();
-        let label = format!("{key}-2");
         let all = state.credentials.values();
-        let made = all.filter(|one| one.name.starts_with(&label));
+        let made = all.filter(|one| !one.by_others && key_of(&one.name) == key);
         made.map(|one| one.created_at).max()
     }
 
@@ -484,7 +562,7 @@ impl World {
         }
         found.deleted_at = Some(now);
         let found = found.clone();
-        if found.by_hand && !found.doomed || state.lost.contains(&found.name) {
+        if found.by_others && !found.doomed || state.lost.contains(&found.name) {
             state.violate(format!("{} is deleted, which is not ours", found.name));
         }
         state.mourn(&found, now, &counting, configured);
@@ -538,8 +616,7 @@ impl World {
     /// which there was a live credential, and no row.
     pub(crate) fn look_for_made_beside(&self) {
         let mut state = self.state();
-        let key_of = |name: &str| name.rsplitn(3, '-').last().map(str::to_owned);
-        let alive = state.alive().filter(|one| !one.by_hand);
+        let alive = state.alive().filter(|one| !one.by_others);
         let (before, since): (Vec<_>, Vec<_>) =
             alive.partition(|one| state.lost.contains(&one.name));
         let beside = since.iter().find(|new| {
@@ -554,13 +631,40 @@ impl World {
         }
     }
 
-    /// Whether a person has to say how to go on with another ledger.
+    /// Whether a person has to say how to go on with this ledger.
     pub(crate) fn wants_a_person(&self) -> bool {
-        std::mem::take(&mut self.state().wants_a_person)
+        self.state().wants_a_person
+    }
+
+    /// A person wishes a rotation of a key.
+    pub(crate) fn wish(&self, key: &str) {
+        self.state().wished.insert(key.to_owned());
+    }
+
+    /// A person has looked at everything, and wishes that all keys rotate.
+    pub(crate) fn wish_all(&self) {
+        let keys = self.configuration();
+        let mut state = self.state();
+        state.wants_a_person = false;
+        state
+            .wished
+            .extend(keys.iter().map(|key| key.name.to_owned()));
     }
 
     pub(crate) fn violate(&self, what: String) {
         self.state().violate(what);
+    }
+
+    /// Notes that something is not so that should be.
+    pub(crate) fn expect(&self, is_so: bool, what: &str) {
+        if !is_so {
+            self.violate(format!("it is not so that {what}"));
+        }
+    }
+
+    /// Whether everything could be recorded so far.
+    pub(crate) fn records_all(&self) -> bool {
+        !self.state().commit_failed
     }
 
     pub(crate) fn note(&self, what: String) {
@@ -575,13 +679,23 @@ impl World {
         let mut state = self.state();
         state.settle(now);
         let ours = state.alive().filter(|one| {
-            if one.by_hand {
+            if one.by_others {
                 self.is_adopted(&one.id)
             } else {
                 !state.lost.contains(&one.name)
             }
         });
         ours.cloned().collect()
+    }
+
+    /// What the ledger says is wrong with the daemon as a whole.
+    pub(crate) fn conditions(&self) -> BTreeSet<String> {
+        self.read(|ledger| {
+            let rows = "SELECT condition FROM condition";
+            let mut rows = ledger.prepare_cached(rows).unwrap();
+            let rows = rows.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        })
     }
 
     fn is_adopted(&self, id: &str) -> bool {
@@ -595,7 +709,11 @@ impl World {
         let mut state = self.state();
         Report {
             ops: std::mem::take(&mut state.ops),
-            made: state.credentials.len() - 1,
+            made: state
+                .credentials
+                .values()
+                .filter(|one| !one.by_others)
+                .count(),
             violations: std::mem::take(&mut state.violations),
             trace: std::mem::take(&mut state.trace),
         }
@@ -655,12 +773,18 @@ impl State {
         self.violations.push(what);
     }
 
+    fn goes_on_for_ever(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.endless, true) {
+            self.violate(format!("it goes on for ever: {why}"));
+        }
+    }
+
     fn alive(&self) -> impl Iterator<Item = &Credential> {
         let all = self.credentials.values();
         all.filter(|one| one.deleted_at.is_none())
     }
 
-    fn make(&mut self, name: &str, at: Timestamp, by_hand: bool) -> Credential {
+    fn make(&mut self, name: &str, at: Timestamp, by_others: bool) -> Credential {
         let number = self.credentials.len();
         let made = Credential {
             id: format!("key_{number:04}"),
@@ -668,11 +792,32 @@ impl State {
             secret: format!("sk-admin-{name}-T3BlbkFJ-{number:06}"),
             created_at: at,
             deleted_at: None,
-            by_hand,
+            by_others,
             doomed: false,
         };
         self.credentials.insert(made.id.clone(), made.clone());
         made
+    }
+
+    /// What the neighbour does until now: it makes a credential of each key, with
+    /// a label of the same shape, and deletes the one before the last.
+    fn neighbour_rotates(&mut self, scenario: &Scenario, now: Timestamp) {
+        while let Some(at) = self.neighbour_at.filter(|at| *at <= now) {
+            self.neighbour_at = Some(time::after(at, NEIGHBOURS_PERIOD));
+            for key in &scenario.keys {
+                let name = KeyName::new(key.name).unwrap();
+                let number = self.credentials.len().to_be_bytes();
+                let tail = [number[5], number[6], number[7]];
+                let made = self.make(Label::new(&name, at, tail).as_str(), at, true);
+                let kept = time::before(at, NEIGHBOURS_PERIOD);
+                for one in self.credentials.values_mut() {
+                    let its_own = one.by_others && key_of(&one.name) == key_of(&made.name);
+                    if its_own && one.created_at < kept {
+                        one.deleted_at.get_or_insert(at);
+                    }
+                }
+            }
+        }
     }
 
     /// What was to land until now lands.
@@ -768,6 +913,11 @@ impl State {
             self.violate(what);
         }
     }
+}
+
+/// The key that a label is of.
+fn key_of(label: &str) -> &str {
+    label.rsplitn(3, '-').last().unwrap_or_default()
 }
 
 /// On a disk in memory where there is one: nothing of it has to last.

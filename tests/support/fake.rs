@@ -60,6 +60,8 @@ struct World {
     outage: Mutex<Option<Cause>>,
     /// Whether fresh secrets are refused.
     refuses: AtomicBool,
+    /// Whether whatever is asked for may be the credential in use.
+    in_use: AtomicBool,
     /// How far the provider's clock is ahead.
     ahead: Mutex<Duration>,
     /// When each was last used, by id.
@@ -163,7 +165,7 @@ impl Provider for World {
     }
 
     fn may_be_in_use(&self, _: &str) -> bool {
-        false
+        self.in_use.load(Ordering::SeqCst)
     }
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
@@ -388,6 +390,21 @@ impl Fakes {
         self.world.refuses.store(refuses, Ordering::SeqCst);
     }
 
+    /// Whether whatever is asked for may be the credential in use.
+    pub(crate) fn use_any(&self, in_use: bool) {
+        self.world.in_use.store(in_use, Ordering::SeqCst);
+    }
+
+    /// What the journal tells of an event, newest last.
+    pub(crate) fn told(&self, event: &str) -> Vec<String> {
+        let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
+        let mut rows = ledger
+            .prepare("SELECT detail FROM journal WHERE event = ?1 ORDER BY seq")
+            .unwrap();
+        let rows = rows.query_map([event], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     /// How far the provider's clock is ahead from now on.
     pub(crate) fn put_ahead(&self, by: Duration) {
         *self.world.ahead.lock().unwrap() = by;
@@ -403,6 +420,11 @@ impl Fakes {
     pub(crate) fn put(&self, id: &str, name: &str) {
         let mut alive = self.world.alive.lock().unwrap();
         alive.insert(id.to_owned(), name.to_owned());
+    }
+
+    /// A credential is gone from now on.
+    pub(crate) fn take(&self, id: &str) {
+        self.world.alive.lock().unwrap().remove(id);
     }
 
     /// Time passes while nothing works.

@@ -111,6 +111,18 @@ fn after_one_sink_accepted_the_next_delivery_begins() {
     assert_eq!(told(&changes), ["answered a", "begun b"]);
 }
 
+/// Its first overlap begins with the acceptance, and with nothing else.
+#[test]
+fn only_an_acceptance_is_one() {
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
+    for state in [ACCEPTED, UNCERTAIN, DeliveryState::Refused] {
+        let after = with_answer(&open, &answer(1, "a", state), now());
+        let accepted = after.deliveries[0].accepted_at;
+        assert_eq!(accepted.is_some(), state == ACCEPTED, "{state:?}");
+        assert_eq!(after.deliveries[1], open.deliveries[1]);
+    }
+}
+
 #[test]
 fn a_sink_that_did_not_accept_holds_up_no_other() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Absence, Due, due, retimed};
+use super::{Absence, Due, due, expiring, retimed};
 use crate::core::change::{Change, Why};
 use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::policy::{First, KeyPolicy};
@@ -253,6 +253,21 @@ fn what_came_to_nothing_is_tried_again() {
 }
 
 #[test]
+fn what_came_to_something_is_not_tried_again() {
+    let started = "2026-11-24T02:30:00Z";
+    let firing = Some("2026-11-24T03:00:00Z");
+    let schedule = since(Trigger::Schedule, "2026-11-24T03:00:00Z", firing);
+    // A newer one that is neither the current one nor a failure.
+    for phase in [Phase::Retired, Phase::Stranded] {
+        let state = state((6, phase), vec![current(started)]);
+        assert_eq!(ask("@hourly", &["a"], &state), schedule, "{phase}");
+    }
+    // The current one itself.
+    let state = state((5, Phase::Revoked), vec![current(started)]);
+    assert_eq!(ask("@hourly", &["a"], &state), schedule);
+}
+
+#[test]
 fn back_off_holds_every_reason_back() {
     let states = [
         KeyState::unknown(KeyName::new("k").unwrap()),
@@ -320,6 +335,11 @@ fn a_credential_in_the_last_quarter_of_its_life_makes_the_key_due() {
         panic!("not due");
     };
     assert_eq!(trigger, Trigger::Repair);
+    // And whatever keeps its successor from being made is urgent.
+    let end = Some(at("2026-11-24T06:00:00Z"));
+    assert_eq!(expiring(&state, at("2026-11-24T04:59:59Z")), None);
+    assert_eq!(expiring(&state, quarter), end);
+    assert_eq!(expiring(&state, at("2026-11-24T05:30:00Z")), end);
 }
 
 fn healthy(started: &str) -> KeyState {

@@ -180,3 +180,14 @@ fn a_removed_sink_lets_go_one_overlap_later_and_an_optional_one_never_holds() {
         Held::Not
     );
 }
+
+#[test]
+fn three_looks_take_a_quarter_of_an_hour() {
+    let all = BETWEEN_LOOKS * (LOOKS_FOR_GONE - 1);
+    assert!(all >= MINUTE * 15 && all <= MINUTE * 20, "{all:?}");
+}
+
+#[test]
+fn nobody_says_how_long_consumers_of_what_is_not_configured_need() {
+    assert_eq!(UNMANAGED_OVERLAP, HOUR * 24);
+}

@@ -282,17 +282,68 @@ fn other_texts_are_refused_in_words() {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
-    for text in [
-        "60 * * * *",
-        "* 24 * * *",
-        "* * 0 * *",
-        "* * * 13 *",
-        "* * * * 8",
-        "a * * * *",
-        "0 0 * * Foo",
+    // The field that is wrong is named, with the parser's reason.
+    for (text, field) in [
+        ("60 * * * *", "its minute \"60\": "),
+        ("* 24 * * *", "its hour \"24\": "),
+        ("* * 0 * *", "its day \"0\": "),
+        ("* * * 13 *", "its month \"13\": "),
+        ("* * * * 8", "its weekday \"8\": "),
+        ("a * * * *", "its minute \"a\": "),
+        ("61 * * * * *", "its second \"61\": "),
+        ("0 0 * * Foo", "its weekday \"Foo\": "),
     ] {
-        assert!(Schedule::parse(text, TimeZone::UTC).is_err(), "{text}");
+        let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
+        let error = error.to_string();
+        let (_, reason) = error.split_once(field).expect(&error);
+        assert!(reason.len() > 5 && !reason.ends_with('.'), "{error}");
     }
+}
+
+/// It may be anything that was pasted.
+#[test]
+fn an_expression_that_is_shown_is_cut() {
+    let sixty = "ä".repeat(60);
+    let error = Schedule::parse(&sixty, TimeZone::UTC).unwrap_err();
+    assert!(
+        error.to_string().starts_with(&format!("\"{sixty}\" is")),
+        "{error}"
+    );
+    let error = Schedule::parse(&format!("{sixty}ä"), TimeZone::UTC).unwrap_err();
+    assert!(
+        error.to_string().starts_with(&format!("\"{sixty}…\" is")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_schedule_says_what_it_is() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let schedule = Schedule::parse("0 3 * * *", zone).unwrap();
+    assert_eq!(schedule.expression(), "0 3 * * *");
+    assert_eq!(
+        format!("{schedule:?}"),
+        "Schedule(\"0 3 * * *\" in Europe/Berlin)"
+    );
+    let from = "2026-11-24T03:00:00Z".parse().unwrap();
+    for (text, in_a_day, longest) in [
+        ("0 3 * * *", 1, Some(24)),
+        ("0 */6 * * *", 4, Some(6)),
+        ("0,30 3,4 * * *", 4, None),
+        ("0 3 * * 1", 1, Some(7 * 24)),
+        ("0 0 31 2 *", 1, None),
+    ] {
+        let schedule = Schedule::parse(text, TimeZone::UTC).unwrap();
+        assert_eq!(schedule.firings_in_a_day(), in_a_day, "{text}");
+        if let Some(hours) = longest {
+            let longest = schedule.longest_gap(from);
+            assert_eq!(longest, Some(Duration::from_secs(hours * 3_600)), "{text}");
+        }
+    }
+    let never = Schedule::parse("0 0 31 2 *", TimeZone::UTC).unwrap();
+    assert!(!never.ever_fires());
+    assert_eq!(never.longest_gap(from), None);
+    assert_eq!(never.last_between(Timestamp::MIN, from), None);
 }
 
 proptest! {

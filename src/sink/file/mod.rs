@@ -12,6 +12,7 @@
 
 mod attempt;
 mod content;
+mod disk;
 mod place;
 mod present;
 mod replace;

@@ -1,14 +1,18 @@
 //! Replacing a file so that every reader sees the old content or the new one,
 //! whole, also across a crash.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+#[cfg(test)]
+mod tests;
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 
 use super::attempt::Attempt;
+use super::disk;
 use super::place::{Place, why};
 use crate::sink::{DeliveryError, Taken};
 
@@ -29,12 +33,9 @@ pub(super) fn replace(
     content: &[u8],
     attempt: &Attempt,
 ) -> Result<(), DeliveryError> {
-    let folder = prepare(place, content, attempt).map_err(|message| DeliveryError {
-        taken: Taken::No,
-        message,
-    })?;
+    let folder = prepare(place, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
-    fs::fsync(&folder).map_err(|error| DeliveryError {
+    disk::sync(&folder).map_err(|error| DeliveryError {
         taken: Taken::Maybe,
         message: format!(
             "{} is replaced, but its folder could not be written to disk: {}",
@@ -52,46 +53,76 @@ pub(super) fn remove_leftover(place: &Place) -> Result<bool, String> {
     remove_temporary(place, &folder, wanted)
 }
 
-/// Everything up to the rename. After an error the old file is as it was.
-fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, String> {
+/// Everything up to the rename. After an error the old file is as it was,
+/// unless it says that it may not be.
+fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, DeliveryError> {
     if let Some(problem) = place.problems().into_iter().next() {
-        return Err(problem);
+        return Err(not_taken(problem));
     }
-    let folder = place.open()?;
-    let wanted = wanted(place, &folder)?;
-    remove_temporary(place, &folder, wanted)?;
-    let temporary = create(place, &folder)?;
-    let result = fill(&temporary, place, content, wanted)
-        .map_err(|error| {
-            format!(
-                "cannot write the new content of {}: {}; the old content stands",
-                place.path.display(),
-                why(&error)
-            )
-        })
-        .and_then(|()| {
-            if attempt.may_finish() {
-                rename(place, &folder)
-            } else {
-                Err(format!(
-                    "the new content of {} was ready only after the timeout; the old content stands",
-                    place.path.display()
-                ))
+    let folder = place.open().map_err(not_taken)?;
+    let wanted = wanted(place, &folder).map_err(not_taken)?;
+    remove_temporary(place, &folder, wanted).map_err(not_taken)?;
+    let file = create(place, &folder).map_err(not_taken)?;
+    let problem = match fill(&file, place, content, wanted) {
+        Ok(()) if attempt.may_finish() => {
+            match disk::rename(&folder, &place.temporary, &place.name) {
+                Ok(()) => return Ok(folder),
+                Err(error) => return Err(not_renamed(place, &folder, error)),
             }
-        });
-    if let Err(message) = result {
-        return Err(
-            match fs::unlinkat(&folder, &place.temporary, AtFlags::empty()) {
-                Ok(()) => message,
-                Err(error) => format!(
-                    "{message}; and {} could not be removed and may hold the secret: {}",
-                    place.temporary_path().display(),
-                    why(&error.into())
-                ),
-            },
-        );
+        }
+        Ok(()) => format!(
+            "the new content of {} was ready only after the timeout",
+            place.path.display()
+        ),
+        Err(error) => format!(
+            "cannot write the new content of {}: {}",
+            place.path.display(),
+            why(&error)
+        ),
+    };
+    Err(not_taken(match disk::remove(&folder, &place.temporary) {
+        Ok(()) => format!("{problem}; the old content stands"),
+        Err(error) => format!(
+            "{problem}; the old content stands; and {}",
+            left_over(place, error)
+        ),
+    }))
+}
+
+/// The rename failed. That it was not done is proved by the new file, which is
+/// still there to be removed: over a network the answer alone may be lost.
+fn not_renamed(place: &Place, folder: &OwnedFd, error: Errno) -> DeliveryError {
+    let problem = format!(
+        "cannot put the new file in the place of {}: {}",
+        place.path.display(),
+        why(&error.into())
+    );
+    match disk::remove(folder, &place.temporary) {
+        Ok(()) => not_taken(format!("{problem}; the old content stands")),
+        Err(Errno::NOENT) => DeliveryError {
+            taken: Taken::Maybe,
+            message: format!("{problem}; it may stand there all the same"),
+        },
+        Err(error) => DeliveryError {
+            taken: Taken::Maybe,
+            message: format!("{problem}; and {}", left_over(place, error)),
+        },
     }
-    Ok(folder)
+}
+
+fn not_taken(message: String) -> DeliveryError {
+    DeliveryError {
+        taken: Taken::No,
+        message,
+    }
+}
+
+fn left_over(place: &Place, error: Errno) -> String {
+    format!(
+        "{} could not be removed and may hold the secret: {}",
+        place.temporary_path().display(),
+        why(&error.into())
+    )
 }
 
 /// Whom the file is given to: whom the configuration names, else whom it
@@ -122,26 +153,23 @@ fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
 /// says.
 fn create(place: &Place, folder: &OwnedFd) -> Result<File, String> {
     let mode = place.mode & (Mode::RUSR | Mode::WUSR);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fs::openat(folder, &place.temporary, flags, mode)
-        .map(File::from)
-        .map_err(|error| {
-            format!(
-                "cannot make {}: {}",
-                place.temporary_path().display(),
-                why(&error.into())
-            )
-        })
+    disk::create(folder, &place.temporary, mode).map_err(|error| {
+        format!(
+            "cannot make {}: {}",
+            place.temporary_path().display(),
+            why(&error.into())
+        )
+    })
 }
 
-fn fill(mut file: &File, place: &Place, content: &[u8], wanted: Wanted) -> io::Result<()> {
-    file.write_all(content)?;
-    file.sync_all()?;
+fn fill(file: &File, place: &Place, content: &[u8], wanted: Wanted) -> io::Result<()> {
+    disk::write(file, content)?;
+    disk::sync(file)?;
     give(file, wanted)?;
     // Behind the change of owner, which may clear bits of the mode, and so
     // that no former group can read what only the new one may.
-    fs::fchmod(file, place.mode)?;
-    file.sync_all()
+    disk::set_mode(file, place.mode)?;
+    Ok(disk::sync(file)?)
 }
 
 /// The group first: once the file belongs to somebody else, it can no longer
@@ -154,22 +182,12 @@ fn give(file: &File, wanted: Wanted) -> io::Result<()> {
         if owner.is_none() && group.is_none() {
             continue;
         }
-        match fs::fchown(file.as_fd(), owner, group) {
+        match disk::give(file, owner, group) {
             Err(Errno::PERM) if !wanted.asked => {}
             result => result?,
         }
     }
     Ok(())
-}
-
-fn rename(place: &Place, folder: &OwnedFd) -> Result<(), String> {
-    fs::renameat(folder, &place.temporary, folder, &place.name).map_err(|error| {
-        format!(
-            "cannot put the new file in the place of {}: {}; the old content stands",
-            place.path.display(),
-            why(&error.into())
-        )
-    })
 }
 
 fn remove_temporary(place: &Place, folder: &OwnedFd, wanted: Wanted) -> Result<bool, String> {
@@ -194,7 +212,7 @@ fn remove_temporary(place: &Place, folder: &OwnedFd, wanted: Wanted) -> Result<b
             path.display()
         ));
     }
-    match fs::unlinkat(folder, &place.temporary, AtFlags::empty()) {
+    match disk::remove(folder, &place.temporary) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(format!(

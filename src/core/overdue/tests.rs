@@ -1,0 +1,97 @@
+//! What `status` tells of a key that waits; more of it in `tests/status.rs`.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::core::names::{KeyName, RotationId};
+use crate::core::record::{Pause, Rotation, Trigger};
+use crate::core::rotation::Phase;
+use crate::core::schedule::Schedule;
+
+const NOW: &str = "2026-11-24T03:10:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn current(started: &str) -> KeyState {
+    let rotation = Rotation {
+        id: RotationId::new([1; 8]),
+        sequence: 1,
+        trigger: Trigger::Adopted,
+        scheduled_for: None,
+        started_at: at(started),
+        label: None,
+        credential: None,
+        phase: Phase::Current,
+        current_at: Some(at(started)),
+        retired_at: None,
+        revoke_after: None,
+        revoked_at: None,
+        error: None,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: None,
+        missing: None,
+        hold_until: None,
+        revoke_now: false,
+        deliveries: Vec::new(),
+    };
+    let mut state = KeyState::unknown(KeyName::new("k").unwrap());
+    (state.sequence, state.newest) = (1, Some(Phase::Current));
+    state.live = vec![rotation];
+    state
+}
+
+fn since(state: &KeyState) -> Option<Timestamp> {
+    let hourly = Schedule::parse("@hourly", TimeZone::UTC).unwrap();
+    due_since(&KeyPolicy::new(hourly), &[], state, None, at(NOW))
+}
+
+#[test]
+fn the_first_firing_that_was_missed_counts() {
+    for (started, expected) in [
+        ("2026-11-24T03:00:00Z", None),
+        ("2026-11-24T02:30:00Z", Some("2026-11-24T03:00:00Z")),
+        ("2026-11-23T23:30:00Z", Some("2026-11-24T00:00:00Z")),
+    ] {
+        assert_eq!(since(&current(started)), expected.map(at), "{started}");
+    }
+}
+
+#[test]
+fn nobody_waited_before_the_timetable_was_written_or_while_it_was_paused() {
+    let mut state = current("2026-11-20T00:00:00Z");
+    state.counts_from = Some(at("2026-11-24T01:30:00Z"));
+    assert_eq!(since(&state), Some(at("2026-11-24T02:00:00Z")));
+    // What the former timetable missed is waited for since then.
+    state.owed = Some(at("2026-11-22T00:00:00Z"));
+    state.counts_from = Some(at(NOW));
+    assert_eq!(since(&state), Some(at("2026-11-22T00:00:00Z")));
+    let mut state = current("2026-11-20T00:00:00Z");
+    state.pause = Some(Pause {
+        from: at("2026-11-20T00:30:00Z"),
+        until: Some(at("2026-11-24T03:05:00Z")),
+    });
+    assert_eq!(since(&state), Some(at("2026-11-24T03:05:00Z")));
+    state.pause = Some(Pause {
+        from: at("2026-11-20T00:30:00Z"),
+        until: None,
+    });
+    assert_eq!(since(&state), None);
+}
+
+#[test]
+fn so_long_it_may_wait() {
+    let hourly = Schedule::parse("@hourly", TimeZone::UTC).unwrap();
+    let state = current("2026-11-24T02:30:00Z");
+    for (minutes, overdue) in [(9, true), (10, false), (11, false)] {
+        let policy = KeyPolicy {
+            deliver_for: Duration::from_secs(minutes * 60),
+            ..KeyPolicy::new(hourly.clone())
+        };
+        assert_eq!(is_overdue(&policy, &[], &state, None, at(NOW)), overdue);
+    }
+}

@@ -1,0 +1,78 @@
+//! What changes when other sinks are configured.
+
+use std::time::Duration;
+
+use super::*;
+use crate::core::names::SinkId;
+use crate::engine::Course;
+use crate::fake::{Fakes, at, key, sink_id};
+use crate::rows::{begun, created, current, rotation};
+
+/// A key's state after these changes.
+async fn state(changes: Vec<Change>) -> KeyState {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(vec![(key(), changes)]).await;
+    let mut engine = fakes.open(Vec::new(), Course::ByHand).await;
+    fakes.run(&mut engine, Duration::ZERO).await;
+    engine.state(&key()).unwrap().clone()
+}
+
+fn required(state: &mut KeyState, required: bool) {
+    state.live[0].deliveries[0].required = required;
+    state.live[0].deliveries[0].state = DeliveryState::Accepted;
+}
+
+#[tokio::test]
+async fn what_is_configured_as_it_was_changes_nothing() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed(key(), |_| {});
+    let mut state = state(current(1)).await;
+    required(&mut state, true);
+    assert_eq!(sinks(&state, Some(&managed), None, at()), []);
+}
+
+#[tokio::test]
+async fn whether_a_sink_is_required_counts_from_now_on() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed(key(), |_| {});
+    let mut state = state(current(1)).await;
+    required(&mut state, false);
+    let expected = Change::SinkRequired {
+        rotation: rotation(1),
+        sink: sink_id(),
+        required: true,
+    };
+    assert_eq!(sinks(&state, Some(&managed), None, at()), [expected]);
+}
+
+#[tokio::test]
+async fn a_sink_that_is_gone_holds_what_it_held_from_now_on() {
+    for (changes, held) in [(begun(1), true), (current(1), true), (created(1), false)] {
+        // Opened without any key, it is gone at once.
+        let state = state(changes).await;
+        let delivery = &state.live[0].deliveries[0];
+        assert_eq!(delivery.state, DeliveryState::Removed);
+        assert_eq!(delivery.removed_at, held.then(at));
+        // And once only.
+        assert_eq!(sinks(&state, None, None, at()), []);
+    }
+}
+
+#[tokio::test]
+async fn a_sink_with_another_target_is_another_sink() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed(key(), |_| {});
+    let mut state = state(current(1)).await;
+    required(&mut state, true);
+    let moved = SinkId {
+        target: "file:/y".to_owned(),
+        ..sink_id()
+    };
+    state.live[0].deliveries[0].sink = moved.clone();
+    let expected = Change::SinkRemoved {
+        rotation: rotation(1),
+        sink: moved,
+        held_since: Some(at()),
+    };
+    assert_eq!(sinks(&state, Some(&managed), None, at()), [expected]);
+}

@@ -1,0 +1,134 @@
+//! A replacement that is interrupted at any step: its readers have the old or
+//! the new content, its answer says nothing false, and the next start leaves
+//! nothing behind.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::core::settings::{FileFormat, FileTarget};
+use crate::sink::file::disk::interruption::{Interruption, at};
+
+const OLD: &[u8] = b"the-old-secret\n";
+const NEW: &[u8] = b"the-new-secret\n";
+const NEXT: &[u8] = b"the-next-secret\n";
+const MODE: u32 = 0o440;
+
+/// What stands in the folder before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Old,
+    /// And what an earlier process has left.
+    OldAndLeftOver,
+}
+
+fn laid_out(before: Before) -> (TempDir, Place) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    if before != Before::Nothing {
+        std::fs::write(&path, OLD).unwrap();
+    }
+    let place = Place::new(&FileTarget {
+        path,
+        format: FileFormat::Raw,
+        mode: MODE,
+        owner: None,
+        group: None,
+    });
+    if before == Before::OldAndLeftOver {
+        let path = place.temporary_path();
+        std::fs::write(&path, &NEW[..7]).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(MODE & 0o600)).unwrap();
+    }
+    (dir, place)
+}
+
+fn replaced(place: &Place, content: &[u8]) -> Result<(), DeliveryError> {
+    let (attempt, _caller) = Attempt::begin(&place.path).unwrap();
+    replace(place, content, &attempt)
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+fn mode_of(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Interrupts at the step of that number. False if there is none.
+fn interrupted(before: Before, number: usize, what: Interruption) -> bool {
+    let story = format!("{before:?}, {what:?} at {number}");
+    let (dir, place) = laid_out(before);
+    let (outcome, steps) = at(number, what, || replaced(&place, NEW));
+    let content = std::fs::read(&place.path).ok();
+    let old = (before != Before::Nothing).then(|| OLD.to_vec());
+    let is_new = content.as_deref() == Some(NEW);
+    assert!(is_new || content == old, "{story}: {content:?}");
+    if is_new {
+        assert_eq!(mode_of(&place.path), MODE, "{story}");
+    }
+    match &outcome {
+        Ok(()) => assert!(is_new, "{story}"),
+        // Who is dead has answered nobody.
+        Err(_) if what == Interruption::Killed => {}
+        Err(error) => match error.taken {
+            Taken::No => assert!(!is_new, "{story}: {error}"),
+            Taken::Maybe => {}
+            Taken::Refused => panic!("{story}: {error}"),
+        },
+    }
+    let left_over = place.temporary_path();
+    if left_over.exists() {
+        assert_eq!(mode_of(&left_over) & !MODE & !0o600, 0, "{story}");
+        let is_empty = std::fs::metadata(&left_over).unwrap().len() == 0;
+        let told = outcome.is_err_and(|error| error.message.contains("may hold"));
+        assert!(is_empty || told || what == Interruption::Killed, "{story}");
+    }
+    remove_leftover(&place).unwrap();
+    let expected: &[&str] = if content.is_some() { &["secret"] } else { &[] };
+    assert_eq!(files(dir.path()), expected, "{story}");
+    replaced(&place, NEXT).unwrap();
+    assert_eq!(std::fs::read(&place.path).unwrap(), NEXT, "{story}");
+    assert_eq!(files(dir.path()), ["secret"], "{story}");
+    steps.len() > number
+}
+
+#[test]
+fn an_interruption_at_any_step_leaves_the_old_or_the_new_content() {
+    for before in [Before::Nothing, Before::Old, Before::OldAndLeftOver] {
+        for what in [
+            Interruption::Fails,
+            Interruption::FailsAfterwards,
+            Interruption::Killed,
+        ] {
+            let steps = (0..).take_while(|number| interrupted(before, *number, what));
+            let steps = steps.count();
+            // Each byte, and six calls around them.
+            assert!(steps >= NEW.len() + 6, "{steps} steps");
+        }
+    }
+}
+
+/// Whoever loses power behind the rename finds the whole new file: first it is
+/// brought to disk, and last what its folder says.
+#[test]
+fn nothing_is_renamed_that_is_not_on_disk() {
+    let (_dir, place) = laid_out(Before::Old);
+    let never = usize::MAX;
+    let (outcome, mut steps) = at(never, Interruption::Fails, || replaced(&place, NEW));
+    outcome.unwrap();
+    steps.dedup();
+    let expected = [
+        "create", "write", "sync", "set_mode", "sync", "rename", "sync",
+    ];
+    assert_eq!(steps, expected);
+}
