@@ -36,7 +36,7 @@ pub(crate) struct Asking {
 /// Something to do.
 pub(crate) enum Next {
     Job(Job),
-    Configuration(Read),
+    Configuration(Box<Read>),
 }
 
 impl Asking {
@@ -98,11 +98,12 @@ impl Asking {
                     Job { request: Request::Reload, reply, .. } => self.read_anew(Some(reply)),
                     job => return Next::Job(job),
                 },
-                Some(read) = self.readings.join_next() => match read {
-                    Ok(read) => return Next::Configuration(read),
-                    // Aborted, since a newer one is being read.
-                    Err(_) => {}
-                },
+                Some(read) = self.readings.join_next() => {
+                    // Else it was aborted, since a newer one is being read.
+                    if let Ok(read) = read {
+                        return Next::Configuration(Box::new(read));
+                    }
+                }
                 else => std::future::pending().await,
             }
         }

@@ -202,10 +202,9 @@ pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settin
 /// Every file that a sink writes.
 fn files(settings: &Settings) -> impl Iterator<Item = (&KeySettings, &SinkSettings, &FileTarget)> {
     settings.keys.iter().flat_map(|key| {
-        let files = key.sinks.iter().filter_map(move |sink| match &sink.target {
+        key.sinks.iter().filter_map(move |sink| match &sink.target {
             SinkTarget::File(target) | SinkTarget::Own(target) => Some((key, sink, target)),
             SinkTarget::Webhook(_) | SinkTarget::Command(_) => None,
-        });
-        files
+        })
     })
 }
