@@ -5,10 +5,13 @@
 //! the invariants behind that sentence and the rooms below.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-/// What the engine's tests beside its code share with those in `tests/`.
+/// What the engine's tests are made with.
 #[cfg(test)]
 #[path = "../tests/support/fake.rs"]
 mod fake;
+#[cfg(test)]
+#[path = "../tests/support/lines.rs"]
+mod lines;
 #[cfg(test)]
 #[path = "../tests/support/rows.rs"]
 mod rows;

@@ -112,6 +112,7 @@ fn every_option_is_in_the_example() {
             Section::Provider => names(&top["provider"]),
             Section::Ledger => names(&top["ledger"]),
             Section::Control => names(&top["control"]),
+            Section::Metrics => names(&top["metrics"]),
             Section::Defaults => names(&top["defaults"]),
             // One of schedule and every, in one key each.
             Section::Key => names(key)

@@ -16,9 +16,9 @@ fn provider_and_ledger() {
             &["2: provider.base_url: there is no such option; did you mean base-url?"],
         ),
         (
-            "[metrics]\nlisten = \"x\"",
+            "[gauges]\nlisten = \"x\"",
             &[
-                "1: metrics: there is no such option; known here: provider, ledger, control, defaults, key",
+                "1: gauges: there is no such option; known here: provider, ledger, control, metrics, defaults, key",
             ],
         ),
         (
@@ -35,6 +35,14 @@ fn provider_and_ledger() {
             "[provider]\nbase-url = \"https://u:pw@h/v1\"",
             &[
                 "2: provider.base-url: a user or password stands in the URL; leave it out; the admin key is named by credential-file",
+            ],
+        ),
+        (
+            "[metrics]\nlisten = \"9464\"\n[control]\nsocket = \"run\"\nadmins = \"ops\"",
+            &[
+                "2: metrics.listen: \"9464\" is no address to listen at; an IP address and a port, such as \"127.0.0.1:9464\", are allowed",
+                "4: control.socket: \"run\" is no absolute path; a path from the root, such as \"/etc/rekeyd/file\", is allowed",
+                "5: control.admins: found text; a list of text in quotes is allowed",
             ],
         ),
         (

@@ -163,7 +163,9 @@ impl Failure {
         match self {
             Self::Configuration(_) => code::CONFIGURATION,
             Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => ledger_code(error),
-            Self::Service(ServiceError::Scheduler(_) | ServiceError::Signals(_))
+            Self::Service(
+                ServiceError::Scheduler(_) | ServiceError::Signals(_) | ServiceError::Metrics(_),
+            )
             | Self::Other(_)
             | Self::Told => code::FAILED,
         }

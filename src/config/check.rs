@@ -24,6 +24,7 @@ pub(super) fn check(
     let provider = provider::provider(top, report);
     let (ledger, ledger_place) = provider::ledger(top, environment, report);
     let control = control::control(top, report);
+    let metrics = control::metrics(top, report);
 
     let mut claims = Claims::default();
     claims.reserve(path, "this configuration file");
@@ -56,6 +57,7 @@ pub(super) fn check(
         digest: String::new(),
         ledger,
         control,
+        metrics,
         keys,
     })
 }

@@ -12,6 +12,8 @@ pub enum Section {
     Ledger,
     /// `[control]`.
     Control,
+    /// `[metrics]`.
+    Metrics,
     /// `[defaults]`, and every key too.
     Defaults,
     /// What only a `[key.NAME]` has.
@@ -30,11 +32,12 @@ pub enum Section {
 
 impl Section {
     /// Every section.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Top,
         Self::Provider,
         Self::Ledger,
         Self::Control,
+        Self::Metrics,
         Self::Defaults,
         Self::Key,
         Self::Sink,
@@ -48,7 +51,9 @@ impl Section {
     #[must_use]
     pub const fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Top => &["provider", "ledger", "control", "defaults", "key"],
+            Self::Top => &[
+                "provider", "ledger", "control", "metrics", "defaults", "key",
+            ],
             Self::Provider => &[
                 "base-url",
                 "credential-file",
@@ -60,6 +65,7 @@ impl Section {
             ],
             Self::Ledger => &["path"],
             Self::Control => &["socket", "admins"],
+            Self::Metrics => &["listen"],
             Self::Defaults => &[
                 "timezone",
                 "jitter",

@@ -256,9 +256,11 @@ fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> 
     let believed = |at: Timestamp| at <= time::after(now, CLOCK_TOLERANCE);
     let started = state.current().map(|current| current.started_at);
     let started = started.map(|at| if believed(at) { at } else { watching_since });
+    // Without a rotation either, nothing else says when somebody began to watch.
+    let otherwise = started.map_or(watching_since, |_| Timestamp::MIN);
     let counts_from = state
         .counts_from
-        .map(|at| if believed(at) { at } else { Timestamp::MIN });
+        .map(|at| if believed(at) { at } else { otherwise });
     started.max(counts_from)
 }
 

@@ -242,3 +242,14 @@ impl fmt::Display for Event {
         formatter.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_shown_by_its_word() {
+        assert_eq!(Phase::Current.to_string(), "current");
+        assert_eq!(Phase::Orphaned.to_string(), Phase::Orphaned.as_str());
+    }
+}

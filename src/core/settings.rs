@@ -1,6 +1,7 @@
 //! What the configuration says, as plain values: checked where the file is
 //! read, used by the parts that do the work.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub ledger: PathBuf,
     /// `[control]`.
     pub control: ControlSettings,
+    /// `[metrics] listen`.
+    pub metrics: Option<SocketAddr>,
     /// The keys, in the order of their names.
     pub keys: Vec<KeySettings>,
 }

@@ -13,6 +13,7 @@ use crate::daemon::control::desk::{Desk, Job};
 use crate::daemon::control::serve::{Control, Told};
 use crate::daemon::control::wire::{About, Answer, Configuration, Outcome, Request};
 use crate::daemon::manager::Manager;
+use crate::daemon::metrics::serve::{Page, Pages, Wanted};
 use crate::daemon::reload::{self, Read, ReadAnew};
 use crate::daemon::service::Ended;
 use crate::daemon::start::Started;
@@ -29,6 +30,8 @@ pub(crate) struct Asking {
     readers: Vec<oneshot::Sender<Answer>>,
     jobs: Option<mpsc::UnboundedReceiver<Job>>,
     control: Option<Control>,
+    wanted: Option<mpsc::UnboundedReceiver<Wanted>>,
+    pages: Option<Pages>,
     /// Whom a daemon tells how it goes.
     manager: Option<Manager>,
 }
@@ -37,6 +40,7 @@ pub(crate) struct Asking {
 pub(crate) enum Next {
     Job(Job),
     Configuration(Box<Read>),
+    Page(Wanted),
 }
 
 impl Asking {
@@ -49,9 +53,31 @@ impl Asking {
         }
     }
 
-    /// Serves the control socket of the configuration. Where that cannot be,
-    /// the daemon does without: keys must rotate all the same.
+    /// Serves what the configuration wants served. Where that cannot be, the
+    /// daemon does without: keys must rotate all the same.
     pub(crate) fn listen(&mut self, started: &Started) {
+        self.listen_for_requests(started);
+        self.listen_for_readers(started);
+    }
+
+    fn listen_for_readers(&mut self, started: &Started) {
+        let wanted = started.settings.metrics;
+        if self.pages.as_ref().map(Pages::address) == wanted {
+            return;
+        }
+        self.pages = None;
+        let Some(address) = wanted else { return };
+        let (sender, wanted) = mpsc::unbounded_channel();
+        match Pages::listen(address, sender) {
+            Ok(pages) => {
+                self.wanted = Some(wanted);
+                self.pages = Some(pages);
+            }
+            Err(error) => tracing::warn!("{error}; going on without"),
+        }
+    }
+
+    fn listen_for_requests(&mut self, started: &Started) {
         let told = told(started);
         let wanted = started.settings.control.socket.as_deref();
         if let Some(control) = &self.control
@@ -94,10 +120,11 @@ impl Asking {
         loop {
             tokio::select! {
                 biased;
-                job = next_job(&mut self.jobs) => match job {
+                job = next_of(&mut self.jobs) => match job {
                     Job { request: Request::Reload, reply, .. } => self.read_anew(Some(reply)),
                     job => return Next::Job(job),
                 },
+                wanted = next_of(&mut self.wanted) => return Next::Page(wanted),
                 Some(read) = self.readings.join_next() => {
                     // Else it was aborted, since a newer one is being read.
                     if let Ok(read) = read {
@@ -129,6 +156,25 @@ impl Asking {
                 outcomes: vec![outcome.clone()],
             });
         }
+    }
+
+    /// Shows a page to whoever wants it.
+    pub(crate) fn show(&self, wanted: Wanted, started: &Started) {
+        let engine = &started.engine;
+        let shown = match wanted.page {
+            Page::Health => Ok("ok\n".to_owned()),
+            Page::Readiness => match (engine.problems().first(), engine.compared_at()) {
+                (Some((_, problem)), _) => Err(problem.clone()),
+                (None, None) => Err("the provider was not asked yet".to_owned()),
+                (None, Some(_)) => Ok("ok\n".to_owned()),
+            },
+            Page::Metrics => match &started.common.metrics {
+                Some(metrics) => Ok(metrics.page(engine)),
+                None => Err("nothing is counted".to_owned()),
+            },
+        };
+        // Whoever wanted it may have gone.
+        let _ = wanted.reply.send(shown);
     }
 
     /// The loop turns from now on.
@@ -171,6 +217,7 @@ impl Asking {
         self.desk.close(engine, why);
         self.readers.clear();
         self.jobs = None;
+        self.wanted = None;
         if let Some(control) = self.control.take() {
             control.finish().await;
         }
@@ -186,10 +233,11 @@ fn status(engine: &Engine, problem: Option<&str>) -> String {
     }
 }
 
-async fn next_job(jobs: &mut Option<mpsc::UnboundedReceiver<Job>>) -> Job {
-    match jobs {
+/// The next of what comes in; never, where nothing can.
+async fn next_of<T>(incoming: &mut Option<mpsc::UnboundedReceiver<T>>) -> T {
+    match incoming {
         Some(receiver) => match receiver.recv().await {
-            Some(job) => job,
+            Some(next) => next,
             None => std::future::pending().await,
         },
         None => std::future::pending().await,

@@ -4,6 +4,7 @@ mod asking;
 pub mod control;
 pub mod credential;
 mod manager;
+pub(crate) mod metrics;
 pub mod process;
 pub mod reload;
 pub mod service;

@@ -39,6 +39,9 @@ pub enum ServiceError {
     /// The scheduler that wakes the loop.
     #[error("cannot start the scheduler: {0}")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
+    /// The metrics.
+    #[error("cannot set the metrics up: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// Signals.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -154,6 +157,7 @@ async fn drive(
             next = asked.next() => match next {
                 Next::Job(job) => asked.desk.take(job, &mut started.engine).await?,
                 Next::Configuration(read) => asked.take(*read, started).await,
+                Next::Page(wanted) => asked.show(wanted, started),
             },
             _ = started.engine.finish_one(), if started.engine.at_work() > 0 => {}
             () = wake.next() => {}

@@ -10,11 +10,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::core::secret::CredentialCell;
 use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
 use crate::daemon::credential::{Sources, WithCredential};
+use crate::daemon::metrics::counts::Metrics;
+use crate::daemon::metrics::metered::Metered;
 use crate::daemon::service::ServiceError;
 use crate::daemon::signals::{self, Asked};
 use crate::engine::chance::{Chance, HostChance};
 use crate::engine::clock::{Clock, HostClock};
 use crate::engine::condition::Conditions;
+use crate::engine::observe::Observer;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
 use crate::host::{machine, zones};
 use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
@@ -47,10 +50,11 @@ pub(crate) struct Common {
     chance: Arc<HostChance>,
     conditions: Arc<Conditions>,
     cell: CredentialCell,
+    pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
 /// The provider, asked with the credential in use.
-pub(crate) type Asking = Arc<WithCredential<OpenAi>>;
+pub(crate) type Asking = Arc<WithCredential<Metered<OpenAi>>>;
 
 /// Becomes the ledger's writer and reads how everything stands. `command` is
 /// what this process tells others of itself.
@@ -84,6 +88,11 @@ pub async fn start(
         chance: Arc::new(HostChance::new()),
         conditions: Arc::default(),
         cell: CredentialCell::new(),
+        // Only a daemon lives long enough to be read.
+        metrics: match course {
+            Course::Daemon => Some(Arc::new(Metrics::new()?)),
+            Course::Once | Course::ByHand => None,
+        },
     };
     let (parts, _) = common.parts(settings, sources);
     remove_leftovers(settings, None).await;
@@ -101,7 +110,10 @@ pub async fn start(
 impl Common {
     /// What all keys share under these settings.
     pub(crate) fn parts(&self, settings: &Settings, sources: Sources) -> (Parts, Asking) {
-        let provider = OpenAi::new(&settings.provider, self.cell.clone());
+        let provider = Metered {
+            inner: OpenAi::new(&settings.provider, self.cell.clone()),
+            metrics: self.metrics.clone(),
+        };
         let provider = Arc::new(WithCredential::new(provider, self.cell.clone(), sources));
         let parts = Parts {
             provider: Arc::clone(&provider) as Arc<dyn Provider>,
@@ -111,6 +123,10 @@ impl Common {
             max_in_flight: settings.provider.max_in_flight,
             sweep_every: settings.provider.sweep_every,
             conditions: Arc::clone(&self.conditions),
+            observer: match &self.metrics {
+                Some(metrics) => Arc::clone(metrics) as Arc<dyn Observer>,
+                None => Arc::new(()),
+            },
             zone: zones::look_up,
         };
         (parts, provider)

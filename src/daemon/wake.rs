@@ -60,11 +60,8 @@ impl Wake {
             () = self.ticks.notified() => {}
             () = tokio::time::sleep(LONGEST_SLEEP) => {}
         }
-        if self.stepped_back()
-            && let Err(error) = self.rearm().await
-        {
-            tracing::warn!(%error, "the clock was set back and the scheduler cannot be set anew; \
-                looking every {} s", LONGEST_SLEEP.as_secs());
+        if self.stepped_back() {
+            self.rearm();
         }
     }
 
@@ -76,15 +73,76 @@ impl Wake {
         time::until(self.seen.0, expected) > STEP
     }
 
-    async fn rearm(&mut self) -> Result<(), JobSchedulerError> {
-        self.scheduler.remove(&self.job).await?;
-        self.job = self.scheduler.add(each_second(&self.ticks)?).await?;
-        Ok(())
+    /// Sets the job anew, in a task of its own: whoever waits for
+    /// [`Wake::next`] may drop it between the removal and the new job.
+    fn rearm(&mut self) {
+        let job = match each_second(&self.ticks) {
+            Ok(job) => job,
+            Err(error) => return tell(&error),
+        };
+        let former = std::mem::replace(&mut self.job, job.guid());
+        let scheduler = self.scheduler.clone();
+        drop(tokio::spawn(async move {
+            let removed = scheduler.remove(&former).await;
+            let added = scheduler.add(job).await.map(drop);
+            if let Err(error) = removed.and(added) {
+                tell(&error);
+            }
+        }));
     }
+}
+
+fn tell(error: &JobSchedulerError) {
+    tracing::warn!(%error, "the clock was set back and the scheduler cannot be set anew; \
+        looking every {} s", LONGEST_SLEEP.as_secs());
 }
 
 /// The one job: its body cannot fail and cannot last.
 fn each_second(ticks: &Arc<Notify>) -> Result<Job, JobSchedulerError> {
     let ticks = Arc::clone(ticks);
     Job::new("* * * * * *", move |_, _| ticks.notify_one())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A clock that is set back when it is told to.
+    #[derive(Default)]
+    struct SetBack(AtomicBool);
+
+    impl Clock for SetBack {
+        fn now(&self) -> Timestamp {
+            let back = u64::from(self.0.load(Ordering::Relaxed)) * 3_600;
+            time::before(Timestamp::UNIX_EPOCH, Duration::from_secs(back))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn it_may_be_dropped_while_the_scheduler_is_set_anew() {
+        let clock = Arc::new(SetBack::default());
+        let mut wake = Wake::start(Arc::clone(&clock) as Arc<dyn Clock>)
+            .await
+            .unwrap();
+        wake.next().await;
+        clock.0.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            // Something else is always ready first.
+            tokio::select! {
+                biased;
+                () = wake.next() => {}
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        // A second would do; the sleep comes after 30 s.
+        let tick = tokio::time::timeout(LONGEST_SLEEP / 2, wake.next());
+        assert!(tick.await.is_ok());
+    }
 }

@@ -43,3 +43,16 @@ impl Chance for HostChance {
         self.0.fill(bytes).map_err(|_| NoChance)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_are_alike() {
+        let (mut first, mut second) = ([0; 8], [0; 8]);
+        HostChance::new().fill(&mut first).unwrap();
+        HostChance::new().fill(&mut second).unwrap();
+        assert!(first != second && first != [0; 8]);
+    }
+}

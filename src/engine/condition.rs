@@ -81,6 +81,8 @@ pub struct Conditions {
 struct Inner {
     held: BTreeMap<Condition, String>,
     heard_at: Option<Timestamp>,
+    /// How far the provider's clock was ahead then, in seconds.
+    offset: Option<f64>,
     /// What is told once in a process.
     told: BTreeSet<&'static str>,
     /// Changed and not yet written to the ledger.
@@ -154,10 +156,18 @@ impl Conditions {
     pub fn hear(&self, date: Option<Timestamp>, now: Timestamp) {
         self.inner().heard_at = Some(now);
         let Some(date) = date else { return };
+        self.inner().offset = Some(date.duration_since(now).as_secs_f64());
         if agree(date, now) {
             return;
         }
         self.raise(Condition::Clock, &disagreement(Some(date), now));
+    }
+
+    /// How far the provider's clock was ahead when it was last heard, in
+    /// seconds; its clock has whole ones.
+    #[must_use]
+    pub fn offset(&self) -> Option<f64> {
+        self.inner().offset
     }
 
     /// Whether the provider has said something lately.

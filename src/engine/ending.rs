@@ -94,6 +94,7 @@ impl Engine {
                 .await?;
             idle.memory = None;
             tell::tell(&before, &idle.state, &changes, now);
+            self.parts.observer.recorded(&idle.state, &changes);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod condition;
 mod effects;
 mod ending;
 mod errand;
+pub mod observe;
 pub mod order;
 mod probe;
 mod reconcile;
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 use crate::core::change::{Change, Why};
 use crate::core::due::Absence;
 use crate::core::names::{CredentialId, KeyName};
+use crate::core::overdue::is_overdue;
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::core::{duration, time};
@@ -92,6 +94,19 @@ enum Back {
     Noted,
 }
 
+/// How a key stands, for those who watch.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyView<'e> {
+    /// Its name.
+    pub key: &'e KeyName,
+    /// What the ledger says; none while somebody works on it.
+    pub state: Option<&'e KeyState>,
+    /// When it is rotated next by schedule, as far as that has been seen.
+    pub rotates_at: Option<Timestamp>,
+    /// Whether it has been due for too long; none if nobody can tell now.
+    pub overdue: Option<bool>,
+}
+
 struct Slot {
     managed: Option<Arc<ManagedKey>>,
     wish: Option<Wish>,
@@ -110,6 +125,8 @@ struct Slot {
     current: u64,
     /// When it is rotated next, as far as that was seen last.
     rotates_at: Option<Timestamp>,
+    /// Since when it has been failing.
+    failing_since: Option<Timestamp>,
     /// What is known, while nobody works on the key.
     idle: Option<Idle>,
 }
@@ -179,7 +196,22 @@ impl Engine {
         for state in states.into_values() {
             engine.add(None, state, now);
         }
+        engine.read_failures().await?;
         Ok(engine)
+    }
+
+    /// Since when keys have been failing: the rows do not tell.
+    async fn read_failures(&mut self) -> Result<(), LedgerError> {
+        for (key, slot) in &mut self.keys {
+            if slot
+                .idle
+                .as_ref()
+                .is_some_and(|idle| idle.state.attempt > 0)
+            {
+                slot.failing_since = self.parts.ledger.failing_since(key).await?;
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
@@ -200,6 +232,7 @@ impl Engine {
             standing,
             current: 0,
             rotates_at: None,
+            failing_since: None,
             idle: Some(Idle {
                 state,
                 memory: None,
@@ -459,6 +492,10 @@ impl Engine {
         let Some(slot) = self.keys.get_mut(&key) else {
             return;
         };
+        slot.failing_since = match worker.state.attempt {
+            0 => None,
+            _ => slot.failing_since.or(Some(now)),
+        };
         let standing = Standing::of(&worker.state);
         self.standings.count(slot.standing, standing);
         slot.standing = standing;
@@ -543,6 +580,38 @@ impl Engine {
         }
         let key = self.queue.first().map(|(at, _)| *at);
         key.into_iter().chain(errand).min()
+    }
+
+    /// How every key stands, for those who watch. Of one that is worked on
+    /// there is no state.
+    pub fn views(&self) -> impl Iterator<Item = KeyView<'_>> {
+        let now = self.parts.clock.now();
+        self.keys.iter().map(move |(key, slot)| {
+            let state = slot.idle.as_ref().map(|idle| &idle.state);
+            let overdue = slot.managed.as_ref().zip(state).map(|(managed, state)| {
+                let since = slot.failing_since;
+                is_overdue(&managed.policy, &managed.required(), state, since, now)
+            });
+            KeyView {
+                key,
+                state,
+                rotates_at: slot.rotates_at,
+                overdue,
+            }
+        })
+    }
+
+    /// When every row was last compared with the provider, if that was done.
+    #[must_use]
+    pub fn compared_at(&self) -> Option<Timestamp> {
+        self.errands.compared_at
+    }
+
+    /// How far the provider's clock was ahead when it was last heard, in
+    /// seconds.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<f64> {
+        self.parts.conditions.offset()
     }
 
     /// Which key is rotated next by schedule, and when, as far as that has

@@ -1,6 +1,14 @@
 //! What concerns all keys: how many are at work, what wakes them, and what
 //! their credentials together say of the organization.
 
+mod budgets;
+mod causes;
+mod conditions;
+mod recovery;
+mod sweep;
+mod told;
+mod wishes;
+
 use super::*;
 use crate::core::change::Adoption;
 use crate::core::record::CredentialFacts;

@@ -21,6 +21,7 @@ use crate::core::{conclude, time};
 use crate::engine::chance::Chance;
 use crate::engine::clock::Clock;
 use crate::engine::condition::{Condition, Conditions, of_error};
+use crate::engine::observe::Observer;
 use crate::engine::order::Asked;
 use crate::engine::probe::problem;
 use crate::engine::reconcile;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub sweep_every: Duration,
     /// What is wrong with the daemon as a whole.
     pub conditions: Arc<Conditions>,
+    /// Who counts what is recorded.
+    pub observer: Arc<dyn Observer>,
     /// Looks a time zone up by its name, for timetables that stand in the
     /// ledger.
     pub zone: fn(&str) -> Option<TimeZone>,
@@ -368,6 +371,7 @@ impl Worker {
         let told = std::mem::take(&mut self.unrecorded);
         let before = std::mem::replace(&mut self.state, state);
         crate::engine::tell::tell(&before, &self.state, &told, now);
+        self.parts.observer.recorded(&self.state, &told);
         self.forget_what_is_over();
         Ok(())
     }

@@ -120,6 +120,16 @@ impl Ledger {
             .await
     }
 
+    /// When the present row of failures of a key began.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn failing_since(&self, key: &KeyName) -> Result<Option<Timestamp>, LedgerError> {
+        let key = key.clone();
+        self.run(move |connection| read::failing_since(connection, &key))
+            .await
+    }
+
     /// Which key a credential belongs to, if it has a row.
     ///
     /// # Errors

@@ -170,6 +170,26 @@ pub fn creates_between(
     Ok(found)
 }
 
+/// When the present row of failures of a key began: each failure is in the
+/// journal with its number in the row.
+///
+/// # Errors
+/// SQLite's.
+pub fn failing_since(
+    connection: &Connection,
+    key: &KeyName,
+) -> Result<Option<Timestamp>, LedgerError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT at FROM journal
+             WHERE key = ?1 AND event = 'deferred' AND detail ->> 'attempt' = 1
+             ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row([key.as_str()], |row| row::at(row, "at"))
+        .optional()?;
+    Ok(found.flatten())
+}
+
 /// Which key a credential belongs to, if it has a row.
 ///
 /// # Errors

@@ -146,6 +146,24 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Its word in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCredential => "no_credential",
+            Self::CredentialRefused => "credential_refused",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Unreachable => "unreachable",
+            Self::NoAnswer => "no_answer",
+            Self::ServerError => "server_error",
+            Self::BadAnswer => "bad_answer",
+        }
+    }
+
     /// Whether the provider, or the way to it, failed. Then it has refused
     /// nothing: neither the request nor the credential it was made with.
     #[must_use]

@@ -1,12 +1,15 @@
 //! Answers as the API gives them.
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, DATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 
 use crate::sandbox::shape::random_id;
+use crate::sandbox::state;
 
 /// What something in between answers.
 const PAGE_OF_A_PROXY: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
@@ -84,7 +87,7 @@ impl Reply {
         )
     }
 
-    /// The answer to send. `Date` is added by the server.
+    /// The answer to send.
     pub(super) fn into_response(self) -> Response {
         let mut response = plain(self.status, "application/json", self.body.to_string());
         if let Some(seconds) = self.retry_after {
@@ -115,8 +118,19 @@ fn plain(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Respo
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(date) = date() {
+        headers.insert(DATE, date);
+    }
     if let Ok(id) = HeaderValue::from_str(&format!("req_{}", random_id(32))) {
         headers.insert("x-request-id", id);
     }
     response
+}
+
+/// The time. The server would add it, too, but from a cache that a clock which
+/// was set back does not reach.
+fn date() -> Option<HeaderValue> {
+    let now = Timestamp::from_millisecond(state::now()).ok()?;
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    HeaderValue::from_str(&text.ok()?).ok()
 }

@@ -105,12 +105,14 @@ impl Key {
     }
 
     fn is_accepted(&self, now: i64, delays: Delays) -> bool {
-        let since = self.created_at.saturating_add(millis(delays.new_key));
-        let until = self
-            .deleted_at
-            .map(|at| at.saturating_add(millis(delays.deleted_key)));
-        now >= since
-            && until.is_none_or(|until| now < until)
+        // What needs no time has happened, even if the clock was set back.
+        let counts = |since: i64, delay: Duration| {
+            delay.is_zero() || now >= since.saturating_add(millis(delay))
+        };
+        counts(self.created_at, delays.new_key)
+            && !self
+                .deleted_at
+                .is_some_and(|at| counts(at, delays.deleted_key))
             && self.expires_at.is_none_or(|end| end > now)
     }
 }
@@ -272,7 +274,7 @@ impl State {
     clippy::disallowed_methods,
     reason = "the sandbox plays another host, which has its own clock"
 )]
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
@@ -291,6 +293,21 @@ mod tests {
         assert!(state.live().is_empty());
         assert!(!state.accepts(&key.value));
         assert!(!state.delete(&key.id));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_changes_nothing_without_delays() {
+        let mut state = State::default();
+        let tomorrow = now() + 86_400_000;
+        let alive = state.create("a".to_owned(), None);
+        let deleted = state.create("b".to_owned(), None);
+        assert!(state.delete(&deleted.id));
+        for key in &mut state.keys {
+            key.created_at = tomorrow;
+            key.deleted_at = key.deleted_at.map(|_| tomorrow);
+        }
+        assert!(state.accepts(&alive.value));
+        assert!(!state.accepts(&deleted.value));
     }
 
     #[test]

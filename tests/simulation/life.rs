@@ -239,6 +239,7 @@ async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<(Engine, Shar
         max_in_flight: 8,
         sweep_every: PERIOD * 3,
         conditions: Arc::new(Conditions::default()),
+        observer: Arc::new(()),
         zone: |name| TimeZone::get(name).ok(),
     };
     let shared = Shared {
@@ -349,7 +350,8 @@ fn enact(
             by_hand: None,
         },
         Act::Pause => Order::Pause {
-            until: Some(time::after(world.now(), PERIOD / 2)),
+            // By the person's own clock.
+            until: Some(time::after(world.true_now(), PERIOD / 2)),
             by_hand: None,
         },
         Act::Reload => {

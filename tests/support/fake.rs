@@ -326,6 +326,7 @@ impl Fakes {
             max_in_flight: 1,
             sweep_every: Duration::from_secs(1_000 * 86_400),
             conditions: Arc::new(Conditions::default()),
+            observer: Arc::new(()),
             zone: |name| TimeZone::get(name).ok(),
         }
     }

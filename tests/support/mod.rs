@@ -14,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+pub mod clock;
 pub mod daemon;
 
 /// The program: what Cargo has just built, or `REKEYD_BINARY`.
@@ -71,9 +72,16 @@ pub fn scratch() -> TempDir {
 impl World {
     /// A sandbox with `arguments`, and no key yet.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_under(Vec::new(), arguments)
+    }
+
+    /// The same, with variables in the environment of the sandbox and of every
+    /// command.
+    pub fn start_under(environment: Vec<(String, String)>, arguments: &[&str]) -> Self {
         let dir = scratch();
-        let (child, base_url) = sandbox(dir.path(), "127.0.0.1:0", arguments);
+        let (child, base_url) = sandbox(dir.path(), "127.0.0.1:0", &environment, arguments);
         let mut world = Self::without_sandbox(base_url, rekeyd::sandbox::DEFAULT_ADMIN_KEY, dir);
+        world.environment = environment;
         world.sandbox = Some(child);
         world
     }
@@ -84,7 +92,7 @@ impl World {
         self.stop_sandbox();
         let url: url::Url = self.base_url.parse().unwrap();
         let address = format!("127.0.0.1:{}", url.port().unwrap());
-        let (child, base_url) = sandbox(self.dir.path(), &address, arguments);
+        let (child, base_url) = sandbox(self.dir.path(), &address, &self.environment, arguments);
         assert_eq!(base_url, self.base_url);
         self.sandbox = Some(child);
     }
@@ -196,8 +204,14 @@ impl World {
 }
 
 /// A sandbox that keeps its keys in `dir`, and its base URL.
-fn sandbox(dir: &Path, address: &str, arguments: &[&str]) -> (Running, String) {
+fn sandbox(
+    dir: &Path,
+    address: &str,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> (Running, String) {
     let mut child = Command::new(binary())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .args(["sandbox", "--listen", address, "--state"])
         .arg(dir.join("sandbox.json"))
         .args(arguments)

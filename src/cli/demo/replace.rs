@@ -57,6 +57,7 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
         provider,
         ledger: _,
         control: _,
+        metrics: _,
         keys,
     } = real;
     let mut told = Vec::new();
@@ -93,6 +94,7 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
             socket: None,
             admins: Vec::new(),
         },
+        metrics: None,
         keys,
     };
     (settings, told)

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::core::names::KeyName;
 use crate::core::record::KeyState;
-use crate::core::time;
 use crate::ledger::{LedgerError, read};
 
 /// What the ledger tells of all keys and of the daemon as a whole.
@@ -36,7 +34,7 @@ impl Told {
         let mut failing_since = BTreeMap::new();
         for (key, state) in &states {
             if state.attempt > 0
-                && let Some(at) = first_failure(&moment, key)?
+                && let Some(at) = read::failing_since(&moment, key)?
             {
                 failing_since.insert(key.clone(), at);
             }
@@ -47,18 +45,4 @@ impl Told {
             problem: read::condition(&moment)?,
         })
     }
-}
-
-/// When the present row of failures of a key began: each failure is in the
-/// journal with its number in the row.
-fn first_failure(ledger: &Connection, key: &KeyName) -> Result<Option<Timestamp>, LedgerError> {
-    let mut statement = ledger.prepare_cached(
-        "SELECT at FROM journal
-         WHERE key = ?1 AND event = 'deferred' AND detail ->> 'attempt' = 1
-         ORDER BY seq DESC LIMIT 1",
-    )?;
-    let at: Option<String> = statement
-        .query_row([key.as_str()], |row| row.get(0))
-        .optional()?;
-    Ok(at.and_then(|at| time::from_text(&at).ok()))
 }

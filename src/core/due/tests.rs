@@ -563,6 +563,15 @@ fn a_first_rotation_waits_for_its_firing_where_that_is_wanted() {
         Some("2026-11-24T03:00:00Z"),
     );
     assert_eq!(asked(&scheduled, &unknown, absence()), first);
+    // A wrong clock wrote when it came: it waits since somebody watches, and
+    // not since the beginning of time.
+    let daily = KeyPolicy {
+        first: First::Scheduled,
+        ..policy("@daily")
+    };
+    unknown.counts_from = Some(at("2035-01-01T00:00:00Z"));
+    let tomorrow = no("2026-11-25T00:00:00Z");
+    assert_eq!(asked(&daily, &unknown, absence()), tomorrow);
     // One that is due at once says so without a commit of its own.
     let unknown = KeyState::unknown(KeyName::new("k").unwrap());
     let found = retimed(&policy("@hourly"), &unknown, absence(), |_| None, at(NOW));

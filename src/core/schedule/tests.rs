@@ -331,6 +331,9 @@ fn a_schedule_says_what_it_is() {
         ("0 */6 * * *", 4, Some(6)),
         ("0,30 3,4 * * *", 4, None),
         ("0 3 * * 1", 1, Some(7 * 24)),
+        // Not that between the next two.
+        ("0 3 * * 1,2", 1, Some(6 * 24)),
+        ("0 0 1 1,7 *", 1, Some(184 * 24)),
         ("0 0 31 2 *", 1, None),
     ] {
         let schedule = Schedule::parse(text, TimeZone::UTC).unwrap();

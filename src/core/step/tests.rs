@@ -286,7 +286,34 @@ fn what_is_missing_is_looked_for_again() {
     assert_eq!(asked(vec![current.clone()], None), Step::Look(id()));
     current.missing = missing(at(NOW));
     let next = time::after(at(NOW), BETWEEN_LOOKS);
-    assert_eq!(asked(vec![current], None), Step::Wait(Some(next)));
+    assert_eq!(asked(vec![current.clone()], None), Step::Wait(Some(next)));
+    // Not while nobody can answer, or the time may be wrong.
+    current.missing = missing(at(PAST));
+    for (provider, clock) in [(false, true), (true, false), (false, false)] {
+        let allowed = Allowed { provider, clock };
+        let live = vec![current.clone()];
+        let step = next_step(&key(live), None, Some(&policy()), allowed, at(NOW));
+        assert_eq!(step, Step::Wait(None), "{allowed:?}");
+    }
+}
+
+#[test]
+fn a_delivery_is_tried_again_when_its_time_has_come() {
+    let held = memory(true, true);
+    for (retry_at, waits) in [(PAST, false), (NOW, false), (SOON, true)] {
+        let mut open = rotation(1, Phase::Verified, DeliveryState::Uncertain);
+        open.deliveries[0].retry_at = Some(at(retry_at));
+        let step = asked(vec![open], Some(&held));
+        let expected = if waits {
+            Step::Wait(Some(at(retry_at)))
+        } else {
+            Step::Deliver {
+                rotation: id(),
+                sink: sink(),
+            }
+        };
+        assert_eq!(step, expected, "{retry_at}");
+    }
 }
 
 #[test]

@@ -36,3 +36,30 @@ fn pause_of(error: &ProviderError) -> Option<Duration> {
         Retry::Never => Some(HOPELESS_PAUSE),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Cause, Outcome};
+
+    #[test]
+    fn what_will_not_pass_is_not_hammered() {
+        let minute = Some(Duration::from_secs(60));
+        for (retry, pause) in [
+            (Retry::Later(None), None),
+            (Retry::Later(minute), minute),
+            (Retry::Never, Some(HOPELESS_PAUSE)),
+        ] {
+            let error = ProviderError {
+                operation: String::new(),
+                outcome: Outcome::NotDone,
+                retry,
+                cause: Cause::Refused,
+                message: String::new(),
+                request_id: None,
+                date: None,
+            };
+            assert_eq!(pause_of(&error), pause);
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! When each errand is due, and what holds it up.
 
 use super::*;
+use crate::core::change::Change;
+use crate::core::rotation::Event;
+use crate::fake::{Fakes, at, key};
+use crate::rows::{intended, moved};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -47,6 +51,7 @@ fn a_sweep_is_due_when_its_time_has_come_and_none_is_under_way() {
     assert!(errands.swept(true, HOUR * 6, later(MINUTE * 20)));
     assert_eq!(errands.compared_at, Some(later(MINUTE * 20)));
     // The one after a quarter of an hour has waited, that after an hour is to come.
+    assert_eq!(errands.next_at(), Some(later(MINUTE * 15)));
     assert_eq!(errands.due(&fine, later(MINUTE * 20)), [Errand::Sweep]);
     assert!(
         !errands.swept(true, HOUR * 6, later(MINUTE * 21)),
@@ -162,4 +167,48 @@ fn when_the_clock_was_set_back_everything_planned_is_done_now() {
     errands.plan_anew(now());
     let due = errands.due(&Conditions::default(), now());
     assert_eq!(due, [Errand::Sweep, Errand::LookAtSinks]);
+}
+
+/// What is planned at the start, so long after a sweep.
+async fn at_start(rows: Vec<Change>, course: Course, after: Duration) -> Errands {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(vec![(key(), rows)]).await;
+    fakes.move_on(after);
+    fakes.open(Vec::new(), course).await.errands
+}
+
+#[tokio::test]
+async fn a_daemon_compares_at_start_and_others_if_it_is_long_ago() {
+    let lately = HOUR * 24;
+    let long = HOUR * 24 * 1_000;
+    for (course, after, compares) in [
+        (Course::Daemon, lately, true),
+        (Course::Once, lately, false),
+        (Course::ByHand, lately, false),
+        (Course::Daemon, long, true),
+        (Course::Once, long, true),
+        (Course::ByHand, long, true),
+    ] {
+        let errands = at_start(Vec::new(), course, after).await;
+        assert_eq!(!errands.sweeps.is_empty(), compares, "{course:?} {after:?}");
+        assert_eq!(
+            errands.compared_at.is_none(),
+            compares,
+            "{course:?} {after:?}"
+        );
+        let looks_now = errands.look_at == time::after(at(), after);
+        assert_eq!(looks_now, course != Course::ByHand);
+    }
+}
+
+#[tokio::test]
+async fn what_was_unclear_lately_is_compared_again() {
+    let mut rows = intended(1);
+    rows.push(moved(1, Event::LabelNotFound));
+    let errands = at_start(rows.clone(), Course::Once, MINUTE).await;
+    assert_eq!(errands.compared_at, None);
+    assert_eq!(errands.sweeps.len(), 1 + AFTER_UNCLEAR.len());
+    let errands = at_start(rows, Course::Once, HOUR * 2).await;
+    assert!(errands.compared_at.is_some());
+    assert!(errands.sweeps.is_empty());
 }

@@ -124,6 +124,19 @@ async fn what_rekeyd_works_with_is_never_revoked() {
 }
 
 #[tokio::test]
+async fn nor_does_the_schedule_revoke_it() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = rotated_again(&fakes).await;
+    fakes.use_any(true);
+    fakes.run(&mut engine, OVERLAP * 3).await;
+    assert_eq!(fakes.alive().len(), 2);
+    assert!(fakes.told("held-back")[0].contains("rekeyd itself works with it"));
+    fakes.use_any(false);
+    fakes.run(&mut engine, OVERLAP).await;
+    assert_eq!(fakes.alive(), [newest(&engine)]);
+}
+
+#[tokio::test]
 async fn an_orphan_that_is_held_goes_by_hand() {
     let mut changes = current(1);
     changes.extend(created(2));

@@ -1,22 +1,15 @@
 //! What holds against any loop, and what holds a retired credential back.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-#[path = "support/lines.rs"]
-mod lines;
-#[path = "support/rows.rs"]
-mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, key};
-use lines::Lines;
-use rekeyd::core::change::Change;
-use rekeyd::core::policy::KeyPolicy;
-use rekeyd::core::rotation::Event;
-use rekeyd::engine::{Course, Engine, Wish};
-use rows::{begun, created, current, moved, rotation};
+use crate::core::change::Change;
+use crate::core::policy::KeyPolicy;
+use crate::core::rotation::Event;
+use crate::engine::{Course, Engine, Wish};
+use crate::fake::{Fakes, key};
+use crate::lines::Lines;
+use crate::provider::Cause;
+use crate::rows::{begun, created, current, moved, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const WISH: Wish = Wish {
@@ -89,11 +82,26 @@ async fn at_live_at_most_what_was_never_delivered_or_used_gives_way() {
     let mut engine = open(&fakes, at_most_three).await;
     fakes.run(&mut engine, HOUR / 2).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert!(fakes.told("replaced")[0].contains("it makes room"));
     let state = engine.state(&key()).unwrap();
     assert!(state.current().is_some());
     assert_eq!(fakes.alive().len(), 3, "the others live for one overlap");
     fakes.run(&mut engine, HOUR * 2).await;
     assert_eq!(fakes.alive().len(), 1);
+}
+
+#[tokio::test]
+async fn where_it_cannot_be_asked_what_was_used_nothing_gives_way() {
+    for (cause, counted) in [(Cause::RateLimited, 1), (Cause::Unreachable, 0)] {
+        let fakes = Fakes::new(&ALIVE);
+        fakes.ledger(vec![(key(), stranded(created))]).await;
+        let mut engine = open(&fakes, at_most_three).await;
+        fakes.fail(Some(cause));
+        fakes.run(&mut engine, Duration::ZERO).await;
+        assert_eq!(fakes.alive().len(), 3);
+        let state = engine.state(&key()).unwrap();
+        assert_eq!(state.attempt, counted, "{cause:?}");
+    }
 }
 
 #[tokio::test]

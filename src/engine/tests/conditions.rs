@@ -1,26 +1,18 @@
 //! What is wrong with the daemon as a whole: told once, probed for by one
 //! probe, and over for all keys at once.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-#[path = "support/lines.rs"]
-mod lines;
-#[path = "support/rows.rs"]
-mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, at, key};
-use lines::Lines;
-use rekeyd::core::change::{Adoption, Change};
-use rekeyd::core::names::{CredentialId, KeyName};
-use rekeyd::core::record::CredentialFacts;
-use rekeyd::core::rotation::Event;
-use rekeyd::engine::condition::Condition;
-use rekeyd::engine::{Course, Engine, Wish};
-use rekeyd::provider::Cause;
-use rows::{current, rotation};
+use crate::core::change::{Adoption, Change};
+use crate::core::names::{CredentialId, KeyName};
+use crate::core::record::CredentialFacts;
+use crate::core::rotation::Event;
+use crate::engine::condition::Condition;
+use crate::engine::{Course, Engine, Wish};
+use crate::fake::{Fakes, at, key};
+use crate::lines::Lines;
+use crate::provider::Cause;
+use crate::rows::{current, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -99,8 +91,10 @@ async fn while_the_clocks_disagree_nothing_is_begun_or_revoked() {
     fakes.run(&mut engine, HOUR / 2).await;
     assert_eq!(fakes.alive().len(), 2, "the first is in its overlap");
     fakes.put_ahead(Duration::from_secs(301));
+    let (lines, _guard) = Lines::listen();
     fakes.run(&mut engine, HOUR).await;
     assert_eq!(held(&engine), [Condition::Clock]);
+    assert_eq!(lines.with("ERROR", "set the clock").len(), 1);
     assert_eq!(fakes.alive().len(), 2);
     fakes.put_ahead(Duration::from_secs(299));
     fakes.run(&mut engine, HOUR / 2).await;
@@ -148,6 +142,7 @@ async fn most_credentials_gone_at_once_are_a_wrong_organization() {
     });
     fakes.run(&mut engine, HOUR * 24 * 2).await;
     assert_eq!(held(&engine), []);
+    assert_eq!(lines.with("ERROR", "rotate --all").len(), 1, "and no more");
     assert_eq!(fakes.alive().len(), 3);
     assert!(!fakes.alive().contains(&"key_3".to_owned()));
 }

@@ -1,24 +1,16 @@
 //! What a comparison with the provider leads to.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-#[path = "support/lines.rs"]
-mod lines;
-#[path = "support/rows.rs"]
-mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, at, key};
-use lines::Lines;
-use rekeyd::core::change::Change;
-use rekeyd::core::names::Label;
-use rekeyd::core::record::Trigger;
-use rekeyd::core::rotation::Event;
-use rekeyd::core::time;
-use rekeyd::engine::{Course, Engine};
-use rows::{created, current, intended, moved, rotation};
+use crate::core::change::Change;
+use crate::core::names::Label;
+use crate::core::record::Trigger;
+use crate::core::rotation::Event;
+use crate::core::time;
+use crate::engine::{Course, Engine};
+use crate::fake::{Fakes, at, key};
+use crate::lines::Lines;
+use crate::rows::{created, current, intended, moved, rotation};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -156,7 +148,7 @@ async fn beside_a_newer_lookalike_the_sequence_goes_on_with_the_time() {
     intent.label = Label::recorded(older.to_owned());
     changes.push(Change::TargetLost {
         rotation: rotation(1),
-        sink: fake::sink_id(),
+        sink: crate::fake::sink_id(),
         problem: "gone".to_owned(),
     });
     let mut engine = daemon(&fakes, changes).await;

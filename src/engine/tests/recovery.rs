@@ -2,19 +2,13 @@
 //!
 //! These tests are the documentation of recovery. The process that wrote the
 //! ledger is gone, and with it every secret that it held.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "support/fake.rs"]
-mod fake;
-#[path = "support/rows.rs"]
-mod rows;
 
 use std::time::Duration;
 
-use fake::{Fakes, at, key};
-use rekeyd::core::change::{Change, Moved};
-use rekeyd::core::rotation::{Event, Phase};
-use rows::{accepted, begun, created, current, intended, moved, rotation};
+use crate::core::change::{Change, Moved};
+use crate::core::rotation::{Event, Phase};
+use crate::fake::{Fakes, at, key};
+use crate::rows::{accepted, begun, created, current, intended, moved, rotation};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 

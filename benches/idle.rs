@@ -1,0 +1,283 @@
+//! What the daemon costs while nothing is due, beside the bare scheduler that
+//! wakes it, and how long its loop is held up when everything is due at once:
+//! `cargo bench --bench idle`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
+
+#[path = "many/instant.rs"]
+mod instant;
+#[path = "many/mod.rs"]
+mod many;
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use rekeyd::core::settings::Settings;
+use rekeyd::daemon::credential::Sources;
+use rekeyd::daemon::{service, start};
+use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::engine::{Course, Engine};
+use rekeyd::sandbox::{Options, Sandbox};
+use rustix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio_cron_scheduler::{Job, JobScheduler};
+
+use instant::Instantly;
+use many::COUNTS;
+
+/// How long an idle process is watched.
+const WATCHED: Duration = Duration::from_secs(30);
+
+/// A process that costs less in a second has done what there was at its start.
+const SETTLED: Duration = Duration::from_millis(5);
+
+/// The word for a child that has the scheduler alone.
+const EMPTY: &str = "empty";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [word, what] if word == "--child" => idle(what),
+        // `cargo test --benches` only wants to know whether it runs.
+        _ if !arguments.iter().any(|argument| argument == "--bench") => {}
+        _ => {
+            burst(10_000);
+            side_by_side();
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// The processor time of this process.
+fn spent() -> Duration {
+    processor_time(ClockId::ProcessCPUTime)
+}
+
+fn processor_time(of: ClockId) -> Duration {
+    let time = clock_gettime(of);
+    let nanos = u32::try_from(time.tv_nsec).unwrap();
+    Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
+}
+
+/// Runs the bare scheduler, and daemons with so many keys each, all at the
+/// same time: what else this host does is the same for all of them.
+fn side_by_side() {
+    let runtime = runtime();
+    let worlds: Vec<_> = COUNTS
+        .iter()
+        .map(|count| runtime.block_on(World::with(*count)))
+        .collect();
+    let mut children = vec![("the scheduler alone".to_owned(), child(EMPTY))];
+    for (count, world) in COUNTS.iter().zip(&worlds) {
+        let dir = world.dir.path().to_str().unwrap();
+        children.push((format!("{count} idle keys"), child(dir)));
+    }
+    children.push(("the scheduler again".to_owned(), child(EMPTY)));
+
+    let waiting = runtime.spawn_blocking(move || -> Vec<_> {
+        let done = children.into_iter().map(|(what, child)| {
+            let output = child.wait_with_output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            (what, text.trim().parse::<f64>().expect(&text))
+        });
+        done.collect()
+    });
+    let measured = runtime.block_on(waiting).unwrap();
+    let empty = measured[0].1;
+    println!(
+        "processor time of an idle minute, from {} s:",
+        WATCHED.as_secs()
+    );
+    for (what, per_minute) in measured {
+        println!(
+            "  {what:<20} {per_minute:7.2} ms  {:5.2} times  {:+6.2} ms",
+            per_minute / empty,
+            per_minute - empty
+        );
+    }
+}
+
+/// A process of its own, so that its processor time is nobody else's.
+fn child(what: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--child", what])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// A sandbox, and a ledger in which each of its keys is current.
+struct World {
+    dir: TempDir,
+    _sandbox: Sandbox,
+}
+
+impl World {
+    async fn with(count: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let base_url = sandbox.base_url();
+        let text = many::text(count, dir.path(), base_url.as_str(), |_| {
+            far_from(HostClock.now())
+        });
+        write(&dir.path().join("config.toml"), &text);
+        write(&dir.path().join("admin-key"), sandbox.admin_key().expose());
+        let now = HostClock.now();
+        let settings = many::settings(&text, now);
+        let ledger = many::open(&settings, now);
+        many::rotate_all(&ledger, &settings, now, |label| {
+            sandbox.make_by_hand(label.as_str()).0
+        })
+        .await;
+        Self {
+            dir,
+            _sandbox: sandbox,
+        }
+    }
+}
+
+/// Once a year, and half a year from now.
+fn far_from(now: Timestamp) -> String {
+    let then = now + SignedDuration::from_hours(180 * 24);
+    let then = then.to_zoned(jiff::tz::TimeZone::UTC);
+    format!("0 0 {} {} *", then.day().min(28), then.month())
+}
+
+fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// Idles for ever, while a thread watches what that costs and then ends the
+/// process.
+fn idle(what: &str) {
+    std::thread::spawn(|| {
+        let second = || {
+            let before = spent();
+            std::thread::sleep(Duration::from_secs(1));
+            spent() - before
+        };
+        let mut calm = 0;
+        while calm < 3 {
+            calm = if second() < SETTLED { calm + 1 } else { 0 };
+        }
+        let (before, begun) = (spent(), Instant::now());
+        std::thread::sleep(WATCHED);
+        let part = (spent() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        println!("{}", part * 60_000.0);
+        std::process::exit(0);
+    });
+    if what == EMPTY {
+        runtime().block_on(bare_scheduler());
+    } else {
+        runtime().block_on(daemon(Path::new(what)));
+    }
+}
+
+/// One job, each second, whose body is one `notify_one`.
+async fn bare_scheduler() {
+    let ticks = Arc::new(Notify::new());
+    let scheduler = JobScheduler::new().await.unwrap();
+    let told = Arc::clone(&ticks);
+    let job = Job::new("* * * * * *", move |_, _| told.notify_one()).unwrap();
+    scheduler.add(job).await.unwrap();
+    scheduler.start().await.unwrap();
+    loop {
+        ticks.notified().await;
+    }
+}
+
+async fn daemon(dir: &Path) {
+    let text = std::fs::read_to_string(dir.join("config.toml")).unwrap();
+    let settings: Settings = many::settings(&text, HostClock.now());
+    let sources = Sources {
+        file: settings.provider.credential_file.clone(),
+        ..Sources::default()
+    };
+    let started = start::start(&settings, sources, "a benchmark", Course::Daemon)
+        .await
+        .unwrap();
+    service::run_for(started, None).await.unwrap();
+}
+
+/// So many keys fire at the same moment, against a provider and sinks that
+/// answer at once: what is left is the loop, the engine and the ledger.
+fn burst(count: usize) {
+    let firing: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
+    let begin = firing - SignedDuration::from_secs(5);
+    let provider = Arc::new(Instantly::new(begin));
+    let dir = tempfile::tempdir().unwrap();
+    let text = many::text(count, dir.path(), "https://api.openai.com/v1", |_| {
+        "@yearly".to_owned()
+    });
+    let settings = many::settings(&text, begin);
+    let (late, turn, took) = runtime().block_on(async {
+        let ledger = many::open(&settings, begin);
+        let born = begin - SignedDuration::from_hours(24);
+        many::rotate_all(&ledger, &settings, born, |label| provider.make(label, born)).await;
+        let parts = instant::parts(&provider, &settings, ledger);
+        let managed = instant::managed(&settings);
+        let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
+        turn_until(&mut engine, || provider.now() >= firing).await;
+        let begun = Instant::now();
+        let (late, turn) = turn_until(&mut engine, || provider.made() == 2 * count).await;
+        (late, turn, begun.elapsed())
+    });
+    println!(
+        "{count} keys due at once took {:.1} s; a timer came {:.1} ms late at most, \
+         and the loop's own turn cost {:.1} ms at most",
+        took.as_secs_f64(),
+        late.as_secs_f64() * 1_000.0,
+        turn.as_secs_f64() * 1_000.0
+    );
+}
+
+/// Turns the loop as the daemon does. Tells how late a timer of a millisecond
+/// came at most, and what the longest turn cost.
+async fn turn_until(engine: &mut Engine, over: impl Fn() -> bool) -> (Duration, Duration) {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let over_at = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&over_at);
+    let watch = tokio::spawn(async move {
+        let mut latest = Duration::ZERO;
+        while !told.load(Ordering::Relaxed) {
+            let asleep = Instant::now();
+            tokio::time::sleep(PAUSE).await;
+            latest = latest.max(asleep.elapsed().saturating_sub(PAUSE));
+        }
+        latest
+    });
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut longest = Duration::ZERO;
+    while !over() {
+        // In processor time: what else this host does holds nobody up.
+        let turn = processor_time(ClockId::ThreadCPUTime);
+        engine.start_due();
+        longest = longest.max(processor_time(ClockId::ThreadCPUTime) - turn);
+        tokio::select! {
+            biased;
+            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            _ = tick.tick() => {}
+        }
+    }
+    over_at.store(true, Ordering::Relaxed);
+    (watch.await.unwrap(), longest)
+}

@@ -1,0 +1,144 @@
+//! What many keys cost: `cargo bench --bench many_keys`.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "many/instant.rs"]
+mod instant;
+#[path = "many/mod.rs"]
+mod many;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rekeyd::core::due::{Absence, due};
+use rekeyd::core::names::SinkId;
+use rekeyd::core::record::KeyState;
+use rekeyd::core::schedule::Schedule;
+use rekeyd::engine::{Course, Engine};
+use rekeyd::ledger::read;
+
+use instant::Instantly;
+use many::COUNTS;
+
+const BASE_URL: &str = "https://api.openai.com/v1";
+
+fn now() -> Timestamp {
+    "2026-11-24T03:00:00Z".parse().unwrap()
+}
+
+/// From the text to the settings: keys that share one schedule, and keys of
+/// which no two have the same.
+fn load(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("configuration");
+    for count in COUNTS {
+        let dir = Path::new("/var/lib/rekeyd");
+        let shared = many::text(count, dir, BASE_URL, |_| "30 2 * * Mon".to_owned());
+        let id = BenchmarkId::new("one schedule", count);
+        group.bench_with_input(id, &shared, |bencher, text| {
+            bencher.iter(|| many::settings(black_box(text), now()));
+        });
+        let own = many::text(count, dir, BASE_URL, own_schedule);
+        let id = BenchmarkId::new("a schedule each", count);
+        group.bench_with_input(id, &own, |bencher, text| {
+            bencher.iter(|| many::settings(black_box(text), now()));
+        });
+    }
+    group.finish();
+}
+
+/// Ten thousand different ones.
+fn own_schedule(number: usize) -> String {
+    let (minute, hour, day) = (number % 60, number / 60 % 24, number / 1_440 + 1);
+    format!("{minute} {hour} {day} * *")
+}
+
+/// Schedules, each read or taken from one that was read before.
+fn schedules(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("schedules");
+    for count in COUNTS {
+        group.bench_function(BenchmarkId::new("read", count), |bencher| {
+            bencher.iter(|| -> Vec<_> {
+                (0..count)
+                    .map(|_| Schedule::parse(black_box("30 2 * * Mon"), TimeZone::UTC).unwrap())
+                    .collect()
+            });
+        });
+        group.bench_function(BenchmarkId::new("shared", count), |bencher| {
+            let read = Schedule::parse("30 2 * * Mon", TimeZone::UTC).unwrap();
+            bencher.iter(|| -> Vec<_> {
+                (0..count)
+                    .map(|_| black_box(&read).in_zone(TimeZone::UTC))
+                    .collect()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What the engine asks: how all keys stand, which of them are due, and when
+/// there is something to do next.
+fn keys(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("keys");
+    for count in COUNTS {
+        let dir = tempfile::tempdir().unwrap();
+        let text = many::text(count, dir.path(), BASE_URL, |_| "30 2 * * Mon".to_owned());
+        let settings = many::settings(&text, now());
+        let provider = Arc::new(Instantly::new(now()));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let ledger = many::open(&settings, now());
+        runtime.block_on(many::rotate_all(&ledger, &settings, now(), |label| {
+            provider.make(label, now())
+        }));
+
+        let connection = read::open(&settings.ledger).unwrap();
+        group.bench_function(BenchmarkId::new("all states", count), |bencher| {
+            bencher.iter(|| read::all_key_states(&connection).unwrap());
+        });
+
+        let states = read::all_key_states(&connection).unwrap();
+        let asked: Vec<_> = settings
+            .keys
+            .iter()
+            .map(|key| {
+                let sinks: Vec<SinkId> = key.sinks.iter().map(|sink| sink.id.clone()).collect();
+                let state: &KeyState = &states[&key.name];
+                (&key.policy, sinks, state)
+            })
+            .collect();
+        let absence = Absence::before_start(now());
+        group.bench_function(BenchmarkId::new("due", count), |bencher| {
+            bencher.iter(|| {
+                for (policy, sinks, state) in &asked {
+                    black_box(due(policy, sinks, state, absence, now()));
+                }
+            });
+        });
+
+        let parts = instant::parts(&provider, &settings, ledger);
+        let managed = instant::managed(&settings);
+        let engine = runtime
+            .block_on(Engine::open(parts, managed, Course::Daemon))
+            .unwrap();
+        group.bench_function(BenchmarkId::new("next", count), |bencher| {
+            bencher.iter(|| black_box(&engine).next_at());
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1));
+    targets = load, schedules, keys
+}
+criterion_main!(benches);

@@ -1,0 +1,10 @@
+//! What Prometheus reads, and whether rekeyd is well: `/metrics`, `/healthz`
+//! and `/readyz`.
+//!
+//! Counters count what was recorded and what the provider was asked since the
+//! process began. Everything else is asked of the engine when somebody reads,
+//! by the daemon's loop: an answer is also a sign that the loop turns.
+
+pub(crate) mod counts;
+pub(crate) mod metered;
+pub(crate) mod serve;

@@ -1,0 +1,108 @@
+//! What the log tells: a rotation's story, and what is urgent.
+
+use std::time::Duration;
+
+use crate::core::change::{Adoption, Change};
+use crate::core::names::CredentialId;
+use crate::core::record::CredentialFacts;
+use crate::core::rotation::Event;
+use crate::core::time;
+use crate::engine::{Course, Wish};
+use crate::fake::{Fakes, at, key};
+use crate::lines::Lines;
+use crate::provider::Cause;
+use crate::rows::{current, rotation};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_rotation_tells_its_story() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let (lines, _guard) = Lines::listen();
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    let wish = Wish {
+        by_hand: None,
+        revoke_previous: false,
+    };
+    engine.wish(&key(), wish);
+    fakes.run(&mut engine, HOUR * 2).await;
+    for told in [
+        "rotating billing (manual)",
+        "created key_of_billing",
+        "its secret works",
+        "delivered billing to file (file:/x)",
+        "is the current credential of billing",
+        "retired key_1 of billing; it is revoked after 2026-11-24T04:00:00Z",
+        "revoked the previous key_1 of billing",
+    ] {
+        assert_eq!(lines.with("INFO", told).len(), 1, "{told}");
+    }
+    assert_eq!(
+        lines.with("WARN", "").len() + lines.with("ERROR", "").len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn an_end_without_a_successor_is_urgent() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let adopted = Change::Adopted(Adoption {
+        rotation: rotation(1),
+        credential: CredentialFacts {
+            id: CredentialId::new("key_1".to_owned()),
+            redacted_value: None,
+            created_at: Some(time::before(at(), HOUR * 24)),
+            expires_at: Some(time::after(at(), HOUR)),
+        },
+        event: Event::Adopted,
+        sinks: Vec::new(),
+        by_hand: None,
+    });
+    fakes.ledger(vec![(key(), vec![adopted])]).await;
+    let managed = fakes.managed(key(), |_| {});
+    let (lines, _guard) = Lines::listen();
+    let mut engine = fakes.open(vec![managed], Course::Once).await;
+    fakes.fail(Some(Cause::RateLimited));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(lines.with("ERROR", "ends at 2026-11-24T04:00:00Z").len(), 1);
+    fakes.fail(None);
+    fakes.run(&mut engine, Duration::from_secs(60)).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 2);
+    assert_eq!(lines.with("ERROR", "ends at").len(), 1, "and no more");
+}
+
+#[tokio::test]
+async fn what_goes_missing_and_is_found_is_told() {
+    let fakes = Fakes::new(&[]);
+    let (lines, _guard) = Lines::listen();
+    fakes.ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed(key(), |_| {});
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(lines.with("WARN", "the provider has no key_1").len(), 1);
+    fakes.put("key_1", "label-1");
+    fakes.run(&mut engine, HOUR).await;
+    assert_eq!(
+        lines.with("INFO", "key_1 of billing is there again").len(),
+        1
+    );
+    // And once more, for good.
+    fakes.take("key_1");
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, HOUR).await;
+    assert_eq!(lines.with("ERROR", "key_1 of billing is gone").len(), 1);
+    assert_eq!(fakes.alive().len(), 1, "it is replaced");
+}
+
+#[tokio::test]
+async fn a_backstop_that_is_off_is_told_once() {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(Vec::new()).await;
+    let managed = fakes.managed(key(), |policy| policy.expires_after = Some(HOUR * 24 * 90));
+    let (lines, _guard) = Lines::listen();
+    let mut engine = fakes.open(vec![managed], Course::Once).await;
+    fakes.run(&mut engine, HOUR * 24 * 70).await;
+    assert!(fakes.told("created").len() >= 2);
+    assert_eq!(lines.with("WARN", "the backstop is off").len(), 1);
+}

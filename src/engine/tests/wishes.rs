@@ -1,0 +1,105 @@
+//! What a person's wish does to a rotation that is open already, and what is
+//! kept of it.
+
+use std::time::Duration;
+
+use crate::core::rotation::Phase;
+use crate::engine::{Course, Engine, Wish};
+use crate::fake::{Fakes, key};
+use crate::provider::Cause;
+use crate::rows::{intended, rotation};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn wish(revoke_previous: bool) -> Wish {
+    Wish {
+        by_hand: None,
+        revoke_previous,
+    }
+}
+
+/// A key whose first secret is refused, and waits for the next try.
+async fn refused(fakes: &Fakes) -> Engine {
+    fakes.refuse_secrets(true);
+    let mut engine = fakes.engine(Vec::new(), HOUR).await;
+    fakes.run(&mut engine, Duration::ZERO).await;
+    engine
+}
+
+fn open(engine: &Engine) -> Option<(u64, Phase, u32)> {
+    let open = engine.state(&key()).unwrap().open()?;
+    Some((open.sequence, open.phase, open.attempt))
+}
+
+fn remembers(engine: &Engine) -> bool {
+    let idle = engine.keys[&key()].idle.as_ref().unwrap();
+    idle.memory.is_some()
+}
+
+#[tokio::test]
+async fn what_waits_is_tried_now() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = refused(&fakes).await;
+    assert_eq!(open(&engine), Some((1, Phase::Created, 1)));
+    fakes.run(&mut engine, Duration::from_secs(1)).await;
+    assert_eq!(open(&engine), Some((1, Phase::Created, 2)));
+    fakes.refuse_secrets(false);
+    engine.wish(&key(), wish(false));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn where_a_person_wants_another_the_open_one_is_given_up() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = refused(&fakes).await;
+    engine.wish(&key(), wish(true));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(open(&engine), Some((2, Phase::Created, 1)));
+    assert_eq!(fakes.alive().len(), 1, "the first is revoked at once");
+    assert!(fakes.told("given-up")[0].contains("given up for a rotation by hand"));
+}
+
+#[tokio::test]
+async fn what_is_unclear_is_settled_before_another_is_begun() {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(vec![(key(), intended(1))]).await;
+    let managed = fakes.managed(key(), |_| {});
+    let mut engine = fakes.open(vec![managed], Course::Once).await;
+    fakes.fail(Some(Cause::RateLimited));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(open(&engine), Some((1, Phase::Intended, 1)));
+    fakes.fail(None);
+    engine.wish(&key(), wish(true));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), Phase::Failed.as_str());
+    assert!(fakes.told("label-not-found")[0].contains("made nothing"));
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 2);
+}
+
+#[tokio::test]
+async fn a_secret_is_remembered_as_long_as_somebody_is_to_get_it() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = refused(&fakes).await;
+    assert!(remembers(&engine));
+    fakes.refuse_secrets(false);
+    fakes.run(&mut engine, HOUR).await;
+    assert!(engine.state(&key()).unwrap().current().is_some());
+    assert!(!remembers(&engine));
+}
+
+#[tokio::test]
+async fn why_it_came_to_nothing_is_recorded() {
+    let fakes = Fakes::new(&[]);
+    fakes.refuse_secrets(true);
+    fakes.ledger(Vec::new()).await;
+    let managed = fakes.managed(key(), |policy| policy.verify_for = Duration::ZERO);
+    let mut engine = fakes.open(vec![managed], Course::Once).await;
+    fakes.run(&mut engine, Duration::ZERO).await;
+    let told = &fakes.told("refused")[0];
+    assert!(told.contains("CredentialRefused"), "{told}");
+    let state = engine.state(&key()).unwrap();
+    assert_eq!((state.attempt, state.open()), (1, None));
+}
