@@ -42,7 +42,7 @@ fn the_example_is_right_as_it_stands_and_with_everything_enabled() {
     let plain = settings(EXAMPLE);
     let full = settings(&all_enabled());
     assert_eq!(plain.keys.len(), 2);
-    assert_eq!(plain.keys[0].sinks.len(), 3);
+    assert_eq!(plain.keys[0].sinks.len(), 4);
     assert!(full.provider.organization.is_some());
 }
 
@@ -122,6 +122,7 @@ fn every_option_is_in_the_example() {
             Section::Sink => sinks.iter().flat_map(names).collect(),
             Section::File => of_type("file"),
             Section::Webhook => of_type("webhook"),
+            Section::Command => of_type("command"),
             // It has none of its own; that it is there is enough.
             Section::Own => BTreeSet::from([top["key"]["rekeyd"]["sink"][0]["type"].to_string()]),
         };

@@ -34,6 +34,7 @@ fn value() -> impl Strategy<Value = String> {
         "(https?|file)://[a-z:@\\[\\]0-9.]{0,12}/[a-z?#]{0,4}".prop_map(|t| format!("{t:?}")),
         Just("\"file\"".to_owned()),
         Just("\"webhook\"".to_owned()),
+        Just("\"command\"".to_owned()),
         Just("\"env\"".to_owned()),
         Just("\"0640\"".to_owned()),
     ];

@@ -4,7 +4,7 @@
 #[path = "support/configuration.rs"]
 mod configuration;
 
-use configuration::{expect, hook, key, read};
+use configuration::{command, expect, hook, key, read};
 
 #[test]
 fn sinks() {
@@ -18,12 +18,14 @@ fn sinks() {
     expect(&[
         (
             &no_type,
-            &["3: key.a.sink[0]: has no type; \"file\", \"webhook\" or \"self\" is allowed"],
+            &[
+                "3: key.a.sink[0]: has no type; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
+            ],
         ),
         (
             &key("").replace("\"file\"", "\"own\""),
             &[
-                "4: key.a.sink[0].type: there is no sink type \"own\"; \"file\", \"webhook\" or \"self\" is allowed",
+                "4: key.a.sink[0].type: there is no sink type \"own\"; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
             ],
         ),
         (
@@ -169,6 +171,106 @@ fn sinks() {
 }
 
 #[test]
+fn commands() {
+    let at = "5: key.a.sink[0].argv";
+    let secret = "this looks like a secret; no secret may stand in this file: the new one comes \
+                  on the command's standard input, and others are named by their file";
+    let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
+    for (argv, problems) in [
+        (
+            "[]",
+            vec![format!(
+                "{at}: names no program; a program by its path from the root, and its arguments, are allowed"
+            )],
+        ),
+        (
+            "\"/bin/put billing\"",
+            vec![format!(
+                "{at}: found text; a list of text in quotes is allowed"
+            )],
+        ),
+        (
+            "[\"/bin/put\", 1]",
+            vec![format!(
+                "{at}: found a list; a list of text in quotes is allowed"
+            )],
+        ),
+        (
+            "[\"put\"]",
+            vec![format!("{at}[0]: \"put\" is no absolute path; {path}")],
+        ),
+        (
+            "[\"\"]",
+            vec![format!("{at}[0]: \"\" is no absolute path; {path}")],
+        ),
+        (
+            "[\"/bin/\"]",
+            vec![format!("{at}[0]: \"/bin/\" names no file; {path}")],
+        ),
+        (
+            "[\"/bin/a\\u0000b\"]",
+            vec![format!("{at}[0]: \"/bin/a\\0b\" names no file; {path}")],
+        ),
+        (
+            "[\"/bin/put\", \"a\\u0000b\"]",
+            vec![format!(
+                "{at}[1]: has a NUL character; no program can be given one"
+            )],
+        ),
+        (
+            "[\"sh\", \"--key=sk-admin-Zq7\", \"whsec_Zq7\"]",
+            vec![
+                format!("{at}[0]: \"sh\" is no absolute path; {path}"),
+                format!("{at}[1]: {secret}"),
+                format!("{at}[2]: {secret}"),
+            ],
+        ),
+    ] {
+        let problems: Vec<_> = problems.iter().map(String::as_str).collect();
+        expect(&[(&command(&format!("argv = {argv}")), &problems)]);
+    }
+    expect(&[
+        (
+            &command(""),
+            &[
+                "3: key.a.sink[0]: has no argv; add argv = [\"/…\"], the program that reads the secret from its standard input",
+            ],
+        ),
+        (
+            &command("argv = [\"/bin/put\"]\nshell = true"),
+            &[
+                "6: key.a.sink[0].shell: there is no such option; known here: type, name, required, timeout, argv",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn a_command_is_known_by_all_of_its_words() {
+    let target = |argv: &str| {
+        let settings = read(&command(&format!("argv = {argv}"))).unwrap();
+        settings.keys[0].sinks[0].id.to_string()
+    };
+    for (argv, expected) in [
+        ("[\"/bin/put\"]", "command (command:/bin/put)"),
+        (
+            "[\"/bin//put\", \"a\", \"b c\"]",
+            "command (command:/bin/put a \"b c\")",
+        ),
+        (
+            "[\"/bin/put\", \"a b\", \"c\"]",
+            "command (command:/bin/put \"a b\" c)",
+        ),
+        (
+            "[\"/opt/sk-tools/put\", \"\", \"/etc/sk-x\"]",
+            "command (command:/opt/sk-tools/put \"\" /etc/sk-x)",
+        ),
+    ] {
+        assert_eq!(target(argv), expected);
+    }
+}
+
+#[test]
 fn no_file_is_written_by_two_or_over_something_else() {
     let at = |path: &str| key("").replace("/k/a", path);
     let taken = |path: &str, what: &str| {
@@ -207,6 +309,14 @@ fn no_file_is_written_by_two_or_over_something_else() {
                     .replace("key.a", "key.z")
             ),
             taken("/s", "signing-secret-file of key.z.sink[0]"),
+        ),
+        (
+            format!(
+                "{}{}",
+                at("/bin/put"),
+                command("argv = [\"/bin/put\"]").replace("key.a", "key.z")
+            ),
+            taken("/bin/put", "argv of key.z.sink[0]"),
         ),
     ];
     for (text, message) in &cases {

@@ -148,6 +148,9 @@ type = "webhook"
 name = "local"
 url = "http://127.0.0.1:{port}/"
 signing-secret-file = "HOST/webhook-secret"
+[[key.reports.sink]]
+type = "command"
+argv = ["HOST/put-secret", "a b"]
 "#
     )
 }
@@ -214,6 +217,13 @@ fn everything_stays_in_its_folder_and_nobody_is_called() {
     let other = lines(&host.path("rehearsal/webhooks/reports-local.jsonl"));
     assert_eq!(other.len(), 1);
 
+    let commands = lines(&host.path("rehearsal/commands/reports-command.jsonl"));
+    assert_eq!(commands.len(), 1);
+    let program = host.path("host/put-secret").display().to_string();
+    assert_eq!(commands[0]["argv"], serde_json::json!([program, "a b"]));
+    assert_eq!(commands[0]["environment"]["REKEYD_SINK"], "command");
+    assert_eq!(commands[0]["stdin"], other[0]["body"]["data"]["value"]);
+
     let read = |name: &str| std::fs::read_to_string(host.path("rehearsal").join(name)).unwrap();
     let whole_record = std::fs::read_to_string(&record).unwrap();
     for secret in [secret, read("admin-key"), read("webhook-secret")] {
@@ -246,6 +256,10 @@ fn it_says_what_is_replaced_and_when_each_key_would_rotate() {
         (
             "https://deploy.example.com/hooks/openai",
             "webhooks/billing-webhook.jsonl",
+        ),
+        (
+            &format!("{real}/put-secret \"a b\""),
+            "commands/reports-command.jsonl",
         ),
     ] {
         assert!(line_with(real).contains(instead), "{out}");

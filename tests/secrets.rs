@@ -7,6 +7,8 @@ mod answering;
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,6 +30,18 @@ const NEW_SECRET: &str = "new+secret/of-the-tests-0123456789-ABCDEFGHIJ";
 const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3RzLTEyMzQ1Njc4";
 const TOKEN: &str = "bearer/token+of-the-tests-0123456789";
 const QUERY: &str = "query-of-the-tests-0123456789";
+
+/// Echoes what it reads to both outputs, as it is, as base64 and as base64 in
+/// lines, and fails the first time that it gets it.
+const COMMAND: &str = r#"#!/bin/sh
+secret=$(cat)
+for form in "$secret" "$(printf %s "$secret" | base64 -w 0)" "$(printf %s "x$secret" | base64 -w 20)"
+do
+    printf 'command echo %s\n' "$form"
+    printf 'command echo %s\n' "$form" >&2
+done
+[ -e "$1/tmp/$REKEYD_SEQUENCE" ] || { : >"$1/tmp/$REKEYD_SEQUENCE"; exit 1; }
+"#;
 
 /// Stands in the environment, to see that it is read.
 const MARK: &str = "mark-of-the-tests";
@@ -188,7 +202,8 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.is_file() {
+                // The control socket is none: it cannot be read.
                 let name = path.strip_prefix(folder).unwrap().to_owned();
                 found.insert(name, std::fs::read(path).unwrap());
             }
@@ -224,10 +239,14 @@ impl Echoing {
         let world = World::without_sandbox(format!("{base}/v1"), ADMIN_KEY, scratch());
         write(&world.path("signing"), SIGNING);
         write(&world.path("token"), TOKEN);
+        let script = world.path("put");
+        write(&script, COMMAND);
+        std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
         std::fs::create_dir(world.path("tmp")).unwrap();
         world.configure(&format!(
             "{}[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"{receiver}/hook?token={QUERY}\"\n\
-             signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n",
+             signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n\
+             [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\", \"DIR\"]\n",
             file_key("1s")
         ));
         Self {
@@ -351,7 +370,15 @@ fn nothing_gives_a_secret_away(format: &str) {
 
     hidden.assert_none("log", log.as_bytes());
     hidden.assert_none("rotate", &rotate.stdout);
-    for wanted in ["TRACE", "key_echo_1", "key_echo_2", "[secret]", "echo"] {
+    for wanted in [
+        "TRACE",
+        "key_echo_1",
+        "key_echo_2",
+        "[secret]",
+        "echo",
+        "command echo [secret]",
+        "ended with exit code 1: ",
+    ] {
         assert!(log.contains(wanted), "{wanted} is in the log:\n{log}");
     }
     echoing.assert_commands(&talkative);

@@ -85,15 +85,18 @@ pub(crate) async fn daemon_of(settings: &Settings) -> Result<Option<Daemon>, Fai
     };
     if let Err(error) = std::os::unix::net::UnixStream::connect(socket) {
         use std::io::ErrorKind as E;
-        return match error.kind() {
+        let kind = error.kind();
+        return if matches!(kind, E::NotFound | E::ConnectionRefused) {
             // Nobody, or somebody who is gone.
-            E::NotFound | E::ConnectionRefused => Ok(None),
-            E::PermissionDenied => Err(Failure::Other(format!(
+            Ok(None)
+        } else if kind == E::PermissionDenied {
+            Err(Failure::Other(format!(
                 "cannot ask the rekeyd that listens at {}: {error}; ask as root, as its user, or \
                  as a member of the socket's group",
                 socket.display()
-            ))),
-            _ => Err(cannot_ask(socket, &error)),
+            )))
+        } else {
+            Err(cannot_ask(socket, &error))
         };
     }
     let client = local_client(socket).map_err(Failure::Other)?;

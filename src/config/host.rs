@@ -58,7 +58,7 @@ impl Found<'_> {
     fn sinks(&mut self, key: &KeySettings) {
         for sink in &key.sinks {
             match &sink.target {
-                SinkTarget::File(_) | SinkTarget::Own(_) => {}
+                SinkTarget::File(_) | SinkTarget::Command(_) | SinkTarget::Own(_) => {}
                 SinkTarget::Webhook(webhook) => {
                     if let Some(file) = &webhook.ca_file {
                         let at = format!("key.{}.sink.{}.ca-file", key.name, sink.id.name);

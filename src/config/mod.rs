@@ -6,6 +6,7 @@
 //! file names.
 
 mod check;
+mod command_sink;
 mod control;
 mod file;
 mod file_sink;

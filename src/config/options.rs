@@ -24,13 +24,15 @@ pub enum Section {
     File,
     /// A sink with `type = "webhook"`.
     Webhook,
+    /// A sink with `type = "command"`.
+    Command,
     /// A sink with `type = "self"`.
     Own,
 }
 
 impl Section {
     /// Every section.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Top,
         Self::Provider,
         Self::Ledger,
@@ -41,6 +43,7 @@ impl Section {
         Self::Sink,
         Self::File,
         Self::Webhook,
+        Self::Command,
         Self::Own,
     ];
 
@@ -82,6 +85,7 @@ impl Section {
             Self::Sink => &["type", "name", "required", "timeout"],
             Self::File => &["path", "format", "variable", "mode", "owner", "group"],
             Self::Webhook => &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
+            Self::Command => &["argv"],
             Self::Own => &[],
         }
     }

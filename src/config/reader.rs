@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::options::{Section, nearest};
 use super::quote::quoted;
@@ -148,19 +148,30 @@ impl<'t> Value<'t> {
         within
     }
 
+    /// The values if they are text, each with its own place.
+    pub(super) fn list_of_text(&self, report: &mut Report) -> Option<Vec<Self>> {
+        let items = self.value.as_array();
+        let all_are_text = |items: &&DeArray<'_>| {
+            let mut items = items.iter();
+            items.all(|item| item.get_ref().is_str())
+        };
+        let Some(items) = items.filter(all_are_text) else {
+            self.other_type("a list of text in quotes", report);
+            return None;
+        };
+        let items = items.iter().enumerate();
+        Some(
+            items
+                .map(|(number, item)| self.item(number, item))
+                .collect(),
+        )
+    }
+
     /// The value if it is a list of text.
     pub(super) fn texts(&self, report: &mut Report) -> Vec<String> {
-        let items = self.value.as_array().map(|items| {
-            let texts = items.iter().map(|item| item.get_ref().as_str());
-            texts.collect::<Option<Vec<_>>>()
-        });
-        match items.flatten() {
-            Some(texts) => texts.into_iter().map(str::to_owned).collect(),
-            None => {
-                self.other_type("a list of text in quotes", report);
-                Vec::new()
-            }
-        }
+        let items = self.list_of_text(report).unwrap_or_default();
+        let texts = items.iter().filter_map(Self::as_text);
+        texts.map(str::to_owned).collect()
     }
 
     /// The value if it is a table.
@@ -186,20 +197,25 @@ impl<'t> Value<'t> {
         };
         let mut tables = Vec::new();
         for (number, item) in items.iter().enumerate() {
-            let value = Value {
-                place: Place {
-                    line: Some(self.lines.of(item.span().start)),
-                    at: format!("{}[{number}]", self.place.at),
-                },
-                value: item.get_ref(),
-                lines: self.lines,
-            };
+            let value = self.item(number, item);
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
                 None => value.other_type(&wanted, report),
             }
         }
         tables
+    }
+
+    /// One of the values in a list.
+    fn item(&self, number: usize, item: &'t Spanned<DeValue<'t>>) -> Self {
+        Self {
+            place: Place {
+                line: Some(self.lines.of(item.span().start)),
+                at: format!("{}[{number}]", self.place.at),
+            },
+            value: item.get_ref(),
+            lines: self.lines,
+        }
     }
 
     fn other_type(&self, allowed: &str, report: &mut Report) {

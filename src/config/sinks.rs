@@ -8,18 +8,20 @@ use std::time::Duration;
 use url::Url;
 
 use super::check::Claims;
-use super::file_sink;
 use super::options::Section;
 use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
 use super::quote::quoted;
 use super::reader::{Table, Value};
 use super::report::{Place, Report};
 use super::values::{self, Whose};
+use super::{command_sink, file_sink};
 use crate::core::names::{NameError, SinkId, is_name};
-use crate::core::settings::{FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget};
+use crate::core::settings::{
+    CommandTarget, FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget,
+};
 
 /// What a message says of the types.
-const TYPES: &str = "\"file\", \"webhook\" or \"self\" is allowed";
+const TYPES: &str = "\"file\", \"webhook\", \"command\" or \"self\" is allowed";
 
 /// How long one attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,7 +84,7 @@ impl Sinks {
 fn is_own(sink: &SinkSettings) -> bool {
     match sink.target {
         SinkTarget::Own(_) => true,
-        SinkTarget::File(_) | SinkTarget::Webhook(_) => false,
+        SinkTarget::File(_) | SinkTarget::Webhook(_) | SinkTarget::Command(_) => false,
     }
 }
 
@@ -244,6 +246,7 @@ fn sink(
     let target = match text {
         "file" => file(table, &mut files, report).map(SinkTarget::File),
         "webhook" => webhook(table, &mut files, report).map(SinkTarget::Webhook),
+        "command" => command(table, &mut files, report).map(SinkTarget::Command),
         "self" => own.take(table, report).map(SinkTarget::Own),
         other => {
             let message = format!("there is no sink type {}", quoted(other));
@@ -282,6 +285,7 @@ fn target_text(target: &SinkTarget) -> String {
             url.set_fragment(None);
             format!("webhook:{url}")
         }
+        SinkTarget::Command(command) => format!("command:{}", command.argv),
     }
 }
 
@@ -324,4 +328,12 @@ fn webhook(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<
         bearer_token_file,
         ca_file,
     })
+}
+
+fn command(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<CommandTarget> {
+    table.refuse_unknown(&[Section::Sink, Section::Command], report);
+    let target = command_sink::target(table, report)?;
+    // A program that a file sink replaced would be a secret that is run.
+    files.read.push(("argv", target.argv.path().to_owned()));
+    Some(target)
 }

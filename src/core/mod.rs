@@ -6,6 +6,7 @@
 //! simulation and when the ledger is read back.
 
 pub mod change;
+pub mod command;
 pub mod conclude;
 pub mod due;
 pub mod duration;

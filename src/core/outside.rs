@@ -34,8 +34,14 @@ const MASK: &str = "[secret]";
 /// `sk-admin-…` masked, without control characters, cut to 200 characters.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let text = mask_prefixed(&mask_known(text));
-    let clean: String = text
+    let end = text.char_indices().nth(LONGEST_SEARCHED);
+    let (text, is_cut) = end.map_or((text, false), |(end, _)| (&text[..end], true));
+    short(&mask_prefixed(&mask_known(text, is_cut)))
+}
+
+/// Printable, on one line, and cut.
+fn short(masked: &str) -> String {
+    let clean: String = masked
         .chars()
         .map(|letter| if is_unprintable(letter) { ' ' } else { letter })
         .collect();
@@ -53,6 +59,25 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
     shown(&String::from_utf8_lossy(&bytes[..end]))
 }
 
+/// [`shown`] for each line of a longer text, without the empty ones. `is_cut`
+/// says that the text went on.
+///
+/// The whole is masked before it is taken apart, since base64 is often broken
+/// into lines. All of it is looked at: it is for the caller to have limited it.
+#[must_use]
+pub fn shown_lines(bytes: &[u8], is_cut: bool) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let text = if is_cut {
+        // Half a letter at the end, behind which half a secret would hide.
+        text.trim_end_matches(char::REPLACEMENT_CHARACTER)
+    } else {
+        &text
+    };
+    let masked = mask_prefixed(&mask_known(text, is_cut));
+    let lines = masked.split(['\n', '\r']).map(short);
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
 /// Control characters, and the invisible ones that turn or hide what stands
 /// beside them.
 fn is_unprintable(letter: char) -> bool {
@@ -63,10 +88,9 @@ fn is_unprintable(letter: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Masks the secrets in memory, in the part of the text that is looked at.
-fn mask_known(text: &str) -> String {
-    let end = text.char_indices().nth(LONGEST_SEARCHED);
-    let (text, is_cut) = end.map_or((text, false), |(end, _)| (&text[..end], true));
+/// Masks the secrets in memory; in a text that was cut also the beginning of
+/// one at its end.
+fn mask_known(text: &str, is_cut: bool) -> String {
     let dense = Dense::of(text);
     let mut found: Vec<Range<usize>> = Vec::new();
     secret::each_alive(|value| {
@@ -245,6 +269,28 @@ mod tests {
         }
         drop(secret);
         assert_eq!(shown("over+lin\\r\\nes"), "over+lin\\r\\nes");
+    }
+
+    #[test]
+    fn lines_are_masked_as_a_whole_and_shown_one_by_one() {
+        let secret = Secret::new("broken-into/lines+at-76-columns".repeat(4));
+        let encoded = STANDARD.encode(secret.expose());
+        let wrapped = format!("{}\n{}", &encoded[..76], &encoded[76..]);
+        let told = format!(
+            "begun\n\n{wrapped}\r\nin between {}\tdone\n",
+            secret.expose()
+        );
+        let lines = shown_lines(told.as_bytes(), false);
+        assert_eq!(lines[0], "begun");
+        assert_eq!(lines.last().unwrap(), "in between [secret] done");
+        for piece in [&encoded[8..40], &encoded[80..100], "broken-into"] {
+            assert!(lines.iter().all(|line| !line.contains(piece)), "{lines:?}");
+        }
+        let long = "x".repeat(500);
+        assert_eq!(shown_lines(long.as_bytes(), false)[0].chars().count(), 201);
+        // Cut within the secret, and within a letter behind it.
+        let half = [&secret.expose().as_bytes()[..20], b"\xc3"].concat();
+        assert_eq!(shown_lines(&half, true), [MASK]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::command::CommandLine;
 use crate::core::names::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
 
@@ -86,6 +87,8 @@ pub enum SinkTarget {
     File(FileTarget),
     /// An HTTP receiver that understands Standard Webhooks.
     Webhook(WebhookTarget),
+    /// A program that takes the secret on its standard input.
+    Command(CommandTarget),
     /// The file that rekeyd's own admin credential is read from, and the
     /// credential in use.
     Own(FileTarget),
@@ -132,4 +135,11 @@ pub struct WebhookTarget {
     pub bearer_token_file: Option<PathBuf>,
     /// Roots (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+/// `type = "command"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandTarget {
+    /// What is run.
+    pub argv: CommandLine,
 }

@@ -39,7 +39,7 @@ pub(crate) struct Asking {
 /// Something to do.
 pub(crate) enum Next {
     Job(Job),
-    Configuration(Read),
+    Configuration(Box<Read>),
     Page(Wanted),
 }
 
@@ -125,11 +125,12 @@ impl Asking {
                     job => return Next::Job(job),
                 },
                 wanted = next_of(&mut self.wanted) => return Next::Page(wanted),
-                Some(read) = self.readings.join_next() => match read {
-                    Ok(read) => return Next::Configuration(read),
-                    // Aborted, since a newer one is being read.
-                    Err(_) => {}
-                },
+                Some(read) = self.readings.join_next() => {
+                    // Else it was aborted, since a newer one is being read.
+                    if let Ok(read) = read {
+                        return Next::Configuration(Box::new(read));
+                    }
+                }
                 else => std::future::pending().await,
             }
         }

@@ -156,7 +156,7 @@ async fn drive(
             },
             next = asked.next() => match next {
                 Next::Job(job) => asked.desk.take(job, &mut started.engine).await?,
-                Next::Configuration(read) => asked.take(read, started).await,
+                Next::Configuration(read) => asked.take(*read, started).await,
                 Next::Page(wanted) => asked.show(wanted, started),
             },
             _ = started.engine.finish_one(), if started.engine.at_work() > 0 => {}

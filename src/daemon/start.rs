@@ -24,6 +24,7 @@ use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
+use crate::sink::command::CommandSink;
 use crate::sink::file::FileSink;
 use crate::sink::own_credential::OwnCredential;
 use crate::sink::webhook::WebhookSink;
@@ -187,6 +188,7 @@ pub fn sinks(
                 let now = Arc::new(move || -> Timestamp { clock.now() });
                 Arc::new(WebhookSink::new(sink, target, now))
             }
+            SinkTarget::Command(target) => Arc::new(CommandSink::new(sink, target)),
         };
         (made, sink.required)
     });
@@ -218,7 +220,7 @@ fn files(settings: &Settings) -> impl Iterator<Item = (&KeySettings, &SinkSettin
     settings.keys.iter().flat_map(|key| {
         key.sinks.iter().filter_map(move |sink| match &sink.target {
             SinkTarget::File(target) | SinkTarget::Own(target) => Some((key, sink, target)),
-            SinkTarget::Webhook(_) => None,
+            SinkTarget::Webhook(_) | SinkTarget::Command(_) => None,
         })
     })
 }

@@ -1,7 +1,8 @@
-//! What the rest asks of this host: files with secrets, users and groups, time
-//! zones.
+//! What the rest asks of this host: files with secrets, programs, users and
+//! groups, time zones.
 
 pub mod machine;
+pub mod program;
 pub mod secret_file;
 pub mod users;
 pub mod zones;

@@ -3,6 +3,7 @@
 //! [`Sink`] is what the engine asks for, with the obligations that its
 //! decisions rest on.
 
+pub mod command;
 pub mod file;
 pub mod own_credential;
 pub mod signature;

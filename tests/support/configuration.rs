@@ -27,6 +27,11 @@ pub(crate) fn hook(lines: &str) -> String {
     format!("[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"webhook\"\n{lines}\n")
 }
 
+/// The same with a command.
+pub(crate) fn command(lines: &str) -> String {
+    hook(lines).replace("webhook", "command")
+}
+
 /// Each text, and all that is said about it, from the line's number on.
 pub(crate) fn expect(table: &[(&str, &[&str])]) {
     for (text, expected) in table {

@@ -25,7 +25,7 @@ pub(crate) struct Demo {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     limit: Option<Duration>,
     /// Rehearses the keys and schedules of this configuration: with a ledger, an admin key and
-    /// files of its own, and webhooks recorded instead of called
+    /// files of its own, and webhooks and commands recorded instead of called
     #[arg(long, value_name = "CONFIG")]
     rehearse: Option<PathBuf>,
 }

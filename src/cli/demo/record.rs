@@ -1,5 +1,6 @@
-//! Webhooks of a rehearsal, recorded instead of called: a line of JSON each,
-//! without the secret.
+//! Webhooks and commands of a rehearsal, recorded instead of called: a line of
+//! JSON each, without the secret. Both are posted to the receiver of the
+//! rehearsal, which has this module as its witness.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -10,85 +11,105 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::core::command::{CommandLine, delivery_variables};
 use crate::core::names::KeyName;
 use crate::core::settings::{KeySettings, SinkTarget};
 use crate::receiver::{Received, Witness};
 
-/// The folder of the records.
-pub(super) const FOLDER: &str = "webhooks";
+/// The folder of the webhooks' records.
+pub(super) const WEBHOOKS: &str = "webhooks";
+
+/// The folder of the commands' records.
+pub(super) const COMMANDS: &str = "commands";
+
+/// Both.
+pub(super) const FOLDERS: [&str; 2] = [WEBHOOKS, COMMANDS];
 
 /// What stands where the secret stood, if the provider shows no part of it.
 const NOT_SHOWN: &str = "(not recorded)";
 
-/// One webhook of the configuration.
-struct Hook {
+/// One webhook or command of the configuration.
+struct Recorded {
     sink: String,
-    /// The real URL, without its query.
-    url: String,
+    real: Real,
     record: PathBuf,
 }
 
-/// A line of a record.
+/// What is not called.
+enum Real {
+    /// The URL, without its query.
+    Webhook(String),
+    Command(CommandLine),
+}
+
+/// A line of a webhook's record.
 #[derive(Serialize)]
-struct Line<'a> {
+struct Posted<'a> {
     sink: &'a str,
     url: &'a str,
     webhook_id: &'a str,
     body: Value,
 }
 
-/// The path at the receiver that stands for a webhook of the configuration.
+/// A line of a command's record.
+#[derive(Serialize)]
+struct Run<'a> {
+    sink: &'a str,
+    argv: Vec<&'a str>,
+    environment: BTreeMap<&'static str, String>,
+    /// What it would read, but for the newline.
+    stdin: &'a Value,
+}
+
+/// The path at the receiver that stands for a sink of the configuration.
 /// Names of keys and sinks need no escaping.
 pub(super) fn path_at_receiver(key: &KeyName, sink: &str) -> String {
     format!("/{key}/{sink}")
 }
 
-/// The record of a webhook, in the folder of the rehearsal.
-pub(super) fn record_of(key: &KeyName, sink: &str) -> PathBuf {
-    Path::new(FOLDER).join(format!("{key}-{sink}.jsonl"))
+/// The record of a sink, in the folder of the rehearsal.
+pub(super) fn record_of(folder: &str, key: &KeyName, sink: &str) -> PathBuf {
+    Path::new(folder).join(format!("{key}-{sink}.jsonl"))
 }
 
-/// Records every webhook of `keys` below `folder`.
+/// Records every webhook and command of `keys` below `folder`.
 pub(super) fn witness(keys: &[KeySettings], folder: &Path) -> Witness {
-    let mut hooks = BTreeMap::new();
+    let mut sinks = BTreeMap::new();
     for key in keys {
         for sink in &key.sinks {
-            match &sink.target {
+            let (records, real) = match &sink.target {
                 SinkTarget::Webhook(target) => {
                     let mut url = target.url.clone();
                     url.set_query(None);
-                    let hook = Hook {
-                        sink: sink.id.name.clone(),
-                        url: url.into(),
-                        record: folder.join(record_of(&key.name, &sink.id.name)),
-                    };
-                    hooks.insert(path_at_receiver(&key.name, &sink.id.name), hook);
+                    (WEBHOOKS, Real::Webhook(url.into()))
                 }
-                SinkTarget::File(_) | SinkTarget::Own(_) => {}
-            }
+                SinkTarget::Command(target) => (COMMANDS, Real::Command(target.argv.clone())),
+                SinkTarget::File(_) | SinkTarget::Own(_) => continue,
+            };
+            let recorded = Recorded {
+                sink: sink.id.name.clone(),
+                real,
+                record: folder.join(record_of(records, &key.name, &sink.id.name)),
+            };
+            sinks.insert(path_at_receiver(&key.name, &sink.id.name), recorded);
         }
     }
-    Box::new(move |received| match hooks.get(&received.path) {
-        Some(hook) => append(hook, received),
-        None => Err(format!("no webhook is configured for {}", received.path)),
+    Box::new(move |received| match sinks.get(&received.path) {
+        Some(sink) => append(sink, received),
+        None => Err(format!("no sink is configured for {}", received.path)),
     })
 }
 
-fn append(hook: &Hook, received: &Received) -> Result<(), String> {
+fn append(sink: &Recorded, received: &Received) -> Result<(), String> {
     let cannot = |why: &dyn std::fmt::Display| {
-        format!(
-            "cannot record in {} what was to be posted to {}: {why}",
-            hook.record.display(),
-            hook.url
-        )
+        let what = match &sink.real {
+            Real::Webhook(url) => format!("was to be posted to {url}"),
+            Real::Command(line) => format!("{line} was to be given"),
+        };
+        let record = sink.record.display();
+        format!("cannot record in {record} what {what}: {why}")
     };
-    let line = Line {
-        sink: &hook.sink,
-        url: &hook.url,
-        webhook_id: &received.id,
-        body: without_secret(received).map_err(|error| cannot(&error))?,
-    };
-    let mut text = serde_json::to_string(&line).map_err(|error| cannot(&error))?;
+    let mut text = line(sink, received).map_err(|error| cannot(&error))?;
     if text.contains(&received.value) {
         return Err(cannot(&"the secret stands in it a second time"));
     }
@@ -97,9 +118,37 @@ fn append(hook: &Hook, received: &Received) -> Result<(), String> {
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(&hook.record)
+        .open(&sink.record)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| cannot(&error))
+}
+
+fn line(sink: &Recorded, received: &Received) -> Result<String, serde_json::Error> {
+    let body = without_secret(received)?;
+    match &sink.real {
+        Real::Webhook(url) => serde_json::to_string(&Posted {
+            sink: &sink.sink,
+            url,
+            webhook_id: &received.id,
+            body,
+        }),
+        Real::Command(line) => {
+            let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
+            let environment = delivery_variables(
+                &received.key,
+                text("/data/rotation").unwrap_or_default(),
+                received.sequence,
+                &sink.sink,
+                text("/data/credential/id").unwrap_or_default(),
+            );
+            serde_json::to_string(&Run {
+                sink: &sink.sink,
+                argv: line.argv().collect(),
+                environment: environment.into_iter().collect(),
+                stdin: &body["data"]["value"],
+            })
+        }
+    }
 }
 
 /// The body with the part of the secret that the provider shows to everybody.
@@ -126,7 +175,8 @@ mod tests {
     fn recorder(folder: &Path) -> Witness {
         let text = "[key.billing]\nschedule = \"@daily\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
                     url = \"https://deploy.example.com/hook?token=hidden\"\n\
-                    signing-secret-file = \"/none\"\n";
+                    signing-secret-file = \"/none\"\n[[key.billing.sink]]\ntype = \"command\"\n\
+                    argv = [\"/bin/put\", \"a b\"]\n";
         let settings = config::parse(
             Path::new("/c.toml"),
             text,
@@ -137,8 +187,8 @@ mod tests {
 
     fn received(path: &str, redacted: &str) -> Received {
         let body = serde_json::json!({"type": "key.rotated", "data": {
-            "key": "billing", "sequence": 1, "value": SECRET,
-            "credential": {"redacted_value": redacted},
+            "key": "billing", "rotation": "07", "sequence": 1, "value": SECRET,
+            "credential": {"id": "key_abc", "redacted_value": redacted},
         }});
         Received {
             path: path.to_owned(),
@@ -153,7 +203,7 @@ mod tests {
     #[test]
     fn the_redacted_value_stands_where_the_secret_stood() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        std::fs::create_dir(dir.path().join(WEBHOOKS)).unwrap();
         let record = recorder(dir.path());
         for _ in 0..2 {
             record(&received("/billing/webhook", "sk-admin...ord")).unwrap();
@@ -171,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_recorded_with_what_it_would_be_given() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(COMMANDS)).unwrap();
+        let record = recorder(dir.path());
+        record(&received("/billing/command", "sk-admin...ord")).unwrap();
+        let written =
+            std::fs::read_to_string(dir.path().join("commands/billing-command.jsonl")).unwrap();
+        let line: Value = serde_json::from_str(&written).unwrap();
+        let expected = serde_json::json!({
+            "sink": "command",
+            "argv": ["/bin/put", "a b"],
+            "environment": {
+                "REKEYD_KEY": "billing",
+                "REKEYD_ROTATION": "07",
+                "REKEYD_SEQUENCE": "1",
+                "REKEYD_SINK": "command",
+                "REKEYD_CREDENTIAL_ID": "key_abc",
+            },
+            "stdin": "sk-admin...ord",
+        });
+        assert_eq!(line, expected);
+        assert!(!written.contains(SECRET));
+    }
+
+    #[test]
     fn what_cannot_be_recorded_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let record = recorder(dir.path());
@@ -180,12 +255,14 @@ mod tests {
             missing.contains("https://deploy.example.com/hook: "),
             "{missing}"
         );
-        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        std::fs::create_dir(dir.path().join(WEBHOOKS)).unwrap();
         assert!(record(&received("/billing/other", "")).is_err());
         // A provider that shows the whole secret as its redacted value.
         let whole = record(&received("/billing/webhook", SECRET)).unwrap_err();
         assert!(!whole.contains(SECRET), "{whole}");
-        let written = std::fs::read_dir(dir.path().join(FOLDER)).unwrap().count();
+        let written = std::fs::read_dir(dir.path().join(WEBHOOKS))
+            .unwrap()
+            .count();
         assert_eq!(written, 0);
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn rehearse(
         );
         return output::print(text.as_bytes());
     }
-    let names = [&stage::FILES[..], &[replace::FOLDER, record::FOLDER]].concat();
+    let names = [&stage::FILES[..], &[replace::FOLDER], &record::FOLDERS].concat();
     let folder = Folder::open(dir, &names)?;
     let witness = record::witness(&real.keys, folder.path());
     let stage = Stage::set(&folder, witness).await?;
@@ -59,7 +59,9 @@ pub(super) async fn rehearse(
 
 /// The folders that sinks and records need, for nobody but us.
 fn make_folders(settings: &Settings, folder: &Folder) -> Result<(), Failure> {
-    folder.make(Path::new(record::FOLDER))?;
+    for records in record::FOLDERS {
+        folder.make(Path::new(records))?;
+    }
     for sink in settings.keys.iter().flat_map(|key| &key.sinks) {
         match &sink.target {
             SinkTarget::File(file) => {
@@ -67,7 +69,7 @@ fn make_folders(settings: &Settings, folder: &Folder) -> Result<(), Failure> {
                     folder.make(parent)?;
                 }
             }
-            SinkTarget::Webhook(_) | SinkTarget::Own(_) => {}
+            SinkTarget::Webhook(_) | SinkTarget::Command(_) | SinkTarget::Own(_) => {}
         }
     }
     Ok(())

@@ -12,8 +12,8 @@ use url::Url;
 use crate::cli::demo::record;
 use crate::core::names::{KeyName, SinkId};
 use crate::core::settings::{
-    ControlSettings, FileTarget, KeySettings, ProviderSettings, Settings, SinkSettings, SinkTarget,
-    WebhookTarget,
+    CommandTarget, ControlSettings, FileTarget, KeySettings, ProviderSettings, Settings,
+    SinkSettings, SinkTarget, WebhookTarget,
 };
 
 /// The folder of the files that stand for those of file sinks.
@@ -29,7 +29,7 @@ pub(super) struct Instead<'a> {
     pub(super) credential_file: &'a Path,
     /// The ledger.
     pub(super) ledger: PathBuf,
-    /// The receiver of webhooks.
+    /// The receiver of what is recorded.
     pub(super) receiver_url: &'a Url,
     /// What they are signed with.
     pub(super) signing_secret_file: &'a Path,
@@ -147,6 +147,7 @@ fn replace_sink(
         SinkTarget::File(file) => file_below(file, instead),
         SinkTarget::Own(file) => own_file(file, instead),
         SinkTarget::Webhook(webhook) => recorded_webhook(key, &name, webhook, instead),
+        SinkTarget::Command(command) => recorded_command(key, &name, command, instead),
     };
     let told = ReplacedSink {
         key: key.clone(),
@@ -239,21 +240,49 @@ fn recorded_webhook(
     } = real;
     // A query may hold a token.
     shown.set_query(None);
-    let mut url = instead.receiver_url.clone();
-    url.set_path(&record::path_at_receiver(key, sink));
+    let (id, target) = at_receiver(key, sink, instead);
+    let record = record::record_of(record::WEBHOOKS, key, sink);
     Replacement {
-        id: format!("webhook:{url}"),
-        target: SinkTarget::Webhook(WebhookTarget {
-            url,
-            signing_secret_file: instead.signing_secret_file.to_owned(),
-            bearer_token_file: None,
-            ca_file: None,
-        }),
+        id,
+        target,
         real: shown.into(),
-        instead: format!("recorded in {}", record::record_of(key, sink).display()),
+        instead: format!("recorded in {}", record.display()),
         ignored: bearer_token_file
             .map(|_| "bearer-token-file".to_owned())
             .into_iter()
             .collect(),
     }
+}
+
+/// The same for a command: nothing is run.
+fn recorded_command(
+    key: &KeyName,
+    sink: &str,
+    real: CommandTarget,
+    instead: &Instead<'_>,
+) -> Replacement {
+    let CommandTarget { argv } = real;
+    let (id, target) = at_receiver(key, sink, instead);
+    let record = record::record_of(record::COMMANDS, key, sink);
+    Replacement {
+        id,
+        target,
+        real: argv.to_string(),
+        instead: format!("recorded in {}", record.display()),
+        ignored: Vec::new(),
+    }
+}
+
+/// A webhook to the receiver of the rehearsal, and what the ledger knows it by.
+fn at_receiver(key: &KeyName, sink: &str, instead: &Instead<'_>) -> (String, SinkTarget) {
+    let mut url = instead.receiver_url.clone();
+    url.set_path(&record::path_at_receiver(key, sink));
+    let id = format!("webhook:{url}");
+    let target = WebhookTarget {
+        url,
+        signing_secret_file: instead.signing_secret_file.to_owned(),
+        bearer_token_file: None,
+        ca_file: None,
+    };
+    (id, SinkTarget::Webhook(target))
 }

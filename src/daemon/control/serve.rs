@@ -83,9 +83,12 @@ impl Control {
     ) -> Result<Self, String> {
         let cannot = |why: String| format!("cannot listen at {}: {why}", path.display());
         make_room(path).map_err(cannot)?;
-        let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => cannot("its folder does not exist".to_owned()),
-            _ => cannot(error.to_string()),
+        let listener = UnixListener::bind(path).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound {
+                cannot("its folder does not exist".to_owned())
+            } else {
+                cannot(error.to_string())
+            }
         })?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))
             .map_err(|error| cannot(error.to_string()))?;

@@ -1,0 +1,174 @@
+//! A program of this host, which takes the secret on its standard input.
+//!
+//! It gets the secret and a newline, as a file with `format = "raw"` does, and
+//! knows in its environment what it was given. Its exit code says what became
+//! of the secret. What this deliberately does not do: ask a shell, or run the
+//! program without a secret, to see whether it would work.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::zeroize::Zeroizing;
+
+use crate::core::command::{CommandLine, delivery_variables};
+use crate::core::duration;
+use crate::core::names::SinkId;
+use crate::core::settings::{CommandTarget, SinkSettings};
+use crate::host::program::{self, Ended, How, Run, Told};
+use crate::sink::{DeliveryError, Parcel, Sink, Taken};
+
+/// The program has taken it.
+const ACCEPTED: i32 = 0;
+
+/// The program has not taken it and wants to be asked again: `EX_TEMPFAIL`.
+const NOT_TAKEN: i32 = 75;
+
+/// A program that takes each new secret.
+#[derive(Debug)]
+pub struct CommandSink {
+    id: SinkId,
+    timeout: Duration,
+    line: CommandLine,
+}
+
+impl CommandSink {
+    /// A sink for `target`; nothing is looked at yet.
+    #[must_use]
+    pub fn new(settings: &SinkSettings, target: &CommandTarget) -> Self {
+        Self {
+            id: settings.id.clone(),
+            timeout: settings.timeout,
+            line: target.argv.clone(),
+        }
+    }
+
+    /// What the program wrote, line by line.
+    fn log(&self, parcel: &Parcel, ended: &Ended) {
+        let name = &self.id.name;
+        let fields = (&parcel.key, &parcel.rotation, &self.id);
+        let (key, rotation, sink) = fields;
+        for line in lines(&ended.out) {
+            tracing::info!(%key, %rotation, %sink, "the command of {key} to {name} says: {line}");
+        }
+        for line in lines(&ended.err) {
+            tracing::warn!(%key, %rotation, %sink, "the command of {key} to {name} complains: {line}");
+        }
+    }
+
+    /// What the exit says of the secret.
+    fn judge(&self, ended: &Ended) -> Result<(), DeliveryError> {
+        let program = &self.line.program;
+        let maybe = "it may have taken the secret; it is tried again";
+        let (taken, message) = match &ended.how {
+            How::Code(ACCEPTED) => return Ok(()),
+            How::NotStarted(why) => (Taken::No, why.clone()),
+            How::Code(NOT_TAKEN) => (
+                Taken::No,
+                format!(
+                    "{program} wants to be asked later (exit code {NOT_TAKEN}){}",
+                    quoted(ended)
+                ),
+            ),
+            How::Code(code) => (
+                Taken::Maybe,
+                format!(
+                    "{program} ended with exit code {code}{}; {maybe}",
+                    quoted(ended)
+                ),
+            ),
+            How::Signal(signal) => (
+                Taken::Maybe,
+                format!(
+                    "{program} was ended by signal {signal}{}; {maybe}",
+                    quoted(ended)
+                ),
+            ),
+            How::TimedOut => (
+                Taken::Maybe,
+                format!(
+                    "{program} did not end within {} and was killed{}; {maybe}",
+                    duration::to_text(self.timeout),
+                    quoted(ended)
+                ),
+            ),
+            How::Failed(why) => (
+                Taken::Maybe,
+                format!("{program} was started, and then the system failed: {why}; {maybe}"),
+            ),
+        };
+        Err(DeliveryError { taken, message })
+    }
+}
+
+#[async_trait]
+impl Sink for CommandSink {
+    fn id(&self) -> &SinkId {
+        &self.id
+    }
+
+    async fn inspect(&self) -> Vec<String> {
+        let path = self.line.path().to_owned();
+        let work = tokio::task::spawn_blocking(move || program::problem(&path));
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(problem)) => problem.into_iter().collect(),
+            Ok(Err(_)) => vec![format!(
+                "looking at {} ended unexpectedly; this is a mistake in rekeyd, please report it",
+                self.line.program
+            )],
+            Err(_) => vec![format!(
+                "looking at {} did not come back within {}; see whether its file system hangs",
+                self.line.program,
+                duration::to_text(self.timeout)
+            )],
+        }
+    }
+
+    async fn preflight(&self) -> Result<(), String> {
+        let problems = self.inspect().await;
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("; "))
+        }
+    }
+
+    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
+        let variables = delivery_variables(
+            parcel.key.as_str(),
+            parcel.rotation.as_str(),
+            parcel.sequence,
+            &self.id.name,
+            parcel.credential.id.as_str(),
+        );
+        let ended = program::run(Run {
+            line: &self.line,
+            variables: &variables,
+            input: input(parcel),
+            timeout: self.timeout,
+        })
+        .await;
+        self.log(parcel, &ended);
+        self.judge(&ended)
+    }
+}
+
+/// The secret and a newline, wiped when it is dropped.
+fn input(parcel: &Parcel) -> Zeroizing<Vec<u8>> {
+    let secret = parcel.secret.expose();
+    let mut input = Zeroizing::new(Vec::with_capacity(secret.len() + 1));
+    input.extend_from_slice(secret.as_bytes());
+    input.push(b'\n');
+    input
+}
+
+/// The lines, and that there were more.
+fn lines(told: &Told) -> impl Iterator<Item = &str> {
+    let more = told.is_cut.then_some("(the rest is not shown)");
+    told.lines.iter().map(String::as_str).chain(more)
+}
+
+/// The last that the program said: most often what went wrong.
+fn quoted(ended: &Ended) -> String {
+    let last = ended.err.lines.last().or(ended.out.lines.last());
+    last.map_or_else(String::new, |line| format!(": {line}"))
+}
