@@ -6,7 +6,7 @@ use rekeyd::core::names::{CredentialId, Label, RotationId};
 use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
 use rekeyd::core::rotation::Event;
 
-use crate::fake::{at, sink_id};
+use super::fake::{at, sink_id};
 
 pub(crate) fn rotation(number: u64) -> RotationId {
     RotationId::new(number.to_be_bytes())
