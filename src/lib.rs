@@ -5,16 +5,7 @@
 //! the invariants behind that sentence and the rooms below.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-/// What the engine's tests are made with.
-#[cfg(test)]
-#[path = "../tests/support/fake.rs"]
-mod fake;
-#[cfg(test)]
-#[path = "../tests/support/lines.rs"]
-mod lines;
-#[cfg(test)]
-#[path = "../tests/support/rows.rs"]
-mod rows;
+// What the engine's tests share is written as if it stood outside.
 #[cfg(test)]
 extern crate self as rekeyd;
 

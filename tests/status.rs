@@ -101,6 +101,7 @@ impl Past {
             rotation: rotation.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,
+            accepted_at: Some(self.ago(seconds_ago)),
             retry_at: None,
             error: None,
         };

@@ -125,6 +125,7 @@ fn rotation(
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,
+            accepted_at: Some(time::next_whole_second(born)),
             retry_at: None,
             error: None,
         }),

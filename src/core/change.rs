@@ -306,6 +306,9 @@ pub struct Answered {
     pub sink: SinkId,
     /// How it stands now.
     pub state: DeliveryState,
+    /// When it was accepted, if it was: from then on what the sink held before
+    /// is held for one overlap more. A clock that is behind does not count.
+    pub accepted_at: Option<Timestamp>,
     /// Not before this is it tried again.
     pub retry_at: Option<Timestamp>,
     /// Why it was not accepted.

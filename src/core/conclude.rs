@@ -30,7 +30,7 @@ pub fn answered(
     overlap: Duration,
     now: Timestamp,
 ) -> Vec<Change> {
-    let after = with_answer(rotation, &answer, now);
+    let after = with_answer(rotation, &answer);
     let mut changes = vec![Change::Answered(answer)];
     if after.phase != Phase::Verified {
         return changes;
@@ -171,15 +171,13 @@ fn begin_next(rotation: &Rotation) -> Option<Change> {
         })
 }
 
-fn with_answer(rotation: &Rotation, answer: &Answered, now: Timestamp) -> Rotation {
+fn with_answer(rotation: &Rotation, answer: &Answered) -> Rotation {
     let mut after = rotation.clone();
     for delivery in &mut after.deliveries {
         if delivery.sink == answer.sink {
             delivery.state = answer.state;
             delivery.retry_at = answer.retry_at;
-            if answer.state == DeliveryState::Accepted {
-                delivery.accepted_at = Some(time::next_whole_second(now));
-            }
+            delivery.accepted_at = answer.accepted_at.or(delivery.accepted_at);
         }
     }
     after

@@ -18,6 +18,10 @@ use crate::provider::{Cause, ProviderError};
 /// neither are we.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
+/// The provider's clock has whole seconds and its words take a moment: it is
+/// ahead if it is so by more.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
+
 /// How long a word of the provider counts as a sign that it is there.
 const HEARD_FOR: Duration = Duration::from_secs(5 * 60);
 
@@ -83,6 +87,8 @@ struct Inner {
     heard_at: Option<Timestamp>,
     /// How far the provider's clock was ahead then, in seconds.
     offset: Option<f64>,
+    /// What time it was by the provider, and by the monotonic clock then.
+    told_time: Option<(Timestamp, Duration)>,
     /// What is told once in a process.
     told: BTreeSet<&'static str>,
     /// Changed and not yet written to the ledger.
@@ -153,14 +159,31 @@ impl Conditions {
     }
 
     /// Notes the provider's `Date`, and whether our clock can be believed.
-    pub fn hear(&self, date: Option<Timestamp>, now: Timestamp) {
+    /// `monotonic` is the time by a clock that never jumps.
+    pub fn hear(&self, date: Option<Timestamp>, now: Timestamp, monotonic: Duration) {
         self.inner().heard_at = Some(now);
         let Some(date) = date else { return };
-        self.inner().offset = Some(date.duration_since(now).as_secs_f64());
+        {
+            let mut inner = self.inner();
+            inner.offset = Some(date.duration_since(now).as_secs_f64());
+            inner.told_time = Some((date, monotonic));
+        }
         if agree(date, now) {
             return;
         }
         self.raise(Condition::Clock, &disagreement(Some(date), now));
+    }
+
+    /// From when an overlap counts that begins now: this host's time, or the
+    /// provider's if that is ahead. Were a clock believed that is behind, the
+    /// overlap would be over as soon as the clock is set right. None before
+    /// the provider has told its time.
+    #[must_use]
+    pub fn held_from(&self, now: Timestamp, monotonic: Duration) -> Option<Timestamp> {
+        let (date, then) = self.inner().told_time?;
+        let theirs = time::after(date, monotonic.saturating_sub(then));
+        let ahead = time::until(now, theirs) > CLOCK_STEP;
+        Some(if ahead { theirs } else { now })
     }
 
     /// How far the provider's clock was ahead when it was last heard, in

@@ -48,7 +48,9 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
         }
     };
     let now = parts.clock.now();
-    parts.conditions.hear(listed.date, now);
+    parts
+        .conditions
+        .hear(listed.date, now, parts.clock.monotonic());
     let compared = match parts.ledger.compare(to_compare(listed.value)).await {
         Ok(compared) => compared,
         Err(error) => {

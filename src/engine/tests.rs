@@ -1,9 +1,17 @@
 //! What concerns all keys: how many are at work, what wakes them, and what
 //! their credentials together say of the organization.
 
+#[path = "../../tests/support/fake.rs"]
+pub(crate) mod fake;
+#[path = "../../tests/support/lines.rs"]
+pub(crate) mod lines;
+#[path = "../../tests/support/rows.rs"]
+pub(crate) mod rows;
+
 mod budgets;
 mod causes;
 mod conditions;
+mod outcomes;
 mod recovery;
 mod sweep;
 mod told;
@@ -13,8 +21,8 @@ use super::*;
 use crate::core::change::Adoption;
 use crate::core::record::CredentialFacts;
 use crate::core::rotation::Event;
-use crate::fake::{Fakes, at, key};
-use crate::rows::{current, rotation};
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rows::{current, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

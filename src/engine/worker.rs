@@ -204,7 +204,7 @@ impl Worker {
         if !self.unrecorded.is_empty() {
             return self.record(Vec::new()).await.map(|()| true);
         }
-        if self.reconcile {
+        if self.reconcile && self.knows_the_time() {
             return self.reconcile().await.map(|()| true);
         }
         let allowed = self.parts.conditions.allowed();
@@ -317,7 +317,8 @@ impl Worker {
     /// Makes the ledger agree with the configured sinks.
     async fn reconcile(&mut self) -> Result<(), LedgerError> {
         let managed = self.managed.as_deref();
-        let changes = reconcile::sinks(&self.state, managed, self.memory.as_ref(), self.now());
+        let from = self.held_from();
+        let changes = reconcile::sinks(&self.state, managed, self.memory.as_ref(), from);
         if !changes.is_empty() {
             self.record(changes).await?;
         }
@@ -399,7 +400,8 @@ impl Worker {
             Err(error) if error.date.is_some() => error.date,
             Err(_) => return,
         };
-        self.parts.conditions.hear(date, self.now());
+        let monotonic = self.parts.clock.monotonic();
+        self.parts.conditions.hear(date, self.now(), monotonic);
     }
 
     /// Whether a failure is the whole daemon's matter. Then it is told once
@@ -455,6 +457,22 @@ impl Worker {
             retry_at: time::after(self.now(), pause),
             error: error.to_owned(),
         }
+    }
+
+    /// From when an overlap counts that begins now.
+    pub(crate) fn held_from(&self) -> Timestamp {
+        let (conditions, clock) = (&self.parts.conditions, &self.parts.clock);
+        let now = clock.now();
+        let from = conditions.held_from(now, clock.monotonic());
+        time::next_whole_second(from.unwrap_or(now))
+    }
+
+    /// Whether the provider has told its time: before that nothing that counts
+    /// from now is recorded, and nothing is revoked either.
+    fn knows_the_time(&self) -> bool {
+        let (conditions, clock) = (&self.parts.conditions, &self.parts.clock);
+        let from = conditions.held_from(clock.now(), clock.monotonic());
+        from.is_some()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -310,8 +310,6 @@ impl Writer<'_> {
 
     fn answer(&self, answered: &Answered) -> Result<(), LedgerError> {
         let (row, _) = self.find(&answered.rotation)?;
-        let accepted = (answered.state == DeliveryState::Accepted)
-            .then_some(Text(time::next_whole_second(self.at)));
         let changed = self
             .connection
             .prepare_cached(
@@ -326,7 +324,7 @@ impl Writer<'_> {
                 answered.sink.target,
                 answered.state.as_str(),
                 Text(self.at),
-                accepted,
+                answered.accepted_at.map(Text),
                 answered.retry_at.map(Text),
                 answered.error,
             ])?;

@@ -60,6 +60,10 @@ struct World {
     outage: Mutex<Option<Cause>>,
     /// Whether fresh secrets are refused.
     refuses: AtomicBool,
+    /// What every create comes to instead of being done.
+    creates: Mutex<Option<(Cause, Outcome)>>,
+    /// What a delivery comes to instead of being accepted.
+    deliveries: Mutex<Option<Taken>>,
     /// Whether whatever is asked for may be the credential in use.
     in_use: AtomicBool,
     /// How far the provider's clock is ahead.
@@ -149,6 +153,12 @@ impl Provider for World {
         _: Option<Duration>,
     ) -> Result<Answer<NewCredential>, ProviderError> {
         self.request("create".to_owned())?;
+        if let Some((cause, outcome)) = *self.creates.lock().unwrap() {
+            return Err(ProviderError {
+                outcome,
+                ..refusal("create".to_owned(), cause)
+            });
+        }
         let id = format!("key_of_{label}");
         let mut alive = self.alive.lock().unwrap();
         alive.insert(id.clone(), label.to_string());
@@ -231,7 +241,13 @@ impl Sink for Taker {
                 message: "away".to_owned(),
             });
         }
-        Ok(())
+        match *self.0.deliveries.lock().unwrap() {
+            None => Ok(()),
+            Some(taken) => Err(DeliveryError {
+                taken,
+                message: format!("{taken:?}"),
+            }),
+        }
     }
 }
 
@@ -384,6 +400,16 @@ impl Fakes {
     /// Every request to the provider fails so, or with none none does.
     pub(crate) fn fail(&self, cause: Option<Cause>) {
         *self.world.outage.lock().unwrap() = cause;
+    }
+
+    /// Every create comes to this from now on, or with none is done.
+    pub(crate) fn fail_creates(&self, with: Option<(Cause, Outcome)>) {
+        *self.world.creates.lock().unwrap() = with;
+    }
+
+    /// Every delivery comes to this from now on, or with none is accepted.
+    pub(crate) fn fail_deliveries(&self, with: Option<Taken>) {
+        *self.world.deliveries.lock().unwrap() = with;
     }
 
     /// Whether fresh secrets are refused from now on.

@@ -6,7 +6,7 @@ use rekeyd::core::names::{CredentialId, Label, RotationId};
 use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
 use rekeyd::core::rotation::Event;
 
-use crate::fake::{at, sink_id};
+use super::fake::{at, sink_id};
 
 pub(crate) fn rotation(number: u64) -> RotationId {
     RotationId::new(number.to_be_bytes())
@@ -59,6 +59,7 @@ pub(crate) fn accepted(number: u64) -> Vec<Change> {
         rotation: rotation(number),
         sink: sink_id(),
         state: DeliveryState::Accepted,
+        accepted_at: Some("2026-11-24T03:00:00Z".parse().unwrap()),
         retry_at: None,
         error: None,
     }));

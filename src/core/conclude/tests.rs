@@ -92,6 +92,7 @@ fn answer(sequence: u64, name: &str, state: DeliveryState) -> Answered {
         rotation: RotationId::new(sequence.to_be_bytes()),
         sink: sink(name),
         state,
+        accepted_at: (state == ACCEPTED).then(now),
         retry_at: None,
         error: None,
     }
@@ -116,7 +117,7 @@ fn after_one_sink_accepted_the_next_delivery_begins() {
 fn only_an_acceptance_is_one() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     for state in [ACCEPTED, UNCERTAIN, DeliveryState::Refused] {
-        let after = with_answer(&open, &answer(1, "a", state), now());
+        let after = with_answer(&open, &answer(1, "a", state));
         let accepted = after.deliveries[0].accepted_at;
         assert_eq!(accepted.is_some(), state == ACCEPTED, "{state:?}");
         assert_eq!(after.deliveries[1], open.deliveries[1]);

@@ -101,7 +101,7 @@ fn clocks_agree_within_five_minutes() {
     ] {
         assert_eq!(agree(at(theirs), ours), agrees, "{theirs}");
         let conditions = Conditions::default();
-        conditions.hear(Some(at(theirs)), ours);
+        conditions.hear(Some(at(theirs)), ours, Duration::ZERO);
         assert_eq!(conditions.holds(Condition::Clock), !agrees, "{theirs}");
     }
     let words = disagreement(Some(at("2026-11-24T04:00:00Z")), ours);
@@ -115,7 +115,7 @@ fn clocks_agree_within_five_minutes() {
 fn a_word_of_the_provider_counts_for_five_minutes() {
     let conditions = Conditions::default();
     assert!(!conditions.heard_lately(at("2026-11-24T03:00:00Z")));
-    conditions.hear(None, at("2026-11-24T03:00:00Z"));
+    conditions.hear(None, at("2026-11-24T03:00:00Z"), Duration::ZERO);
     for (now, lately) in [
         ("2026-11-24T03:05:00Z", true),
         ("2026-11-24T03:05:01Z", false),
@@ -160,5 +160,32 @@ fn a_failure_is_everybodys_unless_it_is_about_the_request() {
         (Cause::QuotaExhausted, None),
     ] {
         assert_eq!(of_error(&error(cause)), condition, "{cause:?}");
+    }
+}
+
+/// What is held from a time that is long over would not be held at all.
+#[test]
+fn an_overlap_never_counts_from_a_clock_that_is_behind() {
+    let conditions = Conditions::default();
+    let minute = Duration::from_secs(60);
+    let from = |now: &str, monotonic| conditions.held_from(at(now), monotonic);
+    assert_eq!(from("2026-11-24T03:00:00Z", minute), None);
+    conditions.hear(
+        Some(at("2026-11-24T03:00:00Z")),
+        at("2026-11-24T03:00:00Z"),
+        minute,
+    );
+    for (now, later, expected) in [
+        ("2026-11-24T03:10:00Z", 10, "2026-11-24T03:10:00Z"),
+        // A moment behind, as clocks are.
+        ("2026-11-24T03:09:58Z", 10, "2026-11-24T03:09:58Z"),
+        ("2026-11-24T03:09:57Z", 10, "2026-11-24T03:10:00Z"),
+        // Set back since it was heard.
+        ("2026-11-21T03:00:00Z", 30, "2026-11-24T03:30:00Z"),
+        // Ahead, it is held for longer than it must be.
+        ("2026-11-27T03:00:00Z", 30, "2026-11-27T03:00:00Z"),
+    ] {
+        let found = from(now, minute * (1 + later));
+        assert_eq!(found, Some(at(expected)), "{now}");
     }
 }

@@ -34,6 +34,7 @@ impl Worker {
                 rotation: rotation.clone(),
                 sink: sink.clone(),
                 state: DeliveryState::Accepted,
+                accepted_at: Some(self.held_from()),
                 retry_at: None,
                 error: None,
             },
@@ -72,6 +73,7 @@ impl Worker {
             rotation: rotation.id.clone(),
             sink: sink.clone(),
             state,
+            accepted_at: None,
             retry_at: Some(time::after(now, back_off(waiting, attempts + 1))),
             error: Some(error.message.clone()),
         }

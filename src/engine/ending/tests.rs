@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::core::rotation::Event;
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rows::{created, current, moved, rotation};
 use crate::engine::{Course, Wish};
-use crate::fake::{Fakes, key};
-use crate::rows::{created, current, moved, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

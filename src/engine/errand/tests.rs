@@ -3,8 +3,8 @@
 use super::*;
 use crate::core::change::Change;
 use crate::core::rotation::Event;
-use crate::fake::{Fakes, at, key};
-use crate::rows::{intended, moved};
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rows::{intended, moved};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -6,9 +6,9 @@ use super::*;
 use crate::core::change::Intent;
 use crate::core::names::KeyName;
 use crate::core::record::Trigger;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rows::{created, current, moved};
 use crate::engine::{Course, Engine, Wish};
-use crate::fake::{Fakes, at, key};
-use crate::rows::{created, current, moved};
 
 const OVERLAP: Duration = Duration::from_secs(3_600);
 
@@ -143,7 +143,7 @@ async fn an_orphan_that_is_held_goes_by_hand() {
     changes.push(moved(2, Event::GivenUp));
     let until = Some(time::after(at(), OVERLAP * 24));
     changes.push(Change::Hold {
-        rotation: crate::rows::rotation(2),
+        rotation: crate::engine::tests::rows::rotation(2),
         until,
         by_hand: None,
     });

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::core::names::SinkId;
 use crate::engine::Course;
-use crate::fake::{Fakes, at, key, sink_id};
-use crate::rows::{begun, created, current, rotation};
+use crate::engine::tests::fake::{Fakes, at, key, sink_id};
+use crate::engine::tests::rows::{begun, created, current, rotation};
 
 /// A key's state after these changes.
 async fn state(changes: Vec<Change>) -> KeyState {

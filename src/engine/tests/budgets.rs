@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::core::change::Change;
 use crate::core::policy::KeyPolicy;
 use crate::core::rotation::Event;
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::lines::Lines;
+use crate::engine::tests::rows::{begun, created, current, moved, rotation};
 use crate::engine::{Course, Engine, Wish};
-use crate::fake::{Fakes, key};
-use crate::lines::Lines;
 use crate::provider::Cause;
-use crate::rows::{begun, created, current, moved, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const WISH: Wish = Wish {

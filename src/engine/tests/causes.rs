@@ -9,10 +9,10 @@ use crate::core::change::Change;
 use crate::core::rotation::Event;
 use crate::core::time;
 use crate::engine::condition::Condition;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rows::{created, current, intended, moved};
 use crate::engine::{Course, Engine};
-use crate::fake::{Fakes, at, key};
 use crate::provider::Cause;
-use crate::rows::{created, current, intended, moved};
 
 /// And how often it is counted for the key.
 const CAUSES: [(Cause, u32); 2] = [(Cause::RateLimited, 1), (Cause::Unreachable, 0)];

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::core::change::{Change, Moved};
 use crate::core::rotation::{Event, Phase};
-use crate::fake::{Fakes, at, key};
-use crate::rows::{accepted, begun, created, current, intended, moved, rotation};
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rows::{accepted, begun, created, current, intended, moved, rotation};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 

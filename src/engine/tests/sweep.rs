@@ -7,10 +7,10 @@ use crate::core::names::Label;
 use crate::core::record::Trigger;
 use crate::core::rotation::Event;
 use crate::core::time;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::lines::Lines;
+use crate::engine::tests::rows::{created, current, intended, moved, rotation};
 use crate::engine::{Course, Engine};
-use crate::fake::{Fakes, at, key};
-use crate::lines::Lines;
-use crate::rows::{created, current, intended, moved, rotation};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -148,7 +148,7 @@ async fn beside_a_newer_lookalike_the_sequence_goes_on_with_the_time() {
     intent.label = Label::recorded(older.to_owned());
     changes.push(Change::TargetLost {
         rotation: rotation(1),
-        sink: crate::fake::sink_id(),
+        sink: crate::engine::tests::fake::sink_id(),
         problem: "gone".to_owned(),
     });
     let mut engine = daemon(&fakes, changes).await;

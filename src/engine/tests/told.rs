@@ -7,11 +7,11 @@ use crate::core::names::CredentialId;
 use crate::core::record::CredentialFacts;
 use crate::core::rotation::Event;
 use crate::core::time;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::lines::Lines;
+use crate::engine::tests::rows::{current, rotation};
 use crate::engine::{Course, Wish};
-use crate::fake::{Fakes, at, key};
-use crate::lines::Lines;
 use crate::provider::Cause;
-use crate::rows::{current, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

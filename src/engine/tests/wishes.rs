@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::core::rotation::Phase;
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rows::{intended, rotation};
 use crate::engine::{Course, Engine, Wish};
-use crate::fake::{Fakes, key};
 use crate::provider::Cause;
-use crate::rows::{intended, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

@@ -4,8 +4,8 @@ use super::*;
 use crate::core::change::Adoption;
 use crate::core::record::CredentialFacts;
 use crate::engine::Course;
-use crate::fake::{Fakes, key, sink_id};
-use crate::rows::{begun, created, current, moved, rotation};
+use crate::engine::tests::fake::{Fakes, key, sink_id};
+use crate::engine::tests::rows::{begun, created, current, moved, rotation};
 
 /// The one rotation that these changes lead to.
 async fn after(changes: Vec<Change>) -> Rotation {
