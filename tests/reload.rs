@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fake::{Fakes, key};
 use rekeyd::core::names::KeyName;
-use rekeyd::engine::{Course, Engine, ManagedKey, Parts, Wish};
+use rekeyd::engine::{Course, Engine, ManagedKey, Wish};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAILY: &str = "0 6 * * *";
@@ -63,10 +63,7 @@ impl Running {
     }
 
     async fn reload(&mut self, managed: Vec<ManagedKey>) {
-        let parts = Parts {
-            ledger: self.engine.ledger().clone(),
-            ..self.fakes.parts()
-        };
+        let parts = self.engine.parts().clone();
         self.engine.reconfigure(parts, managed);
         self.pass(MINUTE).await;
     }

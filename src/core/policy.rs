@@ -103,9 +103,7 @@ pub enum Waiting {
 
 /// How long to wait after the `attempt`th failure in a row, counted from 1.
 ///
-/// Each table ends in the pace that is kept for ever. The last of
-/// [`Waiting::NextRotation`] keeps a key that fails all day below the default
-/// of `creates-per-day`.
+/// Each table ends in the pace that is kept for ever.
 #[must_use]
 pub fn back_off(waiting: Waiting, attempt: u32) -> Duration {
     let table: &[u64] = match waiting {
@@ -119,6 +117,19 @@ pub fn back_off(waiting: Waiting, attempt: u32) -> Duration {
         .unwrap_or(usize::MAX)
         .min(table.len() - 1);
     Duration::from_secs(table[at])
+}
+
+/// How long a key waits after its `attempt`th failure in a row, counted from 1,
+/// where so many creates a day are allowed.
+///
+/// A key that fails all day uses up half of its creates: so the last pace of
+/// [`Waiting::NextRotation`] fits the default of `creates-per-day`, and a key
+/// that may rotate each minute does not wait for hours.
+#[must_use]
+pub fn pause_of_key(attempt: u32, creates_per_day: u32) -> Duration {
+    let pace = HOUR * 24 * 2 / creates_per_day.max(1);
+    let first = back_off(Waiting::NextRotation, 1);
+    back_off(Waiting::NextRotation, attempt).min(pace.max(first))
 }
 
 /// No back-off is this long: a time to try again that is further ahead was

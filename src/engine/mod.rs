@@ -36,7 +36,7 @@ use crate::core::overdue::is_overdue;
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::core::{duration, time};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::LedgerError;
 use condition::Condition;
 use errand::{Errand, Errands};
 use order::Asked;
@@ -688,10 +688,10 @@ impl Engine {
         Some(managed.policy.deliver_for)
     }
 
-    /// The ledger that it writes.
+    /// What all keys share now.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.parts.ledger
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The time by the engine's clock.

@@ -23,10 +23,14 @@ pub(crate) fn sinks(
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     for rotation in &state.live {
+        let ours = memory.is_some_and(|memory| memory.rotation == rotation.id);
+        // What was found open or stranded may have got to its sinks without
+        // this ledger's knowing.
+        let lost = rotation.stranded_at.is_some() || (rotation.phase.is_open() && !ours);
         for delivery in &rotation.deliveries {
-            changes.extend(known(state, rotation, delivery, managed, now));
+            changes.extend(known(state, rotation, delivery, lost, managed, now));
         }
-        if rotation.phase.is_open() && memory.is_some_and(|memory| memory.rotation == rotation.id) {
+        if rotation.phase.is_open() && ours {
             changes.extend(new(rotation, managed));
         }
     }
@@ -37,6 +41,7 @@ fn known(
     state: &KeyState,
     rotation: &Rotation,
     delivery: &Delivery,
+    lost: bool,
     managed: Option<&ManagedKey>,
     now: Timestamp,
 ) -> Option<Change> {
@@ -44,7 +49,8 @@ fn known(
     let held = match delivery.state {
         DeliveryState::Removed => return None,
         DeliveryState::Uncertain | DeliveryState::Accepted => true,
-        DeliveryState::Pending | DeliveryState::Refused | DeliveryState::Missed => false,
+        DeliveryState::Pending | DeliveryState::Refused => lost,
+        DeliveryState::Missed => false,
     };
     let configured = managed.and_then(|managed| {
         let mut sinks = managed.sinks.iter();

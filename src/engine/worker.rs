@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::core::change::{ByHand, Change, Why};
 use crate::core::due::{Absence, Due, due, retimed};
 use crate::core::names::{KeyName, RotationId, SinkId};
-use crate::core::policy::{KeyPolicy, Waiting, back_off};
+use crate::core::policy::{KeyPolicy, Waiting, back_off, pause_of_key};
 use crate::core::record::{KeyState, Trigger};
 use crate::core::rotation::Phase;
 use crate::core::step::{self, Memory, Step, next_step};
@@ -429,7 +429,9 @@ impl Worker {
     /// Records that a rotation failed or could not be begun.
     pub(crate) fn deferred(&self, problem: &str, after: Option<Duration>) -> Change {
         let attempt = self.state.attempt.saturating_add(1);
-        let pause = back_off(Waiting::NextRotation, attempt).max(after.unwrap_or_default());
+        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        let creates = policy.map_or(1, |policy| policy.creates_per_day);
+        let pause = pause_of_key(attempt, creates).max(after.unwrap_or_default());
         Change::Deferred {
             attempt,
             retry_at: time::after(self.now(), pause),

@@ -28,14 +28,35 @@ fn each_pause_is_as_long_as_the_one_before_or_longer_and_the_last_is_kept() {
 }
 
 #[test]
-fn a_key_that_fails_all_day_stays_below_the_default_of_creates_per_day() {
-    let mut passed = Duration::ZERO;
-    let mut creates = 0;
-    while passed < HOUR * 24 {
-        creates += 1;
-        passed += back_off(Waiting::NextRotation, creates);
+fn a_key_that_fails_all_day_stays_below_its_creates_per_day() {
+    for budget in [24, 48, 1_000, 8_640] {
+        let mut passed = Duration::ZERO;
+        let mut creates = 0;
+        while passed < HOUR * 24 {
+            creates += 1;
+            passed += pause_of_key(creates, budget);
+        }
+        assert!(creates < budget, "{creates} of {budget}");
     }
-    assert!(creates < 24, "{creates}");
+}
+
+#[test]
+fn a_key_that_may_rotate_often_does_not_wait_for_hours() {
+    for (attempt, budget, seconds) in [
+        (1, 24, 10),
+        (6, 24, 7_200),
+        (6, 48, 3_600),
+        (3, 8_640, 20),
+        (9, 8_640, 20),
+        // Never more often than after the first failure.
+        (9, 172_800, 10),
+        // A small budget guards by itself.
+        (9, 2, 7_200),
+        (9, 0, 7_200),
+    ] {
+        let pause = pause_of_key(attempt, budget);
+        assert_eq!(pause.as_secs(), seconds, "{attempt} {budget}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::engine::tests::rows::{begun, created, current, rotation};
 async fn state(changes: Vec<Change>) -> KeyState {
     let fakes = Fakes::new(&[]);
     fakes.ledger(vec![(key(), changes)]).await;
-    let mut engine = fakes.open(Vec::new(), Course::ByHand).await;
+    let mut engine = fakes.open(Vec::new(), Course::Daemon).await;
     fakes.run(&mut engine, Duration::ZERO).await;
     engine.state(&key()).unwrap().clone()
 }
@@ -47,15 +47,26 @@ async fn whether_a_sink_is_required_counts_from_now_on() {
 
 #[tokio::test]
 async fn a_sink_that_is_gone_holds_what_it_held_from_now_on() {
-    for (changes, held) in [(begun(1), true), (current(1), true), (created(1), false)] {
-        // Opened without any key, it is gone at once.
+    // What was found open is stranded, and may be anywhere.
+    for changes in [begun(1), current(1), created(1)] {
+        // Opened without any key, it is gone as soon as the time is known.
         let state = state(changes).await;
         let delivery = &state.live[0].deliveries[0];
         assert_eq!(delivery.state, DeliveryState::Removed);
-        assert_eq!(delivery.removed_at, held.then(at));
+        assert_eq!(delivery.removed_at, Some(at()));
         // And once only.
         assert_eq!(sinks(&state, None, None, at()), []);
     }
+    // What was never begun, in the process that knows, is held by nobody.
+    let mut state = state(current(1)).await;
+    let delivery = &mut state.live[0].deliveries[0];
+    (delivery.state, delivery.removed_at) = (DeliveryState::Pending, None);
+    let expected = Change::SinkRemoved {
+        rotation: rotation(1),
+        sink: sink_id(),
+        held_since: None,
+    };
+    assert_eq!(sinks(&state, None, None, at()), [expected]);
 }
 
 #[tokio::test]
