@@ -280,3 +280,23 @@ fn in_a_child_with_a_full_disk() {
     });
     println!("told ok: {told} of 40");
 }
+
+#[test]
+fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let told = || read::condition(&read::open(&path).unwrap()).unwrap();
+    run(async {
+        let problem = Some("it cannot be asked".to_owned());
+        let first = ledger(&path);
+        first
+            .set_condition("provider", at(), problem.clone())
+            .await
+            .unwrap();
+        assert_eq!(told(), problem);
+    });
+    run(async {
+        let _next = ledger(&path);
+        assert_eq!(told(), None);
+    });
+}

@@ -123,7 +123,11 @@ fn prepare(
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     migrate(connection)?;
-    claim(connection, path, now, identity)
+    claim(connection, path, now, identity)?;
+    // What was wrong with an earlier process says nothing of this one. Where
+    // this cannot be written, nothing can, and that is told by others.
+    let _ = connection.execute("DELETE FROM condition", []);
+    Ok(())
 }
 
 fn version(connection: &Connection) -> Result<i64, LedgerError> {

@@ -62,6 +62,8 @@ struct World {
     refuses: AtomicBool,
     /// What every create comes to instead of being done.
     creates: Mutex<Option<(Cause, Outcome)>>,
+    /// Whether the sink has lost what it accepted.
+    lost: AtomicBool,
     /// What a delivery comes to instead of being accepted.
     deliveries: Mutex<Option<Taken>>,
     /// Whether whatever is asked for may be the credential in use.
@@ -231,6 +233,11 @@ impl Sink for Taker {
     async fn preflight(&self) -> Result<(), String> {
         self.0.note("preflight".to_owned());
         Ok(())
+    }
+
+    async fn lost(&self, _: &CredentialFacts) -> Option<String> {
+        let lost = self.0.lost.load(Ordering::SeqCst);
+        lost.then(|| "it is gone".to_owned())
     }
 
     async fn deliver(&self, _: &Parcel) -> Result<(), DeliveryError> {
@@ -410,6 +417,11 @@ impl Fakes {
     /// Every delivery comes to this from now on, or with none is accepted.
     pub(crate) fn fail_deliveries(&self, with: Option<Taken>) {
         *self.world.deliveries.lock().unwrap() = with;
+    }
+
+    /// Whether the sink has lost what it accepted.
+    pub(crate) fn lose(&self, lost: bool) {
+        self.world.lost.store(lost, Ordering::SeqCst);
     }
 
     /// Whether fresh secrets are refused from now on.

@@ -342,3 +342,41 @@ fn may_be_gone(rotation: &Rotation) -> bool {
 fn is_unsettled(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Intended
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Course;
+    use crate::engine::tests::fake::{Fakes, at, key};
+    use crate::engine::tests::rows::{created, current, intended, moved};
+
+    /// The one rotation that these changes lead to.
+    async fn after(changes: Vec<Change>) -> Rotation {
+        let fakes = Fakes::new(&[]);
+        fakes.ledger(vec![(key(), changes)]).await;
+        let managed = fakes.managed(key(), |_| {});
+        let engine = fakes.open(vec![managed], Course::ByHand).await;
+        engine.state(&key()).unwrap().live[0].clone()
+    }
+
+    #[tokio::test]
+    async fn only_what_should_be_there_and_is_not_missed_yet_may_be_gone() {
+        let mut found_open = created(1);
+        found_open.push(moved(1, Event::FoundOpen));
+        for (changes, may) in [
+            (current(1), true),
+            (found_open, true),
+            (intended(1), false),
+            (created(1), false),
+        ] {
+            let mut rotation = after(changes).await;
+            assert_eq!(may_be_gone(&rotation), may, "{}", rotation.phase);
+            assert_eq!(is_unsettled(&rotation), rotation.phase == Phase::Intended);
+            rotation.missing = Some(Missing {
+                since: at(),
+                looks: 1,
+            });
+            assert!(!may_be_gone(&rotation), "it is looked for already");
+        }
+    }
+}

@@ -102,3 +102,17 @@ async fn a_stubborn_sink_is_asked_more_slowly() {
     assert!(fakes.now() > hour);
     assert!(delivery(&engine, &fakes).1 > SECOND * 300);
 }
+
+#[tokio::test]
+async fn what_a_sink_has_lost_is_made_good_by_another() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = begun(&fakes).await;
+    fakes.run(&mut engine, SECOND * 3_600).await;
+    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
+    fakes.lose(true);
+    fakes.run(&mut engine, SECOND * 3_600).await;
+    fakes.lose(false);
+    fakes.run(&mut engine, SECOND * 3_600).await;
+    let current = engine.state(&key()).unwrap().current().unwrap();
+    assert_eq!(current.sequence, 2);
+}
