@@ -168,7 +168,6 @@ impl Engine {
     ) -> Result<Self, LedgerError> {
         let now = parts.clock.now();
         let engine_clock = parts.clock.monotonic();
-        parts.ledger.forget_conditions().await?;
         let mut engine = Self {
             errands: Errands::at_start(&parts, course, now).await?,
             parts: Arc::new(parts),

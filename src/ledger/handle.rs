@@ -198,18 +198,6 @@ impl Ledger {
         self.run(write::probe).await
     }
 
-    /// Forgets what was wrong with the process before this one.
-    ///
-    /// # Errors
-    /// Nothing was recorded; see [`LedgerError`].
-    pub async fn forget_conditions(&self) -> Result<(), LedgerError> {
-        self.run(|connection| {
-            connection.execute("DELETE FROM condition", [])?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Tells those who ask beside the daemon what is wrong with it as a whole,
     /// or with `None` that nothing is.
     ///
