@@ -37,6 +37,8 @@ pub(crate) struct Errands {
     probes: u32,
     sweeps: BTreeSet<Timestamp>,
     sweeping: bool,
+    /// Whether the last sweep had no answer.
+    unanswered: bool,
     /// When the ledger was last compared with the provider, if that is lately
     /// enough to begin anything.
     pub(crate) compared_at: Option<Timestamp>,
@@ -67,6 +69,7 @@ impl Errands {
             probes: 0,
             sweeps: BTreeSet::new(),
             sweeping: false,
+            unanswered: false,
             compared_at: swept_at.filter(|_| fresh && course != Course::Daemon),
             look_at: now,
             organization_is_right: false,
@@ -143,6 +146,10 @@ impl Errands {
             let pauses = held.iter().map(|condition| condition.pause(self.probes));
             self.probe_at = pauses.min().map(|pause| time::after(now, pause));
         }
+        if passed && self.unanswered {
+            // What it was to find out may be what everybody waits for.
+            self.sweeps.insert(now);
+        }
         self.held.clone_from(held);
         passed
     }
@@ -176,6 +183,7 @@ impl Errands {
     /// A sweep has come back. True if it was the first that was answered.
     pub(crate) fn swept(&mut self, answered: bool, every: Duration, now: Timestamp) -> bool {
         self.sweeping = false;
+        self.unanswered = !answered;
         let first = answered && self.compared_at.is_none();
         if answered {
             self.compared_at = Some(now);

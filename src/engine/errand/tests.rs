@@ -26,6 +26,7 @@ fn idle() -> Errands {
         probes: 0,
         sweeps: BTreeSet::new(),
         sweeping: false,
+        unanswered: false,
         compared_at: None,
         look_at: later(HOUR),
         organization_is_right: false,

@@ -21,6 +21,24 @@ fn held(engine: &Engine) -> Vec<Condition> {
     problems.map(|(condition, _)| condition).collect()
 }
 
+/// Nothing is begun before the ledger was compared with the provider: where
+/// that failed at start, it is done as soon as the provider is there again.
+#[tokio::test]
+async fn a_daemon_that_starts_in_an_outage_goes_on_as_soon_as_that_is_over() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed(key(), |_| {});
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.fail(Some(Cause::Unreachable));
+    fakes.run(&mut engine, Duration::from_secs(10)).await;
+    assert_eq!(held(&engine), [Condition::Provider]);
+    assert!(fakes.alive().is_empty());
+    fakes.fail(None);
+    // The pause between two probes is 15 seconds by now.
+    fakes.run(&mut engine, Duration::from_secs(20)).await;
+    assert_eq!(held(&engine), []);
+    assert_eq!(fakes.alive().len(), 1);
+}
+
 #[tokio::test]
 async fn ten_thousand_due_keys_and_a_dead_provider_make_one_line_and_one_probe() {
     let fakes = Fakes::new(&[]);
