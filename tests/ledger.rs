@@ -300,3 +300,32 @@ fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
         assert_eq!(told(), None);
     });
 }
+
+/// A commit whose answer was lost is recorded again by whoever waited for it.
+#[test]
+fn a_sink_that_is_added_twice_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let added = Change::SinkAdded {
+        rotation: RotationId::new(1_u64.to_be_bytes()),
+        sink: SinkId {
+            name: "new".to_owned(),
+            target: "file:/new".to_owned(),
+        },
+        required: true,
+    };
+    run(async {
+        let ledger = ledger(&path);
+        let record = |changes| ledger.record(&key(1), at(), changes);
+        record(vec![intent(1)]).await.unwrap();
+        record(vec![added.clone()]).await.unwrap();
+        let state = record(vec![added.clone()]).await.unwrap();
+        let deliveries = &state.live[0].deliveries;
+        let names: Vec<_> = deliveries
+            .iter()
+            .map(|one| one.sink.name.as_str())
+            .collect();
+        assert_eq!(names, ["file", "new"]);
+        assert!(deliveries[1].required);
+    });
+}

@@ -357,14 +357,16 @@ impl Writer<'_> {
         required: bool,
     ) -> Result<(), LedgerError> {
         let (row, _) = self.find(rotation)?;
-        let changed = self
-            .connection
+        // Whoever did not hear that it was recorded records it again.
+        self.connection
             .prepare_cached(
                 "INSERT INTO delivery (rotation, place, sink, target, required)
-                 SELECT ?1, 1 + max(place), ?2, ?3, ?4 FROM delivery WHERE rotation = ?1",
+                 SELECT ?1, coalesce(1 + max(place), 0), ?2, ?3, ?4
+                 FROM delivery WHERE rotation = ?1
+                 HAVING NOT EXISTS (SELECT 1 FROM delivery
+                     WHERE rotation = ?1 AND sink = ?2 AND target = ?3)",
             )?
             .execute(params![row, sink.name, sink.target, required])?;
-        expect_one(changed, "delivery")?;
         self.tell(Some(row), "sink-added", &sink_detail(sink, None))
     }
 
