@@ -315,8 +315,8 @@ fn a_sink_that_is_added_twice_is_there_once() {
         required: true,
     };
     run(async {
-        let ledger = ledger(&path);
-        let record = |changes| ledger.record(&key(1), at(), changes);
+        let (ledger, key) = (ledger(&path), key(1));
+        let record = |changes| ledger.record(&key, at(), changes);
         record(vec![intent(1)]).await.unwrap();
         record(vec![added.clone()]).await.unwrap();
         let state = record(vec![added.clone()]).await.unwrap();
