@@ -118,6 +118,8 @@ impl Worker {
         let Some(facts) = found.credential.clone() else {
             return Ok(Err(format!("{credential} has no credential yet")));
         };
+        // Asking also tells whether this host's clock can be believed.
+        let in_use = self.in_use(&facts).await;
         let holders = self.holders(&found);
         if !force && !holders.is_empty() {
             return Ok(Err(format!(
@@ -127,7 +129,7 @@ impl Worker {
                 self.state.key
             )));
         }
-        let done = match self.in_use(&facts).await {
+        let done = match in_use {
             Ok(false) => self.delete(&facts).await,
             Ok(true) => {
                 return Ok(Err(format!(
@@ -176,6 +178,8 @@ impl Worker {
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
         let now = self.now();
+        // By a clock that is not believed, no overlap is over.
+        let believed = self.parts.conditions.allowed().clock;
         let alone = |delivery: &Delivery| Rotation {
             deliveries: vec![delivery.clone()],
             ..rotation.clone()
@@ -183,7 +187,7 @@ impl Worker {
         let holding = rotation.deliveries.iter().filter(|delivery| {
             match held(&alone(delivery), &self.state, overlap) {
                 Held::Not => false,
-                Held::Until(at) => at > now,
+                Held::Until(at) => at > now || !believed,
                 Held::Open => true,
             }
         });
