@@ -307,6 +307,7 @@ impl Place {
 
     fn lent(folder: PathBuf) -> Self {
         let target = FileTarget {
+            after: None,
             path: folder.join("target"),
             format: FileFormat::Raw,
             mode: 0o600,

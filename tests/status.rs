@@ -98,6 +98,7 @@ impl Past {
             ..Moved::new(&rotation, Event::Created)
         };
         let answered = Answered {
+            written: false,
             rotation: rotation.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,

@@ -122,6 +122,7 @@ fn rotation(
             sink: sink.clone(),
         }),
         Change::Answered(Answered {
+            written: false,
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,

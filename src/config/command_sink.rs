@@ -20,7 +20,7 @@ pub(super) fn target(table: &Table<'_>, report: &mut Report) -> Option<CommandTa
 }
 
 /// A program and its arguments, one by one: never a line for a shell.
-fn command_line(value: &Value<'_>, report: &mut Report) -> Option<CommandLine> {
+pub(super) fn command_line(value: &Value<'_>, report: &mut Report) -> Option<CommandLine> {
     let items = value.list_of_text(report)?;
     let Some((program, arguments)) = items.split_first() else {
         let hint = "a program by its path from the root, and its arguments, are allowed";
@@ -45,8 +45,8 @@ fn argument(value: &Value<'_>, report: &mut Report) -> Option<String> {
         report.wrong(
             &value.place,
             "this looks like a secret",
-            "no secret may stand in this file: the new one comes on the command's standard \
-             input, and others are named by their file",
+            "no secret may stand in this file: the new one comes on the standard input of a \
+             sink's command, and others are named by their file",
         );
         return None;
     }

@@ -2,12 +2,15 @@
 
 use std::path::{Component, PathBuf};
 
+use super::command_sink::command_line;
 use super::options::Section;
+use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
 use super::quote::quoted;
 use super::reader::{Table, Value};
 use super::report::Report;
+use super::sinks::TIMEOUT;
 use super::values;
-use crate::core::settings::{FileFormat, FileTarget};
+use crate::core::settings::{After, FileFormat, FileTarget};
 
 /// What a file may be used for by default: only by its owner.
 pub(super) const MODE: u32 = 0o600;
@@ -47,13 +50,38 @@ pub(super) fn target(
     };
     let owner = get("owner").and_then(|value| account(&value, report));
     let group = get("group").and_then(|value| account(&value, report));
+    let after = after(table, report);
     Some(FileTarget {
         path: path?,
         format: format?,
         mode: mode?,
         owner,
         group,
+        after: after?,
     })
+}
+
+/// What is run once the file has changed; none in it if nothing is, and none
+/// at all if it is wrong.
+fn after(table: &Table<'_>, report: &mut Report) -> Option<Option<After>> {
+    let get = |name| table.get(Section::File, name);
+    let timeout = match get("after-timeout") {
+        Some(value) if get("after").is_none() => {
+            let hint = "add after = [\"/…\"], or leave it out";
+            report.wrong(&value.place, "means nothing without after", hint);
+            return None;
+        }
+        Some(value) => values::span(&value, SHORTEST_TIMEOUT, LONGEST_TIMEOUT, report),
+        None => Some(TIMEOUT),
+    };
+    let Some(argv) = get("after") else {
+        return Some(None);
+    };
+    let argv = command_line(&argv, report)?;
+    Some(Some(After {
+        argv,
+        timeout: timeout?,
+    }))
 }
 
 fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {

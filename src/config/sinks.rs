@@ -24,7 +24,7 @@ use crate::core::settings::{
 const TYPES: &str = "\"file\", \"webhook\", \"command\" or \"self\" is allowed";
 
 /// How long one attempt may take by default.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The sinks of a key as far as they could be read.
 pub(super) struct Sinks(Vec<Sink>);
@@ -125,6 +125,7 @@ impl<'c> Own<'c> {
             mode: file_sink::MODE,
             owner: None,
             group: None,
+            after: None,
         })
     }
 }
@@ -296,7 +297,11 @@ fn file(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<Fil
         let place = table.place_of(Section::File, "path");
         files.written = Some((path.clone(), place));
     }
-    file_sink::target(table, path, report)
+    let target = file_sink::target(table, path, report)?;
+    if let Some(after) = &target.after {
+        files.read.push(("after", after.argv.path().to_owned()));
+    }
+    Some(target)
 }
 
 fn webhook(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<WebhookTarget> {

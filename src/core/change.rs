@@ -306,6 +306,9 @@ pub struct Answered {
     pub sink: SinkId,
     /// How it stands now.
     pub state: DeliveryState,
+    /// Whether the secret stands where the sink keeps it, and what is to run
+    /// then is owed.
+    pub written: bool,
     /// When it was accepted, if it was: from then on what the sink held before
     /// is held for one overlap more. A clock that is behind does not count.
     pub accepted_at: Option<Timestamp>,
@@ -313,4 +316,20 @@ pub struct Answered {
     pub retry_at: Option<Timestamp>,
     /// Why it was not accepted.
     pub error: Option<String>,
+}
+
+impl Answered {
+    /// An attempt of which nothing is known yet but that it was made.
+    #[must_use]
+    pub fn uncertain(rotation: &RotationId, sink: &SinkId) -> Self {
+        Self {
+            rotation: rotation.clone(),
+            sink: sink.clone(),
+            state: DeliveryState::Uncertain,
+            written: false,
+            accepted_at: None,
+            retry_at: None,
+            error: None,
+        }
+    }
 }

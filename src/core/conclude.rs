@@ -8,7 +8,6 @@ use crate::core::change::{Answered, Begun, Change, Moved};
 use crate::core::policy::{Held, held};
 use crate::core::record::{DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
-use crate::core::step::is_owed;
 use crate::core::time;
 
 /// The new secret worked twice. The first delivery begins in the same
@@ -38,7 +37,7 @@ pub fn answered(
     if after
         .deliveries
         .iter()
-        .any(|delivery| delivery.required && is_owed(delivery))
+        .any(|delivery| delivery.required && delivery.is_owed())
     {
         changes.extend(begin_next(&after));
     } else {
@@ -178,6 +177,7 @@ fn with_answer(rotation: &Rotation, answer: &Answered) -> Rotation {
             delivery.state = answer.state;
             delivery.retry_at = answer.retry_at;
             delivery.accepted_at = answer.accepted_at.or(delivery.accepted_at);
+            delivery.written_at = delivery.written_at.filter(|_| answer.written);
         }
     }
     after

@@ -120,6 +120,22 @@ pub struct Rotation {
     pub deliveries: Vec<Delivery>,
 }
 
+impl Rotation {
+    /// Whether it can go on without its secret: what is left of it is to run
+    /// what follows a file that has changed.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        let mut owed = self
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.required && delivery.is_owed())
+            .peekable();
+        self.phase == Phase::Verified
+            && owed.peek().is_some()
+            && owed.all(|delivery| delivery.written_at.is_some())
+    }
+}
+
 /// That the provider answered 404 for a credential that should be alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
@@ -192,6 +208,9 @@ pub struct Delivery {
     pub attempts: u32,
     /// When the last one was.
     pub last_attempt_at: Option<Timestamp>,
+    /// Since when it stands where the sink keeps it, if what is to run then is
+    /// still owed. The secret is not needed any more.
+    pub written_at: Option<Timestamp>,
     /// When the sink accepted it.
     pub accepted_at: Option<Timestamp>,
     /// Since when the sink is not configured any more, if it held the secret.
@@ -200,6 +219,23 @@ pub struct Delivery {
     pub retry_at: Option<Timestamp>,
     /// What went wrong last.
     pub error: Option<String>,
+}
+
+impl Delivery {
+    /// Whether the sink has not accepted yet and is still to be asked.
+    #[must_use]
+    pub const fn is_owed(&self) -> bool {
+        match self.state {
+            DeliveryState::Pending | DeliveryState::Uncertain | DeliveryState::Refused => true,
+            DeliveryState::Accepted | DeliveryState::Missed | DeliveryState::Removed => false,
+        }
+    }
+
+    /// Whether the secret is needed to go on with it.
+    #[must_use]
+    pub const fn needs_secret(&self) -> bool {
+        self.is_owed() && self.written_at.is_none()
+    }
 }
 
 /// Everything the ledger knows of one key that a decision may depend on.

@@ -107,6 +107,17 @@ pub struct FileTarget {
     pub owner: Option<String>,
     /// The group it is given to, by name or number.
     pub group: Option<String>,
+    /// What is run once it has changed.
+    pub after: Option<After>,
+}
+
+/// A program that is run once a file has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After {
+    /// What is run.
+    pub argv: CommandLine,
+    /// The time that one run may take.
+    pub timeout: Duration,
 }
 
 /// What stands in a file sink's file.

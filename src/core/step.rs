@@ -83,6 +83,14 @@ pub enum Step {
         /// The sink.
         sink: SinkId,
     },
+    /// Run what follows the change of a sink's file; that it has changed is
+    /// recorded.
+    After {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+    },
     /// Delete the credential at the provider.
     Revoke(RotationId),
     /// Ask the provider again for a credential that it said it does not have.
@@ -146,7 +154,7 @@ pub fn next_step(
 
 fn may(step: &Step, rotation: &Rotation, allowed: Allowed) -> bool {
     match step {
-        Step::Record(_) | Step::Deliver { .. } | Step::Wait(_) => true,
+        Step::Record(_) | Step::Deliver { .. } | Step::After { .. } | Step::Wait(_) => true,
         Step::Create(_) | Step::Find { .. } | Step::Verify(_) => allowed.provider,
         Step::Revoke(_) => allowed.provider && (allowed.clock || rotation.phase == Phase::Orphaned),
         Step::Look(_) => allowed.provider && allowed.clock,
@@ -185,6 +193,10 @@ fn step_of(
                 after_restart: memory.is_none(),
             }),
         },
+        // Its secret is where it belongs, and is not needed any more.
+        (Phase::Verified, _, Some(_)) if rotation.is_written() => {
+            deliver_required(rotation, key, overlap, now)
+        }
         (Phase::Created | Phase::Verified, None, _) => {
             Step::Record(vec![Change::Moved(Moved::new(id, Event::FoundOpen))])
         }
@@ -199,8 +211,10 @@ fn step_of(
             })
         }
         (Phase::Verified, Some(_), Some(_)) => deliver_required(rotation, key, overlap, now),
-        (Phase::Current, Some(_), Some(policy)) => deliver_optional(rotation, policy, now),
-        (Phase::Current, None, _) | (Phase::Current, _, None) => miss_optional(rotation),
+        (Phase::Current, secret, Some(policy)) => {
+            deliver_optional(rotation, policy, secret.is_some(), now)
+        }
+        (Phase::Current, _, None) => miss_optional(rotation, Delivery::is_owed),
         (Phase::Stranded, _, _) => match held(rotation, key, overlap) {
             Held::Open => Step::Wait(None),
             // Nothing newer works yet: this may be the newest that does.
@@ -272,15 +286,26 @@ fn deliver_required(
         .deliveries
         .iter()
         .filter(|delivery| delivery.required);
-    if required.all(|delivery| !is_owed(delivery)) {
+    if required.all(|delivery| !delivery.is_owed()) {
         return Step::Record(conclude::delivered(rotation, key, overlap, now));
     }
     deliver(rotation, true, now)
 }
 
-fn deliver_optional(rotation: &Rotation, policy: &KeyPolicy, now: Timestamp) -> Step {
+fn deliver_optional(
+    rotation: &Rotation,
+    policy: &KeyPolicy,
+    has_secret: bool,
+    now: Timestamp,
+) -> Step {
     if now >= time::after(rotation.started_at, policy.deliver_for) {
-        return miss_optional(rotation);
+        return miss_optional(rotation, Delivery::is_owed);
+    }
+    if !has_secret {
+        let missed = miss_optional(rotation, Delivery::needs_secret);
+        if missed != Step::Wait(None) {
+            return missed;
+        }
     }
     deliver(rotation, false, now)
 }
@@ -289,7 +314,7 @@ fn deliver_optional(rotation: &Rotation, policy: &KeyPolicy, now: Timestamp) -> 
 fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
     let mut wait: Option<Timestamp> = None;
     for delivery in &rotation.deliveries {
-        if delivery.required != required || !is_owed(delivery) {
+        if delivery.required != required || !delivery.is_owed() {
             continue;
         }
         match believed(delivery.retry_at, now) {
@@ -302,7 +327,9 @@ fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
 
 fn deliver_to(rotation: &Rotation, delivery: &Delivery) -> Step {
     let (rotation, sink) = (rotation.id.clone(), delivery.sink.clone());
-    if delivery.state == DeliveryState::Uncertain {
+    if delivery.written_at.is_some() {
+        Step::After { rotation, sink }
+    } else if delivery.state == DeliveryState::Uncertain {
         Step::Deliver { rotation, sink }
     } else {
         Step::Record(vec![Change::Begun(Begun { rotation, sink })])
@@ -310,11 +337,11 @@ fn deliver_to(rotation: &Rotation, delivery: &Delivery) -> Step {
 }
 
 /// Optional sinks that did not get the secret, and cannot any more.
-fn miss_optional(rotation: &Rotation) -> Step {
+fn miss_optional(rotation: &Rotation, cannot: impl Fn(&Delivery) -> bool) -> Step {
     let missed: Vec<_> = rotation
         .deliveries
         .iter()
-        .filter(|delivery| !delivery.required && is_owed(delivery))
+        .filter(|delivery| !delivery.required && cannot(delivery))
         .map(|delivery| Change::SinkMissed {
             rotation: rotation.id.clone(),
             sink: delivery.sink.clone(),
@@ -324,14 +351,6 @@ fn miss_optional(rotation: &Rotation) -> Step {
         Step::Wait(None)
     } else {
         Step::Record(missed)
-    }
-}
-
-/// Whether the sink is still to be asked to take the secret.
-pub(crate) fn is_owed(delivery: &Delivery) -> bool {
-    match delivery.state {
-        DeliveryState::Pending | DeliveryState::Uncertain | DeliveryState::Refused => true,
-        DeliveryState::Accepted | DeliveryState::Missed | DeliveryState::Removed => false,
     }
 }
 

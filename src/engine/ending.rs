@@ -25,16 +25,17 @@ impl Engine {
         }
     }
 
-    /// Whether this process may know the secret of an open rotation: whoever
-    /// is at work may have one.
+    /// Whether this process may know a secret that an open rotation needs:
+    /// whoever is at work may have one.
     #[must_use]
     pub fn holds_secrets(&self) -> bool {
         self.keys.values().any(|slot| match &slot.idle {
             None => true,
             Some(idle) => {
-                let open = idle.state.open().is_some();
+                let open = idle.state.open();
+                let needs_it = open.is_some_and(|rotation| !rotation.is_written());
                 let memory = idle.memory.as_ref();
-                open && memory.is_some_and(|memory| memory.secret.is_some())
+                needs_it && memory.is_some_and(|memory| memory.secret.is_some())
             }
         })
     }
@@ -64,8 +65,9 @@ impl Engine {
         }
     }
 
-    /// Gives up every rotation that is open in this process; the next rotation
-    /// of such a key waits `pause` at least.
+    /// Gives up every rotation that is open in this process, but for those that
+    /// another one can go on with; the next rotation of such a key waits `pause`
+    /// at least.
     ///
     /// # Errors
     /// The ledger cannot be written.
@@ -73,7 +75,7 @@ impl Engine {
         let now = self.parts.clock.now();
         for slot in self.keys.values_mut() {
             let Some(idle) = &mut slot.idle else { continue };
-            let Some(open) = idle.state.open() else {
+            let Some(open) = idle.state.open().filter(|open| !open.is_written()) else {
                 continue;
             };
             let mut changes = if open.credential.is_some() {

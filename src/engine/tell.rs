@@ -349,6 +349,19 @@ fn tell_answered(key: &KeyState, answered: &Answered) {
         DeliveryState::Accepted => tracing::info!(
             key = %name, %rotation, sink = %sink.name, "delivered {name} to {sink}"
         ),
+        DeliveryState::Uncertain if answered.written && answered.error.is_none() => tracing::info!(
+            key = %name, %rotation, sink = %sink.name,
+            "{name} stands in {sink}; what follows its change is run"
+        ),
+        DeliveryState::Uncertain if answered.written => tracing::warn!(
+            key = %name, %rotation, sink = %sink.name, retry_at,
+            "{name} stands in {sink}, and what follows its change did not end well: {why}; \
+            it is run again at {retry_at}"
+        ),
+        DeliveryState::Uncertain if answered.retry_at.is_none() => tracing::warn!(
+            key = %name, %rotation, sink = %sink.name,
+            "{name} does not stand in {sink} any more: {why}"
+        ),
         DeliveryState::Pending
         | DeliveryState::Uncertain
         | DeliveryState::Refused

@@ -13,9 +13,9 @@ use crate::core::change::{ByHand, Change, Why};
 use crate::core::due::{Absence, Due, due, retimed};
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::policy::{KeyPolicy, Waiting, back_off, pause_of_key};
-use crate::core::record::{KeyState, Trigger};
+use crate::core::record::{Delivery, KeyState, Trigger};
 use crate::core::rotation::Phase;
-use crate::core::step::{self, Memory, Step, next_step};
+use crate::core::step::{Memory, Step, next_step};
 use crate::core::timetable::Timetable;
 use crate::core::{conclude, time};
 use crate::engine::chance::Chance;
@@ -220,6 +220,9 @@ impl Worker {
         {
             return self.heed(finding).await.map(|()| true);
         }
+        if let Some(open) = self.hurried() {
+            return self.hurry(&open).await;
+        }
         let now = self.now();
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         match next_step(&self.state, self.memory.as_ref(), policy, allowed, now) {
@@ -231,6 +234,7 @@ impl Worker {
             } => self.find(&rotation, after_restart).await?,
             Step::Verify(rotation) => self.verify(&rotation).await?,
             Step::Deliver { rotation, sink } => self.deliver(&rotation, &sink).await?,
+            Step::After { rotation, sink } => self.run_after(&rotation, &sink).await?,
             Step::Revoke(rotation) => self.revoke(&rotation).await?,
             Step::Look(rotation) => self.look(&rotation).await?,
             Step::Wait(until) => return self.begin_if_due(until, now).await,
@@ -326,6 +330,15 @@ impl Worker {
         Ok(())
     }
 
+    /// The open rotation that a person's wish is about, if it goes on in this
+    /// process: were it over first, the wish would be for another one.
+    fn hurried(&self) -> Option<RotationId> {
+        let wish = self.wish.as_ref()?;
+        let open = self.state.open()?;
+        let goes_on = open.is_written() || self.memory.is_some();
+        (goes_on && !wish.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
+    }
+
     /// A person wants the rotation that is open already: it is tried now, or
     /// given up where the person wants another.
     async fn hurry(&mut self, open: &RotationId) -> Result<bool, LedgerError> {
@@ -386,7 +399,7 @@ impl Worker {
             .is_some_and(|rotation| {
                 rotation.phase.is_open()
                     || (rotation.phase == Phase::Current
-                        && rotation.deliveries.iter().any(step::is_owed))
+                        && rotation.deliveries.iter().any(Delivery::needs_secret))
             });
         if !needed {
             self.memory = None;

@@ -14,9 +14,10 @@ use crate::ledger::row::Text;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_timetable.sql"),
+    include_str!("../../migrations/0003_after.sql"),
 ];
 
 /// The version that this rekeyd writes.

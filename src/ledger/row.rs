@@ -112,6 +112,7 @@ pub(crate) fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         maybe_taken: row.get("maybe_taken")?,
         attempts: row.get("attempts")?,
         last_attempt_at: at(row, "last_attempt_at")?,
+        written_at: at(row, "written_at")?,
         accepted_at: at(row, "accepted_at")?,
         removed_at: at(row, "removed_at")?,
         retry_at: at(row, "retry_at")?,

@@ -315,7 +315,8 @@ impl Writer<'_> {
             .prepare_cached(
                 "UPDATE delivery SET state = ?4, maybe_taken = max(maybe_taken, ?4 = 'uncertain'),
                      attempts = attempts + 1, last_attempt_at = ?5,
-                     accepted_at = coalesce(?6, accepted_at), retry_at = ?7, error = ?8
+                     accepted_at = coalesce(?6, accepted_at), retry_at = ?7, error = ?8,
+                     written_at = CASE WHEN ?9 THEN coalesce(written_at, ?5) END
                  WHERE rotation = ?1 AND sink = ?2 AND target = ?3",
             )?
             .execute(params![
@@ -327,9 +328,14 @@ impl Writer<'_> {
                 answered.accepted_at.map(Text),
                 answered.retry_at.map(Text),
                 answered.error,
+                answered.written,
             ])?;
         expect_one(changed, "delivery")?;
-        let event = format!("delivery-{}", answered.state.as_str());
+        let event = match (answered.written, &answered.error) {
+            (true, None) => "delivery-written".to_owned(),
+            (true, Some(_)) => "after-failed".to_owned(),
+            (false, _) => format!("delivery-{}", answered.state.as_str()),
+        };
         self.tell(
             Some(row),
             &event,
@@ -344,7 +350,8 @@ impl Writer<'_> {
         held_since: Option<Timestamp>,
     ) -> Result<(), LedgerError> {
         let state = DeliveryState::Removed.as_str();
-        self.on_delivery("state = ?1, retry_at = NULL", state, rotation, sink)?;
+        let set = "state = ?1, written_at = NULL, retry_at = NULL";
+        self.on_delivery(set, state, rotation, sink)?;
         self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
         let (row, _) = self.find(rotation)?;
         self.tell(Some(row), "sink-removed", &sink_detail(sink, None))
@@ -372,7 +379,8 @@ impl Writer<'_> {
 
     fn miss_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
         let state = DeliveryState::Missed.as_str();
-        self.on_delivery("state = ?1, retry_at = NULL", state, rotation, sink)?;
+        let set = "state = ?1, written_at = NULL, retry_at = NULL";
+        self.on_delivery(set, state, rotation, sink)?;
         let (row, _) = self.find(rotation)?;
         self.tell(Some(row), "sink-missed", &sink_detail(sink, None))
     }

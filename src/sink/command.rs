@@ -14,7 +14,8 @@ use crate::core::command::{CommandLine, delivery_variables};
 use crate::core::duration;
 use crate::core::names::SinkId;
 use crate::core::settings::{CommandTarget, SinkSettings};
-use crate::host::program::{self, Ended, How, Run, Told};
+use crate::host::program::{Ended, How, Run, problem, run};
+use crate::sink::program::{self, Whose, quoted};
 use crate::sink::{DeliveryError, Parcel, Sink, Taken};
 
 /// The program has taken it.
@@ -39,19 +40,6 @@ impl CommandSink {
             id: settings.id.clone(),
             timeout: settings.timeout,
             line: target.argv.clone(),
-        }
-    }
-
-    /// What the program wrote, line by line.
-    fn log(&self, parcel: &Parcel, ended: &Ended) {
-        let name = &self.id.name;
-        let fields = (&parcel.key, &parcel.rotation, &self.id);
-        let (key, rotation, sink) = fields;
-        for line in lines(&ended.out) {
-            tracing::info!(%key, %rotation, %sink, "the command of {key} to {name} says: {line}");
-        }
-        for line in lines(&ended.err) {
-            tracing::warn!(%key, %rotation, %sink, "the command of {key} to {name} complains: {line}");
         }
     }
 
@@ -108,7 +96,7 @@ impl Sink for CommandSink {
 
     async fn inspect(&self) -> Vec<String> {
         let path = self.line.path().to_owned();
-        let work = tokio::task::spawn_blocking(move || program::problem(&path));
+        let work = tokio::task::spawn_blocking(move || problem(&path));
         match tokio::time::timeout(self.timeout, work).await {
             Ok(Ok(problem)) => problem.into_iter().collect(),
             Ok(Err(_)) => vec![format!(
@@ -140,14 +128,20 @@ impl Sink for CommandSink {
             &self.id.name,
             parcel.credential.id.as_str(),
         );
-        let ended = program::run(Run {
+        let ended = run(Run {
             line: &self.line,
             variables: &variables,
             input: input(parcel),
             timeout: self.timeout,
         })
         .await;
-        self.log(parcel, &ended);
+        let whose = Whose {
+            what: "command",
+            key: &parcel.key,
+            rotation: &parcel.rotation,
+            sink: &self.id,
+        };
+        program::log(&whose, &ended);
         self.judge(&ended)
     }
 }
@@ -159,16 +153,4 @@ fn input(parcel: &Parcel) -> Zeroizing<Vec<u8>> {
     input.extend_from_slice(secret.as_bytes());
     input.push(b'\n');
     input
-}
-
-/// The lines, and that there were more.
-fn lines(told: &Told) -> impl Iterator<Item = &str> {
-    let more = told.is_cut.then_some("(the rest is not shown)");
-    told.lines.iter().map(String::as_str).chain(more)
-}
-
-/// The last that the program said: most often what went wrong.
-fn quoted(ended: &Ended) -> String {
-    let last = ended.err.lines.last().or(ended.out.lines.last());
-    last.map_or_else(String::new, |line| format!(": {line}"))
 }

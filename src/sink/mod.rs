@@ -6,6 +6,7 @@
 pub mod command;
 pub mod file;
 pub mod own_credential;
+mod program;
 pub mod signature;
 pub mod webhook;
 
@@ -45,6 +46,19 @@ pub trait Sink: Send + Sync {
         false
     }
 
+    /// Whether something is to run once it has taken a secret: until that has
+    /// ended well, nothing is accepted.
+    fn has_after(&self) -> bool {
+        false
+    }
+
+    /// Runs that, within its own timeout. The error says in words, masked, why
+    /// it is to be run again.
+    async fn after(&self, taken: &Receipt) -> Result<(), String> {
+        let _ = taken;
+        Ok(())
+    }
+
     /// Delivers once, within the sink's own timeout. The error says whether
     /// the sink may have taken it; when in doubt, it may.
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError>;
@@ -69,6 +83,20 @@ pub struct Parcel {
     pub verified_at: Timestamp,
     /// The credential that was current when this one was verified.
     pub previous: Option<Previous>,
+}
+
+/// What a sink has taken, without the secret: it may have been another process
+/// that delivered it.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The key.
+    pub key: KeyName,
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Grows with each rotation of the key.
+    pub sequence: u64,
+    /// The credential.
+    pub credential: CredentialFacts,
 }
 
 /// The credential that a new one replaces.

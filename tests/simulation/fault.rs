@@ -14,6 +14,8 @@ pub(crate) enum Op {
     Deliver,
     /// To a sink that may apply what it took later.
     Post,
+    /// What runs once a sink has changed.
+    After,
     Look,
     Commit,
 }
@@ -109,6 +111,13 @@ impl Op {
                 F::LostReply,
                 F::LandsLate,
             ],
+            Self::After => &[
+                F::CrashBefore,
+                F::CrashAfter,
+                F::Fails,
+                F::Hangs,
+                F::LostReply,
+            ],
             Self::Look => &[],
             Self::Commit => &[F::CrashBefore, F::CrashAfter, F::Fails, F::LostReply],
         }
@@ -127,6 +136,7 @@ pub(crate) fn all() -> impl Iterator<Item = Fault> {
         Op::Preflight,
         Op::Deliver,
         Op::Post,
+        Op::After,
         Op::Commit,
     ];
     let own = ops.into_iter().flat_map(|op| op.faults().iter().copied());

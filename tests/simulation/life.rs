@@ -285,7 +285,7 @@ fn managed(
         });
         let made = match sink.kind {
             Kind::Own => Arc::new(OwnCredential::new(made, cell.clone())),
-            Kind::File | Kind::Hook => made,
+            Kind::File | Kind::Told | Kind::Hook => made,
         };
         (made, sink.required)
     });

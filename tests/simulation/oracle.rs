@@ -12,7 +12,7 @@ use rekeyd::engine::clock::Clock as _;
 use rusqlite::Connection;
 
 use crate::scenario::PERIOD;
-use crate::world::World;
+use crate::world::{World, places};
 
 /// Whether what the engine says of itself, at any time, is true.
 pub(crate) fn is_candid(world: &World, engine: &Engine) {
@@ -77,9 +77,10 @@ pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
         };
         let current = alive.remove(at);
         for sink in key.sinks.iter().filter(|sink| sink.required) {
-            let place = (key.name.to_owned(), sink.name.to_owned());
-            if world.content(&place).as_ref() != Some(&current.secret) {
-                return Err(format!("{place:?} does not hold {}", current.name));
+            for place in places(key.name, sink) {
+                if world.content(&place).as_ref() != Some(&current.secret) {
+                    return Err(format!("{place:?} does not hold {}", current.name));
+                }
             }
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Sink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
+    /// A file whose consumer reads it only when it is told to.
+    Told,
     Hook,
     Own,
 }
@@ -87,17 +89,18 @@ pub(crate) fn small() -> Scenario {
 }
 
 /// Three keys: one with two required sinks, one with an optional one, and
-/// rekeyd's own; three rotations each.
+/// rekeyd's own; three rotations each. What runs after a file has changed tells
+/// its consumers.
 pub(crate) fn large() -> Scenario {
-    let file = sink("file", Kind::File, true);
     let hook = sink("hook", Kind::Hook, true);
-    let copy = sink("copy", Kind::File, false);
+    let told = sink("file", Kind::Told, true);
+    let copy = sink("copy", Kind::Told, false);
     let own = sink("self", Kind::Own, true);
-    let two = key("two", 10, vec![file.clone(), hook.clone()]);
+    let two = key("two", 10, vec![told, hook.clone()]);
     let optional = key("optional", 20, vec![hook.clone(), copy]);
     let own = key("own", 15, vec![own]);
     // Its sinks are others now, and of one key nothing is left.
-    let moved = sink("moved", Kind::File, true);
+    let moved = sink("moved", Kind::Told, true);
     let changed = vec![key("two", 10, vec![moved]), own.clone()];
     Scenario {
         name: "large",

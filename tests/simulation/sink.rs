@@ -8,11 +8,11 @@ use rekeyd::core::names::SinkId;
 use rekeyd::core::record::CredentialFacts;
 use rekeyd::core::secret::ends_as;
 use rekeyd::ledger::{Disk, LedgerError};
-use rekeyd::sink::{DeliveryError, Parcel, Sink, Taken};
+use rekeyd::sink::{DeliveryError, Parcel, Receipt, Sink, Taken};
 
 use crate::fault::{Fault, Op};
 use crate::scenario::Kind;
-use crate::world::{Place, World, op_of};
+use crate::world::{Place, World, op_of, told};
 
 /// How long a receiver takes that applies what it took later.
 const LATE_BY: Duration = Duration::from_secs(40);
@@ -63,6 +63,33 @@ impl Sink for SimSink {
         (!same).then(|| "it holds something else".to_owned())
     }
 
+    fn has_after(&self) -> bool {
+        self.kind == Kind::Told
+    }
+
+    async fn after(&self, taken: &Receipt) -> Result<(), String> {
+        let about = format!("{:?} {}", self.place, taken.sequence);
+        let fault = self.world.begin(self.life, Op::After, &about).await;
+        match fault {
+            Some(Fault::Fails) => return Err("it failed".to_owned()),
+            Some(Fault::Hangs) => {
+                self.world.time_out().await;
+                return Err("it hung".to_owned());
+            }
+            _ => {}
+        }
+        let told = told(&self.place);
+        if let Some(content) = self.world.content(&self.place) {
+            let sequence = self.world.next_sequence(&told, &content);
+            self.world.put(&told, sequence, &content, None);
+        }
+        self.world.end(fault).await;
+        if fault == Some(Fault::LostReply) {
+            return Err("nobody knows".to_owned());
+        }
+        Ok(())
+    }
+
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
         let about = format!("{:?} {}", self.place, parcel.sequence);
         let fault = self.world.begin(self.life, op_of(self.kind), &about).await;
@@ -79,7 +106,7 @@ impl Sink for SimSink {
         // A file is replaced whatever stands in it.
         let sequence = match self.kind {
             Kind::Hook => parcel.sequence,
-            Kind::File | Kind::Own => self
+            Kind::File | Kind::Told | Kind::Own => self
                 .world
                 .next_sequence(&self.place, parcel.secret.expose()),
         };

@@ -449,7 +449,8 @@ impl World {
             | Op::Delete
             | Op::Preflight
             | Op::Deliver
-            | Op::Post => mixed >> 57,
+            | Op::Post
+            | Op::After => mixed >> 57,
         })
     }
 
@@ -889,8 +890,11 @@ impl State {
         };
         let mut bereft = Vec::new();
         for key in counting {
-            for sink in key.sinks.iter().filter(|sink| sink.required) {
-                let place = (key.name.to_owned(), sink.name.to_owned());
+            let required = key.sinks.iter().filter(|sink| sink.required);
+            for (sink, place) in required.flat_map(|sink| {
+                let places = places(key.name, sink).into_iter();
+                places.map(move |place| (sink, place))
+            }) {
                 let Some(held) = self.sinks.get(&place) else {
                     continue;
                 };
@@ -913,6 +917,21 @@ impl State {
             self.violate(what);
         }
     }
+}
+
+/// Where what a consumer knows of a sink stands: in the sink, and where it is
+/// told, in its memory.
+pub(crate) fn places(key: &str, sink: &crate::scenario::Sink) -> Vec<Place> {
+    let place = (key.to_owned(), sink.name.to_owned());
+    match sink.kind {
+        Kind::Told => vec![told(&place), place],
+        Kind::File | Kind::Hook | Kind::Own => vec![place],
+    }
+}
+
+/// The memory of a consumer that reads when it is told to.
+pub(crate) fn told((key, sink): &Place) -> Place {
+    (key.clone(), format!("{sink}, read"))
 }
 
 /// The key that a label is of.
@@ -956,7 +975,7 @@ fn remove(path: &Path) {
 /// The kinds of sink, for [`crate::sink`].
 pub(crate) fn op_of(kind: Kind) -> Op {
     match kind {
-        Kind::File | Kind::Own => Op::Deliver,
+        Kind::File | Kind::Told | Kind::Own => Op::Deliver,
         Kind::Hook => Op::Post,
     }
 }

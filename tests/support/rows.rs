@@ -56,6 +56,7 @@ pub(crate) fn begun(number: u64) -> Vec<Change> {
 pub(crate) fn accepted(number: u64) -> Vec<Change> {
     let mut changes = begun(number);
     changes.push(Change::Answered(Answered {
+        written: false,
         rotation: rotation(number),
         sink: sink_id(),
         state: DeliveryState::Accepted,

@@ -176,11 +176,13 @@ fn file_below(real: FileTarget, instead: &Instead<'_>) -> Replacement {
         mode,
         owner,
         group,
+        after,
     } = real;
     let below = Path::new(FOLDER).join(path.strip_prefix("/").unwrap_or(&path));
     let ignored = [("owner", owner), ("group", group)]
         .into_iter()
         .filter_map(|(option, name)| Some(format!("{option} = {:?}", name?)))
+        .chain(after.map(|after| format!("after ({})", after.argv)))
         .collect();
     let target = FileTarget {
         path: instead.folder.join(&below),
@@ -189,6 +191,9 @@ fn file_below(real: FileTarget, instead: &Instead<'_>) -> Replacement {
         // Who is to have the real file need not be known on this host.
         owner: None,
         group: None,
+        // Nothing is run: consumers of the real file would be told of a new
+        // key that is none.
+        after: None,
     };
     Replacement {
         id: format!("file:{}", target.path.display()),
@@ -208,6 +213,7 @@ fn own_file(real: FileTarget, instead: &Instead<'_>) -> Replacement {
         mode,
         owner: _,
         group: _,
+        after: _,
     } = real;
     let below = path.strip_prefix(instead.folder).unwrap_or(&path);
     Replacement {
@@ -221,6 +227,7 @@ fn own_file(real: FileTarget, instead: &Instead<'_>) -> Replacement {
             mode,
             owner: None,
             group: None,
+            after: None,
         }),
     }
 }

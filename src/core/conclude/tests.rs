@@ -24,6 +24,7 @@ fn sink(name: &str) -> SinkId {
 fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
     let deliveries = ["a", "b"].into_iter().zip(states);
     let deliveries = deliveries.map(|(name, state)| Delivery {
+        written_at: None,
         sink: sink(name),
         required: true,
         state: *state,
@@ -89,6 +90,7 @@ const UNCERTAIN: DeliveryState = DeliveryState::Uncertain;
 
 fn answer(sequence: u64, name: &str, state: DeliveryState) -> Answered {
     Answered {
+        written: false,
         rotation: RotationId::new(sequence.to_be_bytes()),
         sink: sink(name),
         state,

@@ -44,6 +44,7 @@ fn rotation(
     sinks: &[(&str, DeliveryState)],
 ) -> Rotation {
     let delivery = |(name, state): &(&str, DeliveryState)| Delivery {
+        written_at: None,
         sink: sink(name),
         required: true,
         state: *state,

@@ -77,6 +77,7 @@ fn sink(name: &str) -> SinkId {
 
 fn delivery(name: &str, state: DeliveryState) -> Delivery {
     Delivery {
+        written_at: None,
         sink: sink(name),
         required: true,
         state,

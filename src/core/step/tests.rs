@@ -32,6 +32,7 @@ fn sink() -> SinkId {
 
 fn delivery(state: DeliveryState) -> Delivery {
     Delivery {
+        written_at: None,
         sink: sink(),
         required: true,
         state,

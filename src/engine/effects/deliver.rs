@@ -7,7 +7,7 @@ use crate::core::record::{DeliveryState, Rotation};
 use crate::core::{conclude, time};
 use crate::engine::worker::{ManagedKey, Worker};
 use crate::ledger::LedgerError;
-use crate::sink::{DeliveryError, Parcel, Previous, Taken};
+use crate::sink::{DeliveryError, Parcel, Previous, Receipt, Taken};
 
 impl Worker {
     /// Delivers to one sink.
@@ -27,21 +27,82 @@ impl Worker {
         let Some((parcel, target)) = self.parcel(&found, &managed).zip(managed.sink(sink)) else {
             return Ok(());
         };
-        let outcome = target.deliver(&parcel).await;
-        let now = self.now();
-        let answer = match outcome {
-            Ok(()) => Answered {
-                rotation: rotation.clone(),
-                sink: sink.clone(),
-                state: DeliveryState::Accepted,
-                accepted_at: Some(self.held_from()),
-                retry_at: None,
-                error: None,
+        let answer = match target.deliver(&parcel).await {
+            Ok(()) if target.has_after() => Answered {
+                written: true,
+                ..Answered::uncertain(rotation, sink)
             },
+            Ok(()) => self.accepted(rotation, sink),
             Err(error) => self.not_accepted(&found, &managed, sink, &error),
         };
-        let changes = conclude::answered(&found, answer, &self.state, managed.policy.overlap, now);
+        self.answered(&found, &managed, answer).await
+    }
+
+    /// Runs what follows the change of a sink's file. It may have been another
+    /// process that wrote the file, and its ledger an older one: what the file
+    /// does not hold is not told to anybody.
+    pub(crate) async fn run_after(
+        &mut self,
+        rotation: &RotationId,
+        sink: &SinkId,
+    ) -> Result<(), LedgerError> {
+        let (Some(found), Some(managed)) =
+            (self.state.rotation(rotation).cloned(), self.managed.clone())
+        else {
+            return Ok(());
+        };
+        let (Some(target), Some(credential)) = (managed.sink(sink), found.credential.clone())
+        else {
+            return Ok(());
+        };
+        let answer = if let Some(problem) = target.lost(&credential).await {
+            Answered {
+                error: Some(problem),
+                ..Answered::uncertain(rotation, sink)
+            }
+        } else {
+            let taken = Receipt {
+                key: managed.name.clone(),
+                rotation: rotation.clone(),
+                sequence: found.sequence,
+                credential,
+            };
+            match target.after(&taken).await {
+                Ok(()) => self.accepted(rotation, sink),
+                Err(message) => Answered {
+                    written: true,
+                    ..self.not_accepted(
+                        &found,
+                        &managed,
+                        sink,
+                        &DeliveryError {
+                            taken: Taken::Maybe,
+                            message,
+                        },
+                    )
+                },
+            }
+        };
+        self.answered(&found, &managed, answer).await
+    }
+
+    async fn answered(
+        &mut self,
+        rotation: &Rotation,
+        managed: &ManagedKey,
+        answer: Answered,
+    ) -> Result<(), LedgerError> {
+        let (overlap, now) = (managed.policy.overlap, self.now());
+        let changes = conclude::answered(rotation, answer, &self.state, overlap, now);
         self.record(changes).await
+    }
+
+    fn accepted(&self, rotation: &RotationId, sink: &SinkId) -> Answered {
+        Answered {
+            state: DeliveryState::Accepted,
+            accepted_at: Some(self.held_from()),
+            ..Answered::uncertain(rotation, sink)
+        }
     }
 
     fn not_accepted(
@@ -70,12 +131,10 @@ impl Worker {
             Taken::No | Taken::Maybe => Waiting::Sink,
         };
         Answered {
-            rotation: rotation.id.clone(),
-            sink: sink.clone(),
             state,
-            accepted_at: None,
             retry_at: Some(time::after(now, back_off(waiting, attempts + 1))),
             error: Some(error.message.clone()),
+            ..Answered::uncertain(&rotation.id, sink)
         }
     }
 

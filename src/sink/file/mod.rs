@@ -10,6 +10,7 @@
 //! are carried over as far as this process may; in a setgid folder the folder
 //! gives the group.
 
+mod after;
 mod attempt;
 mod content;
 mod disk;
@@ -27,8 +28,9 @@ use self::place::Place;
 use crate::core::duration;
 use crate::core::names::SinkId;
 use crate::core::record::CredentialFacts;
-use crate::core::settings::{FileFormat, FileTarget, SinkSettings};
-use crate::sink::{DeliveryError, Parcel, Sink, Taken};
+use crate::core::settings::{After, FileFormat, FileTarget, SinkSettings};
+use crate::host::program;
+use crate::sink::{DeliveryError, Parcel, Receipt, Sink, Taken};
 
 /// A file that takes each new secret.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct FileSink {
     timeout: Duration,
     format: FileFormat,
     place: Arc<Place>,
+    after: Option<After>,
 }
 
 impl FileSink {
@@ -48,6 +51,7 @@ impl FileSink {
             timeout: settings.timeout,
             format: target.format.clone(),
             place: Arc::new(Place::new(target)),
+            after: target.after.clone(),
         }
     }
 
@@ -90,6 +94,18 @@ impl FileSink {
         }
     }
 
+    /// What is wrong with the file's place, and with what is run then.
+    fn problems(&self) -> impl FnOnce() -> Vec<String> + Send + 'static {
+        let place = Arc::clone(&self.place);
+        let after = self.after.clone();
+        move || {
+            let mut problems = place.problems();
+            let after = after.and_then(|after| program::problem(after.argv.path()));
+            problems.extend(after.map(|problem| format!("after: {problem}")));
+            problems
+        }
+    }
+
     fn still_out(&self) -> String {
         format!(
             "an earlier write of {} has not come back yet; see whether its file system hangs",
@@ -105,16 +121,17 @@ impl Sink for FileSink {
     }
 
     async fn inspect(&self) -> Vec<String> {
-        let place = Arc::clone(&self.place);
-        self.aside(move || place.problems())
+        let looked = self.problems();
+        self.aside(looked)
             .await
             .unwrap_or_else(|problem| vec![problem])
     }
 
     async fn preflight(&self) -> Result<(), String> {
         let place = Arc::clone(&self.place);
+        let looked = self.problems();
         self.aside(move || {
-            let problems = place.problems();
+            let problems = looked();
             if problems.is_empty() {
                 place.room()
             } else {
@@ -130,6 +147,18 @@ impl Sink for FileSink {
         let looked = self.aside(move || present::lost(&place, &format, &credential));
         // A file system that hangs tells nothing about the file.
         looked.await.unwrap_or_default()
+    }
+
+    fn has_after(&self) -> bool {
+        self.after.is_some()
+    }
+
+    async fn after(&self, taken: &Receipt) -> Result<(), String> {
+        match &self.after {
+            Some(after) => after::run_after(after, &self.id, taken).await,
+            // A reload has taken it out of the configuration meanwhile.
+            None => Ok(()),
+        }
     }
 
     async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {

@@ -33,6 +33,7 @@ fn laid_out(before: Before) -> (TempDir, Place) {
         std::fs::write(&path, OLD).unwrap();
     }
     let place = Place::new(&FileTarget {
+        after: None,
         path,
         format: FileFormat::Raw,
         mode: MODE,
