@@ -12,7 +12,7 @@ use rekeyd::core::names::{CredentialId, Label};
 use rekeyd::provider::Provider;
 
 use support::daemon::Daemon;
-use support::{World, file_key};
+use support::{World, file_key, text};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -185,4 +185,41 @@ fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
     daemon.wait_for("started at");
     drop(daemon);
     world.ok(&["once"]);
+}
+
+/// Only root can make a ledger somebody else's: elsewhere there is nothing to
+/// refuse.
+#[test]
+fn root_does_not_write_the_ledger_of_another_user() {
+    let world = World::start(&[]);
+    world.configure(&file_key("1s"));
+    world.ok(&["once"]);
+    let ledger = world.path("ledger.db");
+    if std::os::unix::fs::chown(&ledger, Some(65_534), None).is_err() {
+        return;
+    }
+    let before = world.history().len();
+    for arguments in [
+        &["rotate", "billing", "--reason", "somebody's left"][..],
+        &["once"],
+        &["run", "--take-over"],
+    ] {
+        let output = world.run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        assert!(told.contains("belongs to nobody"), "{told}");
+        let line = told.split("run: ").nth(1).unwrap().trim();
+        let wanted = format!(
+            "runuser -u nobody -- {} --config ",
+            support::binary().display()
+        );
+        assert!(line.starts_with(&wanted), "{line}");
+        if arguments[0] == "rotate" {
+            assert!(
+                line.ends_with("rotate billing --reason 'somebody'\\''s left'"),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(world.history().len(), before);
 }

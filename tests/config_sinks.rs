@@ -246,6 +246,39 @@ fn commands() {
 }
 
 #[test]
+fn what_runs_after_a_file_has_changed() {
+    let at = "6: key.a.sink[0]";
+    let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
+    expect(&[
+        (
+            &key("after = [\"reload\"]"),
+            &[&format!(
+                "{at}.after[0]: \"reload\" is no absolute path; {path}"
+            )],
+        ),
+        (
+            &key("after-timeout = \"1m\""),
+            &[&format!(
+                "{at}.after-timeout: means nothing without after; add after = [\"/…\"], or leave it out"
+            )],
+        ),
+        (
+            &key("after = [\"/bin/true\"]\nafter-timeout = \"1h\""),
+            &[
+                "7: key.a.sink[0].after-timeout: \"1h\" is out of range; \"1s\" to \"5m\" is allowed",
+            ],
+        ),
+        (
+            &key("after = [\"/k/a\"]"),
+            &["5: key.a.sink[0].path: /k/a is after of key.a.sink[0] already; name another file"],
+        ),
+    ]);
+    let settings = read(&key("after = [\"/bin/true\", \"x y\"]")).unwrap();
+    let id = settings.keys[0].sinks[0].id.to_string();
+    assert_eq!(id, "file (file:/k/a)", "another program is no other sink");
+}
+
+#[test]
 fn a_command_is_known_by_all_of_its_words() {
     let target = |argv: &str| {
         let settings = read(&command(&format!("argv = {argv}"))).unwrap();

@@ -164,7 +164,10 @@ impl Failure {
             Self::Configuration(_) => code::CONFIGURATION,
             Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => ledger_code(error),
             Self::Service(
-                ServiceError::Scheduler(_) | ServiceError::Signals(_) | ServiceError::Metrics(_),
+                ServiceError::Scheduler(_)
+                | ServiceError::Signals(_)
+                | ServiceError::Metrics(_)
+                | ServiceError::AnothersLedger(_),
             )
             | Self::Other(_)
             | Self::Told => code::FAILED,

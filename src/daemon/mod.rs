@@ -1,5 +1,6 @@
 //! The long-running service: start order, wake, signals, stop.
 
+mod as_user;
 mod asking;
 pub mod control;
 pub mod credential;

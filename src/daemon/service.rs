@@ -42,6 +42,9 @@ pub enum ServiceError {
     /// The metrics.
     #[error("cannot set the metrics up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// It is another user's ledger.
+    #[error("{0}")]
+    AnothersLedger(String),
     /// Signals.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] std::io::Error),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::core::secret::CredentialCell;
 use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
+use crate::daemon::as_user::refuse_root;
 use crate::daemon::credential::{Sources, WithCredential};
 use crate::daemon::metrics::counts::Metrics;
 use crate::daemon::metrics::metered::Metered;
@@ -60,14 +61,15 @@ pub(crate) type Asking = Arc<WithCredential<Metered<OpenAi>>>;
 /// what this process tells others of itself.
 ///
 /// # Errors
-/// The ledger is held by another process, or cannot be opened; signals cannot
-/// be heard.
+/// The ledger is another user's, is held by another process, or cannot be
+/// opened; signals cannot be heard.
 pub async fn start(
     settings: &Settings,
     sources: Sources,
     command: &str,
     course: Course,
 ) -> Result<Started, ServiceError> {
+    refuse_root(&settings.ledger, std::env::args()).map_err(ServiceError::AnothersLedger)?;
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
@@ -146,12 +148,19 @@ impl Common {
 /// Makes a ledger that was last written on another machine this one's.
 ///
 /// # Errors
-/// The ledger is held by another process, or cannot be opened.
-pub fn take_over(settings: &Settings, command: &str) -> Result<(), LedgerError> {
+/// The ledger is another user's, is held by another process, or cannot be
+/// opened.
+pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
+    refuse_root(&settings.ledger, std::env::args()).map_err(ServiceError::AnothersLedger)?;
     let _lock = WriterLock::take(&settings.ledger, command)?;
     let connection = ledger::open(&settings.ledger, &identity(settings), HostClock.now())?;
     let ours = machine::id();
-    ledger::settle_machine(&connection, &settings.ledger, ours.as_deref(), true)
+    Ok(ledger::settle_machine(
+        &connection,
+        &settings.ledger,
+        ours.as_deref(),
+        true,
+    )?)
 }
 
 /// Whose ledger the configuration wants.

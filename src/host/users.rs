@@ -33,6 +33,21 @@ pub fn group(name_or_number: &str) -> Result<Gid, String> {
     number("group", name_or_number, Path::new(GROUPS)).map(Gid::from_raw)
 }
 
+/// The name of the user with this number, if `/etc/passwd` has it.
+#[must_use]
+pub fn name(user: u32) -> Option<String> {
+    let users = std::fs::read_to_string(USERS).ok()?;
+    name_in(&users, user).map(str::to_owned)
+}
+
+fn name_in(users: &str, user: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
+    })
+}
+
 /// Whether a user whose own group is `own_group` belongs to a group of this
 /// host. A group that does not exist has no members.
 #[must_use]
@@ -45,12 +60,9 @@ fn belongs(user: u32, own_group: u32, group: &str, users: &str, groups: &str) ->
     if find(groups, group) == Some(own_group) {
         return true;
     }
-    let name = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
-    });
-    let Some(name) = name else { return false };
+    let Some(name) = name_in(users, user) else {
+        return false;
+    };
     groups.lines().any(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let members = fields.get(3).copied().unwrap_or_default();
