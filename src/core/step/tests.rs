@@ -111,6 +111,65 @@ fn event_of(step: &Step) -> Option<Event> {
     })
 }
 
+/// One whose file is written, and what is to run then is owed.
+fn written(phase: Phase, required: bool) -> Rotation {
+    let mut rotation = rotation(1, phase, DeliveryState::Uncertain);
+    rotation.deliveries[0].written_at = Some(at(PAST));
+    rotation.deliveries[0].required = required;
+    rotation.started_at = at("2026-11-24T11:30:00Z");
+    rotation
+}
+
+#[test]
+fn what_follows_a_written_file_needs_no_secret() {
+    let after = Step::After {
+        rotation: id(),
+        sink: sink(),
+    };
+    let held = memory(true, true);
+    for memory in [None, Some(&held)] {
+        for (phase, required) in [(Phase::Verified, true), (Phase::Current, false)] {
+            assert_eq!(asked(vec![written(phase, required)], memory), after);
+        }
+        let mut waits = written(Phase::Verified, true);
+        waits.deliveries[0].retry_at = Some(at(SOON));
+        assert_eq!(asked(vec![waits], memory), Step::Wait(Some(at(SOON))));
+    }
+    let removed = next_step(
+        &key(vec![written(Phase::Verified, true)]),
+        None,
+        None,
+        Allowed::ALL,
+        at(NOW),
+    );
+    assert_eq!(event_of(&removed), Some(Event::FoundOpen));
+}
+
+#[test]
+fn where_another_sink_needs_the_secret_it_is_stranded_without() {
+    let mut open = written(Phase::Verified, true);
+    open.deliveries.push(delivery(DeliveryState::Pending));
+    open.deliveries[1].sink.name = "other".to_owned();
+    assert_eq!(event_of(&asked(vec![open], None)), Some(Event::FoundOpen));
+    // Nor does one go on of which nothing is owed: the ledger may be an older one.
+    let all = rotation(1, Phase::Verified, DeliveryState::Accepted);
+    assert_eq!(event_of(&asked(vec![all], None)), Some(Event::FoundOpen));
+    // An optional copy is waited for by nobody.
+    let mut current = written(Phase::Current, false);
+    current.started_at = at("2026-11-24T11:30:00Z");
+    current.deliveries.push(delivery(DeliveryState::Uncertain));
+    current.deliveries[1].required = false;
+    current.deliveries[1].sink.name = "other".to_owned();
+    let missed = vec![Change::SinkMissed {
+        rotation: id(),
+        sink: current.deliveries[1].sink.clone(),
+    }];
+    assert_eq!(asked(vec![current.clone()], None), Step::Record(missed));
+    current.started_at = at("2026-11-24T10:00:00Z");
+    let both = asked(vec![current], None);
+    assert!(matches!(both, Step::Record(changes) if changes.len() == 2));
+}
+
 #[test]
 fn intended_is_sent_once_and_then_looked_for() {
     let open = rotation(1, Phase::Intended, DeliveryState::Pending);
