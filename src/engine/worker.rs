@@ -226,6 +226,11 @@ impl Worker {
         let now = self.now();
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         match next_step(&self.state, self.memory.as_ref(), policy, allowed, now) {
+            // That it is not configured any more is not recorded yet: the
+            // sweep, which brings the provider's time, wakes all.
+            Step::Deliver { sink, .. } | Step::After { sink, .. } if !self.has_sink(&sink) => {
+                return Ok(false);
+            }
             Step::Record(changes) => self.record(changes).await?,
             Step::Create(rotation) => self.create(&rotation).await?,
             Step::Find {
@@ -328,6 +333,11 @@ impl Worker {
         }
         self.reconcile = false;
         Ok(())
+    }
+
+    fn has_sink(&self, sink: &SinkId) -> bool {
+        let managed = self.managed.as_ref();
+        managed.is_some_and(|managed| managed.sink(sink).is_some())
     }
 
     /// The open rotation that a person's wish is about, if it goes on in this
