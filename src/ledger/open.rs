@@ -175,6 +175,15 @@ fn claim(
         .optional()?;
     match theirs {
         Some(theirs) if theirs == *ours => Ok(()),
+        // Of a ledger that tells of nothing yet, nothing can go wrong: a service
+        // that was started before it was configured.
+        Some(_) if is_blank(connection)? => {
+            connection.execute(
+                "UPDATE identity SET provider = ?1, organization = ?2",
+                rusqlite::params![ours.provider, ours.organization],
+            )?;
+            Ok(())
+        }
         Some(theirs) => Err(LedgerError::Foreign {
             path: path.to_owned(),
             theirs: theirs.to_string(),
@@ -188,6 +197,12 @@ fn claim(
             Ok(())
         }
     }
+}
+
+/// Whether no rotation was ever begun.
+fn is_blank(connection: &Connection) -> Result<bool, LedgerError> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM rotation)";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 /// Refuses a ledger that was last written on another machine than `ours`, and
