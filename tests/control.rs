@@ -356,26 +356,3 @@ fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_
     let log = daemon.stop();
     assert!(!log.contains("was not taken"), "{log}");
 }
-
-#[test]
-fn root_does_not_write_the_ledger_of_another_user() {
-    let world = world();
-    world.ok(&["once"]);
-    let ledger = world.path("ledger.db");
-    // Only root can give a file away.
-    if std::os::unix::fs::chown(&ledger, Some(4_711), None).is_err() {
-        return;
-    }
-    for command in [
-        &["rotate", "billing", "--reason", "it left"][..],
-        &["once"],
-        &["run"],
-    ] {
-        let output = world.run(command);
-        assert_eq!(output.status.code(), Some(1), "{command:?}");
-        let said = text(&output.stderr);
-        assert!(said.contains("belongs to user 4711"), "{said}");
-        assert!(said.contains("--uid=4711"), "{said}");
-    }
-    assert_eq!(world.history().len(), 1);
-}

@@ -18,7 +18,6 @@ mod sandbox;
 mod schedule;
 mod status;
 mod text;
-mod user;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -113,7 +112,7 @@ enum Command {
     /// Prints the manual page, or that of a command
     Man {
         /// The command
-        #[arg(value_name = "COMMAND")]
+        #[arg(value_name = "SUBCOMMAND")]
         command: Option<String>,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::{Cli, Failure, user};
+use crate::cli::{Cli, Failure};
 use crate::core::duration;
 use crate::daemon::service::{self, Ended};
 use crate::daemon::start;
@@ -18,7 +18,6 @@ pub(crate) struct Once {
 impl Once {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
-        user::refuse_for_another(&settings)?;
         let sources = Cli::sources(&settings);
         let started = start::start(&settings, sources, "rekeyd once", Course::Once).await?;
         let (engine, ended) = service::once(started, self.limit).await?;

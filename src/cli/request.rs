@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::cli::{Cli, Failure, output, user};
+use crate::cli::{Cli, Failure, output};
 use crate::core::settings::Settings;
 use crate::daemon::control::wire::{About, Answer, Refusal, Request};
 use crate::daemon::{service, start};
@@ -19,7 +19,6 @@ pub(crate) async fn have_done(cli: &Cli, request: Request) -> Result<(), Failure
             print(&daemon.ask(&request).await?)
         }
         None => {
-            user::refuse_for_another(&settings)?;
             let command = format!("rekeyd {}", request.verb());
             let sources = Cli::sources(&settings);
             let started = start::start(&settings, sources, &command, Course::ByHand).await?;

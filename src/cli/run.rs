@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::host::{self, Look};
-use crate::cli::{Cli, Failure, environment, load, user};
+use crate::cli::{Cli, Failure, environment, load};
 use crate::config;
 use crate::core::settings::Settings;
 use crate::core::time;
@@ -21,7 +21,6 @@ impl Run {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         if self.take_over {
             let settings = cli.settings()?;
-            user::refuse_for_another(&settings)?;
             start::take_over(&settings, "rekeyd run")?;
         }
         run(cli).await
@@ -30,7 +29,6 @@ impl Run {
 
 async fn run(cli: &Cli) -> Result<(), Failure> {
     let settings = cli.settings()?;
-    user::refuse_for_another(&settings)?;
     tell_what_the_host_may_repair(&settings);
     let started = start::start(
         &settings,
