@@ -152,7 +152,11 @@ fn keys(value: &Value<'_>, known: &[&str], report: &mut Report) -> Option<BTreeS
                 } else {
                     hint
                 };
-                report.wrong(&item.place, format!("there is no key {}", quoted(text)), hint);
+                report.wrong(
+                    &item.place,
+                    format!("there is no key {}", quoted(text)),
+                    hint,
+                );
             }
         }
     }
@@ -218,10 +222,7 @@ fn mail(table: &Table<'_>, report: &mut Report) -> Option<Mail> {
         report.wrong(&table.place, "goes to nobody", hint);
         return None;
     }
-    let to: Vec<_> = items
-        .iter()
-        .map(|item| recipient(item, report))
-        .collect();
+    let to: Vec<_> = items.iter().map(|item| recipient(item, report)).collect();
     let to = to.into_iter().collect::<Option<Vec<_>>>()?;
     Some(Mail { to })
 }

@@ -22,8 +22,9 @@ use crate::core::record::{KeyState, Rotation};
 use crate::core::rotation::Phase;
 use crate::core::time;
 
-/// Trouble that has lasted for so long, and through several tries, is told.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Trouble that has lasted for so long is told: what is tried again after 1, 2,
+/// 5 and 15 s has been tried five times by then.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A person is told so long before a credential goes that was held.
 const LAST_WARNING: Duration = Duration::from_secs(24 * 3_600);
@@ -106,12 +107,7 @@ impl Facts<'_> {
     }
 }
 
-fn failing(
-    facts: &Facts<'_>,
-    told: &impl Fn(&Cause) -> bool,
-    now: Timestamp,
-    found: &mut Causes,
-) {
+fn failing(facts: &Facts<'_>, told: &impl Fn(&Cause) -> bool, now: Timestamp, found: &mut Causes) {
     let state = facts.state;
     let key = &state.key;
     let trouble = trouble_of(state, facts.configured.is_some());
@@ -142,12 +138,7 @@ fn failing(
     found.hold(cause, since, text);
 }
 
-fn overdue(
-    facts: &Facts<'_>,
-    told: &impl Fn(&Cause) -> bool,
-    now: Timestamp,
-    found: &mut Causes,
-) {
+fn overdue(facts: &Facts<'_>, told: &impl Fn(&Cause) -> bool, now: Timestamp, found: &mut Causes) {
     let Some((policy, required)) = facts.configured else {
         return;
     };
@@ -166,9 +157,7 @@ fn overdue(
     if facts.held_up {
         return;
     }
-    let at = facts
-        .lasted(since, span, now)
-        .max(time::after(since, span));
+    let at = facts.lasted(since, span, now).max(time::after(since, span));
     if at > now {
         found.look_at(at);
         return;
@@ -185,12 +174,7 @@ fn overdue(
     found.hold(cause, since, text);
 }
 
-fn expiring(
-    facts: &Facts<'_>,
-    told: &impl Fn(&Cause) -> bool,
-    now: Timestamp,
-    found: &mut Causes,
-) {
+fn expiring(facts: &Facts<'_>, told: &impl Fn(&Cause) -> bool, now: Timestamp, found: &mut Causes) {
     let (state, key) = (facts.state, &facts.state.key);
     let Some(((policy, _), (near, end))) = facts.configured.zip(ends(state)) else {
         return;

@@ -224,7 +224,9 @@ impl Carrier {
             notifier = %id, attempt, retry_at = time::to_text(retry_at),
             "{id} was not told: {error}; trying again at {}", time::to_text(retry_at)
         );
-        let noted = self.ledger.not_told(id, owed.row, retry_at, error.to_owned());
+        let noted = self
+            .ledger
+            .not_told(id, owed.row, retry_at, error.to_owned());
         noted.await.ok()?;
         Some(Round::Later(retry_at))
     }

@@ -28,7 +28,11 @@ impl Engine {
         let Some(slot) = self.keys.get(key) else {
             return;
         };
-        let Some(idle) = slot.idle.as_ref().filter(|_| !self.watch.audience.is_empty()) else {
+        let Some(idle) = slot
+            .idle
+            .as_ref()
+            .filter(|_| !self.watch.audience.is_empty())
+        else {
             return;
         };
         let required = slot.managed.as_ref().map(|managed| managed.required());

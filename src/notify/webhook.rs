@@ -117,7 +117,10 @@ impl Notifier for Webhook {
         let _query: Vec<Secret> = query_secrets(&self.target.url);
         match tokio::time::timeout(TIMEOUT, self.post(notice, host, &keys)).await {
             Ok(told) => told,
-            Err(_) => Err(format!("posted to {}, no answer came in time", self.shown_url)),
+            Err(_) => Err(format!(
+                "posted to {}, no answer came in time",
+                self.shown_url
+            )),
         }
     }
 }
