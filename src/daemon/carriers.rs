@@ -24,6 +24,12 @@ use crate::notify::{self, Notifier, Now};
 /// have been set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// A carrier does not turn faster than this, whatever its clock says.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
+
+/// For so long a process that ends tries again what failed.
+const LAST_TRIES: Duration = Duration::from_secs(10);
+
 /// Everybody who delivers notices in this process. Dropped, they stop.
 pub(crate) struct Carriers {
     ledger: Ledger,
@@ -129,7 +135,7 @@ impl Carrier {
                 Round::Done => None,
                 Round::Later(at) => {
                     let span = time::until(self.clock.now(), at);
-                    Some(span.clamp(Duration::from_millis(100), LONGEST_SLEEP))
+                    Some(span.clamp(SHORTEST_SLEEP, LONGEST_SLEEP))
                 }
             };
             let news = posted.changed();
@@ -146,11 +152,15 @@ impl Carrier {
         }
     }
 
-    /// Delivers what is owed until nothing is.
+    /// Delivers what is owed until nothing is, or the next try is too far away.
     async fn finish(mut self) {
+        let end = time::after(self.clock.now(), LAST_TRIES);
         while let Round::Later(at) = self.round().await {
+            if at > end {
+                return;
+            }
             let span = time::until(self.clock.now(), at);
-            tokio::time::sleep(span.max(Duration::from_millis(100))).await;
+            tokio::time::sleep(span.max(SHORTEST_SLEEP)).await;
         }
     }
 
@@ -231,3 +241,6 @@ impl Carrier {
         Some(Round::Later(retry_at))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,9 @@ const LAST_STEPS: Duration = Duration::from_secs(40);
 /// How long a command that ends waits to revoke what it gave up.
 const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
 
-/// How long a command that ends waits for people to be told.
-const LAST_NOTICES: Duration = Duration::from_secs(60);
+/// How long a command that ends waits for people to be told: for one that
+/// takes its time, and a little more.
+const LAST_NOTICES: Duration = Duration::from_secs(45);
 
 /// Why a loop could not go on.
 #[derive(Debug, thiserror::Error)]

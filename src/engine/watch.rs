@@ -437,3 +437,6 @@ const fn matter(condition: Condition) -> Matter {
         Condition::Provider => Matter::Provider,
     }
 }
+
+#[cfg(test)]
+mod tests;
