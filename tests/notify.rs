@@ -55,7 +55,8 @@ impl Hook {
                 request.body.as_bytes(),
                 &header("webhook-signature"),
             );
-            if !good || request.method != "POST" {
+            let wanted = (request.method.as_str(), request.path.as_str());
+            if !good || wanted != ("POST", "/hook?token=hidden") {
                 return (401, "the signature is not good".to_owned());
             }
             let posted = Posted {
@@ -263,6 +264,7 @@ fn a_daemon_tells_of_a_sink_that_goes_on_failing_and_of_its_end() {
     daemon.wait_for("told webhook:");
     daemon.stop();
     let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started at ");
     make_folder(&world);
     world.ok(&["rotate", "billing"]);
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
