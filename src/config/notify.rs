@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::check::Claims;
 use super::command_sink::command_line;
 use super::options::{Section, nearest};
-use super::quote::{looks_secret, quoted};
+use super::quote::quoted;
 use super::reader::{Table, Value};
 use super::report::Report;
 use super::values::{self, Whose};
@@ -145,12 +145,7 @@ fn keys(value: &Value<'_>, known: &[&str], report: &mut Report) -> Option<BTreeS
             None => {
                 let hint = match nearest(text, known) {
                     Some(near) => format!("did you mean {near}?"),
-                    None => format!("a key has a [key.NAME] in this file, or leave {text:?} out"),
-                };
-                let hint = if looks_secret(text) {
-                    "name a key of this file".to_owned()
-                } else {
-                    hint
+                    None => "name a [key.NAME] of this file, or leave it out".to_owned(),
                 };
                 report.wrong(
                     &item.place,

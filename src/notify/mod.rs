@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::core::duration;
 use crate::core::notice::{Notice, NotifierId};
 use crate::core::settings::{NotifySettings, NotifyTarget};
-use crate::host::program::{Ended, How, Told};
+use crate::host::program::{Ended, How};
 
 /// How long one try may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,14 +72,13 @@ pub fn of(settings: &NotifySettings, now: &Now) -> Arc<dyn Notifier> {
 
 /// What the end of a program says; what it wrote goes to the log.
 fn judge(id: &NotifierId, program: &str, ended: &Ended) -> Result<(), String> {
-    for line in lines(&ended.out) {
+    for line in ended.out.shown() {
         tracing::info!(notifier = %id, "{program} says: {line}");
     }
-    for line in lines(&ended.err) {
+    for line in ended.err.shown() {
         tracing::warn!(notifier = %id, "{program} complains: {line}");
     }
-    let last = ended.err.lines.last().or(ended.out.lines.last());
-    let quoted = last.map_or_else(String::new, |line| format!(": {line}"));
+    let quoted = ended.quoted();
     Err(match &ended.how {
         How::Code(0) => return Ok(()),
         How::NotStarted(why) => why.clone(),
@@ -91,12 +90,6 @@ fn judge(id: &NotifierId, program: &str, ended: &Ended) -> Result<(), String> {
         ),
         How::Failed(why) => format!("{program} was started, and then the system failed: {why}"),
     })
-}
-
-/// The lines, and that there were more.
-fn lines(told: &Told) -> impl Iterator<Item = &str> {
-    let more = told.is_cut.then_some("(the rest is not shown)");
-    told.lines.iter().map(String::as_str).chain(more)
 }
 
 /// Asks off the loop's thread: file systems may hang.
