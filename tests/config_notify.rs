@@ -143,7 +143,7 @@ fn how() {
         // A file that a sink would write over.
         (
             &only("type = \"command\"\nargv = [\"/k/a\"]"),
-            &["8: key.a.sink[0].path: \"/k/a\" is argv of notify[0] already; name another file"],
+            &["8: key.a.sink[0].path: /k/a is argv of notify[0] already; name another file"],
         ),
     ]);
 }

@@ -153,8 +153,13 @@ fn tell_only(
     notifiers: &[NotifierId],
 ) -> Result<BTreeMap<Cause, Timestamp>, LedgerError> {
     if notifiers.is_empty() {
-        connection.execute("DELETE FROM notice", [])?;
-        connection.execute("DELETE FROM cause", [])?;
+        // Emptying a table that is empty already would be written, too.
+        for table in ["notice", "cause"] {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+            if connection.query_row(&sql, [], |row| row.get::<_, bool>(0))? {
+                connection.execute(&format!("DELETE FROM {table}"), [])?;
+            }
+        }
         return Ok(BTreeMap::new());
     }
     let known: Vec<String> = connection
