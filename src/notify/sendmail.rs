@@ -50,7 +50,15 @@ impl Notifier for Sendmail {
 
     async fn inspect(&self) -> Vec<String> {
         let path = self.line.path().to_owned();
-        let found = off_thread(&self.line.program, move || program::problem(&path)).await;
+        let look = move || match path.exists() {
+            true => program::problem(&path),
+            false => Some(format!(
+                "{} does not exist; install a mail system that brings it, or tell people \
+                 otherwise",
+                path.display()
+            )),
+        };
+        let found = off_thread(&self.line.program, look).await;
         found.unwrap_or_else(Some).into_iter().collect()
     }
 

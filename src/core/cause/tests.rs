@@ -114,6 +114,7 @@ fn undelivered() -> KeyState {
         attempts: 3,
         last_attempt_at: None,
         accepted_at: None,
+        written_at: None,
         removed_at: None,
         retry_at: None,
         error: Some("the folder is gone".to_owned()),
