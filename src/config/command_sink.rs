@@ -45,8 +45,8 @@ fn argument(value: &Value<'_>, report: &mut Report) -> Option<String> {
         report.wrong(
             &value.place,
             "this looks like a secret",
-            "no secret may stand in this file: the new one comes on the standard input of a \
-             sink's command, and others are named by their file",
+            "no secret may stand in this file: the new one comes on the command's standard \
+             input, and others are named by their file",
         );
         return None;
     }
