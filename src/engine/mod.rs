@@ -357,8 +357,8 @@ impl Engine {
         if time::until(now, expected) > CLOCK_STEP {
             tracing::warn!("the clock was set back; looking at everything anew");
             self.absence.to = self.absence.to.min(now);
-            self.watch.watch_anew(now);
             self.errands.plan_anew(now);
+            self.watch.watch_anew(now);
             self.wake_all();
         } else if time::until(expected, now) > LONGEST_NAP {
             let slept = duration::for_people(time::until(expected, now));
