@@ -9,8 +9,9 @@ use super::quote::quoted;
 use super::reader::{Table, Value};
 use super::report::Report;
 use super::values::{self, Whose};
+use crate::core::audience::Listener;
 use crate::core::names::KeyName;
-use crate::core::notice::{Listener, NotifierId, Occasion};
+use crate::core::notice::{NotifierId, Occasion};
 use crate::core::settings::{CommandTarget, Mail, NotifySettings, NotifyTarget, NotifyWebhook};
 
 /// What a message says of the types.

@@ -5,6 +5,7 @@
 //! the decisions testable by table, and the same in the daemon, in a
 //! simulation and when the ledger is read back.
 
+pub mod audience;
 pub mod cause;
 pub mod change;
 pub mod command;

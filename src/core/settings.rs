@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::audience::{Audience, Listener};
 use crate::core::command::CommandLine;
 use crate::core::names::{KeyName, SinkId};
-use crate::core::notice::{Audience, Listener};
 use crate::core::policy::KeyPolicy;
 
 /// Everything the configuration file says, checked.

@@ -15,7 +15,7 @@ use crate::core::policy::believed;
 use crate::core::settings::{NotifySettings, NotifyTarget};
 use crate::core::time;
 use crate::engine::clock::Clock;
-use crate::engine::watch::Posted;
+use crate::engine::post::Posted;
 use crate::host::machine;
 use crate::ledger::Ledger;
 use crate::notify::{self, Notifier, Now};

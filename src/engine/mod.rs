@@ -15,12 +15,13 @@ mod errand;
 mod notice;
 pub mod observe;
 pub mod order;
+pub mod post;
 mod probe;
 mod reconcile;
 mod reload;
 mod sweep;
 mod tell;
-pub mod watch;
+mod watch;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,8 +43,9 @@ use crate::ledger::LedgerError;
 use condition::Condition;
 use errand::{Errand, Errands};
 use order::Asked;
+use post::Recorded;
 use sweep::{Finding, Swept};
-use watch::{Recorded, Watch};
+use watch::Watch;
 use worker::Worker;
 pub use worker::{ManagedKey, Parts, Wish};
 
@@ -472,7 +474,7 @@ impl Engine {
             Some(Ok(Back::Probed)) => self.errands.probed(),
             Some(Ok(Back::Swept(findings))) => self.swept(findings),
             Some(Ok(Back::Noted)) => {}
-            Some(Ok(Back::Told(recorded))) => self.watch.recorded(recorded),
+            Some(Ok(Back::Told(recorded))) => self.watch.post.recorded(recorded),
             Some(Err(error)) => {
                 // A panic in a step: its key stays away until a restart, which
                 // finds its rotation open and strands it.

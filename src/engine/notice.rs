@@ -6,20 +6,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::core::audience::Audience;
 use crate::core::cause::Facts;
 use crate::core::names::KeyName;
-use crate::core::notice::Audience;
 use crate::engine::condition::Condition;
+use crate::engine::post::{Posted, Recorded};
 use crate::engine::probe::problem;
 use crate::engine::sweep::Lookalike;
-use crate::engine::watch::{Posted, Recorded};
 use crate::engine::{Back, Engine};
 
 impl Engine {
     /// Tells whoever delivers notices that some were written.
     #[must_use]
     pub fn posted(&self) -> watch::Receiver<Posted> {
-        self.watch.posted()
+        self.watch.post.posted()
     }
 
     /// Looks at one key, unless somebody works on it: then it is looked at
@@ -78,7 +78,7 @@ impl Engine {
         if self.parts.conditions.holds(Condition::Ledger) {
             return;
         }
-        let tellings = self.watch.take_unrecorded();
+        let tellings = self.watch.post.take_unrecorded();
         if tellings.is_empty() {
             return;
         }

@@ -9,39 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 
+use crate::core::audience::Audience;
 use crate::core::cause::{self, Facts, PATIENCE};
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::notice::{Audience, Cause, Matter, Notice, NoticeId, NotifierId, Occasion, State};
+use crate::core::notice::{Cause, Matter, Notice, NoticeId, Occasion, State};
 use crate::core::outside;
 use crate::core::record::{KeyState, Rotation, Trigger};
 use crate::core::time;
 use crate::engine::chance::Chance;
 use crate::engine::condition::Condition;
+use crate::engine::post::Post;
 use crate::engine::sweep::Lookalike;
 use crate::ledger::Telling;
-
-/// What has been written for those who deliver notices.
-#[derive(Debug, Clone, Default)]
-pub struct Posted {
-    /// Grows with each notice that stands in the ledger.
-    pub written: u64,
-    /// What cannot stand there, since it is the ledger that is wrong: at most
-    /// a beginning and an end in a process.
-    pub direct: Vec<(Notice, Vec<NotifierId>)>,
-}
-
-/// What became of notices that were to be recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recorded {
-    /// They stand in the ledger.
-    Done,
-    /// The ledger could not be written: later.
-    Failed,
-    /// The ledger does not take them.
-    Refused,
-}
 
 /// Who is told, and what they know.
 pub(crate) struct Watch {
@@ -64,9 +44,7 @@ pub(crate) struct Watch {
     /// Whether what may pass by itself is waited for.
     patient: bool,
     ledger_was_told: bool,
-    unrecorded: Vec<Telling>,
-    under_way: Vec<Telling>,
-    posted: watch::Sender<Posted>,
+    pub(crate) post: Post,
 }
 
 impl Watch {
@@ -89,15 +67,8 @@ impl Watch {
             watching_since: now,
             patient: true,
             ledger_was_told: false,
-            unrecorded: Vec::new(),
-            under_way: Vec::new(),
-            posted: watch::Sender::default(),
+            post: Post::default(),
         }
-    }
-
-    /// Where what was written is told.
-    pub(crate) fn posted(&self) -> watch::Receiver<Posted> {
-        self.posted.subscribe()
     }
 
     /// Others are told from now on. True if these are not the same.
@@ -110,7 +81,7 @@ impl Watch {
         if self.audience.is_empty() {
             self.told.clear();
             self.unconfirmed.clear();
-            self.unrecorded.clear();
+            self.post.forget();
             self.looks.clear();
             self.planned.clear();
             self.troubled.clear();
@@ -385,39 +356,9 @@ impl Watch {
         };
         if notice.cause.matter == Matter::Ledger {
             self.ledger_was_told = true;
-            self.posted
-                .send_modify(|posted| posted.direct.push((notice, to)));
+            self.post.hand_over(notice, to);
         } else {
-            self.unrecorded.push(Telling { notice, to });
-        }
-    }
-
-    /// What is to be recorded now; nothing while something is being recorded.
-    pub(crate) fn take_unrecorded(&mut self) -> Vec<Telling> {
-        if self.under_way.is_empty() {
-            self.under_way = std::mem::take(&mut self.unrecorded);
-            return self.under_way.clone();
-        }
-        Vec::new()
-    }
-
-    /// What was to be recorded came to this.
-    pub(crate) fn recorded(&mut self, outcome: Recorded) {
-        let tellings = std::mem::take(&mut self.under_way);
-        match outcome {
-            Recorded::Done => {
-                let count = tellings.iter().filter(|one| !one.to.is_empty()).count();
-                if count > 0 {
-                    let count = u64::try_from(count).unwrap_or(u64::MAX);
-                    self.posted
-                        .send_modify(|posted| posted.written = posted.written.wrapping_add(count));
-                }
-            }
-            Recorded::Failed => {
-                let later = std::mem::replace(&mut self.unrecorded, tellings);
-                self.unrecorded.extend(later);
-            }
-            Recorded::Refused => {}
+            self.post.add(Telling { notice, to });
         }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::core::audience::Audience;
 use crate::core::change::{ByHand, Change, Why};
 use crate::core::due::{Absence, Due, due, retimed};
 use crate::core::names::{KeyName, RotationId, SinkId};
-use crate::core::notice::Audience;
 use crate::core::policy::{KeyPolicy, Waiting, back_off, pause_of_key};
 use crate::core::record::{Delivery, KeyState, Trigger};
 use crate::core::rotation::Phase;

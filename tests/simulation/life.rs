@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use rekeyd::core::audience::{Audience, Listener};
 use rekeyd::core::change::ByHand;
 use rekeyd::core::names::{CredentialId, KeyName, SinkId};
-use rekeyd::core::notice::{Audience, Listener, NotifierId, Occasion};
+use rekeyd::core::notice::{NotifierId, Occasion};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::secret::CredentialCell;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::audience::{Audience, Listener};
 use crate::core::names::KeyName;
-use crate::core::notice::{Audience, Listener, NotifierId, Occasion};
+use crate::core::notice::{NotifierId, Occasion};
 use crate::engine::{Course, Engine, ManagedKey, Parts};
 use crate::provider::Cause;
 use crate::sink::Taken;

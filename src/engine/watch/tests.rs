@@ -2,8 +2,10 @@
 //! and a ledger that does not take them.
 
 use super::*;
-use crate::core::notice::Listener;
+use crate::core::audience::Listener;
+use crate::core::notice::NotifierId;
 use crate::engine::chance::NoChance;
+use crate::engine::post::Recorded;
 
 struct Counting(std::sync::atomic::AtomicU64);
 
@@ -38,7 +40,7 @@ fn hold(watch: &mut Watch, chance: &Counting, condition: Condition, seconds: i64
 #[test]
 fn a_ledger_that_cannot_be_written_is_told_past_it_and_once_in_a_process() {
     let (mut watch, chance) = watch();
-    let posted = watch.posted();
+    let posted = watch.post.posted();
     let direct = || {
         let posted = posted.borrow();
         let states = posted.direct.iter().map(|(notice, _)| notice.state);
@@ -57,7 +59,7 @@ fn a_ledger_that_cannot_be_written_is_told_past_it_and_once_in_a_process() {
     assert_eq!(watch.next_at(), None, "nothing is waited for");
     watch.conditions(&[], &chance, at(400));
     assert_eq!(direct(), [State::Begun, State::Over]);
-    assert_eq!(watch.take_unrecorded(), []);
+    assert_eq!(watch.post.take_unrecorded(), []);
 }
 
 #[test]
@@ -65,17 +67,21 @@ fn what_could_not_be_recorded_is_recorded_later_as_it_was() {
     let (mut watch, chance) = watch();
     hold(&mut watch, &chance, Condition::Provider, 0);
     hold(&mut watch, &chance, Condition::Provider, 30);
-    let first = watch.take_unrecorded();
+    let first = watch.post.take_unrecorded();
     assert_eq!(first.len(), 1);
     watch.conditions(&[], &chance, at(40));
-    assert_eq!(watch.take_unrecorded(), [], "one commit after the other");
-    watch.recorded(Recorded::Failed);
-    let both = watch.take_unrecorded();
+    assert_eq!(
+        watch.post.take_unrecorded(),
+        [],
+        "one commit after the other"
+    );
+    watch.post.recorded(Recorded::Failed);
+    let both = watch.post.take_unrecorded();
     assert_eq!(both[0], first[0], "with the same id");
     assert_eq!(both[1].notice.state, State::Over);
-    watch.recorded(Recorded::Done);
-    assert_eq!(watch.posted().borrow().written, 2);
-    assert_eq!(watch.take_unrecorded(), []);
+    watch.post.recorded(Recorded::Done);
+    assert_eq!(watch.post.posted().borrow().written, 2);
+    assert_eq!(watch.post.take_unrecorded(), []);
 }
 
 #[test]
@@ -84,10 +90,10 @@ fn what_an_earlier_process_told_is_over_when_this_one_has_asked() {
     let told = BTreeMap::from([(Cause::of_all(Matter::Provider), at(-100))]);
     let mut watch = Watch::new(Arc::clone(&before.audience), told, at(0));
     watch.conditions(&[], &chance, at(1));
-    assert_eq!(watch.take_unrecorded(), []);
+    assert_eq!(watch.post.take_unrecorded(), []);
     watch.confirm();
     watch.conditions(&[], &chance, at(2));
-    let tellings = watch.take_unrecorded();
+    let tellings = watch.post.take_unrecorded();
     assert_eq!(tellings[0].notice.state, State::Over);
     assert_eq!(tellings[0].notice.since, at(-100));
 }
