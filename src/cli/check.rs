@@ -29,6 +29,7 @@ impl Check {
             Look::Local
         };
         problems.extend(host::sinks(&settings, look).await);
+        problems.extend(host::notifiers(&settings, look).await);
         let (found, _) = Cli::sources(&settings).read();
         if self.online && !found.is_empty() {
             problems.extend(ask_provider(&settings).await);

@@ -12,6 +12,7 @@ mod file;
 mod file_sink;
 mod host;
 mod keys;
+mod notify;
 pub mod options;
 mod patience;
 mod problem;

@@ -14,10 +14,11 @@ use crate::ledger::row::Text;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_timetable.sql"),
     include_str!("../../migrations/0003_after.sql"),
+    include_str!("../../migrations/0004_notify.sql"),
 ];
 
 /// The version that this rekeyd writes.
