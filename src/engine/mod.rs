@@ -36,6 +36,7 @@ use crate::core::change::{Change, Why};
 use crate::core::due::Absence;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::overdue::is_overdue;
+use crate::core::problem::trouble_of;
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::core::{duration, time};
@@ -83,6 +84,8 @@ pub struct Engine {
     /// Keys that cannot be begun before the provider was listed again.
     waiting_for_sweep: Vec<KeyName>,
     standings: Standings,
+    /// The keys that something is wrong with.
+    troubled: BTreeSet<KeyName>,
     stopping: Arc<AtomicBool>,
     /// When nobody was there last to see a firing.
     absence: Absence,
@@ -192,6 +195,7 @@ impl Engine {
             keys_at_work: 0,
             waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
+            troubled: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             absence: Absence::before_start(now),
             seen: (now, engine_clock),
@@ -231,6 +235,9 @@ impl Engine {
         let key = state.key.clone();
         self.watch.know(&state);
         self.queue.insert((now, key.clone()));
+        if trouble_of(&state, managed.is_some()).is_some() {
+            self.troubled.insert(key.clone());
+        }
         let standing = Standing::of(&state);
         self.standings.count(Standing::None, standing);
         let slot = Slot {
@@ -515,6 +522,11 @@ impl Engine {
             0 => None,
             _ => slot.failing_since.or(Some(now)),
         };
+        if trouble_of(&worker.state, slot.managed.is_some()).is_some() {
+            self.troubled.insert(key.clone());
+        } else {
+            self.troubled.remove(&key);
+        }
         let standing = Standing::of(&worker.state);
         self.standings.count(slot.standing, standing);
         slot.standing = standing;
@@ -644,6 +656,13 @@ impl Engine {
     #[must_use]
     pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
         self.rotations.first().map(|(at, key)| (key, *at))
+    }
+
+    /// The keys that something is wrong with, in the order of their names, as
+    /// far as that has been seen.
+    #[must_use]
+    pub const fn troubled(&self) -> &BTreeSet<KeyName> {
+        &self.troubled
     }
 
     /// How much is at work.

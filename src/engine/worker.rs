@@ -312,6 +312,7 @@ impl Worker {
                 // Otherwise the sweep that it waits for wakes it.
                 if self.state.open().is_none() && !self.wants_sweep {
                     self.wake_at = until.into_iter().chain(self.state.retry_at).min();
+                    self.rotates_at = self.state.retry_at;
                 }
                 // What was done instead of beginning may have made room.
                 Ok(self.state.open().is_some() || self.state.live != live)
