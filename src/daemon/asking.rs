@@ -2,12 +2,14 @@
 //! by its own command line, and configurations to be read anew. A daemon also
 //! tells its service manager how it goes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::core::names::KeyName;
 use crate::core::time;
 use crate::daemon::control::desk::{Desk, Job};
 use crate::daemon::control::serve::{Control, Told};
@@ -229,16 +231,28 @@ fn status(engine: &Engine, problem: Option<&str>) -> String {
     if let Some(problem) = problem {
         return format!("problem: {problem}");
     }
-    let next = match engine.next_rotation() {
-        Some((key, at)) => format!("next rotation: {key} at {}", time::to_text(at)),
-        None => "no rotation is planned".to_owned(),
-    };
-    let mut troubled = engine.troubled().iter();
-    match (troubled.next(), troubled.len()) {
-        (None, _) => next,
-        (Some(key), 0) => format!("{key} is failing; {next}"),
-        (Some(key), more) => format!("{key} and {more} more are failing; {next}"),
+    let next = engine.next_rotation();
+    let next = next.map(|(key, at)| format!("next rotation: {key} at {}", time::to_text(at)));
+    let told = [
+        some_of(engine.troubled(), "is failing", "are failing"),
+        some_of(engine.rotating(), "is being rotated", "are being rotated"),
+        next,
+    ];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    if told.is_empty() {
+        "no rotation is planned".to_owned()
+    } else {
+        told.join("; ")
     }
+}
+
+/// The first of some keys, how many more there are, and what they do.
+fn some_of(keys: &BTreeSet<KeyName>, one: &str, several: &str) -> Option<String> {
+    let first = keys.first()?;
+    Some(match keys.len() - 1 {
+        0 => format!("{first} {one}"),
+        more => format!("{first} and {more} more {several}"),
+    })
 }
 
 /// The next of what comes in; never, where nothing can.

@@ -192,6 +192,8 @@ impl Conditions {
         let (date, then) = self.inner().told_time?;
         let theirs = time::after(date, monotonic.saturating_sub(then));
         let ahead = time::until(now, theirs) > CLOCK_STEP;
+        // Its clock has whole seconds, and may be that much further.
+        let theirs = time::after(theirs, Duration::from_secs(1));
         Some(if ahead { theirs } else { now })
     }
 

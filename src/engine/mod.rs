@@ -86,6 +86,8 @@ pub struct Engine {
     standings: Standings,
     /// The keys that something is wrong with.
     troubled: BTreeSet<KeyName>,
+    /// The keys with an open rotation.
+    rotating: BTreeSet<KeyName>,
     stopping: Arc<AtomicBool>,
     /// When nobody was there last to see a firing.
     absence: Absence,
@@ -196,6 +198,7 @@ impl Engine {
             waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
             troubled: BTreeSet::new(),
+            rotating: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             absence: Absence::before_start(now),
             seen: (now, engine_clock),
@@ -235,9 +238,8 @@ impl Engine {
         let key = state.key.clone();
         self.watch.know(&state);
         self.queue.insert((now, key.clone()));
-        if trouble_of(&state, managed.is_some()).is_some() {
-            self.troubled.insert(key.clone());
-        }
+        let troubled = trouble_of(&state, managed.is_some()).is_some();
+        keep(&mut self.troubled, &key, troubled);
         let standing = Standing::of(&state);
         self.standings.count(Standing::None, standing);
         let slot = Slot {
@@ -522,11 +524,9 @@ impl Engine {
             0 => None,
             _ => slot.failing_since.or(Some(now)),
         };
-        if trouble_of(&worker.state, slot.managed.is_some()).is_some() {
-            self.troubled.insert(key.clone());
-        } else {
-            self.troubled.remove(&key);
-        }
+        let troubled = trouble_of(&worker.state, slot.managed.is_some()).is_some();
+        keep(&mut self.troubled, &key, troubled);
+        keep(&mut self.rotating, &key, worker.state.open().is_some());
         let standing = Standing::of(&worker.state);
         self.standings.count(slot.standing, standing);
         slot.standing = standing;
@@ -665,6 +665,12 @@ impl Engine {
         &self.troubled
     }
 
+    /// The keys whose rotation is under way, as far as that has been seen.
+    #[must_use]
+    pub const fn rotating(&self) -> &BTreeSet<KeyName> {
+        &self.rotating
+    }
+
     /// How much is at work.
     #[must_use]
     pub fn at_work(&self) -> usize {
@@ -742,6 +748,15 @@ impl Engine {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+}
+
+/// Has `key` in the set, or not.
+fn keep(set: &mut BTreeSet<KeyName>, key: &KeyName, wanted: bool) {
+    if !wanted {
+        set.remove(key);
+    } else if !set.contains(key) {
+        set.insert(key.clone());
     }
 }
 

@@ -179,9 +179,9 @@ fn an_overlap_never_counts_from_a_clock_that_is_behind() {
         ("2026-11-24T03:10:00Z", 10, "2026-11-24T03:10:00Z"),
         // A moment behind, as clocks are.
         ("2026-11-24T03:09:58Z", 10, "2026-11-24T03:09:58Z"),
-        ("2026-11-24T03:09:57Z", 10, "2026-11-24T03:10:00Z"),
-        // Set back since it was heard.
-        ("2026-11-21T03:00:00Z", 30, "2026-11-24T03:30:00Z"),
+        ("2026-11-24T03:09:57Z", 10, "2026-11-24T03:10:01Z"),
+        // Set back since it was heard, in whole seconds.
+        ("2026-11-21T03:00:00Z", 30, "2026-11-24T03:30:01Z"),
         // Ahead, it is held for longer than it must be.
         ("2026-11-27T03:00:00Z", 30, "2026-11-27T03:00:00Z"),
     ] {
