@@ -127,7 +127,8 @@ fn prepare(
     claim(connection, path, now, identity)?;
     // What was wrong with an earlier process says nothing of this one. Where
     // this cannot be written, nothing can, and that is told by others.
-    let _ = connection.execute("DELETE FROM condition", []);
+    // Without the WHERE an empty table is written anew too, and synced.
+    let _ = connection.execute("DELETE FROM condition WHERE true", []);
     Ok(())
 }
 

@@ -164,7 +164,6 @@ fn create(place: &Place, folder: &OwnedFd) -> Result<File, String> {
 
 fn fill(file: &File, place: &Place, content: &[u8], wanted: Wanted) -> io::Result<()> {
     disk::write(file, content)?;
-    disk::sync(file)?;
     give(file, wanted)?;
     // Behind the change of owner, which may clear bits of the mode, and so
     // that no former group can read what only the new one may.
