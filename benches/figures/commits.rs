@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +27,14 @@ const OPTIONS: &str = "schedule = \"*/10 * * * *\"\noverlap = \"5m\"\nsettle = \
 
 const PERIOD: Duration = Duration::from_secs(600);
 
+/// As much as a commit of the ledger has to tell.
+const TEXT: &str = concat!(
+    "a row of the ledger, an entry of its journal and what stands in their indices: ",
+    "a row of the ledger, an entry of its journal and what stands in their indices: ",
+    "a row of the ledger, an entry of its journal and what stands in their indices: ",
+    "a row of the ledger, an entry of its journal and what stands in their indices",
+);
+
 /// Counts what is recorded: alone, each is a commit.
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -39,17 +47,19 @@ impl Observer for Count {
 
 pub(crate) fn rows() -> Vec<Row> {
     let dir = process::folder();
-    let mut bare = Bare::in_folder(dir.path());
+    let bare = Bare::in_folder(dir.path());
     let (mut walls, mut floors, mut commits) = (Vec::new(), Vec::new(), Vec::new());
     rotate(dir.path(), ROUNDS, |wall, count| {
         walls.push(wall);
         commits.push(count);
         floors.push(bare.floor(count));
     });
+    let commit = process::median((0..ROUNDS).map(|_| bare.commit()).collect());
     commits.sort_unstable();
     let count = commits[commits.len() / 2];
     let (wall, floor) = (process::median(walls), process::median(floors));
     vec![
+        Row::new("a bare SQLite commit on this disk (WAL, FULL)", ms(commit)),
         Row::new(
             "commits of a rotation with one sink, revocation included",
             count.to_string(),
@@ -129,7 +139,7 @@ fn syncs() -> String {
 struct Bare {
     connection: Connection,
     folder: File,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Bare {
@@ -150,18 +160,24 @@ impl Bare {
         }
     }
 
+    /// The time for one commit.
+    fn commit(&self) -> Duration {
+        let begun = Instant::now();
+        let insert = "INSERT INTO bare (text) VALUES (?1)";
+        let mut insert = self.connection.prepare_cached(insert).unwrap();
+        insert.execute([TEXT]).unwrap();
+        begun.elapsed()
+    }
+
     /// The time for so many commits and one file.
-    fn floor(&mut self, commits: usize) -> Duration {
-        let text = "x".repeat(400);
+    fn floor(&self, commits: usize) -> Duration {
         let begun = Instant::now();
         for _ in 0..commits {
-            let insert = "INSERT INTO bare (text) VALUES (?1)";
-            let mut insert = self.connection.prepare_cached(insert).unwrap();
-            insert.execute([&text]).unwrap();
+            self.commit();
         }
         let beside = self.path.with_extension("new");
         let mut file = File::create(&beside).unwrap();
-        file.write_all(&text.as_bytes()[..60]).unwrap();
+        file.write_all(&TEXT.as_bytes()[..60]).unwrap();
         file.sync_all().unwrap();
         std::fs::rename(&beside, &self.path).unwrap();
         self.folder.sync_all().unwrap();

@@ -52,6 +52,8 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         time::to_text(started.clock.now()),
     );
+    // What is in force is kept once.
+    drop(settings);
     let file = cli.config.clone();
     let read = move || {
         let settings = load(&file, &environment()).map_err(|failure| failure.to_string())?;
