@@ -14,6 +14,7 @@ pub mod core;
 pub mod host;
 pub mod net;
 
+pub mod notify;
 pub mod provider;
 pub mod receiver;
 pub mod sandbox;

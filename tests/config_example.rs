@@ -44,6 +44,10 @@ fn the_example_is_right_as_it_stands_and_with_everything_enabled() {
     assert_eq!(plain.keys.len(), 2);
     assert_eq!(plain.keys[0].sinks.len(), 4);
     assert!(full.provider.organization.is_some());
+    assert_eq!(plain.notify.len(), 3);
+    // What is commented out but for the keys is the default.
+    let on = |settings: &Settings| settings.notify[0].listener.on.clone();
+    assert_eq!(on(&plain), on(&full));
 }
 
 #[test]
@@ -106,6 +110,13 @@ fn every_option_is_in_the_example() {
             .filter(|sink| sink["type"].as_str() == Some(kind));
         found.flat_map(names).collect()
     };
+    let notifiers = top["notify"].as_array().unwrap();
+    let told_by = |kind: &str| -> BTreeSet<String> {
+        let found = notifiers
+            .iter()
+            .filter(|one| one["type"].as_str() == Some(kind));
+        found.flat_map(names).collect()
+    };
     for section in Section::ALL {
         let there = match section {
             Section::Top => top.keys().cloned().collect(),
@@ -124,6 +135,10 @@ fn every_option_is_in_the_example() {
             Section::Webhook => of_type("webhook"),
             Section::Command => of_type("command"),
             // It has none of its own; that it is there is enough.
+            Section::Notify => notifiers.iter().flat_map(names).collect(),
+            Section::NotifyWebhook => told_by("webhook"),
+            Section::NotifyCommand => told_by("command"),
+            Section::NotifySendmail => told_by("sendmail"),
             Section::Own => BTreeSet::from([top["key"]["rekeyd"]["sink"][0]["type"].to_string()]),
         };
         for option in section.options() {

@@ -18,7 +18,7 @@ fn provider_and_ledger() {
         (
             "[gauges]\nlisten = \"x\"",
             &[
-                "1: gauges: there is no such option; known here: provider, ledger, control, metrics, defaults, key",
+                "1: gauges: there is no such option; known here: provider, ledger, control, metrics, defaults, key, notify",
             ],
         ),
         (
@@ -359,7 +359,7 @@ schedule = "0 0 31 2 *"
             "5: provider.organisation: there is no such option; did you mean organization?",
             "6: key.idle: has no schedule; add one, such as schedule = \"0 3 * * Mon\", or every = \"30d\"",
             "6: key.idle: has no required sink; add one under [[key.idle.sink]], without required = false",
-            "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, format, variable, mode, owner, group",
+            "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, format, variable, mode, owner, group, after, after-timeout",
             &minute,
             &unnamed(14, 0),
             "16: key.twins.sink[0].path: /k/one is written by key.idle.sink[0] already; name another file",

@@ -186,6 +186,28 @@ fn what_the_host_may_repair() {
     fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     assert!(host_problems(&settings, &environment()).is_empty());
 
+    // The first admin key is systemd's, and a sink of type "self" makes the file.
+    let made = folder.path().join("made");
+    let text = format!(
+        "[provider]\ncredential-file = {made:?}\n[key.a]\nschedule = \"@monthly\"\n\
+         [[key.a.sink]]\ntype = \"self\"\n"
+    );
+    let settings = read(&text).unwrap();
+    assert_eq!(host_problems(&settings, &environment()).len(), 1);
+    fs::rename(&secret, folder.path().join("openai-admin-key")).unwrap();
+    assert!(host_problems(&settings, &service).is_empty());
+    // A shell is not given it, and sees where systemd takes it from.
+    let mut shell = environment();
+    shell.credential_stores = vec![folder.path().to_owned()];
+    assert!(host_problems(&settings, &shell).is_empty());
+    let without = read("").unwrap();
+    assert!(host_problems(&without, &shell).is_empty());
+    assert_eq!(host_problems(&without, &environment()).len(), 1);
+    // So it is with the template's: here of /etc/c.toml.
+    let (plain, of_instance) = ("openai-admin-key", "openai-admin-key.c");
+    fs::rename(folder.path().join(plain), folder.path().join(of_instance)).unwrap();
+    assert!(host_problems(&without, &shell).is_empty());
+
     // A file with roots that is not there, once for each that names it.
     let roots = folder.path().join("roots.pem");
     let shown = roots.display();

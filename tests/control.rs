@@ -326,3 +326,33 @@ fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no running rekeyd"));
 }
+
+#[test]
+fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_signal() {
+    let world = world();
+    let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let socket = world.path("control.sock").display().to_string();
+    let good = good.replace(&socket, "");
+    write(&world.path("config.toml"), &good);
+    let mut daemon = running(&world);
+    assert!(!world.path("control.sock").exists());
+    let reload = |world: &World| {
+        let mut command = world.command(&["reload"]);
+        let id = daemon.id().to_string();
+        command.env("MAINPID", id).output().unwrap()
+    };
+    // A bad one never reaches it.
+    write(
+        &world.path("config.toml"),
+        &good.replace("@monthly", "@never"),
+    );
+    let output = reload(&world);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("@never"));
+    write(&world.path("config.toml"), &good);
+    let output = reload(&world);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    daemon.wait_for("took the configuration");
+    let log = daemon.stop();
+    assert!(!log.contains("was not taken"), "{log}");
+}

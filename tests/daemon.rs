@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
 use rustix::process::Signal;
 use support::daemon::Daemon;
-use support::{World, file_key};
+use support::{World, file_key, text};
 
 #[test]
 fn the_first_signal_ends_it_in_order() {
@@ -102,4 +105,35 @@ fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
         ["retired", "revoked"].contains(&after[1]["phase"].as_str().unwrap()),
         "{after:?}"
     );
+}
+
+/// What the service manager shows of it.
+#[test]
+fn the_service_manager_is_told_which_key_is_failing() {
+    let mut world = World::start(&[]);
+    let path = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    world.set("NOTIFY_SOCKET", path.to_str().unwrap());
+    world.configure(&file_key("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
+    let daemon = Daemon::start(&world);
+    let told = |wanted: &str| {
+        let mut message = [0; 4_096];
+        loop {
+            let length = manager.recv(&mut message).expect(wanted);
+            if text(&message[..length]).contains(wanted) {
+                return;
+            }
+        }
+    };
+    told("READY=1");
+    told("STATUS=billing is failing; next rotation: billing at 20");
+    std::fs::create_dir(world.path("away")).unwrap();
+    std::fs::set_permissions(world.path("away"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    world.ok(&["rotate", "billing"]);
+    told("STATUS=next rotation: billing at 20");
+    daemon.stop();
+    told("STOPPING=1");
 }

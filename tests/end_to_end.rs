@@ -153,6 +153,23 @@ fn a_ledger_of_another_provider_or_organization_is_refused() {
 }
 
 #[test]
+fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
+    let world = World::start(&[]);
+    world.configure("");
+    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let other = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    write(&world.path("config.toml"), &other);
+    // A service that was started before it was configured: nobody answers there.
+    world.run(&["once", "--for", "1s"]);
+    assert!(world.path("ledger.db").exists());
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    assert_eq!(world.history().len(), 1);
+    write(&world.path("config.toml"), &other);
+    assert_eq!(world.run(&["once"]).status.code(), Some(78));
+}
+
+#[test]
 fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
     let world = World::start(&[]);
     world.configure(&file_key("24h"));

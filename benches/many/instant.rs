@@ -172,6 +172,7 @@ pub(crate) fn parts(provider: &Arc<Instantly>, settings: &Settings, ledger: Ledg
         sweep_every: settings.provider.sweep_every,
         conditions: Arc::new(Conditions::default()),
         observer: Arc::new(()),
+        audience: Arc::default(),
         zone: zones::look_up,
     }
 }

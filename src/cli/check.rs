@@ -29,9 +29,12 @@ impl Check {
             Look::Local
         };
         problems.extend(host::sinks(&settings, look).await);
+        problems.extend(host::notifiers(&settings, look).await);
         let (found, _) = Cli::sources(&settings).read();
         if self.online && !found.is_empty() {
             problems.extend(ask_provider(&settings).await);
+        } else if self.online && problems.is_empty() {
+            problems.push(not_asked(&settings));
         }
         if !problems.is_empty() {
             return Err(Failure::of(&problems));
@@ -43,6 +46,14 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// The service will have an admin key, and this process has none.
+fn not_asked(settings: &Settings) -> Problem {
+    let at = "provider".to_owned();
+    let message = "was not asked: only the service is given the admin key; run as root: \
+                   CREDENTIALS_DIRECTORY=/etc/credstore rekeyd check --online";
+    Problem::of_host(settings, at, message.to_owned())
 }
 
 async fn ask_provider(settings: &Settings) -> Option<Problem> {

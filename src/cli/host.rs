@@ -8,6 +8,7 @@ use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
 use crate::daemon::start;
 use crate::engine::clock::{Clock, HostClock};
+use crate::notify::{self, Now};
 
 /// How closely the sinks are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,25 @@ pub(crate) enum Look {
     Local,
     /// Also whether they can be reached; nothing is sent.
     Online,
+}
+
+/// What is wrong with whom people are told by.
+pub(crate) async fn notifiers(settings: &Settings, look: Look) -> Vec<Problem> {
+    let now: Now = Arc::new(|| HostClock.now());
+    let mut problems = Vec::new();
+    for (number, one) in settings.notify.iter().enumerate() {
+        let notifier = notify::of(one, &now);
+        let local = notifier.inspect().await;
+        let found = if look == Look::Online && local.is_empty() {
+            notifier.reach().await.err().into_iter().collect()
+        } else {
+            local
+        };
+        let at = format!("notify[{number}]");
+        let found = found.into_iter();
+        problems.extend(found.map(|message| Problem::of_host(settings, at.clone(), message)));
+    }
+    problems
 }
 
 /// What is wrong with the sinks.

@@ -109,8 +109,12 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Prints the manual page
-    Man,
+    /// Prints the manual page, or that of a command
+    Man {
+        /// The command
+        #[arg(value_name = "SUBCOMMAND")]
+        command: Option<String>,
+    },
 }
 
 /// Why a command failed, with what the exit code depends on.
@@ -249,11 +253,7 @@ impl Cli {
                 clap_complete::generate(*shell, &mut Self::command(), "rekeyd", &mut script);
                 output::print(&script)
             }
-            Command::Man => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(Self::command()).render(&mut page)?;
-                output::print(&page)
-            }
+            Command::Man { command } => man(command.as_deref()),
         }
     }
 
@@ -279,6 +279,22 @@ impl Cli {
                 .map(Secret::new),
         }
     }
+}
+
+/// Prints the manual page of the program, or of one of its commands.
+fn man(command: Option<&str>) -> Result<(), Failure> {
+    let mut program = Cli::command();
+    program.build();
+    let described = match command {
+        None => program,
+        Some(name) => {
+            let found = program.find_subcommand(name).cloned();
+            found.ok_or_else(|| Failure::Other(format!("there is no command {name:?}")))?
+        }
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(described).render(&mut page)?;
+    output::print(&page)
 }
 
 /// The configuration in `file`, or every problem with it.

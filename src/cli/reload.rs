@@ -1,4 +1,10 @@
 //! `rekeyd reload`: the same as SIGHUP, with an answer.
+//!
+//! A daemon without a control socket cannot answer. Where the service manager
+//! says which process it is (`ExecReload=`), that one gets the signal, after
+//! the file was found to be right.
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::request::daemon_of;
 use crate::cli::{Cli, Failure, output};
@@ -12,10 +18,7 @@ impl Reload {
         // Every problem with the file, before anybody is asked.
         let settings = cli.settings()?;
         let Some(daemon) = daemon_of(&settings).await? else {
-            return Err(Failure::Other(
-                "no running rekeyd can be asked on the control socket of this configuration"
-                    .to_owned(),
-            ));
+            return send_signal();
         };
         let answer = daemon.ask(&Request::Reload).await?;
         for outcome in answer.outcomes {
@@ -26,4 +29,23 @@ impl Reload {
         }
         Ok(())
     }
+}
+
+/// Without an answer: what becomes of it stands in the daemon's log.
+fn send_signal() -> Result<(), Failure> {
+    let process = std::env::var("MAINPID").ok();
+    let process = process.and_then(|process| Pid::from_raw(process.parse().ok()?));
+    let Some(process) = process else {
+        return Err(Failure::Other(
+            "no running rekeyd can be asked on the control socket of this configuration; send it \
+             SIGHUP, or use `systemctl reload`"
+                .to_owned(),
+        ));
+    };
+    kill_process(process, Signal::HUP).map_err(|error| {
+        let process = process.as_raw_nonzero();
+        Failure::Other(format!("cannot send SIGHUP to process {process}: {error}"))
+    })?;
+    let told = "sent SIGHUP: no control socket answers, so the log tells what becomes of it\n";
+    output::print(told.as_bytes())
 }

@@ -72,7 +72,9 @@ fn tell_what_the_host_may_repair(settings: &Settings) {
     }
     let settings = settings.clone();
     drop(tokio::spawn(async move {
-        for problem in host::sinks(&settings, Look::Local).await {
+        let mut problems = host::sinks(&settings, Look::Local).await;
+        problems.extend(host::notifiers(&settings, Look::Local).await);
+        for problem in problems {
             tracing::error!("{problem}");
         }
     }));

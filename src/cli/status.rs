@@ -10,7 +10,8 @@ use crate::cli::{Cli, Failure, output, text};
 use crate::core::due::{Absence, Due, due, expiring};
 use crate::core::names::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
-use crate::core::record::{DeliveryState, KeyState, Pause, Rotation};
+use crate::core::problem::problem_of;
+use crate::core::record::{KeyState, Pause, Rotation};
 use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
 use crate::core::{duration, time};
@@ -151,39 +152,6 @@ fn unmanaged(state: KeyState, now: Timestamp) -> Standing {
         problem,
         managed: false,
     }
-}
-
-/// What is wrong with a key, the most pressing first.
-fn problem_of(state: &KeyState) -> Option<String> {
-    let delivery = state.open().and_then(|open| {
-        let failing = |state: DeliveryState| {
-            matches!(state, DeliveryState::Uncertain | DeliveryState::Refused)
-        };
-        open.deliveries
-            .iter()
-            .filter(|delivery| failing(delivery.state))
-            .find_map(|delivery| {
-                let error = delivery.error.as_ref()?;
-                Some(format!("not delivered to {}: {error}", delivery.sink))
-            })
-    });
-    let step = || {
-        let failing = |rotation: &&Rotation| rotation.attempt > 0;
-        state
-            .live
-            .iter()
-            .filter(failing)
-            .find_map(|rotation| rotation.error.clone())
-    };
-    let stranded = || {
-        let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
-        let lost = state.live.iter().any(is_stranded) && state.current().is_none();
-        lost.then(|| "the secret of its credential was lost; a new one follows".to_owned())
-    };
-    delivery
-        .or_else(|| state.problem.clone())
-        .or_else(step)
-        .or_else(stranded)
 }
 
 fn as_json(standing: &Standing, now: Timestamp) -> Value {

@@ -9,7 +9,7 @@ use super::options::Section;
 use super::quote;
 use super::reader::Table;
 use super::report::{Place, Report};
-use super::{control, keys, provider, sinks, values};
+use super::{control, keys, notify, provider, sinks, values};
 use crate::core::settings::Settings;
 
 /// Checks the whole file. Whatever is wrong is in `report`; there are settings
@@ -48,6 +48,7 @@ pub(super) fn check(
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
+    let notify = notify::notify(top, &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
     let keys = keys::keys(top, environment, credential_file, &mut claims, report);
@@ -58,6 +59,7 @@ pub(super) fn check(
         ledger,
         control,
         metrics,
+        notify,
         keys,
     })
 }

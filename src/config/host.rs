@@ -37,21 +37,41 @@ struct Found<'s> {
 impl Found<'_> {
     fn credential(&mut self) {
         let at = || "provider.credential-file".to_owned();
-        if let Some(file) = &self.settings.provider.credential_file {
-            self.secret(file, at());
-            return;
-        }
         let given = self.environment.credentials_directory.as_ref();
         let given = given.map(|folder| folder.join(ADMIN_CREDENTIAL));
+        let given = given.filter(|file| file.exists());
+        if let Some(file) = &self.settings.provider.credential_file {
+            // The first one is the service manager's; the file is made when it
+            // is rotated.
+            let is_made = !file.exists() && self.has_own_sink();
+            if !(is_made && (given.is_some() || self.is_stored_for_the_service())) {
+                self.secret(file, at());
+            }
+            return;
+        }
         match given {
-            Some(file) if file.exists() => self.secret(&file, at()),
-            Some(_) | None if self.environment.has_admin_key => {}
-            Some(_) | None => self.add(
+            Some(file) => self.secret(&file, at()),
+            None if self.environment.has_admin_key || self.is_stored_for_the_service() => {}
+            None => self.add(
                 at(),
                 "there is no admin key for rekeyd to work with".to_owned(),
                 "name its file here, or give it by systemd's LoadCredential=openai-admin-key",
             ),
         }
+    }
+
+    fn has_own_sink(&self) -> bool {
+        let mut sinks = self.settings.keys.iter().flat_map(|key| &key.sinks);
+        sinks.any(|sink| matches!(sink.target, SinkTarget::Own(_)))
+    }
+
+    /// Whether the service will be given the admin key that this process, from
+    /// a shell, was not: by its own name, or by the template's.
+    fn is_stored_for_the_service(&self) -> bool {
+        let instance = self.settings.file.file_stem().unwrap_or_default();
+        let instance = format!("{ADMIN_CREDENTIAL}.{}", instance.to_string_lossy());
+        let mut stores = self.environment.credential_stores.iter();
+        stores.any(|store| store.join(ADMIN_CREDENTIAL).exists() || store.join(&instance).exists())
     }
 
     /// The roots alone: files with secrets are the sinks' own.

@@ -12,6 +12,7 @@ mod file;
 mod file_sink;
 mod host;
 mod keys;
+mod notify;
 pub mod options;
 mod patience;
 mod problem;
@@ -33,6 +34,9 @@ use crate::core::settings::Settings;
 pub use host::host_problems;
 pub use problem::{Kind, Problem};
 
+/// Where systemd looks for what `LoadCredential=` names without a path.
+const CREDENTIAL_STORES: [&str; 2] = ["/etc/credstore", "/etc/credstore.encrypted"];
+
 /// What the configuration depends on besides its file, as plain values.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -40,6 +44,9 @@ pub struct Environment {
     pub state_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`: what is in it is not checked for its rights.
     pub credentials_directory: Option<PathBuf>,
+    /// Where the service manager takes credentials from that it would give to
+    /// the service; none where it has given this process its own.
+    pub credential_stores: Vec<PathBuf>,
     /// Whether there is an `$OPENAI_ADMIN_KEY`.
     pub has_admin_key: bool,
     /// The time, from which the gaps of schedules are looked at.
@@ -53,6 +60,7 @@ impl Environment {
         Self {
             state_directory: None,
             credentials_directory: None,
+            credential_stores: Vec::new(),
             has_admin_key: false,
             now,
         }
@@ -61,9 +69,15 @@ impl Environment {
     /// Reads the variables that count through `variable`.
     pub fn read(now: Timestamp, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let folder = |name| variable(name).and_then(|value| first_folder(&value));
+        let credentials_directory = folder("CREDENTIALS_DIRECTORY");
+        let credential_stores = match credentials_directory {
+            Some(_) => Vec::new(),
+            None => CREDENTIAL_STORES.map(PathBuf::from).to_vec(),
+        };
         Self {
             state_directory: folder("STATE_DIRECTORY"),
-            credentials_directory: folder("CREDENTIALS_DIRECTORY"),
+            credentials_directory,
+            credential_stores,
             has_admin_key: variable("OPENAI_ADMIN_KEY").is_some_and(|value| !value.is_empty()),
             now,
         }

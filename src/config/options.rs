@@ -28,11 +28,19 @@ pub enum Section {
     Command,
     /// A sink with `type = "self"`.
     Own,
+    /// Every `[[notify]]`.
+    Notify,
+    /// One with `type = "webhook"`.
+    NotifyWebhook,
+    /// One with `type = "command"`.
+    NotifyCommand,
+    /// One with `type = "sendmail"`.
+    NotifySendmail,
 }
 
 impl Section {
     /// Every section.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Top,
         Self::Provider,
         Self::Ledger,
@@ -45,6 +53,10 @@ impl Section {
         Self::Webhook,
         Self::Command,
         Self::Own,
+        Self::Notify,
+        Self::NotifyWebhook,
+        Self::NotifyCommand,
+        Self::NotifySendmail,
     ];
 
     /// The options that stand in it.
@@ -52,7 +64,7 @@ impl Section {
     pub const fn options(self) -> &'static [&'static str] {
         match self {
             Self::Top => &[
-                "provider", "ledger", "control", "metrics", "defaults", "key",
+                "provider", "ledger", "control", "metrics", "defaults", "key", "notify",
             ],
             Self::Provider => &[
                 "base-url",
@@ -96,6 +108,10 @@ impl Section {
             Self::Webhook => &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
             Self::Command => &["argv"],
             Self::Own => &[],
+            Self::Notify => &["type", "on", "keys"],
+            Self::NotifyWebhook => &["url", "signing-secret-file"],
+            Self::NotifyCommand => &["argv"],
+            Self::NotifySendmail => &["to"],
         }
     }
 }

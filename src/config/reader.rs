@@ -116,6 +116,12 @@ impl<'t> Value<'t> {
         self.value.as_str()
     }
 
+    /// The names in it if it is a table; what else it may be is told by others.
+    pub(super) fn names(&self) -> Vec<&'t str> {
+        let entries = self.value.as_table().into_iter().flatten();
+        entries.map(|(name, _)| &**name.get_ref()).collect()
+    }
+
     /// The value if it is `true` or `false`.
     pub(super) fn flag(&self, report: &mut Report) -> Option<bool> {
         let flag = self.value.as_bool();

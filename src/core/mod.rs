@@ -5,6 +5,8 @@
 //! the decisions testable by table, and the same in the daemon, in a
 //! simulation and when the ledger is read back.
 
+pub mod audience;
+pub mod cause;
 pub mod change;
 pub mod command;
 pub mod conclude;
@@ -12,9 +14,11 @@ pub mod due;
 pub mod duration;
 pub mod loopback;
 pub mod names;
+pub mod notice;
 pub mod outside;
 pub mod overdue;
 pub mod policy;
+pub mod problem;
 pub mod record;
 pub mod rotation;
 pub mod schedule;

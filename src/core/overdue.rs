@@ -1,6 +1,8 @@
 //! Since when a key has been waiting to be rotated, and whether that is too
 //! long: for those who watch.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::core::due::{Absence, Due, due, first_firing};
@@ -19,15 +21,19 @@ pub fn is_overdue(
     failing_since: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
-    let patience = policy.timetable.jitter() + policy.deliver_for;
     due_since(policy, required, state, failing_since, now)
-        .is_some_and(|since| time::until(since, now) > patience)
+        .is_some_and(|since| time::until(since, now) > patience(policy))
+}
+
+/// For how long a key may be due before it is overdue.
+pub(crate) fn patience(policy: &KeyPolicy) -> Duration {
+    policy.timetable.jitter() + policy.deliver_for
 }
 
 /// Since when a key has been waiting to be rotated: the first firing that was
 /// missed, the beginning of what is open, or the first failure of the present
 /// row of them. A try that is put off does not begin the time anew.
-fn due_since(
+pub(crate) fn due_since(
     policy: &KeyPolicy,
     required: &[SinkId],
     state: &KeyState,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::audience::{Audience, Listener};
 use crate::core::command::CommandLine;
 use crate::core::names::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[metrics] listen`.
     pub metrics: Option<SocketAddr>,
+    /// `[[notify]]`: who is told what is wrong.
+    pub notify: Vec<NotifySettings>,
     /// The keys, in the order of their names.
     pub keys: Vec<KeySettings>,
 }
@@ -153,4 +156,51 @@ pub struct WebhookTarget {
 pub struct CommandTarget {
     /// What is run.
     pub argv: CommandLine,
+}
+
+/// One `[[notify]]`: who is told, and of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifySettings {
+    /// Who, and of what.
+    pub listener: Listener,
+    /// How.
+    pub target: NotifyTarget,
+}
+
+/// The ways to tell people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyTarget {
+    /// An HTTP receiver that understands Standard Webhooks.
+    Webhook(NotifyWebhook),
+    /// A program that reads the notice from its standard input.
+    Command(CommandTarget),
+    /// A mail by this host's sendmail.
+    Sendmail(Mail),
+    /// A file to which a line is added: of a rehearsal, where nobody is told.
+    Record(PathBuf),
+}
+
+/// `[[notify]]` with `type = "webhook"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyWebhook {
+    /// Where it is posted to; https, or http on loopback, without userinfo.
+    pub url: url::Url,
+    /// One or two lines `whsec_<base64>`; read anew for each try.
+    pub signing_secret_file: PathBuf,
+}
+
+/// `[[notify]]` with `type = "sendmail"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// The addresses it goes to.
+    pub to: Vec<String>,
+}
+
+impl Settings {
+    /// Everybody who is told of something.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        let listeners = self.notify.iter().map(|one| one.listener.clone());
+        Audience::new(listeners.collect())
+    }
 }

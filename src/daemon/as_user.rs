@@ -19,8 +19,11 @@ pub(super) fn refuse_root(
     path: &Path,
     arguments: impl Iterator<Item = String>,
 ) -> Result<(), String> {
-    let Ok(owner) = path.metadata().map(|found| found.uid()) else {
-        // There is none yet, or it cannot be seen: opening it will tell.
+    // One that is not there yet will be its folder's.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let found = path.metadata().or_else(|_| folder.metadata());
+    let Ok(owner) = found.map(|found| found.uid()) else {
+        // It cannot be seen: opening it will tell.
         return Ok(());
     };
     if !geteuid().is_root() || owner == 0 {

@@ -226,10 +226,18 @@ impl Asking {
 
 /// In one line, how it goes.
 fn status(engine: &Engine, problem: Option<&str>) -> String {
-    match (problem, engine.next_rotation()) {
-        (Some(problem), _) => format!("problem: {problem}"),
-        (None, Some((key, at))) => format!("next rotation: {key} at {}", time::to_text(at)),
-        (None, None) => "no rotation is planned".to_owned(),
+    if let Some(problem) = problem {
+        return format!("problem: {problem}");
+    }
+    let next = match engine.next_rotation() {
+        Some((key, at)) => format!("next rotation: {key} at {}", time::to_text(at)),
+        None => "no rotation is planned".to_owned(),
+    };
+    let mut troubled = engine.troubled().iter();
+    match (troubled.next(), troubled.len()) {
+        (None, _) => next,
+        (Some(key), 0) => format!("{key} is failing; {next}"),
+        (Some(key), more) => format!("{key} and {more} more are failing; {next}"),
     }
 }
 

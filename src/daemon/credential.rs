@@ -57,8 +57,8 @@ impl Sources {
         }
         if found.is_empty() && problems.is_empty() {
             problems.push(
-                "no place for the admin credential is configured; \
-                 set [provider] credential-file"
+                "no place for the admin credential is configured; set [provider] \
+                 credential-file, or put it into /etc/credstore/openai-admin-key for rekeyd's unit"
                     .to_owned(),
             );
         }

@@ -2,6 +2,7 @@
 
 mod as_user;
 mod asking;
+mod carriers;
 pub mod control;
 pub mod credential;
 mod manager;

@@ -70,6 +70,7 @@ impl Started {
         let (parts, provider) = self.common.parts(&settings, sources);
         self.engine
             .reconfigure(parts, self.common.managed(&settings));
+        self.carriers.deliver_to(&settings.notify);
         self.settings = settings;
         // A person may have put another admin credential in its place.
         drop(tokio::spawn(

@@ -30,6 +30,10 @@ const LAST_STEPS: Duration = Duration::from_secs(40);
 /// How long a command that ends waits to revoke what it gave up.
 const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
 
+/// How long a command that ends waits for people to be told: for one that
+/// takes its time, and a little more.
+const LAST_NOTICES: Duration = Duration::from_secs(45);
+
 /// Why a loop could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -70,6 +74,7 @@ pub enum Ended {
 pub async fn run(mut started: Started, read: ReadAnew) -> Result<(), ServiceError> {
     let mut asked = Asking::of_daemon(read);
     asked.listen(&started);
+    started.carriers.deliver_to(&started.settings.notify);
     let ended = drive(&mut started, None, &mut asked, |_, _| false).await?;
     tell_the_end(ended);
     Ok(())
@@ -80,6 +85,7 @@ pub async fn run(mut started: Started, read: ReadAnew) -> Result<(), ServiceErro
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_for(mut started: Started, limit: Option<Duration>) -> Result<(), ServiceError> {
+    started.carriers.deliver_to(&started.settings.notify);
     let ended = drive(&mut started, limit, &mut Asking::default(), |_, _| false).await?;
     tell_the_end(ended);
     Ok(())
@@ -101,7 +107,15 @@ fn tell_the_end(ended: Ended) {
 pub async fn once(mut started: Started, limit: Duration) -> Result<(Engine, Ended), ServiceError> {
     let at_rest = |engine: &Engine, _: &Asking| engine.is_at_rest();
     let ended = drive(&mut started, Some(limit), &mut Asking::default(), at_rest).await?;
-    let engine = finish(started, &not_delivered(ended, limit)).await?;
+    finish(&mut started, &not_delivered(ended, limit)).await?;
+    let Started {
+        mut engine,
+        carriers,
+        settings,
+        ..
+    } = started;
+    engine.tell_what_is_wrong().await;
+    carriers.deliver_owed(&settings.notify, LAST_NOTICES).await;
     Ok((engine, ended))
 }
 
@@ -127,7 +141,7 @@ pub async fn perform(
             Ended::Done | Ended::TimeOver => "not delivered before the command ended",
             Ended::Stopped => "not delivered before a signal ended the command",
         };
-        finish(started, why).await?;
+        finish(&mut started, why).await?;
     }
     Ok(answer.try_recv().unwrap_or_default())
 }
@@ -207,11 +221,11 @@ fn not_delivered(ended: Ended, limit: Duration) -> String {
 }
 
 /// Gives up what is open, and revokes at once what no sink can hold.
-async fn finish(mut started: Started, why: &str) -> Result<Engine, ServiceError> {
+async fn finish(started: &mut Started, why: &str) -> Result<(), ServiceError> {
     let engine = &mut started.engine;
     engine.give_up_open(why, PAUSE_AFTER_GIVING_UP).await?;
     engine.revoke_orphans(LAST_REVOCATIONS).await;
-    Ok(started.engine)
+    Ok(())
 }
 
 /// Whether a key is in order, for commands that end with an exit code.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::core::secret::CredentialCell;
 use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
 use crate::daemon::as_user::refuse_root;
+use crate::daemon::carriers::Carriers;
 use crate::daemon::credential::{Sources, WithCredential};
 use crate::daemon::metrics::counts::Metrics;
 use crate::daemon::metrics::metered::Metered;
@@ -41,6 +42,8 @@ pub struct Started {
     /// The configuration that is in force.
     pub(crate) settings: Settings,
     pub(crate) common: Common,
+    /// Who delivers notices.
+    pub(crate) carriers: Carriers,
     _lock: WriterLock,
 }
 
@@ -52,6 +55,8 @@ pub(crate) struct Common {
     conditions: Arc<Conditions>,
     cell: CredentialCell,
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Whether people are told what is wrong: by hand, one is there.
+    tells: bool,
 }
 
 /// The provider, asked with the credential in use.
@@ -95,11 +100,17 @@ pub async fn start(
             Course::Daemon => Some(Arc::new(Metrics::new()?)),
             Course::Once | Course::ByHand => None,
         },
+        tells: match course {
+            Course::Daemon | Course::Once => true,
+            Course::ByHand => false,
+        },
     };
     let (parts, _) = common.parts(settings, sources);
     remove_leftovers(settings, None).await;
     let engine = Engine::open(parts, common.managed(settings), course).await?;
+    let posted = engine.posted();
     Ok(Started {
+        carriers: Carriers::new(common.ledger.clone(), Arc::clone(&clock), posted),
         engine,
         clock,
         asked,
@@ -128,6 +139,11 @@ impl Common {
             observer: match &self.metrics {
                 Some(metrics) => Arc::clone(metrics) as Arc<dyn Observer>,
                 None => Arc::new(()),
+            },
+            audience: if self.tells {
+                Arc::new(settings.audience())
+            } else {
+                Arc::default()
             },
             zone: zones::look_up,
         };

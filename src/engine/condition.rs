@@ -41,6 +41,15 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Every condition, worst first.
+    pub const ALL: [Self; 5] = [
+        Self::Ledger,
+        Self::Credential,
+        Self::Organization,
+        Self::Clock,
+        Self::Provider,
+    ];
+
     /// Its word in the ledger, the log and the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -12,13 +12,16 @@ pub mod condition;
 mod effects;
 mod ending;
 mod errand;
+mod notice;
 pub mod observe;
 pub mod order;
+pub mod post;
 mod probe;
 mod reconcile;
 mod reload;
 mod sweep;
 mod tell;
+mod watch;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +36,7 @@ use crate::core::change::{Change, Why};
 use crate::core::due::Absence;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::overdue::is_overdue;
+use crate::core::problem::trouble_of;
 use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::core::{duration, time};
@@ -40,7 +44,9 @@ use crate::ledger::LedgerError;
 use condition::Condition;
 use errand::{Errand, Errands};
 use order::Asked;
-use sweep::{Finding, Findings};
+use post::Recorded;
+use sweep::{Finding, Swept};
+use watch::Watch;
 use worker::Worker;
 pub use worker::{ManagedKey, Parts, Wish};
 
@@ -78,20 +84,25 @@ pub struct Engine {
     /// Keys that cannot be begun before the provider was listed again.
     waiting_for_sweep: Vec<KeyName>,
     standings: Standings,
+    /// The keys that something is wrong with.
+    troubled: BTreeSet<KeyName>,
     stopping: Arc<AtomicBool>,
     /// When nobody was there last to see a firing.
     absence: Absence,
     /// The time when this was last called, and by the monotonic clock.
     seen: (Timestamp, Duration),
     scheduled: bool,
+    /// What people are told.
+    watch: Watch,
 }
 
 /// What comes back from work.
 enum Back {
     Key(Box<Worker>),
     Probed,
-    Swept(Option<Findings>),
+    Swept(Option<Swept>),
     Noted,
+    Told(Recorded),
 }
 
 /// How a key stands, for those who watch.
@@ -168,7 +179,13 @@ impl Engine {
     ) -> Result<Self, LedgerError> {
         let now = parts.clock.now();
         let engine_clock = parts.clock.monotonic();
+        // By hand, a person is there.
+        let told = match course {
+            Course::Daemon | Course::Once => parts.ledger.tell_only(parts.audience.ids()).await?,
+            Course::ByHand => BTreeMap::new(),
+        };
         let mut engine = Self {
+            watch: Watch::new(Arc::clone(&parts.audience), told, now),
             errands: Errands::at_start(&parts, course, now).await?,
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
@@ -178,6 +195,7 @@ impl Engine {
             keys_at_work: 0,
             waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
+            troubled: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             absence: Absence::before_start(now),
             seen: (now, engine_clock),
@@ -215,7 +233,11 @@ impl Engine {
 
     fn add(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
         let key = state.key.clone();
+        self.watch.know(&state);
         self.queue.insert((now, key.clone()));
+        if trouble_of(&state, managed.is_some()).is_some() {
+            self.troubled.insert(key.clone());
+        }
         let standing = Standing::of(&state);
         self.standings.count(Standing::None, standing);
         let slot = Slot {
@@ -319,6 +341,7 @@ impl Engine {
         }
         self.heed_clock(now);
         self.run_errands(now);
+        self.watch_due(now);
         // Nothing can be recorded: nothing may be done.
         if self.parts.conditions.holds(Condition::Ledger) {
             return;
@@ -344,10 +367,12 @@ impl Engine {
             tracing::warn!("the clock was set back; looking at everything anew");
             self.absence.to = self.absence.to.min(now);
             self.errands.plan_anew(now);
+            self.watch.watch_anew(now);
             self.wake_all();
         } else if time::until(expected, now) > LONGEST_NAP {
             let slept = duration::for_people(time::until(expected, now));
             tracing::info!("the host slept, or its clock was set forward, by {slept}");
+            self.watch.watch_anew(now);
             self.absence = Absence {
                 from: wall,
                 to: now,
@@ -396,6 +421,7 @@ impl Engine {
             }
             self.note(condition.as_str(), problem);
         }
+        self.watch_conditions();
     }
 
     fn note(&mut self, word: &'static str, problem: Option<String>) {
@@ -455,6 +481,7 @@ impl Engine {
             Some(Ok(Back::Probed)) => self.errands.probed(),
             Some(Ok(Back::Swept(findings))) => self.swept(findings),
             Some(Ok(Back::Noted)) => {}
+            Some(Ok(Back::Told(recorded))) => self.watch.post.recorded(recorded),
             Some(Err(error)) => {
                 // A panic in a step: its key stays away until a restart, which
                 // finds its rotation open and strands it.
@@ -495,6 +522,11 @@ impl Engine {
             0 => None,
             _ => slot.failing_since.or(Some(now)),
         };
+        if trouble_of(&worker.state, slot.managed.is_some()).is_some() {
+            self.troubled.insert(key.clone());
+        } else {
+            self.troubled.remove(&key);
+        }
         let standing = Standing::of(&worker.state);
         self.standings.count(slot.standing, standing);
         slot.standing = standing;
@@ -523,9 +555,10 @@ impl Engine {
         }
         slot.wake_at = if news { Some(now) } else { worker.wake_at };
         if let Some(at) = slot.wake_at {
-            self.queue.insert((at, key));
+            self.queue.insert((at, key.clone()));
         }
         self.judge_organization();
+        self.watch_key(&key, now);
     }
 
     /// When more than half of several keys' credentials are gone at once, it is
@@ -550,8 +583,12 @@ impl Engine {
         }
     }
 
-    fn swept(&mut self, findings: Option<Findings>) {
+    fn swept(&mut self, swept: Option<Swept>) {
         let now = self.parts.clock.now();
+        let findings = swept.map(|swept| {
+            self.watch_listed(&swept.lookalikes, now);
+            swept.findings
+        });
         let every = self.parts.sweep_every;
         if self.errands.swept(findings.is_some(), every, now) {
             self.wake_all();
@@ -578,7 +615,8 @@ impl Engine {
             return errand;
         }
         let key = self.queue.first().map(|(at, _)| *at);
-        key.into_iter().chain(errand).min()
+        let look = self.watch.next_at();
+        key.into_iter().chain(errand).chain(look).min()
     }
 
     /// How every key stands, for those who watch. Of one that is worked on
@@ -618,6 +656,13 @@ impl Engine {
     #[must_use]
     pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
         self.rotations.first().map(|(at, key)| (key, *at))
+    }
+
+    /// The keys that something is wrong with, in the order of their names, as
+    /// far as that has been seen.
+    #[must_use]
+    pub const fn troubled(&self) -> &BTreeSet<KeyName> {
+        &self.troubled
     }
 
     /// How much is at work.

@@ -20,6 +20,7 @@ impl Engine {
         let at = time::after(now, parts.sweep_every);
         self.errands.sweep_at(at);
         self.parts = Arc::new(parts);
+        self.tell_others(Arc::clone(&self.parts.audience), now);
         let mut wanted: BTreeMap<_, _> = managed
             .into_iter()
             .map(|key| (key.name.clone(), Arc::new(key)))

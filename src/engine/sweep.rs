@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::names::{KeyName, Label};
+use crate::core::names::{CredentialId, KeyName, Label};
 use crate::engine::condition::{Condition, of_error};
 use crate::engine::probe::problem;
 use crate::engine::worker::Parts;
@@ -28,9 +28,22 @@ pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(300);
 /// What a sweep found, by key.
 pub(crate) type Findings = BTreeMap<KeyName, Vec<Finding>>;
 
+/// A credential at the provider that looks like one of a key's and has no row.
+pub(crate) struct Lookalike {
+    pub(crate) key: KeyName,
+    pub(crate) id: CredentialId,
+    pub(crate) name: String,
+}
+
+/// What a sweep found.
+pub(crate) struct Swept {
+    pub(crate) findings: Findings,
+    pub(crate) lookalikes: Vec<Lookalike>,
+}
+
 /// Lists, compares, and tells of strangers. None if the provider or the ledger
 /// did not answer.
-pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<Findings> {
+pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<Swept> {
     let listed = match parts.provider.list().await {
         Ok(listed) => listed,
         Err(error) => {
@@ -67,15 +80,21 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
         found.retain(|finding| !matches!(finding.seen, Seen::AsExpected(_)));
     }
     findings.retain(|_, found| !found.is_empty());
+    let mut lookalikes = Vec::new();
     let strangers = strangers
         .into_iter()
         .map(|found| {
             let name = found.name.as_deref().unwrap_or_default();
-            let lookalike = keys.iter().any(|key| Label::looks_like(name, key));
+            let alike = keys.iter().find(|key| Label::looks_like(name, key));
+            lookalikes.extend(alike.map(|key| Lookalike {
+                key: key.clone(),
+                id: found.facts.id.clone(),
+                name: name.to_owned(),
+            }));
             Stranger {
                 id: found.facts.id,
+                lookalike: alike.is_some(),
                 name: found.name,
-                lookalike,
             }
         })
         .collect();
@@ -89,7 +108,10 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
             return None;
         }
     }
-    Some(findings)
+    Some(Swept {
+        findings,
+        lookalikes,
+    })
 }
 
 /// What the ledger compares of a list.

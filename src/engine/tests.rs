@@ -11,6 +11,7 @@ pub(crate) mod rows;
 mod budgets;
 mod causes;
 mod conditions;
+mod notices;
 mod outcomes;
 mod recovery;
 mod sweep;

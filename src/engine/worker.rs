@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::core::audience::Audience;
 use crate::core::change::{ByHand, Change, Why};
 use crate::core::due::{Absence, Due, due, retimed};
 use crate::core::names::{KeyName, RotationId, SinkId};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub conditions: Arc<Conditions>,
     /// Who counts what is recorded.
     pub observer: Arc<dyn Observer>,
+    /// Who is told of what.
+    pub audience: Arc<Audience>,
     /// Looks a time zone up by its name, for timetables that stand in the
     /// ledger.
     pub zone: fn(&str) -> Option<TimeZone>,
@@ -309,6 +312,7 @@ impl Worker {
                 // Otherwise the sweep that it waits for wakes it.
                 if self.state.open().is_none() && !self.wants_sweep {
                     self.wake_at = until.into_iter().chain(self.state.retry_at).min();
+                    self.rotates_at = self.state.retry_at;
                 }
                 // What was done instead of beginning may have made room.
                 Ok(self.state.open().is_some() || self.state.live != live)

@@ -17,6 +17,13 @@ pub fn id() -> Option<String> {
     read(Path::new(MACHINE_ID))
 }
 
+/// The name of this host, as its messages are known by.
+#[must_use]
+pub fn name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
 fn read(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let id = text.trim();

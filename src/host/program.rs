@@ -84,6 +84,24 @@ pub struct Told {
     pub is_cut: bool,
 }
 
+impl Ended {
+    /// The last that it said, most often what went wrong, as the end of a
+    /// sentence.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        let last = self.err.lines.last().or(self.out.lines.last());
+        last.map_or_else(String::new, |line| format!(": {line}"))
+    }
+}
+
+impl Told {
+    /// The lines, and that there were more.
+    pub fn shown(&self) -> impl Iterator<Item = &str> {
+        let more = self.is_cut.then_some("(the rest is not shown)");
+        self.lines.iter().map(String::as_str).chain(more)
+    }
+}
+
 /// Why a program cannot be run, as far as that can be seen without running it.
 #[must_use]
 pub fn problem(program: &Path) -> Option<String> {

@@ -213,7 +213,7 @@ impl Ledger {
             .await
     }
 
-    async fn run<T, F>(&self, work: F) -> Result<T, LedgerError>
+    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,

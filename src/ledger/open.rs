@@ -14,10 +14,11 @@ use crate::ledger::row::Text;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_timetable.sql"),
     include_str!("../../migrations/0003_after.sql"),
+    include_str!("../../migrations/0004_notify.sql"),
 ];
 
 /// The version that this rekeyd writes.
@@ -175,6 +176,15 @@ fn claim(
         .optional()?;
     match theirs {
         Some(theirs) if theirs == *ours => Ok(()),
+        // Of a ledger that tells of nothing yet, nothing can go wrong: a service
+        // that was started before it was configured.
+        Some(_) if is_blank(connection)? => {
+            connection.execute(
+                "UPDATE identity SET provider = ?1, organization = ?2",
+                rusqlite::params![ours.provider, ours.organization],
+            )?;
+            Ok(())
+        }
         Some(theirs) => Err(LedgerError::Foreign {
             path: path.to_owned(),
             theirs: theirs.to_string(),
@@ -188,6 +198,12 @@ fn claim(
             Ok(())
         }
     }
+}
+
+/// Whether no rotation was ever begun.
+fn is_blank(connection: &Connection) -> Result<bool, LedgerError> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM rotation)";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 /// Refuses a ledger that was last written on another machine than `ours`, and

@@ -45,6 +45,20 @@ pub(crate) fn phase(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Phase>
     Ok(row.get::<_, Option<Word<Phase>>>(name)?.map(|word| word.0))
 }
 
+/// One of our words in column `name`, as `read` reads it.
+pub(crate) fn word<T>(
+    row: &Row<'_>,
+    name: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(name)?;
+    read(&text).ok_or(rusqlite::Error::FromSqlConversionFailure(
+        0,
+        rusqlite::types::Type::Text,
+        Box::new(FromSqlError::InvalidType),
+    ))
+}
+
 /// The key's name in column `key`.
 pub(crate) fn key_name(row: &Row<'_>) -> rusqlite::Result<KeyName> {
     let text: String = row.get("key")?;

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use self::breakable::Breakable;
 use crate::core::secret::Secret;
-use crate::sink::signature::SigningKeys;
+use crate::net::signature::SigningKeys;
 
 /// A running receiver; it stops when it is dropped.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::core::duration;
 use crate::core::names::SinkId;
 use crate::core::settings::{CommandTarget, SinkSettings};
 use crate::host::program::{Ended, How, Run, problem, run};
-use crate::sink::program::{self, Whose, quoted};
+use crate::sink::program::{self, Whose};
 use crate::sink::{DeliveryError, Parcel, Sink, Taken};
 
 /// The program has taken it.
@@ -54,21 +54,21 @@ impl CommandSink {
                 Taken::No,
                 format!(
                     "{program} wants to be asked later (exit code {NOT_TAKEN}){}",
-                    quoted(ended)
+                    ended.quoted()
                 ),
             ),
             How::Code(code) => (
                 Taken::Maybe,
                 format!(
                     "{program} ended with exit code {code}{}; {maybe}",
-                    quoted(ended)
+                    ended.quoted()
                 ),
             ),
             How::Signal(signal) => (
                 Taken::Maybe,
                 format!(
                     "{program} was ended by signal {signal}{}; {maybe}",
-                    quoted(ended)
+                    ended.quoted()
                 ),
             ),
             How::TimedOut => (
@@ -76,7 +76,7 @@ impl CommandSink {
                 format!(
                     "{program} did not end within {} and was killed{}; {maybe}",
                     duration::to_text(self.timeout),
-                    quoted(ended)
+                    ended.quoted()
                 ),
             ),
             How::Failed(why) => (

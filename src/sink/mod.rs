@@ -7,7 +7,6 @@ pub mod command;
 pub mod file;
 pub mod own_credential;
 mod program;
-pub mod signature;
 pub mod webhook;
 
 use async_trait::async_trait;

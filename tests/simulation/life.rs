@@ -1,14 +1,17 @@
 //! Runs the real engine in a world, process after process, until all is at
 //! rest.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use rekeyd::core::audience::{Audience, Listener};
 use rekeyd::core::change::ByHand;
 use rekeyd::core::names::{CredentialId, KeyName, SinkId};
+use rekeyd::core::notice::{NotifierId, Occasion};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::secret::CredentialCell;
@@ -240,6 +243,7 @@ async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<(Engine, Shar
         sweep_every: PERIOD * 3,
         conditions: Arc::new(Conditions::default()),
         observer: Arc::new(()),
+        audience: Arc::new(audience()),
         zone: |name| TimeZone::get(name).ok(),
     };
     let shared = Shared {
@@ -250,6 +254,18 @@ async fn start(world: &Arc<World>, life: u64, seed: u64) -> Option<(Engine, Shar
     let engine = Engine::open(parts, keys, Course::Daemon).await;
     let engine = engine.inspect_err(|error| world.note(format!("cannot start: {error}")));
     Some((engine.ok()?, shared))
+}
+
+/// Somebody is told of whatever lasts.
+fn audience() -> Audience {
+    let once = [Occasion::Rotated, Occasion::Lookalike];
+    let mut on = BTreeSet::from(Occasion::ALL);
+    on.retain(|occasion| !once.contains(occasion));
+    Audience::new(vec![Listener {
+        id: NotifierId::new("command:/bin/page".to_owned()),
+        on,
+        keys: None,
+    }])
 }
 
 /// What stays the same in a process under another configuration.

@@ -2,7 +2,7 @@
 //! all the time is looked at where it could become false, in
 //! [`crate::world`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rekeyd::core::names::KeyName;
 use rekeyd::core::rotation::{Event, Phase, apply};
@@ -103,6 +103,9 @@ pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
             alive.retain(|one| !(one.name.starts_with(&label) && stays(&one.id)));
         }
     }
+    if let Some(cause) = world.read(still_told) {
+        return Err(format!("people still think that {cause}"));
+    }
     match alive.first() {
         Some(one) => Err(format!("{} is alive", one.name)),
         None => {
@@ -122,10 +125,37 @@ pub(crate) fn keeps_rotating(world: &World) {
     }
 }
 
+/// What people were told and was not told to be over.
+fn still_told(ledger: &Connection) -> Option<String> {
+    let sql = "SELECT key || ' is ' || cause || ' ' || credential FROM cause LIMIT 1";
+    let mut rows = ledger.prepare(sql).unwrap();
+    let mut rows = rows.query_map([], |row| row.get(0)).unwrap();
+    rows.next().transpose().unwrap()
+}
+
+/// Whether each cause was told once while it lasted, and once when it was over.
+fn tells_once(world: &World, ledger: &Connection) {
+    let sql = "SELECT key || ' ' || cause || ' ' || credential, state FROM notice ORDER BY id";
+    let mut rows = ledger.prepare(sql).unwrap();
+    let told = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let mut lasting = BTreeSet::new();
+    for row in told.unwrap() {
+        let (cause, state): (String, String) = row.unwrap();
+        let news = match state.as_str() {
+            "begun" => lasting.insert(cause.clone()),
+            _ => lasting.remove(&cause),
+        };
+        if !news {
+            world.violate(format!("people are told twice that {cause} is {state}"));
+        }
+    }
+}
+
 /// What the ledger says in the end: the journal tells the same story as the
 /// rows, and no byte of it is a secret.
 pub(crate) fn at_the_end(world: &World) {
     world.read(|ledger| tell_again(world, ledger));
+    world.read(|ledger| tells_once(world, ledger));
     let mut bytes = Vec::new();
     for ending in ["", "-wal"] {
         let mut path = world.ledger().into_os_string();

@@ -350,6 +350,7 @@ impl Fakes {
             sweep_every: Duration::from_secs(1_000 * 86_400),
             conditions: Arc::new(Conditions::default()),
             observer: Arc::new(()),
+            audience: Arc::default(),
             zone: |name| TimeZone::get(name).ok(),
         }
     }

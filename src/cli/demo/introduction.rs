@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cli::demo::record;
 use crate::cli::demo::replace::ReplacedSink;
 use crate::cli::demo::stage;
 use crate::cli::text;
@@ -72,6 +73,13 @@ fn replacements(real: &Settings, sinks: &[ReplacedSink]) -> String {
             format!("{}, {}", sink.key, sink.name),
             &sink.real,
             &sink.instead,
+        )
+    }));
+    rows.extend(real.notify.iter().map(|notify| {
+        row(
+            "notify".to_owned(),
+            notify.listener.id.as_str(),
+            &format!("recorded in {}", record::NOTICES),
         )
     }));
     text::table(&["what", "in the configuration", "here"], &rows)

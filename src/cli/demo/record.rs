@@ -22,6 +22,9 @@ pub(super) const WEBHOOKS: &str = "webhooks";
 /// The folder of the commands' records.
 pub(super) const COMMANDS: &str = "commands";
 
+/// The file of what people would be told.
+pub(super) const NOTICES: &str = "notices.jsonl";
+
 /// Both.
 pub(super) const FOLDERS: [&str; 2] = [WEBHOOKS, COMMANDS];
 

@@ -33,7 +33,8 @@ pub(super) async fn rehearse(
         );
         return output::print(text.as_bytes());
     }
-    let names = [&stage::FILES[..], &[replace::FOLDER], &record::FOLDERS].concat();
+    let made = [replace::FOLDER, record::NOTICES];
+    let names = [&stage::FILES[..], &made, &record::FOLDERS].concat();
     let folder = Folder::open(dir, &names)?;
     let witness = record::witness(&real.keys, folder.path());
     let stage = Stage::set(&folder, witness).await?;

@@ -12,8 +12,8 @@ use url::Url;
 use crate::cli::demo::record;
 use crate::core::names::{KeyName, SinkId};
 use crate::core::settings::{
-    CommandTarget, ControlSettings, FileTarget, KeySettings, ProviderSettings, Settings,
-    SinkSettings, SinkTarget, WebhookTarget,
+    CommandTarget, ControlSettings, FileTarget, KeySettings, NotifySettings, NotifyTarget,
+    ProviderSettings, Settings, SinkSettings, SinkTarget, WebhookTarget,
 };
 
 /// The folder of the files that stand for those of file sinks.
@@ -58,6 +58,7 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
         ledger: _,
         control: _,
         metrics: _,
+        notify,
         keys,
     } = real;
     let mut told = Vec::new();
@@ -95,6 +96,10 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
             admins: Vec::new(),
         },
         metrics: None,
+        notify: notify
+            .into_iter()
+            .map(|one| record_notices(one, instead))
+            .collect(),
         keys,
     };
     (settings, told)
@@ -118,6 +123,18 @@ fn replace_provider(real: ProviderSettings, instead: &Instead<'_>) -> ProviderSe
         request_timeout,
         max_in_flight,
         sweep_every,
+    }
+}
+
+/// Nobody is told: what would be is recorded.
+fn record_notices(real: NotifySettings, instead: &Instead<'_>) -> NotifySettings {
+    let NotifySettings {
+        listener,
+        target: _,
+    } = real;
+    NotifySettings {
+        listener,
+        target: NotifyTarget::Record(instead.folder.join(record::NOTICES)),
     }
 }
 

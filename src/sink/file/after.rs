@@ -8,7 +8,7 @@ use crate::core::names::SinkId;
 use crate::core::settings::After;
 use crate::host::program::{Ended, How, Run, run};
 use crate::sink::Receipt;
-use crate::sink::program::{self, Whose, quoted};
+use crate::sink::program::{self, Whose};
 
 /// The program has done what it is for.
 const DONE: i32 = 0;
@@ -42,7 +42,7 @@ pub(super) async fn run_after(after: &After, sink: &SinkId, taken: &Receipt) -> 
 
 fn judge(after: &After, ended: &Ended) -> Result<(), String> {
     let program = &after.argv.program;
-    let quoted = quoted(ended);
+    let quoted = ended.quoted();
     Err(match &ended.how {
         How::Code(DONE) => return Ok(()),
         How::NotStarted(why) => why.clone(),

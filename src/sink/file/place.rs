@@ -155,7 +155,8 @@ impl Place {
         match self.owner.as_deref().map(|name| (name, users::user(name))) {
             Some((name, Ok(user))) if !users::may_give_to_user(user) => problems.push(format!(
                 "cannot give {shown} to the user {name} without privileges (CAP_CHOWN and \
-                 CAP_FOWNER); leave out owner, or run rekeyd as that user"
+                 CAP_FOWNER); leave out owner and make the folder setgid, or give rekeyd's unit \
+                 the drop-in owner.conf"
             )),
             Some((_, Err(problem))) => problems.push(problem),
             Some((_, Ok(_))) | None => {}

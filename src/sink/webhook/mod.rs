@@ -25,7 +25,8 @@ use crate::core::settings::{SinkSettings, WebhookTarget};
 use crate::host::secret_file;
 use crate::net::client::{ClientLimits, client};
 use crate::net::reach::reach;
-use crate::sink::signature::SigningKeys;
+use crate::net::signature::SigningKeys;
+use crate::net::target::{query_secrets, shown_url};
 use crate::sink::webhook::outgoing::{Outgoing, Trace};
 use crate::sink::{DeliveryError, Parcel, Sink, Taken};
 
@@ -220,25 +221,4 @@ fn read_bearer(path: &Path) -> Result<(HeaderValue, Secret), String> {
         })?;
     header.set_sensitive(true);
     Ok((header, token))
-}
-
-/// The query as a receiver may echo it: all of it, and its values.
-fn query_secrets(url: &url::Url) -> Vec<Secret> {
-    let whole = url.query().map(str::to_owned);
-    let written = whole.iter().flat_map(|query| query.split(['&', '=']));
-    let written: Vec<_> = written.map(str::to_owned).collect();
-    let meant = url.query_pairs().map(|(_, value)| value.into_owned());
-    let all = whole.into_iter().chain(written).chain(meant);
-    all.map(Secret::new).collect()
-}
-
-/// A query may hold a token; userinfo is refused by the configuration and a
-/// fragment means nothing to a server.
-fn shown_url(url: &url::Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.into()
 }
