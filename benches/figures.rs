@@ -55,8 +55,11 @@ mod usage;
 
 use table::Row;
 
+/// Measures one part.
+type Part = fn() -> Vec<Row>;
+
 /// What is measured, by the word that chooses it.
-const PARTS: [(&str, fn() -> Vec<Row>); 9] = [
+const PARTS: [(&str, Part); 9] = [
     ("rotation", rotation::rows),
     ("commits", commits::rows),
     ("burst", burst::rows),
