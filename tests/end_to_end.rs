@@ -62,6 +62,23 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
 }
 
 #[test]
+fn the_history_gives_the_newest_up_to_its_limit() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    for _ in 0..2 {
+        world.ok(&["rotate", "billing"]);
+    }
+    for (limit, wanted) in [("0", &[][..]), ("2", &[3, 2]), ("9", &[3, 2, 1])] {
+        let told = world.ok(&["history", "--json", "--limit", limit]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let rows = told.as_array().unwrap().iter();
+        let sequences: Vec<_> = rows.map(|row| row["sequence"].as_u64().unwrap()).collect();
+        assert_eq!(sequences, wanted, "{limit}");
+    }
+}
+
+#[test]
 fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
     let world = World::start(&["--fault", "create:drop-after:1"]);
     world.configure(&file_key("24h"));

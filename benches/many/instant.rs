@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use rekeyd::sink::{DeliveryError, Parcel, Sink};
 /// The provider; also the clock that everything goes by.
 pub(crate) struct Instantly {
     ahead: SignedDuration,
+    /// What was skipped, in nanoseconds.
+    skipped: AtomicU64,
     alive: Mutex<BTreeMap<String, Credential>>,
     made: AtomicUsize,
 }
@@ -35,6 +37,7 @@ impl Instantly {
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             ahead: now.duration_since(HostClock.now()),
+            skipped: AtomicU64::new(0),
             alive: Mutex::default(),
             made: AtomicUsize::new(0),
         }
@@ -59,6 +62,16 @@ impl Instantly {
         id
     }
 
+    /// Lets so much time pass at once, by both clocks.
+    pub(crate) fn skip(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap();
+        self.skipped.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn skipped(&self) -> Duration {
+        Duration::from_nanos(self.skipped.load(Ordering::Relaxed))
+    }
+
     /// How many were ever made.
     pub(crate) fn made(&self) -> usize {
         self.made.load(Ordering::Relaxed)
@@ -76,11 +89,11 @@ impl Instantly {
 
 impl Clock for Instantly {
     fn now(&self) -> Timestamp {
-        HostClock.now() + self.ahead
+        time::after(HostClock.now() + self.ahead, self.skipped())
     }
 
     fn monotonic(&self) -> Duration {
-        HostClock.monotonic()
+        HostClock.monotonic() + self.skipped()
     }
 }
 

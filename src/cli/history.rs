@@ -78,6 +78,14 @@ impl History {
             sql.push_str(" AND started_at >= ?");
             values.push(Sql::Text(since));
         }
+        // Otherwise SQLite sorts every row there is before it gives the first.
+        if let (None, Some(limit)) = (&self.key, self.limit) {
+            sql.push_str(
+                " AND started_at >= coalesce((SELECT started_at FROM history
+                  ORDER BY started_at DESC LIMIT 1 OFFSET ?), '')",
+            );
+            values.push(Sql::Integer(i64::from(limit.saturating_sub(1))));
+        }
         // Of one key the sequence says what is newer, whatever the clock did.
         sql.push_str(match self.key {
             Some(_) => " ORDER BY sequence DESC",

@@ -52,23 +52,29 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         time::to_text(started.clock.now()),
     );
+    // Behind the start, which it would hold up where there are many sinks.
+    look_at_sinks(settings);
     let file = cli.config.clone();
     let read = move || {
         let settings = load(&file, &environment()).map_err(|failure| failure.to_string())?;
         tell_what_the_host_may_repair(&settings);
+        look_at_sinks(settings.clone());
         let sources = Cli::sources(&settings);
         Ok((settings, sources))
     };
     Ok(service::run(started, Arc::new(read)).await?)
 }
 
-/// Shows what is wrong outside the configuration. The sinks are looked at
-/// beside the work: one on a file system that hangs must not hold it up.
+/// Shows what is wrong outside the configuration, but for its sinks.
 fn tell_what_the_host_may_repair(settings: &Settings) {
     for problem in config::host_problems(settings, &environment()) {
         tracing::error!("{problem}");
     }
-    let settings = settings.clone();
+}
+
+/// Shows what is wrong with the sinks, beside the work: one on a file system
+/// that hangs must not hold it up.
+fn look_at_sinks(settings: Settings) {
     drop(tokio::spawn(async move {
         let mut problems = host::sinks(&settings, Look::Local).await;
         problems.extend(host::notifiers(&settings, Look::Local).await);

@@ -104,9 +104,12 @@ fn key_states(
         Ok(())
     })?;
 
+    // By itself SQLite goes through every row of the key, or every delivery
+    // ever: what is read after each commit must not grow with the history.
     let mut live: BTreeMap<i64, (KeyName, Rotation)> = BTreeMap::new();
     let sql = format!(
-        "SELECT * FROM rotation WHERE phase NOT IN ('revoked', 'failed') {}",
+        "SELECT * FROM rotation INDEXED BY rotation_live
+         WHERE phase NOT IN ('revoked', 'failed') {}",
         filter("key")
     );
     each(connection, &sql, only, |row| {
@@ -114,7 +117,8 @@ fn key_states(
         Ok(())
     })?;
     let sql = format!(
-        "SELECT d.* FROM rotation r JOIN delivery d ON d.rotation = r.id
+        "SELECT d.* FROM rotation r INDEXED BY rotation_live
+         CROSS JOIN delivery d ON d.rotation = r.id
          WHERE r.phase NOT IN ('revoked', 'failed') {} ORDER BY d.rotation, d.place",
         filter("r.key")
     );

@@ -199,7 +199,7 @@ impl Writer<'_> {
     fn has_newer_lookalike(&self) -> Result<bool, LedgerError> {
         let key = self.key.as_str();
         let newest = "SELECT label FROM rotation
-             WHERE key = ?1 AND label IS NOT NULL ORDER BY id DESC LIMIT 1";
+             WHERE key = ?1 AND label IS NOT NULL ORDER BY sequence DESC LIMIT 1";
         let mut newest = self.connection.prepare_cached(newest)?;
         let newest: Option<String> = newest.query_row([key], |row| row.get(0)).optional()?;
         let newest = newest.unwrap_or_default();

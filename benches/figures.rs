@@ -1,0 +1,97 @@
+//! The figures of the README, measured again: `cargo bench --bench figures`.
+//!
+//! Whole processes are measured as they are built for release, each beside
+//! what it is compared with: what else this host does is the same for both.
+//! Nothing here fails for being slow. Words behind `--` choose parts of it:
+//! `cargo bench --bench figures -- idle ready`. `REKEYD_BINARY` has another
+//! binary measured.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+#[path = "figures/burst.rs"]
+mod burst;
+#[path = "figures/commits.rs"]
+mod commits;
+#[path = "figures/day.rs"]
+mod day;
+#[path = "figures/engine.rs"]
+mod engine;
+#[path = "figures/idle.rs"]
+mod idle;
+#[path = "many/instant.rs"]
+mod instant;
+#[path = "figures/keys.rs"]
+mod keys;
+#[path = "many/mod.rs"]
+mod many;
+#[path = "figures/million.rs"]
+mod million;
+#[path = "figures/nothing_due.rs"]
+mod nothing_due;
+#[path = "figures/process.rs"]
+mod process;
+#[path = "figures/provider.rs"]
+mod provider;
+#[path = "figures/reading.rs"]
+mod reading;
+#[path = "figures/ready.rs"]
+mod ready;
+#[path = "figures/rotation.rs"]
+mod rotation;
+#[path = "figures/size.rs"]
+mod size;
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[path = "figures/table.rs"]
+mod table;
+#[path = "../tests/support/usage.rs"]
+#[expect(dead_code, reason = "for tests of command lines with placeholders")]
+mod usage;
+
+use table::Row;
+
+/// Measures one part.
+type Part = fn() -> Vec<Row>;
+
+/// What is measured, by the word that chooses it.
+const PARTS: [(&str, Part); 9] = [
+    ("rotation", rotation::rows),
+    ("commits", commits::rows),
+    ("burst", burst::rows),
+    ("nothing-due", nothing_due::rows),
+    ("ready", ready::rows),
+    ("idle", idle::rows),
+    ("reading", reading::rows),
+    ("size", size::rows),
+    ("day", day::rows),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--child", "rotations", count] => commits::child(count.parse().unwrap()),
+        ["--child", "day"] => day::child(),
+        // `cargo test --benches` only wants to know whether it runs.
+        _ if !words.contains(&"--bench") => {}
+        _ => measure(&words),
+    }
+}
+
+fn measure(words: &[&str]) {
+    let chosen = |name: &str| {
+        let mut wanted = words.iter().filter(|word| !word.starts_with("--"));
+        wanted.clone().next().is_none() || wanted.any(|word| *word == name)
+    };
+    let mut rows = Vec::new();
+    for (name, part) in PARTS.iter().filter(|(name, _)| chosen(name)) {
+        eprintln!("measuring: {name}");
+        rows.extend(part());
+    }
+    println!("{}", table::shown(&rows));
+}

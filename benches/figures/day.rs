@@ -1,0 +1,88 @@
+//! A day of rotations without pause, in a process of its own: what it holds
+//! after an hour it holds after the day.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rekeyd::core::time;
+use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::engine::{Course, Engine};
+
+use crate::instant::{self, Instantly};
+use crate::table::{Row, mb};
+use crate::{engine, many, process};
+
+const KEYS: usize = 10;
+
+const OPTIONS: &str = "schedule = \"* * * * *\"\noverlap = \"30s\"\nsettle = \"0s\"\n\
+     creates-per-day = 5000\nhold-while-used = \"0s\"";
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+pub(crate) fn rows() -> Vec<Row> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--child", "day"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<u64> = told
+        .split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect();
+    let [hour, hour_files, day, day_files, made] = numbers[..] else {
+        panic!("{told}");
+    };
+    vec![
+        Row::new(
+            format!("its own memory after 24 simulated hours, {made} rotations"),
+            mb(day),
+        )
+        .beside(format!("after the first hour: {}", mb(hour)))
+        .reach("no growth"),
+        Row::new("open files then", day_files.to_string())
+            .beside(format!("after the first hour: {hour_files}"))
+            .reach("the same"),
+    ]
+}
+
+/// Lives the day, and tells what it held after an hour and at its end.
+pub(crate) fn child() {
+    let dir = process::folder();
+    let provider = Arc::new(Instantly::new(HostClock.now()));
+    let settings = engine::settings(KEYS, dir.path(), OPTIONS, &provider);
+    engine::runtime().block_on(async {
+        let ledger = many::open(&settings, provider.now());
+        let parts = instant::parts(&provider, &settings, ledger);
+        let managed = engine::managed(&settings, &provider);
+        let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
+        let begin = provider.now();
+        live_until(&mut engine, &provider, begin, HOUR).await;
+        let (hour, hour_files) = held();
+        live_until(&mut engine, &provider, begin, HOUR * 24).await;
+        let (day, day_files) = held();
+        println!("{hour} {hour_files} {day} {day_files} {}", provider.made());
+    });
+}
+
+async fn live_until(
+    engine: &mut Engine,
+    provider: &Instantly,
+    begin: jiff::Timestamp,
+    age: Duration,
+) {
+    let end = time::after(begin, age);
+    while provider.now() < end {
+        engine::rest(engine).await;
+        let next = engine.next_at().unwrap().min(end);
+        provider.skip(time::until(provider.now(), next));
+    }
+}
+
+/// Anonymous memory in KiB, and open files.
+fn held() -> (u64, usize) {
+    let (_, own) = process::memory("self");
+    (own, std::fs::read_dir("/proc/self/fd").unwrap().count())
+}

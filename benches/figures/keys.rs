@@ -1,0 +1,71 @@
+//! Configurations whose keys go to a file each.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use jiff::{SignedDuration, Timestamp};
+use rekeyd::engine::clock::{Clock as _, HostClock};
+
+use crate::support;
+
+/// An address at which nobody answers.
+pub(crate) const NOBODY: &str = "http://127.0.0.1:9/v1";
+
+/// The key that the README's examples are about comes first.
+pub(crate) fn name(number: usize) -> String {
+    match number {
+        0 => "billing-exporter".to_owned(),
+        number => format!("key-{number}"),
+    }
+}
+
+/// A configuration in `dir` with so many keys, each with `options` and a file.
+pub(crate) fn text(count: usize, dir: &Path, base_url: &str, options: &str) -> String {
+    let dir = dir.display();
+    let mut text = format!(
+        "[provider]\nbase-url = \"{base_url}\"\ncredential-file = \"{dir}/admin-key\"\n\
+         max-in-flight = 64\n[ledger]\npath = \"{dir}/ledger.db\"\n\
+         [control]\nsocket = \"{dir}/control.sock\"\n"
+    );
+    for number in 0..count {
+        let name = name(number);
+        write!(
+            text,
+            "[key.{name}]\n{options}\n[[key.{name}.sink]]\ntype = \"file\"\n\
+             path = \"{dir}/{name}.key\"\n"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// A schedule that fires once a year, and half a year from now.
+pub(crate) fn far_off() -> String {
+    let then: Timestamp = HostClock.now() + SignedDuration::from_hours(180 * 24);
+    let then = then.to_zoned(jiff::tz::TimeZone::UTC);
+    format!(
+        "schedule = \"0 0 {} {} *\"",
+        then.day().min(28),
+        then.month()
+    )
+}
+
+/// Puts a secret where each key's file is.
+pub(crate) fn write_files(count: usize, dir: &Path) {
+    for number in 0..count {
+        let file = dir.join(format!("{}.key", name(number)));
+        support::write(&file, "sk-admin-bench-T3BlbkFJ-000000\n");
+    }
+}
+
+/// The program, with the configuration in `dir`.
+pub(crate) fn rekeyd(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(support::binary());
+    let config = dir.join("config.toml");
+    command.arg("--config").arg(config).args(arguments);
+    for variable in ["OPENAI_ADMIN_KEY", "CREDENTIALS_DIRECTORY", "REKEYD_CONFIG"] {
+        command.env_remove(variable);
+    }
+    command
+}

@@ -1,0 +1,235 @@
+//! Ledgers of a million rotations, made through the ledger's own code.
+//!
+//! One costs minutes and gigabytes: it is kept in the build's folder for
+//! temporary files and used again on the same day.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use rekeyd::core::change::{Answered, Begun, Change, Intent, Moved};
+use rekeyd::core::names::{CredentialId, Label, RotationId};
+use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
+use rekeyd::core::rotation::Event;
+use rekeyd::core::settings::{KeySettings, Settings};
+use rekeyd::core::time;
+use rekeyd::daemon::start::identity;
+use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::ledger::{self, Driver, Ledger, NEWEST_VERSION};
+use tokio::task::JoinSet;
+
+use crate::{engine, keys, many, support};
+
+pub(crate) const ROTATIONS: usize = 1_000_000;
+
+/// So many wait for the ledger at once while one is made.
+const AT_ONCE: usize = 8_192;
+
+/// A folder with a configuration, its files, and a ledger of many rotations.
+pub(crate) struct Long(PathBuf);
+
+/// Ten keys, of which each was rotated 100,000 times.
+pub(crate) fn over_few_keys() -> Long {
+    both().0
+}
+
+/// 10,000 keys, of which each was rotated 100 times.
+pub(crate) fn over_many_keys() -> Long {
+    both().1
+}
+
+/// Makes both side by side if need be.
+fn both() -> (Long, Long) {
+    std::thread::scope(|scope| {
+        let few = scope.spawn(|| Long::of(10));
+        let many = Long::of(10_000);
+        (few.join().unwrap(), many)
+    })
+}
+
+impl Long {
+    fn of(count: usize) -> Self {
+        let today = HostClock.now().strftime("%Y%m%d").to_string();
+        let begin = format!("long-{count}-");
+        let name = format!("{begin}{NEWEST_VERSION}-{today}");
+        let above = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = above.join(&name);
+        if !folder.is_dir() {
+            for entry in fs::read_dir(above).unwrap().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&begin) {
+                    fs::remove_dir_all(entry.path()).unwrap();
+                }
+            }
+            let unfinished = above.join(format!("{name}.unfinished"));
+            let _ = fs::remove_dir_all(&unfinished);
+            fs::create_dir(&unfinished).unwrap();
+            make(count, &unfinished);
+            fs::rename(&unfinished, &folder).unwrap();
+        }
+        let long = Self(folder);
+        long.configure(count);
+        long
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.0.join("ledger.db")
+    }
+
+    fn configure(&self, count: usize) {
+        let dir = &self.0;
+        let text = keys::text(count, dir, keys::NOBODY, &keys::far_off());
+        support::write(&dir.join("config.toml"), &text);
+        support::write(&dir.join("admin-key"), "sk-admin-nobody-T3BlbkFJ-000000");
+        let settings = many::settings(&text, HostClock.now());
+        // Each file holds what it was given last.
+        for (key, number) in settings.keys.iter().zip(ROTATIONS - count..) {
+            let file = dir.join(format!("{}.key", key.name));
+            support::write(&file, &format!("sk-admin-{}", ending(number)));
+        }
+    }
+
+    /// Notes that every row was just compared with the provider.
+    pub(crate) fn compare_now(&self) {
+        let text = fs::read_to_string(self.0.join("config.toml")).unwrap();
+        let now = HostClock.now();
+        let ledger = many::open(&many::settings(&text, now), now);
+        let noted = engine::runtime().block_on(ledger.note_sweep(now, Vec::new()));
+        noted.unwrap();
+    }
+}
+
+fn make(count: usize, dir: &Path) {
+    let begun = Instant::now();
+    // The sinks are known by their paths.
+    let stem = dir.display().to_string();
+    let dir_then = stem.strip_suffix(".unfinished").unwrap();
+    let text = keys::text(count, Path::new(dir_then), keys::NOBODY, &keys::far_off());
+    let now = HostClock.now();
+    let settings = many::settings(&text, now);
+    let path = dir.join("ledger.db");
+    let connection = ledger::open(&path, &identity(&settings), now).unwrap();
+    // It is made anew if the host fails meanwhile.
+    connection
+        .pragma_update(None, "synchronous", "OFF")
+        .unwrap();
+    connection
+        .pragma_update(None, "cache_size", -500_000)
+        .unwrap();
+    connection
+        .pragma_update(None, "wal_autocheckpoint", 50_000)
+        .unwrap();
+    let ledger = Ledger::start(connection, Driver::Thread).unwrap();
+    engine::runtime().block_on(fill(&ledger, &settings, now));
+    drop(ledger);
+    checkpoint(&path);
+    let size = fs::metadata(&path).unwrap().len() / 1_000_000;
+    eprintln!(
+        "made {ROTATIONS} rotations of {count} keys, {size} MB, in {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+}
+
+async fn fill(ledger: &Ledger, settings: &Settings, now: Timestamp) {
+    let mut recording = JoinSet::new();
+    for number in 0..ROTATIONS {
+        let key = &settings.keys[number % settings.keys.len()];
+        let ago = i64::try_from(ROTATIONS - number).unwrap() * 30;
+        let at = now - SignedDuration::from_secs(ago);
+        let changes = rotation(number, settings.keys.len(), key, at);
+        let (ledger, name) = (ledger.clone(), key.name.clone());
+        recording.spawn(async move { ledger.record(&name, at, changes).await.map(drop) });
+        if recording.len() == AT_ONCE {
+            finish(&mut recording).await;
+        }
+    }
+    finish(&mut recording).await;
+}
+
+async fn finish(recording: &mut JoinSet<Result<(), ledger::LedgerError>>) {
+    while let Some(recorded) = recording.join_next().await {
+        recorded.unwrap().unwrap();
+    }
+}
+
+/// Waits for the writer to let go, and leaves all in the one file.
+fn checkpoint(path: &Path) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.busy_timeout(Duration::from_secs(60)).unwrap();
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    while connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)) != Ok(0) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The whole rotation of that number; the key's former one is `keys` before.
+fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec<Change> {
+    let id = id(number);
+    let sink = &key.sinks[0].id;
+    let moved = |event| Change::Moved(Moved::new(&id, event));
+    let [a, b, c, ..] = scattered(number).to_be_bytes();
+    let mut changes = vec![
+        Change::Intended(Intent {
+            rotation: id.clone(),
+            label: Label::new(&key.name, at, [a, b, c]),
+            trigger: Trigger::Schedule,
+            scheduled_for: Some(time::whole_seconds(at)),
+            timetable: key.policy.timetable.to_text(),
+            sinks: vec![(sink.clone(), true)],
+            by_hand: None,
+        }),
+        Change::Moved(Moved {
+            credential: Some(CredentialFacts {
+                id: CredentialId::new(format!("key_{}", id.as_str())),
+                redacted_value: Some(format!("sk-admin...{}", ending(number))),
+                created_at: Some(time::whole_seconds(at)),
+                expires_at: None,
+            }),
+            ..Moved::new(&id, Event::Created)
+        }),
+        moved(Event::Worked),
+        Change::Begun(Begun {
+            rotation: id.clone(),
+            sink: sink.clone(),
+        }),
+        Change::Answered(Answered {
+            written: false,
+            rotation: id.clone(),
+            sink: sink.clone(),
+            state: DeliveryState::Accepted,
+            accepted_at: Some(time::next_whole_second(at)),
+            retry_at: None,
+            error: None,
+        }),
+    ];
+    let former = number.checked_sub(keys).map(self::id);
+    if let Some(former) = &former {
+        changes.push(Change::Moved(Moved {
+            revoke_after: Some(time::next_whole_second(at)),
+            ..Moved::new(former, Event::Superseded)
+        }));
+    }
+    changes.push(moved(Event::Delivered));
+    let deleted = former.map(|former| Change::Moved(Moved::new(&former, Event::Deleted)));
+    changes.extend(deleted);
+    changes
+}
+
+/// What of a rotation's secret is shown.
+fn ending(number: usize) -> String {
+    format!("{:03}", scattered(number) % 1_000)
+}
+
+fn id(number: usize) -> RotationId {
+    RotationId::new(scattered(number).to_be_bytes())
+}
+
+/// Another number for each, as far apart as if by chance.
+fn scattered(number: usize) -> u64 {
+    let number = u64::try_from(number).unwrap() + 1;
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

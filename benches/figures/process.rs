@@ -1,0 +1,133 @@
+//! Processes, and what they cost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A folder on the disk that the build is on: a temporary one may be kept in
+/// memory, where a sync costs nothing.
+pub(crate) fn folder() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    dir
+}
+
+/// Whether the host has this program.
+pub(crate) fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Those of `programs` that the host does not have, in words.
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| !installed(program))
+        .copied()
+        .collect();
+    (!missing.is_empty()).then(|| format!("not installed: {}", missing.join(", ")))
+}
+
+/// Runs a command that must succeed. Tells from the start of its process to
+/// its end.
+pub(crate) fn run(command: &mut Command) -> Duration {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let begun = Instant::now();
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let took = begun.elapsed();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    took
+}
+
+/// The median of so many runs.
+pub(crate) fn runs(count: usize, mut command: impl FnMut() -> Command) -> Duration {
+    median((0..count).map(|_| run(&mut command())).collect())
+}
+
+/// Runs a command that must succeed, and tells the most memory that it had, in
+/// KiB: the high-water mark just before its end.
+pub(crate) fn peak(command: &mut Command) -> u64 {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    // Of a process that has ended there is no mark any more.
+    while let Some(mark) = value(&status, "VmHWM:") {
+        peak = mark;
+    }
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    peak
+}
+
+/// The highest of a few runs.
+pub(crate) fn highest_peak(mut command: impl FnMut() -> Command) -> u64 {
+    (0..5).map(|_| peak(&mut command())).max().unwrap()
+}
+
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// The processor time of all children that were waited for, and of theirs.
+pub(crate) fn of_children() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    // The name in front may have spaces in it.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks: u64 = fields[13..15]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
+    // Linux tells user space hundredths of a second on every platform.
+    Duration::from_millis(ticks * 10)
+}
+
+/// The number behind `name` in a file of /proc; none if there is none.
+fn value(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What of a process is in memory, and how much of that is its own, in KiB.
+pub(crate) fn memory(process: &str) -> (u64, u64) {
+    let file = format!("/proc/{process}/smaps_rollup");
+    let of = |name| value(&file, name).unwrap();
+    (of("Rss:"), of("Anonymous:"))
+}
+
+/// What the tasks of a process have done up to now.
+pub(crate) struct Tasks(BTreeMap<String, (u64, Duration)>);
+
+/// Reads it.
+pub(crate) fn tasks(process: u32) -> Tasks {
+    let folder = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let tasks = folder.flatten().filter_map(|entry| {
+        let path = entry.path().display().to_string();
+        let status = format!("{path}/status");
+        let switches = value(&status, "voluntary_ctxt_switches:")?
+            + value(&status, "nonvoluntary_ctxt_switches:")?;
+        let spent = fs::read_to_string(format!("{path}/schedstat")).ok()?;
+        let spent = spent.split_whitespace().next()?.parse().ok()?;
+        Some((path, (switches, Duration::from_nanos(spent))))
+    });
+    Tasks(tasks.collect())
+}
+
+impl Tasks {
+    /// Context switches and processor time since `before`.
+    pub(crate) fn since(&self, before: &Self) -> (u64, Duration) {
+        let new = (0, Duration::ZERO);
+        let done = self.0.iter().map(|(task, (switches, spent))| {
+            let former = before.0.get(task).unwrap_or(&new);
+            (switches - former.0, *spent - former.1)
+        });
+        done.fold(new, |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}

@@ -1,0 +1,103 @@
+//! The sandbox on this host, plain and behind TLS.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rekeyd::sandbox::{Options, Sandbox};
+use rustls::ServerConfig;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+/// A sandbox that serves on a thread of its own until it is dropped.
+pub(crate) struct Provider {
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// Where it is reached without TLS.
+    pub(crate) base_url: String,
+    /// Where it is reached with it, by an authority that [`Self::ca_file`]
+    /// names.
+    pub(crate) secure_url: String,
+    folder: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Provider {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        let (sender, started) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            crate::engine::runtime().block_on(async {
+                let sandbox = Arc::new(Sandbox::start(Options::default()).await.unwrap());
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let port = listener.local_addr().unwrap().port();
+                let behind = sandbox.base_url().port().unwrap();
+                tokio::spawn(front(listener, acceptor(&ca_file), behind));
+                sender.send((sandbox, port)).unwrap();
+                // An error is the end as well.
+                let _ = stopped.await;
+            });
+        });
+        let (sandbox, port) = started.recv().unwrap();
+        Self {
+            base_url: sandbox.base_url().to_string(),
+            secure_url: format!("https://localhost:{port}/v1"),
+            sandbox,
+            folder,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes TLS off and passes on what is in it.
+async fn front(listener: TcpListener, acceptor: TlsAcceptor, behind: u16) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let mut stream = acceptor.accept(stream).await?;
+            let mut sandbox = TcpStream::connect(("127.0.0.1", behind)).await?;
+            tokio::io::copy_bidirectional(&mut stream, &mut sandbox).await
+        });
+    }
+}
+
+fn acceptor(ca_file: &Path) -> TlsAcceptor {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(ca_file, authority.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = names.signed_by(&key, &authority).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}

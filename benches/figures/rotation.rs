@@ -1,0 +1,102 @@
+//! One rotation, a whole process each: `rekeyd once` beside a shell script
+//! that does the same.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::provider::Provider;
+use crate::table::{Row, ms, times};
+use crate::{keys, process, support};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/figures/rotate.sh");
+
+/// How many rotations of each.
+const ROUNDS: usize = 20;
+
+/// Due at each run, and run n revokes what run n - 1 has retired.
+const OPTIONS: &str = "schedule = \"*/2 * * * * *\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+     creates-per-day = 86400\nhold-while-used = \"0s\"";
+
+/// Firings, and the end of the overlap, are so far apart.
+const PERIOD: Duration = Duration::from_millis(2_100);
+
+pub(crate) fn rows() -> Vec<Row> {
+    let provider = Provider::start();
+    let dir = process::folder();
+    let dir = dir.path();
+    support::write(
+        &dir.join("admin-key"),
+        provider.sandbox.admin_key().expose(),
+    );
+    let text = keys::text(1, dir, &provider.base_url, OPTIONS);
+    support::write(&dir.join("config.toml"), &text);
+    let missing = process::missing(&["bash", "curl", "jq", "sqlite3"]);
+
+    let mut once = Spent::default();
+    let mut script = Spent::default();
+    // The first of each makes its files, and revokes nothing.
+    process::run(&mut keys::rekeyd(dir, &["once"]));
+    if missing.is_none() {
+        process::run(&mut shell(&provider.base_url, dir));
+    }
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        if missing.is_none() {
+            script.run(&mut shell(&provider.base_url, dir));
+        }
+        std::thread::sleep(PERIOD.saturating_sub(begun.elapsed()));
+        once.run(&mut keys::rekeyd(dir, &["once"]));
+    }
+    let ledger = rekeyd::ledger::read::open(&dir.join("ledger.db")).unwrap();
+    let revoked: usize = ledger
+        .query_row(
+            "SELECT count(*) FROM history WHERE phase = 'revoked'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert!(revoked >= ROUNDS - 1, "each run rotates: {revoked}");
+
+    let wall = Row::new("a rotation by `once`", ms(once.wall())).reach("8 times");
+    let cpu = Row::new("its processor time", ms(once.cpu())).reach("10 times");
+    match missing {
+        Some(missing) => vec![wall.beside(missing.clone()), cpu.beside(missing)],
+        None => vec![
+            wall.beside(format!("shell script: {}", ms(script.wall())))
+                .ratio(times(script.wall(), once.wall())),
+            cpu.beside(format!("shell script: {}", ms(script.cpu())))
+                .ratio(times(script.cpu(), once.cpu())),
+        ],
+    }
+}
+
+fn shell(base_url: &str, dir: &Path) -> Command {
+    let mut command = Command::new("bash");
+    command.args([SCRIPT, base_url]).arg(dir);
+    command
+}
+
+/// What runs have cost.
+#[derive(Default)]
+struct Spent {
+    walls: Vec<Duration>,
+    cpu: Duration,
+}
+
+impl Spent {
+    fn run(&mut self, command: &mut Command) {
+        let before = process::of_children();
+        self.walls.push(process::run(command));
+        self.cpu += process::of_children() - before;
+    }
+
+    fn wall(&self) -> Duration {
+        process::median(self.walls.clone())
+    }
+
+    /// The mean: a single run is shorter than what /proc tells.
+    fn cpu(&self) -> Duration {
+        self.cpu / u32::try_from(self.walls.len()).unwrap()
+    }
+}
