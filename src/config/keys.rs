@@ -41,7 +41,8 @@ pub(super) fn keys(
     // First what is only read, of every key, so that the order of the keys
     // does not decide which of two options is called wrong.
     read.iter().for_each(|key| key.sinks.reserve(claims));
-    read.into_iter()
+    let mut keys: Vec<_> = read
+        .into_iter()
         .filter_map(|key| {
             let sinks = key.sinks.claim(claims, report);
             Some(KeySettings {
@@ -50,7 +51,10 @@ pub(super) fn keys(
                 sinks,
             })
         })
-        .collect()
+        .collect();
+    // They were collected in the room of what was read.
+    keys.shrink_to_fit();
+    keys
 }
 
 /// A key as far as it could be read.

@@ -76,6 +76,8 @@ impl Sinks {
             .into_iter()
             .filter_map(|sink| sink.settings)
             .collect();
+        // It was collected in the room of what was read.
+        sinks.shrink_to_fit();
         sinks.sort_by_key(|sink| (!sink.required, is_own(sink)));
         sinks
     }

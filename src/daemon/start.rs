@@ -2,7 +2,10 @@
 //! writing process starts.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -30,6 +33,9 @@ use crate::sink::command::CommandSink;
 use crate::sink::file::FileSink;
 use crate::sink::own_credential::OwnCredential;
 use crate::sink::webhook::WebhookSink;
+
+/// How long a look for what was left beside all files may take.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// An engine, and the lock that makes this process the ledger's writer.
 pub struct Started {
@@ -226,8 +232,12 @@ pub fn sinks(
 pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settings>) {
     let before = before.into_iter().flat_map(files);
     let before: BTreeSet<_> = before.map(|(_, _, target)| &target.path).collect();
-    for (key, sink, target) in files(settings) {
-        if before.contains(&target.path) {
+    let files: Vec<_> = files(settings)
+        .filter(|(_, _, target)| !before.contains(&target.path))
+        .collect();
+    let absent = absent(files.iter().map(|(_, _, target)| *target)).await;
+    for (key, sink, target) in files {
+        if absent.contains(&target.path) {
             continue;
         }
         match FileSink::new(sink, target).remove_leftover().await {
@@ -237,6 +247,30 @@ pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settin
             Ok(false) => {}
             Err(error) => tracing::error!(key = %key.name, sink = %sink.id, "{error}"),
         }
+    }
+}
+
+/// Those of `targets` beside which certainly nothing was left: one look at
+/// each, all of them together, since that is how it is nearly always. What
+/// hangs is left to the careful way.
+async fn absent(targets: impl Iterator<Item = &FileTarget>) -> BTreeSet<PathBuf> {
+    let looked_for: Vec<_> = targets
+        .map(|target| (target.path.clone(), FileSink::leftover_of(target)))
+        .collect();
+    let look = tokio::task::spawn_blocking(move || {
+        let is_absent = |path: &PathBuf| {
+            let found = path.symlink_metadata();
+            found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        };
+        let absent = looked_for.into_iter();
+        absent
+            .filter(|(_, leftover)| is_absent(leftover))
+            .map(|(path, _)| path)
+            .collect()
+    });
+    match tokio::time::timeout(LOOK, look).await {
+        Ok(Ok(absent)) => absent,
+        Ok(Err(_)) | Err(_) => BTreeSet::new(),
     }
 }
 

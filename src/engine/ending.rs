@@ -52,9 +52,13 @@ impl Engine {
         };
         let now = self.parts.clock.now();
         let keys = self.keys.iter().filter(|(_, slot)| orphaned(slot));
-        self.queue = keys.map(|(key, _)| (now, key.clone())).collect();
-        if self.queue.is_empty() {
+        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
+        if keys.is_empty() {
             return;
+        }
+        self.agenda.clear();
+        for key in keys {
+            self.agenda.insert(now, key, false);
         }
         self.scheduled = false;
         self.stopping.store(false, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //! and recovery are the same code: a key is looked at, and what the ledger
 //! says decides.
 
+mod agenda;
 pub mod chance;
 pub mod clock;
 pub mod condition;
@@ -41,6 +42,7 @@ use crate::core::record::KeyState;
 use crate::core::step::Memory;
 use crate::core::{duration, time};
 use crate::ledger::LedgerError;
+use agenda::Agenda;
 use condition::Condition;
 use errand::{Errand, Errands};
 use order::Asked;
@@ -73,9 +75,10 @@ pub enum Course {
 /// Drives all keys of one ledger.
 pub struct Engine {
     parts: Arc<Parts>,
-    keys: BTreeMap<KeyName, Slot>,
+    /// Boxed, since half of the room in the nodes of a map is empty.
+    keys: BTreeMap<KeyName, Box<Slot>>,
     /// When each idle key has something to do; a key at work is not in here.
-    queue: BTreeSet<(Timestamp, KeyName)>,
+    agenda: Agenda,
     /// When each key is rotated next.
     rotations: BTreeSet<(Timestamp, KeyName)>,
     running: JoinSet<Back>,
@@ -191,7 +194,7 @@ impl Engine {
             errands: Errands::at_start(&parts, course, now).await?,
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
-            queue: BTreeSet::new(),
+            agenda: Agenda::default(),
             rotations: BTreeSet::new(),
             running: JoinSet::new(),
             keys_at_work: 0,
@@ -237,7 +240,7 @@ impl Engine {
     fn add(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
         let key = state.key.clone();
         self.watch.know(&state);
-        self.queue.insert((now, key.clone()));
+        self.agenda.insert(now, key.clone(), state.open().is_some());
         let troubled = trouble_of(&state, managed.is_some()).is_some();
         keep(&mut self.troubled, &key, troubled);
         let standing = Standing::of(&state);
@@ -262,7 +265,7 @@ impl Engine {
                 unrecorded: Vec::new(),
             }),
         };
-        self.keys.insert(key, slot);
+        self.keys.insert(key, Box::new(slot));
     }
 
     /// Asks for a rotation of `key` now. False if it is not configured.
@@ -319,10 +322,11 @@ impl Engine {
             if before <= at {
                 return;
             }
-            self.queue.remove(&(before, key.clone()));
+            self.agenda.remove(before, key);
         }
         slot.wake_at = Some(at);
-        self.queue.insert((at, key.clone()));
+        self.agenda
+            .insert(at, key.clone(), self.rotating.contains(key));
     }
 
     /// Has every key looked at.
@@ -348,10 +352,8 @@ impl Engine {
         if self.parts.conditions.holds(Condition::Ledger) {
             return;
         }
-        while self.keys_at_work < self.parts.max_in_flight
-            && self.queue.first().is_some_and(|(at, _)| *at <= now)
-        {
-            let Some((_, key)) = self.queue.pop_first() else {
+        while self.keys_at_work < self.parts.max_in_flight {
+            let Some(key) = self.agenda.pop_due(now) else {
                 break;
             };
             self.put_to_work(&key);
@@ -555,7 +557,8 @@ impl Engine {
         }
         slot.wake_at = if news { Some(now) } else { worker.wake_at };
         if let Some(at) = slot.wake_at {
-            self.queue.insert((at, key.clone()));
+            self.agenda
+                .insert(at, key.clone(), self.rotating.contains(&key));
         }
         self.judge_organization();
         self.watch_key(&key, now);
@@ -614,7 +617,7 @@ impl Engine {
         if self.parts.conditions.holds(Condition::Ledger) {
             return errand;
         }
-        let key = self.queue.first().map(|(at, _)| *at);
+        let key = self.agenda.next_at();
         let look = self.watch.next_at();
         key.into_iter().chain(errand).chain(look).min()
     }

@@ -18,6 +18,7 @@ mod place;
 mod present;
 mod replace;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,13 @@ impl FileSink {
             place: Arc::new(Place::new(target)),
             after: target.after.clone(),
         }
+    }
+
+    /// Where a process that was killed may have left a file with a secret in
+    /// it.
+    #[must_use]
+    pub fn leftover_of(target: &FileTarget) -> PathBuf {
+        Place::new(target).temporary_path()
     }
 
     /// Removes the temporary file that a process that was killed may have left
