@@ -10,6 +10,7 @@ use std::time::Duration;
 use fake::{Fakes, key};
 use rekeyd::core::names::KeyName;
 use rekeyd::engine::{Course, Engine, ManagedKey, Wish};
+use rekeyd::provider::Cause;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAILY: &str = "0 6 * * *";
@@ -322,4 +323,23 @@ async fn a_sink_with_other_options_is_the_same_sink() {
     running.fakes.away(&[]);
     running.pass(10 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
+}
+
+#[tokio::test]
+async fn a_sink_is_removed_when_the_providers_time_is_known() {
+    let removed = "SELECT 'removed' FROM delivery WHERE state = 'removed'";
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.key_with(DAILY, &ONE);
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, MINUTE).await;
+    drop(engine);
+    // The next process begins without that sink, in an outage.
+    fakes.fail(Some(Cause::Unreachable));
+    let managed = fakes.key_with(DAILY, &[("b", true)]);
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.rows(removed), [""; 0]);
+    fakes.fail(None);
+    fakes.run(&mut engine, 10 * MINUTE).await;
+    assert_eq!(fakes.rows(removed), ["removed"]);
 }

@@ -114,4 +114,14 @@ mod tests {
             assert_eq!(found, told, "{listener:?} {cause:?} {state:?}");
         }
     }
+
+    #[test]
+    fn whether_anybody_listens() {
+        assert!(Audience::default().is_empty());
+        let audience = Audience::new(vec![listener(&[Occasion::Failure], Some(&["a"]))]);
+        assert!(!audience.is_empty());
+        // Of whatever key.
+        assert!(audience.has_ears_for(Occasion::Failure));
+        assert!(!audience.has_ears_for(Occasion::Rotated));
+    }
 }

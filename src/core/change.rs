@@ -333,3 +333,35 @@ impl Answered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::rotation::Event;
+
+    #[test]
+    fn what_has_happened_is_no_decision() {
+        let rotation = RotationId::new([1; 8]);
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        };
+        let begun = Change::Begun(Begun {
+            rotation: rotation.clone(),
+            sink,
+        });
+        assert!(begun.is_decision());
+        assert!(!Change::Moved(Moved::new(&rotation, Event::Created)).is_decision());
+    }
+
+    #[test]
+    fn each_absence_has_its_words() {
+        for (why, words) in [
+            (Why::Down, "rekeyd was not running"),
+            (Why::Asleep, "the host slept, or its clock was set forward"),
+            (Why::Paused, "the key was paused"),
+        ] {
+            assert_eq!(why.as_str(), words);
+        }
+    }
+}

@@ -377,6 +377,16 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_told_as_they_are() {
+        let notice = NoticeId::new([0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(notice.to_string(), "0001020304050607");
+        assert_eq!(notice, NoticeId::recorded(notice.as_str().to_owned()));
+        let text = "command:/bin/page";
+        let notifier = NotifierId::new(text.to_owned());
+        assert_eq!((notifier.as_str(), &*notifier.to_string()), (text, text));
+    }
+
+    #[test]
     fn the_last_pace_is_kept() {
         for (attempt, seconds) in [(0, 5), (1, 5), (2, 15), (6, 1_800), (u32::MAX, 1_800)] {
             assert_eq!(pause(attempt), Duration::from_secs(seconds), "{attempt}");

@@ -53,3 +53,6 @@ fn lost(state: &KeyState) -> Option<String> {
     let lost = state.live.iter().any(is_stranded) && state.current().is_none();
     lost.then(|| "the secret of its credential was lost; a new one follows".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

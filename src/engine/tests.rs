@@ -14,6 +14,7 @@ mod conditions;
 mod notices;
 mod outcomes;
 mod recovery;
+mod seen;
 mod sweep;
 mod told;
 mod wishes;

@@ -58,6 +58,10 @@ struct World {
     chance: AtomicU64,
     /// What every request to the provider fails with.
     outage: Mutex<Option<Cause>>,
+    /// What every request of one kind fails with.
+    failing: Mutex<Option<(&'static str, Cause)>>,
+    /// What a list shows instead of what is alive, name by id.
+    listed: Mutex<Option<BTreeMap<String, String>>>,
     /// Whether fresh secrets are refused.
     refuses: AtomicBool,
     /// What every create comes to instead of being done.
@@ -89,20 +93,27 @@ impl World {
     /// A request, unless there is an outage.
     fn request(&self, call: String) -> Result<(), ProviderError> {
         self.note(call.clone());
-        match *self.outage.lock().unwrap() {
-            None => Ok(()),
-            Some(cause) => Err(refusal(call, cause)),
+        let mut cause = *self.outage.lock().unwrap();
+        if let Some((kind, with)) = *self.failing.lock().unwrap()
+            && call.starts_with(kind)
+        {
+            cause = Some(with);
         }
+        cause.map_or(Ok(()), |cause| Err(refusal(call, cause)))
     }
 
     fn credential(&self, id: &str) -> Option<Credential> {
         let name = self.alive.lock().unwrap().get(id)?.clone();
-        Some(Credential {
+        Some(self.credential_named(id, name))
+    }
+
+    fn credential_named(&self, id: &str, name: String) -> Credential {
+        Credential {
             facts: facts(id),
             name: Some(name),
             last_used_at: self.used.lock().unwrap().get(id).copied(),
             owner: None,
-        })
+        }
     }
 }
 
@@ -182,8 +193,14 @@ impl Provider for World {
 
     async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
         self.request("list".to_owned())?;
-        let ids: Vec<_> = self.alive.lock().unwrap().keys().cloned().collect();
-        self.answer(ids.iter().filter_map(|id| self.credential(id)).collect())
+        let listed = self.listed.lock().unwrap().clone();
+        let listed = listed.unwrap_or_else(|| self.alive.lock().unwrap().clone());
+        let listed = listed.into_iter();
+        self.answer(
+            listed
+                .map(|(id, name)| self.credential_named(&id, name))
+                .collect(),
+        )
     }
 
     async fn find(&self, label: &Label) -> Result<Answer<Vec<Credential>>, ProviderError> {
@@ -408,6 +425,19 @@ impl Fakes {
     /// Every request to the provider fails so, or with none none does.
     pub(crate) fn fail(&self, cause: Option<Cause>) {
         *self.world.outage.lock().unwrap() = cause;
+    }
+
+    /// Every request of this kind fails so from now on, or with none none does.
+    pub(crate) fn fail_only(&self, kind: Option<(&'static str, Cause)>) {
+        *self.world.failing.lock().unwrap() = kind;
+    }
+
+    /// A list shows these from now on, by id and name, whatever is alive.
+    pub(crate) fn list_as(&self, listed: &[(&str, &str)]) {
+        let listed = listed
+            .iter()
+            .map(|(id, name)| ((*id).to_owned(), (*name).to_owned()));
+        *self.world.listed.lock().unwrap() = Some(listed.collect());
     }
 
     /// Every create comes to this from now on, or with none is done.

@@ -146,6 +146,7 @@ fn trouble_is_told_when_it_has_lasted() {
         "{:?}",
         found.texts
     );
+    assert!(found.texts[0].ends_with("`rekeyd status k` shows how it stands"));
     // Of a process that began a moment ago, and of one that ends.
     let found = look(&state, &[], |facts| {
         facts.troubled_since = Some(at("2026-11-24T02:00:00Z"));
@@ -242,6 +243,12 @@ fn what_ends_soon_is_told_where_no_successor_comes() {
     let found = look(&state, &[], |_| {});
     let half = Some(at("2026-11-24T03:11:22.5Z"));
     assert_eq!((found.held, found.again), (vec![], half));
+    // Whoever cannot wait tells what has failed, and not what may be under way.
+    let ends = |facts: &mut Facts<'_>| facts.watching_since = None;
+    let found = look(&state, &[], ends);
+    assert_eq!((found.held, found.again), (vec![], half));
+    state.problem = Some("no rotation begun".to_owned());
+    assert_eq!(look(&state, &[], ends).held, ["failing", "expiring key_1"]);
     state.problem = Some("no rotation begun".to_owned());
     let since = |facts: &mut Facts<'_>| facts.failing_since = Some(at("2026-11-24T03:00:00Z"));
     let found = look(&state, &[], since);
@@ -284,6 +291,40 @@ fn orphans_and_holds_are_of_one_credential_each() {
 }
 
 #[test]
+fn an_orphan_that_was_not_tried_yet_has_not_failed() {
+    let mut orphan = rotation(1, Phase::Orphaned);
+    orphan.error = Some("given up".to_owned());
+    // A person holds it for some hours.
+    orphan.hold_until = Some(at("2026-11-24T12:00:00Z"));
+    let found = look(&state(vec![orphan]), &[], |_| {});
+    assert_eq!(found.held, ["orphan key_1", "hold key_1"]);
+    assert!(
+        found.texts[0].ends_with("as soon as that is possible"),
+        "{:?}",
+        found.texts
+    );
+    // Of what is in use nothing is told.
+    let mut current = rotation(1, Phase::Current);
+    current.hold_until = Some(at("2026-11-24T12:00:00Z"));
+    assert_eq!(look(&state(vec![current]), &[], |_| {}).held, [""; 0]);
+}
+
+#[test]
+fn an_end_is_told_with_what_is_used_now() {
+    let cause = Cause::of_key(&key(), Matter::Failing);
+    let state = state(vec![rotation(1, Phase::Current)]);
+    for (state, text) in [
+        (None, "k is not failing any more"),
+        (
+            Some(&state),
+            "k is not failing any more; its current credential is key_1",
+        ),
+    ] {
+        assert_eq!(over(&cause, state), text);
+    }
+}
+
+#[test]
 fn a_hold_is_told_on_its_last_day() {
     let held = |until: Timestamp, revoke_after: &str| {
         let mut held = rotation(1, Phase::Retired);
@@ -297,5 +338,11 @@ fn a_hold_is_told_on_its_last_day() {
     // It goes later than that anyway, or never by itself, or at once.
     assert_eq!(held(day, "2026-11-27T00:00:00Z"), (0, None));
     assert_eq!(held(Timestamp::MAX, early), (0, None));
+    assert_eq!(held(day, "2026-11-26T00:00:00Z"), (0, None));
     assert_eq!(held(at("2026-11-24T03:00:00Z"), early), (0, None));
+    assert_eq!(held(at(NOW), early), (0, None));
+    // To the second.
+    assert_eq!(held(at("2026-11-25T03:10:00Z"), early), (1, None));
+    let a_second = Some(at("2026-11-24T03:10:01Z"));
+    assert_eq!(held(at("2026-11-25T03:10:01Z"), early), (0, a_second));
 }

@@ -125,6 +125,10 @@ fn a_key_that_was_never_rotated_is_due_at_once() {
         ask("@daily", &["a"], &unknown),
         since(Trigger::First, WATCHING, None)
     );
+    // A time to come is none to begin at.
+    let ahead = Absence::before_start(at("2026-11-24T09:00:00Z"));
+    let found = asked(&policy("@daily"), &unknown, ahead);
+    assert_eq!(found, since(Trigger::First, NOW, None));
 }
 
 #[test]
@@ -526,7 +530,9 @@ fn by_age_a_key_is_due_when_its_credential_is_so_old() {
     let mut key = healthy("2026-11-24T02:20:00Z");
     let next = no("2026-11-24T03:20:00Z");
     assert_eq!(asked(&hourly, &key, absence()), next);
+    assert_eq!(super::origin_of(&key, at(NOW)), at(NOW));
     key.live[0].credential = Some(facts("2026-11-24T02:05:00Z", "2030-01-01T00:00:00Z"));
+    assert_eq!(super::origin_of(&key, at(NOW)), at("2026-11-24T02:05:00Z"));
     let five_past = Some("2026-11-24T03:05:00Z");
     let fired = since(Trigger::Schedule, "2026-11-24T03:05:00Z", five_past);
     assert_eq!(asked(&hourly, &key, absence()), fired);

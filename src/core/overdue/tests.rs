@@ -84,6 +84,13 @@ fn nobody_waited_before_the_timetable_was_written_or_while_it_was_paused() {
 }
 
 #[test]
+fn a_key_that_waits_after_a_failure_is_due_all_the_same() {
+    let mut state = current("2026-11-24T02:30:00Z");
+    state.retry_at = Some(at("2026-11-24T04:00:00Z"));
+    assert_eq!(since(&state), Some(at("2026-11-24T03:00:00Z")));
+}
+
+#[test]
 fn so_long_it_may_wait() {
     let hourly = Schedule::parse("@hourly", TimeZone::UTC).unwrap();
     let state = current("2026-11-24T02:30:00Z");

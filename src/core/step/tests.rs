@@ -224,6 +224,16 @@ fn an_open_rotation_of_a_removed_key_is_given_up() {
         next_step(&intended, Some(&memory), None, Allowed::ALL, at(NOW))
     };
     assert_eq!(event_of(&step(false)), Some(Event::NotDone));
+    let Step::Record(changes) = step(false) else {
+        panic!("it is not sent");
+    };
+    let why = changes.iter().find_map(|change| {
+        let Change::Moved(moved) = change else {
+            return None;
+        };
+        moved.error.as_deref()
+    });
+    assert_eq!(why, Some("the key was removed"));
     assert!(matches!(step(true), Step::Find { .. }));
 }
 

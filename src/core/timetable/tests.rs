@@ -61,6 +61,24 @@ fn an_age_counts_from_the_credential() {
     assert_eq!(firings.next_after(Timestamp::MAX), None);
 }
 
+#[test]
+fn what_is_asked_of_a_timetable_holds_for_schedules_and_ages() {
+    let now = at("2026-11-24T00:00:00Z");
+    let twice = cron("0 3,5 * * *").with_jitter(&key("k"), minutes(10));
+    let every = Timetable::every(minutes(7 * 60), TimeZone::UTC);
+    for (table, by_age, jitter, (shortest, longest), in_a_day, text) in [
+        (twice, false, 10, (2, 22), 2, "0 3,5 * * *"),
+        (every, true, 0, (7, 7), 4, "every 7h"),
+    ] {
+        assert_eq!(table.is_by_age(), by_age);
+        assert_eq!(table.jitter(), minutes(jitter));
+        assert_eq!(table.shortest_gap(now), Some(minutes(shortest * 60)));
+        assert_eq!(table.longest_gap(now), Some(minutes(longest * 60)));
+        assert_eq!(table.firings_in_a_day(), in_a_day);
+        assert_eq!(table.to_string(), text);
+    }
+}
+
 /// A change of this table would move every firing of every installation.
 #[test]
 fn jitter_is_the_same_in_every_version() {

@@ -38,6 +38,15 @@ fn held(conditions: &[Condition]) -> BTreeSet<Condition> {
 }
 
 #[test]
+fn a_sweep_at_a_time_is_one_more() {
+    let mut errands = idle();
+    errands.sweep_at(later(MINUTE));
+    assert_eq!(errands.next_at(), Some(later(MINUTE)));
+    errands.sweep_at(later(MINUTE * 2));
+    assert_eq!(errands.next_at(), Some(later(MINUTE)), "not instead");
+}
+
+#[test]
 fn a_sweep_is_due_when_its_time_has_come_and_none_is_under_way() {
     let fine = Conditions::default();
     let mut errands = idle();

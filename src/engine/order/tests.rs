@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::change::Intent;
+use crate::core::change::{Adoption, Intent};
 use crate::core::names::KeyName;
-use crate::core::record::Trigger;
+use crate::core::record::{CredentialFacts, Trigger};
 use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::rows::{created, current, moved};
+use crate::engine::tests::rows::{created, current, moved, rotation};
 use crate::engine::{Course, Engine, Wish};
 
 const OVERLAP: Duration = Duration::from_secs(3_600);
@@ -236,4 +236,64 @@ async fn what_rekeyd_works_with_is_adopted_by_the_key_that_replaces_it() {
     fakes.use_any(true);
     let said = ask(&fakes, &mut engine, adopt("key_a")).await;
     refused(said, "only a key with the sink \"self\"");
+}
+
+#[tokio::test]
+async fn whoever_pauses_a_key_is_told_when_it_is_rotated_in_spite_of_that() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let adopted = Change::Adopted(Adoption {
+        rotation: rotation(1),
+        credential: CredentialFacts {
+            id: id("key_1"),
+            redacted_value: None,
+            created_at: Some(at()),
+            expires_at: Some(time::after(at(), OVERLAP * 8)),
+        },
+        event: Event::Adopted,
+        sinks: Vec::new(),
+        by_hand: None,
+    });
+    let mut engine = fakes.engine(vec![adopted], OVERLAP).await;
+    let warning = "ends at 2026-11-24T11:00:00Z; billing is rotated from 2026-11-24T09:00:00Z on";
+    for (hours, warned) in [(5, false), (6, false), (7, true)] {
+        let order = Order::Pause {
+            until: Some(time::after(at(), OVERLAP * hours)),
+            by_hand: why(),
+        };
+        let said = ask(&fakes, &mut engine, order).await.unwrap();
+        assert_eq!(said.contains(warning), warned, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_resumed_is_rotated_by_schedule_again() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let resume = || Order::Resume { by_hand: why() };
+    let said = ask(&fakes, &mut engine, resume()).await;
+    assert_eq!(said, Ok("billing is not paused".to_owned()));
+    let pause = Order::Pause {
+        until: None,
+        by_hand: why(),
+    };
+    let said = ask(&fakes, &mut engine, pause).await.unwrap();
+    assert!(said.ends_with("before `rekeyd resume billing`"), "{said}");
+    fakes.move_on(OVERLAP);
+    let said = ask(&fakes, &mut engine, resume()).await;
+    assert_eq!(said, Ok("billing is rotated by schedule again".to_owned()));
+    let pause = engine.state(&key()).unwrap().pause.unwrap();
+    assert_eq!((pause.from, pause.until), (at(), Some(fakes.now())));
+    assert!(!pause.holds(fakes.now()));
+}
+
+#[tokio::test]
+async fn a_hold_without_an_end_is_one_until_it_is_released() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = rotated_again(&fakes).await;
+    let order = hold(Some("key_1"), Some(Timestamp::MAX));
+    let said = ask(&fakes, &mut engine, order).await.unwrap();
+    assert!(
+        said.ends_with("revoke key_1 before `rekeyd release`"),
+        "{said}"
+    );
 }

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use super::*;
+use crate::core::change::Moved;
 use crate::core::names::SinkId;
+use crate::core::rotation::Event;
 use crate::engine::Course;
-use crate::engine::tests::fake::{Fakes, at, key, sink_id};
-use crate::engine::tests::rows::{begun, created, current, rotation};
+use crate::engine::tests::fake::{Fakes, at, key, sink_id, sink_named};
+use crate::engine::tests::rows::{
+    accepted as accepted_rows, begun, created, current, moved, rotation,
+};
 
 /// A key's state after these changes.
 async fn state(changes: Vec<Change>) -> KeyState {
@@ -86,4 +90,59 @@ async fn a_sink_with_another_target_is_another_sink() {
         held_since: Some(at()),
     };
     assert_eq!(sinks(&state, Some(&managed), None, at()), [expected]);
+}
+
+#[tokio::test]
+async fn a_new_sink_takes_part_in_what_is_open_in_this_process_alone() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.key_with("@daily", &[("new", false)]);
+    let mut state = state(begun(1)).await;
+    let memory = Memory::new(rotation(1));
+    let added = Change::SinkAdded {
+        rotation: rotation(1),
+        sink: sink_named("new"),
+        required: false,
+    };
+    for (phase, memory, adds) in [
+        (Phase::Verified, Some(&memory), true),
+        (Phase::Verified, None, false),
+        (Phase::Current, Some(&memory), false),
+    ] {
+        state.live[0].phase = phase;
+        let changes = sinks(&state, Some(&managed), memory, at());
+        assert_eq!(changes.contains(&added), adds, "{phase}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_retired_goes_as_planned_only_where_its_key_is_gone() {
+    let accepted = |state: &mut KeyState| {
+        for rotation in &mut state.live {
+            let delivery = &mut rotation.deliveries[0];
+            (delivery.state, delivery.removed_at) = (DeliveryState::Accepted, None);
+        }
+    };
+    let mut changes = current(1);
+    changes.extend(accepted_rows(2));
+    changes.push(Change::Moved(Moved {
+        revoke_after: Some(at() + Duration::from_secs(86_400)),
+        ..Moved::new(&rotation(1), Event::Superseded)
+    }));
+    changes.push(moved(2, Event::Delivered));
+    let mut state = state(changes).await;
+    accepted(&mut state);
+    let removed = |managed: Option<&ManagedKey>| {
+        let changes = sinks(&state, managed, None, at()).into_iter();
+        let removed = changes.filter_map(|change| {
+            let Change::SinkRemoved { rotation, .. } = change else {
+                return None;
+            };
+            Some(rotation)
+        });
+        removed.collect::<Vec<_>>()
+    };
+    assert_eq!(removed(None), [rotation(2)]);
+    let fakes = Fakes::new(&[]);
+    let elsewhere = fakes.key_with("@daily", &[("new", true)]);
+    assert_eq!(removed(Some(&elsewhere)), [rotation(1), rotation(2)]);
 }

@@ -52,6 +52,21 @@ async fn an_unclear_create_is_looked_for_after_a_while_and_never_sent_again() {
     assert_eq!(calls.iter().filter(|call| *call == "create").count(), 1);
 }
 
+#[tokio::test]
+async fn what_says_nothing_of_a_secret_does_not_count_against_it() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_only(Some(("verify", Cause::ServerError)));
+    let mut engine = begun(&fakes).await;
+    // Longer than a secret may be refused.
+    fakes.run(&mut engine, SECOND * 7_200).await;
+    let open = engine.state(&key()).unwrap().open().unwrap();
+    assert_eq!((open.sequence, open.phase), (1, Phase::Created));
+    fakes.fail_only(None);
+    fakes.run(&mut engine, SECOND * 3_600).await;
+    let current = engine.state(&key()).unwrap().current().unwrap();
+    assert_eq!(current.sequence, 1);
+}
+
 /// The delivery of what is open, and how long it waits.
 fn delivery(engine: &Engine, fakes: &Fakes) -> (DeliveryState, Duration) {
     let open = engine.state(&key()).unwrap().open().unwrap();

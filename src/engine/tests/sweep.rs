@@ -11,6 +11,7 @@ use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::lines::Lines;
 use crate::engine::tests::rows::{created, current, intended, moved, rotation};
 use crate::engine::{Course, Engine};
+use crate::provider::Cause;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -52,6 +53,51 @@ async fn what_was_missing_and_is_there_again_is_believed() {
             .missing
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn what_only_a_list_does_not_show_is_not_missing() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.list_as(&[]);
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert!(fakes.take_calls().contains(&"retrieve key_1".to_owned()));
+    let state = engine.state(&key()).unwrap();
+    assert!(state.current().unwrap().missing.is_none());
+}
+
+#[tokio::test]
+async fn what_only_a_list_shows_is_not_alive() {
+    let mut changes = created(1);
+    changes.extend([moved(1, Event::GivenUp), moved(1, Event::Deleted)]);
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_2", "label-2")]);
+    fakes.list_as(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    let mut engine = daemon(&fakes, changes).await;
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.told("seen-alive"), [""; 0]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    // Nor is what cannot be asked for: it is tried again.
+    fakes.fail_only(Some(("retrieve", Cause::ServerError)));
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.told("seen-alive"), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_was_seen_alive_and_cannot_be_asked_for_is_looked_for_again() {
+    let mut changes = created(1);
+    changes.extend([moved(1, Event::GivenUp), moved(1, Event::Deleted)]);
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    fakes.fail_only(Some(("retrieve", Cause::ServerError)));
+    let (lines, _guard) = Lines::listen();
+    let mut engine = daemon(&fakes, changes).await;
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(lines.with("WARN", "it is tried again").len(), 1);
+    fakes.fail_only(None);
+    fakes.run(&mut engine, MINUTE * 15).await;
+    assert_eq!(fakes.alive(), ["key_2"]);
 }
 
 #[tokio::test]
@@ -132,6 +178,20 @@ async fn a_key_without_rows_is_not_begun_beside_a_lookalike() {
     ] {
         assert!(problem.contains(way), "{problem}");
     }
+}
+
+/// An old list is no reason to begin.
+#[tokio::test]
+async fn a_key_that_is_added_later_is_not_begun_beside_a_lookalike_either() {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(Vec::new()).await;
+    let mut engine = fakes.open(Vec::new(), Course::Daemon).await;
+    fakes.run(&mut engine, MINUTE * 60).await;
+    fakes.put("key_like", "billing-20261123T030000Z-5f3a9c");
+    let parts = engine.parts().clone();
+    engine.reconfigure(parts, vec![fakes.managed(key(), |_| {})]);
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.alive(), ["key_like"]);
 }
 
 #[tokio::test]

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Adoption, Change};
+use jiff::Timestamp;
+
+use crate::core::change::{Adoption, Answered, Change};
 use crate::core::names::CredentialId;
-use crate::core::record::CredentialFacts;
+use crate::core::record::{CredentialFacts, Pause};
 use crate::core::rotation::Event;
 use crate::core::time;
-use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tell::tell;
+use crate::engine::tests::fake::{Fakes, at, key, sink_id};
 use crate::engine::tests::lines::Lines;
 use crate::engine::tests::rows::{current, rotation};
 use crate::engine::{Course, Wish};
@@ -105,4 +108,102 @@ async fn a_backstop_that_is_off_is_told_once() {
     fakes.run(&mut engine, HOUR * 24 * 70).await;
     assert!(fakes.told("created").len() >= 2);
     assert_eq!(lines.with("WARN", "the backstop is off").len(), 1);
+}
+
+/// What is told of each of these changes of a key.
+async fn told_of(changes: &[Change]) -> Vec<String> {
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let state = engine.state(&key()).unwrap();
+    let (lines, _guard) = Lines::listen();
+    tell(state, state, changes, at());
+    lines.with("", "billing")
+}
+
+fn paused(until: Option<Timestamp>) -> Change {
+    let pause = Pause { from: at(), until };
+    Change::Paused {
+        pause,
+        by_hand: None,
+    }
+}
+
+#[tokio::test]
+async fn pauses_are_told_until_when_they_hold() {
+    for (change, told) in [
+        (
+            paused(Some(time::after(at(), HOUR))),
+            "billing is paused by hand until 2026-11-24T04:00:00Z",
+        ),
+        (paused(None), "is paused by hand until `rekeyd resume`"),
+        (paused(Some(at())), "billing is resumed by hand"),
+    ] {
+        let lines = told_of(&[change]).await;
+        assert!(
+            lines.len() == 1 && lines[0].contains(told),
+            "{told}: {lines:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_timetable_is_told_and_the_first_is_not() {
+    let change = Change::Timetabled {
+        timetable: "0 7 * * * | UTC | 0s".to_owned(),
+        counts_from: None,
+        owed: None,
+    };
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let mut before = engine.state(&key()).unwrap().clone();
+    for (timetable, lines) in [(None, 0), (Some("0 3 * * * | UTC | 0s"), 1)] {
+        before.timetable = timetable.map(str::to_owned);
+        let (told, _guard) = Lines::listen();
+        tell(&before, &before, std::slice::from_ref(&change), at());
+        assert_eq!(
+            told.with("INFO", "the timetable of billing is now").len(),
+            lines
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_a_file_is_told() {
+    let answered = |written, error: Option<&str>, retry_at| {
+        Change::Answered(Answered {
+            written,
+            error: error.map(str::to_owned),
+            retry_at,
+            ..Answered::uncertain(&rotation(1), &sink_id())
+        })
+    };
+    let later = Some(time::after(at(), HOUR));
+    for (change, level, told) in [
+        (
+            answered(true, None, None),
+            "INFO",
+            "stands in file (file:/x); what follows its change is run",
+        ),
+        (
+            answered(true, Some("exit 1"), later),
+            "WARN",
+            "did not end well: exit 1; it is run again at 2026-11-24T04:00:00Z",
+        ),
+        (
+            answered(false, Some("no file"), None),
+            "WARN",
+            "does not stand in file (file:/x) any more: no file",
+        ),
+        (
+            answered(false, Some("full"), later),
+            "WARN",
+            "was not delivered to file (file:/x): full; trying again at 2026-11-24T04:00:00Z",
+        ),
+    ] {
+        let lines = told_of(&[change]).await;
+        assert!(
+            lines.len() == 1 && lines[0].contains(level) && lines[0].contains(told),
+            "{told}: {lines:?}"
+        );
+    }
 }
