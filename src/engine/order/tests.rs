@@ -266,6 +266,27 @@ async fn whoever_pauses_a_key_is_told_when_it_is_rotated_in_spite_of_that() {
 }
 
 #[tokio::test]
+async fn what_is_resumed_is_rotated_by_schedule_again() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let resume = || Order::Resume { by_hand: why() };
+    let said = ask(&fakes, &mut engine, resume()).await;
+    assert_eq!(said, Ok("billing is not paused".to_owned()));
+    let pause = Order::Pause {
+        until: None,
+        by_hand: why(),
+    };
+    let said = ask(&fakes, &mut engine, pause).await.unwrap();
+    assert!(said.ends_with("before `rekeyd resume billing`"), "{said}");
+    fakes.move_on(OVERLAP);
+    let said = ask(&fakes, &mut engine, resume()).await;
+    assert_eq!(said, Ok("billing is rotated by schedule again".to_owned()));
+    let pause = engine.state(&key()).unwrap().pause.unwrap();
+    assert_eq!((pause.from, pause.until), (at(), Some(fakes.now())));
+    assert!(!pause.holds(fakes.now()));
+}
+
+#[tokio::test]
 async fn a_hold_without_an_end_is_one_until_it_is_released() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = rotated_again(&fakes).await;
