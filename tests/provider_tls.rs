@@ -5,23 +5,20 @@
 mod adapter;
 #[path = "support/canned.rs"]
 mod canned;
+#[path = "support/tls.rs"]
+mod tls;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use adapter::holding;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rekeyd::core::settings::ProviderSettings;
 use rekeyd::net::reach::reach;
 use rekeyd::provider::openai::OpenAi;
 use rekeyd::provider::{Cause, Outcome, Provider};
-use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,7 +33,7 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let acceptor = acceptor(&folder.path().join("ca.pem"));
+        let acceptor = tls::acceptor(&folder.path().join("ca.pem"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -64,26 +61,6 @@ impl Server {
         let text = format!("https://{host}:{}/v1", self.port);
         text.parse().unwrap()
     }
-}
-
-fn acceptor(ca_file: &Path) -> TlsAcceptor {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    std::fs::write(ca_file, authority.pem()).unwrap();
-
-    let key = KeyPair::generate().unwrap();
-    let names = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = names.signed_by(&key, &authority).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }
 
 fn trusting(url: &Url, ca_file: Option<PathBuf>) -> OpenAi {

@@ -1,14 +1,14 @@
 //! The sandbox on this host, plain and behind TLS.
 
-use std::path::{Path, PathBuf};
+#[path = "../../tests/support/tls.rs"]
+mod tls;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rekeyd::sandbox::{Options, Sandbox};
-use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ impl Provider {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let port = listener.local_addr().unwrap().port();
                 let behind = sandbox.base_url().port().unwrap();
-                tokio::spawn(front(listener, acceptor(&ca_file), behind));
+                tokio::spawn(front(listener, tls::acceptor(&ca_file), behind));
                 sender.send((sandbox, port)).unwrap();
                 // An error is the end as well.
                 let _ = stopped.await;
@@ -81,23 +81,4 @@ async fn front(listener: TcpListener, acceptor: TlsAcceptor, behind: u16) {
             tokio::io::copy_bidirectional(&mut stream, &mut sandbox).await
         });
     }
-}
-
-fn acceptor(ca_file: &Path) -> TlsAcceptor {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    std::fs::write(ca_file, authority.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = names.signed_by(&key, &authority).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }
