@@ -42,6 +42,9 @@ const RESTART: Duration = Duration::from_secs(3);
 /// How often the daemon looks at the clock by itself.
 const TICK: Duration = Duration::from_secs(30);
 
+/// How many credentials of one key may live at once.
+pub(crate) const LIVE_AT_MOST: usize = 6;
+
 /// How many periods after the trouble all must be at rest.
 const PATIENCE: u32 = 48;
 
@@ -310,6 +313,7 @@ fn managed(
         policy: KeyPolicy {
             overlap: key.overlap,
             creates_per_day: 1_000,
+            live_at_most: LIVE_AT_MOST,
             ..KeyPolicy::new(schedule)
         },
         sinks: sinks.collect(),

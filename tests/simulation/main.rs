@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chance::Seeded;
 use fault::{EVENTS, Fault};
 use scenario::Scenario;
-use world::{Plan, Report};
+use world::{Plan, Report, Strike};
 
 /// Runs worlds side by side, and gives their reports in order.
-fn run_all(scenario: &Scenario, plans: &[Vec<(usize, Fault)>]) -> Vec<Report> {
+fn run_all(scenario: &Scenario, plans: &[Vec<Strike>]) -> Vec<Report> {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(vec![Report::default(); plans.len()]);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -46,7 +46,7 @@ fn run_all(scenario: &Scenario, plans: &[Vec<(usize, Fault)>]) -> Vec<Report> {
 }
 
 /// Fails with the story of the first world in which something was wrong.
-fn judge(scenario: &Scenario, plans: &[Vec<(usize, Fault)>], reports: &[Report]) {
+fn judge(scenario: &Scenario, plans: &[Vec<Strike>], reports: &[Report]) {
     let wrong: Vec<_> = (0..plans.len())
         .filter(|at| !reports[*at].violations.is_empty())
         .collect();
@@ -57,17 +57,21 @@ fn judge(scenario: &Scenario, plans: &[Vec<(usize, Fault)>], reports: &[Report])
         eprintln!("{line}");
     }
     for at in wrong.iter().take(20) {
-        eprintln!("{:?}: {:?}", plans[*at], reports[*at].violations);
+        eprintln!("{}: {:?}", line(&plans[*at]), reports[*at].violations);
     }
-    let faults = plan.iter().map(|(at, fault)| format!(" {at}:{fault:?}"));
-    let faults: String = faults.collect();
+    let faults = line(plan);
     panic!(
         "{} of {} worlds went wrong; above is the first; repeat it: \
-         REKEYD_FAULTS='{}{faults}' cargo test simulation_of_given_faults",
+         REKEYD_FAULTS='{} {faults}' cargo test simulation_of_given_faults",
         wrong.len(),
         plans.len(),
         scenario.name,
     );
+}
+
+fn line(plan: &[Strike]) -> String {
+    let strikes: Vec<_> = plan.iter().map(Strike::to_string).collect();
+    strikes.join(" ")
 }
 
 /// Repeats the world that `REKEYD_FAULTS` tells of, such as
@@ -84,10 +88,13 @@ fn simulation_of_given_faults() {
         _ => scenario::large(),
     };
     let plan = words.map(|word| {
-        let (at, name) = word.split_once(':').expect("OPERATION:FAULT");
+        let mut parts = word.split(':');
+        let at = parts.next().expect("an operation's number");
+        let name = parts.next().expect("OPERATION:FAULT");
+        let again = parts.next().map_or(0, |again| again.parse().unwrap());
         let mut all = fault::all();
         let fault = all.find(|fault| format!("{fault:?}") == name);
-        (at.parse().unwrap(), fault.expect("a fault's name"))
+        Strike::repeated(at.parse().unwrap(), fault.expect("a fault's name"), again)
     });
     let report = life::run(&scenario, Plan::Exactly(plan.collect()), 1, true);
     for line in &report.trace {
@@ -97,7 +104,7 @@ fn simulation_of_given_faults() {
 }
 
 /// Every world with one fault.
-fn singles(scenario: &Scenario, events: bool) -> Vec<Vec<(usize, Fault)>> {
+fn singles(scenario: &Scenario, events: bool) -> Vec<Vec<Strike>> {
     let calm = life::run(scenario, Plan::Exactly(Vec::new()), 1, true);
     judge(scenario, &[Vec::new()], std::slice::from_ref(&calm));
     assert_eq!(calm.made, scenario.rotations, "{:#?}", calm.trace);
@@ -105,7 +112,7 @@ fn singles(scenario: &Scenario, events: bool) -> Vec<Vec<(usize, Fault)>> {
     let plans = ops.flat_map(|(at, op)| {
         let events: &[Fault] = if events { &EVENTS } else { &[] };
         let faults = op.faults().iter().chain(events);
-        faults.map(move |fault| vec![(at, *fault)])
+        faults.map(move |fault| vec![Strike::once(at, *fault)])
     });
     plans.collect()
 }
@@ -130,6 +137,20 @@ fn simulation_of_every_single_fault_beside_another_daemon() {
     eprintln!("{} worlds", plans.len());
 }
 
+/// The host starts it again and again, and again the same goes wrong: more
+/// often than credentials may live at once.
+#[test]
+fn simulation_of_every_fault_that_comes_again() {
+    let scenario = scenario::large();
+    let mut plans = singles(&scenario, false);
+    for strike in plans.iter_mut().flatten() {
+        strike.again = life::LIVE_AT_MOST + 2;
+    }
+    let reports = run_all(&scenario, &plans);
+    judge(&scenario, &plans, &reports);
+    eprintln!("{} worlds", plans.len());
+}
+
 #[test]
 fn simulation_of_every_pair_of_faults_with_one_key() {
     survives_every_pair(&scenario::small());
@@ -141,10 +162,9 @@ fn survives_every_pair(scenario: &Scenario) {
     judge(scenario, &first, &reports);
     let mut plans = Vec::new();
     for (plan, report) in first.iter().zip(&reports) {
-        let (struck, _) = plan[0];
-        for (at, op) in report.ops.iter().enumerate().skip(struck + 1) {
+        for (at, op) in report.ops.iter().enumerate().skip(plan[0].at + 1) {
             for fault in op.faults() {
-                plans.push(vec![plan[0], (at, *fault)]);
+                plans.push(vec![plan[0], Strike::once(at, *fault)]);
             }
         }
     }

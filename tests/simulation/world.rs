@@ -49,10 +49,58 @@ pub(crate) const BOOTSTRAP: &str = "sk-admin-made-by-hand-T3BlbkFJ-000000";
 /// Which faults strike.
 #[derive(Debug, Clone)]
 pub(crate) enum Plan {
-    /// These operations, counted from 0.
-    Exactly(Vec<(usize, Fault)>),
+    Exactly(Vec<Strike>),
     /// One in so many, by chance.
     Random(Seeded, usize),
+}
+
+/// A fault that strikes at one operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strike {
+    /// The operation's number, counted from 0.
+    pub(crate) at: usize,
+    pub(crate) fault: Fault,
+    /// How often it strikes again, at the next operations of the same kind.
+    pub(crate) again: usize,
+    /// That kind, once it has struck.
+    kind: Option<Op>,
+}
+
+impl Strike {
+    pub(crate) const fn once(at: usize, fault: Fault) -> Self {
+        Self::repeated(at, fault, 0)
+    }
+
+    pub(crate) const fn repeated(at: usize, fault: Fault, again: usize) -> Self {
+        Self {
+            at,
+            fault,
+            again,
+            kind: None,
+        }
+    }
+
+    fn strikes(&mut self, number: usize, op: Op) -> bool {
+        if number == self.at {
+            self.kind = Some(op);
+            return true;
+        }
+        let strikes = self.again > 0 && self.kind == Some(op);
+        self.again -= usize::from(strikes);
+        strikes
+    }
+}
+
+/// As it is given in `REKEYD_FAULTS`: `12:Fails`, or `12:Fails:6` where it
+/// strikes six times more.
+impl std::fmt::Display for Strike {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{:?}", self.at, self.fault)?;
+        if self.again > 0 {
+            write!(f, ":{}", self.again)?;
+        }
+        Ok(())
+    }
 }
 
 /// A key's sink, by name.
@@ -169,10 +217,10 @@ impl World {
             doomed: false,
         };
         let set_back_at = match &plan {
-            Plan::Exactly(faults) => faults
+            Plan::Exactly(strikes) => strikes
                 .iter()
-                .find(|(_, fault)| *fault == Fault::SetBack)
-                .map(|(at, _)| at / 2),
+                .find(|strike| strike.fault == Fault::SetBack)
+                .map(|strike| strike.at / 2),
             Plan::Random(..) => None,
         };
         let mut state = State {
@@ -273,9 +321,9 @@ impl World {
     /// Whether the clock may step in this world.
     pub(crate) fn clock_may_step(&self) -> bool {
         match &self.state().plan {
-            Plan::Exactly(faults) => faults
+            Plan::Exactly(strikes) => strikes
                 .iter()
-                .any(|(_, fault)| matches!(fault, Fault::ClockAhead | Fault::ClockBehind)),
+                .any(|strike| matches!(strike.fault, Fault::ClockAhead | Fault::ClockBehind)),
             Plan::Random(..) => true,
         }
     }
@@ -738,10 +786,9 @@ struct Dead;
 impl Plan {
     fn strike(&mut self, number: usize, op: Op) -> Option<Fault> {
         match self {
-            Self::Exactly(faults) => faults
-                .iter()
-                .find(|(at, _)| *at == number)
-                .map(|(_, fault)| *fault),
+            Self::Exactly(strikes) => strikes
+                .iter_mut()
+                .find_map(|strike| strike.strikes(number, op).then_some(strike.fault)),
             Self::Random(chance, one_in) => {
                 if chance.below(*one_in) != 0 {
                     return None;
