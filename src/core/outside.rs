@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use secrecy::SecretString;
+use secrecy::zeroize::{Zeroize as _, Zeroizing};
 
 use crate::core::secret;
 
@@ -93,17 +95,24 @@ fn is_unprintable(letter: char) -> bool {
 fn mask_known(text: &str, is_cut: bool) -> String {
     let dense = Dense::of(text);
     let mut found: Vec<Range<usize>> = Vec::new();
-    secret::each_alive(|value| {
-        for form in [value.to_owned()].into_iter().chain(base64_forms(value)) {
-            let form = Dense::of(&form).letters;
-            found.extend(dense.places(&form));
-            // Half a secret would look like none. Where it was cut off here,
-            // every letter goes.
-            let shortest = if is_cut { 1 } else { SHORTEST_PART };
-            found.extend(dense.beginning_at_the_end(&form, shortest));
-        }
+    // Half a secret would look like none. Where it was cut off here, every
+    // letter goes.
+    let shortest = if is_cut { 1 } else { SHORTEST_PART };
+    secret::each_alive(forms, |form| {
+        found.extend(dense.places(form));
+        found.extend(dense.beginning_at_the_end(form, shortest));
     });
     replace(text, found)
+}
+
+/// How a secret may stand in a text: as it is, and in base64.
+fn forms(value: &str) -> Vec<SecretString> {
+    let mut forms = base64_forms(value);
+    forms.push(value.to_owned());
+    let dense = forms.iter().map(|form| Dense::of(form).letters.into());
+    let dense = dense.collect();
+    forms.zeroize();
+    dense
 }
 
 /// A text without what breaks a long word into lines: white space, what cannot
@@ -145,7 +154,8 @@ impl Dense {
     /// least.
     fn beginning_at_the_end(&self, wanted: &str, shortest: usize) -> Option<Range<usize>> {
         let ends = wanted.char_indices().map(|(end, _)| end).rev();
-        let mut longest_first = ends.filter(|end| *end >= shortest);
+        let possible = shortest..=self.letters.len();
+        let mut longest_first = ends.filter(|end| possible.contains(end));
         let length = longest_first.find(|end| self.letters.ends_with(&wanted[..*end]))?;
         Some(self.place(self.letters.len() - length..self.letters.len()))
     }
@@ -177,17 +187,15 @@ fn replace(text: &str, mut places: Vec<Range<usize>>) -> String {
 fn base64_forms(value: &str) -> Vec<String> {
     let mut forms = Vec::new();
     for shift in 0..3 {
-        let mut bytes = vec![0_u8; shift];
-        bytes.extend_from_slice(value.as_bytes());
+        let mut bytes = Zeroizing::new(vec![0_u8; shift + value.len()]);
+        bytes[shift..].copy_from_slice(value.as_bytes());
         let first = [0, 2, 3][shift];
-        for encoded in [
-            STANDARD_NO_PAD.encode(&bytes),
-            URL_SAFE_NO_PAD.encode(&bytes),
-        ] {
-            let last = encoded.len() - usize::from(bytes.len() % 3 != 0);
-            let form = encoded[first..last].to_owned();
-            if !forms.contains(&form) {
-                forms.push(form);
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let encoded = Zeroizing::new(engine.encode(&*bytes));
+            let last = encoded.len() - usize::from(!bytes.len().is_multiple_of(3));
+            let form = &encoded[first..last];
+            if !forms.iter().any(|other| other == form) {
+                forms.push(form.to_owned());
             }
         }
     }

@@ -7,7 +7,9 @@
 //! (see [`crate::core::outside`]).
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -15,7 +17,7 @@ use crate::core::names::CredentialId;
 
 /// The secrets alive in this process, so that none of them can pass through an
 /// error message unseen. Weak, so that being listed keeps none alive.
-static ALIVE: Mutex<Vec<Weak<SecretString>>> = Mutex::new(Vec::new());
+static ALIVE: Mutex<Vec<Weak<Kept>>> = Mutex::new(Vec::new());
 
 /// Below this length a text is no secret worth masking: replacing every `a` in
 /// a message would hide the message and not the secret.
@@ -23,13 +25,23 @@ const SHORTEST_MASKED: usize = 8;
 
 /// A secret value. Cheap to clone; the value is wiped with the last clone.
 #[derive(Clone)]
-pub struct Secret(Arc<SecretString>);
+pub struct Secret(Arc<Kept>);
+
+struct Kept {
+    value: SecretString,
+    /// What to look for where it may have been written in another form. Made
+    /// when a text is searched for the first time, and wiped with the value.
+    forms: OnceLock<Vec<SecretString>>,
+}
 
 impl Secret {
     /// Takes a value into keeping.
     #[must_use]
     pub fn new(value: String) -> Self {
-        let kept = Arc::new(SecretString::from(value));
+        let kept = Arc::new(Kept {
+            value: SecretString::from(value),
+            forms: OnceLock::new(),
+        });
         let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
         alive.retain(|other| other.strong_count() > 0);
         alive.push(Arc::downgrade(&kept));
@@ -40,7 +52,7 @@ impl Secret {
     /// it, and for nothing else.
     #[must_use]
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.0.value.expose_secret()
     }
 
     /// Whether both hold the same value.
@@ -65,15 +77,20 @@ pub fn ends_as(secret: &str, redacted_value: &str) -> Option<bool> {
     (!shown.is_empty()).then(|| secret.ends_with(shown))
 }
 
-/// Calls `visit` with every living secret long enough to be one.
-pub(crate) fn each_alive(mut visit: impl FnMut(&str)) {
+/// Calls `visit` with every form of every living secret long enough to be one.
+/// `forms` makes them of a secret, itself included, once.
+pub(crate) fn each_alive(forms: fn(&str) -> Vec<SecretString>, mut visit: impl FnMut(&str)) {
     let alive: Vec<_> = {
         let alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
         alive.iter().filter_map(Weak::upgrade).collect()
     };
     for secret in alive {
-        if secret.expose_secret().len() >= SHORTEST_MASKED {
-            visit(secret.expose_secret());
+        let value = secret.value.expose_secret();
+        if value.len() < SHORTEST_MASKED {
+            continue;
+        }
+        for form in secret.forms.get_or_init(|| forms(value)) {
+            visit(form.expose_secret());
         }
     }
 }
@@ -194,11 +211,15 @@ mod tests {
         assert_eq!(ends_as("sk-admin-abcdef", "sk-admin..."), None);
     }
 
+    fn itself(value: &str) -> Vec<SecretString> {
+        vec![SecretString::from(value)]
+    }
+
     #[test]
     fn a_dropped_secret_is_forgotten() {
         let seen = |wanted: &str| {
             let mut found = false;
-            each_alive(|value| found |= value == wanted);
+            each_alive(itself, |value| found |= value == wanted);
             found
         };
         let secret = Secret::new("sk-admin-forgotten-later".to_owned());
@@ -219,7 +240,7 @@ mod tests {
     fn what_is_too_short_to_be_one_masks_nothing() {
         let kept = [secret("7letter"), secret("8letters")];
         let mut seen = Vec::new();
-        each_alive(|value| seen.push(value.to_owned()));
+        each_alive(itself, |value| seen.push(value.to_owned()));
         assert!(seen.contains(&"8letters".to_owned()));
         assert!(!seen.contains(&"7letter".to_owned()));
         drop(kept);

@@ -11,7 +11,7 @@ use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::{KeyState, Pause, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::open::{NEWEST_VERSION, classify};
-use crate::ledger::row::{self, Text};
+use crate::ledger::row::{self, Cells, DELIVERY, ROTATION, Text};
 
 /// Opens the ledger for reading only, beside its writer or alone.
 ///
@@ -108,23 +108,25 @@ fn key_states(
     // ever: what is read after each commit must not grow with the history.
     let mut live: BTreeMap<i64, (KeyName, Rotation)> = BTreeMap::new();
     let sql = format!(
-        "SELECT * FROM rotation INDEXED BY rotation_live
-         WHERE phase NOT IN ('revoked', 'failed') {}",
-        filter("key")
+        "SELECT r.id, r.key, {ROTATION} FROM rotation r INDEXED BY rotation_live
+         WHERE r.phase NOT IN ('revoked', 'failed') {}",
+        filter("r.key")
     );
     each(connection, &sql, only, |row| {
-        live.insert(row.get("id")?, (row::key_name(row)?, row::rotation(row)?));
+        let rotation = row::rotation(Cells::from(row, 2))?;
+        live.insert(row.get(0)?, (row::key_name(row)?, rotation));
         Ok(())
     })?;
     let sql = format!(
-        "SELECT d.* FROM rotation r INDEXED BY rotation_live
+        "SELECT d.rotation, {DELIVERY} FROM rotation r INDEXED BY rotation_live
          CROSS JOIN delivery d ON d.rotation = r.id
          WHERE r.phase NOT IN ('revoked', 'failed') {} ORDER BY d.rotation, d.place",
         filter("r.key")
     );
     each(connection, &sql, only, |row| {
-        if let Some((_, rotation)) = live.get_mut(&row.get("rotation")?) {
-            rotation.deliveries.push(row::delivery(row)?);
+        if let Some((_, rotation)) = live.get_mut(&row.get(0)?) {
+            let delivery = row::delivery(Cells::from(row, 1))?;
+            rotation.deliveries.push(delivery);
         }
         Ok(())
     })?;

@@ -72,64 +72,102 @@ pub(crate) fn at(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp
     Ok(row.get::<_, Option<Text>>(name)?.map(|text| text.0))
 }
 
-/// A rotation without its deliveries, from a row with all columns of the table.
-pub(crate) fn rotation(row: &Row<'_>) -> rusqlite::Result<Rotation> {
-    let credential = row.get::<_, Option<String>>("credential_id")?;
-    let credential = match credential {
-        Some(id) => Some(CredentialFacts {
-            id: CredentialId::new(id),
-            redacted_value: row.get("redacted_value")?,
-            created_at: at(row, "created_at")?,
-            expires_at: at(row, "expires_at")?,
-        }),
-        None => None,
-    };
+/// What is read of a row of `rotation r`, in the order of [`rotation`].
+pub(crate) const ROTATION: &str = "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
+    r.rotation, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
+    r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
+    r.stranded_at, r.missing_since, r.missing_looks, r.hold_until, r.revoke_now";
+
+/// What is read of a row of `delivery d`, in the order of [`delivery`].
+pub(crate) const DELIVERY: &str = "d.sink, d.target, d.required, d.state, d.maybe_taken,
+    d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error";
+
+/// The columns of a row, one after another. By their names each would be looked
+/// for among all of them, which is most of the time that it takes to read the
+/// ledger of ten thousand keys.
+pub(crate) struct Cells<'a> {
+    row: &'a Row<'a>,
+    next: usize,
+}
+
+impl<'a> Cells<'a> {
+    /// Begins with column `first`, counted from 0.
+    pub(crate) fn from(row: &'a Row<'a>, first: usize) -> Self {
+        Self { row, next: first }
+    }
+
+    fn get<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        let at = self.next;
+        self.next += 1;
+        self.row.get(at)
+    }
+
+    fn word<T>(&mut self) -> rusqlite::Result<T>
+    where
+        Word<T>: FromSql,
+    {
+        Ok(self.get::<Word<T>>()?.0)
+    }
+
+    fn at(&mut self) -> rusqlite::Result<Option<Timestamp>> {
+        Ok(self.get::<Option<Text>>()?.map(|text| text.0))
+    }
+}
+
+/// A rotation without its deliveries, from the columns of [`ROTATION`].
+pub(crate) fn rotation(mut cells: Cells<'_>) -> rusqlite::Result<Rotation> {
+    let id: Option<String> = cells.get()?;
+    let redacted_value = cells.get()?;
+    let (created_at, expires_at) = (cells.at()?, cells.at()?);
+    let credential = id.map(|id| CredentialFacts {
+        id: CredentialId::new(id),
+        redacted_value,
+        created_at,
+        expires_at,
+    });
     Ok(Rotation {
-        id: RotationId::recorded(row.get("rotation")?),
-        sequence: row.get("sequence")?,
-        trigger: row.get::<_, Word<Trigger>>("trigger")?.0,
-        scheduled_for: at(row, "scheduled_for")?,
-        started_at: row.get::<_, Text>("started_at")?.0,
-        label: row.get::<_, Option<String>>("label")?.map(Label::recorded),
         credential,
-        phase: row.get::<_, Word<Phase>>("phase")?.0,
-        current_at: at(row, "current_at")?,
-        retired_at: at(row, "retired_at")?,
-        revoke_after: at(row, "revoke_after")?,
-        revoked_at: at(row, "revoked_at")?,
-        error: row.get("error")?,
-        attempt: row.get("attempt")?,
-        retry_at: at(row, "retry_at")?,
-        stranded_at: at(row, "stranded_at")?,
-        missing: match at(row, "missing_since")? {
-            Some(since) => Some(Missing {
-                since,
-                looks: row.get("missing_looks")?,
-            }),
-            None => None,
+        id: RotationId::recorded(cells.get()?),
+        sequence: cells.get()?,
+        trigger: cells.word()?,
+        scheduled_for: cells.at()?,
+        started_at: cells.get::<Text>()?.0,
+        label: cells.get::<Option<String>>()?.map(Label::recorded),
+        phase: cells.word()?,
+        current_at: cells.at()?,
+        retired_at: cells.at()?,
+        revoke_after: cells.at()?,
+        revoked_at: cells.at()?,
+        error: cells.get()?,
+        attempt: cells.get()?,
+        retry_at: cells.at()?,
+        stranded_at: cells.at()?,
+        missing: {
+            let (since, looks) = (cells.at()?, cells.get()?);
+            since.map(|since| Missing { since, looks })
         },
-        hold_until: at(row, "hold_until")?,
-        revoke_now: row.get("revoke_now")?,
+        hold_until: cells.at()?,
+        revoke_now: cells.get()?,
         deliveries: Vec::new(),
     })
 }
 
-/// A delivery, from a row with all columns of the table.
-pub(crate) fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+/// A delivery, from the columns of [`DELIVERY`].
+pub(crate) fn delivery(mut cells: Cells<'_>) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         sink: SinkId {
-            name: row.get("sink")?,
-            target: row.get("target")?,
+            name: cells.get()?,
+            target: cells.get()?,
         },
-        required: row.get("required")?,
-        state: row.get::<_, Word<DeliveryState>>("state")?.0,
-        maybe_taken: row.get("maybe_taken")?,
-        attempts: row.get("attempts")?,
-        last_attempt_at: at(row, "last_attempt_at")?,
-        written_at: at(row, "written_at")?,
-        accepted_at: at(row, "accepted_at")?,
-        removed_at: at(row, "removed_at")?,
-        retry_at: at(row, "retry_at")?,
-        error: row.get("error")?,
+        required: cells.get()?,
+        state: cells.word()?,
+        maybe_taken: cells.get()?,
+        attempts: cells.get()?,
+        last_attempt_at: cells.at()?,
+        written_at: cells.at()?,
+        accepted_at: cells.at()?,
+        removed_at: cells.at()?,
+        retry_at: cells.at()?,
+        error: cells.get()?,
     })
 }
