@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Environment;
 use super::options::Section;
@@ -67,7 +67,7 @@ pub(super) fn check(
 /// Which file belongs to whom. Two that write one file would destroy each
 /// other's work, and the ledger or a secret would be lost for good.
 #[derive(Default)]
-pub(super) struct Claims(BTreeMap<PathBuf, String>);
+pub(super) struct Claims(BTreeMap<OsString, String>);
 
 impl Claims {
     /// Claims a file that only one may have. Says whether nobody had it.
@@ -78,7 +78,8 @@ impl Claims {
         place: &Place,
         report: &mut Report,
     ) -> bool {
-        let normal = values::normal(path);
+        // As they are written: to compare paths is to take them apart each time.
+        let normal = values::normal(path).into_os_string();
         if let Some(owner) = self.0.get(&normal) {
             let message = format!("{} is {owner} already", quote::path(path));
             report.wrong(place, message, "name another file");
@@ -90,7 +91,7 @@ impl Claims {
 
     /// Claims a file that several may read: nobody may write it.
     pub(super) fn reserve(&mut self, path: &Path, what: &str) {
-        let normal = values::normal(path);
+        let normal = values::normal(path).into_os_string();
         self.0.entry(normal).or_insert_with(|| what.to_owned());
     }
 }

@@ -16,6 +16,9 @@ const NOT_SHOWN: &str = "(not shown: it looks like a secret)";
 pub(super) fn segment(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !name.is_empty() && name.bytes().all(bare) {
+        if name.len() <= LONGEST_QUOTED && !looks_secret(name) {
+            return name.to_owned();
+        }
         quoted(name).trim_matches('"').to_owned()
     } else {
         quoted(name)

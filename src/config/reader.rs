@@ -89,14 +89,17 @@ impl<'t> Table<'t> {
             .flat_map(|section| section.options())
             .copied()
             .collect();
-        for (name, value) in self.entries() {
-            if !known.contains(&name) {
-                let hint = match nearest(name, &known) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => format!("known here: {}", known.join(", ")),
-                };
-                report.wrong(&value.place, "there is no such option", hint);
+        for (key, value) in self.entries.into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
             }
+            let hint = match nearest(name, &known) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            let place = self.entry(key, value).place;
+            report.wrong(&place, "there is no such option", hint);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Deliberately not here: whether a key is due ([`crate::core::due`]).
 
 mod gap;
+mod near;
 mod wall;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use croner::parser::{CronParser, Year};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use self::near::Near;
 use crate::core::time;
 
 /// What is allowed, for every message about a schedule.
@@ -41,6 +43,7 @@ const NICKNAMES: [(&str, &str); 5] = [
 pub struct Schedule {
     parsed: Arc<Parsed>,
     zone: TimeZone,
+    near: Arc<Near>,
 }
 
 /// What an expression says, parsed once however many keys use it.
@@ -84,6 +87,7 @@ impl Schedule {
         Ok(Self {
             parsed: Arc::new(parsed),
             zone,
+            near: Arc::default(),
         })
     }
 
@@ -105,6 +109,7 @@ impl Schedule {
         Self {
             parsed: Arc::clone(&self.parsed),
             zone,
+            near: Arc::default(),
         }
     }
 
@@ -124,6 +129,10 @@ impl Schedule {
         }
         // Firings are whole seconds, so that the rest of `at` decides nothing.
         let at = time::whole_seconds(at);
+        self.near.next(at, || self.search_next(at))
+    }
+
+    fn search_next(&self, at: Timestamp) -> Option<Timestamp> {
         if self.parsed.fixed {
             return wall::next_after(&self.parsed.cron, &self.zone, at);
         }
@@ -142,14 +151,17 @@ impl Schedule {
             return None;
         }
         let whole = time::whole_seconds(at);
-        let last = if self.parsed.fixed {
-            wall::last_until(&self.parsed.cron, &self.zone, whole)
-        } else {
-            let from = whole.to_zoned(self.zone.clone());
-            let last = self.parsed.cron.find_previous_occurrence(&from, true);
-            last.ok().map(|last| last.timestamp())
-        };
+        let last = self.near.last(whole, || self.search_last(whole));
         last.filter(|last| since < *last && *last <= at)
+    }
+
+    fn search_last(&self, at: Timestamp) -> Option<Timestamp> {
+        if self.parsed.fixed {
+            return wall::last_until(&self.parsed.cron, &self.zone, at);
+        }
+        let from = at.to_zoned(self.zone.clone());
+        let last = self.parsed.cron.find_previous_occurrence(&from, true);
+        last.ok().map(|last| last.timestamp())
     }
 
     /// The shortest time between two firings in the 400 days after `from`, or

@@ -1,6 +1,7 @@
 //! What the rest asks of this host: files with secrets, programs, users and
 //! groups, time zones.
 
+pub(crate) mod look;
 pub mod machine;
 pub mod program;
 pub mod secret_file;

@@ -30,7 +30,7 @@ use crate::core::duration;
 use crate::core::names::SinkId;
 use crate::core::record::CredentialFacts;
 use crate::core::settings::{After, FileFormat, FileTarget, SinkSettings};
-use crate::host::program;
+use crate::host::{look, program};
 use crate::sink::{DeliveryError, Parcel, Receipt, Sink, Taken};
 
 /// A file that takes each new secret.
@@ -152,9 +152,9 @@ impl Sink for FileSink {
     async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
         let (place, format) = (Arc::clone(&self.place), self.format.clone());
         let credential = credential.clone();
-        let looked = self.aside(move || present::lost(&place, &format, &credential));
+        let looked = move || present::lost(&place, &format, &credential);
         // A file system that hangs tells nothing about the file.
-        looked.await.unwrap_or_default()
+        look::aside(self.timeout, looked).await.flatten()
     }
 
     fn has_after(&self) -> bool {

@@ -109,4 +109,34 @@ proptest! {
             }
         }
     }
+
+    /// What was found for one time is kept, and says nothing of others.
+    #[test]
+    fn what_was_asked_before_changes_no_answer(
+        (schedule, from) in near_a_change(),
+        asked in prop::collection::vec((0_i64..3_600, 0_i64..40, any::<bool>()), 1..12),
+    ) {
+        for (seconds, hours, forward) in asked {
+            let at = from + hours.hours() + seconds.seconds();
+            // Each clone in a zone begins anew.
+            let anew = schedule.in_zone(schedule.zone().clone());
+            if forward {
+                prop_assert_eq!(schedule.next_after(at), anew.next_after(at));
+                // And just before and at what was found.
+                let next = anew.next_after(at).unwrap();
+                for at in [next - 1.seconds(), next] {
+                    let anew = schedule.in_zone(schedule.zone().clone());
+                    prop_assert_eq!(schedule.next_after(at), anew.next_after(at));
+                }
+            } else {
+                let since = at - (90 * 24).hours();
+                let last = schedule.last_between(since, at);
+                prop_assert_eq!(last, anew.last_between(since, at));
+                for at in last.into_iter().flat_map(|last| [last - 1.seconds(), last]) {
+                    let anew = schedule.in_zone(schedule.zone().clone());
+                    prop_assert_eq!(schedule.last_between(since, at), anew.last_between(since, at));
+                }
+            }
+        }
+    }
 }

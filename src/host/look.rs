@@ -1,0 +1,137 @@
+//! Looks at files, on a thread aside: a file system may hang.
+//!
+//! One thread does all that is asked for at the same time, since a look is
+//! shorter than waking a thread for it, and ten thousand files at once would
+//! cost five hundred threads. What hangs does not hold up what waits behind
+//! it: another thread goes on with that.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+/// A look that takes longer hangs, or its disk is so slow that a second thread
+/// does no harm.
+const STALL: Duration = Duration::from_secs(1);
+
+type Look = Box<dyn FnOnce() + Send>;
+
+/// What waits in this process, and the thread that does it.
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    waiting: VecDeque::new(),
+    thread: 0,
+    since: None,
+});
+
+struct Queue {
+    waiting: VecDeque<Look>,
+    /// The number of the thread that takes from it: an earlier one that comes
+    /// back from where it hung does nothing more.
+    thread: u64,
+    /// Since when that thread does what it does; none if there is none.
+    since: Option<Instant>,
+}
+
+/// Does `work` aside. None if it is not done within `limit`, or panicked.
+pub(crate) async fn aside<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (reply, mut answer) = oneshot::channel();
+    let look = move || {
+        // Nobody waits for it any more: it stood behind something that hung.
+        if !reply.is_closed() {
+            let _ = reply.send(work());
+        }
+    };
+    queue().take_in(Box::new(look));
+    let answered = async {
+        loop {
+            match tokio::time::timeout(STALL, &mut answer).await {
+                Ok(answered) => break answered.ok(),
+                Err(_) => queue().see_to_it(),
+            }
+        }
+    };
+    tokio::time::timeout(limit, answered).await.ok().flatten()
+}
+
+fn queue() -> MutexGuard<'static, Queue> {
+    // No work is done while it is held.
+    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    fn take_in(&mut self, look: Look) {
+        self.waiting.push_back(look);
+        self.see_to_it();
+    }
+
+    /// Has a thread take from it, unless one does.
+    fn see_to_it(&mut self) {
+        let goes_on = self.since.is_some_and(|since| since.elapsed() < STALL);
+        if self.waiting.is_empty() || goes_on {
+            return;
+        }
+        self.thread += 1;
+        self.since = Some(Instant::now());
+        let thread = self.thread;
+        tokio::task::spawn_blocking(move || {
+            while let Some(look) = next(thread) {
+                look();
+            }
+        });
+    }
+}
+
+/// What the thread of this number does next.
+fn next(thread: u64) -> Option<Look> {
+    let mut queue = queue();
+    if queue.thread != thread {
+        return None;
+    }
+    let next = queue.waiting.pop_front();
+    queue.since = next.is_some().then(Instant::now);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn what_hangs_holds_up_nothing_behind_it() {
+        let (release, hang) = mpsc::channel::<()>();
+        let stuck = tokio::spawn(aside(Duration::from_secs(60), move || hang.recv().is_err()));
+        tokio::task::yield_now().await;
+        let mut looks = tokio::task::JoinSet::new();
+        for number in 0..100 {
+            looks.spawn(aside(Duration::from_secs(30), move || number));
+        }
+        let mut done = looks.join_all().await;
+        done.sort_unstable();
+        assert_eq!(done, (0..100).map(Some).collect::<Vec<_>>());
+        drop(release);
+        assert_eq!(stuck.await.unwrap(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_not_waited_for() {
+        let (release, hang) = mpsc::channel::<()>();
+        let stuck = aside(Duration::from_millis(10), move || hang.recv());
+        assert!(stuck.await.is_none());
+        drop(release);
+        assert_eq!(aside(Duration::from_secs(30), || 1).await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_panics_harms_nobody() {
+        let panicked = aside(Duration::from_secs(30), || {
+            panic!("a look panics, as it should")
+        });
+        assert_eq!(panicked.await, None::<()>);
+        assert_eq!(aside(Duration::from_secs(30), || 1).await, Some(1));
+    }
+}
