@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::core::settings::Settings;
 use rekeyd::daemon::credential::Sources;
 use rekeyd::daemon::{service, start};
 use rekeyd::engine::clock::{Clock as _, HostClock};
@@ -207,7 +206,7 @@ async fn bare_scheduler() {
 
 async fn daemon(dir: &Path) {
     let text = std::fs::read_to_string(dir.join("config.toml")).unwrap();
-    let settings: Settings = many::settings(&text, HostClock.now());
+    let settings = Arc::new(many::settings(&text, HostClock.now()));
     let sources = Sources {
         file: settings.provider.credential_file.clone(),
         ..Sources::default()

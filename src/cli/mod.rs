@@ -22,6 +22,7 @@ mod text;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -264,7 +265,7 @@ impl Cli {
     }
 
     /// The configuration, or every problem with it.
-    fn settings(&self) -> Result<Settings, Failure> {
+    fn settings(&self) -> Result<Arc<Settings>, Failure> {
         load(&self.config, &environment())
     }
 
@@ -298,8 +299,9 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
 }
 
 /// The configuration in `file`, or every problem with it.
-fn load(file: &Path, environment: &Environment) -> Result<Settings, Failure> {
-    config::load(file, environment).map_err(|problems| Failure::of(&problems))
+fn load(file: &Path, environment: &Environment) -> Result<Arc<Settings>, Failure> {
+    let loaded = config::load(file, environment).map(Arc::new);
+    loaded.map_err(|problems| Failure::of(&problems))
 }
 
 /// The key with this name.

@@ -58,7 +58,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
     let read = move || {
         let settings = load(&file, &environment()).map_err(|failure| failure.to_string())?;
         tell_what_the_host_may_repair(&settings);
-        look_at_sinks(settings.clone());
+        look_at_sinks(Arc::clone(&settings));
         let sources = Cli::sources(&settings);
         Ok((settings, sources))
     };
@@ -74,7 +74,7 @@ fn tell_what_the_host_may_repair(settings: &Settings) {
 
 /// Shows what is wrong with the sinks, beside the work: one on a file system
 /// that hangs must not hold it up.
-fn look_at_sinks(settings: Settings) {
+fn look_at_sinks(settings: Arc<Settings>) {
     drop(tokio::spawn(async move {
         let mut problems = host::sinks(&settings, Look::Local).await;
         problems.extend(host::notifiers(&settings, Look::Local).await);

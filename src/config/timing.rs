@@ -41,6 +41,7 @@ struct Known {
     timetable: Timetable,
     shortest: Option<Duration>,
     longest: OnceCell<Option<Duration>>,
+    firings_in_a_day: usize,
 }
 
 impl<'e> Timing<'e> {
@@ -142,6 +143,11 @@ impl<'e> Timing<'e> {
                 None
             }
             Ok(schedule) => {
+                let name = zone.iana_name().unwrap_or_default().to_owned();
+                let key = (text.to_owned(), name);
+                if let Some(known) = self.known.get(&key) {
+                    return Some(Rc::clone(known));
+                }
                 let schedule = schedule.in_zone(zone.clone());
                 if schedule.next_after(self.environment.now).is_none() {
                     let message = format!("{} never fires", quoted(text));
@@ -150,13 +156,9 @@ impl<'e> Timing<'e> {
                     report.wrong(place, message, hint);
                     return None;
                 }
-                let name = zone.iana_name().unwrap_or_default().to_owned();
-                let key = (text.to_owned(), name);
-                if !self.known.contains_key(&key) {
-                    let known = self.with_gaps(schedule.into());
-                    self.known.insert(key.clone(), Rc::new(known));
-                }
-                self.known.get(&key).map(Rc::clone)
+                let known = Rc::new(self.with_gaps(schedule.into()));
+                self.known.insert(key, Rc::clone(&known));
+                Some(known)
             }
         }
     }
@@ -165,6 +167,7 @@ impl<'e> Timing<'e> {
         Known {
             shortest: timetable.shortest_gap(self.environment.now),
             longest: OnceCell::new(),
+            firings_in_a_day: timetable.firings_in_a_day(),
             timetable,
         }
     }
@@ -237,7 +240,7 @@ impl Check<'_> {
     /// first day with a failure.
     fn budget(&self, report: &mut Report) {
         let timetable = &self.known.timetable;
-        let needed = timetable.firings_in_a_day().saturating_mul(2);
+        let needed = self.known.firings_in_a_day.saturating_mul(2);
         let budget = self.patience.creates_per_day.as_ref();
         let plain = KeyPolicy::new(timetable.clone()).creates_per_day;
         let most = budget.map_or(plain, |(most, _)| *most);

@@ -15,7 +15,7 @@ use crate::host::zones;
 pub type ReadAnew = Arc<dyn Fn() -> Read + Send + Sync>;
 
 /// What was read, or what is wrong with it.
-pub type Read = Result<(Settings, Sources), String>;
+pub type Read = Result<(Arc<Settings>, Sources), String>;
 
 /// Reads the configuration on a thread of its own: a large one takes a while,
 /// and its disk may hang.
@@ -65,7 +65,7 @@ impl Started {
         taken
     }
 
-    async fn go_on_with(&mut self, settings: Settings, sources: Sources) {
+    async fn go_on_with(&mut self, settings: Arc<Settings>, sources: Sources) {
         remove_leftovers(&settings, Some(&self.settings)).await;
         let (parts, provider) = self.common.parts(&settings, sources);
         self.engine

@@ -1,7 +1,8 @@
 //! From the configuration to an engine that is ready: the order in which a
 //! writing process starts.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::engine::clock::{Clock, HostClock};
 use crate::engine::condition::Conditions;
 use crate::engine::observe::Observer;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
-use crate::host::{machine, zones};
+use crate::host::{look, machine, zones};
 use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
@@ -46,7 +47,7 @@ pub struct Started {
     /// What signals ask for: heard from before anything was begun.
     pub(crate) asked: UnboundedReceiver<Asked>,
     /// The configuration that is in force.
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) common: Common,
     /// Who delivers notices.
     pub(crate) carriers: Carriers,
@@ -75,7 +76,7 @@ pub(crate) type Asking = Arc<WithCredential<Metered<OpenAi>>>;
 /// The ledger is another user's, is held by another process, or cannot be
 /// opened; signals cannot be heard.
 pub async fn start(
-    settings: &Settings,
+    settings: &Arc<Settings>,
     sources: Sources,
     command: &str,
     course: Course,
@@ -120,7 +121,7 @@ pub async fn start(
         engine,
         clock,
         asked,
-        settings: settings.clone(),
+        settings: Arc::clone(settings),
         common,
         _lock: lock,
     })
@@ -231,13 +232,13 @@ pub fn sinks(
 /// written now.
 pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settings>) {
     let before = before.into_iter().flat_map(files);
-    let before: BTreeSet<_> = before.map(|(_, _, target)| &target.path).collect();
+    let before: HashSet<_> = before.map(|(_, _, target)| written(target)).collect();
     let files: Vec<_> = files(settings)
-        .filter(|(_, _, target)| !before.contains(&target.path))
+        .filter(|(_, _, target)| !before.contains(written(target)))
         .collect();
     let absent = absent(files.iter().map(|(_, _, target)| *target)).await;
-    for (key, sink, target) in files {
-        if absent.contains(&target.path) {
+    for ((key, sink, target), absent) in files.into_iter().zip(absent) {
+        if absent {
             continue;
         }
         match FileSink::new(sink, target).remove_leftover().await {
@@ -250,28 +251,24 @@ pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settin
     }
 }
 
-/// Those of `targets` beside which certainly nothing was left: one look at
-/// each, all of them together, since that is how it is nearly always. What
-/// hangs is left to the careful way.
-async fn absent(targets: impl Iterator<Item = &FileTarget>) -> BTreeSet<PathBuf> {
-    let looked_for: Vec<_> = targets
-        .map(|target| (target.path.clone(), FileSink::leftover_of(target)))
-        .collect();
-    let look = tokio::task::spawn_blocking(move || {
+fn written(target: &FileTarget) -> &OsStr {
+    target.path.as_os_str()
+}
+
+/// Beside which of `targets` certainly nothing was left: one look at each, all
+/// of them together, since that is how it is nearly always. What hangs is left
+/// to the careful way.
+async fn absent(targets: impl Iterator<Item = &FileTarget>) -> Vec<bool> {
+    let leftovers: Vec<_> = targets.map(FileSink::leftover_of).collect();
+    let none = vec![false; leftovers.len()];
+    let look = move || {
         let is_absent = |path: &PathBuf| {
             let found = path.symlink_metadata();
             found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
         };
-        let absent = looked_for.into_iter();
-        absent
-            .filter(|(_, leftover)| is_absent(leftover))
-            .map(|(path, _)| path)
-            .collect()
-    });
-    match tokio::time::timeout(LOOK, look).await {
-        Ok(Ok(absent)) => absent,
-        Ok(Err(_)) | Err(_) => BTreeSet::new(),
-    }
+        leftovers.iter().map(is_absent).collect()
+    };
+    look::aside(LOOK, look).await.unwrap_or(none)
 }
 
 /// Every file that a sink writes.

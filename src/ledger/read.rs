@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::record::{KeyState, Pause, Rotation};
+use crate::core::record::{KeyState, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::open::{NEWEST_VERSION, classify};
-use crate::ledger::row::{self, Cells, DELIVERY, ROTATION, Text};
+use crate::ledger::row::{self, Cells, DELIVERY, KEY_STATE, ROTATION, Text};
 
 /// Opens the ledger for reading only, beside its writer or alone.
 ///
@@ -71,36 +71,14 @@ fn key_states(
     let filter = |column: &str| only.map_or(String::new(), |_| format!("AND {column} = ?1"));
     let mut states = BTreeMap::new();
     let sql = format!(
-        "SELECT k.key, k.sequence, k.attempt, k.retry_at, k.problem, k.revoke_previous,
-                k.timetable, k.counts_from, k.owed, k.paused_from, k.paused_until,
-                r.phase AS newest
+        "SELECT {KEY_STATE}
          FROM key_state k LEFT JOIN rotation r ON r.key = k.key AND r.sequence = k.sequence
          WHERE true {}",
         filter("k.key")
     );
     each(connection, &sql, only, |row| {
-        let key = row::key_name(row)?;
-        let state = KeyState {
-            key: key.clone(),
-            sequence: row.get("sequence")?,
-            newest: row::phase(row, "newest")?,
-            attempt: row.get("attempt")?,
-            retry_at: row::at(row, "retry_at")?,
-            problem: row.get("problem")?,
-            revoke_previous: row.get("revoke_previous")?,
-            timetable: row.get("timetable")?,
-            counts_from: row::at(row, "counts_from")?,
-            owed: row::at(row, "owed")?,
-            pause: match row::at(row, "paused_from")? {
-                Some(from) => Some(Pause {
-                    from,
-                    until: row::at(row, "paused_until")?,
-                }),
-                None => None,
-            },
-            live: Vec::new(),
-        };
-        states.insert(key, state);
+        let state = row::key_state(&mut Cells::of(row))?;
+        states.insert(state.key.clone(), state);
         Ok(())
     })?;
 
@@ -113,8 +91,9 @@ fn key_states(
         filter("r.key")
     );
     each(connection, &sql, only, |row| {
-        let rotation = row::rotation(Cells::from(row, 2))?;
-        live.insert(row.get(0)?, (row::key_name(row)?, rotation));
+        let mut cells = Cells::of(row);
+        let (id, key) = (cells.get()?, cells.key_name()?);
+        live.insert(id, (key, row::rotation(&mut cells)?));
         Ok(())
     })?;
     let sql = format!(
@@ -124,14 +103,17 @@ fn key_states(
         filter("r.key")
     );
     each(connection, &sql, only, |row| {
-        if let Some((_, rotation)) = live.get_mut(&row.get(0)?) {
-            let delivery = row::delivery(Cells::from(row, 1))?;
-            rotation.deliveries.push(delivery);
+        let mut cells = Cells::of(row);
+        if let Some((_, rotation)) = live.get_mut(&cells.get()?) {
+            // One is the rule, and a list that grows by itself has room for four.
+            rotation.deliveries.reserve_exact(1);
+            rotation.deliveries.push(row::delivery(&mut cells)?);
         }
         Ok(())
     })?;
     for (key, rotation) in live.into_values() {
         if let Some(state) = states.get_mut(&key) {
+            state.live.reserve_exact(1);
             state.live.push(rotation);
         }
     }

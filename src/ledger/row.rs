@@ -5,7 +5,9 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
-use crate::core::record::{CredentialFacts, Delivery, DeliveryState, Missing, Rotation, Trigger};
+use crate::core::record::{
+    CredentialFacts, Delivery, DeliveryState, KeyState, Missing, Pause, Rotation, Trigger,
+};
 use crate::core::rotation::Phase;
 use crate::core::time;
 
@@ -40,6 +42,13 @@ macro_rules! words {
 }
 words!(Phase, Trigger, DeliveryState);
 
+impl FromSql for Word<KeyName> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = KeyName::new(value.as_str()?).map(Self);
+        name.map_err(FromSqlError::other)
+    }
+}
+
 /// A phase in column `name`.
 pub(crate) fn phase(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Phase>> {
     Ok(row.get::<_, Option<Word<Phase>>>(name)?.map(|word| word.0))
@@ -61,16 +70,18 @@ pub(crate) fn word<T>(
 
 /// The key's name in column `key`.
 pub(crate) fn key_name(row: &Row<'_>) -> rusqlite::Result<KeyName> {
-    let text: String = row.get("key")?;
-    KeyName::new(&text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })
+    Ok(row.get::<_, Word<KeyName>>("key")?.0)
 }
 
 /// A time in column `name`.
 pub(crate) fn at(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<Text>>(name)?.map(|text| text.0))
 }
+
+/// What is read of a row of `key_state k` and its newest rotation `r`, in the
+/// order of [`key_state`].
+pub(crate) const KEY_STATE: &str = "k.key, k.sequence, r.phase, k.attempt, k.retry_at, k.problem,
+    k.revoke_previous, k.timetable, k.counts_from, k.owed, k.paused_from, k.paused_until";
 
 /// What is read of a row of `rotation r`, in the order of [`rotation`].
 pub(crate) const ROTATION: &str = "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
@@ -91,12 +102,11 @@ pub(crate) struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// Begins with column `first`, counted from 0.
-    pub(crate) fn from(row: &'a Row<'a>, first: usize) -> Self {
-        Self { row, next: first }
+    pub(crate) const fn of(row: &'a Row<'a>) -> Self {
+        Self { row, next: 0 }
     }
 
-    fn get<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+    pub(crate) fn get<T: FromSql>(&mut self) -> rusqlite::Result<T> {
         let at = self.next;
         self.next += 1;
         self.row.get(at)
@@ -109,13 +119,38 @@ impl<'a> Cells<'a> {
         Ok(self.get::<Word<T>>()?.0)
     }
 
+    pub(crate) fn key_name(&mut self) -> rusqlite::Result<KeyName> {
+        self.word()
+    }
+
     fn at(&mut self) -> rusqlite::Result<Option<Timestamp>> {
         Ok(self.get::<Option<Text>>()?.map(|text| text.0))
     }
 }
 
+/// A key without its rotations, from the columns of [`KEY_STATE`].
+pub(crate) fn key_state(cells: &mut Cells<'_>) -> rusqlite::Result<KeyState> {
+    Ok(KeyState {
+        key: cells.key_name()?,
+        sequence: cells.get()?,
+        newest: cells.get::<Option<Word<Phase>>>()?.map(|word| word.0),
+        attempt: cells.get()?,
+        retry_at: cells.at()?,
+        problem: cells.get()?,
+        revoke_previous: cells.get()?,
+        timetable: cells.get()?,
+        counts_from: cells.at()?,
+        owed: cells.at()?,
+        pause: {
+            let (from, until) = (cells.at()?, cells.at()?);
+            from.map(|from| Pause { from, until })
+        },
+        live: Vec::new(),
+    })
+}
+
 /// A rotation without its deliveries, from the columns of [`ROTATION`].
-pub(crate) fn rotation(mut cells: Cells<'_>) -> rusqlite::Result<Rotation> {
+pub(crate) fn rotation(cells: &mut Cells<'_>) -> rusqlite::Result<Rotation> {
     let id: Option<String> = cells.get()?;
     let redacted_value = cells.get()?;
     let (created_at, expires_at) = (cells.at()?, cells.at()?);
@@ -153,7 +188,7 @@ pub(crate) fn rotation(mut cells: Cells<'_>) -> rusqlite::Result<Rotation> {
 }
 
 /// A delivery, from the columns of [`DELIVERY`].
-pub(crate) fn delivery(mut cells: Cells<'_>) -> rusqlite::Result<Delivery> {
+pub(crate) fn delivery(cells: &mut Cells<'_>) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         sink: SinkId {
             name: cells.get()?,

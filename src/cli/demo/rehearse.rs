@@ -6,6 +6,7 @@
 //! asked: a configuration is rehearsed before it comes to its host.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::demo::folder::Folder;
@@ -46,11 +47,12 @@ pub(super) async fn rehearse(
         receiver_url: &stage.receiver_url,
         signing_secret_file: &stage.signing_secret_file,
     };
-    let (settings, sinks) = replace(real.clone(), &instead);
+    let (settings, sinks) = replace(Settings::clone(&real), &instead);
     make_folders(&settings, &folder)?;
     let text = introduction(&real, &sinks, folder.path(), limit, HostClock.now());
     output::print(text.as_bytes())?;
 
+    let settings = Arc::new(settings);
     stage.run(&settings, limit).await?;
 
     output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;

@@ -2,6 +2,7 @@
 //! between them. Everything that is asked of the sandbox is asked here.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -69,7 +70,7 @@ impl Stage {
     /// The real daemon, until a signal asks for the end, for `limit` at most.
     pub(super) async fn run(
         &self,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         limit: Option<Duration>,
     ) -> Result<(), Failure> {
         let sources = Sources {

@@ -1,6 +1,6 @@
 //! Where a file sink's file stands, and whether it can be replaced there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,11 @@ const LEAST_FREE: u64 = 64 * 1024;
 /// What a file name may take on every file system in use.
 const LONGEST_NAME: usize = 255;
 
-/// A target file, taken apart.
+/// A target file, taken apart when it is asked for: ten thousand of them are
+/// held.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
-    pub(super) folder: PathBuf,
-    pub(super) name: OsString,
-    pub(super) temporary: OsString,
     pub(super) mode: Mode,
     owner: Option<String>,
     group: Option<String>,
@@ -33,31 +31,41 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(target: &FileTarget) -> Self {
-        let name = target.path.file_name().unwrap_or_default().to_owned();
-        let mut temporary = OsString::from(".");
-        temporary.push(&name);
-        temporary.push(".rekeyd");
         Self {
             path: target.path.clone(),
-            folder: target.path.parent().unwrap_or(Path::new("/")).to_owned(),
-            name,
-            temporary,
             mode: Mode::from_raw_mode(target.mode),
             owner: target.owner.clone(),
             group: target.group.clone(),
         }
     }
 
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The target's name in the folder.
+    pub(super) fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+
+    /// The name beside it under which the new content is prepared.
+    pub(super) fn temporary(&self) -> OsString {
+        let mut temporary = OsString::from(".");
+        temporary.push(self.name());
+        temporary.push(".rekeyd");
+        temporary
+    }
+
     pub(super) fn temporary_path(&self) -> PathBuf {
-        self.folder.join(&self.temporary)
+        self.folder().join(self.temporary())
     }
 
     /// The folder. Everything is done relative to it, so that what was checked
     /// is what is written to.
     pub(super) fn open(&self) -> Result<OwnedFd, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::open(&self.folder, flags, Mode::empty()).map_err(|error| {
-            let folder = self.folder.display();
+        fs::open(self.folder(), flags, Mode::empty()).map_err(|error| {
+            let folder = self.folder().display();
             match error {
                 Errno::NOENT => format!("the folder {folder} does not exist; make it"),
                 Errno::NOTDIR => format!("{folder} is not a folder; give another path"),
@@ -76,18 +84,19 @@ impl Place {
     /// All that stands in the way of replacing the file.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.name.is_empty() {
+        if self.name().is_empty() {
             problems.push(format!(
                 "{} names no file; give its path",
                 self.path.display()
             ));
         }
-        if self.temporary.len() > LONGEST_NAME {
+        let length = self.temporary().len();
+        if length > LONGEST_NAME {
             problems.push(format!(
                 "the file name of {} is too long by {} for the file beside it that the new \
                  content is prepared in; shorten it",
                 self.path.display(),
-                self.temporary.len() - LONGEST_NAME
+                length - LONGEST_NAME
             ));
         }
         match self.open() {
@@ -102,7 +111,7 @@ impl Place {
     }
 
     fn folder_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
-        let shown = self.folder.display();
+        let shown = self.folder().display();
         match fs::fstat(folder) {
             Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
                 problems.push(format!(
@@ -129,11 +138,11 @@ impl Place {
     }
 
     fn target_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
-        if self.name.is_empty() {
+        if self.name().is_empty() {
             return;
         }
         let shown = self.path.display();
-        match fs::statat(folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        match fs::statat(folder, self.name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if is_regular(&stat) => {}
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 problems.push(format!(
@@ -174,7 +183,7 @@ impl Place {
     /// Whether there is room for a new file beside the old one.
     pub(super) fn room(&self) -> Result<(), String> {
         let folder = self.open()?;
-        let shown = self.folder.display();
+        let shown = self.folder().display();
         let space = fs::fstatvfs(&folder).map_err(|error| {
             format!(
                 "cannot see how much room {shown} has: {}",

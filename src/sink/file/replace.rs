@@ -65,7 +65,7 @@ fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, 
     let file = create(place, &folder).map_err(not_taken)?;
     let problem = match fill(&file, place, content, wanted) {
         Ok(()) if attempt.may_finish() => {
-            match disk::rename(&folder, &place.temporary, &place.name) {
+            match disk::rename(&folder, &place.temporary(), place.name()) {
                 Ok(()) => return Ok(folder),
                 Err(error) => return Err(not_renamed(place, &folder, error)),
             }
@@ -80,7 +80,7 @@ fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, 
             why(&error)
         ),
     };
-    Err(not_taken(match disk::remove(&folder, &place.temporary) {
+    Err(not_taken(match disk::remove(&folder, &place.temporary()) {
         Ok(()) => format!("{problem}; the old content stands"),
         Err(error) => format!(
             "{problem}; the old content stands; and {}",
@@ -97,7 +97,7 @@ fn not_renamed(place: &Place, folder: &OwnedFd, error: Errno) -> DeliveryError {
         place.path.display(),
         why(&error.into())
     );
-    match disk::remove(folder, &place.temporary) {
+    match disk::remove(folder, &place.temporary()) {
         Ok(()) => not_taken(format!("{problem}; the old content stands")),
         Err(Errno::NOENT) => DeliveryError {
             taken: Taken::Maybe,
@@ -131,7 +131,7 @@ fn left_over(place: &Place, error: Errno) -> String {
 fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
     let (owner, group) = place.named()?;
     let asked = owner.is_some() || group.is_some();
-    let present = fs::statat(folder, &place.name, AtFlags::SYMLINK_NOFOLLOW)
+    let present = fs::statat(folder, place.name(), AtFlags::SYMLINK_NOFOLLOW)
         .ok()
         .filter(is_regular);
     let setgid = fs::fstat(folder)
@@ -153,7 +153,7 @@ fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
 /// says.
 fn create(place: &Place, folder: &OwnedFd) -> Result<File, String> {
     let mode = place.mode & (Mode::RUSR | Mode::WUSR);
-    disk::create(folder, &place.temporary, mode).map_err(|error| {
+    disk::create(folder, &place.temporary(), mode).map_err(|error| {
         format!(
             "cannot make {}: {}",
             place.temporary_path().display(),
@@ -191,7 +191,7 @@ fn give(file: &File, wanted: Wanted) -> io::Result<()> {
 
 fn remove_temporary(place: &Place, folder: &OwnedFd, wanted: Wanted) -> Result<bool, String> {
     let path = place.temporary_path();
-    let found = match fs::statat(folder, &place.temporary, AtFlags::SYMLINK_NOFOLLOW) {
+    let found = match fs::statat(folder, place.temporary(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(false),
         Err(error) => {
@@ -211,7 +211,7 @@ fn remove_temporary(place: &Place, folder: &OwnedFd, wanted: Wanted) -> Result<b
             path.display()
         ));
     }
-    match disk::remove(folder, &place.temporary) {
+    match disk::remove(folder, &place.temporary()) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(format!(
