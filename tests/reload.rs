@@ -5,6 +5,7 @@
 #[path = "support/fake.rs"]
 mod fake;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fake::{Fakes, key};
@@ -286,7 +287,7 @@ async fn a_longer_overlap_moves_what_is_retired_and_a_shorter_one_does_not() {
         FROM history WHERE phase = 'retired'";
     let with = |running: &Running, minutes: u64| {
         let mut managed = running.fakes.key_with(DAILY, &ONE);
-        managed.policy.overlap = Duration::from_secs(minutes * 60);
+        Arc::make_mut(&mut managed.policy).overlap = Duration::from_secs(minutes * 60);
         vec![managed]
     };
     let mut running = Running::with(&ONE).await;

@@ -1,6 +1,7 @@
 //! `[defaults]` and the keys.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Environment;
 use super::check::Claims;
@@ -33,10 +34,10 @@ pub(super) fn keys(
     };
     let mut entries = top.table(Section::Top, "key", reader.report).entries();
     entries.sort_by_key(|(name, _)| *name);
-    let read: Vec<_> = entries
-        .into_iter()
-        .filter_map(|(name, value)| reader.key(name, &value))
-        .collect();
+    let mut read = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        read.extend(reader.key(name, &value));
+    }
 
     // First what is only read, of every key, so that the order of the keys
     // does not decide which of two options is called wrong.
@@ -47,7 +48,7 @@ pub(super) fn keys(
             let sinks = key.sinks.claim(claims, report);
             Some(KeySettings {
                 name: key.name?,
-                policy: key.policy?,
+                policy: key.policy.map(Arc::new)?,
                 sinks,
             })
         })

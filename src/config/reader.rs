@@ -204,7 +204,7 @@ impl<'t> Value<'t> {
             self.other_type(&wanted, report);
             return Vec::new();
         };
-        let mut tables = Vec::new();
+        let mut tables = Vec::with_capacity(items.len());
         for (number, item) in items.iter().enumerate() {
             let value = self.item(number, item);
             match value.value.as_table() {

@@ -163,10 +163,10 @@ pub(super) fn sinks(key: &Table<'_>, own: &mut Own<'_>, report: &mut Report) -> 
         }
     }
     let mut names = Names::of(&tables);
-    let sinks = tables
-        .iter()
-        .filter_map(|table| sink(table, &mut names, own, report))
-        .collect();
+    let mut sinks = Vec::with_capacity(tables.len());
+    for table in &tables {
+        sinks.extend(sink(table, &mut names, own, report));
+    }
     Sinks(sinks)
 }
 

@@ -1,8 +1,10 @@
 //! Names that were checked once and can be trusted from then on.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 
 /// The longest key name; with a label's time and random part it stays below
 /// the 100 characters that a name at the provider may be expected to take.
@@ -19,14 +21,22 @@ pub enum NameError {
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-        pub struct $name(String);
+        ///
+        /// Cheap to clone.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The text itself.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -67,7 +77,7 @@ impl KeyName {
     /// [`NameError::Form`] for anything but `[a-z0-9][a-z0-9-]{0,47}`.
     pub fn new(text: &str) -> Result<Self, NameError> {
         if is_name(text) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(NameError::Form)
         }
@@ -81,14 +91,14 @@ impl Label {
     pub fn new(key: &KeyName, at: Timestamp, random: [u8; 3]) -> Self {
         let time = at.strftime("%Y%m%dT%H%M%SZ");
         let [a, b, c] = random;
-        Self(format!("{key}-{time}-{a:02x}{b:02x}{c:02x}"))
+        Self(format!("{key}-{time}-{a:02x}{b:02x}{c:02x}").into())
     }
 
     /// A label as the ledger or the provider tells it; any text, since a label
     /// is claimed by its row and never by its shape.
     #[must_use]
     pub fn recorded(text: String) -> Self {
-        Self(text)
+        Self(text.into())
     }
 
     /// Whether `name` has the shape of a label of `key`: what makes a
@@ -117,13 +127,13 @@ impl RotationId {
     /// A new id from eight random bytes.
     #[must_use]
     pub fn new(random: [u8; 8]) -> Self {
-        Self(format!("{:016x}", u64::from_be_bytes(random)))
+        Self(format!("{:016x}", u64::from_be_bytes(random)).into())
     }
 
     /// An id as the ledger tells it.
     #[must_use]
     pub fn recorded(text: String) -> Self {
-        Self(text)
+        Self(text.into())
     }
 }
 
@@ -131,7 +141,7 @@ impl CredentialId {
     /// An id as the provider or the ledger tells it.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(text.into())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::audience::{Audience, Listener};
@@ -65,7 +66,7 @@ pub struct KeySettings {
     /// Its name.
     pub name: KeyName,
     /// When and how patiently it rotates.
-    pub policy: KeyPolicy,
+    pub policy: Arc<KeyPolicy>,
     /// Its sinks in the order of delivery: the required ones first.
     pub sinks: Vec<SinkSettings>,
 }

@@ -149,7 +149,8 @@ struct Slot {
 
 struct Idle {
     state: KeyState,
-    memory: Option<Memory>,
+    /// In a box, since most keys have none.
+    memory: Option<Box<Memory>>,
     unrecorded: Vec<Change>,
 }
 
@@ -451,7 +452,7 @@ impl Engine {
             parts: Arc::clone(&self.parts),
             managed: slot.managed.clone(),
             state: idle.state,
-            memory: idle.memory,
+            memory: idle.memory.map(|memory| *memory),
             unrecorded: idle.unrecorded,
             wish: slot.wish.take(),
             orders: std::mem::take(&mut slot.orders),
@@ -540,7 +541,7 @@ impl Engine {
         }
         slot.idle = Some(Idle {
             state: worker.state,
-            memory: worker.memory,
+            memory: worker.memory.map(Box::new),
             unrecorded: worker.unrecorded,
         });
         // Whatever has come up meanwhile has waked it.

@@ -36,7 +36,7 @@ impl Engine {
             return;
         };
         let required = slot.managed.as_ref().map(|managed| managed.required());
-        let policy = slot.managed.as_ref().map(|managed| &managed.policy);
+        let policy = slot.managed.as_ref().map(|managed| managed.policy.as_ref());
         let facts = Facts {
             state: &idle.state,
             configured: policy.zip(required.as_deref()),

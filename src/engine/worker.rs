@@ -62,7 +62,7 @@ pub struct ManagedKey {
     /// Its name.
     pub name: KeyName,
     /// When and how patiently it rotates.
-    pub policy: KeyPolicy,
+    pub policy: Arc<KeyPolicy>,
     /// Its sinks in the order of delivery, and whether each is required.
     pub sinks: Vec<(Arc<dyn Sink>, bool)>,
 }
@@ -227,7 +227,7 @@ impl Worker {
             return self.hurry(&open).await;
         }
         let now = self.now();
-        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         match next_step(&self.state, self.memory.as_ref(), policy, allowed, now) {
             // That it is not configured any more is not recorded yet: the
             // sweep, which brings the provider's time, wakes all.
@@ -456,7 +456,7 @@ impl Worker {
     /// Records that a rotation failed or could not be begun.
     pub(crate) fn deferred(&self, problem: &str, after: Option<Duration>) -> Change {
         let attempt = self.state.attempt.saturating_add(1);
-        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         let creates = policy.map_or(1, |policy| policy.creates_per_day);
         let pause = pause_of_key(attempt, creates).max(after.unwrap_or_default());
         Change::Deferred {

@@ -310,12 +310,12 @@ fn managed(
     });
     ManagedKey {
         name: name(key.name),
-        policy: KeyPolicy {
+        policy: Arc::new(KeyPolicy {
             overlap: key.overlap,
             creates_per_day: 1_000,
             live_at_most: LIVE_AT_MOST,
             ..KeyPolicy::new(schedule)
-        },
+        }),
         sinks: sinks.collect(),
     }
 }

@@ -331,7 +331,7 @@ impl Fakes {
         adapt(&mut policy);
         ManagedKey {
             name,
-            policy,
+            policy: Arc::new(policy),
             sinks: vec![(Arc::new(Taker(Arc::clone(&self.world), sink_id())), true)],
         }
     }
