@@ -34,6 +34,8 @@ pub(crate) fn start(dir: &Path) -> Ready {
     let mut command = keys::rekeyd(dir, &["run"]);
     command
         .env("NOTIFY_SOCKET", &path)
+        // As the unit has it.
+        .env("MALLOC_ARENA_MAX", "1")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let begun = Instant::now();
