@@ -268,7 +268,7 @@ fn a_daemon_tells_of_a_sink_that_goes_on_failing_and_of_its_end() {
     make_folder(&world);
     world.ok(&["rotate", "billing"]);
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(posted.body["data"]["event"], "recovered");
+    assert_eq!(posted.body["data"]["event"], "recovered", "{}", posted.body);
     daemon.wait_for("told webhook:");
     daemon.stop();
 }

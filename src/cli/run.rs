@@ -6,7 +6,6 @@ use crate::cli::host::{self, Look};
 use crate::cli::{Cli, Failure, environment, load};
 use crate::config;
 use crate::core::settings::Settings;
-use crate::core::time;
 use crate::daemon::{service, start};
 use crate::engine::Course;
 
@@ -37,21 +36,12 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Course::Daemon,
     )
     .await?;
-    let keys = settings.keys.len();
-    if keys == 0 {
+    if settings.keys.is_empty() {
         tracing::warn!(
             "no key is configured in {}: nothing will be rotated",
             cli.config.display()
         );
     }
-    tracing::info!(
-        keys,
-        ledger = %settings.ledger.display(),
-        provider = %settings.provider.base_url,
-        "rekeyd {} started at {}",
-        env!("CARGO_PKG_VERSION"),
-        time::to_text(started.clock.now()),
-    );
     // Behind the start, which it would hold up where there are many sinks.
     look_at_sinks(settings);
     let file = cli.config.clone();

@@ -203,7 +203,6 @@ impl Carrier {
                 if let Err(error) = self.notifier.tell(&owed.notice, &self.host).await {
                     return self.not_told(&owed, &error).await.unwrap_or(later);
                 }
-                tracing::info!(notifier = %id, "told {id}: {}", owed.notice.text);
                 self.unrecorded = Some(owed.row);
             }
             let told = self.ledger.told(&id, owed.row, self.clock.now()).await;
@@ -211,6 +210,8 @@ impl Carrier {
                 tracing::debug!(%error, "cannot record that {id} was told");
                 return later;
             }
+            // Whoever reads this can rely on its not being told again.
+            tracing::info!(notifier = %id, "told {id}: {}", owed.notice.text);
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::core::duration;
 use crate::core::names::KeyName;
 use crate::core::rotation::Phase;
+use crate::core::time;
 use crate::daemon::asking::{Asking, Next};
 use crate::daemon::control::desk::Job;
 use crate::daemon::control::wire::{Answer, Request};
@@ -74,6 +75,15 @@ pub enum Ended {
 pub async fn run(mut started: Started, read: ReadAnew) -> Result<(), ServiceError> {
     let mut asked = Asking::of_daemon(read);
     asked.listen(&started);
+    // Whoever reads this can ask it for something.
+    tracing::info!(
+        keys = started.settings.keys.len(),
+        ledger = %started.settings.ledger.display(),
+        provider = %started.settings.provider.base_url,
+        "rekeyd {} started at {}",
+        env!("CARGO_PKG_VERSION"),
+        time::to_text(started.clock.now()),
+    );
     started.carriers.deliver_to(&started.settings.notify);
     let ended = drive(&mut started, None, &mut asked, |_, _| false).await?;
     tell_the_end(ended);
