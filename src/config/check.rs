@@ -1,21 +1,26 @@
 //! From the tables of the file to what the program needs.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 use super::Environment;
 use super::options::Section;
+use super::place::Place;
 use super::quote;
-use super::reader::Table;
-use super::report::{Place, Report};
+use super::reader::{self, Table};
+use super::report::Report;
 use super::{control, keys, notify, provider, sinks, values};
 use crate::core::settings::Settings;
 
-/// Checks the whole file. Whatever is wrong is in `report`; there are settings
-/// only if enough of it was right to make some.
+/// Checks the whole file, of which `keys` was taken out. Whatever is wrong is
+/// in `report`; there are settings only if enough of it was right to make some.
 pub(super) fn check(
     top: &Table<'_>,
+    keys: Option<reader::Entry<'_>>,
     path: &Path,
     environment: &Environment,
     report: &mut Report,
@@ -39,7 +44,7 @@ pub(super) fn check(
         } else {
             format!("the ledger's {ending} file")
         };
-        claims.take(Path::new(&name), &what, &ledger_place, report);
+        claims.take(Path::new(&name), what, &ledger_place, report);
     }
     if let Some((file, place)) = &provider.credential_file {
         claims.take(file, "the credential file", place, report);
@@ -51,7 +56,7 @@ pub(super) fn check(
     let notify = notify::notify(top, &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
-    let keys = keys::keys(top, environment, credential_file, &mut claims, report);
+    let keys = keys::keys(top, keys, environment, credential_file, &mut claims, report);
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,
@@ -67,31 +72,73 @@ pub(super) fn check(
 /// Which file belongs to whom. Two that write one file would destroy each
 /// other's work, and the ledger or a secret would be lost for good.
 #[derive(Default)]
-pub(super) struct Claims(BTreeMap<OsString, String>);
+pub(super) struct Claims(HashMap<OsString, Owner>);
+
+/// Whose a file is, put into words only if another wants it.
+pub(super) struct Owner {
+    words: Cow<'static, str>,
+    /// What the words are about, if they do not say it.
+    place: Option<Place>,
+}
+
+impl Owner {
+    /// One of what is said at `place`: "written by" it, the "argv of" it.
+    pub(super) fn of(words: impl Into<Cow<'static, str>>, place: &Place) -> Self {
+        Self {
+            words: words.into(),
+            place: Some(place.clone()),
+        }
+    }
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for Owner {
+    fn from(words: T) -> Self {
+        Self {
+            words: words.into(),
+            place: None,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(formatter, "{} {place}", self.words),
+            None => formatter.write_str(&self.words),
+        }
+    }
+}
 
 impl Claims {
     /// Claims a file that only one may have. Says whether nobody had it.
     pub(super) fn take(
         &mut self,
         path: &Path,
-        what: &str,
+        owner: impl Into<Owner>,
         place: &Place,
         report: &mut Report,
     ) -> bool {
-        // As they are written: to compare paths is to take them apart each time.
-        let normal = values::normal(path).into_os_string();
-        if let Some(owner) = self.0.get(&normal) {
-            let message = format!("{} is {owner} already", quote::path(path));
-            report.wrong(place, message, "name another file");
-            return false;
+        match self.0.entry(key_of(path)) {
+            Entry::Vacant(free) => {
+                free.insert(owner.into());
+                true
+            }
+            Entry::Occupied(taken) => {
+                let message = format!("{} is {} already", quote::path(path), taken.get());
+                report.wrong(place, message, "name another file");
+                false
+            }
         }
-        self.0.insert(normal, what.to_owned());
-        true
     }
 
     /// Claims a file that several may read: nobody may write it.
-    pub(super) fn reserve(&mut self, path: &Path, what: &str) {
-        let normal = values::normal(path).into_os_string();
-        self.0.entry(normal).or_insert_with(|| what.to_owned());
+    pub(super) fn reserve(&mut self, path: &Path, owner: impl Into<Owner>) {
+        self.0.entry(key_of(path)).or_insert_with(|| owner.into());
     }
+}
+
+/// What files are known by. As it is written: to compare paths is to take them
+/// apart each time.
+fn key_of(path: &Path) -> OsString {
+    values::normal(path).into_os_string()
 }

@@ -7,8 +7,9 @@ use super::Environment;
 use super::check::Claims;
 use super::options::Section;
 use super::patience::Patience;
+use super::place::Place;
 use super::quote::quoted;
-use super::reader::{Table, Value};
+use super::reader::{Entry, Table, Value};
 use super::report::Report;
 use super::sinks::{self, Own, Sinks};
 use super::timing::Timing;
@@ -16,9 +17,10 @@ use crate::core::names::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::settings::KeySettings;
 
-/// Reads every key, in the order of their names.
+/// Reads every key of `taken`, in the order of their names.
 pub(super) fn keys(
     top: &Table<'_>,
+    taken: Option<Entry<'_>>,
     environment: &Environment,
     credential_file: Option<&Path>,
     claims: &mut Claims,
@@ -32,11 +34,14 @@ pub(super) fn keys(
         own: Own::new(credential_file),
         report,
     };
-    let mut entries = top.table(Section::Top, "key", reader.report).entries();
-    entries.sort_by_key(|(name, _)| *name);
-    let mut read = Vec::with_capacity(entries.len());
-    for (name, value) in entries {
-        read.extend(reader.key(name, &value));
+    let mut read = Vec::new();
+    if let Some(taken) = taken {
+        let table = top.value_of(&taken).table(reader.report);
+        let place = table.map_or_else(Place::file, |table| table.place);
+        let table = top.emptied(place);
+        for entry in taken.into_entries() {
+            read.extend(reader.key(entry.name(), &table.value_of(&entry)));
+        }
     }
 
     // First what is only read, of every key, so that the order of the keys

@@ -15,6 +15,7 @@ mod keys;
 mod notify;
 pub mod options;
 mod patience;
+mod place;
 mod problem;
 mod provider;
 mod quote;
@@ -110,8 +111,10 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Setti
     let lines = report::Lines::new(text);
     let (table, errors) = toml::de::DeTable::parse_recoverable(text);
     report.no_toml(&errors, &lines);
-    let top = reader::Table::top(table.get_ref(), &lines);
-    let settings = check::check(&top, path, environment, &mut report);
+    let mut table = table.into_inner();
+    let keys = reader::Entry::take(&mut table, options::Section::Top, "key");
+    let top = reader::Table::top(&table, &lines);
+    let settings = check::check(&top, keys, path, environment, &mut report);
     let problems = report.into_problems();
     match settings {
         Some(settings) if problems.is_empty() => Ok(Settings {

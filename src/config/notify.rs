@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::check::Claims;
+use super::check::{Claims, Owner};
 use super::command_sink::command_line;
 use super::options::{Section, nearest};
 use super::quote::quoted;
@@ -179,8 +179,7 @@ fn webhook(table: &Table<'_>, claims: &mut Claims, report: &mut Report) -> Optio
         }
     };
     if let Some(file) = &file {
-        let what = format!("signing-secret-file of {}", table.place.path());
-        claims.reserve(file, &what);
+        claims.reserve(file, Owner::of("signing-secret-file of", &table.place));
     }
     Some(NotifyWebhook {
         url: url?,
@@ -198,7 +197,7 @@ fn command(table: &Table<'_>, claims: &mut Claims, report: &mut Report) -> Optio
     };
     let argv = command_line(&value, report)?;
     // A program that a file sink replaced would be a secret that is run.
-    claims.reserve(argv.path(), &format!("argv of {}", table.place.path()));
+    claims.reserve(argv.path(), Owner::of("argv of", &table.place));
     Some(CommandTarget { argv })
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::options::{Section, nearest};
+use super::place::Place;
 use super::quote::quoted;
 use super::reader::{Table, Value};
-use super::report::{Place, Report};
+use super::report::Report;
 use super::values;
 use crate::core::duration::LONGEST;
 use crate::core::policy::{First, KeyPolicy};

@@ -7,9 +7,10 @@ use url::Url;
 
 use super::Environment;
 use super::options::Section;
+use super::place::Place;
 use super::quote::quoted;
 use super::reader::{Table, Value};
-use super::report::{Place, Report};
+use super::report::Report;
 use super::values::{self, Whose};
 use crate::core::settings::ProviderSettings;
 

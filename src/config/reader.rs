@@ -3,14 +3,13 @@
 //!
 //! Deliberately not here: what any option means.
 
-use std::borrow::Cow;
-
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::options::{Section, nearest};
+use super::place::Place;
 use super::quote::quoted;
-use super::report::{Lines, Place, Report};
+use super::report::{Lines, Report};
 
 /// A table of the file, or one that is not there and so has no options.
 pub(super) struct Table<'t> {
@@ -24,6 +23,39 @@ pub(super) struct Value<'t> {
     pub(super) place: Place,
     value: &'t DeValue<'t>,
     lines: &'t Lines,
+}
+
+/// An entry that was taken out of its table, to be let go once it is read: what
+/// toml holds of ten thousand keys is larger than all that is made of them.
+pub(super) struct Entry<'t> {
+    name: Spanned<DeString<'t>>,
+    value: Spanned<DeValue<'t>>,
+}
+
+impl<'t> Entry<'t> {
+    /// Takes an option out of a table.
+    pub(super) fn take(table: &mut DeTable<'t>, section: Section, name: &str) -> Option<Self> {
+        debug_assert!(section.options().contains(&name), "{name}");
+        let (name, value) = table.remove_entry(name)?;
+        Some(Self { name, value })
+    }
+
+    /// What its table calls it.
+    pub(super) fn name(&self) -> &str {
+        self.name.get_ref()
+    }
+
+    /// What is in it if it is a table, in the order of the names; what else it
+    /// may be is told by others.
+    pub(super) fn into_entries(self) -> Vec<Self> {
+        let DeValue::Table(table) = self.value.into_inner() else {
+            return Vec::new();
+        };
+        let entries = table.into_iter();
+        let mut entries: Vec<_> = entries.map(|(name, value)| Self { name, value }).collect();
+        entries.sort_by(|one, other| one.name().cmp(other.name()));
+        entries
+    }
 }
 
 impl<'t> Table<'t> {
@@ -50,20 +82,34 @@ impl<'t> Table<'t> {
         value.map_or_else(|| self.place.option(name), |value| value.place)
     }
 
-    /// Every entry, in whatever order.
-    pub(super) fn entries(&self) -> Vec<(&'t str, Value<'t>)> {
-        let entries = self.entries.into_iter().flatten();
-        entries
-            .map(|(key, value)| (&**key.get_ref(), self.entry(key, value)))
-            .collect()
+    /// A table of the same file whose entries were taken out of it.
+    pub(super) const fn emptied(&self, place: Place) -> Self {
+        Self {
+            place,
+            entries: None,
+            lines: self.lines,
+        }
     }
 
-    fn entry(&self, key: &'t Spanned<Cow<'t, str>>, value: &'t Spanned<DeValue<'t>>) -> Value<'t> {
+    /// The value of an entry that was taken out of this table.
+    pub(super) fn value_of<'v>(&self, taken: &'v Entry<'v>) -> Value<'v>
+    where
+        't: 'v,
+    {
+        self.entry(&taken.name, &taken.value)
+    }
+
+    fn entry<'v>(
+        &self,
+        key: &'v Spanned<DeString<'v>>,
+        value: &'v Spanned<DeValue<'v>>,
+    ) -> Value<'v>
+    where
+        't: 'v,
+    {
+        let line = self.lines.of(key.span().start);
         Value {
-            place: Place {
-                line: Some(self.lines.of(key.span().start)),
-                at: self.place.below(key.get_ref()),
-            },
+            place: self.place.below(key.get_ref(), Some(line)),
             value: value.get_ref(),
             lines: self.lines,
         }
@@ -84,16 +130,14 @@ impl<'t> Table<'t> {
         if report.is_broken() {
             return;
         }
-        let known: Vec<&str> = sections
-            .iter()
-            .flat_map(|section| section.options())
-            .copied()
-            .collect();
         for (key, value) in self.entries.into_iter().flatten() {
             let name: &str = key.get_ref();
-            if known.contains(&name) {
+            let mut known = sections.iter().flat_map(|section| section.options());
+            if known.any(|option| *option == name) {
                 continue;
             }
+            let known = sections.iter().flat_map(|section| section.options());
+            let known: Vec<&str> = known.copied().collect();
             let hint = match nearest(name, &known) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here: {}", known.join(", ")),
@@ -186,8 +230,7 @@ impl<'t> Value<'t> {
     /// The value if it is a table.
     pub(super) fn table(&self, report: &mut Report) -> Option<Table<'t>> {
         let Some(table) = self.value.as_table() else {
-            let hint = format!("[{}]", self.place.at);
-            self.other_type(&format!("a table ({hint})"), report);
+            self.other_type(&format!("a table ([{}])", self.place), report);
             return None;
         };
         Some(Table {
@@ -199,9 +242,9 @@ impl<'t> Value<'t> {
 
     /// The values if they are tables: `[[key.billing.sink]]`.
     pub(super) fn tables(&self, report: &mut Report) -> Vec<Table<'t>> {
-        let wanted = format!("a list of tables ([[{}]])", self.place.at);
+        let wanted = || format!("a list of tables ([[{}]])", self.place);
         let Some(items) = self.value.as_array() else {
-            self.other_type(&wanted, report);
+            self.other_type(&wanted(), report);
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
@@ -209,7 +252,7 @@ impl<'t> Value<'t> {
             let value = self.item(number, item);
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
-                None => value.other_type(&wanted, report),
+                None => value.other_type(&wanted(), report),
             }
         }
         tables
@@ -217,11 +260,9 @@ impl<'t> Value<'t> {
 
     /// One of the values in a list.
     fn item(&self, number: usize, item: &'t Spanned<DeValue<'t>>) -> Self {
+        let line = self.lines.of(item.span().start);
         Self {
-            place: Place {
-                line: Some(self.lines.of(item.span().start)),
-                at: format!("{}[{number}]", self.place.at),
-            },
+            place: self.place.item(number, Some(line)),
             value: item.get_ref(),
             lines: self.lines,
         }

@@ -1,4 +1,4 @@
-//! The problems found so far, and where things stand in the file.
+//! The problems found so far, and where the lines of the file begin.
 //!
 //! Deliberately not here: toml's own rendering of an error. It shows the line,
 //! which may hold anything.
@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::place::Place;
 use super::problem::{Kind, Problem};
-use super::quote::{segment, unless_secret};
+use super::quote::unless_secret;
 
 /// More problems than anybody reads; a file of another kind could have one in
 /// each of its lines.
@@ -23,13 +24,6 @@ pub(super) struct Report {
     problems: Vec<Problem>,
     /// How many more there were.
     left_out: usize,
-}
-
-/// Where something stands.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) line: Option<usize>,
-    pub(super) at: String,
 }
 
 /// Where the lines of a text begin.
@@ -72,7 +66,7 @@ impl Report {
             kind: Kind::Configuration,
             file: self.file.clone(),
             line: place.line,
-            at: place.at.clone(),
+            at: place.path(),
             message,
             hint,
         }
@@ -89,10 +83,7 @@ impl Report {
     pub(super) fn no_toml(&mut self, errors: &[toml::de::Error], lines: &Lines) {
         for error in errors {
             let line = error.span().map(|span| lines.of(span.start));
-            let place = Place {
-                line,
-                at: String::new(),
-            };
+            let place = Place::line_of_file(line);
             let words = unless_secret(error.message().to_owned());
             self.note(&place, format!("not TOML: {words}"), String::new());
             self.broken.extend(line);
@@ -129,41 +120,5 @@ impl Lines {
 
     pub(super) fn of(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
-    }
-}
-
-impl Place {
-    /// The file as a whole.
-    pub(super) fn file() -> Self {
-        Self {
-            line: None,
-            at: String::new(),
-        }
-    }
-
-    /// The key path.
-    pub(super) fn path(&self) -> &str {
-        &self.at
-    }
-
-    /// The same line, told as an option of something else.
-    pub(super) fn told_as(&self, at: String) -> Self {
-        Self {
-            line: self.line,
-            at,
-        }
-    }
-
-    /// An option that is not there, in the line of its table.
-    pub(super) fn option(&self, name: &str) -> Self {
-        self.told_as(self.below(name))
-    }
-
-    pub(super) fn below(&self, name: &str) -> String {
-        if self.at.is_empty() {
-            segment(name)
-        } else {
-            format!("{}.{}", self.at, segment(name))
-        }
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::check::Claims;
+use super::check::{Claims, Owner};
 use super::options::Section;
+use super::place::Place;
 use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
 use super::quote::quoted;
 use super::reader::{Table, Value};
-use super::report::{Place, Report};
+use super::report::Report;
 use super::values::{self, Whose};
 use super::{command_sink, file_sink};
 use crate::core::names::{NameError, SinkId, is_name};
@@ -51,7 +52,7 @@ impl Sinks {
     pub(super) fn reserve(&self, claims: &mut Claims) {
         for sink in &self.0 {
             for (option, file) in &sink.files.read {
-                claims.reserve(file, &format!("{option} of {}", sink.place.path()));
+                claims.reserve(file, Owner::of(format!("{option} of"), &sink.place));
             }
         }
     }
@@ -64,11 +65,10 @@ impl Sinks {
             let Some((file, place)) = &sink.files.written else {
                 continue;
             };
-            let what = format!("written by {}", sink.place.path());
             // Where the target is taken, so is what is beside it.
-            if claims.take(file, &what, place, report) {
-                let what = format!("written first by {}", sink.place.path());
-                claims.take(&written_first(file), &what, place, report);
+            if claims.take(file, Owner::of("written by", &sink.place), place, report) {
+                let owner = Owner::of("written first by", &sink.place);
+                claims.take(&written_first(file), owner, place, report);
             }
         }
         let mut sinks: Vec<_> = self
@@ -94,7 +94,7 @@ fn is_own(sink: &SinkSettings) -> bool {
 /// works with, so one sink may replace it.
 pub(super) struct Own<'c> {
     credential_file: Option<&'c Path>,
-    taken: Option<String>,
+    taken: Option<Place>,
 }
 
 impl<'c> Own<'c> {
@@ -114,7 +114,7 @@ impl<'c> Own<'c> {
             report.wrong(&place, message, hint);
             return None;
         }
-        self.taken = Some(table.place.path().to_owned());
+        self.taken = Some(table.place.clone());
         let Some(file) = self.credential_file else {
             let message = "replaces [provider] credential-file, and there is none";
             let hint = "set it to the file with the admin key that rekeyd works with";
@@ -142,9 +142,9 @@ pub(super) fn written_first(path: &Path) -> PathBuf {
 
 /// Reads the sinks of the key in `key`.
 pub(super) fn sinks(key: &Table<'_>, own: &mut Own<'_>, report: &mut Report) -> Sinks {
-    let hint = format!("add one under [[{}.sink]]", key.place.path());
+    let hint = || format!("add one under [[{}.sink]]", key.place);
     let Some(list) = key.get(Section::Key, "sink") else {
-        report.missing(&key.place, "has no sink", &hint);
+        report.missing(&key.place, "has no sink", &hint());
         return Sinks(Vec::new());
     };
     let before = report.count();
@@ -156,9 +156,9 @@ pub(super) fn sinks(key: &Table<'_>, own: &mut Own<'_>, report: &mut Report) -> 
     };
     if all_are_tables && tables.iter().all(is_optional) {
         if tables.is_empty() {
-            report.missing(&key.place, "has no sink", &hint);
+            report.missing(&key.place, "has no sink", &hint());
         } else {
-            let hint = format!("{hint}, without required = false");
+            let hint = format!("{}, without required = false", hint());
             report.missing(&key.place, "has no required sink", &hint);
         }
     }
@@ -175,7 +175,7 @@ struct Names {
     /// How many sinks there are of each type.
     types: BTreeMap<String, usize>,
     /// Which sink bears a name.
-    taken: BTreeMap<String, String>,
+    taken: BTreeMap<String, Place>,
 }
 
 impl Names {
@@ -218,8 +218,7 @@ impl Names {
             report.wrong(place, message, "give each sink of a key another name");
             return None;
         }
-        let at = table.place.path().to_owned();
-        self.taken.insert(name.to_owned(), at);
+        self.taken.insert(name.to_owned(), table.place.clone());
         Some(name.to_owned())
     }
 }

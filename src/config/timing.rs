@@ -12,9 +12,10 @@ use jiff::tz::TimeZone;
 use super::Environment;
 use super::options::Section;
 use super::patience::Patience;
+use super::place::Place;
 use super::quote::{looks_secret, quoted};
 use super::reader::Table;
-use super::report::{Place, Report};
+use super::report::Report;
 use super::values;
 use crate::core::duration::{LONGEST, to_text};
 use crate::core::names::KeyName;
@@ -214,11 +215,11 @@ impl Check<'_> {
 
     /// Where an option is told to stand that may come from `[defaults]`.
     fn own(&self, name: &str, place: &Place) -> Place {
-        place.told_as(self.table.place.option(name).path().to_owned())
+        place.told_as(&self.table.place.option(name))
     }
 
     fn too_long(&self, span: Duration, room: Duration, place: &Place, report: &mut Report) {
-        let less = if self.jitter().is_zero() || place.path().ends_with("jitter") {
+        let less = if self.jitter().is_zero() || place.is_option("jitter") {
             ""
         } else {
             ", less jitter"

@@ -64,9 +64,7 @@ pub(super) fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> 
         return None;
     }
     let cron = &schedule.parsed.cron;
-    let times = times_of_day(cron);
-    let (earliest, latest) = (*times.first()?, *times.last()?);
-    let within = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+    let times = TimesOfDay::of(cron)?;
     let end = time::after(from, AHEAD * 2);
     let first = schedule.zone.to_datetime(from).date();
     let last = schedule.zone.to_datetime(end).date();
@@ -78,13 +76,12 @@ pub(super) fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> 
             break;
         }
         if matches(cron, date) {
-            let gap = before.map(|before| (number - before) * DAY - latest + earliest);
-            over_night = over_night.max(gap);
+            over_night = over_night.max(before.map(|before| times.over(number - before)));
             before = Some(number);
         }
     }
-    let on_the_wall =
-        Duration::from_secs(over_night?.max(within.unwrap_or_default()).unsigned_abs());
+    let within = times.gaps.map_or(0, |(_, longest)| longest);
+    let on_the_wall = Duration::from_secs(over_night?.max(within).unsigned_abs());
     Some(on_the_wall.max(around_skipped(schedule, from, end).unwrap_or_default()))
 }
 
@@ -106,17 +103,15 @@ fn around_skipped(schedule: &Schedule, from: Timestamp, end: Timestamp) -> Optio
 
 /// How often it fires on a day that matches.
 pub(super) fn in_a_day(cron: &Cron) -> usize {
-    times_of_day(cron).len()
+    TimesOfDay::of(cron).map_or(0, |times| times.count)
 }
 
 /// The shortest gap on the wall clock, as if there were no zone, from the
 /// beginning of `first` to the end of `last`. Whole days make it a little
 /// stricter than asked, never laxer.
 fn by_fields(cron: &Cron, first: Date, last: Date) -> Option<Duration> {
-    let times = times_of_day(cron);
-    let (earliest, latest) = (*times.first()?, *times.last()?);
-    let within = times.windows(2).map(|pair| pair[1] - pair[0]).min();
-
+    let times = TimesOfDay::of(cron)?;
+    let within = times.gaps.map(|(shortest, _)| shortest);
     let mut shortest: Option<i64> = None;
     let mut before: Option<i64> = None;
     let dates = first.series(1.day()).take_while(|date| *date <= last);
@@ -124,7 +119,7 @@ fn by_fields(cron: &Cron, first: Date, last: Date) -> Option<Duration> {
         if !matches(cron, date) {
             continue;
         }
-        let over_night = before.map(|before| (number - before) * DAY - latest + earliest);
+        let over_night = before.map(|before| times.over(number - before));
         shortest = [shortest, over_night, within].into_iter().flatten().min();
         before = Some(number);
     }
@@ -161,19 +156,57 @@ fn changes(
         .filter_map(move |change| Some((change.checked_sub(second).ok()?, change)))
 }
 
-/// The seconds of the day at which it fires on a day that matches, ascending.
-fn times_of_day(cron: &Cron) -> Vec<i64> {
-    let pattern = &cron.pattern;
-    let (minutes, seconds) = (pattern.minutes.values(), pattern.seconds.values());
-    let mut times = Vec::new();
-    for hour in pattern.hours.values() {
-        for minute in &minutes {
-            for second in &seconds {
-                times.push(i64::from(hour) * 3_600 + i64::from(*minute) * 60 + i64::from(*second));
-            }
-        }
+/// When it fires on a day that matches, in seconds of the day. All times of
+/// `* * * * * *` are 86,400: what is asked of them follows from the fields.
+struct TimesOfDay {
+    first: i64,
+    last: i64,
+    count: usize,
+    /// The shortest and the longest gap; none if it fires once.
+    gaps: Option<(i64, i64)>,
+}
+
+impl TimesOfDay {
+    /// None if it never fires.
+    fn of(cron: &Cron) -> Option<Self> {
+        let pattern = &cron.pattern;
+        let second = Self {
+            first: 0,
+            last: 0,
+            count: 1,
+            gaps: None,
+        };
+        second
+            .each(1, &pattern.seconds.values())?
+            .each(60, &pattern.minutes.values())?
+            .each(3_600, &pattern.hours.values())
     }
-    times
+
+    /// These times again at each of `values`, ascending, which count `unit`
+    /// seconds.
+    fn each(self, unit: i64, values: &[u16]) -> Option<Self> {
+        let at = |value: &u16| i64::from(*value) * unit;
+        let between = values
+            .windows(2)
+            .map(|pair| at(&pair[1]) - at(&pair[0]) - self.last + self.first);
+        let between = between.map(|gap| (gap, gap));
+        Some(Self {
+            first: at(values.first()?) + self.first,
+            last: at(values.last()?) + self.last,
+            count: self.count * values.len(),
+            gaps: self.gaps.into_iter().chain(between).reduce(widest),
+        })
+    }
+
+    /// The gap from the last of a day to the first of the day so many later.
+    const fn over(&self, days: i64) -> i64 {
+        days * DAY - self.last + self.first
+    }
+}
+
+/// The shorter and the longer of gaps.
+fn widest(one: (i64, i64), other: (i64, i64)) -> (i64, i64) {
+    (one.0.min(other.0), one.1.max(other.1))
 }
 
 fn matches(cron: &Cron, date: Date) -> bool {
