@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
@@ -322,6 +323,7 @@ impl Place {
     }
 
     fn sink(&self) -> FileSink {
+        let target = Arc::new(self.target.clone());
         let settings = SinkSettings {
             id: SinkId {
                 name: "file".to_owned(),
@@ -329,9 +331,9 @@ impl Place {
             },
             required: true,
             timeout: Duration::from_secs(30),
-            target: SinkTarget::File(self.target.clone()),
+            target: SinkTarget::File(Arc::clone(&target)),
         };
-        FileSink::new(&settings, &self.target)
+        FileSink::new(&Arc::new(settings), &target)
     }
 
     fn folder(&self) -> &Path {

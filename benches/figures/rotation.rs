@@ -1,5 +1,5 @@
-//! One rotation, a whole process each: `rekeyd once` beside a shell script
-//! that does the same.
+//! One rotation, a whole process each: `rekeyd once` beside a shell script that
+//! asks and records the same, and beside one that only does the work.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,17 @@ use crate::provider::Provider;
 use crate::table::{Row, ms, times};
 use crate::{keys, process, support};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/figures/rotate.sh");
+macro_rules! script {
+    ($name:literal) => {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/benches/figures/", $name)
+    };
+}
+
+/// The scripts, and what the table calls them.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("script with the same care", script!("rotate_with_care.sh")),
+    ("script without care", script!("rotate.sh")),
+];
 
 /// How many rotations of each.
 const ROUNDS: usize = 20;
@@ -34,16 +44,20 @@ pub(crate) fn rows() -> Vec<Row> {
     let missing = process::missing(&["bash", "curl", "jq", "sqlite3"]);
 
     let mut once = Spent::default();
-    let mut script = Spent::default();
+    let mut scripts = SCRIPTS.map(|_| Spent::default());
     // The first of each makes its files, and revokes nothing.
     process::run(&mut keys::rekeyd(dir, &["once"]));
     if missing.is_none() {
-        process::run(&mut shell(&provider.base_url, dir));
+        for (_, script) in SCRIPTS {
+            process::run(&mut shell(script, &provider.base_url, dir));
+        }
     }
     for _ in 0..ROUNDS {
         let begun = Instant::now();
         if missing.is_none() {
-            script.run(&mut shell(&provider.base_url, dir));
+            for ((_, script), spent) in SCRIPTS.iter().zip(&mut scripts) {
+                spent.run(&mut shell(script, &provider.base_url, dir));
+            }
         }
         std::thread::sleep(PERIOD.saturating_sub(begun.elapsed()));
         once.run(&mut keys::rekeyd(dir, &["once"]));
@@ -60,20 +74,28 @@ pub(crate) fn rows() -> Vec<Row> {
 
     let wall = Row::new("a rotation by `once`", ms(once.wall())).reach("8 times");
     let cpu = Row::new("its processor time", ms(once.cpu())).reach("10 times");
-    match missing {
-        Some(missing) => vec![wall.beside(missing.clone()), cpu.beside(missing)],
-        None => vec![
-            wall.beside(format!("shell script: {}", ms(script.wall())))
-                .ratio(times(script.wall(), once.wall())),
-            cpu.beside(format!("shell script: {}", ms(script.cpu())))
-                .ratio(times(script.cpu(), once.cpu())),
-        ],
+    if let Some(missing) = missing {
+        return vec![wall.beside(missing.clone()), cpu.beside(missing)];
     }
+    let again = |spent| Row::new("the same", ms(spent));
+    let rows = [[wall, cpu], [again(once.wall()), again(once.cpu())]];
+    let mut shown = Vec::new();
+    for (([wall, cpu], (name, _)), spent) in rows.into_iter().zip(SCRIPTS).zip(scripts) {
+        shown.push(
+            wall.beside(format!("{name}: {}", ms(spent.wall())))
+                .ratio(times(spent.wall(), once.wall())),
+        );
+        shown.push(
+            cpu.beside(format!("{name}: {}", ms(spent.cpu())))
+                .ratio(times(spent.cpu(), once.cpu())),
+        );
+    }
+    shown
 }
 
-fn shell(base_url: &str, dir: &Path) -> Command {
+fn shell(script: &str, base_url: &str, dir: &Path) -> Command {
     let mut command = Command::new("bash");
-    command.args([SCRIPT, base_url]).arg(dir);
+    command.args([script, base_url]).arg(dir);
     command
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -60,7 +61,7 @@ impl Sinks {
     /// Claims the files that are written, and gives the sinks in the order of
     /// delivery: the required ones first, rekeyd's own last, else as they were
     /// written.
-    pub(super) fn claim(self, claims: &mut Claims, report: &mut Report) -> Vec<SinkSettings> {
+    pub(super) fn claim(self, claims: &mut Claims, report: &mut Report) -> Vec<Arc<SinkSettings>> {
         for sink in &self.0 {
             let Some((file, place)) = &sink.files.written else {
                 continue;
@@ -71,13 +72,8 @@ impl Sinks {
                 claims.take(&written_first(file), owner, place, report);
             }
         }
-        let mut sinks: Vec<_> = self
-            .0
-            .into_iter()
-            .filter_map(|sink| sink.settings)
-            .collect();
-        // It was collected in the room of what was read.
-        sinks.shrink_to_fit();
+        let settings = self.0.into_iter().filter_map(|sink| sink.settings);
+        let mut sinks: Vec<_> = settings.map(Arc::new).collect();
         sinks.sort_by_key(|sink| (!sink.required, is_own(sink)));
         sinks
     }
@@ -246,10 +242,12 @@ fn sink(
     let name = names.take(table, text, report);
     let mut files = Files::default();
     let target = match text {
-        "file" => file(table, &mut files, report).map(SinkTarget::File),
+        "file" => file(table, &mut files, report).map(|target| SinkTarget::File(Arc::new(target))),
         "webhook" => webhook(table, &mut files, report).map(SinkTarget::Webhook),
         "command" => command(table, &mut files, report).map(SinkTarget::Command),
-        "self" => own.take(table, report).map(SinkTarget::Own),
+        "self" => own
+            .take(table, report)
+            .map(|target| SinkTarget::Own(Arc::new(target))),
         other => {
             let message = format!("there is no sink type {}", quoted(other));
             report.wrong(&kind.place, message, TYPES);

@@ -67,8 +67,9 @@ pub struct KeySettings {
     pub name: KeyName,
     /// When and how patiently it rotates.
     pub policy: Arc<KeyPolicy>,
-    /// Its sinks in the order of delivery: the required ones first.
-    pub sinks: Vec<SinkSettings>,
+    /// Its sinks in the order of delivery: the required ones first. Shared with
+    /// what delivers to them.
+    pub sinks: Vec<Arc<SinkSettings>>,
 }
 
 /// One sink of a key.
@@ -88,14 +89,14 @@ pub struct SinkSettings {
 #[derive(Debug, Clone)]
 pub enum SinkTarget {
     /// A file on this host.
-    File(FileTarget),
+    File(Arc<FileTarget>),
     /// An HTTP receiver that understands Standard Webhooks.
     Webhook(WebhookTarget),
     /// A program that takes the secret on its standard input.
     Command(CommandTarget),
     /// The file that rekeyd's own admin credential is read from, and the
     /// credential in use.
-    Own(FileTarget),
+    Own(Arc<FileTarget>),
 }
 
 /// `type = "file"`.

@@ -258,7 +258,7 @@ fn written(target: &FileTarget) -> &OsStr {
 /// Beside which of `targets` certainly nothing was left: one look at each, all
 /// of them together, since that is how it is nearly always. What hangs is left
 /// to the careful way.
-async fn absent(targets: impl Iterator<Item = &FileTarget>) -> Vec<bool> {
+async fn absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
     let leftovers: Vec<_> = targets.map(FileSink::leftover_of).collect();
     let none = vec![false; leftovers.len()];
     let look = move || {
@@ -271,8 +271,11 @@ async fn absent(targets: impl Iterator<Item = &FileTarget>) -> Vec<bool> {
     look::aside(LOOK, look).await.unwrap_or(none)
 }
 
+/// A file that a sink of a key writes.
+type File<'s> = (&'s KeySettings, &'s Arc<SinkSettings>, &'s Arc<FileTarget>);
+
 /// Every file that a sink writes.
-fn files(settings: &Settings) -> impl Iterator<Item = (&KeySettings, &SinkSettings, &FileTarget)> {
+fn files(settings: &Settings) -> impl Iterator<Item = File<'_>> {
     settings.keys.iter().flat_map(|key| {
         key.sinks.iter().filter_map(move |sink| match &sink.target {
             SinkTarget::File(target) | SinkTarget::Own(target) => Some((key, sink, target)),

@@ -180,7 +180,7 @@ impl Engine {
     /// The ledger cannot be read or written.
     pub async fn open(
         parts: Parts,
-        managed: Vec<ManagedKey>,
+        mut managed: Vec<ManagedKey>,
         course: Course,
     ) -> Result<Self, LedgerError> {
         let now = parts.clock.now();
@@ -208,16 +208,18 @@ impl Engine {
             seen: (now, engine_clock),
             scheduled: course != Course::ByHand,
         };
-        let mut states = BTreeMap::new();
-        for state in engine.parts.ledger.all_key_states().await? {
-            states.insert(state.key.clone(), state);
-        }
+        let states = engine.parts.ledger.all_key_states().await?;
+        let mut states = states.into_iter().peekable();
+        managed.sort_by(|one, other| one.name.cmp(&other.name));
         for key in managed {
-            let state = states.remove(&key.name);
+            while let Some(state) = states.next_if(|state| state.key < key.name) {
+                engine.add(None, state, now);
+            }
+            let state = states.next_if(|state| state.key == key.name);
             let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
             engine.add(Some(Arc::new(key)), state, now);
         }
-        for state in states.into_values() {
+        for state in states {
             engine.add(None, state, now);
         }
         engine.read_failures().await?;

@@ -85,12 +85,12 @@ impl Ledger {
             .await
     }
 
-    /// How every key stands.
+    /// How every key stands, in the order of their names.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn all_key_states(&self) -> Result<Vec<KeyState>, LedgerError> {
-        self.run(|connection| Ok(read::all_key_states(connection)?.into_values().collect()))
+        self.run(|connection| read::key_states(connection, None))
             .await
     }
 

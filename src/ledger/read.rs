@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::record::{KeyState, Rotation};
+use crate::core::record::KeyState;
 use crate::ledger::error::LedgerError;
 use crate::ledger::open::{NEWEST_VERSION, classify};
 use crate::ledger::row::{self, Cells, DELIVERY, KEY_STATE, ROTATION, Text};
@@ -50,7 +50,8 @@ pub fn open(path: &Path) -> Result<Connection, LedgerError> {
 /// # Errors
 /// SQLite's, or a row that rekeyd never writes.
 pub fn all_key_states(connection: &Connection) -> Result<BTreeMap<KeyName, KeyState>, LedgerError> {
-    key_states(connection, None)
+    let states = key_states(connection, None)?.into_iter();
+    Ok(states.map(|state| (state.key.clone(), state)).collect())
 }
 
 /// How one key stands.
@@ -59,17 +60,17 @@ pub fn all_key_states(connection: &Connection) -> Result<BTreeMap<KeyName, KeySt
 /// As [`all_key_states`].
 pub fn key_state(connection: &Connection, key: &KeyName) -> Result<KeyState, LedgerError> {
     let mut states = key_states(connection, Some(key))?;
-    Ok(states
-        .remove(key)
-        .unwrap_or_else(|| KeyState::unknown(key.clone())))
+    let unknown = || KeyState::unknown(key.clone());
+    Ok(states.pop().unwrap_or_else(unknown))
 }
 
-fn key_states(
+/// How one key stands, or every one, in the order of their names.
+pub(super) fn key_states(
     connection: &Connection,
     only: Option<&KeyName>,
-) -> Result<BTreeMap<KeyName, KeyState>, LedgerError> {
+) -> Result<Vec<KeyState>, LedgerError> {
     let filter = |column: &str| only.map_or(String::new(), |_| format!("AND {column} = ?1"));
-    let mut states = BTreeMap::new();
+    let mut states = Vec::new();
     let sql = format!(
         "SELECT {KEY_STATE}
          FROM key_state k LEFT JOIN rotation r ON r.key = k.key AND r.sequence = k.sequence
@@ -77,14 +78,14 @@ fn key_states(
         filter("k.key")
     );
     each(connection, &sql, only, |row| {
-        let state = row::key_state(&mut Cells::of(row))?;
-        states.insert(state.key.clone(), state);
+        states.push(row::key_state(&mut Cells::of(row))?);
         Ok(())
     })?;
+    states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
 
     // By itself SQLite goes through every row of the key, or every delivery
     // ever: what is read after each commit must not grow with the history.
-    let mut live: BTreeMap<i64, (KeyName, Rotation)> = BTreeMap::new();
+    let mut places = Vec::new();
     let sql = format!(
         "SELECT r.id, r.key, {ROTATION} FROM rotation r INDEXED BY rotation_live
          WHERE r.phase NOT IN ('revoked', 'failed') {}",
@@ -92,10 +93,15 @@ fn key_states(
     );
     each(connection, &sql, only, |row| {
         let mut cells = Cells::of(row);
-        let (id, key) = (cells.get()?, cells.key_name()?);
-        live.insert(id, (key, row::rotation(&mut cells)?));
+        let (id, key): (i64, _) = (cells.get()?, cells.key_name()?);
+        let rotation = row::rotation(&mut cells)?;
+        if let Ok(at) = states.binary_search_by(|state| state.key.cmp(&key)) {
+            places.push((id, at, states[at].live.len()));
+            push(&mut states[at].live, rotation);
+        }
         Ok(())
     })?;
+    places.sort_unstable_by_key(|(id, ..)| *id);
     let sql = format!(
         "SELECT d.rotation, {DELIVERY} FROM rotation r INDEXED BY rotation_live
          CROSS JOIN delivery d ON d.rotation = r.id
@@ -104,23 +110,24 @@ fn key_states(
     );
     each(connection, &sql, only, |row| {
         let mut cells = Cells::of(row);
-        if let Some((_, rotation)) = live.get_mut(&cells.get()?) {
-            // One is the rule, and a list that grows by itself has room for four.
-            rotation.deliveries.reserve_exact(1);
-            rotation.deliveries.push(row::delivery(&mut cells)?);
+        let id: i64 = cells.get()?;
+        if let Ok(found) = places.binary_search_by_key(&id, |(id, ..)| *id) {
+            let (_, at, number) = places[found];
+            let rotation = &mut states[at].live[number];
+            push(&mut rotation.deliveries, row::delivery(&mut cells)?);
         }
         Ok(())
     })?;
-    for (key, rotation) in live.into_values() {
-        if let Some(state) = states.get_mut(&key) {
-            state.live.reserve_exact(1);
-            state.live.push(rotation);
-        }
-    }
-    for state in states.values_mut() {
+    for state in &mut states {
         state.live.sort_by_key(|rotation| rotation.sequence);
     }
     Ok(states)
+}
+
+/// One in a list is the rule, and one that grows by itself has room for four.
+fn push<T>(list: &mut Vec<T>, one: T) {
+    list.reserve_exact(1);
+    list.push(one);
 }
 
 fn each(

@@ -6,6 +6,7 @@
 //! later has to be looked at here before it can reach out.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use url::Url;
 
@@ -73,9 +74,9 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
             let sinks = sinks
                 .into_iter()
                 .map(|sink| {
-                    let (sink, replaced) = replace_sink(&name, sink, instead);
+                    let (sink, replaced) = replace_sink(&name, Arc::unwrap_or_clone(sink), instead);
                     told.push(replaced);
-                    sink
+                    Arc::new(sink)
                 })
                 .collect();
             KeySettings {
@@ -161,8 +162,8 @@ fn replace_sink(
     } = sink;
     let name = id.name;
     let replacement = match target {
-        SinkTarget::File(file) => file_below(file, instead),
-        SinkTarget::Own(file) => own_file(file, instead),
+        SinkTarget::File(file) => file_below(Arc::unwrap_or_clone(file), instead),
+        SinkTarget::Own(file) => own_file(Arc::unwrap_or_clone(file), instead),
         SinkTarget::Webhook(webhook) => recorded_webhook(key, &name, webhook, instead),
         SinkTarget::Command(command) => recorded_command(key, &name, command, instead),
     };
@@ -214,7 +215,7 @@ fn file_below(real: FileTarget, instead: &Instead<'_>) -> Replacement {
     };
     Replacement {
         id: format!("file:{}", target.path.display()),
-        target: SinkTarget::File(target),
+        target: SinkTarget::File(Arc::new(target)),
         real: path.display().to_string(),
         instead: below.display().to_string(),
         ignored,
@@ -238,14 +239,14 @@ fn own_file(real: FileTarget, instead: &Instead<'_>) -> Replacement {
         real: shown.display().to_string(),
         instead: below.display().to_string(),
         ignored: Vec::new(),
-        target: SinkTarget::Own(FileTarget {
+        target: SinkTarget::Own(Arc::new(FileTarget {
             path,
             format,
             mode,
             owner: None,
             group: None,
             after: None,
-        }),
+        })),
     }
 }
 

@@ -20,7 +20,6 @@ mod replace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -29,38 +28,38 @@ use self::place::Place;
 use crate::core::duration;
 use crate::core::names::SinkId;
 use crate::core::record::CredentialFacts;
-use crate::core::settings::{After, FileFormat, FileTarget, SinkSettings};
+use crate::core::settings::{FileTarget, SinkSettings};
 use crate::host::{look, program};
 use crate::sink::{DeliveryError, Parcel, Receipt, Sink, Taken};
 
 /// A file that takes each new secret.
 #[derive(Debug)]
 pub struct FileSink {
-    id: SinkId,
-    timeout: Duration,
-    format: FileFormat,
-    place: Arc<Place>,
-    after: Option<After>,
+    settings: Arc<SinkSettings>,
+    /// That of the settings.
+    target: Arc<FileTarget>,
 }
 
 impl FileSink {
-    /// A sink for `target`; nothing is looked at yet.
+    /// A sink for `target`, which is that of `settings`; nothing is looked at
+    /// yet.
     #[must_use]
-    pub fn new(settings: &SinkSettings, target: &FileTarget) -> Self {
+    pub fn new(settings: &Arc<SinkSettings>, target: &Arc<FileTarget>) -> Self {
         Self {
-            id: settings.id.clone(),
-            timeout: settings.timeout,
-            format: target.format.clone(),
-            place: Arc::new(Place::new(target)),
-            after: target.after.clone(),
+            settings: Arc::clone(settings),
+            target: Arc::clone(target),
         }
+    }
+
+    fn place(&self) -> Place {
+        Place(Arc::clone(&self.target))
     }
 
     /// Where a process that was killed may have left a file with a secret in
     /// it.
     #[must_use]
-    pub fn leftover_of(target: &FileTarget) -> PathBuf {
-        Place::new(target).temporary_path()
+    pub fn leftover_of(target: &Arc<FileTarget>) -> PathBuf {
+        Place(Arc::clone(target)).temporary_path()
     }
 
     /// Removes the temporary file that a process that was killed may have left
@@ -71,8 +70,8 @@ impl FileSink {
     /// # Errors
     /// What is in the way, in words.
     pub async fn remove_leftover(&self) -> Result<bool, String> {
-        let place = Arc::clone(&self.place);
-        let Some((attempt, _caller)) = Attempt::begin(&place.path) else {
+        let place = self.place();
+        let Some((attempt, _caller)) = Attempt::begin(place.path()) else {
             return Err(self.still_out());
         };
         self.aside(move || {
@@ -88,26 +87,26 @@ impl FileSink {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
         let work = tokio::task::spawn_blocking(work);
-        match tokio::time::timeout(self.timeout, work).await {
+        match tokio::time::timeout(self.settings.timeout, work).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(format!(
                 "the work on {} ended unexpectedly; this is a mistake in rekeyd, please report it",
-                self.place.path.display()
+                self.target.path.display()
             )),
             Err(_) => Err(format!(
                 "{} did not come back within {}; see whether its file system hangs",
-                self.place.path.display(),
-                duration::to_text(self.timeout)
+                self.target.path.display(),
+                duration::to_text(self.settings.timeout)
             )),
         }
     }
 
     /// What is wrong with the file's place, and with what is run then.
     fn problems(&self) -> impl FnOnce() -> Vec<String> + Send + 'static {
-        let place = Arc::clone(&self.place);
-        let after = self.after.clone();
+        let place = self.place();
         move || {
             let mut problems = place.problems();
+            let after = place.0.after.as_ref();
             let after = after.and_then(|after| program::problem(after.argv.path()));
             problems.extend(after.map(|problem| format!("after: {problem}")));
             problems
@@ -117,7 +116,7 @@ impl FileSink {
     fn still_out(&self) -> String {
         format!(
             "an earlier write of {} has not come back yet; see whether its file system hangs",
-            self.place.path.display()
+            self.target.path.display()
         )
     }
 }
@@ -125,7 +124,7 @@ impl FileSink {
 #[async_trait]
 impl Sink for FileSink {
     fn id(&self) -> &SinkId {
-        &self.id
+        &self.settings.id
     }
 
     async fn inspect(&self) -> Vec<String> {
@@ -136,7 +135,7 @@ impl Sink for FileSink {
     }
 
     async fn preflight(&self) -> Result<(), String> {
-        let place = Arc::clone(&self.place);
+        let place = self.place();
         let looked = self.problems();
         self.aside(move || {
             let problems = looked();
@@ -150,20 +149,20 @@ impl Sink for FileSink {
     }
 
     async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
-        let (place, format) = (Arc::clone(&self.place), self.format.clone());
+        let place = self.place();
         let credential = credential.clone();
-        let looked = move || present::lost(&place, &format, &credential);
+        let looked = move || present::lost(&place, &credential);
         // A file system that hangs tells nothing about the file.
-        look::aside(self.timeout, looked).await.flatten()
+        look::aside(self.settings.timeout, looked).await.flatten()
     }
 
     fn has_after(&self) -> bool {
-        self.after.is_some()
+        self.target.after.is_some()
     }
 
     async fn after(&self, taken: &Receipt) -> Result<(), String> {
-        match &self.after {
-            Some(after) => after::run_after(after, &self.id, taken).await,
+        match &self.target.after {
+            Some(after) => after::run_after(after, &self.settings.id, taken).await,
             // A reload has taken it out of the configuration meanwhile.
             None => Ok(()),
         }
@@ -174,14 +173,14 @@ impl Sink for FileSink {
             taken: Taken::No,
             message,
         };
-        let content = content::content(&self.format, parcel).map_err(|error| {
+        let content = content::content(&self.target.format, parcel).map_err(|error| {
             not_taken(format!(
                 "cannot put together the content of {}: {error}",
-                self.place.path.display()
+                self.target.path.display()
             ))
         })?;
-        let place = Arc::clone(&self.place);
-        let Some((attempt, _caller)) = Attempt::begin(&place.path) else {
+        let place = self.place();
+        let Some((attempt, _caller)) = Attempt::begin(place.path()) else {
             return Err(not_taken(self.still_out()));
         };
         self.aside(move || replace::replace(&place, &content, &attempt))

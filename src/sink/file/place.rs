@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -22,30 +23,26 @@ const LONGEST_NAME: usize = 255;
 /// A target file, taken apart when it is asked for: ten thousand of them are
 /// held.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) path: PathBuf,
-    pub(super) mode: Mode,
-    owner: Option<String>,
-    group: Option<String>,
-}
+pub(super) struct Place(pub(super) Arc<FileTarget>);
 
 impl Place {
-    pub(super) fn new(target: &FileTarget) -> Self {
-        Self {
-            path: target.path.clone(),
-            mode: Mode::from_raw_mode(target.mode),
-            owner: target.owner.clone(),
-            group: target.group.clone(),
-        }
+    /// The target's path.
+    pub(super) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The permission bits that the configuration gives it.
+    pub(super) fn mode(&self) -> Mode {
+        Mode::from_raw_mode(self.0.mode)
     }
 
     fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("/"))
+        self.path().parent().unwrap_or(Path::new("/"))
     }
 
     /// The target's name in the folder.
     pub(super) fn name(&self) -> &OsStr {
-        self.path.file_name().unwrap_or_default()
+        self.path().file_name().unwrap_or_default()
     }
 
     /// The name beside it under which the new content is prepared.
@@ -76,8 +73,8 @@ impl Place {
 
     /// The owner and group that the configuration names, as numbers.
     pub(super) fn named(&self) -> Result<(Option<Uid>, Option<Gid>), String> {
-        let owner = self.owner.as_deref().map(users::user).transpose()?;
-        let group = self.group.as_deref().map(users::group).transpose()?;
+        let owner = self.0.owner.as_deref().map(users::user).transpose()?;
+        let group = self.0.group.as_deref().map(users::group).transpose()?;
         Ok((owner, group))
     }
 
@@ -87,7 +84,7 @@ impl Place {
         if self.name().is_empty() {
             problems.push(format!(
                 "{} names no file; give its path",
-                self.path.display()
+                self.path().display()
             ));
         }
         let length = self.temporary().len();
@@ -95,7 +92,7 @@ impl Place {
             problems.push(format!(
                 "the file name of {} is too long by {} for the file beside it that the new \
                  content is prepared in; shorten it",
-                self.path.display(),
+                self.path().display(),
                 length - LONGEST_NAME
             ));
         }
@@ -141,7 +138,7 @@ impl Place {
         if self.name().is_empty() {
             return;
         }
-        let shown = self.path.display();
+        let shown = self.path().display();
         match fs::statat(folder, self.name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if is_regular(&stat) => {}
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
@@ -160,8 +157,13 @@ impl Place {
     }
 
     fn owner_problems(&self, problems: &mut Vec<String>) {
-        let shown = self.path.display();
-        match self.owner.as_deref().map(|name| (name, users::user(name))) {
+        let shown = self.path().display();
+        match self
+            .0
+            .owner
+            .as_deref()
+            .map(|name| (name, users::user(name)))
+        {
             Some((name, Ok(user))) if !users::may_give_to_user(user) => problems.push(format!(
                 "cannot give {shown} to the user {name} without privileges (CAP_CHOWN and \
                  CAP_FOWNER); leave out owner and make the folder setgid, or give rekeyd's unit \
@@ -170,7 +172,12 @@ impl Place {
             Some((_, Err(problem))) => problems.push(problem),
             Some((_, Ok(_))) | None => {}
         }
-        match self.group.as_deref().map(|name| (name, users::group(name))) {
+        match self
+            .0
+            .group
+            .as_deref()
+            .map(|name| (name, users::group(name)))
+        {
             Some((name, Ok(group))) if !users::may_give_to_group(group) => problems.push(format!(
                 "cannot give {shown} to the group {name}, which rekeyd's user is not in; add it \
                  to the group, or leave out group and make the folder setgid"

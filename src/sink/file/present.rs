@@ -27,24 +27,27 @@ struct Object<'a> {
 
 /// What stands there instead of the secret of `credential`; none if it is
 /// there, or if that cannot be seen.
-pub(super) fn lost(
-    place: &Place,
-    format: &FileFormat,
-    credential: &CredentialFacts,
-) -> Option<String> {
-    let path = place.path.display();
+pub(super) fn lost(place: &Place, credential: &CredentialFacts) -> Option<String> {
+    let format = &place.0.format;
+    let path = place.path().display();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match fs::open(&place.path, flags, Mode::empty()) {
+    let file = match fs::open(place.path(), flags, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Some(format!("{path} is gone")),
         Err(Errno::LOOP) => return Some(format!("{path} is a symbolic link now")),
         // It is there, and more cannot be seen from here.
         Err(_) => return None,
     };
-    if !fs::fstat(&file).is_ok_and(|stat| is_regular(&stat)) {
+    let stat = fs::fstat(&file).ok();
+    let Some(stat) = stat.filter(is_regular) else {
         return Some(format!("{path} is no regular file any more"));
-    }
-    let mut content = Zeroizing::new(Vec::with_capacity(4 * 1024));
+    };
+    // With no more room than is needed: all of it is wiped.
+    let room = u64::try_from(stat.st_size)
+        .ok()?
+        .saturating_add(1)
+        .min(LONGEST);
+    let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(room).ok()?));
     let mut file = std::fs::File::from(file).take(LONGEST);
     file.read_to_end(&mut content).ok()?;
     let same = value(format, &content)

@@ -39,7 +39,7 @@ pub(super) fn replace(
         taken: Taken::Maybe,
         message: format!(
             "{} is replaced, but its folder could not be written to disk: {}",
-            place.path.display(),
+            place.path().display(),
             why(&error.into())
         ),
     })
@@ -72,11 +72,11 @@ fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, 
         }
         Ok(()) => format!(
             "the new content of {} was ready only after the timeout",
-            place.path.display()
+            place.path().display()
         ),
         Err(error) => format!(
             "cannot write the new content of {}: {}",
-            place.path.display(),
+            place.path().display(),
             why(&error)
         ),
     };
@@ -94,7 +94,7 @@ fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, 
 fn not_renamed(place: &Place, folder: &OwnedFd, error: Errno) -> DeliveryError {
     let problem = format!(
         "cannot put the new file in the place of {}: {}",
-        place.path.display(),
+        place.path().display(),
         why(&error.into())
     );
     match disk::remove(folder, &place.temporary()) {
@@ -152,7 +152,7 @@ fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
 /// permissive than the file will be: the descriptor writes whatever the mode
 /// says.
 fn create(place: &Place, folder: &OwnedFd) -> Result<File, String> {
-    let mode = place.mode & (Mode::RUSR | Mode::WUSR);
+    let mode = place.mode() & (Mode::RUSR | Mode::WUSR);
     disk::create(folder, &place.temporary(), mode).map_err(|error| {
         format!(
             "cannot make {}: {}",
@@ -167,7 +167,7 @@ fn fill(file: &File, place: &Place, content: &[u8], wanted: Wanted) -> io::Resul
     give(file, wanted)?;
     // Behind the change of owner, which may clear bits of the mode, and so
     // that no former group can read what only the new one may.
-    disk::set_mode(file, place.mode)?;
+    disk::set_mode(file, place.mode())?;
     Ok(disk::sync(file)?)
 }
 

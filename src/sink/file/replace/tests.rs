@@ -5,6 +5,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -32,14 +33,14 @@ fn laid_out(before: Before) -> (TempDir, Place) {
     if before != Before::Nothing {
         std::fs::write(&path, OLD).unwrap();
     }
-    let place = Place::new(&FileTarget {
+    let place = Place(Arc::new(FileTarget {
         after: None,
         path,
         format: FileFormat::Raw,
         mode: MODE,
         owner: None,
         group: None,
-    });
+    }));
     if before == Before::OldAndLeftOver {
         let path = place.temporary_path();
         std::fs::write(&path, &NEW[..7]).unwrap();
@@ -49,7 +50,7 @@ fn laid_out(before: Before) -> (TempDir, Place) {
 }
 
 fn replaced(place: &Place, content: &[u8]) -> Result<(), DeliveryError> {
-    let (attempt, _caller) = Attempt::begin(&place.path).unwrap();
+    let (attempt, _caller) = Attempt::begin(place.path()).unwrap();
     replace(place, content, &attempt)
 }
 
@@ -70,12 +71,12 @@ fn interrupted(before: Before, number: usize, what: Interruption) -> bool {
     let story = format!("{before:?}, {what:?} at {number}");
     let (dir, place) = laid_out(before);
     let (outcome, steps) = at(number, what, || replaced(&place, NEW));
-    let content = std::fs::read(&place.path).ok();
+    let content = std::fs::read(place.path()).ok();
     let old = (before != Before::Nothing).then(|| OLD.to_vec());
     let is_new = content.as_deref() == Some(NEW);
     assert!(is_new || content == old, "{story}: {content:?}");
     if is_new {
-        assert_eq!(mode_of(&place.path), MODE, "{story}");
+        assert_eq!(mode_of(place.path()), MODE, "{story}");
     }
     match &outcome {
         Ok(()) => assert!(is_new, "{story}"),
@@ -98,7 +99,7 @@ fn interrupted(before: Before, number: usize, what: Interruption) -> bool {
     let expected: &[&str] = if content.is_some() { &["secret"] } else { &[] };
     assert_eq!(files(dir.path()), expected, "{story}");
     replaced(&place, NEXT).unwrap();
-    assert_eq!(std::fs::read(&place.path).unwrap(), NEXT, "{story}");
+    assert_eq!(std::fs::read(place.path()).unwrap(), NEXT, "{story}");
     assert_eq!(files(dir.path()), ["secret"], "{story}");
     steps.len() > number
 }
