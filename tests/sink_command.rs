@@ -12,6 +12,7 @@ use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -109,7 +110,7 @@ fn sink(program: &str, arguments: Vec<String>, timeout: Duration) -> CommandSink
         },
         required: true,
         timeout,
-        target: SinkTarget::Command(target.clone()),
+        target: SinkTarget::Command(Arc::new(target.clone())),
     };
     CommandSink::new(&settings, &target)
 }

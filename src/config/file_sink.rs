@@ -63,7 +63,7 @@ pub(super) fn target(
 
 /// What is run once the file has changed; none in it if nothing is, and none
 /// at all if it is wrong.
-fn after(table: &Table<'_>, report: &mut Report) -> Option<Option<After>> {
+fn after(table: &Table<'_>, report: &mut Report) -> Option<Option<Box<After>>> {
     let get = |name| table.get(Section::File, name);
     let timeout = match get("after-timeout") {
         Some(value) if get("after").is_none() => {
@@ -78,10 +78,8 @@ fn after(table: &Table<'_>, report: &mut Report) -> Option<Option<After>> {
         return Some(None);
     };
     let argv = command_line(&argv, report)?;
-    Some(Some(After {
-        argv,
-        timeout: timeout?,
-    }))
+    let timeout = timeout?;
+    Some(Some(Box::new(After { argv, timeout })))
 }
 
 fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {

@@ -53,7 +53,7 @@ pub(super) fn keys(
             let sinks = key.sinks.claim(claims, report);
             Some(KeySettings {
                 name: key.name?,
-                policy: key.policy.map(Arc::new)?,
+                policy: key.policy?,
                 sinks,
             })
         })
@@ -66,7 +66,7 @@ pub(super) fn keys(
 /// A key as far as it could be read.
 struct ReadKey {
     name: Option<KeyName>,
-    policy: Option<KeyPolicy>,
+    policy: Option<Arc<KeyPolicy>>,
     sinks: Sinks,
 }
 

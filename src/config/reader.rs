@@ -76,6 +76,12 @@ impl<'t> Table<'t> {
         Some(self.entry(key, value))
     }
 
+    /// Whether any option of `section` is there.
+    pub(super) fn has_any(&self, section: Section) -> bool {
+        let mut names = self.entries.into_iter().flat_map(DeTable::keys);
+        names.any(|name| section.options().contains(&&**name.get_ref()))
+    }
+
     /// Where an option stands, or would.
     pub(super) fn place_of(&self, section: Section, name: &str) -> Place {
         let value = self.get(section, name);

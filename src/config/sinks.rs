@@ -74,6 +74,8 @@ impl Sinks {
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
+        // They were collected in the room of what was read.
+        sinks.shrink_to_fit();
         sinks.sort_by_key(|sink| (!sink.required, is_own(sink)));
         sinks
     }
@@ -243,8 +245,12 @@ fn sink(
     let mut files = Files::default();
     let target = match text {
         "file" => file(table, &mut files, report).map(|target| SinkTarget::File(Arc::new(target))),
-        "webhook" => webhook(table, &mut files, report).map(SinkTarget::Webhook),
-        "command" => command(table, &mut files, report).map(SinkTarget::Command),
+        "webhook" => {
+            webhook(table, &mut files, report).map(|target| SinkTarget::Webhook(Arc::new(target)))
+        }
+        "command" => {
+            command(table, &mut files, report).map(|target| SinkTarget::Command(Arc::new(target)))
+        }
         "self" => own
             .take(table, report)
             .map(|target| SinkTarget::Own(Arc::new(target))),

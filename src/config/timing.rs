@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,6 +44,8 @@ struct Known {
     shortest: Option<Duration>,
     longest: OnceCell<Option<Duration>>,
     firings_in_a_day: usize,
+    /// The policy of the keys that have nothing but it and the defaults.
+    plain: OnceCell<Arc<KeyPolicy>>,
 }
 
 impl<'e> Timing<'e> {
@@ -62,7 +65,7 @@ impl<'e> Timing<'e> {
         name: Option<&KeyName>,
         patience: Patience,
         report: &mut Report,
-    ) -> Option<KeyPolicy> {
+    ) -> Option<Arc<KeyPolicy>> {
         let known = self.known(table, &patience.zone(), report)?;
         let check = Check {
             known: &known,
@@ -77,8 +80,11 @@ impl<'e> Timing<'e> {
         let mut timetable = known.timetable.clone();
         if let (Some(name), Some((jitter, _))) = (name, &patience.jitter) {
             timetable = timetable.with_jitter(name, *jitter);
+        } else if !table.has_any(Section::Defaults) {
+            let plain = || Arc::new(patience.policy(timetable, overlap));
+            return Some(Arc::clone(known.plain.get_or_init(plain)));
         }
-        Some(patience.policy(timetable, overlap))
+        Some(Arc::new(patience.policy(timetable, overlap)))
     }
 
     fn known(
@@ -169,6 +175,7 @@ impl<'e> Timing<'e> {
             shortest: timetable.shortest_gap(self.environment.now),
             longest: OnceCell::new(),
             firings_in_a_day: timetable.firings_in_a_day(),
+            plain: OnceCell::new(),
             timetable,
         }
     }

@@ -91,9 +91,9 @@ pub enum SinkTarget {
     /// A file on this host.
     File(Arc<FileTarget>),
     /// An HTTP receiver that understands Standard Webhooks.
-    Webhook(WebhookTarget),
+    Webhook(Arc<WebhookTarget>),
     /// A program that takes the secret on its standard input.
-    Command(CommandTarget),
+    Command(Arc<CommandTarget>),
     /// The file that rekeyd's own admin credential is read from, and the
     /// credential in use.
     Own(Arc<FileTarget>),
@@ -113,7 +113,7 @@ pub struct FileTarget {
     /// The group it is given to, by name or number.
     pub group: Option<String>,
     /// What is run once it has changed.
-    pub after: Option<After>,
+    pub after: Option<Box<After>>,
 }
 
 /// A program that is run once a file has changed.

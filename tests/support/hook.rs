@@ -47,7 +47,7 @@ impl Hook {
             },
             required: true,
             timeout: Duration::from_secs(20),
-            target: SinkTarget::Webhook(target.clone()),
+            target: SinkTarget::Webhook(Arc::new(target.clone())),
         };
         let hook = Self {
             folder,

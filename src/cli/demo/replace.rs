@@ -164,8 +164,12 @@ fn replace_sink(
     let replacement = match target {
         SinkTarget::File(file) => file_below(Arc::unwrap_or_clone(file), instead),
         SinkTarget::Own(file) => own_file(Arc::unwrap_or_clone(file), instead),
-        SinkTarget::Webhook(webhook) => recorded_webhook(key, &name, webhook, instead),
-        SinkTarget::Command(command) => recorded_command(key, &name, command, instead),
+        SinkTarget::Webhook(webhook) => {
+            recorded_webhook(key, &name, Arc::unwrap_or_clone(webhook), instead)
+        }
+        SinkTarget::Command(command) => {
+            recorded_command(key, &name, Arc::unwrap_or_clone(command), instead)
+        }
     };
     let told = ReplacedSink {
         key: key.clone(),
@@ -309,5 +313,5 @@ fn at_receiver(key: &KeyName, sink: &str, instead: &Instead<'_>) -> (String, Sin
         bearer_token_file: None,
         ca_file: None,
     };
-    (id, SinkTarget::Webhook(target))
+    (id, SinkTarget::Webhook(Arc::new(target)))
 }
