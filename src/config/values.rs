@@ -56,7 +56,11 @@ pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     let names_a_file = path.file_name().is_some() && !text.ends_with('/');
     if path.is_absolute() && names_a_file && !text.chars().any(char::is_control) {
         // Without `//` and `/./`, which mean nothing.
-        return Some(path.components().collect());
+        return Some(if is_plain(text.as_bytes()) {
+            path.to_owned()
+        } else {
+            path.components().collect()
+        });
     }
     let what = if path.is_absolute() {
         "names no file"

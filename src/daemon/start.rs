@@ -113,8 +113,10 @@ pub async fn start(
         },
     };
     let (parts, _) = common.parts(settings, sources);
-    remove_leftovers(settings, None).await;
-    let engine = Engine::open(parts, common.managed(settings), course).await?;
+    // While one thread reads the ledger another can look at the files.
+    let opened = Engine::open(parts, common.managed(settings), course);
+    let (opened, ()) = tokio::join!(opened, remove_leftovers(settings, None));
+    let engine = opened?;
     let posted = engine.posted();
     Ok(Started {
         carriers: Carriers::new(common.ledger.clone(), Arc::clone(&clock), posted),

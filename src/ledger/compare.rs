@@ -80,10 +80,8 @@ struct Row {
 pub fn compare(connection: &Connection, listed: Vec<Listed>) -> Result<Compared, LedgerError> {
     let mut compared = Compared::default();
     let mut taken: BTreeSet<RotationId> = BTreeSet::new();
-    let ids: BTreeSet<String> = listed
-        .iter()
-        .map(|one| one.facts.id.as_str().to_owned())
-        .collect();
+    let ids = listed.iter().map(|one| one.facts.id.clone());
+    let ids: BTreeSet<CredentialId> = ids.collect();
     for one in listed {
         let by_id = find(connection, "credential_id", one.facts.id.as_str())?;
         let by_label = match (&by_id, &one.name) {
@@ -121,7 +119,7 @@ pub fn compare(connection: &Connection, listed: Vec<Listed>) -> Result<Compared,
     }
     for row in live(connection)? {
         let known = row.credential.as_ref();
-        if known.is_some_and(|credential| !ids.contains(credential.as_str())) {
+        if known.is_some_and(|credential| !ids.contains(credential)) {
             compared.add(row, Seen::Absent);
         }
     }
@@ -130,7 +128,10 @@ pub fn compare(connection: &Connection, listed: Vec<Listed>) -> Result<Compared,
 
 impl Compared {
     fn add(&mut self, row: Row, seen: Seen) {
-        self.findings.entry(row.key).or_default().push(Finding {
+        let of_key = self.findings.entry(row.key).or_default();
+        // One of each key is the rule, and there may be ten thousand keys.
+        of_key.reserve_exact(1);
+        of_key.push(Finding {
             rotation: row.rotation,
             phase: row.phase,
             credential: row.credential,
