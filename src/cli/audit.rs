@@ -52,7 +52,7 @@ impl Audit {
             facts: one.facts,
             name: one.name,
         });
-        let compared = compare::compare(&ledger, to_compare.collect())?;
+        let compared = compare::compare(&ledger, to_compare.collect(), |_| true)?;
         let mut keys: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
         keys.extend(read::all_key_states(&ledger)?.into_keys());
         let lines = lines(compared, &keys);

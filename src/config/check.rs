@@ -53,7 +53,7 @@ pub(super) fn check(
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
-    let notify = notify::notify(top, &mut claims, report);
+    let notify = notify::notify(top, keys.as_ref(), &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
     let keys = keys::keys(top, keys, environment, credential_file, &mut claims, report);

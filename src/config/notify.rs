@@ -6,7 +6,7 @@ use super::check::{Claims, Owner};
 use super::command_sink::command_line;
 use super::options::{Section, nearest};
 use super::quote::quoted;
-use super::reader::{Table, Value};
+use super::reader::{Entry, Table, Value};
 use super::report::Report;
 use super::values::{self, Whose};
 use crate::core::audience::Listener;
@@ -17,17 +17,19 @@ use crate::core::settings::{CommandTarget, Mail, NotifySettings, NotifyTarget, N
 /// What a message says of the types.
 const TYPES: &str = "\"webhook\", \"command\" or \"sendmail\" is allowed";
 
-/// Reads everybody who is told, in the order of the file.
+/// Reads everybody who is told, in the order of the file; of the `keys` only their
+/// names.
 pub(super) fn notify(
     top: &Table<'_>,
+    keys: Option<&Entry<'_>>,
     claims: &mut Claims,
     report: &mut Report,
 ) -> Vec<NotifySettings> {
     let Some(list) = top.get(Section::Top, "notify") else {
         return Vec::new();
     };
-    let keys = top.get(Section::Top, "key");
-    let keys = keys.map(|keys| keys.names()).unwrap_or_default();
+    let keys = keys.map(|keys| top.value_of(keys).names());
+    let keys = keys.unwrap_or_default();
     let mut known: BTreeSet<NotifierId> = BTreeSet::new();
     let mut all = Vec::new();
     for table in list.tables(report) {

@@ -73,13 +73,9 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
         }
     };
     let Compared {
-        mut findings,
+        findings,
         strangers,
     } = compared;
-    for found in findings.values_mut() {
-        found.retain(|finding| !matches!(finding.seen, Seen::AsExpected(_)));
-    }
-    findings.retain(|_, found| !found.is_empty());
     let mut lookalikes = Vec::new();
     let strangers = strangers
         .into_iter()

@@ -73,11 +73,17 @@ struct Row {
     credential: Option<CredentialId>,
 }
 
-/// Compares `listed` with every row ever written.
+/// Compares `listed` with every row ever written. Of what was seen of rows only
+/// what is `wanted` is kept: nearly all is as expected, and there may be ten
+/// thousand.
 ///
 /// # Errors
 /// SQLite's.
-pub fn compare(connection: &Connection, listed: Vec<Listed>) -> Result<Compared, LedgerError> {
+pub fn compare(
+    connection: &Connection,
+    listed: Vec<Listed>,
+    wanted: impl Fn(&Seen) -> bool,
+) -> Result<Compared, LedgerError> {
     let mut compared = Compared::default();
     let mut taken: BTreeSet<RotationId> = BTreeSet::new();
     let ids = listed.iter().map(|one| one.facts.id.clone());
@@ -115,11 +121,14 @@ pub fn compare(connection: &Connection, listed: Vec<Listed>) -> Result<Compared,
                 | Phase::Orphaned,
             ) => Seen::AsExpected(one.facts),
         };
-        compared.add(row, seen);
+        if wanted(&seen) {
+            compared.add(row, seen);
+        }
     }
     for row in live(connection)? {
         let known = row.credential.as_ref();
-        if known.is_some_and(|credential| !ids.contains(credential)) {
+        let is_absent = known.is_some_and(|credential| !ids.contains(credential));
+        if is_absent && wanted(&Seen::Absent) {
             compared.add(row, Seen::Absent);
         }
     }

@@ -11,7 +11,7 @@ use crate::core::change::Change;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::ledger::commit::{Job, LARGEST_BATCH, Task, answer_all, commit, run_all};
-use crate::ledger::compare::{self, Compared, Listed, Stranger};
+use crate::ledger::compare::{self, Compared, Listed, Seen, Stranger};
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, write};
 
@@ -140,13 +140,18 @@ impl Ledger {
             .await
     }
 
-    /// Compares the provider's list with every row ever written.
+    /// Compares the provider's list with every row ever written, and finds what
+    /// is not as expected.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn compare(&self, listed: Vec<Listed>) -> Result<Compared, LedgerError> {
-        self.run(move |connection| compare::compare(connection, listed))
-            .await
+        self.run(move |connection| {
+            compare::compare(connection, listed, |seen| {
+                !matches!(seen, Seen::AsExpected(_))
+            })
+        })
+        .await
     }
 
     /// What looked like a credential of `key` when the provider was last
