@@ -20,7 +20,7 @@ ledger() { sqlite3 -bail "$dir/careful.db" "PRAGMA synchronous = FULL; $1"; }
     );
     CREATE INDEX rotation_phase ON rotation (phase);" >/dev/null
 
-name=billing-$(date -u +%Y%m%dT%H%M%SZ)
+name=billing-$(date -u +%Y%m%dT%H%M%SZ)-$$
 previous=$(ledger "
     SELECT credential FROM rotation WHERE phase = 'current';
     INSERT INTO rotation (name, phase, at) VALUES ('$name', 'intended', datetime('now'));")
