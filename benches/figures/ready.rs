@@ -36,6 +36,7 @@ pub(crate) fn start(dir: &Path) -> Ready {
         .env("NOTIFY_SOCKET", &path)
         // As the unit has it.
         .env("MALLOC_ARENA_MAX", "1")
+        .env("MALLOC_TRIM_THRESHOLD_", "1048576")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let begun = Instant::now();
