@@ -2,9 +2,8 @@
 //!
 //! One thread does all that is asked for at the same time, since a look is
 //! shorter than waking a thread for it, and ten thousand files at once would
-//! cost five hundred threads. For the same reason whoever asked is told of
-//! several at once. What hangs does not hold up what waits behind it: another
-//! thread goes on with that.
+//! cost five hundred threads. What hangs does not hold up what waits behind
+//! it: another thread goes on with that.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,29 +15,17 @@ use tokio::sync::oneshot;
 /// does no harm.
 const STALL: Duration = Duration::from_secs(1);
 
-/// What was seen is told after so long at the latest, but for a look that is
-/// longer than that.
-const HELD_FOR: Duration = Duration::from_millis(1);
-
-/// Looks, and gives what tells of it.
-type Look = Box<dyn FnOnce() -> Answer + Send>;
-
-type Answer = Box<dyn FnOnce() + Send>;
+type Look = Box<dyn FnOnce() + Send>;
 
 /// What waits in this process, and the thread that does it.
 static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     waiting: VecDeque::new(),
-    held: Vec::new(),
-    held_since: None,
     thread: 0,
     since: None,
 });
 
 struct Queue {
     waiting: VecDeque<Look>,
-    /// What is still to be told.
-    held: Vec<Answer>,
-    held_since: Option<Instant>,
     /// The number of the thread that takes from it: an earlier one that comes
     /// back from where it hung does nothing more.
     thread: u64,
@@ -52,15 +39,11 @@ pub(crate) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (reply, mut answer) = oneshot::channel();
-    let look = move || -> Answer {
-        if reply.is_closed() {
-            // Nobody waits for it any more: it stood behind something that hung.
-            return Box::new(|| ());
+    let look = move || {
+        // Nobody waits for it any more: it stood behind something that hung.
+        if !reply.is_closed() {
+            let _ = reply.send(work());
         }
-        let seen = work();
-        Box::new(move || {
-            let _ = reply.send(seen);
-        })
     };
     queue().take_in(Box::new(look));
     let answered = async {
@@ -95,31 +78,22 @@ impl Queue {
         self.since = Some(Instant::now());
         let thread = self.thread;
         tokio::task::spawn_blocking(move || {
-            loop {
-                let (answers, next) = queue().next(thread);
-                answers.into_iter().for_each(|answer| answer());
-                let Some(look) = next else { break };
-                let answer = look();
-                queue().held.push(answer);
+            while let Some(look) = next(thread) {
+                look();
             }
         });
     }
+}
 
-    /// What the thread of this number tells now, and what it looks at next.
-    fn next(&mut self, thread: u64) -> (Vec<Answer>, Option<Look>) {
-        if self.thread != thread {
-            return (std::mem::take(&mut self.held), None);
-        }
-        let now = Instant::now();
-        let next = self.waiting.pop_front();
-        self.since = next.is_some().then_some(now);
-        let held_since = *self.held_since.get_or_insert(now);
-        if next.is_some() && now - held_since < HELD_FOR {
-            return (Vec::new(), next);
-        }
-        self.held_since = None;
-        (std::mem::take(&mut self.held), next)
+/// What the thread of this number does next.
+fn next(thread: u64) -> Option<Look> {
+    let mut queue = queue();
+    if queue.thread != thread {
+        return None;
     }
+    let next = queue.waiting.pop_front();
+    queue.since = next.is_some().then(Instant::now);
+    next
 }
 
 #[cfg(test)]
