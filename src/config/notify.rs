@@ -17,8 +17,8 @@ use crate::core::settings::{CommandTarget, Mail, NotifySettings, NotifyTarget, N
 /// What a message says of the types.
 const TYPES: &str = "\"webhook\", \"command\" or \"sendmail\" is allowed";
 
-/// Reads everybody who is told, in the order of the file; of the `keys` only their
-/// names.
+/// Reads everybody who is told, in the order of the file; of `keys` only the
+/// names count.
 pub(super) fn notify(
     top: &Table<'_>,
     keys: Option<&Entry<'_>>,
@@ -28,8 +28,7 @@ pub(super) fn notify(
     let Some(list) = top.get(Section::Top, "notify") else {
         return Vec::new();
     };
-    let keys = keys.map(|keys| top.value_of(keys).names());
-    let keys = keys.unwrap_or_default();
+    let keys = keys.map(Entry::names).unwrap_or_default();
     let mut known: BTreeSet<NotifierId> = BTreeSet::new();
     let mut all = Vec::new();
     for table in list.tables(report) {

@@ -79,13 +79,9 @@ impl Place {
         let part = self.path.as_ref().map(|step| &step.part);
         matches!(part, Some(Part::Name(own)) if **own == *name)
     }
-
-    /// The key path, such as `key.billing.sink[0]`; empty for the file.
-    pub(super) fn path(&self) -> String {
-        self.to_string()
-    }
 }
 
+/// The key path, such as `key.billing.sink[0]`; empty for the file.
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {

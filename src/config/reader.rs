@@ -45,6 +45,12 @@ impl<'t> Entry<'t> {
         self.name.get_ref()
     }
 
+    /// The names in it if it is a table; what else it may be is told by others.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let entries = self.value.get_ref().as_table().into_iter().flatten();
+        entries.map(|(name, _)| &**name.get_ref()).collect()
+    }
+
     /// What is in it if it is a table, in the order of the names; what else it
     /// may be is told by others.
     pub(super) fn into_entries(self) -> Vec<Self> {
@@ -136,14 +142,13 @@ impl<'t> Table<'t> {
         if report.is_broken() {
             return;
         }
+        let known = || sections.iter().flat_map(|section| section.options());
         for (key, value) in self.entries.into_iter().flatten() {
             let name: &str = key.get_ref();
-            let mut known = sections.iter().flat_map(|section| section.options());
-            if known.any(|option| *option == name) {
+            if known().any(|option| *option == name) {
                 continue;
             }
-            let known = sections.iter().flat_map(|section| section.options());
-            let known: Vec<&str> = known.copied().collect();
+            let known: Vec<&str> = known().copied().collect();
             let hint = match nearest(name, &known) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here: {}", known.join(", ")),
@@ -167,12 +172,6 @@ impl<'t> Value<'t> {
     /// The value if it is text; what else it may be is told by others.
     pub(super) fn as_text(&self) -> Option<&'t str> {
         self.value.as_str()
-    }
-
-    /// The names in it if it is a table; what else it may be is told by others.
-    pub(super) fn names(&self) -> Vec<&'t str> {
-        let entries = self.value.as_table().into_iter().flatten();
-        entries.map(|(name, _)| &**name.get_ref()).collect()
     }
 
     /// The value if it is `true` or `false`.

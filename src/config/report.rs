@@ -66,7 +66,7 @@ impl Report {
             kind: Kind::Configuration,
             file: self.file.clone(),
             line: place.line,
-            at: place.path(),
+            at: place.to_string(),
             message,
             hint,
         }

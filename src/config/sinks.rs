@@ -244,16 +244,16 @@ fn sink(
     let name = names.take(table, text, report);
     let mut files = Files::default();
     let target = match text {
-        "file" => file(table, &mut files, report).map(|target| SinkTarget::File(Arc::new(target))),
-        "webhook" => {
-            webhook(table, &mut files, report).map(|target| SinkTarget::Webhook(Arc::new(target)))
-        }
-        "command" => {
-            command(table, &mut files, report).map(|target| SinkTarget::Command(Arc::new(target)))
-        }
-        "self" => own
-            .take(table, report)
-            .map(|target| SinkTarget::Own(Arc::new(target))),
+        "file" => file(table, &mut files, report)
+            .map(Arc::new)
+            .map(SinkTarget::File),
+        "webhook" => webhook(table, &mut files, report)
+            .map(Arc::new)
+            .map(SinkTarget::Webhook),
+        "command" => command(table, &mut files, report)
+            .map(Arc::new)
+            .map(SinkTarget::Command),
+        "self" => own.take(table, report).map(Arc::new).map(SinkTarget::Own),
         other => {
             let message = format!("there is no sink type {}", quoted(other));
             report.wrong(&kind.place, message, TYPES);
