@@ -273,7 +273,7 @@ async fn turn_until(engine: &mut Engine, over: impl Fn() -> bool) -> (Duration, 
         longest = longest.max(processor_time(ClockId::ThreadCPUTime) - turn);
         tokio::select! {
             biased;
-            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            _ = engine.finish_some(), if engine.at_work() > 0 => {}
             _ = tick.tick() => {}
         }
     }

@@ -45,6 +45,6 @@ pub(crate) async fn rest(engine: &mut Engine) {
         if engine.at_work() == 0 {
             return;
         }
-        engine.finish_one().await;
+        engine.finish_some().await;
     }
 }

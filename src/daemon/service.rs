@@ -186,7 +186,7 @@ async fn drive(
                 Next::Configuration(read) => asked.take(*read, started).await,
                 Next::Page(wanted) => asked.show(wanted, started),
             },
-            _ = started.engine.finish_one(), if started.engine.at_work() > 0 => {}
+            _ = started.engine.finish_some(), if started.engine.at_work() > 0 => {}
             () = wake.next() => {}
         }
     };
@@ -215,7 +215,7 @@ async fn deliver_last(engine: &mut Engine, asked: &mut Asking, wake: &mut Wake) 
         asked.answer(engine);
         tokio::select! {
             biased;
-            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            _ = engine.finish_some(), if engine.at_work() > 0 => {}
             () = wake.next() => {}
         }
     }

@@ -14,7 +14,7 @@ impl Engine {
     /// more.
     pub async fn stop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        while self.finish_one().await {}
+        while self.finish_some().await {}
     }
 
     /// Begins no rotation any more; what is open is gone on with.
@@ -63,7 +63,7 @@ impl Engine {
         self.scheduled = false;
         self.stopping.store(false, Ordering::Relaxed);
         self.start_due();
-        let finished = async { while self.finish_one().await {} };
+        let finished = async { while self.finish_some().await {} };
         if tokio::time::timeout(limit, finished).await.is_err() {
             tracing::warn!("an orphaned credential is revoked at the next start");
         }

@@ -13,6 +13,7 @@ pub mod condition;
 mod effects;
 mod ending;
 mod errand;
+mod looks;
 mod notice;
 pub mod observe;
 pub mod order;
@@ -28,10 +29,11 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::core::change::{Change, Why};
 use crate::core::due::Absence;
@@ -45,6 +47,7 @@ use crate::ledger::LedgerError;
 use agenda::Agenda;
 use condition::Condition;
 use errand::{Errand, Errands};
+use looks::Looked;
 use order::Asked;
 use post::Recorded;
 use sweep::{Finding, Swept};
@@ -105,6 +108,7 @@ pub struct Engine {
 enum Back {
     Key(Box<Worker>),
     Probed,
+    Looked(Looked),
     Swept(Option<Swept>),
     Noted,
     Told(Recorded),
@@ -209,19 +213,23 @@ impl Engine {
             scheduled: course != Course::ByHand,
         };
         let states = engine.parts.ledger.all_key_states().await?;
+        let mut slots = Vec::with_capacity(states.len().max(managed.len()));
         let mut states = states.into_iter().peekable();
         managed.sort_by(|one, other| one.name.cmp(&other.name));
         for key in managed {
             while let Some(state) = states.next_if(|state| state.key < key.name) {
-                engine.add(None, state, now);
+                slots.push(engine.know(None, state, now));
             }
             let state = states.next_if(|state| state.key == key.name);
             let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
-            engine.add(Some(Arc::new(key)), state, now);
+            slots.push(engine.know(Some(Arc::new(key)), state, now));
         }
-        for state in states {
-            engine.add(None, state, now);
-        }
+        slots.extend(states.map(|state| engine.know(None, state, now)));
+        // What is in order needs no search for the place of each.
+        let keys = slots.iter();
+        let keys = keys.map(|(key, slot)| (key.clone(), slot.is_rotating()));
+        engine.agenda = Agenda::all_at(now, keys);
+        engine.keys = slots.into_iter().collect();
         engine.read_failures().await?;
         Ok(engine)
     }
@@ -241,9 +249,20 @@ impl Engine {
     }
 
     fn add(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
+        let (key, slot) = self.know(managed, state, now);
+        self.agenda.insert(now, key.clone(), slot.is_rotating());
+        self.keys.insert(key, slot);
+    }
+
+    /// A key that is to be looked at now.
+    fn know(
+        &mut self,
+        managed: Option<Arc<ManagedKey>>,
+        state: KeyState,
+        now: Timestamp,
+    ) -> (KeyName, Box<Slot>) {
         let key = state.key.clone();
         self.watch.know(&state);
-        self.agenda.insert(now, key.clone(), state.open().is_some());
         let troubled = trouble_of(&state, managed.is_some()).is_some();
         keep(&mut self.troubled, &key, troubled);
         let standing = Standing::of(&state);
@@ -268,7 +287,7 @@ impl Engine {
                 unrecorded: Vec::new(),
             }),
         };
-        self.keys.insert(key, Box::new(slot));
+        (key, Box::new(slot))
     }
 
     /// Asks for a rotation of `key` now. False if it is not configured.
@@ -355,7 +374,12 @@ impl Engine {
         if self.parts.conditions.holds(Condition::Ledger) {
             return;
         }
-        while self.keys_at_work < self.parts.max_in_flight {
+        // Each once: while a clock is being set back a key may be due by one
+        // reading of it and not by the next, over and over.
+        for _ in 0..self.keys.len() {
+            if self.keys_at_work >= self.parts.max_in_flight {
+                break;
+            }
             let Some(key) = self.agenda.pop_due(now) else {
                 break;
             };
@@ -404,15 +428,7 @@ impl Engine {
                     self.running
                         .spawn(async move { Back::Swept(sweep::sweep(parts, keys).await) });
                 }
-                Errand::LookAtSinks => {
-                    let keys: Vec<_> = self.keys.keys().cloned().collect();
-                    for key in keys {
-                        if let Some(slot) = self.keys.get_mut(&key) {
-                            slot.look_at_sinks = slot.managed.is_some();
-                        }
-                        self.wake(&key, now);
-                    }
-                }
+                Errand::LookAtSinks => self.look_at_sinks(),
             }
         }
         self.note_conditions();
@@ -471,25 +487,44 @@ impl Engine {
             rotates_at: None,
             unclear: false,
         };
+        let mut work = Box::pin(worker.work());
+        // Nearly all that are looked at have nothing to do now, and say so
+        // without having to wait for anything.
+        let mut unheard = Context::from_waker(Waker::noop());
+        if let Poll::Ready(worker) = work.as_mut().poll(&mut unheard) {
+            self.put_back(worker);
+            self.heed_conditions();
+            return;
+        }
         self.keys_at_work += 1;
         self.running
-            .spawn(async move { Back::Key(Box::new(worker.work().await)) });
+            .spawn(async move { Back::Key(Box::new(work.await)) });
     }
 
-    /// Waits for something to come back from work. False if nothing is at
-    /// work. Safe to drop and call again.
-    pub async fn finish_one(&mut self) -> bool {
-        match self.running.join_next().await {
-            None => return false,
-            Some(Ok(Back::Key(worker))) => {
+    /// Waits for something to come back from work, and takes in all that has.
+    /// False if nothing is at work. Safe to drop and call again.
+    pub async fn finish_some(&mut self) -> bool {
+        let mut next = self.running.join_next().await;
+        let any = next.is_some();
+        while let Some(back) = next {
+            self.take_in(back);
+            next = self.running.try_join_next();
+        }
+        any
+    }
+
+    fn take_in(&mut self, back: Result<Back, JoinError>) {
+        match back {
+            Ok(Back::Key(worker)) => {
                 self.keys_at_work -= 1;
                 self.put_back(*worker);
             }
-            Some(Ok(Back::Probed)) => self.errands.probed(),
-            Some(Ok(Back::Swept(findings))) => self.swept(findings),
-            Some(Ok(Back::Noted)) => {}
-            Some(Ok(Back::Told(recorded))) => self.watch.post.recorded(recorded),
-            Some(Err(error)) => {
+            Ok(Back::Probed) => self.errands.probed(),
+            Ok(Back::Looked(looked)) => self.looked(looked),
+            Ok(Back::Swept(findings)) => self.swept(findings),
+            Ok(Back::Noted) => {}
+            Ok(Back::Told(recorded)) => self.watch.post.recorded(recorded),
+            Err(error) => {
                 // A panic in a step: its key stays away until a restart, which
                 // finds its rotation open and strands it.
                 self.keys_at_work = self.keys_at_work.saturating_sub(1);
@@ -497,7 +532,6 @@ impl Engine {
             }
         }
         self.heed_conditions();
-        true
     }
 
     /// Plans a probe while something is wrong, and wakes all when it is over.
@@ -768,6 +802,15 @@ fn keep(set: &mut BTreeSet<KeyName>, key: &KeyName, wanted: bool) {
 
 fn sequence_of(state: &KeyState) -> u64 {
     state.current().map_or(0, |current| current.sequence)
+}
+
+impl Slot {
+    /// Whether a rotation is open, as far as that is known while nobody works
+    /// on the key.
+    fn is_rotating(&self) -> bool {
+        let idle = self.idle.as_ref();
+        idle.is_some_and(|idle| idle.state.open().is_some())
+    }
 }
 
 impl Standing {

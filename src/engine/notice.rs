@@ -135,6 +135,6 @@ impl Engine {
             self.watch_key(&key, now);
         }
         self.record_notices();
-        while self.finish_one().await {}
+        while self.finish_some().await {}
     }
 }

@@ -276,6 +276,7 @@ impl Worker {
         let live = self.state.live.clone();
         if let Some(wish) = self.wish.clone() {
             self.intend(&managed, Begin::by_hand(&wish)).await?;
+            self.wait_for_retry(until);
             return Ok(self.state.open().is_some());
         }
         if !self.scheduled || !self.parts.conditions.may_begin() {
@@ -309,14 +310,22 @@ impl Worker {
                     wish: None,
                 };
                 self.intend(&managed, begin).await?;
-                // Otherwise the sweep that it waits for wakes it.
-                if self.state.open().is_none() && !self.wants_sweep {
-                    self.wake_at = until.into_iter().chain(self.state.retry_at).min();
-                    self.rotates_at = self.state.retry_at;
-                }
+                self.wait_for_retry(until);
                 // What was done instead of beginning may have made room.
                 Ok(self.state.open().is_some() || self.state.live != live)
             }
+        }
+    }
+
+    /// Notes when a rotation is tried again that could not be begun. Where that
+    /// is no matter of time, the sweep that it waits for wakes it, or the end of
+    /// the condition.
+    fn wait_for_retry(&mut self, until: Option<Timestamp>) {
+        let now = self.now();
+        let retry_at = self.state.retry_at.filter(|at| *at > now);
+        if self.state.open().is_none() && !self.wants_sweep {
+            self.wake_at = until.into_iter().chain(retry_at).min();
+            self.rotates_at = retry_at;
         }
     }
 

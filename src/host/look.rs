@@ -33,11 +33,13 @@ struct Queue {
     since: Option<Instant>,
 }
 
-/// Does `work` aside. None if it is not done within `limit`, or panicked.
-pub(crate) async fn aside<T: Send + 'static>(
+/// Has `work` done aside; it stands in line from now on. None if it is not done
+/// within `limit` of now, or panicked.
+pub(crate) fn aside<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+) -> impl Future<Output = Option<T>> + Send + 'static {
+    let end = tokio::time::Instant::now() + limit;
     let (reply, mut answer) = oneshot::channel();
     let look = move || {
         // Nobody waits for it any more: it stood behind something that hung.
@@ -46,15 +48,17 @@ pub(crate) async fn aside<T: Send + 'static>(
         }
     };
     queue().take_in(Box::new(look));
-    let answered = async {
-        loop {
-            match tokio::time::timeout(STALL, &mut answer).await {
-                Ok(answered) => break answered.ok(),
-                Err(_) => queue().see_to_it(),
+    async move {
+        let answered = async {
+            loop {
+                match tokio::time::timeout(STALL, &mut answer).await {
+                    Ok(answered) => break answered.ok(),
+                    Err(_) => queue().see_to_it(),
+                }
             }
-        }
-    };
-    tokio::time::timeout(limit, answered).await.ok().flatten()
+        };
+        tokio::time::timeout_at(end, answered).await.ok().flatten()
+    }
 }
 
 fn queue() -> MutexGuard<'static, Queue> {

@@ -86,6 +86,7 @@ pub(super) fn key_states(
     // By itself SQLite goes through every row of the key, or every delivery
     // ever: what is read after each commit must not grow with the history.
     let mut places = Vec::new();
+    let mut last = 0;
     let sql = format!(
         "SELECT r.id, r.key, {ROTATION} FROM rotation r INDEXED BY rotation_live
          WHERE r.phase NOT IN ('revoked', 'failed') {}",
@@ -95,7 +96,8 @@ pub(super) fn key_states(
         let mut cells = Cells::of(row);
         let (id, key): (i64, _) = (cells.get()?, cells.key_name()?);
         let rotation = row::rotation(&mut cells)?;
-        if let Ok(at) = states.binary_search_by(|state| state.key.cmp(&key)) {
+        if let Some(at) = position(&states, &key, last) {
+            last = at;
             places.push((id, at, states[at].live.len()));
             push(&mut states[at].live, rotation);
         }
@@ -122,6 +124,14 @@ pub(super) fn key_states(
         state.live.sort_by_key(|rotation| rotation.sequence);
     }
     Ok(states)
+}
+
+/// Where a key stands in the order of names. The index gives one after another,
+/// so that it is mostly where the last was, or next to it.
+fn position(states: &[KeyState], key: &KeyName, last: usize) -> Option<usize> {
+    let mut near = (last..states.len()).take(2);
+    near.find(|at| states[*at].key == *key)
+        .or_else(|| states.binary_search_by(|state| state.key.cmp(key)).ok())
 }
 
 /// One in a list is the rule, and one that grows by itself has room for four.

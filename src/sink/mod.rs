@@ -9,12 +9,18 @@ pub mod own_credential;
 mod program;
 pub mod webhook;
 
+use std::pin::Pin;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::record::CredentialFacts;
 use crate::core::secret::Secret;
+
+/// A look at a target, which gives in words what is wrong with it. None also
+/// where nothing can be seen.
+pub type Look = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// A place that takes secrets.
 #[async_trait]
@@ -32,12 +38,12 @@ pub trait Sink: Send + Sync {
     /// credential is made.
     async fn preflight(&self) -> Result<(), String>;
 
-    /// What is wrong with what it accepted, if that can be seen from here: the
-    /// target is gone, or holds something else than the secret of
-    /// `credential`. None also where nothing can be seen.
-    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
+    /// Begins to look what is wrong with what it accepted, if that can be seen
+    /// from here: the target is gone, or holds something else than the secret
+    /// of `credential`. Many are begun before the first is waited for.
+    fn lost(&self, credential: &CredentialFacts) -> Look {
         let _ = credential;
-        None
+        Box::pin(std::future::ready(None))
     }
 
     /// Whether it replaces the credential that rekeyd itself works with.

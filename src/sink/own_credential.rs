@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use crate::core::names::SinkId;
 use crate::core::record::CredentialFacts;
 use crate::core::secret::CredentialCell;
-use crate::sink::{DeliveryError, Parcel, Sink};
+use crate::sink::{DeliveryError, Look, Parcel, Sink};
 
 /// Replaces the credential that rekeyd works with.
 pub struct OwnCredential {
@@ -43,8 +43,8 @@ impl Sink for OwnCredential {
         self.file.preflight().await
     }
 
-    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
-        self.file.lost(credential).await
+    fn lost(&self, credential: &CredentialFacts) -> Look {
+        self.file.lost(credential)
     }
 
     fn is_own(&self) -> bool {

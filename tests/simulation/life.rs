@@ -174,7 +174,7 @@ async fn process(world: &Arc<World>, life: u64, seed: u64, mut rest: Duration) -
         let pause = pause.min(rest.saturating_sub(world.elapsed()) + Duration::from_millis(1));
         tokio::select! {
             biased;
-            _ = engine.finish_one(), if engine.at_work() > 0 => {}
+            _ = engine.finish_some(), if engine.at_work() > 0 => {}
             () = world.attention.notified() => {}
             () = sleep(pause) => {}
         }

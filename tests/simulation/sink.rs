@@ -8,7 +8,7 @@ use rekeyd::core::names::SinkId;
 use rekeyd::core::record::CredentialFacts;
 use rekeyd::core::secret::ends_as;
 use rekeyd::ledger::{Disk, LedgerError};
-use rekeyd::sink::{DeliveryError, Parcel, Receipt, Sink, Taken};
+use rekeyd::sink::{DeliveryError, Look, Parcel, Receipt, Sink, Taken};
 
 use crate::fault::{Fault, Op};
 use crate::scenario::Kind;
@@ -50,17 +50,20 @@ impl Sink for SimSink {
         }
     }
 
-    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
+    fn lost(&self, credential: &CredentialFacts) -> Look {
         if self.kind == Kind::Hook {
-            return None;
+            return Box::pin(std::future::ready(None));
         }
-        self.world.begin(self.life, Op::Look, "").await;
-        let Some(content) = self.world.content(&self.place) else {
-            return Some("it is gone".to_owned());
-        };
-        let redacted = credential.redacted_value.as_deref()?;
-        let same = ends_as(&content, redacted) == Some(true);
-        (!same).then(|| "it holds something else".to_owned())
+        let (world, life) = (Arc::clone(&self.world), self.life);
+        let (place, redacted) = (self.place.clone(), credential.redacted_value.clone());
+        Box::pin(async move {
+            world.begin(life, Op::Look, "").await;
+            let Some(content) = world.content(&place) else {
+                return Some("it is gone".to_owned());
+            };
+            let same = ends_as(&content, redacted.as_deref()?) == Some(true);
+            (!same).then(|| "it holds something else".to_owned())
+        })
     }
 
     fn has_after(&self) -> bool {

@@ -24,7 +24,7 @@ use rekeyd::ledger::{self, Driver, Identity, Ledger};
 use rekeyd::provider::{
     Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
 };
-use rekeyd::sink::{DeliveryError, Parcel, Sink, Taken};
+use rekeyd::sink::{DeliveryError, Look, Parcel, Sink, Taken};
 
 pub(crate) fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -68,6 +68,8 @@ struct World {
     creates: Mutex<Option<(Cause, Outcome)>>,
     /// Whether the sink has lost what it accepted.
     lost: AtomicBool,
+    /// The credential that its sink has lost, by id.
+    lost_of: Mutex<Option<String>>,
     /// What a delivery comes to instead of being accepted.
     deliveries: Mutex<Option<Taken>>,
     /// Whether whatever is asked for may be the credential in use.
@@ -252,9 +254,11 @@ impl Sink for Taker {
         Ok(())
     }
 
-    async fn lost(&self, _: &CredentialFacts) -> Option<String> {
-        let lost = self.0.lost.load(Ordering::SeqCst);
-        lost.then(|| "it is gone".to_owned())
+    fn lost(&self, credential: &CredentialFacts) -> Look {
+        let lost_of = self.0.lost_of.lock().unwrap();
+        let lost = self.0.lost.load(Ordering::SeqCst)
+            || lost_of.as_deref() == Some(credential.id.as_str());
+        Box::pin(std::future::ready(lost.then(|| "it is gone".to_owned())))
     }
 
     async fn deliver(&self, _: &Parcel) -> Result<(), DeliveryError> {
@@ -395,7 +399,7 @@ impl Fakes {
         let end = self.world.now() + span;
         loop {
             engine.start_due();
-            if engine.finish_one().await {
+            if engine.finish_some().await {
                 continue;
             }
             match engine.next_at() {
@@ -413,7 +417,7 @@ impl Fakes {
     pub(crate) async fn run_until(&self, engine: &mut Engine, over: impl Fn() -> bool) {
         while !over() {
             engine.start_due();
-            if !engine.finish_one().await {
+            if !engine.finish_some().await {
                 let next = engine.next_at().expect("something to do");
                 let now = self.world.now();
                 *self.world.now.lock().unwrap() = Some(next.max(now));
@@ -453,6 +457,11 @@ impl Fakes {
     /// Whether the sink has lost what it accepted.
     pub(crate) fn lose(&self, lost: bool) {
         self.world.lost.store(lost, Ordering::SeqCst);
+    }
+
+    /// The sink of this credential has lost it.
+    pub(crate) fn lose_of(&self, id: &str) {
+        *self.world.lost_of.lock().unwrap() = Some(id.to_owned());
     }
 
     /// Whether fresh secrets are refused from now on.
@@ -516,13 +525,13 @@ impl Fakes {
     pub(crate) async fn first_calls(&self, engine: &mut Engine, count: usize) -> Vec<String> {
         while self.world.calls.lock().unwrap().len() < count {
             engine.start_due();
-            if !engine.finish_one().await {
+            if !engine.finish_some().await {
                 let next = engine.next_at().expect("something to do");
                 let now = self.world.now();
                 *self.world.now.lock().unwrap() = Some(next.max(now));
             }
         }
-        while engine.finish_one().await {}
+        while engine.finish_some().await {}
         let calls = self.world.calls.lock().unwrap();
         calls[..count].to_vec()
     }

@@ -1,6 +1,6 @@
-//! Delivers to one sink, and looks whether sinks still have what they took.
+//! Delivers to one sink.
 
-use crate::core::change::{Answered, Change};
+use crate::core::change::Answered;
 use crate::core::names::{RotationId, SinkId};
 use crate::core::policy::{Waiting, back_off};
 use crate::core::record::{DeliveryState, Rotation};
@@ -157,34 +157,5 @@ impl Worker {
                 .clone()
                 .map(|(id, not_before)| Previous { id, not_before }),
         })
-    }
-
-    /// Asks the sinks of the current credential whether they still have what
-    /// they accepted. What is gone is made good by a new rotation.
-    pub(crate) async fn look_at_sinks(&mut self) -> Result<(), LedgerError> {
-        let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current().cloned())
-        else {
-            return Ok(());
-        };
-        let Some(credential) = &current.credential else {
-            return Ok(());
-        };
-        let mut changes = Vec::new();
-        for delivery in &current.deliveries {
-            let accepted = delivery.state == DeliveryState::Accepted;
-            let sink = managed.sink(&delivery.sink).filter(|_| accepted);
-            let Some(sink) = sink else { continue };
-            if let Some(problem) = sink.lost(credential).await {
-                changes.push(Change::TargetLost {
-                    rotation: current.id.clone(),
-                    sink: delivery.sink.clone(),
-                    problem,
-                });
-            }
-        }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.record(changes).await
     }
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::core::names::KeyName;
 use crate::core::record::{Delivery, DeliveryState};
 use crate::core::rotation::Phase;
 use crate::core::time;
+use crate::engine::looks::LOOKS_AT_ONCE;
 use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rows::current;
 use crate::engine::{Course, Engine};
 use crate::provider::{Cause, Outcome};
 use crate::sink::Taken;
@@ -130,4 +133,19 @@ async fn what_a_sink_has_lost_is_made_good_by_another() {
     fakes.run(&mut engine, SECOND * 3_600).await;
     let current = engine.state(&key()).unwrap().current().unwrap();
     assert_eq!(current.sequence, 2);
+}
+
+#[tokio::test]
+async fn however_many_keys_there_are_the_sinks_of_all_are_looked_at() {
+    let fakes = Fakes::new(&[]);
+    let name = |number: u64| KeyName::new(&format!("key-{number:04}")).unwrap();
+    let last = u64::try_from(LOOKS_AT_ONCE).unwrap() * 2 + 1;
+    let rows = (1..=last).map(|number| (name(number), current(number)));
+    fakes.ledger(rows.collect()).await;
+    let managed = (1..=last).map(|number| fakes.managed(name(number), |_| {}));
+    let mut engine = fakes.open(managed.collect(), Course::Once).await;
+    fakes.lose_of(&format!("key_{last}"));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    let rotated = fakes.rows("SELECT key FROM rotation WHERE \"trigger\" = 'repair'");
+    assert_eq!(rotated, [name(last).as_str()]);
 }

@@ -103,3 +103,17 @@ async fn why_it_came_to_nothing_is_recorded() {
     let state = engine.state(&key()).unwrap();
     assert_eq!((state.attempt, state.open()), (1, None));
 }
+
+#[tokio::test]
+async fn a_key_goes_on_after_a_wish_that_could_not_be_met() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail(Some(Cause::RateLimited));
+    let mut engine = fakes.engine(Vec::new(), HOUR).await;
+    engine.wish(&key(), wish(false));
+    fakes.run(&mut engine, Duration::ZERO).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!((state.sequence, state.attempt), (0, 1));
+    fakes.fail(None);
+    fakes.run(&mut engine, HOUR / 2).await;
+    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
+}

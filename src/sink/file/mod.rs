@@ -30,7 +30,7 @@ use crate::core::names::SinkId;
 use crate::core::record::CredentialFacts;
 use crate::core::settings::{FileTarget, SinkSettings};
 use crate::host::{look, program};
-use crate::sink::{DeliveryError, Parcel, Receipt, Sink, Taken};
+use crate::sink::{DeliveryError, Look, Parcel, Receipt, Sink, Taken};
 
 /// A file that takes each new secret.
 #[derive(Debug)]
@@ -148,12 +148,13 @@ impl Sink for FileSink {
         .await?
     }
 
-    async fn lost(&self, credential: &CredentialFacts) -> Option<String> {
+    fn lost(&self, credential: &CredentialFacts) -> Look {
         let place = self.place();
-        let credential = credential.clone();
-        let looked = move || present::lost(&place, &credential);
+        let redacted = credential.redacted_value.clone();
+        let looked = move || present::lost(&place, redacted.as_deref());
+        let looked = look::aside(self.settings.timeout, looked);
         // A file system that hangs tells nothing about the file.
-        look::aside(self.settings.timeout, looked).await.flatten()
+        Box::pin(async move { looked.await.flatten() })
     }
 
     fn has_after(&self) -> bool {

@@ -3,8 +3,6 @@
 //! The ledger has nothing from which a secret could be computed, so the one
 //! thing to compare is the end that the provider's redacted value shows.
 
-use std::io::Read as _;
-
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
@@ -12,12 +10,11 @@ use serde::Deserialize;
 
 use super::place::Place;
 use super::replace::is_regular;
-use crate::core::record::CredentialFacts;
 use crate::core::secret::ends_as;
 use crate::core::settings::FileFormat;
 
 /// More than any content that rekeyd writes.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 #[derive(Deserialize)]
 struct Object<'a> {
@@ -25,9 +22,9 @@ struct Object<'a> {
     value: std::borrow::Cow<'a, str>,
 }
 
-/// What stands there instead of the secret of `credential`; none if it is
-/// there, or if that cannot be seen.
-pub(super) fn lost(place: &Place, credential: &CredentialFacts) -> Option<String> {
+/// What stands there instead of the secret whose `redacted` value this is; none
+/// if it is there, or if that cannot be seen.
+pub(super) fn lost(place: &Place, redacted: Option<&str>) -> Option<String> {
     let format = &place.0.format;
     let path = place.path().display();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -42,19 +39,22 @@ pub(super) fn lost(place: &Place, credential: &CredentialFacts) -> Option<String
     let Some(stat) = stat.filter(is_regular) else {
         return Some(format!("{path} is no regular file any more"));
     };
-    // With no more room than is needed: all of it is wiped.
-    let room = u64::try_from(stat.st_size)
-        .ok()?
-        .saturating_add(1)
-        .min(LONGEST);
-    let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(room).ok()?));
-    let mut file = std::fs::File::from(file).take(LONGEST);
-    file.read_to_end(&mut content).ok()?;
-    let same = value(format, &content)
-        .and_then(|value| ends_as(&value, credential.redacted_value.as_deref()?));
+    // No more room than is needed, since all of it is wiped; and what was read
+    // to its size need not be asked for more.
+    let size = usize::try_from(stat.st_size).ok()?.min(LONGEST);
+    let mut content = Zeroizing::new(vec![0; size]);
+    let mut length = 0;
+    while length < size {
+        match rustix::io::read(&file, &mut content[length..]).ok()? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    let content = &content[..length];
+    let same = value(format, content).and_then(|value| ends_as(&value, redacted?));
     match same {
         Some(false) => Some(format!("{path} holds another key than the one delivered")),
-        None if value(format, &content).is_none() => {
+        None if value(format, content).is_none() => {
             Some(format!("{path} does not hold what rekeyd wrote"))
         }
         Some(true) | None => None,

@@ -1,0 +1,131 @@
+//! Asks the sinks whether they still have what they took.
+//!
+//! Nearly all have, and to find that out nobody has to be put to work: the
+//! sinks of many keys are asked together. A key that seems to have lost
+//! something looks again by itself and records what it sees, for meanwhile it
+//! may have been given something else.
+
+use std::ops::Bound;
+use std::sync::atomic::Ordering;
+
+use crate::core::change::Change;
+use crate::core::names::KeyName;
+use crate::core::record::{Delivery, DeliveryState, Rotation};
+use crate::engine::worker::{ManagedKey, Worker};
+use crate::engine::{Back, Engine, Slot};
+use crate::ledger::LedgerError;
+use crate::sink::Look;
+
+/// So many keys are looked at together: they take room, and there is no gain
+/// in more.
+pub(super) const LOOKS_AT_ONCE: usize = 512;
+
+/// What came of looking at some keys.
+pub(super) struct Looked {
+    /// Those whose sinks seem to have lost something.
+    suspect: Vec<KeyName>,
+    /// The last of them, if there are more behind it.
+    last: Option<KeyName>,
+}
+
+impl Engine {
+    /// Looks at the sinks of all keys.
+    pub(super) fn look_at_sinks(&mut self) {
+        self.look_on(Bound::Unbounded);
+    }
+
+    /// Looks at the sinks of the next keys.
+    fn look_on(&mut self, from: Bound<KeyName>) {
+        if self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut keys = self.keys.range_mut((from, Bound::Unbounded));
+        let mut looks = Vec::new();
+        let mut last = None;
+        for (key, slot) in keys.by_ref().take(LOOKS_AT_ONCE) {
+            looks.extend(slot.looks().into_iter().map(|look| (key.clone(), look)));
+            last = Some(key);
+        }
+        let last = last.cloned().filter(|_| keys.next().is_some());
+        self.running.spawn(async move {
+            let mut suspect = Vec::new();
+            for (key, look) in looks {
+                if look.await.is_some() {
+                    suspect.push(key);
+                }
+            }
+            Back::Looked(Looked { suspect, last })
+        });
+    }
+
+    /// Has the keys looked at that seem to have lost something, and goes on
+    /// with the next ones.
+    pub(super) fn looked(&mut self, looked: Looked) {
+        let now = self.parts.clock.now();
+        for key in looked.suspect {
+            if let Some(slot) = self.keys.get_mut(&key) {
+                slot.look_at_sinks = true;
+            }
+            self.wake(&key, now);
+        }
+        if let Some(last) = looked.last {
+            self.look_on(Bound::Excluded(last));
+        }
+    }
+}
+
+impl Slot {
+    /// Begins to look at the sinks of the key; whoever works on it looks by
+    /// itself.
+    fn looks(&mut self) -> Vec<Look> {
+        let Some(managed) = &self.managed else {
+            return Vec::new();
+        };
+        let Some(idle) = &self.idle else {
+            self.look_at_sinks = true;
+            self.look_again = true;
+            return Vec::new();
+        };
+        let current = idle.state.current();
+        let looks = current.into_iter().flat_map(|one| looks(managed, one));
+        looks.map(|(_, look)| look).collect()
+    }
+}
+
+impl Worker {
+    /// Asks the sinks of the current credential whether they still have what
+    /// they accepted. What is gone is made good by a new rotation.
+    pub(crate) async fn look_at_sinks(&mut self) -> Result<(), LedgerError> {
+        let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current()) else {
+            return Ok(());
+        };
+        let mut changes = Vec::new();
+        for (delivery, look) in looks(&managed, current) {
+            if let Some(problem) = look.await {
+                changes.push(Change::TargetLost {
+                    rotation: current.id.clone(),
+                    sink: delivery.sink.clone(),
+                    problem,
+                });
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.record(changes).await
+    }
+}
+
+/// Begins to look, one after another, at what was accepted of a credential.
+fn looks<'r>(
+    managed: &'r ManagedKey,
+    rotation: &'r Rotation,
+) -> impl Iterator<Item = (&'r Delivery, Look)> {
+    let deliveries = rotation.deliveries.iter();
+    let accepted = deliveries.filter(|delivery| delivery.state == DeliveryState::Accepted);
+    accepted.filter_map(|delivery| {
+        let sink = managed.sink(&delivery.sink)?;
+        let credential = rotation.credential.as_ref()?;
+        Some((delivery, sink.lost(credential)))
+    })
+}
