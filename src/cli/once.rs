@@ -34,11 +34,11 @@ impl Once {
             tracing::error!(key = %key.name, "{} is failing: {}", key.name,
                 problem.unwrap_or_else(|| "its rotation did not end".to_owned()));
         }
-        if failing.is_empty() && at_rest {
-            Ok(())
-        } else {
-            Err(Failure::Told)
-        }
+        let is_well = failing.is_empty() && at_rest;
+        engine.leave();
+        // As with what the engine knows of the keys.
+        std::mem::forget(settings);
+        if is_well { Ok(()) } else { Err(Failure::Told) }
     }
 
     /// Whether it came to the moment with nothing due and nothing open; says

@@ -100,6 +100,8 @@ struct Inner {
     told_time: Option<(Timestamp, Duration)>,
     /// What is told once in a process.
     told: BTreeSet<&'static str>,
+    /// How often any has begun or ended.
+    changes: u64,
     /// Changed and not yet written to the ledger.
     unwritten: BTreeMap<Condition, Option<String>>,
 }
@@ -111,6 +113,7 @@ impl Conditions {
         if inner.held.contains_key(&condition) {
             return;
         }
+        inner.changes += 1;
         inner.held.insert(condition, problem.to_owned());
         inner.unwritten.insert(condition, Some(problem.to_owned()));
         tracing::error!(
@@ -126,6 +129,7 @@ impl Conditions {
         if held.is_none() {
             return false;
         }
+        inner.changes += 1;
         inner.unwritten.insert(condition, None);
         tracing::info!(
             condition = condition.as_str(),
@@ -133,6 +137,11 @@ impl Conditions {
             condition.as_str()
         );
         true
+    }
+
+    /// How often any has begun or ended.
+    pub(crate) fn changes(&self) -> u64 {
+        self.inner().changes
     }
 
     /// Those that hold, worst first.

@@ -17,6 +17,13 @@ impl Engine {
         while self.finish_some().await {}
     }
 
+    /// Leaves what is known of the keys to the end of the process, which is now:
+    /// to free it one by one takes a tenth of the time of a run that finds
+    /// nothing to do for ten thousand.
+    pub fn leave(mut self) {
+        std::mem::forget(std::mem::take(&mut self.keys));
+    }
+
     /// Begins no rotation any more; what is open is gone on with.
     pub fn begin_nothing(&mut self) {
         self.scheduled = false;

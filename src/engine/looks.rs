@@ -16,9 +16,9 @@ use crate::engine::{Back, Engine, Slot};
 use crate::ledger::LedgerError;
 use crate::sink::Look;
 
-/// So many keys are looked at together: they take room, and there is no gain
-/// in more.
-pub(super) const LOOKS_AT_ONCE: usize = 512;
+/// So many keys are looked at together. More would take more room, fewer would
+/// be done before this process has seen to those that have nothing to do.
+pub(super) const LOOKS_AT_ONCE: usize = 4_096;
 
 /// What came of looking at some keys.
 pub(super) struct Looked {
@@ -49,7 +49,9 @@ impl Engine {
         let last = last.cloned().filter(|_| keys.next().is_some());
         self.running.spawn(async move {
             let mut suspect = Vec::new();
-            for (key, look) in looks {
+            // They are done in their order: when the last one is, nearly all
+            // are, and nobody was waked for each.
+            for (key, look) in looks.into_iter().rev() {
                 if look.await.is_some() {
                     suspect.push(key);
                 }

@@ -62,6 +62,10 @@ const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// fired meanwhile was missed.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
+/// So many keys are seen to before somebody else has a turn: what is asked of
+/// the daemon is not to wait until ten thousand have been seen to.
+const AT_A_TURN: usize = 256;
+
 /// How a process goes about its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Course {
@@ -86,6 +90,8 @@ pub struct Engine {
     rotations: BTreeSet<(Timestamp, KeyName)>,
     running: JoinSet<Back>,
     keys_at_work: usize,
+    /// Whether [`Engine::start_due`] left keys for its next call.
+    is_unfinished: bool,
     errands: Errands,
     /// Keys that cannot be begun before the provider was listed again.
     waiting_for_sweep: Vec<KeyName>,
@@ -203,6 +209,7 @@ impl Engine {
             rotations: BTreeSet::new(),
             running: JoinSet::new(),
             keys_at_work: 0,
+            is_unfinished: false,
             waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
             troubled: BTreeSet::new(),
@@ -374,16 +381,16 @@ impl Engine {
         if self.parts.conditions.holds(Condition::Ledger) {
             return;
         }
-        // Each once: while a clock is being set back a key may be due by one
-        // reading of it and not by the next, over and over.
-        for _ in 0..self.keys.len() {
-            if self.keys_at_work >= self.parts.max_in_flight {
+        let mut turns = 0;
+        while self.keys_at_work < self.parts.max_in_flight
+            && let Some(key) = self.agenda.pop_due(now)
+        {
+            self.put_to_work(&key);
+            turns += 1;
+            if turns == AT_A_TURN {
+                self.is_unfinished = true;
                 break;
             }
-            let Some(key) = self.agenda.pop_due(now) else {
-                break;
-            };
-            self.put_to_work(&key);
         }
     }
 
@@ -491,9 +498,12 @@ impl Engine {
         // Nearly all that are looked at have nothing to do now, and say so
         // without having to wait for anything.
         let mut unheard = Context::from_waker(Waker::noop());
+        let before = self.parts.conditions.changes();
         if let Poll::Ready(worker) = work.as_mut().poll(&mut unheard) {
             self.put_back(worker);
-            self.heed_conditions();
+            if self.parts.conditions.changes() != before {
+                self.heed_conditions();
+            }
             return;
         }
         self.keys_at_work += 1;
@@ -504,8 +514,15 @@ impl Engine {
     /// Waits for something to come back from work, and takes in all that has.
     /// False if nothing is at work. Safe to drop and call again.
     pub async fn finish_some(&mut self) -> bool {
-        let mut next = self.running.join_next().await;
-        let any = next.is_some();
+        let unfinished = std::mem::take(&mut self.is_unfinished);
+        let mut next = if unfinished {
+            // Whoever else is ready comes first, and then the next keys.
+            tokio::task::yield_now().await;
+            self.running.try_join_next()
+        } else {
+            self.running.join_next().await
+        };
+        let any = unfinished || next.is_some();
         while let Some(back) = next {
             self.take_in(back);
             next = self.running.try_join_next();
@@ -711,10 +728,10 @@ impl Engine {
         &self.rotating
     }
 
-    /// How much is at work.
+    /// How much is at work, or waits for its turn.
     #[must_use]
     pub fn at_work(&self) -> usize {
-        self.running.len()
+        self.running.len() + usize::from(self.is_unfinished)
     }
 
     /// How a key stands; none while it is worked on.

@@ -25,14 +25,13 @@ impl Engine {
     /// Looks at one key, unless somebody works on it: then it is looked at
     /// when it comes back.
     pub(super) fn watch_key(&mut self, key: &KeyName, now: Timestamp) {
+        if self.watch.audience.is_empty() {
+            return;
+        }
         let Some(slot) = self.keys.get(key) else {
             return;
         };
-        let Some(idle) = slot
-            .idle
-            .as_ref()
-            .filter(|_| !self.watch.audience.is_empty())
-        else {
+        let Some(idle) = &slot.idle else {
             return;
         };
         let required = slot.managed.as_ref().map(|managed| managed.required());

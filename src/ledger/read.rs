@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, param
 
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
+use crate::core::rotation::Phase;
 use crate::ledger::error::LedgerError;
 use crate::ledger::open::{NEWEST_VERSION, classify};
 use crate::ledger::row::{self, Cells, DELIVERY, KEY_STATE, ROTATION, Text};
@@ -73,8 +74,7 @@ pub(super) fn key_states(
     let mut states = Vec::new();
     let sql = format!(
         "SELECT {KEY_STATE}
-         FROM key_state k LEFT JOIN rotation r ON r.key = k.key AND r.sequence = k.sequence
-         WHERE true {}",
+         FROM key_state k WHERE true {}",
         filter("k.key")
     );
     each(connection, &sql, only, |row| {
@@ -122,8 +122,25 @@ pub(super) fn key_states(
     })?;
     for state in &mut states {
         state.live.sort_by_key(|rotation| rotation.sequence);
+        state.newest = newest(connection, state)?;
     }
     Ok(states)
+}
+
+/// The phase of a key's newest rotation. It is mostly live and known: to look
+/// for each among all would read a page of its index for every key.
+fn newest(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, LedgerError> {
+    let mut live = state.live.iter().rev();
+    if let Some(newest) = live.find(|rotation| rotation.sequence == state.sequence) {
+        return Ok(Some(newest.phase));
+    }
+    let found = connection
+        .prepare_cached("SELECT phase FROM rotation WHERE key = ?1 AND sequence = ?2")?
+        .query_row(params![state.key.as_str(), state.sequence], |row| {
+            row::phase(row, "phase")
+        })
+        .optional()?;
+    Ok(found.flatten())
 }
 
 /// Where a key stands in the order of names. The index gives one after another,

@@ -78,9 +78,8 @@ pub(crate) fn at(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp
     Ok(row.get::<_, Option<Text>>(name)?.map(|text| text.0))
 }
 
-/// What is read of a row of `key_state k` and its newest rotation `r`, in the
-/// order of [`key_state`].
-pub(crate) const KEY_STATE: &str = "k.key, k.sequence, r.phase, k.attempt, k.retry_at, k.problem,
+/// What is read of a row of `key_state k`, in the order of [`key_state`].
+pub(crate) const KEY_STATE: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.problem,
     k.revoke_previous, k.timetable, k.counts_from, k.owed, k.paused_from, k.paused_until";
 
 /// What is read of a row of `rotation r`, in the order of [`rotation`].
@@ -133,7 +132,7 @@ pub(crate) fn key_state(cells: &mut Cells<'_>) -> rusqlite::Result<KeyState> {
     Ok(KeyState {
         key: cells.key_name()?,
         sequence: cells.get()?,
-        newest: cells.get::<Option<Word<Phase>>>()?.map(|word| word.0),
+        newest: None,
         attempt: cells.get()?,
         retry_at: cells.at()?,
         problem: cells.get()?,
