@@ -156,7 +156,11 @@ impl Dense {
         let ends = wanted.char_indices().map(|(end, _)| end).rev();
         let possible = shortest..=self.letters.len();
         let mut longest_first = ends.filter(|end| possible.contains(end));
-        let length = longest_first.find(|end| self.letters.ends_with(&wanted[..*end]))?;
+        // Nearly all are ruled out by one letter.
+        let last = self.letters.as_bytes().last();
+        let length = longest_first.find(|end| {
+            wanted.as_bytes().get(end - 1) == last && self.letters.ends_with(&wanted[..*end])
+        })?;
         Some(self.place(self.letters.len() - length..self.letters.len()))
     }
 

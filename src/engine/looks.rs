@@ -16,9 +16,8 @@ use crate::engine::{Back, Engine, Slot};
 use crate::ledger::LedgerError;
 use crate::sink::Look;
 
-/// So many keys are looked at together. More would take more room, fewer would
-/// be done before this process has seen to those that have nothing to do.
-pub(super) const LOOKS_AT_ONCE: usize = 4_096;
+/// So many keys are looked at together: more would only take more room.
+pub(super) const LOOKS_AT_ONCE: usize = 512;
 
 /// What came of looking at some keys.
 pub(super) struct Looked {
