@@ -7,21 +7,15 @@
 //! and answered with a new job.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-use crate::core::time;
-use crate::engine::clock::Clock;
+use crate::engine::clock::{Clock, Moment, Parted};
 
 /// The longest that the loop sleeps when the scheduler says nothing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-
-/// Wall and monotonic time may drift apart by so much before it is called a
-/// step: NTP slews.
-const STEP: Duration = Duration::from_secs(2);
 
 /// Wakes the loop.
 pub struct Wake {
@@ -29,7 +23,7 @@ pub struct Wake {
     job: uuid::Uuid,
     ticks: Arc<Notify>,
     clock: Arc<dyn Clock>,
-    seen: (Timestamp, Instant),
+    seen: Moment,
 }
 
 impl Wake {
@@ -42,7 +36,7 @@ impl Wake {
         let scheduler = JobScheduler::new().await?;
         let job = scheduler.add(each_second(&ticks)?).await?;
         scheduler.start().await?;
-        let seen = (clock.now(), Instant::now());
+        let seen = Moment::of(clock.as_ref());
         Ok(Self {
             scheduler,
             job,
@@ -67,10 +61,9 @@ impl Wake {
 
     /// Whether the wall clock was set back since the last look.
     fn stepped_back(&mut self) -> bool {
-        let (wall, monotonic) = self.seen;
-        self.seen = (self.clock.now(), Instant::now());
-        let expected = time::after(wall, self.seen.1.duration_since(monotonic));
-        time::until(self.seen.0, expected) > STEP
+        let now = Moment::of(self.clock.as_ref());
+        let before = std::mem::replace(&mut self.seen, now);
+        before.parted(now) == Some(Parted::Back)
     }
 
     /// Sets the job anew, in a task of its own: whoever waits for
@@ -106,8 +99,12 @@ fn each_second(ticks: &Arc<Notify>) -> Result<Job, JobSchedulerError> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use jiff::Timestamp;
 
     use super::*;
+    use crate::core::time;
 
     /// A clock that is set back when it is told to.
     #[derive(Default)]

@@ -5,6 +5,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::core::time;
+
+/// A clock that goes back by less was corrected, not set: NTP slews.
+const STEP: Duration = Duration::from_secs(2);
+
+/// A clock that goes ahead by more than this was set, or the host slept: what
+/// fired meanwhile was missed.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
 /// Tells the time.
 pub trait Clock: Send + Sync {
     /// The wall clock. It may jump in either direction.
@@ -31,5 +40,73 @@ impl Clock for HostClock {
     fn monotonic(&self) -> Duration {
         static BEGIN: OnceLock<Instant> = OnceLock::new();
         BEGIN.get_or_init(Instant::now).elapsed()
+    }
+}
+
+/// A moment by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the wall clock.
+    pub wall: Timestamp,
+    monotonic: Duration,
+}
+
+/// How the wall clock went otherwise than time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parted {
+    /// It was set back.
+    Back,
+    /// It was set forward by so much, or the host slept so long.
+    Ahead(Duration),
+}
+
+impl Moment {
+    /// The present one.
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            monotonic: clock.monotonic(),
+        }
+    }
+
+    /// How the clocks have parted between this moment and a `later` one, if they
+    /// have.
+    #[must_use]
+    pub fn parted(self, later: Self) -> Option<Parted> {
+        let passed = later.monotonic.saturating_sub(self.monotonic);
+        let expected = time::after(self.wall, passed);
+        if time::until(later.wall, expected) > STEP {
+            return Some(Parted::Back);
+        }
+        let ahead = time::until(expected, later.wall);
+        (ahead > LONGEST_NAP).then_some(Parted::Ahead(ahead))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_part_when_one_was_set_and_not_by_being_corrected() {
+        let moment = |wall: i64, monotonic: u64| Moment {
+            wall: Timestamp::from_second(wall).unwrap(),
+            monotonic: Duration::from_secs(monotonic),
+        };
+        let ahead = |seconds| Some(Parted::Ahead(Duration::from_secs(seconds)));
+        for (wall, monotonic, parted) in [
+            (1_000, 100, None),
+            (1_100, 200, None),
+            (1_098, 200, None),
+            (1_097, 200, Some(Parted::Back)),
+            (0, 100, Some(Parted::Back)),
+            (1_130, 200, None),
+            (1_131, 200, ahead(31)),
+            (1_031, 100, ahead(31)),
+        ] {
+            let later = moment(wall, monotonic);
+            let found = moment(1_000, 100).parted(later);
+            assert_eq!(found, parted, "{wall} {monotonic}");
+        }
     }
 }

@@ -21,46 +21,43 @@ pub mod post;
 mod probe;
 mod reconcile;
 mod reload;
+mod slot;
+mod standing;
 mod sweep;
 mod tell;
+mod view;
 mod watch;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::core::change::{Change, Why};
+use crate::core::change::Why;
 use crate::core::due::Absence;
+use crate::core::duration;
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::overdue::is_overdue;
 use crate::core::problem::trouble_of;
 use crate::core::record::KeyState;
-use crate::core::step::Memory;
-use crate::core::{duration, time};
 use crate::ledger::LedgerError;
 use agenda::Agenda;
+use clock::{Moment, Parted};
 use condition::Condition;
 use errand::{Errand, Errands};
 use looks::Looked;
 use order::Asked;
 use post::Recorded;
-use sweep::{Finding, Swept};
+use slot::Slot;
+use standing::{Standing, Standings};
+use sweep::Swept;
+pub use view::KeyView;
 use watch::Watch;
-use worker::Worker;
 pub use worker::{ManagedKey, Parts, Wish};
-
-/// A clock that goes back by less was corrected, not set.
-const CLOCK_STEP: Duration = Duration::from_secs(2);
-
-/// A clock that goes ahead by more than this was set, or the host slept: what
-/// fired meanwhile was missed.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
+use worker::{Turn, Worker};
 
 /// So many keys are seen to before somebody else has a turn: what is asked of
 /// the daemon is not to wait until ten thousand have been seen to.
@@ -103,8 +100,8 @@ pub struct Engine {
     stopping: Arc<AtomicBool>,
     /// When nobody was there last to see a firing.
     absence: Absence,
-    /// The time when this was last called, and by the monotonic clock.
-    seen: (Timestamp, Duration),
+    /// When the clocks were looked at last.
+    seen: Moment,
     scheduled: bool,
     /// What people are told.
     watch: Watch,
@@ -120,68 +117,6 @@ enum Back {
     Told(Recorded),
 }
 
-/// How a key stands, for those who watch.
-#[derive(Debug, Clone, Copy)]
-pub struct KeyView<'e> {
-    /// Its name.
-    pub key: &'e KeyName,
-    /// What the ledger says; none while somebody works on it.
-    pub state: Option<&'e KeyState>,
-    /// When it is rotated next by schedule, as far as that has been seen.
-    pub rotates_at: Option<Timestamp>,
-    /// Whether it has been due for too long; none if nobody can tell now.
-    pub overdue: Option<bool>,
-}
-
-struct Slot {
-    managed: Option<Arc<ManagedKey>>,
-    wish: Option<Wish>,
-    orders: VecDeque<Asked>,
-    findings: VecDeque<Finding>,
-    /// Whether the ledger is still to be made to agree with the sinks.
-    reconcile: bool,
-    look_at_sinks: bool,
-    /// Whether it is to be looked at as soon as it comes back from work.
-    look_again: bool,
-    /// Has whoever works on it come back after the present step.
-    interrupted: Arc<AtomicBool>,
-    wake_at: Option<Timestamp>,
-    standing: Standing,
-    /// The sequence of its current rotation when it was put to work last.
-    current: u64,
-    /// When it is rotated next, as far as that was seen last.
-    rotates_at: Option<Timestamp>,
-    /// Since when it has been failing.
-    failing_since: Option<Timestamp>,
-    /// What is known, while nobody works on the key.
-    idle: Option<Idle>,
-}
-
-struct Idle {
-    state: KeyState,
-    /// In a box, since most keys have none.
-    memory: Option<Box<Memory>>,
-    unrecorded: Vec<Change>,
-}
-
-/// How a key's current credential stands at the provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// There is none.
-    None,
-    /// As far as is known it is there.
-    There,
-    /// The provider said that it is not.
-    Missing,
-}
-
-/// How many keys' current credentials stand how.
-#[derive(Debug, Default)]
-struct Standings {
-    there: usize,
-    missing: usize,
-}
-
 impl Engine {
     /// Reads how every key stands and makes the ledger agree with the
     /// configured sinks.
@@ -193,8 +128,8 @@ impl Engine {
         mut managed: Vec<ManagedKey>,
         course: Course,
     ) -> Result<Self, LedgerError> {
-        let now = parts.clock.now();
-        let engine_clock = parts.clock.monotonic();
+        let seen = Moment::of(parts.clock.as_ref());
+        let now = seen.wall;
         // By hand, a person is there.
         let told = match course {
             Course::Daemon | Course::Once => parts.ledger.tell_only(parts.audience.ids()).await?,
@@ -216,7 +151,7 @@ impl Engine {
             rotating: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             absence: Absence::before_start(now),
-            seen: (now, engine_clock),
+            seen,
             scheduled: course != Course::ByHand,
         };
         let states = engine.parts.ledger.all_key_states().await?;
@@ -272,28 +207,8 @@ impl Engine {
         self.watch.know(&state);
         let troubled = trouble_of(&state, managed.is_some()).is_some();
         keep(&mut self.troubled, &key, troubled);
-        let standing = Standing::of(&state);
-        self.standings.count(Standing::None, standing);
-        let slot = Slot {
-            managed,
-            wish: None,
-            orders: VecDeque::new(),
-            findings: VecDeque::new(),
-            reconcile: true,
-            look_at_sinks: false,
-            look_again: false,
-            interrupted: Arc::new(AtomicBool::new(false)),
-            wake_at: Some(now),
-            standing,
-            current: 0,
-            rotates_at: None,
-            failing_since: None,
-            idle: Some(Idle {
-                state,
-                memory: None,
-                unrecorded: Vec::new(),
-            }),
-        };
+        let slot = Slot::new(managed, state, now);
+        self.standings.count(Standing::None, slot.standing);
         (key, Box::new(slot))
     }
 
@@ -370,11 +285,12 @@ impl Engine {
     /// Puts every key to work that has something to do now, as far as there is
     /// room, and runs what is due beside them.
     pub fn start_due(&mut self) {
-        let now = self.parts.clock.now();
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
-        self.heed_clock(now);
+        let seen = Moment::of(self.parts.clock.as_ref());
+        let now = seen.wall;
+        self.heed_clock(seen);
         self.run_errands(now);
         self.watch_due(now);
         // Nothing can be recorded: nothing may be done.
@@ -397,25 +313,28 @@ impl Engine {
     /// After the clock was set back, whatever was planned by it would come too
     /// late: everything is looked at anew. After it jumped ahead, nobody was
     /// there in between.
-    fn heed_clock(&mut self, now: Timestamp) {
-        let monotonic = self.parts.clock.monotonic();
-        let (wall, before) = std::mem::replace(&mut self.seen, (now, monotonic));
-        let expected = time::after(wall, monotonic.saturating_sub(before));
-        if time::until(now, expected) > CLOCK_STEP {
-            tracing::warn!("the clock was set back; looking at everything anew");
-            self.absence.to = self.absence.to.min(now);
-            self.errands.plan_anew(now);
-            self.watch.watch_anew(now);
-            self.wake_all();
-        } else if time::until(expected, now) > LONGEST_NAP {
-            let slept = duration::for_people(time::until(expected, now));
-            tracing::info!("the host slept, or its clock was set forward, by {slept}");
-            self.watch.watch_anew(now);
-            self.absence = Absence {
-                from: wall,
-                to: now,
-                why: Why::Asleep,
-            };
+    fn heed_clock(&mut self, now: Moment) {
+        let before = std::mem::replace(&mut self.seen, now);
+        let Some(parted) = before.parted(now) else {
+            return;
+        };
+        self.watch.watch_anew(now.wall);
+        match parted {
+            Parted::Back => {
+                tracing::warn!("the clock was set back; looking at everything anew");
+                self.absence.to = self.absence.to.min(now.wall);
+                self.errands.plan_anew(now.wall);
+                self.wake_all();
+            }
+            Parted::Ahead(by) => {
+                let slept = duration::for_people(by);
+                tracing::info!("the host slept, or its clock was set forward, by {slept}");
+                self.absence = Absence {
+                    from: before.wall,
+                    to: now.wall,
+                    why: Why::Asleep,
+                };
+            }
         }
     }
 
@@ -468,31 +387,15 @@ impl Engine {
         let Some(slot) = self.keys.get_mut(key) else {
             return;
         };
-        let Some(idle) = slot.idle.take() else {
-            return;
-        };
-        slot.wake_at = None;
-        slot.current = sequence_of(&idle.state);
-        let worker = Worker {
-            parts: Arc::clone(&self.parts),
-            managed: slot.managed.clone(),
-            state: idle.state,
-            memory: idle.memory.map(|memory| *memory),
-            unrecorded: idle.unrecorded,
-            wish: slot.wish.take(),
-            orders: std::mem::take(&mut slot.orders),
-            findings: std::mem::take(&mut slot.findings),
-            reconcile: std::mem::take(&mut slot.reconcile),
-            look_at_sinks: std::mem::take(&mut slot.look_at_sinks),
-            absence: self.absence,
+        let turn = Turn {
             stopping: Arc::clone(&self.stopping),
-            interrupted: Arc::clone(&slot.interrupted),
             scheduled: self.scheduled,
+            absence: self.absence,
+            seen: self.seen,
             compared_at: self.errands.compared_at,
-            wants_sweep: false,
-            wake_at: None,
-            rotates_at: None,
-            unclear: false,
+        };
+        let Some(worker) = slot.hand_out(&self.parts, turn) else {
+            return;
         };
         let mut work = Box::pin(worker.work());
         // Nearly all that are looked at have nothing to do now, and say so
@@ -576,68 +479,27 @@ impl Engine {
         let Some(slot) = self.keys.get_mut(&key) else {
             return;
         };
-        slot.failing_since = match worker.state.attempt {
-            0 => None,
-            _ => slot.failing_since.or(Some(now)),
-        };
-        let troubled = trouble_of(&worker.state, slot.managed.is_some()).is_some();
-        keep(&mut self.troubled, &key, troubled);
-        keep(&mut self.rotating, &key, worker.state.open().is_some());
-        let standing = Standing::of(&worker.state);
-        self.standings.count(slot.standing, standing);
-        slot.standing = standing;
-        if let Some(before) = std::mem::replace(&mut slot.rotates_at, worker.rotates_at) {
+        let (standing, rotates_at) = (slot.standing, slot.rotates_at);
+        slot.take_back(worker, now);
+        self.standings.count(standing, slot.standing);
+        let is_configured = slot.managed.is_some();
+        let troubled = slot
+            .state()
+            .and_then(|state| trouble_of(state, is_configured));
+        keep(&mut self.troubled, &key, troubled.is_some());
+        let is_rotating = slot.is_rotating();
+        keep(&mut self.rotating, &key, is_rotating);
+        if let Some(before) = rotates_at {
             self.rotations.remove(&(before, key.clone()));
         }
         if let Some(at) = slot.rotates_at {
             self.rotations.insert((at, key.clone()));
         }
-        slot.idle = Some(Idle {
-            state: worker.state,
-            memory: worker.memory.map(Box::new),
-            unrecorded: worker.unrecorded,
-        });
-        // Whatever has come up meanwhile has waked it.
-        let news = std::mem::take(&mut slot.look_again);
-        slot.interrupted.store(false, Ordering::Relaxed);
-        slot.reconcile |= worker.reconcile;
-        slot.look_at_sinks |= worker.look_at_sinks;
-        slot.wish = slot.wish.take().or(worker.wish);
-        for order in worker.orders.into_iter().rev() {
-            slot.orders.push_front(order);
-        }
-        for finding in worker.findings.into_iter().rev() {
-            slot.findings.push_front(finding);
-        }
-        slot.wake_at = if news { Some(now) } else { worker.wake_at };
         if let Some(at) = slot.wake_at {
-            self.agenda
-                .insert(at, key.clone(), self.rotating.contains(&key));
+            self.agenda.insert(at, key.clone(), is_rotating);
         }
         self.judge_organization();
         self.watch_key(&key, now);
-    }
-
-    /// When more than half of several keys' credentials are gone at once, it is
-    /// the organization that is wrong.
-    fn judge_organization(&mut self) {
-        let Standings { there, missing } = self.standings;
-        let wrong = self.standings.are_suspect() && !self.errands.organization_is_right;
-        let conditions = &self.parts.conditions;
-        if wrong {
-            let problem = format!(
-                "the current credentials of {missing} of {} keys are gone at the provider; see \
-                 whether the admin credential belongs to another organization, or rotate all \
-                 keys if they were really revoked (`rekeyd rotate --all`)",
-                there + missing
-            );
-            conditions.raise(Condition::Organization, &problem);
-        } else {
-            conditions.clear(Condition::Organization);
-        }
-        if missing == 0 {
-            self.errands.organization_is_right = false;
-        }
     }
 
     fn swept(&mut self, swept: Option<Swept>) {
@@ -675,137 +537,6 @@ impl Engine {
         let look = self.watch.next_at();
         key.into_iter().chain(errand).chain(look).min()
     }
-
-    /// How every key stands, for those who watch. Of one that is worked on
-    /// there is no state.
-    pub fn views(&self) -> impl Iterator<Item = KeyView<'_>> {
-        let now = self.parts.clock.now();
-        self.keys.iter().map(move |(key, slot)| {
-            let state = slot.idle.as_ref().map(|idle| &idle.state);
-            let overdue = slot.managed.as_ref().zip(state).map(|(managed, state)| {
-                let since = slot.failing_since;
-                is_overdue(&managed.policy, &managed.required(), state, since, now)
-            });
-            KeyView {
-                key,
-                state,
-                rotates_at: slot.rotates_at,
-                overdue,
-            }
-        })
-    }
-
-    /// When every row was last compared with the provider, if that was done.
-    #[must_use]
-    pub fn compared_at(&self) -> Option<Timestamp> {
-        self.errands.compared_at
-    }
-
-    /// How far the provider's clock was ahead when it was last heard, in
-    /// seconds.
-    #[must_use]
-    pub fn clock_offset(&self) -> Option<f64> {
-        self.parts.conditions.offset()
-    }
-
-    /// Which key is rotated next by schedule, and when, as far as that has
-    /// been seen.
-    #[must_use]
-    pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
-        self.rotations.first().map(|(at, key)| (key, *at))
-    }
-
-    /// The keys that something is wrong with, in the order of their names, as
-    /// far as that has been seen.
-    #[must_use]
-    pub const fn troubled(&self) -> &BTreeSet<KeyName> {
-        &self.troubled
-    }
-
-    /// The keys whose rotation is under way, as far as that has been seen.
-    #[must_use]
-    pub const fn rotating(&self) -> &BTreeSet<KeyName> {
-        &self.rotating
-    }
-
-    /// How much is at work, or waits for its turn.
-    #[must_use]
-    pub fn at_work(&self) -> usize {
-        self.running.len() + usize::from(self.is_unfinished)
-    }
-
-    /// How a key stands; none while it is worked on.
-    #[must_use]
-    pub fn state(&self, key: &KeyName) -> Option<&KeyState> {
-        self.keys.get(key)?.idle.as_ref().map(|idle| &idle.state)
-    }
-
-    /// What is wrong with the daemon as a whole, worst first.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(Condition, String)> {
-        self.parts.conditions.held()
-    }
-
-    /// Whether nothing is at work, nothing is to be done now, no rotation is
-    /// open and nothing is wrong with the daemon as a whole.
-    #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        let now = self.parts.clock.now();
-        self.running.is_empty()
-            && self.next_at().is_none_or(|at| at > now)
-            && self.parts.conditions.may_begin()
-            && self.errands.compared_at.is_some()
-            && self.keys.values().all(|slot| {
-                slot.idle
-                    .as_ref()
-                    .is_some_and(|idle| idle.state.open().is_none())
-            })
-    }
-
-    /// Whether a person's wish for `key` has not been taken up yet.
-    #[must_use]
-    pub fn is_wished(&self, key: &KeyName) -> bool {
-        self.keys.get(key).is_some_and(|slot| slot.wish.is_some())
-    }
-
-    /// The configured keys, in the order of their names.
-    #[must_use]
-    pub fn configured(&self) -> Vec<KeyName> {
-        let keys = self.keys.iter();
-        keys.filter(|(_, slot)| slot.managed.is_some())
-            .map(|(key, _)| key.clone())
-            .collect()
-    }
-
-    /// The sequence of a key's current rotation, 0 if it has none; while
-    /// somebody works on it, that of before.
-    #[must_use]
-    pub fn current_sequence(&self, key: &KeyName) -> u64 {
-        let slot = self.keys.get(key);
-        slot.map_or(0, |slot| match &slot.idle {
-            Some(idle) => sequence_of(&idle.state),
-            None => slot.current,
-        })
-    }
-
-    /// How long a configured key may take to be delivered.
-    #[must_use]
-    pub fn deliver_for(&self, key: &KeyName) -> Option<Duration> {
-        let managed = self.keys.get(key)?.managed.as_ref()?;
-        Some(managed.policy.deliver_for)
-    }
-
-    /// What all keys share now.
-    #[must_use]
-    pub fn parts(&self) -> &Parts {
-        &self.parts
-    }
-
-    /// The time by the engine's clock.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.parts.clock.now()
-    }
 }
 
 /// Has `key` in the set, or not.
@@ -814,49 +545,6 @@ fn keep(set: &mut BTreeSet<KeyName>, key: &KeyName, wanted: bool) {
         set.remove(key);
     } else if !set.contains(key) {
         set.insert(key.clone());
-    }
-}
-
-fn sequence_of(state: &KeyState) -> u64 {
-    state.current().map_or(0, |current| current.sequence)
-}
-
-impl Slot {
-    /// Whether a rotation is open, as far as that is known while nobody works
-    /// on the key.
-    fn is_rotating(&self) -> bool {
-        let idle = self.idle.as_ref();
-        idle.is_some_and(|idle| idle.state.open().is_some())
-    }
-}
-
-impl Standing {
-    fn of(state: &KeyState) -> Self {
-        match state.current() {
-            None => Self::None,
-            Some(current) if current.missing.is_some() => Self::Missing,
-            Some(_) => Self::There,
-        }
-    }
-}
-
-impl Standings {
-    /// Whether more than half of several keys' credentials are missing.
-    fn are_suspect(&self) -> bool {
-        self.missing >= 2 && self.missing > self.there
-    }
-
-    fn count(&mut self, before: Standing, after: Standing) {
-        match before {
-            Standing::None => {}
-            Standing::There => self.there -= 1,
-            Standing::Missing => self.missing -= 1,
-        }
-        match after {
-            Standing::None => {}
-            Standing::There => self.there += 1,
-            Standing::Missing => self.missing += 1,
-        }
     }
 }
 

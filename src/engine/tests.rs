@@ -10,6 +10,7 @@ pub(crate) mod rows;
 
 mod budgets;
 mod causes;
+mod clocks;
 mod conditions;
 mod notices;
 mod outcomes;
@@ -19,8 +20,11 @@ mod sweep;
 mod told;
 mod wishes;
 
+use std::time::Duration;
+
 use super::*;
-use crate::core::change::Adoption;
+use crate::core::change::{Adoption, Change};
+use crate::core::names::CredentialId;
 use crate::core::record::CredentialFacts;
 use crate::core::rotation::Event;
 use crate::engine::tests::fake::{Fakes, at, key};
@@ -68,41 +72,6 @@ fn is_wrong(engine: &Engine) -> bool {
     problems
         .iter()
         .any(|(held, problem)| *held == Condition::Organization && problem.contains("rotate --all"))
-}
-
-#[test]
-fn credentials_are_counted_by_how_they_stand() {
-    let mut standings = Standings::default();
-    for (before, after, there, missing) in [
-        (Standing::None, Standing::There, 1, 0),
-        (Standing::None, Standing::There, 2, 0),
-        (Standing::There, Standing::Missing, 1, 1),
-        (Standing::There, Standing::There, 1, 1),
-        (Standing::None, Standing::Missing, 1, 2),
-        (Standing::Missing, Standing::There, 2, 1),
-        (Standing::There, Standing::None, 1, 1),
-        (Standing::Missing, Standing::None, 1, 0),
-        (Standing::None, Standing::None, 1, 0),
-    ] {
-        standings.count(before, after);
-        assert_eq!((standings.there, standings.missing), (there, missing));
-    }
-}
-
-#[test]
-fn more_than_half_of_several_are_suspect() {
-    for (there, missing, suspect) in [
-        (0, 1, false),
-        (0, 2, true),
-        (1, 2, true),
-        (2, 2, false),
-        (2, 3, true),
-        (5, 1, false),
-        (0, 0, false),
-    ] {
-        let standings = Standings { there, missing };
-        assert_eq!(standings.are_suspect(), suspect, "{there} {missing}");
-    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use crate::core::step::{Memory, Step, next_step};
 use crate::core::timetable::Timetable;
 use crate::core::{conclude, time};
 use crate::engine::chance::Chance;
-use crate::engine::clock::Clock;
+use crate::engine::clock::{Clock, Moment};
 use crate::engine::condition::{Condition, Conditions, of_error};
 use crate::engine::observe::Observer;
 use crate::engine::order::Asked;
@@ -125,10 +125,26 @@ impl<'w> Begin<'w> {
     }
 }
 
+/// What whoever is put to work has to know of the process, as it was then.
+#[derive(Clone)]
+pub(crate) struct Turn {
+    pub(crate) stopping: Arc<AtomicBool>,
+    /// Whether rotations are begun by schedule.
+    pub(crate) scheduled: bool,
+    /// When nobody was there last to see a firing.
+    pub(crate) absence: Absence,
+    /// When the clocks were looked at for that.
+    pub(crate) seen: Moment,
+    /// When the ledger was compared with the provider: before that nothing is
+    /// begun, since it may be an older one.
+    pub(crate) compared_at: Option<Timestamp>,
+}
+
 /// One key at work. It goes in with what is known and comes out with what is
 /// known then.
 pub(crate) struct Worker {
     pub(crate) parts: Arc<Parts>,
+    pub(crate) turn: Turn,
     pub(crate) managed: Option<Arc<ManagedKey>>,
     pub(crate) state: KeyState,
     pub(crate) memory: Option<Memory>,
@@ -141,17 +157,9 @@ pub(crate) struct Worker {
     pub(crate) reconcile: bool,
     /// Whether the sinks are to be asked if they still have what they took.
     pub(crate) look_at_sinks: bool,
-    /// When nobody was there last to see a firing.
-    pub(crate) absence: Absence,
-    pub(crate) stopping: Arc<AtomicBool>,
     /// Whether to come back after the present step: the key is configured
     /// otherwise.
     pub(crate) interrupted: Arc<AtomicBool>,
-    /// Whether rotations are begun by schedule.
-    pub(crate) scheduled: bool,
-    /// When the ledger was compared with the provider: before that nothing is
-    /// begun, since it may be an older one.
-    pub(crate) compared_at: Option<Timestamp>,
     /// Whether it is to be compared again before this key can be begun.
     pub(crate) wants_sweep: bool,
     /// When there is something to do again.
@@ -168,7 +176,9 @@ const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 impl Worker {
     /// Works until there is nothing to do now.
     pub(crate) async fn work(mut self) -> Self {
-        while !self.stopping.load(Ordering::Relaxed) && !self.interrupted.load(Ordering::Relaxed) {
+        while !self.turn.stopping.load(Ordering::Relaxed)
+            && !self.interrupted.load(Ordering::Relaxed)
+        {
             match self.advance().await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -265,12 +275,17 @@ impl Worker {
             let open = open.id.clone();
             return self.hurry(&open).await;
         }
-        if self.scheduled
+        if self.clocks_have_parted() {
+            // What was missed is seen first, and then this key is looked at.
+            self.wake_at = Some(now);
+            return Ok(false);
+        }
+        if self.turn.scheduled
             && let Some(change) = self.retimed(&managed, now)
         {
             return self.record(vec![change]).await.map(|()| true);
         }
-        if self.compared_at.is_none() {
+        if self.turn.compared_at.is_none() {
             return Ok(false);
         }
         let live = self.state.live.clone();
@@ -279,11 +294,17 @@ impl Worker {
             self.wait_for_retry(until);
             return Ok(self.state.open().is_some());
         }
-        if !self.scheduled || !self.parts.conditions.may_begin() {
+        if !self.turn.scheduled || !self.parts.conditions.may_begin() {
             return Ok(false);
         }
         let required = managed.required();
-        match due(&managed.policy, &required, &self.state, self.absence, now) {
+        match due(
+            &managed.policy,
+            &required,
+            &self.state,
+            self.turn.absence,
+            now,
+        ) {
             Due::No { next } => {
                 self.wake_at = until.into_iter().chain(next).min();
                 self.rotates_at = next;
@@ -329,11 +350,18 @@ impl Worker {
         }
     }
 
+    /// Whether the clock was set, or the host slept, since this key was put to
+    /// work: then it is not known here what nobody was there for.
+    fn clocks_have_parted(&self) -> bool {
+        let now = Moment::of(self.parts.clock.as_ref());
+        self.turn.seen.parted(now).is_some()
+    }
+
     /// What is to be recorded of another timetable before its firings count.
     fn retimed(&self, managed: &ManagedKey, now: Timestamp) -> Option<Change> {
         let key = &self.state.key;
         let read = |text: &str| Timetable::from_text(text, key, self.parts.zone);
-        retimed(&managed.policy, &self.state, self.absence, read, now)
+        retimed(&managed.policy, &self.state, self.turn.absence, read, now)
     }
 
     /// Makes the ledger agree with the configured sinks.

@@ -66,14 +66,16 @@ struct World {
     refuses: AtomicBool,
     /// What every create comes to instead of being done.
     creates: Mutex<Option<(Cause, Outcome)>>,
-    /// Whether the sink has lost what it accepted.
-    lost: AtomicBool,
     /// The credential that its sink has lost, by id.
-    lost_of: Mutex<Option<String>>,
+    lost: Mutex<Option<String>>,
     /// What a delivery comes to instead of being accepted.
     deliveries: Mutex<Option<Taken>>,
     /// Whether whatever is asked for may be the credential in use.
     in_use: AtomicBool,
+    /// At which call the host goes to sleep, and for how long.
+    sleeps_at: Mutex<Option<(&'static str, Duration)>>,
+    /// How long the host has slept.
+    slept: Mutex<Duration>,
     /// How far the provider's clock is ahead.
     ahead: Mutex<Duration>,
     /// When each was last used, by id.
@@ -84,6 +86,13 @@ struct World {
 
 impl World {
     fn note(&self, call: String) {
+        let mut sleeps_at = self.sleeps_at.lock().unwrap();
+        if let Some((_, span)) = sleeps_at.take_if(|(at, _)| *at == call) {
+            let awake = self.now() + span;
+            *self.now.lock().unwrap() = Some(awake);
+            *self.slept.lock().unwrap() += span;
+        }
+        drop(sleeps_at);
         self.calls.lock().unwrap().push(call);
     }
 
@@ -145,9 +154,10 @@ impl Clock for World {
         self.now.lock().unwrap().unwrap_or_else(at)
     }
 
-    /// It moves when a test moves the wall clock on.
+    /// It moves when a test moves the wall clock on, and not while the host
+    /// sleeps.
     fn monotonic(&self) -> Duration {
-        rekeyd::core::time::until(at(), self.now())
+        rekeyd::core::time::until(at(), self.now()) - *self.slept.lock().unwrap()
     }
 }
 
@@ -255,9 +265,8 @@ impl Sink for Taker {
     }
 
     fn lost(&self, credential: &CredentialFacts) -> Look {
-        let lost_of = self.0.lost_of.lock().unwrap();
-        let lost = self.0.lost.load(Ordering::SeqCst)
-            || lost_of.as_deref() == Some(credential.id.as_str());
+        let lost = self.0.lost.lock().unwrap();
+        let lost = lost.as_deref() == Some(credential.id.as_str());
         Box::pin(std::future::ready(lost.then(|| "it is gone".to_owned())))
     }
 
@@ -454,14 +463,9 @@ impl Fakes {
         *self.world.deliveries.lock().unwrap() = with;
     }
 
-    /// Whether the sink has lost what it accepted.
-    pub(crate) fn lose(&self, lost: bool) {
-        self.world.lost.store(lost, Ordering::SeqCst);
-    }
-
     /// The sink of this credential has lost it.
-    pub(crate) fn lose_of(&self, id: &str) {
-        *self.world.lost_of.lock().unwrap() = Some(id.to_owned());
+    pub(crate) fn lose(&self, id: &str) {
+        *self.world.lost.lock().unwrap() = Some(id.to_owned());
     }
 
     /// Whether fresh secrets are refused from now on.
@@ -509,6 +513,11 @@ impl Fakes {
     /// Time passes while nothing works.
     pub(crate) fn move_on(&self, span: Duration) {
         *self.world.now.lock().unwrap() = Some(self.now() + span);
+    }
+
+    /// The host goes to sleep in the next such call.
+    pub(crate) fn sleep_at(&self, call: &'static str, span: Duration) {
+        *self.world.sleeps_at.lock().unwrap() = Some((call, span));
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -254,6 +254,7 @@ impl Worker {
     async fn is_alone(&mut self) -> Result<Ready, LedgerError> {
         let now = self.now();
         let fresh = self
+            .turn
             .compared_at
             .is_some_and(|at| at <= now && time::until(at, now) <= LISTED_FOR);
         if !fresh {

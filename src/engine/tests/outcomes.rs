@@ -126,11 +126,10 @@ async fn what_a_sink_has_lost_is_made_good_by_another() {
     let fakes = Fakes::new(&[]);
     let mut engine = begun(&fakes).await;
     fakes.run(&mut engine, SECOND * 3_600).await;
-    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
-    fakes.lose(true);
-    fakes.run(&mut engine, SECOND * 3_600).await;
-    fakes.lose(false);
-    fakes.run(&mut engine, SECOND * 3_600).await;
+    let current = engine.state(&key()).unwrap().current().unwrap();
+    assert_eq!(current.sequence, 1);
+    fakes.lose(current.credential.as_ref().unwrap().id.as_str());
+    fakes.run(&mut engine, SECOND * 7_200).await;
     let current = engine.state(&key()).unwrap().current().unwrap();
     assert_eq!(current.sequence, 2);
 }
@@ -144,7 +143,7 @@ async fn however_many_keys_there_are_the_sinks_of_all_are_looked_at() {
     fakes.ledger(rows.collect()).await;
     let managed = (1..=last).map(|number| fakes.managed(name(number), |_| {}));
     let mut engine = fakes.open(managed.collect(), Course::Once).await;
-    fakes.lose_of(&format!("key_{last}"));
+    fakes.lose(&format!("key_{last}"));
     fakes.run(&mut engine, Duration::ZERO).await;
     let rotated = fakes.rows("SELECT key FROM rotation WHERE \"trigger\" = 'repair'");
     assert_eq!(rotated, [name(last).as_str()]);

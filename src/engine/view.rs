@@ -1,0 +1,153 @@
+//! What those who watch an engine see of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::names::KeyName;
+use crate::core::overdue::is_overdue;
+use crate::core::record::KeyState;
+use crate::engine::condition::Condition;
+use crate::engine::{Engine, Parts};
+
+/// How a key stands, for those who watch.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyView<'e> {
+    /// Its name.
+    pub key: &'e KeyName,
+    /// What the ledger says; none while somebody works on it.
+    pub state: Option<&'e KeyState>,
+    /// When it is rotated next by schedule, as far as that has been seen.
+    pub rotates_at: Option<Timestamp>,
+    /// Whether it has been due for too long; none if nobody can tell now.
+    pub overdue: Option<bool>,
+}
+
+impl Engine {
+    /// How every key stands, for those who watch. Of one that is worked on
+    /// there is no state.
+    pub fn views(&self) -> impl Iterator<Item = KeyView<'_>> {
+        let now = self.parts.clock.now();
+        self.keys.iter().map(move |(key, slot)| {
+            let state = slot.state();
+            let overdue = slot.managed.as_ref().zip(state).map(|(managed, state)| {
+                let since = slot.failing_since;
+                is_overdue(&managed.policy, &managed.required(), state, since, now)
+            });
+            KeyView {
+                key,
+                state,
+                rotates_at: slot.rotates_at,
+                overdue,
+            }
+        })
+    }
+
+    /// When every row was last compared with the provider, if that was done.
+    #[must_use]
+    pub fn compared_at(&self) -> Option<Timestamp> {
+        self.errands.compared_at
+    }
+
+    /// How far the provider's clock was ahead when it was last heard, in
+    /// seconds.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<f64> {
+        self.parts.conditions.offset()
+    }
+
+    /// Which key is rotated next by schedule, and when, as far as that has
+    /// been seen.
+    #[must_use]
+    pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
+        self.rotations.first().map(|(at, key)| (key, *at))
+    }
+
+    /// The keys that something is wrong with, in the order of their names, as
+    /// far as that has been seen.
+    #[must_use]
+    pub const fn troubled(&self) -> &BTreeSet<KeyName> {
+        &self.troubled
+    }
+
+    /// The keys whose rotation is under way, as far as that has been seen.
+    #[must_use]
+    pub const fn rotating(&self) -> &BTreeSet<KeyName> {
+        &self.rotating
+    }
+
+    /// How much is at work, or waits for its turn.
+    #[must_use]
+    pub fn at_work(&self) -> usize {
+        self.running.len() + usize::from(self.is_unfinished)
+    }
+
+    /// How a key stands; none while it is worked on.
+    #[must_use]
+    pub fn state(&self, key: &KeyName) -> Option<&KeyState> {
+        self.keys.get(key)?.state()
+    }
+
+    /// What is wrong with the daemon as a whole, worst first.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(Condition, String)> {
+        self.parts.conditions.held()
+    }
+
+    /// Whether nothing is at work, nothing is to be done now, no rotation is
+    /// open and nothing is wrong with the daemon as a whole.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let now = self.parts.clock.now();
+        self.running.is_empty()
+            && self.next_at().is_none_or(|at| at > now)
+            && self.parts.conditions.may_begin()
+            && self.errands.compared_at.is_some()
+            && self.keys.values().all(|slot| {
+                let state = slot.state();
+                state.is_some_and(|state| state.open().is_none())
+            })
+    }
+
+    /// Whether a person's wish for `key` has not been taken up yet.
+    #[must_use]
+    pub fn is_wished(&self, key: &KeyName) -> bool {
+        self.keys.get(key).is_some_and(|slot| slot.wish.is_some())
+    }
+
+    /// The configured keys, in the order of their names.
+    #[must_use]
+    pub fn configured(&self) -> Vec<KeyName> {
+        let keys = self.keys.iter();
+        keys.filter(|(_, slot)| slot.managed.is_some())
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// The sequence of a key's current rotation, 0 if it has none; while
+    /// somebody works on it, that of before.
+    #[must_use]
+    pub fn current_sequence(&self, key: &KeyName) -> u64 {
+        self.keys.get(key).map_or(0, |slot| slot.sequence())
+    }
+
+    /// How long a configured key may take to be delivered.
+    #[must_use]
+    pub fn deliver_for(&self, key: &KeyName) -> Option<Duration> {
+        let managed = self.keys.get(key)?.managed.as_ref()?;
+        Some(managed.policy.deliver_for)
+    }
+
+    /// What all keys share now.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The time by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+}
