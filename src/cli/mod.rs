@@ -269,6 +269,15 @@ impl Cli {
         load(&self.config, &environment())
     }
 
+    /// As [`Cli::settings`]; see [`config::load_expecting`].
+    fn settings_expecting(
+        &self,
+        expect: impl FnOnce(&Path, usize),
+    ) -> Result<Arc<Settings>, Failure> {
+        let loaded = config::load_expecting(&self.config, &environment(), expect);
+        accepted(loaded)
+    }
+
     /// Where the admin credential may come from.
     fn sources(settings: &Settings) -> Sources {
         Sources {
@@ -300,8 +309,12 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
 
 /// The configuration in `file`, or every problem with it.
 fn load(file: &Path, environment: &Environment) -> Result<Arc<Settings>, Failure> {
-    let loaded = config::load(file, environment).map(Arc::new);
-    loaded.map_err(|problems| Failure::of(&problems))
+    accepted(config::load(file, environment))
+}
+
+fn accepted(loaded: Result<Settings, Vec<Problem>>) -> Result<Arc<Settings>, Failure> {
+    let accepted = loaded.map(Arc::new);
+    accepted.map_err(|problems| Failure::of(&problems))
 }
 
 /// The key with this name.

@@ -7,6 +7,11 @@ use crate::core::duration;
 use crate::daemon::service::{self, Ended};
 use crate::daemon::start;
 use crate::engine::Course;
+use crate::ledger::Ahead;
+
+/// From so many keys on the ledger is read while the configuration still is:
+/// with fewer a thread takes longer to begin than it would save.
+const MANY: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Once {
@@ -17,9 +22,14 @@ pub(crate) struct Once {
 
 impl Once {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
+        let mut ahead = None;
+        let settings = cli.settings_expecting(|ledger, keys| {
+            if keys >= MANY {
+                ahead = Ahead::begin(ledger);
+            }
+        })?;
         let sources = Cli::sources(&settings);
-        let started = start::start(&settings, sources, "rekeyd once", Course::Once).await?;
+        let started = start::start(&settings, sources, "rekeyd once", Course::Once, ahead).await?;
         let (engine, ended) = service::once(started, self.limit).await?;
         let at_rest = self.is_at_rest(ended);
         let failing: Vec<_> = settings

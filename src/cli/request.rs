@@ -21,7 +21,7 @@ pub(crate) async fn have_done(cli: &Cli, request: Request) -> Result<(), Failure
         None => {
             let command = format!("rekeyd {}", request.verb());
             let sources = Cli::sources(&settings);
-            let started = start::start(&settings, sources, &command, Course::ByHand).await?;
+            let started = start::start(&settings, sources, &command, Course::ByHand, None).await?;
             print(&service::perform(started, alone(request), by()).await?)
         }
     }

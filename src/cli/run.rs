@@ -34,6 +34,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Cli::sources(&settings),
         "rekeyd run",
         Course::Daemon,
+        None,
     )
     .await?;
     if settings.keys.is_empty() {

@@ -18,16 +18,20 @@ use crate::core::settings::Settings;
 
 /// Checks the whole file, of which `keys` was taken out. Whatever is wrong is
 /// in `report`; there are settings only if enough of it was right to make some.
+/// `expect` is told where the ledger is and how many keys there are, before
+/// these are read.
 pub(super) fn check(
     top: &Table<'_>,
     keys: Option<reader::Entry<'_>>,
     path: &Path,
     environment: &Environment,
+    expect: impl FnOnce(&Path, usize),
     report: &mut Report,
 ) -> Option<Settings> {
     top.refuse_unknown(&[Section::Top], report);
     let provider = provider::provider(top, report);
     let (ledger, ledger_place) = provider::ledger(top, environment, report);
+    expect(&ledger, keys.as_ref().map_or(0, reader::Entry::len));
     let control = control::control(top, report);
     let metrics = control::metrics(top, report);
 

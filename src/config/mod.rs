@@ -97,9 +97,23 @@ fn first_folder(value: &OsString) -> Option<PathBuf> {
 /// # Errors
 /// Every problem of the file at once, in the order of the lines.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    load_expecting(path, environment, |_, _| {})
+}
+
+/// As [`load`]; `expect` is told where the ledger is and how many keys there
+/// are before these are read, which takes most of the time where there are
+/// many. Whether the file can be accepted is not known then.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_expecting(
+    path: &Path,
+    environment: &Environment,
+    expect: impl FnOnce(&Path, usize),
+) -> Result<Settings, Vec<Problem>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let text = file::read(&path).map_err(|problem| vec![problem])?;
-    parse(&path, &text, environment)
+    parse_expecting(&path, &text, environment, expect)
 }
 
 /// Checks the text of a configuration file that would be at `path`.
@@ -107,6 +121,15 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Prob
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    parse_expecting(path, text, environment, |_, _| {})
+}
+
+fn parse_expecting(
+    path: &Path,
+    text: &str,
+    environment: &Environment,
+    expect: impl FnOnce(&Path, usize),
+) -> Result<Settings, Vec<Problem>> {
     let mut report = report::Report::new(path);
     let lines = report::Lines::new(text);
     let (table, errors) = toml::de::DeTable::parse_recoverable(text);
@@ -114,7 +137,7 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Setti
     let mut table = table.into_inner();
     let keys = reader::Entry::take(&mut table, options::Section::Top, "key");
     let top = reader::Table::top(&table, &lines);
-    let settings = check::check(&top, keys, path, environment, &mut report);
+    let settings = check::check(&top, keys, path, environment, expect, &mut report);
     let problems = report.into_problems();
     match settings {
         Some(settings) if problems.is_empty() => Ok(Settings {

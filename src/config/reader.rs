@@ -45,6 +45,11 @@ impl<'t> Entry<'t> {
         self.name.get_ref()
     }
 
+    /// How many there are in it if it is a table.
+    pub(super) fn len(&self) -> usize {
+        self.value.get_ref().as_table().map_or(0, DeTable::len)
+    }
+
     /// The names in it if it is a table; what else it may be is told by others.
     pub(super) fn names(&self) -> Vec<&str> {
         let entries = self.value.get_ref().as_table().into_iter().flatten();

@@ -26,7 +26,7 @@ use crate::engine::condition::Conditions;
 use crate::engine::observe::Observer;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
 use crate::host::{look, machine, zones};
-use crate::ledger::{self, Driver, Identity, Ledger, LedgerError, WriterLock};
+use crate::ledger::{self, Ahead, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
@@ -70,7 +70,8 @@ pub(crate) struct Common {
 pub(crate) type Asking = Arc<WithCredential<Metered<OpenAi>>>;
 
 /// Becomes the ledger's writer and reads how everything stands. `command` is
-/// what this process tells others of itself.
+/// what this process tells others of itself, and `ahead` what was read of the
+/// ledger already.
 ///
 /// # Errors
 /// The ledger is another user's, is held by another process, or cannot be
@@ -80,11 +81,13 @@ pub async fn start(
     sources: Sources,
     command: &str,
     course: Course,
+    ahead: Option<Ahead>,
 ) -> Result<Started, ServiceError> {
     refuse_root(&settings.ledger, std::env::args()).map_err(ServiceError::AnothersLedger)?;
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
+    let known = ahead.and_then(Ahead::states);
     let connection = ledger::open(&settings.ledger, &identity(settings), clock.now())?;
     ledger::settle_machine(
         &connection,
@@ -114,7 +117,13 @@ pub async fn start(
     };
     let (parts, _) = common.parts(settings, sources);
     // While one thread reads the ledger another can look at the files.
-    let opened = Engine::open(parts, common.managed(settings), course);
+    let managed = common.managed(settings);
+    let opened = async {
+        match known {
+            Some(states) => Engine::open_knowing(states, parts, managed, course).await,
+            None => Engine::open(parts, managed, course).await,
+        }
+    };
     let (opened, ()) = tokio::join!(opened, remove_leftovers(settings, None));
     let engine = opened?;
     let posted = engine.posted();

@@ -125,6 +125,21 @@ impl Engine {
     /// The ledger cannot be read or written.
     pub async fn open(
         parts: Parts,
+        managed: Vec<ManagedKey>,
+        course: Course,
+    ) -> Result<Self, LedgerError> {
+        let states = parts.ledger.all_key_states().await?;
+        Self::open_knowing(states, parts, managed, course).await
+    }
+
+    /// As [`Engine::open`] where it is known how every key stands; in the order
+    /// of their names.
+    ///
+    /// # Errors
+    /// The ledger cannot be read or written.
+    pub async fn open_knowing(
+        states: Vec<KeyState>,
+        parts: Parts,
         mut managed: Vec<ManagedKey>,
         course: Course,
     ) -> Result<Self, LedgerError> {
@@ -154,7 +169,6 @@ impl Engine {
             seen,
             scheduled: course != Course::ByHand,
         };
-        let states = engine.parts.ledger.all_key_states().await?;
         let mut slots = Vec::with_capacity(states.len().max(managed.len()));
         let mut states = states.into_iter().peekable();
         managed.sort_by(|one, other| one.name.cmp(&other.name));
@@ -288,35 +302,36 @@ impl Engine {
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
-        let seen = Moment::of(self.parts.clock.as_ref());
-        let now = seen.wall;
-        self.heed_clock(seen);
+        let now = self.heed_clock();
         self.run_errands(now);
         self.watch_due(now);
         // Nothing can be recorded: nothing may be done.
         if self.parts.conditions.holds(Condition::Ledger) {
             return;
         }
-        let mut turns = 0;
-        while self.keys_at_work < self.parts.max_in_flight
-            && let Some(key) = self.agenda.pop_due(now)
-        {
-            self.put_to_work(&key);
-            turns += 1;
-            if turns == AT_A_TURN {
-                self.is_unfinished = true;
-                break;
+        for _ in 0..AT_A_TURN {
+            // It may have been set since the key before this one: who finds
+            // that comes back at once, to be put to work by the new time.
+            let now = self.heed_clock();
+            if self.keys_at_work >= self.parts.max_in_flight {
+                return;
             }
+            let Some(key) = self.agenda.pop_due(now) else {
+                return;
+            };
+            self.put_to_work(&key);
         }
+        self.is_unfinished = true;
     }
 
     /// After the clock was set back, whatever was planned by it would come too
     /// late: everything is looked at anew. After it jumped ahead, nobody was
-    /// there in between.
-    fn heed_clock(&mut self, now: Moment) {
+    /// there in between. Tells the time.
+    fn heed_clock(&mut self) -> Timestamp {
+        let now = Moment::of(self.parts.clock.as_ref());
         let before = std::mem::replace(&mut self.seen, now);
         let Some(parted) = before.parted(now) else {
-            return;
+            return now.wall;
         };
         self.watch.watch_anew(now.wall);
         match parted {
@@ -336,6 +351,7 @@ impl Engine {
                 };
             }
         }
+        now.wall
     }
 
     fn run_errands(&mut self, now: Timestamp) {

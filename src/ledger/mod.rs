@@ -9,6 +9,7 @@
 //! Deliberately not here: any decision. What follows from what stands here is
 //! in [`crate::core`].
 
+mod ahead;
 mod by_hand;
 mod commit;
 pub mod compare;
@@ -22,6 +23,7 @@ pub mod read;
 mod row;
 mod write;
 
+pub use ahead::Ahead;
 pub use compare::{Compared, Finding, Listed, Seen, Stranger};
 pub use error::LedgerError;
 pub use handle::{Disk, Driver, Ledger};

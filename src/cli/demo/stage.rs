@@ -77,7 +77,7 @@ impl Stage {
             file: settings.provider.credential_file.clone(),
             ..Sources::default()
         };
-        let started = start::start(settings, sources, "rekeyd demo", Course::Daemon).await?;
+        let started = start::start(settings, sources, "rekeyd demo", Course::Daemon, None).await?;
         Ok(service::run_for(started, limit).await?)
     }
 
