@@ -211,7 +211,7 @@ async fn daemon(dir: &Path) {
         file: settings.provider.credential_file.clone(),
         ..Sources::default()
     };
-    let started = start::start(&settings, sources, "a benchmark", Course::Daemon)
+    let started = start::start(&settings, sources, "a benchmark", Course::Daemon, None)
         .await
         .unwrap();
     service::run_for(started, None).await.unwrap();

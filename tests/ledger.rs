@@ -10,7 +10,7 @@ use rekeyd::core::change::{Change, Intent, Moved};
 use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::record::{CredentialFacts, Trigger};
 use rekeyd::core::rotation::{Event, Phase};
-use rekeyd::ledger::{Driver, Identity, Ledger, open, read};
+use rekeyd::ledger::{Driver, Identity, Ledger, keep_log_short, open, read};
 
 fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -67,6 +67,32 @@ fn run<T>(work: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(work)
+}
+
+/// How large the log is after many commits.
+fn log_after_many(prepare: impl FnOnce(&rusqlite::Connection)) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let connection = open(&path, &identity(), at()).unwrap();
+    prepare(&connection);
+    run(async {
+        let ledger = Ledger::start(connection, Driver::Task).unwrap();
+        for number in 1..=60 {
+            ledger
+                .record(&key(number), at(), vec![intent(number)])
+                .await
+                .unwrap();
+        }
+    });
+    assert_eq!(rows(&path), 60);
+    dir.path().join("ledger.db-wal").metadata().unwrap().len()
+}
+
+#[test]
+fn a_log_that_is_kept_short_does_not_grow_with_the_commits() {
+    let short = log_after_many(|connection| keep_log_short(connection).unwrap());
+    let otherwise = log_after_many(|_| {});
+    assert!(short * 2 < otherwise, "{short} {otherwise}");
 }
 
 #[test]

@@ -95,6 +95,9 @@ pub async fn start(
         machine::id().as_deref(),
         false,
     )?;
+    if course != Course::Daemon {
+        ledger::keep_log_short(&connection)?;
+    }
     let ledger = Ledger::start(connection, Driver::Thread).map_err(|error| LedgerError::Open {
         path: settings.ledger.clone(),
         why: format!("no thread for its writer: {error}"),

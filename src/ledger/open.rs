@@ -27,6 +27,9 @@ pub const NEWEST_VERSION: i64 = MIGRATIONS.len() as i64;
 /// Readers hold the file for moments only; more than this is a fault.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// So many pages are in a log that is kept short. A rotation writes forty.
+const SHORT_LOG: u64 = 200;
+
 /// What is wrong with a file that may only be read.
 const READ_ONLY: &str = "it or its folder is read-only; rekeyd must be able to write both";
 
@@ -68,6 +71,17 @@ pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connecti
         }
     })?;
     Ok(connection)
+}
+
+/// Has the log beside the ledger copied into it more often than by itself:
+/// whoever opens a ledger alone goes through all of its log, which counts for a
+/// process that lives for one run. For one that lives long it is cheaper the
+/// other way.
+///
+/// # Errors
+/// SQLite's.
+pub fn keep_log_short(connection: &Connection) -> Result<(), LedgerError> {
+    Ok(connection.pragma_update(None, "wal_autocheckpoint", SHORT_LOG)?)
 }
 
 /// A ledger in memory, for simulations.
