@@ -84,3 +84,34 @@ fn once_that_came_to_its_end_says_nothing_of_it() {
     assert!(!text(&output.stderr).contains("this run"));
     assert!(!text(&output.stderr).contains("not everything due"));
 }
+
+/// From so many keys on the ledger is read before the lock is held.
+#[test]
+fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
+    let world = World::start(&[]);
+    let key = |name: &str, first: &str| {
+        format!(
+            "[key.{name}]\nschedule = \"@monthly\"\nfirst = \"{first}\"\nsettle = \"0s\"\n\
+             [[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
+        )
+    };
+    let others = (1..1_000).map(|number| key(&format!("other-{number}"), "scheduled"));
+    let keys: String = others.chain([key("billing", "now")]).collect();
+    world.configure(&keys);
+    for wanted in [&["once"][..], &["once"], &["rotate", "billing"], &["once"]] {
+        let output = world.run(wanted);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let phases: Vec<_> = world
+        .history()
+        .iter()
+        .map(|row| (row["key"].clone(), row["phase"].clone()))
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            ("billing".into(), "current".into()),
+            ("billing".into(), "retired".into())
+        ]
+    );
+}
