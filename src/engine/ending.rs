@@ -52,8 +52,8 @@ impl Engine {
     /// wait for the next start.
     pub async fn revoke_orphans(&mut self, limit: Duration) {
         let orphaned = |slot: &Slot| {
-            slot.idle.as_ref().is_some_and(|idle| {
-                let mut live = idle.state.live.iter();
+            slot.state().is_some_and(|state| {
+                let mut live = state.live.iter();
                 live.any(|rotation| rotation.phase == Phase::Orphaned)
             })
         };

@@ -302,7 +302,7 @@ impl Engine {
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
-        let now = self.heed_clock();
+        let mut now = self.heed_clock();
         self.run_errands(now);
         self.watch_due(now);
         // Nothing can be recorded: nothing may be done.
@@ -310,9 +310,6 @@ impl Engine {
             return;
         }
         for _ in 0..AT_A_TURN {
-            // It may have been set since the key before this one: who finds
-            // that comes back at once, to be put to work by the new time.
-            let now = self.heed_clock();
             if self.keys_at_work >= self.parts.max_in_flight {
                 return;
             }
@@ -320,6 +317,9 @@ impl Engine {
                 return;
             };
             self.put_to_work(&key);
+            // It may have been set meanwhile: who finds that comes back at
+            // once, to be put to work by the new time.
+            now = self.heed_clock();
         }
         self.is_unfinished = true;
     }

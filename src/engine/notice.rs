@@ -31,13 +31,13 @@ impl Engine {
         let Some(slot) = self.keys.get(key) else {
             return;
         };
-        let Some(idle) = &slot.idle else {
+        let Some(state) = slot.state() else {
             return;
         };
         let required = slot.managed.as_ref().map(|managed| managed.required());
         let policy = slot.managed.as_ref().map(|managed| managed.policy.as_ref());
         let facts = Facts {
-            state: &idle.state,
+            state,
             configured: policy.zip(required.as_deref()),
             failing_since: slot.failing_since,
             troubled_since: None,
@@ -102,9 +102,9 @@ impl Engine {
         if !self.watch.tell_others(audience, now) {
             return;
         }
-        let idle = self.keys.values().filter_map(|slot| slot.idle.as_ref());
-        for idle in idle {
-            self.watch.know(&idle.state);
+        let states = self.keys.values().filter_map(|slot| slot.state());
+        for state in states {
+            self.watch.know(state);
         }
         let ledger = self.parts.ledger.clone();
         self.running.spawn(async move {

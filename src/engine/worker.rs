@@ -126,7 +126,6 @@ impl<'w> Begin<'w> {
 }
 
 /// What whoever is put to work has to know of the process, as it was then.
-#[derive(Clone)]
 pub(crate) struct Turn {
     pub(crate) stopping: Arc<AtomicBool>,
     /// Whether rotations are begun by schedule.
