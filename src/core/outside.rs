@@ -144,6 +144,11 @@ impl Dense {
 
     /// Where `wanted` stands in the text.
     fn places(&self, wanted: &str) -> Vec<Range<usize>> {
+        // To search for a long word costs much before the search begins, and
+        // most texts are an id or a name.
+        if self.letters.len() < wanted.len() {
+            return Vec::new();
+        }
         let found = self.letters.match_indices(wanted);
         found
             .map(|(at, _)| self.place(at..at + wanted.len()))
@@ -153,13 +158,13 @@ impl Dense {
     /// Where the text ends in a beginning of `wanted`, of so many bytes at
     /// least.
     fn beginning_at_the_end(&self, wanted: &str, shortest: usize) -> Option<Range<usize>> {
-        let ends = wanted.char_indices().map(|(end, _)| end).rev();
-        let possible = shortest..=self.letters.len();
-        let mut longest_first = ends.filter(|end| possible.contains(end));
+        let longest = self.letters.len().min(wanted.len().saturating_sub(1));
         // Nearly all are ruled out by one letter.
         let last = self.letters.as_bytes().last();
-        let length = longest_first.find(|end| {
-            wanted.as_bytes().get(end - 1) == last && self.letters.ends_with(&wanted[..*end])
+        let length = (shortest..=longest).rev().find(|end| {
+            wanted.as_bytes().get(end - 1) == last
+                && wanted.is_char_boundary(*end)
+                && self.letters.ends_with(&wanted[..*end])
         })?;
         Some(self.place(self.letters.len() - length..self.letters.len()))
     }

@@ -163,7 +163,7 @@ async fn drive(
     asked: &mut Asking,
     over: impl Fn(&Engine, &Asking) -> bool,
 ) -> Result<Ended, ServiceError> {
-    let mut wake = Wake::start(started.clock.clone()).await?;
+    let mut wake = Wake::start(started.course, started.clock.clone()).await?;
     let begun = Instant::now();
     asked.ready();
     let ended = loop {

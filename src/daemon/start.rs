@@ -44,6 +44,8 @@ pub struct Started {
     pub engine: Engine,
     /// The clock that the engine goes by.
     pub clock: Arc<dyn Clock>,
+    /// How this process goes about its keys.
+    pub(crate) course: Course,
     /// What signals ask for: heard from before anything was begun.
     pub(crate) asked: UnboundedReceiver<Asked>,
     /// The configuration that is in force.
@@ -134,6 +136,7 @@ pub async fn start(
         carriers: Carriers::new(common.ledger.clone(), Arc::clone(&clock), posted),
         engine,
         clock,
+        course,
         asked,
         settings: Arc::clone(settings),
         common,

@@ -1,5 +1,6 @@
-//! What wakes the daemon's loop: tokio-cron-scheduler each second, and a
-//! monotonic sleep for when the scheduler is silent.
+//! What wakes the loop: in a daemon tokio-cron-scheduler each second, and a
+//! monotonic sleep for when the scheduler is silent; in a process that lives
+//! for one run a sleep alone: it has mostly ended before the first second.
 //!
 //! The scheduler is asked for nothing else. It freezes time zones, and after
 //! the wall clock was set back it says nothing until the old time is reached
@@ -12,18 +13,21 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+use crate::engine::Course;
 use crate::engine::clock::{Clock, Moment, Parted};
+
+/// What is due is looked at so often.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The longest that the loop sleeps when the scheduler says nothing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// Wakes the loop.
-pub struct Wake {
-    scheduler: JobScheduler,
-    job: uuid::Uuid,
-    ticks: Arc<Notify>,
-    clock: Arc<dyn Clock>,
-    seen: Moment,
+pub enum Wake {
+    /// By the scheduler.
+    Scheduled(Scheduled),
+    /// By a sleep.
+    EachSecond,
 }
 
 impl Wake {
@@ -31,7 +35,34 @@ impl Wake {
     ///
     /// # Errors
     /// The scheduler cannot be started.
-    pub async fn start(clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
+    pub async fn start(course: Course, clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
+        Ok(match course {
+            Course::Daemon => Self::Scheduled(Scheduled::start(clock).await?),
+            Course::Once | Course::ByHand => Self::EachSecond,
+        })
+    }
+
+    /// Returns when the loop should look at what is due. Safe to drop and call
+    /// again.
+    pub async fn next(&mut self) {
+        match self {
+            Self::Scheduled(scheduled) => scheduled.next().await,
+            Self::EachSecond => tokio::time::sleep(SECOND).await,
+        }
+    }
+}
+
+/// The scheduler with its one job.
+pub struct Scheduled {
+    scheduler: JobScheduler,
+    job: uuid::Uuid,
+    ticks: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    seen: Moment,
+}
+
+impl Scheduled {
+    async fn start(clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
         let ticks = Arc::new(Notify::new());
         let scheduler = JobScheduler::new().await?;
         let job = scheduler.add(each_second(&ticks)?).await?;
@@ -46,9 +77,7 @@ impl Wake {
         })
     }
 
-    /// Returns when the loop should look at what is due. Safe to drop and call
-    /// again.
-    pub async fn next(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             biased;
             () = self.ticks.notified() => {}
@@ -67,7 +96,7 @@ impl Wake {
     }
 
     /// Sets the job anew, in a task of its own: whoever waits for
-    /// [`Wake::next`] may drop it between the removal and the new job.
+    /// [`Scheduled::next`] may drop it between the removal and the new job.
     fn rearm(&mut self) {
         let job = match each_second(&self.ticks) {
             Ok(job) => job,
@@ -124,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn it_may_be_dropped_while_the_scheduler_is_set_anew() {
         let clock = Arc::new(SetBack::default());
-        let mut wake = Wake::start(Arc::clone(&clock) as Arc<dyn Clock>)
+        let mut wake = Wake::start(Course::Daemon, Arc::clone(&clock) as Arc<dyn Clock>)
             .await
             .unwrap();
         wake.next().await;

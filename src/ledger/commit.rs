@@ -1,5 +1,5 @@
-//! One transaction for everybody who waits: a savepoint each, and the answers
-//! only after COMMIT.
+//! One transaction for everybody who waits: a savepoint each where they are
+//! several, and the answers only after COMMIT.
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ pub(crate) const LARGEST_BATCH: usize = 256;
 
 /// Something to do within a transaction, and somebody who waits for it.
 pub(crate) trait Job: Send {
-    /// Does it, within a savepoint. An error undoes this job alone.
+    /// Does it. An error undoes this job alone.
     fn run(&mut self, connection: &Connection) -> Result<(), LedgerError>;
     /// Tells whoever waits; `fate` is what became of the transaction.
     fn answer(self: Box<Self>, fate: Result<(), LedgerError>);
@@ -98,7 +98,13 @@ pub(crate) fn run_all(
     jobs: &mut [Box<dyn Job>],
 ) -> Result<(), LedgerError> {
     control(connection, "BEGIN IMMEDIATE")?;
-    let done = run_each(connection, jobs).and_then(|()| control(connection, "COMMIT"));
+    let done = match jobs {
+        // What the transaction undoes needs no savepoint, for which SQLite
+        // would keep a copy of every page.
+        [only] => only.run(connection),
+        _ => run_each(connection, jobs),
+    };
+    let done = done.and_then(|()| control(connection, "COMMIT"));
     if done.is_err() && !connection.is_autocommit() {
         // The first error is the one to tell; a rollback that fails as well
         // leaves a transaction that the next BEGIN will report.
