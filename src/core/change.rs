@@ -174,7 +174,8 @@ pub enum Change {
 
 impl Change {
     /// Whether nothing has happened outside yet when it is recorded: where it
-    /// cannot be, it is decided anew.
+    /// cannot be, it is decided anew. A person's word is one, too: whoever gave
+    /// it is told that it was not done.
     #[must_use]
     pub const fn is_decision(&self) -> bool {
         matches!(
@@ -184,6 +185,9 @@ impl Change {
                 | Self::Timetabled { .. }
                 | Self::Missed { .. }
                 | Self::Paused { .. }
+                | Self::Hold { .. }
+                | Self::RevokePrevious { wanted: true, .. }
+                | Self::Adopted(_)
         )
     }
 }

@@ -156,8 +156,16 @@ fn may(step: &Step, rotation: &Rotation, allowed: Allowed) -> bool {
     match step {
         Step::Record(_) | Step::Deliver { .. } | Step::After { .. } | Step::Wait(_) => true,
         Step::Create(_) | Step::Find { .. } | Step::Verify(_) => allowed.provider,
-        Step::Revoke(_) => allowed.provider && (allowed.clock || rotation.phase == Phase::Orphaned),
+        Step::Revoke(_) => allowed.provider && (allowed.clock || is_nobodys(rotation)),
         Step::Look(_) => allowed.provider && allowed.clock,
+    }
+}
+
+/// An orphan that no sink ever took: no time counts for it.
+fn is_nobodys(rotation: &Rotation) -> bool {
+    rotation.phase == Phase::Orphaned && {
+        let mut deliveries = rotation.deliveries.iter();
+        deliveries.all(|delivery| delivery.state == DeliveryState::Pending)
     }
 }
 
@@ -228,7 +236,7 @@ fn step_of(
             )]),
         },
         (Phase::Retired, _, _) => retired(rotation, key, policy.map(|_| overlap), now),
-        (Phase::Orphaned, _, _) => revoke_at(rotation, rotation.hold_until, now),
+        (Phase::Orphaned, _, _) => orphaned(rotation, key, policy.map(|_| overlap), now),
         (Phase::Revoked | Phase::Failed, _, _) => Step::Wait(None),
     }
 }
@@ -246,11 +254,7 @@ fn retired(rotation: &Rotation, key: &KeyState, overlap: Option<Duration>, now: 
     if !has_newer_current(rotation, key) {
         return Step::Wait(None);
     }
-    let overlaps = Overlaps {
-        accepted: overlap.unwrap_or_default(),
-        removed: overlap.unwrap_or(UNMANAGED_OVERLAP),
-    };
-    match held_for(rotation, key, overlaps) {
+    match held_for(rotation, key, overlaps(overlap)) {
         Held::Open => Step::Wait(None),
         // What is over tells nobody anything.
         Held::Until(at)
@@ -262,6 +266,33 @@ fn retired(rotation: &Rotation, key: &KeyState, overlap: Option<Duration>, now: 
             }])
         }
         Held::Not | Held::Until(_) => revoke_at(rotation, rotation.revoke_after.max(hold), now),
+    }
+}
+
+/// An orphan that no sink ever took goes at once. One that was taken for gone
+/// while sinks had it, and is alive after all, has consumers: they are given a
+/// newer one first, as with one that retired.
+fn orphaned(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: Option<Duration>,
+    now: Timestamp,
+) -> Step {
+    let hold = rotation.hold_until;
+    match held_for(rotation, key, overlaps(overlap)) {
+        _ if rotation.revoke_now => revoke_at(rotation, hold, now),
+        Held::Not => revoke_at(rotation, hold, now),
+        Held::Until(at) => revoke_at(rotation, hold.max(Some(at)), now),
+        Held::Open => Step::Wait(None),
+    }
+}
+
+/// How long sinks hold what they held; none for a key that is not configured
+/// any more.
+fn overlaps(overlap: Option<Duration>) -> Overlaps {
+    Overlaps {
+        accepted: overlap.unwrap_or_default(),
+        removed: overlap.unwrap_or(UNMANAGED_OVERLAP),
     }
 }
 

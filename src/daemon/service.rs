@@ -143,7 +143,7 @@ pub async fn perform(
     let rotates = matches!(request, Request::Rotate { .. });
     let mut asked = Asking::default();
     let job = Job { request, by, reply };
-    asked.desk.take(job, &mut started.engine).await?;
+    asked.desk.take(job, &mut started.engine).await;
     let over = |engine: &Engine, asked: &Asking| engine.at_work() == 0 && asked.desk.is_empty();
     let ended = drive(&mut started, None, &mut asked, over).await?;
     if rotates {
@@ -182,7 +182,7 @@ async fn drive(
                 Some(Asked::Stop) | None => break Ended::Stopped,
             },
             next = asked.next() => match next {
-                Next::Job(job) => asked.desk.take(job, &mut started.engine).await?,
+                Next::Job(job) => asked.desk.take(job, &mut started.engine).await,
                 Next::Configuration(read) => asked.take(*read, started).await,
                 Next::Page(wanted) => asked.show(wanted, started),
             },

@@ -35,10 +35,13 @@ pub(crate) struct Errands {
     probe_at: Option<Timestamp>,
     probing: bool,
     probes: u32,
+    /// When the provider is swept as always: one sweep plans the next.
+    regular: Option<Timestamp>,
+    /// When it is swept besides, for a reason.
     sweeps: BTreeSet<Timestamp>,
     sweeping: bool,
-    /// Whether the last sweep had no answer.
-    unanswered: bool,
+    /// How many sweeps in a row had no answer.
+    unanswered: usize,
     /// When the ledger was last compared with the provider, if that is lately
     /// enough to begin anything.
     pub(crate) compared_at: Option<Timestamp>,
@@ -67,20 +70,17 @@ impl Errands {
             probe_at: None,
             probing: false,
             probes: 0,
+            regular: None,
             sweeps: BTreeSet::new(),
             sweeping: false,
-            unanswered: false,
+            unanswered: 0,
             compared_at: swept_at.filter(|_| fresh && course != Course::Daemon),
             look_at: now,
             organization_is_right: false,
         };
         match course {
-            Course::Daemon => {
-                errands.sweeps.insert(now);
-            }
-            Course::Once | Course::ByHand if !fresh => {
-                errands.sweeps.insert(now);
-            }
+            Course::Daemon => errands.regular = Some(now),
+            Course::Once | Course::ByHand if !fresh => errands.regular = Some(now),
             Course::Once | Course::ByHand => {}
         }
         if unclear {
@@ -101,8 +101,9 @@ impl Errands {
             due.push(Errand::Probe);
         }
         let blocked = !conditions.allowed().provider || conditions.holds(Condition::Ledger);
-        if !self.sweeping && !blocked && self.sweeps.first().is_some_and(|at| *at <= now) {
+        if !self.sweeping && !blocked && self.next_sweep().is_some_and(|at| at <= now) {
             self.sweeping = true;
+            self.regular = self.regular.filter(|at| *at > now);
             self.sweeps.retain(|at| *at > now);
             due.push(Errand::Sweep);
         }
@@ -119,9 +120,16 @@ impl Errands {
         times.extend(self.probe_at);
         // While something is wrong a sweep waits for the probe.
         if !self.sweeping && self.held.is_empty() {
-            times.extend(self.sweeps.first());
+            times.extend(self.next_sweep());
         }
         times.into_iter().min()
+    }
+
+    fn next_sweep(&self) -> Option<Timestamp> {
+        self.regular
+            .into_iter()
+            .chain(self.sweeps.first().copied())
+            .min()
     }
 
     /// A probe has come back.
@@ -146,7 +154,7 @@ impl Errands {
             let pauses = held.iter().map(|condition| condition.pause(self.probes));
             self.probe_at = pauses.min().map(|pause| time::after(now, pause));
         }
-        if passed && self.unanswered {
+        if passed && self.unanswered > 0 {
             // What it was to find out may be what everybody waits for.
             self.sweeps.insert(now);
         }
@@ -157,13 +165,14 @@ impl Errands {
     /// The clock was set back: what was planned by it is done now.
     pub(crate) fn plan_anew(&mut self, now: Timestamp) {
         self.probe_at = self.probe_at.map(|_| now);
-        self.sweeps = BTreeSet::from([now]);
+        self.regular = Some(now);
+        self.sweeps.clear();
         self.look_at = now;
     }
 
     /// The provider is swept at `at`, if not before.
     pub(crate) fn sweep_at(&mut self, at: Timestamp) {
-        self.sweeps.insert(at);
+        self.regular = Some(self.regular.map_or(at, |planned| planned.min(at)));
     }
 
     /// A create may land late: the provider is swept a few times more.
@@ -183,13 +192,17 @@ impl Errands {
     /// A sweep has come back. True if it was the first that was answered.
     pub(crate) fn swept(&mut self, answered: bool, every: Duration, now: Timestamp) -> bool {
         self.sweeping = false;
-        self.unanswered = !answered;
         let first = answered && self.compared_at.is_none();
-        if answered {
+        let next = if answered {
             self.compared_at = Some(now);
-        }
-        let next = if answered { every } else { AFTER_FAILURE };
-        self.sweeps.insert(time::after(now, next));
+            self.unanswered = 0;
+            every
+        } else {
+            let pace = self.unanswered.min(AFTER_FAILURE.len() - 1);
+            self.unanswered += 1;
+            AFTER_FAILURE[pace]
+        };
+        self.regular = Some(time::after(now, next));
         first
     }
 }

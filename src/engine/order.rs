@@ -70,6 +70,10 @@ impl Worker {
     /// Does what a person asked for, and says what became of it.
     pub(crate) async fn obey(&mut self, asked: Asked) -> Result<(), LedgerError> {
         let Asked { order, reply } = asked;
+        // Whoever asked was told meanwhile that it was not done.
+        if reply.is_closed() {
+            return Ok(());
+        }
         let done = match order {
             Order::Revoke {
                 credential,
@@ -162,7 +166,12 @@ impl Worker {
             by_hand,
             ..Moved::new(&found.id, event)
         };
-        self.record(vec![Change::Moved(moved)]).await?;
+        let mut changes = vec![Change::Moved(moved)];
+        if !holders.is_empty() {
+            // Should it be seen alive once more, its holders do not count either.
+            changes.push(Change::RevokeNow(found.id.clone()));
+        }
+        self.record(changes).await?;
         Ok(Ok(format!("revoked {credential}")))
     }
 

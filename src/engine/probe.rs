@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::condition::{Condition, agree, disagreement, of_error};
 use crate::engine::worker::Parts;
+use crate::provider::ProviderError;
 
 /// Finds out which of the conditions that hold have passed.
 pub(crate) async fn probe(parts: Arc<Parts>) {
@@ -42,6 +43,27 @@ async fn ask(parts: &Parts) {
         Some(date) => conditions.raise(Condition::Clock, &disagreement(Some(date), now)),
         None => {}
     }
+}
+
+/// Whether a failure is the whole daemon's matter: then it is told once for
+/// all. One failed request may be about itself alone; a harmless one tells.
+pub(crate) async fn is_everybodys(parts: &Parts, error: &ProviderError) -> bool {
+    if of_error(error).is_none() {
+        return false;
+    }
+    let conditions = &parts.conditions;
+    let _turn = conditions.turn().await;
+    if !conditions.allowed().provider {
+        return true;
+    }
+    let Err(error) = parts.provider.check().await else {
+        return false;
+    };
+    let Some(condition) = of_error(&error) else {
+        return false;
+    };
+    conditions.raise(condition, &problem(condition, &error.to_string()));
+    true
 }
 
 /// In words that say what to do.

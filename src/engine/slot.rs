@@ -121,7 +121,9 @@ impl Slot {
         self.interrupted.store(false, Ordering::Relaxed);
         self.reconcile |= worker.reconcile;
         self.look_at_sinks |= worker.look_at_sinks;
-        self.wish = self.wish.take().or(worker.wish);
+        // A reload may have taken the key out of the configuration.
+        let wish = worker.wish.filter(|_| self.managed.is_some());
+        self.wish = self.wish.take().or(wish);
         for order in worker.orders.into_iter().rev() {
             self.orders.push_front(order);
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::names::{CredentialId, KeyName, Label};
-use crate::engine::condition::{Condition, of_error};
-use crate::engine::probe::problem;
+use crate::engine::condition::Condition;
+use crate::engine::probe::{is_everybodys, problem};
 use crate::engine::worker::Parts;
 use crate::ledger::{Compared, Listed, Stranger};
 pub(crate) use crate::ledger::{Finding, Seen};
@@ -22,8 +22,14 @@ pub(crate) const AFTER_UNCLEAR: [Duration; 3] = [
     Duration::from_secs(3_600),
 ];
 
-/// How soon a sweep is tried again that the provider did not answer.
-pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(300);
+/// How soon a sweep is tried again that the provider did not answer; the last
+/// pace is kept.
+pub(crate) const AFTER_FAILURE: [Duration; 4] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+];
 
 /// What a sweep found, by key.
 pub(crate) type Findings = BTreeMap<KeyName, Vec<Finding>>;
@@ -47,15 +53,11 @@ pub(crate) async fn sweep(parts: Arc<Parts>, keys: Arc<Vec<KeyName>>) -> Option<
     let listed = match parts.provider.list().await {
         Ok(listed) => listed,
         Err(error) => {
-            match of_error(&error) {
-                Some(condition) => {
-                    let text = problem(condition, &error.to_string());
-                    parts.conditions.raise(condition, &text);
-                }
-                None => tracing::warn!(
-                    "cannot compare the ledger with the provider: {error}; it is tried again in {} s",
-                    AFTER_FAILURE.as_secs()
-                ),
+            // A list may fail while all else works.
+            if !is_everybodys(&parts, &error).await {
+                tracing::warn!(
+                    "cannot compare the ledger with the provider: {error}; it is tried again soon"
+                );
             }
             return None;
         }

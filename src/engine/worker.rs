@@ -21,10 +21,10 @@ use crate::core::timetable::Timetable;
 use crate::core::{conclude, time};
 use crate::engine::chance::Chance;
 use crate::engine::clock::{Clock, Moment};
-use crate::engine::condition::{Condition, Conditions, of_error};
+use crate::engine::condition::{Condition, Conditions};
 use crate::engine::observe::Observer;
 use crate::engine::order::Asked;
-use crate::engine::probe::problem;
+use crate::engine::probe::{self, problem};
 use crate::engine::reconcile;
 use crate::engine::sweep::Finding;
 use crate::ledger::{Ledger, LedgerError};
@@ -470,23 +470,7 @@ impl Worker {
     /// Whether a failure is the whole daemon's matter. Then it is told once
     /// for all keys, and counts for none of them.
     pub(crate) async fn is_everybodys(&self, error: &ProviderError) -> bool {
-        if of_error(error).is_none() {
-            return false;
-        }
-        let conditions = &self.parts.conditions;
-        let _turn = conditions.turn().await;
-        if !conditions.allowed().provider {
-            return true;
-        }
-        // One failed request may be about this key alone: a harmless one tells.
-        let Err(error) = self.parts.provider.check().await else {
-            return false;
-        };
-        let Some(condition) = of_error(&error) else {
-            return false;
-        };
-        conditions.raise(condition, &problem(condition, &error.to_string()));
-        true
+        probe::is_everybodys(&self.parts, error).await
     }
 
     /// Records that a rotation failed or could not be begun.

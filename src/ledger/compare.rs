@@ -181,7 +181,8 @@ fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 /// Notes that every row was compared, and who is not known here. Says which of
-/// them were not noted before.
+/// them were not noted before, or not as what they are now: a key may have come
+/// into the configuration since, whose labels they look like.
 pub(super) fn note(
     connection: &Connection,
     at: Timestamp,
@@ -190,12 +191,13 @@ pub(super) fn note(
     connection
         .prepare_cached("UPDATE identity SET swept_at = ?1")?
         .execute([Text(at)])?;
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO stranger (credential_id, kind, name, seen_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO NOTHING",
+    let mut again = connection.prepare_cached(
+        "UPDATE stranger SET name = ?3, seen_at = ?4 WHERE credential_id = ?1 AND kind = ?2",
     )?;
-    let mut again =
-        connection.prepare_cached("UPDATE stranger SET seen_at = ?2 WHERE credential_id = ?1")?;
+    let mut first = connection.prepare_cached(
+        "INSERT INTO stranger (credential_id, kind, name, seen_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (credential_id) DO UPDATE SET kind = ?2, name = ?3, seen_at = ?4",
+    )?;
     let mut new = Vec::new();
     for stranger in strangers {
         let kind = if stranger.lookalike {
@@ -204,24 +206,25 @@ pub(super) fn note(
             "foreign"
         };
         let name = stranger.name.as_deref().map(crate::core::outside::shown);
-        if insert.execute(params![stranger.id.as_str(), kind, name, Text(at)])? == 1 {
+        let id = stranger.id.as_str();
+        if again.execute(params![id, kind, name, Text(at)])? == 0 {
+            first.execute(params![id, kind, name, Text(at)])?;
             new.push(stranger);
-        } else {
-            again.execute(params![stranger.id.as_str(), Text(at)])?;
         }
     }
     Ok(new)
 }
 
 /// What looked like a credential of `key` when the provider was last listed,
-/// and has no row: id and name.
+/// and has no row: id and name. By the names alone: the key may not have been
+/// configured then.
 pub(super) fn lookalikes(
     connection: &Connection,
     key: &KeyName,
 ) -> Result<Vec<(CredentialId, String)>, LedgerError> {
     let mut found = connection.prepare_cached(
         "SELECT credential_id, name FROM stranger
-         WHERE kind = 'lookalike' AND name > ?1 AND name < ?1 || '.'
+         WHERE name > ?1 AND name < ?1 || '.'
            AND seen_at = (SELECT swept_at FROM identity)
          ORDER BY name",
     )?;

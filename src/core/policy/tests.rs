@@ -204,6 +204,31 @@ fn a_removed_sink_lets_go_one_overlap_later_and_an_optional_one_never_holds() {
 }
 
 #[test]
+fn a_sink_that_was_removed_and_came_back_lets_go_after_it_accepted_a_newer_one() {
+    let long_ago = time::before(now(), OVERLAP * 100);
+    let removed = |at| {
+        let delivery = Delivery {
+            removed_at: Some(at),
+            ..delivery("a", DeliveryState::Removed)
+        };
+        rotation(1, Phase::Current, vec![delivery])
+    };
+    let newer = |name, state| rotation(2, Phase::Verified, vec![delivery(name, state)]);
+    let accepted = |at| held_first(vec![removed(at), newer("a", DeliveryState::Accepted)]);
+    let until = |at| Held::Until(time::after(at, OVERLAP));
+    assert_eq!(accepted(long_ago), until(now()));
+    // Nor is what was removed after that let go sooner.
+    let later = time::after(now(), OVERLAP);
+    assert_eq!(accepted(later), until(later));
+    for other in [
+        newer("a", DeliveryState::Uncertain),
+        newer("b", DeliveryState::Accepted),
+    ] {
+        assert_eq!(held_first(vec![removed(long_ago), other]), until(long_ago));
+    }
+}
+
+#[test]
 fn three_looks_take_a_quarter_of_an_hour() {
     let all = BETWEEN_LOOKS * (LOOKS_FOR_GONE - 1);
     assert!(all >= MINUTE * 15 && all <= MINUTE * 20, "{all:?}");

@@ -410,3 +410,32 @@ fn a_condition_rules_out_what_needs_the_provider_or_the_clock() {
     assert_eq!(ask(orphaned.clone(), None, true, false), Step::Revoke(id()));
     assert_eq!(ask(orphaned, None, false, true), Step::Wait(None));
 }
+
+#[test]
+fn an_orphan_that_sinks_may_hold_goes_when_they_have_a_newer_one() {
+    let orphan = rotation(1, Phase::Orphaned, DeliveryState::Accepted);
+    assert_eq!(asked(vec![orphan.clone()], None), Step::Wait(None));
+    // Taken an hour ago, with an overlap of ten minutes.
+    let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
+    let revoke = Step::Revoke(id());
+    assert_eq!(asked(vec![orphan.clone(), newer.clone()], None), revoke);
+    let mut lately = newer.clone();
+    lately.deliveries[0].accepted_at = Some(at(NOW));
+    let until = time::after(at(NOW), policy().overlap);
+    assert_eq!(
+        asked(vec![orphan.clone(), lately.clone()], None),
+        Step::Wait(Some(until))
+    );
+    // A time counts here, so the clock has to be believed.
+    let doubted = Allowed {
+        clock: false,
+        ..Allowed::ALL
+    };
+    let live = vec![orphan.clone(), newer];
+    let step = next_step(&key(live), None, Some(&policy()), doubted, at(NOW));
+    assert_ne!(step, revoke);
+    // A person's word.
+    let mut wanted = orphan;
+    wanted.revoke_now = true;
+    assert_eq!(asked(vec![wanted, lately], None), revoke);
+}

@@ -13,10 +13,12 @@ use crate::core::{duration, time};
 use crate::daemon::control::wire::{Answer, Outcome, Request};
 use crate::engine::order::{self, Order};
 use crate::engine::{Engine, Wish};
-use crate::ledger::LedgerError;
 
 /// How long an order may take: a few requests with their timeouts.
 const ORDER_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long the ledger may take to tell whose a credential is: everybody waits.
+const LEDGER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A request, who made it, and who waits for its answer.
 pub struct Job {
@@ -68,20 +70,16 @@ impl Desk {
     }
 
     /// Hands a request to the engine. [`Request::Reload`] is not its matter.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub(crate) async fn take(&mut self, job: Job, engine: &mut Engine) -> Result<(), LedgerError> {
+    pub(crate) async fn take(&mut self, job: Job, engine: &mut Engine) {
         let Job { request, by, reply } = job;
         let mut open = Open {
             parts: Vec::new(),
             done: Vec::new(),
             reply,
         };
-        open.begin(request, by, engine).await?;
+        open.begin(request, by, engine).await;
         self.open.push(open);
         self.answer(engine);
-        Ok(())
     }
 
     /// Answers what is done.
@@ -111,12 +109,7 @@ impl Desk {
 }
 
 impl Open {
-    async fn begin(
-        &mut self,
-        request: Request,
-        by: String,
-        engine: &mut Engine,
-    ) -> Result<(), LedgerError> {
+    async fn begin(&mut self, request: Request, by: String, engine: &mut Engine) {
         let by_hand = |reason| Some(ByHand { reason, by });
         match request {
             Request::Rotate {
@@ -162,7 +155,7 @@ impl Open {
                     force,
                     by_hand: by_hand(reason),
                 };
-                self.order_for(&credential, order, engine).await?;
+                self.order_for(&credential, order, engine).await;
             }
             Request::Hold {
                 what,
@@ -172,11 +165,11 @@ impl Open {
                 let by_hand = by_hand(reason);
                 if let Some(until) = self.time(until) {
                     let until = Some(until.unwrap_or(Timestamp::MAX));
-                    self.hold(what, until, by_hand, engine).await?;
+                    self.hold(what, until, by_hand, engine).await;
                 }
             }
             Request::Release { what, reason } => {
-                self.hold(what, None, by_hand(reason), engine).await?;
+                self.hold(what, None, by_hand(reason), engine).await;
             }
             Request::Adopt {
                 key,
@@ -193,7 +186,6 @@ impl Open {
             }
             Request::Reload => self.refuse("reload", "nothing runs here that could reload"),
         }
-        Ok(())
     }
 
     /// The keys that are asked for; none, and a refusal, if they are no names.
@@ -262,7 +254,7 @@ impl Open {
         until: Option<Timestamp>,
         by_hand: Option<ByHand>,
         engine: &mut Engine,
-    ) -> Result<(), LedgerError> {
+    ) {
         // A credential's id has an underscore, and a key's name cannot.
         if let Ok(key) = KeyName::new(&what) {
             let order = Order::Hold {
@@ -271,7 +263,7 @@ impl Open {
                 by_hand,
             };
             self.order_all(Keys::These(vec![key]), &order, engine);
-            return Ok(());
+            return;
         }
         let credential = CredentialId::new(what);
         let order = Order::Hold {
@@ -279,26 +271,28 @@ impl Open {
             until,
             by_hand,
         };
-        self.order_for(&credential, order, engine).await
+        self.order_for(&credential, order, engine).await;
     }
 
-    /// An order for the key that a credential belongs to.
-    async fn order_for(
-        &mut self,
-        credential: &CredentialId,
-        order: Order,
-        engine: &mut Engine,
-    ) -> Result<(), LedgerError> {
-        match engine.key_of(credential).await? {
-            Some(key) => self.order(credential.as_str(), &key, order, engine),
-            None => self.refuse(
-                credential.as_str(),
-                &format!(
-                    "{credential} is not in this ledger; `rekeyd audit` shows what the provider has"
-                ),
+    /// An order for the key that a credential belongs to. A ledger that does
+    /// not tell is one request's trouble, and the daemon goes on.
+    async fn order_for(&mut self, credential: &CredentialId, order: Order, engine: &mut Engine) {
+        let found = tokio::time::timeout(LEDGER_LIMIT, engine.key_of(credential)).await;
+        let why = match found {
+            Ok(Ok(Some(key))) => {
+                self.order(credential.as_str(), &key, order, engine);
+                return;
+            }
+            Ok(Ok(None)) => format!(
+                "{credential} is not in this ledger; `rekeyd audit` shows what the provider has"
             ),
-        }
-        Ok(())
+            Ok(Err(error)) => format!("not done: {error}; try again when that has passed"),
+            Err(_) => format!(
+                "not done: the ledger did not answer within {}; see whether its disk hangs",
+                duration::to_text(LEDGER_LIMIT)
+            ),
+        };
+        self.refuse(credential.as_str(), &why);
     }
 
     fn order_all(&mut self, keys: Keys, order: &Order, engine: &mut Engine) {

@@ -56,10 +56,13 @@ impl Worker {
             return Ok(());
         };
         let answer = if let Some(problem) = target.lost(&credential).await {
-            Answered {
-                error: Some(problem),
-                ..Answered::uncertain(rotation, sink)
-            }
+            // It is written once more, and not at once: whoever else writes
+            // there may do it again.
+            let error = DeliveryError {
+                taken: Taken::Maybe,
+                message: problem,
+            };
+            self.not_accepted(&found, &managed, sink, &error)
         } else {
             let taken = Receipt {
                 key: managed.name.clone(),

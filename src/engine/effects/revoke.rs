@@ -305,7 +305,10 @@ impl Worker {
                     credential: Some(facts),
                     ..Moved::new(rotation, Event::SeenAlive)
                 };
-                self.record(vec![Change::Moved(moved)]).await
+                self.record(vec![Change::Moved(moved)]).await?;
+                // While it was taken for gone no sink was taken from it.
+                self.reconcile = true;
+                Ok(())
             }
             Ok(_) => Ok(()),
             Err(error) => self.swept_in_vain(rotation, &error).await,

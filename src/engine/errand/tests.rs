@@ -24,9 +24,10 @@ fn idle() -> Errands {
         probe_at: None,
         probing: false,
         probes: 0,
+        regular: None,
         sweeps: BTreeSet::new(),
         sweeping: false,
-        unanswered: false,
+        unanswered: 0,
         compared_at: None,
         look_at: later(HOUR),
         organization_is_right: false,
@@ -38,7 +39,7 @@ fn held(conditions: &[Condition]) -> BTreeSet<Condition> {
 }
 
 #[test]
-fn a_sweep_at_a_time_is_one_more() {
+fn a_sweep_at_a_time_puts_no_earlier_one_off() {
     let mut errands = idle();
     errands.sweep_at(later(MINUTE));
     assert_eq!(errands.next_at(), Some(later(MINUTE)));
@@ -72,13 +73,46 @@ fn a_sweep_is_due_when_its_time_has_come_and_none_is_under_way() {
 }
 
 #[test]
-fn a_sweep_without_an_answer_is_tried_again_soon() {
+fn a_sweep_without_an_answer_is_tried_again_soon_and_its_pace_slackens() {
+    let fine = Conditions::default();
     let mut errands = idle();
     errands.sweep_now(now());
-    assert_eq!(errands.due(&Conditions::default(), now()), [Errand::Sweep]);
-    assert!(!errands.swept(false, HOUR * 6, now()));
-    assert_eq!(errands.compared_at, None);
-    assert_eq!(errands.next_at(), Some(later(AFTER_FAILURE)));
+    let mut at = now();
+    for pace in [5, 30, 60, 300, 300] {
+        assert_eq!(errands.due(&fine, at), [Errand::Sweep]);
+        assert!(!errands.swept(false, HOUR * 6, at));
+        assert_eq!(errands.compared_at, None);
+        at = time::after(at, Duration::from_secs(pace));
+        assert_eq!(errands.next_at(), Some(at), "{pace}");
+    }
+    // With an answer it begins anew.
+    assert_eq!(errands.due(&fine, at), [Errand::Sweep]);
+    assert!(errands.swept(true, MINUTE, at));
+    at = time::after(at, MINUTE);
+    assert_eq!(errands.due(&fine, at), [Errand::Sweep]);
+    errands.swept(false, MINUTE, at);
+    assert_eq!(errands.next_at(), Some(time::after(at, MINUTE / 12)));
+}
+
+#[test]
+fn sweeps_for_a_reason_have_no_successors_of_their_own() {
+    let fine = Conditions::default();
+    let mut errands = idle();
+    errands.look_at = later(HOUR * 1_000);
+    let every = HOUR * 6;
+    errands.swept(true, every, now());
+    errands.sweep_after_unclear(now());
+    for _ in 0..3 {
+        errands.sweep_at(later(every));
+    }
+    let mut minutes = Vec::new();
+    for _ in 0..5 {
+        let at = errands.next_at().unwrap();
+        assert_eq!(errands.due(&fine, at), [Errand::Sweep]);
+        errands.swept(true, every, at);
+        minutes.push(time::until(now(), at).as_secs() / 60);
+    }
+    assert_eq!(minutes, [1, 15, 60, 60 + 360, 60 + 720]);
 }
 
 #[test]
@@ -200,7 +234,7 @@ async fn a_daemon_compares_at_start_and_others_if_it_is_long_ago() {
         (Course::ByHand, long, true),
     ] {
         let errands = at_start(Vec::new(), course, after).await;
-        assert_eq!(!errands.sweeps.is_empty(), compares, "{course:?} {after:?}");
+        assert_eq!(errands.regular.is_some(), compares, "{course:?} {after:?}");
         assert_eq!(
             errands.compared_at.is_none(),
             compares,
@@ -217,8 +251,9 @@ async fn what_was_unclear_lately_is_compared_again() {
     rows.push(moved(1, Event::LabelNotFound));
     let errands = at_start(rows.clone(), Course::Once, MINUTE).await;
     assert_eq!(errands.compared_at, None);
-    assert_eq!(errands.sweeps.len(), 1 + AFTER_UNCLEAR.len());
+    assert!(errands.regular.is_some());
+    assert_eq!(errands.sweeps.len(), AFTER_UNCLEAR.len());
     let errands = at_start(rows, Course::Once, HOUR * 2).await;
     assert!(errands.compared_at.is_some());
-    assert!(errands.sweeps.is_empty());
+    assert_eq!(errands.next_sweep(), None);
 }

@@ -118,3 +118,18 @@ async fn since_when_a_key_fails_is_known_to_the_next_process() {
     let engine = fakes.open(vec![managed()], Course::Daemon).await;
     assert_eq!(engine.keys[&key()].failing_since, Some(at()));
 }
+
+#[tokio::test]
+async fn a_key_that_works_again_fails_since_no_time() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_creates(Some((Cause::Refused, Outcome::NotDone)));
+    fakes.ledger(Vec::new()).await;
+    let managed = fakes.managed(key(), |_| {});
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, HOUR * 12).await;
+    assert_eq!(engine.keys[&key()].failing_since, Some(at()));
+    fakes.fail_creates(None);
+    fakes.run(&mut engine, HOUR * 36).await;
+    assert!(engine.state(&key()).unwrap().current().is_some());
+    assert_eq!(engine.keys[&key()].failing_since, None);
+}

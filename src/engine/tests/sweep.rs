@@ -11,7 +11,7 @@ use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::lines::Lines;
 use crate::engine::tests::rows::{created, current, intended, moved, rotation};
 use crate::engine::{Course, Engine};
-use crate::provider::Cause;
+use crate::provider::{Cause, Outcome};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -121,6 +121,41 @@ async fn what_was_revoked_and_is_alive_is_revoked_again() {
     let mut engine = daemon(&fakes, changes).await;
     fakes.run(&mut engine, MINUTE).await;
     assert_eq!(fakes.alive(), ["key_2"]);
+}
+
+#[tokio::test]
+async fn what_was_taken_for_gone_and_is_alive_stays_until_its_sinks_have_a_newer_one() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.fail_creates(Some((Cause::Refused, Outcome::NotDone)));
+    fakes.run(&mut engine, MINUTE * 20).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    // The provider was wrong, and its consumers have nothing else.
+    fakes.put("key_1", "label-1");
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, MINUTE * 60).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
+    assert_eq!(fakes.alive(), ["key_1"]);
+    fakes.fail_creates(None);
+    fakes.run(&mut engine, MINUTE * 180).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.alive().len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_fails_alone_stops_nothing_and_is_not_asked_for_each_second() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = daemon(&fakes, current(1)).await;
+    fakes.run(&mut engine, MINUTE).await;
+    fakes.take_calls();
+    fakes.fail_only(Some(("list", Cause::ServerError)));
+    let (lines, _guard) = Lines::listen();
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, MINUTE * 60).await;
+    let lists = fakes.take_calls();
+    let lists = lists.iter().filter(|call| *call == "list").count();
+    assert!((10..20).contains(&lists), "{lists}");
+    assert_eq!(lines.with("ERROR", "").len(), 0);
 }
 
 #[tokio::test]
