@@ -356,3 +356,19 @@ fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_
     let log = daemon.stop();
     assert!(!log.contains("was not taken"), "{log}");
 }
+
+#[test]
+fn a_ledger_that_cannot_be_asked_refuses_a_request_and_ends_nothing() {
+    let world = world();
+    let daemon = running(&world);
+    let id = world.live().remove(0);
+    let lock = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let output = world.run(&["hold", &id]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("not done: "), "{told}");
+    lock.execute_batch("ROLLBACK").unwrap();
+    world.ok(&["hold", &id]);
+    drop(daemon);
+}

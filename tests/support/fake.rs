@@ -403,6 +403,12 @@ impl Fakes {
         rows.map(Result::unwrap).collect()
     }
 
+    /// Runs `sql` on the ledger, as nobody but a test may.
+    pub(crate) fn change_ledger(&self, sql: &str) {
+        let ledger = rusqlite::Connection::open(self.dir.path().join("l.db")).unwrap();
+        ledger.execute_batch(sql).unwrap();
+    }
+
     /// Works, and moves the clock on when there is nothing to do, for so long.
     pub(crate) async fn run(&self, engine: &mut Engine, span: Duration) {
         let end = self.world.now() + span;

@@ -230,6 +230,26 @@ async fn a_key_that_is_added_later_is_not_begun_beside_a_lookalike_either() {
 }
 
 #[tokio::test]
+async fn a_lookalike_counts_that_was_a_stranger_when_its_key_was_not_configured() {
+    let fakes = Fakes::new(&[("key_like", "billing-20261123T030000Z-5f3a9c")]);
+    fakes.ledger(Vec::new()).await;
+    let mut engine = fakes.open(Vec::new(), Course::Daemon).await;
+    fakes.run(&mut engine, MINUTE).await;
+    let kinds = "SELECT kind FROM stranger";
+    assert_eq!(fakes.rows(kinds), ["foreign"]);
+    let (lines, _guard) = Lines::listen();
+    let parts = engine.parts().clone();
+    engine.reconfigure(parts, vec![fakes.managed(key(), |_| {})]);
+    // At once, by the list of a minute ago.
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(fakes.alive(), ["key_like"]);
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, MINUTE).await;
+    assert_eq!(fakes.rows(kinds), ["lookalike"]);
+    assert_eq!(lines.with("WARN", "it is left alone").len(), 1);
+}
+
+#[tokio::test]
 async fn beside_a_newer_lookalike_the_sequence_goes_on_with_the_time() {
     let (older, newer) = (
         "billing-20261124T010000Z-5f3a9c",

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use crate::core::names::CredentialId;
 use crate::core::rotation::Phase;
+use crate::engine::order::{Asked, Order};
 use crate::engine::tests::fake::{Fakes, key};
-use crate::engine::tests::rows::{intended, rotation};
+use crate::engine::tests::rows::{current, intended, rotation};
 use crate::engine::{Course, Engine, Wish};
 use crate::provider::Cause;
 
@@ -115,5 +119,63 @@ async fn a_key_goes_on_after_a_wish_that_could_not_be_met() {
     assert_eq!((state.sequence, state.attempt), (0, 1));
     fakes.fail(None);
     fakes.run(&mut engine, HOUR / 2).await;
+    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn what_was_told_as_not_done_is_not_half_remembered() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.run(&mut engine, Duration::ZERO).await;
+    fakes.change_ledger(
+        "CREATE TRIGGER no_more BEFORE INSERT ON rotation
+         BEGIN SELECT RAISE(ABORT, 'no more'); END",
+    );
+    engine.wish(&key(), wish(true));
+    engine.start_due();
+    engine.finish_some().await;
+    assert!(!engine.is_wished(&key()));
+    fakes.change_ledger("DROP TRIGGER no_more");
+    fakes.run(&mut engine, HOUR).await;
+    assert_eq!(fakes.alive(), ["key_1"]);
+    let wanted = "SELECT CAST(revoke_previous AS TEXT) FROM key_state";
+    assert_eq!(fakes.rows(wanted), ["0"]);
+}
+
+#[tokio::test]
+async fn what_its_asker_waits_for_no_more_is_not_done() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    let revoke = || Order::Revoke {
+        credential: CredentialId::new("key_1".to_owned()),
+        force: true,
+        by_hand: None,
+    };
+    for waits in [false, true] {
+        let (reply, answer) = oneshot::channel();
+        let waiting = waits.then_some(answer);
+        let order = revoke();
+        engine.order(&key(), Asked { order, reply });
+        fakes.run(&mut engine, Duration::ZERO).await;
+        drop(waiting);
+        // Revoked, a newer one comes in its place.
+        assert_eq!(fakes.alive() == ["key_1"], !waits);
+    }
+}
+
+#[tokio::test]
+async fn a_wish_that_a_worker_held_goes_with_its_key() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.fail(Some(Cause::Unreachable));
+    engine.wish(&key(), wish(false));
+    // It is at work, and parked while the provider is away.
+    engine.start_due();
+    let parts = engine.parts().clone();
+    engine.reconfigure(parts.clone(), Vec::new());
+    fakes.run(&mut engine, Duration::ZERO).await;
+    engine.reconfigure(parts, vec![fakes.managed(key(), |_| {})]);
+    fakes.fail(None);
+    fakes.run(&mut engine, HOUR).await;
     assert_eq!(engine.state(&key()).unwrap().sequence, 1);
 }
