@@ -158,9 +158,8 @@ pub enum Held {
 /// A sink holds a secret from the beginning of its delivery, unless it
 /// certainly did not take it, until one overlap after that same sink has
 /// accepted a newer one. A removed sink holds it one overlap longer, and if it
-/// came back, also until one overlap after its next acceptance: its consumers
-/// have gone on with what they had. An optional sink's copy may be dead and
-/// counts for nothing.
+/// came back, as if it had never been away: its consumers have gone on with
+/// what they had. An optional sink's copy may be dead and counts for nothing.
 ///
 /// What was stranded may have been delivered by a process whose last words are
 /// not in this ledger (a restored backup, a lost commit): every sink of it may
@@ -211,15 +210,20 @@ pub fn held_by(
     overlaps: Overlaps,
 ) -> Held {
     let lost = rotation.stranded_at.is_some();
-    let replaced = || {
-        let newer = key.live.iter();
-        newer
+    let newer = || {
+        key.live
+            .iter()
             .filter(|newer| newer.sequence > rotation.sequence)
             .flat_map(|newer| &newer.deliveries)
             .filter(|newer| newer.sink == delivery.sink)
+    };
+    let replaced = || {
+        newer()
             .filter_map(|newer| newer.accepted_at)
             .min()
-            .map(|at| Held::Until(time::after(at, overlaps.accepted)))
+            .map_or(Held::Open, |at| {
+                Held::Until(time::after(at, overlaps.accepted))
+            })
     };
     match delivery.state {
         DeliveryState::Missed => Held::Not,
@@ -227,14 +231,25 @@ pub fn held_by(
         DeliveryState::Removed => match delivery.removed_at {
             Some(at) => {
                 let removed = Held::Until(time::after(at, overlaps.removed));
-                replaced().map_or(removed, |replaced| replaced.max(removed))
+                let came_back = newer().any(|newer| match newer.state {
+                    DeliveryState::Removed | DeliveryState::Missed => false,
+                    DeliveryState::Pending
+                    | DeliveryState::Uncertain
+                    | DeliveryState::Accepted
+                    | DeliveryState::Refused => true,
+                });
+                if came_back {
+                    replaced().max(removed)
+                } else {
+                    removed
+                }
             }
             None => Held::Not,
         },
         DeliveryState::Pending
         | DeliveryState::Refused
         | DeliveryState::Uncertain
-        | DeliveryState::Accepted => replaced().unwrap_or(Held::Open),
+        | DeliveryState::Accepted => replaced(),
     }
 }
 

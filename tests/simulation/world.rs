@@ -141,7 +141,9 @@ struct State {
     acts: Vec<Act>,
     /// Keys whose former credentials a person had revoked at once.
     hurried: BTreeSet<String>,
-    reconfigured_at: Option<Timestamp>,
+    /// When the other configuration came into force, by turns the scenario's
+    /// other one and its first.
+    reconfigured: Vec<Timestamp>,
     after_crash: Option<Fault>,
     set_back_at: Option<usize>,
     /// The ledger is not what it was: a person says how to go on.
@@ -241,7 +243,7 @@ impl World {
             sinks: BTreeMap::new(),
             acts: Vec::new(),
             hurried: BTreeSet::new(),
-            reconfigured_at: None,
+            reconfigured: Vec::new(),
             after_crash: None,
             set_back_at,
             wants_a_person: scenario.neighbour,
@@ -305,17 +307,14 @@ impl World {
     }
 
     pub(crate) fn configuration(&self) -> Configuration {
-        if self.state().reconfigured_at.is_some() {
-            self.scenario.changed.clone()
-        } else {
-            self.scenario.keys.clone()
-        }
+        self.state().configured(&self.scenario).clone()
     }
 
-    /// The scenario's other configuration counts from now on.
+    /// The scenario's other configuration counts from now on; the next time
+    /// its first again.
     pub(crate) fn reconfigure(&self) {
         let now = self.true_now();
-        self.state().reconfigured_at.get_or_insert(now);
+        self.state().reconfigured.push(now);
     }
 
     /// Whether the clock may step in this world.
@@ -598,11 +597,7 @@ impl World {
         let now = self.true_now();
         let mut state = self.state();
         let counting = state.held_by(&self.scenario, now);
-        let configured = if state.reconfigured_at.is_some() {
-            &self.scenario.changed
-        } else {
-            &self.scenario.keys
-        };
+        let configured = state.configured(&self.scenario);
         let Some(found) = state.credentials.get_mut(id) else {
             return;
         };
@@ -904,14 +899,30 @@ impl State {
         }
     }
 
+    fn configured<'s>(&self, scenario: &'s Scenario) -> &'s Configuration {
+        if self.reconfigured.len() % 2 == 1 {
+            &scenario.changed
+        } else {
+            &scenario.keys
+        }
+    }
+
+    fn configured_before<'s>(&self, scenario: &'s Scenario) -> &'s Configuration {
+        if self.reconfigured.len() % 2 == 1 {
+            &scenario.keys
+        } else {
+            &scenario.changed
+        }
+    }
+
     /// The sinks whose consumers count: those that are configured, and for one
     /// overlap more those that were.
     fn held_by(&self, scenario: &Scenario, now: Timestamp) -> Configuration {
-        let Some(at) = self.reconfigured_at else {
+        let Some(at) = self.reconfigured.last().copied() else {
             return scenario.keys.clone();
         };
-        let mut all = scenario.changed.clone();
-        let before = scenario.keys.iter();
+        let mut all = self.configured(scenario).clone();
+        let before = self.configured_before(scenario).iter();
         all.extend(
             before
                 .filter(|key| now < time::after(at, key.overlap))
