@@ -11,8 +11,9 @@ use crate::core::rotation::Phase;
 use crate::core::secret::CredentialCell;
 use crate::core::{duration, outside, time};
 use crate::daemon::credential::WithCredential;
+use crate::daemon::start::identity;
 use crate::engine::clock::{Clock as _, HostClock};
-use crate::ledger::{Compared, Finding, Listed, Seen, compare, read};
+use crate::ledger::{self, Compared, Finding, Listed, Seen, compare, read};
 use crate::provider::openai::OpenAi;
 use crate::provider::{Credential, Provider as _};
 
@@ -36,6 +37,7 @@ impl Audit {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
         let ledger = read::open(&settings.ledger)?;
+        ledger::expect(&ledger, &settings.ledger, &identity(&settings))?;
         let cell = CredentialCell::new();
         let provider = OpenAi::new(&settings.provider, cell.clone());
         let provider = WithCredential::new(provider, cell, Cli::sources(&settings));

@@ -30,7 +30,12 @@ pub enum Change {
         error: String,
     },
     /// A person does not want to wait for the next try of a rotation.
-    TryNow(RotationId),
+    TryNow {
+        /// The rotation.
+        rotation: RotationId,
+        /// Who said so, and why.
+        by_hand: Option<ByHand>,
+    },
     /// A delivery begins: from now on the sink may hold the secret.
     Begun(Begun),
     /// A sink answered, or failed to.

@@ -8,6 +8,7 @@ use crate::core::change::{Answered, Begun, Change, Moved};
 use crate::core::policy::{Held, held};
 use crate::core::record::{DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
+use crate::core::step::Memory;
 use crate::core::time;
 
 /// The new secret worked twice. The first delivery begins in the same
@@ -19,6 +20,34 @@ pub fn worked(rotation: &Rotation) -> Vec<Change> {
     changes
 }
 
+/// What a key's overlap says, and what receivers were told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlap {
+    /// How long the former credential stays.
+    pub span: Duration,
+    /// Not before this is it revoked, as every receiver was told that has taken
+    /// the new one: a reload may have made the overlap shorter since.
+    pub not_before: Option<Timestamp>,
+}
+
+impl Overlap {
+    /// By the policy, and by what this process remembers of the rotation.
+    #[must_use]
+    pub fn of(span: Duration, memory: Option<&Memory>) -> Self {
+        let told = memory.and_then(|memory| memory.previous.as_ref());
+        Self {
+            span,
+            not_before: told.map(|(_, not_before)| *not_before),
+        }
+    }
+
+    /// When it is over at the earliest if it begins now.
+    fn end(&self, now: Timestamp) -> Timestamp {
+        let end = time::after(now, self.span);
+        self.not_before.map_or(end, |told| told.max(end))
+    }
+}
+
 /// A sink answered. Where it accepted, the next delivery begins or the
 /// rotation becomes current in the same transaction.
 #[must_use]
@@ -26,7 +55,7 @@ pub fn answered(
     rotation: &Rotation,
     answer: Answered,
     key: &KeyState,
-    overlap: Duration,
+    overlap: Overlap,
     now: Timestamp,
 ) -> Vec<Change> {
     let after = with_answer(rotation, &answer);
@@ -49,11 +78,14 @@ pub fn answered(
 /// Every required sink has accepted: the rotation is current, the former
 /// current one retires, and so does what was stranded before. Where a person
 /// wants it so, all of them go at once.
+///
+/// The former one stays for one overlap from now, whoever held it: its sinks
+/// may have been replaced by others, whose consumers had it as well.
 #[must_use]
 pub fn delivered(
     rotation: &Rotation,
     key: &KeyState,
-    overlap: Duration,
+    overlap: Overlap,
     now: Timestamp,
 ) -> Vec<Change> {
     let mut after = key.clone();
@@ -66,17 +98,24 @@ pub fn delivered(
         .iter()
         .filter(|older| older.sequence < rotation.sequence)
     {
-        let mut until = held(older, &after, overlap);
+        let least = overlap.end(now);
+        let until = held(older, &after, overlap.span);
         if key.revoke_previous {
-            until = Held::Not;
             changes.push(Change::RevokeNow(older.id.clone()));
         }
         match older.phase {
+            Phase::Current if key.revoke_previous => {
+                changes.push(retire(older, Event::Superseded, Held::Not, least, now));
+            }
+            Phase::Stranded if key.revoke_previous => {
+                changes.push(retire(older, Event::Replaced, Held::Not, least, now));
+            }
             Phase::Current => {
-                changes.push(retire(older, Event::Superseded, until, overlap, now));
+                let until = until.max(Held::Until(least));
+                changes.push(retire(older, Event::Superseded, until, least, now));
             }
             Phase::Stranded if until != Held::Open => {
-                changes.push(retire(older, Event::Replaced, until, overlap, now));
+                changes.push(retire(older, Event::Replaced, until, least, now));
             }
             Phase::Stranded
             | Phase::Intended
@@ -101,19 +140,20 @@ pub fn delivered(
 }
 
 /// A credential retires. What a sink holds without end is not revoked when its
-/// time is over, whatever stands as `revoke_after`: that is asked again then.
+/// time is over, whatever stands as `revoke_after`, which is `least` then: that
+/// is asked again.
 #[must_use]
 pub fn retire(
     rotation: &Rotation,
     event: Event,
     until: Held,
-    overlap: Duration,
+    least: Timestamp,
     now: Timestamp,
 ) -> Change {
     let revoke_after = match until {
         Held::Not => now,
         Held::Until(at) => at.max(now),
-        Held::Open => time::after(now, overlap),
+        Held::Open => least,
     };
     Change::Moved(Moved {
         revoke_after: Some(time::next_whole_second(revoke_after)),

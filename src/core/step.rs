@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{Begun, Change, Moved};
-use crate::core::conclude;
+use crate::core::conclude::{self, Overlap};
 use crate::core::names::{CredentialId, RotationId, SinkId};
 use crate::core::policy::{
     BETWEEN_LOOKS, Held, KeyPolicy, Overlaps, UNMANAGED_OVERLAP, believed, held, held_for,
@@ -203,7 +203,7 @@ fn step_of(
         },
         // Its secret is where it belongs, and is not needed any more.
         (Phase::Verified, _, Some(_)) if rotation.is_written() => {
-            deliver_required(rotation, key, overlap, now)
+            deliver_required(rotation, key, Overlap::of(overlap, memory), now)
         }
         (Phase::Created | Phase::Verified, None, _) => {
             Step::Record(vec![Change::Moved(Moved::new(id, Event::FoundOpen))])
@@ -218,7 +218,9 @@ fn step_of(
                 Step::Verify(id.clone())
             })
         }
-        (Phase::Verified, Some(_), Some(_)) => deliver_required(rotation, key, overlap, now),
+        (Phase::Verified, Some(_), Some(_)) => {
+            deliver_required(rotation, key, Overlap::of(overlap, memory), now)
+        }
         (Phase::Current, secret, Some(policy)) => {
             deliver_optional(rotation, policy, secret.is_some(), now)
         }
@@ -231,7 +233,7 @@ fn step_of(
                 rotation,
                 Event::Replaced,
                 until,
-                overlap,
+                time::after(now, overlap),
                 now,
             )]),
         },
@@ -307,12 +309,7 @@ fn revoke_at(rotation: &Rotation, at: Option<Timestamp>, now: Timestamp) -> Step
     })
 }
 
-fn deliver_required(
-    rotation: &Rotation,
-    key: &KeyState,
-    overlap: Duration,
-    now: Timestamp,
-) -> Step {
+fn deliver_required(rotation: &Rotation, key: &KeyState, overlap: Overlap, now: Timestamp) -> Step {
     let mut required = rotation
         .deliveries
         .iter()

@@ -197,7 +197,7 @@ impl Asking {
 
     /// Answers what is done, and tells how it goes: once for each turn of the
     /// loop.
-    pub(crate) fn answer(&mut self, engine: &Engine) {
+    pub(crate) fn answer(&mut self, engine: &mut Engine) {
         self.desk.answer(engine);
         let problem = engine.problems().into_iter().next();
         let problem = problem.map(|(_, problem)| problem);
@@ -211,7 +211,7 @@ impl Asking {
     }
 
     /// Answers everybody who still waits, and serves nobody any more.
-    pub(crate) async fn finish(&mut self, engine: &Engine, ended: Ended) {
+    pub(crate) async fn finish(&mut self, engine: &mut Engine, ended: Ended) {
         let why = match ended {
             Ended::Stopped => "a signal ended rekeyd before it was done",
             Ended::Done | Ended::TimeOver => "not done before rekeyd ended",

@@ -168,7 +168,7 @@ async fn drive(
     asked.ready();
     let ended = loop {
         started.engine.start_due();
-        asked.answer(&started.engine);
+        asked.answer(&mut started.engine);
         if over(&started.engine, asked) {
             break Ended::Done;
         }

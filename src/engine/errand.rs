@@ -132,6 +132,11 @@ impl Errands {
             .min()
     }
 
+    /// What is wrong may have been put right: the probe is due now.
+    pub(crate) fn probe_now(&mut self, now: Timestamp) {
+        self.probe_at = self.probe_at.map(|_| now);
+    }
+
     /// A probe has come back.
     pub(crate) fn probed(&mut self) {
         self.probing = false;

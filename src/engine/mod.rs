@@ -236,6 +236,13 @@ impl Engine {
         true
     }
 
+    /// Asks for no rotation of `key` any more, unless it was begun.
+    pub fn unwish(&mut self, key: &KeyName) {
+        if let Some(slot) = self.keys.get_mut(key) {
+            slot.wish = None;
+        }
+    }
+
     /// Asks for a rotation of every configured key now: a person who does is
     /// sure of the organization.
     pub fn wish_all(&mut self, wish: &Wish) {

@@ -209,6 +209,12 @@ impl Worker {
         until: Option<Timestamp>,
         by_hand: Option<ByHand>,
     ) -> Result<Result<String, String>, LedgerError> {
+        if until.is_some_and(|until| until <= self.now()) {
+            let key = &self.state.key;
+            return Ok(Err(format!(
+                "nothing of {key} can be held until a time that is over; `rekeyd release` ends a hold"
+            )));
+        }
         let wanted = |rotation: &&Rotation| {
             let facts = rotation.credential.as_ref();
             facts.is_some_and(|facts| credential.is_none_or(|wanted| facts.id == *wanted))

@@ -19,6 +19,7 @@ impl Engine {
         let now = parts.clock.now();
         let at = time::after(now, parts.sweep_every);
         self.errands.sweep_at(at);
+        self.errands.probe_now(now);
         self.parts = Arc::new(parts);
         self.tell_others(Arc::clone(&self.parts.audience), now);
         let mut wanted: BTreeMap<_, _> = managed

@@ -55,7 +55,7 @@ pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change], now:
             Change::SinkRequired { .. }
             | Change::Extended { .. }
             | Change::Recovered
-            | Change::TryNow(_)
+            | Change::TryNow { .. }
             | Change::RevokeNow(_)
             | Change::RevokePrevious { wanted: false, .. } => {}
             Change::Missing { .. }
@@ -119,7 +119,7 @@ fn tell_firing(before: &KeyState, after: &KeyState, change: &Change, now: Timest
         | Change::Intended(_)
         | Change::Moved(_)
         | Change::Postponed { .. }
-        | Change::TryNow(_)
+        | Change::TryNow { .. }
         | Change::Begun(_)
         | Change::Answered(_)
         | Change::SinkAdded { .. }
@@ -210,7 +210,7 @@ fn tell_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
         Change::Answered(answered) => answered.state != DeliveryState::Accepted,
         Change::Intended(_)
         | Change::Moved(_)
-        | Change::TryNow(_)
+        | Change::TryNow { .. }
         | Change::Begun(_)
         | Change::SinkAdded { .. }
         | Change::SinkRemoved { .. }
@@ -323,7 +323,7 @@ fn tell_found(key: &KeyState, change: &Change) {
         Change::Intended(_)
         | Change::Moved(_)
         | Change::Postponed { .. }
-        | Change::TryNow(_)
+        | Change::TryNow { .. }
         | Change::Begun(_)
         | Change::Answered(_)
         | Change::SinkAdded { .. }

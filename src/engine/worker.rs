@@ -398,19 +398,23 @@ impl Worker {
         let Some(rotation) = self.state.rotation(open) else {
             return Ok(false);
         };
+        let try_now = Change::TryNow {
+            rotation: open.clone(),
+            by_hand: wish.by_hand.clone(),
+        };
         if wish.revoke_previous && rotation.phase == Phase::Intended {
             // Whether it was made is to be known first.
             self.wish = Some(wish);
             if rotation.retry_at.is_none_or(|at| at <= self.now()) {
                 return Ok(false);
             }
-            self.record(vec![Change::TryNow(open.clone())]).await?;
+            self.record(vec![try_now]).await?;
         } else if wish.revoke_previous {
             let changes = conclude::given_up(rotation, "given up for a rotation by hand");
             self.wish = Some(wish);
             self.record(changes).await?;
         } else {
-            self.record(vec![Change::TryNow(open.clone())]).await?;
+            self.record(vec![try_now]).await?;
         }
         Ok(true)
     }

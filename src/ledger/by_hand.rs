@@ -39,7 +39,11 @@ impl Writer<'_> {
         self.tell(Some(row), event, &detail)
     }
 
-    pub(super) fn try_now(&self, rotation: &RotationId) -> Result<(), LedgerError> {
+    pub(super) fn try_now(
+        &self,
+        rotation: &RotationId,
+        by_hand: Option<&ByHand>,
+    ) -> Result<(), LedgerError> {
         let (row, _) = self.find(rotation)?;
         self.connection
             .prepare_cached("UPDATE rotation SET retry_at = NULL WHERE id = ?1")?
@@ -47,7 +51,8 @@ impl Writer<'_> {
         self.connection
             .prepare_cached("UPDATE delivery SET retry_at = NULL WHERE rotation = ?1")?
             .execute([row])?;
-        self.tell(Some(row), "try-now", &json!({}))
+        let detail = json!({"reason": reason(by_hand), "by": by(by_hand)});
+        self.tell(Some(row), "try-now", &detail)
     }
 
     /// The sink goes on holding the secret: its consumers may have read it.

@@ -29,4 +29,6 @@ pub use error::LedgerError;
 pub use handle::{Disk, Driver, Ledger};
 pub use lock::WriterLock;
 pub use notice::{Owed, Telling};
-pub use open::{Identity, NEWEST_VERSION, keep_log_short, open, open_memory, settle_machine};
+pub use open::{
+    Identity, NEWEST_VERSION, expect, keep_log_short, open, open_memory, settle_machine,
+};

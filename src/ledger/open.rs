@@ -180,15 +180,7 @@ fn claim(
     now: Timestamp,
     ours: &Identity,
 ) -> Result<(), LedgerError> {
-    let theirs = connection
-        .query_row("SELECT provider, organization FROM identity", [], |row| {
-            Ok(Identity {
-                provider: row.get(0)?,
-                organization: row.get(1)?,
-            })
-        })
-        .optional()?;
-    match theirs {
+    match identity(connection)? {
         Some(theirs) if theirs == *ours => Ok(()),
         // Of a ledger that tells of nothing yet, nothing can go wrong: a service
         // that was started before it was configured.
@@ -199,11 +191,7 @@ fn claim(
             )?;
             Ok(())
         }
-        Some(theirs) => Err(LedgerError::Foreign {
-            path: path.to_owned(),
-            theirs: theirs.to_string(),
-            ours: ours.to_string(),
-        }),
+        Some(theirs) => Err(foreign(path, &theirs, ours)),
         None => {
             connection.execute(
                 "INSERT INTO identity (id, provider, organization, made_at) VALUES (1, ?1, ?2, ?3)",
@@ -211,6 +199,39 @@ fn claim(
             )?;
             Ok(())
         }
+    }
+}
+
+fn identity(connection: &Connection) -> Result<Option<Identity>, LedgerError> {
+    let sql = "SELECT provider, organization FROM identity";
+    let found = connection.query_row(sql, [], |row| {
+        Ok(Identity {
+            provider: row.get(0)?,
+            organization: row.get(1)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+fn foreign(path: &Path, theirs: &Identity, ours: &Identity) -> LedgerError {
+    LedgerError::Foreign {
+        path: path.to_owned(),
+        theirs: theirs.to_string(),
+        ours: ours.to_string(),
+    }
+}
+
+/// Refuses a ledger that tells of other credentials than `ours`, for those who
+/// only read it.
+///
+/// # Errors
+/// [`LedgerError::Foreign`], or SQLite's.
+pub fn expect(connection: &Connection, path: &Path, ours: &Identity) -> Result<(), LedgerError> {
+    match identity(connection)? {
+        Some(theirs) if theirs != *ours && !is_blank(connection)? => {
+            Err(foreign(path, &theirs, ours))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -19,10 +19,20 @@ use crate::ledger::row::{self, Cells, DELIVERY, KEY_STATE, ROTATION, Text};
 /// # Errors
 /// [`LedgerError::Missing`], or why it cannot be read.
 pub fn open(path: &Path) -> Result<Connection, LedgerError> {
-    if !path.exists() {
-        return Err(LedgerError::Missing {
-            path: path.to_owned(),
-        });
+    // A folder that may not be entered is not one without a ledger.
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(LedgerError::Missing {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) => {
+            return Err(LedgerError::Open {
+                path: path.to_owned(),
+                why: error.to_string(),
+            });
+        }
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {

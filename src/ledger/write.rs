@@ -73,7 +73,7 @@ impl Writer<'_> {
                 retry_at,
                 error,
             } => self.postpone(rotation, *attempt, *retry_at, error),
-            Change::TryNow(rotation) => self.try_now(rotation),
+            Change::TryNow { rotation, by_hand } => self.try_now(rotation, by_hand.as_ref()),
             Change::Begun(begun) => self.begin(&begun.rotation, &begun.sink),
             Change::Answered(answered) => self.answer(answered),
             Change::SinkRemoved {

@@ -10,6 +10,11 @@ use crate::core::record::{Delivery, Trigger};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
+/// As the policy says, and nobody was told anything.
+fn overlap() -> Overlap {
+    Overlap::of(OVERLAP, None)
+}
+
 fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
@@ -110,7 +115,7 @@ fn after_it_worked_the_first_delivery_begins() {
 fn after_one_sink_accepted_the_next_delivery_begins() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     let state = key(vec![open.clone()]);
-    let changes = answered(&open, answer(1, "a", ACCEPTED), &state, OVERLAP, now());
+    let changes = answered(&open, answer(1, "a", ACCEPTED), &state, overlap(), now());
     assert_eq!(told(&changes), ["answered a", "begun b"]);
 }
 
@@ -130,10 +135,10 @@ fn only_an_acceptance_is_one() {
 fn a_sink_that_did_not_accept_holds_up_no_other() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     let state = key(vec![open.clone()]);
-    let changes = answered(&open, answer(1, "a", UNCERTAIN), &state, OVERLAP, now());
+    let changes = answered(&open, answer(1, "a", UNCERTAIN), &state, overlap(), now());
     assert_eq!(told(&changes), ["answered a", "begun b"]);
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, ACCEPTED]);
-    let changes = answered(&open, answer(1, "a", UNCERTAIN), &state, OVERLAP, now());
+    let changes = answered(&open, answer(1, "a", UNCERTAIN), &state, overlap(), now());
     assert_eq!(told(&changes), ["answered a"]);
 }
 
@@ -142,7 +147,7 @@ fn after_the_last_sink_the_former_one_retires_in_the_same_commit() {
     let former = rotation(1, Phase::Current, &[ACCEPTED, ACCEPTED]);
     let open = rotation(2, Phase::Verified, &[ACCEPTED, UNCERTAIN]);
     let state = key(vec![former, open.clone()]);
-    let changes = answered(&open, answer(2, "b", ACCEPTED), &state, OVERLAP, now());
+    let changes = answered(&open, answer(2, "b", ACCEPTED), &state, overlap(), now());
     let expected = ["answered b", "superseded 1", "delivered 2", "recovered"];
     assert_eq!(told(&changes), expected);
     let Change::Moved(moved) = &changes[1] else {
@@ -152,19 +157,42 @@ fn after_the_last_sink_the_former_one_retires_in_the_same_commit() {
 }
 
 #[test]
+fn the_former_one_stays_for_one_overlap_and_as_long_as_receivers_were_told() {
+    let long_ago = Some(time::before(now(), OVERLAP * 10));
+    let mut former = rotation(1, Phase::Current, &[DeliveryState::Removed]);
+    former.deliveries[0].removed_at = long_ago;
+    // Its sink was replaced by another one, which has been away.
+    let open = rotation(2, Phase::Verified, &[DeliveryState::Removed, ACCEPTED]);
+    let state = key(vec![former, open.clone()]);
+    let least = time::after(now(), OVERLAP);
+    let told = time::after(now(), OVERLAP * 2);
+    for (not_before, expected) in [(None, least), (long_ago, least), (Some(told), told)] {
+        let overlap = Overlap {
+            not_before,
+            ..overlap()
+        };
+        let changes = delivered(&open, &state, overlap, now());
+        let Change::Moved(moved) = &changes[0] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(moved.revoke_after, Some(expected));
+    }
+}
+
+#[test]
 fn what_was_stranded_retires_once_its_sinks_have_a_newer_one() {
     let stranded = rotation(1, Phase::Stranded, &[UNCERTAIN, PENDING]);
     let open = rotation(2, Phase::Verified, &[ACCEPTED, ACCEPTED]);
     let changes = delivered(
         &open,
         &key(vec![stranded.clone(), open.clone()]),
-        OVERLAP,
+        overlap(),
         now(),
     );
     assert_eq!(told(&changes), ["replaced 1", "delivered 2", "recovered"]);
     // One of its sinks is not delivered to any more, and holds it.
     let open = rotation(2, Phase::Verified, &[ACCEPTED]);
-    let changes = delivered(&open, &key(vec![stranded, open.clone()]), OVERLAP, now());
+    let changes = delivered(&open, &key(vec![stranded, open.clone()]), overlap(), now());
     assert_eq!(told(&changes), ["delivered 2", "recovered"]);
 }
 
@@ -172,7 +200,7 @@ fn what_was_stranded_retires_once_its_sinks_have_a_newer_one() {
 fn an_answer_after_it_is_current_changes_nothing_else() {
     let current = rotation(1, Phase::Current, &[ACCEPTED, PENDING]);
     let state = key(vec![current.clone()]);
-    let changes = answered(&current, answer(1, "b", ACCEPTED), &state, OVERLAP, now());
+    let changes = answered(&current, answer(1, "b", ACCEPTED), &state, overlap(), now());
     assert_eq!(told(&changes), ["answered b"]);
 }
 
@@ -184,7 +212,7 @@ fn where_a_person_wants_it_all_older_ones_go_at_once() {
     let open = rotation(4, Phase::Verified, &[ACCEPTED]);
     let mut state = key(vec![stranded, retired, current, open.clone()]);
     state.revoke_previous = true;
-    let changes = delivered(&open, &state, OVERLAP, now());
+    let changes = delivered(&open, &state, overlap(), now());
     let expected = [
         "revoke-now 1",
         "replaced 1",
@@ -209,7 +237,8 @@ fn what_is_retired_stays_until_its_last_sink_lets_go() {
         (Held::Until(later), later),
         (Held::Open, time::after(now(), OVERLAP)),
     ] {
-        let change = retire(&rotation, Event::Superseded, until, OVERLAP, now());
+        let least = time::after(now(), OVERLAP);
+        let change = retire(&rotation, Event::Superseded, until, least, now());
         let Change::Moved(moved) = change else {
             panic!("{change:?}")
         };

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use crate::core::change::ByHand;
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::{duration, time};
+use crate::core::record::KeyState;
+use crate::core::{duration, outside, time};
 use crate::daemon::control::wire::{Answer, Outcome, Request};
 use crate::engine::order::{self, Order};
 use crate::engine::{Engine, Wish};
@@ -83,7 +84,7 @@ impl Desk {
     }
 
     /// Answers what is done.
-    pub(crate) fn answer(&mut self, engine: &Engine) {
+    pub(crate) fn answer(&mut self, engine: &mut Engine) {
         for open in &mut self.open {
             open.look(engine);
         }
@@ -93,7 +94,7 @@ impl Desk {
     }
 
     /// Answers everybody who still waits: the engine stops.
-    pub(crate) fn close(&mut self, engine: &Engine, why: &str) {
+    pub(crate) fn close(&mut self, engine: &mut Engine, why: &str) {
         self.answer(engine);
         for mut open in std::mem::take(&mut self.open) {
             for part in std::mem::take(&mut open.parts) {
@@ -110,7 +111,11 @@ impl Desk {
 
 impl Open {
     async fn begin(&mut self, request: Request, by: String, engine: &mut Engine) {
-        let by_hand = |reason| Some(ByHand { reason, by });
+        // It is kept in the ledger, and a person may have pasted anything.
+        let by_hand = |reason: Option<String>| {
+            let reason = reason.map(|reason| outside::shown(&reason));
+            Some(ByHand { reason, by })
+        };
         match request {
             Request::Rotate {
                 keys,
@@ -348,11 +353,17 @@ impl Open {
         });
     }
 
-    fn look(&mut self, engine: &Engine) {
+    fn look(&mut self, engine: &mut Engine) {
         for mut part in std::mem::take(&mut self.parts) {
             match part.outcome(engine) {
                 Some(Ok(message)) => self.push(&part.about, true, message),
-                Some(Err(message)) => self.push(&part.about, false, message),
+                Some(Err(message)) => {
+                    // What was told as not done is not done later.
+                    if let Waits::Rotation { key, .. } = &part.waits {
+                        engine.unwish(key);
+                    }
+                    self.push(&part.about, false, message);
+                }
                 None => self.parts.push(part),
             }
         }
@@ -398,10 +409,29 @@ fn rotated(engine: &Engine, key: &KeyName, before: u64) -> Option<Result<String,
         .current()
         .is_some_and(|current| current.sequence > before)
     {
-        return Some(Ok(format!("{key}: rotated")));
+        return Some(Ok(format!("{key}: rotated{}", kept(engine, state))));
     }
     let problem = of_all.map(|(_, problem)| problem);
     let problem = problem.or_else(|| state.problem.clone());
     let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
     Some(Err(format!("{key} was not rotated: {problem}")))
+}
+
+/// A warning of what was to go with the rotation and is held.
+fn kept(engine: &Engine, state: &KeyState) -> String {
+    let now = engine.now();
+    let live = state.live.iter();
+    let kept = live.filter(|one| one.revoke_now && one.hold_until.is_some_and(|until| until > now));
+    let ids: Vec<_> = kept
+        .filter_map(|one| one.credential.as_ref())
+        .map(|facts| facts.id.as_str())
+        .collect();
+    if ids.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nwarning: {} stays until its hold is over; `rekeyd release {}` ends it",
+        ids.join(", "),
+        state.key
+    )
 }

@@ -1,10 +1,11 @@
 //! Delivers to one sink.
 
 use crate::core::change::Answered;
+use crate::core::conclude::{self, Overlap};
 use crate::core::names::{RotationId, SinkId};
 use crate::core::policy::{Waiting, back_off};
 use crate::core::record::{DeliveryState, Rotation};
-use crate::core::{conclude, time};
+use crate::core::time;
 use crate::engine::worker::{ManagedKey, Worker};
 use crate::ledger::LedgerError;
 use crate::sink::{DeliveryError, Parcel, Previous, Receipt, Taken};
@@ -95,7 +96,10 @@ impl Worker {
         managed: &ManagedKey,
         answer: Answered,
     ) -> Result<(), LedgerError> {
-        let (overlap, now) = (managed.policy.overlap, self.now());
+        let memory = self.memory.as_ref();
+        let memory = memory.filter(|memory| memory.rotation == rotation.id);
+        let overlap = Overlap::of(managed.policy.overlap, memory);
+        let now = self.now();
         let changes = conclude::answered(rotation, answer, &self.state, overlap, now);
         self.record(changes).await
     }
