@@ -290,6 +290,7 @@ fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
     let output = world.run(&["reload"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(text(&output.stderr).contains("@monthly-ish"));
+    daemon.wait_for("the configuration was not taken");
     daemon.signal(Signal::HUP);
     daemon.wait_for("the configuration was not taken");
     write(&world.path("config.toml"), &good);
@@ -370,5 +371,88 @@ fn a_ledger_that_cannot_be_asked_refuses_a_request_and_ends_nothing() {
     assert!(told.contains("not done: "), "{told}");
     lock.execute_batch("ROLLBACK").unwrap();
     world.ok(&["hold", &id]);
+    drop(daemon);
+}
+
+#[test]
+fn what_is_told_as_not_rotated_is_not_rotated_later() {
+    let mut world = world();
+    let mut daemon = running(&world);
+    world.stop_sandbox();
+    // The first finds out what the second meets.
+    for _ in 0..2 {
+        let output = world.run(&["rotate", "billing"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        assert!(told.contains("billing was not rotated"), "{told}");
+    }
+    world.restart_sandbox(&[]);
+    daemon.wait_for("has passed");
+    // Behind whatever else it may do then.
+    world.ok(&["hold", "billing"]);
+    assert_eq!(world.live().len(), 1);
+    let history = world.history();
+    let begun = history.iter().filter(|row| row["phase"] != "failed");
+    assert_eq!(begun.count(), 1, "{history:?}");
+}
+
+#[test]
+fn no_secret_gets_into_the_ledger_by_a_reason() {
+    let world = world();
+    let daemon = running(&world);
+    let secret = world.secret_of(&world.live()[0]);
+    let reason = format!("found\n{secret} in a chat");
+    world.ok(&["pause", "billing", "--reason", &reason]);
+    let kept = told(&world, "pause", "reason");
+    assert_eq!(kept.as_deref(), Some("found [secret] in a chat"));
+    drop(daemon);
+}
+
+#[test]
+fn a_reload_of_a_file_with_a_mistake_is_told_by_the_daemon_as_well() {
+    let world = world();
+    let mut daemon = running(&world);
+    let file = world.path("config.toml");
+    let right = std::fs::read_to_string(&file).unwrap();
+    write(&file, &format!("{right}bogus = 1\n"));
+    let output = world.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("bogus"));
+    daemon.wait_for("the configuration was not taken");
+    write(&file, &right);
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(
+        status.starts_with("problem: the configuration was not taken"),
+        "{status}"
+    );
+    world.ok(&["reload"]);
+    let status = world.ok(&["status"]);
+    assert!(!status.contains("problem"), "{status}");
+}
+
+#[test]
+fn what_an_optional_sink_missed_is_shown() {
+    let world = World::start(&[]);
+    let optional = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\nrequired = false\n\
+                    path = \"DIR/away/copy.key\"\n";
+    let required = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"main\"");
+    world.configure(&format!("{required}{optional}"));
+    let daemon = running(&world);
+    let status = loop {
+        let status = world.ok(&["status"]);
+        if status.contains("copy") {
+            break status;
+        }
+    };
+    assert!(
+        status.contains("billing: the optional sink copy "),
+        "{status}"
+    );
+    world.ok(&["rotate", "billing"]);
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let sql = "SELECT d.state FROM deliveries d JOIN history h USING (rotation)
+               WHERE d.sink = 'copy' AND h.sequence = 1";
+    let state: String = ledger.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(state, "missed");
     drop(daemon);
 }

@@ -156,6 +156,20 @@ async fn a_key_that_was_removed_and_comes_back_is_delivered_anew() {
 }
 
 #[tokio::test]
+async fn what_was_away_for_longer_than_an_overlap_has_one_when_it_is_back() {
+    let mut running = Running::with(&ONE).await;
+    running.reload(Vec::new()).await;
+    running.pass(60 * MINUTE).await;
+    running.reload_with(DAILY, &ONE).await;
+    assert_eq!(running.phases(), ["retired", "current"]);
+    // Ten minutes, of which the reload has passed one.
+    running.pass(8 * MINUTE).await;
+    assert_eq!(running.phases(), ["retired", "current"]);
+    running.pass(2 * MINUTE).await;
+    assert_eq!(running.phases(), ["revoked", "current"]);
+}
+
+#[tokio::test]
 async fn a_renamed_key_is_a_new_one_and_the_former_name_is_unmanaged() {
     for open in [false, true] {
         let mut running = if open {

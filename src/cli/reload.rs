@@ -7,7 +7,8 @@
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::request::daemon_of;
-use crate::cli::{Cli, Failure, output};
+use crate::cli::{Cli, Failure, environment, output};
+use crate::config;
 use crate::daemon::control::wire::Request;
 
 #[derive(Debug, clap::Args)]
@@ -15,8 +16,15 @@ pub(crate) struct Reload {}
 
 impl Reload {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        // Every problem with the file, before anybody is asked.
-        let settings = cli.settings()?;
+        let settings = match cli.settings() {
+            Ok(settings) => settings,
+            Err(wrong) => {
+                // Every problem with the file is told here. The daemon is asked
+                // as well: its log and its status are to tell them, too.
+                ask_despite(cli).await;
+                return Err(wrong);
+            }
+        };
         let Some(daemon) = daemon_of(&settings).await? else {
             return send_signal();
         };
@@ -28,6 +36,16 @@ impl Reload {
             output::print(format!("{}\n", outcome.message).as_bytes())?;
         }
         Ok(())
+    }
+}
+
+async fn ask_despite(cli: &Cli) {
+    let Some(settings) = config::load_despite(&cli.config, &environment()) else {
+        return;
+    };
+    if let Ok(Some(daemon)) = daemon_of(&settings).await {
+        // It can only answer with what is told already.
+        let _ = daemon.ask(&Request::Reload).await;
     }
 }
 

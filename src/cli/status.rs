@@ -11,7 +11,7 @@ use crate::core::due::{Absence, Due, due, expiring};
 use crate::core::names::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
 use crate::core::problem::problem_of;
-use crate::core::record::{KeyState, Pause, Rotation};
+use crate::core::record::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
 use crate::core::{duration, time};
@@ -212,8 +212,25 @@ fn for_people(standings: &[Standing], now: Timestamp) -> String {
         if let Some(problem) = &standing.problem {
             shown.push_str(&format!("{}: {problem}\n", standing.key));
         }
+        for missed in missed(standing) {
+            shown.push_str(&format!("{}: {missed}\n", standing.key));
+        }
     }
     shown
+}
+
+/// The optional sinks that lack the current secret, and why.
+fn missed(standing: &Standing) -> impl Iterator<Item = String> {
+    let current = standing.current.iter();
+    let deliveries = current.flat_map(|current| &current.deliveries);
+    deliveries.filter_map(|delivery| {
+        let lacks = delivery.state != DeliveryState::Accepted && !delivery.required;
+        let error = delivery.error.as_ref().filter(|_| lacks)?;
+        Some(format!(
+            "the optional sink {} lacks the secret: {error}",
+            delivery.sink
+        ))
+    })
 }
 
 fn row(standing: &Standing, now: Timestamp) -> Vec<String> {

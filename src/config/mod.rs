@@ -113,7 +113,16 @@ pub fn load_expecting(
 ) -> Result<Settings, Vec<Problem>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let text = file::read(&path).map_err(|problem| vec![problem])?;
-    parse_expecting(&path, &text, environment, expect)
+    accepted(parse_despite(&path, &text, environment, expect))
+}
+
+/// What could be made of the file, whatever is wrong with it: to find the
+/// daemon that has taken an earlier one, and for nothing else.
+#[must_use]
+pub fn load_despite(path: &Path, environment: &Environment) -> Option<Settings> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = file::read(&path).ok()?;
+    parse_despite(&path, &text, environment, |_, _| {}).0
 }
 
 /// Checks the text of a configuration file that would be at `path`.
@@ -121,15 +130,22 @@ pub fn load_expecting(
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    parse_expecting(path, text, environment, |_, _| {})
+    accepted(parse_despite(path, text, environment, |_, _| {}))
 }
 
-fn parse_expecting(
+fn accepted(parsed: (Option<Settings>, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
+    match parsed {
+        (Some(settings), problems) if problems.is_empty() => Ok(settings),
+        (_, problems) => Err(problems),
+    }
+}
+
+fn parse_despite(
     path: &Path,
     text: &str,
     environment: &Environment,
     expect: impl FnOnce(&Path, usize),
-) -> Result<Settings, Vec<Problem>> {
+) -> (Option<Settings>, Vec<Problem>) {
     let mut report = report::Report::new(path);
     let lines = report::Lines::new(text);
     let (table, errors) = toml::de::DeTable::parse_recoverable(text);
@@ -138,14 +154,11 @@ fn parse_expecting(
     let keys = reader::Entry::take(&mut table, options::Section::Top, "key");
     let top = reader::Table::top(&table, &lines);
     let settings = check::check(&top, keys, path, environment, expect, &mut report);
-    let problems = report.into_problems();
-    match settings {
-        Some(settings) if problems.is_empty() => Ok(Settings {
-            digest: digest_of(text),
-            ..settings
-        }),
-        Some(_) | None => Err(problems),
-    }
+    let settings = settings.map(|settings| Settings {
+        digest: digest_of(text),
+        ..settings
+    });
+    (settings, report.into_problems())
 }
 
 fn digest_of(text: &str) -> String {

@@ -113,6 +113,7 @@ pub fn delivered(
             Phase::Current => {
                 let until = until.max(Held::Until(least));
                 changes.push(retire(older, Event::Superseded, until, least, now));
+                changes.extend(missed(older));
             }
             Phase::Stranded if until != Held::Open => {
                 changes.push(retire(older, Event::Replaced, until, least, now));
@@ -137,6 +138,16 @@ pub fn delivered(
         });
     }
     changes
+}
+
+/// What optional sinks have not taken by the time there is a newer one.
+fn missed(rotation: &Rotation) -> impl Iterator<Item = Change> {
+    let owed = rotation.deliveries.iter();
+    let owed = owed.filter(|delivery| !delivery.required && delivery.is_owed());
+    owed.map(|delivery| Change::SinkMissed {
+        rotation: rotation.id.clone(),
+        sink: delivery.sink.clone(),
+    })
 }
 
 /// A credential retires. What a sink holds without end is not revoked when its

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
 
+use crate::core::duration;
+use crate::core::names::KeyName;
 use crate::core::secret::CredentialCell;
 use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
 use crate::daemon::as_user::refuse_root;
@@ -37,6 +40,9 @@ use crate::sink::webhook::WebhookSink;
 
 /// How long a look for what was left beside all files may take.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long their removal may take, of all of them together.
+const REMOVALS: Duration = Duration::from_secs(10);
 
 /// An engine, and the lock that makes this process the ledger's writer.
 pub struct Started {
@@ -254,17 +260,37 @@ pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settin
         .filter(|(_, _, target)| !before.contains(written(target)))
         .collect();
     let absent = absent(files.iter().map(|(_, _, target)| *target)).await;
-    for ((key, sink, target), absent) in files.into_iter().zip(absent) {
-        if absent {
-            continue;
-        }
-        match FileSink::new(sink, target).remove_leftover().await {
-            Ok(true) => tracing::warn!(key = %key.name, sink = %sink.id,
-                "removed what an earlier process left half written beside {}",
-                target.path.display()),
-            Ok(false) => {}
-            Err(error) => tracing::error!(key = %key.name, sink = %sink.id, "{error}"),
-        }
+    let mut removals = JoinSet::new();
+    for ((key, sink, target), _) in files.into_iter().zip(absent).filter(|(_, absent)| !absent) {
+        let (key, sink, target) = (key.name.clone(), Arc::clone(sink), Arc::clone(target));
+        removals.spawn(async move {
+            let removed = FileSink::new(&sink, &target).remove_leftover().await;
+            tell_of_leftover(&key, &sink, &target, removed);
+        });
+    }
+    // What hangs must not keep all else from being begun.
+    let all = async { while removals.join_next().await.is_some() {} };
+    if tokio::time::timeout(REMOVALS, all).await.is_err() {
+        tracing::error!(
+            "whether an earlier process left a secret half written beside {} files could not be \
+             seen within {}; see whether a file system hangs",
+            removals.len(),
+            duration::to_text(REMOVALS)
+        );
+    }
+}
+
+fn tell_of_leftover(
+    key: &KeyName,
+    sink: &SinkSettings,
+    target: &FileTarget,
+    removed: Result<bool, String>,
+) {
+    match removed {
+        Ok(true) => tracing::warn!(%key, sink = %sink.id,
+            "removed what an earlier process left half written beside {}", target.path.display()),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%key, sink = %sink.id, "{error}"),
     }
 }
 

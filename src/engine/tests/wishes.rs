@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::core::change::ByHand;
 use crate::core::names::CredentialId;
 use crate::core::rotation::Phase;
 use crate::engine::order::{Asked, Order};
@@ -52,6 +53,24 @@ async fn what_waits_is_tried_now() {
     fakes.run(&mut engine, Duration::ZERO).await;
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.current().unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn who_did_not_want_to_wait_is_in_the_journal() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = refused(&fakes).await;
+    let by_hand = ByHand {
+        reason: Some("at once".to_owned()),
+        by: "uid 7".to_owned(),
+    };
+    let wish = Wish {
+        by_hand: Some(by_hand),
+        revoke_previous: false,
+    };
+    engine.wish(&key(), wish);
+    fakes.run(&mut engine, Duration::ZERO).await;
+    let told = "SELECT detail FROM journal WHERE event = 'try-now'";
+    assert_eq!(fakes.rows(told), [r#"{"by":"uid 7","reason":"at once"}"#]);
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ impl FileSink {
 
     fn still_out(&self) -> String {
         format!(
-            "an earlier write of {} has not come back yet; see whether its file system hangs",
+            "earlier work on {} has not come back yet; see whether its file system hangs",
             self.target.path.display()
         )
     }
@@ -137,7 +137,12 @@ impl Sink for FileSink {
     async fn preflight(&self) -> Result<(), String> {
         let place = self.place();
         let looked = self.problems();
+        // Each look at a file system that hangs would take one more thread.
+        let Some((attempt, _caller)) = Attempt::begin(place.path()) else {
+            return Err(self.still_out());
+        };
         self.aside(move || {
+            let _attempt = attempt;
             let problems = looked();
             if problems.is_empty() {
                 place.room()
