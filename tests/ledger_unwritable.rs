@@ -164,3 +164,15 @@ fn something_else_in_the_place_of_its_files_is_refused() {
     }
     bound.works();
 }
+
+#[test]
+fn a_folder_that_may_not_be_entered_is_not_one_without_a_ledger() {
+    let bound = Bound::start();
+    bound.works();
+    set_mode(&bound.world.path("state"), 0o000);
+    for command in ["status", "history", "audit"] {
+        bound.refuse(&[command], &["state/ledger.db", "Permission denied"]);
+    }
+    set_mode(&bound.world.path("state"), 0o700);
+    bound.works();
+}
