@@ -158,6 +158,18 @@ fn an_audit_tells_ours_from_the_rest() {
 }
 
 #[test]
+fn an_audit_does_not_compare_with_another_organization() {
+    let world = rotated(1);
+    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    ledger
+        .execute("UPDATE identity SET organization = 'org-other'", [])
+        .unwrap();
+    let output = world.run(&["audit"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert!(stderr(&output).contains("org-other"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
     let world = rotated(1);
     let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();

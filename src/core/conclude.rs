@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::core::change::{Answered, Begun, Change, Moved};
 use crate::core::policy::{Held, held};
-use crate::core::record::{DeliveryState, KeyState, Rotation};
+use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::step::Memory;
 use crate::core::time;
@@ -175,19 +175,7 @@ pub fn retire(
 /// The process that holds the secret gives the rotation up.
 #[must_use]
 pub fn given_up(rotation: &Rotation, why: &str) -> Vec<Change> {
-    let begun = rotation
-        .deliveries
-        .iter()
-        .any(|delivery| match delivery.state {
-            DeliveryState::Pending => false,
-            // One that held nothing when it was removed.
-            DeliveryState::Removed => delivery.removed_at.is_some(),
-            DeliveryState::Uncertain
-            | DeliveryState::Accepted
-            | DeliveryState::Refused
-            | DeliveryState::Missed => true,
-        });
-    let event = if begun {
+    let event = if rotation.deliveries.iter().any(Delivery::was_begun) {
         Event::GivenUpDelivering
     } else {
         Event::GivenUp

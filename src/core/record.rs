@@ -231,6 +231,20 @@ impl Delivery {
         }
     }
 
+    /// Whether the sink may ever have seen the secret.
+    #[must_use]
+    pub const fn was_begun(&self) -> bool {
+        match self.state {
+            DeliveryState::Pending => false,
+            // One that held nothing when it was removed.
+            DeliveryState::Removed => self.removed_at.is_some(),
+            DeliveryState::Uncertain
+            | DeliveryState::Accepted
+            | DeliveryState::Refused
+            | DeliveryState::Missed => true,
+        }
+    }
+
     /// Whether the secret is needed to go on with it.
     #[must_use]
     pub const fn needs_secret(&self) -> bool {

@@ -165,7 +165,7 @@ fn may(step: &Step, rotation: &Rotation, allowed: Allowed) -> bool {
 fn is_nobodys(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Orphaned && {
         let mut deliveries = rotation.deliveries.iter();
-        deliveries.all(|delivery| delivery.state == DeliveryState::Pending)
+        deliveries.all(|delivery| !delivery.was_begun())
     }
 }
 

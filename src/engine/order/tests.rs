@@ -297,3 +297,18 @@ async fn a_hold_without_an_end_is_one_until_it_is_released() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn a_hold_until_a_time_that_is_over_is_refused_and_ends_no_other() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let later = time::after(fakes.now(), OVERLAP);
+    let said = ask(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
+    assert!(said.is_ok());
+    for until in [fakes.now(), time::before(fakes.now(), OVERLAP)] {
+        let said = ask(&fakes, &mut engine, hold(Some("key_1"), Some(until))).await;
+        refused(said, "a time that is over");
+    }
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.live[0].hold_until, Some(later));
+}

@@ -164,3 +164,20 @@ async fn most_credentials_gone_at_once_are_a_wrong_organization() {
     assert_eq!(fakes.alive().len(), 3);
     assert!(!fakes.alive().contains(&"key_3".to_owned()));
 }
+
+#[tokio::test]
+async fn after_a_reload_what_is_wrong_is_looked_at_at_once() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.fail(Some(Cause::CredentialRefused));
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, HOUR).await;
+    assert_eq!(held(&engine), [Condition::Credential]);
+    fakes.fail(None);
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(held(&engine), [Condition::Credential], "five minutes apart");
+    let parts = engine.parts().clone();
+    engine.reconfigure(parts, vec![fakes.managed(key(), |_| {})]);
+    fakes.run(&mut engine, Duration::ZERO).await;
+    assert_eq!(held(&engine), []);
+}
