@@ -92,24 +92,24 @@ pub fn delivered(
     if let Some(place) = after.live.iter_mut().find(|other| other.id == rotation.id) {
         *place = rotation.clone();
     }
+    let least = if key.revoke_previous {
+        now
+    } else {
+        overlap.end(now)
+    };
     let mut changes = Vec::new();
     for older in after
         .live
         .iter()
         .filter(|older| older.sequence < rotation.sequence)
     {
-        let least = overlap.end(now);
-        let until = held(older, &after, overlap.span);
-        if key.revoke_previous {
+        let until = if key.revoke_previous {
             changes.push(Change::RevokeNow(older.id.clone()));
-        }
+            Held::Not
+        } else {
+            held(older, &after, overlap.span)
+        };
         match older.phase {
-            Phase::Current if key.revoke_previous => {
-                changes.push(retire(older, Event::Superseded, Held::Not, least, now));
-            }
-            Phase::Stranded if key.revoke_previous => {
-                changes.push(retire(older, Event::Replaced, Held::Not, least, now));
-            }
             Phase::Current => {
                 let until = until.max(Held::Until(least));
                 changes.push(retire(older, Event::Superseded, until, least, now));
