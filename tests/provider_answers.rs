@@ -7,6 +7,7 @@ mod adapter;
 #[path = "support/canned.rs"]
 mod canned;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adapter::{OWN, adapter};
@@ -15,6 +16,8 @@ use rekeyd::core::names::{CredentialId, Label};
 use rekeyd::core::secret::Secret;
 use rekeyd::provider::{Cause, NewCredential, Outcome, Provider, ProviderError, Retry};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use url::Url;
 
 async fn create(bytes: Vec<u8>) -> Result<NewCredential, ProviderError> {
     let server = Canned::start(vec![bytes]).await;
@@ -279,24 +282,60 @@ async fn deleting_and_retrieving_read_what_is_said() {
 /// A connection that was kept could be closed by the other side just when a
 /// create is sent into it, and nobody would know what became of it.
 #[tokio::test]
-async fn each_request_has_a_connection_of_its_own() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn only_a_create_has_a_connection_of_its_own() {
+    let (url, heard) = keeping(false).await;
+    let provider = adapter(&url);
+    let label = Label::recorded("billing-20261123T030000Z-5f3a9c".to_owned());
+    provider.list().await.unwrap();
+    provider.create(&label, None).await.unwrap();
+    provider.list().await.unwrap();
+    provider.delete(&key()).await.unwrap();
+    provider.create(&label, None).await.unwrap();
+    provider.check().await.unwrap();
+    let heard = heard.lock().unwrap();
+    assert_eq!(*heard, [0, 1, 0, 0, 2, 0], "the connection of each request");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_is_not_used_again() {
+    let (url, heard) = keeping(true).await;
+    let provider = adapter(&url);
+    provider.check().await.unwrap();
+    // Its end is seen when it comes.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    provider.check().await.unwrap();
+    assert_eq!(*heard.lock().unwrap(), [0, 1]);
+}
+
+/// A server that keeps its connections or closes them without a word, and on
+/// which of them each request came.
+async fn keeping(closes: bool) -> (Url, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let provider = adapter(&format!("http://127.0.0.1:{port}/v1").parse().unwrap());
-    let served = async {
-        let mut kept = Vec::new();
-        for _ in 0..2 {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&heard);
+    tokio::spawn(async move {
+        for number in 0.. {
             let (mut stream, _) = listener.accept().await.unwrap();
-            canned::read_request(&mut stream).await;
-            let page = b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"data\":[]}";
-            stream.write_all(page).await.unwrap();
-            // Open, and never read from again.
-            kept.push(stream);
+            let heard = Arc::clone(&shared);
+            tokio::spawn(async move {
+                loop {
+                    let request = canned::read_request(&mut stream).await;
+                    let body = match request.split(' ').next().unwrap() {
+                        "GET" => r#"{"data":[]}"#,
+                        "POST" | "DELETE" => r#"{"id":"key_abc","deleted":true}"#,
+                        _ => return,
+                    };
+                    heard.lock().unwrap().push(number);
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+                    let answer = format!("{head}\r\n\r\n{body}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    if closes {
+                        return;
+                    }
+                }
+            });
         }
-    };
-    let asked = async {
-        provider.list().await.unwrap();
-        provider.list().await.unwrap();
-    };
-    tokio::join!(served, asked);
+    });
+    (format!("http://127.0.0.1:{port}/v1").parse().unwrap(), heard)
 }

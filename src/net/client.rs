@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, redirect, retry};
+use reqwest::{Client, ClientBuilder, redirect, retry};
+use rustls::ClientConfig;
 use url::Url;
 
 use crate::core::loopback::is_loopback;
@@ -25,24 +26,60 @@ pub struct ClientLimits<'a> {
     pub ca_file: Option<&'a Path>,
 }
 
+/// How long a connection that [`Clients::keeping`] is done with may be used
+/// again: far below what any server waits before it closes one.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// Two clients for one host.
+#[derive(Debug)]
+pub struct Clients {
+    /// Opens a connection for each request: one that was kept could have been
+    /// closed by the other side in the meantime, and what was sent into it
+    /// would be unclear.
+    pub opening: Client,
+    /// Uses a connection of the last second again. For what can be asked once
+    /// more without harm.
+    pub keeping: Client,
+}
+
 /// Builds a client for the host of `limits.url`, and only for that.
 ///
 /// It never repeats a request, follows no redirect, speaks HTTP/1.1, and opens
-/// a connection for each request: one that was kept could have been closed by
-/// the other side in the meantime, and what was sent into it would be unclear.
-/// Loopback targets are asked directly whatever the environment says; for all
-/// others `HTTPS_PROXY` and its like count.
+/// a connection for each request. Loopback targets are asked directly whatever
+/// the environment says; for all others `HTTPS_PROXY` and its like count.
 ///
 /// # Errors
 /// The roots or the client cannot be set up, in words.
 pub fn client(limits: &ClientLimits<'_>) -> Result<Client, String> {
-    let on_loopback = is_loopback(limits.url);
-    let tls = if on_loopback && limits.url.scheme() == "http" {
-        tls::without_roots()?
+    built(builder(limits, tls(limits)?))
+}
+
+/// Builds two clients as [`client`] does, of which one keeps its connections.
+/// They trust the same roots, which are read once.
+///
+/// # Errors
+/// The roots or the clients cannot be set up, in words.
+pub fn clients(limits: &ClientLimits<'_>) -> Result<Clients, String> {
+    let tls = tls(limits)?;
+    let keeping = builder(limits, tls.clone())
+        .pool_max_idle_per_host(usize::MAX)
+        .pool_idle_timeout(KEPT);
+    Ok(Clients {
+        opening: built(builder(limits, tls))?,
+        keeping: built(keeping)?,
+    })
+}
+
+fn tls(limits: &ClientLimits<'_>) -> Result<ClientConfig, String> {
+    if is_loopback(limits.url) && limits.url.scheme() == "http" {
+        tls::without_roots()
     } else {
-        tls::config(limits.ca_file)?
-    };
-    let mut builder = Client::builder()
+        tls::config(limits.ca_file)
+    }
+}
+
+fn builder(limits: &ClientLimits<'_>, tls: ClientConfig) -> ClientBuilder {
+    let builder = Client::builder()
         .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(limits.timeout)
@@ -52,9 +89,14 @@ pub fn client(limits: &ClientLimits<'_>) -> Result<Client, String> {
         .http1_only()
         .pool_max_idle_per_host(0)
         .tls_backend_preconfigured(tls);
-    if on_loopback {
-        builder = builder.no_proxy();
+    if is_loopback(limits.url) {
+        builder.no_proxy()
+    } else {
+        builder
     }
+}
+
+fn built(builder: ClientBuilder) -> Result<Client, String> {
     builder
         .build()
         .map_err(|error| format!("cannot set the HTTP client up: {}", failure::explain(error)))
@@ -66,14 +108,14 @@ pub fn client(limits: &ClientLimits<'_>) -> Result<Client, String> {
 /// # Errors
 /// The client cannot be set up, in words.
 pub fn local_client(socket: &Path) -> Result<Client, String> {
-    Client::builder()
-        .unix_socket(socket)
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .no_proxy()
-        .http1_only()
-        .pool_max_idle_per_host(0)
-        .tls_backend_preconfigured(tls::without_roots()?)
-        .build()
-        .map_err(|error| format!("cannot set the HTTP client up: {}", failure::explain(error)))
+    built(
+        Client::builder()
+            .unix_socket(socket)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .http1_only()
+            .pool_max_idle_per_host(0)
+            .tls_backend_preconfigured(tls::without_roots()?),
+    )
 }

@@ -19,7 +19,7 @@ use crate::core::names::{CredentialId, Label};
 use crate::core::outside::shown;
 use crate::core::secret::{CredentialCell, Secret};
 use crate::core::settings::ProviderSettings;
-use crate::net::client::{ClientLimits, client};
+use crate::net::client::{ClientLimits, Clients, clients};
 use crate::provider::exchange::{Reply, bearer, never_sent, not_sent, send};
 use crate::provider::reading::{self, About, answer};
 use crate::provider::refusal::Head;
@@ -42,7 +42,7 @@ pub struct OpenAi {
     ca_file: Option<PathBuf>,
     timeout: Duration,
     credential: CredentialCell,
-    client: OnceLock<Client>,
+    clients: OnceLock<Clients>,
 }
 
 impl OpenAi {
@@ -57,7 +57,7 @@ impl OpenAi {
             ca_file: settings.ca_file.clone(),
             timeout: settings.request_timeout,
             credential,
-            client: OnceLock::new(),
+            clients: OnceLock::new(),
         }
     }
 
@@ -82,7 +82,7 @@ impl OpenAi {
             )
         })?;
         let mut request = self
-            .client(operation)?
+            .client(operation, &method)?
             .request(method, url)
             .header(AUTHORIZATION, bearer(operation, secret)?);
         if let Some(organization) = &self.organization {
@@ -96,9 +96,20 @@ impl OpenAi {
         reading::success(operation, send(operation, request).await?)
     }
 
-    fn client(&self, operation: &str) -> Result<&Client, ProviderError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+    /// Who sends a request of this method: what makes a credential is not to be
+    /// sent into a connection that the other side may just be closing.
+    fn client(&self, operation: &str, method: &Method) -> Result<&Client, ProviderError> {
+        let clients = self.clients(operation)?;
+        Ok(if *method == Method::POST {
+            &clients.opening
+        } else {
+            &clients.keeping
+        })
+    }
+
+    fn clients(&self, operation: &str) -> Result<&Clients, ProviderError> {
+        if let Some(clients) = self.clients.get() {
+            return Ok(clients);
         }
         let limits = ClientLimits {
             url: &self.base_url,
@@ -106,8 +117,8 @@ impl OpenAi {
             ca_file: self.ca_file.as_deref(),
         };
         let built =
-            client(&limits).map_err(|message| not_sent(operation, Cause::Unreachable, message))?;
-        Ok(self.client.get_or_init(|| built))
+            clients(&limits).map_err(|message| not_sent(operation, Cause::Unreachable, message))?;
+        Ok(self.clients.get_or_init(|| built))
     }
 
     /// `…/organization/admin_api_keys`, or one credential below it. Segments
