@@ -337,5 +337,8 @@ async fn keeping(closes: bool) -> (Url, Arc<Mutex<Vec<usize>>>) {
             });
         }
     });
-    (format!("http://127.0.0.1:{port}/v1").parse().unwrap(), heard)
+    (
+        format!("http://127.0.0.1:{port}/v1").parse().unwrap(),
+        heard,
+    )
 }

@@ -5,6 +5,7 @@ mod asking;
 mod carriers;
 pub mod control;
 pub mod credential;
+mod leftovers;
 mod manager;
 pub(crate) mod metrics;
 pub mod process;

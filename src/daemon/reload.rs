@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::core::settings::Settings;
 use crate::daemon::credential::Sources;
-use crate::daemon::start::{Started, remove_leftovers};
+use crate::daemon::leftovers;
+use crate::daemon::start::Started;
 use crate::host::zones;
 
 /// Reads the configuration anew, with where the admin credential may come
@@ -66,7 +67,7 @@ impl Started {
     }
 
     async fn go_on_with(&mut self, settings: Arc<Settings>, sources: Sources) {
-        remove_leftovers(&settings, Some(&self.settings)).await;
+        leftovers::remove(&settings, Some(&self.settings)).await;
         let (parts, provider) = self.common.parts(&settings, sources);
         self.engine
             .reconfigure(parts, self.common.managed(&settings));

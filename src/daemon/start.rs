@@ -1,24 +1,17 @@
 //! From the configuration to an engine that is ready: the order in which a
 //! writing process starts.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinSet;
 
-use crate::core::duration;
-use crate::core::names::KeyName;
 use crate::core::secret::CredentialCell;
-use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
+use crate::core::settings::{KeySettings, Settings, SinkTarget};
 use crate::daemon::as_user::refuse_root;
 use crate::daemon::carriers::Carriers;
 use crate::daemon::credential::{Sources, WithCredential};
+use crate::daemon::leftovers;
 use crate::daemon::metrics::counts::Metrics;
 use crate::daemon::metrics::metered::Metered;
 use crate::daemon::service::ServiceError;
@@ -28,7 +21,7 @@ use crate::engine::clock::{Clock, HostClock};
 use crate::engine::condition::Conditions;
 use crate::engine::observe::Observer;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
-use crate::host::{look, machine, zones};
+use crate::host::{machine, zones};
 use crate::ledger::{self, Ahead, Driver, Identity, Ledger, LedgerError, WriterLock};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
@@ -37,12 +30,6 @@ use crate::sink::command::CommandSink;
 use crate::sink::file::FileSink;
 use crate::sink::own_credential::OwnCredential;
 use crate::sink::webhook::WebhookSink;
-
-/// How long a look for what was left beside all files may take.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// How long their removal may take, of all of them together.
-const REMOVALS: Duration = Duration::from_secs(10);
 
 /// An engine, and the lock that makes this process the ledger's writer.
 pub struct Started {
@@ -135,7 +122,7 @@ pub async fn start(
             None => Engine::open(parts, managed, course).await,
         }
     };
-    let (opened, ()) = tokio::join!(opened, remove_leftovers(settings, None));
+    let (opened, ()) = tokio::join!(opened, leftovers::remove(settings, None));
     let engine = opened?;
     let posted = engine.posted();
     Ok(Started {
@@ -248,81 +235,4 @@ pub fn sinks(
         (made, sink.required)
     });
     ready.collect()
-}
-
-/// Removes the secrets that an earlier process left half written beside the
-/// files of sinks. Those of `before` are left alone: one of them may be being
-/// written now.
-pub(crate) async fn remove_leftovers(settings: &Settings, before: Option<&Settings>) {
-    let before = before.into_iter().flat_map(files);
-    let before: HashSet<_> = before.map(|(_, _, target)| written(target)).collect();
-    let files: Vec<_> = files(settings)
-        .filter(|(_, _, target)| !before.contains(written(target)))
-        .collect();
-    let absent = absent(files.iter().map(|(_, _, target)| *target)).await;
-    let mut removals = JoinSet::new();
-    for ((key, sink, target), _) in files.into_iter().zip(absent).filter(|(_, absent)| !absent) {
-        let (key, sink, target) = (key.name.clone(), Arc::clone(sink), Arc::clone(target));
-        removals.spawn(async move {
-            let removed = FileSink::new(&sink, &target).remove_leftover().await;
-            tell_of_leftover(&key, &sink, &target, removed);
-        });
-    }
-    // What hangs must not keep all else from being begun.
-    let all = async { while removals.join_next().await.is_some() {} };
-    if tokio::time::timeout(REMOVALS, all).await.is_err() {
-        tracing::error!(
-            "whether an earlier process left a secret half written beside {} files could not be \
-             seen within {}; see whether a file system hangs",
-            removals.len(),
-            duration::to_text(REMOVALS)
-        );
-    }
-}
-
-fn tell_of_leftover(
-    key: &KeyName,
-    sink: &SinkSettings,
-    target: &FileTarget,
-    removed: Result<bool, String>,
-) {
-    match removed {
-        Ok(true) => tracing::warn!(%key, sink = %sink.id,
-            "removed what an earlier process left half written beside {}", target.path.display()),
-        Ok(false) => {}
-        Err(error) => tracing::error!(%key, sink = %sink.id, "{error}"),
-    }
-}
-
-fn written(target: &FileTarget) -> &OsStr {
-    target.path.as_os_str()
-}
-
-/// Beside which of `targets` certainly nothing was left: one look at each, all
-/// of them together, since that is how it is nearly always. What hangs is left
-/// to the careful way.
-async fn absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
-    let leftovers: Vec<_> = targets.map(FileSink::leftover_of).collect();
-    let none = vec![false; leftovers.len()];
-    let look = move || {
-        let is_absent = |path: &PathBuf| {
-            let found = path.symlink_metadata();
-            found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
-        };
-        leftovers.iter().map(is_absent).collect()
-    };
-    look::aside(LOOK, look).await.unwrap_or(none)
-}
-
-/// A file that a sink of a key writes.
-type File<'s> = (&'s KeySettings, &'s Arc<SinkSettings>, &'s Arc<FileTarget>);
-
-/// Every file that a sink writes.
-fn files(settings: &Settings) -> impl Iterator<Item = File<'_>> {
-    settings.keys.iter().flat_map(|key| {
-        key.sinks.iter().filter_map(move |sink| match &sink.target {
-            SinkTarget::File(target) | SinkTarget::Own(target) => Some((key, sink, target)),
-            SinkTarget::Webhook(_) | SinkTarget::Command(_) => None,
-        })
-    })
 }

@@ -17,27 +17,29 @@ use crate::ledger::LedgerError;
 use crate::sink::Look;
 
 /// So many keys are looked at together: more would only take more room.
-pub(super) const LOOKS_AT_ONCE: usize = 512;
+pub(super) const LOOKS_AT_ONCE: usize = 256;
 
-/// What came of looking at some keys.
-pub(super) struct Looked {
-    /// Those whose sinks seem to have lost something.
-    suspect: Vec<KeyName>,
-    /// The last of them, if there are more behind it.
-    last: Option<KeyName>,
-}
+/// So many times that: while the files of some keys are looked at, the looks at
+/// the next are made ready.
+pub(super) const IN_FLIGHT: usize = 2;
 
 impl Engine {
     /// Looks at the sinks of all keys.
     pub(super) fn look_at_sinks(&mut self) {
-        self.look_on(Bound::Unbounded);
+        self.unlooked = Some(Bound::Unbounded);
+        for _ in 0..IN_FLIGHT {
+            self.look_on();
+        }
     }
 
-    /// Looks at the sinks of the next keys.
-    fn look_on(&mut self, from: Bound<KeyName>) {
+    /// Looks at the sinks of the next keys, if there are any.
+    fn look_on(&mut self) {
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
+        let Some(from) = self.unlooked.take() else {
+            return;
+        };
         let mut keys = self.keys.range_mut((from, Bound::Unbounded));
         let mut looks = Vec::new();
         let mut last = None;
@@ -46,6 +48,7 @@ impl Engine {
             last = Some(key);
         }
         let last = last.cloned().filter(|_| keys.next().is_some());
+        self.unlooked = last.map(Bound::Excluded);
         self.running.spawn(async move {
             let mut suspect = Vec::new();
             // They are done in their order: when the last one is, nearly all
@@ -55,23 +58,21 @@ impl Engine {
                     suspect.push(key);
                 }
             }
-            Back::Looked(Looked { suspect, last })
+            Back::Looked(suspect)
         });
     }
 
     /// Has the keys looked at that seem to have lost something, and goes on
     /// with the next ones.
-    pub(super) fn looked(&mut self, looked: Looked) {
+    pub(super) fn looked(&mut self, suspect: Vec<KeyName>) {
         let now = self.parts.clock.now();
-        for key in looked.suspect {
+        for key in suspect {
             if let Some(slot) = self.keys.get_mut(&key) {
                 slot.look_at_sinks = true;
             }
             self.wake(&key, now);
         }
-        if let Some(last) = looked.last {
-            self.look_on(Bound::Excluded(last));
-        }
+        self.look_on();
     }
 }
 

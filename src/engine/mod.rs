@@ -30,6 +30,7 @@ mod watch;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -48,7 +49,6 @@ use agenda::Agenda;
 use clock::{Moment, Parted};
 use condition::Condition;
 use errand::{Errand, Errands};
-use looks::Looked;
 use order::Asked;
 use post::Recorded;
 use slot::Slot;
@@ -90,6 +90,8 @@ pub struct Engine {
     /// Whether [`Engine::start_due`] left keys for its next call.
     is_unfinished: bool,
     errands: Errands,
+    /// From which key on the sinks are still to be looked at.
+    unlooked: Option<Bound<KeyName>>,
     /// Keys that cannot be begun before the provider was listed again.
     waiting_for_sweep: Vec<KeyName>,
     standings: Standings,
@@ -111,7 +113,8 @@ pub struct Engine {
 enum Back {
     Key(Box<Worker>),
     Probed,
-    Looked(Looked),
+    /// The keys whose sinks seem to have lost something.
+    Looked(Vec<KeyName>),
     Swept(Option<Swept>),
     Noted,
     Told(Recorded),
@@ -160,6 +163,7 @@ impl Engine {
             running: JoinSet::new(),
             keys_at_work: 0,
             is_unfinished: false,
+            unlooked: None,
             waiting_for_sweep: Vec::new(),
             standings: Standings::default(),
             troubled: BTreeSet::new(),
@@ -463,7 +467,7 @@ impl Engine {
                 self.put_back(*worker);
             }
             Ok(Back::Probed) => self.errands.probed(),
-            Ok(Back::Looked(looked)) => self.looked(looked),
+            Ok(Back::Looked(suspect)) => self.looked(suspect),
             Ok(Back::Swept(findings)) => self.swept(findings),
             Ok(Back::Noted) => {}
             Ok(Back::Told(recorded)) => self.watch.post.recorded(recorded),

@@ -1,9 +1,9 @@
 //! Looks at files, on a thread aside: a file system may hang.
 //!
-//! One thread does all that is asked for at the same time, since a look is
-//! shorter than waking a thread for it, and ten thousand files at once would
-//! cost five hundred threads. What hangs does not hold up what waits behind
-//! it: another thread goes on with that.
+//! One thread does all that is asked for at the same time, and a second one
+//! helps with much, since a look is shorter than waking a thread for it, and
+//! ten thousand files at once would cost five hundred threads. What hangs does
+//! not hold up what waits behind it: another thread goes on with that.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,19 +15,30 @@ use tokio::sync::oneshot;
 /// does no harm.
 const STALL: Duration = Duration::from_secs(1);
 
+/// With so much waiting a second thread is worth waking.
+const MUCH: usize = 64;
+
 type Look = Box<dyn FnOnce() + Send>;
 
-/// What waits in this process, and the thread that does it.
+/// What waits in this process, and the threads that do it.
 static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     waiting: VecDeque::new(),
-    thread: 0,
-    since: None,
+    hands: [Hand {
+        thread: 0,
+        since: None,
+    }; 2],
 });
 
 struct Queue {
     waiting: VecDeque<Look>,
-    /// The number of the thread that takes from it: an earlier one that comes
-    /// back from where it hung does nothing more.
+    /// Who takes from it; the second one only if there is much.
+    hands: [Hand; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Hand {
+    /// The number of its thread: an earlier one that comes back from where it
+    /// hung does nothing more.
     thread: u64,
     /// Since when that thread does what it does; none if there is none.
     since: Option<Instant>,
@@ -72,31 +83,33 @@ impl Queue {
         self.see_to_it();
     }
 
-    /// Has a thread take from it, unless one does.
+    /// Has as many threads take from it as what waits is worth, unless they do.
     fn see_to_it(&mut self) {
-        let goes_on = self.since.is_some_and(|since| since.elapsed() < STALL);
-        if self.waiting.is_empty() || goes_on {
-            return;
-        }
-        self.thread += 1;
-        self.since = Some(Instant::now());
-        let thread = self.thread;
-        tokio::task::spawn_blocking(move || {
-            while let Some(look) = next(thread) {
-                look();
+        for (number, hand) in self.hands.iter_mut().enumerate() {
+            let goes_on = hand.since.is_some_and(|since| since.elapsed() < STALL);
+            if self.waiting.len() <= number * MUCH || goes_on {
+                continue;
             }
-        });
+            hand.thread += 1;
+            hand.since = Some(Instant::now());
+            let thread = hand.thread;
+            tokio::task::spawn_blocking(move || {
+                while let Some(look) = next(number, thread) {
+                    look();
+                }
+            });
+        }
     }
 }
 
-/// What the thread of this number does next.
-fn next(thread: u64) -> Option<Look> {
+/// What that thread of a hand does next.
+fn next(hand: usize, thread: u64) -> Option<Look> {
     let mut queue = queue();
-    if queue.thread != thread {
+    if queue.hands[hand].thread != thread {
         return None;
     }
     let next = queue.waiting.pop_front();
-    queue.since = next.is_some().then(Instant::now);
+    queue.hands[hand].since = next.is_some().then(Instant::now);
     next
 }
 

@@ -6,7 +6,7 @@ use crate::core::names::KeyName;
 use crate::core::record::{Delivery, DeliveryState};
 use crate::core::rotation::Phase;
 use crate::core::time;
-use crate::engine::looks::LOOKS_AT_ONCE;
+use crate::engine::looks::{IN_FLIGHT, LOOKS_AT_ONCE};
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rows::current;
 use crate::engine::{Course, Engine};
@@ -138,7 +138,7 @@ async fn what_a_sink_has_lost_is_made_good_by_another() {
 async fn however_many_keys_there_are_the_sinks_of_all_are_looked_at() {
     let fakes = Fakes::new(&[]);
     let name = |number: u64| KeyName::new(&format!("key-{number:04}")).unwrap();
-    let last = u64::try_from(LOOKS_AT_ONCE).unwrap() + 1;
+    let last = u64::try_from(IN_FLIGHT * LOOKS_AT_ONCE).unwrap() + 1;
     let rows = (1..=last).map(|number| (name(number), current(number)));
     fakes.ledger(rows.collect()).await;
     let managed = (1..=last).map(|number| fakes.managed(name(number), |_| {}));

@@ -14,11 +14,11 @@ mod after;
 mod attempt;
 mod content;
 mod disk;
+pub(crate) mod leftover;
 mod place;
 mod present;
 mod replace;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -53,13 +53,6 @@ impl FileSink {
 
     fn place(&self) -> Place {
         Place(Arc::clone(&self.target))
-    }
-
-    /// Where a process that was killed may have left a file with a secret in
-    /// it.
-    #[must_use]
-    pub fn leftover_of(target: &Arc<FileTarget>) -> PathBuf {
-        Place(Arc::clone(target)).temporary_path()
     }
 
     /// Removes the temporary file that a process that was killed may have left

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,15 @@ const LEAST_FREE: u64 = 64 * 1024;
 /// What a file name may take on every file system in use.
 const LONGEST_NAME: usize = 255;
 
+/// What stands around the target's name in that of the file beside it.
+const TEMPORARY: [&str; 2] = [".", ".rekeyd"];
+
+/// Whether rekeyd may have given this name to what it prepares.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    let [before, behind] = TEMPORARY.map(str::as_bytes);
+    name.as_bytes().starts_with(before) && name.as_bytes().ends_with(behind)
+}
+
 /// A target file, taken apart when it is asked for: ten thousand of them are
 /// held.
 #[derive(Debug, Clone)]
@@ -36,7 +46,8 @@ impl Place {
         Mode::from_raw_mode(self.0.mode)
     }
 
-    fn folder(&self) -> &Path {
+    /// The folder that the target stands in.
+    pub(super) fn folder(&self) -> &Path {
         self.path().parent().unwrap_or(Path::new("/"))
     }
 
@@ -47,9 +58,10 @@ impl Place {
 
     /// The name beside it under which the new content is prepared.
     pub(super) fn temporary(&self) -> OsString {
-        let mut temporary = OsString::from(".");
+        let [before, behind] = TEMPORARY;
+        let mut temporary = OsString::from(before);
         temporary.push(self.name());
-        temporary.push(".rekeyd");
+        temporary.push(behind);
         temporary
     }
 

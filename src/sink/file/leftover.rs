@@ -1,0 +1,106 @@
+//! Whether anything was left half written beside many files at once.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::place::{self, Place};
+use crate::core::settings::FileTarget;
+
+/// A folder with more targets than that is listed, which takes less than to
+/// look for what each of them may have beside it; with fewer, it may hold far
+/// more than rekeyd's files.
+const MANY: usize = 32;
+
+/// Beside which of `targets` a process that was killed has certainly left
+/// nothing, in their order. Waits for the disk.
+pub(crate) fn absent_beside(targets: &[Arc<FileTarget>]) -> Vec<bool> {
+    let places: Vec<_> = targets.iter().cloned().map(Place).collect();
+    let mut counts: HashMap<&OsStr, usize> = HashMap::new();
+    for place in &places {
+        *counts.entry(place.folder().as_os_str()).or_default() += 1;
+    }
+    let many = counts.into_iter().filter(|(_, count)| *count > MANY);
+    let listed: HashMap<_, _> = many
+        .filter_map(|(folder, _)| Some((folder, left_in(Path::new(folder)).ok()?)))
+        .collect();
+    let is_absent = |place: &Place| match listed.get(place.folder().as_os_str()) {
+        Some(left) => left.is_empty() || !left.contains(&place.temporary()),
+        None => {
+            let found = place.temporary_path().symlink_metadata();
+            found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        }
+    };
+    places.iter().map(is_absent).collect()
+}
+
+/// The names in a folder that rekeyd gives to what it prepares there.
+fn left_in(folder: &Path) -> io::Result<HashSet<OsString>> {
+    let mut left = HashSet::new();
+    for entry in folder.read_dir()? {
+        let name = entry?.file_name();
+        if place::is_temporary(&name) {
+            left.insert(name);
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::settings::FileFormat;
+
+    fn targets(folder: &Path, count: usize) -> Vec<Arc<FileTarget>> {
+        let target = |number| FileTarget {
+            path: folder.join(format!("{number}.key")),
+            format: FileFormat::Raw,
+            mode: 0o600,
+            owner: None,
+            group: None,
+            after: None,
+        };
+        (0..count).map(target).map(Arc::new).collect()
+    }
+
+    #[test]
+    fn what_was_left_is_seen_beside_few_files_and_beside_many() {
+        for count in [3, 3 * MANY] {
+            let folder = tempfile::tempdir().unwrap();
+            let targets = targets(folder.path(), count);
+            assert_eq!(absent_beside(&targets), vec![true; count]);
+            for name in [".1.key.rekeyd", ".other.key.rekeyd", "2.key"] {
+                std::fs::write(folder.path().join(name), "").unwrap();
+            }
+            let absent = absent_beside(&targets);
+            let left: Vec<_> = (0..count).filter(|number| !absent[*number]).collect();
+            assert_eq!(left, [1], "of {count}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_something_and_a_folder_that_is_not_there_holds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join(".0.key.rekeyd");
+        std::os::unix::fs::symlink("nowhere", link).unwrap();
+        for count in [1, 2 * MANY] {
+            assert!(!absent_beside(&targets(folder.path(), count))[0]);
+            let nowhere = targets(&folder.path().join("nowhere"), count);
+            assert_eq!(absent_beside(&nowhere), vec![true; count]);
+        }
+    }
+
+    /// What cannot be seen is left to the careful way, which tells why.
+    #[test]
+    fn in_what_is_no_folder_nothing_is_certain() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for count in [1, 2 * MANY] {
+            assert_eq!(
+                absent_beside(&targets(file.path(), count)),
+                vec![false; count]
+            );
+        }
+    }
+}
