@@ -237,25 +237,33 @@ impl Writer<'_> {
         let to = apply(Some(from), moved.event)?;
         let credential = moved.credential.as_ref();
         let reached = |phase: Phase| (to == phase).then_some(Text(self.at));
+        // What a statement names it writes to the indices anew, and the one of
+        // all credentials is large.
+        let facts = match credential {
+            Some(_) => {
+                "credential_id = coalesce(?4, credential_id),
+                 redacted_value = coalesce(?5, redacted_value),
+                 created_at = coalesce(?6, created_at),
+                 expires_at = coalesce(?7, expires_at),"
+            }
+            None => "",
+        };
         self.connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "UPDATE rotation SET phase = ?2, attempt = 0, retry_at = NULL,
                      missing_since = NULL, missing_looks = 0,
                      maybe_made = CASE WHEN ?12 THEN 0 ELSE maybe_made END,
                      stranded_at = coalesce(?13, stranded_at),
                      error = coalesce(?3, CASE WHEN ?2 IN ('created', 'verified', 'current')
                                           THEN NULL ELSE error END),
-                     credential_id = coalesce(?4, credential_id),
-                     redacted_value = coalesce(?5, redacted_value),
-                     created_at = coalesce(?6, created_at),
-                     expires_at = coalesce(?7, expires_at),
+                     {facts}
                      current_at = coalesce(?8, current_at),
                      retired_at = coalesce(?9, retired_at),
                      revoke_after = coalesce(?10, revoke_after),
                      revoked_at = CASE WHEN ?2 = 'orphaned' THEN NULL
                                   ELSE coalesce(?11, revoked_at) END
                  WHERE id = ?1",
-            )?
+            ))?
             .execute(params![
                 row,
                 to.as_str(),
