@@ -33,7 +33,11 @@ use crate::daemon::credential::Sources;
 use crate::daemon::process;
 use crate::daemon::service::ServiceError;
 use crate::engine::clock::{Clock as _, HostClock};
-use crate::ledger::LedgerError;
+use crate::ledger::{Ahead, LedgerError};
+
+/// From so many keys on the ledger is read while the configuration still is:
+/// with fewer a thread takes longer to begin than it would save.
+const MANY: usize = 1_000;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]
@@ -269,13 +273,16 @@ impl Cli {
         load(&self.config, &environment())
     }
 
-    /// As [`Cli::settings`]; see [`config::load_expecting`].
-    fn settings_expecting(
-        &self,
-        expect: impl FnOnce(&Path, usize),
-    ) -> Result<Arc<Settings>, Failure> {
-        let loaded = config::load_expecting(&self.config, &environment(), expect);
-        accepted(loaded)
+    /// As [`Cli::settings`] for who is to write the ledger: where there are many
+    /// keys, it is read while the configuration still is.
+    fn settings_and_ledger(&self) -> Result<(Arc<Settings>, Option<Ahead>), Failure> {
+        let mut ahead = None;
+        let loaded = config::load_expecting(&self.config, &environment(), |ledger, keys| {
+            if keys >= MANY {
+                ahead = Ahead::begin(ledger);
+            }
+        });
+        Ok((accepted(loaded)?, ahead))
     }
 
     /// Where the admin credential may come from.

@@ -7,11 +7,6 @@ use crate::core::duration;
 use crate::daemon::service::{self, Ended};
 use crate::daemon::start;
 use crate::engine::Course;
-use crate::ledger::Ahead;
-
-/// From so many keys on the ledger is read while the configuration still is:
-/// with fewer a thread takes longer to begin than it would save.
-const MANY: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Once {
@@ -22,12 +17,7 @@ pub(crate) struct Once {
 
 impl Once {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let mut ahead = None;
-        let settings = cli.settings_expecting(|ledger, keys| {
-            if keys >= MANY {
-                ahead = Ahead::begin(ledger);
-            }
-        })?;
+        let (settings, ahead) = cli.settings_and_ledger()?;
         let sources = Cli::sources(&settings);
         let started = start::start(&settings, sources, "rekeyd once", Course::Once, ahead).await?;
         let (engine, ended) = service::once(started, self.limit).await?;

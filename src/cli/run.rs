@@ -27,14 +27,14 @@ impl Run {
 }
 
 async fn run(cli: &Cli) -> Result<(), Failure> {
-    let settings = cli.settings()?;
+    let (settings, ahead) = cli.settings_and_ledger()?;
     tell_what_the_host_may_repair(&settings);
     let started = start::start(
         &settings,
         Cli::sources(&settings),
         "rekeyd run",
         Course::Daemon,
-        None,
+        ahead,
     )
     .await?;
     if settings.keys.is_empty() {
