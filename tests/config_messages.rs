@@ -257,6 +257,18 @@ fn keys_and_schedules() {
             ],
         ),
         (
+            // Each key is told of, which may be the one to change.
+            &format!(
+                "[defaults]\noverlap = \"1d\"\n{}{}",
+                key(""),
+                key("").replace("key.a", "key.b").replace("/a", "/b")
+            ),
+            &[
+                "2: key.a.overlap: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+                "2: key.b.overlap: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
+            ],
+        ),
+        (
             "[defaults]\nschedule = \"@daily\"",
             &[
                 "2: defaults.schedule: there is no such option; known here: timezone, jitter, first, window, overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most",

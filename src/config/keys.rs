@@ -87,11 +87,10 @@ impl Reader<'_, '_> {
         }
         let table = value.table(self.report)?;
         table.refuse_unknown(&[Section::Defaults, Section::Key], self.report);
-        let patience = Patience::read(&table, self.report).or(&self.defaults);
         let name = checked.ok();
         let policy = self
             .timing
-            .policy(&table, name.as_ref(), patience, self.report);
+            .policy(&table, name.as_ref(), &self.defaults, self.report);
         let sinks = sinks::sinks(&table, &mut self.own, self.report);
         Some(ReadKey {
             name,

@@ -105,9 +105,8 @@ impl Patience {
     }
 
     /// What follows for a key that rotates by `timetable`, jitter included.
-    pub(super) fn policy(self, timetable: Timetable, overlap: Duration) -> KeyPolicy {
+    pub(super) fn policy(&self, timetable: Timetable, overlap: Duration) -> KeyPolicy {
         let plain = KeyPolicy::new(timetable);
-        let value = |read: Read<Duration>| read.map(|(value, _)| value);
         KeyPolicy {
             overlap,
             first: self.first.unwrap_or(plain.first),
@@ -117,9 +116,10 @@ impl Patience {
             deliver_for: self.deliver_for.unwrap_or(plain.deliver_for),
             creates_per_day: self
                 .creates_per_day
-                .map_or(plain.creates_per_day, |(most, _)| most),
+                .as_ref()
+                .map_or(plain.creates_per_day, |(most, _)| *most),
             live_at_most: self.live_at_most.unwrap_or(plain.live_at_most),
-            expires_after: value(self.expires_after),
+            expires_after: self.expires_after.as_ref().map(|(span, _)| *span),
             hold_while_used: self.hold_while_used.unwrap_or(plain.hold_while_used),
             hold_at_most: self.hold_at_most.unwrap_or(plain.hold_at_most),
             timetable: plain.timetable,

@@ -44,7 +44,8 @@ struct Known {
     shortest: Option<Duration>,
     longest: OnceCell<Option<Duration>>,
     firings_in_a_day: usize,
-    /// The policy of the keys that have nothing but it and the defaults.
+    /// The policy of the keys that have nothing but it and the defaults, once it
+    /// was found to be in order.
     plain: OnceCell<Arc<KeyPolicy>>,
 }
 
@@ -57,21 +58,29 @@ impl<'e> Timing<'e> {
         }
     }
 
-    /// The policy of a key whose shared options are `patience`; none if there
-    /// is no telling when it rotates.
+    /// The policy of the key in `table`; none if there is no telling when it
+    /// rotates.
     pub(super) fn policy(
         &mut self,
         table: &Table<'_>,
         name: Option<&KeyName>,
-        patience: Patience,
+        defaults: &Patience,
         report: &mut Report,
     ) -> Option<Arc<KeyPolicy>> {
+        let has_own = table.has_any(Section::Defaults);
+        let own = has_own.then(|| Patience::read(table, report).or(defaults));
+        let patience = own.as_ref().unwrap_or(defaults);
         let known = self.known(table, &patience.zone(), report)?;
+        let is_plain = own.is_none() && patience.jitter.is_none();
+        if is_plain && let Some(policy) = known.plain.get() {
+            return Some(Arc::clone(policy));
+        }
+        let before = report.count();
         let check = Check {
             known: &known,
             now: self.environment.now,
             table,
-            patience: &patience,
+            patience,
         };
         let room = check.room(report);
         let overlap = check.overlap(room, report);
@@ -80,11 +89,13 @@ impl<'e> Timing<'e> {
         let mut timetable = known.timetable.clone();
         if let (Some(name), Some((jitter, _))) = (name, &patience.jitter) {
             timetable = timetable.with_jitter(name, *jitter);
-        } else if !table.has_any(Section::Defaults) {
-            let plain = || Arc::new(patience.policy(timetable, overlap));
-            return Some(Arc::clone(known.plain.get_or_init(plain)));
         }
-        Some(Arc::new(patience.policy(timetable, overlap)))
+        let policy = Arc::new(patience.policy(timetable, overlap));
+        // What is wrong with the defaults is told of each key.
+        if is_plain && report.count() == before {
+            known.plain.get_or_init(|| Arc::clone(&policy));
+        }
+        Some(policy)
     }
 
     fn known(

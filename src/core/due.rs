@@ -301,16 +301,20 @@ pub fn retimed(
     read: impl FnOnce(&str) -> Option<Timetable>,
     now: Timestamp,
 ) -> Option<Change> {
-    let text = policy.timetable.to_text();
+    let timetable = &policy.timetable;
+    if let Some(before) = &state.timetable
+        && timetable.is_told_as(before)
+    {
+        return None;
+    }
     let timetabled = |counts_from: Option<Timestamp>, owed| {
         Some(Change::Timetabled {
-            timetable: text.clone(),
+            timetable: timetable.to_text(),
             counts_from: counts_from.map(time::whole_seconds),
             owed,
         })
     };
     match &state.timetable {
-        Some(before) if *before == text => None,
         // It goes with the first intent.
         None if state.newest.is_none() && policy.first == First::Now => None,
         None if state.newest.is_none() => timetabled(Some(now), None),

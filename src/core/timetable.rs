@@ -4,6 +4,7 @@
 //! Deliberately not here: how a schedule meets its time zone
 //! ([`crate::core::schedule`]), and whether a key is due ([`crate::core::due`]).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use ring::digest::{SHA256, digest};
 use crate::core::names::KeyName;
 use crate::core::schedule::Schedule;
 use crate::core::{duration, time};
+
+/// What stands between the parts of the text that the ledger keeps.
+const BETWEEN: &str = " | ";
 
 /// When a key rotates. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -155,14 +159,28 @@ impl Timetable {
     /// The text that the ledger keeps, to see whether it was changed.
     #[must_use]
     pub fn to_text(&self) -> String {
+        let (rule, zone, jitter) = self.parts();
+        format!("{rule}{BETWEEN}{zone}{BETWEEN}{jitter}")
+    }
+
+    /// Whether `text` is what [`Timetable::to_text`] gives.
+    #[must_use]
+    pub fn is_told_as(&self, text: &str) -> bool {
+        let (rule, zone, jitter) = self.parts();
+        let parts = [&*rule, BETWEEN, zone, BETWEEN, &*jitter];
+        let rest = parts
+            .iter()
+            .try_fold(text, |text, part| text.strip_prefix(part));
+        rest.is_some_and(str::is_empty)
+    }
+
+    fn parts(&self) -> (Cow<'_, str>, &str, String) {
+        let rule = match &self.rule {
+            Rule::Cron(schedule) => Cow::Borrowed(schedule.expression()),
+            Rule::Every(age, _) => Cow::Owned(format!("every {}", duration::to_text(*age))),
+        };
         let zone = self.zone().iana_name().unwrap_or("UTC");
-        let jitter = duration::to_text(self.jitter.span);
-        match &self.rule {
-            Rule::Cron(schedule) => format!("{} | {zone} | {jitter}", schedule.expression()),
-            Rule::Every(age, _) => {
-                format!("every {} | {zone} | {jitter}", duration::to_text(*age))
-            }
-        }
+        (rule, zone, duration::to_text(self.jitter.span))
     }
 
     /// Reads what [`Timetable::to_text`] wrote for `key`; `zone` looks a zone
@@ -173,7 +191,7 @@ impl Timetable {
         key: &KeyName,
         zone: impl FnOnce(&str) -> Option<TimeZone>,
     ) -> Option<Self> {
-        let mut parts = text.split(" | ");
+        let mut parts = text.split(BETWEEN);
         let (rule, name, jitter) = (parts.next()?, parts.next()?, parts.next()?);
         let zone = zone(name)?;
         let plain = match rule.strip_prefix("every ") {

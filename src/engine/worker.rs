@@ -287,7 +287,6 @@ impl Worker {
         if self.turn.compared_at.is_none() {
             return Ok(false);
         }
-        let live = self.state.live.clone();
         if let Some(wish) = self.wish.clone() {
             self.intend(&managed, Begin::by_hand(&wish)).await?;
             self.wait_for_retry(until);
@@ -329,6 +328,7 @@ impl Worker {
                     missed: scheduled_for.zip(missed),
                     wish: None,
                 };
+                let live = self.state.live.clone();
                 self.intend(&managed, begin).await?;
                 self.wait_for_retry(until);
                 // What was done instead of beginning may have made room.

@@ -144,6 +144,11 @@ fn the_text_in_the_ledger_reads_back() {
         ),
     ] {
         assert_eq!(table.to_text(), text);
+        assert!(table.is_told_as(text));
+        let (shorter, longer) = (&text[..text.len() - 1], format!("{text}s"));
+        for other in [shorter, &longer, &text.replace('|', "/"), ""] {
+            assert!(!table.is_told_as(other), "{other}");
+        }
         let read = Timetable::from_text(text, &key("k"), zone).unwrap();
         assert_eq!(read.to_text(), text);
         let (origin, now) = (at("2026-11-24T03:00:00Z"), at("2026-11-24T04:00:00Z"));
