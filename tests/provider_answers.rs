@@ -17,6 +17,7 @@ use rekeyd::core::secret::Secret;
 use rekeyd::provider::{Cause, NewCredential, Outcome, Provider, ProviderError, Retry};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use url::Url;
 
 async fn create(bytes: Vec<u8>) -> Result<NewCredential, ProviderError> {
@@ -283,7 +284,7 @@ async fn deleting_and_retrieving_read_what_is_said() {
 /// create is sent into it, and nobody would know what became of it.
 #[tokio::test]
 async fn only_a_create_has_a_connection_of_its_own() {
-    let (url, heard) = keeping(false).await;
+    let (url, heard) = keeping(None).await;
     let provider = adapter(&url);
     let label = Label::recorded("billing-20261123T030000Z-5f3a9c".to_owned());
     provider.list().await.unwrap();
@@ -298,18 +299,19 @@ async fn only_a_create_has_a_connection_of_its_own() {
 
 #[tokio::test]
 async fn a_connection_that_was_closed_is_not_used_again() {
-    let (url, heard) = keeping(true).await;
+    let closed = Arc::new(Notify::new());
+    let (url, heard) = keeping(Some(Arc::clone(&closed))).await;
     let provider = adapter(&url);
     provider.check().await.unwrap();
-    // Its end is seen when it comes.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    closed.notified().await;
     provider.check().await.unwrap();
     assert_eq!(*heard.lock().unwrap(), [0, 1]);
 }
 
-/// A server that keeps its connections or closes them without a word, and on
-/// which of them each request came.
-async fn keeping(closes: bool) -> (Url, Arc<Mutex<Vec<usize>>>) {
+/// A server that keeps its connections, and on which of them each request came.
+/// With `closed` it closes each without a word, and tells once the client has,
+/// too.
+async fn keeping(closed: Option<Arc<Notify>>) -> (Url, Arc<Mutex<Vec<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -317,7 +319,7 @@ async fn keeping(closes: bool) -> (Url, Arc<Mutex<Vec<usize>>>) {
     tokio::spawn(async move {
         for number in 0.. {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let heard = Arc::clone(&shared);
+            let (heard, closed) = (Arc::clone(&shared), closed.clone());
             tokio::spawn(async move {
                 loop {
                     let request = canned::read_request(&mut stream).await;
@@ -330,7 +332,10 @@ async fn keeping(closes: bool) -> (Url, Arc<Mutex<Vec<usize>>>) {
                     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
                     let answer = format!("{head}\r\n\r\n{body}");
                     stream.write_all(answer.as_bytes()).await.unwrap();
-                    if closes {
+                    if let Some(closed) = &closed {
+                        stream.shutdown().await.unwrap();
+                        canned::read_request(&mut stream).await;
+                        closed.notify_one();
                         return;
                     }
                 }

@@ -302,11 +302,6 @@ pub fn retimed(
     now: Timestamp,
 ) -> Option<Change> {
     let timetable = &policy.timetable;
-    if let Some(before) = &state.timetable
-        && timetable.is_told_as(before)
-    {
-        return None;
-    }
     let timetabled = |counts_from: Option<Timestamp>, owed| {
         Some(Change::Timetabled {
             timetable: timetable.to_text(),
@@ -315,6 +310,7 @@ pub fn retimed(
         })
     };
     match &state.timetable {
+        Some(before) if timetable.is_told_as(before) => None,
         // It goes with the first intent.
         None if state.newest.is_none() && policy.first == First::Now => None,
         None if state.newest.is_none() => timetabled(Some(now), None),

@@ -79,21 +79,26 @@ fn tls(limits: &ClientLimits<'_>) -> Result<ClientConfig, String> {
 }
 
 fn builder(limits: &ClientLimits<'_>, tls: ClientConfig) -> ClientBuilder {
-    let builder = Client::builder()
+    let builder = bare(tls)
         .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(limits.timeout)
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .referer(false)
-        .http1_only()
-        .pool_max_idle_per_host(0)
-        .tls_backend_preconfigured(tls);
+        .referer(false);
     if is_loopback(limits.url) {
         builder.no_proxy()
     } else {
         builder
     }
+}
+
+/// What holds for every client here.
+fn bare(tls: ClientConfig) -> ClientBuilder {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .http1_only()
+        .pool_max_idle_per_host(0)
+        .tls_backend_preconfigured(tls)
 }
 
 fn built(builder: ClientBuilder) -> Result<Client, String> {
@@ -108,14 +113,6 @@ fn built(builder: ClientBuilder) -> Result<Client, String> {
 /// # Errors
 /// The client cannot be set up, in words.
 pub fn local_client(socket: &Path) -> Result<Client, String> {
-    built(
-        Client::builder()
-            .unix_socket(socket)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .http1_only()
-            .pool_max_idle_per_host(0)
-            .tls_backend_preconfigured(tls::without_roots()?),
-    )
+    let tls = tls::without_roots()?;
+    built(bare(tls).unix_socket(socket).no_proxy())
 }
