@@ -1,6 +1,6 @@
 //! The options of a sink with `type = "file"`.
 
-use std::path::{Component, PathBuf};
+use std::path::PathBuf;
 
 use super::command_sink::command_line;
 use super::options::Section;
@@ -28,7 +28,7 @@ pub(super) fn path(table: &Table<'_>, report: &mut Report) -> Option<PathBuf> {
         return None;
     };
     let path = values::path(&value, report)?;
-    if path.components().any(|part| part == Component::ParentDir) {
+    if values::goes_upwards(&path) {
         let message = format!("{} goes upwards", quoted(&path.to_string_lossy()));
         report.wrong(&value.place, message, "a path without .. is allowed");
         return None;

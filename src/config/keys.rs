@@ -7,6 +7,7 @@ use super::Environment;
 use super::check::Claims;
 use super::options::Section;
 use super::patience::Patience;
+use super::pieces::Pieces;
 use super::place::Place;
 use super::quote::quoted;
 use super::reader::{Entry, Table, Value};
@@ -17,15 +18,42 @@ use crate::core::names::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::settings::KeySettings;
 
-/// Reads every key of `taken`, in the order of their names.
+/// The keys, before they are read.
+pub(super) enum Keys<'t> {
+    /// As they were taken out of the file's table, if there are any.
+    Table(Option<Entry<'t>>),
+    /// Those of a long file.
+    Pieces(Pieces<'t>),
+}
+
+impl Keys<'_> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Table(taken) => taken.as_ref().map_or(0, Entry::len),
+            Self::Pieces(pieces) => pieces.names().count(),
+        }
+    }
+
+    /// What they are called.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Table(taken) => taken.as_ref().map(Entry::names).unwrap_or_default(),
+            Self::Pieces(pieces) => pieces.names().collect(),
+        }
+    }
+}
+
+/// Reads every key, in the order of their names; none if they cannot be read in
+/// the pieces that they are in.
 pub(super) fn keys(
     top: &Table<'_>,
-    taken: Option<Entry<'_>>,
+    keys: Keys<'_>,
     environment: &Environment,
     credential_file: Option<&Path>,
     claims: &mut Claims,
     report: &mut Report,
-) -> Vec<KeySettings> {
+) -> Option<Vec<KeySettings>> {
     let table = top.table(Section::Top, "defaults", report);
     table.refuse_unknown(&[Section::Defaults], report);
     let mut reader = Reader {
@@ -34,13 +62,24 @@ pub(super) fn keys(
         own: Own::new(credential_file),
         report,
     };
-    let mut read = Vec::new();
-    if let Some(taken) = taken {
-        let table = top.value_of(&taken).table(reader.report);
-        let place = table.map_or_else(Place::file, |table| table.place);
-        let table = top.emptied(place);
-        for entry in taken.into_entries() {
-            read.extend(reader.key(entry.name(), &table.value_of(&entry)));
+    let mut read = Vec::with_capacity(keys.len());
+    match keys {
+        Keys::Table(None) => {}
+        Keys::Table(Some(taken)) => {
+            let table = top.value_of(&taken).table(reader.report);
+            let place = table.map_or_else(Place::file, |table| table.place);
+            let table = Table::emptied(place);
+            for entry in taken.into_entries() {
+                read.extend(reader.key(entry.name(), &table.value_of(&entry)));
+            }
+        }
+        Keys::Pieces(pieces) => {
+            let table = top.table(Section::Top, "key", reader.report);
+            pieces.read(|entry| {
+                read.push(reader.key(entry.name(), &table.value_of(entry))?);
+                Some(())
+            })?;
+            read.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         }
     }
 
@@ -60,7 +99,7 @@ pub(super) fn keys(
         .collect();
     // They were collected in the room of what was read.
     keys.shrink_to_fit();
-    keys
+    Some(keys)
 }
 
 /// A key as far as it could be read.

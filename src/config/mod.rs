@@ -15,6 +15,7 @@ mod keys;
 mod notify;
 pub mod options;
 mod patience;
+mod pieces;
 mod place;
 mod problem;
 mod provider;
@@ -29,8 +30,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use toml::de::DeTable;
 
 use crate::core::settings::Settings;
+use keys::Keys;
+use options::Section;
+use pieces::Pieces;
+use reader::{Entry, Table};
+use report::Report;
 
 pub use host::host_problems;
 pub use problem::{Kind, Problem};
@@ -146,19 +153,58 @@ fn parse_despite(
     environment: &Environment,
     expect: impl FnOnce(&Path, usize),
 ) -> (Option<Settings>, Vec<Problem>) {
-    let mut report = report::Report::new(path);
-    let lines = report::Lines::new(text);
-    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
-    report.no_toml(&errors, &lines);
-    let mut table = table.into_inner();
-    let keys = reader::Entry::take(&mut table, options::Section::Top, "key");
-    let top = reader::Table::top(&table, &lines);
-    let settings = check::check(&top, keys, path, environment, expect, &mut report);
+    let mut expect = Some(expect);
+    // What is expected once is not again.
+    let mut expect = move |ledger: &Path, keys| expect.take().map_or((), |tell| tell(ledger, keys));
+    let (settings, problems) = if text.len() > 2 * pieces::LONG
+        && let Some(settings) = in_pieces(path, text, pieces::LONG, environment, &mut expect)
+    {
+        (Some(settings), Vec::new())
+    } else {
+        as_a_whole(path, text, environment, &mut expect)
+    };
     let settings = settings.map(|settings| Settings {
         digest: digest_of(text),
         ..settings
     });
-    (settings, report.into_problems())
+    (settings, problems)
+}
+
+/// What a text says whose pieces are of at least `length` bytes; none if it has
+/// no pieces, or if anything is wrong with it.
+fn in_pieces(
+    path: &Path,
+    text: &str,
+    length: usize,
+    environment: &Environment,
+    expect: impl FnMut(&Path, usize),
+) -> Option<Settings> {
+    let pieces = Pieces::of(text, length)?;
+    let (head, errors) = DeTable::parse_recoverable(pieces.head);
+    let head = head.into_inner();
+    if !errors.is_empty() || head.contains_key("key") {
+        return None;
+    }
+    let mut report = Report::new(path);
+    let (top, keys) = (Table::top(&head), Keys::Pieces(pieces));
+    let settings = check::check(&top, keys, path, environment, expect, &mut report)?;
+    (report.count() == 0).then_some(settings)
+}
+
+fn as_a_whole(
+    path: &Path,
+    text: &str,
+    environment: &Environment,
+    expect: impl FnMut(&Path, usize),
+) -> (Option<Settings>, Vec<Problem>) {
+    let mut report = Report::new(path);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    report.no_toml(&errors, text);
+    let mut table = table.into_inner();
+    let keys = Entry::take(&mut table, Section::Top, "key");
+    let (top, keys) = (Table::top(&table), Keys::Table(keys));
+    let settings = check::check(&top, keys, path, environment, expect, &mut report);
+    (settings, report.into_problems(text))
 }
 
 fn digest_of(text: &str) -> String {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::check::{Claims, Owner};
 use super::command_sink::command_line;
+use super::keys::Keys;
 use super::options::{Section, nearest};
 use super::quote::quoted;
-use super::reader::{Entry, Table, Value};
+use super::reader::{Table, Value};
 use super::report::Report;
 use super::values::{self, Whose};
 use crate::core::audience::Listener;
@@ -21,14 +22,14 @@ const TYPES: &str = "\"webhook\", \"command\" or \"sendmail\" is allowed";
 /// names count.
 pub(super) fn notify(
     top: &Table<'_>,
-    keys: Option<&Entry<'_>>,
+    keys: &Keys<'_>,
     claims: &mut Claims,
     report: &mut Report,
 ) -> Vec<NotifySettings> {
     let Some(list) = top.get(Section::Top, "notify") else {
         return Vec::new();
     };
-    let keys = keys.map(Entry::names).unwrap_or_default();
+    let keys = keys.names();
     let mut known: BTreeSet<NotifierId> = BTreeSet::new();
     let mut all = Vec::new();
     for table in list.tables(report) {

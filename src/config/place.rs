@@ -1,21 +1,25 @@
 //! Where something stands in the file.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
 use super::quote::segment;
 
-/// Where something stands. Its key path is put together only when it is told:
-/// ten thousand keys have a hundred thousand places, and hardly ever a mistake.
+/// Where something stands. Its line is counted and its key path put together
+/// only when they are told: ten thousand keys have a hundred thousand places,
+/// and hardly ever a mistake.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    /// The line, counted from 1.
-    pub(super) line: Option<usize>,
-    path: KeyPath,
+    /// How many bytes of the file stand before it.
+    pub(super) offset: Option<usize>,
+    above: KeyPath,
+    /// The last part of its key path; none is the file as a whole.
+    part: Option<Part>,
 }
 
-/// The way to it from the top of the file, the last part first; none is the
-/// file as a whole.
+/// The way to something from the top of the file, the last part first; none is
+/// the file as a whole.
 type KeyPath = Option<Rc<Step>>;
 
 #[derive(Debug)]
@@ -24,82 +28,102 @@ struct Step {
     part: Part,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Part {
     /// An option of a table.
-    Name(Box<str>),
+    Name(Name),
     /// One of a list, counted from 0.
     Number(usize),
 }
 
+/// What an option is called: one that is known needs no memory.
+type Name = Cow<'static, str>;
+
+/// What is in a table or in a list, which share the way to it.
+#[derive(Debug, Clone)]
+pub(super) struct Within(KeyPath);
+
 impl Place {
     /// The file as a whole.
     pub(super) const fn file() -> Self {
-        Self::line_of_file(None)
+        Self::in_file(None)
     }
 
-    /// A line of which it is not known what it says.
-    pub(super) const fn line_of_file(line: Option<usize>) -> Self {
-        Self { line, path: None }
-    }
-
-    /// An option that is not there, in the line of its table.
-    pub(super) fn option(&self, name: &str) -> Self {
-        self.below(name, self.line)
-    }
-
-    /// An option of the table here.
-    pub(super) fn below(&self, name: &str, line: Option<usize>) -> Self {
-        self.further(Part::Name(name.into()), line)
-    }
-
-    /// One of the list here.
-    pub(super) fn item(&self, number: usize, line: Option<usize>) -> Self {
-        self.further(Part::Number(number), line)
-    }
-
-    fn further(&self, part: Part, line: Option<usize>) -> Self {
-        let above = self.path.clone();
+    /// A place of which it is not known what it says.
+    pub(super) const fn in_file(offset: Option<usize>) -> Self {
         Self {
-            line,
-            path: Some(Rc::new(Step { above, part })),
+            offset,
+            above: None,
+            part: None,
         }
     }
 
-    /// The same line, told as another option.
+    /// What is in the table or in the list here.
+    pub(super) fn within(&self) -> Within {
+        Within(self.part.as_ref().map(|part| {
+            Rc::new(Step {
+                above: self.above.clone(),
+                part: part.clone(),
+            })
+        }))
+    }
+
+    /// An option that is not there, at its table.
+    pub(super) fn option(&self, name: &'static str) -> Self {
+        self.within().option(name, self.offset)
+    }
+
+    /// The same place, told as another option.
     pub(super) fn told_as(&self, other: &Self) -> Self {
         Self {
-            line: self.line,
-            path: other.path.clone(),
+            offset: self.offset,
+            ..other.clone()
         }
     }
 
     /// Whether it is an option of that name.
     pub(super) fn is_option(&self, name: &str) -> bool {
-        let part = self.path.as_ref().map(|step| &step.part);
-        matches!(part, Some(Part::Name(own)) if **own == *name)
+        matches!(&self.part, Some(Part::Name(own)) if own == name)
+    }
+}
+
+impl Within {
+    /// An option of the table.
+    pub(super) fn option(&self, name: impl Into<Name>, offset: Option<usize>) -> Place {
+        self.part(Part::Name(name.into()), offset)
+    }
+
+    /// One of the list.
+    pub(super) fn item(&self, number: usize, offset: Option<usize>) -> Place {
+        self.part(Part::Number(number), offset)
+    }
+
+    fn part(&self, part: Part, offset: Option<usize>) -> Place {
+        Place {
+            offset,
+            above: self.0.clone(),
+            part: Some(part),
+        }
     }
 }
 
 /// The key path, such as `key.billing.sink[0]`; empty for the file.
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(step) => step.fmt(formatter),
+        match &self.part {
+            Some(part) => tell(self.above.as_deref(), part, formatter),
             None => Ok(()),
         }
     }
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(above) = &self.above {
-            above.fmt(formatter)?;
-        }
-        match &self.part {
-            Part::Number(number) => write!(formatter, "[{number}]"),
-            Part::Name(name) if self.above.is_some() => write!(formatter, ".{}", segment(name)),
-            Part::Name(name) => formatter.write_str(&segment(name)),
-        }
+fn tell(above: Option<&Step>, part: &Part, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(step) = above {
+        tell(step.above.as_deref(), &step.part, formatter)?;
+    }
+    match part {
+        Part::Number(number) => write!(formatter, "[{number}]"),
+        Part::Name(name) if above.is_some() => write!(formatter, ".{}", segment(name)),
+        Part::Name(name) => formatter.write_str(&segment(name)),
     }
 }

@@ -1,5 +1,5 @@
-//! A walk over toml's spanned tables, so that every value has its line and its
-//! key path, and every problem can be told at once.
+//! A walk over toml's spanned tables, so that every value has its place in the
+//! text and its key path, and every problem can be told at once.
 //!
 //! Deliberately not here: what any option means.
 
@@ -7,22 +7,21 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::options::{Section, nearest};
-use super::place::Place;
+use super::place::{Place, Within};
 use super::quote::quoted;
-use super::report::{Lines, Report};
+use super::report::Report;
 
 /// A table of the file, or one that is not there and so has no options.
 pub(super) struct Table<'t> {
     pub(super) place: Place,
+    within: Within,
     entries: Option<&'t DeTable<'t>>,
-    lines: &'t Lines,
 }
 
 /// One value of the file.
 pub(super) struct Value<'t> {
     pub(super) place: Place,
     value: &'t DeValue<'t>,
-    lines: &'t Lines,
 }
 
 /// An entry that was taken out of its table, to be let go once it is read: what
@@ -38,6 +37,15 @@ impl<'t> Entry<'t> {
         debug_assert!(section.options().contains(&name), "{name}");
         let (name, value) = table.remove_entry(name)?;
         Some(Self { name, value })
+    }
+
+    /// The keys in a text that begins with the header of one, in the order of
+    /// their names; none if it is no TOML or has something else in it.
+    pub(super) fn keys_of(text: &'t str) -> Option<Vec<Self>> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut table = table.into_inner();
+        let keys = Self::take(&mut table, Section::Top, "key")?;
+        (errors.is_empty() && table.is_empty()).then(|| keys.into_entries())
     }
 
     /// What its table calls it.
@@ -71,20 +79,32 @@ impl<'t> Entry<'t> {
 
 impl<'t> Table<'t> {
     /// The file itself.
-    pub(super) fn top(table: &'t DeTable<'t>, lines: &'t Lines) -> Self {
+    pub(super) fn top(table: &'t DeTable<'t>) -> Self {
+        Self::at(Place::file(), Some(table))
+    }
+
+    /// A table whose entries were taken out of it.
+    pub(super) fn emptied(place: Place) -> Self {
+        Self::at(place, None)
+    }
+
+    fn at(place: Place, entries: Option<&'t DeTable<'t>>) -> Self {
         Self {
-            place: Place::file(),
-            entries: Some(table),
-            lines,
+            within: place.within(),
+            place,
+            entries,
         }
     }
 
     /// An option's value, if it is there. It must be one of `section`'s: a
     /// name that is read and not listed would be refused as unknown.
-    pub(super) fn get(&self, section: Section, name: &str) -> Option<Value<'t>> {
+    pub(super) fn get(&self, section: Section, name: &'static str) -> Option<Value<'t>> {
         debug_assert!(section.options().contains(&name), "{name}");
         let (key, value) = self.entries?.get_key_value(name)?;
-        Some(self.entry(key, value))
+        Some(Value {
+            place: self.within.option(name, Some(key.span().start)),
+            value: value.get_ref(),
+        })
     }
 
     /// Whether any option of `section` is there.
@@ -94,52 +114,29 @@ impl<'t> Table<'t> {
     }
 
     /// Where an option stands, or would.
-    pub(super) fn place_of(&self, section: Section, name: &str) -> Place {
+    pub(super) fn place_of(&self, section: Section, name: &'static str) -> Place {
         let value = self.get(section, name);
         value.map_or_else(|| self.place.option(name), |value| value.place)
     }
 
-    /// A table of the same file whose entries were taken out of it.
-    pub(super) const fn emptied(&self, place: Place) -> Self {
-        Self {
-            place,
-            entries: None,
-            lines: self.lines,
-        }
-    }
-
     /// The value of an entry that was taken out of this table.
-    pub(super) fn value_of<'v>(&self, taken: &'v Entry<'v>) -> Value<'v>
-    where
-        't: 'v,
-    {
-        self.entry(&taken.name, &taken.value)
+    pub(super) fn value_of<'v>(&self, taken: &'v Entry<'v>) -> Value<'v> {
+        Value {
+            place: self.place_of_entry(&taken.name),
+            value: taken.value.get_ref(),
+        }
     }
 
-    fn entry<'v>(
-        &self,
-        key: &'v Spanned<DeString<'v>>,
-        value: &'v Spanned<DeValue<'v>>,
-    ) -> Value<'v>
-    where
-        't: 'v,
-    {
-        let line = self.lines.of(key.span().start);
-        Value {
-            place: self.place.below(key.get_ref(), Some(line)),
-            value: value.get_ref(),
-            lines: self.lines,
-        }
+    fn place_of_entry(&self, name: &Spanned<DeString<'_>>) -> Place {
+        let offset = Some(name.span().start);
+        self.within.option(name.get_ref().to_string(), offset)
     }
 
     /// A table within, or an empty one.
-    pub(super) fn table(&self, section: Section, name: &str, report: &mut Report) -> Self {
+    pub(super) fn table(&self, section: Section, name: &'static str, report: &mut Report) -> Self {
         let found = self.get(section, name);
-        found.and_then(|value| value.table(report)).unwrap_or(Self {
-            place: self.place.option(name),
-            entries: None,
-            lines: self.lines,
-        })
+        let table = found.and_then(|value| value.table(report));
+        table.unwrap_or_else(|| Self::emptied(self.place.option(name)))
     }
 
     /// Refuses every option that none of `sections` has.
@@ -148,7 +145,7 @@ impl<'t> Table<'t> {
             return;
         }
         let known = || sections.iter().flat_map(|section| section.options());
-        for (key, value) in self.entries.into_iter().flatten() {
+        for key in self.entries.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
             if known().any(|option| *option == name) {
                 continue;
@@ -158,7 +155,7 @@ impl<'t> Table<'t> {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here: {}", known.join(", ")),
             };
-            let place = self.entry(key, value).place;
+            let place = self.place_of_entry(key);
             report.wrong(&place, "there is no such option", hint);
         }
     }
@@ -222,12 +219,7 @@ impl<'t> Value<'t> {
             self.other_type("a list of text in quotes", report);
             return None;
         };
-        let items = items.iter().enumerate();
-        Some(
-            items
-                .map(|(number, item)| self.item(number, item))
-                .collect(),
-        )
+        Some(self.items(items).collect())
     }
 
     /// The value if it is a list of text.
@@ -243,11 +235,7 @@ impl<'t> Value<'t> {
             self.other_type(&format!("a table ([{}])", self.place), report);
             return None;
         };
-        Some(Table {
-            place: self.place.clone(),
-            entries: Some(table),
-            lines: self.lines,
-        })
+        Some(Table::at(self.place.clone(), Some(table)))
     }
 
     /// The values if they are tables: `[[key.billing.sink]]`.
@@ -258,8 +246,7 @@ impl<'t> Value<'t> {
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
-        for (number, item) in items.iter().enumerate() {
-            let value = self.item(number, item);
+        for value in self.items(items) {
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
                 None => value.other_type(&wanted(), report),
@@ -268,14 +255,14 @@ impl<'t> Value<'t> {
         tables
     }
 
-    /// One of the values in a list.
-    fn item(&self, number: usize, item: &'t Spanned<DeValue<'t>>) -> Self {
-        let line = self.lines.of(item.span().start);
-        Self {
-            place: self.place.item(number, Some(line)),
+    /// The values in a list.
+    fn items(&self, items: &'t DeArray<'t>) -> impl Iterator<Item = Self> {
+        let within = self.place.within();
+        let items = items.iter().enumerate();
+        items.map(move |(number, item)| Self {
+            place: within.item(number, Some(item.span().start)),
             value: item.get_ref(),
-            lines: self.lines,
-        }
+        })
     }
 
     fn other_type(&self, allowed: &str, report: &mut Report) {

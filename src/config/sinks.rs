@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,11 +67,8 @@ impl Sinks {
             let Some((file, place)) = &sink.files.written else {
                 continue;
             };
-            // Where the target is taken, so is what is beside it.
-            if claims.take(file, Owner::of("written by", &sink.place), place, report) {
-                let owner = Owner::of("written first by", &sink.place);
-                claims.take(&written_first(file), owner, place, report);
-            }
+            let owner = Owner::of("written by", &sink.place).writing_first("written first by");
+            claims.take(file, owner, place, report);
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
@@ -130,12 +128,27 @@ impl<'c> Own<'c> {
     }
 }
 
+/// How the name of a file ends that is written first.
+const WRITTEN_FIRST: &str = ".rekeyd";
+
 /// The file beside the target that takes the secret before it is renamed.
 pub(super) fn written_first(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(".rekeyd");
+    name.push(WRITTEN_FIRST);
     path.with_file_name(name)
+}
+
+/// Whether a file is called like one that is written first.
+pub(super) fn is_written_first(path: &Path) -> bool {
+    let ends_so = path
+        .as_os_str()
+        .as_bytes()
+        .ends_with(WRITTEN_FIRST.as_bytes());
+    ends_so
+        && path
+            .file_name()
+            .is_some_and(|name| name.as_bytes().starts_with(b"."))
 }
 
 /// Reads the sinks of the key in `key`.
@@ -170,16 +183,18 @@ pub(super) fn sinks(key: &Table<'_>, own: &mut Own<'_>, report: &mut Report) -> 
 
 /// The names of one key's sinks.
 struct Names {
-    /// How many sinks there are of each type.
+    /// How many sinks there are of each type, if there are several.
     types: BTreeMap<String, usize>,
-    /// Which sink bears a name.
+    /// Which sink bears a name, if there are several.
     taken: BTreeMap<String, Place>,
 }
 
 impl Names {
     fn of(tables: &[Table<'_>]) -> Self {
         let mut types = BTreeMap::new();
-        for table in tables {
+        // One alone shares neither its type nor its name.
+        let several = if tables.len() > 1 { tables } else { &[] };
+        for table in several {
             let kind = table.get(Section::Sink, "type");
             if let Some(kind) = kind.as_ref().and_then(Value::as_text) {
                 *types.entry(kind.to_owned()).or_default() += 1;
@@ -216,7 +231,9 @@ impl Names {
             report.wrong(place, message, "give each sink of a key another name");
             return None;
         }
-        self.taken.insert(name.to_owned(), table.place.clone());
+        if !self.types.is_empty() {
+            self.taken.insert(name.to_owned(), table.place.clone());
+        }
         Some(name.to_owned())
     }
 }

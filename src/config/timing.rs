@@ -232,7 +232,7 @@ impl Check<'_> {
     }
 
     /// Where an option is told to stand that may come from `[defaults]`.
-    fn own(&self, name: &str, place: &Place) -> Place {
+    fn own(&self, name: &'static str, place: &Place) -> Place {
         place.told_as(&self.table.place.option(name))
     }
 

@@ -44,7 +44,7 @@ pub(super) fn span(
 /// An absolute path of a file.
 pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     let text = value.text(report)?;
-    if looks_secret(text) && !text.starts_with('/') {
+    if !text.starts_with('/') && looks_secret(text) {
         report.wrong(
             &value.place,
             "this looks like a secret and not like a path",
@@ -98,13 +98,16 @@ pub(super) fn normal(path: &Path) -> PathBuf {
 /// Whether a path is certainly as [`normal`] leaves it, as nearly every one is:
 /// to take one apart costs ten times more.
 fn is_plain(path: &[u8]) -> bool {
+    let mut pairs = path.windows(2);
     path.starts_with(b"/")
         && !path.ends_with(b"/")
-        && !path.ends_with(b"/.")
-        && !path.windows(2).any(|pair| pair == b"//")
-        && !path
-            .windows(3)
-            .any(|three| matches!(three, b"/./" | b"/.."))
+        && !pairs.any(|pair| matches!(pair, b"//" | b"/."))
+}
+
+/// Whether a path has a `..` in it.
+pub(super) fn goes_upwards(path: &Path) -> bool {
+    let is_upwards = |part| part == Component::ParentDir;
+    !is_plain(path.as_os_str().as_bytes()) && path.components().any(is_upwards)
 }
 
 /// Whose address it is.

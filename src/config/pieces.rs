@@ -1,0 +1,230 @@
+//! A long file is parsed in pieces: what toml makes of a text takes twenty times
+//! its room, and to touch that much memory costs more than the parsing.
+//!
+//! This is for files of the plainest form: first all else, then the keys, each
+//! under one `[key.NAME]` and its `[[key.NAME.sink]]`. Such a file is TOML if
+//! each piece is and no key stands in two of them. Deliberately not here: what
+//! is wrong with a file. Whatever else it is, it is parsed as a whole.
+
+use super::reader::Entry;
+
+/// From this length on a text is parsed in pieces of about this length. Shorter
+/// ones gain nothing, and longer ones leave the processor's cache.
+pub(super) const LONG: usize = 32 * 1024;
+
+/// A text that was taken apart.
+pub(super) struct Pieces<'t> {
+    /// What stands before the keys.
+    pub(super) head: &'t str,
+    keys: Vec<Piece<'t>>,
+}
+
+/// Several keys.
+struct Piece<'t> {
+    start: usize,
+    text: &'t str,
+    /// What they are called.
+    names: Vec<&'t str>,
+}
+
+impl<'t> Pieces<'t> {
+    /// The pieces of a text, each of at least `length` bytes but the last; none
+    /// if it is of another form.
+    pub(super) fn of(text: &'t str, length: usize) -> Option<Self> {
+        let mut keys: Vec<Piece<'_>> = Vec::new();
+        let mut end = 0;
+        for line in text.split_inclusive('\n') {
+            let start = end;
+            end += line.len();
+            let line = line.trim_start_matches([' ', '\t']);
+            if !line.starts_with('[') {
+                continue;
+            }
+            match (key_of(line), keys.last_mut()) {
+                (Some(name), Some(piece)) if start - piece.start < length => piece.names.push(name),
+                (Some(name), _) => keys.push(Piece {
+                    start,
+                    text: "",
+                    names: vec![name],
+                }),
+                (None, Some(_)) if is_sink(line) => {}
+                (None, None) => {}
+                (None, Some(_)) => return None,
+            }
+        }
+        for piece in keys.iter_mut().rev() {
+            piece.text = text.get(piece.start..end)?;
+            end = piece.start;
+        }
+        let pieces = Self {
+            head: text.get(..end)?,
+            keys,
+        };
+        let mut names: Vec<_> = pieces.names().collect();
+        names.sort_unstable();
+        let stands_twice = names.windows(2).any(|pair| pair[0] == pair[1]);
+        (!stands_twice).then_some(pieces)
+    }
+
+    /// What the keys are called.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'t str> {
+        self.keys
+            .iter()
+            .flat_map(|piece| piece.names.iter().copied())
+    }
+
+    /// Has every key read; none if a piece is not what it seemed to be, or as
+    /// soon as `read` gives none.
+    pub(super) fn read(self, mut read: impl FnMut(&Entry<'t>) -> Option<()>) -> Option<()> {
+        for Piece {
+            text, mut names, ..
+        } in self.keys
+        {
+            let entries = Entry::keys_of(text)?;
+            names.sort_unstable();
+            if !entries.iter().map(Entry::name).eq(names) {
+                return None;
+            }
+            entries.iter().try_for_each(&mut read)?;
+        }
+        Some(())
+    }
+}
+
+/// The name in a line such as `[key.billing]`.
+fn key_of(line: &str) -> Option<&str> {
+    let (name, rest) = bare(line.strip_prefix("[key.")?)?;
+    rest.starts_with(']').then_some(name)
+}
+
+/// Whether a line is such as `[[key.billing.sink]]`.
+fn is_sink(line: &str) -> bool {
+    let named = line.strip_prefix("[[key.").and_then(bare);
+    named.is_some_and(|(_, rest)| rest.starts_with(".sink]]"))
+}
+
+/// A name that needs no quotes, and what follows it.
+fn bare(text: &str) -> Option<(&str, &str)> {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let end = text.bytes().position(|byte| !is_bare(byte))?;
+    (end > 0).then(|| text.split_at(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{Environment, as_a_whole, in_pieces};
+    use crate::core::settings::Settings;
+
+    /// What a text says in pieces that are as small as they can be, and as a
+    /// whole.
+    fn both_ways(text: &str) -> (Option<Settings>, Option<Settings>) {
+        let environment = Environment::empty("2026-11-24T03:00:00Z".parse().unwrap());
+        let path = Path::new("/etc/rekeyd/config.toml");
+        let (whole, problems) = as_a_whole(path, text, &environment, |_, _| {});
+        let whole = whole.filter(|_| problems.is_empty());
+        let pieces = in_pieces(path, text, 1, &environment, |_, _| {});
+        (pieces, whole)
+    }
+
+    const HEAD: &str = "[provider]\ncredential-file = \"/etc/rekeyd/key\"\n\
+                        [ledger]\npath = \"/var/lib/rekeyd/ledger.db\"\n\
+                        [[notify]]\ntype = \"command\"\nargv = [\"/bin/true\"]\nkeys = [\"a\"]\n";
+
+    fn key(name: &str, file: &str) -> String {
+        format!(
+            "[key.{name}]\nschedule = \"0 3 * * Mon\"\n\
+             [[key.{name}.sink]]\ntype = \"file\"\npath = \"/srv/{file}\"\n"
+        )
+    }
+
+    #[test]
+    fn a_plain_file_says_the_same_in_pieces() {
+        let text = [HEAD, &key("b", "1"), &key("c", "2"), &key("a", "3")].concat();
+        let (pieces, whole) = both_ways(&text);
+        assert_eq!(
+            format!("{:?}", pieces.unwrap()),
+            format!("{:?}", whole.unwrap())
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_told_by_pieces() {
+        for wrong in [
+            &*key("b", "3"),
+            "[key.b]\n",
+            "[key.b]\nschedule = 1\n",
+            "[key.b]\nno toml\n",
+            "[[key.a.sink]]\ntype = \"file\"\n",
+        ] {
+            let text = [HEAD, &key("a", "3"), wrong].concat();
+            let (pieces, whole) = both_ways(&text);
+            assert!(pieces.is_none() && whole.is_none(), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Nothing is read out of pieces that the file does not say.
+        #[test]
+        fn pieces_say_what_the_whole_says(parts in prop::collection::vec(part(), 0..6)) {
+            let (pieces, whole) = both_ways(&parts.concat());
+            if let Some(pieces) = pieces {
+                prop_assert_eq!(format!("{pieces:?}"), format!("{:?}", whole.unwrap()));
+            }
+        }
+    }
+
+    /// A part of a file, mostly a plain one.
+    fn part() -> impl Strategy<Value = String> {
+        let odd = prop::sample::select(vec![
+            "[key]\n",
+            "[[key.a.sink]]\ntype = \"file\"\npath = \"/srv/5\"\n",
+            "[key.\"b\"]\nevery = \"1d\"\n",
+            "key.c.every = \"1d\"\n",
+            "first = \"\"\"\n",
+            "[key.a]\n\"\"\"\n",
+            "  [key.d]\n",
+            "every = \"1d\"\n",
+            "[metrics]\nlisten = \"127.0.0.1:9\"\n",
+            "[defaults]\noverlap = \"1h\"\n",
+            "x = [\n[key.a]\n",
+        ]);
+        prop_oneof![
+            2 => Just(HEAD.to_owned()),
+            6 => ("[a-d]", "[0-9]").prop_map(|(name, file)| key(&name, &file)),
+            3 => odd.prop_map(str::to_owned),
+        ]
+    }
+
+    fn names(text: &str) -> Option<Vec<&str>> {
+        Pieces::of(text, 1).map(|pieces| pieces.names().collect())
+    }
+
+    #[test]
+    fn keys_are_found_behind_all_else() {
+        let text = "[provider]\n[key.b] # second\n[[key.b.sink]]\n  [key.a-1]\n";
+        assert_eq!(names(text), Some(vec!["b", "a-1"]));
+        assert_eq!(Pieces::of(text, 1).unwrap().head, "[provider]\n");
+        assert_eq!(Pieces::of(text, 1).unwrap().keys.len(), 2);
+        assert_eq!(Pieces::of(text, 1_000).unwrap().keys.len(), 1);
+    }
+
+    #[test]
+    fn files_of_another_form_have_no_pieces() {
+        for text in [
+            "[key.a]\n[metrics]\n",
+            "[key.a]\n[key]\n",
+            "[key.a]\n[key.\"b\"]\n",
+            "[key.a]\n[ key.b]\n",
+            "[key.a]\n[key.b.sink]\n",
+            "[key.a]\n[key.b]\n[key.a]\n",
+            "[key.a]\nfirst = [\n[1]]\n",
+        ] {
+            assert_eq!(names(text), None, "{text}");
+        }
+    }
+}
