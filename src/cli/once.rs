@@ -22,19 +22,13 @@ impl Once {
         let started = start::start(&settings, sources, "rekeyd once", Course::Once, ahead).await?;
         let (engine, ended) = service::once(started, self.limit).await?;
         let at_rest = self.is_at_rest(ended);
-        let failing: Vec<_> = settings
-            .keys
-            .iter()
-            .filter(|key| service::is_failing(&engine, &key.name))
-            .collect();
-        for key in &failing {
-            let problem = engine
-                .state(&key.name)
-                .and_then(|state| state.problem.clone());
-            tracing::error!(key = %key.name, "{} is failing: {}", key.name,
-                problem.unwrap_or_else(|| "its rotation did not end".to_owned()));
+        let mut is_well = at_rest;
+        for (key, state) in service::failing(&engine) {
+            is_well = false;
+            let problem = state.and_then(|state| state.problem.as_deref());
+            let problem = problem.unwrap_or("its rotation did not end");
+            tracing::error!(%key, "{key} is failing: {problem}");
         }
-        let is_well = failing.is_empty() && at_rest;
         engine.leave();
         // As with what the engine knows of the keys.
         std::mem::forget(settings);

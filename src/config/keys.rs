@@ -80,6 +80,9 @@ pub(super) fn keys(
                 Some(())
             })?;
             read.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            if read.windows(2).any(|pair| pair[0].name == pair[1].name) {
+                return None;
+            }
         }
     }
 

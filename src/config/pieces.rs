@@ -56,14 +56,10 @@ impl<'t> Pieces<'t> {
             piece.text = text.get(piece.start..end)?;
             end = piece.start;
         }
-        let pieces = Self {
+        Some(Self {
             head: text.get(..end)?,
             keys,
-        };
-        let mut names: Vec<_> = pieces.names().collect();
-        names.sort_unstable();
-        let stands_twice = names.windows(2).any(|pair| pair[0] == pair[1]);
-        (!stands_twice).then_some(pieces)
+        })
     }
 
     /// What the keys are called.
@@ -74,7 +70,8 @@ impl<'t> Pieces<'t> {
     }
 
     /// Has every key read; none if a piece is not what it seemed to be, or as
-    /// soon as `read` gives none.
+    /// soon as `read` gives none. It would be given a key twice that stands in
+    /// two pieces.
     pub(super) fn read(self, mut read: impl FnMut(&Entry<'t>) -> Option<()>) -> Option<()> {
         for Piece {
             text, mut names, ..
@@ -221,7 +218,6 @@ mod tests {
             "[key.a]\n[key.\"b\"]\n",
             "[key.a]\n[ key.b]\n",
             "[key.a]\n[key.b.sink]\n",
-            "[key.a]\n[key.b]\n[key.a]\n",
             "[key.a]\nfirst = [\n[1]]\n",
         ] {
             assert_eq!(names(text), None, "{text}");

@@ -300,8 +300,8 @@ fn sink(
 /// What the ledger remembers a sink by. Without a query: that may hold a token.
 fn target_text(target: &SinkTarget) -> String {
     match target {
-        SinkTarget::File(file) => format!("file:{}", file.path.display()),
-        SinkTarget::Own(file) => format!("self:{}", file.path.display()),
+        SinkTarget::File(file) => "file:".to_owned() + &file.path.to_string_lossy(),
+        SinkTarget::Own(file) => "self:".to_owned() + &file.path.to_string_lossy(),
         SinkTarget::Webhook(webhook) => {
             let mut url: Url = webhook.url.clone();
             url.set_query(None);

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::core::duration;
 use crate::core::names::KeyName;
+use crate::core::record::KeyState;
 use crate::core::rotation::Phase;
 use crate::core::time;
 use crate::daemon::asking::{Asking, Next};
@@ -238,15 +239,16 @@ async fn finish(started: &mut Started, why: &str) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Whether a key is in order, for commands that end with an exit code.
-#[must_use]
-pub fn is_failing(engine: &Engine, key: &KeyName) -> bool {
-    engine.state(key).is_none_or(|state| {
+/// The configured keys that are not in order, in the order of their names, and
+/// how each stands, for commands that end with an exit code.
+pub fn failing(engine: &Engine) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {
+    let now = engine.now();
+    let is_failing = move |state: &KeyState| {
+        let mut live = state.live.iter();
         state.problem.is_some()
-            || state
-                .live
-                .iter()
-                .any(|rotation| rotation.phase == Phase::Stranded)
-            || state.retry_at.is_some_and(|at| at > engine.now())
-    })
+            || live.any(|rotation| rotation.phase == Phase::Stranded)
+            || state.retry_at.is_some_and(|at| at > now)
+    };
+    let keys = engine.configured_states();
+    keys.filter(move |(_, state)| state.is_none_or(is_failing))
 }

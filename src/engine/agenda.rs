@@ -4,18 +4,17 @@
 //! those that wait for their turn put to work before it, thousands of secrets
 //! would be made before the first is delivered, and lost with the process.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 
 use crate::core::names::KeyName;
+use crate::engine::planned::Planned;
 
 /// The keys, in the order of their times.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     /// Those with an open rotation.
-    begun: BTreeSet<(Timestamp, KeyName)>,
-    rest: BTreeSet<(Timestamp, KeyName)>,
+    begun: Planned,
+    rest: Planned,
 }
 
 impl Agenda {
@@ -39,36 +38,31 @@ impl Agenda {
         } else {
             &mut self.rest
         };
-        which.insert((at, key));
+        which.insert(at, key);
     }
 
     /// Forgets what was planned.
     pub(super) fn remove(&mut self, at: Timestamp, key: &KeyName) {
-        let planned = (at, key.clone());
-        if !self.begun.remove(&planned) {
-            self.rest.remove(&planned);
+        if !self.begun.remove(at, key) {
+            self.rest.remove(at, key);
         }
     }
 
     /// The next key whose time has come.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<KeyName> {
-        [&mut self.begun, &mut self.rest]
-            .into_iter()
-            .find(|planned| planned.first().is_some_and(|(at, _)| *at <= now))
-            .and_then(BTreeSet::pop_first)
-            .map(|(_, key)| key)
+        let begun = self.begun.pop_due(now);
+        begun.or_else(|| self.rest.pop_due(now))
     }
 
     /// When the first time comes.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        let first = [&self.begun, &self.rest].map(BTreeSet::first);
-        first.into_iter().flatten().map(|(at, _)| *at).min()
+        let first = [&self.begun, &self.rest].map(Planned::next_at);
+        first.into_iter().flatten().min()
     }
 
     /// Forgets everything that was planned.
     pub(super) fn clear(&mut self) {
-        self.begun.clear();
-        self.rest.clear();
+        *self = Self::default();
     }
 }
 

@@ -17,6 +17,7 @@ mod looks;
 mod notice;
 pub mod observe;
 pub mod order;
+mod planned;
 pub mod post;
 mod probe;
 mod reconcile;
@@ -50,6 +51,7 @@ use clock::{Moment, Parted};
 use condition::Condition;
 use errand::{Errand, Errands};
 use order::Asked;
+use planned::Planned;
 use post::Recorded;
 use slot::Slot;
 use standing::{Standing, Standings};
@@ -84,7 +86,7 @@ pub struct Engine {
     /// When each idle key has something to do; a key at work is not in here.
     agenda: Agenda,
     /// When each key is rotated next.
-    rotations: BTreeSet<(Timestamp, KeyName)>,
+    rotations: Planned,
     running: JoinSet<Back>,
     keys_at_work: usize,
     /// Whether [`Engine::start_due`] left keys for its next call.
@@ -159,7 +161,7 @@ impl Engine {
             parts: Arc::new(parts),
             keys: BTreeMap::new(),
             agenda: Agenda::default(),
-            rotations: BTreeSet::new(),
+            rotations: Planned::default(),
             running: JoinSet::new(),
             keys_at_work: 0,
             is_unfinished: false,
@@ -517,10 +519,10 @@ impl Engine {
         let is_rotating = slot.is_rotating();
         keep(&mut self.rotating, &key, is_rotating);
         if let Some(before) = rotates_at {
-            self.rotations.remove(&(before, key.clone()));
+            self.rotations.remove(before, &key);
         }
         if let Some(at) = slot.rotates_at {
-            self.rotations.insert((at, key.clone()));
+            self.rotations.insert(at, key.clone());
         }
         if let Some(at) = slot.wake_at {
             self.agenda.insert(at, key.clone(), is_rotating);

@@ -61,7 +61,7 @@ impl Engine {
     /// been seen.
     #[must_use]
     pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
-        self.rotations.first().map(|(at, key)| (key, *at))
+        self.rotations.first().map(|(at, key)| (key, at))
     }
 
     /// The keys that something is wrong with, in the order of their names, as
@@ -119,10 +119,16 @@ impl Engine {
     /// The configured keys, in the order of their names.
     #[must_use]
     pub fn configured(&self) -> Vec<KeyName> {
+        let keys = self.configured_states();
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The configured keys, in the order of their names, and how each stands;
+    /// none while it is worked on.
+    pub fn configured_states(&self) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {
         let keys = self.keys.iter();
         keys.filter(|(_, slot)| slot.managed.is_some())
-            .map(|(key, _)| key.clone())
-            .collect()
+            .map(|(key, slot)| (key, slot.state()))
     }
 
     /// The sequence of a key's current rotation, 0 if it has none; while
