@@ -10,7 +10,7 @@ use super::reader::Entry;
 
 /// From this length on a text is parsed in pieces of about this length. Shorter
 /// ones gain nothing, and longer ones leave the processor's cache.
-pub(super) const LONG: usize = 32 * 1024;
+pub(super) const LONG: usize = 8 * 1024;
 
 /// A text that was taken apart.
 pub(super) struct Pieces<'t> {
