@@ -35,7 +35,7 @@ pub(crate) fn start(dir: &Path) -> Ready {
     command
         .env("NOTIFY_SOCKET", &path)
         // As the unit has it.
-        .env("MALLOC_ARENA_MAX", "1")
+        .env("MALLOC_ARENA_MAX", "2")
         .env("MALLOC_TRIM_THRESHOLD_", "1048576")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
