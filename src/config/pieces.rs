@@ -1,10 +1,11 @@
-//! A long file is parsed in pieces: what toml makes of a text takes twenty times
-//! its room, and to touch that much memory costs more than the parsing.
+//! A long file is parsed in pieces: what toml makes of the text of ten thousand
+//! keys does not fit into the processor's cache, and is let go piece by piece.
 //!
 //! This is for files of the plainest form: first all else, then the keys, each
-//! under one `[key.NAME]` and its `[[key.NAME.sink]]`. Such a file is TOML if
-//! each piece is and no key stands in two of them. Deliberately not here: what
-//! is wrong with a file. Whatever else it is, it is parsed as a whole.
+//! under one `[key.NAME]` and its `[[key.NAME.sink]]`. If no key stands before
+//! the pieces or in two of them, such a file is TOML if each of them is, and says
+//! what they say. Deliberately not here: what is wrong with a file. Whatever is
+//! of another form or has a mistake is parsed as a whole.
 
 use super::reader::Entry;
 
@@ -153,6 +154,7 @@ mod tests {
     fn what_is_wrong_is_not_told_by_pieces() {
         for wrong in [
             &*key("b", "3"),
+            &key("a", "4"),
             "[key.b]\n",
             "[key.b]\nschedule = 1\n",
             "[key.b]\nno toml\n",

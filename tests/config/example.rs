@@ -1,0 +1,152 @@
+//! The example configuration is right as it stands, right with everything in
+//! it enabled, and complete.
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rekeyd::config::options::Section;
+use rekeyd::config::{Environment, parse};
+use rekeyd::core::settings::Settings;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+fn settings(text: &str) -> Settings {
+    let now = "2026-11-24T03:00:00Z".parse().unwrap();
+    parse(
+        Path::new("/etc/rekeyd/config.toml"),
+        text,
+        &Environment::empty(now),
+    )
+    .unwrap_or_else(|problems| {
+        let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        panic!("{}", shown.join("\n"))
+    })
+}
+
+/// The example with every option enabled: `#name = …` without the `#`.
+fn all_enabled() -> String {
+    let mut text = String::new();
+    for line in EXAMPLE.lines() {
+        let option = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|letter: char| letter.is_ascii_lowercase()));
+        text.push_str(option.unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_example_is_right_as_it_stands_and_with_everything_enabled() {
+    let plain = settings(EXAMPLE);
+    let full = settings(&all_enabled());
+    assert_eq!(plain.keys.len(), 2);
+    assert_eq!(plain.keys[0].sinks.len(), 4);
+    assert!(full.provider.organization.is_some());
+    assert_eq!(plain.notify.len(), 3);
+    // What is commented out but for the keys is the default.
+    let on = |settings: &Settings| settings.notify[0].listener.on.clone();
+    assert_eq!(on(&plain), on(&full));
+}
+
+#[test]
+fn the_defaults_in_the_example_are_the_defaults() {
+    let plain = settings(EXAMPLE);
+    let full = settings(&all_enabled());
+    let provider = |settings: &Settings| {
+        let provider = &settings.provider;
+        (
+            provider.base_url.clone(),
+            provider.request_timeout,
+            provider.max_in_flight,
+            provider.sweep_every,
+            settings.ledger.clone(),
+        )
+    };
+    assert_eq!(provider(&plain), provider(&full));
+    let key = |settings: &Settings| {
+        let policy = &settings.keys[0].policy;
+        let sinks: Vec<_> = settings.keys[0]
+            .sinks
+            .iter()
+            .map(|sink| (sink.id.clone(), sink.required, sink.timeout))
+            .collect();
+        (
+            [policy.verify_for, policy.settle, policy.deliver_for],
+            [policy.hold_while_used, policy.hold_at_most],
+            (policy.creates_per_day, policy.live_at_most),
+            sinks,
+        )
+    };
+    assert_eq!(key(&plain), key(&full));
+    // The key's own overlap in the example is not the default, [defaults]' is.
+    let defaults = all_enabled().replace("overlap = \"12h\"\n", "");
+    assert_eq!(
+        settings(&defaults).keys[0].policy.overlap,
+        plain.keys[0].policy.overlap
+    );
+    let raw = all_enabled()
+        .replace("format = \"raw\"\n", "")
+        .replace("mode = \"0600\"\n", "");
+    let target = |settings: &Settings| format!("{:?}", settings.keys[0].sinks);
+    assert_eq!(target(&settings(&raw)), target(&full));
+    let variable = all_enabled().replace("variable = \"OPENAI_ADMIN_KEY\"\n", "");
+    assert_eq!(target(&settings(&variable)), target(&full));
+}
+
+#[test]
+fn every_option_is_in_the_example() {
+    let text = all_enabled();
+    let top: toml::Table = text.parse().unwrap();
+    let names = |value: &toml::Value| -> BTreeSet<String> {
+        value.as_table().unwrap().keys().cloned().collect()
+    };
+    let key = &top["key"]["billing-exporter"];
+    let sinks = key["sink"].as_array().unwrap();
+    let of_type = |kind: &str| -> BTreeSet<String> {
+        let found = sinks
+            .iter()
+            .filter(|sink| sink["type"].as_str() == Some(kind));
+        found.flat_map(names).collect()
+    };
+    let notifiers = top["notify"].as_array().unwrap();
+    let told_by = |kind: &str| -> BTreeSet<String> {
+        let found = notifiers
+            .iter()
+            .filter(|one| one["type"].as_str() == Some(kind));
+        found.flat_map(names).collect()
+    };
+    for section in Section::ALL {
+        let there = match section {
+            Section::Top => top.keys().cloned().collect(),
+            Section::Provider => names(&top["provider"]),
+            Section::Ledger => names(&top["ledger"]),
+            Section::Control => names(&top["control"]),
+            Section::Metrics => names(&top["metrics"]),
+            Section::Defaults => names(&top["defaults"]),
+            // One of schedule and every, in one key each.
+            Section::Key => names(key)
+                .into_iter()
+                .chain(names(&top["key"]["rekeyd"]))
+                .collect(),
+            Section::Sink => sinks.iter().flat_map(names).collect(),
+            Section::File => of_type("file"),
+            Section::Webhook => of_type("webhook"),
+            Section::Command => of_type("command"),
+            // It has none of its own; that it is there is enough.
+            Section::Notify => notifiers.iter().flat_map(names).collect(),
+            Section::NotifyWebhook => told_by("webhook"),
+            Section::NotifyCommand => told_by("command"),
+            Section::NotifySendmail => told_by("sendmail"),
+            Section::Own => BTreeSet::from([top["key"]["rekeyd"]["sink"][0]["type"].to_string()]),
+        };
+        for option in section.options() {
+            assert!(
+                there.contains(*option),
+                "config.example.toml lacks {option} of {section:?}"
+            );
+        }
+    }
+    for option in Section::Defaults.options() {
+        assert!(names(key).contains(*option), "the key lacks {option}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Whatever stands in a configuration file, reading it ends, without a panic
+//! and without a secret in a message.
+use std::path::Path;
+
+use proptest::prelude::*;
+use rekeyd::config::{Environment, parse};
+
+/// The messages; none if the text is right.
+fn messages(text: &str) -> Vec<String> {
+    let now = "2026-11-24T03:00:00Z".parse().unwrap();
+    let path = Path::new("/etc/rekeyd/config.toml");
+    match parse(path, text, &Environment::empty(now)) {
+        Ok(_) => Vec::new(),
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a reason: {text}");
+            problems.iter().map(ToString::to_string).collect()
+        }
+    }
+}
+
+/// A TOML value of any type, sometimes what an option wants.
+fn value() -> impl Strategy<Value = String> {
+    let plain = prop_oneof![
+        Just("true".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f32>().prop_map(|number| format!("{number:?}").to_lowercase()),
+        Just("2026-11-24T03:00:00Z".to_owned()),
+        "[ -~äß€]{0,12}".prop_map(|text| format!("{text:?}")),
+        "[0-9]{0,6}[smhdw]".prop_map(|text| format!("{text:?}")),
+        "(\\*|[0-9,/-]{1,4}) [0-9*]{1,2} \\* [0-9*]{1,2} [0-7*]".prop_map(|t| format!("{t:?}")),
+        "(/|\\.|a|\\.\\.){0,5}".prop_map(|text| format!("{text:?}")),
+        "(https?|file)://[a-z:@\\[\\]0-9.]{0,12}/[a-z?#]{0,4}".prop_map(|t| format!("{t:?}")),
+        Just("\"file\"".to_owned()),
+        Just("\"webhook\"".to_owned()),
+        Just("\"command\"".to_owned()),
+        Just("\"env\"".to_owned()),
+        Just("\"0640\"".to_owned()),
+    ];
+    plain.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3)
+                .prop_map(|items| format!("[{}]", items.join(", "))),
+            ("[a-z]{1,4}", inner).prop_map(|(name, value)| format!("{{ {name} = {value} }}")),
+        ]
+    })
+}
+
+/// Lines with headers and options that exist, in any order.
+fn file() -> impl Strategy<Value = String> {
+    let header = prop::sample::select(vec![
+        "[provider]",
+        "[ledger]",
+        "[defaults]",
+        "[key.a]",
+        "[key.b]",
+        "[key]",
+        "[[key]]",
+        "[key.\"\"]",
+        "[[key.a.sink]]",
+        "[key.a.sink]",
+        "[[key.b.sink]]",
+    ]);
+    let name = prop::sample::select(
+        rekeyd::config::options::Section::ALL
+            .into_iter()
+            .flat_map(|section| section.options().iter().copied())
+            .chain(["nonsense", "\"\"", "a.b"])
+            .collect::<Vec<_>>(),
+    );
+    let line = prop_oneof![
+        1 => header.prop_map(str::to_owned),
+        4 => (name, value()).prop_map(|(name, value)| format!("{name} = {value}")),
+    ];
+    prop::collection::vec(line, 0..24).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in any::<String>()) {
+        messages(&text);
+    }
+
+    #[test]
+    fn any_toml_is_read_or_refused(text in file()) {
+        messages(&text);
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_not_in_a_message(
+        option in prop::sample::select(vec![
+            "provider.base-url",
+            "provider.credential-file",
+            "provider.organization",
+            "provider.request-timeout",
+            "provider.sk-admin-Zq7",
+            "ledger.path",
+            "defaults.overlap",
+            "key.a.schedule",
+            "key.sk-admin-Zq7.schedule",
+            "key.a.sink",
+            "nonsense",
+        ]),
+        quote in prop::sample::select(vec!["\"", "'", "", "\"\"\""]),
+        prefix in prop::sample::select(vec!["", "https://user:", "./", "@", "KEY=", "/etc/"]),
+        end in prop::sample::select(vec!["", "@h/", "\n", "\" x"]),
+    ) {
+        let text = format!("{option} = {quote}{prefix}sk-admin-Zq7Tw9xYv{end}{quote}\n");
+        for message in messages(&text) {
+            prop_assert!(!message.contains("Zq7"), "{}", message);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Bad `[[notify]]` tables and what is said about them, word for word.
+
+use std::collections::BTreeSet;
+
+use crate::configuration::{expect, key, read};
+use rekeyd::core::notice::Occasion;
+use rekeyd::core::settings::NotifyTarget;
+
+/// A command that is told, with these lines from 4 on, and a key behind it.
+fn page(lines: &str) -> String {
+    let key = key("");
+    format!("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]\n{lines}\n{key}")
+}
+
+#[test]
+fn what_is_right() {
+    let text = page("");
+    let settings = read(&text).unwrap();
+    let listener = &settings.notify[0].listener;
+    assert_eq!(listener.id.as_str(), "command:/bin/page");
+    assert_eq!(listener.on, BTreeSet::from(Occasion::DEFAULT));
+    assert_eq!(listener.keys, None);
+    let every: Vec<_> = Occasion::ALL.iter().map(|one| one.as_str()).collect();
+    let settings = read(&page(&format!("on = {every:?}\nkeys = [\"a\"]"))).unwrap();
+    assert_eq!(settings.notify[0].listener.on.len(), Occasion::ALL.len());
+    for to in ["\"root\"", "[\"root\", \"ops+rekeyd@example.com\"]"] {
+        let text = page("").replace("argv = [\"/bin/page\"]", &format!("to = {to}"));
+        let settings = read(&text.replace("\"command\"", "\"sendmail\"")).unwrap();
+        let NotifyTarget::Sendmail(mail) = &settings.notify[0].target else {
+            panic!("{:?}", settings.notify);
+        };
+        assert_eq!(mail.to[0], "root");
+    }
+    // The query of a URL may hold a token.
+    let hook = "[[notify]]\ntype = \"webhook\"\nurl = \"https://a/b?token=c\"\n\
+                signing-secret-file = \"/s\"\n";
+    let settings = read(&format!("{hook}{}", key(""))).unwrap();
+    assert_eq!(
+        settings.notify[0].listener.id.as_str(),
+        "webhook:https://a/b"
+    );
+}
+
+#[test]
+fn whom_and_of_what() {
+    expect(&[
+        (
+            &page("").replace("type = \"command\"\n", ""),
+            &["1: notify[0]: has no type; \"webhook\", \"command\" or \"sendmail\" is allowed"],
+        ),
+        (
+            &page("").replace("\"command\"", "\"slack\""),
+            &[
+                "2: notify[0].type: there is no notify type \"slack\"; \"webhook\", \"command\" or \"sendmail\" is allowed",
+            ],
+        ),
+        (
+            &page("on = [\"failures\"]"),
+            &["4: notify[0].on[0]: there is no occasion \"failures\"; did you mean failure?"],
+        ),
+        (
+            &page("on = [\"failure\", \"everything\"]"),
+            &[
+                "4: notify[0].on[1]: there is no occasion \"everything\"; known here: failure, recovered, overdue, expiring, rotated, orphan, lookalike, clock, hold",
+            ],
+        ),
+        (
+            &page("on = \"failure\""),
+            &["4: notify[0].on: found text; a list of text in quotes is allowed"],
+        ),
+        (
+            &page("on = [\"recovered\"]"),
+            &[
+                "4: notify[0].on: nobody would ever be told of anything; recovered tells the end of what is named beside it: name something, such as failure",
+            ],
+        ),
+        (
+            &page("keys = [\"b\"]").replace("key.a", "key.billing"),
+            &[
+                "4: notify[0].keys[0]: there is no key \"b\"; name a [key.NAME] of this file, or leave it out",
+            ],
+        ),
+        (
+            &page("keys = [\"biling\"]").replace("key.a", "key.billing"),
+            &["4: notify[0].keys[0]: there is no key \"biling\"; did you mean billing?"],
+        ),
+        (
+            &page("keys = []"),
+            &["4: notify[0].keys: names no key; name some, or leave it out for all"],
+        ),
+        (
+            &page("timeout = \"1m\""),
+            &["4: notify[0].timeout: there is no such option; known here: type, on, keys, argv"],
+        ),
+        (
+            &page("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]"),
+            &[
+                "4: notify[1]: there is a [[notify]] for command:/bin/page already; say everything that it is to be told of in one",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn how() {
+    let only = |lines: &str| format!("[[notify]]\n{lines}\n{}", key(""));
+    expect(&[
+        (
+            &only("type = \"command\""),
+            &[
+                "1: notify[0]: has no argv; add argv = [\"/…\"], the program that reads what is wrong from its standard input",
+            ],
+        ),
+        (
+            &only("type = \"webhook\"\nurl = \"http://a.example/\""),
+            &[
+                "1: notify[0]: has no signing-secret-file; add signing-secret-file = \"/…\", a file with whsec_<base64>",
+                "3: notify[0].url: \"http://a.example\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+            ],
+        ),
+        (
+            &only("type = \"sendmail\""),
+            &[
+                "1: notify[0]: has no to; add to = \"…\", the address that it goes to, or a list of them",
+            ],
+        ),
+        (
+            &only("type = \"sendmail\"\nto = \"-oQ/tmp\""),
+            &[
+                "3: notify[0].to: \"-oQ/tmp\" is no address for mail; a user of this host or NAME@HOST is allowed, each in quotes of its own",
+            ],
+        ),
+        (
+            &only("type = \"sendmail\"\nto = [\"a@b\", \"a@b, c@d\"]"),
+            &[
+                "3: notify[0].to[1]: \"a@b, c@d\" is no address for mail; a user of this host or NAME@HOST is allowed, each in quotes of its own",
+            ],
+        ),
+        // A file that a sink would write over.
+        (
+            &only("type = \"command\"\nargv = [\"/k/a\"]"),
+            &["8: key.a.sink[0].path: /k/a is argv of notify[0] already; name another file"],
+        ),
+    ]);
+}

@@ -1,0 +1,235 @@
+//! What a configuration becomes, and the files around it: its own rights, the
+//! defaults, what only the host can repair.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::configuration::{environment, hook, key, read};
+use rekeyd::config::{Environment, Kind, host_problems, load, parse};
+
+#[test]
+fn nothing_is_needed_but_what_is_said() {
+    let empty = read("").unwrap();
+    assert!(empty.keys.is_empty());
+    assert_eq!(
+        empty.provider.base_url.as_str(),
+        "https://api.openai.com/v1"
+    );
+    assert_eq!(empty.ledger, Path::new("/var/lib/rekeyd/ledger.db"));
+
+    let mut service = environment();
+    service.state_directory = Some("/var/lib/other".into());
+    let settings = parse(Path::new("/etc/c.toml"), "", &service).unwrap();
+    assert_eq!(settings.ledger, Path::new("/var/lib/other/ledger.db"));
+
+    let settings = read(&key("")).unwrap();
+    let policy = &settings.keys[0].policy;
+    assert_eq!(policy.overlap, Duration::from_secs(12 * 3_600));
+    let weekly = read(&key("").replace("@daily", "@weekly")).unwrap();
+    assert_eq!(
+        weekly.keys[0].policy.overlap,
+        Duration::from_secs(24 * 3_600)
+    );
+    let sink = &settings.keys[0].sinks[0];
+    assert_eq!(sink.id.to_string(), "file (file:/k/a)");
+}
+
+#[test]
+fn the_environment_is_read_as_systemd_gives_it() {
+    let now = environment().now;
+    let read = |value: &'static str| Environment::read(now, move |_| Some(value.into()));
+    let two = read("/var/lib/one:/var/lib/two");
+    assert_eq!(two.state_directory.unwrap(), Path::new("/var/lib/one"));
+    let one = Environment::read(now, |name| {
+        (name == "CREDENTIALS_DIRECTORY").then(|| "/run/credentials/x".into())
+    });
+    assert_eq!(one.state_directory, None);
+    assert_eq!(
+        one.credentials_directory.unwrap(),
+        Path::new("/run/credentials/x")
+    );
+    assert!(!one.has_admin_key);
+    assert!(read("sk-admin-x").has_admin_key);
+    for nothing in ["", "relative"] {
+        let none = read(nothing);
+        assert_eq!(none.state_directory, None, "{nothing}");
+        assert_eq!(none.has_admin_key, !nothing.is_empty());
+    }
+}
+
+#[test]
+fn required_sinks_come_first_and_targets_have_no_query() {
+    let text = format!(
+        "{}[[key.a.sink]]\ntype = \"webhook\"\nurl = \"https://h:444/x?token=1\"\nsigning-secret-file = \"/s\"\n",
+        key("required = false")
+    );
+    let settings = read(&text).unwrap();
+    let ids: Vec<_> = settings.keys[0]
+        .sinks
+        .iter()
+        .map(|sink| sink.id.to_string())
+        .collect();
+    assert_eq!(
+        ids,
+        ["webhook (webhook:https://h:444/x)", "file (file:/k/a)"]
+    );
+    for host in ["localhost:1", "127.8.9.1", "[::1]:9"] {
+        let text = hook(&format!(
+            "url = \"http://{host}/\"\nsigning-secret-file = \"/s\""
+        ));
+        assert!(read(&text).is_ok(), "{host}");
+    }
+    let slash = read("[provider]\nbase-url = \"http://127.0.0.1:8787/v1/\"\n").unwrap();
+    assert_eq!(slash.provider.base_url.as_str(), "http://127.0.0.1:8787/v1");
+}
+
+#[test]
+fn every_problem_is_told_at_once_and_broken_toml_by_its_line() {
+    let text = "[provider]\nmax-in-flight = 0\nfoo = 1\n[key.a]\nschedule = \"x y\"\n[key.b]\n";
+    assert_eq!(read(text).unwrap_err().len(), 6);
+    let broken =
+        read("[provider]\nbase-url = \"https://sk-admin-secret\norganization = ok\n").unwrap_err();
+    for message in &broken {
+        assert!(!message.contains("secret"), "{message}");
+    }
+    assert!(
+        broken[0].starts_with("/etc/c.toml:2: not TOML: "),
+        "{broken:?}"
+    );
+    let missing = read("[key.a]\nschedule = \"@daily\n").unwrap_err();
+    assert!(
+        missing.iter().all(|message| !message.contains("has no")),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn of_very_many_problems_some_are_counted() {
+    let text = "[provider]\nmax-in-flight = 0\n[key.a]\n".to_owned();
+    let wrong: String = (0..1_005)
+        .map(|number| format!("x{number} = 1\n"))
+        .collect();
+    let told = read(&format!("{text}{wrong}")).unwrap_err();
+    assert_eq!(told.len(), 1_001);
+    assert!(told[0].starts_with("/etc/c.toml:2: "), "{}", told[0]);
+    // Besides the options, key.a has neither a schedule nor a sink.
+    assert_eq!(told[1_000], "/etc/c.toml: 8 more problems are not shown");
+}
+
+#[test]
+fn the_file_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let shown = path.display();
+    let messages = || -> Vec<String> {
+        let problems = load(&path, &environment()).unwrap_err();
+        problems.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        messages(),
+        [format!(
+            "{shown}: cannot be opened: No such file or directory (os error 2); name the configuration with --config or REKEYD_CONFIG"
+        )]
+    );
+    fs::write(&path, "\n").unwrap();
+    for (mode, text) in [(0o664, "0664"), (0o602, "0602")] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        assert_eq!(
+            messages(),
+            [format!(
+                "{shown}: has mode {text}, so that other users can write it; run: chmod go-w {shown}"
+            )]
+        );
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    assert!(load(&path, &environment()).is_ok());
+    fs::write(&path, b"\n\xff").unwrap();
+    assert_eq!(
+        messages(),
+        [format!(
+            "{shown}:2: not UTF-8 text; a configuration is TOML in UTF-8"
+        )]
+    );
+}
+
+#[test]
+fn what_the_host_may_repair() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("key");
+    let shown = secret.display().to_string();
+    let settings = read(&format!("[provider]\ncredential-file = {shown:?}\n")).unwrap();
+    let problems = host_problems(&settings, &environment());
+    assert!(problems.iter().all(|problem| problem.kind == Kind::Host));
+    assert_eq!(
+        problems[0].to_string(),
+        format!(
+            "/etc/c.toml: provider.credential-file: {shown} does not exist; write the secret into it and run: chmod 0600 {shown}"
+        )
+    );
+    fs::write(&secret, "sk-admin-host").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(
+        host_problems(&settings, &environment())[0].to_string(),
+        format!(
+            "/etc/c.toml: provider.credential-file: {shown} has mode 0644: others can read or write it; run: chmod 0600 {shown}"
+        )
+    );
+    let mut service = environment();
+    service.credentials_directory = Some(folder.path().to_owned());
+    assert!(host_problems(&settings, &service).is_empty());
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    assert!(host_problems(&settings, &environment()).is_empty());
+
+    // The first admin key is systemd's, and a sink of type "self" makes the file.
+    let made = folder.path().join("made");
+    let text = format!(
+        "[provider]\ncredential-file = {made:?}\n[key.a]\nschedule = \"@monthly\"\n\
+         [[key.a.sink]]\ntype = \"self\"\n"
+    );
+    let settings = read(&text).unwrap();
+    assert_eq!(host_problems(&settings, &environment()).len(), 1);
+    fs::rename(&secret, folder.path().join("openai-admin-key")).unwrap();
+    assert!(host_problems(&settings, &service).is_empty());
+    // A shell is not given it, and sees where systemd takes it from.
+    let mut shell = environment();
+    shell.credential_stores = vec![folder.path().to_owned()];
+    assert!(host_problems(&settings, &shell).is_empty());
+    let without = read("").unwrap();
+    assert!(host_problems(&without, &shell).is_empty());
+    assert_eq!(host_problems(&without, &environment()).len(), 1);
+    // So it is with the template's: here of /etc/c.toml.
+    let (plain, of_instance) = ("openai-admin-key", "openai-admin-key.c");
+    fs::rename(folder.path().join(plain), folder.path().join(of_instance)).unwrap();
+    assert!(host_problems(&without, &shell).is_empty());
+
+    // A file with roots that is not there, once for each that names it.
+    let roots = folder.path().join("roots.pem");
+    let shown = roots.display();
+    let text = hook(&format!(
+        "url = \"https://h/\"\nsigning-secret-file = \"/s\"\nca-file = \"{shown}\""
+    ));
+    let settings = read(&format!("{text}[provider]\nca-file = \"{shown}\"\n")).unwrap();
+    let mut with_key = environment();
+    with_key.has_admin_key = true;
+    let problems = host_problems(&settings, &with_key);
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let missing = |at: &str| {
+        format!(
+            "/etc/c.toml: {at}: cannot look at {shown}: No such file or directory (os error 2); name a file with certificates in PEM form"
+        )
+    };
+    let wanted = ["provider.ca-file", "key.a.sink.webhook.ca-file"].map(missing);
+    assert_eq!(told, wanted);
+    fs::write(&roots, "").unwrap();
+    assert!(host_problems(&settings, &with_key).is_empty());
+
+    let nothing = read("").unwrap();
+    assert_eq!(
+        host_problems(&nothing, &environment())[0].to_string(),
+        "/etc/c.toml: provider.credential-file: there is no admin key for rekeyd to work with; name its file here, or give it by systemd's LoadCredential=openai-admin-key"
+    );
+    service.has_admin_key = true;
+    assert!(host_problems(&nothing, &service).is_empty());
+}

@@ -1,0 +1,416 @@
+//! Bad sinks and what is said about them, word for word.
+
+use crate::configuration::{command, expect, hook, key, read};
+
+#[test]
+fn sinks() {
+    let no_type = key("").replace("type = \"file\"\n", "");
+    let twice = |name: &str| {
+        format!(
+            "{}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/b\"\n{name}",
+            key("name = \"x\"")
+        )
+    };
+    expect(&[
+        (
+            &no_type,
+            &[
+                "3: key.a.sink[0]: has no type; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
+            ],
+        ),
+        (
+            &key("").replace("\"file\"", "\"own\""),
+            &[
+                "4: key.a.sink[0].type: there is no sink type \"own\"; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
+            ],
+        ),
+        (
+            &key("").replace("path", "paht"),
+            &[
+                "3: key.a.sink[0]: has no path; add path = \"/…\", the file to be written",
+                "5: key.a.sink[0].paht: there is no such option; did you mean path?",
+            ],
+        ),
+        (
+            &key("required = 1"),
+            &["6: key.a.sink[0].required: found a whole number; true or false is allowed"],
+        ),
+        (
+            &key("timeout = \"6m\""),
+            &["6: key.a.sink[0].timeout: \"6m\" is out of range; \"1s\" to \"5m\" is allowed"],
+        ),
+        (
+            &key("name = \"a b\""),
+            &[
+                "6: key.a.sink[0].name: \"a b\" is no name for a sink; a name is 1 to 48 characters of a-z, 0-9 and -, and does not begin with -",
+            ],
+        ),
+        (
+            &key("format = \"yaml\""),
+            &[
+                "6: key.a.sink[0].format: there is no format \"yaml\"; \"raw\", \"env\" or \"json\" is allowed",
+            ],
+        ),
+        (
+            &key("variable = \"A\""),
+            &[
+                "6: key.a.sink[0].variable: means nothing with format = \"raw\"; leave it out, or write format = \"env\"",
+            ],
+        ),
+        (
+            &key("format = \"env\"\nvariable = \"1A\""),
+            &[
+                "7: key.a.sink[0].variable: \"1A\" is no name of a variable; letters, digits and _ are allowed, and no digit first",
+            ],
+        ),
+        (
+            &key("mode = 640"),
+            &["6: key.a.sink[0].mode: found a whole number; text in quotes is allowed"],
+        ),
+        (
+            &key("mode = \"0888\""),
+            &[
+                "6: key.a.sink[0].mode: \"0888\" is no mode; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            ],
+        ),
+        (
+            &key("mode = \"4755\""),
+            &[
+                "6: key.a.sink[0].mode: \"4755\" has a setuid, setgid or sticky bit; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            ],
+        ),
+        (
+            &key("mode = \"0666\""),
+            &[
+                "6: key.a.sink[0].mode: \"0666\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            ],
+        ),
+        (
+            &key("mode = \"0604\""),
+            &[
+                "6: key.a.sink[0].mode: \"0604\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            ],
+        ),
+        (
+            &key("mode = \"0750\""),
+            &[
+                "6: key.a.sink[0].mode: \"0750\" makes a program of a secret; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            ],
+        ),
+        (
+            &key("mode = \"0240\""),
+            &[
+                "6: key.a.sink[0].mode: \"0240\" does not let its owner read it; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
+            ],
+        ),
+        (
+            &key("").replace("/k/a", "/k/../a"),
+            &["5: key.a.sink[0].path: \"/k/../a\" goes upwards; a path without .. is allowed"],
+        ),
+        (
+            &key("owner = \"\""),
+            &[
+                "6: key.a.sink[0].owner: \"\" is no name or number of an account; such as \"billing\" or \"1000\"",
+            ],
+        ),
+        (
+            &twice(""),
+            &[
+                "7: key.a.sink[1]: has no name, and the key has another sink of type \"file\"; give each of them a name = \"…\"",
+            ],
+        ),
+        (
+            &twice("name = \"x\""),
+            &[
+                "10: key.a.sink[1].name: \"x\" is the name of key.a.sink[0] already; give each sink of a key another name",
+            ],
+        ),
+        (
+            &hook("url = \"http://h/\"\nsigning-secret-file = \"/s\""),
+            &[
+                "5: key.a.sink[0].url: \"http://h\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+            ],
+        ),
+        (
+            &hook("url = \"http://127.0.0.1.example.com/\"\nsigning-secret-file = \"/s\""),
+            &[
+                "5: key.a.sink[0].url: \"http://127.0.0.1.example.com\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
+            ],
+        ),
+        (
+            &hook("url = \"https://u:p@h/?a=b#c\"\nsigning-secret-file = \"/s\""),
+            &[
+                "5: key.a.sink[0].url: a user or password stands in the URL; leave it out; a token is named by bearer-token-file",
+                "5: key.a.sink[0].url: a part behind # stands in the URL; leave it out; it is never sent",
+            ],
+        ),
+        (
+            &hook(""),
+            &[
+                "3: key.a.sink[0]: has no url; add url = \"https://…\", where it is posted to",
+                "3: key.a.sink[0]: has no signing-secret-file; add signing-secret-file = \"/…\", a file with whsec_<base64>",
+            ],
+        ),
+        (
+            &hook("url = \"https://h/\"\nsigning-secret-file = \"whsec_abc\""),
+            &[
+                "6: key.a.sink[0].signing-secret-file: this looks like a secret and not like a path; no secret may stand in this file: write it into a file with mode 0600 and name that",
+            ],
+        ),
+        (
+            &hook("url = \"https://h/\"\nsigning-secret-file = \"/s\"\npath = \"/k\""),
+            &[
+                "7: key.a.sink[0].path: there is no such option; known here: type, name, required, timeout, url, signing-secret-file, ca-file, bearer-token-file",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn commands() {
+    let at = "5: key.a.sink[0].argv";
+    let secret = "this looks like a secret; no secret may stand in this file: the new one comes \
+                  on the command's standard input, and others are named by their file";
+    let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
+    for (argv, problems) in [
+        (
+            "[]",
+            vec![format!(
+                "{at}: names no program; a program by its path from the root, and its arguments, are allowed"
+            )],
+        ),
+        (
+            "\"/bin/put billing\"",
+            vec![format!(
+                "{at}: found text; a list of text in quotes is allowed"
+            )],
+        ),
+        (
+            "[\"/bin/put\", 1]",
+            vec![format!(
+                "{at}: found a list; a list of text in quotes is allowed"
+            )],
+        ),
+        (
+            "[\"put\"]",
+            vec![format!("{at}[0]: \"put\" is no absolute path; {path}")],
+        ),
+        (
+            "[\"\"]",
+            vec![format!("{at}[0]: \"\" is no absolute path; {path}")],
+        ),
+        (
+            "[\"/bin/\"]",
+            vec![format!("{at}[0]: \"/bin/\" names no file; {path}")],
+        ),
+        (
+            "[\"/bin/a\\u0000b\"]",
+            vec![format!("{at}[0]: \"/bin/a\\0b\" names no file; {path}")],
+        ),
+        (
+            "[\"/bin/put\", \"a\\u0000b\"]",
+            vec![format!(
+                "{at}[1]: has a NUL character; no program can be given one"
+            )],
+        ),
+        (
+            "[\"sh\", \"--key=sk-admin-Zq7\", \"whsec_Zq7\"]",
+            vec![
+                format!("{at}[0]: \"sh\" is no absolute path; {path}"),
+                format!("{at}[1]: {secret}"),
+                format!("{at}[2]: {secret}"),
+            ],
+        ),
+    ] {
+        let problems: Vec<_> = problems.iter().map(String::as_str).collect();
+        expect(&[(&command(&format!("argv = {argv}")), &problems)]);
+    }
+    expect(&[
+        (
+            &command(""),
+            &[
+                "3: key.a.sink[0]: has no argv; add argv = [\"/…\"], the program that reads the secret from its standard input",
+            ],
+        ),
+        (
+            &command("argv = [\"/bin/put\"]\nshell = true"),
+            &[
+                "6: key.a.sink[0].shell: there is no such option; known here: type, name, required, timeout, argv",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn what_runs_after_a_file_has_changed() {
+    let at = "6: key.a.sink[0]";
+    let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
+    expect(&[
+        (
+            &key("after = [\"reload\"]"),
+            &[&format!(
+                "{at}.after[0]: \"reload\" is no absolute path; {path}"
+            )],
+        ),
+        (
+            &key("after-timeout = \"1m\""),
+            &[&format!(
+                "{at}.after-timeout: means nothing without after; add after = [\"/…\"], or leave it out"
+            )],
+        ),
+        (
+            &key("after = [\"/bin/true\"]\nafter-timeout = \"1h\""),
+            &[
+                "7: key.a.sink[0].after-timeout: \"1h\" is out of range; \"1s\" to \"5m\" is allowed",
+            ],
+        ),
+        (
+            &key("after = [\"/k/a\"]"),
+            &["5: key.a.sink[0].path: /k/a is after of key.a.sink[0] already; name another file"],
+        ),
+    ]);
+    let settings = read(&key("after = [\"/bin/true\", \"x y\"]")).unwrap();
+    let id = settings.keys[0].sinks[0].id.to_string();
+    assert_eq!(id, "file (file:/k/a)", "another program is no other sink");
+}
+
+#[test]
+fn a_command_is_known_by_all_of_its_words() {
+    let target = |argv: &str| {
+        let settings = read(&command(&format!("argv = {argv}"))).unwrap();
+        settings.keys[0].sinks[0].id.to_string()
+    };
+    for (argv, expected) in [
+        ("[\"/bin/put\"]", "command (command:/bin/put)"),
+        (
+            "[\"/bin//put\", \"a\", \"b c\"]",
+            "command (command:/bin/put a \"b c\")",
+        ),
+        (
+            "[\"/bin/put\", \"a b\", \"c\"]",
+            "command (command:/bin/put \"a b\" c)",
+        ),
+        (
+            "[\"/opt/sk-tools/put\", \"\", \"/etc/sk-x\"]",
+            "command (command:/opt/sk-tools/put \"\" /etc/sk-x)",
+        ),
+    ] {
+        assert_eq!(target(argv), expected);
+    }
+}
+
+#[test]
+fn no_file_is_written_by_two_or_over_something_else() {
+    let at = |path: &str| key("").replace("/k/a", path);
+    let taken = |path: &str, what: &str| {
+        format!("5: key.a.sink[0].path: {path} is {what} already; name another file")
+    };
+    let cases = [
+        (
+            at("/etc//./c.toml"),
+            taken("/etc/c.toml", "this configuration file"),
+        ),
+        (
+            at("/var/lib/rekeyd//ledger.db"),
+            taken("/var/lib/rekeyd/ledger.db", "the ledger"),
+        ),
+        (
+            at("/var/lib/rekeyd/ledger.db-shm"),
+            taken("/var/lib/rekeyd/ledger.db-shm", "the ledger's -shm file"),
+        ),
+        (
+            at("/var/lib/rekeyd/ledger.db.lock"),
+            taken("/var/lib/rekeyd/ledger.db.lock", "the ledger's .lock file"),
+        ),
+        (
+            format!("{}[provider]\ncredential-file = \"/own\"\n", at("/own")),
+            taken("/own", "the credential file"),
+        ),
+        (
+            format!("{}[provider]\nca-file = \"/ca\"\n", at("/ca")),
+            taken("/ca", "provider.ca-file"),
+        ),
+        (
+            format!(
+                "{}{}",
+                at("/s"),
+                hook("url = \"https://h/\"\nsigning-secret-file = \"/s\"")
+                    .replace("key.a", "key.z")
+            ),
+            taken("/s", "signing-secret-file of key.z.sink[0]"),
+        ),
+        (
+            format!(
+                "{}{}",
+                at("/bin/put"),
+                command("argv = [\"/bin/put\"]").replace("key.a", "key.z")
+            ),
+            taken("/bin/put", "argv of key.z.sink[0]"),
+        ),
+    ];
+    for (text, message) in &cases {
+        expect(&[(text, &[message])]);
+    }
+    let first = at("/k/.a.rekeyd").replace("key.a", "key.b");
+    expect(&[(
+        &format!("{}{first}", key("")),
+        &[
+            "11: key.b.sink[0].path: /k/.a.rekeyd is written first by key.a.sink[0] already; name another file",
+        ],
+    )]);
+    let two = format!("{}{}", key(""), key("").replace("key.a", "key.b"));
+    expect(&[(
+        &two,
+        &["11: key.b.sink[0].path: /k/a is written by key.a.sink[0] already; name another file"],
+    )]);
+}
+
+const OWN: &str = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"self\"\n";
+
+#[test]
+fn the_sink_of_our_own_credential_needs_a_file_and_is_the_only_one() {
+    let with_file = |keys: &str| format!("{keys}[provider]\ncredential-file = \"/k/own\"\n");
+    let two = with_file(&format!("{OWN}{}", OWN.replace(".a", ".b")));
+    let path = with_file(&format!("{OWN}path = \"/k/a\"\n"));
+    let beside = with_file(&format!(
+        "{OWN}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/.own.rekeyd\"\n"
+    ));
+    expect(&[
+        (
+            OWN,
+            &[
+                "4: key.a.sink[0].type: replaces [provider] credential-file, and there is none; set it to the file with the admin key that rekeyd works with",
+            ],
+        ),
+        (
+            &two,
+            &[
+                "8: key.b.sink[0].type: key.a.sink[0] replaces rekeyd's own admin key already; there may be one sink of type \"self\" in the whole file",
+            ],
+        ),
+        (
+            &path,
+            &[
+                "5: key.a.sink[0].path: there is no such option; known here: type, name, required, timeout",
+            ],
+        ),
+        (
+            &beside,
+            &[
+                "7: key.a.sink[1].path: /k/.own.rekeyd is beside the credential file already; name another file",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn our_own_credential_is_delivered_last() {
+    let text = format!(
+        "[provider]\ncredential-file = \"/k/own\"\n{OWN}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n"
+    );
+    let settings = read(&text).unwrap();
+    let sinks = settings.keys[0].sinks.iter();
+    let order: Vec<_> = sinks.map(|sink| sink.id.to_string()).collect();
+    assert_eq!(order.len(), 2);
+    assert!(order[1].contains("self:/k/own"), "{order:?}");
+}

@@ -1,0 +1,231 @@
+//! What a file sink runs once its file has changed: owed until it has ended
+//! well, also by another process, which does not write the file again.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use crate::support::daemon::Daemon;
+use crate::support::{World, text, write};
+use rustix::process::Signal;
+
+/// A key whose file sink has an `after` with these lines, in which `$1` is the
+/// world's folder.
+fn configure(world: &World, lines: &str, options: &str, more: &str) {
+    let script = world.path("after");
+    write(&script, &format!("#!/bin/sh\n{lines}\n"));
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    world.configure(&format!(
+        "[key.billing]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+         [[key.billing.sink]]\ntype = \"file\"\nname = \"file\"\npath = \"DIR/billing.key\"\n\
+         after = [\"DIR/after\", \"DIR\"]\n{options}{more}"
+    ));
+}
+
+/// Fails until there is a file `ready`, and notes what it saw.
+const UNTIL_READY: &str = "echo run >>\"$1/runs\"\n\
+    [ -e \"$1/ready\" ] || { echo not ready >&2; exit 3; }\n\
+    env | sort >\"$1/environment\"\ncat >\"$1/input\"\ncat \"$1/billing.key\" >\"$1/read\"";
+
+const OTHER_SINK: &str =
+    "[[key.billing.sink]]\ntype = \"file\"\nname = \"other\"\npath = \"DIR/other.key\"\n";
+
+/// What `deliveries` says of the newest rotation's sink.
+fn delivery(world: &World, sink: &str) -> (String, u32, Option<String>) {
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let row = "SELECT d.state, d.attempts, d.error FROM deliveries d JOIN history h
+        ON h.rotation = d.rotation WHERE d.sink = ?1 ORDER BY h.sequence DESC LIMIT 1";
+    ledger
+        .query_row(row, [sink], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap()
+}
+
+fn events(world: &World, event: &str) -> u32 {
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let row = "SELECT count(*) FROM journal WHERE event = ?1";
+    ledger.query_row(row, [event], |row| row.get(0)).unwrap()
+}
+
+fn read(world: &World, name: &str) -> String {
+    fs::read_to_string(world.path(name)).unwrap()
+}
+
+#[test]
+fn it_runs_when_the_file_has_changed_and_knows_no_secret() {
+    let world = World::start(&[]);
+    fs::write(world.path("ready"), "").unwrap();
+    configure(&world, UNTIL_READY, "", OTHER_SINK);
+    world.ok(&["once"]);
+
+    let history = world.history();
+    let (id, rotation) = (&history[0]["credential_id"], &history[0]["rotation"]);
+    let secret = world.secret_of(id.as_str().unwrap());
+    assert_eq!(read(&world, "read"), format!("{secret}\n"));
+    assert_eq!(read(&world, "input"), "");
+    let environment = read(&world, "environment");
+    let lines: Vec<_> = environment
+        .lines()
+        // What the shell sets by itself.
+        .filter(|line| {
+            !["PWD=", "SHLVL=", "_=", "OLDPWD="]
+                .iter()
+                .any(|own| line.starts_with(own))
+        })
+        .collect();
+    let told = [
+        "LANG=C.UTF-8".to_owned(),
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("REKEYD_CREDENTIAL_ID={}", id.as_str().unwrap()),
+        "REKEYD_KEY=billing".to_owned(),
+        format!("REKEYD_ROTATION={}", rotation.as_str().unwrap()),
+        "REKEYD_SEQUENCE=1".to_owned(),
+        "REKEYD_SINK=file".to_owned(),
+    ];
+    assert_eq!(lines, told);
+    assert_eq!(delivery(&world, "file").0, "accepted");
+    assert_eq!(delivery(&world, "other").0, "accepted");
+    assert_eq!(events(&world, "delivery-written"), 1);
+}
+
+#[test]
+fn another_process_runs_it_again_and_leaves_the_file_alone() {
+    let world = World::start(&[]);
+    fs::write(world.path("ready"), "").unwrap();
+    configure(&world, UNTIL_READY, "", OTHER_SINK);
+    world.ok(&["once"]);
+    let former = world.history()[0]["credential_id"].clone();
+    fs::remove_file(world.path("ready")).unwrap();
+
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("working with");
+    world.ok(&["rotate", "billing", "--no-wait"]);
+    daemon.wait_for("did not end well");
+    // Everything else is done meanwhile.
+    daemon.wait_for("did not end well");
+    assert_eq!(delivery(&world, "other").0, "accepted");
+    let (state, _, error) = delivery(&world, "file");
+    assert_eq!(state, "uncertain");
+    let error = error.unwrap();
+    assert!(
+        error.ends_with("after ended with exit code 3: not ready"),
+        "{error}"
+    );
+    let written = fs::metadata(world.path("billing.key")).unwrap();
+
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("did not end well");
+    // The former credential is what consumers may still work with.
+    assert!(world.live().contains(&former.as_str().unwrap().to_owned()));
+    assert_eq!(world.history()[0]["phase"], "verified");
+    fs::write(world.path("ready"), "").unwrap();
+    daemon.wait_for("is the current credential");
+    daemon.wait_for("revoked the previous");
+    daemon.stop();
+
+    let now = fs::metadata(world.path("billing.key")).unwrap();
+    assert_eq!(now.ino(), written.ino());
+    assert_eq!(now.mtime_nsec(), written.mtime_nsec());
+    let history = world.history();
+    assert_eq!(history.len(), 2, "nothing else was made");
+    assert_eq!(history[0]["phase"], "current");
+    let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
+    assert_eq!(read(&world, "read"), format!("{secret}\n"));
+}
+
+#[test]
+fn what_the_file_does_not_hold_any_more_is_told_to_nobody() {
+    let world = World::start(&[]);
+    configure(&world, UNTIL_READY, "", "");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("did not end well");
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    fs::remove_file(world.path("billing.key")).unwrap();
+    fs::write(world.path("ready"), "").unwrap();
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is stranded");
+    daemon.wait_for("is the current credential");
+    daemon.stop();
+    let current = &world.history()[0];
+    assert_eq!(current["sequence"], 2);
+    let secret = world.secret_of(current["credential_id"].as_str().unwrap());
+    assert_eq!(read(&world, "read"), format!("{secret}\n"));
+}
+
+#[test]
+fn once_leaves_it_to_the_next_run() {
+    let world = World::start(&[]);
+    configure(&world, UNTIL_READY, "", "");
+    let output = world.run(&["once", "--for", "2s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let status = world.run(&["status", "billing"]);
+    let told = text(&status.stdout);
+    assert!(told.contains("not ready"), "{told}");
+    fs::write(world.path("ready"), "").unwrap();
+    // Whether or not it is time to try again.
+    world.ok(&["rotate", "billing"]);
+    let history = world.history();
+    assert_eq!(history.len(), 1);
+    assert_eq!(history[0]["phase"], "current");
+    assert_eq!(delivery(&world, "file").0, "accepted");
+}
+
+#[test]
+fn it_is_killed_at_its_own_timeout() {
+    let world = World::start(&[]);
+    configure(&world, "sleep 1000", "after-timeout = \"1s\"\n", "");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("did not end within 1s and was killed");
+    // What follows a change is not held against the one who stops.
+    daemon.stop();
+    assert_eq!(delivery(&world, "file").0, "uncertain");
+}
+
+#[test]
+fn an_optional_copy_is_told_by_another_process_too() {
+    let world = World::start(&[]);
+    configure(&world, UNTIL_READY, "required = false\n", OTHER_SINK);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    daemon.wait_for("did not end well");
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    fs::write(world.path("ready"), "").unwrap();
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("delivered billing to file");
+    daemon.stop();
+    assert_eq!(delivery(&world, "file").0, "accepted");
+    assert_eq!(world.history().len(), 1);
+}
+
+#[test]
+fn a_program_that_is_not_there_holds_up_the_create() {
+    let world = World::start(&[]);
+    configure(&world, UNTIL_READY, "", "");
+    fs::remove_file(world.path("after")).unwrap();
+    let output = world.run(&["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("after: ") && told.contains("does not exist"),
+        "{told}"
+    );
+    world.run(&["once", "--for", "2s"]);
+    assert!(world.live().is_empty());
+}
+
+#[test]
+fn a_reload_without_it_owes_nothing_any_more() {
+    let world = World::start(&[]);
+    configure(&world, UNTIL_READY, "", "");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("did not end well");
+    world.configure(&crate::support::file_key("1s"));
+    world.ok(&["reload"]);
+    daemon.wait_for("is the current credential");
+    daemon.stop();
+    assert!(!world.path("read").exists());
+}

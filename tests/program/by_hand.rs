@@ -1,0 +1,232 @@
+//! What a person decides about credentials, through the binary.
+
+use std::process::Output;
+use std::time::Duration;
+
+use rekeyd::core::names::{CredentialId, Label};
+use rekeyd::provider::Provider;
+
+use crate::support::daemon::Daemon;
+use crate::support::{World, file_key, text};
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The API as an administrator with another tool uses it.
+fn by_another_tool<T>(world: &World, work: impl AsyncFnOnce(&dyn Provider) -> T) -> T {
+    let url = world.base_url.parse().unwrap();
+    let cell = crate::adapter::holding(&world.admin_key);
+    let provider = crate::adapter::with(&url, Duration::from_secs(10), cell);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(work(&provider))
+}
+
+fn make_by_hand(world: &World, name: &str) -> String {
+    let label = Label::recorded(name.to_owned());
+    let made = by_another_tool(world, async |provider| provider.create(&label, None).await);
+    made.unwrap().value.facts.id.as_str().to_owned()
+}
+
+fn delete_by_hand(world: &World, id: &str) {
+    let id = CredentialId::new(id.to_owned());
+    by_another_tool(world, async |provider| provider.delete(&id).await).unwrap();
+}
+
+/// A key that was rotated `times` times, with a long overlap.
+fn rotated(times: usize) -> World {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    for _ in 0..times {
+        world.ok(&["rotate", "billing"]);
+    }
+    world
+}
+
+fn credential(world: &World, place: usize) -> String {
+    let history = world.history();
+    history[place]["credential_id"].as_str().unwrap().to_owned()
+}
+
+fn phase(world: &World, place: usize) -> String {
+    world.history()[place]["phase"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_a_sink_may_hold_is_revoked_by_force_alone() {
+    let world = rotated(2);
+    let (current, retired) = (credential(&world, 0), credential(&world, 1));
+    for held in [&current, &retired] {
+        let refused = world.run(&["revoke", held]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            stderr(&refused).contains("may be held by file"),
+            "{}",
+            stderr(&refused)
+        );
+    }
+    let done = world.run(&["revoke", &retired, "--force", "--reason", "leaked"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(stdout(&done), format!("revoked {retired}\n"));
+    assert_eq!(phase(&world, 1), "revoked");
+    assert_eq!(phase(&world, 0), "current");
+}
+
+#[test]
+fn what_is_not_ours_is_not_revoked() {
+    let world = rotated(1);
+    let refused = world.run(&["revoke", "key_unknown", "--force"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("not in this ledger"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
+#[test]
+fn previous_ones_go_at_once_when_a_person_says_so() {
+    let world = rotated(2);
+    world.ok(&["rotate", "billing", "--revoke-previous-now"]);
+    world.ok(&["once"]);
+    assert_eq!(phase(&world, 0), "current");
+    assert_eq!(phase(&world, 1), "revoked");
+    assert_eq!(phase(&world, 2), "revoked");
+}
+
+#[test]
+fn a_hold_and_its_release_are_told() {
+    let world = rotated(1);
+    let id = credential(&world, 0);
+    let held = world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
+    assert_eq!(
+        held,
+        format!("the schedule does not revoke {id} before 2031-01-01T00:00:00Z\n")
+    );
+    let released = world.ok(&["release", "billing"]);
+    assert_eq!(released, format!("the schedule may revoke {id} again\n"));
+}
+
+#[test]
+fn one_made_by_hand_is_adopted_once() {
+    let world = rotated(1);
+    let made = make_by_hand(&world, "somebody");
+    let adopted = world.ok(&["adopt", "billing", &made]);
+    assert_eq!(adopted, format!("adopted {made} as stranded of billing\n"));
+    assert_eq!(phase(&world, 0), "stranded");
+    let again = world.run(&["adopt", "billing", &made]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        stderr(&again).contains("in this ledger already"),
+        "{}",
+        stderr(&again)
+    );
+    let refused = world.run(&["revoke", &made]);
+    assert_eq!(refused.status.code(), Some(1), "any sink may hold it");
+}
+
+#[test]
+fn an_audit_tells_ours_from_the_rest() {
+    let world = rotated(2);
+    let stranger = make_by_hand(&world, "somebody");
+    let output = world.run(&["audit"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = stdout(&output);
+    assert_eq!(told.matches("ours, alive ").count(), 2, "{told}");
+    let line = told.lines().find(|line| line.contains(&stranger)).unwrap();
+    assert!(line.starts_with("foreign"), "{line}");
+    delete_by_hand(&world, &credential(&world, 0));
+    let output = world.run(&["audit"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("ours, gone"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn an_audit_does_not_compare_with_another_organization() {
+    let world = rotated(1);
+    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    ledger
+        .execute("UPDATE identity SET organization = 'org-other'", [])
+        .unwrap();
+    let output = world.run(&["audit"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert!(stderr(&output).contains("org-other"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
+    let world = rotated(1);
+    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let known: Option<String> = ledger
+        .query_row("SELECT machine FROM identity", [], |row| row.get(0))
+        .unwrap();
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    assert_eq!(known.is_some(), id.trim().len() == 32, "{id:?}");
+    if known.is_none() {
+        // A machine without an id has nothing to compare.
+        return;
+    }
+    ledger
+        .execute("UPDATE identity SET machine = 'another'", [])
+        .unwrap();
+    drop(ledger);
+    let refused = world.run(&["once"]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(
+        stderr(&refused).contains("--take-over"),
+        "{}",
+        stderr(&refused)
+    );
+    let mut daemon = Daemon::taking_over(&world);
+    daemon.wait_for("started at");
+    drop(daemon);
+    world.ok(&["once"]);
+}
+
+/// Only root can make a ledger somebody else's: elsewhere there is nothing to
+/// refuse.
+#[test]
+fn root_does_not_write_the_ledger_of_another_user() {
+    let world = World::start(&[]);
+    world.configure(&file_key("1s"));
+    world.ok(&["once"]);
+    let ledger = world.path("ledger.db");
+    if std::os::unix::fs::chown(&ledger, Some(65_534), None).is_err() {
+        return;
+    }
+    let before = world.history().len();
+    for arguments in [
+        &["rotate", "billing", "--reason", "somebody's left"][..],
+        &["once"],
+        &["run", "--take-over"],
+    ] {
+        let output = world.run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        assert!(told.contains("belongs to nobody"), "{told}");
+        let line = told.split("run: ").nth(1).unwrap().trim();
+        let wanted = format!(
+            "runuser -u nobody -- {} --config ",
+            crate::support::binary().display()
+        );
+        assert!(line.starts_with(&wanted), "{line}");
+        if arguments[0] == "rotate" {
+            assert!(
+                line.ends_with("rotate billing --reason 'somebody'\\''s left'"),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(world.history().len(), before);
+}

@@ -1,0 +1,146 @@
+//! What is wrong and who may repair it: exit codes, and what is left behind.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use crate::support::{Running, World, text, write};
+
+const KEY: &str = "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\n\
+    type = \"file\"\npath = \"DIR/billing.key\"\n";
+
+/// The files of a world, by name.
+fn files(world: &World) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(world.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What `check` says, which must end with `code`.
+fn check(world: &World, code: i32) -> String {
+    let output = world.run(&["check"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    told
+}
+
+/// Waits until the daemon has started and said each of `wanted`.
+fn starts_and_shows(world: &World, wanted: &[&str]) {
+    let mut child = world
+        .command(&["run"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let _running = Running(child);
+    let mut told = String::new();
+    for line in log {
+        let line = line.unwrap();
+        told.push_str(&line);
+        told.push('\n');
+        let is_told = |text: &str| told.contains(text);
+        if is_told(" started at ") && wanted.iter().copied().all(is_told) {
+            return;
+        }
+    }
+    panic!("it ended without {wanted:?}:\n{told}");
+}
+
+#[test]
+fn what_only_an_edit_repairs_ends_everything_with_78_and_makes_nothing() {
+    let world = World::start(&[]);
+    world.configure(&format!(
+        "{}[key.Other]\nschedule = \"@reboot\"\n",
+        KEY.replace("path", "paht")
+    ));
+    let before = files(&world);
+    let told = check(&world, 78);
+    for wanted in [
+        "key.billing.sink[0]: has no path",
+        "key.billing.sink[0].paht: there is no such option; did you mean path?",
+        "key.Other: \"Other\" is no name for a key",
+        "key.Other.schedule: \"@reboot\" is no cron expression",
+        "key.Other: has no sink",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    for command in [
+        &["run"][..],
+        &["once"],
+        &["rotate", "--all"],
+        &["status"],
+        &["history"],
+    ] {
+        let output = world.run(command);
+        assert_eq!(output.status.code(), Some(78), "{command:?}");
+        assert_eq!(text(&output.stderr), told, "{command:?}");
+    }
+    assert_eq!(files(&world), before);
+}
+
+#[test]
+fn a_credential_file_that_is_missing_or_open_is_told_with_what_to_run() {
+    let world = World::start(&[]);
+    world.configure(KEY);
+    let file = world.path("admin-key");
+    let shown = file.display();
+    let at = format!(
+        "error: {}: provider.credential-file: ",
+        world.path("config.toml").display()
+    );
+
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let open =
+        format!("{shown} has mode 0644: others can read or write it; run: chmod 0600 {shown}");
+    assert_eq!(check(&world, 1), format!("{at}{open}\n"));
+    starts_and_shows(&world, &[&format!("provider.credential-file: {open}")]);
+
+    fs::remove_file(&file).unwrap();
+    let missing =
+        format!("{shown} does not exist; write the secret into it and run: chmod 0600 {shown}");
+    assert_eq!(check(&world, 1), format!("{at}{missing}\n"));
+    starts_and_shows(&world, &[&format!("provider.credential-file: {missing}")]);
+
+    write(&file, &world.admin_key);
+    world.ok(&["check"]);
+}
+
+#[test]
+fn what_a_sink_lacks_on_this_host_stops_no_daemon() {
+    let world = World::start(&[]);
+    let webhook = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://h.example/\"\n\
+        signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n";
+    let key = KEY.replace("DIR/billing.key", "DIR/mount/billing.key");
+    world.configure(&format!("{key}{webhook}"));
+    let told = check(&world, 1);
+    // Each once.
+    assert_eq!(told.lines().count(), 3, "{told}");
+    for (at, file) in [
+        ("key.billing.sink.file: ", "mount"),
+        ("key.billing.sink.webhook: ", "signing"),
+        ("key.billing.sink.webhook: ", "token"),
+    ] {
+        let file = world.path(file).display().to_string();
+        let wanted = |line: &str| line.contains(at) && line.contains(&file);
+        assert!(told.lines().any(wanted), "{at}{file}: {told}");
+    }
+    let shown: Vec<_> = told.lines().map(|line| &line["error: ".len()..]).collect();
+    starts_and_shows(&world, &shown);
+}
+
+#[test]
+fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
+    let mut world = World::start(&[]);
+    world.configure(KEY);
+    world.ok(&["check", "--online"]);
+    world.stop_sandbox();
+    world.ok(&["check"]);
+    let output = world.run(&["check", "--online"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("config.toml: provider: "), "{told}");
+}

@@ -1,0 +1,455 @@
+//! A running daemon is asked by the commands, and by anybody who speaks HTTP
+//! on its socket.
+
+use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+
+use crate::support::daemon::Daemon;
+use crate::support::{World, file_key, text, write};
+use rustix::process::Signal;
+
+/// A daemon that has rotated its key once.
+fn running(world: &World) -> Daemon {
+    let mut daemon = Daemon::start(world);
+    daemon.wait_for("is the current credential");
+    daemon
+}
+
+fn world() -> World {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world
+}
+
+/// One request by hand: the status and the body.
+fn http(world: &World, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+    let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: rekeyd\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap())
+}
+
+/// The column `detail ->> member` of the last row of the journal with `event`.
+fn told(world: &World, event: &str, member: &str) -> Option<String> {
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let sql = "SELECT detail ->> ?2 FROM journal WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
+    ledger
+        .query_row(sql, [event, member], |row| row.get(0))
+        .unwrap()
+}
+
+#[test]
+fn what_changes_something_is_done_by_the_running_daemon() {
+    let world = world();
+    let daemon = running(&world);
+    let first = world.live();
+    let told_of_it = world.ok(&["rotate", "billing", "--reason", "somebody left"]);
+    assert_eq!(told_of_it, "billing: rotated\n");
+    let history = world.history();
+    assert_eq!(history[0]["trigger"], "manual");
+    let own = format!("uid {}", rustix::process::getuid().as_raw());
+    assert_eq!(told(&world, "due", "by"), Some(own));
+    assert_eq!(
+        told(&world, "due", "reason").as_deref(),
+        Some("somebody left")
+    );
+    let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
+    let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(delivered.trim(), secret);
+    // And so the other commands, each in its own words.
+    let id = first[0].as_str();
+    let until = "2031-01-01T00:00:00Z";
+    for (command, words) in [
+        (vec!["hold", id, "--until", until], "does not revoke"),
+        (vec!["release", id], "may revoke"),
+        (vec!["pause", "billing", "--until", until], "before 2031"),
+        (vec!["resume", "--all"], "by schedule again"),
+        (vec!["rotate", "--all", "--no-wait"], "is rotated now"),
+        (vec!["revoke", id, "--force"], "revoked"),
+    ] {
+        let printed = world.ok(&command);
+        assert!(printed.contains(words), "{command:?}: {printed}");
+    }
+    let log = daemon.stop();
+    assert!(log.contains("asks to rotate"), "{log}");
+    assert!(!world.path("control.sock").exists());
+    // Without it the same is done here.
+    assert_eq!(world.ok(&["rotate", "billing"]), "billing: rotated\n");
+}
+
+#[test]
+fn what_cannot_be_done_is_told_in_words() {
+    let world = world();
+    let daemon = running(&world);
+    for (command, words) in [
+        (
+            vec!["rotate", "nobody"],
+            "no key nobody is configured; there are: billing",
+        ),
+        (vec!["pause", "Nobody"], "\"Nobody\" is no key"),
+        (vec!["hold", "key_none"], "key_none is not in this ledger"),
+        (
+            vec!["pause", "billing", "--until", "2020-01-01T00:00:00Z"],
+            "until a time that is over",
+        ),
+        (vec!["revoke", &world.live()[0]], "may be held by file"),
+    ] {
+        let output = world.run(&command);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let printed = text(&output.stderr);
+        assert!(printed.contains(words), "{command:?}: {printed}");
+    }
+    drop(daemon);
+}
+
+#[test]
+fn anybody_who_speaks_http_can_ask() {
+    let world = world();
+    let daemon = running(&world);
+    let (status, about) = http(&world, "GET", "/daemon", "");
+    assert_eq!(status, 200);
+    assert_eq!(about["process"], daemon.id());
+    assert_eq!(about["ledger"], world.path("ledger.db").to_str().unwrap());
+    assert_eq!(about["problem"], serde_json::Value::Null);
+    let body = r#"{"keys":["billing"],"reason":"by hand"}"#;
+    let (status, answer) = http(&world, "POST", "/rotate", body);
+    assert_eq!(status, 200);
+    let outcome = serde_json::json!({
+        "about": "billing", "done": true, "message": "billing: rotated"
+    });
+    assert_eq!(answer, serde_json::json!({"outcomes": [outcome]}));
+    let secret = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    for answer in [about, answer] {
+        assert!(!answer.to_string().contains(secret.trim()));
+    }
+    for (method, path, body, status, words) in [
+        (
+            "POST",
+            "/rotate",
+            "{}",
+            200,
+            "name the keys, or ask for all",
+        ),
+        (
+            "POST",
+            "/rotate",
+            "{\"key\":\"a\"}",
+            400,
+            "unknown field `key`",
+        ),
+        ("POST", "/rotate", "[1]", 400, "no JSON object"),
+        ("POST", "/revoke", "", 400, "credential_id"),
+        ("POST", "/launch", "", 400, "unknown variant `launch`"),
+        ("POST", "/a/b", "", 404, "there is GET /daemon"),
+        ("GET", "/", "", 404, "there is GET /daemon"),
+    ] {
+        let (found, answer) = http(&world, method, path, body);
+        assert_eq!(found, status, "{method} {path}: {answer}");
+        assert!(answer.to_string().contains(words), "{path}: {answer}");
+    }
+    // Nothing of that has changed anything.
+    assert_eq!(world.history().len(), 2);
+}
+
+/// Needs root to be somebody else: as anybody else there is nobody to ask as.
+#[test]
+fn the_group_may_look_and_only_some_may_change() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = world();
+    // Somebody who can read the configuration and reach the socket.
+    for (name, mode) in [("", 0o755), ("config.toml", 0o644)] {
+        std::fs::set_permissions(world.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        command.uid(NOBODY).gid(NOBODY).output().unwrap()
+    };
+    let daemon = running(&world);
+    let output = as_nobody(&["pause", "billing"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("as a member of the socket's group"), "{said}");
+    let socket = world.path("control.sock");
+    std::fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    let output = as_nobody(&["pause", "billing"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("may look and not change anything"), "{said}");
+    assert!(said.contains("[control] admins"), "{said}");
+    daemon.stop();
+    // Its group may.
+    let group = "nogroup";
+    if !rekeyd::host::users::is_member(NOBODY, NOBODY, group) {
+        return;
+    }
+    let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let with_admins = config.replace(
+        "[control]\n",
+        &format!("[control]\nadmins = [\"{group}\"]\n"),
+    );
+    write(&world.path("config.toml"), &with_admins);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    while !socket.exists() {
+        std::thread::yield_now();
+    }
+    std::fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    let output = as_nobody(&["pause", "billing"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(told(&world, "pause", "by"), Some(format!("uid {NOBODY}")));
+}
+
+#[test]
+fn whoever_waits_is_answered_when_the_daemon_stops() {
+    let mut world = world();
+    let mut daemon = running(&world);
+    world.restart_sandbox(&["--fault", "create:slow:1", "--fault", "any:500-before:1"]);
+    let waiting = world
+        .command(&["rotate", "billing"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    daemon.wait_for("asks to rotate");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: "), "{said}");
+    assert!(!said.contains("did not answer"), "{said}");
+}
+
+#[test]
+fn a_socket_that_was_left_behind_is_replaced_and_another_ones_is_not_asked() {
+    let world = world();
+    let mut daemon = running(&world);
+    daemon.signal(Signal::KILL);
+    assert!(!daemon.wait().success());
+    assert!(world.path("control.sock").exists());
+    // Nobody listens there: the command does the work itself.
+    assert!(
+        world
+            .ok(&["pause", "billing"])
+            .contains("`rekeyd resume billing`")
+    );
+    let mut again = Daemon::start(&world);
+    again.wait_for("started at");
+    // A second rekeyd with the same socket goes on without, and its commands
+    // do not ask the first.
+    let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let other = config.replace("/ledger.db", "/other.db");
+    write(
+        &world.path("config.toml"),
+        &other.replace("/billing.key", "/other.key"),
+    );
+    let mut second = Daemon::start(&world);
+    second.wait_for("another process listens there");
+    second.stop();
+    assert!(world.ok(&["resume", "billing"]).contains("is not paused"));
+    write(&world.path("config.toml"), &config);
+    assert!(
+        world
+            .ok(&["resume", "billing"])
+            .contains("by schedule again")
+    );
+    drop(again);
+}
+
+#[test]
+fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
+    let world = world();
+    let mut daemon = running(&world);
+    let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let problem = || -> serde_json::Value {
+        let status = world.run(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["problem"].clone()
+    };
+    // One with a mistake.
+    let bad = good.replace("@monthly", "@monthly-ish");
+    write(&world.path("config.toml"), &bad);
+    let output = world.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("@monthly-ish"));
+    daemon.wait_for("the configuration was not taken");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the configuration was not taken");
+    write(&world.path("config.toml"), &good);
+    // It stands in the ledger a moment after it stands in the log.
+    let shown = (0..200)
+        .map(|_| problem())
+        .find(|problem| !problem.is_null());
+    assert!(shown.unwrap().as_str().unwrap().contains("@monthly-ish"));
+    assert_eq!(world.history().len(), 1);
+    // One that needs a restart.
+    let url = good.replace("/v1\"", "/v2\"");
+    write(&world.path("config.toml"), &url);
+    let output = world.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("[provider] base-url cannot change"), "{said}");
+    assert!(said.contains("restart"), "{said}");
+    // One more key; a command that knows of it before the daemon says so.
+    let more = "[key.more]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+                [[key.more.sink]]\ntype = \"file\"\npath = \"DIR/more.key\"\n";
+    let more = more.replace("DIR", world.dir.path().to_str().unwrap());
+    write(&world.path("config.toml"), &format!("{good}{more}"));
+    let output = world.run(&["rotate", "more"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("`rekeyd reload`"), "{said}");
+    assert!(said.contains("no key more is configured"), "{said}");
+    assert!(world.ok(&["reload"]).contains("took "));
+    daemon.wait_for("is the current credential of more");
+    assert!((0..200).any(|_| problem().is_null()));
+    // Without a daemon there is nothing to reload.
+    daemon.stop();
+    let output = world.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no running rekeyd"));
+}
+
+#[test]
+fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_signal() {
+    let world = world();
+    let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let socket = world.path("control.sock").display().to_string();
+    let good = good.replace(&socket, "");
+    write(&world.path("config.toml"), &good);
+    let mut daemon = running(&world);
+    assert!(!world.path("control.sock").exists());
+    let reload = |world: &World| {
+        let mut command = world.command(&["reload"]);
+        let id = daemon.id().to_string();
+        command.env("MAINPID", id).output().unwrap()
+    };
+    // A bad one never reaches it.
+    write(
+        &world.path("config.toml"),
+        &good.replace("@monthly", "@never"),
+    );
+    let output = reload(&world);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("@never"));
+    write(&world.path("config.toml"), &good);
+    let output = reload(&world);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    daemon.wait_for("took the configuration");
+    let log = daemon.stop();
+    assert!(!log.contains("was not taken"), "{log}");
+}
+
+#[test]
+fn a_ledger_that_cannot_be_asked_refuses_a_request_and_ends_nothing() {
+    let world = world();
+    let daemon = running(&world);
+    let id = world.live().remove(0);
+    let lock = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let output = world.run(&["hold", &id]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("not done: "), "{told}");
+    lock.execute_batch("ROLLBACK").unwrap();
+    world.ok(&["hold", &id]);
+    drop(daemon);
+}
+
+#[test]
+fn what_is_told_as_not_rotated_is_not_rotated_later() {
+    let mut world = world();
+    let mut daemon = running(&world);
+    world.stop_sandbox();
+    // The first finds out what the second meets.
+    for _ in 0..2 {
+        let output = world.run(&["rotate", "billing"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        assert!(told.contains("billing was not rotated"), "{told}");
+    }
+    world.restart_sandbox(&[]);
+    daemon.wait_for("has passed");
+    // Behind whatever else it may do then.
+    world.ok(&["hold", "billing"]);
+    assert_eq!(world.live().len(), 1);
+    let history = world.history();
+    let begun = history.iter().filter(|row| row["phase"] != "failed");
+    assert_eq!(begun.count(), 1, "{history:?}");
+}
+
+#[test]
+fn no_secret_gets_into_the_ledger_by_a_reason() {
+    let world = world();
+    let daemon = running(&world);
+    let secret = world.secret_of(&world.live()[0]);
+    let reason = format!("found\n{secret} in a chat");
+    world.ok(&["pause", "billing", "--reason", &reason]);
+    let kept = told(&world, "pause", "reason");
+    assert_eq!(kept.as_deref(), Some("found [secret] in a chat"));
+    drop(daemon);
+}
+
+#[test]
+fn a_reload_of_a_file_with_a_mistake_is_told_by_the_daemon_as_well() {
+    let world = world();
+    let mut daemon = running(&world);
+    let file = world.path("config.toml");
+    let right = std::fs::read_to_string(&file).unwrap();
+    write(&file, &format!("{right}bogus = 1\n"));
+    let output = world.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("bogus"));
+    daemon.wait_for("the configuration was not taken");
+    write(&file, &right);
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(
+        status.starts_with("problem: the configuration was not taken"),
+        "{status}"
+    );
+    world.ok(&["reload"]);
+    let status = world.ok(&["status"]);
+    assert!(!status.contains("problem"), "{status}");
+}
+
+#[test]
+fn what_an_optional_sink_missed_is_shown() {
+    let world = World::start(&[]);
+    let optional = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\nrequired = false\n\
+                    path = \"DIR/away/copy.key\"\n";
+    let required = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"main\"");
+    world.configure(&format!("{required}{optional}"));
+    let daemon = running(&world);
+    let status = loop {
+        let status = world.ok(&["status"]);
+        if status.contains("copy") {
+            break status;
+        }
+    };
+    assert!(
+        status.contains("billing: the optional sink copy "),
+        "{status}"
+    );
+    world.ok(&["rotate", "billing"]);
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let sql = "SELECT d.state FROM deliveries d JOIN history h USING (rotation)
+               WHERE d.sink = 'copy' AND h.sequence = 1";
+    let state: String = ledger.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(state, "missed");
+    drop(daemon);
+}

@@ -1,0 +1,136 @@
+//! The daemon as a process: signals, and what a killed one leaves behind.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use crate::support::daemon::Daemon;
+use crate::support::{World, file_key, text};
+use rustix::process::Signal;
+
+#[test]
+fn the_first_signal_ends_it_in_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let world = World::start(&[]);
+        world.configure(&file_key("0s"));
+        let mut daemon = Daemon::start(&world);
+        daemon.wait_for("is the current credential");
+        daemon.signal(signal);
+        daemon.wait_for("stopped");
+        assert!(daemon.wait().success());
+        // The lock is free again.
+        world.ok(&["once"]);
+    }
+}
+
+#[test]
+fn the_previous_credential_is_revoked_after_the_overlap() {
+    let world = World::start(&[]);
+    world.configure(&file_key("1s"));
+    world.ok(&["once"]);
+    world.ok(&["rotate", "--all"]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("revoked the previous");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for("stopped");
+    let history = world.history();
+    assert_eq!(history[1]["phase"], "revoked");
+    let text = |column: &str| history[1][column].as_str().unwrap().to_owned();
+    assert!(text("revoked_at") >= text("revoke_after"));
+    assert!(text("revoke_after").as_str() > history[0]["current_at"].as_str().unwrap());
+    assert_eq!(
+        world.live(),
+        [history[0]["credential_id"].as_str().unwrap()]
+    );
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let world = World::start(&["--fault", "create:hang:1"]);
+    world.configure(&file_key("0s"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("rotating billing");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for("finishing the steps");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code(), Some(1));
+}
+
+#[test]
+fn it_says_so_when_it_has_no_keys() {
+    let world = World::start(&[]);
+    world.configure("");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("no key is configured");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
+    let world = World::start(&[]);
+    // The receiver is nobody: the delivery is tried for as long as it lives.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    let webhook = format!(
+        "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         signing-secret-file = \"DIR/webhook-secret\"\n"
+    );
+    crate::support::write(
+        &world.path("webhook-secret"),
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
+    );
+    world.configure(&format!("{}{webhook}", file_key("0s")));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("delivered billing to file");
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let before = world.history();
+    assert_eq!(before[0]["phase"], "verified");
+
+    // The webhook is gone from the configuration; the file may hold the secret.
+    world.configure(&file_key("0s"));
+    world.ok(&["once"]);
+    let after = world.history();
+    assert_eq!(after[0]["phase"], "current");
+    assert_eq!(after[0]["trigger"], "repair");
+    let held = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(
+        held.trim(),
+        world.secret_of(after[0]["credential_id"].as_str().unwrap())
+    );
+    assert!(
+        ["retired", "revoked"].contains(&after[1]["phase"].as_str().unwrap()),
+        "{after:?}"
+    );
+}
+
+/// What the service manager shows of it.
+#[test]
+fn the_service_manager_is_told_which_key_is_failing() {
+    let mut world = World::start(&[]);
+    let path = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    world.set("NOTIFY_SOCKET", path.to_str().unwrap());
+    world.configure(&file_key("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
+    let daemon = Daemon::start(&world);
+    let told = |wanted: &str| {
+        let mut message = [0; 4_096];
+        loop {
+            let length = manager.recv(&mut message).expect(wanted);
+            if text(&message[..length]).contains(wanted) {
+                return;
+            }
+        }
+    };
+    told("READY=1");
+    told("STATUS=billing is failing; next rotation: billing at 20");
+    std::fs::create_dir(world.path("away")).unwrap();
+    std::fs::set_permissions(world.path("away"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    world.ok(&["rotate", "billing"]);
+    told("STATUS=next rotation: billing at 20");
+    daemon.stop();
+    told("STOPPING=1");
+}

@@ -1,0 +1,213 @@
+//! Whole rotations by the real binary against the sandbox.
+
+use crate::support::{World, file_key, text, write};
+
+#[test]
+fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world.ok(&["check"]);
+    world.ok(&["once"]);
+    let history = world.history();
+    assert_eq!(history.len(), 1);
+    let row = &history[0];
+    assert_eq!(row["phase"], "current");
+    assert_eq!(row["trigger"], "first");
+    let id = row["credential_id"].as_str().unwrap();
+    let secret = world.secret_of(id);
+    let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(delivered, format!("{secret}\n"));
+    let status: serde_json::Value = serde_json::from_str(&world.ok(&["status", "--json"])).unwrap();
+    assert_eq!(status["keys"][0]["current"]["credential_id"], id);
+    assert_eq!(status["keys"][0]["healthy"], true);
+    assert_eq!(status["keys"][0]["overlap"], serde_json::json!([]));
+    // Nothing is due: nothing more is made.
+    world.ok(&["once"]);
+    assert_eq!(world.history().len(), 1);
+    assert_eq!(world.live(), [id]);
+}
+
+#[test]
+fn a_rotation_by_hand_retires_the_previous_credential() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    world.ok(&["rotate", "billing", "--reason", "somebody left"]);
+    let history = world.history();
+    let phases: Vec<_> = history
+        .iter()
+        .map(|row| row["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(phases, ["current", "retired"]);
+    assert_eq!(history[0]["trigger"], "manual");
+    // Both live until the overlap is over.
+    assert_eq!(world.live().len(), 2);
+    let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(
+        delivered.trim(),
+        world.secret_of(history[0]["credential_id"].as_str().unwrap())
+    );
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let reason: String = ledger
+        .query_row(
+            "SELECT detail ->> 'reason' FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(reason, "somebody left");
+}
+
+#[test]
+fn the_history_gives_the_newest_up_to_its_limit() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    for _ in 0..2 {
+        world.ok(&["rotate", "billing"]);
+    }
+    for (limit, wanted) in [("0", &[][..]), ("2", &[3, 2]), ("9", &[3, 2, 1])] {
+        let told = world.ok(&["history", "--json", "--limit", limit]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let rows = told.as_array().unwrap().iter();
+        let sequences: Vec<_> = rows.map(|row| row["sequence"].as_u64().unwrap()).collect();
+        assert_eq!(sequences, wanted, "{limit}");
+    }
+}
+
+#[test]
+fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
+    let world = World::start(&["--fault", "create:drop-after:1"]);
+    world.configure(&file_key("24h"));
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("was not rotated"));
+    let history = world.history();
+    assert_eq!(history.len(), 1);
+    assert_eq!(history[0]["phase"], "revoked");
+    assert!(
+        world.live().is_empty(),
+        "what was made without us knowing its secret is gone"
+    );
+    let made: Vec<_> = world
+        .keys()
+        .into_iter()
+        .filter(|key| key["name"] == history[0]["label"])
+        .collect();
+    assert_eq!(made.len(), 1);
+}
+
+#[test]
+fn a_provider_that_is_away_costs_nothing() {
+    let mut world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    world.stop_sandbox();
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("the provider cannot be asked"), "{told}");
+    let history = world.history();
+    assert_eq!(history.len(), 1, "nothing was begun");
+    assert_eq!(history[0]["phase"], "current");
+}
+
+#[test]
+fn a_sink_that_cannot_take_it_defers_the_create() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h").replace("DIR/billing.key", "DIR/missing/billing.key"));
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(world.live().is_empty());
+    assert!(world.history().is_empty());
+    // Somebody may make the folder: the configuration may be right.
+    assert_eq!(world.run(&["check"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    let _lock = rekeyd::ledger::WriterLock::take(&world.path("ledger.db"), "rekeyd run").unwrap();
+    let output = world.run(&["rotate", "billing"]);
+    assert_eq!(output.status.code(), Some(75));
+    assert!(
+        text(&output.stderr).contains("rekeyd run (process "),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(world.live().is_empty());
+}
+
+#[test]
+fn a_ledger_of_another_provider_or_organization_is_refused() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let organization = ours.replace("[provider]", "[provider]\norganization = \"org-other\"");
+    let provider = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    for (other, named) in [
+        (&provider, "http://127.0.0.1:9/v1 without an organization"),
+        (&organization, "with the organization org-other"),
+    ] {
+        write(&world.path("config.toml"), other);
+        for command in [&["once"][..], &["run"], &["rotate", "--all"]] {
+            let output = world.run(command);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{told}");
+            let theirs = format!("belongs to {} without an organization", world.base_url);
+            assert!(told.contains(&theirs) && told.contains(named), "{told}");
+        }
+    }
+    // The right one still goes on, and has made nothing meanwhile.
+    write(&world.path("config.toml"), &ours);
+    world.ok(&["once"]);
+    assert_eq!(world.live().len(), 1);
+}
+
+#[test]
+fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
+    let world = World::start(&[]);
+    world.configure("");
+    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let other = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    write(&world.path("config.toml"), &other);
+    // A service that was started before it was configured: nobody answers there.
+    world.run(&["once", "--for", "1s"]);
+    assert!(world.path("ledger.db").exists());
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    assert_eq!(world.history().len(), 1);
+    write(&world.path("config.toml"), &other);
+    assert_eq!(world.run(&["once"]).status.code(), Some(78));
+}
+
+#[test]
+fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
+    let world = World::start(&[]);
+    world.configure(&file_key("24h"));
+    write(
+        &world.path("ledger.db"),
+        &"not a database, only text. ".repeat(100),
+    );
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("is not a ledger"),
+        "{}",
+        text(&output.stderr)
+    );
+    std::fs::remove_file(world.path("ledger.db")).unwrap();
+    let newer = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("version 99"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(world.live().is_empty());
+}

@@ -1,0 +1,207 @@
+//! The log in the journal, which a socket in a mount namespace plays here:
+//! where the socket is, only systemd decides.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread::JoinHandle;
+
+use crate::support::{World, text, write};
+
+/// One entry of the journal, by the names of its fields.
+type Entry = BTreeMap<String, String>;
+
+/// Ends the journal of these tests.
+const END: &[u8] = b"end";
+
+/// A world, and a folder that is `/run/systemd/journal` for its programs.
+struct Host {
+    world: World,
+}
+
+impl Host {
+    /// None where this user may not make namespaces.
+    fn new() -> Option<Self> {
+        let mut mount = unshare();
+        mount.args(["mount", "-t", "tmpfs", "none", "/run"]);
+        if !mount.output().is_ok_and(|done| done.status.success()) {
+            eprintln!("not tested: no mount namespace can be made here");
+            return None;
+        }
+        let world = World::start(&[]);
+        fs::create_dir(world.path("journal")).unwrap();
+        let script = world.path("put");
+        let echo = "#!/bin/sh\nread -r secret\necho \"got $secret\"\necho \"and $secret\" >&2\n";
+        write(&script, echo);
+        fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+        world.configure(
+            "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+             [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\"]\n",
+        );
+        Some(Self { world })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.world.path("journal/socket")
+    }
+
+    /// What is sent to the journal until [`Host::end`].
+    fn journal(&self) -> JoinHandle<Vec<Entry>> {
+        let socket = UnixDatagram::bind(self.socket()).unwrap();
+        std::thread::spawn(move || {
+            let mut entries = Vec::new();
+            let mut datagram = vec![0; 1024 * 1024];
+            loop {
+                let length = socket.recv(&mut datagram).unwrap();
+                match &datagram[..length] {
+                    END => return entries,
+                    // It asks whether anybody is there.
+                    [] => {}
+                    entry => entries.push(read(entry)),
+                }
+            }
+        })
+    }
+
+    fn end(&self, journal: JoinHandle<Vec<Entry>>) -> Vec<Entry> {
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.send_to(END, self.socket()).unwrap();
+        journal.join().unwrap()
+    }
+
+    /// Runs a command and gives what it told on standard error. With a stream
+    /// of its own, `$JOURNAL_STREAM` names what standard error is.
+    fn run(&self, arguments: &[&str], of_its_own: bool) -> String {
+        let file = self.world.path("stderr");
+        let stderr = fs::File::create(&file).unwrap();
+        let facts = stderr.metadata().unwrap();
+        let inode = facts.ino() + u64::from(!of_its_own);
+        let given = self.world.command(arguments);
+        let mut command = unshare();
+        let status = command
+            .args(["sh", "-c"])
+            .arg(
+                "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && \
+                 mount --bind \"$1\" /run/systemd/journal && shift && exec \"$@\"",
+            )
+            .arg("sh")
+            .arg(self.world.path("journal"))
+            .arg(given.get_program())
+            .args(given.get_args())
+            .env("JOURNAL_STREAM", format!("{}:{inode}", facts.dev()))
+            .stderr(stderr)
+            .status()
+            .unwrap();
+        let told = text(&fs::read(file).unwrap());
+        assert!(status.success(), "{told}");
+        told
+    }
+
+    /// The secret that was delivered last.
+    fn secret(&self) -> String {
+        let history = self.world.history();
+        let id = history[0]["credential_id"].as_str().unwrap();
+        self.world.secret_of(id)
+    }
+}
+
+/// A command in a mount namespace of its own.
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "--"]);
+    command
+}
+
+/// The native protocol: `NAME=value`, or the name, the length in eight bytes
+/// and the value.
+fn read(mut datagram: &[u8]) -> Entry {
+    let mut entry = Entry::new();
+    while !datagram.is_empty() {
+        let end = datagram.iter().position(|byte| *byte == b'\n').unwrap();
+        let (line, rest) = (text(&datagram[..end]), &datagram[end + 1..]);
+        let (name, value, rest) = match line.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned(), rest),
+            None => {
+                let (length, rest) = rest.split_first_chunk().unwrap();
+                let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();
+                (line, text(&rest[..length]), &rest[length + 1..])
+            }
+        };
+        entry.insert(name, value);
+        datagram = rest;
+    }
+    entry
+}
+
+#[test]
+fn each_line_is_an_entry_with_its_fields() {
+    let Some(host) = Host::new() else { return };
+    let journal = host.journal();
+    let told = host.run(
+        &["--log-level", "debug", "--log-format", "journald", "once"],
+        false,
+    );
+    let entries = host.end(journal);
+    assert_eq!(told, "", "all of it is in the journal");
+
+    let with = |message: &str| {
+        let mut entries = entries.iter();
+        let found = entries.find(|entry| entry["MESSAGE"].contains(message));
+        found.unwrap_or_else(|| panic!("no {message:?} in {entries:?}"))
+    };
+    let current = with("is the current credential");
+    let history = &host.world.history()[0];
+    assert_eq!(current["PRIORITY"], "6");
+    assert_eq!(current["SYSLOG_IDENTIFIER"], "rekeyd");
+    assert_eq!(current["REKEYD_KEY"], "billing");
+    assert_eq!(
+        current["REKEYD_ROTATION"],
+        history["rotation"].as_str().unwrap()
+    );
+    assert_eq!(with("says: got [secret]")["PRIORITY"], "6");
+    let complaint = with("complains: and [secret]");
+    assert_eq!(complaint["PRIORITY"], "4");
+    assert!(complaint["REKEYD_SINK"].starts_with("command (command:/"));
+    assert_eq!(with("delivering billing to ")["PRIORITY"], "7");
+    let secret = host.secret();
+    for value in entries.iter().flat_map(BTreeMap::values) {
+        assert!(!value.contains(&secret), "{value}");
+    }
+}
+
+#[test]
+fn auto_is_the_journal_only_where_standard_error_goes_there() {
+    let Some(host) = Host::new() else { return };
+    let journal = host.journal();
+    let elsewhere = host.run(&["once"], false);
+    assert!(
+        elsewhere.contains("is the current credential"),
+        "{elsewhere}"
+    );
+    assert!(!elsewhere.contains('\u{1b}'), "no colours: {elsewhere}");
+    assert_eq!(host.run(&["rotate", "billing"], true), "");
+    let entries = host.end(journal);
+    // Of the first run nothing is there.
+    let rotated = |entry: &&Entry| entry["MESSAGE"].contains("is the current credential");
+    assert_eq!(entries.iter().filter(rotated).count(), 1, "{entries:?}");
+}
+
+#[test]
+fn without_a_journal_it_says_so_once_and_tells_people() {
+    for (arguments, of_its_own) in [
+        (&["--log-format", "journald", "once"][..], false),
+        (&["once"], true),
+    ] {
+        let Some(host) = Host::new() else { return };
+        let told = host.run(arguments, of_its_own);
+        let problem = "the journal cannot be reached (";
+        assert_eq!(told.matches(problem).count(), 1, "{told}");
+        assert!(told.contains("is the current credential"), "{told}");
+    }
+}

@@ -1,0 +1,204 @@
+//! What Prometheus and a load balancer read of a running daemon.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::daemon::Daemon;
+use crate::support::{World, file_key, write};
+
+/// An address that nobody listened at a moment ago.
+fn free() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn get(address: &str, path: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), body.to_owned())
+}
+
+/// The value of a sample.
+fn value(page: &str, sample: &str) -> f64 {
+    let mut lines = page.lines().filter_map(|line| line.strip_prefix(sample));
+    let rest = lines
+        .next()
+        .unwrap_or_else(|| panic!("no {sample} in\n{page}"));
+    rest.trim().parse().unwrap()
+}
+
+/// Prometheus' own opinion of the page, where `REKEYD_PROMTOOL` names its
+/// promtool.
+fn by_prometheus_itself(page: &str) {
+    let Some(tool) = std::env::var_os("REKEYD_PROMTOOL") else {
+        return;
+    };
+    let mut check = Command::new(tool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = check.stdin.take().unwrap();
+    input.write_all(page.as_bytes()).unwrap();
+    drop(input);
+    let output = check.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{}",
+        crate::support::text(&said)
+    );
+}
+
+fn expect(page: &str, sample: &str, expected: f64) {
+    let found = value(page, sample);
+    assert!(
+        (found - expected).abs() < 0.5,
+        "{sample}: {found}, and not {expected}"
+    );
+}
+
+#[test]
+fn the_page_tells_what_the_ledger_tells() {
+    let address = free();
+    let mut world = World::start(&[]);
+    let key = file_key("24h").replace("settle", "expires-after = \"60d\"\nsettle");
+    world.configure(&format!("[metrics]\nlisten = \"{address}\"\n{key}"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    world.ok(&["rotate", "billing"]);
+    let (status, head, page) = get(&address, "/metrics");
+    assert_eq!(status, 200);
+    assert!(
+        head.to_lowercase().contains("text/plain; version=0.0.4"),
+        "{head}"
+    );
+    for (sample, expected) in [
+        (
+            "rekeyd_rotations_total{key=\"billing\",outcome=\"current\"}",
+            2.0,
+        ),
+        (
+            "rekeyd_deliveries_total{key=\"billing\",outcome=\"accepted\",sink=\"file\"}",
+            2.0,
+        ),
+        (
+            "rekeyd_provider_requests_total{operation=\"create\",outcome=\"ok\"}",
+            2.0,
+        ),
+        (
+            "rekeyd_provider_request_duration_seconds_count{operation=\"create\"}",
+            2.0,
+        ),
+        (
+            "rekeyd_live_credentials{key=\"billing\",phase=\"current\"}",
+            1.0,
+        ),
+        (
+            "rekeyd_live_credentials{key=\"billing\",phase=\"retired\"}",
+            1.0,
+        ),
+        (
+            "rekeyd_live_credentials{key=\"billing\",phase=\"stranded\"}",
+            0.0,
+        ),
+        ("rekeyd_overdue{key=\"billing\"}", 0.0),
+    ] {
+        expect(&page, sample, expected);
+    }
+    let status: serde_json::Value = serde_json::from_str(&world.ok(&["status", "--json"])).unwrap();
+    let seconds = |text: &serde_json::Value| {
+        let at: jiff::Timestamp = text.as_str().unwrap().parse().unwrap();
+        f64::from(i32::try_from(at.as_second()).unwrap())
+    };
+    let key = &status["keys"][0];
+    for (sample, expected) in [
+        (
+            "rekeyd_next_rotation_timestamp_seconds{key=\"billing\"}",
+            seconds(&key["next_rotation_at"]),
+        ),
+        (
+            "rekeyd_credential_expires_timestamp_seconds{key=\"billing\"}",
+            seconds(&key["current"]["expires_at"]),
+        ),
+    ] {
+        expect(&page, sample, expected);
+    }
+    assert!(value(&page, "rekeyd_credential_age_seconds{key=\"billing\"}") < 120.0);
+    assert!(value(&page, "rekeyd_last_sweep_timestamp_seconds") > 1.7e9);
+    assert!(value(&page, "rekeyd_clock_offset_seconds").abs() < 60.0);
+    assert!(page.contains("rekeyd_build_info{version=\""), "{page}");
+    by_prometheus_itself(&page);
+    let secret = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    assert!(!page.contains(secret.trim()));
+    assert_eq!(get(&address, "/healthz").0, 200);
+    assert_eq!(get(&address, "/readyz").0, 200);
+    assert_eq!(get(&address, "/other").0, 404);
+    // The provider is away: it is well, and not ready.
+    world.stop_sandbox();
+    assert!(!world.run(&["rotate", "billing"]).status.success());
+    assert_eq!(get(&address, "/healthz").0, 200);
+    let (status, _, why) = get(&address, "/readyz");
+    assert_eq!(status, 503);
+    assert!(why.contains("the provider cannot be asked"), "{why}");
+    let (_, _, page) = get(&address, "/metrics");
+    let away = "rekeyd_provider_requests_total{operation=\"check\",outcome=\"unreachable\"}";
+    assert!(value(&page, away) >= 1.0);
+}
+
+/// Waits until nobody listens there any more.
+fn expect_nobody(address: &str) {
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{address}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn where_it_listens_follows_the_configuration() {
+    let (first, second) = (free(), free());
+    let world = World::start(&[]);
+    let listen = |address: &str| {
+        let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
+        let rest = config.split_once("[key").map_or("", |(_, rest)| rest);
+        let dir = world.dir.path().display();
+        write(
+            &world.path("config.toml"),
+            &format!(
+                "[provider]\nbase-url = \"{}\"\ncredential-file = \"{dir}/admin-key\"\n\
+                 [ledger]\npath = \"{dir}/ledger.db\"\n\
+                 [control]\nsocket = \"{dir}/control.sock\"\n{address}[key{rest}",
+                world.base_url
+            ),
+        );
+    };
+    world.configure(&file_key("24h"));
+    listen(&format!("[metrics]\nlisten = \"{first}\"\n"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    assert_eq!(get(&first, "/healthz").0, 200);
+    // Where another listens it goes on without.
+    let taken = TcpListener::bind(&second).unwrap();
+    listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
+    world.ok(&["reload"]);
+    daemon.wait_for("going on without");
+    expect_nobody(&first);
+    drop(taken);
+    listen("");
+    world.ok(&["reload"]);
+    expect_nobody(&second);
+    daemon.stop();
+}

@@ -1,0 +1,114 @@
+//! `once` says when it did not come to its end.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use crate::support::{Running, World, text, write};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A world with a key whose receiver lets everybody connect and answers
+/// nobody.
+fn world_without_answers() -> (World, TcpListener) {
+    let world = World::start(&[]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    write(
+        &world.path("webhook-secret"),
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
+    );
+    world.configure(&format!(
+        "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+         [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n\
+         [[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         signing-secret-file = \"DIR/webhook-secret\"\ntimeout = \"1s\"\n"
+    ));
+    (world, silent)
+}
+
+#[test]
+fn once_says_that_its_time_was_over() {
+    let (world, _silent) = world_without_answers();
+    let output = world.run(&["once", "--for", "2s"]);
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("after 2s not everything due was done"),
+        "{log}"
+    );
+    assert!(log.contains("--for"), "{log}");
+    let row = &world.history()[0];
+    assert_eq!(row["phase"], "stranded");
+    assert_eq!(row["error"], "not delivered within 2s");
+}
+
+#[test]
+fn once_says_that_a_signal_ended_it() {
+    let (world, _silent) = world_without_answers();
+    let mut child = world
+        .command(&["once"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut once = Running(child);
+    let mut line = String::new();
+    while !line.contains("delivered billing to file") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it delivers");
+    }
+    let pid = Pid::from_raw(i32::try_from(once.0.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(once.0.wait().unwrap().code(), Some(1), "{rest}");
+    assert!(rest.contains("a signal ended this run"), "{rest}");
+    assert_eq!(
+        world.history()[0]["error"],
+        "not delivered before a signal ended the command"
+    );
+}
+
+#[test]
+fn once_that_came_to_its_end_says_nothing_of_it() {
+    let world = World::start(&[]);
+    world.configure(
+        "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+         [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n",
+    );
+    let output = world.run(&["once"]);
+    assert!(output.status.success());
+    assert!(!text(&output.stderr).contains("this run"));
+    assert!(!text(&output.stderr).contains("not everything due"));
+}
+
+/// From so many keys on the ledger is read before the lock is held.
+#[test]
+fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
+    let world = World::start(&[]);
+    let key = |name: &str, first: &str| {
+        format!(
+            "[key.{name}]\nschedule = \"@monthly\"\nfirst = \"{first}\"\nsettle = \"0s\"\n\
+             [[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
+        )
+    };
+    let others = (1..1_000).map(|number| key(&format!("other-{number}"), "scheduled"));
+    let keys: String = others.chain([key("billing", "now")]).collect();
+    world.configure(&keys);
+    for wanted in [&["once"][..], &["once"], &["rotate", "billing"], &["once"]] {
+        let output = world.run(wanted);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let phases: Vec<_> = world
+        .history()
+        .iter()
+        .map(|row| (row["key"].clone(), row["phase"].clone()))
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            ("billing".into(), "current".into()),
+            ("billing".into(), "retired".into())
+        ]
+    );
+}

@@ -1,0 +1,73 @@
+//! rekeyd's own admin credential, rotated like any other, through the binary.
+
+use std::fs;
+
+use crate::support::daemon::Daemon;
+use crate::support::{World, write};
+
+const OWN: &str = "[key.own]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+    hold-while-used = \"0s\"\n[[key.own.sink]]\ntype = \"self\"\n";
+
+fn in_file(world: &World) -> String {
+    let text = fs::read_to_string(world.path("admin-key")).unwrap();
+    text.trim().to_owned()
+}
+
+fn newest(world: &World) -> serde_json::Value {
+    world.history().remove(0)
+}
+
+#[test]
+fn the_file_is_replaced_and_the_next_process_works_with_it() {
+    let world = World::start(&[]);
+    world.configure(OWN);
+    world.ok(&["once"]);
+    let first = newest(&world);
+    assert_eq!(first["phase"], "current");
+    let id = first["credential_id"].as_str().unwrap();
+    assert_eq!(in_file(&world), world.secret_of(id));
+
+    world.ok(&["rotate", "own"]);
+    let second = newest(&world);
+    let id = second["credential_id"].as_str().unwrap();
+    assert_eq!(in_file(&world), world.secret_of(id));
+    world.ok(&["check", "--online"]);
+}
+
+/// The daemon is killed as soon as its log says so, and what it leaves is a
+/// file that the next process works with.
+#[test]
+fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
+    for (line, at_most) in [
+        ("rotating own", 1),
+        ("created key_", 2),
+        ("verified key_", 2),
+        ("delivering own", 2),
+        ("delivered own", 2),
+        ("is the current credential of own", 2),
+        ("retired key_", 2),
+        ("revoked the previous", 2),
+    ] {
+        let world = World::start(&[]);
+        world.configure(OWN);
+        world.ok(&["once"]);
+        let before = in_file(&world);
+        // Due at once.
+        write(&world.path("admin-key"), &world.admin_key);
+        let mut daemon = Daemon::start_with(&world, &["--log-level", "debug"]);
+        daemon.wait_for(line);
+        drop(daemon);
+
+        world.ok(&["check", "--online"]);
+        assert!(world.live().len() <= 1 + at_most, "{line}");
+        while newest(&world)["phase"] != "current" {
+            // What was begun may be waiting for its back-off.
+            world.run(&["rotate", "own"]);
+        }
+        let current = newest(&world);
+        let secret = world.secret_of(current["credential_id"].as_str().unwrap());
+        assert_eq!(in_file(&world), secret, "{line}");
+        assert_ne!(secret, before, "{line}");
+        world.ok(&["check", "--online"]);
+    }
+}

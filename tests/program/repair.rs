@@ -1,0 +1,76 @@
+//! What is not as it was left is made good by a rotation, through the binary.
+
+use std::fs;
+
+use crate::support::{World, file_key, write};
+
+/// A key with one file sink of this format, rotated once.
+fn rotated(format: &str) -> World {
+    let world = World::start(&[]);
+    world.configure(&format!("{}format = \"{format}\"\n", file_key("24h")));
+    world.ok(&["once"]);
+    world
+}
+
+fn triggers(world: &World) -> Vec<String> {
+    let history = world.history().into_iter();
+    history
+        .map(|row| row["trigger"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_file_that_is_as_it_was_left_is_left() {
+    for format in ["raw", "env", "json"] {
+        let world = rotated(format);
+        world.ok(&["once"]);
+        assert_eq!(triggers(&world), ["first"], "{format}");
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_is_delivered_anew() {
+    let world = rotated("raw");
+    fs::remove_file(world.path("billing.key")).unwrap();
+    world.ok(&["once"]);
+    assert_eq!(triggers(&world), ["repair", "first"]);
+    let history = world.history();
+    let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
+    let delivered = fs::read_to_string(world.path("billing.key")).unwrap();
+    assert_eq!(delivered.trim(), secret);
+    assert_eq!(
+        history[1]["phase"], "retired",
+        "its consumers may have read it"
+    );
+}
+
+#[test]
+fn a_file_that_holds_something_else_is_delivered_anew() {
+    for (format, instead) in [
+        ("raw", "sk-admin-somebody-elses\n"),
+        ("raw", ""),
+        ("env", "sk-admin-without-its-variable\n"),
+        ("json", "{}\n"),
+    ] {
+        let world = rotated(format);
+        write(&world.path("billing.key"), instead);
+        world.ok(&["once"]);
+        assert_eq!(
+            triggers(&world),
+            ["repair", "first"],
+            "{format} {instead:?}"
+        );
+    }
+}
+
+#[test]
+fn a_sink_that_is_added_gets_its_own_credential() {
+    let world = rotated("raw");
+    let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
+    let named = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
+    world.configure(&format!("{named}{more}"));
+    world.ok(&["once"]);
+    assert_eq!(triggers(&world), ["repair", "first"]);
+    let copies = [world.path("billing.key"), world.path("copy.key")].map(fs::read_to_string);
+    assert_eq!(copies[0].as_ref().unwrap(), copies[1].as_ref().unwrap());
+}

@@ -1,0 +1,201 @@
+//! What is shown of the schedule, and what a pause does to it, through the
+//! binary.
+
+use crate::support::{World, text};
+use serde_json::{Value, json};
+
+fn key(name: &str, lines: &str) -> String {
+    format!(
+        "[key.{name}]\nsettle = \"0s\"\n{lines}\n[[key.{name}.sink]]\ntype = \"file\"\n\
+         path = \"DIR/{name}.key\"\n"
+    )
+}
+
+fn read(printed: &str) -> Value {
+    serde_json::from_str(printed).unwrap()
+}
+
+#[test]
+fn three_zones_read_right_against_a_calendar() {
+    // Neither a provider nor a ledger is there.
+    let dir = crate::support::scratch();
+    let world = World::without_sandbox("http://127.0.0.1:9/v1".to_owned(), "none", dir);
+    world.configure(
+        &[
+            key(
+                "berlin",
+                "schedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"",
+            ),
+            key(
+                "howe",
+                "schedule = \"0 3 * * Sun\"\ntimezone = \"Australia/Lord_Howe\"",
+            ),
+            key("utc", "schedule = \"0 0 29 * *\""),
+        ]
+        .concat(),
+    );
+    let from = "2026-03-28T00:00:00Z";
+    let printed = world.ok(&["schedule", "--from", from, "-n", "2", "--json"]);
+    let firing = |key: &str, at: &str, local: &str, zone: &str| json!({"key": key, "at": at, "local": local, "timezone": zone});
+    let (berlin, howe) = ("Europe/Berlin", "Australia/Lord_Howe");
+    assert_eq!(
+        read(&printed),
+        json!([
+            firing(
+                "berlin",
+                "2026-03-28T01:30:00Z",
+                "2026-03-28T02:30:00+01:00",
+                berlin
+            ),
+            // 02:30 is skipped on this day.
+            firing(
+                "berlin",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T03:00:00+02:00",
+                berlin
+            ),
+            firing(
+                "howe",
+                "2026-03-28T16:00:00Z",
+                "2026-03-29T03:00:00+11:00",
+                howe
+            ),
+            firing(
+                "howe",
+                "2026-04-04T16:30:00Z",
+                "2026-04-05T03:00:00+10:30",
+                howe
+            ),
+            firing(
+                "utc",
+                "2026-03-29T00:00:00Z",
+                "2026-03-29T00:00:00+00:00",
+                "UTC"
+            ),
+            firing(
+                "utc",
+                "2026-04-29T00:00:00Z",
+                "2026-04-29T00:00:00+00:00",
+                "UTC"
+            ),
+        ])
+    );
+    // For people in the order of time, with a mark where the clock changes.
+    let shown = world.ok(&["schedule", "--from", from, "-n", "2"]);
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines.len(), 7, "{shown}");
+    assert!(lines[0].starts_with("key "), "{shown}");
+    assert!(lines[1].starts_with("berlin  2026-03-28T01:30:00Z  Sat 2026-03-28 02:30:00 +01:00"));
+    let marked: Vec<_> = lines
+        .iter()
+        .filter(|line| line.ends_with("clock change"))
+        .collect();
+    assert_eq!(marked.len(), 2, "{shown}");
+    assert!(
+        marked[0].contains("Sun 2026-03-29 03:00:00 +02:00"),
+        "{shown}"
+    );
+    assert!(
+        marked[1].contains("Sun 2026-04-05 03:00:00 +10:30"),
+        "{shown}"
+    );
+    let one = world.ok(&["schedule", "utc", "-n", "1", "--json"]);
+    assert_eq!(read(&one).as_array().unwrap().len(), 1);
+    assert_eq!(world.run(&["schedule", "nobody"]).status.code(), Some(1));
+    assert_eq!(world.run(&["schedule", "-n", "0"]).status.code(), Some(2));
+}
+
+#[test]
+fn schedule_and_status_agree_to_the_second() {
+    let world = World::start(&[]);
+    let jitter = "jitter = \"3h\"\ntimezone = \"America/New_York\"";
+    world.configure(
+        &[
+            key("age", &format!("every = \"30d\"\n{jitter}")),
+            key("cron", &format!("schedule = \"0 3 * * *\"\n{jitter}")),
+            key(
+                "late",
+                &format!("schedule = \"0 3 * * *\"\nfirst = \"scheduled\"\n{jitter}"),
+            ),
+        ]
+        .concat(),
+    );
+    world.ok(&["once"]);
+    let history = world.history();
+    assert_eq!(history.len(), 2, "the third waits for its schedule");
+    let status = read(&world.ok(&["status", "--json"]));
+    let next = read(&world.ok(&["schedule", "-n", "1", "--json"]));
+    for (at, name) in ["age", "cron", "late"].into_iter().enumerate() {
+        assert_eq!(status["keys"][at]["key"], name);
+        let by_status = &status["keys"][at]["next_rotation_at"];
+        assert_eq!(*by_status, next[at]["at"], "{name}");
+        assert!(by_status.is_string());
+    }
+    // Two keys with one schedule do not come at once.
+    assert_ne!(next[1]["at"], next[2]["at"]);
+}
+
+#[test]
+fn a_paused_key_is_not_rotated_by_schedule_and_stays_paused() {
+    let world = World::start(&[]);
+    let daily = "schedule = \"@daily\"\nexpires-after = \"4d\"";
+    world.configure(&[key("a", daily), key("b", daily)].concat());
+    let paused = |world: &World| {
+        let status = read(&text(&world.run(&["status", "--json"]).stdout));
+        ["a", "b"].map(|name| {
+            let keys = status["keys"].as_array().unwrap().iter();
+            let mut keys = keys.filter(|key| key["key"] == name);
+            keys.next().unwrap()["paused"].as_bool().unwrap()
+        })
+    };
+    let told = world.ok(&["pause", "a", "--reason", "a freeze"]);
+    assert_eq!(
+        told,
+        "a: nothing is begun by schedule before `rekeyd resume a`\n"
+    );
+    world.ok(&["once"]);
+    assert_eq!(paused(&world), [true, false]);
+    let keys: Vec<_> = world
+        .history()
+        .iter()
+        .map(|row| row["key"].clone())
+        .collect();
+    assert_eq!(keys, ["b"], "a first rotation is begun by schedule, too");
+    // By hand it is rotated; then a pause that outlasts the credential warns.
+    world.ok(&["rotate", "a"]);
+    assert_eq!(paused(&world), [true, false]);
+    let told = world.ok(&["pause", "--all"]);
+    assert_eq!(
+        told.matches("warning: its credential ends at").count(),
+        2,
+        "{told}"
+    );
+    let soon = world.history()[0]["created_at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let soon: jiff::Timestamp = soon.parse().unwrap();
+    let soon = (soon + jiff::SignedDuration::from_hours(1)).to_string();
+    let told = world.ok(&["pause", "b", "--until", &soon]);
+    assert!(!told.contains("warning"), "{told}");
+    assert!(
+        world
+            .ok(&["status"])
+            .contains(&format!("paused until {soon}"))
+    );
+    world.ok(&["resume", "--all"]);
+    assert_eq!(paused(&world), [false, false]);
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let mut rows = ledger
+        .prepare(
+            "SELECT event || coalesce(' ' || (detail ->> 'reason'), '') FROM journal
+                  WHERE key = 'a' AND event IN ('pause', 'resume') ORDER BY seq",
+        )
+        .unwrap();
+    let rows: Vec<String> = rows
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(rows, ["pause a freeze", "pause", "resume"]);
+}

@@ -1,0 +1,222 @@
+//! What every provider owes the engine, asked of each subject in the same
+//! words: here of the HTTP adapter against the sandbox.
+
+use std::time::Duration;
+
+use crate::adapter::{adapter, holding, with};
+use rekeyd::core::names::Label;
+use rekeyd::core::secret::{CredentialCell, Secret};
+use rekeyd::provider::openai::OpenAi;
+use rekeyd::provider::{Cause, Outcome, Provider, Retry};
+use rekeyd::sandbox::{ADMIN_NAME, Delays, Fault, Operation, Options, Sandbox};
+
+fn label(text: &str) -> Label {
+    Label::recorded(text.to_owned())
+}
+
+async fn subject(options: Options) -> (Sandbox, OpenAi) {
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let cell = holding(sandbox.admin_key().expose());
+    let provider = with(&sandbox.base_url(), Duration::from_secs(10), cell);
+    (sandbox, provider)
+}
+
+mod over_http {
+    use super::{Options, subject};
+
+    crate::contract::every_obligation!(tokio::test, subject(Options::default()));
+}
+
+fn fault(text: &str) -> Vec<Fault> {
+    vec![Fault::parse(text).unwrap()]
+}
+
+/// Each fault in a create: what the adapter says, and what the sandbox did.
+#[tokio::test]
+async fn what_each_fault_in_a_create_is_taken_for() {
+    use Cause as C;
+    use Outcome::{NotDone, Unknown};
+    let second = Duration::from_secs(1);
+    let (sandbox, provider) = subject(Options::default()).await;
+    for (kind, cause, outcome, made) in [
+        ("drop-before", C::NoAnswer, Unknown, 0),
+        ("drop-after", C::NoAnswer, Unknown, 1),
+        ("500-before", C::ServerError, Unknown, 0),
+        ("500-after", C::ServerError, Unknown, 1),
+        ("429", C::RateLimited, NotDone, 0),
+        ("garbage", C::BadAnswer, Unknown, 1),
+        ("html", C::BadAnswer, Unknown, 0),
+        ("401-scope", C::Forbidden, NotDone, 0),
+    ] {
+        sandbox.set_faults(fault(&format!("create:{kind}:1")));
+        let name = label(kind);
+        let sent = sandbox.requests(Operation::Create);
+        let error = provider.create(&name, None).await.unwrap_err();
+        assert_eq!((error.cause, error.outcome), (cause, outcome), "{error}");
+        assert_eq!(error.cause.is_outage(), outcome == Unknown, "{error}");
+        assert_eq!(sandbox.requests(Operation::Create), sent + 1, "{kind}");
+        let found = provider.find(&name).await.unwrap().value.len();
+        assert_eq!(found, made, "{kind}");
+        if kind == "429" {
+            assert_eq!(error.retry, Retry::Later(Some(second)));
+        }
+        if !kind.starts_with("drop") && kind != "html" {
+            assert!(error.request_id.unwrap().starts_with("req_"), "{kind}");
+        }
+    }
+}
+
+/// The same faults where asking again is harmless.
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_is_asked_again() {
+    let (sandbox, provider) = subject(Options::default()).await;
+    for (kind, is_done) in [
+        ("drop-before", false),
+        ("drop-after", true),
+        ("500-before", false),
+        ("500-after", true),
+        ("garbage", true),
+        ("html", false),
+        ("401-scope", false),
+    ] {
+        let made = provider.create(&label(kind), None).await.unwrap().value;
+        let id = &made.facts.id;
+        let is_live = || sandbox.live().iter().any(|key| key.id == id.as_str());
+        sandbox.set_faults(fault(&format!("any:{kind}:1")));
+        provider.delete(id).await.unwrap_err();
+        assert_eq!(is_live(), !is_done, "{kind}");
+        provider.retrieve(id).await.unwrap_err();
+        sandbox.set_faults(Vec::new());
+        provider.delete(id).await.unwrap();
+        assert!(!is_live(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for() {
+    let slow_for = Duration::from_millis(50);
+    let (sandbox, provider) = subject(Options {
+        faults: fault("create:slow:1"),
+        slow_for,
+        ..Options::default()
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    provider.create(&label("slow"), None).await.unwrap();
+    assert!(begun.elapsed() >= slow_for);
+    assert_eq!(sandbox.live().len(), 2);
+}
+
+#[tokio::test]
+async fn a_late_create_lands_after_its_connection_broke() {
+    let options = Options {
+        late_after: Duration::from_millis(50),
+        faults: fault("create:late:1"),
+        ..Options::default()
+    };
+    let (_sandbox, provider) = subject(options).await;
+    let error = provider.create(&label("late"), None).await.unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    let landed = async {
+        while provider
+            .find(&label("late"))
+            .await
+            .unwrap()
+            .value
+            .is_empty()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), landed)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_hanging_answer_is_given_up_in_time() {
+    let (sandbox, provider) = subject(Options {
+        faults: fault("any:hang:1"),
+        ..Options::default()
+    })
+    .await;
+    let cell = holding(sandbox.admin_key().expose());
+    let hasty = with(&sandbox.base_url(), Duration::from_millis(100), cell);
+    let error = hasty.create(&label("hangs"), None).await.unwrap_err();
+    assert_eq!(
+        (error.cause, error.outcome),
+        (Cause::NoAnswer, Outcome::Unknown)
+    );
+    assert!(!error.to_string().contains("http://"), "{error}");
+    sandbox.set_faults(Vec::new());
+    let found = provider.find(&label("hangs")).await.unwrap().value;
+    assert_eq!(found.len(), 1, "it was done, and nobody heard");
+}
+
+#[tokio::test]
+async fn a_stale_list_misses_the_last_change() {
+    let (sandbox, provider) = subject(Options::default()).await;
+    let fresh = label("fresh");
+    let seen = async || provider.find(&fresh).await.unwrap().value.len();
+    let made = provider.create(&fresh, None).await.unwrap().value;
+    sandbox.set_faults(fault("list:stale-list:1"));
+    assert_eq!(seen().await, 0);
+    sandbox.set_faults(Vec::new());
+    assert_eq!(seen().await, 1);
+    provider.delete(&made.facts.id).await.unwrap();
+    sandbox.set_faults(fault("list:stale-list:1"));
+    assert_eq!(seen().await, 1);
+    sandbox.set_faults(Vec::new());
+    assert_eq!(seen().await, 0);
+}
+
+#[tokio::test]
+async fn a_closed_port_proves_that_nothing_was_done() {
+    // Taken, so that nobody else gets it, and not listened on.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let provider = adapter(&format!("http://127.0.0.1:{port}/v1").parse().unwrap());
+    let error = provider.create(&label("none"), None).await.unwrap_err();
+    assert_eq!(
+        (error.cause, error.outcome),
+        (Cause::Unreachable, Outcome::NotDone)
+    );
+}
+
+#[tokio::test]
+async fn the_credential_is_read_at_each_request() {
+    let (sandbox, _) = subject(Options::default()).await;
+    let cell = CredentialCell::new();
+    let provider = with(&sandbox.base_url(), Duration::from_secs(5), cell.clone());
+    let error = provider.list().await.unwrap_err();
+    assert_eq!(error.cause, Cause::NoCredential);
+    cell.set(Secret::new("sk-admin-wrong".to_owned()));
+    let error = provider.list().await.unwrap_err();
+    assert_eq!(error.cause, Cause::CredentialRefused);
+    cell.set(sandbox.admin_key());
+    assert_eq!(provider.list().await.unwrap().value.len(), 1);
+    cell.set(Secret::new("two\nlines-of-it".to_owned()));
+    let error = provider.list().await.unwrap_err();
+    assert_eq!(error.cause, Cause::CredentialRefused);
+}
+
+#[tokio::test]
+async fn a_fresh_secret_may_be_refused_for_a_while() {
+    let delays = Delays {
+        new_key: Duration::from_secs(3600),
+        deleted_key: Duration::from_secs(3600),
+    };
+    let (sandbox, provider) = subject(Options {
+        delays,
+        ..Options::default()
+    })
+    .await;
+    let made = provider.create(&label("fresh"), None).await.unwrap().value;
+    let error = provider.verify(&made.secret.unwrap()).await.unwrap_err();
+    assert_eq!(error.cause, Cause::CredentialRefused);
+    let own = &sandbox.live()[0];
+    assert_eq!(own.name, ADMIN_NAME);
+    assert!(sandbox.delete_by_hand(&own.id));
+    assert!(sandbox.accepts(sandbox.admin_key().expose()));
+}

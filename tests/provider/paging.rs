@@ -1,0 +1,75 @@
+//! Lists of several pages, right and wrong, from a hand-made server.
+
+use crate::adapter::adapter;
+use crate::canned::{Canned, ok};
+use rekeyd::provider::{Cause, Provider, ProviderError};
+
+async fn list(answers: Vec<Vec<u8>>) -> Result<Vec<String>, ProviderError> {
+    let server = Canned::start(answers).await;
+    let listed = adapter(&server.url).list().await?;
+    let ids = listed.value.into_iter().map(|one| one.facts.id.to_string());
+    Ok(ids.collect())
+}
+
+#[tokio::test]
+async fn paging_goes_by_the_last_item() {
+    let first = ok(r#"{"data":[{"id":"key_1"},{"id":"key_2"}],"has_more":true,"last_id":"x"}"#);
+    let second = ok(r#"{"data":[{"id":"key_2"},{"id":"key_3"}],"has_more":false}"#);
+    let server = Canned::start(vec![first, second]).await;
+    let listed = adapter(&server.url).list().await.unwrap().value;
+    let ids: Vec<_> = listed.iter().map(|one| one.facts.id.as_str()).collect();
+    assert_eq!(ids, ["key_1", "key_2", "key_3"]);
+    let heard = server.heard();
+    assert!(heard[0].starts_with("GET /v1/organization/admin_api_keys?limit=100&order=asc HTTP"));
+    assert!(
+        heard[1].starts_with(
+            "GET /v1/organization/admin_api_keys?limit=100&order=asc&after=key_2 HTTP"
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_full_page_that_does_not_say_whether_it_is_the_last_is_not() {
+    let items: Vec<_> = (0..100)
+        .map(|number| format!(r#"{{"id":"key_{number}"}}"#))
+        .collect();
+    let full = ok(&format!(r#"{{"data":[{}]}}"#, items.join(",")));
+    let rest = ok(r#"{"data":[{"id":"key_last"}]}"#);
+    let ids = list(vec![full, rest]).await.unwrap();
+    assert_eq!(ids.len(), 101);
+    assert_eq!(ids[100], "key_last");
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_trusted_is_an_error() {
+    let first = ok(r#"{"data":[{"id":"key_1"}],"has_more":true}"#);
+    let second = ok(r#"{"data":[{"id":"key_2"}],"has_more":true}"#);
+    let end = ok(r#"{"data":[],"has_more":false}"#);
+    let wide = vec![first.clone(), second, first.clone(), end];
+    for (what, answers) in [
+        ("circle", vec![first.clone()]),
+        ("wide circle", wide),
+        (
+            "nothing and more",
+            vec![ok(r#"{"data":[],"has_more":true}"#)],
+        ),
+        ("no data", vec![ok(r#"{"has_more":false}"#)]),
+        ("an item without id", vec![ok(r#"{"data":[{"name":"x"}]}"#)]),
+        ("html later", vec![first, ok("<html>")]),
+    ] {
+        let error = list(answers).await.unwrap_err();
+        assert_eq!(error.cause, Cause::BadAnswer, "{what}: {error}");
+    }
+    assert!(list(vec![ok(r#"{"data":[]}"#)]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_given_up() {
+    let page = |number| {
+        ok(&format!(
+            r#"{{"data":[{{"id":"key_{number}"}}],"has_more":true}}"#
+        ))
+    };
+    let error = list((0..1001).map(page).collect()).await.unwrap_err();
+    assert!(error.message.contains("1000 pages"), "{error}");
+}

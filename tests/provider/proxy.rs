@@ -1,0 +1,51 @@
+//! Which requests go through the proxy that the environment names.
+
+use std::time::Duration;
+
+use crate::adapter::adapter;
+use crate::canned::{Canned, answer, ok};
+use rekeyd::net::reach::reach;
+use rekeyd::provider::{Cause, Provider};
+use url::Url;
+
+/// Runs this very test again in a process whose environment names a proxy,
+/// since the environment of a running one cannot be changed safely.
+#[tokio::test]
+async fn loopback_is_asked_without_the_proxy_and_others_with_it() {
+    const CHILD: &str = "REKEYD_TEST_BEHIND_A_PROXY";
+    let direct = Canned::start(vec![ok(r#"{"data":[]}"#)]).await;
+    if std::env::var_os(CHILD).is_some() {
+        adapter(&direct.url).list().await.unwrap();
+        let other = Url::parse("http://rekeyd.invalid/v1").unwrap();
+        let error = adapter(&other).list().await.unwrap_err();
+        assert_eq!(error.cause, Cause::ServerError, "{error}");
+        let patience = Duration::from_secs(5);
+        reach(&other, None, patience).await.unwrap();
+        return;
+    }
+    let proxy = Canned::start(vec![answer("502 No", "", b"from the proxy")]).await;
+    let address = format!("http://127.0.0.1:{}", proxy.url.port().unwrap());
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child
+        .args([
+            "--exact",
+            "proxy::loopback_is_asked_without_the_proxy_and_others_with_it",
+        ])
+        .env(CHILD, "1")
+        .env("HTTP_PROXY", &address)
+        .env("http_proxy", &address)
+        .env("ALL_PROXY", &address)
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy");
+    let run = tokio::task::spawn_blocking(move || child.output().unwrap());
+    let output = run.await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+    let heard = proxy.heard();
+    let requests: Vec<_> = heard.iter().filter(|text| !text.is_empty()).collect();
+    assert_eq!(requests.len(), 1, "{text}");
+    assert!(requests[0].starts_with("GET http://rekeyd.invalid/v1/"));
+}

@@ -1,0 +1,387 @@
+//! The command sink as its program sees it, and what each end of it means.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::lines::Lines;
+use crate::support::daemon::Daemon;
+use crate::support::{World, text, write};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rekeyd::core::command::CommandLine;
+use rekeyd::core::names::SinkId;
+use rekeyd::core::secret::Secret;
+use rekeyd::core::settings::{CommandTarget, SinkSettings, SinkTarget};
+use rekeyd::host::program::{LANG, PATH};
+use rekeyd::sink::command::CommandSink;
+use rekeyd::sink::{DeliveryError, Parcel, Sink as _, Taken};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tempfile::TempDir;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Long enough for any program of these tests to end by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Does not look like one of the provider's: what hides those by their shape
+/// shall not help.
+const VALUE: &str =
+    "new+secret/of-the-tests-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ-abcdefghijklmnop";
+
+/// A script in a scratch folder, where it finds itself in `$1`.
+struct Script {
+    folder: TempDir,
+    timeout: Duration,
+    arguments: Vec<String>,
+}
+
+impl Script {
+    fn new(lines: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("script"), lines).unwrap();
+        Self {
+            folder,
+            timeout: PATIENCE,
+            arguments: Vec::new(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// By the shell's path, since a program that was just written may be busy
+    /// while another test forks.
+    fn sink(&self) -> CommandSink {
+        let first = [self.path("script"), self.folder.path().to_owned()];
+        let first = first.map(|path| path.to_str().unwrap().to_owned());
+        sink(
+            "/bin/sh",
+            first.into_iter().chain(self.arguments.clone()).collect(),
+            self.timeout,
+        )
+    }
+
+    async fn deliver(&self) -> Result<(), DeliveryError> {
+        self.sink().deliver(&parcel()).await
+    }
+
+    /// A pipe by name, and what comes out of it until nobody can write into it
+    /// any more. The script has it at descriptor 3.
+    fn pipe(&self) -> JoinHandle<String> {
+        let path = self.path("pipe");
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        spawn_blocking(move || {
+            let mut told = String::new();
+            let mut pipe = fs::File::open(path).unwrap();
+            pipe.read_to_string(&mut told).unwrap();
+            told
+        })
+    }
+}
+
+fn sink(program: &str, arguments: Vec<String>, timeout: Duration) -> CommandSink {
+    let target = CommandTarget {
+        argv: CommandLine {
+            program: program.to_owned(),
+            arguments,
+        },
+    };
+    let settings = SinkSettings {
+        id: SinkId {
+            name: "put".to_owned(),
+            target: "command:test".to_owned(),
+        },
+        required: true,
+        timeout,
+        target: SinkTarget::Command(Arc::new(target.clone())),
+    };
+    CommandSink::new(&settings, &target)
+}
+
+fn parcel() -> Parcel {
+    Parcel {
+        secret: Secret::new(VALUE.to_owned()),
+        ..crate::hook::parcel()
+    }
+}
+
+/// Opens the pipe of [`Script::pipe`].
+const OPEN_PIPE: &str = "exec 3>\"$1/pipe\"\n";
+
+#[tokio::test]
+async fn it_gets_the_secret_on_its_input_and_the_rest_in_its_environment() {
+    let mut script = Script::new(
+        "cat >\"$1/input\"\ncat /proc/$$/environ >\"$1/environment\"\n\
+         cat /proc/$$/cmdline >\"$1/arguments\"\ncat /proc/$$/stat >\"$1/stat\"\n\
+         pwd >\"$1/folder\"\n",
+    );
+    let strange = "$(id); 'quoted' * \"\n";
+    script.arguments.push(strange.to_owned());
+    script.deliver().await.unwrap();
+
+    assert_eq!(script.read("input"), format!("{VALUE}\n"));
+    assert_eq!(script.read("folder"), "/\n");
+    let environment = script.read("environment");
+    let environment: BTreeMap<_, _> = environment
+        .split_terminator('\0')
+        .map(|variable| variable.split_once('=').unwrap())
+        .collect();
+    let expected = BTreeMap::from([
+        ("PATH", PATH),
+        ("LANG", LANG),
+        ("REKEYD_KEY", "billing"),
+        ("REKEYD_ROTATION", "0707070707070707"),
+        ("REKEYD_SEQUENCE", "42"),
+        ("REKEYD_SINK", "put"),
+        ("REKEYD_CREDENTIAL_ID", "key_abc"),
+    ]);
+    assert_eq!(environment, expected);
+    let arguments = script.read("arguments");
+    assert!(arguments.ends_with(&format!("\0{strange}\0")), "verbatim");
+    assert!(!arguments.contains(VALUE));
+    // Its number, its name, its state, its parent, its group.
+    let stat = script.read("stat");
+    let fields: Vec<_> = stat.split(' ').collect();
+    assert_eq!(fields[0], fields[4], "it leads its group: {stat}");
+}
+
+#[tokio::test]
+async fn each_end_has_the_class_of_the_contract() {
+    use Taken::{Maybe, No};
+    let reads = "cat >/dev/null\n";
+    let deaf = "exec <&-\n";
+    for (lines, wanted, told) in [
+        ("exit 0", None, ""),
+        ("exit 75", Some(No), "(exit code 75)"),
+        ("exit 1", Some(Maybe), "ended with exit code 1;"),
+        ("exit 74", Some(Maybe), "ended with exit code 74;"),
+        ("exit 126", Some(Maybe), "ended with exit code 126;"),
+        ("exit 255", Some(Maybe), "ended with exit code 255;"),
+        ("kill -9 $$", Some(Maybe), "was ended by signal 9;"),
+        ("kill -15 $$", Some(Maybe), "was ended by signal 15;"),
+        (
+            "echo first >&2; echo last >&2; exit 3",
+            Some(Maybe),
+            "exit code 3: last; it may have taken",
+        ),
+        ("echo only; exit 75", Some(No), "(exit code 75): only"),
+    ] {
+        // Whether it reads its input is its own affair.
+        for before in [reads, deaf, ""] {
+            let outcome = Script::new(&format!("{before}{lines}\n")).deliver().await;
+            let error = outcome.err();
+            assert_eq!(error.as_ref().map(|error| error.taken), wanted, "{lines}");
+            let message = error.map_or_else(String::new, |error| error.message);
+            assert!(message.contains(told), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_has_taken_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "exit 0\n").unwrap();
+    let missing = folder.path().join("missing");
+    for (program, problem) in [
+        (&missing, "does not exist; install it"),
+        (&file, "cannot be executed: Permission denied"),
+        (&folder.path().to_owned(), "is not a regular file"),
+    ] {
+        let sink = sink(program.to_str().unwrap(), Vec::new(), PATIENCE);
+        let problems = sink.inspect().await;
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains(problem), "{problems:?}");
+        assert_eq!(sink.preflight().await, Err(problems[0].clone()));
+        let error = sink.deliver(&parcel()).await.unwrap_err();
+        assert_eq!(error.taken, Taken::No, "{error}");
+        assert!(error.message.starts_with("cannot start "), "{error}");
+    }
+    fs::set_permissions(&file, Permissions::from_mode(0o700)).unwrap();
+    let sink = sink(file.to_str().unwrap(), Vec::new(), PATIENCE);
+    assert_eq!(sink.preflight().await, Ok(()));
+}
+
+#[tokio::test]
+async fn at_the_timeout_its_whole_group_is_killed() {
+    for waits in ["wait", "exec sleep 1000"] {
+        let mut script = Script::new(&format!(
+            "{OPEN_PIPE}sleep 1000 &\necho begun >&3\necho before; {waits}\n"
+        ));
+        script.timeout = Duration::from_secs(2);
+        let pipe = script.pipe();
+        let error = script.deliver().await.unwrap_err();
+        assert_eq!(error.taken, Taken::Maybe, "{error}");
+        let told = "did not end within 2s and was killed: before; it may have taken";
+        assert!(error.message.contains(told), "{error}");
+        // The end of the pipe: nobody is left who could write into it.
+        assert_eq!(pipe.await.unwrap(), "begun\n");
+    }
+}
+
+#[tokio::test]
+async fn when_nobody_waits_any_more_its_whole_group_is_killed() {
+    let script = Script::new(&format!(
+        "{OPEN_PIPE}sleep 1000 &\n: >\"$1/begun\"\necho begun >&3\nwait\n"
+    ));
+    let pipe = script.pipe();
+    {
+        let sink = script.sink();
+        let parcel = parcel();
+        let mut delivery = sink.deliver(&parcel);
+        let begun = || script.path("begun").exists();
+        while !begun() {
+            let turn = tokio::time::timeout(Duration::from_millis(20), &mut delivery).await;
+            assert!(turn.is_err(), "{turn:?}");
+        }
+    }
+    pipe.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_it_leaves_behind_holds_up_nobody() {
+    // In its group: killed when it has ended.
+    let script = Script::new(&format!("{OPEN_PIPE}sleep 1000 &\necho begun >&3\n"));
+    let pipe = script.pipe();
+    script.deliver().await.unwrap();
+    assert_eq!(pipe.await.unwrap(), "begun\n");
+
+    // In a session of its own, with the outputs of the command: left alone.
+    let script = Script::new(
+        "setsid sh -c ': >\"$0/begun\"; cat \"$0/pipe\"' \"$1\" &\n\
+         while [ ! -e \"$1/begun\" ]; do :; done\n",
+    );
+    mknodat(CWD, script.path("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    script.deliver().await.unwrap();
+    let path = script.path("pipe");
+    // It is there to read: this would wait for a reader for ever.
+    let open = spawn_blocking(move || fs::OpenOptions::new().write(true).open(path));
+    open.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn output_is_logged_up_to_a_limit_and_read_to_its_end() {
+    let (log, _guard) = Lines::listen();
+    let script = Script::new(
+        "cat >/dev/null\necho one; echo two >&2\n\
+         yes a-line-of-many-words | head -c 1000000\nyes n | head -c 1000000 >&2\n: >\"$1/done\"\n",
+    );
+    script.deliver().await.unwrap();
+    assert!(script.path("done").exists());
+    for (level, first, name) in [(" INFO ", "one", "says"), (" WARN ", "two", "complains")] {
+        let told = log.with(level, &format!("the command of billing to put {name}: "));
+        assert!(told[0].contains(&format!("{name}: {first}")), "{}", told[0]);
+        assert!(told[0].contains("key=billing"), "{}", told[0]);
+        assert!(told[0].contains("sink=put (command:test)"), "{}", told[0]);
+        assert_eq!(told.len(), 101);
+        assert!(told[100].contains("(the rest is not shown)"));
+    }
+}
+
+#[tokio::test]
+async fn what_it_echoes_is_masked() {
+    let (log, _guard) = Lines::listen();
+    let echo = "secret=$(cat)\nfor times in 1 2; do\necho \"plain $secret.\"\n\
+        printf 'x%s' \"$secret\" | base64\nprintf %s \"$secret\" | base64 -w 0\necho\n";
+    let script = Script::new(&format!(
+        "{echo}done\nexec >&2\nset -- \nfor times in 1; do\nprintf %s \"$secret\" | base64 -w 40\n\
+         echo \"last $secret\"\ndone\nexit 1\n"
+    ));
+    let error = script.deliver().await.unwrap_err();
+    assert!(
+        error.message.contains("exit code 1: last [secret];"),
+        "{error}"
+    );
+    let told = [log.with(" INFO ", ""), log.with(" WARN ", "")].concat();
+    assert!(
+        told.iter()
+            .any(|line| line.contains("says: plain [secret]. "))
+    );
+    let told = told.join("\n");
+    for padded in [VALUE.to_owned(), format!("x{VALUE}")] {
+        let encoded = STANDARD.encode(padded);
+        // Of what is broken into lines, no line of it.
+        let mut pieces: Vec<_> = (8..encoded.len() - 24).step_by(8).collect();
+        pieces.push(encoded.len() - 24);
+        for at in pieces {
+            let piece = &encoded[at..at + 16];
+            assert!(!told.contains(piece), "{piece}:\n{told}");
+        }
+    }
+    assert!(!told.contains(VALUE) && !error.message.contains(VALUE));
+}
+
+/// A key with a command that keeps what it gets, beside its script.
+fn command_key(world: &World, lines: &str) -> String {
+    let script = world.path("put");
+    write(&script, &format!("#!/bin/sh\n{lines}\n"));
+    fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    "[key.billing]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+     [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\", \"DIR\"]\n"
+        .to_owned()
+}
+
+/// As the daemon runs it, beside its own handlers of signals.
+#[test]
+fn a_key_with_a_command_rotates() {
+    let world = World::start(&[]);
+    // The first try of each is not taken.
+    let keeps = "mark=$1/tried-$REKEYD_SEQUENCE\n\
+        [ -e \"$mark\" ] || { : >\"$mark\"; echo not yet >&2; exit 75; }\n\
+        cat >\"$1/held\"; echo \"took $REKEYD_CREDENTIAL_ID\"";
+    world.configure(&command_key(&world, keeps));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("complains: not yet");
+    daemon.wait_for("says: took key_");
+    daemon.wait_for("is the current credential");
+    world.ok(&["rotate", "billing"]);
+    daemon.wait_for("revoked the previous");
+    let log = daemon.stop();
+
+    let history = world.history();
+    let current = history[0]["credential_id"].as_str().unwrap();
+    let held = fs::read_to_string(world.path("held")).unwrap();
+    assert_eq!(held, format!("{}\n", world.secret_of(current)));
+    assert!(!log.contains(held.trim()));
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let (sink, target, state): (String, String, String) = ledger
+        .query_row(
+            "SELECT sink, target, state FROM delivery ORDER BY rotation DESC LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .unwrap();
+    let dir = world.dir.path().display();
+    assert_eq!(sink, "command");
+    assert_eq!(target, format!("command:{dir}/put {dir}"));
+    assert_eq!(state, "accepted");
+}
+
+#[test]
+fn check_looks_at_the_program_and_does_not_run_it() {
+    let world = World::start(&[]);
+    world.configure(&command_key(&world, ": >\"$1/was-run\""));
+    world.ok(&["check", "--online"]);
+    fs::set_permissions(world.path("put"), Permissions::from_mode(0o600)).unwrap();
+    for arguments in [&["check"][..], &["check", "--online"]] {
+        let output = world.run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        let wanted = "key.billing.sink.command: ";
+        assert!(
+            told.contains(wanted) && told.contains("run: chmod a+x "),
+            "{told}"
+        );
+    }
+    assert!(!world.path("was-run").exists());
+}

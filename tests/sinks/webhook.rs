@@ -1,0 +1,315 @@
+//! The webhook sink as a receiver sees it, and what each answer means.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use crate::canned::{Canned, answer, ok};
+use crate::hook::{FIRST_TRY, Hook, SIGNING, VALUE, parcel};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rekeyd::core::names::{CredentialId, RotationId};
+use rekeyd::sink::{Previous, Sink as _, Taken};
+use ring::hmac;
+use serde_json::{Value, json};
+
+/// A second signing secret, written without padding as some tools do.
+const OTHER: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";
+
+/// One request as it came in.
+struct Heard {
+    head: String,
+    body: String,
+}
+
+impl Heard {
+    fn all(server: &Canned) -> Vec<Self> {
+        let split = |request: String| {
+            let (head, body) = request.split_once("\r\n\r\n").unwrap();
+            Self {
+                head: head.to_owned(),
+                body: body.to_owned(),
+            }
+        };
+        server.heard().into_iter().map(split).collect()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// Whether any of the signatures is the one that Standard Webhooks asks
+    /// for: HMAC-SHA256 over `id.timestamp.body`, computed here.
+    fn is_signed_with(&self, secret: &str) -> bool {
+        let encoded = secret.strip_prefix("whsec_").unwrap();
+        let padded = format!("{encoded}{}", "=".repeat((4 - encoded.len() % 4) % 4));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(padded).unwrap());
+        let [id, timestamp] =
+            ["webhook-id", "webhook-timestamp"].map(|name| self.header(name).unwrap());
+        let signed = format!("{id}.{timestamp}.{}", self.body);
+        let tag = STANDARD.encode(hmac::sign(&key, signed.as_bytes()));
+        self.signatures()
+            .iter()
+            .any(|one| *one == format!("v1,{tag}"))
+    }
+
+    fn signatures(&self) -> Vec<&str> {
+        self.header("webhook-signature")
+            .unwrap()
+            .split(' ')
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn it_is_signed_as_standard_webhooks_says() {
+    let server = Canned::start(vec![ok("")]).await;
+    let hook = Hook::to(server.url.as_str());
+    hook.deliver().await.unwrap();
+    let [heard] = &Heard::all(&server)[..] else {
+        panic!("one request");
+    };
+    assert!(
+        heard.head.starts_with("POST /v1 HTTP/1.1\r\n"),
+        "{}",
+        heard.head
+    );
+    assert_eq!(heard.header("content-type"), Some("application/json"));
+    let length = heard.body.len().to_string();
+    assert_eq!(heard.header("content-length"), Some(length.as_str()));
+    assert_eq!(heard.header("authorization"), None);
+    assert_eq!(
+        heard.header("webhook-timestamp"),
+        Some(FIRST_TRY.to_string().as_str())
+    );
+    assert_eq!(heard.signatures().len(), 1);
+    assert!(heard.is_signed_with(SIGNING));
+    assert!(!heard.is_signed_with(OTHER), "the check can fail");
+    // An id with a dot in it could be signed as another id with another body.
+    assert!(!heard.header("webhook-id").unwrap().contains('.'));
+}
+
+#[tokio::test]
+async fn two_secrets_sign_side_by_side() {
+    let server = Canned::start(vec![ok("")]).await;
+    let hook = Hook::to(server.url.as_str());
+    hook.sign_with(&format!("{SIGNING}\n{OTHER}\n"));
+    hook.deliver().await.unwrap();
+    let heard = &Heard::all(&server)[0];
+    assert_eq!(heard.signatures().len(), 2);
+    assert!(heard.is_signed_with(SIGNING) && heard.is_signed_with(OTHER));
+}
+
+#[tokio::test]
+async fn every_try_has_the_same_id_and_body() {
+    let busy = answer("503 Service Unavailable", "", b"");
+    let server = Canned::start(vec![busy, Vec::new(), ok("")]).await;
+    let mut hook = Hook::to(server.url.as_str());
+    for accepted in [false, false, true, true] {
+        assert_eq!(hook.deliver().await.is_ok(), accepted);
+    }
+    let tries = Heard::all(&server);
+    let first = &tries[0];
+    for (number, one) in (FIRST_TRY..).zip(&tries) {
+        assert_eq!(one.header("webhook-id"), first.header("webhook-id"));
+        assert_eq!(one.body, first.body);
+        // What makes a try fresh is its time alone.
+        let at = number.to_string();
+        assert_eq!(one.header("webhook-timestamp"), Some(at.as_str()));
+        assert!(one.is_signed_with(SIGNING));
+    }
+    assert_eq!(tries.len(), 4);
+
+    // Another rotation, and another sink, is another message.
+    let mut next = parcel();
+    next.rotation = RotationId::new([8; 8]);
+    hook.sink().deliver(&next).await.unwrap();
+    hook.settings.id.name = "second".to_owned();
+    hook.deliver().await.unwrap();
+    let all = Heard::all(&server);
+    let ids = [0, 4, 5].map(|at| all[at].header("webhook-id").unwrap());
+    assert!(
+        ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2],
+        "{ids:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_body_has_exactly_the_fields_of_the_contract() {
+    let server = Canned::start(vec![ok("")]).await;
+    let hook = Hook::to(server.url.as_str());
+    let mut wanted = json!({
+        "type": "key.rotated",
+        "timestamp": "2026-11-23T03:00:01Z",
+        "data": {
+            "key": "billing",
+            "rotation": "0707070707070707",
+            "sequence": 42,
+            "value": VALUE,
+            "credential": {
+                "id": "key_abc",
+                "name": "billing-20261123T030000Z-5f3a9c",
+                "created_at": 1_711_471_533,
+                "expires_at": null,
+                "redacted_value": "sk-admin...def",
+            },
+            "previous": null,
+        },
+    });
+    hook.deliver().await.unwrap();
+    let mut full = parcel();
+    full.credential.expires_at = Some("2026-12-24T00:00:00Z".parse().unwrap());
+    full.previous = Some(Previous {
+        id: CredentialId::new("key_xyz".to_owned()),
+        not_before: "2026-11-24T03:00:01Z".parse().unwrap(),
+    });
+    hook.sink().deliver(&full).await.unwrap();
+    let bodies: Vec<Value> = Heard::all(&server)
+        .iter()
+        .map(|heard| serde_json::from_str(&heard.body).unwrap())
+        .collect();
+    assert_eq!(bodies[0], wanted);
+    wanted["data"]["credential"]["expires_at"] = json!(1_798_070_400);
+    wanted["data"]["previous"] = json!({"id": "key_xyz", "not_before": "2026-11-24T03:00:01Z"});
+    assert_eq!(bodies[1], wanted);
+}
+
+#[tokio::test]
+async fn each_answer_has_the_class_of_the_contract() {
+    use Taken::{Maybe, No, Refused};
+    let status = |status: &str| answer(status, "location: http://127.0.0.1:9/\r\n", b"why");
+    let mut cases: Vec<(Vec<u8>, Option<Taken>)> = Vec::new();
+    for (classed, statuses) in [
+        (None, &[200, 201, 202, 204, 299][..]),
+        (Some(No), &[429]),
+        (
+            Some(Refused),
+            &[400, 401, 403, 404, 405, 409, 410, 422, 499],
+        ),
+        (Some(Maybe), &[300, 301, 302, 303, 304, 307, 308]),
+        (Some(Maybe), &[408, 500, 501, 502, 503, 504, 599]),
+    ] {
+        cases.extend(
+            statuses
+                .iter()
+                .map(|number| (status(&format!("{number} X")), classed)),
+        );
+    }
+    let broken: [&[u8]; 5] = [
+        b"",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"SSH-2.0-nobody\r\n\r\n",
+        b"HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nhalf",
+    ];
+    cases.extend(broken.map(|bytes| (bytes.to_vec(), Some(Maybe))));
+    for (bytes, wanted) in cases {
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        let server = Canned::start(vec![bytes]).await;
+        let outcome = Hook::to(server.url.as_str()).deliver().await;
+        assert_eq!(outcome.err().map(|error| error.taken), wanted, "{shown:?}");
+        assert_eq!(server.heard().len(), 1, "tried once: {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_not_taken() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = nobody.local_addr().unwrap();
+    drop(nobody);
+    let error = Hook::to(&format!("http://{gone}/"))
+        .deliver()
+        .await
+        .unwrap_err();
+    assert_eq!(error.taken, Taken::No, "{error}");
+
+    // Whoever answers like this, or hangs up, speaks no TLS.
+    for said in [&b"HTTP/1.1 400 X\r\n\r\n"[..], b""] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let peer = std::thread::spawn(move || listener.accept().unwrap().0.write_all(said));
+        let error = Hook::to(&url).deliver().await.unwrap_err();
+        assert_eq!(error.taken, Taken::No, "{error}");
+        peer.join().unwrap().unwrap();
+    }
+
+    let server = Canned::start(vec![ok("")]).await;
+    let hook = Hook::to(server.url.as_str());
+    std::fs::remove_file(&hook.target.signing_secret_file).unwrap();
+    let error = hook.deliver().await.unwrap_err();
+    assert_eq!(error.taken, Taken::No, "{error}");
+    assert!(server.heard().is_empty());
+}
+
+#[tokio::test]
+async fn silence_is_unclear_only_after_the_request() {
+    // Connections are made by the system; nobody ever reads from them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    for (scheme, wanted) in [("http", Taken::Maybe), ("https", Taken::No)] {
+        let mut hook = Hook::to(&format!("{scheme}://{address}/"));
+        hook.settings.timeout = Duration::from_secs(1);
+        let error = hook.deliver().await.unwrap_err();
+        assert_eq!(error.taken, wanted, "{scheme}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let target = Canned::start(vec![ok("")]).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!("location: {}\r\n", target.url);
+        let server = Canned::start(vec![answer(&format!("{status} X"), &location, b"")]).await;
+        let error = Hook::to(server.url.as_str()).deliver().await.unwrap_err();
+        assert!(
+            error.message.contains("redirects are not followed"),
+            "{error}"
+        );
+    }
+    assert!(target.heard().is_empty());
+}
+
+#[tokio::test]
+async fn a_bearer_token_is_sent() {
+    let server = Canned::start(vec![ok("")]).await;
+    let mut hook = Hook::to(server.url.as_str());
+    hook.bear("token-of-the-tests-1\n");
+    hook.deliver().await.unwrap();
+    hook.bear("two\nlines");
+    let error = hook.deliver().await.unwrap_err();
+    assert!(
+        error.message.contains("cannot be sent as a header"),
+        "{error}"
+    );
+    let heard = Heard::all(&server);
+    assert_eq!(heard.len(), 1);
+    assert_eq!(
+        heard[0].header("authorization"),
+        Some("Bearer token-of-the-tests-1")
+    );
+}
+
+#[tokio::test]
+async fn the_files_are_read_anew_for_each_delivery() {
+    let server = Canned::start(vec![ok("")]).await;
+    let mut hook = Hook::to(server.url.as_str());
+    let token = hook.bear("token-of-the-tests-1");
+    let sink = hook.sink();
+    sink.deliver(&parcel()).await.unwrap();
+    hook.sign_with(OTHER);
+    crate::hook::write(&token, "token-of-the-tests-2");
+    sink.deliver(&parcel()).await.unwrap();
+    let heard = Heard::all(&server);
+    assert!(heard[0].is_signed_with(SIGNING) && !heard[0].is_signed_with(OTHER));
+    assert!(heard[1].is_signed_with(OTHER) && !heard[1].is_signed_with(SIGNING));
+    assert_eq!(
+        heard[1].header("authorization"),
+        Some("Bearer token-of-the-tests-2")
+    );
+    // Nothing is remembered of what is gone.
+    hook.sign_with("whsec_");
+    assert!(sink.preflight().await.is_err());
+    assert_eq!(sink.deliver(&parcel()).await.unwrap_err().taken, Taken::No);
+}

@@ -1,0 +1,183 @@
+//! What a webhook sink says of a receiver that failed: never a secret that the
+//! receiver echoed, and never the query of its URL.
+
+use crate::canned::{Canned, answer};
+use crate::hook::{Hook, SIGNING, VALUE};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rekeyd::sink::Sink as _;
+
+const TOKEN: &str = "token-of-the-tests-0123456789";
+
+/// A secret of which this process knows nothing.
+const FOREIGN: &str = "sk-admin-of-somebody-else-AbC_1-2";
+
+/// The longest text from outside that is shown.
+const LONGEST: usize = 200;
+
+/// A piece of a secret so long tells too much.
+const PIECE: usize = 8;
+
+/// The message about an answer with this body.
+async fn message(body: &[u8]) -> String {
+    let server = Canned::start(vec![answer("400 Bad Request", "", body)]).await;
+    let mut hook = Hook::to(server.url.as_str());
+    hook.bear(TOKEN);
+    hook.deliver().await.unwrap_err().message
+}
+
+/// What it quotes of the body.
+async fn quoted(body: &[u8]) -> String {
+    let message = message(body).await;
+    let (_, quoted) = message.split_once("400 Bad Request: ").expect(&message);
+    quoted.rsplit_once("; see ").expect(&message).0.to_owned()
+}
+
+/// Every secret, as it is and as base64 of both kinds, alone and within other
+/// text; each with the part that is of the secret alone.
+fn forms() -> Vec<(String, String)> {
+    let bare = SIGNING.strip_prefix("whsec_").unwrap();
+    let own = |secret: &str| secret["sk-admin-".len()..].to_owned();
+    let mut forms = vec![(FOREIGN.to_owned(), own(FOREIGN))];
+    for secret in [VALUE, SIGNING, bare, TOKEN] {
+        forms.push((secret.to_owned(), own(secret)));
+        for before in ["", "x", "xy", "{\"value\":\""] {
+            for behind in ["", "\"}"] {
+                let text = format!("{before}{secret}{behind}");
+                // A character of base64 has six bits; the outer ones are shared.
+                let from = (before.len() * 8).div_ceil(6) + 1;
+                let to = (before.len() + secret.len()) * 8 / 6 - 1;
+                for form in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+                    let own = form[from..to].to_owned();
+                    forms.push((form, own));
+                }
+            }
+        }
+    }
+    forms
+}
+
+/// Whether `text` shows a piece of `secret`.
+fn shows(text: &str, secret: &str) -> bool {
+    (0..=secret.len() - PIECE).any(|at| text.contains(&secret[at..at + PIECE]))
+}
+
+#[tokio::test]
+async fn a_receiver_that_echoes_a_secret_is_quoted_without_it() {
+    for (form, own) in forms() {
+        assert!(shows(&format!("got {form}"), &own), "the check can fail");
+        for body in [
+            format!("bad payload {form} for us"),
+            format!("{{\"error\":\"{form}\"}}"),
+            format!("{form}{form}"),
+        ] {
+            let quoted = quoted(body.as_bytes()).await;
+            assert!(quoted.contains("[secret]"), "{body}: {quoted}");
+            assert!(!shows(&quoted, &own), "{body}: {quoted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_cut_goes_through_a_secret() {
+    // Where the quote ends, where the search ends, and where reading ends.
+    for end in [LONGEST, 8 * 1024, 32 * 1024] {
+        for at in (end - VALUE.len() - 10..end + 10).step_by(7) {
+            for fill in [".", ". ", "ä"] {
+                let mut body = fill.repeat(at / fill.len());
+                body.push_str(VALUE);
+                body.push_str(" and more");
+                let quoted = quoted(body.as_bytes()).await;
+                assert!(
+                    !shows(&quoted, &VALUE["sk-admin-".len()..]),
+                    "{at} {fill:?}: {quoted}"
+                );
+            }
+        }
+    }
+    // Masks are shorter than what they hide: many of them pull the end near.
+    for count in [20, 60, 100, 136, 137, 138, 139, 140, 400] {
+        let quoted = quoted(VALUE.repeat(count).as_bytes()).await;
+        assert!(
+            !shows(&quoted, &VALUE["sk-admin-".len()..]),
+            "{count}: {quoted}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_quoted_is_short_and_printable() {
+    let nasty =
+        b"line one\r\nline\ttwo \x1b[31mred\x07 \x00 \xff\xfe \xe2\x80\xae back \xc2\x85 end";
+    let quoted_nasty = quoted(nasty).await;
+    assert!(
+        quoted_nasty.starts_with("line one line two"),
+        "{quoted_nasty}"
+    );
+    assert!(quoted_nasty.ends_with("end"), "{quoted_nasty}");
+    assert!(!quoted_nasty.chars().any(char::is_control));
+    // Such marks turn the rest of a line around on a terminal.
+    assert!(!quoted_nasty.contains('\u{202e}'), "{quoted_nasty:?}");
+    let long = quoted("word ".repeat(20_000).as_bytes()).await;
+    assert_eq!(long.chars().count(), LONGEST + 1, "{long}");
+    assert!(long.ends_with('…'), "{long}");
+    let empty = message(b"").await;
+    assert!(empty.contains("400 Bad Request; see"), "{empty}");
+}
+
+#[tokio::test]
+async fn a_secret_broken_over_lines_is_masked() {
+    let whole = STANDARD.encode(format!("{{\"value\":\"{VALUE}\"}}"));
+    // As mail and many tools write base64, and as JSON writes their answers.
+    for separator in ["\n", "\r\n", " ", "\\n", "\\r\\n"] {
+        let lines: Vec<_> = whole
+            .as_bytes()
+            .chunks(38)
+            .map(|line| String::from_utf8_lossy(line))
+            .collect();
+        let quoted = quoted(lines.join(separator).as_bytes()).await;
+        assert!(!shows(&quoted, &whole[20..]), "{separator:?}: {quoted}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_is_never_shown() {
+    let refusing = Canned::start(vec![answer("400 Bad Request", "", b"no")]).await;
+    let silent = Canned::start(vec![Vec::new()]).await;
+    let gone = "http://127.0.0.1:9/v1".parse().unwrap();
+    for url in [&refusing.url, &silent.url, &gone] {
+        for scheme in ["http", "https"] {
+            let mut url = url.clone();
+            url.set_scheme(scheme).unwrap();
+            url.set_query(Some("token=query-of-the-tests"));
+            url.set_fragment(Some("fragment-of-the-tests"));
+            let mut hook = Hook::to(url.as_str());
+            hook.settings.timeout = std::time::Duration::from_secs(1);
+            let sink = hook.sink();
+            let preflight = sink.preflight().await;
+            let delivery = sink.deliver(&crate::hook::parcel()).await.unwrap_err();
+            let told = format!("{preflight:?} {delivery} {delivery:?} {sink:?}");
+            assert!(told.contains("/v1"), "the URL is shown: {told}");
+            assert!(!told.contains("of-the-tests"), "{told}");
+        }
+    }
+    for (query, echoed) in [
+        ("token=tok%2Fen-of-the-tests", "tok/en-of-the-tests"),
+        ("token=tok%2Fen-of-the-tests", "tok%2Fen-of-the-tests"),
+        (
+            "a=1&b=2&c=3&d=4-of-the-tests",
+            "/hook?a=1&b=2&c=3&d=4-of-the-tests",
+        ),
+    ] {
+        let echoing = Canned::start(vec![answer("400 X", "", echoed.as_bytes())]).await;
+        let mut url = echoing.url.clone();
+        url.set_query(Some(query));
+        let told = Hook::to(url.as_str()).deliver().await.unwrap_err().message;
+        assert!(
+            told.contains("[secret]") && !told.contains("of-the-tests"),
+            "{told}"
+        );
+    }
+    let sent = refusing.heard().join("\n");
+    assert!(sent.contains("?token=query-of-the-tests "), "it is sent");
+}

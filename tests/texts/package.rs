@@ -1,0 +1,108 @@
+//! What the package has besides the program: units, the manual page of the
+//! configuration, the configuration that is installed.
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use rekeyd::config::options::Section;
+use rekeyd::config::{Environment, parse};
+use rekeyd::core::settings::Settings;
+
+const UNITS: [&str; 3] = [
+    include_str!("../../systemd/rekeyd.service"),
+    include_str!("../../systemd/rekeyd@.service"),
+    include_str!("../../systemd/rekeyd-once.service"),
+];
+const PAGE: &str = include_str!("../../man/rekeyd.toml.5");
+const INSTALLED: &str = include_str!("../../debian/config.toml");
+
+#[test]
+fn the_sandbox_is_the_same_in_each_unit() {
+    let sandboxes = UNITS.map(|unit| {
+        let (_, sandbox) = unit.split_once("# The sandbox, the same").unwrap();
+        sandbox.split("\n[").next().unwrap().trim_end().to_owned()
+    });
+    assert!(sandboxes[0].contains("NoNewPrivileges=yes"));
+    assert_eq!(sandboxes[0], sandboxes[1]);
+    assert_eq!(sandboxes[0], sandboxes[2]);
+}
+
+/// What stands in bold at the beginning of a paragraph with a tag.
+fn described() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut lines = PAGE.lines();
+    while let Some(line) = lines.next() {
+        if line != ".TP" {
+            continue;
+        }
+        let tag = lines.next().unwrap().replace("\\-", "-");
+        if let Some(names) = tag.strip_prefix(".BR ") {
+            found.extend(names.split("\", \"").flat_map(|part| {
+                let words = part.split([' ', '"', ',']);
+                words.filter(|word| !word.is_empty()).map(str::to_owned)
+            }));
+        } else if let Some(name) = tag.strip_prefix(".B ") {
+            found.insert(name.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_manual_page_tells_of_every_option() {
+    let described = described();
+    for section in Section::ALL {
+        // The names of the tables are its headings.
+        if section == Section::Top {
+            for table in section.options() {
+                assert!(
+                    PAGE.contains(&format!("[{table}")),
+                    "[{table}] is described"
+                );
+            }
+            continue;
+        }
+        for option in section.options() {
+            // Said in the text of their type.
+            if ["to"].contains(option) {
+                continue;
+            }
+            assert!(described.contains(*option), "{option} is described");
+        }
+    }
+}
+
+fn settings(text: &str) -> Settings {
+    let now = "2026-11-24T03:00:00Z".parse().unwrap();
+    let path = Path::new("/etc/rekeyd/config.toml");
+    parse(path, text, &Environment::empty(now)).unwrap()
+}
+
+#[test]
+fn the_installed_configuration_rotates_nothing_and_its_examples_are_right() {
+    assert_eq!(settings(INSTALLED).keys.len(), 0);
+    let enabled = INSTALLED.lines().map(|line| {
+        let option = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|first: char| !first.is_whitespace()));
+        format!("{}\n", option.unwrap_or(line))
+    });
+    assert_eq!(settings(&enabled.collect::<String>()).keys.len(), 2);
+}
+
+#[test]
+fn each_command_has_a_page() {
+    let man = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rekeyd"));
+        command.arg("man").args(arguments).output().unwrap()
+    };
+    for (arguments, title) in [
+        (&[][..], ".TH rekeyd 1"),
+        (&["rotate"], ".TH rekeyd-rotate 1"),
+        (&["check"], ".TH rekeyd-check 1"),
+    ] {
+        let page = String::from_utf8(man(arguments).stdout).unwrap();
+        assert!(page.contains(title), "{page}");
+    }
+    assert_eq!(man(&["rotat"]).status.code(), Some(1));
+}
