@@ -1,6 +1,5 @@
 //! Values with a meaning of their own: durations, paths, addresses.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     let names_a_file = path.file_name().is_some() && !text.ends_with('/');
     if path.is_absolute() && names_a_file && !text.chars().any(char::is_control) {
         // Without `//` and `/./`, which mean nothing.
-        return Some(if is_plain(text.as_bytes()) {
+        return Some(if is_plain(text) {
             path.to_owned()
         } else {
             path.components().collect()
@@ -79,7 +78,7 @@ pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
 /// The path with every `..` taken back, as far as that can be told without
 /// looking at the disk: for comparing, not for opening.
 pub(super) fn normal(path: &Path) -> PathBuf {
-    if is_plain(path.as_os_str().as_bytes()) {
+    if path.to_str().is_some_and(is_plain) {
         return path.to_owned();
     }
     let mut normal = PathBuf::new();
@@ -97,17 +96,14 @@ pub(super) fn normal(path: &Path) -> PathBuf {
 
 /// Whether a path is certainly as [`normal`] leaves it, as nearly every one is:
 /// to take one apart costs ten times more.
-fn is_plain(path: &[u8]) -> bool {
-    let mut pairs = path.windows(2);
-    path.starts_with(b"/")
-        && !path.ends_with(b"/")
-        && !pairs.any(|pair| matches!(pair, b"//" | b"/."))
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && !path.ends_with('/') && !path.contains("//") && !path.contains("/.")
 }
 
 /// Whether a path has a `..` in it.
 pub(super) fn goes_upwards(path: &Path) -> bool {
     let is_upwards = |part| part == Component::ParentDir;
-    !is_plain(path.as_os_str().as_bytes()) && path.components().any(is_upwards)
+    !path.to_str().is_some_and(is_plain) && path.components().any(is_upwards)
 }
 
 /// Whose address it is.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::change::Change;
 use crate::core::names::KeyName;
-use crate::core::record::{Delivery, DeliveryState, Rotation};
+use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::engine::worker::{ManagedKey, Worker};
 use crate::engine::{Back, Engine, Slot};
 use crate::ledger::LedgerError;
@@ -44,7 +44,7 @@ impl Engine {
         let mut looks = Vec::new();
         let mut last = None;
         for (key, slot) in keys.by_ref().take(LOOKS_AT_ONCE) {
-            looks.extend(slot.looks().into_iter().map(|look| (key.clone(), look)));
+            looks.extend(slot.looks().map(|look| (key.clone(), look)));
             last = Some(key);
         }
         let last = last.cloned().filter(|_| keys.next().is_some());
@@ -79,18 +79,15 @@ impl Engine {
 impl Slot {
     /// Begins to look at the sinks of the key; whoever works on it looks by
     /// itself.
-    fn looks(&mut self) -> Vec<Look> {
-        let Some(managed) = &self.managed else {
-            return Vec::new();
-        };
-        let Some(idle) = &self.idle else {
+    fn looks(&mut self) -> impl Iterator<Item = Look> {
+        if self.managed.is_some() && self.idle.is_none() {
             self.look_at_sinks = true;
             self.look_again = true;
-            return Vec::new();
-        };
-        let current = idle.state.current();
-        let looks = current.into_iter().flat_map(|one| looks(managed, one));
-        looks.map(|(_, look)| look).collect()
+        }
+        let current = self.state().and_then(KeyState::current);
+        let known = self.managed.as_deref().zip(current);
+        let looks = known.into_iter().flat_map(|(key, one)| looks(key, one));
+        looks.map(|(_, look)| look)
     }
 }
 

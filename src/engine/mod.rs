@@ -25,6 +25,7 @@ mod reload;
 mod slot;
 mod standing;
 mod sweep;
+mod task;
 mod tell;
 mod view;
 mod watch;
@@ -423,24 +424,30 @@ impl Engine {
             seen: self.seen,
             compared_at: self.errands.compared_at,
         };
-        let Some(worker) = slot.hand_out(&self.parts, turn) else {
+        let Some(mut worker) = slot.hand_out(&self.parts, turn) else {
             return;
         };
-        let mut work = Box::pin(worker.work());
-        // Nearly all that are looked at have nothing to do now, and say so
-        // without having to wait for anything.
-        let mut unheard = Context::from_waker(Waker::noop());
         let before = self.parts.conditions.changes();
-        if let Poll::Ready(worker) = work.as_mut().poll(&mut unheard) {
-            self.put_back(worker);
-            if self.parts.conditions.changes() != before {
-                self.heed_conditions();
-            }
-            return;
+        // Nearly all that are looked at have nothing to do now.
+        if let Some(task) = worker.task() {
+            let mut work = Box::pin(worker.work(task));
+            // What was decided is begun before anybody can have the key
+            // configured otherwise.
+            let mut unheard = Context::from_waker(Waker::noop());
+            worker = match work.as_mut().poll(&mut unheard) {
+                Poll::Ready(worker) => worker,
+                Poll::Pending => {
+                    self.keys_at_work += 1;
+                    self.running
+                        .spawn(async move { Back::Key(Box::new(work.await)) });
+                    return;
+                }
+            };
         }
-        self.keys_at_work += 1;
-        self.running
-            .spawn(async move { Back::Key(Box::new(work.await)) });
+        self.put_back(worker);
+        if self.parts.conditions.changes() != before {
+            self.heed_conditions();
+        }
     }
 
     /// Waits for something to come back from work, and takes in all that has.

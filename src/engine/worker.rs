@@ -10,23 +10,22 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::core::audience::Audience;
-use crate::core::change::{ByHand, Change, Why};
-use crate::core::due::{Absence, Due, due, retimed};
+use crate::core::change::{ByHand, Change};
+use crate::core::due::Absence;
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::policy::{KeyPolicy, Waiting, back_off, pause_of_key};
-use crate::core::record::{Delivery, KeyState, Trigger};
+use crate::core::record::{Delivery, KeyState};
 use crate::core::rotation::Phase;
-use crate::core::step::{Memory, Step, next_step};
-use crate::core::timetable::Timetable;
-use crate::core::{conclude, time};
+use crate::core::step::Memory;
+use crate::core::time;
 use crate::engine::chance::Chance;
 use crate::engine::clock::{Clock, Moment};
 use crate::engine::condition::{Condition, Conditions};
 use crate::engine::observe::Observer;
 use crate::engine::order::Asked;
 use crate::engine::probe::{self, problem};
-use crate::engine::reconcile;
 use crate::engine::sweep::Finding;
+use crate::engine::task::Task;
 use crate::ledger::{Ledger, LedgerError};
 use crate::provider::{Answer, Provider, ProviderError};
 use crate::sink::Sink;
@@ -104,27 +103,6 @@ pub struct Wish {
     pub revoke_previous: bool,
 }
 
-/// Why, and for what, a rotation is begun.
-pub(crate) struct Begin<'w> {
-    pub(crate) trigger: Trigger,
-    pub(crate) scheduled_for: Option<Timestamp>,
-    /// The firing that it makes up for, and why nobody was there.
-    pub(crate) missed: Option<(Timestamp, Why)>,
-    pub(crate) wish: Option<&'w Wish>,
-}
-
-impl<'w> Begin<'w> {
-    /// By a person's wish.
-    const fn by_hand(wish: &'w Wish) -> Self {
-        Self {
-            trigger: Trigger::Manual,
-            scheduled_for: None,
-            missed: None,
-            wish: Some(wish),
-        }
-    }
-}
-
 /// What whoever is put to work has to know of the process, as it was then.
 pub(crate) struct Turn {
     pub(crate) stopping: Arc<AtomicBool>,
@@ -173,21 +151,25 @@ pub(crate) struct Worker {
 const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 
 impl Worker {
-    /// Works until there is nothing to do now.
-    pub(crate) async fn work(mut self) -> Self {
-        while !self.turn.stopping.load(Ordering::Relaxed)
-            && !self.interrupted.load(Ordering::Relaxed)
-        {
-            match self.advance().await {
-                Ok(true) => {}
-                Ok(false) => break,
+    /// Does `first`, and then what there is to do until that is nothing now.
+    pub(crate) async fn work(mut self, first: Task) -> Self {
+        let mut next = Some(first);
+        while let Some(task) = next {
+            next = match self.perform(task).await {
+                Ok(true) if !self.is_called_back() => self.task(),
+                Ok(_) => None,
                 Err(error) => {
                     self.ledger_failed(&error).await;
-                    break;
+                    None
                 }
-            }
+            };
         }
         self
+    }
+
+    fn is_called_back(&self) -> bool {
+        let signs = [&self.turn.stopping, &self.interrupted];
+        signs.iter().any(|sign| sign.load(Ordering::Relaxed))
     }
 
     /// The ledger would not record. That is the whole daemon's matter, unless
@@ -209,214 +191,6 @@ impl Worker {
             self.unrecorded.clear();
             self.wake_at = Some(self.now());
         }
-    }
-
-    /// One step. False when there is none to do now.
-    async fn advance(&mut self) -> Result<bool, LedgerError> {
-        if !self.unrecorded.is_empty() {
-            return self.record(Vec::new()).await.map(|()| true);
-        }
-        if self.reconcile && self.knows_the_time() {
-            return self.reconcile().await.map(|()| true);
-        }
-        let allowed = self.parts.conditions.allowed();
-        if let Some(asked) = self.orders.pop_front() {
-            return self.obey(asked).await.map(|()| true);
-        }
-        if self.look_at_sinks {
-            self.look_at_sinks = false;
-            return self.look_at_sinks().await.map(|()| true);
-        }
-        if allowed.provider
-            && let Some(finding) = self.findings.pop_front()
-        {
-            return self.heed(finding).await.map(|()| true);
-        }
-        if let Some(open) = self.hurried() {
-            return self.hurry(&open).await;
-        }
-        let now = self.now();
-        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
-        match next_step(&self.state, self.memory.as_ref(), policy, allowed, now) {
-            // That it is not configured any more is not recorded yet: the
-            // sweep, which brings the provider's time, wakes all.
-            Step::Deliver { sink, .. } | Step::After { sink, .. } if !self.has_sink(&sink) => {
-                return Ok(false);
-            }
-            Step::Record(changes) => self.record(changes).await?,
-            Step::Create(rotation) => self.create(&rotation).await?,
-            Step::Find {
-                rotation,
-                after_restart,
-            } => self.find(&rotation, after_restart).await?,
-            Step::Verify(rotation) => self.verify(&rotation).await?,
-            Step::Deliver { rotation, sink } => self.deliver(&rotation, &sink).await?,
-            Step::After { rotation, sink } => self.run_after(&rotation, &sink).await?,
-            Step::Revoke(rotation) => self.revoke(&rotation).await?,
-            Step::Look(rotation) => self.look(&rotation).await?,
-            Step::Wait(until) => return self.begin_if_due(until, now).await,
-        }
-        Ok(true)
-    }
-
-    /// Begins a rotation if one is due; otherwise notes when to look again.
-    /// True if there is something to do at once.
-    async fn begin_if_due(
-        &mut self,
-        until: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<bool, LedgerError> {
-        self.wake_at = until;
-        let Some(managed) = self.managed.clone() else {
-            return Ok(false);
-        };
-        if let Some(open) = self.state.open() {
-            let open = open.id.clone();
-            return self.hurry(&open).await;
-        }
-        if self.clocks_have_parted() {
-            // What was missed is seen first, and then this key is looked at.
-            self.wake_at = Some(now);
-            return Ok(false);
-        }
-        if self.turn.scheduled
-            && let Some(change) = self.retimed(&managed, now)
-        {
-            return self.record(vec![change]).await.map(|()| true);
-        }
-        if self.turn.compared_at.is_none() {
-            return Ok(false);
-        }
-        if let Some(wish) = self.wish.clone() {
-            self.intend(&managed, Begin::by_hand(&wish)).await?;
-            self.wait_for_retry(until);
-            return Ok(self.state.open().is_some());
-        }
-        if !self.turn.scheduled || !self.parts.conditions.may_begin() {
-            return Ok(false);
-        }
-        let required = managed.required();
-        match due(
-            &managed.policy,
-            &required,
-            &self.state,
-            self.turn.absence,
-            now,
-        ) {
-            Due::No { next } => {
-                self.wake_at = until.into_iter().chain(next).min();
-                self.rotates_at = next;
-                Ok(false)
-            }
-            Due::Dropped { firing, why } => {
-                let missed = Change::Missed {
-                    firing,
-                    why,
-                    dropped: true,
-                };
-                self.record(vec![missed]).await.map(|()| true)
-            }
-            Due::Since {
-                scheduled_for,
-                trigger,
-                missed,
-                ..
-            } => {
-                let begin = Begin {
-                    trigger,
-                    scheduled_for,
-                    missed: scheduled_for.zip(missed),
-                    wish: None,
-                };
-                let live = self.state.live.clone();
-                self.intend(&managed, begin).await?;
-                self.wait_for_retry(until);
-                // What was done instead of beginning may have made room.
-                Ok(self.state.open().is_some() || self.state.live != live)
-            }
-        }
-    }
-
-    /// Notes when a rotation is tried again that could not be begun. Where that
-    /// is no matter of time, the sweep that it waits for wakes it, or the end of
-    /// the condition.
-    fn wait_for_retry(&mut self, until: Option<Timestamp>) {
-        let now = self.now();
-        let retry_at = self.state.retry_at.filter(|at| *at > now);
-        if self.state.open().is_none() && !self.wants_sweep {
-            self.wake_at = until.into_iter().chain(retry_at).min();
-            self.rotates_at = retry_at;
-        }
-    }
-
-    /// Whether the clock was set, or the host slept, since this key was put to
-    /// work: then it is not known here what nobody was there for.
-    fn clocks_have_parted(&self) -> bool {
-        let now = Moment::of(self.parts.clock.as_ref());
-        self.turn.seen.parted(now).is_some()
-    }
-
-    /// What is to be recorded of another timetable before its firings count.
-    fn retimed(&self, managed: &ManagedKey, now: Timestamp) -> Option<Change> {
-        let key = &self.state.key;
-        let read = |text: &str| Timetable::from_text(text, key, self.parts.zone);
-        retimed(&managed.policy, &self.state, self.turn.absence, read, now)
-    }
-
-    /// Makes the ledger agree with the configured sinks.
-    async fn reconcile(&mut self) -> Result<(), LedgerError> {
-        let managed = self.managed.as_deref();
-        let from = self.held_from();
-        let changes = reconcile::sinks(&self.state, managed, self.memory.as_ref(), from);
-        if !changes.is_empty() {
-            self.record(changes).await?;
-        }
-        self.reconcile = false;
-        Ok(())
-    }
-
-    fn has_sink(&self, sink: &SinkId) -> bool {
-        let managed = self.managed.as_ref();
-        managed.is_some_and(|managed| managed.sink(sink).is_some())
-    }
-
-    /// The open rotation that a person's wish is about, if it goes on in this
-    /// process: were it over first, the wish would be for another one.
-    fn hurried(&self) -> Option<RotationId> {
-        let wish = self.wish.as_ref()?;
-        let open = self.state.open()?;
-        let goes_on = open.is_written() || self.memory.is_some();
-        (goes_on && !wish.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
-    }
-
-    /// A person wants the rotation that is open already: it is tried now, or
-    /// given up where the person wants another.
-    async fn hurry(&mut self, open: &RotationId) -> Result<bool, LedgerError> {
-        let Some(wish) = self.wish.take() else {
-            return Ok(false);
-        };
-        let Some(rotation) = self.state.rotation(open) else {
-            return Ok(false);
-        };
-        let try_now = Change::TryNow {
-            rotation: open.clone(),
-            by_hand: wish.by_hand.clone(),
-        };
-        if wish.revoke_previous && rotation.phase == Phase::Intended {
-            // Whether it was made is to be known first.
-            self.wish = Some(wish);
-            if rotation.retry_at.is_none_or(|at| at <= self.now()) {
-                return Ok(false);
-            }
-            self.record(vec![try_now]).await?;
-        } else if wish.revoke_previous {
-            let changes = conclude::given_up(rotation, "given up for a rotation by hand");
-            self.wish = Some(wish);
-            self.record(changes).await?;
-        } else {
-            self.record(vec![try_now]).await?;
-        }
-        Ok(true)
     }
 
     /// Records `changes` after whatever could not be recorded before, and
@@ -522,7 +296,7 @@ impl Worker {
 
     /// Whether the provider has told its time: before that nothing that counts
     /// from now is recorded, and nothing is revoked either.
-    fn knows_the_time(&self) -> bool {
+    pub(crate) fn knows_the_time(&self) -> bool {
         let (conditions, clock) = (&self.parts.conditions, &self.parts.clock);
         let from = conditions.held_from(clock.now(), clock.monotonic());
         from.is_some()

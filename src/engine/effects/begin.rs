@@ -9,7 +9,8 @@ use crate::core::rotation::{Event, Phase};
 use crate::core::step::Memory;
 use crate::core::time;
 use crate::engine::effects::pause_of;
-use crate::engine::worker::{Begin, ManagedKey, Worker};
+use crate::engine::task::Begin;
+use crate::engine::worker::{ManagedKey, Worker};
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
@@ -35,7 +36,7 @@ impl Worker {
     pub(crate) async fn intend(
         &mut self,
         managed: &ManagedKey,
-        begin: Begin<'_>,
+        begin: Begin,
     ) -> Result<(), LedgerError> {
         let Begin {
             trigger,
@@ -60,7 +61,7 @@ impl Worker {
             return self.defer(&error.to_string(), None).await;
         }
         let rotation = RotationId::new(id);
-        let by_hand = wish.and_then(|wish| wish.by_hand.clone());
+        let by_hand = wish.as_ref().and_then(|wish| wish.by_hand.clone());
         let intent = Intent {
             rotation: rotation.clone(),
             label: Label::new(&managed.name, self.now(), tail),
