@@ -358,6 +358,15 @@ fn no_file_is_written_by_two_or_over_something_else() {
             "11: key.b.sink[0].path: /k/.a.rekeyd is written first by key.a.sink[0] already; name another file",
         ],
     )]);
+    // The other way round it is the same file.
+    let beside = key("").replace("/k/a", "/k/.b.rekeyd");
+    let other = at("/k/b").replace("key.a", "key.b");
+    expect(&[(
+        &format!("{beside}{other}"),
+        &[
+            "11: key.b.sink[0].path: /k/.b.rekeyd is written by key.a.sink[0] already; name another file",
+        ],
+    )]);
     let two = format!("{}{}", key(""), key("").replace("key.a", "key.b"));
     expect(&[(
         &two,
