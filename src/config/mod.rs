@@ -156,7 +156,7 @@ fn parse_despite(
     let mut expect = Some(expect);
     // What is expected once is not again.
     let mut expect = move |ledger: &Path, keys| expect.take().map_or((), |tell| tell(ledger, keys));
-    let (settings, problems) = if text.len() > 2 * pieces::LONG
+    let (settings, problems) = if text.len() > pieces::LONG
         && let Some(settings) = in_pieces(path, text, pieces::LONG, environment, &mut expect)
     {
         (Some(settings), Vec::new())

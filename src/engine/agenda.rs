@@ -18,19 +18,6 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// Has all of these looked at then; `true` where one has begun.
-    pub(super) fn all_at(at: Timestamp, keys: impl Iterator<Item = (KeyName, bool)>) -> Self {
-        let (begun, rest): (Vec<_>, Vec<_>) = keys.partition(|(_, is_begun)| *is_begun);
-        let planned = |keys: Vec<(KeyName, bool)>| {
-            let keys = keys.into_iter();
-            keys.map(|(key, _)| (at, key)).collect()
-        };
-        Self {
-            begun: planned(begun),
-            rest: planned(rest),
-        }
-    }
-
     /// Has `key` looked at then.
     pub(super) fn insert(&mut self, at: Timestamp, key: KeyName, is_begun: bool) {
         let which = if is_begun {

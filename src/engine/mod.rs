@@ -188,10 +188,10 @@ impl Engine {
             slots.push(engine.know(Some(Arc::new(key)), state, now));
         }
         slots.extend(states.map(|state| engine.know(None, state, now)));
+        for (key, slot) in &slots {
+            engine.agenda.insert(now, key.clone(), slot.is_rotating());
+        }
         // What is in order needs no search for the place of each.
-        let keys = slots.iter();
-        let keys = keys.map(|(key, slot)| (key.clone(), slot.is_rotating()));
-        engine.agenda = Agenda::all_at(now, keys);
         engine.keys = slots.into_iter().collect();
         engine.read_failures().await?;
         Ok(engine)

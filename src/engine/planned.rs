@@ -65,15 +65,6 @@ impl Planned {
     }
 }
 
-impl FromIterator<(Timestamp, KeyName)> for Planned {
-    fn from_iter<I: IntoIterator<Item = (Timestamp, KeyName)>>(planned: I) -> Self {
-        Self {
-            sorted: planned.into_iter().collect(),
-            ..Self::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +73,9 @@ mod tests {
     fn what_is_new_counts_as_what_has_its_place() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let key = |name: &str| KeyName::new(name).unwrap();
-        let mut planned: Planned = [(at(2), key("b"))].into_iter().collect();
+        let mut planned = Planned::default();
+        planned.insert(at(2), key("b"));
+        planned.sort();
         planned.insert(at(3), key("c"));
         assert_eq!(planned.first(), Some((at(2), &key("b"))));
         planned.insert(at(1), key("a"));

@@ -1,5 +1,6 @@
 //! The example configuration is right as it stands, right with everything in
 //! it enabled, and complete.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

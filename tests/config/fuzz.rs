@@ -1,5 +1,6 @@
 //! Whatever stands in a configuration file, reading it ends, without a panic
 //! and without a secret in a message.
+
 use std::path::Path;
 
 use proptest::prelude::*;

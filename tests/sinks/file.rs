@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
-use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::names::SinkId;
 use rekeyd::core::record::CredentialFacts;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::settings::{FileFormat, FileTarget, SinkSettings, SinkTarget};
@@ -380,19 +380,13 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 fn parcel(value: &str) -> Parcel {
+    let plain = crate::hook::parcel();
     Parcel {
-        key: KeyName::new("billing").unwrap(),
-        rotation: RotationId::new([7; 8]),
-        sequence: 42,
-        label: Label::recorded("billing-20261123T030000Z-5f3a9c".to_owned()),
         credential: CredentialFacts {
-            id: CredentialId::new("key_abc".to_owned()),
             redacted_value: Some("sk-admin...789".to_owned()),
-            created_at: Some(jiff::Timestamp::from_second(1_711_471_533).unwrap()),
-            expires_at: None,
+            ..plain.credential
         },
         secret: Secret::new(value.to_owned()),
-        verified_at: "2026-11-23T03:00:01.5Z".parse().unwrap(),
-        previous: None,
+        ..plain
     }
 }
