@@ -10,7 +10,8 @@ use rekeyd::core::change::{Change, Intent, Moved};
 use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::record::{CredentialFacts, Trigger};
 use rekeyd::core::rotation::{Event, Phase};
-use rekeyd::ledger::{Driver, Identity, Ledger, keep_log_short, open, read};
+use rekeyd::ledger::{Driver, Identity, Ledger, keep_log_short, open, open_memory, read};
+use rusqlite::types::Value;
 
 fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -141,7 +142,12 @@ fn the_database_itself_refuses_what_cannot_be() {
             "two open rotations: {error}"
         );
     });
-    let raw = rusqlite::Connection::open(&path).unwrap();
+    refuses_what_cannot_be(&path);
+}
+
+/// Of a ledger in which one key has an open rotation and nothing else.
+fn refuses_what_cannot_be(path: &Path) {
+    let raw = rusqlite::Connection::open(path).unwrap();
     for (sql, wanted) in [
         ("UPDATE journal_entry SET event = 'x'", "append-only"),
         ("DELETE FROM journal_entry", "append-only"),
@@ -149,11 +155,93 @@ fn the_database_itself_refuses_what_cannot_be() {
         ("UPDATE rotation SET phase = 'current'", "cannot move"),
         ("UPDATE rotation SET label = 'x'", "keeps its id"),
         ("UPDATE rotation SET started_at = 'yesterday'", "CHECK"),
+        ("UPDATE rotation SET \"trigger\" = 'x'", "CHECK"),
+        ("UPDATE delivery SET state = 'x'", "CHECK"),
         ("UPDATE rotation SET phase = 'created'", "CHECK"),
         ("UPDATE delivery SET state = 'accepted'", "CHECK"),
     ] {
-        let error = raw.execute(sql, []).unwrap_err().to_string();
-        assert!(error.contains(wanted), "{sql}: {error}");
+        let done = raw.execute(sql, []).map_err(|error| error.to_string());
+        let refused = done.as_ref().is_err_and(|error| error.contains(wanted));
+        assert!(refused, "{sql}: {done:?}");
+    }
+}
+
+/// Every row of the views and tables that people read.
+fn told(path: &Path) -> Vec<Vec<Value>> {
+    let reader = rusqlite::Connection::open(path).unwrap();
+    let mut rows = Vec::new();
+    for table in ["history", "deliveries", "journal", "key_state", "identity"] {
+        let mut statement = reader
+            .prepare(&format!("SELECT * FROM {table} ORDER BY 1"))
+            .unwrap();
+        let width = statement.column_count();
+        let found = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect());
+        rows.extend(found.unwrap().map(Result::unwrap));
+    }
+    rows
+}
+
+#[test]
+fn an_older_ledger_says_the_same_once_it_is_brought_up_to_date() {
+    const STEPS: [&str; 4] = [
+        include_str!("../migrations/0001_ledger.sql"),
+        include_str!("../migrations/0002_timetable.sql"),
+        include_str!("../migrations/0003_after.sql"),
+        include_str!("../migrations/0004_notify.sql"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(&STEPS.concat()).unwrap();
+    old.pragma_update(None, "user_version", STEPS.len())
+        .unwrap();
+    let rows = "INSERT INTO identity (id, provider, organization, made_at)
+             VALUES (1, 'https://example.com/v1', '', '2026-01-01T00:00:00Z');
+         INSERT INTO key_state (key, sequence) VALUES ('a', 2);
+         INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, label, phase)
+             VALUES (7, '0123456789abcdef', 'a', 2, 'manual', '2026-01-01T00:00:00Z', 'a-label', 'intended');
+         INSERT INTO delivery (rotation, place, sink, target, required, state)
+             VALUES (7, 0, 'file', 'file:/x', 1, 'uncertain');
+         INSERT INTO journal_entry (seq, at, rotation, key, event, detail)
+             VALUES (41, '2026-01-01T00:00:00Z', 7, 'a', 'due', '{}')";
+    old.execute_batch(rows).unwrap();
+    drop(old);
+    let before = told(&path);
+    assert_eq!(before.len(), 5, "one row each");
+
+    drop(open(&path, &identity(), at()).unwrap());
+    assert_eq!(told(&path), before);
+    let new = rusqlite::Connection::open(&path).unwrap();
+    let check = |sql| new.query_row(sql, [], |row| row.get::<_, String>(0));
+    assert_eq!(check("PRAGMA integrity_check").unwrap(), "ok");
+    let broken = check("PRAGMA foreign_key_check").unwrap_err();
+    assert_eq!(broken, rusqlite::Error::QueryReturnedNoRows);
+    refuses_what_cannot_be(&path);
+    // The journal goes on where it was.
+    let ledger = Ledger::start(open(&path, &identity(), at()).unwrap(), Driver::Thread).unwrap();
+    run(ledger.record(&key(1), at(), vec![intent(1)])).unwrap();
+    let last = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
+    let last: i64 = new.query_row(last, [], |row| row.get(0)).unwrap();
+    assert_eq!(last, 42);
+}
+
+#[test]
+fn no_row_is_written_by_way_of_a_table_of_its_own() {
+    let ledger = open_memory(&identity(), at()).unwrap();
+    for sql in [
+        "INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, label, phase)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "UPDATE rotation SET phase = ?1, attempt = 0, retry_at = NULL, error = NULL WHERE id = ?2",
+        "INSERT INTO delivery (rotation, place, sink, target, required) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "UPDATE delivery SET state = ?1, error = ?2 WHERE rotation = ?3",
+        "INSERT INTO journal_entry (at, rotation, key, event, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+    ] {
+        let mut explained = ledger.prepare(&format!("EXPLAIN {sql}")).unwrap();
+        let steps = explained.raw_query().mapped(|row| row.get("opcode"));
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        assert!(steps.iter().any(|step| step == "OpenWrite"), "{sql}");
+        let own = steps.iter().any(|step| step == "OpenEphemeral");
+        assert!(!own, "{sql}: {steps:?}");
     }
 }
 

@@ -36,7 +36,7 @@ impl Writer<'_> {
             "found"
         };
         let detail = json!({"looks": missing.map(|missing| missing.looks)});
-        self.tell(Some(row), event, &detail)
+        self.tell(Some(row), event, detail)
     }
 
     pub(super) fn try_now(
@@ -52,7 +52,7 @@ impl Writer<'_> {
             .prepare_cached("UPDATE delivery SET retry_at = NULL WHERE rotation = ?1")?
             .execute([row])?;
         let detail = json!({"reason": reason(by_hand), "by": by(by_hand)});
-        self.tell(Some(row), "try-now", &detail)
+        self.tell(Some(row), "try-now", detail)
     }
 
     /// The sink goes on holding the secret: its consumers may have read it.
@@ -64,9 +64,8 @@ impl Writer<'_> {
     ) -> Result<(), LedgerError> {
         let state = DeliveryState::Uncertain.as_str();
         self.on_delivery("state = ?1, maybe_taken = 1", state, rotation, sink)?;
-        self.on_delivery("error = ?1", problem, rotation, sink)?;
-        let (row, _) = self.find(rotation)?;
-        self.tell(Some(row), "target-lost", &sink_detail(sink, Some(problem)))
+        let row = self.on_delivery("error = ?1", problem, rotation, sink)?;
+        self.tell(Some(row), "target-lost", sink_detail(sink, Some(problem)))
     }
 
     pub(super) fn hold_back(
@@ -91,7 +90,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let detail = json!({"until": time::to_text(retry_at), "reason": reason});
-        self.tell(Some(row), "held-back", &detail)
+        self.tell(Some(row), "held-back", detail)
     }
 
     pub(super) fn hold(
@@ -106,7 +105,7 @@ impl Writer<'_> {
             .execute(params![row, until.map(Text)])?;
         let event = if until.is_some() { "hold" } else { "release" };
         let detail = json!({"until": until.map(time::to_text), "reason": reason(by_hand), "by": by(by_hand)});
-        self.tell(Some(row), event, &detail)
+        self.tell(Some(row), event, detail)
     }
 
     pub(super) fn revoke_previous(
@@ -124,7 +123,7 @@ impl Writer<'_> {
             self.tell(
                 None,
                 "revoke-previous-now",
-                &json!({"reason": reason(by_hand), "by": by(by_hand)}),
+                json!({"reason": reason(by_hand), "by": by(by_hand)}),
             )?;
         }
         Ok(())
@@ -137,7 +136,7 @@ impl Writer<'_> {
                 "UPDATE rotation SET revoke_now = 1, attempt = 0, retry_at = NULL WHERE id = ?1",
             )?
             .execute([row])?;
-        self.tell(Some(row), "revoke-now", &json!({}))
+        self.tell(Some(row), "revoke-now", json!({}))
     }
 
     /// Its sinks may all hold it: nobody saw how it got to its consumers.
@@ -173,6 +172,6 @@ impl Writer<'_> {
             "to": phase.as_str(), "credential_id": adoption.credential.id,
             "reason": reason(adoption.by_hand.as_ref()), "by": by(adoption.by_hand.as_ref()),
         });
-        self.tell(Some(row), adoption.event.as_str(), &detail)
+        self.tell(Some(row), adoption.event.as_str(), detail)
     }
 }

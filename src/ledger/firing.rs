@@ -34,7 +34,7 @@ impl Writer<'_> {
             "timetable": timetable, "counts_from": counts_from.map(time::to_text),
             "owed": owed.map(time::to_text),
         });
-        self.tell(None, "timetable", &detail)
+        self.tell(None, "timetable", detail)
     }
 
     /// What is dropped is settled, and so is what was owed before it.
@@ -55,7 +55,7 @@ impl Writer<'_> {
         }
         let then = if dropped { "dropped" } else { "made up for" };
         let detail = json!({"firing": time::to_text(firing), "reason": why.as_str(), "then": then});
-        self.tell(None, "firing-missed", &detail)
+        self.tell(None, "firing-missed", detail)
     }
 
     pub(super) fn pause(&self, pause: Pause, by_hand: Option<&ByHand>) -> Result<(), LedgerError> {
@@ -77,6 +77,6 @@ impl Writer<'_> {
         let detail = json!({
             "until": pause.until.map(time::to_text), "reason": reason(by_hand), "by": by(by_hand),
         });
-        self.tell(None, event, &detail)
+        self.tell(None, event, detail)
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod firing;
 mod handle;
 mod lock;
+mod moves;
 mod notice;
 mod open;
 pub mod read;

@@ -14,11 +14,12 @@ use crate::ledger::row::Text;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_timetable.sql"),
     include_str!("../../migrations/0003_after.sql"),
     include_str!("../../migrations/0004_notify.sql"),
+    include_str!("../../migrations/0005_steps.sql"),
 ];
 
 /// The version that this rekeyd writes.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
-use crate::core::change::{Answered, ByHand, Change, Intent, Moved};
+use crate::core::change::{Answered, ByHand, Change, Intent};
 use crate::core::names::{KeyName, RotationId, SinkId};
 use crate::core::record::{DeliveryState, KeyState};
 use crate::core::rotation::{Event, Phase, apply};
@@ -91,7 +91,7 @@ impl Writer<'_> {
                 rotation,
                 sink,
                 required,
-            } => self.on_delivery("required = ?1", *required, rotation, sink),
+            } => self.require_sink(rotation, sink, *required),
             Change::Extended {
                 rotation,
                 revoke_after,
@@ -124,7 +124,7 @@ impl Writer<'_> {
             } => {
                 let (row, _) = self.find(rotation)?;
                 let detail = json!({"credential_id": credential});
-                self.tell(Some(row), "double-revoked", &detail)
+                self.tell(Some(row), "double-revoked", detail)
             }
             Change::Deferred {
                 attempt,
@@ -174,7 +174,7 @@ impl Writer<'_> {
             "scheduled_for": intent.scheduled_for.map(time::to_text),
             "reason": reason(intent.by_hand.as_ref()), "by": by(intent.by_hand.as_ref()),
         });
-        self.tell(Some(row), Event::Due.as_str(), &detail)
+        self.tell(Some(row), Event::Due.as_str(), detail)
     }
 
     /// A receiver ignores what is not greater than the last it applied. Where
@@ -232,63 +232,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn move_on(&self, moved: &Moved) -> Result<(), LedgerError> {
-        let (row, from) = self.find(&moved.rotation)?;
-        let to = apply(Some(from), moved.event)?;
-        let credential = moved.credential.as_ref();
-        let reached = |phase: Phase| (to == phase).then_some(Text(self.at));
-        // What a statement names it writes to the indices anew, and the one of
-        // all credentials is large.
-        let facts = match credential {
-            Some(_) => {
-                "credential_id = coalesce(?4, credential_id),
-                 redacted_value = coalesce(?5, redacted_value),
-                 created_at = coalesce(?6, created_at),
-                 expires_at = coalesce(?7, expires_at),"
-            }
-            None => "",
-        };
-        self.connection
-            .prepare_cached(&format!(
-                "UPDATE rotation SET phase = ?2, attempt = 0, retry_at = NULL,
-                     missing_since = NULL, missing_looks = 0,
-                     maybe_made = CASE WHEN ?12 THEN 0 ELSE maybe_made END,
-                     stranded_at = coalesce(?13, stranded_at),
-                     error = coalesce(?3, CASE WHEN ?2 IN ('created', 'verified', 'current')
-                                          THEN NULL ELSE error END),
-                     {facts}
-                     current_at = coalesce(?8, current_at),
-                     retired_at = coalesce(?9, retired_at),
-                     revoke_after = coalesce(?10, revoke_after),
-                     revoked_at = CASE WHEN ?2 = 'orphaned' THEN NULL
-                                  ELSE coalesce(?11, revoked_at) END
-                 WHERE id = ?1",
-            ))?
-            .execute(params![
-                row,
-                to.as_str(),
-                moved.error,
-                credential.map(|facts| facts.id.as_str()),
-                credential.and_then(|facts| facts.redacted_value.as_deref()),
-                credential.and_then(|facts| facts.created_at).map(Text),
-                credential.and_then(|facts| facts.expires_at).map(Text),
-                reached(Phase::Current),
-                reached(Phase::Retired),
-                moved.revoke_after.map(Text),
-                reached(Phase::Revoked),
-                moved.event == Event::NotDone,
-                reached(Phase::Stranded),
-            ])?;
-        let detail = json!({
-            "from": from.as_str(), "to": to.as_str(),
-            "credential_id": credential.map(|facts| &facts.id),
-            "revoke_after": moved.revoke_after.map(time::to_text),
-            "reason": reason(moved.by_hand.as_ref()).or(moved.error.as_deref()),
-            "by": by(moved.by_hand.as_ref()),
-        });
-        self.tell(Some(row), moved.event.as_str(), &detail)
-    }
-
     fn postpone(
         &self,
         rotation: &RotationId,
@@ -306,14 +249,9 @@ impl Writer<'_> {
     }
 
     fn begin(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
-        self.on_delivery(
-            "state = ?1",
-            DeliveryState::Uncertain.as_str(),
-            rotation,
-            sink,
-        )?;
-        let (row, _) = self.find(rotation)?;
-        self.tell(Some(row), "delivery-begun", &sink_detail(sink, None))
+        let state = DeliveryState::Uncertain.as_str();
+        let row = self.on_delivery("state = ?1", state, rotation, sink)?;
+        self.tell(Some(row), "delivery-begun", sink_detail(sink, None))
     }
 
     fn answer(&self, answered: &Answered) -> Result<(), LedgerError> {
@@ -347,7 +285,7 @@ impl Writer<'_> {
         self.tell(
             Some(row),
             &event,
-            &sink_detail(&answered.sink, answered.error.as_deref()),
+            sink_detail(&answered.sink, answered.error.as_deref()),
         )
     }
 
@@ -360,9 +298,8 @@ impl Writer<'_> {
         let state = DeliveryState::Removed.as_str();
         let set = "state = ?1, written_at = NULL, retry_at = NULL";
         self.on_delivery(set, state, rotation, sink)?;
-        self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
-        let (row, _) = self.find(rotation)?;
-        self.tell(Some(row), "sink-removed", &sink_detail(sink, None))
+        let row = self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
+        self.tell(Some(row), "sink-removed", sink_detail(sink, None))
     }
 
     fn add_sink(
@@ -382,15 +319,24 @@ impl Writer<'_> {
                      WHERE rotation = ?1 AND sink = ?2 AND target = ?3)",
             )?
             .execute(params![row, sink.name, sink.target, required])?;
-        self.tell(Some(row), "sink-added", &sink_detail(sink, None))
+        self.tell(Some(row), "sink-added", sink_detail(sink, None))
     }
 
     fn miss_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
         let state = DeliveryState::Missed.as_str();
         let set = "state = ?1, written_at = NULL, retry_at = NULL";
-        self.on_delivery(set, state, rotation, sink)?;
-        let (row, _) = self.find(rotation)?;
-        self.tell(Some(row), "sink-missed", &sink_detail(sink, None))
+        let row = self.on_delivery(set, state, rotation, sink)?;
+        self.tell(Some(row), "sink-missed", sink_detail(sink, None))
+    }
+
+    fn require_sink(
+        &self,
+        rotation: &RotationId,
+        sink: &SinkId,
+        required: bool,
+    ) -> Result<(), LedgerError> {
+        self.on_delivery("required = ?1", required, rotation, sink)?;
+        Ok(())
     }
 
     fn extend(&self, rotation: &RotationId, revoke_after: Timestamp) -> Result<(), LedgerError> {
@@ -404,7 +350,7 @@ impl Writer<'_> {
         self.tell(
             Some(row),
             "extended",
-            &json!({"revoke_after": time::to_text(revoke_after)}),
+            json!({"revoke_after": time::to_text(revoke_after)}),
         )
     }
 
@@ -418,7 +364,7 @@ impl Writer<'_> {
         self.tell(
             None,
             "deferred",
-            &json!({"reason": problem, "attempt": attempt}),
+            json!({"reason": problem, "attempt": attempt}),
         )
     }
 
@@ -431,13 +377,14 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Changes one column or more of a delivery, and tells whose row it is.
     pub(super) fn on_delivery(
         &self,
         set: &str,
         value: impl rusqlite::ToSql,
         rotation: &RotationId,
         sink: &SinkId,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<i64, LedgerError> {
         let (row, _) = self.find(rotation)?;
         let changed = self
             .connection
@@ -445,7 +392,8 @@ impl Writer<'_> {
                 "UPDATE delivery SET {set} WHERE rotation = ?2 AND sink = ?3 AND target = ?4"
             ))?
             .execute(params![value, row, sink.name, sink.target])?;
-        expect_one(changed, "delivery")
+        expect_one(changed, "delivery")?;
+        Ok(row)
     }
 
     /// The row and phase of a rotation of this key.
@@ -473,9 +421,8 @@ impl Writer<'_> {
         &self,
         rotation: Option<i64>,
         event: &str,
-        detail: &Value,
+        mut detail: Value,
     ) -> Result<(), LedgerError> {
-        let mut detail = detail.clone();
         if let Value::Object(members) = &mut detail {
             members.retain(|_, value| !value.is_null());
         }
