@@ -1,14 +1,20 @@
 -- A step of a rotation costs less; what may be in the ledger stays the same.
 
--- One index instead of three holds a key's credentials that are live, of which
--- one may be open and one current: each move between phases writes to it.
+-- What a key has at most one of: an open rotation, and a current credential.
+ALTER TABLE rotation ADD COLUMN slot TEXT AS (CASE phase
+    WHEN 'intended' THEN 'open' WHEN 'created' THEN 'open' WHEN 'verified' THEN 'open'
+    WHEN 'current' THEN 'current' END);
+
+-- One index instead of three sees to that and finds a key's credentials that are
+-- live: each move between phases writes to it.
 DROP INDEX rotation_open;
 DROP INDEX rotation_current;
 DROP INDEX rotation_live;
-CREATE UNIQUE INDEX rotation_live ON rotation (key, CASE phase
-    WHEN 'intended' THEN 'open' WHEN 'created' THEN 'open' WHEN 'verified' THEN 'open'
-    WHEN 'current' THEN 'current' END)
-WHERE phase NOT IN ('revoked', 'failed');
+CREATE UNIQUE INDEX rotation_live ON rotation (key, slot) WHERE phase NOT IN ('revoked', 'failed');
+
+-- How often a key was rotated lately is told by the index alone.
+DROP INDEX rotation_key_started;
+CREATE INDEX rotation_key_started ON rotation (key, started_at, maybe_made);
 
 -- For a list of three or more SQLite makes a table of its own, each time that a
 -- row is written. What is compared with words one by one takes a tenth of that.

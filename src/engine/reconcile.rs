@@ -45,7 +45,6 @@ fn known(
     managed: Option<&ManagedKey>,
     now: Timestamp,
 ) -> Option<Change> {
-    let (id, sink) = (rotation.id.clone(), delivery.sink.clone());
     let held = match delivery.state {
         DeliveryState::Removed => return None,
         DeliveryState::Uncertain | DeliveryState::Accepted => true,
@@ -66,13 +65,13 @@ fn known(
             None
         }
         None => Some(Change::SinkRemoved {
-            rotation: id,
-            sink,
+            rotation: rotation.id.clone(),
+            sink: delivery.sink.clone(),
             held_since: held.then_some(time::next_whole_second(now)),
         }),
         Some((_, required)) if *required != delivery.required => Some(Change::SinkRequired {
-            rotation: id,
-            sink,
+            rotation: rotation.id.clone(),
+            sink: delivery.sink.clone(),
             required: *required,
         }),
         Some(_) => None,

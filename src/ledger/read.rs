@@ -94,38 +94,31 @@ pub(super) fn key_states(
     states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
 
     // By itself SQLite goes through every row of the key, or every delivery
-    // ever: what is read after each commit must not grow with the history.
-    let mut places = Vec::new();
-    let mut last = 0;
+    // ever: what is read after each commit must not grow with the history. In
+    // the order of the index nothing has to be sorted.
     let sql = format!(
-        "SELECT r.id, r.key, {ROTATION} FROM rotation r INDEXED BY rotation_live
-         WHERE r.phase NOT IN ('revoked', 'failed') {}",
+        "SELECT r.id, r.key, {ROTATION}, d.place, {DELIVERY}
+         FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation = r.id
+         WHERE r.phase NOT IN ('revoked', 'failed') {}
+         ORDER BY r.key, r.slot, r.id, d.place",
         filter("r.key")
     );
-    each(connection, &sql, only, |row| {
-        let mut cells = Cells::of(row);
-        let (id, key): (i64, _) = (cells.get()?, cells.key_name()?);
-        let rotation = row::rotation(&mut cells)?;
-        if let Some(at) = position(&states, &key, last) {
-            last = at;
-            places.push((id, at, states[at].live.len()));
-            push(&mut states[at].live, rotation);
-        }
-        Ok(())
-    })?;
-    places.sort_unstable_by_key(|(id, ..)| *id);
-    let sql = format!(
-        "SELECT d.rotation, {DELIVERY} FROM rotation r INDEXED BY rotation_live
-         CROSS JOIN delivery d ON d.rotation = r.id
-         WHERE r.phase NOT IN ('revoked', 'failed') {} ORDER BY d.rotation, d.place",
-        filter("r.key")
-    );
+    // The rotation of the row before, and its key's place.
+    let (mut last, mut at) = (None, Some(0));
     each(connection, &sql, only, |row| {
         let mut cells = Cells::of(row);
         let id: i64 = cells.get()?;
-        if let Ok(found) = places.binary_search_by_key(&id, |(id, ..)| *id) {
-            let (_, at, number) = places[found];
-            let rotation = &mut states[at].live[number];
+        if last != Some(id) {
+            last = Some(id);
+            at = position(&states, &cells.key_name()?, at.unwrap_or_default());
+            if let Some(at) = at {
+                push(&mut states[at].live, row::rotation(&mut cells)?);
+            }
+        }
+        let mut cells = cells.at_column(2 + const { row::width(ROTATION) });
+        let delivered: Option<i64> = cells.get()?;
+        let rotation = at.and_then(|at| states[at].live.last_mut());
+        if let (Some(_), Some(rotation)) = (delivered, rotation) {
             push(&mut rotation.deliveries, row::delivery(&mut cells)?);
         }
         Ok(())

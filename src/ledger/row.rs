@@ -92,6 +92,18 @@ pub(crate) const ROTATION: &str = "r.credential_id, r.redacted_value, r.created_
 pub(crate) const DELIVERY: &str = "d.sink, d.target, d.required, d.state, d.maybe_taken,
     d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error";
 
+/// How many columns such a list names.
+pub(crate) const fn width(list: &str) -> usize {
+    let (mut width, mut at) = (1, 0);
+    while at < list.len() {
+        if list.as_bytes()[at] == b',' {
+            width += 1;
+        }
+        at += 1;
+    }
+    width
+}
+
 /// The columns of a row, one after another. By their names each would be looked
 /// for among all of them, which is most of the time that it takes to read the
 /// ledger of ten thousand keys.
@@ -103,6 +115,14 @@ pub(crate) struct Cells<'a> {
 impl<'a> Cells<'a> {
     pub(crate) const fn of(row: &'a Row<'a>) -> Self {
         Self { row, next: 0 }
+    }
+
+    /// Goes on with that column.
+    pub(crate) const fn at_column(self, column: usize) -> Self {
+        Self {
+            row: self.row,
+            next: column,
+        }
     }
 
     pub(crate) fn get<T: FromSql>(&mut self) -> rusqlite::Result<T> {
