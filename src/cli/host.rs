@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::config::Problem;
+use crate::cli::{code, ledger_code};
+use crate::config::{Kind, Problem};
 use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
 use crate::daemon::start;
 use crate::engine::clock::{Clock, HostClock};
+use crate::host::machine;
+use crate::ledger;
 use crate::notify::{self, Now};
 
 /// How closely the sinks are looked at.
@@ -36,6 +39,18 @@ pub(crate) async fn notifiers(settings: &Settings, look: Look) -> Vec<Problem> {
         problems.extend(found.map(|message| Problem::of_host(settings, at.clone(), message)));
     }
     problems
+}
+
+/// What would keep a writing process from its ledger.
+pub(crate) fn ledger(settings: &Settings) -> Option<Problem> {
+    let (path, machine) = (&settings.ledger, machine::id());
+    let error = ledger::inspect(path, &start::identity(settings), machine.as_deref()).err()?;
+    let at = "ledger.path".to_owned();
+    let mut problem = Problem::of_host(settings, at, error.to_string());
+    if ledger_code(&error) == code::CONFIGURATION {
+        problem.kind = Kind::Configuration;
+    }
+    Some(problem)
 }
 
 /// What is wrong with the sinks.

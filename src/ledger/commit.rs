@@ -19,13 +19,13 @@ pub(crate) trait Job: Send {
 }
 
 /// A closure with its result and the one who waits for it.
-pub(crate) struct Task<T, F> {
+pub(crate) struct Call<T, F> {
     work: Option<F>,
     result: Option<Result<T, LedgerError>>,
     reply: oneshot::Sender<Result<T, LedgerError>>,
 }
 
-impl<T, F> Task<T, F>
+impl<T, F> Call<T, F>
 where
     T: Send,
     F: FnOnce(&Connection) -> Result<T, LedgerError> + Send,
@@ -43,7 +43,7 @@ where
     }
 }
 
-impl<T, F> Job for Task<T, F>
+impl<T, F> Job for Call<T, F>
 where
     T: Send,
     F: FnOnce(&Connection) -> Result<T, LedgerError> + Send,

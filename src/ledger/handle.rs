@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::core::change::Change;
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
-use crate::ledger::commit::{Job, LARGEST_BATCH, Task, answer_all, commit, run_all};
+use crate::ledger::commit::{Call, Job, LARGEST_BATCH, answer_all, commit, run_all};
 use crate::ledger::compare::{self, Compared, Listed, Seen, Stranger};
 use crate::ledger::error::LedgerError;
 use crate::ledger::{read, write};
@@ -223,9 +223,9 @@ impl Ledger {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
     {
-        let (task, answer) = Task::new(work);
+        let (call, answer) = Call::new(work);
         self.jobs
-            .send(Box::new(task))
+            .send(Box::new(call))
             .map_err(|_| LedgerError::Stopped)?;
         answer.await.unwrap_or(Err(LedgerError::Stopped))
     }

@@ -2,12 +2,13 @@
 //! second one can tell.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::inspect::no_folder;
 
 /// Readers hold the lock file for moments, to see whether a writer is there. A
 /// writer that meets one tries again so often, a fifth of a second in all and
@@ -33,9 +34,14 @@ impl WriterLock {
     /// [`LedgerError::Lock`] when the lock file cannot be used.
     pub fn take(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
         let path = lock_path(ledger);
-        let cannot = |error: std::io::Error| LedgerError::Lock {
-            path: path.clone(),
-            why: error.to_string(),
+        let cannot = |error: std::io::Error| {
+            if error.kind() == ErrorKind::NotFound {
+                return no_folder(ledger);
+            }
+            LedgerError::Lock {
+                path: path.clone(),
+                why: error.to_string(),
+            }
         };
         let mut file = OpenOptions::new()
             .read(true)

@@ -16,6 +16,7 @@ pub mod compare;
 mod error;
 mod firing;
 mod handle;
+mod inspect;
 mod lock;
 mod moves;
 mod notice;
@@ -28,6 +29,7 @@ pub use ahead::Ahead;
 pub use compare::{Compared, Finding, Listed, Seen, Stranger};
 pub use error::LedgerError;
 pub use handle::{Disk, Driver, Ledger};
+pub use inspect::inspect;
 pub use lock::WriterLock;
 pub use notice::{Owed, Telling};
 pub use open::{

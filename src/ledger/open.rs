@@ -253,8 +253,7 @@ pub fn settle_machine(
     ours: Option<&str>,
     take_over: bool,
 ) -> Result<(), LedgerError> {
-    let theirs: Option<String> =
-        connection.query_row("SELECT machine FROM identity", [], |row| row.get(0))?;
+    let theirs = machine(connection)?;
     match (theirs.as_deref(), ours) {
         // Where a machine has no id there is nothing to compare.
         (_, None) => Ok(()),
@@ -269,10 +268,21 @@ pub fn settle_machine(
     }
 }
 
+/// On which machine it was last written, if it had an id.
+pub(super) fn machine(connection: &Connection) -> Result<Option<String>, LedgerError> {
+    let sql = "SELECT machine FROM identity";
+    let found = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    Ok(found.flatten())
+}
+
 /// SQLite's error on opening, in words that say what to do.
 pub(crate) fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
+        _ if path.is_dir() => LedgerError::Open {
+            path,
+            why: "it is a folder; give the path of a file".to_owned(),
+        },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             LedgerError::NotADatabase { path }
         }

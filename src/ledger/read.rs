@@ -34,6 +34,17 @@ pub fn open(path: &Path) -> Result<Connection, LedgerError> {
             });
         }
     }
+    match open_any(path)? {
+        (connection, NEWEST_VERSION) => Ok(connection),
+        _ => Err(LedgerError::Open {
+            path: path.to_owned(),
+            why: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
+        }),
+    }
+}
+
+/// Opens a ledger of this version or an older one, and tells which that is.
+pub(super) fn open_any(path: &Path) -> Result<(Connection, i64), LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -42,16 +53,12 @@ pub fn open(path: &Path) -> Result<Connection, LedgerError> {
         Ok((connection, version))
     });
     match opened {
-        Ok((connection, version)) if version == NEWEST_VERSION => Ok(connection),
         Ok((_, version)) if version > NEWEST_VERSION => Err(LedgerError::Newer {
             path: path.to_owned(),
             found: version,
             known: NEWEST_VERSION,
         }),
-        Ok(_) => Err(LedgerError::Open {
-            path: path.to_owned(),
-            why: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
-        }),
+        Ok(opened) => Ok(opened),
         Err(error) => Err(classify(path, &error)),
     }
 }

@@ -133,6 +133,55 @@ fn what_a_sink_lacks_on_this_host_stops_no_daemon() {
 }
 
 #[test]
+fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
+    let world = World::start(&[]);
+    world.configure(KEY);
+    let configuration = fs::read_to_string(world.path("config.toml")).unwrap();
+    let at = |path: &str| {
+        let elsewhere = configuration.replace("/ledger.db", &format!("/{path}"));
+        write(&world.path("config.toml"), &elsewhere);
+        world.path(path)
+    };
+    let told = |code: i32, wanted: &str| {
+        let told = check(&world, code);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("config.toml: ledger.path: "), "{told}");
+        assert!(told.contains(wanted), "{wanted}: {told}");
+        // The daemon says the same.
+        let output = world.run(&["run"]);
+        assert_eq!(output.status.code(), Some(code), "{wanted}");
+        let said = text(&output.stderr);
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    };
+
+    at("nowhere/ledger.db");
+    let nowhere = world.path("nowhere");
+    let missing = format!("the folder {} does not exist; make it", nowhere.display());
+    told(1, &missing);
+    fs::create_dir_all(world.path("nowhere/ledger.db")).unwrap();
+    told(1, "it is a folder; give the path of a file");
+    write(
+        &at("text.db"),
+        "no database at all, but long enough to be one\n",
+    );
+    told(1, "it is no SQLite database");
+
+    // Nothing is made, and what is in order is not wrong.
+    let ledger = at("new.db");
+    let before = files(&world);
+    world.ok(&["check"]);
+    assert_eq!(files(&world), before);
+    world.ok(&["once"]);
+    world.ok(&["check"]);
+    let connection = rusqlite::Connection::open(&ledger).unwrap();
+    let set = |sql: &str| connection.execute_batch(sql).unwrap();
+    set("UPDATE identity SET organization = 'org-other'");
+    told(78, "with the organization org-other");
+    set("UPDATE identity SET organization = ''; PRAGMA user_version = 99");
+    told(1, "has version 99");
+}
+
+#[test]
 fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
     let mut world = World::start(&[]);
     world.configure(KEY);

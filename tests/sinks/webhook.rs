@@ -299,7 +299,7 @@ async fn the_files_are_read_anew_for_each_delivery() {
     let sink = hook.sink();
     sink.deliver(&parcel()).await.unwrap();
     hook.sign_with(OTHER);
-    crate::hook::write(&token, "token-of-the-tests-2");
+    crate::support::write(&token, "token-of-the-tests-2");
     sink.deliver(&parcel()).await.unwrap();
     let heard = Heard::all(&server);
     assert!(heard[0].is_signed_with(SIGNING) && !heard[0].is_signed_with(OTHER));

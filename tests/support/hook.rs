@@ -1,7 +1,7 @@
 //! A webhook sink with its files in a scratch folder, and what is delivered.
 #![allow(dead_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use rekeyd::core::settings::{SinkSettings, SinkTarget, WebhookTarget};
 use rekeyd::sink::webhook::WebhookSink;
 use rekeyd::sink::{DeliveryError, Parcel, Sink as _};
 use tempfile::TempDir;
+
+use crate::support::write;
 
 /// The secret that is delivered.
 pub(crate) const VALUE: &str = "sk-admin-webhook-test-0123456789-abcdefghijklmnopqrstuvwxyz";
@@ -81,18 +83,6 @@ impl Hook {
     pub(crate) async fn deliver(&self) -> Result<(), DeliveryError> {
         self.sink().deliver(&parcel()).await
     }
-}
-
-pub(crate) fn write(path: &Path, text: &str) {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = std::fs::OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    options
-        .open(path)
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
 }
 
 pub(crate) fn parcel() -> Parcel {
