@@ -5,8 +5,8 @@ ALTER TABLE rotation ADD COLUMN slot TEXT AS (CASE phase
     WHEN 'intended' THEN 'open' WHEN 'created' THEN 'open' WHEN 'verified' THEN 'open'
     WHEN 'current' THEN 'current' END);
 
--- One index instead of three sees to that and finds a key's credentials that are
--- live: each move between phases writes to it.
+-- Each move between phases writes to the indices of the live. One instead of
+-- three finds them and sees to that.
 DROP INDEX rotation_open;
 DROP INDEX rotation_current;
 DROP INDEX rotation_live;
@@ -42,7 +42,7 @@ WHEN OLD.phase <> NEW.phase AND NOT CASE OLD.phase
     ELSE false END
 BEGIN SELECT RAISE(ABORT, 'a rotation cannot move between these phases'); END;
 
--- The same for the lists within the tables. What says the same of the same rows
+-- The same for the lists within the tables that a step writes. What says the same of the same rows
 -- may be changed in the schema itself (sqlite.org/lang_altertable.html, "making
 -- other kinds of table schema changes"); to write every row anew would take an
 -- old ledger long. Nothing is ever deleted from the journal: without a row that

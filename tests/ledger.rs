@@ -8,7 +8,7 @@ use std::process::Command;
 use jiff::Timestamp;
 use rekeyd::core::change::{Change, Intent, Moved};
 use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
-use rekeyd::core::record::{CredentialFacts, Trigger};
+use rekeyd::core::record::{CredentialFacts, KeyState, Trigger};
 use rekeyd::core::rotation::{Event, Phase};
 use rekeyd::ledger::{Driver, Identity, Ledger, keep_log_short, open, open_memory, read};
 use rusqlite::types::Value;
@@ -164,6 +164,18 @@ fn refuses_what_cannot_be(path: &Path) {
         let refused = done.as_ref().is_err_and(|error| error.contains(wanted));
         assert!(refused, "{sql}: {done:?}");
     }
+    let adopt = |number: u8| {
+        let sql = format!(
+            "INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, phase,
+                                   credential_id, current_at)
+             SELECT 'adopted{number:09}', key, 90 + {number}, 'adopted', at, 'current', 'key_{number}', at
+             FROM key_state, (SELECT '2026-01-01T00:00:00Z' AS at)"
+        );
+        raw.execute(&sql, []).map_err(|error| error.to_string())
+    };
+    assert_eq!(adopt(1), Ok(1));
+    let second = adopt(2).unwrap_err();
+    assert!(second.contains("UNIQUE"), "two are current: {second}");
 }
 
 /// Every row of the views and tables that people read.
@@ -181,16 +193,15 @@ fn told(path: &Path) -> Vec<Vec<Value>> {
     rows
 }
 
-#[test]
-fn an_older_ledger_says_the_same_once_it_is_brought_up_to_date() {
+/// A ledger of version 4, with one row in each table.
+fn older_ledger(dir: &Path) -> PathBuf {
     const STEPS: [&str; 4] = [
         include_str!("../migrations/0001_ledger.sql"),
         include_str!("../migrations/0002_timetable.sql"),
         include_str!("../migrations/0003_after.sql"),
         include_str!("../migrations/0004_notify.sql"),
     ];
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ledger.db");
+    let path = dir.join("ledger.db");
     let old = rusqlite::Connection::open(&path).unwrap();
     old.execute_batch(&STEPS.concat()).unwrap();
     old.pragma_update(None, "user_version", STEPS.len())
@@ -205,7 +216,13 @@ fn an_older_ledger_says_the_same_once_it_is_brought_up_to_date() {
          INSERT INTO journal_entry (seq, at, rotation, key, event, detail)
              VALUES (41, '2026-01-01T00:00:00Z', 7, 'a', 'due', '{}')";
     old.execute_batch(rows).unwrap();
-    drop(old);
+    path
+}
+
+#[test]
+fn an_older_ledger_says_the_same_once_it_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = older_ledger(dir.path());
     let before = told(&path);
     assert_eq!(before.len(), 5, "one row each");
 
@@ -223,6 +240,77 @@ fn an_older_ledger_says_the_same_once_it_is_brought_up_to_date() {
     let last = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
     let last: i64 = new.query_row(last, [], |row| row.get(0)).unwrap();
     assert_eq!(last, 42);
+}
+
+#[test]
+fn an_older_ledger_that_cannot_be_brought_up_to_date_stays_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = older_ledger(dir.path());
+    let before = told(&path);
+    let old = rusqlite::Connection::open(&path).unwrap();
+    // Halfway the step finds that this is not there.
+    old.execute_batch("DROP TRIGGER rotation_moves").unwrap();
+    let error = open(&path, &identity(), at()).unwrap_err().to_string();
+    assert!(error.contains("rotation_moves"), "{error}");
+    assert_eq!(told(&path), before);
+    let number = |sql| old.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(number("PRAGMA user_version"), 4);
+    let indices = "SELECT count(*) FROM sqlite_schema
+         WHERE name IN ('rotation_open', 'rotation_current', 'rotation_live')";
+    assert_eq!(number(indices), 3);
+}
+
+#[test]
+fn every_key_is_read_with_what_is_live_and_where_it_was_delivered() {
+    let ledger = open_memory(&identity(), at()).unwrap();
+    let rows = "INSERT INTO key_state (key, sequence) VALUES ('b', 9), ('c', 0), ('a', 4);
+         INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, phase,
+                               credential_id, label, current_at)
+         SELECT id, printf('%016d', id), key, sequence, \"trigger\", at, phase,
+                'key_' || id, 'label-' || id, at
+         FROM (SELECT '2026-01-01T00:00:00Z' AS at,
+                      column1 AS id, column2 AS key, column3 AS sequence,
+                      column4 AS \"trigger\", column5 AS phase
+               FROM (VALUES (11, 'b', 9, 'adopted', 'current'), (12, 'a', 3, 'adopted', 'current'),
+                            (13, 'a', 1, 'adopted', 'stranded'), (15, 'a', 2, 'adopted', 'stranded'),
+                            (14, 'b', 8, 'adopted', 'stranded')));
+         UPDATE rotation SET phase = 'revoked', revoked_at = current_at WHERE id = 14;
+         INSERT INTO delivery (rotation, place, sink, target, required) VALUES
+             (12, 1, 'file', 'file:/2', 0), (12, 0, 'file', 'file:/1', 1),
+             (14, 0, 'file', 'file:/3', 1), (15, 0, 'webhook', 'https://h.example/', 1)";
+    ledger.execute_batch(rows).unwrap();
+    let told = |state: &KeyState| {
+        let live = state.live.iter().map(|rotation| {
+            let targets = rotation.deliveries.iter();
+            let targets: Vec<_> = targets
+                .map(|delivery| delivery.sink.target.clone())
+                .collect();
+            (rotation.sequence, rotation.phase, targets.join(" "))
+        });
+        (state.newest, live.collect::<Vec<_>>())
+    };
+    let states = read::all_key_states(&ledger).unwrap();
+    let none = String::new;
+    let wanted = [
+        (
+            "a",
+            None,
+            vec![
+                (1, Phase::Stranded, none()),
+                (2, Phase::Stranded, "https://h.example/".to_owned()),
+                (3, Phase::Current, "file:/1 file:/2".to_owned()),
+            ],
+        ),
+        ("b", Some(Phase::Current), vec![(9, Phase::Current, none())]),
+        ("c", None, vec![]),
+    ];
+    assert_eq!(states.len(), wanted.len());
+    for (name, newest, live) in wanted {
+        let key = KeyName::new(name).unwrap();
+        let all = &states[&key];
+        assert_eq!(told(all), (newest, live), "{name}");
+        assert_eq!(*all, read::key_state(&ledger, &key).unwrap(), "{name}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Check {
     pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.settings()?;
         let mut problems = config::host_problems(&settings, &environment());
-        problems.extend(host::ledger(&settings));
+        problems.extend(host::ledger(&settings).await);
         let look = if self.online {
             Look::Online
         } else {

@@ -1,17 +1,22 @@
 //! What the host may repair: `check` prints it, and `run` starts, logs it and
-//! tries again.
+//! tries again. Only without its ledger it does not start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::{code, ledger_code};
 use crate::config::{Kind, Problem};
+use crate::core::duration;
 use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
 use crate::daemon::start;
 use crate::engine::clock::{Clock, HostClock};
-use crate::host::machine;
+use crate::host::{look, machine};
 use crate::ledger;
 use crate::notify::{self, Now};
+
+/// How long a look at the ledger may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How closely the sinks are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +47,19 @@ pub(crate) async fn notifiers(settings: &Settings, look: Look) -> Vec<Problem> {
 }
 
 /// What would keep a writing process from its ledger.
-pub(crate) fn ledger(settings: &Settings) -> Option<Problem> {
-    let (path, machine) = (&settings.ledger, machine::id());
-    let error = ledger::inspect(path, &start::identity(settings), machine.as_deref()).err()?;
+pub(crate) async fn ledger(settings: &Settings) -> Option<Problem> {
     let at = "ledger.path".to_owned();
+    let (path, ours) = (settings.ledger.clone(), start::identity(settings));
+    let looked = move || ledger::inspect(&path, &ours, machine::id().as_deref());
+    let Some(looked) = look::aside(PATIENCE, looked).await else {
+        let message = format!(
+            "{} did not come back within {}; see whether its file system hangs",
+            settings.ledger.display(),
+            duration::to_text(PATIENCE)
+        );
+        return Some(Problem::of_host(settings, at, message));
+    };
+    let error = looked.err()?;
     let mut problem = Problem::of_host(settings, at, error.to_string());
     if ledger_code(&error) == code::CONFIGURATION {
         problem.kind = Kind::Configuration;

@@ -10,7 +10,8 @@ use crate::core::settings::Settings;
 pub enum Kind {
     /// Only an edit of the configuration: the daemon does not start.
     Configuration,
-    /// The host may: the daemon starts, shows it and tries again.
+    /// The host may: the daemon starts, shows it and tries again, unless it is
+    /// the ledger that cannot be opened.
     Host,
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::ledger::error::LedgerError;
 use crate::ledger::inspect::no_folder;
+use crate::ledger::open::beside;
 
 /// Readers hold the lock file for moments, to see whether a writer is there. A
 /// writer that meets one tries again so often, a fifth of a second in all and
@@ -30,12 +31,14 @@ impl WriterLock {
     /// process tells others of itself.
     ///
     /// # Errors
-    /// [`LedgerError::Held`] with the holder's own words, or
-    /// [`LedgerError::Lock`] when the lock file cannot be used.
+    /// [`LedgerError::Held`] with the holder's own words, [`LedgerError::Lock`]
+    /// when the lock file cannot be used, or [`LedgerError::Open`] when its
+    /// folder is missing.
     pub fn take(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
         let path = lock_path(ledger);
         let cannot = |error: std::io::Error| {
-            if error.kind() == ErrorKind::NotFound {
+            let folder = ledger.parent();
+            if error.kind() == ErrorKind::NotFound && !folder.is_some_and(Path::exists) {
                 return no_folder(ledger);
             }
             LedgerError::Lock {
@@ -117,10 +120,9 @@ fn become_writer(file: &File, mut pause: impl FnMut()) -> std::io::Result<Met> {
     Ok(Met::Reader)
 }
 
-fn lock_path(ledger: &Path) -> PathBuf {
-    let mut name = ledger.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+/// The file by which the writer of the ledger at `ledger` is known.
+pub(super) fn lock_path(ledger: &Path) -> PathBuf {
+    beside(ledger, ".lock")
 }
 
 fn holder(file: &mut File) -> String {

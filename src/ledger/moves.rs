@@ -49,8 +49,9 @@ impl Writer<'_> {
     }
 }
 
-/// What changes of a row. No more is named than changes: SQLite checks each
-/// column that is named, and writes it to its indices anew.
+/// What is set in a row. A column of an index is named only if it changes: SQLite
+/// writes what is named to its indices anew, and that of all credentials is
+/// large.
 #[derive(Default)]
 struct Columns {
     names: Vec<&'static str>,

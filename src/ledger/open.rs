@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,7 +32,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT_LOG: u64 = 200;
 
 /// What is wrong with a file that may only be read.
-const READ_ONLY: &str = "it or its folder is read-only; rekeyd must be able to write both";
+pub(super) const READ_ONLY: &str =
+    "it or its folder is read-only; rekeyd must be able to write both";
+
+/// What is wrong with a path at which a folder stands.
+pub(super) const FOLDER: &str = "it is a folder; give the path of a file";
+
+/// What is wrong with a database that rekeyd did not make.
+const ANOTHERS: &str = "it is a database of something else; give the ledger a file of its own";
 
 /// Whose credentials a ledger tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,13 +71,7 @@ impl std::fmt::Display for Identity {
 pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
     make_file(path)?;
     let mut connection = Connection::open(path).map_err(|error| classify(path, &error))?;
-    prepare(&mut connection, path, now, identity).map_err(|error| {
-        if let LedgerError::Sqlite(error) = &error {
-            classify(path, error)
-        } else {
-            error
-        }
-    })?;
+    prepare(&mut connection, path, now, identity).map_err(|error| on_opening(path, error))?;
     Ok(connection)
 }
 
@@ -126,7 +127,7 @@ fn prepare(
             why: READ_ONLY.to_owned(),
         });
     }
-    refuse_newer(connection, path)?;
+    known_version(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -138,7 +139,7 @@ fn prepare(
     // Otherwise SQLite plans a statement anew with each value that is compared
     // with a column of a partial index; the plans would be the same.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(128);
     migrate(connection)?;
     claim(connection, path, now, identity)?;
     // What was wrong with an earlier process says nothing of this one. Where
@@ -152,7 +153,9 @@ fn version(connection: &Connection) -> Result<i64, LedgerError> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
+/// The version of a ledger that this rekeyd can write or bring up to date; 0 if
+/// it is still empty.
+pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
     let found = version(connection)?;
     if found > NEWEST_VERSION {
         return Err(LedgerError::Newer {
@@ -161,7 +164,16 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), LedgerError>
             known: NEWEST_VERSION,
         });
     }
-    Ok(())
+    if found == 0 {
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
+        if connection.query_row(sql, [], |row| row.get(0))? {
+            return Err(LedgerError::Open {
+                path: path.to_owned(),
+                why: ANOTHERS.to_owned(),
+            });
+        }
+    }
+    Ok(found)
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
@@ -275,13 +287,30 @@ pub(super) fn machine(connection: &Connection) -> Result<Option<String>, LedgerE
     Ok(found.flatten())
 }
 
+/// What became of opening the ledger, where it was SQLite that refused in words
+/// that say what to do.
+pub(super) fn on_opening(path: &Path, error: LedgerError) -> LedgerError {
+    if let LedgerError::Sqlite(error) = &error {
+        classify(path, error)
+    } else {
+        error
+    }
+}
+
+/// The file that SQLite keeps beside the ledger under its name and `ending`.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// SQLite's error on opening, in words that say what to do.
 pub(crate) fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         _ if path.is_dir() => LedgerError::Open {
             path,
-            why: "it is a folder; give the path of a file".to_owned(),
+            why: FOLDER.to_owned(),
         },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             LedgerError::NotADatabase { path }

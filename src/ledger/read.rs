@@ -6,12 +6,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
+use url::Url;
 
 use crate::core::names::{CredentialId, KeyName};
 use crate::core::record::KeyState;
 use crate::core::rotation::Phase;
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{NEWEST_VERSION, classify};
+use crate::ledger::open::{NEWEST_VERSION, known_version, on_opening};
 use crate::ledger::row::{self, Cells, DELIVERY, KEY_STATE, ROTATION, Text};
 
 /// Opens the ledger for reading only, beside its writer or alone.
@@ -45,22 +46,31 @@ pub fn open(path: &Path) -> Result<Connection, LedgerError> {
 
 /// Opens a ledger of this version or an older one, and tells which that is.
 pub(super) fn open_any(path: &Path) -> Result<(Connection, i64), LedgerError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+    open_named(path, path)
+}
+
+/// As [`open_any`] a ledger with nothing beside it, and makes nothing there.
+pub(super) fn open_alone(path: &Path) -> Result<(Connection, i64), LedgerError> {
+    let mut name = Url::from_file_path(path).map_err(|()| LedgerError::Open {
+        path: path.to_owned(),
+        why: "its path is not absolute".to_owned(),
+    })?;
+    name.set_query(Some("immutable=1"));
+    open_named(path, Path::new(name.as_str()))
+}
+
+/// Opens it by what SQLite is to call it.
+fn open_named(path: &Path, name: &Path) -> Result<(Connection, i64), LedgerError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let opened = || {
+        let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        let version =
-            connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?;
+        let version = known_version(&connection, path)?;
         Ok((connection, version))
-    });
-    match opened {
-        Ok((_, version)) if version > NEWEST_VERSION => Err(LedgerError::Newer {
-            path: path.to_owned(),
-            found: version,
-            known: NEWEST_VERSION,
-        }),
-        Ok(opened) => Ok(opened),
-        Err(error) => Err(classify(path, &error)),
-    }
+    };
+    opened().map_err(|error| on_opening(path, error))
 }
 
 /// How every key stands that the ledger knows, in the order of their names.
@@ -100,16 +110,7 @@ pub(super) fn key_states(
     })?;
     states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
 
-    // By itself SQLite goes through every row of the key, or every delivery
-    // ever: what is read after each commit must not grow with the history. In
-    // the order of the index nothing has to be sorted.
-    let sql = format!(
-        "SELECT r.id, r.key, {ROTATION}, d.place, {DELIVERY}
-         FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation = r.id
-         WHERE r.phase NOT IN ('revoked', 'failed') {}
-         ORDER BY r.key, r.slot, r.id, d.place",
-        filter("r.key")
-    );
+    let sql = live(&filter("r.key"));
     // The rotation of the row before, and its key's place.
     let (mut last, mut at) = (None, Some(0));
     each(connection, &sql, only, |row| {
@@ -135,6 +136,19 @@ pub(super) fn key_states(
         state.newest = newest(connection, state)?;
     }
     Ok(states)
+}
+
+/// What asks for the live rotations and their deliveries.
+fn live(filter: &str) -> String {
+    // By itself SQLite goes through every row of the key, or every delivery
+    // ever: what is read after each commit must not grow with the history. In
+    // the order of the index nothing has to be sorted.
+    format!(
+        "SELECT r.id, r.key, {ROTATION}, d.place, {DELIVERY}
+         FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation = r.id
+         WHERE r.phase NOT IN ('revoked', 'failed') {filter}
+         ORDER BY r.key, r.slot, r.id, d.place"
+    )
 }
 
 /// The phase of a key's newest rotation. It is mostly live and known: to look
@@ -268,4 +282,32 @@ pub fn condition(connection: &Connection) -> Result<Option<String>, LedgerError>
         )
         .optional()?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Identity, open_memory};
+
+    #[test]
+    fn what_is_live_is_read_by_its_index_and_not_sorted() {
+        let ours = Identity {
+            provider: String::new(),
+            organization: String::new(),
+        };
+        let ledger = open_memory(&ours, Timestamp::UNIX_EPOCH).unwrap();
+        for (filter, by) in [("", "SCAN"), ("AND r.key = 'a'", "SEARCH")] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", live(filter));
+            let mut explained = ledger.prepare(&sql).unwrap();
+            let plan = explained.query_map([], |row| row.get("detail")).unwrap();
+            let plan: Vec<String> = plan.map(Result::unwrap).collect();
+            assert_eq!(plan.len(), 2, "{plan:?}");
+            let first = format!("{by} r USING INDEX rotation_live");
+            assert!(plan[0].starts_with(&first), "{plan:?}");
+            assert!(
+                plan[1].starts_with("SEARCH d USING PRIMARY KEY"),
+                "{plan:?}"
+            );
+        }
+    }
 }

@@ -377,7 +377,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Changes one column or more of a delivery, and tells whose row it is.
+    /// Changes one column or more of a delivery. Gives its rotation's row.
     pub(super) fn on_delivery(
         &self,
         set: &str,

@@ -173,12 +173,30 @@ fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
     assert_eq!(files(&world), before);
     world.ok(&["once"]);
     world.ok(&["check"]);
-    let connection = rusqlite::Connection::open(&ledger).unwrap();
-    let set = |sql: &str| connection.execute_batch(sql).unwrap();
+    // What SQLite keeps beside it is gone then, as after a backup was put back.
+    let set = |sql: &str| {
+        let connection = rusqlite::Connection::open(&ledger).unwrap();
+        connection.execute_batch(sql).unwrap();
+    };
     set("UPDATE identity SET organization = 'org-other'");
     told(78, "with the organization org-other");
-    set("UPDATE identity SET organization = ''; PRAGMA user_version = 99");
+    set("UPDATE identity SET organization = ''");
+    set("UPDATE identity SET machine = 'another'");
+    let before = files(&world);
+    assert!(!before.contains(&"new.db-wal".to_owned()), "{before:?}");
+    let another = check(&world, 78);
+    assert!(another.contains("on another machine"), "{another}");
+    assert_eq!(files(&world), before);
+    set("UPDATE identity SET machine = NULL; PRAGMA user_version = 4");
+    world.ok(&["check"]);
+    set("PRAGMA user_version = 99");
     told(1, "has version 99");
+    set("PRAGMA user_version = 0");
+    told(1, "it is a database of something else");
+
+    let link = at("link.db");
+    std::os::unix::fs::symlink(world.path("missing/ledger.db"), link).unwrap();
+    told(1, "cannot open the ledger");
 }
 
 #[test]

@@ -74,12 +74,16 @@ impl Bound {
     }
 
     fn works(&self) {
+        let output = self.run(&["check"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
         let output = self.run(&["rotate", "--all"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
 
-    /// Every command that would write says why it cannot, and makes nothing.
+    /// Every command that would write says why it cannot, and makes nothing; so
+    /// does the one that looks whether it could.
     fn refuses(&self, wanted: &[&str]) {
+        self.refuse(&["check"], wanted);
         self.refuse(&["once", "--for", "1s"], wanted);
         self.refuse(&["run"], wanted);
         self.refuse(&["rotate", "--all"], wanted);
@@ -146,10 +150,18 @@ fn a_read_only_folder_is_refused_when_something_has_to_be_made_there() {
 }
 
 #[test]
+fn a_read_only_folder_will_do_when_nothing_has_to_be_made_there() {
+    let bound = Bound::start();
+    bound.works();
+    set_mode(&bound.world.path("state"), 0o500);
+    bound.works();
+}
+
+#[test]
 fn something_else_in_the_place_of_its_files_is_refused() {
     let bound = Bound::start();
     for (name, wanted) in [
-        ("ledger.db", "able to write it and its folder"),
+        ("ledger.db", "it is a folder; give the path of a file"),
         ("ledger.db-wal", "cannot open the ledger"),
         ("ledger.db.lock", "cannot open the lock file"),
     ] {
