@@ -158,7 +158,10 @@ fn every_configuration_is_right() {
         std::fs::create_dir(&given).unwrap();
         write(&given.join("openai-admin-key"), "unused\n");
         let mut check = world.command(&["check"]);
-        let output = check.env("CREDENTIALS_DIRECTORY", given).output().unwrap();
+        check.env("CREDENTIALS_DIRECTORY", given);
+        // So is the folder of the ledger.
+        let output = check.env("STATE_DIRECTORY", world.dir.path()).output();
+        let output = output.unwrap();
         // What this host lacks is no mistake of the text.
         let said = text(&output.stderr);
         let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail does not exist");
