@@ -42,11 +42,12 @@ WHEN OLD.phase <> NEW.phase AND NOT CASE OLD.phase
     ELSE false END
 BEGIN SELECT RAISE(ABORT, 'a rotation cannot move between these phases'); END;
 
--- The same for the lists within the tables that a step writes. What says the same of the same rows
--- may be changed in the schema itself (sqlite.org/lang_altertable.html, "making
--- other kinds of table schema changes"); to write every row anew would take an
--- old ledger long. Nothing is ever deleted from the journal: without a row that
--- counts its entries they get the same numbers.
+-- The same for the lists within the tables that a step writes. What says the
+-- same of the same rows may be changed in the schema itself
+-- (sqlite.org/lang_altertable.html, "making other kinds of table schema
+-- changes"); to write every row anew would take an old ledger long. Nothing is
+-- ever deleted from the journal: without a row that counts its entries they get
+-- the same numbers.
 PRAGMA writable_schema = ON;
 UPDATE sqlite_schema SET sql = replace(replace(sql,
     '("trigger" IN (''first'', ''schedule'', ''catch-up'', ''retry'', ''repair'', ''manual'', ''adopted''))',

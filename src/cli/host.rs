@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use crate::cli::{code, ledger_code};
 use crate::config::{Kind, Problem};
-use crate::core::duration;
 use crate::core::secret::CredentialCell;
 use crate::core::settings::Settings;
 use crate::daemon::start;
 use crate::engine::clock::{Clock, HostClock};
-use crate::host::{look, machine};
+use crate::host::{aside, machine};
 use crate::ledger;
 use crate::notify::{self, Now};
 
@@ -51,15 +50,11 @@ pub(crate) async fn ledger(settings: &Settings) -> Option<Problem> {
     let at = "ledger.path".to_owned();
     let (path, ours) = (settings.ledger.clone(), start::identity(settings));
     let looked = move || ledger::inspect(&path, &ours, machine::id().as_deref());
-    let Some(looked) = look::aside(PATIENCE, looked).await else {
-        let message = format!(
-            "{} did not come back within {}; see whether its file system hangs",
-            settings.ledger.display(),
-            duration::to_text(PATIENCE)
-        );
-        return Some(Problem::of_host(settings, at, message));
+    let shown = settings.ledger.display().to_string();
+    let error = match aside(&shown, PATIENCE, looked).await {
+        Ok(looked) => looked.err()?,
+        Err(message) => return Some(Problem::of_host(settings, at, message)),
     };
-    let error = looked.err()?;
     let mut problem = Problem::of_host(settings, at, error.to_string());
     if ledger_code(&error) == code::CONFIGURATION {
         problem.kind = Kind::Configuration;

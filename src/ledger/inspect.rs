@@ -9,7 +9,9 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::ledger::error::LedgerError;
 use crate::ledger::lock::lock_path;
-use crate::ledger::open::{self, Identity, READ_ONLY, beside, expect, on_opening};
+use crate::ledger::open::{
+    FOLDER, Identity, READ_ONLY, beside, expect, expect_machine, on_opening,
+};
 use crate::ledger::read;
 
 /// systemd makes it, and a folder in it for each instance, when the service
@@ -43,15 +45,15 @@ pub fn inspect(path: &Path, ours: &Identity, machine: Option<&str>) -> Result<()
     let writes = owner == rustix::process::geteuid().as_raw();
 
     let lock = lock_path(path);
-    let_in(&lock, writes).map_err(|error| LedgerError::Lock {
+    can_write(&lock, writes).map_err(|error| LedgerError::Lock {
         path: lock.clone(),
         why: error.to_string(),
     })?;
     for file in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
-        let_in(&file, writes).map_err(|error| {
+        can_write(&file, writes).map_err(|error| {
             let kind = error.kind();
             if kind == ErrorKind::IsADirectory && file == path {
-                cannot(open::FOLDER.to_owned())
+                cannot(FOLDER.to_owned())
             } else if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&kind) {
                 cannot(READ_ONLY.to_owned())
             } else {
@@ -63,7 +65,7 @@ pub fn inspect(path: &Path, ours: &Identity, machine: Option<&str>) -> Result<()
 }
 
 /// Whether a file of the ledger is one, and can be written or made.
-fn let_in(file: &Path, writes: bool) -> Result<(), Error> {
+fn can_write(file: &Path, writes: bool) -> Result<(), Error> {
     let (asked, access) = match file.metadata() {
         Ok(found) if found.is_dir() => return Err(ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => return Err(Error::other("it is no regular file")),
@@ -105,14 +107,9 @@ fn content(path: &Path, ours: &Identity, machine: Option<&str>) -> Result<(), Le
         // Its tables are still to be made.
         return Ok(());
     }
-    let in_words = |error| on_opening(path, error);
-    expect(&connection, path, ours).map_err(in_words)?;
-    match (open::machine(&connection).map_err(in_words)?, machine) {
-        (Some(theirs), Some(ours)) if theirs != ours => Err(LedgerError::OtherMachine {
-            path: path.to_owned(),
-        }),
-        _ => Ok(()),
-    }
+    let expected = expect(&connection, path, ours);
+    let expected = expected.and_then(|()| expect_machine(&connection, path, machine));
+    expected.map(drop).map_err(|error| on_opening(path, error))
 }
 
 fn is_made_by_systemd(folder: &Path) -> bool {

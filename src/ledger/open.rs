@@ -28,7 +28,7 @@ pub const NEWEST_VERSION: i64 = MIGRATIONS.len() as i64;
 /// Readers hold the file for moments only; more than this is a fault.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many pages are in a log that is kept short. A rotation writes forty.
+/// So many pages are in a log that is kept short. A rotation writes fifty.
 const SHORT_LOG: u64 = 200;
 
 /// What is wrong with a file that may only be read.
@@ -127,7 +127,7 @@ fn prepare(
             why: READ_ONLY.to_owned(),
         });
     }
-    known_version(connection, path)?;
+    let done = known_version(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -140,7 +140,7 @@ fn prepare(
     // with a column of a partial index; the plans would be the same.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
-    migrate(connection)?;
+    migrate(connection, done)?;
     claim(connection, path, now, identity)?;
     // What was wrong with an earlier process says nothing of this one. Where
     // this cannot be written, nothing can, and that is told by others.
@@ -149,14 +149,10 @@ fn prepare(
     Ok(())
 }
 
-fn version(connection: &Connection) -> Result<i64, LedgerError> {
-    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
-}
-
 /// The version of a ledger that this rekeyd can write or bring up to date; 0 if
 /// it is still empty.
 pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
-    let found = version(connection)?;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > NEWEST_VERSION {
         return Err(LedgerError::Newer {
             path: path.to_owned(),
@@ -176,8 +172,9 @@ pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<i64,
     Ok(found)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
-    let done = usize::try_from(version(connection)?).unwrap_or_default();
+/// Takes the steps that come after version `done`.
+fn migrate(connection: &mut Connection, done: i64) -> Result<(), LedgerError> {
+    let done = usize::try_from(done).unwrap_or_default();
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(done) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;
@@ -265,30 +262,43 @@ pub fn settle_machine(
     ours: Option<&str>,
     take_over: bool,
 ) -> Result<(), LedgerError> {
-    let theirs = machine(connection)?;
+    let theirs = if take_over {
+        None
+    } else {
+        expect_machine(connection, path, ours)?
+    };
+    if let Some(ours) = ours
+        && theirs.as_deref() != Some(ours)
+    {
+        connection.execute("UPDATE identity SET machine = ?1", [ours])?;
+    }
+    Ok(())
+}
+
+/// Refuses a ledger that was last written on another machine than `ours`. Gives
+/// the one that it was written on. Where a machine has no id there is nothing to
+/// compare.
+///
+/// # Errors
+/// [`LedgerError::OtherMachine`], or SQLite's.
+pub(super) fn expect_machine(
+    connection: &Connection,
+    path: &Path,
+    ours: Option<&str>,
+) -> Result<Option<String>, LedgerError> {
+    let sql = "SELECT machine FROM identity";
+    let found = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    let theirs: Option<String> = found.flatten();
     match (theirs.as_deref(), ours) {
-        // Where a machine has no id there is nothing to compare.
-        (_, None) => Ok(()),
-        (Some(theirs), Some(ours)) if theirs == ours => Ok(()),
-        (Some(_), Some(_)) if !take_over => Err(LedgerError::OtherMachine {
+        (Some(theirs), Some(ours)) if theirs != ours => Err(LedgerError::OtherMachine {
             path: path.to_owned(),
         }),
-        (Some(_) | None, Some(ours)) => {
-            connection.execute("UPDATE identity SET machine = ?1", [ours])?;
-            Ok(())
-        }
+        _ => Ok(theirs),
     }
 }
 
-/// On which machine it was last written, if it had an id.
-pub(super) fn machine(connection: &Connection) -> Result<Option<String>, LedgerError> {
-    let sql = "SELECT machine FROM identity";
-    let found = connection.query_row(sql, [], |row| row.get(0)).optional()?;
-    Ok(found.flatten())
-}
-
-/// What became of opening the ledger, where it was SQLite that refused in words
-/// that say what to do.
+/// Why the ledger cannot be opened: what SQLite says is put in words that say
+/// what to do.
 pub(super) fn on_opening(path: &Path, error: LedgerError) -> LedgerError {
     if let LedgerError::Sqlite(error) = &error {
         classify(path, error)
@@ -297,7 +307,7 @@ pub(super) fn on_opening(path: &Path, error: LedgerError) -> LedgerError {
     }
 }
 
-/// The file that SQLite keeps beside the ledger under its name and `ending`.
+/// The file beside the ledger that has its name and `ending`.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use crate::core::duration;
 use crate::core::notice::{Notice, NotifierId};
 use crate::core::settings::{NotifySettings, NotifyTarget};
+use crate::host::aside;
 use crate::host::program::{Ended, How};
 
 /// How long one try may take.
@@ -97,15 +98,5 @@ async fn off_thread<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
-    let work = tokio::task::spawn_blocking(work);
-    match tokio::time::timeout(TIMEOUT, work).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(format!(
-            "looking at {what} ended unexpectedly; this is a mistake in rekeyd, please report it"
-        )),
-        Err(_) => Err(format!(
-            "looking at {what} did not come back within {}; see whether its file system hangs",
-            duration::to_text(TIMEOUT)
-        )),
-    }
+    aside(what, TIMEOUT, work).await
 }

@@ -14,6 +14,7 @@ use crate::core::command::{CommandLine, delivery_variables};
 use crate::core::duration;
 use crate::core::names::SinkId;
 use crate::core::settings::{CommandTarget, SinkSettings};
+use crate::host::aside;
 use crate::host::program::{Ended, How, Run, problem, run};
 use crate::sink::program::{self, Whose};
 use crate::sink::{DeliveryError, Parcel, Sink, Taken};
@@ -96,18 +97,10 @@ impl Sink for CommandSink {
 
     async fn inspect(&self) -> Vec<String> {
         let path = self.line.path().to_owned();
-        let work = tokio::task::spawn_blocking(move || problem(&path));
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(Ok(problem)) => problem.into_iter().collect(),
-            Ok(Err(_)) => vec![format!(
-                "looking at {} ended unexpectedly; this is a mistake in rekeyd, please report it",
-                self.line.program
-            )],
-            Err(_) => vec![format!(
-                "looking at {} did not come back within {}; see whether its file system hangs",
-                self.line.program,
-                duration::to_text(self.timeout)
-            )],
+        let found = aside(&self.line.program, self.timeout, move || problem(&path));
+        match found.await {
+            Ok(problem) => problem.into_iter().collect(),
+            Err(problem) => vec![problem],
         }
     }
 
