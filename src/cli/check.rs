@@ -42,7 +42,8 @@ impl Check {
         }
         if !self.quiet {
             let keys = settings.keys.len();
-            let text = format!("{}: no problem found, {keys} keys\n", cli.config.display());
+            let noun = if keys == 1 { "key" } else { "keys" };
+            let text = format!("{}: no problem found, {keys} {noun}\n", cli.config.display());
             output::print(text.as_bytes())?;
         }
         Ok(())
