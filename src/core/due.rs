@@ -100,7 +100,9 @@ pub fn due(
         ..absence
     };
     let ends = state.current().and_then(last_quarter);
-    let in_spite = ends.is_some_and(|at| at <= now) || is_bereft(state);
+    // Consumers that are left with nothing that works, or soon will be: neither
+    // a pause nor a window keeps them so.
+    let in_spite = ends.is_some_and(|at| at <= now) || state.is_bereft;
     let retry_at = believed(state.retry_at, now);
     let (trigger, firing) = match why(policy, required, state, absence, now) {
         _ if in_spite => (Trigger::Repair, None),
@@ -281,12 +283,6 @@ fn origin(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
 #[must_use]
 pub fn origin_of(state: &KeyState, now: Timestamp) -> Timestamp {
     origin(state, now, now)
-}
-
-/// Consumers were left with nothing that works: neither a pause nor a window
-/// keeps them so.
-fn is_bereft(state: &KeyState) -> bool {
-    state.current().is_none() && state.newest == Some(Phase::Revoked)
 }
 
 /// What is to be recorded before the firings of a key are counted by `policy`:

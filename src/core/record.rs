@@ -261,6 +261,9 @@ pub struct KeyState {
     pub sequence: u64,
     /// How its newest rotation stands; none before the first.
     pub newest: Option<Phase>,
+    /// Whether the credential that was current last is revoked and none is
+    /// current now: what its consumers hold is dead, whatever failed since.
+    pub is_bereft: bool,
     /// How often in a row a rotation of this key failed to become current, or
     /// could not be begun.
     pub attempt: u32,
@@ -310,6 +313,7 @@ impl KeyState {
             key,
             sequence: 0,
             newest: None,
+            is_bereft: false,
             attempt: 0,
             retry_at: None,
             problem: None,

@@ -134,6 +134,7 @@ pub(super) fn key_states(
     for state in &mut states {
         state.live.sort_by_key(|rotation| rotation.sequence);
         state.newest = newest(connection, state)?;
+        state.is_bereft = is_bereft(connection, state)?;
     }
     Ok(states)
 }
@@ -165,6 +166,24 @@ fn newest(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, Le
         })
         .optional()?;
     Ok(found.flatten())
+}
+
+/// Whether what was current last is revoked. Only where nothing is current is
+/// anything asked, and then no more rows are passed over than have failed in a
+/// row.
+fn is_bereft(connection: &Connection, state: &KeyState) -> Result<bool, LedgerError> {
+    let all_live = u64::try_from(state.live.len()).is_ok_and(|live| live == state.sequence);
+    if all_live || state.current().is_some() {
+        return Ok(false);
+    }
+    let found = connection
+        .prepare_cached(
+            "SELECT phase FROM rotation WHERE key = ?1 AND current_at IS NOT NULL
+             ORDER BY sequence DESC LIMIT 1",
+        )?
+        .query_row([state.key.as_str()], |row| row::phase(row, "phase"))
+        .optional()?;
+    Ok(found.flatten() == Some(Phase::Revoked))
 }
 
 /// Where a key stands in the order of names. The index gives one after another,

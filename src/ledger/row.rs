@@ -153,6 +153,7 @@ pub(crate) fn key_state(cells: &mut Cells<'_>) -> rusqlite::Result<KeyState> {
         key: cells.key_name()?,
         sequence: cells.get()?,
         newest: None,
+        is_bereft: false,
         attempt: cells.get()?,
         retry_at: cells.at()?,
         problem: cells.get()?,

@@ -481,10 +481,12 @@ fn a_pause_leaves_nobody_with_a_dead_key() {
         until: None,
     });
     // Gone at the provider, or revoked by hand.
-    let mut bereft = state((5, Phase::Revoked), vec![]);
-    bereft.pause = paused;
     let repair = since(Trigger::Repair, WATCHING, None);
-    assert_eq!(asked(&policy("@hourly"), &bereft, absence()), repair);
+    for newest in [Phase::Revoked, Phase::Failed, Phase::Orphaned] {
+        let mut bereft = state((5, newest), vec![]);
+        (bereft.is_bereft, bereft.pause) = (true, paused);
+        assert_eq!(asked(&policy("@hourly"), &bereft, absence()), repair);
+    }
     // Never rotated, failed, or stranded: somebody works with what is alive.
     for (newest, live) in [
         ((0, None), vec![]),

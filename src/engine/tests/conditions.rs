@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Adoption, Change};
+use crate::core::change::{Adoption, Change, Moved};
 use crate::core::names::{CredentialId, KeyName};
-use crate::core::record::CredentialFacts;
-use crate::core::rotation::Event;
+use crate::core::record::{CredentialFacts, Pause};
+use crate::core::rotation::{Event, Phase};
 use crate::engine::condition::Condition;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::lines::Lines;
 use crate::engine::tests::rows::{current, rotation};
 use crate::engine::{Course, Engine, Wish};
-use crate::provider::Cause;
+use crate::provider::{Cause, Outcome};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -37,6 +37,34 @@ async fn a_daemon_that_starts_in_an_outage_goes_on_as_soon_as_that_is_over() {
     fakes.run(&mut engine, Duration::from_secs(20)).await;
     assert_eq!(held(&engine), []);
     assert_eq!(fakes.alive().len(), 1);
+}
+
+/// Its consumers have nothing that works: that a repair of it failed once does
+/// not leave the key to the pause.
+#[tokio::test]
+async fn a_repair_in_spite_of_a_pause_is_tried_until_it_is_done() {
+    for cause in [Cause::Unreachable, Cause::RateLimited] {
+        let mut changes = current(1);
+        changes.push(Change::Moved(Moved::new(&rotation(1), Event::Gone)));
+        changes.push(Change::Paused {
+            pause: Pause {
+                from: at(),
+                until: None,
+            },
+            by_hand: None,
+        });
+        let fakes = Fakes::new(&[]);
+        fakes.ledger(vec![(key(), changes)]).await;
+        let managed = fakes.managed(key(), |_| {});
+        let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+        fakes.fail_creates(Some((cause, Outcome::NotDone)));
+        fakes.run(&mut engine, Duration::from_secs(5)).await;
+        let state = engine.state(&key()).unwrap();
+        assert_eq!(state.newest, Some(Phase::Failed), "{cause:?}");
+        fakes.fail_creates(None);
+        fakes.run(&mut engine, HOUR).await;
+        assert!(engine.state(&key()).unwrap().current().is_some());
+    }
 }
 
 #[tokio::test]
