@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::change::{Change, Intent, Moved};
 use crate::core::names::{CredentialId, Label, RotationId};
+use crate::core::policy::KeyPolicy;
 use crate::core::record::{DeliveryState, Rotation, Trigger};
 use crate::core::rotation::{Event, Phase};
 use crate::core::step::Memory;
@@ -178,7 +179,7 @@ impl Worker {
         let stranded = self.state.live.iter();
         let candidates: Vec<_> = stranded.filter(|one| is_untouched(one)).cloned().collect();
         for candidate in candidates {
-            match self.is_unused(&candidate).await {
+            match self.is_unused(&candidate, &managed.policy).await {
                 Ok(true) => {
                     self.give_way(&candidate).await?;
                     return Ok(Ready::No);
@@ -199,16 +200,24 @@ impl Worker {
         Ok(Ready::No)
     }
 
-    async fn is_unused(&self, rotation: &Rotation) -> Result<bool, ProviderError> {
+    /// Whether nobody but our own verification ever used it. What a process did
+    /// whose last words are not in this ledger is not told by its row: of what
+    /// was stranded long after it was made, a use in between was a consumer's.
+    async fn is_unused(
+        &self,
+        rotation: &Rotation,
+        policy: &KeyPolicy,
+    ) -> Result<bool, ProviderError> {
         let Some(credential) = &rotation.credential else {
             return Ok(false);
         };
         let answer = self.parts.provider.retrieve(&credential.id).await;
         self.hear(&answer);
-        let since = rotation.stranded_at.unwrap_or(rotation.started_at);
-        Ok(answer?
-            .value
-            .is_none_or(|found| found.last_used_at.is_none_or(|used| used <= since)))
+        let begun = rotation.started_at;
+        let verified = time::after(begun, policy.verify_for + policy.settle);
+        let ours_until = verified.min(rotation.stranded_at.unwrap_or(begun));
+        let used = answer?.value.and_then(|found| found.last_used_at);
+        Ok(used.is_none_or(|used| used <= ours_until))
     }
 
     async fn give_way(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {

@@ -104,6 +104,28 @@ async fn where_it_cannot_be_asked_what_was_used_nothing_gives_way() {
     }
 }
 
+/// A restored ledger tells nothing of what was delivered after it was copied:
+/// what was used since is some consumer's, although it is stranded only now.
+#[tokio::test]
+async fn what_was_used_before_it_was_stranded_does_not_give_way_either() {
+    let mut changes = created(1);
+    changes.push(moved(1, Event::FoundOpen));
+    changes.extend(created(2));
+    changes.push(moved(2, Event::FoundOpen));
+    changes.extend(created(3));
+    let fakes = Fakes::new(&ALIVE);
+    fakes.ledger(vec![(key(), changes)]).await;
+    fakes.move_on(HOUR);
+    for (id, _) in ALIVE {
+        fakes.use_now(id);
+    }
+    fakes.move_on(HOUR * 10);
+    let mut engine = open(&fakes, at_most_three).await;
+    fakes.run(&mut engine, HOUR).await;
+    assert_eq!(fakes.phase_of(&rotation(3)), "stranded");
+    assert_eq!(fakes.alive(), ["key_1", "key_2", "key_3"]);
+}
+
 #[tokio::test]
 async fn what_was_used_or_may_be_held_does_not_give_way() {
     for changes in [created as fn(u64) -> Vec<Change>, begun] {
