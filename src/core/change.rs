@@ -58,6 +58,14 @@ pub enum Change {
         /// Whether the rotation waits for it.
         required: bool,
     },
+    /// A sink that was removed is configured again: what it held when it was
+    /// removed, it holds as if it had never been away.
+    SinkReturned {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+    },
     /// An optional sink did not get the secret and will not.
     SinkMissed {
         /// The rotation.

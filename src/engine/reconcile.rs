@@ -12,9 +12,10 @@ use crate::core::time;
 use crate::engine::worker::ManagedKey;
 
 /// What changes for the deliveries of a key's live rotations: a sink that is
-/// not configured any more holds what it held for one more overlap from `now`;
-/// one that is required now, or not any more, counts so from now on; one that
-/// is new takes part in the rotation that this process has open.
+/// not configured any more holds what it held for one more overlap from `now`,
+/// and until it has a newer one if it comes back; one that is required now, or
+/// not any more, counts so from now on; one that is new takes part in the
+/// rotation that this process has open.
 pub(crate) fn sinks(
     state: &KeyState,
     managed: Option<&ManagedKey>,
@@ -45,16 +46,25 @@ fn known(
     managed: Option<&ManagedKey>,
     now: Timestamp,
 ) -> Option<Change> {
-    let held = match delivery.state {
-        DeliveryState::Removed => return None,
-        DeliveryState::Uncertain | DeliveryState::Accepted => true,
-        DeliveryState::Pending | DeliveryState::Refused => lost,
-        DeliveryState::Missed => false,
-    };
     let configured = managed.and_then(|managed| {
         let mut sinks = managed.sinks.iter();
         sinks.find(|(sink, _)| *sink.id() == delivery.sink)
     });
+    let held = match delivery.state {
+        DeliveryState::Removed => {
+            // Its consumers have gone on with what they had. What is open takes
+            // its course without it: it gets the next one.
+            let holds = delivery.removed_at.is_some() && !rotation.phase.is_open();
+            let counts = delivery.required && configured.is_some_and(|(_, required)| *required);
+            return (holds && counts).then(|| Change::SinkReturned {
+                rotation: rotation.id.clone(),
+                sink: delivery.sink.clone(),
+            });
+        }
+        DeliveryState::Uncertain | DeliveryState::Accepted => true,
+        DeliveryState::Pending | DeliveryState::Refused => lost,
+        DeliveryState::Missed => false,
+    };
     match configured {
         // What retired goes as planned where its sink has taken a newer one.
         None if managed.is_none() && rotation.phase == Phase::Retired && {

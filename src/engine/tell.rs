@@ -44,6 +44,11 @@ pub(crate) fn tell(before: &KeyState, after: &KeyState, changes: &[Change], now:
                 key = %after.key, %rotation, %sink,
                 "{}: the sink {sink} is not configured any more", after.key
             ),
+            Change::SinkReturned { rotation, sink } => tracing::info!(
+                key = %after.key, %rotation, %sink,
+                "{}: the sink {sink} is configured again, and may still hold what it had",
+                after.key
+            ),
             Change::SinkAdded { rotation, sink, .. } => tracing::info!(
                 key = %after.key, %rotation, %sink,
                 "{}: the open rotation is delivered to {sink} too", after.key
@@ -124,6 +129,7 @@ fn tell_firing(before: &KeyState, after: &KeyState, change: &Change, now: Timest
         | Change::Answered(_)
         | Change::SinkAdded { .. }
         | Change::SinkRemoved { .. }
+        | Change::SinkReturned { .. }
         | Change::SinkMissed { .. }
         | Change::SinkRequired { .. }
         | Change::Extended { .. }
@@ -214,6 +220,7 @@ fn tell_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
         | Change::Begun(_)
         | Change::SinkAdded { .. }
         | Change::SinkRemoved { .. }
+        | Change::SinkReturned { .. }
         | Change::SinkMissed { .. }
         | Change::SinkRequired { .. }
         | Change::Extended { .. }
@@ -328,6 +335,7 @@ fn tell_found(key: &KeyState, change: &Change) {
         | Change::Answered(_)
         | Change::SinkAdded { .. }
         | Change::SinkRemoved { .. }
+        | Change::SinkReturned { .. }
         | Change::SinkMissed { .. }
         | Change::SinkRequired { .. }
         | Change::Extended { .. }

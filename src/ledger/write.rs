@@ -81,6 +81,7 @@ impl Writer<'_> {
                 sink,
                 held_since,
             } => self.remove_sink(rotation, sink, *held_since),
+            Change::SinkReturned { rotation, sink } => self.return_sink(rotation, sink),
             Change::SinkAdded {
                 rotation,
                 sink,
@@ -300,6 +301,12 @@ impl Writer<'_> {
         self.on_delivery(set, state, rotation, sink)?;
         let row = self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
         self.tell(Some(row), "sink-removed", sink_detail(sink, None))
+    }
+
+    fn return_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
+        let state = DeliveryState::Uncertain.as_str();
+        let row = self.on_delivery("state = ?1, removed_at = NULL", state, rotation, sink)?;
+        self.tell(Some(row), "sink-returned", sink_detail(sink, None))
     }
 
     fn add_sink(

@@ -73,6 +73,48 @@ async fn a_sink_that_is_gone_holds_what_it_held_from_now_on() {
     assert_eq!(sinks(&state, None, None, at()), [expected]);
 }
 
+/// Its consumers have gone on with what they had, and it may be long until it
+/// takes something newer.
+#[tokio::test]
+async fn a_sink_that_comes_back_holds_what_it_held_until_it_has_a_newer_one() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.ledger(vec![(key(), current(1))]).await;
+    let mut without = fakes.open(Vec::new(), Course::Daemon).await;
+    fakes.run(&mut without, Duration::ZERO).await;
+    drop(without);
+    let managed = fakes.managed(key(), |_| {});
+    fakes.away(&[&sink_id().name]);
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, Duration::from_secs(3_600)).await;
+    let state = engine.state(&key()).unwrap();
+    let delivery = &state.live[0].deliveries[0];
+    assert_eq!(delivery.state, DeliveryState::Uncertain);
+    assert_eq!(delivery.removed_at, None);
+    let overlaps = Overlaps::of(Duration::from_secs(1));
+    assert_eq!(
+        held_by(delivery, &state.live[0], state, overlaps),
+        Held::Open
+    );
+    assert_eq!(fakes.told("sink-returned").len(), 1, "once only");
+}
+
+#[tokio::test]
+async fn an_optional_sink_that_comes_back_holds_nothing() {
+    let fakes = Fakes::new(&[]);
+    let mut state = state(current(1)).await;
+    assert_eq!(
+        state.live[0].deliveries[0].state,
+        DeliveryState::Removed,
+        "it was opened without any key"
+    );
+    for (was, is) in [(false, true), (true, false)] {
+        state.live[0].deliveries[0].required = was;
+        let mut managed = fakes.managed(key(), |_| {});
+        managed.sinks[0].1 = is;
+        assert_eq!(sinks(&state, Some(&managed), None, at()), []);
+    }
+}
+
 #[tokio::test]
 async fn a_sink_with_another_target_is_another_sink() {
     let fakes = Fakes::new(&[]);
