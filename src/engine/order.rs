@@ -176,10 +176,13 @@ impl Worker {
     }
 
     async fn in_use(&self, facts: &CredentialFacts) -> Result<bool, ProviderError> {
-        // Asking at all makes sure that a credential is in use.
-        self.retrieve(facts).await?;
-        let redacted = facts.redacted_value.as_deref().unwrap_or_default();
-        Ok(self.parts.provider.may_be_in_use(redacted))
+        // Asking at all makes sure that a credential is in use; and the answer
+        // to a create may not have shown the end of the secret.
+        let seen = self.retrieve(facts).await?.value;
+        let seen = seen.and_then(|seen| seen.facts.redacted_value);
+        let redacted = seen.or_else(|| facts.redacted_value.clone());
+        let redacted = redacted.unwrap_or_default();
+        Ok(self.parts.provider.may_be_in_use(&redacted))
     }
 
     /// The sinks that may hold it now.

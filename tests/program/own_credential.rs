@@ -71,3 +71,22 @@ fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
         world.ok(&["check", "--online"]);
     }
 }
+
+/// Not even by force, and where the answer to its create did not show its end.
+#[test]
+fn the_one_in_use_is_not_revoked_by_hand() {
+    let world = World::start(&[]);
+    world.configure(OWN);
+    world.ok(&["once"]);
+    let id = newest(&world)["credential_id"].as_str().unwrap().to_owned();
+    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    for forgotten in [false, true] {
+        if forgotten {
+            let forget = "UPDATE rotation SET redacted_value = NULL";
+            assert_eq!(ledger.execute(forget, []).unwrap(), 1);
+        }
+        let refused = world.run(&["revoke", &id, "--force"]);
+        assert_eq!(refused.status.code(), Some(1));
+        world.ok(&["check", "--online"]);
+    }
+}

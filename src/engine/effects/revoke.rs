@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::core::change::{Change, LAST_DAY, Moved};
 use crate::core::names::RotationId;
-use crate::core::policy::{BETWEEN_LOOKS, LOOKS_FOR_GONE, Waiting};
+use crate::core::policy::{BETWEEN_LOOKS, Held, LOOKS_FOR_GONE, UNMANAGED_OVERLAP, Waiting, held};
 use crate::core::record::{CredentialFacts, Missing, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::time;
@@ -92,24 +92,35 @@ impl Worker {
         let Some(seen) = &answer.value else {
             return Ok(Verdict::Gone);
         };
-        let redacted = credential.redacted_value.as_deref().unwrap_or_default();
+        let redacted = seen.facts.redacted_value.as_deref();
+        let redacted = redacted.or(credential.redacted_value.as_deref());
+        let redacted = redacted.unwrap_or_default();
         if self.works_with(redacted).await? {
             let reason = "rekeyd itself works with it";
             return Ok(self.stay(rotation, BETWEEN_USES, reason));
         }
-        if rotation.phase != Phase::Retired || rotation.revoke_now {
-            return Ok(Verdict::Delete);
-        }
         let now = self.now();
-        if !answer.date.is_some_and(|date| agree(date, now)) {
+        if self.waits_for_a_time(rotation) && !answer.date.is_some_and(|date| agree(date, now)) {
             let problem = disagreement(answer.date, now);
             self.parts.conditions.raise(Condition::Clock, &problem);
             return Ok(Verdict::Stay(Vec::new()));
+        }
+        if rotation.phase != Phase::Retired || rotation.revoke_now {
+            return Ok(Verdict::Delete);
         }
         if let Some(verdict) = self.still_used(rotation, seen) {
             return Ok(verdict);
         }
         self.successor_lives(rotation).await
+    }
+
+    /// Whether it goes because a time has come, which a wrong clock may only say.
+    fn waits_for_a_time(&self, rotation: &Rotation) -> bool {
+        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
+        let is_held = || held(rotation, &self.state, overlap) != Held::Not;
+        let by_itself = rotation.phase == Phase::Retired || is_held();
+        rotation.hold_until.is_some() || (by_itself && !rotation.revoke_now)
     }
 
     /// Whether rekeyd itself works with this credential, although it asked

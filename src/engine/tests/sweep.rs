@@ -142,6 +142,28 @@ async fn what_was_taken_for_gone_and_is_alive_stays_until_its_sinks_have_a_newer
     assert_eq!(fakes.alive().len(), 1);
 }
 
+/// Its consumers have an overlap then, and a wrong clock does not end it.
+#[tokio::test]
+async fn by_a_wrong_clock_no_orphan_that_has_consumers_goes() {
+    let fakes = Fakes::new(&[]);
+    fakes.ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed(key(), |policy| policy.overlap = MINUTE * 30);
+    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
+    fakes.run(&mut engine, MINUTE * 20).await;
+    assert_eq!(fakes.alive().len(), 1, "it was taken for gone and replaced");
+    fakes.put("key_1", "label-1");
+    engine.errands.sweep_now(fakes.now());
+    fakes.run(&mut engine, MINUTE / 6).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
+    fakes.put_ahead(MINUTE * 60);
+    fakes.run(&mut engine, MINUTE * 40).await;
+    assert!(fakes.alive().contains(&"key_1".to_owned()));
+    fakes.put_ahead(Duration::ZERO);
+    fakes.run(&mut engine, MINUTE * 30).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.alive().len(), 1);
+}
+
 #[tokio::test]
 async fn a_list_that_fails_alone_stops_nothing_and_is_not_asked_for_each_second() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
