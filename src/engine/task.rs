@@ -94,9 +94,12 @@ impl Worker {
         let now = self.now();
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         match next_step(&self.state, self.memory.as_ref(), policy, allowed, now) {
-            // That it is not configured any more is not recorded yet: the
-            // sweep, which brings the provider's time, wakes all.
-            Step::Deliver { sink, .. } | Step::After { sink, .. } if !self.has_sink(&sink) => None,
+            // That it is not configured any more is not recorded yet, since the
+            // provider has not told its time: a sweep brings it.
+            Step::Deliver { sink, .. } | Step::After { sink, .. } if !self.has_sink(&sink) => {
+                self.wants_sweep = !self.knows_the_time();
+                None
+            }
             Step::Wait(until) => self.begin_if_due(until, now),
             step @ (Step::Record(_)
             | Step::Create(_)

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Change, Moved};
+use crate::core::change::{Answered, Change, Moved};
+use crate::core::record::DeliveryState;
 use crate::core::rotation::{Event, Phase};
-use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::Course;
+use crate::engine::tests::fake::{Fakes, at, key, sink_id};
 use crate::engine::tests::rows::{accepted, begun, created, current, intended, moved, rotation};
 
 const OVERLAP: Duration = Duration::from_secs(600);
@@ -119,6 +121,31 @@ async fn failed_is_followed_by_a_new_one() {
     changes.push(moved(1, Event::NotDone));
     let calls = ["preflight", "check", "create"];
     assert_recovery(changes, &[], calls, Phase::Failed).await;
+}
+
+/// What follows a file that was written is still owed, and its sink is another
+/// one now. That is recorded as soon as the provider has told its time, which
+/// nothing else asks for so soon after a sweep.
+#[tokio::test]
+async fn what_follows_a_file_is_not_waited_for_where_its_sink_is_gone() {
+    let mut changes = begun(1);
+    changes.push(Change::Answered(Answered {
+        written: true,
+        rotation: rotation(1),
+        sink: sink_id(),
+        state: DeliveryState::Uncertain,
+        accepted_at: None,
+        retry_at: None,
+        error: Some("no such unit".to_owned()),
+    }));
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.ledger(vec![(key(), changes)]).await;
+    let managed = fakes.key_with("@monthly", &[("moved", true)]);
+    let mut engine = fakes.open(vec![managed], Course::Once).await;
+    fakes.run(&mut engine, Duration::from_secs(60)).await;
+    let state = engine.state(&key()).unwrap();
+    assert!(state.open().is_none(), "{:?}", state.live);
+    assert!(state.current().is_some());
 }
 
 #[tokio::test]
