@@ -15,7 +15,14 @@ pub(super) struct Agenda {
     /// Those with an open rotation.
     begun: Planned,
     rest: Planned,
+    /// How many of those that have begun came one after another.
+    in_a_row: u8,
 }
+
+/// After so many that have begun comes one of the others, if one is due: where
+/// a receiver keeps every try waiting, those whose rotations hang on it would
+/// take all the room there is, again and again.
+const MOST_IN_A_ROW: u8 = 3;
 
 impl Agenda {
     /// Has `key` looked at then.
@@ -37,8 +44,18 @@ impl Agenda {
 
     /// The next key whose time has come.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<KeyName> {
-        let begun = self.begun.pop_due(now);
-        begun.or_else(|| self.rest.pop_due(now))
+        if self.in_a_row >= MOST_IN_A_ROW
+            && let Some(other) = self.rest.pop_due(now)
+        {
+            self.in_a_row = 0;
+            return Some(other);
+        }
+        if let Some(begun) = self.begun.pop_due(now) {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(begun);
+        }
+        self.in_a_row = 0;
+        self.rest.pop_due(now)
     }
 
     /// When the first time comes.
@@ -72,5 +89,23 @@ mod tests {
         assert_eq!(order.next(), Some(key("c")));
         assert_eq!(order.next(), Some(key("a")));
         assert_eq!(order.next(), None);
+    }
+
+    #[test]
+    fn what_has_begun_leaves_room_for_the_others() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut agenda = Agenda::default();
+        for number in 0..100 {
+            for is_begun in [true, false] {
+                let name = if is_begun { "begun" } else { "other" };
+                let key = KeyName::new(&format!("{name}-{number}")).unwrap();
+                agenda.insert(at(number), key, is_begun);
+            }
+        }
+        let popped: Vec<_> = (0..100).map(|_| agenda.pop_due(at(100)).unwrap()).collect();
+        let begun = popped
+            .iter()
+            .filter(|key| key.as_str().starts_with("begun"));
+        assert_eq!(begun.count(), 75);
     }
 }
