@@ -6,6 +6,7 @@
 //! not hold up what waits behind it: another thread goes on with that.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,10 @@ use tokio::sync::oneshot;
 /// A look that takes longer hangs, or its disk is so slow that a second thread
 /// does no harm.
 const STALL: Duration = Duration::from_secs(1);
+
+/// With so many threads that hang, no further one is begun: what they wait for
+/// does not come back sooner, and others need threads too.
+const MOST_STUCK: usize = 16;
 
 /// With so much waiting a second thread is worth waking.
 const MUCH: usize = 64;
@@ -27,12 +32,15 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
         thread: 0,
         since: None,
     }; 2],
+    stuck: 0,
 });
 
 struct Queue {
     waiting: VecDeque<Look>,
     /// Who takes from it; the second one only if there is much.
     hands: [Hand; 2],
+    /// How many threads hang that others have replaced.
+    stuck: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -81,25 +89,48 @@ fn queue() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Hand {
+    fn is_stalled(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= STALL)
+    }
+}
+
 impl Queue {
     fn take_in(&mut self, look: Look) {
         self.waiting.push_back(look);
         self.see_to_it();
+        if self.stuck >= MOST_STUCK && self.hands.iter().all(Hand::is_stalled) {
+            // Whoever waits hears at once that it is not done.
+            self.waiting.clear();
+        }
     }
 
     /// Has as many threads take from it as what waits is worth, unless they do.
     fn see_to_it(&mut self) {
         for (number, hand) in self.hands.iter_mut().enumerate() {
-            let goes_on = hand.since.is_some_and(|since| since.elapsed() < STALL);
+            let goes_on = hand.since.is_some() && !hand.is_stalled();
             if self.waiting.len() <= number * MUCH || goes_on {
                 continue;
+            }
+            if hand.is_stalled() {
+                if self.stuck >= MOST_STUCK {
+                    continue;
+                }
+                self.stuck += 1;
+                if self.stuck == MOST_STUCK {
+                    tracing::error!(
+                        "{MOST_STUCK} looks at files do not come back, so none is begun until \
+                         one does; see whether a file system hangs"
+                    );
+                }
             }
             hand.thread += 1;
             hand.since = Some(Instant::now());
             let thread = hand.thread;
             tokio::task::spawn_blocking(move || {
                 while let Some(look) = next(number, thread) {
-                    look();
+                    // Whoever waits for one that panics hears that it is not done.
+                    let _ = std::panic::catch_unwind(AssertUnwindSafe(look));
                 }
             });
         }
@@ -110,6 +141,7 @@ impl Queue {
 fn next(hand: usize, thread: u64) -> Option<Look> {
     let mut queue = queue();
     if queue.hands[hand].thread != thread {
+        queue.stuck -= 1;
         return None;
     }
     let next = queue.waiting.pop_front();
@@ -145,6 +177,24 @@ mod tests {
         assert!(stuck.await.is_none());
         drop(release);
         assert_eq!(aside(Duration::from_secs(30), || 1).await, Some(1));
+    }
+
+    #[test]
+    fn where_much_hangs_nothing_more_is_begun() {
+        let hangs = Hand {
+            thread: 1,
+            since: Instant::now().checked_sub(2 * STALL),
+        };
+        let mut queue = Queue {
+            waiting: VecDeque::new(),
+            hands: [hangs; 2],
+            stuck: MOST_STUCK,
+        };
+        let (waits, answer) = mpsc::channel::<()>();
+        // No thread could be had for it here.
+        queue.take_in(Box::new(move || drop(waits)));
+        assert_eq!(answer.recv(), Err(mpsc::RecvError), "it is let go at once");
+        assert_eq!(queue.hands.map(|hand| hand.thread), [1, 1]);
     }
 
     #[tokio::test]
