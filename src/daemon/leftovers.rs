@@ -3,14 +3,17 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use crate::core::duration;
-use crate::core::names::KeyName;
-use crate::core::settings::{FileTarget, KeySettings, Settings, SinkSettings, SinkTarget};
+use crate::core::names::{KeyName, SinkId};
+use crate::core::settings::{
+    FileFormat, FileTarget, KeySettings, Settings, SinkSettings, SinkTarget,
+};
 use crate::host::look;
 use crate::sink::file::{FileSink, leftover};
 
@@ -29,13 +32,57 @@ pub(crate) async fn remove(settings: &Settings, before: Option<&Settings>) {
     let files: Vec<_> = files(settings)
         .filter(|(_, _, target)| !before.contains(written(target)))
         .collect();
-    let absent = absent(files.iter().map(|(_, _, target)| *target)).await;
+    let files = files.into_iter();
+    let files = files.map(|(key, sink, target)| File {
+        key: key.name.clone(),
+        sink: Arc::clone(sink),
+        target: Arc::clone(target),
+    });
+    remove_beside(files.collect()).await;
+}
+
+/// Removes them beside files that a sink of the past wrote, `(key, sink)` each:
+/// who took it out of the configuration may have done so while nobody was there
+/// to remove what was left.
+pub(crate) async fn remove_forgotten(sinks: impl Iterator<Item = (&KeyName, &SinkId)>) {
+    let files = sinks.filter_map(|(key, id)| {
+        let path = id.target.strip_prefix("file:");
+        let path = path.or_else(|| id.target.strip_prefix("self:"))?;
+        let target = Arc::new(FileTarget {
+            path: PathBuf::from(path),
+            format: FileFormat::Raw,
+            mode: 0o600,
+            owner: None,
+            group: None,
+            after: None,
+        });
+        let sink = SinkSettings {
+            id: id.clone(),
+            required: false,
+            timeout: REMOVALS,
+            target: SinkTarget::File(Arc::clone(&target)),
+        };
+        Some(File {
+            key: key.clone(),
+            sink: Arc::new(sink),
+            target,
+        })
+    });
+    let files: Vec<_> = files.collect();
+    if !files.is_empty() {
+        remove_beside(files).await;
+    }
+}
+
+async fn remove_beside(files: Vec<File>) {
+    let absent = absent(files.iter().map(|file| &file.target)).await;
     let mut removals = JoinSet::new();
-    for ((key, sink, target), _) in files.into_iter().zip(absent).filter(|(_, absent)| !absent) {
-        let (key, sink, target) = (key.name.clone(), Arc::clone(sink), Arc::clone(target));
+    for (file, _) in files.into_iter().zip(absent).filter(|(_, absent)| !absent) {
         removals.spawn(async move {
-            let removed = FileSink::new(&sink, &target).remove_leftover().await;
-            tell_of_leftover(&key, &sink, &target, removed);
+            let removed = FileSink::new(&file.sink, &file.target)
+                .remove_leftover()
+                .await;
+            file.tell_of_leftover(removed);
         });
     }
     // What hangs must not keep all else from being begun.
@@ -50,17 +97,23 @@ pub(crate) async fn remove(settings: &Settings, before: Option<&Settings>) {
     }
 }
 
-fn tell_of_leftover(
-    key: &KeyName,
-    sink: &SinkSettings,
-    target: &FileTarget,
-    removed: Result<bool, String>,
-) {
-    match removed {
-        Ok(true) => tracing::warn!(%key, sink = %sink.id,
-            "removed what an earlier process left half written beside {}", target.path.display()),
-        Ok(false) => {}
-        Err(error) => tracing::error!(%key, sink = %sink.id, "{error}"),
+/// A file that a sink of a key writes, or wrote.
+struct File {
+    key: KeyName,
+    sink: Arc<SinkSettings>,
+    target: Arc<FileTarget>,
+}
+
+impl File {
+    fn tell_of_leftover(&self, removed: Result<bool, String>) {
+        let (key, sink) = (&self.key, &self.sink.id);
+        match removed {
+            Ok(true) => tracing::warn!(%key, %sink,
+                "removed what an earlier process left half written beside {}",
+                self.target.path.display()),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%key, %sink, "{error}"),
+        }
     }
 }
 
@@ -78,11 +131,10 @@ async fn absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
     look::aside(LOOK, look).await.unwrap_or(none)
 }
 
-/// A file that a sink of a key writes.
-type File<'s> = (&'s KeySettings, &'s Arc<SinkSettings>, &'s Arc<FileTarget>);
-
-/// Every file that a sink writes.
-fn files(settings: &Settings) -> impl Iterator<Item = File<'_>> {
+/// Every file that a sink writes: of which key, which sink, and where.
+fn files(
+    settings: &Settings,
+) -> impl Iterator<Item = (&KeySettings, &Arc<SinkSettings>, &Arc<FileTarget>)> {
     settings.keys.iter().flat_map(|key| {
         key.sinks.iter().filter_map(move |sink| match &sink.target {
             SinkTarget::File(target) | SinkTarget::Own(target) => Some((key, sink, target)),

@@ -83,13 +83,10 @@ pub async fn start(
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
     let known = ahead.and_then(Ahead::states);
-    let connection = ledger::open(&settings.ledger, &identity(settings), clock.now())?;
-    ledger::settle_machine(
-        &connection,
-        &settings.ledger,
-        machine::id().as_deref(),
-        false,
-    )?;
+    let ours = machine::id();
+    let ours = ours.as_deref();
+    let connection = ledger::open_on(&settings.ledger, &identity(settings), ours, clock.now())?;
+    ledger::settle_machine(&connection, &settings.ledger, ours, false)?;
     if course != Course::Daemon {
         ledger::keep_log_short(&connection)?;
     }
@@ -124,6 +121,7 @@ pub async fn start(
     };
     let (opened, ()) = tokio::join!(opened, leftovers::remove(settings, None));
     let engine = opened?;
+    leftovers::remove_forgotten(engine.forgotten_sinks()).await;
     let posted = engine.posted();
     Ok(Started {
         carriers: Carriers::new(common.ledger.clone(), Arc::clone(&clock), posted),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::names::KeyName;
+use crate::core::names::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
-use crate::core::record::KeyState;
+use crate::core::record::{DeliveryState, KeyState};
 use crate::engine::condition::Condition;
 use crate::engine::{Engine, Parts};
 
@@ -87,6 +87,21 @@ impl Engine {
     #[must_use]
     pub fn state(&self, key: &KeyName) -> Option<&KeyState> {
         self.keys.get(key)?.state()
+    }
+
+    /// Where live credentials were or may have been delivered to, and no sink is
+    /// configured now; none of what is known to have been accepted.
+    pub(crate) fn forgotten_sinks(&self) -> impl Iterator<Item = (&KeyName, &SinkId)> {
+        self.keys.iter().flat_map(|(key, slot)| {
+            let managed = slot.managed.as_deref();
+            let live = slot.state().map(|state| state.live.as_slice());
+            let live = live.unwrap_or_default().iter();
+            let deliveries = live.flat_map(|rotation| &rotation.deliveries);
+            let unclear = deliveries.filter(|one| one.state != DeliveryState::Accepted);
+            let forgotten = unclear
+                .filter(move |one| managed.is_none_or(|managed| managed.sink(&one.sink).is_none()));
+            forgotten.map(move |delivery| (key, &delivery.sink))
+        })
     }
 
     /// What is wrong with the daemon as a whole, worst first.

@@ -69,9 +69,24 @@ impl std::fmt::Display for Identity {
 /// # Errors
 /// No database, a newer or foreign one, or what SQLite and the system said.
 pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
+    open_on(path, identity, None, now)
+}
+
+/// As [`open`], unless the ledger was last written on another machine than
+/// `ours`: then nothing in it is changed.
+///
+/// # Errors
+/// As [`open`], and [`LedgerError::OtherMachine`].
+pub fn open_on(
+    path: &Path,
+    identity: &Identity,
+    ours: Option<&str>,
+    now: Timestamp,
+) -> Result<Connection, LedgerError> {
     make_file(path)?;
     let mut connection = Connection::open(path).map_err(|error| classify(path, &error))?;
-    prepare(&mut connection, path, now, identity).map_err(|error| on_opening(path, error))?;
+    let prepared = prepare(&mut connection, path, now, identity, ours);
+    prepared.map_err(|error| on_opening(path, error))?;
     Ok(connection)
 }
 
@@ -92,7 +107,7 @@ pub fn keep_log_short(connection: &Connection) -> Result<(), LedgerError> {
 /// SQLite's.
 pub fn open_memory(identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
     let mut connection = Connection::open_in_memory()?;
-    prepare(&mut connection, Path::new(":memory:"), now, identity)?;
+    prepare(&mut connection, Path::new(":memory:"), now, identity, None)?;
     Ok(connection)
 }
 
@@ -118,6 +133,7 @@ fn prepare(
     path: &Path,
     now: Timestamp,
     identity: &Identity,
+    machine: Option<&str>,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // SQLite opens such a file all the same, and refuses the first write.
@@ -128,6 +144,12 @@ fn prepare(
         });
     }
     let done = known_version(connection, path)?;
+    if done > 0 {
+        // An older rekeyd that this ledger belongs to could not read it any more
+        // once it is brought up to date.
+        expect(connection, path, identity)?;
+        expect_machine(connection, path, machine)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

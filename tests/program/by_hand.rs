@@ -180,9 +180,20 @@ fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
     ledger
         .execute("UPDATE identity SET machine = 'another'", [])
         .unwrap();
-    drop(ledger);
+    // An older rekeyd there could not read it any more if it were changed here.
+    ledger
+        .execute(
+            "INSERT INTO condition VALUES ('clock', '2026-11-24T03:00:00Z', 'another''s')",
+            [],
+        )
+        .unwrap();
     let refused = world.run(&["once"]);
     assert_eq!(refused.status.code(), Some(78));
+    let kept: i64 = ledger
+        .query_row("SELECT count(*) FROM condition", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 1);
+    drop(ledger);
     assert!(
         stderr(&refused).contains("--take-over"),
         "{}",

@@ -74,3 +74,24 @@ fn a_sink_that_is_added_gets_its_own_credential() {
     let copies = [world.path("billing.key"), world.path("copy.key")].map(fs::read_to_string);
     assert_eq!(copies[0].as_ref().unwrap(), copies[1].as_ref().unwrap());
 }
+
+/// It was being written when its process was killed, and its sink was taken out
+/// of the configuration before the next one came.
+#[test]
+fn what_is_half_written_beside_a_file_of_the_past_is_removed() {
+    let world = World::start(&[]);
+    let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
+    let named = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
+    world.configure(&format!("{named}{more}"));
+    world.ok(&["once"]);
+    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let begun = "UPDATE delivery SET state = 'uncertain', accepted_at = NULL WHERE sink = 'copy'";
+    assert_eq!(ledger.execute(begun, []).unwrap(), 1);
+    drop(ledger);
+    let left = world.path(".copy.key.rekeyd");
+    write(&left, "sk-admin-half");
+    world.configure(&named);
+    world.ok(&["once"]);
+    assert!(!left.exists());
+    assert!(world.path("copy.key").exists(), "its consumers may read it");
+}
