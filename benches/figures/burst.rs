@@ -12,7 +12,7 @@ use rekeyd::engine::{Course, Engine, Parts};
 use rekeyd::provider::{Answer, Credential, NewCredential, Provider, ProviderError};
 
 use crate::instant::Instantly;
-use crate::table::{Row, ms};
+use crate::table::{Row, ms, times};
 use crate::{engine, instant, many, process};
 
 const KEYS: usize = 1_000;
@@ -74,7 +74,28 @@ impl Provider for Slow {
     }
 }
 
+/// How many times.
+const ROUNDS: usize = 3;
+
 pub(crate) fn rows() -> Vec<Row> {
+    let (walls, asked): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| rotate_all()).unzip();
+    let (took, asked) = (process::median(walls), asked[0]);
+    let bound = TAKES * asked / AT_ONCE;
+    vec![
+        Row::new("1,000 keys due at once, 64 at a time", ms(took))
+            .beside(format!(
+                "{asked} requests of {} ms, 64 at a time: {}",
+                TAKES.as_millis(),
+                ms(bound)
+            ))
+            .longer(times(took, bound))
+            .reach("1.25 times as long"),
+    ]
+}
+
+/// Rotates keys that were never rotated. Tells what that took, and how many
+/// requests it was.
+fn rotate_all() -> (Duration, u32) {
     let dir = process::folder();
     let clock = Arc::new(Instantly::new(HostClock.now()));
     let settings = engine::settings(KEYS, dir.path(), OPTIONS, &clock);
@@ -89,24 +110,11 @@ pub(crate) fn rows() -> Vec<Row> {
             ..instant::parts(&clock, &settings, ledger)
         };
         let managed = engine::managed(&settings, &clock);
-        // None was ever rotated.
         let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
         let begun = Instant::now();
         engine::rest(&mut engine).await;
         begun.elapsed()
     });
     assert_eq!(clock.made(), KEYS);
-    let asked = provider.asked.load(Ordering::Relaxed);
-    let bound = TAKES * asked / AT_ONCE;
-    let ratio = took.as_secs_f64() / bound.as_secs_f64();
-    vec![
-        Row::new("1,000 keys due at once, 64 at a time", ms(took))
-            .beside(format!(
-                "{asked} requests of {} ms, 64 at a time: {}",
-                TAKES.as_millis(),
-                ms(bound)
-            ))
-            .ratio(ratio)
-            .reach("1.25 times as long"),
-    ]
+    (took, provider.asked.load(Ordering::Relaxed))
 }

@@ -21,10 +21,11 @@ const OPTIONS: &str = "schedule = \"* * * * *\"\noverlap = \"30s\"\nsettle = \"0
 const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn rows() -> Vec<Row> {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--child", "day"])
-        .output()
-        .unwrap();
+    let output =
+        process::with_malloc_as_in_the_unit(&mut Command::new(std::env::current_exe().unwrap()))
+            .args(["--child", "day"])
+            .output()
+            .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let told = String::from_utf8(output.stdout).unwrap();

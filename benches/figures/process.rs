@@ -44,6 +44,19 @@ pub(crate) fn run(command: &mut Command) -> Duration {
     took
 }
 
+/// Gives a command the environment in which the unit has the daemon's memory
+/// managed.
+pub(crate) fn with_malloc_as_in_the_unit(command: &mut Command) -> &mut Command {
+    let unit = include_str!("../../systemd/rekeyd.service");
+    let lines = unit.lines();
+    let set = lines.filter_map(|line| line.strip_prefix("Environment="));
+    let set = set.flat_map(str::split_whitespace);
+    let set = set.filter(|word| word.starts_with("MALLOC_"));
+    let set: Vec<_> = set.filter_map(|word| word.split_once('=')).collect();
+    assert!(!set.is_empty(), "the unit says how");
+    command.envs(set)
+}
+
 /// The median of so many runs.
 pub(crate) fn runs(count: usize, mut command: impl FnMut() -> Command) -> Duration {
     median((0..count).map(|_| run(&mut command())).collect())

@@ -1,5 +1,7 @@
 //! From exec to READY, as a service manager hears it.
 
+use std::fs;
+use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,8 +16,8 @@ use crate::{keys, million, process};
 
 const ROUNDS: usize = 11;
 
-/// More than any start.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// More than any start, and than any rotation after it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon that has said that it is ready.
 pub(crate) struct Ready {
@@ -31,19 +33,20 @@ pub(crate) fn start(dir: &Path) -> Ready {
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let log = folder.path().join("log");
     let mut command = keys::rekeyd(dir, &["run"]);
-    command
+    process::with_malloc_as_in_the_unit(&mut command)
         .env("NOTIFY_SOCKET", &path)
-        // As the unit has it.
-        .env("MALLOC_ARENA_MAX", "2")
-        .env("MALLOC_TRIM_THRESHOLD_", "1048576")
         .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .stderr(fs::File::create(&log).unwrap());
     let begun = Instant::now();
     let daemon = Running(command.spawn().unwrap());
     let mut told = [0; 4_096];
     loop {
-        let length = socket.recv(&mut told).expect("it gets ready");
+        let Ok(length) = socket.recv(&mut told) else {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            panic!("not ready within {PATIENCE:?}:\n{log}");
+        };
         let text = String::from_utf8_lossy(&told[..length]);
         if text.lines().any(|line| line == "READY=1") {
             break;
@@ -68,10 +71,12 @@ pub(crate) fn rows() -> Vec<Row> {
 
     let after = |dir: &Path| start(dir).after;
     let warm = process::median((0..ROUNDS).map(|_| after(dir)).collect());
-    let cold: Option<Vec<Duration>> = (0..5).map(|_| drop_caches().then(|| after(dir))).collect();
-    let cold = cold.map_or("not without root".to_owned(), |cold| {
-        ms(process::median(cold))
-    });
+    let cold = (0..5).map(|_| drop_caches().map(|()| after(dir)));
+    let cold: io::Result<Vec<Duration>> = cold.collect();
+    let cold = cold.map_or_else(
+        |error| format!("the cache cannot be dropped: {error}"),
+        |cold| ms(process::median(cold)),
+    );
     let long = million::over_many_keys();
     let many = (0..ROUNDS).map(|_| after(long.folder())).collect();
     vec![
@@ -85,8 +90,8 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// Has everything read from the disk again; false if this process may not.
-fn drop_caches() -> bool {
+/// Has everything read from the disk again.
+fn drop_caches() -> io::Result<()> {
     rustix::fs::sync();
-    std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+    fs::write("/proc/sys/vm/drop_caches", "3")
 }

@@ -83,11 +83,11 @@ pub(crate) fn rows() -> Vec<Row> {
     for (([wall, cpu], (name, _)), spent) in rows.into_iter().zip(SCRIPTS).zip(scripts) {
         shown.push(
             wall.beside(format!("{name}: {}", ms(spent.wall())))
-                .ratio(times(spent.wall(), once.wall())),
+                .less(times(spent.wall(), once.wall())),
         );
         shown.push(
             cpu.beside(format!("{name}: {}", ms(spent.cpu())))
-                .ratio(times(spent.cpu(), once.cpu())),
+                .less(times(spent.cpu(), once.cpu())),
         );
     }
     shown

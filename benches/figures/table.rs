@@ -29,9 +29,15 @@ impl Row {
         self
     }
 
-    /// How often rekeyd's part goes into the other's.
-    pub(crate) fn ratio(mut self, ratio: f64) -> Self {
-        self.ratio = format!("{ratio:.1}");
+    /// How often what rekeyd needs goes into what the other needs.
+    pub(crate) fn less(mut self, ratio: f64) -> Self {
+        self.ratio = format!("{ratio:.1} times less");
+        self
+    }
+
+    /// How often what cannot be fallen short of goes into what rekeyd needs.
+    pub(crate) fn longer(mut self, ratio: f64) -> Self {
+        self.ratio = format!("{ratio:.2} times as long");
         self
     }
 
@@ -91,6 +97,12 @@ pub(crate) fn mb(kib: u64) -> String {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn megabytes(kib: u64) -> f64 {
     kib as f64 * 1_024.0 / 1_000_000.0
+}
+
+/// How often one amount goes into another, of whatever.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(crate) fn often(large: u64, small: u64) -> f64 {
+    large as f64 / small as f64
 }
 
 /// How often `small` goes into `large`.

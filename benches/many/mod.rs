@@ -12,10 +12,11 @@ use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
 use rekeyd::core::rotation::Event;
 use rekeyd::core::settings::{KeySettings, Settings};
 use rekeyd::core::time;
-use rekeyd::ledger::{self, Driver, Identity, Ledger};
+use rekeyd::daemon::start::identity;
+use rekeyd::ledger::{self, Driver, Ledger};
 use tokio::task::JoinSet;
 
-/// How many keys everything is measured with.
+/// With how many keys it is measured how a cost grows with them.
 pub(crate) const COUNTS: [usize; 3] = [1, 100, 10_000];
 
 /// A configuration in `dir` with so many keys; `schedule` gives each its own.
@@ -55,12 +56,7 @@ pub(crate) fn settings(text: &str, now: Timestamp) -> Settings {
 
 /// The ledger of these settings.
 pub(crate) fn open(settings: &Settings, now: Timestamp) -> Ledger {
-    let base_url = settings.provider.base_url.to_string();
-    let identity = Identity {
-        provider: base_url.trim_end_matches('/').to_owned(),
-        organization: String::new(),
-    };
-    let connection = ledger::open(&settings.ledger, &identity, now).unwrap();
+    let connection = ledger::open(&settings.ledger, &identity(settings), now).unwrap();
     Ledger::start(connection, Driver::Thread).unwrap()
 }
 

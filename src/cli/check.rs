@@ -43,7 +43,10 @@ impl Check {
         if !self.quiet {
             let keys = settings.keys.len();
             let noun = if keys == 1 { "key" } else { "keys" };
-            let text = format!("{}: no problem found, {keys} {noun}\n", cli.config.display());
+            let text = format!(
+                "{}: no problem found, {keys} {noun}\n",
+                cli.config.display()
+            );
             output::print(text.as_bytes())?;
         }
         Ok(())
