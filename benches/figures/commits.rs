@@ -111,7 +111,11 @@ fn rotate(dir: &Path, sinks: usize, rounds: usize, mut each: impl FnMut(Duration
         let sink = format!("\n[[key.{}.sink]]\ntype = \"file\"\n", keys::name(0));
         options += &format!("{sink}name = \"more-{more}\"\npath = {path:?}");
     }
-    let settings = engine::settings(1, dir, &options, &provider);
+    let text = keys::text(1, dir, "https://api.openai.com/v1", &options);
+    // The one that comes last.
+    let named = "type = \"file\"\nname = \"file\"\npath";
+    let text = text.replace("type = \"file\"\npath", named);
+    let settings = many::settings(&text, provider.now());
     engine::runtime().block_on(async {
         let ledger = many::open(&settings, provider.now());
         let parts = Parts {
