@@ -4,32 +4,24 @@
 //! File permissions do not bind root, so that where the tests run as root the
 //! program runs as nobody.
 
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::support::{World, binary, file_key, text, write};
-
-/// The user without any rights, by its number: a host may lack the name.
-const NOBODY: u32 = 65_534;
+use crate::support::nobody::Bound;
+use crate::support::{World, file_key, text, write};
 
 /// A world whose ledger is in a folder of its own, and a program that file
 /// permissions bind.
-struct Bound {
-    world: World,
-    program: PathBuf,
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+struct Ledger {
+    bound: Bound,
 }
 
 fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-impl Bound {
+impl Ledger {
     fn start() -> Self {
         let world = World::start(&[]);
         world.configure(&file_key("24h").replace("DIR/", "DIR/out/"));
@@ -39,38 +31,16 @@ impl Bound {
         for folder in ["state", "out"] {
             std::fs::create_dir(world.path(folder)).unwrap();
         }
-        // Nobody may not look into the folder where it was built.
-        let program = world.path("rekeyd");
-        std::fs::copy(binary(), &program).unwrap();
-        if is_root() {
-            for name in ["", "admin-key", "config.toml", "state", "out"] {
-                chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-        }
-        Self { world, program }
+        let bound = Bound::to(world, &["state", "out"]);
+        Self { bound }
     }
 
     fn state(&self, name: &str) -> PathBuf {
-        self.world.path("state").join(name)
+        self.bound.world.path("state").join(name)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(&self.program);
-        command
-            .arg("--config")
-            .arg(self.world.path("config.toml"))
-            .args(arguments)
-            .env_clear();
-        if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        loop {
-            match command.output() {
-                // A test beside this one forked while the copy was written.
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
-                output => return output.unwrap(),
-            }
-        }
+        self.bound.run(arguments)
     }
 
     fn works(&self) {
@@ -90,98 +60,98 @@ impl Bound {
     }
 
     fn refuse(&self, command: &[&str], wanted: &[&str]) {
-        let before = self.world.keys().len();
+        let before = self.bound.world.keys().len();
         let output = self.run(command);
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {told}");
         for wanted in wanted {
             assert!(told.contains(wanted), "{command:?}: no {wanted:?}: {told}");
         }
-        assert_eq!(self.world.keys().len(), before, "nothing was made");
+        assert_eq!(self.bound.world.keys().len(), before, "nothing was made");
     }
 }
 
-impl Drop for Bound {
+impl Drop for Ledger {
     fn drop(&mut self) {
         // What cannot be written cannot be tidied up either.
-        set_mode(&self.world.path("state"), 0o700);
+        set_mode(&self.bound.world.path("state"), 0o700);
     }
 }
 
 #[test]
 fn a_ledger_that_cannot_be_made_is_refused() {
-    let bound = Bound::start();
-    set_mode(&bound.world.path("state"), 0o500);
-    bound.refuses(&[
+    let ledger = Ledger::start();
+    set_mode(&ledger.bound.world.path("state"), 0o500);
+    ledger.refuses(&[
         "ledger.db.lock",
         "Permission denied",
         "able to write in that folder",
     ]);
-    set_mode(&bound.world.path("state"), 0o700);
-    bound.works();
+    set_mode(&ledger.bound.world.path("state"), 0o700);
+    ledger.works();
 }
 
 #[test]
 fn a_read_only_ledger_is_refused() {
-    let bound = Bound::start();
-    bound.works();
-    set_mode(&bound.state("ledger.db"), 0o440);
-    bound.refuses(&["ledger.db", "read-only", "able to write both"]);
-    set_mode(&bound.state("ledger.db"), 0o640);
-    bound.works();
+    let ledger = Ledger::start();
+    ledger.works();
+    set_mode(&ledger.state("ledger.db"), 0o440);
+    ledger.refuses(&["ledger.db", "read-only", "able to write both"]);
+    set_mode(&ledger.state("ledger.db"), 0o640);
+    ledger.works();
 }
 
 #[test]
 fn a_read_only_folder_is_refused_when_something_has_to_be_made_there() {
-    let bound = Bound::start();
-    bound.works();
+    let ledger = Ledger::start();
+    ledger.works();
     // As after a ledger was put back from a backup.
     for name in ["ledger.db-wal", "ledger.db-shm"] {
-        std::fs::remove_file(bound.state(name)).unwrap();
+        std::fs::remove_file(ledger.state(name)).unwrap();
     }
-    set_mode(&bound.world.path("state"), 0o500);
-    bound.refuses(&[
+    set_mode(&ledger.bound.world.path("state"), 0o500);
+    ledger.refuses(&[
         "cannot open the ledger",
         "state/ledger.db",
         "its folder is read-only",
     ]);
-    set_mode(&bound.world.path("state"), 0o700);
-    bound.works();
+    set_mode(&ledger.bound.world.path("state"), 0o700);
+    ledger.works();
 }
 
 #[test]
 fn a_read_only_folder_will_do_when_nothing_has_to_be_made_there() {
-    let bound = Bound::start();
-    bound.works();
-    set_mode(&bound.world.path("state"), 0o500);
-    bound.works();
+    let ledger = Ledger::start();
+    ledger.works();
+    set_mode(&ledger.bound.world.path("state"), 0o500);
+    ledger.works();
 }
 
 #[test]
 fn something_else_in_the_place_of_its_files_is_refused() {
-    let bound = Bound::start();
+    let ledger = Ledger::start();
     for (name, wanted) in [
         ("ledger.db", "it is a folder; give the path of a file"),
         ("ledger.db-wal", "cannot open the ledger"),
         ("ledger.db.lock", "cannot open the lock file"),
     ] {
-        let path = bound.state(name);
+        let path = ledger.state(name);
         let _ = std::fs::remove_file(&path);
         std::fs::create_dir(&path).unwrap();
-        bound.refuses(&[wanted, "state/ledger.db"]);
+        ledger.refuses(&[wanted, "state/ledger.db"]);
         std::fs::remove_dir(&path).unwrap();
     }
-    bound.works();
+    ledger.works();
 }
 
 #[test]
 fn a_folder_that_may_not_be_entered_is_not_one_without_a_ledger() {
-    let bound = Bound::start();
-    bound.works();
-    set_mode(&bound.world.path("state"), 0o000);
+    let ledger = Ledger::start();
+    ledger.works();
+    set_mode(&ledger.bound.world.path("state"), 0o000);
     for command in ["status", "history", "audit"] {
-        bound.refuse(&[command], &["state/ledger.db", "Permission denied"]);
+        ledger.refuse(&[command], &["state/ledger.db", "Permission denied"]);
     }
-    set_mode(&bound.world.path("state"), 0o700);
-    bound.works();
+    set_mode(&ledger.bound.world.path("state"), 0o700);
+    ledger.works();
 }

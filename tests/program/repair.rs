@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::support::{World, file_key, write};
+use crate::support::nobody::Bound;
+use crate::support::{World, file_key, text, write};
 
 /// A key with one file sink of this format, rotated once.
 fn rotated(format: &str) -> World {
@@ -94,4 +95,24 @@ fn what_is_half_written_beside_a_file_of_the_past_is_removed() {
     world.ok(&["once"]);
     assert!(!left.exists());
     assert!(world.path("copy.key").exists(), "its consumers may read it");
+}
+
+/// As root made it, before there was rekeyd: that its owner cannot be kept is no
+/// reason not to deliver, where the configuration asks for a group alone.
+#[test]
+fn a_file_of_another_is_replaced_also_where_a_group_is_asked_for() {
+    let world = World::start(&[]);
+    let group = rustix::process::getegid().as_raw();
+    let group = if group == 0 { 65_534 } else { group };
+    world.configure(&format!("{}group = \"{group}\"\n", file_key("24h")));
+    write(&world.path("billing.key"), "an older one\n");
+    let bound = Bound::to(world, &[]);
+    let output = bound.run(&["once"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // Its configuration is not root's any more.
+    let history = bound.run(&["history", "--json"]).stdout;
+    let history: serde_json::Value = serde_json::from_slice(&history).unwrap();
+    let id = history[0]["credential_id"].as_str().unwrap();
+    let delivered = fs::read_to_string(bound.world.path("billing.key")).unwrap();
+    assert_eq!(delivered.trim(), bound.world.secret_of(id));
 }

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 pub mod clock;
 pub mod daemon;
+pub mod nobody;
 
 /// The program: what Cargo has just built, or `REKEYD_BINARY`.
 pub fn binary() -> PathBuf {

@@ -17,6 +17,7 @@ mod disk;
 pub(crate) mod leftover;
 mod place;
 mod present;
+mod private;
 mod replace;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::private;
 use super::replace::is_regular;
 use crate::core::settings::FileTarget;
 use crate::host::users;
@@ -107,6 +108,11 @@ impl Place {
                 self.path().display(),
                 length - LONGEST_NAME
             ));
+        }
+        if let Some(problem) = private::problem(self.path()) {
+            // Whatever else is found there is not what others see.
+            problems.push(problem);
+            return problems;
         }
         match self.open() {
             Ok(folder) => {

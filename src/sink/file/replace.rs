@@ -21,9 +21,11 @@ use crate::sink::{DeliveryError, Taken};
 struct Wanted {
     owner: Option<Uid>,
     group: Option<Gid>,
-    /// Whether the configuration asks for it. What is only carried over from
-    /// the present file is given up when this process may not do it.
-    asked: bool,
+    /// Whether the configuration asks for that owner, and for that group. What
+    /// is only carried over from the present file is given up when this process
+    /// may not do it.
+    owner_asked: bool,
+    group_asked: bool,
 }
 
 /// Puts `content` in the place of the file. Runs on a thread of its own;
@@ -130,7 +132,7 @@ fn left_over(place: &Place, error: Errno) -> String {
 /// In a setgid folder the folder names the group.
 fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
     let (owner, group) = place.named()?;
-    let asked = owner.is_some() || group.is_some();
+    let (owner_asked, group_asked) = (owner.is_some(), group.is_some());
     let present = fs::statat(folder, place.name(), AtFlags::SYMLINK_NOFOLLOW)
         .ok()
         .filter(is_regular);
@@ -144,7 +146,8 @@ fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
                 .filter(|_| !setgid)
                 .map(|file| Gid::from_raw(file.st_gid))
         }),
-        asked,
+        owner_asked,
+        group_asked,
     })
 }
 
@@ -177,12 +180,15 @@ fn give(file: &File, wanted: Wanted) -> io::Result<()> {
     let present = fs::fstat(file)?;
     let group = wanted.group.filter(|gid| gid.as_raw() != present.st_gid);
     let owner = wanted.owner.filter(|uid| uid.as_raw() != present.st_uid);
-    for (owner, group) in [(None, group), (owner, None)] {
+    for (owner, group, asked) in [
+        (None, group, wanted.group_asked),
+        (owner, None, wanted.owner_asked),
+    ] {
         if owner.is_none() && group.is_none() {
             continue;
         }
         match disk::give(file, owner, group) {
-            Err(Errno::PERM) if !wanted.asked => {}
+            Err(Errno::PERM) if !asked => {}
             result => result?,
         }
     }

@@ -1,0 +1,62 @@
+//! Places of which a service has its own, or none: what is put there nobody else
+//! finds.
+
+use std::path::Path;
+
+/// The folders that systemd hides from a service or gives it anew, by
+/// `PrivateTmp=` and `ProtectHome=`.
+const OFTEN_PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/home", "/root", "/run/user"];
+
+/// What the root of such a mount has in it, as the kernel shows it.
+const SIGNS: [&str; 2] = ["/systemd-private-", "/systemd/inaccessible/"];
+
+/// What is wrong with a file there, as this process sees the place.
+pub(super) fn problem(path: &Path) -> Option<String> {
+    let above = OFTEN_PRIVATE.iter().find(|above| path.starts_with(above))?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    is_private(path, &mounts).then(|| {
+        format!(
+            "{} is below {above}, which the service does not share with others \
+             (PrivateTmp=, ProtectHome=): its consumers would not find it there; give another \
+             path, in a folder of its own below /etc or /srv",
+            path.display()
+        )
+    })
+}
+
+/// Whether the mount that `path` is on is one that systemd made for a service;
+/// `mounts` as in `/proc/self/mountinfo`, see proc(5).
+fn is_private(path: &Path, mounts: &str) -> bool {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        Some((fields.next()?, fields.next()?))
+    });
+    let covers = mounts.filter(|(_, place)| path.starts_with(place));
+    // The last of those that are nearest hides the others.
+    let nearest = covers.max_by_key(|(_, place)| place.len());
+    nearest.is_some_and(|(root, _)| SIGNS.iter().any(|sign| root.contains(sign)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_service_does_not_share_is_seen_by_its_mounts() {
+        let mounts = "\
+            22 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
+            30 22 254:1 /tmp/systemd-private-6b5c-rekeyd.service-x1/tmp /tmp rw - ext4 /dev/vda1 rw\n\
+            31 22 0:25 /systemd/inaccessible/dir /home ro - tmpfs tmpfs rw\n\
+            32 31 254:1 /home/shared /home/shared rw - ext4 /dev/vda1 rw\n";
+        for (path, private) in [
+            ("/tmp/key", true),
+            ("/home/anna/key", true),
+            ("/home/shared/key", false),
+            ("/var/tmp/key", false),
+            ("/etc/billing/key", false),
+        ] {
+            assert_eq!(is_private(Path::new(path), mounts), private, "{path}");
+        }
+        assert!(!is_private(Path::new("/tmp/key"), ""));
+    }
+}

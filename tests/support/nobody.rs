@@ -1,0 +1,57 @@
+//! The program as a user whom file permissions bind: where the tests run as root,
+//! that is nobody.
+
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::{World, binary};
+
+/// The user without any rights, by its number: a host may lack the name.
+pub const NOBODY: u32 = 65_534;
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A world that belongs to that user.
+pub struct Bound {
+    pub world: World,
+    program: PathBuf,
+}
+
+impl Bound {
+    /// Gives away the folder of `world`, its configuration, and `names` in it.
+    pub fn to(world: World, names: &[&str]) -> Self {
+        // Nobody may not look into the folder where it was built.
+        let program = world.path("rekeyd");
+        std::fs::copy(binary(), &program).unwrap();
+        if is_root() {
+            for name in ["", "admin-key", "config.toml"].iter().chain(names) {
+                chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        Self { world, program }
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--config")
+            .arg(self.world.path("config.toml"))
+            .args(arguments)
+            .env_clear();
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        loop {
+            match command.output() {
+                // A test beside this one forked while the copy was written.
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                output => return output.unwrap(),
+            }
+        }
+    }
+}
