@@ -57,17 +57,19 @@ impl Asking {
 
     /// Serves what the configuration wants served. Where that cannot be, the
     /// daemon does without: keys must rotate all the same.
-    pub(crate) fn listen(&mut self, started: &Started) {
+    pub(crate) async fn listen(&mut self, started: &Started) {
         self.listen_for_requests(started);
-        self.listen_for_readers(started);
+        self.listen_for_readers(started).await;
     }
 
-    fn listen_for_readers(&mut self, started: &Started) {
+    async fn listen_for_readers(&mut self, started: &Started) {
         let wanted = started.settings.metrics;
         if self.pages.as_ref().map(Pages::address) == wanted {
             return;
         }
-        self.pages = None;
+        if let Some(pages) = self.pages.take() {
+            pages.end().await;
+        }
         let Some(address) = wanted else { return };
         let (sender, wanted) = mpsc::unbounded_channel();
         match Pages::listen(address, sender) {
@@ -113,7 +115,8 @@ impl Asking {
             manager.reloading();
         }
         self.readers.extend(reply);
-        self.readings.abort_all();
+        // One that is done already is not to be taken for it either.
+        self.readings = JoinSet::new();
         self.readings.spawn(reload::read(Arc::clone(read)));
     }
 
@@ -143,7 +146,7 @@ impl Asking {
     pub(crate) async fn take(&mut self, read: Read, started: &mut Started) {
         let taken = started.take(read).await;
         if taken.is_ok() {
-            self.listen(started);
+            self.listen(started).await;
         }
         self.ready();
         let file = started.settings.file.display();
@@ -193,6 +196,13 @@ impl Asking {
             manager.stopping(span);
         }
         self.manager.is_some()
+    }
+
+    /// The process still ends, and takes `span` more at most.
+    pub(crate) fn still_stopping(&mut self, span: Duration) {
+        if let Some(manager) = &mut self.manager {
+            manager.still_stopping(span);
+        }
     }
 
     /// Answers what is done, and tells how it goes: once for each turn of the

@@ -20,6 +20,8 @@ pub struct KeyView<'e> {
     pub state: Option<&'e KeyState>,
     /// When it is rotated next by schedule, as far as that has been seen.
     pub rotates_at: Option<Timestamp>,
+    /// Whether it is configured; else it is not rotated any more.
+    pub is_configured: bool,
     /// Whether it has been due for too long; none if nobody can tell now.
     pub overdue: Option<bool>,
 }
@@ -39,6 +41,7 @@ impl Engine {
                 key,
                 state,
                 rotates_at: slot.rotates_at,
+                is_configured: slot.managed.is_some(),
                 overdue,
             }
         })

@@ -190,6 +190,13 @@ fn where_it_listens_follows_the_configuration() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
     assert_eq!(get(&first, "/healthz").0, 200);
+    // An address that has the former one within it, and back.
+    let (_, port) = first.rsplit_once(':').unwrap();
+    for wider in [format!("0.0.0.0:{port}"), first.clone()] {
+        listen(&format!("[metrics]\nlisten = \"{wider}\"\n"));
+        world.ok(&["reload"]);
+        assert_eq!(get(&first, "/healthz").0, 200, "{wider}");
+    }
     // Where another listens it goes on without.
     let taken = TcpListener::bind(&second).unwrap();
     listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
@@ -200,5 +207,26 @@ fn where_it_listens_follows_the_configuration() {
     listen("");
     world.ok(&["reload"]);
     expect_nobody(&second);
+    daemon.stop();
+}
+
+/// Nobody is to be paged for what is not rotated any more.
+#[test]
+fn a_key_that_is_not_configured_any_more_is_not_overdue() {
+    let address = free();
+    let world = World::start(&[]);
+    let second = file_key("24h").replace("billing", "second");
+    let keys = format!("[metrics]\nlisten = \"{address}\"\n{}", file_key("24h"));
+    world.configure(&format!("{keys}{second}"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential of billing");
+    daemon.wait_for("is the current credential of second");
+    let overdue = "rekeyd_overdue{key=\"second\"}";
+    while !get(&address, "/metrics").2.contains(overdue) {}
+    world.configure(&keys);
+    world.ok(&["reload"]);
+    let page = get(&address, "/metrics").2;
+    assert!(!page.contains(overdue), "{page}");
+    expect(&page, "rekeyd_overdue{key=\"billing\"}", 0.0);
     daemon.stop();
 }

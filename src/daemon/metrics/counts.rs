@@ -149,6 +149,9 @@ impl Metrics {
                 self.overdue
                     .with_label_values(&[key])
                     .set(i64::from(overdue));
+            } else if !view.is_configured {
+                // There may have been none.
+                let _ = self.overdue.remove_label_values(&[key]);
             }
             if let Some(state) = view.state {
                 self.show(state, engine.now().as_second());

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 /// A loop that has not answered after this is taken to be stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +39,12 @@ pub(crate) struct Wanted {
 pub(crate) struct Pages {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
 }
+
+/// How long the end of the pages is waited for: who still reads one does not
+/// keep the address.
+const END: Duration = Duration::from_millis(500);
 
 impl Pages {
     /// Listens at `address`; what is wanted goes to `wanted`.
@@ -62,12 +68,22 @@ impl Pages {
         let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         });
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!("metrics are not served any more: {error}");
             }
         });
-        Ok(Self { address, stop })
+        Ok(Self {
+            address,
+            stop,
+            serving,
+        })
+    }
+
+    /// Serves no more. The address is free then, and others that overlap it.
+    pub(crate) async fn end(mut self) {
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(END, &mut self.serving).await;
     }
 
     /// Where it listens.
