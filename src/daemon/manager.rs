@@ -45,11 +45,15 @@ impl Manager {
 
     /// The process ends, within `span` at most.
     pub(crate) fn stopping(&mut self, span: Duration) {
-        let microseconds = u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
         tell(&[
             NotifyState::Stopping,
-            NotifyState::ExtendTimeoutUsec(microseconds),
+            NotifyState::ExtendTimeoutUsec(microseconds(span)),
         ]);
+    }
+
+    /// The process still ends, and takes `span` more at most.
+    pub(crate) fn still_stopping(&mut self, span: Duration) {
+        tell(&[NotifyState::ExtendTimeoutUsec(microseconds(span))]);
     }
 
     /// What it shows for people, in one line; told when it changes.
@@ -71,6 +75,10 @@ impl Manager {
             self.fed_at = Some(Instant::now());
         }
     }
+}
+
+fn microseconds(span: Duration) -> u32 {
+    u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
 }
 
 fn tell(states: &[NotifyState<'_>]) {

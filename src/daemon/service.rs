@@ -26,8 +26,11 @@ const PAUSE_AFTER_GIVING_UP: Duration = Duration::from_secs(3_600);
 /// How long a daemon that was asked to stop goes on delivering.
 const LAST_DELIVERIES: Duration = Duration::from_secs(20);
 
-/// How long the steps that run then may take to end.
+/// How long the steps that run then may take to end, until that is told anew.
 const LAST_STEPS: Duration = Duration::from_secs(40);
+
+/// How often it is told that they still run.
+const STEPS_TOLD: Duration = Duration::from_secs(10);
 
 /// How long a command that ends waits to revoke what it gave up.
 const LAST_REVOCATIONS: Duration = Duration::from_secs(30);
@@ -75,7 +78,7 @@ pub enum Ended {
 /// See [`ServiceError`].
 pub async fn run(mut started: Started, read: ReadAnew) -> Result<(), ServiceError> {
     let mut asked = Asking::of_daemon(read);
-    asked.listen(&started);
+    asked.listen(&started).await;
     // Whoever reads this can ask it for something.
     tracing::info!(
         keys = started.settings.keys.len(),
@@ -201,7 +204,7 @@ async fn drive(
     if ended == Ended::Stopped && asked.stopping(LAST_DELIVERIES + LAST_STEPS) {
         deliver_last(engine, asked, &mut wake).await;
     }
-    engine.stop().await;
+    finish_steps(engine, asked).await;
     asked.finish(engine, ended).await;
     Ok(ended)
 }
@@ -219,6 +222,18 @@ async fn deliver_last(engine: &mut Engine, asked: &mut Asking, wake: &mut Wake) 
             _ = engine.finish_some(), if engine.at_work() > 0 => {}
             () = wake.next() => {}
         }
+    }
+}
+
+/// Lets the steps that run end, each within its own time. The service manager is
+/// told again and again that it goes on: what it does not hear of it ends.
+async fn finish_steps(engine: &mut Engine, asked: &mut Asking) {
+    let mut stopped = std::pin::pin!(engine.stop());
+    while tokio::time::timeout(STEPS_TOLD, &mut stopped)
+        .await
+        .is_err()
+    {
+        asked.still_stopping(LAST_STEPS);
     }
 }
 
