@@ -6,7 +6,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::request::daemon_of;
+use crate::cli::request::daemon_to_reload;
 use crate::cli::{Cli, Failure, environment, output};
 use crate::config;
 use crate::daemon::control::wire::Request;
@@ -25,7 +25,7 @@ impl Reload {
                 return Err(wrong);
             }
         };
-        let Some(daemon) = daemon_of(&settings).await? else {
+        let Some(daemon) = daemon_to_reload(&settings).await? else {
             return send_signal();
         };
         let answer = daemon.ask(&Request::Reload).await?;
@@ -43,7 +43,7 @@ async fn ask_despite(cli: &Cli) {
     let Some(settings) = config::load_despite(&cli.config, &environment()) else {
         return;
     };
-    if let Ok(Some(daemon)) = daemon_of(&settings).await {
+    if let Ok(Some(daemon)) = daemon_to_reload(&settings).await {
         // It can only answer with what is told already.
         let _ = daemon.ask(&Request::Reload).await;
     }

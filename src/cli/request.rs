@@ -80,6 +80,24 @@ pub(crate) struct Daemon {
 /// The daemon that writes the ledger of `settings`, if one is there to be
 /// asked.
 pub(crate) async fn daemon_of(settings: &Settings) -> Result<Option<Daemon>, Failure> {
+    let daemon = answering(settings).await?;
+    // Else it is the socket of another organization's daemon.
+    Ok(daemon.filter(|daemon| daemon.writes(&settings.ledger)))
+}
+
+/// The daemon that writes the ledger of `settings`, or has taken that file when
+/// it named another: which it then refuses to change.
+pub(crate) async fn daemon_to_reload(settings: &Settings) -> Result<Option<Daemon>, Failure> {
+    let daemon = answering(settings).await?;
+    let is_meant = |daemon: &Daemon| {
+        let file = &daemon.about.configuration.file;
+        daemon.writes(&settings.ledger) || Path::new(file) == settings.file
+    };
+    Ok(daemon.filter(is_meant))
+}
+
+/// The daemon at the control socket of `settings`, whoever's it is.
+async fn answering(settings: &Settings) -> Result<Option<Daemon>, Failure> {
     let Some(socket) = &settings.control.socket else {
         return Ok(None);
     };
@@ -107,10 +125,6 @@ pub(crate) async fn daemon_of(settings: &Settings) -> Result<Option<Daemon>, Fai
     let about = about.await.map_err(|error| cannot_ask(socket, &error))?;
     let about: About =
         serde_json::from_slice(&about).map_err(|error| cannot_ask(socket, &error))?;
-    // The socket of another organization's daemon.
-    if Path::new(&about.ledger) != settings.ledger {
-        return Ok(None);
-    }
     Ok(Some(Daemon { client, about }))
 }
 
@@ -122,6 +136,10 @@ fn cannot_ask(socket: &Path, error: &dyn std::fmt::Display) -> Failure {
 }
 
 impl Daemon {
+    fn writes(&self, ledger: &Path) -> bool {
+        Path::new(&self.about.ledger) == ledger
+    }
+
     /// A person who has edited the file may think that it counts already.
     fn tell_if_it_has_another(&self, settings: &Settings) {
         let theirs = &self.about.configuration;

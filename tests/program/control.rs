@@ -428,6 +428,20 @@ fn a_reload_of_a_file_with_a_mistake_is_told_by_the_daemon_as_well() {
 }
 
 #[test]
+fn a_reload_to_another_ledger_is_refused() {
+    let world = world();
+    let daemon = running(&world);
+    let file = world.path("config.toml");
+    let right = std::fs::read_to_string(&file).unwrap();
+    write(&file, &right.replace("/ledger.db", "/other.db"));
+    let output = world.run(&["reload"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(told.contains("[ledger] path cannot change"), "{told}");
+    drop(daemon);
+}
+
+#[test]
 fn what_an_optional_sink_missed_is_shown() {
     let world = World::start(&[]);
     let optional = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\nrequired = false\n\
