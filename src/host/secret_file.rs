@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -35,6 +35,17 @@ pub fn checks_for(path: &Path, credentials: Option<&Path>) -> Checks {
         Some(folder) if path.starts_with(folder) && !upwards => Checks::None,
         Some(_) | None => Checks::Full,
     }
+}
+
+/// Reads a secret from a file that the configuration names, by the checks that
+/// are for it in this process.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_configured(path: &Path) -> Result<Secret, String> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let credentials = credentials.filter(|folder| folder.is_absolute());
+    read(path, checks_for(path, credentials.as_deref()))
 }
 
 /// Reads a secret from a file, without the white space around it.

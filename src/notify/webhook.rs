@@ -51,7 +51,7 @@ impl Webhook {
         let path = self.target.signing_secret_file.clone();
         let shown = path.display().to_string();
         let read = off_thread(&shown, move || {
-            let text = secret_file::read(&path, secret_file::Checks::Full)?;
+            let text = secret_file::read_configured(&path)?;
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
         });

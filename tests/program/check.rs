@@ -211,3 +211,21 @@ fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
     let told = text(&output.stderr);
     assert!(told.contains("config.toml: provider: "), "{told}");
 }
+
+/// systemd guards what it puts there, and other managers of services do.
+#[test]
+fn files_in_the_folder_for_credentials_are_not_checked_for_their_rights() {
+    let mut world = World::start(&[]);
+    world.configure(
+        "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
+         url = \"http://127.0.0.1:9/\"\nsigning-secret-file = \"DIR/given/hook\"\n",
+    );
+    let given = world.path("given");
+    fs::create_dir(&given).unwrap();
+    let secret = given.join("hook");
+    write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    fs::set_permissions(&secret, Permissions::from_mode(0o444)).unwrap();
+    assert!(check(&world, 1).contains("others can read"));
+    world.set("CREDENTIALS_DIRECTORY", given.to_str().unwrap());
+    check(&world, 0);
+}

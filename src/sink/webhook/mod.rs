@@ -203,13 +203,13 @@ fn read_credentials(target: &WebhookTarget) -> Result<Credentials, Vec<String>> 
 }
 
 fn read_keys(path: &Path) -> Result<SigningKeys, String> {
-    let text = secret_file::read(path, secret_file::Checks::Full)?;
+    let text = secret_file::read_configured(path)?;
     SigningKeys::parse(text.expose())
         .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
 }
 
 fn read_bearer(path: &Path) -> Result<(HeaderValue, Secret), String> {
-    let token = secret_file::read(path, secret_file::Checks::Full)?;
+    let token = secret_file::read_configured(path)?;
     // The parser's own error may hold the value.
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
