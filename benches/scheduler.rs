@@ -133,7 +133,7 @@ struct World {
 
 impl World {
     async fn with(count: usize) -> Self {
-        let dir = folder();
+        let dir = many::folder();
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let base_url = sandbox.base_url();
         let text = many::text(count, dir.path(), base_url.as_str(), |_| {
@@ -153,12 +153,6 @@ impl World {
             _sandbox: sandbox,
         }
     }
-}
-
-/// On the disk that the build is on: a temporary folder may be kept in memory,
-/// where a sync costs nothing.
-fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 /// Once a year, and half a year from now.
@@ -237,7 +231,7 @@ fn burst(count: usize) {
     let firing: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
     let begin = firing - SignedDuration::from_secs(5);
     let provider = Arc::new(Instantly::new(begin));
-    let dir = folder();
+    let dir = many::folder();
     let text = many::text(count, dir.path(), "https://api.openai.com/v1", |_| {
         "@yearly".to_owned()
     });

@@ -60,11 +60,11 @@ pub(crate) fn rows() -> Vec<Row> {
             walls.push(wall);
             commits.push(count);
         });
-        let count = most_often(&mut commits);
+        let count = middle(&mut commits);
         floors.extend((0..ROUNDS).map(|_| bare.floor(count)));
         bare_commits.extend((0..ROUNDS).map(|_| bare.commit()));
     }
-    let count = most_often(&mut commits);
+    let count = middle(&mut commits);
     let (wall, floor) = (process::median(walls), process::median(floors));
     let commit = process::median(bare_commits);
     vec![
@@ -87,7 +87,7 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 /// Which count is in the middle.
-fn most_often(counts: &mut [usize]) -> usize {
+fn middle(counts: &mut [usize]) -> usize {
     counts.sort_unstable();
     counts[counts.len() / 2]
 }
@@ -97,7 +97,7 @@ fn with_sinks(sinks: usize) -> usize {
     let dir = process::folder();
     let mut commits = Vec::new();
     rotate(dir.path(), sinks, 5, |_, count| commits.push(count));
-    most_often(&mut commits)
+    middle(&mut commits)
 }
 
 /// A key that rotates so often; each time tells what it took and how many

@@ -5,16 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
-/// A folder on the disk that the build is on: a temporary one may be kept in
-/// memory, where a sync costs nothing.
-pub(crate) fn folder() -> TempDir {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    dir
-}
+pub(crate) use crate::many::folder;
 
 /// Whether the host has this program.
 pub(crate) fn installed(program: &str) -> bool {

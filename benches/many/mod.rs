@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -14,10 +15,20 @@ use rekeyd::core::settings::{KeySettings, Settings};
 use rekeyd::core::time;
 use rekeyd::daemon::start::identity;
 use rekeyd::ledger::{self, Driver, Ledger};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 /// With how many keys it is measured how a cost grows with them.
 pub(crate) const COUNTS: [usize; 3] = [1, 100, 10_000];
+
+/// A folder on the disk that the build is on: a temporary one may be kept in
+/// memory, where a sync costs nothing.
+pub(crate) fn folder() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    dir
+}
 
 /// A configuration in `dir` with so many keys; `schedule` gives each its own.
 pub(crate) fn text(

@@ -84,6 +84,13 @@ pub const BETWEEN_LOOKS: Duration = Duration::from_secs(8 * 60);
 /// consumers need, so it is the contract's default.
 pub const UNMANAGED_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 
+/// The overlap of a key by its policy; none is of one that is not configured any
+/// more.
+#[must_use]
+pub fn overlap_of(policy: Option<&KeyPolicy>) -> Duration {
+    policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap)
+}
+
 /// What is waited for, each with its own patience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {

@@ -13,6 +13,7 @@ use crate::core::conclude::{self, Overlap};
 use crate::core::names::{CredentialId, RotationId, SinkId};
 use crate::core::policy::{
     BETWEEN_LOOKS, Held, KeyPolicy, Overlaps, UNMANAGED_OVERLAP, believed, held, held_for,
+    overlap_of,
 };
 use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::rotation::{Event, Phase};
@@ -188,7 +189,7 @@ fn step_of(
     now: Timestamp,
 ) -> Step {
     let id = &rotation.id;
-    let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
+    let overlap = overlap_of(policy);
     let secret = memory.filter(|memory| memory.secret.is_some());
     match (rotation.phase, secret, policy) {
         (Phase::Intended, _, _) => match memory {

@@ -32,13 +32,13 @@ pub(crate) async fn remove(settings: &Settings, before: Option<&Settings>) {
     let files: Vec<_> = files(settings)
         .filter(|(_, _, target)| !before.contains(written(target)))
         .collect();
-    let files = files.into_iter();
-    let files = files.map(|(key, sink, target)| File {
+    let absent = absent(files.iter().map(|(_, _, target)| *target)).await;
+    let left = present(files, absent).map(|(key, sink, target)| File {
         key: key.name.clone(),
         sink: Arc::clone(sink),
         target: Arc::clone(target),
     });
-    remove_beside(files.collect()).await;
+    remove_beside(left).await;
 }
 
 /// Removes them beside files that a sink of the past wrote, `(key, sink)` each:
@@ -69,15 +69,22 @@ pub(crate) async fn remove_forgotten(sinks: impl Iterator<Item = (&KeyName, &Sin
         })
     });
     let files: Vec<_> = files.collect();
-    if !files.is_empty() {
-        remove_beside(files).await;
+    if files.is_empty() {
+        return;
     }
+    let absent = absent(files.iter().map(|file| &file.target)).await;
+    remove_beside(present(files, absent)).await;
 }
 
-async fn remove_beside(files: Vec<File>) {
-    let absent = absent(files.iter().map(|file| &file.target)).await;
+/// Those beside which something may have been left.
+fn present<T>(files: Vec<T>, absent: Vec<bool>) -> impl Iterator<Item = T> {
+    let files = files.into_iter().zip(absent);
+    files.filter(|(_, absent)| !absent).map(|(file, _)| file)
+}
+
+async fn remove_beside(files: impl Iterator<Item = File>) {
     let mut removals = JoinSet::new();
-    for (file, _) in files.into_iter().zip(absent).filter(|(_, absent)| !absent) {
+    for file in files {
         removals.spawn(async move {
             let removed = FileSink::new(&file.sink, &file.target)
                 .remove_leftover()

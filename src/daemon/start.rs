@@ -22,7 +22,7 @@ use crate::engine::condition::Conditions;
 use crate::engine::observe::Observer;
 use crate::engine::{Course, Engine, ManagedKey, Parts};
 use crate::host::{machine, zones};
-use crate::ledger::{self, Ahead, Driver, Identity, Ledger, LedgerError, WriterLock};
+use crate::ledger::{self, Ahead, Driver, Identity, Ledger, LedgerError, Machine, WriterLock};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::sink::Sink;
@@ -83,10 +83,7 @@ pub async fn start(
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
     let known = ahead.and_then(Ahead::states);
-    let ours = machine::id();
-    let ours = ours.as_deref();
-    let connection = ledger::open_on(&settings.ledger, &identity(settings), ours, clock.now())?;
-    ledger::settle_machine(&connection, &settings.ledger, ours, false)?;
+    let connection = open(settings, clock.now(), false)?;
     if course != Course::Daemon {
         ledger::keep_log_short(&connection)?;
     }
@@ -184,14 +181,20 @@ impl Common {
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
     refuse_root(&settings.ledger, std::env::args()).map_err(ServiceError::AnothersLedger)?;
     let _lock = WriterLock::take(&settings.ledger, command)?;
-    let connection = ledger::open(&settings.ledger, &identity(settings), HostClock.now())?;
-    let ours = machine::id();
-    Ok(ledger::settle_machine(
-        &connection,
-        &settings.ledger,
-        ours.as_deref(),
-        true,
-    )?)
+    open(settings, HostClock.now(), true)?;
+    Ok(())
+}
+
+fn open(
+    settings: &Settings,
+    now: Timestamp,
+    takes_over: bool,
+) -> Result<rusqlite::Connection, LedgerError> {
+    let machine = Machine {
+        id: machine::id(),
+        takes_over,
+    };
+    ledger::open_on(&settings.ledger, &identity(settings), &machine, now)
 }
 
 /// Whose ledger the configuration wants.

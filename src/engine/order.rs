@@ -6,10 +6,11 @@ use tokio::sync::oneshot;
 use crate::core::change::{Adoption, ByHand, Change, Moved};
 use crate::core::due::ends;
 use crate::core::names::{CredentialId, RotationId};
-use crate::core::policy::{Held, UNMANAGED_OVERLAP, held};
+use crate::core::policy::{Held, held};
 use crate::core::record::{CredentialFacts, Delivery, Pause, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::time;
+use crate::engine::effects::shown_end;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
@@ -176,19 +177,15 @@ impl Worker {
     }
 
     async fn in_use(&self, facts: &CredentialFacts) -> Result<bool, ProviderError> {
-        // Asking at all makes sure that a credential is in use; and the answer
-        // to a create may not have shown the end of the secret.
+        // Asking at all makes sure that a credential is in use.
         let seen = self.retrieve(facts).await?.value;
-        let seen = seen.and_then(|seen| seen.facts.redacted_value);
-        let redacted = seen.or_else(|| facts.redacted_value.clone());
-        let redacted = redacted.unwrap_or_default();
-        Ok(self.parts.provider.may_be_in_use(&redacted))
+        let redacted = shown_end(seen.as_ref(), facts);
+        Ok(self.parts.provider.may_be_in_use(redacted))
     }
 
     /// The sinks that may hold it now.
     fn holders(&self, rotation: &Rotation) -> Vec<String> {
-        let policy = self.managed.as_ref().map(|managed| &managed.policy);
-        let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
+        let overlap = self.overlap();
         let now = self.now();
         // By a clock that is not believed, no overlap is over.
         let believed = self.parts.conditions.allowed().clock;

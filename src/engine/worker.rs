@@ -13,7 +13,7 @@ use crate::core::audience::Audience;
 use crate::core::change::{ByHand, Change};
 use crate::core::due::Absence;
 use crate::core::names::{KeyName, RotationId, SinkId};
-use crate::core::policy::{KeyPolicy, Waiting, back_off, pause_of_key};
+use crate::core::policy::{KeyPolicy, Waiting, back_off, overlap_of, pause_of_key};
 use crate::core::record::{Delivery, KeyState};
 use crate::core::rotation::Phase;
 use crate::core::step::Memory;
@@ -300,6 +300,11 @@ impl Worker {
         let (conditions, clock) = (&self.parts.conditions, &self.parts.clock);
         let from = conditions.held_from(clock.now(), clock.monotonic());
         from.is_some()
+    }
+
+    pub(crate) fn overlap(&self) -> Duration {
+        let managed = self.managed.as_deref();
+        overlap_of(managed.map(|managed| managed.policy.as_ref()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {

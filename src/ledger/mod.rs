@@ -33,5 +33,5 @@ pub use inspect::inspect;
 pub use lock::WriterLock;
 pub use notice::{Owed, Telling};
 pub use open::{
-    Identity, NEWEST_VERSION, expect, keep_log_short, open, open_memory, open_on, settle_machine,
+    Identity, Machine, NEWEST_VERSION, expect, keep_log_short, open, open_memory, open_on,
 };

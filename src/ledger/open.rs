@@ -69,23 +69,33 @@ impl std::fmt::Display for Identity {
 /// # Errors
 /// No database, a newer or foreign one, or what SQLite and the system said.
 pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
-    open_on(path, identity, None, now)
+    open_on(path, identity, &Machine::default(), now)
 }
 
-/// As [`open`], unless the ledger was last written on another machine than
-/// `ours`: then nothing in it is changed.
+/// The machine that a ledger is opened on.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// Its id, if it has one: without one there is nothing to compare.
+    pub id: Option<String>,
+    /// Whether a ledger that was last written on another becomes this one's.
+    pub takes_over: bool,
+}
+
+/// As [`open`], and notes that the ledger is this machine's. One that was last
+/// written on another is refused unless it is taken over; then nothing in it is
+/// changed.
 ///
 /// # Errors
 /// As [`open`], and [`LedgerError::OtherMachine`].
 pub fn open_on(
     path: &Path,
     identity: &Identity,
-    ours: Option<&str>,
+    machine: &Machine,
     now: Timestamp,
 ) -> Result<Connection, LedgerError> {
     make_file(path)?;
     let mut connection = Connection::open(path).map_err(|error| classify(path, &error))?;
-    let prepared = prepare(&mut connection, path, now, identity, ours);
+    let prepared = prepare(&mut connection, path, now, identity, machine);
     prepared.map_err(|error| on_opening(path, error))?;
     Ok(connection)
 }
@@ -107,7 +117,14 @@ pub fn keep_log_short(connection: &Connection) -> Result<(), LedgerError> {
 /// SQLite's.
 pub fn open_memory(identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
     let mut connection = Connection::open_in_memory()?;
-    prepare(&mut connection, Path::new(":memory:"), now, identity, None)?;
+    let machine = Machine::default();
+    prepare(
+        &mut connection,
+        Path::new(":memory:"),
+        now,
+        identity,
+        &machine,
+    )?;
     Ok(connection)
 }
 
@@ -133,7 +150,7 @@ fn prepare(
     path: &Path,
     now: Timestamp,
     identity: &Identity,
-    machine: Option<&str>,
+    machine: &Machine,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // SQLite opens such a file all the same, and refuses the first write.
@@ -144,11 +161,15 @@ fn prepare(
         });
     }
     let done = known_version(connection, path)?;
+    let ours = machine.id.as_deref();
+    let mut theirs = None;
     if done > 0 {
         // An older rekeyd that this ledger belongs to could not read it any more
         // once it is brought up to date.
         expect(connection, path, identity)?;
-        expect_machine(connection, path, machine)?;
+        if !machine.takes_over {
+            theirs = expect_machine(connection, path, ours)?;
+        }
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -163,7 +184,12 @@ fn prepare(
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
     migrate(connection, done)?;
-    claim(connection, path, now, identity)?;
+    claim(connection, now, identity)?;
+    if let Some(ours) = ours
+        && theirs.as_deref() != Some(ours)
+    {
+        connection.execute("UPDATE identity SET machine = ?1", [ours])?;
+    }
     // What was wrong with an earlier process says nothing of this one. Where
     // this cannot be written, nothing can, and that is told by others.
     // Without the WHERE an empty table is written anew too, and synced.
@@ -206,24 +232,20 @@ fn migrate(connection: &mut Connection, done: i64) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn claim(
-    connection: &Connection,
-    path: &Path,
-    now: Timestamp,
-    ours: &Identity,
-) -> Result<(), LedgerError> {
+/// Notes whose ledger it is, where that is not told yet; another's is refused
+/// before.
+fn claim(connection: &Connection, now: Timestamp, ours: &Identity) -> Result<(), LedgerError> {
     match identity(connection)? {
         Some(theirs) if theirs == *ours => Ok(()),
         // Of a ledger that tells of nothing yet, nothing can go wrong: a service
         // that was started before it was configured.
-        Some(_) if is_blank(connection)? => {
+        Some(_) => {
             connection.execute(
                 "UPDATE identity SET provider = ?1, organization = ?2",
                 rusqlite::params![ours.provider, ours.organization],
             )?;
             Ok(())
         }
-        Some(theirs) => Err(foreign(path, &theirs, ours)),
         None => {
             connection.execute(
                 "INSERT INTO identity (id, provider, organization, made_at) VALUES (1, ?1, ?2, ?3)",
@@ -271,30 +293,6 @@ pub fn expect(connection: &Connection, path: &Path, ours: &Identity) -> Result<(
 fn is_blank(connection: &Connection) -> Result<bool, LedgerError> {
     let sql = "SELECT NOT EXISTS (SELECT 1 FROM rotation)";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-/// Refuses a ledger that was last written on another machine than `ours`, and
-/// notes that it is this one's now.
-///
-/// # Errors
-/// [`LedgerError::OtherMachine`], or SQLite's.
-pub fn settle_machine(
-    connection: &Connection,
-    path: &Path,
-    ours: Option<&str>,
-    take_over: bool,
-) -> Result<(), LedgerError> {
-    let theirs = if take_over {
-        None
-    } else {
-        expect_machine(connection, path, ours)?
-    };
-    if let Some(ours) = ours
-        && theirs.as_deref() != Some(ours)
-    {
-        connection.execute("UPDATE identity SET machine = ?1", [ours])?;
-    }
-    Ok(())
 }
 
 /// Refuses a ledger that was last written on another machine than `ours`. Gives

@@ -9,10 +9,10 @@ use std::process::{Command, Output};
 use super::{World, binary};
 
 /// The user without any rights, by its number: a host may lack the name.
-pub const NOBODY: u32 = 65_534;
+const NOBODY: u32 = 65_534;
 
 /// Whether the tests run as root.
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

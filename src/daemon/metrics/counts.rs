@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus::core::{Atomic, GenericGaugeVec};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -150,8 +151,7 @@ impl Metrics {
                     .with_label_values(&[key])
                     .set(i64::from(overdue));
             } else if !view.is_configured {
-                // There may have been none.
-                let _ = self.overdue.remove_label_values(&[key]);
+                forget(&self.overdue, key);
             }
             if let Some(state) = view.state {
                 self.show(state, engine.now().as_second());
@@ -237,7 +237,7 @@ fn set(gauge: &GaugeVec, key: &str, seconds: i64) {
     gauge.with_label_values(&[key]).set(to_float(seconds));
 }
 
-fn forget(gauge: &GaugeVec, key: &str) {
+fn forget<P: Atomic>(gauge: &GenericGaugeVec<P>, key: &str) {
     // There may have been none.
     let _ = gauge.remove_label_values(&[key]);
 }

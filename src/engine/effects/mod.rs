@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::core::change::{Change, Moved};
 use crate::core::names::RotationId;
+use crate::core::record::CredentialFacts;
 use crate::core::rotation::Event;
 use crate::engine::worker::Worker;
-use crate::provider::{ProviderError, Retry};
+use crate::provider::{Credential, ProviderError, Retry};
 
 /// How long to wait for something that will not pass before a person acts.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(3_600);
@@ -35,6 +36,13 @@ fn pause_of(error: &ProviderError) -> Option<Duration> {
         Retry::Later(after) => after,
         Retry::Never => Some(HOPELESS_PAUSE),
     }
+}
+
+/// The redacted value of a credential: as it is `seen`, or as it was recorded,
+/// since the answer to a create may not have had one; empty if there is none.
+pub(crate) fn shown_end<'c>(seen: Option<&'c Credential>, known: &'c CredentialFacts) -> &'c str {
+    let seen = seen.and_then(|seen| seen.facts.redacted_value.as_deref());
+    seen.or(known.redacted_value.as_deref()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::core::change::{Change, LAST_DAY, Moved};
 use crate::core::names::RotationId;
-use crate::core::policy::{BETWEEN_LOOKS, Held, LOOKS_FOR_GONE, UNMANAGED_OVERLAP, Waiting, held};
+use crate::core::policy::{BETWEEN_LOOKS, Held, LOOKS_FOR_GONE, Waiting, held};
 use crate::core::record::{CredentialFacts, Missing, Rotation};
 use crate::core::rotation::{Event, Phase};
 use crate::core::time;
 use crate::engine::condition::{Condition, agree, disagreement};
-use crate::engine::effects::pause_of;
+use crate::engine::effects::{pause_of, shown_end};
 use crate::engine::sweep::{Finding, Seen};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
@@ -92,10 +92,7 @@ impl Worker {
         let Some(seen) = &answer.value else {
             return Ok(Verdict::Gone);
         };
-        let redacted = seen.facts.redacted_value.as_deref();
-        let redacted = redacted.or(credential.redacted_value.as_deref());
-        let redacted = redacted.unwrap_or_default();
-        if self.works_with(redacted).await? {
+        if self.works_with(shown_end(Some(seen), credential)).await? {
             let reason = "rekeyd itself works with it";
             return Ok(self.stay(rotation, BETWEEN_USES, reason));
         }
@@ -116,9 +113,7 @@ impl Worker {
 
     /// Whether it goes because a time has come, which a wrong clock may only say.
     fn waits_for_a_time(&self, rotation: &Rotation) -> bool {
-        let policy = self.managed.as_ref().map(|managed| &managed.policy);
-        let overlap = policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap);
-        let is_held = || held(rotation, &self.state, overlap) != Held::Not;
+        let is_held = || held(rotation, &self.state, self.overlap()) != Held::Not;
         let by_itself = rotation.phase == Phase::Retired || is_held();
         rotation.hold_until.is_some() || (by_itself && !rotation.revoke_now)
     }
