@@ -33,9 +33,14 @@ pub(super) struct Timing<'e> {
     environment: &'e Environment,
     /// The expressions read so far: ten thousand keys with one of them cost
     /// one parse, and one schedule's memory.
-    parsed: BTreeMap<String, Result<Schedule, ScheduleError>>,
-    /// The same in their zones, with what is costly to find out.
-    known: BTreeMap<(String, String), Rc<Known>>,
+    parsed: BTreeMap<String, Parsed>,
+}
+
+/// An expression that was read.
+struct Parsed {
+    schedule: Result<Schedule, ScheduleError>,
+    /// The same in its zones, with what is costly to find out.
+    known: BTreeMap<String, Rc<Known>>,
 }
 
 /// A timetable without jitter, and its gaps.
@@ -54,7 +59,6 @@ impl<'e> Timing<'e> {
         Self {
             environment,
             parsed: BTreeMap::new(),
-            known: BTreeMap::new(),
         }
     }
 
@@ -139,11 +143,39 @@ impl<'e> Timing<'e> {
         place: &Place,
         report: &mut Report,
     ) -> Option<Rc<Known>> {
+        let name = zone.iana_name().unwrap_or_default();
+        let known = self
+            .parsed
+            .get(text)
+            .and_then(|parsed| parsed.known.get(name));
+        if let Some(known) = known {
+            return Some(Rc::clone(known));
+        }
+        let schedule = self.parse(text, place, report)?.in_zone(zone.clone());
+        if schedule.next_after(self.environment.now).is_none() {
+            let message = format!("{} never fires", quoted(text));
+            let hint = "it falls only into an hour that the clock of its zone skips: \
+                        name another hour, or minute and hour without *";
+            report.wrong(place, message, hint);
+            return None;
+        }
+        let known = Rc::new(self.with_gaps(schedule.into()));
+        if let Some(parsed) = self.parsed.get_mut(text) {
+            parsed.known.insert(name.to_owned(), Rc::clone(&known));
+        }
+        Some(known)
+    }
+
+    /// The schedule of an expression, in no zone yet.
+    fn parse(&mut self, text: &str, place: &Place, report: &mut Report) -> Option<&Schedule> {
         let parsed = self
             .parsed
             .entry(text.to_owned())
-            .or_insert_with(|| Schedule::parse(text, TimeZone::UTC));
-        match parsed {
+            .or_insert_with(|| Parsed {
+                schedule: Schedule::parse(text, TimeZone::UTC),
+                known: BTreeMap::new(),
+            });
+        match &parsed.schedule {
             Err(error) => {
                 let message = if looks_secret(text) {
                     format!("{} is no cron expression", quoted(text))
@@ -160,24 +192,7 @@ impl<'e> Timing<'e> {
                 report.wrong(place, message, hint);
                 None
             }
-            Ok(schedule) => {
-                let name = zone.iana_name().unwrap_or_default().to_owned();
-                let key = (text.to_owned(), name);
-                if let Some(known) = self.known.get(&key) {
-                    return Some(Rc::clone(known));
-                }
-                let schedule = schedule.in_zone(zone.clone());
-                if schedule.next_after(self.environment.now).is_none() {
-                    let message = format!("{} never fires", quoted(text));
-                    let hint = "it falls only into an hour that the clock of its zone skips: \
-                                name another hour, or minute and hour without *";
-                    report.wrong(place, message, hint);
-                    return None;
-                }
-                let known = Rc::new(self.with_gaps(schedule.into()));
-                self.known.insert(key, Rc::clone(&known));
-                Some(known)
-            }
+            Ok(schedule) => Some(schedule),
         }
     }
 

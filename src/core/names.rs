@@ -97,7 +97,7 @@ impl Label {
     /// A label as the ledger or the provider tells it; any text, since a label
     /// is claimed by its row and never by its shape.
     #[must_use]
-    pub fn recorded(text: String) -> Self {
+    pub fn recorded(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -132,7 +132,7 @@ impl RotationId {
 
     /// An id as the ledger tells it.
     #[must_use]
-    pub fn recorded(text: String) -> Self {
+    pub fn recorded(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 }
@@ -140,7 +140,7 @@ impl RotationId {
 impl CredentialId {
     /// An id as the provider or the ledger tells it.
     #[must_use]
-    pub fn new(text: String) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 }

@@ -1,6 +1,7 @@
 //! Compares what the provider lists with every row ever written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -172,7 +173,7 @@ fn live(connection: &Connection) -> Result<Vec<Row>, LedgerError> {
 fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
         key: row::key_name(row)?,
-        rotation: RotationId::recorded(row.get("rotation")?),
+        rotation: RotationId::recorded(row.get::<_, Arc<str>>("rotation")?),
         phase: row::phase(row, "phase")?.ok_or(rusqlite::Error::InvalidQuery)?,
         credential: row
             .get::<_, Option<String>>("credential_id")?
@@ -229,7 +230,10 @@ pub(super) fn lookalikes(
          ORDER BY name",
     )?;
     let found = found.query_map([key.as_str()], |row| {
-        Ok((CredentialId::new(row.get(0)?), row.get::<_, String>(1)?))
+        Ok((
+            CredentialId::new(row.get::<_, Arc<str>>(0)?),
+            row.get::<_, String>(1)?,
+        ))
     })?;
     let mut lookalikes = found.collect::<rusqlite::Result<Vec<_>>>()?;
     lookalikes.retain(|(_, name)| Label::looks_like(name, key));

@@ -1,5 +1,7 @@
 //! From SQLite's values to ours and back.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -171,7 +173,8 @@ pub(crate) fn key_state(cells: &mut Cells<'_>) -> rusqlite::Result<KeyState> {
 
 /// A rotation without its deliveries, from the columns of [`ROTATION`].
 pub(crate) fn rotation(cells: &mut Cells<'_>) -> rusqlite::Result<Rotation> {
-    let id: Option<String> = cells.get()?;
+    // As the names hold it: a text in between would be one more for each.
+    let id: Option<Arc<str>> = cells.get()?;
     let redacted_value = cells.get()?;
     let (created_at, expires_at) = (cells.at()?, cells.at()?);
     let credential = id.map(|id| CredentialFacts {
@@ -182,12 +185,12 @@ pub(crate) fn rotation(cells: &mut Cells<'_>) -> rusqlite::Result<Rotation> {
     });
     Ok(Rotation {
         credential,
-        id: RotationId::recorded(cells.get()?),
+        id: RotationId::recorded(cells.get::<Arc<str>>()?),
         sequence: cells.get()?,
         trigger: cells.word()?,
         scheduled_for: cells.at()?,
         started_at: cells.get::<Text>()?.0,
-        label: cells.get::<Option<String>>()?.map(Label::recorded),
+        label: cells.get::<Option<Arc<str>>>()?.map(Label::recorded),
         phase: cells.word()?,
         current_at: cells.at()?,
         retired_at: cells.at()?,
