@@ -116,7 +116,10 @@ fn rotate_all(dir: &Path) -> (Duration, u32) {
         let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
         let begun = Instant::now();
         engine::rest(&mut engine).await;
-        begun.elapsed()
+        let took = begun.elapsed();
+        let views = engine.views().filter_map(|view| view.state?.current());
+        assert_eq!(views.count(), KEYS, "each is delivered");
+        took
     });
     assert_eq!(clock.made(), KEYS);
     (took, provider.asked.load(Ordering::Relaxed))

@@ -121,7 +121,9 @@ pub(crate) fn tasks(process: u32) -> Tasks {
         let spent = spent.split_whitespace().next()?.parse().ok()?;
         Some((path, (switches, Duration::from_nanos(spent))))
     });
-    Tasks(tasks.collect())
+    let tasks: BTreeMap<_, _> = tasks.collect();
+    assert!(!tasks.is_empty(), "the kernel does not tell what tasks do");
+    Tasks(tasks)
 }
 
 impl Tasks {

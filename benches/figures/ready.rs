@@ -81,7 +81,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let many = (0..ROUNDS).map(|_| after(long.folder())).collect();
     vec![
         Row::new("exec to READY, 1 key", ms(warm)).reach("15 ms"),
-        Row::new("the same with nothing in the page cache", cold).reach("30 ms"),
+        Row::new("the same with nothing of it in the page cache", cold).reach("30 ms"),
         Row::new(
             "exec to READY, 10,000 keys and 1,000,000 rotations",
             ms(process::median(many)),

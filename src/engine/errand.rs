@@ -45,6 +45,8 @@ pub(crate) struct Errands {
     /// When the ledger was last compared with the provider, if that is lately
     /// enough to begin anything.
     pub(crate) compared_at: Option<Timestamp>,
+    /// When it was compared at all.
+    pub(crate) last_sweep: Option<Timestamp>,
     look_at: Timestamp,
     /// A person has said that the organization is the right one.
     pub(crate) organization_is_right: bool,
@@ -75,6 +77,7 @@ impl Errands {
             sweeping: false,
             unanswered: 0,
             compared_at: swept_at.filter(|_| fresh && course != Course::Daemon),
+            last_sweep: swept_at,
             look_at: now,
             organization_is_right: false,
         };
@@ -200,6 +203,7 @@ impl Errands {
         let first = answered && self.compared_at.is_none();
         let next = if answered {
             self.compared_at = Some(now);
+            self.last_sweep = Some(now);
             self.unanswered = 0;
             every
         } else {

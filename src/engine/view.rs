@@ -47,10 +47,19 @@ impl Engine {
         })
     }
 
-    /// When every row was last compared with the provider, if that was done.
+    /// When every row was last compared with the provider, if that was done
+    /// since the engine was opened; a process that does not last need not do so
+    /// again at once.
     #[must_use]
     pub fn compared_at(&self) -> Option<Timestamp> {
         self.errands.compared_at
+    }
+
+    /// When every row was last compared with the provider, by this process or
+    /// one before it.
+    #[must_use]
+    pub fn last_sweep(&self) -> Option<Timestamp> {
+        self.errands.last_sweep
     }
 
     /// How far the provider's clock was ahead when it was last heard, in

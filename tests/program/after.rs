@@ -159,7 +159,7 @@ fn what_the_file_does_not_hold_any_more_is_told_to_nobody() {
 fn once_leaves_it_to_the_next_run() {
     let world = World::start(&[]);
     configure(&world, UNTIL_READY, "", "");
-    let output = world.run(&["once", "--for", "2s"]);
+    let output = world.run(&["once", "--for", "5s"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let status = world.run(&["status", "billing"]);
     let told = text(&status.stdout);

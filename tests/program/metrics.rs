@@ -3,14 +3,19 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
 use crate::support::{World, file_key, write};
 
-/// An address that nobody listened at a moment ago.
+/// An address that nobody listened at a moment ago, and that nobody else looks
+/// for one at.
 fn free() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let listener = TcpListener::bind(format!("127.{high}.{low}.{last}:0")).unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
@@ -35,6 +40,19 @@ fn value(page: &str, sample: &str) -> f64 {
         .next()
         .unwrap_or_else(|| panic!("no {sample} in\n{page}"));
     rest.trim().parse().unwrap()
+}
+
+/// Every metric that `text` names is on the page.
+fn assert_known(text: &str, page: &str) {
+    let mut known = 0;
+    for word in text.split(|sign: char| !(sign.is_ascii_lowercase() || sign == '_')) {
+        let name = word.strip_prefix("rekeyd_").filter(|name| !name.is_empty());
+        if name.is_some() {
+            assert!(page.contains(&format!("# TYPE {word} ")), "{word}: {page}");
+            known += 1;
+        }
+    }
+    assert!(known > 5, "{text}");
 }
 
 /// Prometheus' own opinion of the page, where `REKEYD_PROMTOOL` names its
@@ -141,6 +159,12 @@ fn the_page_tells_what_the_ledger_tells() {
     assert!(value(&page, "rekeyd_clock_offset_seconds").abs() < 60.0);
     assert!(page.contains("rekeyd_build_info{version=\""), "{page}");
     by_prometheus_itself(&page);
+    for text in [
+        include_str!("../../docs/alerts.yml"),
+        include_str!("../../README.md"),
+    ] {
+        assert_known(text, &page);
+    }
     let secret = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert!(!page.contains(secret.trim()));
     assert_eq!(get(&address, "/healthz").0, 200);
@@ -212,21 +236,31 @@ fn where_it_listens_follows_the_configuration() {
 
 /// Nobody is to be paged for what is not rotated any more.
 #[test]
-fn a_key_that_is_not_configured_any_more_is_not_overdue() {
+fn a_key_that_is_not_configured_any_more_pages_nobody() {
     let address = free();
     let world = World::start(&[]);
-    let second = file_key("24h").replace("billing", "second");
-    let keys = format!("[metrics]\nlisten = \"{address}\"\n{}", file_key("24h"));
+    let first = file_key("24h").replace("settle", "expires-after = \"60d\"\nsettle");
+    let second = first.replace("billing", "second");
+    let keys = format!("[metrics]\nlisten = \"{address}\"\n{first}");
     world.configure(&format!("{keys}{second}"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential of billing");
     daemon.wait_for("is the current credential of second");
-    let overdue = "rekeyd_overdue{key=\"second\"}";
-    while !get(&address, "/metrics").2.contains(overdue) {}
+    let samples = ["overdue", "credential_expires_timestamp_seconds"];
+    let samples = samples.map(|name| format!("rekeyd_{name}{{key=\"second\"}}"));
+    let all = |page: &str| samples.iter().all(|sample| page.contains(sample));
+    while !all(&get(&address, "/metrics").2) {}
     world.configure(&keys);
     world.ok(&["reload"]);
     let page = get(&address, "/metrics").2;
-    assert!(!page.contains(overdue), "{page}");
+    let any = samples.iter().any(|sample| page.contains(sample));
+    assert!(!any, "{page}");
     expect(&page, "rekeyd_overdue{key=\"billing\"}", 0.0);
+    assert!(
+        value(
+            &page,
+            "rekeyd_live_credentials{key=\"second\",phase=\"current\"}"
+        ) > 0.5
+    );
     daemon.stop();
 }

@@ -301,7 +301,7 @@ fn a_rehearsal_records_what_it_would_tell() {
     world.configure(&format!("{}{notify}", file_key("1h")));
     let (dir, config) = (world.path("rehearsal"), world.path("config.toml"));
     let (dir, config) = (dir.to_str().unwrap(), config.to_str().unwrap());
-    let arguments = ["demo", "--rehearse", config, "--dir", dir, "--for", "8s"];
+    let arguments = ["demo", "--rehearse", config, "--dir", dir, "--for", "15s"];
     let output = world.run(&arguments);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));

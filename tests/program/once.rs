@@ -29,17 +29,17 @@ fn world_without_answers() -> (World, TcpListener) {
 #[test]
 fn once_says_that_its_time_was_over() {
     let (world, _silent) = world_without_answers();
-    let output = world.run(&["once", "--for", "2s"]);
+    let output = world.run(&["once", "--for", "5s"]);
     let log = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(
-        log.contains("after 2s not everything due was done"),
+        log.contains("after 5s not everything due was done"),
         "{log}"
     );
     assert!(log.contains("--for"), "{log}");
     let row = &world.history()[0];
     assert_eq!(row["phase"], "stranded");
-    assert_eq!(row["error"], "not delivered within 2s");
+    assert_eq!(row["error"], "not delivered within 5s");
 }
 
 #[test]

@@ -291,6 +291,10 @@ impl Echoing {
     /// Neither the command line nor the environment of the process.
     fn assert_process(&self, daemon: &Daemon) {
         let proc = PathBuf::from(format!("/proc/{}", daemon.id()));
+        let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core"));
+        let core: Vec<_> = core.unwrap().split_whitespace().collect();
+        assert_eq!(core[4..6], ["0", "0"], "{core:?}");
         let arguments = std::fs::read(proc.join("cmdline")).unwrap();
         assert!(contains(&arguments, "trace"), "{arguments:?}");
         self.hidden.assert_none("command line", &arguments);

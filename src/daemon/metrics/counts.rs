@@ -150,15 +150,18 @@ impl Metrics {
                 self.overdue
                     .with_label_values(&[key])
                     .set(i64::from(overdue));
-            } else if !view.is_configured {
-                forget(&self.overdue, key);
             }
             if let Some(state) = view.state {
                 self.show(state, engine.now().as_second());
             }
+            if !view.is_configured {
+                // Nobody is paged for what nobody is to put right.
+                forget(&self.overdue, key);
+                forget(&self.expires, key);
+            }
         }
         self.clock_offset.set(engine.clock_offset().unwrap_or(0.0));
-        let swept = engine.compared_at().map_or(0, |at| at.as_second());
+        let swept = engine.last_sweep().map_or(0, |at| at.as_second());
         self.last_sweep.set(to_float(swept));
         let mut page = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
@@ -202,7 +205,11 @@ impl Observer for Metrics {
             {
                 self.rotations.with_label_values(&[key, outcome]).inc();
             }
-            if let Change::Answered(answered) = change {
+            // What has been written and is only followed by a program yet has
+            // not been answered.
+            if let Change::Answered(answered) = change
+                && !(answered.written && answered.error.is_none())
+            {
                 let labels = [key, &answered.sink.name, answered.state.as_str()];
                 self.deliveries.with_label_values(&labels).inc();
             }

@@ -29,6 +29,7 @@ fn idle() -> Errands {
         sweeping: false,
         unanswered: 0,
         compared_at: None,
+        last_sweep: None,
         look_at: later(HOUR),
         organization_is_right: false,
     }

@@ -56,6 +56,17 @@ async fn what_the_provider_has_said() {
     assert_eq!((engine.compared_at(), engine.clock_offset()), (None, None));
     fakes.run(&mut engine, Duration::ZERO).await;
     assert_eq!(engine.compared_at(), Some(at()));
+    assert_eq!(engine.last_sweep(), Some(at()));
+    assert_eq!(engine.clock_offset(), Some(3.0));
+    drop(engine);
+    let managed = fakes.managed(key(), |_| {});
+    let engine = fakes.open(vec![managed], Course::Daemon).await;
+    assert_eq!(engine.compared_at(), None, "it asks by itself");
+    assert_eq!(
+        engine.last_sweep(),
+        Some(at()),
+        "and knows of the last time"
+    );
     assert_eq!(engine.clock_offset(), Some(3.0));
 }
 
