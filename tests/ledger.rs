@@ -487,7 +487,7 @@ fn in_a_child_with_a_full_disk() {
 fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    let told = || read::condition(&read::open(&path).unwrap()).unwrap();
+    let told = || read::conditions(&read::open(&path).unwrap()).unwrap();
     run(async {
         let problem = Some("it cannot be asked".to_owned());
         let first = ledger(&path);
@@ -495,11 +495,21 @@ fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
             .set_condition("provider", at(), problem.clone())
             .await
             .unwrap();
-        assert_eq!(told(), problem);
+        assert_eq!(told(), ["it cannot be asked"]);
+        // What keeps nothing from being done is told last, however old it is.
+        for (word, problem, earlier) in [
+            ("configuration", "not taken", 9),
+            ("credential", "refused", 0),
+        ] {
+            let since = at() - jiff::SignedDuration::from_secs(earlier);
+            let problem = Some(problem.to_owned());
+            first.set_condition(word, since, problem).await.unwrap();
+        }
+        assert_eq!(told(), ["refused", "it cannot be asked", "not taken"]);
     });
     run(async {
         let _next = ledger(&path);
-        assert_eq!(told(), None);
+        assert_eq!(told(), [""; 0]);
     });
 }
 

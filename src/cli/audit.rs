@@ -15,7 +15,7 @@ use crate::daemon::start::identity;
 use crate::engine::clock::{Clock as _, HostClock};
 use crate::ledger::{self, Compared, Finding, Listed, Seen, compare, read};
 use crate::provider::openai::OpenAi;
-use crate::provider::{Credential, Provider as _};
+use crate::provider::{Answer, Credential, Provider};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Audit {
@@ -26,11 +26,43 @@ pub(crate) struct Audit {
 
 /// What is told of one credential.
 struct Line {
-    standing: &'static str,
-    wrong: bool,
+    standing: Standing,
     key: Option<KeyName>,
     phase: Option<Phase>,
     id: CredentialId,
+}
+
+/// How a credential that the provider or the ledger tells of stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Alive,
+    AliveAgain,
+    Double,
+    Gone,
+    Revoked,
+    Lookalike,
+    Foreign,
+}
+
+impl Standing {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "ours, alive",
+            Self::AliveAgain => "ours, alive again",
+            Self::Double => "ours, a double",
+            Self::Gone => "ours, gone",
+            Self::Revoked => "ours, revoked",
+            Self::Lookalike => "lookalike",
+            Self::Foreign => "foreign",
+        }
+    }
+
+    const fn is_wrong(self) -> bool {
+        match self {
+            Self::AliveAgain | Self::Double | Self::Gone => true,
+            Self::Alive | Self::Revoked | Self::Lookalike | Self::Foreign => false,
+        }
+    }
 }
 
 impl Audit {
@@ -46,7 +78,7 @@ impl Audit {
             .await
             .map_err(|error| Failure::Other(error.to_string()))?
             .value;
-        let known: BTreeMap<_, _> = listed
+        let mut known: BTreeMap<_, _> = listed
             .iter()
             .map(|one| (one.facts.id.clone(), one.clone()))
             .collect();
@@ -57,7 +89,10 @@ impl Audit {
         let compared = compare::compare(&ledger, to_compare.collect(), |_| true)?;
         let mut keys: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
         keys.extend(read::all_key_states(&ledger)?.into_keys());
-        let lines = lines(compared, &keys);
+        let mut lines = lines(compared, &keys);
+        for line in &mut lines {
+            line.look_closer(&provider, &mut known).await;
+        }
         let now = HostClock.now();
         if self.json {
             let all = lines.iter().map(|line| line.to_json(&known));
@@ -65,7 +100,7 @@ impl Audit {
         } else {
             output::print(to_table(&lines, &known, now).as_bytes())?;
         }
-        let wrong = lines.iter().filter(|line| line.wrong).count();
+        let wrong = lines.iter().filter(|line| line.standing.is_wrong()).count();
         if wrong == 0 {
             return Ok(());
         }
@@ -85,8 +120,11 @@ fn lines(compared: Compared, keys: &[KeyName]) -> Vec<Line> {
         let name = stranger.name.as_deref().unwrap_or_default();
         let lookalike = keys.iter().any(|key| Label::looks_like(name, key));
         lines.push(Line {
-            standing: if lookalike { "lookalike" } else { "foreign" },
-            wrong: false,
+            standing: if lookalike {
+                Standing::Lookalike
+            } else {
+                Standing::Foreign
+            },
             key: None,
             phase: None,
             id: stranger.facts.id,
@@ -96,15 +134,14 @@ fn lines(compared: Compared, keys: &[KeyName]) -> Vec<Line> {
 }
 
 fn line(key: &KeyName, found: Finding) -> Option<Line> {
-    let (standing, wrong, id) = match found.seen {
-        Seen::AsExpected(facts) => ("ours, alive", false, facts.id),
-        Seen::Alive(facts) => ("ours, alive again", true, facts.id),
-        Seen::Double(facts) => ("ours, a double", true, facts.id),
-        Seen::Absent => ("ours, gone", true, found.credential?),
+    let (standing, id) = match found.seen {
+        Seen::AsExpected(facts) => (Standing::Alive, facts.id),
+        Seen::Alive(facts) => (Standing::AliveAgain, facts.id),
+        Seen::Double(facts) => (Standing::Double, facts.id),
+        Seen::Absent => (Standing::Gone, found.credential?),
     };
     Some(Line {
         standing,
-        wrong,
         key: Some(key.clone()),
         phase: Some(found.phase),
         id,
@@ -129,6 +166,34 @@ fn to_table(lines: &[Line], known: &BTreeMap<CredentialId, Credential>, now: Tim
 }
 
 impl Line {
+    /// Asks for the credential itself where the list says something else than
+    /// the ledger: a list may be stale, and a daemon works on beside this.
+    /// Without an answer the list counts.
+    async fn look_closer(
+        &mut self,
+        provider: &impl Provider,
+        known: &mut BTreeMap<CredentialId, Credential>,
+    ) {
+        if self.standing != Standing::AliveAgain && self.standing != Standing::Gone {
+            return;
+        }
+        match (self.standing, provider.retrieve(&self.id).await) {
+            (
+                Standing::Gone,
+                Ok(Answer {
+                    value: Some(seen), ..
+                }),
+            ) => {
+                known.insert(self.id.clone(), seen);
+                self.standing = Standing::Alive;
+            }
+            (Standing::AliveAgain, Ok(Answer { value: None, .. })) => {
+                self.standing = Standing::Revoked;
+            }
+            (_, _) => {}
+        }
+    }
+
     fn to_row(&self, known: &BTreeMap<CredentialId, Credential>, now: Timestamp) -> Vec<String> {
         let found = known.get(&self.id);
         let ago = |at: Option<Timestamp>| {
@@ -142,7 +207,7 @@ impl Line {
         let shown =
             |text: Option<&String>| text.map_or("-".to_owned(), |text| outside::shown(text));
         vec![
-            self.standing.to_owned(),
+            self.standing.as_str().to_owned(),
             self.key
                 .as_ref()
                 .map_or("-".to_owned(), ToString::to_string),
@@ -158,7 +223,7 @@ impl Line {
     fn to_json(&self, known: &BTreeMap<CredentialId, Credential>) -> Value {
         let found = known.get(&self.id);
         json!({
-            "standing": self.standing, "wrong": self.wrong,
+            "standing": self.standing.as_str(), "wrong": self.standing.is_wrong(),
             "key": self.key, "phase": self.phase.map(Phase::as_str),
             "credential_id": self.id,
             "name": found.and_then(|found| found.name.as_deref()).map(outside::shown),

@@ -46,7 +46,13 @@ impl History {
             return output::print(&as_csv(&found)?);
         }
         if found.rows.is_empty() {
-            return output::print(b"no rotation yet\n");
+            let is_all = self.key.is_none() && self.since.is_none() && self.limit != Some(0);
+            let said: &[u8] = if is_all {
+                b"no rotation yet\n"
+            } else {
+                b"no such rotation\n"
+            };
+            return output::print(said);
         }
         output::print(for_people(&found).as_bytes())
     }

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Environment, Kind, Problem};
@@ -305,8 +306,11 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
     let described = match command {
         None => program,
         Some(name) => {
-            let found = program.find_subcommand(name).cloned();
-            found.ok_or_else(|| Failure::Other(format!("there is no command {name:?}")))?
+            let unknown = format!("there is no command {name:?}");
+            match program.find_subcommand(name).cloned() {
+                Some(found) => found,
+                None => program.error(ErrorKind::InvalidValue, unknown).exit(),
+            }
         }
     };
     let mut page = Vec::new();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Failure};
 use crate::core::duration;
+use crate::core::problem::problem_of;
 use crate::daemon::service::{self, Ended};
 use crate::daemon::start;
 use crate::engine::Course;
@@ -25,8 +26,8 @@ impl Once {
         let mut is_well = at_rest;
         for (key, state) in service::failing(&engine) {
             is_well = false;
-            let problem = state.and_then(|state| state.problem.as_deref());
-            let problem = problem.unwrap_or("its rotation did not end");
+            let problem = state.and_then(problem_of);
+            let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
             tracing::error!(%key, "{key} is failing: {problem}");
         }
         engine.leave();

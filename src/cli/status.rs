@@ -10,7 +10,7 @@ use crate::cli::{Cli, Failure, output, text};
 use crate::core::due::{Absence, Due, due, expiring};
 use crate::core::names::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
-use crate::core::problem::problem_of;
+use crate::core::problem::{problem_of, trouble_of};
 use crate::core::record::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
@@ -49,7 +49,7 @@ impl Status {
         let Told {
             mut states,
             failing_since,
-            problem,
+            problems,
         } = Told::of(&settings.ledger)?;
         let mut standings: Vec<_> = settings
             .keys
@@ -83,14 +83,15 @@ impl Status {
                 .iter()
                 .map(|standing| as_json(standing, now))
                 .collect();
-            output::print_json(&json!({"problem": problem, "keys": keys}))?;
+            output::print_json(&json!({"problem": problems.first(), "keys": keys}))?;
         } else {
-            let holder = WriterLock::held_by(&settings.ledger);
-            let head = match (&problem, holder) {
-                (Some(problem), _) => format!("problem: {problem}\n"),
-                (None, Some(holder)) => format!("{holder} is at work\n"),
-                (None, None) => "no rekeyd is running on this ledger\n".to_owned(),
-            };
+            let problems = problems.iter();
+            let mut head: String = problems.map(|told| format!("problem: {told}\n")).collect();
+            // What the last one told says nothing of whether it is there.
+            head.push_str(&match WriterLock::held_by(&settings.ledger) {
+                Some(holder) => format!("{holder} is at work\n"),
+                None => "no rekeyd is running on this ledger\n".to_owned(),
+            });
             output::print(format!("{head}{}", for_people(&standings, now)).as_bytes())?;
         }
         let wrong = standings
@@ -123,15 +124,22 @@ fn standing(
         Due::Since { at, .. } | Due::Dropped { firing: at, .. } => Some(at),
     };
     let overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
-    let mut standing = unmanaged(state, now);
+    let problem = problem_of(&state);
+    let mut standing = known(state, problem, now);
     standing.managed = true;
     standing.next = next;
     standing.overdue = overdue;
     standing
 }
 
+/// Nobody rotates it any more: what was wrong with that is over.
 fn unmanaged(state: KeyState, now: Timestamp) -> Standing {
-    let problem = problem_of(&state).map(|problem| match expiring(&state, now) {
+    let problem = trouble_of(&state, false);
+    known(state, problem, now)
+}
+
+fn known(state: KeyState, problem: Option<String>, now: Timestamp) -> Standing {
+    let problem = problem.map(|problem| match expiring(&state, now) {
         Some(end) => format!("its credential ends at {}: {problem}", time::to_text(end)),
         None => problem,
     });

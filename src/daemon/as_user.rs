@@ -4,6 +4,7 @@
 //! files of sinks) would belong to root, and the service could not write them
 //! any more.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use crate::host::users;
 /// What to run instead, with `arguments`, those of this process.
 pub(super) fn refuse_root(
     path: &Path,
-    arguments: impl Iterator<Item = String>,
+    arguments: impl Iterator<Item = OsString>,
 ) -> Result<(), String> {
     // One that is not there yet will be its folder's.
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -35,7 +36,7 @@ pub(super) fn refuse_root(
         Some(name) => format!("runuser -u {name} --"),
         None => format!("setpriv --reuid={owner} --clear-groups --"),
     };
-    let words = arguments.map(|word| quoted(&word));
+    let words = arguments.map(|word| quoted(&word.to_string_lossy()));
     let line = std::iter::once(program).chain(words);
     Err(format!(
         "the ledger {} belongs to {whose}, and no rekeyd is running that could be asked; as root \

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::core::duration;
 use crate::core::names::KeyName;
+use crate::core::problem::problem_of;
 use crate::core::record::KeyState;
 use crate::core::rotation::Phase;
 use crate::core::time;
@@ -260,7 +261,7 @@ pub fn failing(engine: &Engine) -> impl Iterator<Item = (&KeyName, Option<&KeySt
     let now = engine.now();
     let is_failing = move |state: &KeyState| {
         let mut live = state.live.iter();
-        state.problem.is_some()
+        problem_of(state).is_some()
             || live.any(|rotation| rotation.phase == Phase::Stranded)
             || state.retry_at.is_some_and(|at| at > now)
     };

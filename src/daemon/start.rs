@@ -78,7 +78,7 @@ pub async fn start(
     course: Course,
     ahead: Option<Ahead>,
 ) -> Result<Started, ServiceError> {
-    refuse_root(&settings.ledger, std::env::args()).map_err(ServiceError::AnothersLedger)?;
+    refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::AnothersLedger)?;
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(HostClock);
     let lock = WriterLock::take(&settings.ledger, command)?;
@@ -179,7 +179,7 @@ impl Common {
 /// The ledger is another user's, is held by another process, or cannot be
 /// opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
-    refuse_root(&settings.ledger, std::env::args()).map_err(ServiceError::AnothersLedger)?;
+    refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::AnothersLedger)?;
     let _lock = WriterLock::take(&settings.ledger, command)?;
     open(settings, HostClock.now(), true)?;
     Ok(())

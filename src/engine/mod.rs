@@ -238,7 +238,10 @@ impl Engine {
         let Some(slot) = self.keys.get_mut(key).filter(|slot| slot.managed.is_some()) else {
             return false;
         };
-        slot.wish = Some(wish);
+        slot.wish = Some(match slot.wish.take() {
+            Some(before) => before.and(wish),
+            None => wish,
+        });
         self.wake(key, Timestamp::MIN);
         true
     }

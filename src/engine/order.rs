@@ -1,5 +1,8 @@
 //! What a person asks to be done with one credential, beside the schedule.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -63,6 +66,8 @@ pub enum Order {
 pub struct Asked {
     /// What is to be done.
     pub order: Order,
+    /// Set once it is being done: from then on it cannot be told as not done.
+    pub begun: Arc<AtomicBool>,
     /// What was done, or why not.
     pub reply: oneshot::Sender<Result<String, String>>,
 }
@@ -70,11 +75,16 @@ pub struct Asked {
 impl Worker {
     /// Does what a person asked for, and says what became of it.
     pub(crate) async fn obey(&mut self, asked: Asked) -> Result<(), LedgerError> {
-        let Asked { order, reply } = asked;
+        let Asked {
+            order,
+            begun,
+            reply,
+        } = asked;
         // Whoever asked was told meanwhile that it was not done.
         if reply.is_closed() {
             return Ok(());
         }
+        begun.store(true, Ordering::Relaxed);
         let done = match order {
             Order::Revoke {
                 credential,

@@ -123,7 +123,10 @@ impl Slot {
         self.look_at_sinks |= worker.look_at_sinks;
         // A reload may have taken the key out of the configuration.
         let wish = worker.wish.filter(|_| self.managed.is_some());
-        self.wish = self.wish.take().or(wish);
+        self.wish = match (wish, self.wish.take()) {
+            (Some(before), Some(since)) => Some(before.and(since)),
+            (before, since) => before.or(since),
+        };
         for order in worker.orders.into_iter().rev() {
             self.orders.push_front(order);
         }

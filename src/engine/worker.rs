@@ -103,6 +103,17 @@ pub struct Wish {
     pub revoke_previous: bool,
 }
 
+impl Wish {
+    /// Both this and one that came later: nobody's leaked key is spared because
+    /// somebody else wished for less.
+    pub(super) fn and(self, later: Self) -> Self {
+        match (self.revoke_previous, later.revoke_previous) {
+            (true, false) => self,
+            (_, _) => later,
+        }
+    }
+}
+
 /// What whoever is put to work has to know of the process, as it was then.
 pub(crate) struct Turn {
     pub(crate) stopping: Arc<AtomicBool>,

@@ -288,19 +288,24 @@ pub fn last_sweep(
     Ok(found)
 }
 
-/// What is wrong with the daemon as a whole, if anything, worst first.
+/// The words of what may be wrong with the daemon as a whole, worst first.
+const WORST_FIRST: [&str; 5] = ["ledger", "credential", "organization", "clock", "provider"];
+
+/// What is wrong with the daemon as a whole, worst first; what keeps nothing
+/// from being done, such as a configuration that was not taken, comes last.
 ///
 /// # Errors
 /// SQLite's.
-pub fn condition(connection: &Connection) -> Result<Option<String>, LedgerError> {
-    let found = connection
-        .query_row(
-            "SELECT problem FROM condition ORDER BY since LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(found)
+pub fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {
+    let mut found =
+        connection.prepare("SELECT condition, problem FROM condition ORDER BY since")?;
+    let found = found.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let rank = |word: &str| WORST_FIRST.iter().position(|known| *known == word);
+    found.sort_by_key(|(word, _)| rank(word).unwrap_or(WORST_FIRST.len()));
+    Ok(found.into_iter().map(|(_, problem)| problem).collect())
 }
 
 #[cfg(test)]

@@ -126,6 +126,11 @@ impl Before {
 impl State {
     pub(super) fn of(keys: Vec<Key>) -> Self {
         Self {
+            // Nothing has changed yet.
+            before: Before {
+                count: keys.len(),
+                undeleted: None,
+            },
             keys,
             ..Self::default()
         }

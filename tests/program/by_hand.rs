@@ -152,6 +152,21 @@ fn an_audit_tells_ours_from_the_rest() {
     );
 }
 
+/// Where the list and the ledger disagree, the credential itself is asked for.
+#[test]
+fn an_audit_does_not_believe_a_list_that_is_behind() {
+    let mut world = World::start(&["--fault", "list:stale-list:1"]);
+    world.configure(&file_key("24h"));
+    world.ok(&["once"]);
+    let told = world.ok(&["audit"]);
+    assert!(told.contains("ours, alive "), "{told}");
+    // A sandbox in which nothing has changed yet shows what there is.
+    world.restart_sandbox(&["--fault", "list:stale-list:1"]);
+    let told = world.ok(&["audit"]);
+    assert!(told.contains("ours, alive "), "{told}");
+    assert!(told.contains("foreign"), "its admin key: {told}");
+}
+
 #[test]
 fn an_audit_does_not_compare_with_another_organization() {
     let world = rotated(1);

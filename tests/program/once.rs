@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::support::{Running, World, text, write};
+use crate::support::{Running, World, file_key, text, write};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A world with a key whose receiver lets everybody connect and answers
@@ -111,4 +111,21 @@ fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
             ("billing".into(), "retired".into())
         ]
     );
+}
+
+/// A credential that cannot be revoked is somebody's matter, too.
+#[test]
+fn once_fails_while_a_revocation_does() {
+    let world = World::start(&["--fault", "delete:401-scope:1"]);
+    let key = file_key("1s").replace("settle", "hold-while-used = \"0s\"\nsettle");
+    world.configure(&key);
+    world.ok(&["once"]);
+    world.ok(&["rotate", "billing", "--revoke-previous-now", "--no-wait"]);
+    let output = world.run(&["once"]);
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("billing is failing: "), "{log}");
+    let status = world.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(text(&status.stdout).contains("failing"));
 }

@@ -139,6 +139,7 @@ signing-secret-file = "HOST/webhook-secret"
 bearer-token-file = "HOST/bearer"
 [key.reports]
 schedule = "@yearly"
+first = "scheduled"
 settle = "0s"
 [[key.reports.sink]]
 type = "webhook"
@@ -198,7 +199,7 @@ fn everything_stays_in_its_folder_and_nobody_is_called() {
         .unwrap();
     assert_eq!(current, 2);
 
-    let record = host.path("rehearsal/webhooks/billing-webhook.jsonl");
+    let record = host.path("rehearsal/webhooks/billing.webhook.jsonl");
     let recorded = lines(&record);
     assert_eq!(recorded.len(), 1);
     assert_eq!(
@@ -211,10 +212,10 @@ fn everything_stays_in_its_folder_and_nobody_is_called() {
     let shown = &body["data"]["credential"]["redacted_value"];
     assert!(shown.is_string());
     assert_eq!(body["data"]["value"], *shown);
-    let other = lines(&host.path("rehearsal/webhooks/reports-local.jsonl"));
+    let other = lines(&host.path("rehearsal/webhooks/reports.local.jsonl"));
     assert_eq!(other.len(), 1);
 
-    let commands = lines(&host.path("rehearsal/commands/reports-command.jsonl"));
+    let commands = lines(&host.path("rehearsal/commands/reports.command.jsonl"));
     assert_eq!(commands.len(), 1);
     let program = host.path("host/put-secret").display().to_string();
     assert_eq!(commands[0]["argv"], serde_json::json!([program, "a b"]));
@@ -252,11 +253,11 @@ fn it_says_what_is_replaced_and_when_each_key_would_rotate() {
         (&format!("{real}/etc/billing/openai.key"), "  files/"),
         (
             "https://deploy.example.com/hooks/openai",
-            "webhooks/billing-webhook.jsonl",
+            "webhooks/billing.webhook.jsonl",
         ),
         (
             &format!("{real}/put-secret \"a b\""),
-            "commands/reports-command.jsonl",
+            "commands/reports.command.jsonl",
         ),
     ] {
         assert!(line_with(real).contains(instead), "{out}");
@@ -358,4 +359,24 @@ fn without_a_folder_it_makes_a_fresh_one() {
     assert!(out.contains(&fresh.display().to_string()), "{out}");
     let mode = std::fs::metadata(fresh).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o700);
+}
+
+/// Whatever the folder is called, what is written there can be read again.
+#[test]
+fn a_folder_may_be_called_anything() {
+    let host = Host::with(&two_keys(9));
+    let folder = "a \"b\\t";
+    let output = host
+        .command(&["demo", "--dir", folder, "--for", "1s"])
+        .output()
+        .unwrap();
+    let told = text(&output.stderr);
+    assert_ne!(output.status.code(), Some(78), "{told}");
+    let made = files(&host.path(folder));
+    assert!(made.contains(&"ledger.db".to_owned()), "{made:?} {told}");
+    let refused = host.command(&["demo", "--dir", "a\tb"]).output().unwrap();
+    let told = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot stand in a configuration"), "{told}");
+    assert!(!host.path("a\tb").exists());
 }

@@ -116,3 +116,20 @@ fn a_file_of_another_is_replaced_also_where_a_group_is_asked_for() {
     let delivered = fs::read_to_string(bound.world.path("billing.key")).unwrap();
     assert_eq!(delivered.trim(), bound.world.secret_of(id));
 }
+
+/// What was wrong with the rotation of a key is over once nobody rotates it.
+#[test]
+fn a_key_taken_out_of_the_configuration_is_not_failing() {
+    let world = rotated("raw");
+    fs::remove_file(world.path("billing.key")).unwrap();
+    let elsewhere = file_key("24h").replace("DIR/billing", "DIR/none/billing");
+    world.configure(&elsewhere);
+    assert_eq!(world.run(&["once"]).status.code(), Some(1));
+    assert_eq!(world.run(&["status"]).status.code(), Some(1));
+    world.configure(&file_key("24h").replace("billing", "other"));
+    world.ok(&["once"]);
+    let told = world.ok(&["status"]);
+    assert!(told.contains("unmanaged"), "{told}");
+    let told = world.ok(&["history", "nobody"]);
+    assert_eq!(told, "no such rotation\n");
+}

@@ -390,7 +390,14 @@ fn enact(
         }
     };
     let (reply, answer) = oneshot::channel();
-    let taken = engine.order(&key, Asked { order, reply });
+    let taken = engine.order(
+        &key,
+        Asked {
+            order,
+            begun: Arc::default(),
+            reply,
+        },
+    );
     world.expect(taken, "the order is taken");
     Some(answer)
 }

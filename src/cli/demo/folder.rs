@@ -21,6 +21,14 @@ impl Folder {
             return Self::fresh();
         };
         let path = std::path::absolute(given)?;
+        if path
+            .to_str()
+            .is_none_or(|path| path.contains(char::is_control))
+        {
+            return Err(Failure::Other(format!(
+                "{path:?} cannot stand in a configuration; give a --dir without control characters"
+            )));
+        }
         make(&path)?;
         let cannot = |error| Failure::Other(format!("cannot look at {}: {error}", path.display()));
         let found = std::fs::metadata(&path).map_err(cannot)?;

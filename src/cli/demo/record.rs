@@ -70,9 +70,9 @@ pub(super) fn path_at_receiver(key: &KeyName, sink: &str) -> String {
     format!("/{key}/{sink}")
 }
 
-/// The record of a sink, in the folder of the rehearsal.
+/// The record of a sink, in the folder of the rehearsal. No name has a dot.
 pub(super) fn record_of(folder: &str, key: &KeyName, sink: &str) -> PathBuf {
-    Path::new(folder).join(format!("{key}-{sink}.jsonl"))
+    Path::new(folder).join(format!("{key}.{sink}.jsonl"))
 }
 
 /// Records every webhook and command of `keys` below `folder`.
@@ -212,7 +212,7 @@ mod tests {
             record(&received("/billing/webhook", "sk-admin...ord")).unwrap();
         }
         let written =
-            std::fs::read_to_string(dir.path().join("webhooks/billing-webhook.jsonl")).unwrap();
+            std::fs::read_to_string(dir.path().join("webhooks/billing.webhook.jsonl")).unwrap();
         let lines: Vec<Value> = written
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -230,7 +230,7 @@ mod tests {
         let record = recorder(dir.path());
         record(&received("/billing/command", "sk-admin...ord")).unwrap();
         let written =
-            std::fs::read_to_string(dir.path().join("commands/billing-command.jsonl")).unwrap();
+            std::fs::read_to_string(dir.path().join("commands/billing.command.jsonl")).unwrap();
         let line: Value = serde_json::from_str(&written).unwrap();
         let expected = serde_json::json!({
             "sink": "command",

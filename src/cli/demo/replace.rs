@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::cli::demo::record;
 use crate::core::names::{KeyName, SinkId};
+use crate::core::policy::First;
 use crate::core::settings::{
     CommandTarget, ControlSettings, FileTarget, KeySettings, NotifySettings, NotifyTarget,
     ProviderSettings, Settings, SinkSettings, SinkTarget, WebhookTarget,
@@ -79,6 +80,9 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
                     Arc::new(sink)
                 })
                 .collect();
+            // Whoever watches does not wait for the first firing.
+            let mut policy = policy;
+            Arc::make_mut(&mut policy).first = First::Now;
             KeySettings {
                 name,
                 policy,

@@ -67,13 +67,19 @@ fn farewell(file: &Path, accepted: Option<u64>, works: bool) -> String {
 }
 
 fn configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
-    let dir = dir.display();
+    let at = |name: &str| quoted(&dir.join(name).to_string_lossy());
+    let (admin_key, ledger, file, secret) = (
+        at("admin-key"),
+        at("ledger.db"),
+        at("demo.key"),
+        at("webhook-secret"),
+    );
     format!(
         "[provider]\n\
          base-url = \"{base_url}\"\n\
-         credential-file = \"{dir}/admin-key\"\n\n\
+         credential-file = {admin_key}\n\n\
          [ledger]\n\
-         path = \"{dir}/ledger.db\"\n\n\
+         path = {ledger}\n\n\
          [key.demo]\n\
          schedule = \"*/5 * * * * *\"\n\
          creates-per-day = 100000\n\
@@ -81,10 +87,15 @@ fn configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
          settle = \"0s\"\n\n\
          [[key.demo.sink]]\n\
          type = \"file\"\n\
-         path = \"{dir}/demo.key\"\n\n\
+         path = {file}\n\n\
          [[key.demo.sink]]\n\
          type = \"webhook\"\n\
          url = \"{receiver}\"\n\
-         signing-secret-file = \"{dir}/webhook-secret\"\n"
+         signing-secret-file = {secret}\n"
     )
+}
+
+/// A text as TOML takes it, which is as JSON does.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

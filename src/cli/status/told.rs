@@ -15,8 +15,8 @@ pub(super) struct Told {
     pub(super) states: BTreeMap<KeyName, KeyState>,
     /// Since when each failing key has been failing.
     pub(super) failing_since: BTreeMap<KeyName, Timestamp>,
-    /// What is wrong with the daemon as a whole.
-    pub(super) problem: Option<String>,
+    /// What is wrong with the daemon as a whole, worst first.
+    pub(super) problems: Vec<String>,
 }
 
 impl Told {
@@ -42,7 +42,7 @@ impl Told {
         Ok(Self {
             states,
             failing_since,
-            problem: read::condition(&moment)?,
+            problems: read::conditions(&moment)?,
         })
     }
 }

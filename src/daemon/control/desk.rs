@@ -2,6 +2,9 @@
 //! through with them. The same for a running daemon and for a command that
 //! does the work itself.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -35,10 +38,14 @@ pub struct Job {
 #[derive(Default)]
 pub(crate) struct Desk {
     open: Vec<Open>,
+    /// The keys of which somebody who did not wait was told that they are
+    /// rotated.
+    promised: BTreeSet<KeyName>,
 }
 
 struct Open {
     parts: Vec<Part>,
+    promised: Vec<KeyName>,
     done: Vec<Outcome>,
     reply: oneshot::Sender<Answer>,
 }
@@ -55,7 +62,10 @@ enum Waits {
     /// For a rotation with a greater sequence.
     Rotation { key: KeyName, before: u64 },
     /// For what becomes of an order.
-    Order(oneshot::Receiver<Result<String, String>>),
+    Order {
+        answer: oneshot::Receiver<Result<String, String>>,
+        begun: Arc<AtomicBool>,
+    },
 }
 
 /// Which keys a request is for.
@@ -75,18 +85,27 @@ impl Desk {
         let Job { request, by, reply } = job;
         let mut open = Open {
             parts: Vec::new(),
+            promised: Vec::new(),
             done: Vec::new(),
             reply,
         };
         open.begin(request, by, engine).await;
+        self.promised.append(&mut open.promised.drain(..).collect());
         self.open.push(open);
         self.answer(engine);
     }
 
     /// Answers what is done.
     pub(crate) fn answer(&mut self, engine: &mut Engine) {
-        for open in &mut self.open {
-            open.look(engine);
+        let looked = self.open.iter_mut().flat_map(|open| open.look(engine));
+        let given_up: Vec<_> = looked.collect();
+        self.promised.retain(|key| engine.is_wished(key));
+        for key in given_up {
+            let is_wanted = self.open.iter().any(|open| open.waits_for(&key));
+            // What was told as not done is not done later.
+            if !is_wanted && !self.promised.contains(&key) {
+                engine.unwish(&key);
+            }
         }
         for open in self.open.extract_if(.., |open| open.parts.is_empty()) {
             open.close();
@@ -247,6 +266,7 @@ impl Open {
             engine.wish(&key, wish.clone());
             if no_wait {
                 self.done(key.as_str(), format!("{key} is rotated now"));
+                self.promised.push(key);
             } else {
                 self.wait(key.to_string(), Waits::Rotation { key, before }, limit);
             }
@@ -312,8 +332,18 @@ impl Open {
 
     fn order(&mut self, about: &str, key: &KeyName, order: Order, engine: &mut Engine) {
         let (reply, answer) = oneshot::channel();
-        if engine.order(key, order::Asked { order, reply }) {
-            self.wait(about.to_owned(), Waits::Order(answer), ORDER_LIMIT);
+        let begun = Arc::new(AtomicBool::new(false));
+        let asked = order::Asked {
+            order,
+            begun: Arc::clone(&begun),
+            reply,
+        };
+        if engine.order(key, asked) {
+            self.wait(
+                about.to_owned(),
+                Waits::Order { answer, begun },
+                ORDER_LIMIT,
+            );
         } else {
             self.unknown(key, engine);
         }
@@ -353,20 +383,31 @@ impl Open {
         });
     }
 
-    fn look(&mut self, engine: &mut Engine) {
+    /// Answers what is done. Gives the keys whose rotation is not waited for any
+    /// more.
+    fn look(&mut self, engine: &Engine) -> Vec<KeyName> {
+        let mut given_up = Vec::new();
         for mut part in std::mem::take(&mut self.parts) {
             match part.outcome(engine) {
                 Some(Ok(message)) => self.push(&part.about, true, message),
                 Some(Err(message)) => {
-                    // What was told as not done is not done later.
-                    if let Waits::Rotation { key, .. } = &part.waits {
-                        engine.unwish(key);
-                    }
                     self.push(&part.about, false, message);
+                    if let Waits::Rotation { key, .. } = part.waits {
+                        given_up.push(key);
+                    }
                 }
                 None => self.parts.push(part),
             }
         }
+        given_up
+    }
+
+    /// Whether a rotation of `key` is waited for.
+    fn waits_for(&self, key: &KeyName) -> bool {
+        self.parts.iter().any(|part| match &part.waits {
+            Waits::Rotation { key: wanted, .. } => wanted == key,
+            Waits::Order { .. } => false,
+        })
     }
 
     fn close(self) {
@@ -381,7 +422,7 @@ impl Part {
     fn outcome(&mut self, engine: &Engine) -> Option<Result<String, String>> {
         let outcome = match &mut self.waits {
             Waits::Rotation { key, before } => rotated(engine, key, *before),
-            Waits::Order(answer) => match answer.try_recv() {
+            Waits::Order { answer, .. } => match answer.try_recv() {
                 Ok(outcome) => Some(outcome),
                 Err(oneshot::error::TryRecvError::Empty) => None,
                 Err(oneshot::error::TryRecvError::Closed) => {
@@ -389,11 +430,25 @@ impl Part {
                 }
             },
         };
-        let over = || {
-            let limit = duration::to_text(self.limit);
-            (Instant::now() >= self.until).then(|| Err(format!("not done within {limit}")))
-        };
-        outcome.or_else(over)
+        let is_over = || Instant::now() >= self.until;
+        outcome.or_else(|| is_over().then(|| self.over(engine)).flatten())
+    }
+
+    /// What is told when the time is over: of what has begun never that it is
+    /// not done.
+    fn over(&self, engine: &Engine) -> Option<Result<String, String>> {
+        let limit = duration::to_text(self.limit);
+        match &self.waits {
+            Waits::Rotation { key, .. } if !engine.is_wished(key) => Some(Err(format!(
+                "{key} was not delivered within {limit}; `rekeyd status {key}` shows what becomes \
+                 of it"
+            ))),
+            // It ends by the time limits of what it asks.
+            Waits::Order { begun, .. } if begun.load(Ordering::Relaxed) => None,
+            Waits::Rotation { .. } | Waits::Order { .. } => {
+                Some(Err(format!("not done within {limit}")))
+            }
+        }
     }
 }
 

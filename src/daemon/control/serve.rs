@@ -25,6 +25,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::core::outside;
 use crate::daemon::control::desk::Job;
 use crate::daemon::control::wire::{About, Refusal, Request};
 use crate::host::users;
@@ -204,6 +205,7 @@ async fn ask(
     let by = match may_change(peer, &admins) {
         Ok(by) => by,
         Err(why) => {
+            let verb = outside::shown(&verb);
             tracing::warn!("refused {verb} on the control socket: {why}");
             return refusal(StatusCode::FORBIDDEN, why);
         }

@@ -49,7 +49,14 @@ fn adopt(credential: &str) -> Order {
 /// Gives the order, and what was said to it.
 async fn ask(fakes: &Fakes, engine: &mut Engine, order: Order) -> Result<String, String> {
     let (reply, answer) = oneshot::channel();
-    assert!(engine.order(&key(), Asked { order, reply }));
+    assert!(engine.order(
+        &key(),
+        Asked {
+            order,
+            begun: Arc::default(),
+            reply
+        }
+    ));
     fakes.run(engine, Duration::ZERO).await;
     answer.await.unwrap()
 }
@@ -187,7 +194,14 @@ async fn a_key_without_a_credential_has_nothing_to_hold() {
     let (reply, _answer) = oneshot::channel();
     let order = hold(None, None);
     let other = KeyName::new("other").unwrap();
-    assert!(!engine.order(&other, Asked { order, reply }));
+    assert!(!engine.order(
+        &other,
+        Asked {
+            order,
+            begun: Arc::default(),
+            reply
+        }
+    ));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a person's wish does to a rotation that is open already, and what is
 //! kept of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -82,6 +83,35 @@ async fn where_a_person_wants_another_the_open_one_is_given_up() {
     assert_eq!(open(&engine), Some((2, Phase::Created, 1)));
     assert_eq!(fakes.alive().len(), 1, "the first is revoked at once");
     assert!(fakes.told("given-up")[0].contains("given up for a rotation by hand"));
+}
+
+/// Whoever asks for less later does not spare what is to go.
+#[tokio::test]
+async fn of_two_wishes_the_one_that_revokes_counts() {
+    for early in [true, false] {
+        let fakes = Fakes::new(&[]);
+        let mut engine = refused(&fakes).await;
+        let by = |by: &str, revoke_previous| Wish {
+            by_hand: Some(ByHand {
+                reason: None,
+                by: by.to_owned(),
+            }),
+            revoke_previous,
+        };
+        let (first, second) = (by("uid 1", early), by("uid 2", !early));
+        engine.wish(&key(), first);
+        engine.wish(&key(), second);
+        fakes.run(&mut engine, Duration::ZERO).await;
+        assert_eq!(open(&engine), Some((2, Phase::Created, 1)));
+        let revokes = if early { "uid 1" } else { "uid 2" };
+        assert!(fakes.told("given-up")[0].contains("rotation by hand"));
+        let told = "SELECT detail FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1";
+        assert!(
+            fakes.rows(told)[0].contains(revokes),
+            "{:?}",
+            fakes.rows(told)
+        );
+    }
 }
 
 #[tokio::test]
@@ -174,7 +204,14 @@ async fn what_its_asker_waits_for_no_more_is_not_done() {
         let (reply, answer) = oneshot::channel();
         let waiting = waits.then_some(answer);
         let order = revoke();
-        engine.order(&key(), Asked { order, reply });
+        engine.order(
+            &key(),
+            Asked {
+                order,
+                begun: Arc::default(),
+                reply,
+            },
+        );
         fakes.run(&mut engine, Duration::ZERO).await;
         drop(waiting);
         // Revoked, a newer one comes in its place.
