@@ -6,5 +6,6 @@
 //! by the daemon's loop: an answer is also a sign that the loop turns.
 
 pub(crate) mod counts;
+mod listener;
 pub(crate) mod metered;
 pub(crate) mod serve;

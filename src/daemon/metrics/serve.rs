@@ -14,6 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::daemon::metrics::listener::Limited;
+
 /// A loop that has not answered after this is taken to be stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,9 +67,10 @@ impl Pages {
             .route("/healthz", get(health))
             .route("/readyz", get(readiness))
             .with_state(Arc::new(wanted));
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
+        let serving =
+            axum::serve(Limited::new(listener), router).with_graceful_shutdown(async move {
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            });
         let serving = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!("metrics are not served any more: {error}");
