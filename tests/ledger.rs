@@ -10,6 +10,7 @@ use rekeyd::core::change::{Change, Intent, Moved};
 use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::record::{CredentialFacts, KeyState, Trigger};
 use rekeyd::core::rotation::{Event, Phase};
+use rekeyd::engine::condition::Condition;
 use rekeyd::ledger::{Driver, Identity, Ledger, keep_log_short, open, open_memory, read};
 use rusqlite::types::Value;
 
@@ -496,16 +497,19 @@ fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
             .await
             .unwrap();
         assert_eq!(told(), ["it cannot be asked"]);
-        // What keeps nothing from being done is told last, however old it is.
-        for (word, problem, earlier) in [
-            ("configuration", "not taken", 9),
-            ("credential", "refused", 0),
-        ] {
+        // The worst first; what keeps nothing from being done is told last,
+        // however old it is.
+        let others = Condition::ALL.iter().rev().map(|one| one.as_str());
+        let mut earlier = 9;
+        for word in std::iter::once("configuration").chain(others) {
             let since = at() - jiff::SignedDuration::from_secs(earlier);
-            let problem = Some(problem.to_owned());
+            let problem = Some(word.to_owned());
             first.set_condition(word, since, problem).await.unwrap();
+            earlier -= 1;
         }
-        assert_eq!(told(), ["refused", "it cannot be asked", "not taken"]);
+        let mut wanted = Condition::ALL.map(Condition::as_str).to_vec();
+        wanted.push("configuration");
+        assert_eq!(told(), wanted);
     });
     run(async {
         let _next = ledger(&path);

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
 /// The folders that systemd hides from a service or gives it anew, by
 /// `PrivateTmp=` and `ProtectHome=`.
 const OFTEN_PRIVATE: [&str; 5] = ["/tmp", "/var/tmp", "/home", "/root", "/run/user"];
@@ -13,6 +15,9 @@ const SIGNS: [&str; 2] = ["/systemd-private-", "/systemd/inaccessible/"];
 /// What is wrong with a file there, as this process sees the place.
 pub(super) fn problem(path: &Path) -> Option<String> {
     let above = OFTEN_PRIVATE.iter().find(|above| path.starts_with(above))?;
+    if is_of_the_root(path) {
+        return None;
+    }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     is_private(path, &mounts).then(|| {
         format!(
@@ -22,6 +27,20 @@ pub(super) fn problem(path: &Path) -> Option<String> {
             path.display()
         )
     })
+}
+
+/// Whether the folder of `path` certainly is on the mount of the root, and so on
+/// none that was made for a service. To read all mounts takes as long as to
+/// replace a file, and this is asked before each rotation.
+fn is_of_the_root(path: &Path) -> bool {
+    let mount = |folder: &Path| {
+        let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        // Kernels before 5.8 do not tell.
+        let is_told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        is_told.then_some(found.stx_mnt_id)
+    };
+    let folder = path.parent().and_then(mount);
+    folder.is_some() && folder == mount(Path::new("/"))
 }
 
 /// Whether the mount that `path` is on is one that systemd made for a service;
@@ -58,5 +77,12 @@ mod tests {
             assert_eq!(is_private(Path::new(path), mounts), private, "{path}");
         }
         assert!(!is_private(Path::new("/tmp/key"), ""));
+    }
+
+    #[test]
+    fn what_is_on_the_mount_of_the_root_is_known_by_its_number() {
+        assert!(is_of_the_root(Path::new("/key")));
+        assert!(!is_of_the_root(Path::new("/proc/key")), "another mount");
+        assert!(!is_of_the_root(Path::new("/none/key")), "it cannot be seen");
     }
 }
