@@ -5,6 +5,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
 pub(crate) use crate::many::folder;
 
 /// Whether the host has this program.
@@ -79,17 +82,11 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 /// The processor time of all children that were waited for, and of theirs.
+/// What /proc tells of it is in hundredths of a second, as long as one run.
 pub(crate) fn of_children() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    // The name in front may have spaces in it.
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u64 = fields[13..15]
-        .iter()
-        .map(|ticks| ticks.parse::<u64>().unwrap())
-        .sum();
-    // Linux tells user space hundredths of a second on every platform.
-    Duration::from_millis(ticks * 10)
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let micros = [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds());
+    Duration::from_micros(u64::try_from(micros.iter().sum::<i64>()).unwrap())
 }
 
 /// The number behind `name` in a file of /proc; none if there is none.

@@ -117,7 +117,7 @@ impl Spent {
         process::median(self.walls.clone())
     }
 
-    /// The mean: a single run is shorter than what /proc tells.
+    /// The mean.
     fn cpu(&self) -> Duration {
         self.cpu / u32::try_from(self.walls.len()).unwrap()
     }
