@@ -69,7 +69,7 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
         .map(|key| {
             let KeySettings {
                 name,
-                policy,
+                mut policy,
                 sinks,
             } = key;
             let sinks = sinks
@@ -80,9 +80,11 @@ pub(super) fn replace(real: Settings, instead: &Instead<'_>) -> (Settings, Vec<R
                     Arc::new(sink)
                 })
                 .collect();
-            // Whoever watches does not wait for the first firing.
-            let mut policy = policy;
-            Arc::make_mut(&mut policy).first = First::Now;
+            // Whoever watches does not wait for the first firing. What many keys
+            // share is copied only where it says otherwise.
+            if policy.first != First::Now {
+                Arc::make_mut(&mut policy).first = First::Now;
+            }
             KeySettings {
                 name,
                 policy,

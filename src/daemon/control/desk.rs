@@ -90,7 +90,7 @@ impl Desk {
             reply,
         };
         open.begin(request, by, engine).await;
-        self.promised.append(&mut open.promised.drain(..).collect());
+        self.promised.extend(open.promised.drain(..));
         self.open.push(open);
         self.answer(engine);
     }
