@@ -17,6 +17,9 @@
 
 #[path = "figures/burst.rs"]
 mod burst;
+#[path = "../tests/support/command_lines.rs"]
+#[expect(dead_code, reason = "for tests of command lines with placeholders")]
+mod command_lines;
 #[path = "figures/commits.rs"]
 mod commits;
 #[path = "figures/day.rs"]
@@ -51,19 +54,16 @@ mod size;
 mod support;
 #[path = "figures/table.rs"]
 mod table;
-#[path = "../tests/support/usage.rs"]
-#[expect(dead_code, reason = "for tests of command lines with placeholders")]
-mod usage;
 
-use table::Row;
+use table::TableRow;
 
 /// Measures one part.
-type Part = fn() -> Vec<Row>;
+type Measurement = fn() -> Vec<TableRow>;
 
 /// What is measured, by the word that chooses it. A burst first, which makes a
 /// thousand files: where ext4 has no journal, it passes over every inode that was
 /// freed in the last five minutes, and the others free thousands.
-const PARTS: [(&str, Part); 9] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("burst", burst::rows),
     ("rotation", rotation::rows),
     ("commits", commits::rows),
@@ -90,26 +90,26 @@ fn main() {
 fn measure(words: &[&str]) {
     let wanted = words.iter().filter(|word| !word.starts_with("--"));
     let wanted: Vec<_> = wanted.copied().collect();
-    let is_part = |word: &str| PARTS.iter().any(|(name, _)| *name == word);
+    let is_part = |word: &str| MEASUREMENTS.iter().any(|(name, _)| *name == word);
     if let Some(word) = wanted.iter().find(|word| !is_part(word)) {
-        let known = PARTS.map(|(name, _)| name).join(", ");
+        let known = MEASUREMENTS.map(|(name, _)| name).join(", ");
         eprintln!("there is no part {word}; there are: {known}");
         std::process::exit(2);
     }
     let chosen = |name: &str| wanted.is_empty() || wanted.contains(&name);
     let (mut rows, mut failed) = (Vec::new(), false);
-    for (name, part) in PARTS.iter().filter(|(name, _)| chosen(name)) {
+    for (name, part) in MEASUREMENTS.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("measuring: {name}");
         // What the others have measured is not lost with it.
         match std::panic::catch_unwind(part) {
             Ok(measured) => rows.extend(measured),
             Err(_) => {
                 failed = true;
-                rows.push(Row::new(*name, "failed, as told above"));
+                rows.push(TableRow::new(*name, "failed, as told above"));
             }
         }
     }
-    println!("{}", table::shown(&rows));
+    println!("{}", table::render(&rows));
     if failed {
         std::process::exit(1);
     }

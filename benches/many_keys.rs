@@ -14,14 +14,14 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rekeyd::core::due::{Absence, due};
-use rekeyd::core::names::SinkId;
-use rekeyd::core::record::KeyState;
+use rekeyd::core::due::{Downtime, check_due};
+use rekeyd::core::ids::SinkId;
 use rekeyd::core::schedule::Schedule;
-use rekeyd::engine::{Course, Engine};
+use rekeyd::core::state::KeyState;
+use rekeyd::engine::{Engine, RunMode};
 use rekeyd::ledger::read;
 
-use instant::Instantly;
+use instant::InstantProvider;
 use many::COUNTS;
 
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -32,16 +32,16 @@ fn now() -> Timestamp {
 
 /// From the text to the settings: keys that share one schedule, and keys of
 /// which no two have the same.
-fn load(criterion: &mut Criterion) {
+fn bench_configuration(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("configuration");
     for count in COUNTS {
         let dir = Path::new("/var/lib/rekeyd");
-        let shared = many::text(count, dir, BASE_URL, |_| "30 2 * * Mon".to_owned());
+        let shared = many::config_text(count, dir, BASE_URL, |_| "30 2 * * Mon".to_owned());
         let id = BenchmarkId::new("one schedule", count);
         group.bench_with_input(id, &shared, |bencher, text| {
             bencher.iter(|| many::settings(black_box(text), now()));
         });
-        let own = many::text(count, dir, BASE_URL, own_schedule);
+        let own = many::config_text(count, dir, BASE_URL, distinct_schedule);
         let id = BenchmarkId::new("a schedule each", count);
         group.bench_with_input(id, &own, |bencher, text| {
             bencher.iter(|| many::settings(black_box(text), now()));
@@ -51,13 +51,13 @@ fn load(criterion: &mut Criterion) {
 }
 
 /// Ten thousand different ones.
-fn own_schedule(number: usize) -> String {
+fn distinct_schedule(number: usize) -> String {
     let (minute, hour, day) = (number % 60, number / 60 % 24, number / 1_440 + 1);
     format!("{minute} {hour} {day} * *")
 }
 
 /// Schedules, each read or taken from one that was read before.
-fn schedules(criterion: &mut Criterion) {
+fn bench_schedules(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("schedules");
     for count in COUNTS {
         group.bench_function(BenchmarkId::new("read", count), |bencher| {
@@ -81,20 +81,20 @@ fn schedules(criterion: &mut Criterion) {
 
 /// What the engine asks: how all keys stand, which of them are due, and when
 /// there is something to do next.
-fn keys(criterion: &mut Criterion) {
+fn bench_keys(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("keys");
     for count in COUNTS {
         let dir = tempfile::tempdir().unwrap();
-        let text = many::text(count, dir.path(), BASE_URL, |_| "30 2 * * Mon".to_owned());
+        let text = many::config_text(count, dir.path(), BASE_URL, |_| "30 2 * * Mon".to_owned());
         let settings = many::settings(&text, now());
-        let provider = Arc::new(Instantly::new(now()));
+        let provider = Arc::new(InstantProvider::new(now()));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let ledger = many::open(&settings, now());
+        let ledger = many::open_ledger(&settings, now());
         runtime.block_on(many::rotate_all(&ledger, &settings, now(), |label| {
-            provider.make(label, now())
+            provider.create_credential(label, now())
         }));
 
         let connection = read::open(&settings.ledger).unwrap();
@@ -112,19 +112,19 @@ fn keys(criterion: &mut Criterion) {
                 (&key.policy, sinks, state)
             })
             .collect();
-        let absence = Absence::before_start(now());
+        let absence = Downtime::before_start(now());
         group.bench_function(BenchmarkId::new("due", count), |bencher| {
             bencher.iter(|| {
                 for (policy, sinks, state) in &asked {
-                    black_box(due(policy, sinks, state, absence, now()));
+                    black_box(check_due(policy, sinks, state, absence, now()));
                 }
             });
         });
 
-        let parts = instant::parts(&provider, &settings, ledger);
-        let managed = instant::managed(&settings);
+        let parts = instant::services(&provider, &settings, ledger);
+        let managed = instant::managed_keys(&settings);
         let engine = runtime
-            .block_on(Engine::open(parts, managed, Course::Daemon))
+            .block_on(Engine::open(parts, managed, RunMode::Daemon))
             .unwrap();
         group.bench_function(BenchmarkId::new("next", count), |bencher| {
             bencher.iter(|| black_box(&engine).next_at());
@@ -139,6 +139,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1));
-    targets = load, schedules, keys
+    targets = bench_configuration, bench_schedules, bench_keys
 }
 criterion_main!(benches);

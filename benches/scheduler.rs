@@ -22,30 +22,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::daemon::credential::Sources;
-use rekeyd::daemon::{service, start};
-use rekeyd::engine::clock::{Clock as _, HostClock};
-use rekeyd::engine::{Course, Engine};
-use rekeyd::sandbox::{Options, Sandbox};
+use rekeyd::daemon::failover::AdminCredentialSources;
+use rekeyd::daemon::{event_loop, runtime};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::engine::{Engine, RunMode};
+use rekeyd::sandbox::{Sandbox, SandboxOptions};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
-use instant::Instantly;
+use instant::InstantProvider;
 use many::COUNTS;
 
 /// How long an idle process is watched.
-const WATCHED: Duration = Duration::from_secs(30);
+const WATCH_TIME: Duration = Duration::from_secs(30);
 
 /// A process that costs less in a second has done what there was at its start.
-const SETTLED: Duration = Duration::from_millis(5);
+const IDLE_THRESHOLD: Duration = Duration::from_millis(5);
 
 /// The longest that is waited for that.
-const PATIENCE: Duration = Duration::from_secs(180);
+const MAX_SETTLING_TIME: Duration = Duration::from_secs(180);
 
 /// The word for a child that has the scheduler alone.
-const EMPTY: &str = "empty";
+const SCHEDULER_ONLY: &str = "empty";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -68,7 +68,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// The processor time of this process.
-fn spent() -> Duration {
+fn own_processor_time() -> Duration {
     processor_time(ClockId::ProcessCPUTime)
 }
 
@@ -84,14 +84,14 @@ fn side_by_side() {
     let runtime = runtime();
     let worlds: Vec<_> = COUNTS
         .iter()
-        .map(|count| runtime.block_on(World::with(*count)))
+        .map(|count| runtime.block_on(IdleDaemon::with_keys(*count)))
         .collect();
-    let mut children = vec![("the scheduler alone".to_owned(), child(EMPTY))];
+    let mut children = vec![("the scheduler alone".to_owned(), child(SCHEDULER_ONLY))];
     for (count, world) in COUNTS.iter().zip(&worlds) {
         let dir = world.dir.path().to_str().unwrap();
         children.push((format!("{count} idle keys"), child(dir)));
     }
-    children.push(("the scheduler again".to_owned(), child(EMPTY)));
+    children.push(("the scheduler again".to_owned(), child(SCHEDULER_ONLY)));
 
     let waiting = runtime.spawn_blocking(move || -> Vec<_> {
         let done = children.into_iter().map(|(what, child)| {
@@ -105,7 +105,7 @@ fn side_by_side() {
     let empty = measured[0].1;
     println!(
         "processor time of an idle minute, from {} s:",
-        WATCHED.as_secs()
+        WATCH_TIME.as_secs()
     );
     for (what, per_minute) in measured {
         println!(
@@ -126,26 +126,26 @@ fn child(what: &str) -> Child {
 }
 
 /// A sandbox, and a ledger in which each of its keys is current.
-struct World {
+struct IdleDaemon {
     dir: TempDir,
     _sandbox: Sandbox,
 }
 
-impl World {
-    async fn with(count: usize) -> Self {
+impl IdleDaemon {
+    async fn with_keys(count: usize) -> Self {
         let dir = many::folder();
-        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
         let base_url = sandbox.base_url();
-        let text = many::text(count, dir.path(), base_url.as_str(), |_| {
-            far_from(HostClock.now())
+        let text = many::config_text(count, dir.path(), base_url.as_str(), |_| {
+            yearly_schedule(SystemClock.now())
         });
         write(&dir.path().join("config.toml"), &text);
         write(&dir.path().join("admin-key"), sandbox.admin_key().expose());
-        let now = HostClock.now();
+        let now = SystemClock.now();
         let settings = many::settings(&text, now);
-        let ledger = many::open(&settings, now);
+        let ledger = many::open_ledger(&settings, now);
         many::rotate_all(&ledger, &settings, now, |label| {
-            sandbox.make_by_hand(label.as_str()).0
+            sandbox.create_manually(label.as_str()).0
         })
         .await;
         Self {
@@ -156,7 +156,7 @@ impl World {
 }
 
 /// Once a year, and half a year from now.
-fn far_from(now: Timestamp) -> String {
+fn yearly_schedule(now: Timestamp) -> String {
     let then = now + SignedDuration::from_hours(180 * 24);
     let then = then.to_zoned(jiff::tz::TimeZone::UTC);
     format!("0 0 {} {} *", then.day().min(28), then.month())
@@ -174,25 +174,31 @@ fn write(path: &Path, text: &str) {
 fn idle(what: &str) {
     std::thread::spawn(|| {
         let second = || {
-            let before = spent();
+            let before = own_processor_time();
             std::thread::sleep(Duration::from_secs(1));
-            spent() - before
+            own_processor_time() - before
         };
         let (mut calm, begun) = (0, Instant::now());
         while calm < 3 {
-            if begun.elapsed() > PATIENCE {
-                eprintln!("not at rest within {PATIENCE:?}: this host is too busy to measure it");
+            if begun.elapsed() > MAX_SETTLING_TIME {
+                eprintln!(
+                    "not at rest within {MAX_SETTLING_TIME:?}: this host is too busy to measure it"
+                );
                 std::process::exit(1);
             }
-            calm = if second() < SETTLED { calm + 1 } else { 0 };
+            calm = if second() < IDLE_THRESHOLD {
+                calm + 1
+            } else {
+                0
+            };
         }
-        let (before, begun) = (spent(), Instant::now());
-        std::thread::sleep(WATCHED);
-        let part = (spent() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let (before, begun) = (own_processor_time(), Instant::now());
+        std::thread::sleep(WATCH_TIME);
+        let part = (own_processor_time() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
         println!("{}", part * 60_000.0);
         std::process::exit(0);
     });
-    if what == EMPTY {
+    if what == SCHEDULER_ONLY {
         runtime().block_on(bare_scheduler());
     } else {
         runtime().block_on(daemon(Path::new(what)));
@@ -214,15 +220,15 @@ async fn bare_scheduler() {
 
 async fn daemon(dir: &Path) {
     let text = std::fs::read_to_string(dir.join("config.toml")).unwrap();
-    let settings = Arc::new(many::settings(&text, HostClock.now()));
-    let sources = Sources {
+    let settings = Arc::new(many::settings(&text, SystemClock.now()));
+    let sources = AdminCredentialSources {
         file: settings.provider.credential_file.clone(),
-        ..Sources::default()
+        ..AdminCredentialSources::default()
     };
-    let started = start::start(&settings, sources, "a benchmark", Course::Daemon, None)
+    let started = runtime::start(&settings, sources, "a benchmark", RunMode::Daemon, None)
         .await
         .unwrap();
-    service::run_for(started, None).await.unwrap();
+    event_loop::run_for(started, None).await.unwrap();
 }
 
 /// So many keys fire at the same moment, against a provider and sinks that
@@ -230,22 +236,25 @@ async fn daemon(dir: &Path) {
 fn burst(count: usize) {
     let firing: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
     let begin = firing - SignedDuration::from_secs(5);
-    let provider = Arc::new(Instantly::new(begin));
+    let provider = Arc::new(InstantProvider::new(begin));
     let dir = many::folder();
-    let text = many::text(count, dir.path(), "https://api.openai.com/v1", |_| {
+    let text = many::config_text(count, dir.path(), "https://api.openai.com/v1", |_| {
         "@yearly".to_owned()
     });
     let settings = many::settings(&text, begin);
     let (late, turn, took) = runtime().block_on(async {
-        let ledger = many::open(&settings, begin);
+        let ledger = many::open_ledger(&settings, begin);
         let born = begin - SignedDuration::from_hours(24);
-        many::rotate_all(&ledger, &settings, born, |label| provider.make(label, born)).await;
-        let parts = instant::parts(&provider, &settings, ledger);
-        let managed = instant::managed(&settings);
-        let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
-        turn_until(&mut engine, || provider.now() >= firing).await;
+        many::rotate_all(&ledger, &settings, born, |label| {
+            provider.create_credential(label, born)
+        })
+        .await;
+        let parts = instant::services(&provider, &settings, ledger);
+        let managed = instant::managed_keys(&settings);
+        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
+        run_loop_until(&mut engine, || provider.now() >= firing).await;
         let begun = Instant::now();
-        let (late, turn) = turn_until(&mut engine, || provider.made() == 2 * count).await;
+        let (late, turn) = run_loop_until(&mut engine, || provider.made() == 2 * count).await;
         (late, turn, begun.elapsed())
     });
     println!(
@@ -259,7 +268,7 @@ fn burst(count: usize) {
 
 /// Turns the loop as the daemon does. Tells how late a timer of a millisecond
 /// came at most, and what the longest turn cost.
-async fn turn_until(engine: &mut Engine, over: impl Fn() -> bool) -> (Duration, Duration) {
+async fn run_loop_until(engine: &mut Engine, over: impl Fn() -> bool) -> (Duration, Duration) {
     const PAUSE: Duration = Duration::from_millis(1);
     let over_at = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&over_at);
@@ -281,7 +290,7 @@ async fn turn_until(engine: &mut Engine, over: impl Fn() -> bool) -> (Duration, 
         longest = longest.max(processor_time(ClockId::ThreadCPUTime) - turn);
         tokio::select! {
             biased;
-            _ = engine.finish_some(), if engine.at_work() > 0 => {}
+            _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
             _ = tick.tick() => {}
         }
     }

@@ -11,8 +11,8 @@ extern crate self as rekeyd;
 
 pub mod core;
 
-pub mod host;
 pub mod net;
+pub mod platform;
 
 pub mod notify;
 pub mod provider;

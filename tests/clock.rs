@@ -10,7 +10,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::World;
+use support::TestEnv;
 use support::clock::FakeClock;
 use support::daemon::Daemon;
 
@@ -18,10 +18,10 @@ use support::daemon::Daemon;
 const ROTATED: &str = "is the current credential of";
 
 /// What the log says when the clock was set forward.
-const SLEPT: &str = "the host slept";
+const CLOCK_JUMPED: &str = "the host slept";
 
 /// A key with one file sink.
-fn key(name: &str, options: &str) -> String {
+fn key_config(name: &str, options: &str) -> String {
     format!(
         "[key.{name}]\n{options}\nsettle = \"0s\"\n\
          [[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
@@ -29,8 +29,8 @@ fn key(name: &str, options: &str) -> String {
 }
 
 /// A daemon and a sandbox that both go by this clock.
-fn world(clock: &FakeClock, keys: &str) -> (World, Daemon) {
-    let world = World::start_under(clock.environment(), &[]);
+fn world(clock: &FakeClock, keys: &str) -> (TestEnv, Daemon) {
+    let world = TestEnv::start_with_env(clock.environment(), &[]);
     world.configure(keys);
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("started at");
@@ -40,11 +40,11 @@ fn world(clock: &FakeClock, keys: &str) -> (World, Daemon) {
 /// Sets the clock forward, and waits until the daemon has seen that.
 fn set_forward(clock: &FakeClock, daemon: &mut Daemon, time: &str) {
     clock.set(time);
-    daemon.wait_for(SLEPT);
+    daemon.wait_for(CLOCK_JUMPED);
 }
 
 /// How every rotation of a key came about, oldest first.
-fn rotations(world: &World, key: &str) -> Vec<(String, Value)> {
+fn rotations(world: &TestEnv, key: &str) -> Vec<(String, Value)> {
     let mut history = world.history();
     // Not by time: that may have been set back.
     history.sort_by_key(|row| row["sequence"].as_u64());
@@ -59,7 +59,7 @@ fn rotations(world: &World, key: &str) -> Vec<(String, Value)> {
 
 /// The firings that nobody was there for: each with the reason and what became
 /// of it.
-fn missed(world: &World, key: &str) -> Vec<Value> {
+fn missed_runs(world: &TestEnv, key: &str) -> Vec<Value> {
     let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
     let mut rows = ledger
         .prepare("SELECT detail FROM journal WHERE event = 'firing-missed' AND key = ?1")
@@ -72,12 +72,12 @@ fn missed(world: &World, key: &str) -> Vec<Value> {
 }
 
 /// So many keys the sandbox has ever made, but for its own.
-fn creates(world: &World) -> usize {
+fn create_count(world: &TestEnv) -> usize {
     world.keys().len() - 1
 }
 
 /// One thing that happens on a host.
-enum Event {
+enum HostEvent {
     /// The clock is shortly before this firing, and it comes.
     Fires(&'static str),
     /// The daemon runs from here to there, and nothing fires.
@@ -90,17 +90,17 @@ enum Event {
 }
 
 /// Days around a change of the clock in Berlin, for "30 2 * * *".
-const CHANGES: [(&str, &[Event]); 2] = [
+const DST_CHANGES: [(&str, &[HostEvent]); 2] = [
     (
         "2026-03-27T12:00:00Z",
         &[
-            Event::Fires("2026-03-28T01:30:00Z"),
+            HostEvent::Fires("2026-03-28T01:30:00Z"),
             // 02:30 does not happen: it is right after the jump instead.
-            Event::Passes("2026-03-29T00:29:57Z", "2026-03-29T00:30:03Z"),
-            Event::Fires("2026-03-29T01:00:00Z"),
-            Event::Passes("2026-03-29T01:29:57Z", "2026-03-29T01:30:03Z"),
-            Event::Fires("2026-03-30T00:30:00Z"),
-            Event::Sleeps {
+            HostEvent::Passes("2026-03-29T00:29:57Z", "2026-03-29T00:30:03Z"),
+            HostEvent::Fires("2026-03-29T01:00:00Z"),
+            HostEvent::Passes("2026-03-29T01:29:57Z", "2026-03-29T01:30:03Z"),
+            HostEvent::Fires("2026-03-30T00:30:00Z"),
+            HostEvent::Sleeps {
                 firing: "2026-03-31T00:30:00Z",
                 until: "2026-03-31T06:00:00Z",
             },
@@ -109,12 +109,12 @@ const CHANGES: [(&str, &[Event]); 2] = [
     (
         "2026-10-23T12:00:00Z",
         &[
-            Event::Fires("2026-10-24T00:30:00Z"),
+            HostEvent::Fires("2026-10-24T00:30:00Z"),
             // 02:30 happens twice: the first time counts.
-            Event::Fires("2026-10-25T00:30:00Z"),
-            Event::Passes("2026-10-25T01:29:57Z", "2026-10-25T01:30:03Z"),
-            Event::Fires("2026-10-26T01:30:00Z"),
-            Event::Sleeps {
+            HostEvent::Fires("2026-10-25T00:30:00Z"),
+            HostEvent::Passes("2026-10-25T01:29:57Z", "2026-10-25T01:30:03Z"),
+            HostEvent::Fires("2026-10-26T01:30:00Z"),
+            HostEvent::Sleeps {
                 firing: "2026-10-27T01:30:00Z",
                 until: "2026-10-27T06:00:00Z",
             },
@@ -122,25 +122,25 @@ const CHANGES: [(&str, &[Event]); 2] = [
     ),
 ];
 
-fn keeps_its_firings_across(begin: &str, events: &[Event]) {
+fn assert_runs_across_dst_change(begin: &str, events: &[HostEvent]) {
     let Some(clock) = FakeClock::at(begin) else {
         return;
     };
     let options = "schedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"\nfirst = \"scheduled\"";
-    let (world, mut daemon) = world(&clock, &key("daily", options));
+    let (world, mut daemon) = world(&clock, &key_config("daily", options));
     let mut expected: Vec<(&str, &str)> = Vec::new();
     for event in events {
         match event {
-            Event::Fires(firing) => {
-                shortly_before(&clock, &mut daemon, firing);
+            HostEvent::Fires(firing) => {
+                set_shortly_before(&clock, &mut daemon, firing);
                 daemon.wait_for(ROTATED);
                 expected.push(("schedule", firing));
             }
-            Event::Passes(from, to) => {
+            HostEvent::Passes(from, to) => {
                 set_forward(&clock, &mut daemon, from);
                 clock.wait_until(to);
             }
-            Event::Sleeps { firing, until } => {
+            HostEvent::Sleeps { firing, until } => {
                 set_forward(&clock, &mut daemon, until);
                 daemon.wait_for(ROTATED);
                 expected.push(("catch-up", firing));
@@ -153,14 +153,14 @@ fn keeps_its_firings_across(begin: &str, events: &[Event]) {
         .map(|(trigger, firing)| (trigger.to_owned(), json!(firing)))
         .collect();
     assert_eq!(rotations(&world, "daily"), expected);
-    assert_eq!(creates(&world), expected.len());
+    assert_eq!(create_count(&world), expected.len());
     world.ok(&["status"]);
     daemon.stop();
 }
 
 /// Sets the clock so that a firing is about to come, with time enough for a
 /// slow host to be there before it.
-fn shortly_before(clock: &FakeClock, daemon: &mut Daemon, firing: &str) {
+fn set_shortly_before(clock: &FakeClock, daemon: &mut Daemon, firing: &str) {
     let firing: jiff::Timestamp = firing.parse().unwrap();
     let before = firing - jiff::SignedDuration::from_secs(22);
     set_forward(clock, daemon, &before.to_string());
@@ -169,19 +169,19 @@ fn shortly_before(clock: &FakeClock, daemon: &mut Daemon, firing: &str) {
 }
 
 #[test]
-fn a_day_without_half_past_two_has_one_rotation() {
-    let (begin, events) = CHANGES[0];
-    keeps_its_firings_across(begin, events);
+fn skipped_local_time_rotates_once() {
+    let (begin, events) = DST_CHANGES[0];
+    assert_runs_across_dst_change(begin, events);
 }
 
 #[test]
-fn a_day_with_two_of_them_has_one_rotation() {
-    let (begin, events) = CHANGES[1];
-    keeps_its_firings_across(begin, events);
+fn repeated_local_time_rotates_once() {
+    let (begin, events) = DST_CHANGES[1];
+    assert_runs_across_dst_change(begin, events);
 }
 
 #[test]
-fn a_clock_that_is_set_back_stops_nothing() {
+fn clock_set_back_does_not_stop_rotations() {
     const OVERLAP: Duration = Duration::from_secs(4);
     let Some(clock) = FakeClock::at("2026-05-05T12:00:00Z") else {
         return;
@@ -189,24 +189,24 @@ fn a_clock_that_is_set_back_stops_nothing() {
     let begun = Instant::now();
     let options = "schedule = \"*/10 * * * * *\"\noverlap = \"4s\"\nhold-while-used = \"0s\"\n\
                    creates-per-day = 100000\nlive-at-most = 100";
-    let (world, mut daemon) = world(&clock, &key("often", options));
+    let (world, mut daemon) = world(&clock, &key_config("often", options));
     daemon.wait_for(ROTATED);
     daemon.wait_for(ROTATED);
 
-    let mut reader = Reader::new(&world, OVERLAP);
+    let mut reader = SecretReader::new(&world, OVERLAP);
     clock.step(-24 * 3_600);
     daemon.wait_for("the clock was set back");
     let back = rotations(&world, "often").len();
     let patience = Instant::now() + Duration::from_secs(90);
     while rotations(&world, "often").len() < back + 3 {
         assert!(Instant::now() < patience, "{:?}", world.history());
-        reader.look();
+        reader.check();
     }
-    assert!(reader.looks > 10);
+    assert!(reader.checks > 10);
 
     // One create for a firing, and the first.
     let firings = usize::try_from(begun.elapsed().as_secs() / 10).unwrap() + 1;
-    assert!(creates(&world) <= firings + 1, "{:?}", world.history());
+    assert!(create_count(&world) <= firings + 1, "{:?}", world.history());
     let triggers = rotations(&world, "often");
     let mut triggers = triggers.iter().map(|(trigger, _)| trigger.as_str());
     assert_eq!(triggers.next(), Some("first"));
@@ -218,22 +218,22 @@ fn a_clock_that_is_set_back_stops_nothing() {
 
 /// Somebody who works with what a file holds, and reads it again as late as
 /// the overlap allows.
-struct Reader<'w> {
-    world: &'w World,
+struct SecretReader<'w> {
+    world: &'w TestEnv,
     overlap: Duration,
-    held: String,
+    secret: String,
     read_at: Instant,
-    looks: usize,
+    checks: usize,
 }
 
-impl<'w> Reader<'w> {
-    fn new(world: &'w World, overlap: Duration) -> Self {
+impl<'w> SecretReader<'w> {
+    fn new(world: &'w TestEnv, overlap: Duration) -> Self {
         let mut reader = Self {
             world,
             overlap,
-            held: String::new(),
+            secret: String::new(),
             read_at: Instant::now(),
-            looks: 0,
+            checks: 0,
         };
         reader.read();
         reader
@@ -242,16 +242,16 @@ impl<'w> Reader<'w> {
     fn read(&mut self) {
         self.read_at = Instant::now();
         let held = std::fs::read_to_string(self.world.path("often.key")).unwrap();
-        self.held = held.trim().to_owned();
+        self.secret = held.trim().to_owned();
     }
 
     /// What is held works, unless it was read too long ago.
-    fn look(&mut self) {
+    fn check(&mut self) {
         let keys = self.world.keys();
         if self.read_at.elapsed() < self.overlap {
-            let held = keys.iter().find(|key| key["value"] == self.held.as_str());
+            let held = keys.iter().find(|key| key["value"] == self.secret.as_str());
             assert!(held.unwrap()["deleted_at"].is_null(), "{held:?}");
-            self.looks += 1;
+            self.checks += 1;
         } else {
             self.read();
         }
@@ -259,7 +259,7 @@ impl<'w> Reader<'w> {
 }
 
 #[test]
-fn a_clock_that_is_years_off_at_boot_is_waited_for() {
+fn clock_years_off_at_boot_delays_all_rotations() {
     for (boot, made_up) in [
         // As far as the host knows it has slept since then: a first firing
         // that is waited for has come meanwhile.
@@ -271,19 +271,19 @@ fn a_clock_that_is_years_off_at_boot_is_waited_for() {
         };
         // By the right clock there is one current credential, and one in its
         // overlap.
-        let mut world = World::start(&[]);
-        let old = key("old", "schedule = \"@yearly\"\noverlap = \"24h\"");
+        let mut world = TestEnv::start(&[]);
+        let old = key_config("old", "schedule = \"@yearly\"\noverlap = \"24h\"");
         world.configure(&old);
         world.ok(&["once"]);
         world.ok(&["rotate", "old"]);
-        let before = world.live();
+        let before = world.live_ids();
         assert_eq!(before.len(), 2);
 
-        let new = key("new", "schedule = \"@yearly\"");
-        let later = key("later", "schedule = \"@yearly\"\nfirst = \"scheduled\"");
+        let new = key_config("new", "schedule = \"@yearly\"");
+        let later = key_config("later", "schedule = \"@yearly\"\nfirst = \"scheduled\"");
         world.configure(&format!("{old}{new}{later}"));
         for (name, value) in clock.environment() {
-            world.set(&name, &value);
+            world.set_env(&name, &value);
         }
         let mut daemon = Daemon::start(&world);
         daemon.wait_for("this host's clock says");
@@ -292,10 +292,10 @@ fn a_clock_that_is_years_off_at_boot_is_waited_for() {
         clock.wait_until(&probed.to_string());
         let shown = support::text(&world.run(&["status"]).stdout);
         assert!(shown.contains("this host's clock says"), "{shown}");
-        assert_eq!(world.live(), before, "{boot}");
-        assert_eq!(creates(&world), 2, "{boot}");
+        assert_eq!(world.live_ids(), before, "{boot}");
+        assert_eq!(create_count(&world), 2, "{boot}");
 
-        clock.set_right();
+        clock.reset();
         daemon.wait_for("\"clock\" has passed");
         for _ in 0..=made_up {
             daemon.wait_for(ROTATED);
@@ -304,14 +304,14 @@ fn a_clock_that_is_years_off_at_boot_is_waited_for() {
         for (key, rotated) in [("old", 2), ("new", 1), ("later", made_up)] {
             assert_eq!(rotations(&world, key).len(), rotated, "{key}: {log}");
         }
-        assert_eq!(creates(&world), 3 + made_up, "{boot}: {log}");
-        assert_eq!(world.live().len(), 3 + made_up, "{boot}: {log}");
+        assert_eq!(create_count(&world), 3 + made_up, "{boot}: {log}");
+        assert_eq!(world.live_ids().len(), 3 + made_up, "{boot}: {log}");
         assert_eq!(log.matches("this host's clock says").count(), 1, "{log}");
     }
 }
 
 #[test]
-fn a_firing_that_was_slept_over_is_made_up_for_within_its_window() {
+fn missed_run_is_caught_up_within_its_window() {
     let Some(clock) = FakeClock::at("2026-05-05T08:00:00Z") else {
         return;
     };
@@ -321,7 +321,7 @@ fn a_firing_that_was_slept_over_is_made_up_for_within_its_window() {
         ("wide", "\nwindow = \"6h\"".to_owned()),
         ("tight", "\nwindow = \"30m\"".to_owned()),
     ];
-    let keys = keys.map(|(name, window)| key(name, &format!("{noon}{window}")));
+    let keys = keys.map(|(name, window)| key_config(name, &format!("{noon}{window}")));
     let (world, mut daemon) = world(&clock, &keys.concat());
     for _ in 0..keys.len() {
         daemon.wait_for(ROTATED);
@@ -334,7 +334,7 @@ fn a_firing_that_was_slept_over_is_made_up_for_within_its_window() {
     // Two of them rotate.
     daemon.wait_for(ROTATED);
     daemon.wait_for(ROTATED);
-    shortly_before(&clock, &mut daemon, "2026-05-06T12:00:00Z");
+    set_shortly_before(&clock, &mut daemon, "2026-05-06T12:00:00Z");
     for _ in 0..keys.len() {
         daemon.wait_for(ROTATED);
     }
@@ -353,7 +353,7 @@ fn a_firing_that_was_slept_over_is_made_up_for_within_its_window() {
         ("tight", vec![first(), in_time()], "dropped"),
     ] {
         assert_eq!(rotations(&world, key), expected, "{key}");
-        assert_eq!(missed(&world, key), told(then), "{key}");
+        assert_eq!(missed_runs(&world, key), told(then), "{key}");
     }
     daemon.stop();
 }

@@ -15,21 +15,21 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::daemon::Daemon;
-use support::{Running, World};
+use support::{ChildGuard, TestEnv};
 
 const KEYS: [&str; 3] = ["one", "two", "three"];
 
 /// Kills in a run that says nothing else.
-const KILLS: u32 = 20;
+const DEFAULT_KILLS: u32 = 20;
 
 /// How often every key may be rotated by hand in the end before all of them
 /// must have been.
-const LAST_RUNS: u32 = 20;
+const MAX_FINAL_ROTATIONS: u32 = 20;
 
 /// Chance that can be repeated.
-struct Dice(u64);
+struct SeededRandom(u64);
 
-impl Dice {
+impl SeededRandom {
     fn below(&mut self, most: u64) -> u64 {
         // Numbers from Knuth's MMIX: the high bits are the good ones.
         self.0 = self
@@ -40,7 +40,7 @@ impl Dice {
     }
 }
 
-fn configuration() -> String {
+fn config_text() -> String {
     let key = |name: &&str| {
         format!(
             "[key.{name}]\n[[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n\
@@ -57,8 +57,8 @@ fn configuration() -> String {
 }
 
 /// The secrets that the sandbox accepts.
-fn working(world: &World) -> BTreeSet<String> {
-    let live: BTreeSet<_> = world.live().into_iter().collect();
+fn working_secrets(world: &TestEnv) -> BTreeSet<String> {
+    let live: BTreeSet<_> = world.live_ids().into_iter().collect();
     let keys = world.keys().into_iter();
     keys.filter(|key| live.contains(key["id"].as_str().unwrap()))
         .map(|key| key["value"].as_str().unwrap().to_owned())
@@ -67,14 +67,14 @@ fn working(world: &World) -> BTreeSet<String> {
 
 /// Every file that there is holds a key that works. The file is read before
 /// the sandbox is asked and after it: a rotation may come in between.
-fn assert_files_work(world: &World, when: &str) {
+fn assert_files_work(world: &TestEnv, when: &str) {
     for name in KEYS {
         for kind in ["key", "copy"] {
             let path = world.path(&format!("{name}.{kind}"));
             let Ok(held) = fs::read_to_string(&path) else {
                 continue;
             };
-            let works = working(world).contains(held.trim());
+            let works = working_secrets(world).contains(held.trim());
             let is_there = || fs::read_to_string(&path).is_ok_and(|now| now == held);
             assert!(
                 works || !is_there(),
@@ -85,7 +85,7 @@ fn assert_files_work(world: &World, when: &str) {
 }
 
 /// Begins to rotate every key and is killed after so many lines of its log.
-fn rotate_and_kill(world: &World, lines: u64) {
+fn rotate_and_kill(world: &TestEnv, lines: u64) {
     let mut child = world
         .command(&["--log-level", "debug", "rotate", "--all"])
         .stdout(Stdio::null())
@@ -93,16 +93,16 @@ fn rotate_and_kill(world: &World, lines: u64) {
         .spawn()
         .unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
-    let process = Running(child);
+    let process = ChildGuard(child);
     // A process that ends by itself has nothing more to say.
     let _ = log.lines().nth(usize::try_from(lines).unwrap());
     drop(process);
 }
 
 #[test]
-fn nothing_is_lost_and_nobody_is_locked_out() {
-    let kills = std::env::var("REKEYD_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    let mut world = World::start(&[
+fn random_kills_leave_one_working_credential_per_key() {
+    let kills = std::env::var("REKEYD_KILLS").map_or(DEFAULT_KILLS, |kills| kills.parse().unwrap());
+    let mut world = TestEnv::start(&[
         "--fault",
         "create:drop-after:0.3",
         "--fault",
@@ -116,8 +116,8 @@ fn nothing_is_lost_and_nobody_is_locked_out() {
         "--fault",
         "any:500-after:0.02",
     ]);
-    world.configure(&configuration());
-    let mut dice = Dice(20_261_124);
+    world.configure(&config_text());
+    let mut dice = SeededRandom(20_261_124);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // A consumer that reads all the while.
@@ -138,7 +138,7 @@ fn nothing_is_lost_and_nobody_is_locked_out() {
     });
 
     world.restart_sandbox(&[]);
-    for _ in 0..LAST_RUNS {
+    for _ in 0..MAX_FINAL_ROTATIONS {
         // By hand, since the back-off of so many failures is long.
         let rotated = world.run(&["rotate", "--all"]).status.success();
         assert_files_work(&world, "in the end");
@@ -147,7 +147,7 @@ fn nothing_is_lost_and_nobody_is_locked_out() {
         }
     }
     let mut daemon = Daemon::start(&world);
-    while world.live().len() > KEYS.len() || !world.run(&["audit"]).status.success() {
+    while world.live_ids().len() > KEYS.len() || !world.run(&["audit"]).status.success() {
         daemon.wait_for("revoked the previous");
         assert_files_work(&world, "in the end");
     }
@@ -155,7 +155,7 @@ fn nothing_is_lost_and_nobody_is_locked_out() {
     let audit = world.run(&["audit"]);
     assert!(audit.status.success(), "{}", support::text(&audit.stdout));
     assert_eq!(
-        world.live().len(),
+        world.live_ids().len(),
         KEYS.len(),
         "{}",
         support::text(&audit.stdout)

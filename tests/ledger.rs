@@ -6,36 +6,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use rekeyd::core::change::{Change, Intent, Moved};
-use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
-use rekeyd::core::record::{CredentialFacts, KeyState, Trigger};
-use rekeyd::core::rotation::{Event, Phase};
-use rekeyd::engine::condition::Condition;
-use rekeyd::ledger::{Driver, Identity, Ledger, keep_log_short, open, open_memory, read};
+use rekeyd::core::change::{Change, RotationIntent, Transition};
+use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
+use rekeyd::core::state::{CredentialMetadata, KeyState, Trigger};
+use rekeyd::engine::conditions::Condition;
+use rekeyd::ledger::{
+    Ledger, LedgerIdentity, WriterDriver, limit_wal_size, open, open_memory, read,
+};
 use rusqlite::types::Value;
 
 fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
 }
 
-fn identity() -> Identity {
-    Identity {
+fn identity() -> LedgerIdentity {
+    LedgerIdentity {
         provider: "https://example.com/v1".to_owned(),
         organization: String::new(),
     }
 }
 
 fn ledger(path: &Path) -> Ledger {
-    Ledger::start(open(path, &identity(), at()).unwrap(), Driver::Task).unwrap()
+    Ledger::start(open(path, &identity(), at()).unwrap(), WriterDriver::Task).unwrap()
 }
 
 fn key(number: u64) -> KeyName {
     KeyName::new(&format!("key-{number}")).unwrap()
 }
 
-fn intent(number: u64) -> Change {
+fn rotation_started(number: u64) -> Change {
     let [.., a, b, c] = number.to_be_bytes();
-    Change::Intended(Intent {
+    Change::RotationStarted(RotationIntent {
         rotation: RotationId::new(number.to_be_bytes()),
         label: Label::new(&key(number), at(), [a, b, c]),
         trigger: Trigger::First,
@@ -48,22 +50,25 @@ fn intent(number: u64) -> Change {
             },
             true,
         )],
-        by_hand: None,
+        operator: None,
     })
 }
 
-fn moved(number: u64, event: Event) -> Change {
-    Change::Moved(Moved::new(&RotationId::new(number.to_be_bytes()), event))
+fn transitioned(number: u64, event: LifecycleEvent) -> Change {
+    Change::Transitioned(Transition::new(
+        &RotationId::new(number.to_be_bytes()),
+        event,
+    ))
 }
 
-fn rows(path: &Path) -> i64 {
+fn rotation_count(path: &Path) -> i64 {
     let reader = read::open(path).unwrap();
     reader
         .query_row("SELECT count(*) FROM history", [], |row| row.get(0))
         .unwrap()
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -72,48 +77,54 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// How large the log is after many commits.
-fn log_after_many(prepare: impl FnOnce(&rusqlite::Connection)) -> u64 {
+fn wal_size_after_many_commits(prepare: impl FnOnce(&rusqlite::Connection)) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     let connection = open(&path, &identity(), at()).unwrap();
     prepare(&connection);
-    run(async {
-        let ledger = Ledger::start(connection, Driver::Task).unwrap();
+    block_on(async {
+        let ledger = Ledger::start(connection, WriterDriver::Task).unwrap();
         for number in 1..=60 {
             ledger
-                .record(&key(number), at(), vec![intent(number)])
+                .record(&key(number), at(), vec![rotation_started(number)])
                 .await
                 .unwrap();
         }
     });
-    assert_eq!(rows(&path), 60);
+    assert_eq!(rotation_count(&path), 60);
     dir.path().join("ledger.db-wal").metadata().unwrap().len()
 }
 
 #[test]
-fn a_log_that_is_kept_short_does_not_grow_with_the_commits() {
-    let short = log_after_many(|connection| keep_log_short(connection).unwrap());
-    let otherwise = log_after_many(|_| {});
+fn limited_wal_does_not_grow_with_commits() {
+    let short = wal_size_after_many_commits(|connection| limit_wal_size(connection).unwrap());
+    let otherwise = wal_size_after_many_commits(|_| {});
     assert!(short * 2 < otherwise, "{short} {otherwise}");
 }
 
 #[test]
-fn one_job_that_fails_is_undone_alone() {
+fn a_failed_operation_is_rolled_back_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    run(async {
+    block_on(async {
         let ledger = ledger(&path);
-        let good = ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
-        assert_eq!(good.open().unwrap().phase, Phase::Intended);
+        let good = ledger
+            .record(&key(1), at(), vec![rotation_started(1)])
+            .await
+            .unwrap();
+        assert_eq!(good.open_rotation().unwrap().phase, Phase::Intended);
         let (one, two) = (key(1), key(2));
         let (bad, good) = tokio::join!(
             // The second change is illegal: the first goes with it.
             ledger.record(
                 &one,
                 at(),
-                vec![moved(1, Event::NotDone), moved(1, Event::Worked)]
+                vec![
+                    transitioned(1, LifecycleEvent::NotCreated),
+                    transitioned(1, LifecycleEvent::Verified)
+                ]
             ),
-            ledger.record(&two, at(), vec![intent(2)]),
+            ledger.record(&two, at(), vec![rotation_started(2)]),
         );
         assert!(
             bad.unwrap_err()
@@ -123,19 +134,25 @@ fn one_job_that_fails_is_undone_alone() {
         assert_eq!(good.unwrap().sequence, 1);
     });
     let states = read::all_key_states(&read::open(&path).unwrap()).unwrap();
-    assert_eq!(states[&key(1)].open().unwrap().phase, Phase::Intended);
-    assert_eq!(rows(&path), 2);
+    assert_eq!(
+        states[&key(1)].open_rotation().unwrap().phase,
+        Phase::Intended
+    );
+    assert_eq!(rotation_count(&path), 2);
 }
 
 #[test]
-fn the_database_itself_refuses_what_cannot_be() {
+fn database_constraints_reject_impossible_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    run(async {
+    block_on(async {
         let ledger = ledger(&path);
-        ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
+        ledger
+            .record(&key(1), at(), vec![rotation_started(1)])
+            .await
+            .unwrap();
         let error = ledger
-            .record(&key(1), at(), vec![intent(2)])
+            .record(&key(1), at(), vec![rotation_started(2)])
             .await
             .unwrap_err();
         assert!(
@@ -143,11 +160,11 @@ fn the_database_itself_refuses_what_cannot_be() {
             "two open rotations: {error}"
         );
     });
-    refuses_what_cannot_be(&path);
+    check_constraints(&path);
 }
 
 /// Of a ledger in which one key has an open rotation and nothing else.
-fn refuses_what_cannot_be(path: &Path) {
+fn check_constraints(path: &Path) {
     let raw = rusqlite::Connection::open(path).unwrap();
     for (sql, wanted) in [
         ("UPDATE journal_entry SET event = 'x'", "append-only"),
@@ -180,7 +197,7 @@ fn refuses_what_cannot_be(path: &Path) {
 }
 
 /// Every row of the views and tables that people read.
-fn told(path: &Path) -> Vec<Vec<Value>> {
+fn readable_rows(path: &Path) -> Vec<Vec<Value>> {
     let reader = rusqlite::Connection::open(path).unwrap();
     let mut rows = Vec::new();
     for table in ["history", "deliveries", "journal", "key_state", "identity"] {
@@ -221,39 +238,43 @@ fn older_ledger(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn an_older_ledger_says_the_same_once_it_is_brought_up_to_date() {
+fn migration_preserves_every_row() {
     let dir = tempfile::tempdir().unwrap();
     let path = older_ledger(dir.path());
-    let before = told(&path);
+    let before = readable_rows(&path);
     assert_eq!(before.len(), 5, "one row each");
 
     drop(open(&path, &identity(), at()).unwrap());
-    assert_eq!(told(&path), before);
+    assert_eq!(readable_rows(&path), before);
     let new = rusqlite::Connection::open(&path).unwrap();
     let check = |sql| new.query_row(sql, [], |row| row.get::<_, String>(0));
     assert_eq!(check("PRAGMA integrity_check").unwrap(), "ok");
     let broken = check("PRAGMA foreign_key_check").unwrap_err();
     assert_eq!(broken, rusqlite::Error::QueryReturnedNoRows);
-    refuses_what_cannot_be(&path);
+    check_constraints(&path);
     // The journal goes on where it was.
-    let ledger = Ledger::start(open(&path, &identity(), at()).unwrap(), Driver::Thread).unwrap();
-    run(ledger.record(&key(1), at(), vec![intent(1)])).unwrap();
+    let ledger = Ledger::start(
+        open(&path, &identity(), at()).unwrap(),
+        WriterDriver::Thread,
+    )
+    .unwrap();
+    block_on(ledger.record(&key(1), at(), vec![rotation_started(1)])).unwrap();
     let last = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
     let last: i64 = new.query_row(last, [], |row| row.get(0)).unwrap();
     assert_eq!(last, 42);
 }
 
 #[test]
-fn an_older_ledger_that_cannot_be_brought_up_to_date_stays_what_it_was() {
+fn a_failed_migration_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = older_ledger(dir.path());
-    let before = told(&path);
+    let before = readable_rows(&path);
     let old = rusqlite::Connection::open(&path).unwrap();
     // Halfway the step finds that this is not there.
     old.execute_batch("DROP TRIGGER rotation_moves").unwrap();
     let error = open(&path, &identity(), at()).unwrap_err().to_string();
     assert!(error.contains("rotation_moves"), "{error}");
-    assert_eq!(told(&path), before);
+    assert_eq!(readable_rows(&path), before);
     let number = |sql| old.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(number("PRAGMA user_version"), 4);
     let indices = "SELECT count(*) FROM sqlite_schema
@@ -262,7 +283,7 @@ fn an_older_ledger_that_cannot_be_brought_up_to_date_stays_what_it_was() {
 }
 
 #[test]
-fn every_key_is_read_with_what_is_live_and_where_it_was_delivered() {
+fn key_states_contain_live_rotations_and_their_deliveries() {
     let ledger = open_memory(&identity(), at()).unwrap();
     let rows = "INSERT INTO key_state (key, sequence) VALUES ('b', 9), ('c', 0), ('a', 4);
          INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, phase,
@@ -288,7 +309,7 @@ fn every_key_is_read_with_what_is_live_and_where_it_was_delivered() {
                 .collect();
             (rotation.sequence, rotation.phase, targets.join(" "))
         });
-        (state.newest, live.collect::<Vec<_>>())
+        (state.newest_phase, live.collect::<Vec<_>>())
     };
     let states = read::all_key_states(&ledger).unwrap();
     let none = String::new;
@@ -315,7 +336,7 @@ fn every_key_is_read_with_what_is_live_and_where_it_was_delivered() {
 }
 
 #[test]
-fn no_row_is_written_by_way_of_a_table_of_its_own() {
+fn writes_use_no_ephemeral_table() {
     let ledger = open_memory(&identity(), at()).unwrap();
     for sql in [
         "INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, label, phase)
@@ -335,34 +356,40 @@ fn no_row_is_written_by_way_of_a_table_of_its_own() {
 }
 
 #[test]
-fn what_is_recorded_reads_back_the_same() {
+fn recorded_changes_read_back_equal() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    let written = run(async {
+    let written = block_on(async {
         let ledger = ledger(&path);
-        ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
-        let created = Change::Moved(Moved {
-            credential: Some(CredentialFacts {
+        ledger
+            .record(&key(1), at(), vec![rotation_started(1)])
+            .await
+            .unwrap();
+        let created = Change::Transitioned(Transition {
+            credential: Some(CredentialMetadata {
                 id: CredentialId::new("key_abc".to_owned()),
                 redacted_value: Some("sk-admin...def".to_owned()),
                 created_at: Some(at()),
                 expires_at: None,
             }),
-            ..Moved::new(&RotationId::new(1_u64.to_be_bytes()), Event::Created)
+            ..Transition::new(
+                &RotationId::new(1_u64.to_be_bytes()),
+                LifecycleEvent::Created,
+            )
         });
         ledger.record(&key(1), at(), vec![created]).await.unwrap()
     });
     let read = read::key_state(&read::open(&path).unwrap(), &key(1)).unwrap();
     assert_eq!(read, written);
-    assert_eq!(read.newest, Some(Phase::Created));
-    let facts = read.open().unwrap().credential.clone().unwrap();
+    assert_eq!(read.newest_phase, Some(Phase::Created));
+    let facts = read.open_rotation().unwrap().credential.clone().unwrap();
     assert_eq!(facts.id.as_str(), "key_abc");
 }
 
 /// How many transactions were committed since the ledger was made, read from
 /// the log itself: a frame that ends a transaction has the size of the database
 /// in it.
-fn commits(path: &Path) -> usize {
+fn commit_count(path: &Path) -> usize {
     const HEADER: usize = 32;
     const FRAME_HEADER: usize = 24;
     let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
@@ -375,18 +402,25 @@ fn commits(path: &Path) -> usize {
 }
 
 #[test]
-fn callers_who_wait_at_the_same_time_share_one_transaction() {
+fn concurrent_callers_share_one_transaction() {
     // Fewer than the runtime polls between two turns of the test itself.
     const CALLERS: u64 = 40;
-    for driver in [Driver::Thread, Driver::Task] {
+    for driver in [WriterDriver::Thread, WriterDriver::Task] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        run(async {
-            let is_thread = matches!(driver, Driver::Thread);
+        block_on(async {
+            let is_thread = matches!(driver, WriterDriver::Thread);
             let ledger = Ledger::start(open(&path, &identity(), at()).unwrap(), driver).unwrap();
-            let before = commits(&path);
-            ledger.record(&key(0), at(), vec![intent(0)]).await.unwrap();
-            assert_eq!(commits(&path), before + 1, "one caller, one transaction");
+            let before = commit_count(&path);
+            ledger
+                .record(&key(0), at(), vec![rotation_started(0)])
+                .await
+                .unwrap();
+            assert_eq!(
+                commit_count(&path),
+                before + 1,
+                "one caller, one transaction"
+            );
 
             // A thread would begin with whoever comes first: while somebody else
             // is writing, everybody comes to wait.
@@ -398,12 +432,12 @@ fn callers_who_wait_at_the_same_time_share_one_transaction() {
             for number in 1..=CALLERS {
                 let (ledger, path) = (ledger.clone(), path.clone());
                 callers.spawn(async move {
-                    let (key, changes) = (key(number), vec![intent(number)]);
+                    let (key, changes) = (key(number), vec![rotation_started(number)]);
                     let answer = ledger.record(&key, at(), changes).await;
                     // Whoever is told Ok finds it on disk at that moment.
                     let reader = read::open(&path).unwrap();
                     let found = read::key_state(&reader, &key).unwrap();
-                    answer.unwrap() == found && found.open().is_some()
+                    answer.unwrap() == found && found.open_rotation().is_some()
                 });
             }
             if is_thread {
@@ -414,7 +448,7 @@ fn callers_who_wait_at_the_same_time_share_one_transaction() {
             }
             let found = callers.join_all().await;
             assert_eq!(found, [true; CALLERS as usize]);
-            let shared = commits(&path) - before - 1;
+            let shared = commit_count(&path) - before - 1;
             // The first one may have gone ahead of the rest.
             assert!((1..=2).contains(&shared), "{is_thread}: {shared}");
         });
@@ -422,7 +456,7 @@ fn callers_who_wait_at_the_same_time_share_one_transaction() {
 }
 
 #[test]
-fn a_full_disk_tells_nobody_ok() {
+fn a_full_disk_fails_every_waiting_caller() {
     let dir = tempfile::tempdir().unwrap();
     // A child, since the limit on the size of files is the process's own.
     let child = Command::new(std::env::current_exe().unwrap())
@@ -438,20 +472,23 @@ fn a_full_disk_tells_nobody_ok() {
     );
     assert!(told.contains("told ok: 0 of 40"), "{told}");
     // Only what was recorded while there was room; the ledger is whole.
-    assert_eq!(rows(&dir.path().join("ledger.db")), 1);
+    assert_eq!(rotation_count(&dir.path().join("ledger.db")), 1);
 }
 
 /// The other half of the test above; does nothing by itself.
 #[test]
-fn in_a_child_with_a_full_disk() {
+fn full_disk_child_process() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let Some(dir) = std::env::var_os("REKEYD_TEST_FULL_DISK").map(PathBuf::from) else {
         return;
     };
     let path = dir.join("ledger.db");
-    let told = run(async {
+    let told = block_on(async {
         let ledger = ledger(&path);
-        ledger.record(&key(1), at(), vec![intent(1)]).await.unwrap();
+        ledger
+            .record(&key(1), at(), vec![rotation_started(1)])
+            .await
+            .unwrap();
         // The signal's default would end the process.
         let signal = signal_hook::consts::SIGXFSZ;
         signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
@@ -471,7 +508,7 @@ fn in_a_child_with_a_full_disk() {
             let ledger = ledger.clone();
             jobs.spawn(async move {
                 ledger
-                    .record(&key(number), at(), vec![intent(number)])
+                    .record(&key(number), at(), vec![rotation_started(number)])
                     .await
             });
         }
@@ -485,11 +522,11 @@ fn in_a_child_with_a_full_disk() {
 }
 
 #[test]
-fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
+fn conditions_are_cleared_at_start_and_listed_by_severity() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     let told = || read::conditions(&read::open(&path).unwrap()).unwrap();
-    run(async {
+    block_on(async {
         let problem = Some("it cannot be asked".to_owned());
         let first = ledger(&path);
         first
@@ -511,7 +548,7 @@ fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
         wanted.push("configuration");
         assert_eq!(told(), wanted);
     });
-    run(async {
+    block_on(async {
         let _next = ledger(&path);
         assert_eq!(told(), [""; 0]);
     });
@@ -519,7 +556,7 @@ fn what_was_wrong_with_one_process_says_nothing_of_the_next() {
 
 /// A commit whose answer was lost is recorded again by whoever waited for it.
 #[test]
-fn a_sink_that_is_added_twice_is_there_once() {
+fn a_sink_added_twice_is_recorded_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     let added = Change::SinkAdded {
@@ -530,10 +567,10 @@ fn a_sink_that_is_added_twice_is_there_once() {
         },
         required: true,
     };
-    run(async {
+    block_on(async {
         let (ledger, key) = (ledger(&path), key(1));
         let record = |changes| ledger.record(&key, at(), changes);
-        record(vec![intent(1)]).await.unwrap();
+        record(vec![rotation_started(1)]).await.unwrap();
         record(vec![added.clone()]).await.unwrap();
         let state = record(vec![added.clone()]).await.unwrap();
         let deliveries = &state.live[0].deliveries;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fake::{Fakes, key};
-use rekeyd::core::names::KeyName;
-use rekeyd::engine::{Course, Engine, ManagedKey, Wish};
-use rekeyd::provider::Cause;
+use rekeyd::core::ids::KeyName;
+use rekeyd::engine::{Engine, ManagedKey, RotationRequest, RunMode};
+use rekeyd::provider::ErrorKind;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAILY: &str = "0 6 * * *";
@@ -25,49 +25,49 @@ const DELIVERIES: &str = "SELECT sink || ' ' || state FROM deliveries WHERE rota
     ORDER BY sink";
 
 /// A running engine with one key, which was rotated a moment ago.
-struct Running {
+struct RunningEngine {
     fakes: Fakes,
     engine: Engine,
 }
 
-impl Running {
-    async fn with(sinks: &[(&str, bool)]) -> Self {
+impl RunningEngine {
+    async fn start(sinks: &[(&str, bool)]) -> Self {
         let fakes = Fakes::new(&[]);
-        fakes.ledger(Vec::new()).await;
+        fakes.write_ledger(Vec::new()).await;
         let managed = fakes.key_with(DAILY, sinks);
-        let engine = fakes.open(vec![managed], Course::Daemon).await;
+        let engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
         let mut running = Self { fakes, engine };
-        running.pass(MINUTE).await;
-        assert_eq!(running.fakes.rows(PHASES), ["current"]);
+        running.advance(MINUTE).await;
+        assert_eq!(running.fakes.query_rows(PHASES), ["current"]);
         running
     }
 
     /// The same with a second rotation that `away` does not take.
-    async fn open_at(sinks: &[(&str, bool)], away: &str) -> Self {
-        let mut running = Self::with(sinks).await;
-        running.fakes.away(&[away]);
+    async fn with_open_rotation(sinks: &[(&str, bool)], away: &str) -> Self {
+        let mut running = Self::start(sinks).await;
+        running.fakes.set_unavailable_sinks(&[away]);
         running.rotate().await;
-        assert_eq!(running.fakes.rows(PHASES), ["current", "verified"]);
+        assert_eq!(running.fakes.query_rows(PHASES), ["current", "verified"]);
         running
     }
 
     async fn rotate(&mut self) {
-        let wish = Wish {
-            by_hand: None,
+        let wish = RotationRequest {
+            operator: None,
             revoke_previous: false,
         };
-        assert!(self.engine.wish(&key(), wish));
-        self.pass(MINUTE).await;
+        assert!(self.engine.request_rotation(&key(), wish));
+        self.advance(MINUTE).await;
     }
 
-    async fn pass(&mut self, span: Duration) {
-        self.fakes.run(&mut self.engine, span).await;
+    async fn advance(&mut self, span: Duration) {
+        self.fakes.run_for(&mut self.engine, span).await;
     }
 
     async fn reload(&mut self, managed: Vec<ManagedKey>) {
-        let parts = self.engine.parts().clone();
+        let parts = self.engine.services().clone();
         self.engine.reconfigure(parts, managed);
-        self.pass(MINUTE).await;
+        self.advance(MINUTE).await;
     }
 
     /// Reloads with this one key.
@@ -77,14 +77,14 @@ impl Running {
     }
 
     fn phases(&self) -> Vec<String> {
-        self.fakes.rows(PHASES)
+        self.fakes.query_rows(PHASES)
     }
 }
 
-const ONE: [(&str, bool); 1] = [("a", true)];
-const TWO: [(&str, bool); 2] = [("a", true), ("b", true)];
+const ONE_SINK: [(&str, bool); 1] = [("a", true)];
+const TWO_SINKS: [(&str, bool); 2] = [("a", true), ("b", true)];
 
-fn another(fakes: &Fakes) -> ManagedKey {
+fn another_key(fakes: &Fakes) -> ManagedKey {
     ManagedKey {
         name: KeyName::new("another").unwrap(),
         ..fakes.key_with(DAILY, &[("c", true)])
@@ -92,51 +92,57 @@ fn another(fakes: &Fakes) -> ManagedKey {
 }
 
 #[tokio::test]
-async fn a_key_that_is_added_is_rotated_and_the_others_go_on() {
+async fn added_key_is_rotated_and_other_keys_continue() {
     let phases = "SELECT key || ' ' || phase FROM history ORDER BY key, sequence";
-    let mut running = Running::with(&ONE).await;
-    let keys = vec![running.fakes.key_with(DAILY, &ONE), another(&running.fakes)];
+    let mut running = RunningEngine::start(&ONE_SINK).await;
+    let keys = vec![
+        running.fakes.key_with(DAILY, &ONE_SINK),
+        another_key(&running.fakes),
+    ];
     running.reload(keys).await;
     assert_eq!(
-        running.fakes.rows(phases),
+        running.fakes.query_rows(phases),
         ["another current", "billing current"]
     );
     // With a rotation open: its secret is not dropped.
-    let mut running = Running::open_at(&TWO, "b").await;
-    let keys = vec![running.fakes.key_with(DAILY, &TWO), another(&running.fakes)];
+    let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
+    let keys = vec![
+        running.fakes.key_with(DAILY, &TWO_SINKS),
+        another_key(&running.fakes),
+    ];
     running.reload(keys).await;
-    running.fakes.away(&[]);
-    running.pass(10 * MINUTE).await;
+    running.fakes.set_unavailable_sinks(&[]);
+    running.advance(10 * MINUTE).await;
     assert_eq!(
-        running.fakes.rows(phases),
+        running.fakes.query_rows(phases),
         ["another current", "billing retired", "billing current"]
     );
 }
 
 #[tokio::test]
-async fn of_a_removed_key_the_retired_go_as_planned_and_the_current_one_stays() {
-    let mut running = Running::with(&ONE).await;
+async fn removed_key_revokes_retired_as_planned_and_keeps_current() {
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running.rotate().await;
     assert_eq!(running.phases(), ["retired", "current"]);
     running.reload(Vec::new()).await;
     // Its own overlap of ten minutes, and not the default of a day.
-    running.pass(12 * MINUTE).await;
+    running.advance(12 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
-    running.pass(100 * 24 * 60 * MINUTE).await;
+    running.advance(100 * 24 * 60 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
-    assert_eq!(running.fakes.alive().len(), 1);
+    assert_eq!(running.fakes.live_ids().len(), 1);
 }
 
 #[tokio::test]
-async fn of_a_removed_key_what_is_open_is_given_up() {
-    let mut running = Running::open_at(&TWO, "b").await;
+async fn open_rotation_of_removed_key_is_abandoned() {
+    let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
     running.reload(Vec::new()).await;
     // One of its sinks holds it: it stays, and nothing else is begun.
     assert_eq!(running.phases(), ["current", "stranded"]);
-    running.pass(100 * 24 * 60 * MINUTE).await;
+    running.advance(100 * 24 * 60 * MINUTE).await;
     assert_eq!(running.phases(), ["current", "stranded"]);
     // Nothing was delivered: it goes.
-    let mut running = Running::with(&ONE).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running.fakes.refuse_secrets(true);
     running.rotate().await;
     assert_eq!(running.phases(), ["current", "created"]);
@@ -145,45 +151,45 @@ async fn of_a_removed_key_what_is_open_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_removed_and_comes_back_is_delivered_anew() {
-    let mut running = Running::with(&ONE).await;
+async fn removed_key_that_returns_is_rotated_again() {
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running.reload(Vec::new()).await;
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a removed"]);
-    running.reload_with(DAILY, &ONE).await;
+    assert_eq!(running.fakes.query_rows(DELIVERIES), ["a removed"]);
+    running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["retired", "current"]);
     let triggers = "SELECT \"trigger\" FROM history ORDER BY sequence";
-    assert_eq!(running.fakes.rows(triggers), ["first", "repair"]);
+    assert_eq!(running.fakes.query_rows(triggers), ["first", "repair"]);
 }
 
 #[tokio::test]
-async fn what_was_away_for_longer_than_an_overlap_has_one_when_it_is_back() {
-    let mut running = Running::with(&ONE).await;
+async fn key_removed_longer_than_its_overlap_gets_a_full_overlap_on_return() {
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running.reload(Vec::new()).await;
-    running.pass(60 * MINUTE).await;
-    running.reload_with(DAILY, &ONE).await;
+    running.advance(60 * MINUTE).await;
+    running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["retired", "current"]);
     // Ten minutes, of which the reload has passed one.
-    running.pass(8 * MINUTE).await;
+    running.advance(8 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    running.pass(2 * MINUTE).await;
+    running.advance(2 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
 }
 
 #[tokio::test]
-async fn a_renamed_key_is_a_new_one_and_the_former_name_is_unmanaged() {
+async fn renamed_key_is_new_and_its_old_name_is_unmanaged() {
     for open in [false, true] {
         let mut running = if open {
-            Running::open_at(&TWO, "b").await
+            RunningEngine::with_open_rotation(&TWO_SINKS, "b").await
         } else {
-            Running::with(&TWO).await
+            RunningEngine::start(&TWO_SINKS).await
         };
-        running.fakes.away(&[]);
+        running.fakes.set_unavailable_sinks(&[]);
         let renamed = ManagedKey {
             name: KeyName::new("renamed").unwrap(),
-            ..running.fakes.key_with(DAILY, &TWO)
+            ..running.fakes.key_with(DAILY, &TWO_SINKS)
         };
         running.reload(vec![renamed]).await;
-        running.pass(60 * MINUTE).await;
+        running.advance(60 * MINUTE).await;
         let former = if open {
             vec!["current", "stranded"]
         } else {
@@ -191,27 +197,36 @@ async fn a_renamed_key_is_a_new_one_and_the_former_name_is_unmanaged() {
         };
         assert_eq!(running.phases(), former);
         let new = "SELECT phase FROM history WHERE key = 'renamed'";
-        assert_eq!(running.fakes.rows(new), ["current"]);
+        assert_eq!(running.fakes.query_rows(new), ["current"]);
     }
 }
 
 #[tokio::test]
-async fn a_sink_that_is_added_is_delivered_to_at_once() {
+async fn added_sink_is_delivered_to_at_once() {
     // By a new rotation: the secret of the current one is not in memory.
-    let mut running = Running::with(&ONE).await;
-    running.reload_with(DAILY, &TWO).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
+    running.reload_with(DAILY, &TWO_SINKS).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a accepted", "b accepted"]);
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a accepted", "b accepted"]
+    );
     // By the open one, whose secret is.
-    let mut running = Running::open_at(&ONE, "a").await;
-    running.reload_with(DAILY, &TWO).await;
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a refused", "b accepted"]);
-    running.fakes.away(&[]);
-    running.pass(10 * MINUTE).await;
+    let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
+    running.reload_with(DAILY, &TWO_SINKS).await;
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a refused", "b accepted"]
+    );
+    running.fakes.set_unavailable_sinks(&[]);
+    running.advance(10 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a accepted", "b accepted"]);
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a accepted", "b accepted"]
+    );
     // An optional one is waited for by nobody.
-    let mut running = Running::with(&ONE).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running
         .reload_with(DAILY, &[("a", true), ("b", false)])
         .await;
@@ -219,142 +234,154 @@ async fn a_sink_that_is_added_is_delivered_to_at_once() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_removed_is_not_waited_for_and_holds_one_more_overlap() {
-    let mut running = Running::open_at(&TWO, "b").await;
-    running.reload_with(DAILY, &ONE).await;
+async fn removed_sink_does_not_block_and_holds_for_one_more_overlap() {
+    let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
+    running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a accepted", "b removed"]);
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a accepted", "b removed"]
+    );
     // The former current one is still at the removed sink: an overlap from the
     // reload on, which came a minute after the other sink took the new one.
     let until = "SELECT ((unixepoch(revoke_after) - unixepoch(retired_at)) / 60) || ''
         FROM history WHERE phase = 'retired'";
-    assert_eq!(running.fakes.rows(until), ["10"]);
-    running.pass(8 * MINUTE).await;
+    assert_eq!(running.fakes.query_rows(until), ["10"]);
+    running.advance(8 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    running.pass(3 * MINUTE).await;
+    running.advance(3 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
     // Without a rotation open nothing is begun.
-    let mut running = Running::with(&TWO).await;
-    running.reload_with(DAILY, &ONE).await;
-    running.pass(60 * MINUTE).await;
+    let mut running = RunningEngine::start(&TWO_SINKS).await;
+    running.reload_with(DAILY, &ONE_SINK).await;
+    running.advance(60 * MINUTE).await;
     assert_eq!(running.phases(), ["current"]);
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a accepted", "b removed"]);
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a accepted", "b removed"]
+    );
 }
 
 #[tokio::test]
-async fn a_sink_that_is_renamed_or_retargeted_is_removed_and_added() {
+async fn renamed_or_retargeted_sink_is_removed_and_added() {
     // Another name has another target here.
-    let mut running = Running::with(&ONE).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running.reload_with(DAILY, &[("z", true)]).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    assert_eq!(running.fakes.rows(DELIVERIES), ["z accepted"]);
-    let mut running = Running::open_at(&ONE, "a").await;
+    assert_eq!(running.fakes.query_rows(DELIVERIES), ["z accepted"]);
+    let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
     running.reload_with(DAILY, &[("z", true)]).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a removed", "z accepted"]);
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a removed", "z accepted"]
+    );
 }
 
 #[tokio::test]
-async fn a_sink_may_become_optional_and_required_again() {
+async fn sink_can_become_optional_and_required_again() {
     let optional = [("a", true), ("b", false)];
-    let mut running = Running::open_at(&TWO, "b").await;
+    let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
     running.reload_with(DAILY, &optional).await;
     assert_eq!(running.phases(), ["retired", "current"]);
     // Nobody waits for it, and it gets it all the same.
-    running.fakes.away(&[]);
-    running.pass(10 * MINUTE).await;
-    assert_eq!(running.fakes.rows(DELIVERIES), ["a accepted", "b accepted"]);
-    running.reload_with(DAILY, &TWO).await;
+    running.fakes.set_unavailable_sinks(&[]);
+    running.advance(10 * MINUTE).await;
+    assert_eq!(
+        running.fakes.query_rows(DELIVERIES),
+        ["a accepted", "b accepted"]
+    );
+    running.reload_with(DAILY, &TWO_SINKS).await;
     assert_eq!(running.phases().len(), 2, "it has what it should have");
 }
 
 #[tokio::test]
-async fn another_schedule_counts_from_the_reload_on() {
+async fn new_schedule_counts_from_the_reload() {
     // 03:01 now; a firing at three was not missed, it was not configured.
-    let mut running = Running::with(&ONE).await;
-    running.pass(24 * 60 * MINUTE).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
+    running.advance(24 * 60 * MINUTE).await;
     assert_eq!(running.phases().len(), 2);
-    running.reload_with("0 7 * * *", &ONE).await;
-    running.reload_with("0 2 * * *", &ONE).await;
-    running.pass(60 * MINUTE).await;
+    running.reload_with("0 7 * * *", &ONE_SINK).await;
+    running.reload_with("0 2 * * *", &ONE_SINK).await;
+    running.advance(60 * MINUTE).await;
     assert_eq!(running.phases().len(), 2, "nothing is made up for");
-    running.pass(22 * 60 * MINUTE).await;
+    running.advance(22 * 60 * MINUTE).await;
     assert_eq!(running.phases().len(), 3);
     let told = "SELECT detail ->> 'timetable' FROM journal WHERE event = 'timetable'";
     assert_eq!(
-        running.fakes.rows(told),
+        running.fakes.query_rows(told),
         ["0 7 * * * | UTC | 0s", "0 2 * * * | UTC | 0s"]
     );
     // With a rotation open: it is finished, and then it counts.
-    let mut running = Running::open_at(&ONE, "a").await;
-    running.reload_with("0 4 * * *", &ONE).await;
-    running.fakes.away(&[]);
-    running.pass(10 * MINUTE).await;
+    let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
+    running.reload_with("0 4 * * *", &ONE_SINK).await;
+    running.fakes.set_unavailable_sinks(&[]);
+    running.advance(10 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    running.pass(60 * MINUTE).await;
+    running.advance(60 * MINUTE).await;
     assert_eq!(running.phases().len(), 3);
 }
 
 #[tokio::test]
-async fn a_longer_overlap_moves_what_is_retired_and_a_shorter_one_does_not() {
+async fn longer_overlap_delays_revocation_and_shorter_does_not_advance_it() {
     let until = "SELECT ((unixepoch(revoke_after) - unixepoch(retired_at)) / 60) || ''
         FROM history WHERE phase = 'retired'";
-    let with = |running: &Running, minutes: u64| {
-        let mut managed = running.fakes.key_with(DAILY, &ONE);
+    let with = |running: &RunningEngine, minutes: u64| {
+        let mut managed = running.fakes.key_with(DAILY, &ONE_SINK);
         Arc::make_mut(&mut managed.policy).overlap = Duration::from_secs(minutes * 60);
         vec![managed]
     };
-    let mut running = Running::with(&ONE).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
     running.rotate().await;
-    assert_eq!(running.fakes.rows(until), ["10"]);
+    assert_eq!(running.fakes.query_rows(until), ["10"]);
     let longer = with(&running, 30);
     running.reload(longer).await;
-    assert_eq!(running.fakes.rows(until), ["30"]);
+    assert_eq!(running.fakes.query_rows(until), ["30"]);
     let shorter = with(&running, 5);
     running.reload(shorter).await;
-    assert_eq!(running.fakes.rows(until), ["30"]);
-    running.pass(25 * MINUTE).await;
+    assert_eq!(running.fakes.query_rows(until), ["30"]);
+    running.advance(25 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    running.pass(10 * MINUTE).await;
+    running.advance(10 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
     // With a rotation open it counts once that is current.
-    let mut running = Running::open_at(&ONE, "a").await;
+    let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
     let longer = with(&running, 40);
     running.reload(longer).await;
-    running.fakes.away(&[]);
-    running.pass(10 * MINUTE).await;
-    assert_eq!(running.fakes.rows(until), ["40"]);
+    running.fakes.set_unavailable_sinks(&[]);
+    running.advance(10 * MINUTE).await;
+    assert_eq!(running.fakes.query_rows(until), ["40"]);
 }
 
 #[tokio::test]
-async fn a_sink_with_other_options_is_the_same_sink() {
+async fn sink_with_changed_options_is_the_same_sink() {
     // Name and target are the same; what is asked is the new one.
-    let mut running = Running::with(&ONE).await;
-    running.reload_with(DAILY, &ONE).await;
+    let mut running = RunningEngine::start(&ONE_SINK).await;
+    running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["current"]);
-    let mut running = Running::open_at(&ONE, "a").await;
-    running.reload_with(DAILY, &ONE).await;
+    let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
+    running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["current", "verified"]);
-    running.fakes.away(&[]);
-    running.pass(10 * MINUTE).await;
+    running.fakes.set_unavailable_sinks(&[]);
+    running.advance(10 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
 }
 
 #[tokio::test]
-async fn a_sink_is_removed_when_the_providers_time_is_known() {
+async fn sink_removal_waits_for_the_providers_time() {
     let removed = "SELECT 'removed' FROM delivery WHERE state = 'removed'";
     let fakes = Fakes::new(&[]);
-    let managed = fakes.key_with(DAILY, &ONE);
-    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
-    fakes.run(&mut engine, MINUTE).await;
+    let managed = fakes.key_with(DAILY, &ONE_SINK);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
     drop(engine);
     // The next process begins without that sink, in an outage.
-    fakes.fail(Some(Cause::Unreachable));
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
     let managed = fakes.key_with(DAILY, &[("b", true)]);
-    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
-    fakes.run(&mut engine, MINUTE).await;
-    assert_eq!(fakes.rows(removed), [""; 0]);
-    fakes.fail(None);
-    fakes.run(&mut engine, 10 * MINUTE).await;
-    assert_eq!(fakes.rows(removed), ["removed"]);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.query_rows(removed), [""; 0]);
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, 10 * MINUTE).await;
+    assert_eq!(fakes.query_rows(removed), ["removed"]);
 }

@@ -3,73 +3,73 @@
 
 use std::time::Duration;
 
-use rekeyd::net::client::{ClientLimits, client};
-use rekeyd::sandbox::{ADMIN_NAME, DEFAULT_ADMIN_KEY, Options, Sandbox, SandboxError};
+use rekeyd::net::client::{ClientOptions, build_client};
+use rekeyd::sandbox::{ADMIN_KEY_NAME, DEFAULT_ADMIN_KEY, Sandbox, SandboxError, SandboxOptions};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 #[tokio::test]
-async fn the_state_file_outlives_the_sandbox_and_is_private() {
+async fn state_file_is_private_and_survives_restart() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("state.json");
-    let options = Options {
-        state: Some(file.clone()),
-        ..Options::default()
+    let options = SandboxOptions {
+        state_file: Some(file.clone()),
+        ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(options.clone()).await.unwrap();
-    let (_, kept) = sandbox.make_by_hand("kept");
-    let (id, gone) = sandbox.make_by_hand("gone");
-    assert!(sandbox.delete_by_hand(&id));
+    let (_, kept) = sandbox.create_manually("kept");
+    let (id, gone) = sandbox.create_manually("gone");
+    assert!(sandbox.delete_manually(&id));
     drop(sandbox);
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
     let sandbox = Sandbox::start(options.clone()).await.unwrap();
     assert!(sandbox.accepts(&kept) && !sandbox.accepts(&gone));
-    let live = sandbox.live();
+    let live = sandbox.live_keys();
     let names: Vec<&str> = live.iter().map(|key| key.name.as_str()).collect();
-    assert_eq!(names, [ADMIN_NAME, "kept"]);
+    assert_eq!(names, [ADMIN_KEY_NAME, "kept"]);
 
     // The key of the start stays deleted, however often it is named again.
-    assert!(sandbox.delete_by_hand(&live[0].id));
+    assert!(sandbox.delete_manually(&live[0].id));
     drop(sandbox);
     let sandbox = Sandbox::start(options).await.unwrap();
     assert!(!sandbox.accepts(DEFAULT_ADMIN_KEY));
 }
 
 #[tokio::test]
-async fn what_cannot_be_had_at_the_start_is_said() {
+async fn start_errors_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("state.json");
     std::fs::write(&file, r#"{"keys":[{"secret":"sk-admin-in-the-file"#).unwrap();
-    let options = Options {
-        state: Some(file),
-        ..Options::default()
+    let options = SandboxOptions {
+        state_file: Some(file),
+        ..SandboxOptions::default()
     };
     let error = Sandbox::start(options).await.err().unwrap().to_string();
     assert!(error.contains("state.json") && !error.contains("in-the-file"));
 
-    let first = Sandbox::start(Options::default()).await.unwrap();
-    let options = Options {
+    let first = Sandbox::start(SandboxOptions::default()).await.unwrap();
+    let options = SandboxOptions {
         listen: first.address(),
-        ..Options::default()
+        ..SandboxOptions::default()
     };
     let error = Sandbox::start(options).await.err().unwrap();
     assert!(matches!(error, SandboxError::Listen { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_dropped_sandbox_answers_nobody() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+async fn dropped_sandbox_stops_serving() {
+    let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
     let url = sandbox.base_url();
     let patience = Duration::from_secs(5);
-    rekeyd::net::reach::reach(&url, None, patience)
+    rekeyd::net::connect_check::check_connection(&url, None, patience)
         .await
         .unwrap();
     drop(sandbox);
     let stopped = async {
-        while rekeyd::net::reach::reach(&url, None, patience)
+        while rekeyd::net::connect_check::check_connection(&url, None, patience)
             .await
             .is_ok()
         {
@@ -80,9 +80,14 @@ async fn a_dropped_sandbox_answers_nobody() {
 }
 
 /// Asks the sandbox as anything could, with its own admin key.
-async fn ask(sandbox: &Sandbox, method: Method, rest: &str, body: &str) -> (Response, Value) {
+async fn send_request(
+    sandbox: &Sandbox,
+    method: Method,
+    rest: &str,
+    body: &str,
+) -> (Response, Value) {
     let url = format!("{}/organization/admin_api_keys{rest}", sandbox.base_url());
-    let client = client(&ClientLimits {
+    let client = build_client(&ClientOptions {
         url: &url.parse().unwrap(),
         timeout: Duration::from_secs(5),
         ca_file: None,
@@ -98,52 +103,52 @@ async fn ask(sandbox: &Sandbox, method: Method, rest: &str, body: &str) -> (Resp
     (answer, serde_json::from_slice(&text).unwrap())
 }
 
-async fn page(sandbox: &Sandbox, query: &str) -> Value {
-    ask(sandbox, Method::GET, query, "").await.1
+async fn list_page(sandbox: &Sandbox, query: &str) -> Value {
+    send_request(sandbox, Method::GET, query, "").await.1
 }
 
 #[tokio::test]
-async fn the_sandbox_pages_both_ways() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+async fn list_pages_in_both_orders() {
+    let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
     for number in 0..24 {
-        let _ = sandbox.make_by_hand(&number.to_string());
+        let _ = sandbox.create_manually(&number.to_string());
     }
-    let first = page(&sandbox, "").await;
+    let first = list_page(&sandbox, "").await;
     assert_eq!(first["data"].as_array().unwrap().len(), 20);
     assert_eq!(first["has_more"], true);
-    assert_eq!(first["data"][0]["name"], ADMIN_NAME);
+    assert_eq!(first["data"][0]["name"], ADMIN_KEY_NAME);
     let after = first["last_id"].as_str().unwrap();
-    let rest = page(&sandbox, &format!("?after={after}")).await;
+    let rest = list_page(&sandbox, &format!("?after={after}")).await;
     assert_eq!(rest["data"].as_array().unwrap().len(), 5);
     assert_eq!(rest["has_more"], false);
-    let newest = page(&sandbox, "?order=desc&limit=2").await;
+    let newest = list_page(&sandbox, "?order=desc&limit=2").await;
     assert_eq!(newest["data"][0]["name"], "23");
     let after = newest["last_id"].as_str().unwrap();
-    let older = page(&sandbox, &format!("?order=desc&limit=2&after={after}")).await;
+    let older = list_page(&sandbox, &format!("?order=desc&limit=2&after={after}")).await;
     assert_eq!(older["data"][0]["name"], "21");
     assert_eq!(older["has_more"], true);
     for bad in ["?limit=0", "?limit=101", "?order=up", "?after=key_none"] {
-        let refused = page(&sandbox, bad).await;
+        let refused = list_page(&sandbox, bad).await;
         assert!(refused["error"]["message"].is_string(), "{bad}");
     }
 }
 
 #[tokio::test]
-async fn a_cursor_that_was_deleted_is_still_one() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    let (first, _) = sandbox.make_by_hand("first");
-    let _ = sandbox.make_by_hand("second");
-    assert!(sandbox.delete_by_hand(&first));
-    let rest = page(&sandbox, &format!("?after={first}")).await;
+async fn deleted_key_is_still_a_cursor() {
+    let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
+    let (first, _) = sandbox.create_manually("first");
+    let _ = sandbox.create_manually("second");
+    assert!(sandbox.delete_manually(&first));
+    let rest = list_page(&sandbox, &format!("?after={first}")).await;
     assert_eq!(rest["data"][0]["name"], "second");
 }
 
 #[tokio::test]
-async fn every_answer_has_a_date_and_an_id_of_its_own() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+async fn every_response_has_a_date_and_its_own_request_id() {
+    let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
     let mut seen = Vec::new();
     for rest in ["", "/key_none", "/no/such/path"] {
-        let (answer, _) = ask(&sandbox, Method::GET, rest, "").await;
+        let (answer, _) = send_request(&sandbox, Method::GET, rest, "").await;
         let header = |name| answer.headers()[name].to_str().unwrap().to_owned();
         assert!(header("date").ends_with(" GMT"), "{rest}");
         seen.push(header("x-request-id"));
@@ -155,8 +160,8 @@ async fn every_answer_has_a_date_and_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_create_is_checked_and_its_life_is_given() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+async fn create_validates_and_applies_lifetime() {
+    let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
     for bad in [
         "",
         "[]",
@@ -166,31 +171,31 @@ async fn a_create_is_checked_and_its_life_is_given() {
         r#"{"name":"x","expires_in_seconds":31536001}"#,
         r#"{"name":"x","expires_in_seconds":"1"}"#,
     ] {
-        let (answer, said) = ask(&sandbox, Method::POST, "", bad).await;
+        let (answer, said) = send_request(&sandbox, Method::POST, "", bad).await;
         assert_eq!(answer.status(), 400, "{bad}");
         assert_eq!(said["error"]["type"], "invalid_request_error", "{bad}");
     }
     let wish = r#"{"name":"x","expires_in_seconds":31536000}"#;
-    let (_, made) = ask(&sandbox, Method::POST, "", wish).await;
+    let (_, made) = send_request(&sandbox, Method::POST, "", wish).await;
     let at = |field: &str| made[field].as_i64().unwrap();
     assert_eq!(at("expires_at") - at("created_at"), 31_536_000);
     assert!(sandbox.accepts(made["value"].as_str().unwrap()));
-    let (_, lasting) = ask(&sandbox, Method::POST, "", r#"{"name":"y"}"#).await;
+    let (_, lasting) = send_request(&sandbox, Method::POST, "", r#"{"name":"y"}"#).await;
     assert!(lasting["expires_at"].is_null());
     // Refused before it was done: nothing but these two was made.
-    assert_eq!(sandbox.live().len(), 3);
+    assert_eq!(sandbox.live_keys().len(), 3);
 }
 
 #[tokio::test]
-async fn the_last_use_is_kept_and_shown() {
+async fn last_use_is_stored_and_listed() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        state: Some(folder.path().join("state.json")),
-        ..Options::default()
+    let options = SandboxOptions {
+        state_file: Some(folder.path().join("state.json")),
+        ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(options.clone()).await.unwrap();
-    let _ = sandbox.make_by_hand("unused");
-    let listed = page(&sandbox, "").await;
+    let _ = sandbox.create_manually("unused");
+    let listed = list_page(&sandbox, "").await;
     let used = listed["data"][0]["last_used_at"].as_i64().unwrap();
     assert!(used >= listed["data"][0]["created_at"].as_i64().unwrap());
     assert!(listed["data"][1]["last_used_at"].is_null());
@@ -202,17 +207,17 @@ async fn the_last_use_is_kept_and_shown() {
 }
 
 #[tokio::test]
-async fn the_key_of_the_start_works_at_once_also_after_a_restart() {
+async fn admin_key_works_immediately_after_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = Options {
-        state: Some(folder.path().join("state.json")),
-        ..Options::default()
+    let mut options = SandboxOptions {
+        state_file: Some(folder.path().join("state.json")),
+        ..SandboxOptions::default()
     };
     for hours in [0, 1, 2] {
         options.delays.new_key = Duration::from_secs(hours * 3600);
         let sandbox = Sandbox::start(options.clone()).await.unwrap();
         assert!(sandbox.accepts(DEFAULT_ADMIN_KEY), "{hours}");
-        let (_, fresh) = sandbox.make_by_hand("fresh");
+        let (_, fresh) = sandbox.create_manually("fresh");
         assert_eq!(sandbox.accepts(&fresh), hours == 0);
     }
 }

@@ -6,47 +6,49 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rekeyd::core::names::{CredentialId, Label};
+use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::secret::Secret;
-use rekeyd::engine::clock::{Clock as _, HostClock};
-use rekeyd::engine::{Course, Engine, Parts};
-use rekeyd::provider::{Answer, Credential, NewCredential, Provider, ProviderError};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::engine::{Engine, RunMode, Services};
+use rekeyd::provider::{
+    CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
+};
 
-use crate::instant::Instantly;
-use crate::table::{Row, ms, times};
+use crate::instant::InstantProvider;
+use crate::table::{TableRow, ms, time_ratio};
 use crate::{engine, instant, many, process};
 
 const KEYS: usize = 1_000;
-const AT_ONCE: u32 = 64;
-const TAKES: Duration = Duration::from_millis(50);
+const MAX_IN_FLIGHT: u32 = 64;
+const REQUEST_TIME: Duration = Duration::from_millis(50);
 
 const OPTIONS: &str = "schedule = \"@monthly\"\noverlap = \"24h\"\nsettle = \"0s\"";
 
 /// A provider whose creates and verifications take their time.
-struct Slow {
-    inner: Arc<Instantly>,
-    asked: AtomicU32,
+struct SlowProvider {
+    inner: Arc<InstantProvider>,
+    requests: AtomicU32,
 }
 
-impl Slow {
-    async fn take_time(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(TAKES).await;
+impl SlowProvider {
+    async fn delay(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(REQUEST_TIME).await;
     }
 }
 
 #[async_trait]
-impl Provider for Slow {
+impl Provider for SlowProvider {
     async fn create(
         &self,
         label: &Label,
         expires: Option<Duration>,
-    ) -> Result<Answer<NewCredential>, ProviderError> {
-        self.take_time().await;
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        self.delay().await;
         self.inner.create(label, expires).await
     }
 
-    async fn check(&self) -> Result<Answer<()>, ProviderError> {
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
         self.inner.check().await
     }
 
@@ -54,23 +56,23 @@ impl Provider for Slow {
         self.inner.may_be_in_use(redacted)
     }
 
-    async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.inner.list().await
     }
 
     async fn retrieve(
         &self,
         id: &CredentialId,
-    ) -> Result<Answer<Option<Credential>>, ProviderError> {
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
         self.inner.retrieve(id).await
     }
 
-    async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
-        self.take_time().await;
+    async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
+        self.delay().await;
         self.inner.verify(secret).await
     }
 
-    async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         self.inner.delete(id).await
     }
 }
@@ -78,21 +80,21 @@ impl Provider for Slow {
 /// How many times.
 const ROUNDS: usize = 3;
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<TableRow> {
     // None is removed before the last has its files: see `PARTS`.
     let folders = [(); ROUNDS].map(|()| process::folder());
     let rounds = folders.iter().map(|dir| rotate_all(dir.path()));
     let (walls, asked): (Vec<_>, Vec<_>) = rounds.unzip();
     let (took, asked) = (process::median(walls), asked[0]);
-    let bound = TAKES * asked / AT_ONCE;
+    let bound = REQUEST_TIME * asked / MAX_IN_FLIGHT;
     vec![
-        Row::new("1,000 keys due at once, 64 at a time", ms(took))
+        TableRow::new("1,000 keys due at once, 64 at a time", ms(took))
             .beside(format!(
                 "{asked} requests of {} ms, 64 at a time: {}",
-                TAKES.as_millis(),
+                REQUEST_TIME.as_millis(),
                 ms(bound)
             ))
-            .longer(times(took, bound))
+            .times_as_long(time_ratio(took, bound))
             .reach("1.25 times as long"),
     ]
 }
@@ -100,27 +102,27 @@ pub(crate) fn rows() -> Vec<Row> {
 /// Rotates keys that were never rotated. Tells what that took, and how many
 /// requests it was.
 fn rotate_all(dir: &Path) -> (Duration, u32) {
-    let clock = Arc::new(Instantly::new(HostClock.now()));
+    let clock = Arc::new(InstantProvider::new(SystemClock.now()));
     let settings = engine::settings(KEYS, dir, OPTIONS, &clock);
-    let provider = Arc::new(Slow {
+    let provider = Arc::new(SlowProvider {
         inner: Arc::clone(&clock),
-        asked: AtomicU32::new(0),
+        requests: AtomicU32::new(0),
     });
     let took = engine::runtime().block_on(async {
-        let ledger = many::open(&settings, clock.now());
-        let parts = Parts {
+        let ledger = many::open_ledger(&settings, clock.now());
+        let parts = Services {
             provider: Arc::clone(&provider) as Arc<dyn Provider>,
-            ..instant::parts(&clock, &settings, ledger)
+            ..instant::services(&clock, &settings, ledger)
         };
-        let managed = engine::managed(&settings, &clock);
-        let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
+        let managed = engine::managed_keys(&settings, &clock);
+        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
         let begun = Instant::now();
-        engine::rest(&mut engine).await;
+        engine::run_until_idle(&mut engine).await;
         let took = begun.elapsed();
-        let views = engine.views().filter_map(|view| view.state?.current());
+        let views = engine.key_views().filter_map(|view| view.state?.current());
         assert_eq!(views.count(), KEYS, "each is delivered");
         took
     });
     assert_eq!(clock.made(), KEYS);
-    (took, provider.asked.load(Ordering::Relaxed))
+    (took, provider.requests.load(Ordering::Relaxed))
 }

@@ -10,19 +10,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rekeyd::core::change::Change;
-use rekeyd::core::record::KeyState;
-use rekeyd::engine::clock::{Clock as _, HostClock};
-use rekeyd::engine::observe::Observer;
-use rekeyd::engine::{Course, Engine, Parts};
+use rekeyd::core::state::KeyState;
+use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::engine::observer::ChangeObserver;
+use rekeyd::engine::{Engine, RunMode, Services};
 use rusqlite::Connection;
 
-use crate::instant::Instantly;
-use crate::table::{Row, ms, times};
+use crate::instant::InstantProvider;
+use crate::table::{TableRow, ms, time_ratio};
 use crate::{engine, instant, keys, many, process};
 
 /// So many times a new key rotates for a while, and then as much is written
 /// without rekeyd: what changes on the host meanwhile, changes for both.
-const TURNS: usize = 4;
+const ALTERNATIONS: usize = 4;
 
 /// Rotations in each.
 const ROUNDS: usize = 50;
@@ -42,73 +42,74 @@ const TEXT: &str = concat!(
 
 /// Counts what is recorded: alone, each is a commit.
 #[derive(Default)]
-struct Count(AtomicUsize);
+struct CommitCounter(AtomicUsize);
 
-impl Observer for Count {
-    fn recorded(&self, _: &KeyState, _: &[Change]) {
+impl ChangeObserver for CommitCounter {
+    fn observe(&self, _: &KeyState, _: &[Change]) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<TableRow> {
     let (mut walls, mut floors, mut commits) = (Vec::new(), Vec::new(), Vec::new());
     let mut bare_commits = Vec::new();
-    for _ in 0..TURNS {
+    for _ in 0..ALTERNATIONS {
         let dir = process::folder();
-        let bare = Bare::in_folder(dir.path());
+        let bare = Baseline::in_folder(dir.path());
         rotate(dir.path(), 1, ROUNDS, |wall, count| {
             walls.push(wall);
             commits.push(count);
         });
-        let count = middle(&mut commits);
-        floors.extend((0..ROUNDS).map(|_| bare.floor(count)));
+        let count = median(&mut commits);
+        floors.extend((0..ROUNDS).map(|_| bare.commits_and_file(count)));
         bare_commits.extend((0..ROUNDS).map(|_| bare.commit()));
     }
-    let count = middle(&mut commits);
+    let count = median(&mut commits);
     let (wall, floor) = (process::median(walls), process::median(floors));
     let commit = process::median(bare_commits);
     vec![
-        Row::new("a bare SQLite commit on this disk (WAL, FULL)", ms(commit)),
-        Row::new(
+        TableRow::new("a bare SQLite commit on this disk (WAL, FULL)", ms(commit)),
+        TableRow::new(
             "commits of a rotation with one sink, revocation included",
             count.to_string(),
         )
-        .beside(syncs())
+        .beside(count_syncs())
         .reach("5"),
-        Row::new("with three sinks", with_sinks(3).to_string()).reach("one more for each"),
-        Row::new("a rotation in the engine, without the provider", ms(wall))
+        TableRow::new("with three sinks", commits_with_sinks(3).to_string())
+            .reach("one more for each"),
+        TableRow::new("a rotation in the engine, without the provider", ms(wall))
             .beside(format!(
                 "{count} bare commits and one bare file: {}",
                 ms(floor)
             ))
-            .longer(times(wall, floor)),
-        Row::new("what it takes over those", ms(wall.saturating_sub(floor))).reach("1 ms"),
+            .times_as_long(time_ratio(wall, floor)),
+        TableRow::new("what it takes over those", ms(wall.saturating_sub(floor))).reach("1 ms"),
     ]
 }
 
 /// Which count is in the middle.
-fn middle(counts: &mut [usize]) -> usize {
+fn median(counts: &mut [usize]) -> usize {
     counts.sort_unstable();
     counts[counts.len() / 2]
 }
 
 /// How many commits it is with so many sinks.
-fn with_sinks(sinks: usize) -> usize {
+fn commits_with_sinks(sinks: usize) -> usize {
     let dir = process::folder();
     let mut commits = Vec::new();
     rotate(dir.path(), sinks, 5, |_, count| commits.push(count));
-    middle(&mut commits)
+    median(&mut commits)
 }
 
 /// A key that rotates so often; each time tells what it took and how many
 /// commits it was.
 fn rotate(dir: &Path, sinks: usize, rounds: usize, mut each: impl FnMut(Duration, usize)) {
-    let provider = Arc::new(Instantly::new(HostClock.now()));
-    let count = Arc::new(Count::default());
+    let provider = Arc::new(InstantProvider::new(SystemClock.now()));
+    let count = Arc::new(CommitCounter::default());
     let mut options = OPTIONS.to_owned();
     for more in 1..sinks {
         let path = dir.join(format!("more-{more}.key"));
-        let sink = format!("\n[[key.{}.sink]]\ntype = \"file\"\n", keys::name(0));
+        let sink = format!("\n[[key.{}.sink]]\ntype = \"file\"\n", keys::key_name(0));
         options += &format!("{sink}name = \"more-{more}\"\npath = {path:?}");
     }
     let text = keys::text(1, dir, "https://api.openai.com/v1", &options);
@@ -117,20 +118,20 @@ fn rotate(dir: &Path, sinks: usize, rounds: usize, mut each: impl FnMut(Duration
     let text = text.replace("type = \"file\"\npath", named);
     let settings = many::settings(&text, provider.now());
     engine::runtime().block_on(async {
-        let ledger = many::open(&settings, provider.now());
-        let parts = Parts {
-            observer: Arc::clone(&count) as Arc<dyn Observer>,
-            ..instant::parts(&provider, &settings, ledger)
+        let ledger = many::open_ledger(&settings, provider.now());
+        let parts = Services {
+            observer: Arc::clone(&count) as Arc<dyn ChangeObserver>,
+            ..instant::services(&provider, &settings, ledger)
         };
-        let managed = engine::managed(&settings, &provider);
-        let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
-        engine::rest(&mut engine).await;
+        let managed = engine::managed_keys(&settings, &provider);
+        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
+        engine::run_until_idle(&mut engine).await;
         // The second retires the first one; each after it revokes one, too.
         for round in 0..rounds + 2 {
             provider.skip(PERIOD);
             let (made, before) = (provider.made(), count.0.load(Ordering::Relaxed));
             let begun = Instant::now();
-            engine::rest(&mut engine).await;
+            engine::run_until_idle(&mut engine).await;
             let took = begun.elapsed();
             assert_eq!(provider.made(), made + 1);
             if round >= 2 {
@@ -147,7 +148,7 @@ pub(crate) fn child(rounds: usize) {
 }
 
 /// How often one rotation waits for the disk, as strace counts it.
-fn syncs() -> String {
+fn count_syncs() -> String {
     if let Some(missing) = process::missing(&["strace"]) {
         return missing;
     }
@@ -178,13 +179,13 @@ fn syncs() -> String {
 }
 
 /// As many commits and files as a rotation makes, and nothing around them.
-struct Bare {
+struct Baseline {
     connection: Connection,
     folder: File,
     path: PathBuf,
 }
 
-impl Bare {
+impl Baseline {
     fn in_folder(dir: &Path) -> Self {
         let connection = Connection::open(dir.join("bare.db")).unwrap();
         connection
@@ -212,7 +213,7 @@ impl Bare {
     }
 
     /// The time for so many commits and one file.
-    fn floor(&self, commits: usize) -> Duration {
+    fn commits_and_file(&self, commits: usize) -> Duration {
         let begun = Instant::now();
         for _ in 0..commits {
             self.commit();

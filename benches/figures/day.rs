@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::core::time;
-use rekeyd::engine::clock::{Clock as _, HostClock};
-use rekeyd::engine::{Course, Engine};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::engine::{Engine, RunMode};
 
-use crate::instant::{self, Instantly};
-use crate::table::{Row, mb};
+use crate::instant::{self, InstantProvider};
+use crate::table::{TableRow, mb};
 use crate::{engine, many, process};
 
 const KEYS: usize = 10;
@@ -20,7 +20,7 @@ const OPTIONS: &str = "schedule = \"* * * * *\"\noverlap = \"30s\"\nsettle = \"0
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<TableRow> {
     let output =
         process::with_malloc_as_in_the_unit(&mut Command::new(std::env::current_exe().unwrap()))
             .args(["--child", "day"])
@@ -37,7 +37,7 @@ pub(crate) fn rows() -> Vec<Row> {
         panic!("{told}");
     };
     vec![
-        Row::new(
+        TableRow::new(
             format!("its own memory after 24 simulated hours, {made} rotations"),
             mb(day),
         )
@@ -47,7 +47,7 @@ pub(crate) fn rows() -> Vec<Row> {
             mb(half)
         ))
         .reach("no growth"),
-        Row::new("open files then", day_files.to_string())
+        TableRow::new("open files then", day_files.to_string())
             .beside(format!("after the first hour: {hour_files}"))
             .reach("the same"),
     ]
@@ -56,20 +56,20 @@ pub(crate) fn rows() -> Vec<Row> {
 /// Lives the day, and tells what it held after an hour, half of it and all.
 pub(crate) fn child() {
     let dir = process::folder();
-    let provider = Arc::new(Instantly::new(HostClock.now()));
+    let provider = Arc::new(InstantProvider::new(SystemClock.now()));
     let settings = engine::settings(KEYS, dir.path(), OPTIONS, &provider);
     engine::runtime().block_on(async {
-        let ledger = many::open(&settings, provider.now());
-        let parts = instant::parts(&provider, &settings, ledger);
-        let managed = engine::managed(&settings, &provider);
-        let mut engine = Engine::open(parts, managed, Course::Daemon).await.unwrap();
+        let ledger = many::open_ledger(&settings, provider.now());
+        let parts = instant::services(&provider, &settings, ledger);
+        let managed = engine::managed_keys(&settings, &provider);
+        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
         let begin = provider.now();
         live_until(&mut engine, &provider, begin, HOUR).await;
-        let (hour, hour_files) = held();
+        let (hour, hour_files) = memory_and_files();
         live_until(&mut engine, &provider, begin, HOUR * 12).await;
-        let (half, _) = held();
+        let (half, _) = memory_and_files();
         live_until(&mut engine, &provider, begin, HOUR * 24).await;
-        let (day, day_files) = held();
+        let (day, day_files) = memory_and_files();
         let made = provider.made();
         println!("{hour} {half} {day} {hour_files} {day_files} {made}");
     });
@@ -77,20 +77,20 @@ pub(crate) fn child() {
 
 async fn live_until(
     engine: &mut Engine,
-    provider: &Instantly,
+    provider: &InstantProvider,
     begin: jiff::Timestamp,
     age: Duration,
 ) {
     let end = time::after(begin, age);
     while provider.now() < end {
-        engine::rest(engine).await;
+        engine::run_until_idle(engine).await;
         let next = engine.next_at().unwrap().min(end);
         provider.skip(time::until(provider.now(), next));
     }
 }
 
 /// Anonymous memory in KiB, and open files.
-fn held() -> (u64, usize) {
+fn memory_and_files() -> (u64, usize) {
     let (_, own) = process::memory("self");
     (own, std::fs::read_dir("/proc/self/fd").unwrap().count())
 }

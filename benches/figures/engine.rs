@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rekeyd::core::secret::CredentialCell;
+use rekeyd::core::secret::ActiveCredential;
 use rekeyd::core::settings::Settings;
-use rekeyd::daemon::start::sinks;
+use rekeyd::daemon::runtime::build_sinks;
 use rekeyd::engine::clock::Clock;
 use rekeyd::engine::{Engine, ManagedKey};
 
-use crate::instant::Instantly;
+use crate::instant::InstantProvider;
 use crate::{keys, many};
 
 /// As in the daemon: one thread, and others for files and the ledger.
@@ -22,29 +22,34 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// So many keys in `dir`, each with `options` and a file.
-pub(crate) fn settings(count: usize, dir: &Path, options: &str, clock: &Instantly) -> Settings {
+pub(crate) fn settings(
+    count: usize,
+    dir: &Path,
+    options: &str,
+    clock: &InstantProvider,
+) -> Settings {
     let text = keys::text(count, dir, "https://api.openai.com/v1", options);
     many::settings(&text, clock.now())
 }
 
 /// The keys with their real sinks.
-pub(crate) fn managed(settings: &Settings, clock: &Arc<Instantly>) -> Vec<ManagedKey> {
+pub(crate) fn managed_keys(settings: &Settings, clock: &Arc<InstantProvider>) -> Vec<ManagedKey> {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let keys = settings.keys.iter().map(|key| ManagedKey {
         name: key.name.clone(),
         policy: key.policy.clone(),
-        sinks: sinks(key, &clock, &CredentialCell::new()),
+        sinks: build_sinks(key, &clock, &ActiveCredential::new()),
     });
     keys.collect()
 }
 
 /// Works until there is nothing to do before a later time.
-pub(crate) async fn rest(engine: &mut Engine) {
+pub(crate) async fn run_until_idle(engine: &mut Engine) {
     loop {
         engine.start_due();
-        if engine.at_work() == 0 {
+        if engine.active_tasks() == 0 {
             return;
         }
-        engine.finish_some().await;
+        engine.process_completions().await;
     }
 }

@@ -5,28 +5,28 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
-use crate::provider::Provider;
-use crate::ready::{self, Ready};
-use crate::table::{Row, mb, ms};
+use crate::provider::TlsSandbox;
+use crate::ready::{self, ReadyDaemon};
+use crate::table::{TableRow, mb, ms};
 use crate::{engine, keys, many, process, support};
 
-const MANY: usize = 10_000;
+const MANY_KEYS: usize = 10_000;
 
 /// How long a daemon is watched.
-const WATCHED: Duration = Duration::from_secs(10);
+const WATCH_TIME: Duration = Duration::from_secs(10);
 
 /// The longest that a thread is kept that has nothing to do, and a little
 /// more.
-const CALM: Duration = Duration::from_secs(15);
+const CALM_TIME: Duration = Duration::from_secs(15);
 
-pub(crate) fn rows() -> Vec<Row> {
-    let (one_provider, many_provider) = (Provider::start(), Provider::start());
+pub(crate) fn rows() -> Vec<TableRow> {
+    let (one_provider, many_provider) = (TlsSandbox::start(), TlsSandbox::start());
     let (one, many) = (process::folder(), process::folder());
-    configure(&one, &one_provider, 1, &keys::far_off());
-    configure(&many, &many_provider, MANY, &keys::far_off());
+    configure(&one, &one_provider, 1, &keys::yearly_schedule());
+    configure(&many, &many_provider, MANY_KEYS, &keys::yearly_schedule());
     rotate_all(many.path(), &many_provider);
 
     let (one, rotated) = (
@@ -36,29 +36,29 @@ pub(crate) fn rows() -> Vec<Row> {
     let many = ready::start(many.path());
     let begun = Instant::now();
     while !rotated.exists() {
-        assert!(begun.elapsed() < ready::PATIENCE, "it rotates");
+        assert!(begun.elapsed() < ready::START_TIMEOUT, "it rotates");
         std::thread::sleep(Duration::from_millis(50));
     }
-    std::thread::sleep(CALM);
+    std::thread::sleep(CALM_TIME);
     let ((one_all, one_own), (switches, spent)) = watch(&one);
     let ((many_all, many_own), (_, many_spent)) = watch(&many);
-    let each = (many_own - one_own) * 1_024 / (MANY as u64 - 1);
-    let wakes = f64::from(u32::try_from(switches).unwrap()) / WATCHED.as_secs_f64();
+    let each = (many_own - one_own) * 1_024 / (MANY_KEYS as u64 - 1);
+    let wakes = f64::from(u32::try_from(switches).unwrap()) / WATCH_TIME.as_secs_f64();
     vec![
-        Row::new("idle, 1 key, after a rotation over https", mb(one_all)).reach("12 MB"),
-        Row::new("of it its own (anonymous)", mb(one_own)).reach("4 MB"),
-        Row::new("wake-ups a second", format!("{wakes:.1}")).reach("5"),
-        Row::new("processor time in ten seconds", ms(spent)).reach("6 ms"),
-        Row::new(
+        TableRow::new("idle, 1 key, after a rotation over https", mb(one_all)).reach("12 MB"),
+        TableRow::new("of it its own (anonymous)", mb(one_own)).reach("4 MB"),
+        TableRow::new("wake-ups a second", format!("{wakes:.1}")).reach("5"),
+        TableRow::new("processor time in ten seconds", ms(spent)).reach("6 ms"),
+        TableRow::new(
             "idle, 10,000 keys, each rotated once",
             format!("{}, {} in ten seconds", mb(many_all), ms(many_spent)),
         )
         .reach("40 MB"),
-        Row::new("memory held for each key", format!("{each} bytes")),
+        TableRow::new("memory held for each key", format!("{each} bytes")),
     ]
 }
 
-fn configure(dir: &TempDir, provider: &Provider, count: usize, options: &str) {
+fn configure(dir: &TempDir, provider: &TlsSandbox, count: usize, options: &str) {
     let dir = dir.path();
     let admin_key = provider.sandbox.admin_key();
     support::write(&dir.join("admin-key"), admin_key.expose());
@@ -69,14 +69,14 @@ fn configure(dir: &TempDir, provider: &Provider, count: usize, options: &str) {
 }
 
 /// Records that every key was rotated yesterday.
-fn rotate_all(dir: &Path, provider: &Provider) {
+fn rotate_all(dir: &Path, provider: &TlsSandbox) {
     let text = std::fs::read_to_string(dir.join("config.toml")).unwrap();
-    let settings = many::settings(&text, HostClock.now());
-    let born = HostClock.now() - SignedDuration::from_hours(24);
+    let settings = many::settings(&text, SystemClock.now());
+    let born = SystemClock.now() - SignedDuration::from_hours(24);
     engine::runtime().block_on(async {
-        let ledger = many::open(&settings, born);
-        let make = |label: &rekeyd::core::names::Label| {
-            let (id, _) = provider.sandbox.make_by_hand(label.as_str());
+        let ledger = many::open_ledger(&settings, born);
+        let make = |label: &rekeyd::core::ids::Label| {
+            let (id, _) = provider.sandbox.create_manually(label.as_str());
             id
         };
         many::rotate_all(&ledger, &settings, born, make).await;
@@ -85,10 +85,10 @@ fn rotate_all(dir: &Path, provider: &Provider) {
 }
 
 /// What it does for a while, and its memory then.
-fn watch(ready: &Ready) -> ((u64, u64), (u64, Duration)) {
+fn watch(ready: &ReadyDaemon) -> ((u64, u64), (u64, Duration)) {
     let process = ready.daemon.0.id();
-    let before = process::tasks(process);
-    std::thread::sleep(WATCHED);
-    let done = process::tasks(process).since(&before);
+    let before = process::task_usage(process);
+    std::thread::sleep(WATCH_TIME);
+    let done = process::task_usage(process).since(&before);
     (process::memory(&process.to_string()), done)
 }

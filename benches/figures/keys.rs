@@ -5,15 +5,15 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
 
 use crate::support;
 
 /// An address at which nobody answers.
-pub(crate) const NOBODY: &str = "http://127.0.0.1:9/v1";
+pub(crate) const UNUSED_URL: &str = "http://127.0.0.1:9/v1";
 
 /// The key that the README's examples are about comes first.
-pub(crate) fn name(number: usize) -> String {
+pub(crate) fn key_name(number: usize) -> String {
     match number {
         0 => "billing-exporter".to_owned(),
         number => format!("key-{number}"),
@@ -29,7 +29,7 @@ pub(crate) fn text(count: usize, dir: &Path, base_url: &str, options: &str) -> S
          [control]\nsocket = \"{dir}/control.sock\"\n"
     );
     for number in 0..count {
-        let name = name(number);
+        let name = key_name(number);
         write!(
             text,
             "[key.{name}]\n{options}\n[[key.{name}.sink]]\ntype = \"file\"\n\
@@ -41,8 +41,8 @@ pub(crate) fn text(count: usize, dir: &Path, base_url: &str, options: &str) -> S
 }
 
 /// A schedule that fires once a year, and half a year from now.
-pub(crate) fn far_off() -> String {
-    let then: Timestamp = HostClock.now() + SignedDuration::from_hours(180 * 24);
+pub(crate) fn yearly_schedule() -> String {
+    let then: Timestamp = SystemClock.now() + SignedDuration::from_hours(180 * 24);
     let then = then.to_zoned(jiff::tz::TimeZone::UTC);
     format!(
         "schedule = \"0 0 {} {} *\"",
@@ -54,7 +54,7 @@ pub(crate) fn far_off() -> String {
 /// Puts a secret where each key's file is.
 pub(crate) fn write_files(count: usize, dir: &Path) {
     for number in 0..count {
-        let file = dir.join(format!("{}.key", name(number)));
+        let file = dir.join(format!("{}.key", key_name(number)));
         support::write(&file, "sk-admin-bench-T3BlbkFJ-000000\n");
     }
 }

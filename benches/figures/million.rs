@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::core::change::{Answered, Begun, Change, Intent, Moved};
-use rekeyd::core::names::{CredentialId, Label, RotationId};
-use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
-use rekeyd::core::rotation::Event;
+use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::ids::{CredentialId, Label, RotationId};
+use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::settings::{KeySettings, Settings};
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
-use rekeyd::daemon::start::identity;
-use rekeyd::engine::clock::{Clock as _, HostClock};
-use rekeyd::ledger::{self, Driver, Ledger, NEWEST_VERSION};
+use rekeyd::daemon::runtime::ledger_identity;
+use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::ledger::{self, Ledger, SCHEMA_VERSION, WriterDriver};
 use tokio::task::JoinSet;
 
 use crate::{engine, keys, many, support};
@@ -24,35 +24,35 @@ use crate::{engine, keys, many, support};
 pub(crate) const ROTATIONS: usize = 1_000_000;
 
 /// So many wait for the ledger at once while one is made.
-const AT_ONCE: usize = 8_192;
+const MAX_PENDING: usize = 8_192;
 
 /// A folder with a configuration, its files, and a ledger of many rotations.
-pub(crate) struct Long(PathBuf);
+pub(crate) struct LongLedger(PathBuf);
 
 /// Ten keys, of which each was rotated 100,000 times.
-pub(crate) fn over_few_keys() -> Long {
-    both().0
+pub(crate) fn over_few_keys() -> LongLedger {
+    few_and_many().0
 }
 
 /// 10,000 keys, of which each was rotated 100 times.
-pub(crate) fn over_many_keys() -> Long {
-    both().1
+pub(crate) fn over_many_keys() -> LongLedger {
+    few_and_many().1
 }
 
 /// Makes both side by side if need be.
-fn both() -> (Long, Long) {
+fn few_and_many() -> (LongLedger, LongLedger) {
     std::thread::scope(|scope| {
-        let few = scope.spawn(|| Long::of(10));
-        let many = Long::of(10_000);
+        let few = scope.spawn(|| LongLedger::with_keys(10));
+        let many = LongLedger::with_keys(10_000);
         (few.join().unwrap(), many)
     })
 }
 
-impl Long {
-    fn of(count: usize) -> Self {
-        let today = HostClock.now().strftime("%Y%m%d").to_string();
+impl LongLedger {
+    fn with_keys(count: usize) -> Self {
+        let today = SystemClock.now().strftime("%Y%m%d").to_string();
         let begin = format!("long-{count}-");
-        let name = format!("{begin}{NEWEST_VERSION}-{today}");
+        let name = format!("{begin}{SCHEMA_VERSION}-{today}");
         let above = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = above.join(&name);
         if !folder.is_dir() {
@@ -64,7 +64,7 @@ impl Long {
             let unfinished = above.join(format!("{name}.unfinished"));
             let _ = fs::remove_dir_all(&unfinished);
             fs::create_dir(&unfinished).unwrap();
-            make(count, &unfinished);
+            create_ledger(count, &unfinished);
             fs::rename(&unfinished, &folder).unwrap();
         }
         let long = Self(folder);
@@ -82,37 +82,42 @@ impl Long {
 
     fn configure(&self, count: usize) {
         let dir = &self.0;
-        let text = keys::text(count, dir, keys::NOBODY, &keys::far_off());
+        let text = keys::text(count, dir, keys::UNUSED_URL, &keys::yearly_schedule());
         support::write(&dir.join("config.toml"), &text);
         support::write(&dir.join("admin-key"), "sk-admin-nobody-T3BlbkFJ-000000");
-        let settings = many::settings(&text, HostClock.now());
+        let settings = many::settings(&text, SystemClock.now());
         // Each file holds what it was given last.
         for (key, number) in settings.keys.iter().zip(ROTATIONS - count..) {
             let file = dir.join(format!("{}.key", key.name));
-            support::write(&file, &format!("sk-admin-{}", ending(number)));
+            support::write(&file, &format!("sk-admin-{}", redacted_ending(number)));
         }
     }
 
     /// Notes that every row was just compared with the provider.
-    pub(crate) fn compare_now(&self) {
+    pub(crate) fn record_reconciliation(&self) {
         let text = fs::read_to_string(self.0.join("config.toml")).unwrap();
-        let now = HostClock.now();
-        let ledger = many::open(&many::settings(&text, now), now);
-        let noted = engine::runtime().block_on(ledger.note_sweep(now, Vec::new()));
+        let now = SystemClock.now();
+        let ledger = many::open_ledger(&many::settings(&text, now), now);
+        let noted = engine::runtime().block_on(ledger.record_reconciliation(now, Vec::new()));
         noted.unwrap();
     }
 }
 
-fn make(count: usize, dir: &Path) {
+fn create_ledger(count: usize, dir: &Path) {
     let begun = Instant::now();
     // The sinks are known by their paths.
     let stem = dir.display().to_string();
     let dir_then = stem.strip_suffix(".unfinished").unwrap();
-    let text = keys::text(count, Path::new(dir_then), keys::NOBODY, &keys::far_off());
-    let now = HostClock.now();
+    let text = keys::text(
+        count,
+        Path::new(dir_then),
+        keys::UNUSED_URL,
+        &keys::yearly_schedule(),
+    );
+    let now = SystemClock.now();
     let settings = many::settings(&text, now);
     let path = dir.join("ledger.db");
-    let connection = ledger::open(&path, &identity(&settings), now).unwrap();
+    let connection = ledger::open(&path, &ledger_identity(&settings), now).unwrap();
     // It is made anew if the host fails meanwhile.
     connection
         .pragma_update(None, "synchronous", "OFF")
@@ -123,8 +128,8 @@ fn make(count: usize, dir: &Path) {
     connection
         .pragma_update(None, "wal_autocheckpoint", 50_000)
         .unwrap();
-    let ledger = Ledger::start(connection, Driver::Thread).unwrap();
-    engine::runtime().block_on(fill(&ledger, &settings, now));
+    let ledger = Ledger::start(connection, WriterDriver::Thread).unwrap();
+    engine::runtime().block_on(record_rotations(&ledger, &settings, now));
     drop(ledger);
     checkpoint(&path);
     let size = fs::metadata(&path).unwrap().len() / 1_000_000;
@@ -134,7 +139,7 @@ fn make(count: usize, dir: &Path) {
     );
 }
 
-async fn fill(ledger: &Ledger, settings: &Settings, now: Timestamp) {
+async fn record_rotations(ledger: &Ledger, settings: &Settings, now: Timestamp) {
     let mut recording = JoinSet::new();
     for number in 0..ROTATIONS {
         let key = &settings.keys[number % settings.keys.len()];
@@ -143,14 +148,14 @@ async fn fill(ledger: &Ledger, settings: &Settings, now: Timestamp) {
         let changes = rotation(number, settings.keys.len(), key, at);
         let (ledger, name) = (ledger.clone(), key.name.clone());
         recording.spawn(async move { ledger.record(&name, at, changes).await.map(drop) });
-        if recording.len() == AT_ONCE {
-            finish(&mut recording).await;
+        if recording.len() == MAX_PENDING {
+            join_all(&mut recording).await;
         }
     }
-    finish(&mut recording).await;
+    join_all(&mut recording).await;
 }
 
-async fn finish(recording: &mut JoinSet<Result<(), ledger::LedgerError>>) {
+async fn join_all(recording: &mut JoinSet<Result<(), ledger::LedgerError>>) {
     while let Some(recorded) = recording.join_next().await {
         recorded.unwrap().unwrap();
     }
@@ -168,36 +173,36 @@ fn checkpoint(path: &Path) {
 
 /// The whole rotation of that number; the key's former one is `keys` before.
 fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec<Change> {
-    let id = id(number);
+    let id = rotation_id(number);
     let sink = &key.sinks[0].id;
-    let moved = |event| Change::Moved(Moved::new(&id, event));
+    let moved = |event| Change::Transitioned(Transition::new(&id, event));
     let [a, b, c, ..] = scattered(number).to_be_bytes();
     let mut changes = vec![
-        Change::Intended(Intent {
+        Change::RotationStarted(RotationIntent {
             rotation: id.clone(),
             label: Label::new(&key.name, at, [a, b, c]),
             trigger: Trigger::Schedule,
             scheduled_for: Some(time::whole_seconds(at)),
             timetable: key.policy.timetable.to_text(),
             sinks: vec![(sink.clone(), true)],
-            by_hand: None,
+            operator: None,
         }),
-        Change::Moved(Moved {
-            credential: Some(CredentialFacts {
+        Change::Transitioned(Transition {
+            credential: Some(CredentialMetadata {
                 id: CredentialId::new(format!("key_{}", id.as_str())),
-                redacted_value: Some(format!("sk-admin...{}", ending(number))),
+                redacted_value: Some(format!("sk-admin...{}", redacted_ending(number))),
                 created_at: Some(time::whole_seconds(at)),
                 expires_at: None,
             }),
-            ..Moved::new(&id, Event::Created)
+            ..Transition::new(&id, LifecycleEvent::Created)
         }),
-        moved(Event::Worked),
-        Change::Begun(Begun {
+        moved(LifecycleEvent::Verified),
+        Change::DeliveryStarted(DeliveryStart {
             rotation: id.clone(),
             sink: sink.clone(),
         }),
-        Change::Answered(Answered {
-            written: false,
+        Change::DeliveryFinished(DeliveryResult {
+            is_written: false,
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,
@@ -206,25 +211,26 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             error: None,
         }),
     ];
-    let former = number.checked_sub(keys).map(self::id);
+    let former = number.checked_sub(keys).map(self::rotation_id);
     if let Some(former) = &former {
-        changes.push(Change::Moved(Moved {
+        changes.push(Change::Transitioned(Transition {
             revoke_after: Some(time::next_whole_second(at)),
-            ..Moved::new(former, Event::Superseded)
+            ..Transition::new(former, LifecycleEvent::Superseded)
         }));
     }
-    changes.push(moved(Event::Delivered));
-    let deleted = former.map(|former| Change::Moved(Moved::new(&former, Event::Deleted)));
+    changes.push(moved(LifecycleEvent::Delivered));
+    let deleted = former
+        .map(|former| Change::Transitioned(Transition::new(&former, LifecycleEvent::Deleted)));
     changes.extend(deleted);
     changes
 }
 
 /// What of a rotation's secret is shown.
-fn ending(number: usize) -> String {
+fn redacted_ending(number: usize) -> String {
     format!("{:03}", scattered(number) % 1_000)
 }
 
-fn id(number: usize) -> RotationId {
+fn rotation_id(number: usize) -> RotationId {
     RotationId::new(scattered(number).to_be_bytes())
 }
 

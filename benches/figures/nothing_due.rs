@@ -5,22 +5,22 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::provider::Provider;
-use crate::table::{Row, mb, ms, often, times};
+use crate::provider::TlsSandbox;
+use crate::table::{TableRow, mb, ms, ratio, time_ratio};
 use crate::{keys, million, process, support};
 
 const ROUNDS: usize = 21;
 
 /// Of certbot fewer: each takes a hundred times as long.
-const ROUNDS_OF_CERTBOT: usize = 7;
+const CERTBOT_ROUNDS: usize = 7;
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<TableRow> {
     let [tick, memory] = one_key();
     let long = million::over_many_keys();
-    long.compare_now();
-    let wall = process::runs(ROUNDS, || keys::rekeyd(long.folder(), &["once"]));
+    long.record_reconciliation();
+    let wall = process::median_time(ROUNDS, || keys::rekeyd(long.folder(), &["once"]));
     let peak = process::highest_peak(|| keys::rekeyd(long.folder(), &["once"]));
-    let many = Row::new(
+    let many = TableRow::new(
         "the same with 10,000 keys and 1,000,000 rotations",
         format!("{}, {}", ms(wall), mb(peak)),
     );
@@ -28,40 +28,40 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 /// A key that has been rotated, beside certificates that are not there.
-fn one_key() -> [Row; 2] {
-    let provider = Provider::start();
+fn one_key() -> [TableRow; 2] {
+    let provider = TlsSandbox::start();
     let dir = process::folder();
     let dir = dir.path();
     let admin_key = provider.sandbox.admin_key();
     support::write(&dir.join("admin-key"), admin_key.expose());
-    let text = keys::text(1, dir, &provider.base_url, &keys::far_off());
+    let text = keys::text(1, dir, &provider.base_url, &keys::yearly_schedule());
     support::write(&dir.join("config.toml"), &text);
     let once = || keys::rekeyd(dir, &["once"]);
-    process::run(&mut once());
+    process::time_command(&mut once());
 
     let others = process::folder();
     let renew = || certbot_in(&others);
     let missing = process::missing(&["certbot"]);
     let (mut walls, mut others) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        walls.push(process::run(&mut once()));
-        if missing.is_none() && round < ROUNDS_OF_CERTBOT {
-            others.push(process::run(&mut renew()));
+        walls.push(process::time_command(&mut once()));
+        if missing.is_none() && round < CERTBOT_ROUNDS {
+            others.push(process::time_command(&mut renew()));
         }
     }
     let (wall, peak) = (process::median(walls), process::highest_peak(once));
-    let tick = Row::new("`once` with nothing due, 1 key", ms(wall)).reach("15 ms");
-    let memory = Row::new("its peak memory", mb(peak)).reach("10 MB");
+    let tick = TableRow::new("`once` with nothing due, 1 key", ms(wall)).reach("15 ms");
+    let memory = TableRow::new("its peak memory", mb(peak)).reach("10 MB");
     if let Some(missing) = missing {
         return [tick.beside(missing.clone()), memory.beside(missing)];
     }
     let (other, most) = (process::median(others), process::highest_peak(renew));
     [
         tick.beside(format!("certbot renew: {}", ms(other)))
-            .less(times(other, wall)),
+            .times_less(time_ratio(other, wall)),
         memory
             .beside(format!("certbot renew: {}", mb(most)))
-            .less(often(most, peak)),
+            .times_less(ratio(most, peak)),
     ]
 }
 

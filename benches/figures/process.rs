@@ -28,7 +28,7 @@ pub(crate) fn missing(programs: &[&str]) -> Option<String> {
 
 /// Runs a command that must succeed. Tells from the start of its process to
 /// its end.
-pub(crate) fn run(command: &mut Command) -> Duration {
+pub(crate) fn time_command(command: &mut Command) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let begun = Instant::now();
     let output = command.stderr(Stdio::piped()).output().unwrap();
@@ -52,19 +52,19 @@ pub(crate) fn with_malloc_as_in_the_unit(command: &mut Command) -> &mut Command 
 }
 
 /// The median of so many runs.
-pub(crate) fn runs(count: usize, mut command: impl FnMut() -> Command) -> Duration {
-    median((0..count).map(|_| run(&mut command())).collect())
+pub(crate) fn median_time(count: usize, mut command: impl FnMut() -> Command) -> Duration {
+    median((0..count).map(|_| time_command(&mut command())).collect())
 }
 
 /// Runs a command that must succeed, and tells the most memory that it had, in
 /// KiB: the high-water mark just before its end.
-pub(crate) fn peak(command: &mut Command) -> u64 {
+pub(crate) fn peak_memory(command: &mut Command) -> u64 {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     // Of a process that has ended there is no mark any more.
-    while let Some(mark) = value(&status, "VmHWM:") {
+    while let Some(mark) = proc_value(&status, "VmHWM:") {
         peak = mark;
     }
     assert!(child.wait().unwrap().success(), "{command:?}");
@@ -73,7 +73,7 @@ pub(crate) fn peak(command: &mut Command) -> u64 {
 
 /// The highest of a few runs.
 pub(crate) fn highest_peak(mut command: impl FnMut() -> Command) -> u64 {
-    (0..5).map(|_| peak(&mut command())).max().unwrap()
+    (0..5).map(|_| peak_memory(&mut command())).max().unwrap()
 }
 
 pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
@@ -83,14 +83,14 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
 
 /// The processor time of all children that were waited for, and of theirs.
 /// What /proc tells of it is in hundredths of a second, as long as one run.
-pub(crate) fn of_children() -> Duration {
+pub(crate) fn children_cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     let micros = [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds());
     Duration::from_micros(u64::try_from(micros.iter().sum::<i64>()).unwrap())
 }
 
 /// The number behind `name` in a file of /proc; none if there is none.
-fn value(file: &str, name: &str) -> Option<u64> {
+fn proc_value(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
@@ -99,31 +99,31 @@ fn value(file: &str, name: &str) -> Option<u64> {
 /// What of a process is in memory, and how much of that is its own, in KiB.
 pub(crate) fn memory(process: &str) -> (u64, u64) {
     let file = format!("/proc/{process}/smaps_rollup");
-    let of = |name| value(&file, name).unwrap();
+    let of = |name| proc_value(&file, name).unwrap();
     (of("Rss:"), of("Anonymous:"))
 }
 
 /// What the tasks of a process have done up to now.
-pub(crate) struct Tasks(BTreeMap<String, (u64, Duration)>);
+pub(crate) struct TaskUsage(BTreeMap<String, (u64, Duration)>);
 
 /// Reads it.
-pub(crate) fn tasks(process: u32) -> Tasks {
+pub(crate) fn task_usage(process: u32) -> TaskUsage {
     let folder = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let tasks = folder.flatten().filter_map(|entry| {
         let path = entry.path().display().to_string();
         let status = format!("{path}/status");
-        let switches = value(&status, "voluntary_ctxt_switches:")?
-            + value(&status, "nonvoluntary_ctxt_switches:")?;
+        let switches = proc_value(&status, "voluntary_ctxt_switches:")?
+            + proc_value(&status, "nonvoluntary_ctxt_switches:")?;
         let spent = fs::read_to_string(format!("{path}/schedstat")).ok()?;
         let spent = spent.split_whitespace().next()?.parse().ok()?;
         Some((path, (switches, Duration::from_nanos(spent))))
     });
     let tasks: BTreeMap<_, _> = tasks.collect();
     assert!(!tasks.is_empty(), "the kernel does not tell what tasks do");
-    Tasks(tasks)
+    TaskUsage(tasks)
 }
 
-impl Tasks {
+impl TaskUsage {
     /// Context switches and processor time since `before`.
     pub(crate) fn since(&self, before: &Self) -> (u64, Duration) {
         let new = (0, Duration::ZERO);

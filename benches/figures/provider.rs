@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use rekeyd::sandbox::{Options, Sandbox};
+use rekeyd::sandbox::{Sandbox, SandboxOptions};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 /// A sandbox that serves on a thread of its own until it is dropped.
-pub(crate) struct Provider {
+pub(crate) struct TlsSandbox {
     pub(crate) sandbox: Arc<Sandbox>,
     /// Where it is reached without TLS.
     pub(crate) base_url: String,
@@ -27,7 +27,7 @@ pub(crate) struct Provider {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Provider {
+impl TlsSandbox {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
@@ -35,11 +35,11 @@ impl Provider {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             crate::engine::runtime().block_on(async {
-                let sandbox = Arc::new(Sandbox::start(Options::default()).await.unwrap());
+                let sandbox = Arc::new(Sandbox::start(SandboxOptions::default()).await.unwrap());
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let port = listener.local_addr().unwrap().port();
                 let behind = sandbox.base_url().port().unwrap();
-                tokio::spawn(front(listener, tls::acceptor(&ca_file), behind));
+                tokio::spawn(terminate_tls(listener, tls::acceptor(&ca_file), behind));
                 sender.send((sandbox, port)).unwrap();
                 // An error is the end as well.
                 let _ = stopped.await;
@@ -61,7 +61,7 @@ impl Provider {
     }
 }
 
-impl Drop for Provider {
+impl Drop for TlsSandbox {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -71,7 +71,7 @@ impl Drop for Provider {
 }
 
 /// Takes TLS off and passes on what is in it.
-async fn front(listener: TcpListener, acceptor: TlsAcceptor, behind: u16) {
+async fn terminate_tls(listener: TcpListener, acceptor: TlsAcceptor, behind: u16) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();

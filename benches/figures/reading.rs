@@ -3,25 +3,25 @@
 
 use std::process::Command;
 
-use crate::table::{Row, ms};
-use crate::{keys, million, process, usage};
+use crate::table::{TableRow, ms};
+use crate::{keys, million, process, command_lines};
 
 const ROUNDS: usize = 21;
 
-const ROUNDS_OF_QUERIES: usize = 5;
+const QUERY_ROUNDS: usize = 5;
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<TableRow> {
     let few = million::over_few_keys();
     let many = million::over_many_keys();
     let mut rows = Vec::new();
     for command in ["history --limit 50", "status"] {
         let words: Vec<&str> = command.split(' ').collect();
-        let took = process::runs(ROUNDS, || keys::rekeyd(few.folder(), &words));
+        let took = process::median_time(ROUNDS, || keys::rekeyd(few.folder(), &words));
         let what = format!("`{command}`, 10 keys and 1,000,000 rotations");
-        rows.push(Row::new(what, ms(took)).reach("20 ms"));
+        rows.push(TableRow::new(what, ms(took)).reach("20 ms"));
     }
-    let took = process::runs(ROUNDS, || keys::rekeyd(many.folder(), &["status"]));
-    rows.push(Row::new(
+    let took = process::median_time(ROUNDS, || keys::rekeyd(many.folder(), &["status"]));
+    rows.push(TableRow::new(
         "`status`, 10,000 keys and 1,000,000 rotations",
         ms(took),
     ));
@@ -34,14 +34,14 @@ pub(crate) fn rows() -> Vec<Row> {
         };
         let took = match &missing {
             Some(missing) => missing.clone(),
-            None => ms(process::runs(ROUNDS_OF_QUERIES, ask)),
+            None => ms(process::median_time(QUERY_ROUNDS, ask)),
         };
         let reach = if is_bounded(&query) {
             "50 ms"
         } else {
             "500 ms"
         };
-        rows.push(Row::new(format!("`sqlite3`: `{query}`"), took).reach(reach));
+        rows.push(TableRow::new(format!("`sqlite3`: `{query}`"), took).reach(reach));
     }
     rows
 }
@@ -51,7 +51,7 @@ fn queries() -> Vec<String> {
     let readme = include_str!("../../README.md");
     let shown = readme.lines().filter(|line| line.starts_with("sqlite3 "));
     let queries: Vec<_> = shown
-        .flat_map(usage::commands)
+        .flat_map(command_lines::commands)
         .filter_map(|words| words.into_iter().nth(2))
         .collect();
     assert!(!queries.is_empty());

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::provider::Provider;
-use crate::table::{Row, ms, times};
+use crate::provider::TlsSandbox;
+use crate::table::{TableRow, ms, time_ratio};
 use crate::{keys, process, support};
 
 macro_rules! script {
@@ -31,8 +31,8 @@ const OPTIONS: &str = "schedule = \"*/2 * * * * *\"\noverlap = \"1s\"\nsettle = 
 /// Firings, and the end of the overlap, are so far apart.
 const PERIOD: Duration = Duration::from_millis(2_100);
 
-pub(crate) fn rows() -> Vec<Row> {
-    let provider = Provider::start();
+pub(crate) fn rows() -> Vec<TableRow> {
+    let provider = TlsSandbox::start();
     let dir = process::folder();
     let dir = dir.path();
     support::write(
@@ -43,13 +43,13 @@ pub(crate) fn rows() -> Vec<Row> {
     support::write(&dir.join("config.toml"), &text);
     let missing = process::missing(&["bash", "curl", "jq", "sqlite3"]);
 
-    let mut once = Spent::default();
-    let mut scripts = SCRIPTS.map(|_| Spent::default());
+    let mut once = RunCost::default();
+    let mut scripts = SCRIPTS.map(|_| RunCost::default());
     // The first of each makes its files, and revokes nothing.
-    process::run(&mut keys::rekeyd(dir, &["once"]));
+    process::time_command(&mut keys::rekeyd(dir, &["once"]));
     if missing.is_none() {
         for (_, script) in SCRIPTS {
-            process::run(&mut shell(script, &provider.base_url, dir));
+            process::time_command(&mut shell(script, &provider.base_url, dir));
         }
     }
     for _ in 0..ROUNDS {
@@ -72,22 +72,22 @@ pub(crate) fn rows() -> Vec<Row> {
         .unwrap();
     assert!(revoked >= ROUNDS - 1, "each run rotates: {revoked}");
 
-    let wall = Row::new("a rotation by `once`", ms(once.wall())).reach("8 times");
-    let cpu = Row::new("its processor time", ms(once.cpu())).reach("10 times");
+    let wall = TableRow::new("a rotation by `once`", ms(once.wall())).reach("8 times");
+    let cpu = TableRow::new("its processor time", ms(once.cpu())).reach("10 times");
     if let Some(missing) = missing {
         return vec![wall.beside(missing.clone()), cpu.beside(missing)];
     }
-    let again = |spent| Row::new("the same", ms(spent));
+    let again = |spent| TableRow::new("the same", ms(spent));
     let rows = [[wall, cpu], [again(once.wall()), again(once.cpu())]];
     let mut shown = Vec::new();
     for (([wall, cpu], (name, _)), spent) in rows.into_iter().zip(SCRIPTS).zip(scripts) {
         shown.push(
             wall.beside(format!("{name}: {}", ms(spent.wall())))
-                .less(times(spent.wall(), once.wall())),
+                .times_less(time_ratio(spent.wall(), once.wall())),
         );
         shown.push(
             cpu.beside(format!("{name}: {}", ms(spent.cpu())))
-                .less(times(spent.cpu(), once.cpu())),
+                .times_less(time_ratio(spent.cpu(), once.cpu())),
         );
     }
     shown
@@ -101,16 +101,16 @@ fn shell(script: &str, base_url: &str, dir: &Path) -> Command {
 
 /// What runs have cost.
 #[derive(Default)]
-struct Spent {
+struct RunCost {
     walls: Vec<Duration>,
     cpu: Duration,
 }
 
-impl Spent {
+impl RunCost {
     fn run(&mut self, command: &mut Command) {
-        let before = process::of_children();
-        self.walls.push(process::run(command));
-        self.cpu += process::of_children() - before;
+        let before = process::children_cpu_time();
+        self.walls.push(process::time_command(command));
+        self.cpu += process::children_cpu_time() - before;
     }
 
     fn wall(&self) -> Duration {

@@ -1,9 +1,9 @@
 //! The size of the binary.
 
 use crate::support;
-use crate::table::{Row, mb};
+use crate::table::{TableRow, mb};
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<TableRow> {
     let size = std::fs::metadata(support::binary()).unwrap().len();
-    vec![Row::new("release binary", mb(size / 1_024)).reach("10 MB")]
+    vec![TableRow::new("release binary", mb(size / 1_024)).reach("10 MB")]
 }

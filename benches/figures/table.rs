@@ -3,65 +3,65 @@
 use std::time::Duration;
 
 /// One line of the table.
-pub(crate) struct Row {
-    what: String,
+pub(crate) struct TableRow {
+    label: String,
     rekeyd: String,
-    beside: String,
+    compared_with: String,
     ratio: String,
-    reach: String,
+    goal: String,
 }
 
-impl Row {
+impl TableRow {
     /// What rekeyd needs for `what`.
     pub(crate) fn new(what: impl Into<String>, rekeyd: impl Into<String>) -> Self {
         Self {
-            what: what.into(),
+            label: what.into(),
             rekeyd: rekeyd.into(),
-            beside: String::new(),
+            compared_with: String::new(),
             ratio: String::new(),
-            reach: String::new(),
+            goal: String::new(),
         }
     }
 
     /// What somebody else needs, or what cannot be fallen short of.
     pub(crate) fn beside(mut self, beside: impl Into<String>) -> Self {
-        self.beside = beside.into();
+        self.compared_with = beside.into();
         self
     }
 
     /// How often what rekeyd needs goes into what the other needs.
-    pub(crate) fn less(mut self, ratio: f64) -> Self {
+    pub(crate) fn times_less(mut self, ratio: f64) -> Self {
         self.ratio = format!("{ratio:.1} times less");
         self
     }
 
     /// How often what cannot be fallen short of goes into what rekeyd needs.
-    pub(crate) fn longer(mut self, ratio: f64) -> Self {
+    pub(crate) fn times_as_long(mut self, ratio: f64) -> Self {
         self.ratio = format!("{ratio:.2} times as long");
         self
     }
 
     /// What is to be reached.
     pub(crate) fn reach(mut self, reach: impl Into<String>) -> Self {
-        self.reach = reach.into();
+        self.goal = reach.into();
         self
     }
 
     fn cells(&self) -> [&str; 5] {
         [
-            &self.what,
+            &self.label,
             &self.rekeyd,
-            &self.beside,
+            &self.compared_with,
             &self.ratio,
-            &self.reach,
+            &self.goal,
         ]
     }
 }
 
 /// As people and Markdown read it.
-pub(crate) fn shown(rows: &[Row]) -> String {
+pub(crate) fn render(rows: &[TableRow]) -> String {
     let head = ["what", "rekeyd", "beside it", "ratio", "to reach"];
-    let cells: Vec<_> = rows.iter().map(Row::cells).collect();
+    let cells: Vec<_> = rows.iter().map(TableRow::cells).collect();
     let widths: Vec<usize> = (0..head.len())
         .map(|at| {
             let column = cells.iter().map(|row| row[at].chars().count());
@@ -101,11 +101,11 @@ fn megabytes(kib: u64) -> f64 {
 
 /// How often one amount goes into another, of whatever.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
-pub(crate) fn often(large: u64, small: u64) -> f64 {
+pub(crate) fn ratio(large: u64, small: u64) -> f64 {
     large as f64 / small as f64
 }
 
 /// How often `small` goes into `large`.
-pub(crate) fn times(large: Duration, small: Duration) -> f64 {
+pub(crate) fn time_ratio(large: Duration, small: Duration) -> f64 {
     large.as_secs_f64() / small.as_secs_f64()
 }

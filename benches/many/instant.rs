@@ -9,45 +9,47 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::core::names::{CredentialId, Label, SinkId};
-use rekeyd::core::record::CredentialFacts;
+use rekeyd::core::ids::{CredentialId, Label, SinkId};
 use rekeyd::core::secret::Secret;
 use rekeyd::core::settings::Settings;
+use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
-use rekeyd::engine::chance::{Chance, HostChance};
-use rekeyd::engine::clock::{Clock, HostClock};
-use rekeyd::engine::condition::Conditions;
-use rekeyd::engine::{ManagedKey, Parts};
-use rekeyd::host::zones;
+use rekeyd::engine::clock::{Clock, SystemClock};
+use rekeyd::engine::conditions::Conditions;
+use rekeyd::engine::entropy::{Entropy, SystemEntropy};
+use rekeyd::engine::{ManagedKey, Services};
 use rekeyd::ledger::Ledger;
-use rekeyd::provider::{Answer, Credential, NewCredential, Provider, ProviderError};
-use rekeyd::sink::{DeliveryError, Parcel, Sink};
+use rekeyd::platform::zones;
+use rekeyd::provider::{
+    CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
+};
+use rekeyd::sink::{DeliveryError, Payload, Sink};
 
 /// The provider; also the clock that everything goes by.
-pub(crate) struct Instantly {
-    ahead: SignedDuration,
+pub(crate) struct InstantProvider {
+    clock_offset: SignedDuration,
     /// What was skipped, in nanoseconds.
     skipped: AtomicU64,
-    alive: Mutex<BTreeMap<String, Credential>>,
-    made: AtomicUsize,
+    live: Mutex<BTreeMap<String, ListedCredential>>,
+    created: AtomicUsize,
 }
 
-impl Instantly {
+impl InstantProvider {
     /// A provider whose clock says `now`.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
-            ahead: now.duration_since(HostClock.now()),
+            clock_offset: now.duration_since(SystemClock.now()),
             skipped: AtomicU64::new(0),
-            alive: Mutex::default(),
-            made: AtomicUsize::new(0),
+            live: Mutex::default(),
+            created: AtomicUsize::new(0),
         }
     }
 
     /// Makes a credential, and gives its id.
-    pub(crate) fn make(&self, label: &Label, at: Timestamp) -> String {
+    pub(crate) fn create_credential(&self, label: &Label, at: Timestamp) -> String {
         let id = format!("key_{label}");
-        let credential = Credential {
-            facts: CredentialFacts {
+        let credential = ListedCredential {
+            metadata: CredentialMetadata {
                 id: CredentialId::new(id.clone()),
                 redacted_value: None,
                 created_at: Some(time::whole_seconds(at)),
@@ -57,8 +59,8 @@ impl Instantly {
             last_used_at: None,
             owner: None,
         };
-        self.with(|alive| alive.insert(id.clone(), credential));
-        self.made.fetch_add(1, Ordering::Relaxed);
+        self.with_live(|alive| alive.insert(id.clone(), credential));
+        self.created.fetch_add(1, Ordering::Relaxed);
         id
     }
 
@@ -74,76 +76,82 @@ impl Instantly {
 
     /// How many were ever made.
     pub(crate) fn made(&self) -> usize {
-        self.made.load(Ordering::Relaxed)
+        self.created.load(Ordering::Relaxed)
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Credential>) -> T) -> T {
-        work(&mut self.alive.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_live<T>(&self, work: impl FnOnce(&mut BTreeMap<String, ListedCredential>) -> T) -> T {
+        work(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn answer<T>(&self, value: T) -> Result<Answer<T>, ProviderError> {
+    fn respond<T>(&self, value: T) -> Result<ProviderResponse<T>, ProviderError> {
         let date = Some(self.now());
-        Ok(Answer { value, date })
+        Ok(ProviderResponse {
+            value,
+            server_time: date,
+        })
     }
 }
 
-impl Clock for Instantly {
+impl Clock for InstantProvider {
     fn now(&self) -> Timestamp {
-        time::after(HostClock.now() + self.ahead, self.skipped())
+        time::after(SystemClock.now() + self.clock_offset, self.skipped())
     }
 
     fn monotonic(&self) -> Duration {
-        HostClock.monotonic() + self.skipped()
+        SystemClock.monotonic() + self.skipped()
     }
 }
 
 #[async_trait]
-impl Provider for Instantly {
+impl Provider for InstantProvider {
     async fn create(
         &self,
         label: &Label,
         _: Option<Duration>,
-    ) -> Result<Answer<NewCredential>, ProviderError> {
-        let id = self.make(label, self.now());
-        let facts = self.with(|alive| alive[&id].facts.clone());
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        let id = self.create_credential(label, self.now());
+        let facts = self.with_live(|alive| alive[&id].metadata.clone());
         let secret = Some(Secret::new(format!("sk-admin-{label}")));
-        self.answer(NewCredential { facts, secret })
+        self.respond(CreatedCredential {
+            metadata: facts,
+            secret,
+        })
     }
 
-    async fn check(&self) -> Result<Answer<()>, ProviderError> {
-        self.answer(())
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
+        self.respond(())
     }
 
     fn may_be_in_use(&self, _: &str) -> bool {
         false
     }
 
-    async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        self.answer(self.with(|alive| alive.values().cloned().collect()))
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        self.respond(self.with_live(|alive| alive.values().cloned().collect()))
     }
 
     async fn retrieve(
         &self,
         id: &CredentialId,
-    ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        self.answer(self.with(|alive| alive.get(id.as_str()).cloned()))
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
+        self.respond(self.with_live(|alive| alive.get(id.as_str()).cloned()))
     }
 
-    async fn verify(&self, _: &Secret) -> Result<Answer<()>, ProviderError> {
-        self.answer(())
+    async fn verify(&self, _: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
+        self.respond(())
     }
 
-    async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
-        self.with(|alive| alive.remove(id.as_str()));
-        self.answer(())
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
+        self.with_live(|alive| alive.remove(id.as_str()));
+        self.respond(())
     }
 }
 
 /// A sink that takes everything.
-struct Taker(SinkId);
+struct AcceptingSink(SinkId);
 
 #[async_trait]
-impl Sink for Taker {
+impl Sink for AcceptingSink {
     fn id(&self) -> &SinkId {
         &self.0
     }
@@ -156,33 +164,37 @@ impl Sink for Taker {
         Ok(())
     }
 
-    async fn deliver(&self, _: &Parcel) -> Result<(), DeliveryError> {
+    async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {
         Ok(())
     }
 }
 
 /// The parts of an engine that works with this provider.
-pub(crate) fn parts(provider: &Arc<Instantly>, settings: &Settings, ledger: Ledger) -> Parts {
-    Parts {
+pub(crate) fn services(
+    provider: &Arc<InstantProvider>,
+    settings: &Settings,
+    ledger: Ledger,
+) -> Services {
+    Services {
         provider: Arc::clone(provider) as Arc<dyn Provider>,
         ledger,
         clock: Arc::clone(provider) as Arc<dyn Clock>,
-        chance: Arc::new(HostChance::new()) as Arc<dyn Chance>,
+        entropy: Arc::new(SystemEntropy::new()) as Arc<dyn Entropy>,
         max_in_flight: settings.provider.max_in_flight,
-        sweep_every: settings.provider.sweep_every,
+        reconcile_every: settings.provider.reconcile_every,
         conditions: Arc::new(Conditions::default()),
         observer: Arc::new(()),
-        audience: Arc::default(),
-        zone: zones::look_up,
+        subscriptions: Arc::default(),
+        find_zone: zones::find,
     }
 }
 
 /// The keys, with sinks that take everything.
-pub(crate) fn managed(settings: &Settings) -> Vec<ManagedKey> {
+pub(crate) fn managed_keys(settings: &Settings) -> Vec<ManagedKey> {
     let keys = settings.keys.iter().map(|key| ManagedKey {
         name: key.name.clone(),
         policy: key.policy.clone(),
-        sinks: vec![(Arc::new(Taker(key.sinks[0].id.clone())), true)],
+        sinks: vec![(Arc::new(AcceptingSink(key.sinks[0].id.clone())), true)],
     });
     keys.collect()
 }

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rekeyd::config::{self, Environment};
-use rekeyd::core::change::{Answered, Begun, Change, Intent, Moved};
-use rekeyd::core::names::{CredentialId, Label, RotationId};
-use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
-use rekeyd::core::rotation::Event;
+use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::ids::{CredentialId, Label, RotationId};
+use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::settings::{KeySettings, Settings};
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
-use rekeyd::daemon::start::identity;
-use rekeyd::ledger::{self, Driver, Ledger};
+use rekeyd::daemon::runtime::ledger_identity;
+use rekeyd::ledger::{self, Ledger, WriterDriver};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -31,7 +31,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 /// A configuration in `dir` with so many keys; `schedule` gives each its own.
-pub(crate) fn text(
+pub(crate) fn config_text(
     count: usize,
     dir: &Path,
     base_url: &str,
@@ -66,9 +66,9 @@ pub(crate) fn settings(text: &str, now: Timestamp) -> Settings {
 }
 
 /// The ledger of these settings.
-pub(crate) fn open(settings: &Settings, now: Timestamp) -> Ledger {
-    let connection = ledger::open(&settings.ledger, &identity(settings), now).unwrap();
-    Ledger::start(connection, Driver::Thread).unwrap()
+pub(crate) fn open_ledger(settings: &Settings, now: Timestamp) -> Ledger {
+    let connection = ledger::open(&settings.ledger, &ledger_identity(settings), now).unwrap();
+    Ledger::start(connection, WriterDriver::Thread).unwrap()
 }
 
 /// Records that each key was rotated at `born`; `make` gives the provider's id
@@ -101,35 +101,35 @@ fn rotation(
     let bytes = number.to_be_bytes();
     let id = RotationId::new([0, 0, 0, 0, bytes[0], bytes[1], bytes[2], bytes[3]]);
     let label = Label::new(&key.name, born, [bytes[1], bytes[2], bytes[3]]);
-    let facts = CredentialFacts {
+    let facts = CredentialMetadata {
         id: CredentialId::new(make(&label)),
         redacted_value: None,
         created_at: Some(time::whole_seconds(born)),
         expires_at: None,
     };
     let sink = &key.sinks[0].id;
-    let moved = |event| Change::Moved(Moved::new(&id, event));
+    let moved = |event| Change::Transitioned(Transition::new(&id, event));
     vec![
-        Change::Intended(Intent {
+        Change::RotationStarted(RotationIntent {
             rotation: id.clone(),
             label,
             trigger: Trigger::First,
             scheduled_for: None,
             timetable: key.policy.timetable.to_text(),
             sinks: vec![(sink.clone(), true)],
-            by_hand: None,
+            operator: None,
         }),
-        Change::Moved(Moved {
+        Change::Transitioned(Transition {
             credential: Some(facts),
-            ..Moved::new(&id, Event::Created)
+            ..Transition::new(&id, LifecycleEvent::Created)
         }),
-        moved(Event::Worked),
-        Change::Begun(Begun {
+        moved(LifecycleEvent::Verified),
+        Change::DeliveryStarted(DeliveryStart {
             rotation: id.clone(),
             sink: sink.clone(),
         }),
-        Change::Answered(Answered {
-            written: false,
+        Change::DeliveryFinished(DeliveryResult {
+            is_written: false,
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,
@@ -137,7 +137,7 @@ fn rotation(
             retry_at: None,
             error: None,
         }),
-        moved(Event::Delivered),
-        Change::Recovered,
+        moved(LifecycleEvent::Delivered),
+        Change::KeyRecovered,
     ]
 }

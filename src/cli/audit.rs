@@ -6,27 +6,29 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::{Cli, Failure, output, text};
-use crate::core::names::{CredentialId, KeyName, Label};
-use crate::core::rotation::Phase;
-use crate::core::secret::CredentialCell;
-use crate::core::{duration, outside, time};
-use crate::daemon::credential::WithCredential;
-use crate::daemon::start::identity;
-use crate::engine::clock::{Clock as _, HostClock};
-use crate::ledger::{self, Compared, Finding, Listed, Seen, compare, read};
-use crate::provider::openai::OpenAi;
-use crate::provider::{Answer, Credential, Provider};
+use crate::core::ids::{CredentialId, KeyName, Label};
+use crate::core::lifecycle::Phase;
+use crate::core::secret::ActiveCredential;
+use crate::core::{duration, redact, time};
+use crate::daemon::failover::FailoverProvider;
+use crate::daemon::runtime::ledger_identity;
+use crate::engine::clock::{Clock as _, SystemClock};
+use crate::ledger::{
+    self, Discrepancy, Reconciliation, RemoteCredential, RemoteState, read, reconciliation,
+};
+use crate::provider::openai::OpenAiProvider;
+use crate::provider::{ListedCredential, Provider, ProviderResponse};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Audit {
+pub(crate) struct AuditCommand {
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 /// What is told of one credential.
-struct Line {
-    standing: Standing,
+struct AuditEntry {
+    status: AuditStatus,
     key: Option<KeyName>,
     phase: Option<Phase>,
     id: CredentialId,
@@ -34,45 +36,45 @@ struct Line {
 
 /// How a credential that the provider or the ledger tells of stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum AuditStatus {
     Alive,
     AliveAgain,
-    Double,
-    Gone,
+    Duplicate,
+    Missing,
     Revoked,
     Lookalike,
-    Foreign,
+    Unrecognized,
 }
 
-impl Standing {
+impl AuditStatus {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Alive => "ours, alive",
             Self::AliveAgain => "ours, alive again",
-            Self::Double => "ours, a double",
-            Self::Gone => "ours, gone",
+            Self::Duplicate => "ours, a double",
+            Self::Missing => "ours, gone",
             Self::Revoked => "ours, revoked",
             Self::Lookalike => "lookalike",
-            Self::Foreign => "foreign",
+            Self::Unrecognized => "foreign",
         }
     }
 
-    const fn is_wrong(self) -> bool {
+    const fn is_discrepancy(self) -> bool {
         match self {
-            Self::AliveAgain | Self::Double | Self::Gone => true,
-            Self::Alive | Self::Revoked | Self::Lookalike | Self::Foreign => false,
+            Self::AliveAgain | Self::Duplicate | Self::Missing => true,
+            Self::Alive | Self::Revoked | Self::Lookalike | Self::Unrecognized => false,
         }
     }
 }
 
-impl Audit {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
+impl AuditCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.load_settings()?;
         let ledger = read::open(&settings.ledger)?;
-        ledger::expect(&ledger, &settings.ledger, &identity(&settings))?;
-        let cell = CredentialCell::new();
-        let provider = OpenAi::new(&settings.provider, cell.clone());
-        let provider = WithCredential::new(provider, cell, Cli::sources(&settings));
+        ledger::check_identity(&ledger, &settings.ledger, &ledger_identity(&settings))?;
+        let cell = ActiveCredential::new();
+        let provider = OpenAiProvider::new(&settings.provider, cell.clone());
+        let provider = FailoverProvider::new(provider, cell, Cli::credential_sources(&settings));
         let listed = provider
             .list()
             .await
@@ -80,27 +82,30 @@ impl Audit {
             .value;
         let mut known: BTreeMap<_, _> = listed
             .iter()
-            .map(|one| (one.facts.id.clone(), one.clone()))
+            .map(|one| (one.metadata.id.clone(), one.clone()))
             .collect();
-        let to_compare = listed.into_iter().map(|one| Listed {
-            facts: one.facts,
+        let to_compare = listed.into_iter().map(|one| RemoteCredential {
+            metadata: one.metadata,
             name: one.name,
         });
-        let compared = compare::compare(&ledger, to_compare.collect(), |_| true)?;
+        let compared = reconciliation::reconcile(&ledger, to_compare.collect(), |_| true)?;
         let mut keys: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
         keys.extend(read::all_key_states(&ledger)?.into_keys());
-        let mut lines = lines(compared, &keys);
+        let mut lines = audit_entries(compared, &keys);
         for line in &mut lines {
-            line.look_closer(&provider, &mut known).await;
+            line.confirm_with_provider(&provider, &mut known).await;
         }
-        let now = HostClock.now();
+        let now = SystemClock.now();
         if self.json {
             let all = lines.iter().map(|line| line.to_json(&known));
             output::print_json(&Value::Array(all.collect()))?;
         } else {
             output::print(to_table(&lines, &known, now).as_bytes())?;
         }
-        let wrong = lines.iter().filter(|line| line.standing.is_wrong()).count();
+        let wrong = lines
+            .iter()
+            .filter(|line| line.status.is_discrepancy())
+            .count();
         if wrong == 0 {
             return Ok(());
         }
@@ -111,46 +116,54 @@ impl Audit {
     }
 }
 
-fn lines(compared: Compared, keys: &[KeyName]) -> Vec<Line> {
+fn audit_entries(compared: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> {
     let mut lines = Vec::new();
-    for (key, findings) in compared.findings {
-        lines.extend(findings.into_iter().filter_map(|found| line(&key, found)));
+    for (key, findings) in compared.discrepancies {
+        lines.extend(
+            findings
+                .into_iter()
+                .filter_map(|found| audit_entry(&key, found)),
+        );
     }
-    for stranger in compared.strangers {
+    for stranger in compared.unknown {
         let name = stranger.name.as_deref().unwrap_or_default();
-        let lookalike = keys.iter().any(|key| Label::looks_like(name, key));
-        lines.push(Line {
-            standing: if lookalike {
-                Standing::Lookalike
+        let lookalike = keys.iter().any(|key| Label::matches_format(name, key));
+        lines.push(AuditEntry {
+            status: if lookalike {
+                AuditStatus::Lookalike
             } else {
-                Standing::Foreign
+                AuditStatus::Unrecognized
             },
             key: None,
             phase: None,
-            id: stranger.facts.id,
+            id: stranger.metadata.id,
         });
     }
     lines
 }
 
-fn line(key: &KeyName, found: Finding) -> Option<Line> {
-    let (standing, id) = match found.seen {
-        Seen::AsExpected(facts) => (Standing::Alive, facts.id),
-        Seen::Alive(facts) => (Standing::AliveAgain, facts.id),
-        Seen::Double(facts) => (Standing::Double, facts.id),
-        Seen::Absent => (Standing::Gone, found.credential?),
+fn audit_entry(key: &KeyName, found: Discrepancy) -> Option<AuditEntry> {
+    let (standing, id) = match found.remote_state {
+        RemoteState::AsExpected(facts) => (AuditStatus::Alive, facts.id),
+        RemoteState::UnexpectedlyLive(facts) => (AuditStatus::AliveAgain, facts.id),
+        RemoteState::DuplicateLabel(facts) => (AuditStatus::Duplicate, facts.id),
+        RemoteState::Absent => (AuditStatus::Missing, found.credential?),
     };
-    Some(Line {
-        standing,
+    Some(AuditEntry {
+        status: standing,
         key: Some(key.clone()),
         phase: Some(found.phase),
         id,
     })
 }
 
-fn to_table(lines: &[Line], known: &BTreeMap<CredentialId, Credential>, now: Timestamp) -> String {
+fn to_table(
+    lines: &[AuditEntry],
+    known: &BTreeMap<CredentialId, ListedCredential>,
+    now: Timestamp,
+) -> String {
     let rows: Vec<_> = lines.iter().map(|line| line.to_row(known, now)).collect();
-    text::table(
+    text::format_table(
         &[
             "STANDING",
             "KEY",
@@ -165,36 +178,40 @@ fn to_table(lines: &[Line], known: &BTreeMap<CredentialId, Credential>, now: Tim
     )
 }
 
-impl Line {
+impl AuditEntry {
     /// Asks for the credential itself where the list says something else than
     /// the ledger: a list may be stale, and a daemon works on beside this.
     /// Without an answer the list counts.
-    async fn look_closer(
+    async fn confirm_with_provider(
         &mut self,
         provider: &impl Provider,
-        known: &mut BTreeMap<CredentialId, Credential>,
+        known: &mut BTreeMap<CredentialId, ListedCredential>,
     ) {
-        if self.standing != Standing::AliveAgain && self.standing != Standing::Gone {
+        if self.status != AuditStatus::AliveAgain && self.status != AuditStatus::Missing {
             return;
         }
-        match (self.standing, provider.retrieve(&self.id).await) {
+        match (self.status, provider.retrieve(&self.id).await) {
             (
-                Standing::Gone,
-                Ok(Answer {
+                AuditStatus::Missing,
+                Ok(ProviderResponse {
                     value: Some(seen), ..
                 }),
             ) => {
                 known.insert(self.id.clone(), seen);
-                self.standing = Standing::Alive;
+                self.status = AuditStatus::Alive;
             }
-            (Standing::AliveAgain, Ok(Answer { value: None, .. })) => {
-                self.standing = Standing::Revoked;
+            (AuditStatus::AliveAgain, Ok(ProviderResponse { value: None, .. })) => {
+                self.status = AuditStatus::Revoked;
             }
             (_, _) => {}
         }
     }
 
-    fn to_row(&self, known: &BTreeMap<CredentialId, Credential>, now: Timestamp) -> Vec<String> {
+    fn to_row(
+        &self,
+        known: &BTreeMap<CredentialId, ListedCredential>,
+        now: Timestamp,
+    ) -> Vec<String> {
         let found = known.get(&self.id);
         let ago = |at: Option<Timestamp>| {
             at.map_or("-".to_owned(), |at| {
@@ -205,31 +222,31 @@ impl Line {
             })
         };
         let shown =
-            |text: Option<&String>| text.map_or("-".to_owned(), |text| outside::shown(text));
+            |text: Option<&String>| text.map_or("-".to_owned(), |text| redact::sanitize(text));
         vec![
-            self.standing.as_str().to_owned(),
+            self.status.as_str().to_owned(),
             self.key
                 .as_ref()
                 .map_or("-".to_owned(), ToString::to_string),
             self.phase.map_or("-".to_owned(), |phase| phase.to_string()),
-            outside::shown(self.id.as_str()),
+            redact::sanitize(self.id.as_str()),
             shown(found.and_then(|found| found.name.as_ref())),
-            ago(found.and_then(|found| found.facts.created_at)),
+            ago(found.and_then(|found| found.metadata.created_at)),
             ago(found.and_then(|found| found.last_used_at)),
             shown(found.and_then(|found| found.owner.as_ref())),
         ]
     }
 
-    fn to_json(&self, known: &BTreeMap<CredentialId, Credential>) -> Value {
+    fn to_json(&self, known: &BTreeMap<CredentialId, ListedCredential>) -> Value {
         let found = known.get(&self.id);
         json!({
-            "standing": self.standing.as_str(), "wrong": self.standing.is_wrong(),
+            "standing": self.status.as_str(), "wrong": self.status.is_discrepancy(),
             "key": self.key, "phase": self.phase.map(Phase::as_str),
             "credential_id": self.id,
-            "name": found.and_then(|found| found.name.as_deref()).map(outside::shown),
-            "created_at": found.and_then(|found| found.facts.created_at).map(time::to_text),
+            "name": found.and_then(|found| found.name.as_deref()).map(redact::sanitize),
+            "created_at": found.and_then(|found| found.metadata.created_at).map(time::to_text),
             "last_used_at": found.and_then(|found| found.last_used_at).map(time::to_text),
-            "owner": found.and_then(|found| found.owner.as_deref()).map(outside::shown),
+            "owner": found.and_then(|found| found.owner.as_deref()).map(redact::sanitize),
         })
     }
 }

@@ -1,16 +1,16 @@
 //! `rekeyd check`: every problem at once, without changing anything.
 
-use crate::cli::host::{self, Look};
-use crate::cli::{Cli, Failure, environment, output};
+use crate::cli::preflight::{self, CheckLevel};
+use crate::cli::{Cli, Failure, output, read_environment};
 use crate::config::{self, Problem};
-use crate::core::secret::CredentialCell;
+use crate::core::secret::ActiveCredential;
 use crate::core::settings::Settings;
-use crate::daemon::credential::WithCredential;
+use crate::daemon::failover::FailoverProvider;
 use crate::provider::Provider as _;
-use crate::provider::openai::OpenAi;
+use crate::provider::openai::OpenAiProvider;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckCommand {
     /// Also ask the provider (nothing is made) and reach the sinks (nothing is sent)
     #[arg(long)]
     online: bool,
@@ -19,26 +19,26 @@ pub(crate) struct Check {
     quiet: bool,
 }
 
-impl Check {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
-        let mut problems = config::host_problems(&settings, &environment());
-        problems.extend(host::ledger(&settings).await);
+impl CheckCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.load_settings()?;
+        let mut problems = config::host_problems(&settings, &read_environment());
+        problems.extend(preflight::check_ledger(&settings).await);
         let look = if self.online {
-            Look::Online
+            CheckLevel::Online
         } else {
-            Look::Local
+            CheckLevel::Local
         };
-        problems.extend(host::sinks(&settings, look).await);
-        problems.extend(host::notifiers(&settings, look).await);
-        let (found, _) = Cli::sources(&settings).read();
+        problems.extend(preflight::check_sinks(&settings, look).await);
+        problems.extend(preflight::check_channels(&settings, look).await);
+        let (found, _) = Cli::credential_sources(&settings).read_all();
         if self.online && !found.is_empty() {
-            problems.extend(ask_provider(&settings).await);
+            problems.extend(check_provider(&settings).await);
         } else if self.online && problems.is_empty() {
-            problems.push(not_asked(&settings));
+            problems.push(provider_not_checked(&settings));
         }
         if !problems.is_empty() {
-            return Err(Failure::of(&problems));
+            return Err(Failure::from_problems(&problems));
         }
         if !self.quiet {
             let keys = settings.keys.len();
@@ -54,18 +54,18 @@ impl Check {
 }
 
 /// The service will have an admin key, and this process has none.
-fn not_asked(settings: &Settings) -> Problem {
+fn provider_not_checked(settings: &Settings) -> Problem {
     let at = "provider".to_owned();
     let message = "was not asked: only the service is given the admin key; run as root: \
                    CREDENTIALS_DIRECTORY=/etc/credstore rekeyd check --online";
-    Problem::of_host(settings, at, message.to_owned())
+    Problem::for_host(settings, at, message.to_owned())
 }
 
-async fn ask_provider(settings: &Settings) -> Option<Problem> {
-    let cell = CredentialCell::new();
-    let provider = OpenAi::new(&settings.provider, cell.clone());
-    let provider = WithCredential::new(provider, cell, Cli::sources(settings));
+async fn check_provider(settings: &Settings) -> Option<Problem> {
+    let cell = ActiveCredential::new();
+    let provider = OpenAiProvider::new(&settings.provider, cell.clone());
+    let provider = FailoverProvider::new(provider, cell, Cli::credential_sources(settings));
     let error = provider.list().await.err()?;
     let at = "provider".to_owned();
-    Some(Problem::of_host(settings, at, error.to_string()))
+    Some(Problem::for_host(settings, at, error.to_string()))
 }

@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{Cli, Failure, output, text};
 use crate::core::{duration, time};
-use crate::engine::clock::{Clock as _, HostClock};
+use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::{LedgerError, read};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct History {
+pub(crate) struct HistoryCommand {
     /// Only this key
     key: Option<String>,
     /// Only rotations that were begun within this time
@@ -30,20 +30,20 @@ pub(crate) struct History {
 }
 
 /// The view's columns and its rows.
-struct Rows {
+struct HistoryTable {
     columns: Vec<String>,
     rows: Vec<Vec<Sql>>,
 }
 
-impl History {
-    pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
-        let found = self.read(&settings.ledger)?;
+impl HistoryCommand {
+    pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.load_settings()?;
+        let found = self.query(&settings.ledger)?;
         if self.json {
-            return output::print_json(&as_json(&found));
+            return output::print_json(&to_json(&found));
         }
         if self.csv {
-            return output::print(&as_csv(&found)?);
+            return output::print(&to_csv(&found)?);
         }
         if found.rows.is_empty() {
             let is_all = self.key.is_none() && self.since.is_none() && self.limit != Some(0);
@@ -54,7 +54,7 @@ impl History {
             };
             return output::print(said);
         }
-        output::print(for_people(&found).as_bytes())
+        output::print(to_table(&found).as_bytes())
     }
 
     /// Prints the table for people: the end of the demo.
@@ -66,14 +66,14 @@ impl History {
             json: false,
             csv: false,
         };
-        output::print(for_people(&all.read(ledger)?).as_bytes())
+        output::print(to_table(&all.query(ledger)?).as_bytes())
     }
 
-    fn read(&self, ledger: &Path) -> Result<Rows, LedgerError> {
+    fn query(&self, ledger: &Path) -> Result<HistoryTable, LedgerError> {
         let connection = read::open(ledger)?;
         let since = self
             .since
-            .map(|since| time::to_text(time::before(HostClock.now(), since)));
+            .map(|since| time::to_text(time::before(SystemClock.now(), since)));
         let mut sql = "SELECT * FROM history WHERE true".to_owned();
         let mut values = Vec::new();
         if let Some(key) = &self.key {
@@ -107,11 +107,11 @@ impl History {
                 (0..width).map(|at| row.get::<_, Sql>(at)).collect()
             })?
             .collect::<Result<_, _>>()?;
-        Ok(Rows { columns, rows })
+        Ok(HistoryTable { columns, rows })
     }
 }
 
-fn as_json(found: &Rows) -> Value {
+fn to_json(found: &HistoryTable) -> Value {
     let rows = found.rows.iter().map(|row| {
         let members = found.columns.iter().zip(row).map(|(column, value)| {
             let value = match value {
@@ -128,7 +128,7 @@ fn as_json(found: &Rows) -> Value {
     Value::Array(rows.collect())
 }
 
-fn cell(value: &Sql) -> String {
+fn cell_text(value: &Sql) -> String {
     match value {
         Sql::Null => String::new(),
         Sql::Integer(number) => number.to_string(),
@@ -138,12 +138,14 @@ fn cell(value: &Sql) -> String {
     }
 }
 
-fn as_csv(found: &Rows) -> Result<Vec<u8>, Failure> {
+fn to_csv(found: &HistoryTable) -> Result<Vec<u8>, Failure> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |error: csv::Error| Failure::Other(format!("cannot write the values: {error}"));
     writer.write_record(&found.columns).map_err(failed)?;
     for row in &found.rows {
-        writer.write_record(row.iter().map(cell)).map_err(failed)?;
+        writer
+            .write_record(row.iter().map(cell_text))
+            .map_err(failed)?;
     }
     writer
         .into_inner()
@@ -151,7 +153,7 @@ fn as_csv(found: &Rows) -> Result<Vec<u8>, Failure> {
 }
 
 /// The columns that a person looks for first; the rest is in JSON and SQL.
-const SHOWN: [&str; 7] = [
+const SUMMARY_COLUMNS: [&str; 7] = [
     "key",
     "sequence",
     "trigger",
@@ -161,19 +163,23 @@ const SHOWN: [&str; 7] = [
     "revoke_after",
 ];
 
-fn for_people(found: &Rows) -> String {
+fn to_table(found: &HistoryTable) -> String {
     let at = |name: &str| found.columns.iter().position(|column| column == name);
-    let places: Vec<_> = SHOWN.iter().filter_map(|name| at(name)).collect();
+    let places: Vec<_> = SUMMARY_COLUMNS.iter().filter_map(|name| at(name)).collect();
     let error = at("error");
     let rows: Vec<Vec<String>> = found
         .rows
         .iter()
         .map(|row| {
-            let mut cells: Vec<_> = places.iter().map(|place| cell(&row[*place])).collect();
-            cells.push(error.map(|place| cell(&row[place])).unwrap_or_default());
+            let mut cells: Vec<_> = places.iter().map(|place| cell_text(&row[*place])).collect();
+            cells.push(
+                error
+                    .map(|place| cell_text(&row[place]))
+                    .unwrap_or_default(),
+            );
             cells
         })
         .collect();
-    let head: Vec<_> = SHOWN.into_iter().chain(["error"]).collect();
-    text::table(&head, &rows)
+    let head: Vec<_> = SUMMARY_COLUMNS.into_iter().chain(["error"]).collect();
+    text::format_table(&head, &rows)
 }

@@ -1,17 +1,17 @@
 //! The command line: one file a command.
 
 mod audit;
-mod by_hand;
 mod check;
+mod credential_commands;
 mod demo;
+mod dispatch;
 mod history;
-mod host;
-pub mod log;
+pub mod logging;
 mod once;
 mod output;
 mod pause;
+mod preflight;
 mod reload;
-mod request;
 mod rotate;
 mod run;
 mod sandbox;
@@ -27,18 +27,18 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Environment, Kind, Problem};
+use crate::config::{self, Environment, Problem, ProblemKind};
 use crate::core::secret::Secret;
 use crate::core::settings::{KeySettings, Settings};
-use crate::daemon::credential::Sources;
-use crate::daemon::process;
-use crate::daemon::service::ServiceError;
-use crate::engine::clock::{Clock as _, HostClock};
-use crate::ledger::{Ahead, LedgerError};
+use crate::daemon::event_loop::ServiceError;
+use crate::daemon::failover::AdminCredentialSources;
+use crate::daemon::hardening;
+use crate::engine::clock::{Clock as _, SystemClock};
+use crate::ledger::{LedgerError, Prefetch};
 
 /// From so many keys on the ledger is read while the configuration still is:
 /// with fewer a thread takes longer to begin than it would save.
-const MANY: usize = 1_000;
+const PREFETCH_MIN_KEYS: usize = 1_000;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]
@@ -69,47 +69,47 @@ pub struct Cli {
         value_enum,
         default_value_t
     )]
-    log_format: log::Format,
+    log_format: logging::LogFormat,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Rotates by schedule until a signal asks for the end
-    Run(run::Run),
+    Run(run::RunCommand),
     /// Does what is due, and ends when nothing is due and nothing is open
-    Once(once::Once),
+    Once(once::OnceCommand),
     /// Reads the configuration as `run` would and prints every problem at once
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Rotates keys now and waits until they are delivered
-    Rotate(rotate::Rotate),
+    Rotate(rotate::RotateCommand),
     /// Revokes one credential of ours now
-    Revoke(by_hand::Revoke),
+    Revoke(credential_commands::RevokeCommand),
     /// Keeps the schedule from revoking a credential
-    Hold(by_hand::Hold),
+    Hold(credential_commands::HoldCommand),
     /// Lets the schedule revoke a held credential again
-    Release(by_hand::Release),
+    Release(credential_commands::ReleaseCommand),
     /// Takes a credential made by hand into the ledger
-    Adopt(by_hand::Adopt),
+    Adopt(credential_commands::AdoptCommand),
     /// Begins nothing by schedule for a key, until it is resumed
-    Pause(pause::Pause),
+    Pause(pause::PauseCommand),
     /// Rotates a paused key by schedule again
-    Resume(pause::Resume),
+    Resume(pause::ResumeCommand),
     /// Has the running daemon take the configuration anew, and prints what is wrong with it
-    Reload(reload::Reload),
+    Reload(reload::ReloadCommand),
     /// Compares every row ever written with the provider; exit 1 if something of ours is wrong
-    Audit(audit::Audit),
+    Audit(audit::AuditCommand),
     /// Shows how each key stands; exit 1 if one is failing or overdue
-    Status(status::Status),
+    Status(status::StatusCommand),
     /// Lists past rotations, newest first
-    History(history::History),
+    History(history::HistoryCommand),
     /// Shows the next times at which each key rotates, in UTC and in its zone
-    Schedule(schedule::Schedule),
+    Schedule(schedule::ScheduleCommand),
     /// Serves a local Admin API that behaves like the real one, to rehearse against
     Sandbox(sandbox::SandboxCommand),
     /// Shows everything at work: a sandbox, a receiver and the real daemon
-    Demo(demo::Demo),
+    Demo(demo::DemoCommand),
     /// Prints the completions for a shell
     Completions {
         /// The shell
@@ -140,7 +140,7 @@ pub(crate) enum Failure {
     Other(String),
     /// Something was found wrong and is already told.
     #[error("")]
-    Told,
+    Reported,
 }
 
 impl From<std::io::Error> for Failure {
@@ -150,7 +150,7 @@ impl From<std::io::Error> for Failure {
 }
 
 /// The exit codes of the contract.
-mod code {
+mod exit_code {
     pub(super) const FAILED: u8 = 1;
     pub(super) const TRY_AGAIN: u8 = 75;
     pub(super) const CONFIGURATION: u8 = 78;
@@ -159,55 +159,62 @@ mod code {
 impl Failure {
     /// Of a configuration with problems: only what nothing but an edit can
     /// repair counts as one of the configuration.
-    fn of(problems: &[Problem]) -> Self {
+    fn from_problems(problems: &[Problem]) -> Self {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let text = lines.join("\n");
-        if problems.iter().any(|one| one.kind == Kind::Configuration) {
+        if problems
+            .iter()
+            .any(|one| one.kind == ProblemKind::Configuration)
+        {
             Self::Configuration(text)
         } else {
             Self::Other(text)
         }
     }
 
-    fn code(&self) -> u8 {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) => code::CONFIGURATION,
-            Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => ledger_code(error),
+            Self::Configuration(_) => exit_code::CONFIGURATION,
+            Self::Ledger(error) | Self::Service(ServiceError::Ledger(error)) => {
+                ledger_exit_code(error)
+            }
             Self::Service(
                 ServiceError::Scheduler(_)
                 | ServiceError::Signals(_)
                 | ServiceError::Metrics(_)
-                | ServiceError::AnothersLedger(_),
+                | ServiceError::WrongLedgerOwner(_),
             )
             | Self::Other(_)
-            | Self::Told => code::FAILED,
+            | Self::Reported => exit_code::FAILED,
         }
     }
 }
 
-fn ledger_code(error: &LedgerError) -> u8 {
+fn ledger_exit_code(error: &LedgerError) -> u8 {
     match error {
-        LedgerError::Held { .. } => code::TRY_AGAIN,
-        LedgerError::Foreign { .. } | LedgerError::OtherMachine { .. } => code::CONFIGURATION,
-        LedgerError::Lock { .. }
-        | LedgerError::Newer { .. }
+        LedgerError::Locked { .. } => exit_code::TRY_AGAIN,
+        LedgerError::IdentityMismatch { .. } | LedgerError::OtherHost { .. } => {
+            exit_code::CONFIGURATION
+        }
+        LedgerError::LockFile { .. }
+        | LedgerError::NewerVersion { .. }
         | LedgerError::NotADatabase { .. }
-        | LedgerError::Missing { .. }
+        | LedgerError::NotFound { .. }
         | LedgerError::Open { .. }
         | LedgerError::Corrupt(_)
-        | LedgerError::Illegal(_)
+        | LedgerError::IllegalTransition(_)
         | LedgerError::Sqlite(_)
-        | LedgerError::BatchLost(_)
-        | LedgerError::Stopped => code::FAILED,
+        | LedgerError::BatchAborted(_)
+        | LedgerError::WriterStopped => exit_code::FAILED,
     }
 }
 
 /// The program: reads the command line and does what it says.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    if let Err(error) = process::shut_in() {
-        output::complain(&format!("cannot turn core dumps off: {error}"));
-        return ExitCode::from(code::FAILED);
+    if let Err(error) = hardening::harden() {
+        output::report_error(&format!("cannot turn core dumps off: {error}"));
+        return ExitCode::from(exit_code::FAILED);
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -222,76 +229,80 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    match cli.go() {
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let text = failure.to_string();
             if !text.is_empty() {
-                output::complain(&text);
+                output::report_error(&text);
             }
-            ExitCode::from(failure.code())
+            ExitCode::from(failure.exit_code())
         }
     }
 }
 
 impl Cli {
-    fn go(&self) -> Result<(), Failure> {
+    fn run(&self) -> Result<(), Failure> {
         match &self.command {
-            Command::Run(command) => self.logged(command.go(self)),
-            Command::Once(command) => self.logged(command.go(self)),
-            Command::Check(command) => block_on(command.go(self)),
-            Command::Rotate(command) => self.logged(command.go(self)),
-            Command::Revoke(command) => self.logged(command.go(self)),
-            Command::Hold(command) => self.logged(command.go(self)),
-            Command::Release(command) => self.logged(command.go(self)),
-            Command::Adopt(command) => self.logged(command.go(self)),
-            Command::Reload(command) => self.logged(command.go(self)),
-            Command::Pause(command) => self.logged(command.go(self)),
-            Command::Resume(command) => self.logged(command.go(self)),
-            Command::Schedule(command) => command.go(self),
-            Command::Audit(command) => self.logged(command.go(self)),
-            Command::Status(command) => command.go(self),
-            Command::History(command) => command.go(self),
-            Command::Sandbox(command) => self.logged(command.go()),
-            Command::Demo(command) => command.go(),
-            Command::Completions { shell } => {
+            CliCommand::Run(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Once(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Check(command) => block_on(command.run(self)),
+            CliCommand::Rotate(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Revoke(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Hold(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Release(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Adopt(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Reload(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Pause(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Resume(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Schedule(command) => command.run(self),
+            CliCommand::Audit(command) => self.run_with_logging(command.run(self)),
+            CliCommand::Status(command) => command.run(self),
+            CliCommand::History(command) => command.run(self),
+            CliCommand::Sandbox(command) => self.run_with_logging(command.run()),
+            CliCommand::Demo(command) => command.run(),
+            CliCommand::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Self::command(), "rekeyd", &mut script);
                 output::print(&script)
             }
-            Command::Man { command } => man(command.as_deref()),
+            CliCommand::Man { command } => print_man_page(command.as_deref()),
         }
     }
 
     /// Runs a command that logs.
-    fn logged(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        log::start(self.log_level, self.log_format);
+    fn run_with_logging(
+        &self,
+        work: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        logging::init(self.log_level, self.log_format);
         block_on(work)
     }
 
     /// The configuration, or every problem with it.
-    fn settings(&self) -> Result<Arc<Settings>, Failure> {
-        load(&self.config, &environment())
+    fn load_settings(&self) -> Result<Arc<Settings>, Failure> {
+        load_configuration(&self.config, &read_environment())
     }
 
-    /// As [`Cli::settings`] for who is to write the ledger: where there are many
+    /// As [`Cli::load_settings`] for who is to write the ledger: where there are many
     /// keys, it is read while the configuration still is.
-    fn settings_and_ledger(&self) -> Result<(Arc<Settings>, Option<Ahead>), Failure> {
+    fn load_settings_and_prefetch(&self) -> Result<(Arc<Settings>, Option<Prefetch>), Failure> {
         let mut ahead = None;
-        let loaded = config::load_expecting(&self.config, &environment(), |ledger, keys| {
-            if keys >= MANY {
-                ahead = Ahead::begin(ledger);
-            }
-        });
-        Ok((accepted(loaded)?, ahead))
+        let loaded =
+            config::load_with_preview(&self.config, &read_environment(), |ledger, keys| {
+                if keys >= PREFETCH_MIN_KEYS {
+                    ahead = Prefetch::start(ledger);
+                }
+            });
+        Ok((settings_or_failure(loaded)?, ahead))
     }
 
     /// Where the admin credential may come from.
-    fn sources(settings: &Settings) -> Sources {
-        Sources {
+    fn credential_sources(settings: &Settings) -> AdminCredentialSources {
+        AdminCredentialSources {
             file: settings.provider.credential_file.clone(),
-            directory: environment().credentials_directory,
-            variable: std::env::var("OPENAI_ADMIN_KEY")
+            credentials_directory: read_environment().credentials_directory,
+            env_secret: std::env::var("OPENAI_ADMIN_KEY")
                 .ok()
                 .filter(|value| !value.is_empty())
                 .map(Secret::new),
@@ -300,7 +311,7 @@ impl Cli {
 }
 
 /// Prints the manual page of the program, or of one of its commands.
-fn man(command: Option<&str>) -> Result<(), Failure> {
+fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
     let mut program = Cli::command();
     program.build();
     let described = match command {
@@ -319,17 +330,17 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
 }
 
 /// The configuration in `file`, or every problem with it.
-fn load(file: &Path, environment: &Environment) -> Result<Arc<Settings>, Failure> {
-    accepted(config::load(file, environment))
+fn load_configuration(file: &Path, environment: &Environment) -> Result<Arc<Settings>, Failure> {
+    settings_or_failure(config::load(file, environment))
 }
 
-fn accepted(loaded: Result<Settings, Vec<Problem>>) -> Result<Arc<Settings>, Failure> {
+fn settings_or_failure(loaded: Result<Settings, Vec<Problem>>) -> Result<Arc<Settings>, Failure> {
     let accepted = loaded.map(Arc::new);
-    accepted.map_err(|problems| Failure::of(&problems))
+    accepted.map_err(|problems| Failure::from_problems(&problems))
 }
 
 /// The key with this name.
-fn named<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Failure> {
+fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Failure> {
     let mut keys = settings.keys.iter();
     keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
         let names: Vec<_> = settings.keys.iter().map(|key| key.name.as_str()).collect();
@@ -341,8 +352,8 @@ fn named<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Fail
 }
 
 /// What a configuration depends on besides its file, as this process has it.
-fn environment() -> Environment {
-    Environment::read(HostClock.now(), |name| std::env::var_os(name))
+fn read_environment() -> Environment {
+    Environment::read(SystemClock.now(), |name| std::env::var_os(name))
 }
 
 /// One thread is enough: file work and the ledger have threads of their own.

@@ -4,51 +4,56 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Failure};
 use crate::core::duration;
-use crate::core::problem::problem_of;
-use crate::daemon::service::{self, Ended};
-use crate::daemon::start;
-use crate::engine::Course;
+use crate::core::health::last_error;
+use crate::daemon::event_loop::{self, ExitReason};
+use crate::daemon::runtime;
+use crate::engine::RunMode;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Once {
+pub(crate) struct OnceCommand {
     /// How long it may take; what is not delivered by then is given up
     #[arg(long = "for", value_name = "DURATION", default_value = "20m", value_parser = duration::parse)]
     limit: Duration,
 }
 
-impl Once {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let (settings, ahead) = cli.settings_and_ledger()?;
-        let sources = Cli::sources(&settings);
-        let started = start::start(&settings, sources, "rekeyd once", Course::Once, ahead).await?;
-        let (engine, ended) = service::once(started, self.limit).await?;
-        let at_rest = self.is_at_rest(ended);
+impl OnceCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let (settings, ahead) = cli.load_settings_and_prefetch()?;
+        let sources = Cli::credential_sources(&settings);
+        let started =
+            runtime::start(&settings, sources, "rekeyd once", RunMode::Once, ahead).await?;
+        let (engine, ended) = event_loop::run_once(started, self.limit).await?;
+        let at_rest = self.check_completed(ended);
         let mut is_well = at_rest;
-        for (key, state) in service::failing(&engine) {
+        for (key, state) in event_loop::failing_keys(&engine) {
             is_well = false;
-            let problem = state.and_then(problem_of);
+            let problem = state.and_then(last_error);
             let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
             tracing::error!(%key, "{key} is failing: {problem}");
         }
-        engine.leave();
+        engine.leak_on_exit();
         // As with what the engine knows of the keys.
         std::mem::forget(settings);
-        if is_well { Ok(()) } else { Err(Failure::Told) }
+        if is_well {
+            Ok(())
+        } else {
+            Err(Failure::Reported)
+        }
     }
 
     /// Whether it came to the moment with nothing due and nothing open; says
     /// so if not. A timer's mail is read by people who do not know the limit.
-    fn is_at_rest(&self, ended: Ended) -> bool {
+    fn check_completed(&self, ended: ExitReason) -> bool {
         match ended {
-            Ended::Done => true,
-            Ended::Stopped => {
+            ExitReason::Done => true,
+            ExitReason::Signaled => {
                 tracing::error!(
                     "a signal ended this run before everything due was done; \
                     what is open is given up, the next run goes on"
                 );
                 false
             }
-            Ended::TimeOver => {
+            ExitReason::TimedOut => {
                 tracing::error!(
                     "after {} not everything due was done: what is open is given up, the next \
                     run goes on; give it longer with --for",

@@ -21,7 +21,7 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// Writes a message, each line of it marked as an error.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn report_error(text: &str) {
     let mut out = std::io::stderr().lock();
     for line in text.lines() {
         // There is nowhere left to tell of a failure.
@@ -30,7 +30,7 @@ pub(crate) fn complain(text: &str) {
 }
 
 /// Writes a message that is no error.
-pub(crate) fn warn(text: &str) {
+pub(crate) fn report_warning(text: &str) {
     // There is nowhere left to tell of a failure.
     let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
 }

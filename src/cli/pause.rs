@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use crate::cli::request::have_done;
+use crate::cli::dispatch::execute;
 use crate::cli::{Cli, Failure};
-use crate::daemon::control::wire::Request;
+use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Pause {
+pub(crate) struct PauseCommand {
     #[command(flatten)]
-    which: Which,
+    selection: KeySelection,
     /// Until when, such as 2026-12-01T00:00:00Z; until `resume` if not given
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
@@ -19,9 +19,9 @@ pub(crate) struct Pause {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Resume {
+pub(crate) struct ResumeCommand {
     #[command(flatten)]
-    which: Which,
+    selection: KeySelection,
     /// Why, for the journal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Resume {
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+struct KeySelection {
     /// The key
     #[arg(value_name = "KEY")]
     key: Option<String>,
@@ -38,31 +38,31 @@ struct Which {
     all: bool,
 }
 
-impl Pause {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let request = Request::Pause {
-            keys: self.which.keys(),
-            all: self.which.all,
+impl PauseCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Pause {
+            keys: self.selection.key_names(),
+            all: self.selection.all,
             until: self.until.map(|until| until.to_string()),
             reason: self.reason.clone(),
         };
-        have_done(cli, request).await
+        execute(cli, request).await
     }
 }
 
-impl Resume {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let request = Request::Resume {
-            keys: self.which.keys(),
-            all: self.which.all,
+impl ResumeCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Resume {
+            keys: self.selection.key_names(),
+            all: self.selection.all,
             reason: self.reason.clone(),
         };
-        have_done(cli, request).await
+        execute(cli, request).await
     }
 }
 
-impl Which {
-    fn keys(&self) -> Vec<String> {
+impl KeySelection {
+    fn key_names(&self) -> Vec<String> {
         self.key.iter().cloned().collect()
     }
 }

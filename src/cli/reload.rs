@@ -6,29 +6,29 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::request::daemon_to_reload;
-use crate::cli::{Cli, Failure, environment, output};
+use crate::cli::dispatch::find_daemon_to_reload;
+use crate::cli::{Cli, Failure, output, read_environment};
 use crate::config;
-use crate::daemon::control::wire::Request;
+use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Reload {}
+pub(crate) struct ReloadCommand {}
 
-impl Reload {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = match cli.settings() {
+impl ReloadCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = match cli.load_settings() {
             Ok(settings) => settings,
             Err(wrong) => {
                 // Every problem with the file is told here. The daemon is asked
                 // as well: its log and its status are to tell them, too.
-                ask_despite(cli).await;
+                request_reload_of_invalid_config(cli).await;
                 return Err(wrong);
             }
         };
-        let Some(daemon) = daemon_to_reload(&settings).await? else {
-            return send_signal();
+        let Some(daemon) = find_daemon_to_reload(&settings).await? else {
+            return send_sighup();
         };
-        let answer = daemon.ask(&Request::Reload).await?;
+        let answer = daemon.send(&ControlRequest::Reload).await?;
         for outcome in answer.outcomes {
             if !outcome.done {
                 return Err(Failure::Configuration(outcome.message));
@@ -39,18 +39,18 @@ impl Reload {
     }
 }
 
-async fn ask_despite(cli: &Cli) {
-    let Some(settings) = config::load_despite(&cli.config, &environment()) else {
+async fn request_reload_of_invalid_config(cli: &Cli) {
+    let Some(settings) = config::load_lenient(&cli.config, &read_environment()) else {
         return;
     };
-    if let Ok(Some(daemon)) = daemon_to_reload(&settings).await {
+    if let Ok(Some(daemon)) = find_daemon_to_reload(&settings).await {
         // It can only answer with what is told already.
-        let _ = daemon.ask(&Request::Reload).await;
+        let _ = daemon.send(&ControlRequest::Reload).await;
     }
 }
 
 /// Without an answer: what becomes of it stands in the daemon's log.
-fn send_signal() -> Result<(), Failure> {
+fn send_sighup() -> Result<(), Failure> {
     let process = std::env::var("MAINPID").ok();
     let process = process.and_then(|process| Pid::from_raw(process.parse().ok()?));
     let Some(process) = process else {

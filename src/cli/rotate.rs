@@ -1,11 +1,11 @@
 //! `rekeyd rotate`: a rotation by hand.
 
-use crate::cli::request::have_done;
+use crate::cli::dispatch::execute;
 use crate::cli::{Cli, Failure};
-use crate::daemon::control::wire::Request;
+use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Rotate {
+pub(crate) struct RotateCommand {
     /// The keys to rotate
     #[arg(value_name = "KEY", required_unless_present = "all")]
     keys: Vec<String>,
@@ -23,15 +23,15 @@ pub(crate) struct Rotate {
     no_wait: bool,
 }
 
-impl Rotate {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let request = Request::Rotate {
+impl RotateCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Rotate {
             keys: self.keys.clone(),
             all: self.all,
             revoke_previous_now: self.revoke_previous_now,
             no_wait: self.no_wait,
             reason: self.reason.clone(),
         };
-        have_done(cli, request).await
+        execute(cli, request).await
     }
 }

@@ -2,38 +2,38 @@
 
 use std::sync::Arc;
 
-use crate::cli::host::{self, Look};
-use crate::cli::{Cli, Failure, environment, load};
+use crate::cli::preflight::{self, CheckLevel};
+use crate::cli::{Cli, Failure, load_configuration, read_environment};
 use crate::config;
 use crate::core::settings::Settings;
-use crate::daemon::{service, start};
-use crate::engine::Course;
+use crate::daemon::{event_loop, runtime};
+use crate::engine::RunMode;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Run {
+pub(crate) struct RunCommand {
     /// Write a ledger that was last written on another machine, which has stopped for good
     #[arg(long)]
     take_over: bool,
 }
 
-impl Run {
-    pub(crate) async fn go(&self, cli: &Cli) -> Result<(), Failure> {
+impl RunCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
         if self.take_over {
-            let settings = cli.settings()?;
-            start::take_over(&settings, "rekeyd run")?;
+            let settings = cli.load_settings()?;
+            runtime::take_over(&settings, "rekeyd run")?;
         }
-        run(cli).await
+        run_daemon(cli).await
     }
 }
 
-async fn run(cli: &Cli) -> Result<(), Failure> {
-    let (settings, ahead) = cli.settings_and_ledger()?;
-    tell_what_the_host_may_repair(&settings);
-    let started = start::start(
+async fn run_daemon(cli: &Cli) -> Result<(), Failure> {
+    let (settings, ahead) = cli.load_settings_and_prefetch()?;
+    log_host_problems(&settings);
+    let started = runtime::start(
         &settings,
-        Cli::sources(&settings),
+        Cli::credential_sources(&settings),
         "rekeyd run",
-        Course::Daemon,
+        RunMode::Daemon,
         ahead,
     )
     .await?;
@@ -44,31 +44,32 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         );
     }
     // Behind the start, which it would hold up where there are many sinks.
-    look_at_sinks(settings);
+    spawn_sink_checks(settings);
     let file = cli.config.clone();
     let read = move || {
-        let settings = load(&file, &environment()).map_err(|failure| failure.to_string())?;
-        tell_what_the_host_may_repair(&settings);
-        look_at_sinks(Arc::clone(&settings));
-        let sources = Cli::sources(&settings);
+        let settings = load_configuration(&file, &read_environment())
+            .map_err(|failure| failure.to_string())?;
+        log_host_problems(&settings);
+        spawn_sink_checks(Arc::clone(&settings));
+        let sources = Cli::credential_sources(&settings);
         Ok((settings, sources))
     };
-    Ok(service::run(started, Arc::new(read)).await?)
+    Ok(event_loop::run_daemon(started, Arc::new(read)).await?)
 }
 
 /// Shows what is wrong outside the configuration, but for its sinks.
-fn tell_what_the_host_may_repair(settings: &Settings) {
-    for problem in config::host_problems(settings, &environment()) {
+fn log_host_problems(settings: &Settings) {
+    for problem in config::host_problems(settings, &read_environment()) {
         tracing::error!("{problem}");
     }
 }
 
 /// Shows what is wrong with the sinks, beside the work: one on a file system
 /// that hangs must not hold it up.
-fn look_at_sinks(settings: Arc<Settings>) {
+fn spawn_sink_checks(settings: Arc<Settings>) {
     drop(tokio::spawn(async move {
-        let mut problems = host::sinks(&settings, Look::Local).await;
-        problems.extend(host::notifiers(&settings, Look::Local).await);
+        let mut problems = preflight::check_sinks(&settings, CheckLevel::Local).await;
+        problems.extend(preflight::check_channels(&settings, CheckLevel::Local).await);
         for problem in problems {
             tracing::error!("{problem}");
         }

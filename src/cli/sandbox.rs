@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::cli::{Failure, output};
 use crate::core::duration;
 use crate::daemon::signals;
-use crate::host::secret_file::{self, Checks};
-use crate::sandbox::{DEFAULT_ADMIN_KEY, Delays, Fault, Options, Sandbox};
+use crate::platform::secret_file::{self, PermissionCheck};
+use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, PropagationDelays, Sandbox, SandboxOptions};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SandboxCommand {
@@ -33,33 +33,33 @@ pub(crate) struct SandboxCommand {
 }
 
 impl SandboxCommand {
-    pub(crate) async fn go(&self) -> Result<(), Failure> {
-        let admin_key = self.own_key()?;
-        let sandbox = Sandbox::start(Options {
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        let admin_key = self.read_admin_key()?;
+        let sandbox = Sandbox::start(SandboxOptions {
             listen: self.listen,
             admin_key,
-            state: self.state.clone(),
+            state_file: self.state.clone(),
             faults: self.faults.clone(),
-            delays: Delays {
+            delays: PropagationDelays {
                 new_key: self.propagation,
                 deleted_key: self.propagation,
             },
-            ..Options::default()
+            ..SandboxOptions::default()
         })
         .await
         .map_err(|error| Failure::Other(error.to_string()))?;
         // Whoever has read where it is may end it.
         let mut told = signals::listen()?;
-        output::print(introduction(&sandbox).as_bytes())?;
+        output::print(startup_message(&sandbox).as_bytes())?;
         told.recv().await;
         Ok(())
     }
 
     /// The admin key of the command line or of the file that it names.
-    fn own_key(&self) -> Result<Option<String>, Failure> {
+    fn read_admin_key(&self) -> Result<Option<String>, Failure> {
         match (&self.admin_key, &self.admin_key_file) {
             (Some(secret), _) => Ok(Some(secret.clone())),
-            (None, Some(path)) => secret_file::read(path, Checks::Full)
+            (None, Some(path)) => secret_file::read(path, PermissionCheck::Enforce)
                 .map(|secret| Some(secret.expose().to_owned()))
                 .map_err(Failure::Other),
             (None, None) => Ok(None),
@@ -68,7 +68,7 @@ impl SandboxCommand {
 }
 
 /// What to configure, and which admin key to work with.
-fn introduction(sandbox: &Sandbox) -> String {
+fn startup_message(sandbox: &Sandbox) -> String {
     let admin_key = sandbox.admin_key();
     let about_the_key = if !sandbox.accepts(admin_key.expose()) {
         "its admin key was deleted: use one of those in the state file, or begin anew without it\n"

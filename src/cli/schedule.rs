@@ -6,17 +6,17 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
 
-use crate::cli::{Cli, Failure, named, output, text};
-use crate::core::due::origin_of;
-use crate::core::names::KeyName;
-use crate::core::record::KeyState;
+use crate::cli::{Cli, Failure, find_key, output, text};
+use crate::core::due::age_origin;
+use crate::core::ids::KeyName;
 use crate::core::settings::{KeySettings, Settings};
+use crate::core::state::KeyState;
 use crate::core::{duration, time};
-use crate::engine::clock::{Clock as _, HostClock};
+use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::{LedgerError, read};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Schedule {
+pub(crate) struct ScheduleCommand {
     /// Only this key
     key: Option<String>,
     /// How many firings of each key
@@ -31,56 +31,56 @@ pub(crate) struct Schedule {
 }
 
 /// A firing of a key.
-struct Firing<'s> {
+struct ScheduledRun<'s> {
     key: &'s KeySettings,
     at: Timestamp,
 }
 
-impl Schedule {
-    pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
-        let keys = self.wanted(&settings)?;
-        let now = HostClock.now();
+impl ScheduleCommand {
+    pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.load_settings()?;
+        let keys = self.selected_keys(&settings)?;
+        let now = SystemClock.now();
         let from = self.from.unwrap_or(now);
-        let states = states(&settings, &keys)?;
+        let states = read_key_states(&settings, &keys)?;
         let mut firings: Vec<_> = keys
             .iter()
-            .flat_map(|key| self.firings(key, states.get(&key.name), from))
+            .flat_map(|key| self.next_runs(key, states.get(&key.name), from))
             .collect();
         if self.json {
-            let all: Vec<_> = firings.iter().map(Firing::as_json).collect();
+            let all: Vec<_> = firings.iter().map(ScheduledRun::to_json).collect();
             return output::print_json(&json!(all));
         }
         firings.sort_by_key(|firing| firing.at);
-        output::print(for_people(&firings, now).as_bytes())
+        output::print(to_table(&firings, now).as_bytes())
     }
 
-    fn wanted<'s>(&self, settings: &'s Settings) -> Result<Vec<&'s KeySettings>, Failure> {
+    fn selected_keys<'s>(&self, settings: &'s Settings) -> Result<Vec<&'s KeySettings>, Failure> {
         match &self.key {
             None => Ok(settings.keys.iter().collect()),
-            Some(wanted) => Ok(vec![named(settings, wanted)?]),
+            Some(wanted) => Ok(vec![find_key(settings, wanted)?]),
         }
     }
 
-    fn firings<'s>(
+    fn next_runs<'s>(
         &self,
         key: &'s KeySettings,
         state: Option<&KeyState>,
         from: Timestamp,
-    ) -> Vec<Firing<'s>> {
-        let origin = state.map_or(from, |state| origin_of(state, from));
-        let firings = key.policy.timetable.since(origin);
+    ) -> Vec<ScheduledRun<'s>> {
+        let origin = state.map_or(from, |state| age_origin(state, from));
+        let firings = key.policy.timetable.firings_from(origin);
         let next = |at: &Timestamp| firings.next_after(*at);
         std::iter::successors(next(&from), next)
             .take(usize::from(self.count))
-            .map(|at| Firing { key, at })
+            .map(|at| ScheduledRun { key, at })
             .collect()
     }
 }
 
 /// How the keys stand whose firings depend on it. The ledger is not needed for
 /// any other.
-fn states(
+fn read_key_states(
     settings: &Settings,
     keys: &[&KeySettings],
 ) -> Result<BTreeMap<KeyName, KeyState>, Failure> {
@@ -89,12 +89,12 @@ fn states(
     }
     match read::open(&settings.ledger) {
         Ok(connection) => Ok(read::all_key_states(&connection)?),
-        Err(LedgerError::Missing { .. }) => Ok(BTreeMap::new()),
+        Err(LedgerError::NotFound { .. }) => Ok(BTreeMap::new()),
         Err(error) => Err(error.into()),
     }
 }
 
-impl Firing<'_> {
+impl ScheduledRun<'_> {
     fn zone(&self) -> &TimeZone {
         self.key.policy.timetable.zone()
     }
@@ -104,13 +104,13 @@ impl Firing<'_> {
     }
 
     /// With its offset: `2026-03-29T03:30:00+02:00`.
-    fn local(&self) -> String {
+    fn local_time(&self) -> String {
         let local = self.at.to_zoned(self.zone().clone());
         local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
     }
 
     /// Whether the clock is changed on that day of the zone.
-    fn is_on_a_change(&self) -> bool {
+    fn is_on_clock_change_day(&self) -> bool {
         let zone = self.zone();
         let Ok(day) = self.at.to_zoned(zone.clone()).start_of_day() else {
             return false;
@@ -125,17 +125,17 @@ impl Firing<'_> {
         zone.to_offset(day.timestamp()) != zone.to_offset(next.timestamp())
     }
 
-    fn as_json(&self) -> serde_json::Value {
+    fn to_json(&self) -> serde_json::Value {
         json!({
             "key": self.key.name,
             "at": time::to_text(self.at),
-            "local": self.local(),
+            "local": self.local_time(),
             "timezone": self.zone_name(),
         })
     }
 }
 
-fn for_people(firings: &[Firing<'_>], now: Timestamp) -> String {
+fn to_table(firings: &[ScheduledRun<'_>], now: Timestamp) -> String {
     if firings.is_empty() {
         return "no firing\n".to_owned();
     }
@@ -143,9 +143,15 @@ fn for_people(firings: &[Firing<'_>], now: Timestamp) -> String {
         .iter()
         .map(|firing| {
             let wait = if firing.at > now {
-                format!("in {}", duration::for_people(time::until(now, firing.at)))
+                format!(
+                    "in {}",
+                    duration::to_human_text(time::until(now, firing.at))
+                )
             } else {
-                format!("{} ago", duration::for_people(time::until(firing.at, now)))
+                format!(
+                    "{} ago",
+                    duration::to_human_text(time::until(firing.at, now))
+                )
             };
             let local = firing.at.to_zoned(firing.zone().clone());
             vec![
@@ -154,7 +160,7 @@ fn for_people(firings: &[Firing<'_>], now: Timestamp) -> String {
                 local.strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string(),
                 firing.zone_name().to_owned(),
                 wait,
-                if firing.is_on_a_change() {
+                if firing.is_on_clock_change_day() {
                     "clock change"
                 } else {
                     ""
@@ -163,5 +169,5 @@ fn for_people(firings: &[Firing<'_>], now: Timestamp) -> String {
             ]
         })
         .collect();
-    text::table(&["key", "UTC", "local", "zone", "wait", ""], &rows)
+    text::format_table(&["key", "UTC", "local", "zone", "wait", ""], &rows)
 }

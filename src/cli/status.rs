@@ -1,25 +1,25 @@
 //! `rekeyd status`: how each key stands, from the configuration and the ledger.
 
-mod told;
+mod snapshot;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::status::told::Told;
+use crate::cli::status::snapshot::LedgerSnapshot;
 use crate::cli::{Cli, Failure, output, text};
-use crate::core::due::{Absence, Due, due, expiring};
-use crate::core::names::{KeyName, SinkId};
+use crate::core::due::{Downtime, Due, check_due, imminent_expiry};
+use crate::core::health::{alertable_error, last_error};
+use crate::core::ids::{KeyName, SinkId};
+use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
-use crate::core::problem::{problem_of, trouble_of};
-use crate::core::record::{DeliveryState, KeyState, Pause, Rotation};
-use crate::core::rotation::Phase;
 use crate::core::settings::KeySettings;
+use crate::core::state::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
-use crate::engine::clock::{Clock as _, HostClock};
+use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::WriterLock;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusCommand {
     /// Only this key
     key: Option<String>,
     /// As one JSON object
@@ -28,35 +28,35 @@ pub(crate) struct Status {
 }
 
 /// How one key stands.
-struct Standing {
+struct KeyStatus {
     key: KeyName,
     current: Option<Rotation>,
-    next: Option<Timestamp>,
+    next_rotation: Option<Timestamp>,
     /// Whether a rotation is open; the next one waits for its end.
-    open: bool,
+    has_open_rotation: bool,
     overlap: Vec<Rotation>,
-    overdue: bool,
+    is_overdue: bool,
     problem: Option<String>,
-    managed: bool,
+    is_managed: bool,
     /// The pause, while it holds.
     pause: Option<Pause>,
 }
 
-impl Status {
-    pub(crate) fn go(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.settings()?;
-        let now = HostClock.now();
-        let Told {
+impl StatusCommand {
+    pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let settings = cli.load_settings()?;
+        let now = SystemClock.now();
+        let LedgerSnapshot {
             mut states,
             failing_since,
             problems,
-        } = Told::of(&settings.ledger)?;
+        } = LedgerSnapshot::read(&settings.ledger)?;
         let mut standings: Vec<_> = settings
             .keys
             .iter()
             .map(|key| {
                 let state = states.remove(&key.name);
-                standing(
+                key_status(
                     key,
                     state.unwrap_or_else(|| KeyState::unknown(key.name.clone())),
                     failing_since.get(&key.name).copied(),
@@ -68,7 +68,7 @@ impl Status {
             states
                 .into_values()
                 .filter(|state| !state.live.is_empty())
-                .map(|state| unmanaged(state, now)),
+                .map(|state| unmanaged_key_status(state, now)),
         );
         if let Some(wanted) = &self.key {
             standings.retain(|standing| standing.key.as_str() == wanted);
@@ -81,65 +81,69 @@ impl Status {
         if self.json {
             let keys: Vec<_> = standings
                 .iter()
-                .map(|standing| as_json(standing, now))
+                .map(|standing| to_json(standing, now))
                 .collect();
             output::print_json(&json!({"problem": problems.first(), "keys": keys}))?;
         } else {
             let problems = problems.iter();
             let mut head: String = problems.map(|told| format!("problem: {told}\n")).collect();
             // What the last one told says nothing of whether it is there.
-            head.push_str(&match WriterLock::held_by(&settings.ledger) {
+            head.push_str(&match WriterLock::holder(&settings.ledger) {
                 Some(holder) => format!("{holder} is at work\n"),
                 None => "no rekeyd is running on this ledger\n".to_owned(),
             });
-            output::print(format!("{head}{}", for_people(&standings, now)).as_bytes())?;
+            output::print(format!("{head}{}", to_table(&standings, now)).as_bytes())?;
         }
         let wrong = standings
             .iter()
-            .any(|standing| !standing.is_healthy() || standing.overdue);
-        if wrong { Err(Failure::Told) } else { Ok(()) }
+            .any(|standing| !standing.is_healthy() || standing.is_overdue);
+        if wrong {
+            Err(Failure::Reported)
+        } else {
+            Ok(())
+        }
     }
 }
 
-impl Standing {
+impl KeyStatus {
     fn is_healthy(&self) -> bool {
         self.problem.is_none()
     }
 }
 
-fn standing(
+fn key_status(
     key: &KeySettings,
     state: KeyState,
     failing_since: Option<Timestamp>,
     now: Timestamp,
-) -> Standing {
+) -> KeyStatus {
     let required: Vec<SinkId> = key
         .sinks
         .iter()
         .filter(|sink| sink.required)
         .map(|sink| sink.id.clone())
         .collect();
-    let next = match due(&key.policy, &required, &state, Absence::none(now), now) {
-        Due::No { next } => next,
-        Due::Since { at, .. } | Due::Dropped { firing: at, .. } => Some(at),
+    let next = match check_due(&key.policy, &required, &state, Downtime::none(now), now) {
+        Due::NotDue { next } => next,
+        Due::Now { since: at, .. } | Due::MissedRunSkipped { firing: at, .. } => Some(at),
     };
     let overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
-    let problem = problem_of(&state);
-    let mut standing = known(state, problem, now);
-    standing.managed = true;
-    standing.next = next;
-    standing.overdue = overdue;
+    let problem = last_error(&state);
+    let mut standing = build_key_status(state, problem, now);
+    standing.is_managed = true;
+    standing.next_rotation = next;
+    standing.is_overdue = overdue;
     standing
 }
 
 /// Nobody rotates it any more: what was wrong with that is over.
-fn unmanaged(state: KeyState, now: Timestamp) -> Standing {
-    let problem = trouble_of(&state, false);
-    known(state, problem, now)
+fn unmanaged_key_status(state: KeyState, now: Timestamp) -> KeyStatus {
+    let problem = alertable_error(&state, false);
+    build_key_status(state, problem, now)
 }
 
-fn known(state: KeyState, problem: Option<String>, now: Timestamp) -> Standing {
-    let problem = problem.map(|problem| match expiring(&state, now) {
+fn build_key_status(state: KeyState, problem: Option<String>, now: Timestamp) -> KeyStatus {
+    let problem = problem.map(|problem| match imminent_expiry(&state, now) {
         Some(end) => format!("its credential ends at {}: {problem}", time::to_text(end)),
         None => problem,
     });
@@ -149,20 +153,20 @@ fn known(state: KeyState, problem: Option<String>, now: Timestamp) -> Standing {
             Phase::Retired | Phase::Stranded | Phase::Orphaned
         )
     };
-    Standing {
+    KeyStatus {
         current: state.current().cloned(),
-        open: state.open().is_some(),
+        has_open_rotation: state.open_rotation().is_some(),
         overlap: state.live.iter().filter(overlap).cloned().collect(),
-        pause: state.pause.filter(|pause| pause.holds(now)),
+        pause: state.pause.filter(|pause| pause.is_active(now)),
         key: state.key,
-        next: None,
-        overdue: false,
+        next_rotation: None,
+        is_overdue: false,
         problem,
-        managed: false,
+        is_managed: false,
     }
 }
 
-fn as_json(standing: &Standing, now: Timestamp) -> Value {
+fn to_json(standing: &KeyStatus, now: Timestamp) -> Value {
     let current = standing.current.as_ref().and_then(|current| {
         let credential = current.credential.as_ref()?;
         let born = credential.created_at.or(current.current_at);
@@ -188,24 +192,24 @@ fn as_json(standing: &Standing, now: Timestamp) -> Value {
     json!({
         "key": standing.key,
         "healthy": standing.is_healthy(),
-        "overdue": standing.overdue,
+        "overdue": standing.is_overdue,
         "paused": standing.pause.is_some(),
         "current": current,
-        "next_rotation_at": standing.next.map(time::to_text),
+        "next_rotation_at": standing.next_rotation.map(time::to_text),
         "overlap": overlap,
         "problem": standing.problem,
     })
 }
 
-fn for_people(standings: &[Standing], now: Timestamp) -> String {
+fn to_table(standings: &[KeyStatus], now: Timestamp) -> String {
     let rows: Vec<Vec<String>> = standings
         .iter()
-        .map(|standing| row(standing, now))
+        .map(|standing| to_row(standing, now))
         .collect();
     if rows.is_empty() {
         return "no key is configured\n".to_owned();
     }
-    let mut shown = text::table(
+    let mut shown = text::format_table(
         &[
             "key",
             "state",
@@ -220,7 +224,7 @@ fn for_people(standings: &[Standing], now: Timestamp) -> String {
         if let Some(problem) = &standing.problem {
             shown.push_str(&format!("{}: {problem}\n", standing.key));
         }
-        for missed in missed(standing) {
+        for missed in undelivered_optional_sinks(standing) {
             shown.push_str(&format!("{}: {missed}\n", standing.key));
         }
     }
@@ -228,7 +232,7 @@ fn for_people(standings: &[Standing], now: Timestamp) -> String {
 }
 
 /// The optional sinks that lack the current secret, and why.
-fn missed(standing: &Standing) -> impl Iterator<Item = String> {
+fn undelivered_optional_sinks(standing: &KeyStatus) -> impl Iterator<Item = String> {
     let current = standing.current.iter();
     let deliveries = current.flat_map(|current| &current.deliveries);
     deliveries.filter_map(|delivery| {
@@ -241,25 +245,29 @@ fn missed(standing: &Standing) -> impl Iterator<Item = String> {
     })
 }
 
-fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
+fn to_row(standing: &KeyStatus, now: Timestamp) -> Vec<String> {
     let credential = standing
         .current
         .as_ref()
         .and_then(|current| current.credential.as_ref());
     let age = credential.and_then(|credential| credential.created_at);
-    let next = match standing.next {
+    let next = match standing.next_rotation {
         Some(at) if at > now => {
             format!(
                 "{} (in {})",
                 time::to_text(at),
-                duration::for_people(time::until(now, at))
+                duration::to_human_text(time::until(now, at))
             )
         }
         Some(_) => "now".to_owned(),
-        None if standing.open => "under way".to_owned(),
+        None if standing.has_open_rotation => "under way".to_owned(),
         None => "never".to_owned(),
     };
-    let state = match (standing.managed, standing.is_healthy(), standing.overdue) {
+    let state = match (
+        standing.is_managed,
+        standing.is_healthy(),
+        standing.is_overdue,
+    ) {
         (false, _, _) => "unmanaged".to_owned(),
         (true, _, true) => "overdue".to_owned(),
         (true, false, false) => "failing".to_owned(),
@@ -280,7 +288,7 @@ fn row(standing: &Standing, now: Timestamp) -> Vec<String> {
         standing.key.to_string(),
         state,
         credential.map_or("none".to_owned(), |credential| credential.id.to_string()),
-        age.map(|born| duration::for_people(time::until(born, now)))
+        age.map(|born| duration::to_human_text(time::until(born, now)))
             .unwrap_or_default(),
         next,
         overlap.join(", "),

@@ -1,7 +1,7 @@
 //! Tables for people.
 
 /// Rows in columns as wide as their widest cell, two spaces apart.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn format_table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -25,13 +25,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn columns_line_up_and_lines_do_not_trail() {
+    fn columns_are_aligned_without_trailing_spaces() {
         let rows = vec![
             vec!["a".to_owned(), "b".to_owned()],
             vec!["äöü".to_owned(), String::new()],
         ];
         assert_eq!(
-            super::table(&["k", "value"], &rows),
+            super::format_table(&["k", "value"], &rows),
             "k    value\na    b\näöü\n"
         );
     }

@@ -8,12 +8,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
-use super::keys::Keys;
+use super::keys::UnparsedKeys;
+use super::location::Location;
 use super::options::Section;
-use super::place::Place;
 use super::quote;
-use super::reader::Table;
-use super::report::Report;
+use super::reader::ConfigTable;
+use super::report::ProblemReport;
 use super::{control, keys, notify, provider, sinks, values};
 use crate::core::settings::Settings;
 
@@ -21,22 +21,22 @@ use crate::core::settings::Settings;
 /// in `report`; there are settings only if enough of it was right to make some.
 /// `expect` is told where the ledger is and how many keys there are, before
 /// these are read.
-pub(super) fn check(
-    top: &Table<'_>,
-    keys: Keys<'_>,
+pub(super) fn check_configuration(
+    top: &ConfigTable<'_>,
+    keys: UnparsedKeys<'_>,
     path: &Path,
     environment: &Environment,
     mut expect: impl FnMut(&Path, usize),
-    report: &mut Report,
+    report: &mut ProblemReport,
 ) -> Option<Settings> {
-    top.refuse_unknown(&[Section::Top], report);
-    let provider = provider::provider(top, report);
-    let (ledger, ledger_place) = provider::ledger(top, environment, report);
+    top.reject_unknown(&[Section::Top], report);
+    let provider = provider::read_provider(top, report);
+    let (ledger, ledger_place) = provider::read_ledger_path(top, environment, report);
     expect(&ledger, keys.len());
-    let control = control::control(top, report);
-    let metrics = control::metrics(top, report);
+    let control = control::read_control(top, report);
+    let metrics = control::read_metrics_address(top, report);
 
-    let mut claims = Claims::of(keys.len());
+    let mut claims = PathClaims::with_capacity(keys.len());
     claims.reserve(path, "this configuration file");
     if let Some(socket) = &control.socket {
         claims.reserve(socket, "the control socket");
@@ -49,20 +49,20 @@ pub(super) fn check(
         } else {
             format!("the ledger's {ending} file")
         };
-        claims.take(Path::new(&name), what, &ledger_place, report);
+        claims.claim(Path::new(&name), what, &ledger_place, report);
     }
     if let Some((file, place)) = &provider.credential_file {
-        let owner = Owner::from("the credential file");
-        let owner = owner.writing_first("beside the credential file");
-        claims.take(file, owner, place, report);
+        let owner = PathOwner::from("the credential file");
+        let owner = owner.with_temp_file("beside the credential file");
+        claims.claim(file, owner, place, report);
     }
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
-    let notify = notify::notify(top, &keys, &mut claims, report);
+    let notify = notify::read_channels(top, &keys, &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
-    let keys = keys::keys(top, keys, environment, credential_file, &mut claims, report)?;
+    let keys = keys::read_keys(top, keys, environment, credential_file, &mut claims, report)?;
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,
@@ -77,143 +77,152 @@ pub(super) fn check(
 
 /// Which file belongs to whom. Two that write one file would destroy each
 /// other's work, and the ledger or a secret would be lost for good.
-pub(super) struct Claims {
-    owners: HashMap<OsString, Owner>,
+pub(super) struct PathClaims {
+    owners: HashMap<OsString, PathOwner>,
     /// Whether what is written first is among them. Nearly no file is called
     /// like that, and then it cannot be another's.
-    with_first: bool,
+    has_temp_files: bool,
 }
 
 /// Whose a file is, put into words only if another wants it.
-pub(super) struct Owner {
-    words: Cow<'static, str>,
+pub(super) struct PathOwner {
+    description: Cow<'static, str>,
     /// What the words are about, if they do not say it.
-    place: Option<Place>,
+    location: Option<Location>,
     /// What would be said of the file beside it that is written first, if one is.
-    first: Option<&'static str>,
+    temp_file_description: Option<&'static str>,
 }
 
-impl Owner {
+impl PathOwner {
     /// One of what is said at `place`: "written by" it, the "argv of" it.
-    pub(super) fn of(words: impl Into<Cow<'static, str>>, place: &Place) -> Self {
+    pub(super) fn of(words: impl Into<Cow<'static, str>>, place: &Location) -> Self {
         Self {
-            words: words.into(),
-            place: Some(place.clone()),
-            first: None,
+            description: words.into(),
+            location: Some(place.clone()),
+            temp_file_description: None,
         }
     }
 
     /// Who replaces the file, by another that is written first: in `words`,
     /// whose that one is.
-    pub(super) fn writing_first(self, words: &'static str) -> Self {
+    pub(super) fn with_temp_file(self, words: &'static str) -> Self {
         Self {
-            first: Some(words),
+            temp_file_description: Some(words),
             ..self
         }
     }
 
     /// Whose the file is that is written first.
-    fn of_first(&self) -> Option<Self> {
+    fn temp_file_owner(&self) -> Option<Self> {
         Some(Self {
-            words: self.first?.into(),
-            place: self.place.clone(),
-            first: None,
+            description: self.temp_file_description?.into(),
+            location: self.location.clone(),
+            temp_file_description: None,
         })
     }
 }
 
-impl<T: Into<Cow<'static, str>>> From<T> for Owner {
+impl<T: Into<Cow<'static, str>>> From<T> for PathOwner {
     fn from(words: T) -> Self {
         Self {
-            words: words.into(),
-            place: None,
-            first: None,
+            description: words.into(),
+            location: None,
+            temp_file_description: None,
         }
     }
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for PathOwner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(place) => write!(formatter, "{} {place}", self.words),
-            None => formatter.write_str(&self.words),
+        match &self.location {
+            Some(place) => write!(formatter, "{} {place}", self.description),
+            None => formatter.write_str(&self.description),
         }
     }
 }
 
-impl Claims {
+impl PathClaims {
     /// None yet, with room for those of so many keys.
-    fn of(keys: usize) -> Self {
+    fn with_capacity(keys: usize) -> Self {
         Self {
             owners: HashMap::with_capacity(keys),
-            with_first: false,
+            has_temp_files: false,
         }
     }
 
     /// Claims a file that only one may have, and what is written first.
-    pub(super) fn take(
+    pub(super) fn claim(
         &mut self,
         path: &Path,
-        owner: impl Into<Owner>,
-        place: &Place,
-        report: &mut Report,
+        owner: impl Into<PathOwner>,
+        place: &Location,
+        report: &mut ProblemReport,
     ) {
-        self.expect(path);
+        self.track_temp_files_from(path);
         let owner = owner.into();
-        let first = self.first_of(path, &owner);
+        let first = self.temp_file_of(path, &owner);
         // Where the file is another's, so is what is beside it.
-        if self.take_one(path, owner, place, report)
+        if self.claim_one(path, owner, place, report)
             && let Some((path, owner)) = first
         {
-            self.take_one(&path, owner, place, report);
+            self.claim_one(&path, owner, place, report);
         }
     }
 
     /// Says whether nobody had it.
-    fn take_one(&mut self, path: &Path, owner: Owner, place: &Place, report: &mut Report) -> bool {
-        match self.owners.entry(key_of(path)) {
+    fn claim_one(
+        &mut self,
+        path: &Path,
+        owner: PathOwner,
+        place: &Location,
+        report: &mut ProblemReport,
+    ) -> bool {
+        match self.owners.entry(path_key(path)) {
             Entry::Vacant(free) => {
                 free.insert(owner);
                 true
             }
             Entry::Occupied(taken) => {
-                let message = format!("{} is {} already", quote::path(path), taken.get());
-                report.wrong(place, message, "name another file");
+                let message = format!("{} is {} already", quote::quote_path(path), taken.get());
+                report.add_problem(place, message, "name another file");
                 false
             }
         }
     }
 
     /// Claims a file that several may read: nobody may write it.
-    pub(super) fn reserve(&mut self, path: &Path, owner: impl Into<Owner>) {
-        self.expect(path);
+    pub(super) fn reserve(&mut self, path: &Path, owner: impl Into<PathOwner>) {
+        self.track_temp_files_from(path);
         let owner = || owner.into();
-        self.owners.entry(key_of(path)).or_insert_with(owner);
+        self.owners.entry(path_key(path)).or_insert_with(owner);
     }
 
     /// From the first file on that is called like one that is written first,
     /// those are claimed, too.
-    fn expect(&mut self, path: &Path) {
-        if self.with_first || !sinks::is_written_first(path) {
+    fn track_temp_files_from(&mut self, path: &Path) {
+        if self.has_temp_files || !sinks::is_temp_file_name(path) {
             return;
         }
-        self.with_first = true;
+        self.has_temp_files = true;
         let owners = self.owners.iter();
-        let first = owners.filter_map(|(path, owner)| self.first_of(Path::new(path), owner));
+        let first = owners.filter_map(|(path, owner)| self.temp_file_of(Path::new(path), owner));
         let first: Vec<_> = first.collect();
         for (path, owner) in first {
-            self.owners.entry(key_of(&path)).or_insert(owner);
+            self.owners.entry(path_key(&path)).or_insert(owner);
         }
     }
 
-    fn first_of(&self, path: &Path, owner: &Owner) -> Option<(PathBuf, Owner)> {
-        let owner = self.with_first.then(|| owner.of_first()).flatten()?;
-        Some((sinks::written_first(path), owner))
+    fn temp_file_of(&self, path: &Path, owner: &PathOwner) -> Option<(PathBuf, PathOwner)> {
+        let owner = self
+            .has_temp_files
+            .then(|| owner.temp_file_owner())
+            .flatten()?;
+        Some((sinks::temp_file_path(path), owner))
     }
 }
 
 /// What files are known by. As it is written: to compare paths is to take them
 /// apart each time.
-fn key_of(path: &Path) -> OsString {
-    values::normal(path).into_os_string()
+fn path_key(path: &Path) -> OsString {
+    values::normalize(path).into_os_string()
 }

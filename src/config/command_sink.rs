@@ -1,36 +1,42 @@
 //! The options of a sink with `type = "command"`.
 
 use super::options::Section;
-use super::quote::looks_secret;
-use super::reader::{Table, Value};
-use super::report::Report;
+use super::quote::is_secret_like;
+use super::reader::{ConfigTable, ConfigValue};
+use super::report::ProblemReport;
 use super::values;
 use crate::core::command::CommandLine;
 use crate::core::settings::CommandTarget;
 
 /// Reads what the sink in `table` runs.
-pub(super) fn target(table: &Table<'_>, report: &mut Report) -> Option<CommandTarget> {
+pub(super) fn read_target(
+    table: &ConfigTable<'_>,
+    report: &mut ProblemReport,
+) -> Option<CommandTarget> {
     let Some(value) = table.get(Section::Command, "argv") else {
         let hint = "add argv = [\"/…\"], the program that reads the secret from its standard input";
-        report.missing(&table.place, "has no argv", hint);
+        report.add_missing(&table.location, "has no argv", hint);
         return None;
     };
-    let argv = command_line(&value, report)?;
+    let argv = read_command_line(&value, report)?;
     Some(CommandTarget { argv })
 }
 
 /// A program and its arguments, one by one: never a line for a shell.
-pub(super) fn command_line(value: &Value<'_>, report: &mut Report) -> Option<CommandLine> {
-    let items = value.list_of_text(report)?;
+pub(super) fn read_command_line(
+    value: &ConfigValue<'_>,
+    report: &mut ProblemReport,
+) -> Option<CommandLine> {
+    let items = value.text_items(report)?;
     let Some((program, arguments)) = items.split_first() else {
         let hint = "a program by its path from the root, and its arguments, are allowed";
-        report.wrong(&value.place, "names no program", hint);
+        report.add_problem(&value.location, "names no program", hint);
         return None;
     };
-    let program = values::path(program, report);
+    let program = values::read_path(program, report);
     let arguments: Vec<_> = arguments
         .iter()
-        .map(|value| argument(value, report))
+        .map(|value| read_argument(value, report))
         .collect();
     Some(CommandLine {
         program: program?.into_os_string().into_string().ok()?,
@@ -39,11 +45,11 @@ pub(super) fn command_line(value: &Value<'_>, report: &mut Report) -> Option<Com
 }
 
 /// The arguments of a program can be seen by everybody on the host.
-fn argument(value: &Value<'_>, report: &mut Report) -> Option<String> {
+fn read_argument(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
-    if looks_secret(text) && !text.starts_with('/') {
-        report.wrong(
-            &value.place,
+    if is_secret_like(text) && !text.starts_with('/') {
+        report.add_problem(
+            &value.location,
             "this looks like a secret",
             "no secret may stand in this file: the new one comes on the command's standard \
              input, and others are named by their file",
@@ -52,7 +58,7 @@ fn argument(value: &Value<'_>, report: &mut Report) -> Option<String> {
     }
     if text.contains('\0') {
         let hint = "no program can be given one";
-        report.wrong(&value.place, "has a NUL character", hint);
+        report.add_problem(&value.location, "has a NUL character", hint);
         return None;
     }
     Some(text.to_owned())

@@ -2,87 +2,90 @@
 
 use std::path::PathBuf;
 
-use super::command_sink::command_line;
+use super::command_sink::read_command_line;
 use super::options::Section;
-use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
+use super::provider::{MAX_TIMEOUT, MIN_TIMEOUT};
 use super::quote::quoted;
-use super::reader::{Table, Value};
-use super::report::Report;
-use super::sinks::TIMEOUT;
+use super::reader::{ConfigTable, ConfigValue};
+use super::report::ProblemReport;
+use super::sinks::DEFAULT_TIMEOUT;
 use super::values;
-use crate::core::settings::{After, FileFormat, FileTarget};
+use crate::core::settings::{FileFormat, FileTarget, OnChange};
 
 /// What a file may be used for by default: only by its owner.
-pub(super) const MODE: u32 = 0o600;
+pub(super) const DEFAULT_MODE: u32 = 0o600;
 
 /// The variable of `format = "env"` by default.
-const VARIABLE: &str = "OPENAI_ADMIN_KEY";
+const DEFAULT_VARIABLE: &str = "OPENAI_ADMIN_KEY";
 
 /// Reads the file that the sink in `table` replaces. Without `..`, which
 /// behind a symbolic link means another folder than it seems to: nobody could
 /// tell whose file it is.
-pub(super) fn path(table: &Table<'_>, report: &mut Report) -> Option<PathBuf> {
+pub(super) fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let Some(value) = table.get(Section::File, "path") else {
         let hint = "add path = \"/…\", the file to be written";
-        report.missing(&table.place, "has no path", hint);
+        report.add_missing(&table.location, "has no path", hint);
         return None;
     };
-    let path = values::path(&value, report)?;
-    if values::goes_upwards(&path) {
+    let path = values::read_path(&value, report)?;
+    if values::has_parent_component(&path) {
         let message = format!("{} goes upwards", quoted(&path.to_string_lossy()));
-        report.wrong(&value.place, message, "a path without .. is allowed");
+        report.add_problem(&value.location, message, "a path without .. is allowed");
         return None;
     }
     Some(path)
 }
 
 /// Reads what else the sink in `table` says of its file.
-pub(super) fn target(
-    table: &Table<'_>,
+pub(super) fn read_target(
+    table: &ConfigTable<'_>,
     path: Option<PathBuf>,
-    report: &mut Report,
+    report: &mut ProblemReport,
 ) -> Option<FileTarget> {
     let get = |name| table.get(Section::File, name);
-    let format = format(table, report);
+    let format = read_format(table, report);
     let mode = match get("mode") {
-        Some(value) => mode(&value, report),
-        None => Some(MODE),
+        Some(value) => read_mode(&value, report),
+        None => Some(DEFAULT_MODE),
     };
-    let owner = get("owner").and_then(|value| account(&value, report));
-    let group = get("group").and_then(|value| account(&value, report));
-    let after = after(table, report);
+    let owner = get("owner").and_then(|value| read_account(&value, report));
+    let group = get("group").and_then(|value| read_account(&value, report));
+    let after = read_on_change(table, report);
     Some(FileTarget {
         path: path?,
         format: format?,
         mode: mode?,
         owner,
         group,
-        after: after?,
+        on_change: after?,
     })
 }
 
 /// What is run once the file has changed; none in it if nothing is, and none
 /// at all if it is wrong.
-fn after(table: &Table<'_>, report: &mut Report) -> Option<Option<Box<After>>> {
+fn read_on_change(
+    table: &ConfigTable<'_>,
+    report: &mut ProblemReport,
+) -> Option<Option<Box<OnChange>>> {
     let get = |name| table.get(Section::File, name);
     let timeout = match get("after-timeout") {
         Some(value) if get("after").is_none() => {
             let hint = "add after = [\"/…\"], or leave it out";
-            report.wrong(&value.place, "means nothing without after", hint);
+            report.add_problem(&value.location, "means nothing without after", hint);
             return None;
         }
-        Some(value) => values::span(&value, SHORTEST_TIMEOUT, LONGEST_TIMEOUT, report),
-        None => Some(TIMEOUT),
+        Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
+        None => Some(DEFAULT_TIMEOUT),
     };
     let Some(argv) = get("after") else {
         return Some(None);
     };
-    let argv = command_line(&argv, report)?;
+    let argv = read_command_line(&argv, report)?;
     let timeout = timeout?;
-    Some(Some(Box::new(After { argv, timeout })))
+    Some(Some(Box::new(OnChange { argv, timeout })))
 }
 
-fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {
+fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileFormat> {
     let given = table.get(Section::File, "format");
     let format = match &given {
         Some(value) => value.text(report)?,
@@ -92,23 +95,25 @@ fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {
     match format {
         "env" => {
             let variable = match variable {
-                Some(value) => environment_name(&value, report)?,
-                None => VARIABLE.to_owned(),
+                Some(value) => read_variable_name(&value, report)?,
+                None => DEFAULT_VARIABLE.to_owned(),
             };
             return Some(FileFormat::Env { variable });
         }
         "raw" | "json" => {}
         other => {
-            let place = given.as_ref().map_or(&table.place, |value| &value.place);
+            let place = given
+                .as_ref()
+                .map_or(&table.location, |value| &value.location);
             let message = format!("there is no format {}", quoted(other));
-            report.wrong(place, message, "\"raw\", \"env\" or \"json\" is allowed");
+            report.add_problem(place, message, "\"raw\", \"env\" or \"json\" is allowed");
             return None;
         }
     }
     if let Some(value) = variable {
         let message = format!("means nothing with format = \"{format}\"");
-        report.wrong(
-            &value.place,
+        report.add_problem(
+            &value.location,
             message,
             "leave it out, or write format = \"env\"",
         );
@@ -120,7 +125,7 @@ fn format(table: &Table<'_>, report: &mut Report) -> Option<FileFormat> {
     })
 }
 
-fn environment_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
     let form = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let starts = text
@@ -132,11 +137,11 @@ fn environment_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     }
     let message = format!("{} is no name of a variable", quoted(text));
     let hint = "letters, digits and _ are allowed, and no digit first";
-    report.wrong(&value.place, message, hint);
+    report.add_problem(&value.location, message, hint);
     None
 }
 
-fn mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32> {
     let text = value.text(report)?;
     let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
     let bits = u32::from_str_radix(text, 8).ok().filter(|_| octal);
@@ -150,19 +155,19 @@ fn mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
         Some(bits) => return Some(bits),
     };
     let hint = "octal digits in quotes, such as \"0600\" or \"0640\", are allowed";
-    report.wrong(&value.place, format!("{} {wrong}", quoted(text)), hint);
+    report.add_problem(&value.location, format!("{} {wrong}", quoted(text)), hint);
     None
 }
 
 /// A user or group by name or number; whether there is one is the host's
 /// affair.
-fn account(value: &Value<'_>, report: &mut Report) -> Option<String> {
+fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
     let form = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
     if !text.is_empty() && !text.starts_with('-') && text.bytes().all(form) {
         return Some(text.to_owned());
     }
     let message = format!("{} is no name or number of an account", quoted(text));
-    report.wrong(&value.place, message, "such as \"billing\" or \"1000\"");
+    report.add_problem(&value.location, message, "such as \"billing\" or \"1000\"");
     None
 }

@@ -4,79 +4,79 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Environment;
-use super::check::Claims;
+use super::check::PathClaims;
+use super::chunks::ConfigChunks;
+use super::key_options::KeyOptions;
+use super::location::Location;
 use super::options::Section;
-use super::patience::Patience;
-use super::pieces::Pieces;
-use super::place::Place;
+use super::policy::PolicyBuilder;
 use super::quote::quoted;
-use super::reader::{Entry, Table, Value};
-use super::report::Report;
-use super::sinks::{self, Own, Sinks};
-use super::timing::Timing;
-use crate::core::names::KeyName;
+use super::reader::{ConfigTable, ConfigValue, OwnedEntry};
+use super::report::ProblemReport;
+use super::sinks::{self, ParsedSinks, SelfCredentialClaim};
+use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::settings::KeySettings;
 
 /// The keys, before they are read.
-pub(super) enum Keys<'t> {
+pub(super) enum UnparsedKeys<'t> {
     /// As they were taken out of the file's table, if there are any.
-    Table(Option<Entry<'t>>),
+    Table(Option<OwnedEntry<'t>>),
     /// Those of a long file.
-    Pieces(Pieces<'t>),
+    Chunks(ConfigChunks<'t>),
 }
 
-impl Keys<'_> {
+impl UnparsedKeys<'_> {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Table(taken) => taken.as_ref().map_or(0, Entry::len),
-            Self::Pieces(pieces) => pieces.names().count(),
+            Self::Table(taken) => taken.as_ref().map_or(0, OwnedEntry::len),
+            Self::Chunks(pieces) => pieces.key_names().count(),
         }
     }
 
     /// What they are called.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
-            Self::Table(taken) => taken.as_ref().map(Entry::names).unwrap_or_default(),
-            Self::Pieces(pieces) => pieces.names().collect(),
+            Self::Table(taken) => taken.as_ref().map(OwnedEntry::names).unwrap_or_default(),
+            Self::Chunks(pieces) => pieces.key_names().collect(),
         }
     }
 }
 
 /// Reads every key, in the order of their names; none if they cannot be read in
 /// the pieces that they are in.
-pub(super) fn keys(
-    top: &Table<'_>,
-    keys: Keys<'_>,
+pub(super) fn read_keys(
+    top: &ConfigTable<'_>,
+    keys: UnparsedKeys<'_>,
     environment: &Environment,
     credential_file: Option<&Path>,
-    claims: &mut Claims,
-    report: &mut Report,
+    claims: &mut PathClaims,
+    report: &mut ProblemReport,
 ) -> Option<Vec<KeySettings>> {
-    let table = top.table(Section::Top, "defaults", report);
-    table.refuse_unknown(&[Section::Defaults], report);
-    let mut reader = Reader {
-        defaults: Patience::read(&table, report),
-        timing: Timing::new(environment),
-        own: Own::new(credential_file),
+    let table = top.subtable(Section::Top, "defaults", report);
+    table.reject_unknown(&[Section::Defaults], report);
+    let mut reader = KeyReader {
+        defaults: KeyOptions::read(&table, report),
+        policies: PolicyBuilder::new(environment),
+        self_credential: SelfCredentialClaim::new(credential_file),
         report,
     };
     let mut read = Vec::with_capacity(keys.len());
     match keys {
-        Keys::Table(None) => {}
-        Keys::Table(Some(taken)) => {
-            let table = top.value_of(&taken).table(reader.report);
-            let place = table.map_or_else(Place::file, |table| table.place);
-            let table = Table::emptied(place);
+        UnparsedKeys::Table(None) => {}
+        UnparsedKeys::Table(Some(taken)) => {
+            let table = top.entry_value(&taken).table(reader.report);
+            let place = table.map_or_else(Location::whole_file, |table| table.location);
+            let table = ConfigTable::empty(place);
             for entry in taken.into_entries() {
-                read.extend(reader.key(entry.name(), &table.value_of(&entry)));
+                read.extend(reader.read_key(entry.name(), &table.entry_value(&entry)));
             }
         }
-        Keys::Pieces(pieces) => {
-            let table = top.table(Section::Top, "key", reader.report);
-            pieces.read(|entry| {
-                read.push(reader.key(entry.name(), &table.value_of(entry))?);
+        UnparsedKeys::Chunks(pieces) => {
+            let table = top.subtable(Section::Top, "key", reader.report);
+            pieces.for_each_key(|entry| {
+                read.push(reader.read_key(entry.name(), &table.entry_value(entry))?);
                 Some(())
             })?;
             // A file mostly has its keys in some order, which this makes use of.
@@ -89,11 +89,11 @@ pub(super) fn keys(
 
     // First what is only read, of every key, so that the order of the keys
     // does not decide which of two options is called wrong.
-    read.iter().for_each(|key| key.sinks.reserve(claims));
+    read.iter().for_each(|key| key.sinks.reserve_files(claims));
     let mut keys: Vec<_> = read
         .into_iter()
         .filter_map(|key| {
-            let sinks = key.sinks.claim(claims, report);
+            let sinks = key.sinks.claim_files(claims, report);
             Some(KeySettings {
                 name: key.name?,
                 policy: key.policy?,
@@ -107,35 +107,36 @@ pub(super) fn keys(
 }
 
 /// A key as far as it could be read.
-struct ReadKey {
+struct ParsedKey {
     name: Option<KeyName>,
     policy: Option<Arc<KeyPolicy>>,
-    sinks: Sinks,
+    sinks: ParsedSinks,
 }
 
 /// What all keys share while they are read.
-struct Reader<'e, 'r> {
-    defaults: Patience,
-    timing: Timing<'e>,
-    own: Own<'e>,
-    report: &'r mut Report,
+struct KeyReader<'e, 'r> {
+    defaults: KeyOptions,
+    policies: PolicyBuilder<'e>,
+    self_credential: SelfCredentialClaim<'e>,
+    report: &'r mut ProblemReport,
 }
 
-impl Reader<'_, '_> {
-    fn key(&mut self, name: &str, value: &Value<'_>) -> Option<ReadKey> {
+impl KeyReader<'_, '_> {
+    fn read_key(&mut self, name: &str, value: &ConfigValue<'_>) -> Option<ParsedKey> {
         let checked = KeyName::new(name);
         if let Err(error) = &checked {
             let message = format!("{} is no name for a key", quoted(name));
-            self.report.wrong(&value.place, message, error.to_string());
+            self.report
+                .add_problem(&value.location, message, error.to_string());
         }
         let table = value.table(self.report)?;
-        table.refuse_unknown(&[Section::Defaults, Section::Key], self.report);
+        table.reject_unknown(&[Section::Defaults, Section::Key], self.report);
         let name = checked.ok();
         let policy = self
-            .timing
-            .policy(&table, name.as_ref(), &self.defaults, self.report);
-        let sinks = sinks::sinks(&table, &mut self.own, self.report);
-        Some(ReadKey {
+            .policies
+            .build(&table, name.as_ref(), &self.defaults, self.report);
+        let sinks = sinks::read_sinks(&table, &mut self.self_credential, self.report);
+        Some(ParsedKey {
             name,
             policy,
             sinks,

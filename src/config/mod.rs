@@ -6,24 +6,24 @@
 //! file names.
 
 mod check;
+mod chunks;
 mod command_sink;
 mod control;
-mod file;
 mod file_sink;
-mod host;
+mod host_checks;
+mod key_options;
 mod keys;
+mod location;
 mod notify;
 pub mod options;
-mod patience;
-mod pieces;
-mod place;
+mod policy;
 mod problem;
 mod provider;
 mod quote;
 mod reader;
 mod report;
 mod sinks;
-mod timing;
+mod source_file;
 mod values;
 
 use std::ffi::OsString;
@@ -33,14 +33,14 @@ use jiff::Timestamp;
 use toml::de::DeTable;
 
 use crate::core::settings::Settings;
-use keys::Keys;
+use chunks::ConfigChunks;
+use keys::UnparsedKeys;
 use options::Section;
-use pieces::Pieces;
-use reader::{Entry, Table};
-use report::Report;
+use reader::{ConfigTable, OwnedEntry};
+use report::ProblemReport;
 
-pub use host::host_problems;
-pub use problem::{Kind, Problem};
+pub use host_checks::host_problems;
+pub use problem::{Problem, ProblemKind};
 
 /// Where systemd looks for what `LoadCredential=` names without a path.
 const CREDENTIAL_STORES: [&str; 2] = ["/etc/credstore", "/etc/credstore.encrypted"];
@@ -76,7 +76,7 @@ impl Environment {
 
     /// Reads the variables that count through `variable`.
     pub fn read(now: Timestamp, variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let folder = |name| variable(name).and_then(|value| first_folder(&value));
+        let folder = |name| variable(name).and_then(|value| first_directory(&value));
         let credentials_directory = folder("CREDENTIALS_DIRECTORY");
         let credential_stores = match credentials_directory {
             Some(_) => Vec::new(),
@@ -93,7 +93,7 @@ impl Environment {
 }
 
 /// systemd gives several directories with colons between them.
-fn first_folder(value: &OsString) -> Option<PathBuf> {
+fn first_directory(value: &OsString) -> Option<PathBuf> {
     std::env::split_paths(value)
         .next()
         .filter(|path| path.is_absolute())
@@ -104,7 +104,7 @@ fn first_folder(value: &OsString) -> Option<PathBuf> {
 /// # Errors
 /// Every problem of the file at once, in the order of the lines.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    load_expecting(path, environment, |_, _| {})
+    load_with_preview(path, environment, |_, _| {})
 }
 
 /// As [`load`]; `expect` is told where the ledger is and how many keys there
@@ -113,23 +113,23 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Prob
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_expecting(
+pub fn load_with_preview(
     path: &Path,
     environment: &Environment,
     expect: impl FnOnce(&Path, usize),
 ) -> Result<Settings, Vec<Problem>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let text = file::read(&path).map_err(|problem| vec![problem])?;
-    accepted(parse_despite(&path, &text, environment, expect))
+    let text = source_file::read_text(&path).map_err(|problem| vec![problem])?;
+    into_result(parse_lenient(&path, &text, environment, expect))
 }
 
 /// What could be made of the file, whatever is wrong with it: to find the
 /// daemon that has taken an earlier one, and for nothing else.
 #[must_use]
-pub fn load_despite(path: &Path, environment: &Environment) -> Option<Settings> {
+pub fn load_lenient(path: &Path, environment: &Environment) -> Option<Settings> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let text = file::read(&path).ok()?;
-    parse_despite(&path, &text, environment, |_, _| {}).0
+    let text = source_file::read_text(&path).ok()?;
+    parse_lenient(&path, &text, environment, |_, _| {}).0
 }
 
 /// Checks the text of a configuration file that would be at `path`.
@@ -137,17 +137,17 @@ pub fn load_despite(path: &Path, environment: &Environment) -> Option<Settings> 
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    accepted(parse_despite(path, text, environment, |_, _| {}))
+    into_result(parse_lenient(path, text, environment, |_, _| {}))
 }
 
-fn accepted(parsed: (Option<Settings>, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
+fn into_result(parsed: (Option<Settings>, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
     match parsed {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),
         (_, problems) => Err(problems),
     }
 }
 
-fn parse_despite(
+fn parse_lenient(
     path: &Path,
     text: &str,
     environment: &Environment,
@@ -156,15 +156,20 @@ fn parse_despite(
     let mut expect = Some(expect);
     // What is expected once is not again.
     let mut expect = move |ledger: &Path, keys| expect.take().map_or((), |tell| tell(ledger, keys));
-    let (settings, problems) = if text.len() > pieces::LONG
-        && let Some(settings) = in_pieces(path, text, pieces::LONG, environment, &mut expect)
-    {
+    let (settings, problems) = if text.len() > chunks::MIN_CHUNKED_LENGTH
+        && let Some(settings) = parse_in_chunks(
+            path,
+            text,
+            chunks::MIN_CHUNKED_LENGTH,
+            environment,
+            &mut expect,
+        ) {
         (Some(settings), Vec::new())
     } else {
-        as_a_whole(path, text, environment, &mut expect)
+        parse_whole(path, text, environment, &mut expect)
     };
     let settings = settings.map(|settings| Settings {
-        digest: digest_of(text),
+        digest: sha256_hex(text),
         ..settings
     });
     (settings, problems)
@@ -172,42 +177,42 @@ fn parse_despite(
 
 /// What a text says whose pieces are of at least `length` bytes; none if it has
 /// no pieces, or if anything is wrong with it.
-fn in_pieces(
+fn parse_in_chunks(
     path: &Path,
     text: &str,
     length: usize,
     environment: &Environment,
     expect: impl FnMut(&Path, usize),
 ) -> Option<Settings> {
-    let pieces = Pieces::of(text, length)?;
+    let pieces = ConfigChunks::split(text, length)?;
     let (head, errors) = DeTable::parse_recoverable(pieces.head);
     let head = head.into_inner();
     if !errors.is_empty() || head.contains_key("key") {
         return None;
     }
-    let mut report = Report::new(path);
-    let (top, keys) = (Table::top(&head), Keys::Pieces(pieces));
-    let settings = check::check(&top, keys, path, environment, expect, &mut report)?;
+    let mut report = ProblemReport::new(path);
+    let (top, keys) = (ConfigTable::root(&head), UnparsedKeys::Chunks(pieces));
+    let settings = check::check_configuration(&top, keys, path, environment, expect, &mut report)?;
     (report.count() == 0).then_some(settings)
 }
 
-fn as_a_whole(
+fn parse_whole(
     path: &Path,
     text: &str,
     environment: &Environment,
     expect: impl FnMut(&Path, usize),
 ) -> (Option<Settings>, Vec<Problem>) {
-    let mut report = Report::new(path);
+    let mut report = ProblemReport::new(path);
     let (table, errors) = DeTable::parse_recoverable(text);
-    report.no_toml(&errors, text);
+    report.add_syntax_errors(&errors, text);
     let mut table = table.into_inner();
-    let keys = Entry::take(&mut table, Section::Top, "key");
-    let (top, keys) = (Table::top(&table), Keys::Table(keys));
-    let settings = check::check(&top, keys, path, environment, expect, &mut report);
+    let keys = OwnedEntry::remove_from(&mut table, Section::Top, "key");
+    let (top, keys) = (ConfigTable::root(&table), UnparsedKeys::Table(keys));
+    let settings = check::check_configuration(&top, keys, path, environment, expect, &mut report);
     (settings, report.into_problems(text))
 }
 
-fn digest_of(text: &str) -> String {
+fn sha256_hex(text: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     hash.as_ref()
         .iter()

@@ -27,7 +27,7 @@ pub enum Section {
     /// A sink with `type = "command"`.
     Command,
     /// A sink with `type = "self"`.
-    Own,
+    SelfCredential,
     /// Every `[[notify]]`.
     Notify,
     /// One with `type = "webhook"`.
@@ -52,7 +52,7 @@ impl Section {
         Self::File,
         Self::Webhook,
         Self::Command,
-        Self::Own,
+        Self::SelfCredential,
         Self::Notify,
         Self::NotifyWebhook,
         Self::NotifyCommand,
@@ -107,7 +107,7 @@ impl Section {
             ],
             Self::Webhook => &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
             Self::Command => &["argv"],
-            Self::Own => &[],
+            Self::SelfCredential => &[],
             Self::Notify => &["type", "on", "keys"],
             Self::NotifyWebhook => &["url", "signing-secret-file"],
             Self::NotifyCommand => &["argv"],
@@ -117,7 +117,7 @@ impl Section {
 }
 
 /// The known name that `name` was most likely meant to be.
-pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn closest_match<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     // Of a very long name nothing is a misspelling, and the distance costs
     // the product of the lengths.
     if name.len() > 40 {
@@ -125,7 +125,7 @@ pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     }
     known
         .iter()
-        .map(|known| (distance(name, known), *known))
+        .map(|known| (edit_distance(name, known), *known))
         // Two letters that changed places count as two.
         .filter(|(distance, known)| *distance <= (known.len() / 2).min(2).max(known.len() / 3))
         .min()
@@ -133,7 +133,7 @@ pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 }
 
 /// How many letters must be put in, left out or changed.
-fn distance(from: &str, to: &str) -> usize {
+fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.to_lowercase().replace('_', "-").chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (done, letter) in from.to_lowercase().replace('_', "-").chars().enumerate() {
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_suggested_if_it_is_near() {
+    fn only_a_close_match_is_suggested() {
         let known = Section::Provider.options();
         for (name, expected) in [
             ("base_url", Some("base-url")),
@@ -163,7 +163,7 @@ mod tests {
             ("listen", None),
             ("", None),
         ] {
-            assert_eq!(nearest(name, known), expected, "{name}");
+            assert_eq!(closest_match(name, known), expected, "{name}");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::core::settings::Settings;
 
 /// Who can repair a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProblemKind {
     /// Only an edit of the configuration: the daemon does not start.
     Configuration,
     /// The host may: the daemon starts, shows it and tries again, unless it is
@@ -19,13 +19,13 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Who can repair it.
-    pub kind: Kind,
+    pub kind: ProblemKind,
     /// The configuration file.
     pub file: PathBuf,
     /// The line in it, from 1, where there is one.
     pub line: Option<usize>,
     /// The option, such as `key.billing.sink[0].path`; empty for the file.
-    pub at: String,
+    pub option: String,
     /// What was found.
     pub message: String,
     /// What is allowed, or what to do; empty where the message says it.
@@ -35,12 +35,12 @@ pub struct Problem {
 impl Problem {
     /// A problem that the host may repair; it has no line.
     #[must_use]
-    pub fn of_host(settings: &Settings, at: String, message: String) -> Self {
+    pub fn for_host(settings: &Settings, at: String, message: String) -> Self {
         Self {
-            kind: Kind::Host,
+            kind: ProblemKind::Host,
             file: settings.file.clone(),
             line: None,
-            at,
+            option: at,
             message,
             hint: String::new(),
         }
@@ -53,8 +53,8 @@ impl fmt::Display for Problem {
         if let Some(line) = self.line {
             write!(formatter, ":{line}")?;
         }
-        if !self.at.is_empty() {
-            write!(formatter, ": {}", self.at)?;
+        if !self.option.is_empty() {
+            write!(formatter, ": {}", self.option)?;
         }
         write!(formatter, ": {}", self.message)?;
         if !self.hint.is_empty() {

@@ -6,34 +6,38 @@
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::options::{Section, nearest};
-use super::place::{Place, Within};
+use super::location::{Location, OptionScope};
+use super::options::{Section, closest_match};
 use super::quote::quoted;
-use super::report::Report;
+use super::report::ProblemReport;
 
 /// A table of the file, or one that is not there and so has no options.
-pub(super) struct Table<'t> {
-    pub(super) place: Place,
-    within: Within,
+pub(super) struct ConfigTable<'t> {
+    pub(super) location: Location,
+    scope: OptionScope,
     entries: Option<&'t DeTable<'t>>,
 }
 
 /// One value of the file.
-pub(super) struct Value<'t> {
-    pub(super) place: Place,
+pub(super) struct ConfigValue<'t> {
+    pub(super) location: Location,
     value: &'t DeValue<'t>,
 }
 
 /// An entry that was taken out of its table, to be let go once it is read: what
 /// toml holds of ten thousand keys is larger than all that is made of them.
-pub(super) struct Entry<'t> {
+pub(super) struct OwnedEntry<'t> {
     name: Spanned<DeString<'t>>,
     value: Spanned<DeValue<'t>>,
 }
 
-impl<'t> Entry<'t> {
+impl<'t> OwnedEntry<'t> {
     /// Takes an option out of a table.
-    pub(super) fn take(table: &mut DeTable<'t>, section: Section, name: &str) -> Option<Self> {
+    pub(super) fn remove_from(
+        table: &mut DeTable<'t>,
+        section: Section,
+        name: &str,
+    ) -> Option<Self> {
         debug_assert!(section.options().contains(&name), "{name}");
         let (name, value) = table.remove_entry(name)?;
         Some(Self { name, value })
@@ -41,10 +45,10 @@ impl<'t> Entry<'t> {
 
     /// The keys in a text that begins with the header of one, in the order of
     /// their names; none if it is no TOML or has something else in it.
-    pub(super) fn keys_of(text: &'t str) -> Option<Vec<Self>> {
+    pub(super) fn parse_keys(text: &'t str) -> Option<Vec<Self>> {
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut table = table.into_inner();
-        let keys = Self::take(&mut table, Section::Top, "key")?;
+        let keys = Self::remove_from(&mut table, Section::Top, "key")?;
         (errors.is_empty() && table.is_empty()).then(|| keys.into_entries())
     }
 
@@ -77,32 +81,32 @@ impl<'t> Entry<'t> {
     }
 }
 
-impl<'t> Table<'t> {
+impl<'t> ConfigTable<'t> {
     /// The file itself.
-    pub(super) fn top(table: &'t DeTable<'t>) -> Self {
-        Self::at(Place::file(), Some(table))
+    pub(super) fn root(table: &'t DeTable<'t>) -> Self {
+        Self::new(Location::whole_file(), Some(table))
     }
 
     /// A table whose entries were taken out of it.
-    pub(super) fn emptied(place: Place) -> Self {
-        Self::at(place, None)
+    pub(super) fn empty(place: Location) -> Self {
+        Self::new(place, None)
     }
 
-    fn at(place: Place, entries: Option<&'t DeTable<'t>>) -> Self {
+    fn new(place: Location, entries: Option<&'t DeTable<'t>>) -> Self {
         Self {
-            within: place.within(),
-            place,
+            scope: place.scope(),
+            location: place,
             entries,
         }
     }
 
     /// An option's value, if it is there. It must be one of `section`'s: a
     /// name that is read and not listed would be refused as unknown.
-    pub(super) fn get(&self, section: Section, name: &'static str) -> Option<Value<'t>> {
+    pub(super) fn get(&self, section: Section, name: &'static str) -> Option<ConfigValue<'t>> {
         debug_assert!(section.options().contains(&name), "{name}");
         let (key, value) = self.entries?.get_key_value(name)?;
-        Some(Value {
-            place: self.within.option(name, Some(key.span().start)),
+        Some(ConfigValue {
+            location: self.scope.option(name, Some(key.span().start)),
             value: value.get_ref(),
         })
     }
@@ -114,34 +118,39 @@ impl<'t> Table<'t> {
     }
 
     /// Where an option stands, or would.
-    pub(super) fn place_of(&self, section: Section, name: &'static str) -> Place {
+    pub(super) fn location_of(&self, section: Section, name: &'static str) -> Location {
         let value = self.get(section, name);
-        value.map_or_else(|| self.place.option(name), |value| value.place)
+        value.map_or_else(|| self.location.option(name), |value| value.location)
     }
 
     /// The value of an entry that was taken out of this table.
-    pub(super) fn value_of<'v>(&self, taken: &'v Entry<'v>) -> Value<'v> {
-        Value {
-            place: self.place_of_entry(&taken.name),
+    pub(super) fn entry_value<'v>(&self, taken: &'v OwnedEntry<'v>) -> ConfigValue<'v> {
+        ConfigValue {
+            location: self.entry_location(&taken.name),
             value: taken.value.get_ref(),
         }
     }
 
-    fn place_of_entry(&self, name: &Spanned<DeString<'_>>) -> Place {
+    fn entry_location(&self, name: &Spanned<DeString<'_>>) -> Location {
         let offset = Some(name.span().start);
-        self.within.option(name.get_ref().to_string(), offset)
+        self.scope.option(name.get_ref().to_string(), offset)
     }
 
     /// A table within, or an empty one.
-    pub(super) fn table(&self, section: Section, name: &'static str, report: &mut Report) -> Self {
+    pub(super) fn subtable(
+        &self,
+        section: Section,
+        name: &'static str,
+        report: &mut ProblemReport,
+    ) -> Self {
         let found = self.get(section, name);
         let table = found.and_then(|value| value.table(report));
-        table.unwrap_or_else(|| Self::emptied(self.place.option(name)))
+        table.unwrap_or_else(|| Self::empty(self.location.option(name)))
     }
 
     /// Refuses every option that none of `sections` has.
-    pub(super) fn refuse_unknown(&self, sections: &[Section], report: &mut Report) {
-        if report.is_broken() {
+    pub(super) fn reject_unknown(&self, sections: &[Section], report: &mut ProblemReport) {
+        if report.has_syntax_errors() {
             return;
         }
         let known = || sections.iter().flat_map(|section| section.options());
@@ -151,22 +160,22 @@ impl<'t> Table<'t> {
                 continue;
             }
             let known: Vec<&str> = known().copied().collect();
-            let hint = match nearest(name, &known) {
+            let hint = match closest_match(name, &known) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here: {}", known.join(", ")),
             };
-            let place = self.place_of_entry(key);
-            report.wrong(&place, "there is no such option", hint);
+            let place = self.entry_location(key);
+            report.add_problem(&place, "there is no such option", hint);
         }
     }
 }
 
-impl<'t> Value<'t> {
+impl<'t> ConfigValue<'t> {
     /// The value if it is text.
-    pub(super) fn text(&self, report: &mut Report) -> Option<&'t str> {
+    pub(super) fn text(&self, report: &mut ProblemReport) -> Option<&'t str> {
         let text = self.value.as_str();
         if text.is_none() {
-            self.other_type("text in quotes", report);
+            self.report_wrong_type("text in quotes", report);
         }
         text
     }
@@ -177,10 +186,10 @@ impl<'t> Value<'t> {
     }
 
     /// The value if it is `true` or `false`.
-    pub(super) fn flag(&self, report: &mut Report) -> Option<bool> {
+    pub(super) fn flag(&self, report: &mut ProblemReport) -> Option<bool> {
         let flag = self.value.as_bool();
         if flag.is_none() {
-            self.other_type("true or false", report);
+            self.report_wrong_type("true or false", report);
         }
         flag
     }
@@ -192,10 +201,15 @@ impl<'t> Value<'t> {
     }
 
     /// The value if it is a whole number from `least` to `most`.
-    pub(super) fn number(&self, least: usize, most: usize, report: &mut Report) -> Option<usize> {
+    pub(super) fn number(
+        &self,
+        least: usize,
+        most: usize,
+        report: &mut ProblemReport,
+    ) -> Option<usize> {
         let allowed = format!("a whole number from {least} to {most}");
         let Some(number) = self.value.as_integer() else {
-            self.other_type(&allowed, report);
+            self.report_wrong_type(&allowed, report);
             return None;
         };
         let value = usize::from_str_radix(number.as_str(), number.radix()).ok();
@@ -203,53 +217,53 @@ impl<'t> Value<'t> {
         if within.is_none() {
             let found = quoted(&number.to_string());
             let message = format!("{} is out of range", found.trim_matches('"'));
-            report.wrong(&self.place, message, format!("{allowed} is allowed"));
+            report.add_problem(&self.location, message, format!("{allowed} is allowed"));
         }
         within
     }
 
     /// The values if they are text, each with its own place.
-    pub(super) fn list_of_text(&self, report: &mut Report) -> Option<Vec<Self>> {
+    pub(super) fn text_items(&self, report: &mut ProblemReport) -> Option<Vec<Self>> {
         let items = self.value.as_array();
         let all_are_text = |items: &&DeArray<'_>| {
             let mut items = items.iter();
             items.all(|item| item.get_ref().is_str())
         };
         let Some(items) = items.filter(all_are_text) else {
-            self.other_type("a list of text in quotes", report);
+            self.report_wrong_type("a list of text in quotes", report);
             return None;
         };
         Some(self.items(items).collect())
     }
 
     /// The value if it is a list of text.
-    pub(super) fn texts(&self, report: &mut Report) -> Vec<String> {
-        let items = self.list_of_text(report).unwrap_or_default();
+    pub(super) fn text_list(&self, report: &mut ProblemReport) -> Vec<String> {
+        let items = self.text_items(report).unwrap_or_default();
         let texts = items.iter().filter_map(Self::as_text);
         texts.map(str::to_owned).collect()
     }
 
     /// The value if it is a table.
-    pub(super) fn table(&self, report: &mut Report) -> Option<Table<'t>> {
+    pub(super) fn table(&self, report: &mut ProblemReport) -> Option<ConfigTable<'t>> {
         let Some(table) = self.value.as_table() else {
-            self.other_type(&format!("a table ([{}])", self.place), report);
+            self.report_wrong_type(&format!("a table ([{}])", self.location), report);
             return None;
         };
-        Some(Table::at(self.place.clone(), Some(table)))
+        Some(ConfigTable::new(self.location.clone(), Some(table)))
     }
 
     /// The values if they are tables: `[[key.billing.sink]]`.
-    pub(super) fn tables(&self, report: &mut Report) -> Vec<Table<'t>> {
-        let wanted = || format!("a list of tables ([[{}]])", self.place);
+    pub(super) fn tables(&self, report: &mut ProblemReport) -> Vec<ConfigTable<'t>> {
+        let wanted = || format!("a list of tables ([[{}]])", self.location);
         let Some(items) = self.value.as_array() else {
-            self.other_type(&wanted(), report);
+            self.report_wrong_type(&wanted(), report);
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
         for value in self.items(items) {
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
-                None => value.other_type(&wanted(), report),
+                None => value.report_wrong_type(&wanted(), report),
             }
         }
         tables
@@ -257,15 +271,15 @@ impl<'t> Value<'t> {
 
     /// The values in a list.
     fn items(&self, items: &'t DeArray<'t>) -> impl Iterator<Item = Self> {
-        let within = self.place.within();
+        let within = self.location.scope();
         let items = items.iter().enumerate();
         items.map(move |(number, item)| Self {
-            place: within.item(number, Some(item.span().start)),
+            location: within.item(number, Some(item.span().start)),
             value: item.get_ref(),
         })
     }
 
-    fn other_type(&self, allowed: &str, report: &mut Report) {
+    fn report_wrong_type(&self, allowed: &str, report: &mut ProblemReport) {
         let found = match self.value {
             DeValue::String(_) => "text",
             DeValue::Integer(_) => "a whole number",
@@ -275,8 +289,8 @@ impl<'t> Value<'t> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        report.wrong(
-            &self.place,
+        report.add_problem(
+            &self.location,
             format!("found {found}"),
             format!("{allowed} is allowed"),
         );

@@ -9,52 +9,52 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::check::{Claims, Owner};
+use super::check::{PathClaims, PathOwner};
+use super::location::Location;
 use super::options::Section;
-use super::place::Place;
-use super::provider::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
+use super::provider::{MAX_TIMEOUT, MIN_TIMEOUT};
 use super::quote::quoted;
-use super::reader::{Table, Value};
-use super::report::Report;
-use super::values::{self, Whose};
+use super::reader::{ConfigTable, ConfigValue};
+use super::report::ProblemReport;
+use super::values::{self, UrlRole};
 use super::{command_sink, file_sink};
-use crate::core::names::{NameError, SinkId, is_name};
+use crate::core::ids::{NameError, SinkId, is_valid_name};
 use crate::core::settings::{
     CommandTarget, FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget,
 };
 
 /// What a message says of the types.
-const TYPES: &str = "\"file\", \"webhook\", \"command\" or \"self\" is allowed";
+const ALLOWED_TYPES: &str = "\"file\", \"webhook\", \"command\" or \"self\" is allowed";
 
 /// How long one attempt may take by default.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The sinks of a key as far as they could be read.
-pub(super) struct Sinks(Vec<Sink>);
+pub(super) struct ParsedSinks(Vec<ParsedSink>);
 
 /// A sink. Its files count also when something else about it is wrong: two
 /// sinks that write one file are told beside the names that they lack.
-struct Sink {
-    place: Place,
-    files: Files,
+struct ParsedSink {
+    location: Location,
+    files: SinkFiles,
     settings: Option<SinkSettings>,
 }
 
 /// The files that a sink names.
 #[derive(Default)]
-struct Files {
+struct SinkFiles {
     /// The one that is replaced, and where that is said.
-    written: Option<(PathBuf, Place)>,
+    written: Option<(PathBuf, Location)>,
     /// Those that are only read, with their options.
-    read: Vec<(&'static str, PathBuf)>,
+    read_only: Vec<(&'static str, PathBuf)>,
 }
 
-impl Sinks {
+impl ParsedSinks {
     /// Claims the files that are only read.
-    pub(super) fn reserve(&self, claims: &mut Claims) {
+    pub(super) fn reserve_files(&self, claims: &mut PathClaims) {
         for sink in &self.0 {
-            for (option, file) in &sink.files.read {
-                claims.reserve(file, Owner::of(format!("{option} of"), &sink.place));
+            for (option, file) in &sink.files.read_only {
+                claims.reserve(file, PathOwner::of(format!("{option} of"), &sink.location));
             }
         }
     }
@@ -62,89 +62,94 @@ impl Sinks {
     /// Claims the files that are written, and gives the sinks in the order of
     /// delivery: the required ones first, rekeyd's own last, else as they were
     /// written.
-    pub(super) fn claim(self, claims: &mut Claims, report: &mut Report) -> Vec<Arc<SinkSettings>> {
+    pub(super) fn claim_files(
+        self,
+        claims: &mut PathClaims,
+        report: &mut ProblemReport,
+    ) -> Vec<Arc<SinkSettings>> {
         for sink in &self.0 {
             let Some((file, place)) = &sink.files.written else {
                 continue;
             };
-            let owner = Owner::of("written by", &sink.place).writing_first("written first by");
-            claims.take(file, owner, place, report);
+            let owner =
+                PathOwner::of("written by", &sink.location).with_temp_file("written first by");
+            claims.claim(file, owner, place, report);
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
         // They were collected in the room of what was read.
         sinks.shrink_to_fit();
-        sinks.sort_by_key(|sink| (!sink.required, is_own(sink)));
+        sinks.sort_by_key(|sink| (!sink.required, rotates_own_credential(sink)));
         sinks
     }
 }
 
-fn is_own(sink: &SinkSettings) -> bool {
+fn rotates_own_credential(sink: &SinkSettings) -> bool {
     match sink.target {
-        SinkTarget::Own(_) => true,
+        SinkTarget::SelfCredential(_) => true,
         SinkTarget::File(_) | SinkTarget::Webhook(_) | SinkTarget::Command(_) => false,
     }
 }
 
 /// What a sink of type "self" stands for. There is one credential that rekeyd
 /// works with, so one sink may replace it.
-pub(super) struct Own<'c> {
+pub(super) struct SelfCredentialClaim<'c> {
     credential_file: Option<&'c Path>,
-    taken: Option<Place>,
+    claimed_by: Option<Location>,
 }
 
-impl<'c> Own<'c> {
+impl<'c> SelfCredentialClaim<'c> {
     pub(super) fn new(credential_file: Option<&'c Path>) -> Self {
         Self {
             credential_file,
-            taken: None,
+            claimed_by: None,
         }
     }
 
-    fn take(&mut self, table: &Table<'_>, report: &mut Report) -> Option<FileTarget> {
-        table.refuse_unknown(&[Section::Sink, Section::Own], report);
-        let place = table.place_of(Section::Sink, "type");
-        if let Some(other) = &self.taken {
+    fn claim(&mut self, table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileTarget> {
+        table.reject_unknown(&[Section::Sink, Section::SelfCredential], report);
+        let place = table.location_of(Section::Sink, "type");
+        if let Some(other) = &self.claimed_by {
             let message = format!("{other} replaces rekeyd's own admin key already");
             let hint = "there may be one sink of type \"self\" in the whole file";
-            report.wrong(&place, message, hint);
+            report.add_problem(&place, message, hint);
             return None;
         }
-        self.taken = Some(table.place.clone());
+        self.claimed_by = Some(table.location.clone());
         let Some(file) = self.credential_file else {
             let message = "replaces [provider] credential-file, and there is none";
             let hint = "set it to the file with the admin key that rekeyd works with";
-            report.wrong(&place, message.to_owned(), hint);
+            report.add_problem(&place, message.to_owned(), hint);
             return None;
         };
         Some(FileTarget {
             path: file.to_owned(),
             format: FileFormat::Raw,
-            mode: file_sink::MODE,
+            mode: file_sink::DEFAULT_MODE,
             owner: None,
             group: None,
-            after: None,
+            on_change: None,
         })
     }
 }
 
 /// How the name of a file ends that is written first.
-const WRITTEN_FIRST: &str = ".rekeyd";
+const TEMP_FILE_SUFFIX: &str = ".rekeyd";
 
 /// The file beside the target that takes the secret before it is renamed.
-pub(super) fn written_first(path: &Path) -> PathBuf {
+pub(super) fn temp_file_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(WRITTEN_FIRST);
+    name.push(TEMP_FILE_SUFFIX);
     path.with_file_name(name)
 }
 
 /// Whether a file is called like one that is written first.
-pub(super) fn is_written_first(path: &Path) -> bool {
+pub(super) fn is_temp_file_name(path: &Path) -> bool {
     let ends_so = path
         .as_os_str()
         .as_bytes()
-        .ends_with(WRITTEN_FIRST.as_bytes());
+        .ends_with(TEMP_FILE_SUFFIX.as_bytes());
     ends_so
         && path
             .file_name()
@@ -152,67 +157,78 @@ pub(super) fn is_written_first(path: &Path) -> bool {
 }
 
 /// Reads the sinks of the key in `key`.
-pub(super) fn sinks(key: &Table<'_>, own: &mut Own<'_>, report: &mut Report) -> Sinks {
-    let hint = || format!("add one under [[{}.sink]]", key.place);
+pub(super) fn read_sinks(
+    key: &ConfigTable<'_>,
+    own: &mut SelfCredentialClaim<'_>,
+    report: &mut ProblemReport,
+) -> ParsedSinks {
+    let hint = || format!("add one under [[{}.sink]]", key.location);
     let Some(list) = key.get(Section::Key, "sink") else {
-        report.missing(&key.place, "has no sink", &hint());
-        return Sinks(Vec::new());
+        report.add_missing(&key.location, "has no sink", &hint());
+        return ParsedSinks(Vec::new());
     };
     let before = report.count();
     let tables = list.tables(report);
     let all_are_tables = report.count() == before;
-    let is_optional = |table: &Table<'_>| {
+    let is_optional = |table: &ConfigTable<'_>| {
         let given = table.get(Section::Sink, "required");
         given.is_some_and(|value| value.as_flag() == Some(false))
     };
     if all_are_tables && tables.iter().all(is_optional) {
         if tables.is_empty() {
-            report.missing(&key.place, "has no sink", &hint());
+            report.add_missing(&key.location, "has no sink", &hint());
         } else {
             let hint = format!("{}, without required = false", hint());
-            report.missing(&key.place, "has no required sink", &hint);
+            report.add_missing(&key.location, "has no required sink", &hint);
         }
     }
-    let mut names = Names::of(&tables);
+    let mut names = SinkNames::new(&tables);
     let mut sinks = Vec::with_capacity(tables.len());
     for table in &tables {
-        sinks.extend(sink(table, &mut names, own, report));
+        sinks.extend(read_sink(table, &mut names, own, report));
     }
-    Sinks(sinks)
+    ParsedSinks(sinks)
 }
 
 /// The names of one key's sinks.
-struct Names {
+struct SinkNames {
     /// How many sinks there are of each type, if there are several.
-    types: BTreeMap<String, usize>,
+    type_counts: BTreeMap<String, usize>,
     /// Which sink bears a name, if there are several.
-    taken: BTreeMap<String, Place>,
+    used: BTreeMap<String, Location>,
 }
 
-impl Names {
-    fn of(tables: &[Table<'_>]) -> Self {
+impl SinkNames {
+    fn new(tables: &[ConfigTable<'_>]) -> Self {
         let mut types = BTreeMap::new();
         // One alone shares neither its type nor its name.
         let several = if tables.len() > 1 { tables } else { &[] };
         for table in several {
             let kind = table.get(Section::Sink, "type");
-            if let Some(kind) = kind.as_ref().and_then(Value::as_text) {
+            if let Some(kind) = kind.as_ref().and_then(ConfigValue::as_text) {
                 *types.entry(kind.to_owned()).or_default() += 1;
             }
         }
         Self {
-            types,
-            taken: BTreeMap::new(),
+            type_counts: types,
+            used: BTreeMap::new(),
         }
     }
 
-    fn take(&mut self, table: &Table<'_>, kind: &str, report: &mut Report) -> Option<String> {
+    fn assign(
+        &mut self,
+        table: &ConfigTable<'_>,
+        kind: &str,
+        report: &mut ProblemReport,
+    ) -> Option<String> {
         let given = table.get(Section::Sink, "name");
-        let place = given.as_ref().map_or(&table.place, |value| &value.place);
+        let place = given
+            .as_ref()
+            .map_or(&table.location, |value| &value.location);
         let name = match &given {
             Some(value) => value.text(report)?,
-            None if self.types.get(kind).is_some_and(|count| *count > 1) => {
-                report.wrong(
+            None if self.type_counts.get(kind).is_some_and(|count| *count > 1) => {
+                report.add_problem(
                     place,
                     format!("has no name, and the key has another sink of type \"{kind}\""),
                     "give each of them a name = \"…\"",
@@ -221,32 +237,32 @@ impl Names {
             }
             None => kind,
         };
-        if !is_name(name) {
+        if !is_valid_name(name) {
             let message = format!("{} is no name for a sink", quoted(name));
-            report.wrong(place, message, NameError::Form.to_string());
+            report.add_problem(place, message, NameError::InvalidForm.to_string());
             return None;
         }
-        if let Some(other) = self.taken.get(name) {
+        if let Some(other) = self.used.get(name) {
             let message = format!("{} is the name of {other} already", quoted(name));
-            report.wrong(place, message, "give each sink of a key another name");
+            report.add_problem(place, message, "give each sink of a key another name");
             return None;
         }
-        if !self.types.is_empty() {
-            self.taken.insert(name.to_owned(), table.place.clone());
+        if !self.type_counts.is_empty() {
+            self.used.insert(name.to_owned(), table.location.clone());
         }
         Some(name.to_owned())
     }
 }
 
-fn sink(
-    table: &Table<'_>,
-    names: &mut Names,
-    own: &mut Own<'_>,
-    report: &mut Report,
-) -> Option<Sink> {
+fn read_sink(
+    table: &ConfigTable<'_>,
+    names: &mut SinkNames,
+    own: &mut SelfCredentialClaim<'_>,
+    report: &mut ProblemReport,
+) -> Option<ParsedSink> {
     let get = |name| table.get(Section::Sink, name);
     let Some(kind) = get("type") else {
-        report.missing(&table.place, "has no type", TYPES);
+        report.add_missing(&table.location, "has no type", ALLOWED_TYPES);
         return None;
     };
     let text = kind.text(report)?;
@@ -255,25 +271,28 @@ fn sink(
         None => Some(true),
     };
     let timeout = match get("timeout") {
-        Some(value) => values::span(&value, SHORTEST_TIMEOUT, LONGEST_TIMEOUT, report),
-        None => Some(TIMEOUT),
+        Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
+        None => Some(DEFAULT_TIMEOUT),
     };
-    let name = names.take(table, text, report);
-    let mut files = Files::default();
+    let name = names.assign(table, text, report);
+    let mut files = SinkFiles::default();
     let target = match text {
-        "file" => file(table, &mut files, report)
+        "file" => read_file_sink(table, &mut files, report)
             .map(Arc::new)
             .map(SinkTarget::File),
-        "webhook" => webhook(table, &mut files, report)
+        "webhook" => read_webhook_sink(table, &mut files, report)
             .map(Arc::new)
             .map(SinkTarget::Webhook),
-        "command" => command(table, &mut files, report)
+        "command" => read_command_sink(table, &mut files, report)
             .map(Arc::new)
             .map(SinkTarget::Command),
-        "self" => own.take(table, report).map(Arc::new).map(SinkTarget::Own),
+        "self" => own
+            .claim(table, report)
+            .map(Arc::new)
+            .map(SinkTarget::SelfCredential),
         other => {
             let message = format!("there is no sink type {}", quoted(other));
-            report.wrong(&kind.place, message, TYPES);
+            report.add_problem(&kind.location, message, ALLOWED_TYPES);
             None
         }
     };
@@ -290,8 +309,8 @@ fn sink(
             target,
         })
     })();
-    Some(Sink {
-        place: table.place.clone(),
+    Some(ParsedSink {
+        location: table.location.clone(),
         files,
         settings,
     })
@@ -301,7 +320,7 @@ fn sink(
 fn target_text(target: &SinkTarget) -> String {
     match target {
         SinkTarget::File(file) => "file:".to_owned() + &file.path.to_string_lossy(),
-        SinkTarget::Own(file) => "self:".to_owned() + &file.path.to_string_lossy(),
+        SinkTarget::SelfCredential(file) => "self:".to_owned() + &file.path.to_string_lossy(),
         SinkTarget::Webhook(webhook) => {
             let mut url: Url = webhook.url.clone();
             url.set_query(None);
@@ -312,38 +331,48 @@ fn target_text(target: &SinkTarget) -> String {
     }
 }
 
-fn file(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<FileTarget> {
-    table.refuse_unknown(&[Section::Sink, Section::File], report);
-    let path = file_sink::path(table, report);
+fn read_file_sink(
+    table: &ConfigTable<'_>,
+    files: &mut SinkFiles,
+    report: &mut ProblemReport,
+) -> Option<FileTarget> {
+    table.reject_unknown(&[Section::Sink, Section::File], report);
+    let path = file_sink::read_path(table, report);
     if let Some(path) = &path {
-        let place = table.place_of(Section::File, "path");
+        let place = table.location_of(Section::File, "path");
         files.written = Some((path.clone(), place));
     }
-    let target = file_sink::target(table, path, report)?;
-    if let Some(after) = &target.after {
-        files.read.push(("after", after.argv.path().to_owned()));
+    let target = file_sink::read_target(table, path, report)?;
+    if let Some(after) = &target.on_change {
+        files
+            .read_only
+            .push(("after", after.argv.path().to_owned()));
     }
     Some(target)
 }
 
-fn webhook(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<WebhookTarget> {
-    table.refuse_unknown(&[Section::Sink, Section::Webhook], report);
+fn read_webhook_sink(
+    table: &ConfigTable<'_>,
+    files: &mut SinkFiles,
+    report: &mut ProblemReport,
+) -> Option<WebhookTarget> {
+    table.reject_unknown(&[Section::Sink, Section::Webhook], report);
     let get = |name| table.get(Section::Webhook, name);
     let url = match get("url") {
-        Some(value) => values::address(&value, Whose::Receiver, report),
+        Some(value) => values::read_url(&value, UrlRole::Receiver, report),
         None => {
             let hint = "add url = \"https://…\", where it is posted to";
-            report.missing(&table.place, "has no url", hint);
+            report.add_missing(&table.location, "has no url", hint);
             None
         }
     };
     if get("signing-secret-file").is_none() {
         let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
-        report.missing(&table.place, "has no signing-secret-file", hint);
+        report.add_missing(&table.location, "has no signing-secret-file", hint);
     }
     let mut file = |name| {
-        let path = get(name).and_then(|value| values::path(&value, report))?;
-        files.read.push((name, path.clone()));
+        let path = get(name).and_then(|value| values::read_path(&value, report))?;
+        files.read_only.push((name, path.clone()));
         Some(path)
     };
     let signing_secret_file = file("signing-secret-file");
@@ -357,10 +386,16 @@ fn webhook(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<
     })
 }
 
-fn command(table: &Table<'_>, files: &mut Files, report: &mut Report) -> Option<CommandTarget> {
-    table.refuse_unknown(&[Section::Sink, Section::Command], report);
-    let target = command_sink::target(table, report)?;
+fn read_command_sink(
+    table: &ConfigTable<'_>,
+    files: &mut SinkFiles,
+    report: &mut ProblemReport,
+) -> Option<CommandTarget> {
+    table.reject_unknown(&[Section::Sink, Section::Command], report);
+    let target = command_sink::read_target(table, report)?;
     // A program that a file sink replaced would be a secret that is run.
-    files.read.push(("argv", target.argv.path().to_owned()));
+    files
+        .read_only
+        .push(("argv", target.argv.path().to_owned()));
     Some(target)
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::quote::{looks_secret, quoted};
-use super::reader::Value;
-use super::report::Report;
+use super::quote::{is_secret_like, quoted};
+use super::reader::ConfigValue;
+use super::report::ProblemReport;
 use crate::core::{duration, loopback};
 
 /// A duration from `least` to `most`.
-pub(super) fn span(
-    value: &Value<'_>,
+pub(super) fn read_duration(
+    value: &ConfigValue<'_>,
     least: Duration,
     most: Duration,
-    report: &mut Report,
+    report: &mut ProblemReport,
 ) -> Option<Duration> {
     let text = value.text(report)?;
     let range = || {
@@ -29,23 +29,23 @@ pub(super) fn span(
         Ok(span) if (least..=most).contains(&span) => Some(span),
         Ok(_) | Err(duration::DurationError::TooLong) => {
             let message = format!("{} is out of range", quoted(text));
-            report.wrong(&value.place, message, range());
+            report.add_problem(&value.location, message, range());
             None
         }
-        Err(error @ duration::DurationError::Form) => {
+        Err(error @ duration::DurationError::InvalidSyntax) => {
             let message = format!("{} is no duration", quoted(text));
-            report.wrong(&value.place, message, error.to_string());
+            report.add_problem(&value.location, message, error.to_string());
             None
         }
     }
 }
 
 /// An absolute path of a file.
-pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+pub(super) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let text = value.text(report)?;
-    if !text.starts_with('/') && looks_secret(text) {
-        report.wrong(
-            &value.place,
+    if !text.starts_with('/') && is_secret_like(text) {
+        report.add_problem(
+            &value.location,
             "this looks like a secret and not like a path",
             "no secret may stand in this file: write it into a file with mode 0600 and name that",
         );
@@ -55,7 +55,7 @@ pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     let names_a_file = path.file_name().is_some() && !text.ends_with('/');
     if path.is_absolute() && names_a_file && !text.chars().any(char::is_control) {
         // Without `//` and `/./`, which mean nothing.
-        return Some(if is_plain(text) {
+        return Some(if is_normalized(text) {
             path.to_owned()
         } else {
             path.components().collect()
@@ -67,8 +67,8 @@ pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
         "is no absolute path"
     };
     let message = format!("{} {what}", quoted(text));
-    report.wrong(
-        &value.place,
+    report.add_problem(
+        &value.location,
         message,
         "a path from the root, such as \"/etc/rekeyd/file\", is allowed",
     );
@@ -77,8 +77,8 @@ pub(super) fn path(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
 
 /// The path with every `..` taken back, as far as that can be told without
 /// looking at the disk: for comparing, not for opening.
-pub(super) fn normal(path: &Path) -> PathBuf {
-    if path.to_str().is_some_and(is_plain) {
+pub(super) fn normalize(path: &Path) -> PathBuf {
+    if path.to_str().is_some_and(is_normalized) {
         return path.to_owned();
     }
     let mut normal = PathBuf::new();
@@ -94,21 +94,21 @@ pub(super) fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// Whether a path is certainly as [`normal`] leaves it, as nearly every one is:
+/// Whether a path is certainly as [`normalize`] leaves it, as nearly every one is:
 /// to take one apart costs ten times more.
-fn is_plain(path: &str) -> bool {
+fn is_normalized(path: &str) -> bool {
     path.starts_with('/') && !path.ends_with('/') && !path.contains("//") && !path.contains("/.")
 }
 
 /// Whether a path has a `..` in it.
-pub(super) fn goes_upwards(path: &Path) -> bool {
+pub(super) fn has_parent_component(path: &Path) -> bool {
     let is_upwards = |part| part == Component::ParentDir;
-    !path.to_str().is_some_and(is_plain) && path.components().any(is_upwards)
+    !path.to_str().is_some_and(is_normalized) && path.components().any(is_upwards)
 }
 
 /// Whose address it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum UrlRole {
     /// The provider's: paths are put behind it, so that it has no query.
     Provider,
     /// A receiver's, which may want a query.
@@ -118,13 +118,17 @@ pub(super) enum Whose {
 /// An address that a secret may be sent to: https, or http on loopback,
 /// without userinfo. The text is not quoted: its userinfo or its query may be
 /// what nobody should see.
-pub(super) fn address(value: &Value<'_>, whose: Whose, report: &mut Report) -> Option<Url> {
+pub(super) fn read_url(
+    value: &ConfigValue<'_>,
+    whose: UrlRole,
+    report: &mut ProblemReport,
+) -> Option<Url> {
     let text = value.text(report)?;
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            report.wrong(
-                &value.place,
+            report.add_problem(
+                &value.location,
                 format!("no URL: {error}"),
                 "https://HOST/PATH is allowed, and http:// on this host",
             );
@@ -136,26 +140,30 @@ pub(super) fn address(value: &Value<'_>, whose: Whose, report: &mut Report) -> O
     let safe = url.scheme() == "https" || (url.scheme() == "http" && loopback::is_loopback(&url));
     if !safe {
         let found = quoted(&format!("{}://{host}", url.scheme()));
-        report.wrong(
-            &value.place,
+        report.add_problem(
+            &value.location,
             format!("{found} is not safe for secrets"),
             "https is allowed, and http to localhost, 127.0.0.1 or [::1]",
         );
     }
     if !url.username().is_empty() || url.password().is_some() {
         let hint = match whose {
-            Whose::Provider => "leave it out; the admin key is named by credential-file",
-            Whose::Receiver => "leave it out; a token is named by bearer-token-file",
+            UrlRole::Provider => "leave it out; the admin key is named by credential-file",
+            UrlRole::Receiver => "leave it out; a token is named by bearer-token-file",
         };
-        report.wrong(&value.place, "a user or password stands in the URL", hint);
+        report.add_problem(
+            &value.location,
+            "a user or password stands in the URL",
+            hint,
+        );
     }
-    if whose == Whose::Provider && url.query().is_some() {
+    if whose == UrlRole::Provider && url.query().is_some() {
         let hint = "leave out everything from ? on";
-        report.wrong(&value.place, "a query stands in the URL", hint);
+        report.add_problem(&value.location, "a query stands in the URL", hint);
     }
     if url.fragment().is_some() {
-        report.wrong(
-            &value.place,
+        report.add_problem(
+            &value.location,
             "a part behind # stands in the URL",
             "leave it out; it is never sent",
         );
@@ -168,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_normal_path_is_the_shortest_way_of_writing_it() {
+    fn normalized_path_has_no_redundant_components() {
         for (written, expected) in [
             ("/etc/rekeyd/key", "/etc/rekeyd/key"),
             ("/etc/.key.rekeyd", "/etc/.key.rekeyd"),
@@ -181,7 +189,11 @@ mod tests {
             ("./key", "key"),
             ("/", "/"),
         ] {
-            assert_eq!(normal(Path::new(written)), Path::new(expected), "{written}");
+            assert_eq!(
+                normalize(Path::new(written)),
+                Path::new(expected),
+                "{written}"
+            );
         }
     }
 }

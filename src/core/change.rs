@@ -3,23 +3,23 @@
 
 use jiff::Timestamp;
 
-use crate::core::names::{CredentialId, Label, RotationId, SinkId};
-use crate::core::record::{CredentialFacts, DeliveryState, Missing, Pause, Trigger};
-use crate::core::rotation::Event;
+use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Pause, Trigger};
 
-/// What the reason of [`Change::HeldBack`] says on the last day before the
+/// What the reason of [`Change::RevocationDeferred`] says on the last day before the
 /// credential goes all the same.
-pub const LAST_DAY: &str = "see that its consumers read the new one";
+pub const LAST_DAY_REASON: &str = "see that its consumers read the new one";
 
 /// One thing to record about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A rotation is begun; nothing has been sent.
-    Intended(Intent),
+    RotationStarted(RotationIntent),
     /// A rotation moves on by an event.
-    Moved(Moved),
+    Transitioned(Transition),
     /// The present step of a rotation failed and is tried again.
-    Postponed {
+    RetryScheduled {
         /// The rotation.
         rotation: RotationId,
         /// How often it has failed now.
@@ -30,16 +30,16 @@ pub enum Change {
         error: String,
     },
     /// A person does not want to wait for the next try of a rotation.
-    TryNow {
+    RetryRequested {
         /// The rotation.
         rotation: RotationId,
         /// Who said so, and why.
-        by_hand: Option<ByHand>,
+        operator: Option<OperatorNote>,
     },
     /// A delivery begins: from now on the sink may hold the secret.
-    Begun(Begun),
+    DeliveryStarted(DeliveryStart),
     /// A sink answered, or failed to.
-    Answered(Answered),
+    DeliveryFinished(DeliveryResult),
     /// A sink of this rotation is not configured any more.
     SinkRemoved {
         /// The rotation.
@@ -47,7 +47,7 @@ pub enum Change {
         /// The sink.
         sink: SinkId,
         /// Since when, if it held the secret.
-        held_since: Option<Timestamp>,
+        removed_at: Option<Timestamp>,
     },
     /// A sink that came into the configuration while a rotation was open.
     SinkAdded {
@@ -67,14 +67,14 @@ pub enum Change {
         sink: SinkId,
     },
     /// An optional sink did not get the secret and will not.
-    SinkMissed {
+    DeliverySkipped {
         /// The rotation.
         rotation: RotationId,
         /// The sink.
         sink: SinkId,
     },
     /// The configuration now says otherwise whether this sink is required.
-    SinkRequired {
+    SinkRequirementChanged {
         /// The rotation.
         rotation: RotationId,
         /// The sink.
@@ -83,23 +83,23 @@ pub enum Change {
         required: bool,
     },
     /// A retired credential stays longer than was recorded.
-    Extended {
+    OverlapExtended {
         /// The rotation.
         rotation: RotationId,
         /// When it may be revoked now.
         revoke_after: Timestamp,
     },
     /// The provider said that it has no such credential.
-    Missing {
+    CredentialMissing {
         /// The rotation.
         rotation: RotationId,
         /// Since when, and how often in a row now.
-        missing: Missing,
+        missing: MissingSince,
     },
     /// A credential that was missing is there.
-    Found(RotationId),
+    CredentialFound(RotationId),
     /// What a sink had accepted is not there any more.
-    TargetLost {
+    SinkDrifted {
         /// The rotation.
         rotation: RotationId,
         /// The sink.
@@ -109,7 +109,7 @@ pub enum Change {
     },
     /// A retired credential is not revoked yet, for a reason that is no
     /// failure.
-    HeldBack {
+    RevocationDeferred {
         /// The rotation.
         rotation: RotationId,
         /// When it is looked at again.
@@ -119,35 +119,35 @@ pub enum Change {
     },
     /// A person's word that the schedule does not revoke a credential before
     /// `until`, or with none that it may again.
-    Hold {
+    HoldSet {
         /// The rotation.
         rotation: RotationId,
         /// Not before this.
         until: Option<Timestamp>,
         /// Who said so, and why.
-        by_hand: Option<ByHand>,
+        operator: Option<OperatorNote>,
     },
     /// A person's word that every older credential goes as soon as a new one
     /// is current, or that this has been done.
-    RevokePrevious {
+    RevokePreviousSet {
         /// Whether it is still to be done.
-        wanted: bool,
+        is_pending: bool,
         /// Who said so, and why.
-        by_hand: Option<ByHand>,
+        operator: Option<OperatorNote>,
     },
     /// This credential goes as soon as it is retired, whoever may hold it.
-    RevokeNow(RotationId),
+    ImmediateRevocationSet(RotationId),
     /// A credential made by hand is taken over.
-    Adopted(Adoption),
+    CredentialAdopted(Adoption),
     /// Another credential bore the label of a rotation, and was deleted.
-    DoubleRevoked {
+    DuplicateRevoked {
         /// The rotation.
         rotation: RotationId,
         /// The other credential.
         credential: CredentialId,
     },
     /// A rotation failed or could not be begun.
-    Deferred {
+    KeyBackedOff {
         /// How often in a row now.
         attempt: u32,
         /// Not before this is another one begun by schedule.
@@ -156,32 +156,32 @@ pub enum Change {
         problem: String,
     },
     /// The key has nothing wrong with it any more.
-    Recovered,
+    KeyRecovered,
     /// Firings are counted by this timetable from now on.
-    Timetabled {
+    TimetableChanged {
         /// As text.
         timetable: String,
         /// Firings up to this moment do not count.
         counts_from: Option<Timestamp>,
         /// What is to be made up for of the timetable before.
-        owed: Option<Timestamp>,
+        pending_run: Option<Timestamp>,
     },
     /// A firing that nobody was there for.
-    Missed {
+    RunMissed {
         /// Which.
         firing: Timestamp,
         /// Why nobody was there.
-        why: Why,
+        reason: DowntimeReason,
         /// Whether it is too old to be made up for.
-        dropped: bool,
+        is_skipped: bool,
     },
     /// A person's word that nothing is begun by schedule, or that it may be
     /// again.
-    Paused {
+    PauseSet {
         /// Since when, and until when.
         pause: Pause,
         /// Who said so, and why.
-        by_hand: Option<ByHand>,
+        operator: Option<OperatorNote>,
     },
 }
 
@@ -193,36 +193,39 @@ impl Change {
     pub const fn is_decision(&self) -> bool {
         matches!(
             self,
-            Self::Intended(_)
-                | Self::Begun(_)
-                | Self::Timetabled { .. }
-                | Self::Missed { .. }
-                | Self::Paused { .. }
-                | Self::Hold { .. }
-                | Self::RevokePrevious { wanted: true, .. }
-                | Self::Adopted(_)
+            Self::RotationStarted(_)
+                | Self::DeliveryStarted(_)
+                | Self::TimetableChanged { .. }
+                | Self::RunMissed { .. }
+                | Self::PauseSet { .. }
+                | Self::HoldSet { .. }
+                | Self::RevokePreviousSet {
+                    is_pending: true,
+                    ..
+                }
+                | Self::CredentialAdopted(_)
         )
     }
 }
 
 /// Why nobody was there to see a firing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum DowntimeReason {
     /// No rekeyd was running.
-    Down,
+    NotRunning,
     /// The host slept, or its clock was set forward.
-    Asleep,
+    Suspended,
     /// A person had paused the key.
     Paused,
 }
 
-impl Why {
+impl DowntimeReason {
     /// In words, for the journal and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Down => "rekeyd was not running",
-            Self::Asleep => "the host slept, or its clock was set forward",
+            Self::NotRunning => "rekeyd was not running",
+            Self::Suspended => "the host slept, or its clock was set forward",
             Self::Paused => "the key was paused",
         }
     }
@@ -230,7 +233,7 @@ impl Why {
 
 /// Who decided something by hand, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ByHand {
+pub struct OperatorNote {
     /// Why, in the person's words.
     pub reason: Option<String>,
     /// Who it was.
@@ -239,7 +242,7 @@ pub struct ByHand {
 
 /// A rotation that is begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
+pub struct RotationIntent {
     /// Its id.
     pub rotation: RotationId,
     /// The name that its credential will bear.
@@ -253,7 +256,7 @@ pub struct Intent {
     /// The sinks it goes to, in order, and which it waits for.
     pub sinks: Vec<(SinkId, bool)>,
     /// The person who asked for it.
-    pub by_hand: Option<ByHand>,
+    pub operator: Option<OperatorNote>,
 }
 
 /// A credential made by hand that is taken over. It gets no label: a name that
@@ -263,51 +266,51 @@ pub struct Adoption {
     /// The id of its row.
     pub rotation: RotationId,
     /// The credential.
-    pub credential: CredentialFacts,
-    /// [`Event::Adopted`] or [`Event::AdoptedBesides`].
-    pub event: Event,
+    pub credential: CredentialMetadata,
+    /// [`LifecycleEvent::Adopted`] or [`LifecycleEvent::AdoptedAlongside`].
+    pub event: LifecycleEvent,
     /// The key's sinks: any of them may hold it, since nobody saw how it got
     /// to its consumers.
     pub sinks: Vec<(SinkId, bool)>,
     /// The person who asked for it.
-    pub by_hand: Option<ByHand>,
+    pub operator: Option<OperatorNote>,
 }
 
 /// An event, with what is learnt by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub struct Transition {
     /// The rotation.
     pub rotation: RotationId,
     /// What happened.
-    pub event: Event,
+    pub event: LifecycleEvent,
     /// The credential, where the event tells of it first.
-    pub credential: Option<CredentialFacts>,
+    pub credential: Option<CredentialMetadata>,
     /// Until when a credential that retires stays.
     pub revoke_after: Option<Timestamp>,
     /// Why it happened, where it is a failure.
     pub error: Option<String>,
     /// The person, where it is an act by hand.
-    pub by_hand: Option<ByHand>,
+    pub operator: Option<OperatorNote>,
 }
 
-impl Moved {
+impl Transition {
     /// An event with nothing learnt by it.
     #[must_use]
-    pub fn new(rotation: &RotationId, event: Event) -> Self {
+    pub fn new(rotation: &RotationId, event: LifecycleEvent) -> Self {
         Self {
             rotation: rotation.clone(),
             event,
             credential: None,
             revoke_after: None,
             error: None,
-            by_hand: None,
+            operator: None,
         }
     }
 }
 
 /// A delivery that begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
+pub struct DeliveryStart {
     /// The rotation.
     pub rotation: RotationId,
     /// The sink.
@@ -316,7 +319,7 @@ pub struct Begun {
 
 /// How a delivery stands after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub struct DeliveryResult {
     /// The rotation.
     pub rotation: RotationId,
     /// The sink.
@@ -325,7 +328,7 @@ pub struct Answered {
     pub state: DeliveryState,
     /// Whether the secret stands where the sink keeps it, and what is to run
     /// then is owed.
-    pub written: bool,
+    pub is_written: bool,
     /// When it was accepted, if it was: from then on what the sink held before
     /// is held for one overlap more. A clock that is behind does not count.
     pub accepted_at: Option<Timestamp>,
@@ -335,7 +338,7 @@ pub struct Answered {
     pub error: Option<String>,
 }
 
-impl Answered {
+impl DeliveryResult {
     /// An attempt of which nothing is known yet but that it was made.
     #[must_use]
     pub fn uncertain(rotation: &RotationId, sink: &SinkId) -> Self {
@@ -343,7 +346,7 @@ impl Answered {
             rotation: rotation.clone(),
             sink: sink.clone(),
             state: DeliveryState::Uncertain,
-            written: false,
+            is_written: false,
             accepted_at: None,
             retry_at: None,
             error: None,
@@ -354,29 +357,35 @@ impl Answered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::rotation::Event;
+    use crate::core::lifecycle::LifecycleEvent;
 
     #[test]
-    fn what_has_happened_is_no_decision() {
+    fn only_changes_before_an_effect_are_decisions() {
         let rotation = RotationId::new([1; 8]);
         let sink = SinkId {
             name: "file".to_owned(),
             target: "file:/x".to_owned(),
         };
-        let begun = Change::Begun(Begun {
+        let begun = Change::DeliveryStarted(DeliveryStart {
             rotation: rotation.clone(),
             sink,
         });
         assert!(begun.is_decision());
-        assert!(!Change::Moved(Moved::new(&rotation, Event::Created)).is_decision());
+        assert!(
+            !Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Created))
+                .is_decision()
+        );
     }
 
     #[test]
-    fn each_absence_has_its_words() {
+    fn each_downtime_reason_has_its_text() {
         for (why, words) in [
-            (Why::Down, "rekeyd was not running"),
-            (Why::Asleep, "the host slept, or its clock was set forward"),
-            (Why::Paused, "the key was paused"),
+            (DowntimeReason::NotRunning, "rekeyd was not running"),
+            (
+                DowntimeReason::Suspended,
+                "the host slept, or its clock was set forward",
+            ),
+            (DowntimeReason::Paused, "the key was paused"),
         ] {
             assert_eq!(why.as_str(), words);
         }

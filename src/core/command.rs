@@ -36,7 +36,7 @@ impl fmt::Display for CommandLine {
             if at > 0 {
                 formatter.write_str(" ")?;
             }
-            if is_plain(word) {
+            if is_safe_unquoted(word) {
                 formatter.write_str(word)?;
             } else {
                 write!(formatter, "{word:?}")?;
@@ -46,7 +46,7 @@ impl fmt::Display for CommandLine {
     }
 }
 
-fn is_plain(word: &str) -> bool {
+fn is_safe_unquoted(word: &str) -> bool {
     let plain = |letter: char| letter.is_alphanumeric() || "-_./:=@%+,~".contains(letter);
     !word.is_empty() && word.chars().all(plain)
 }
@@ -54,7 +54,7 @@ fn is_plain(word: &str) -> bool {
 /// What a delivery's command is told in its environment, beside the secret on
 /// its standard input.
 #[must_use]
-pub fn delivery_variables(
+pub fn delivery_environment(
     key: &str,
     rotation: &str,
     sequence: u64,
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_command_lines_are_never_shown_alike() {
+    fn display_quotes_ambiguous_words() {
         let shown = |argv: &[&str]| {
             let line = CommandLine {
                 program: argv[0].to_owned(),

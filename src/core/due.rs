@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, Why};
-use crate::core::names::SinkId;
-use crate::core::policy::{First, Held, KeyPolicy, believed, held};
-use crate::core::record::{DeliveryState, KeyState, Rotation, Trigger};
-use crate::core::rotation::Phase;
+use crate::core::change::{Change, DowntimeReason};
+use crate::core::ids::SinkId;
+use crate::core::lifecycle::Phase;
+use crate::core::policy::{InitialRotation, KeyPolicy, SinkHold, plausible_retry, sink_hold};
+use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::time;
 use crate::core::timetable::Timetable;
 
@@ -23,50 +23,50 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// Not now.
-    No {
+    NotDue {
         /// When it will be; none if never, or if one is open.
         next: Option<Timestamp>,
     },
     /// A firing that nobody was there for is too old to be made up for: that
     /// is to be recorded, and then asked again.
-    Dropped {
+    MissedRunSkipped {
         /// Which.
         firing: Timestamp,
         /// Why nobody was there.
-        why: Why,
+        reason: DowntimeReason,
     },
     /// Now.
-    Since {
+    Now {
         /// Since when.
-        at: Timestamp,
+        since: Timestamp,
         /// For which firing of its timetable.
         scheduled_for: Option<Timestamp>,
         /// Why.
         trigger: Trigger,
         /// Why nobody was there for that firing, if so.
-        missed: Option<Why>,
+        missed_reason: Option<DowntimeReason>,
     },
 }
 
 /// A time in which nobody was there to see a firing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Absence {
+pub struct Downtime {
     /// After this moment.
     pub from: Timestamp,
     /// Before this moment: somebody is there again.
     pub to: Timestamp,
     /// Why.
-    pub why: Why,
+    pub reason: DowntimeReason,
 }
 
-impl Absence {
+impl Downtime {
     /// Of a process that began at `at`: what was before, it has not seen.
     #[must_use]
     pub const fn before_start(at: Timestamp) -> Self {
         Self {
             from: Timestamp::MIN,
             to: at,
-            why: Why::Down,
+            reason: DowntimeReason::NotRunning,
         }
     }
 
@@ -76,7 +76,7 @@ impl Absence {
         Self {
             from: now,
             to: now,
-            why: Why::Down,
+            reason: DowntimeReason::NotRunning,
         }
     }
 }
@@ -85,100 +85,111 @@ impl Absence {
 /// sinks that the configuration wants served, and `absence` is when nobody was
 /// there last.
 #[must_use]
-pub fn due(
+pub fn check_due(
     policy: &KeyPolicy,
     required: &[SinkId],
     state: &KeyState,
-    absence: Absence,
+    absence: Downtime,
     now: Timestamp,
 ) -> Due {
-    if state.open().is_some() {
-        return Due::No { next: None };
+    if state.open_rotation().is_some() {
+        return Due::NotDue { next: None };
     }
-    let absence = Absence {
+    let absence = Downtime {
         to: absence.to.min(now),
         ..absence
     };
-    let ends = state.current().and_then(last_quarter);
+    let ends = state.current().and_then(last_quarter_start);
     // Consumers that are left with nothing that works, or soon will be: neither
     // a pause nor a window keeps them so.
-    let in_spite = ends.is_some_and(|at| at <= now) || state.is_bereft;
-    let retry_at = believed(state.retry_at, now);
-    let (trigger, firing) = match why(policy, required, state, absence, now) {
+    let in_spite = ends.is_some_and(|at| at <= now) || state.has_lost_credential;
+    let retry_at = plausible_retry(state.retry_at, now);
+    let (trigger, firing) = match find_candidate(policy, required, state, absence, now) {
         _ if in_spite => (Trigger::Repair, None),
         _ if state.is_paused(now) => {
             let until = state.pause.and_then(|pause| pause.until);
             let next = until.into_iter().chain(ends).min();
-            return Due::No { next };
+            return Due::NotDue { next };
         }
-        Found::Nothing { next } => {
+        DueCandidate::NotDue { next } => {
             let next = next.into_iter().chain(ends).min();
             let next = next.map(|next| retry_at.map_or(next, |retry| retry.max(next)));
-            return Due::No { next };
+            return Due::NotDue { next };
         }
-        Found::Dropped { firing, why } => return Due::Dropped { firing, why },
-        Found::Reason { trigger, firing } => (trigger, firing),
+        DueCandidate::MissedRunSkipped {
+            firing,
+            reason: why,
+        } => {
+            return Due::MissedRunSkipped {
+                firing,
+                reason: why,
+            };
+        }
+        DueCandidate::Triggered { trigger, firing } => (trigger, firing),
     };
     let scheduled_for = firing.map(|firing| firing.at);
     match retry_at {
-        Some(at) if at > now => Due::No { next: Some(at) },
-        Some(_) | None => Due::Since {
-            at: scheduled_for.max(retry_at).unwrap_or(absence.to),
+        Some(at) if at > now => Due::NotDue { next: Some(at) },
+        Some(_) | None => Due::Now {
+            since: scheduled_for.max(retry_at).unwrap_or(absence.to),
             scheduled_for,
             trigger,
-            missed: firing.and_then(|firing| firing.missed),
+            missed_reason: firing.and_then(|firing| firing.missed_reason),
         },
     }
 }
 
 /// What speaks for a rotation, pause and back-off left out.
-enum Found {
-    Nothing {
+enum DueCandidate {
+    NotDue {
         next: Option<Timestamp>,
     },
-    Dropped {
+    MissedRunSkipped {
         firing: Timestamp,
-        why: Why,
+        reason: DowntimeReason,
     },
-    Reason {
+    Triggered {
         trigger: Trigger,
-        firing: Option<Firing>,
+        firing: Option<DueFiring>,
     },
 }
 
 /// A firing that has come.
 #[derive(Debug, Clone, Copy)]
-struct Firing {
+struct DueFiring {
     at: Timestamp,
-    missed: Option<Why>,
+    missed_reason: Option<DowntimeReason>,
 }
 
-fn why(
+fn find_candidate(
     policy: &KeyPolicy,
     required: &[SinkId],
     state: &KeyState,
-    absence: Absence,
+    absence: Downtime,
     now: Timestamp,
-) -> Found {
-    let reason = |trigger, firing| Found::Reason { trigger, firing };
+) -> DueCandidate {
+    let reason = |trigger, firing| DueCandidate::Triggered { trigger, firing };
     let Some(current) = state.current() else {
-        return match (state.newest, policy.first) {
-            (Some(newest), _) => reason(without_current(newest), None),
-            (None, First::Now) => reason(Trigger::First, None),
-            (None, First::Scheduled) => match counts(policy, state, absence, now) {
-                Found::Reason { firing, .. } => reason(Trigger::First, firing),
-                found @ (Found::Nothing { .. } | Found::Dropped { .. }) => found,
-            },
+        return match (state.newest_phase, policy.initial_rotation) {
+            (Some(newest), _) => reason(trigger_without_current(newest), None),
+            (None, InitialRotation::Now) => reason(Trigger::First, None),
+            (None, InitialRotation::Scheduled) => {
+                match schedule_candidate(policy, state, absence, now) {
+                    DueCandidate::Triggered { firing, .. } => reason(Trigger::First, firing),
+                    found @ (DueCandidate::NotDue { .. }
+                    | DueCandidate::MissedRunSkipped { .. }) => found,
+                }
+            }
         };
     };
     if needs_repair(current, required, state, policy.overlap) {
         return reason(Trigger::Repair, None);
     }
-    let counted = counts(policy, state, absence, now);
-    if state.sequence > current.sequence && state.newest.is_some_and(came_to_nothing) {
+    let counted = schedule_candidate(policy, state, absence, now);
+    if state.sequence > current.sequence && state.newest_phase.is_some_and(is_unsuccessful) {
         let firing = match counted {
-            Found::Reason { firing, .. } => firing,
-            Found::Nothing { .. } | Found::Dropped { .. } => None,
+            DueCandidate::Triggered { firing, .. } => firing,
+            DueCandidate::NotDue { .. } | DueCandidate::MissedRunSkipped { .. } => None,
         };
         return reason(Trigger::Retry, firing);
     }
@@ -186,30 +197,40 @@ fn why(
 }
 
 /// The last firing that has come and was not made up for.
-fn counts(policy: &KeyPolicy, state: &KeyState, absence: Absence, now: Timestamp) -> Found {
+fn schedule_candidate(
+    policy: &KeyPolicy,
+    state: &KeyState,
+    absence: Downtime,
+    now: Timestamp,
+) -> DueCandidate {
     // Of what was never seen before, firings count from now.
     let since = counted_from(state, absence.to, now).unwrap_or(now);
-    let firings = policy.timetable.since(origin(state, since, now));
-    let Some(firing) = firings.last_between(since, now).or(state.owed) else {
+    let firings = policy
+        .timetable
+        .firings_from(age_origin_or(state, since, now));
+    let Some(firing) = firings.last_between(since, now).or(state.pending_run) else {
         let next = firings.next_after(since.max(now));
-        return Found::Nothing { next };
+        return DueCandidate::NotDue { next };
     };
-    let missed = missed(firing, state, absence, now);
-    if let (Some((why, until)), Some(window)) = (missed, policy.window)
+    let missed = find_downtime(firing, state, absence, now);
+    if let (Some((why, until)), Some(window)) = (missed, policy.catch_up_window)
         && time::until(firing, until) > window
     {
-        return Found::Dropped { firing, why };
+        return DueCandidate::MissedRunSkipped {
+            firing,
+            reason: why,
+        };
     }
     let trigger = if missed.is_some() {
         Trigger::CatchUp
     } else {
         Trigger::Schedule
     };
-    Found::Reason {
+    DueCandidate::Triggered {
         trigger,
-        firing: Some(Firing {
+        firing: Some(DueFiring {
             at: firing,
-            missed: missed.map(|(why, _)| why),
+            missed_reason: missed.map(|(why, _)| why),
         }),
     }
 }
@@ -222,30 +243,32 @@ pub(crate) fn first_firing(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let since = counted_from(state, now, now).unwrap_or(now);
-    let firings = policy.timetable.since(origin(state, since, now));
+    let firings = policy
+        .timetable
+        .firings_from(age_origin_or(state, since, now));
     let next = firings.next_after(since);
-    next.into_iter().chain(state.owed).min()
+    next.into_iter().chain(state.pending_run).min()
 }
 
 /// Why nobody was there for a firing, and since when somebody is again.
-fn missed(
+fn find_downtime(
     firing: Timestamp,
     state: &KeyState,
-    absence: Absence,
+    absence: Downtime,
     now: Timestamp,
-) -> Option<(Why, Timestamp)> {
+) -> Option<(DowntimeReason, Timestamp)> {
     let pause = state.pause.and_then(|pause| {
-        Some(Absence {
+        Some(Downtime {
             from: time::before(pause.from, Duration::from_secs(1)),
             to: pause.until.filter(|until| *until <= now)?,
-            why: Why::Paused,
+            reason: DowntimeReason::Paused,
         })
     });
     [Some(absence), pause]
         .into_iter()
         .flatten()
         .filter(|absence| absence.from < firing && firing < absence.to)
-        .map(|absence| (absence.why, absence.to))
+        .map(|absence| (absence.reason, absence.to))
         .max_by_key(|(_, until)| *until)
 }
 
@@ -268,7 +291,7 @@ fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> 
 
 /// From when the age of the current credential counts: the provider's word for
 /// it, as far as that can be believed.
-fn origin(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
+fn age_origin_or(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
     let current = state.current();
     let born = current.and_then(|current| {
         let credential = current.credential.as_ref()?;
@@ -281,8 +304,8 @@ fn origin(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
 /// From when the firings of a key are to be listed for people, by the age of
 /// its current credential where that counts.
 #[must_use]
-pub fn origin_of(state: &KeyState, now: Timestamp) -> Timestamp {
-    origin(state, now, now)
+pub fn age_origin(state: &KeyState, now: Timestamp) -> Timestamp {
+    age_origin_or(state, now, now)
 }
 
 /// What is to be recorded before the firings of a key are counted by `policy`:
@@ -290,35 +313,37 @@ pub fn origin_of(state: &KeyState, now: Timestamp) -> Timestamp {
 /// Firings of a time before the timetable was written down are nobody's wish;
 /// one of the timetable before, read by `read`, is still owed.
 #[must_use]
-pub fn retimed(
+pub fn timetable_change(
     policy: &KeyPolicy,
     state: &KeyState,
-    absence: Absence,
+    absence: Downtime,
     read: impl FnOnce(&str) -> Option<Timetable>,
     now: Timestamp,
 ) -> Option<Change> {
     let timetable = &policy.timetable;
     let timetabled = |counts_from: Option<Timestamp>, owed| {
-        Some(Change::Timetabled {
+        Some(Change::TimetableChanged {
             timetable: timetable.to_text(),
             counts_from: counts_from.map(time::whole_seconds),
-            owed,
+            pending_run: owed,
         })
     };
     match &state.timetable {
-        Some(before) if timetable.is_told_as(before) => None,
+        Some(before) if timetable.matches_text(before) => None,
         // It goes with the first intent.
-        None if state.newest.is_none() && policy.first == First::Now => None,
-        None if state.newest.is_none() => timetabled(Some(now), None),
+        None if state.newest_phase.is_none() && policy.initial_rotation == InitialRotation::Now => {
+            None
+        }
+        None if state.newest_phase.is_none() => timetabled(Some(now), None),
         // A ledger from before this was recorded.
-        None => timetabled(state.counts_from, state.owed),
+        None => timetabled(state.counts_from, state.pending_run),
         Some(before) => {
             let owed = read(before).and_then(|timetable| {
                 let since = counted_from(state, absence.to, now)?;
-                let firings = timetable.since(origin(state, since, now));
+                let firings = timetable.firings_from(age_origin_or(state, since, now));
                 firings.last_between(since, now)
             });
-            timetabled(Some(now), owed.or(state.owed))
+            timetabled(Some(now), owed.or(state.pending_run))
         }
     }
 }
@@ -327,24 +352,24 @@ pub fn retimed(
 /// that its successor should be there: what keeps it from being made is
 /// urgent.
 #[must_use]
-pub fn expiring(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
+pub fn imminent_expiry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
     let current = state.current()?;
-    let near = last_quarter(current).is_some_and(|at| at <= now);
+    let near = last_quarter_start(current).is_some_and(|at| at <= now);
     current.credential.as_ref()?.expires_at.filter(|_| near)
 }
 
 /// When the last quarter of the life of a key's current credential begins, and
 /// when it ends by itself; none if it does not.
 #[must_use]
-pub fn ends(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
+pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
     let current = state.current()?;
     let end = current.credential.as_ref()?.expires_at?;
-    Some((last_quarter(current)?, end))
+    Some((last_quarter_start(current)?, end))
 }
 
 /// When the last quarter of a credential's life begins, if it ends by itself:
 /// its successor is made while there is time for failures.
-fn last_quarter(current: &Rotation) -> Option<Timestamp> {
+fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
     let credential = current.credential.as_ref()?;
     let end = credential.expires_at?;
     let begin = credential.created_at.unwrap_or(current.started_at);
@@ -353,7 +378,7 @@ fn last_quarter(current: &Rotation) -> Option<Timestamp> {
 
 /// Why a key without a current credential is due, by how its newest rotation
 /// ended.
-fn without_current(newest: Phase) -> Trigger {
+fn trigger_without_current(newest: Phase) -> Trigger {
     match newest {
         Phase::Failed | Phase::Orphaned => Trigger::Retry,
         Phase::Intended
@@ -366,7 +391,7 @@ fn without_current(newest: Phase) -> Trigger {
     }
 }
 
-fn came_to_nothing(newest: Phase) -> bool {
+fn is_unsuccessful(newest: Phase) -> bool {
     match newest {
         Phase::Failed | Phase::Orphaned | Phase::Revoked => true,
         Phase::Intended
@@ -400,14 +425,14 @@ fn needs_repair(
     (!adopted && !required.iter().all(accepted))
         || stranded.any(|stranded| {
             stranded.sequence > current.sequence
-                || is_held_within_reach(stranded, required, state, overlap)
+                || is_held_by_configured_sink(stranded, required, state, overlap)
         })
 }
 
 /// Whether a sink that a successor would be delivered to may hold the secret
 /// of `stranded` without end. One that is not configured any more would never
 /// let go, and the key would be due for ever.
-fn is_held_within_reach(
+fn is_held_by_configured_sink(
     stranded: &Rotation,
     required: &[SinkId],
     state: &KeyState,
@@ -417,7 +442,7 @@ fn is_held_within_reach(
     reached
         .deliveries
         .retain(|delivery| required.contains(&delivery.sink));
-    held(&reached, state, overlap) == Held::Open
+    sink_hold(&reached, state, overlap) == SinkHold::Indefinite
 }
 
 #[cfg(test)]

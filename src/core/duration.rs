@@ -7,15 +7,15 @@ const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400
 
 /// The longest duration that is taken: ten years. Longer ones are typing
 /// mistakes, and sums of what is taken stay far from any overflow.
-pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// No number in front, no unit behind, or a unit that is not known.
     #[error("a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"")]
-    Form,
-    /// More than [`LONGEST`].
+    InvalidSyntax,
+    /// More than [`MAX_DURATION`].
     #[error("at most 3650d")]
     TooLong,
 }
@@ -28,17 +28,17 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let (unit, seconds) = UNITS
         .into_iter()
         .find(|(unit, _)| text.ends_with(unit))
-        .ok_or(DurationError::Form)?;
+        .ok_or(DurationError::InvalidSyntax)?;
     let number = text.strip_suffix(unit).unwrap_or_default();
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(DurationError::Form);
+        return Err(DurationError::InvalidSyntax);
     }
     let whole = number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(seconds));
     match whole.map(Duration::from_secs) {
-        Some(span) if span <= LONGEST => Ok(span),
+        Some(span) if span <= MAX_DURATION => Ok(span),
         Some(_) | None => Err(DurationError::TooLong),
     }
 }
@@ -58,7 +58,7 @@ pub fn to_text(span: Duration) -> String {
 
 /// A duration for people, its two largest units: `3 d 4 h`, `12 s`.
 #[must_use]
-pub fn for_people(span: Duration) -> String {
+pub fn to_human_text(span: Duration) -> String {
     let mut rest = span.as_secs();
     let mut parts = Vec::new();
     for (unit, size) in UNITS.into_iter().rev() {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_contract_shows() {
+    fn documented_durations_are_parsed() {
         for (text, seconds) in [
             ("30s", 30),
             ("15m", 900),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_text_is_written() {
+    fn to_text_uses_the_largest_whole_unit() {
         for text in ["0s", "30s", "15m", "90m", "23h", "1d", "7d", "3650d"] {
             assert_eq!(to_text(parse(text).unwrap()), text);
         }
@@ -106,11 +106,11 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn invalid_durations_are_rejected() {
         for text in [
             "", "s", "30", "-1s", "+1s", "1.5h", "1h30m", " 1s", "1 s", "1w", "1ms", "１s",
         ] {
-            assert_eq!(parse(text), Err(DurationError::Form), "{text}");
+            assert_eq!(parse(text), Err(DurationError::InvalidSyntax), "{text}");
         }
         for text in ["3651d", "99999999999999999999999s"] {
             assert_eq!(parse(text), Err(DurationError::TooLong), "{text}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn people_see_two_units() {
+    fn human_text_has_at_most_two_units() {
         for (seconds, text) in [
             (0, "0 s"),
             (12, "12 s"),
@@ -126,7 +126,7 @@ mod tests {
             (273_600, "3 d 4 h"),
             (86_405, "1 d"),
         ] {
-            assert_eq!(for_people(Duration::from_secs(seconds)), text);
+            assert_eq!(to_human_text(Duration::from_secs(seconds)), text);
         }
     }
 }

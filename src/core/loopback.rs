@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_host_is_loopback() {
+    fn only_local_addresses_are_loopback() {
         for (url, wanted) in [
             ("http://localhost:1/x", true),
             ("http://127.8.9.1/", true),

@@ -5,25 +5,25 @@
 //! the decisions testable by table, and the same in the daemon, in a
 //! simulation and when the ledger is read back.
 
-pub mod audience;
-pub mod cause;
+pub mod alert;
 pub mod change;
 pub mod command;
-pub mod conclude;
 pub mod due;
 pub mod duration;
+pub mod health;
+pub mod ids;
+pub mod lifecycle;
 pub mod loopback;
-pub mod names;
-pub mod notice;
-pub mod outside;
+pub mod notification;
+pub mod outcome;
 pub mod overdue;
 pub mod policy;
-pub mod problem;
-pub mod record;
-pub mod rotation;
+pub mod redact;
 pub mod schedule;
 pub mod secret;
 pub mod settings;
+pub mod state;
 pub mod step;
+pub mod subscriptions;
 pub mod time;
 pub mod timetable;

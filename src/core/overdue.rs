@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::due::{Absence, Due, due, first_firing};
-use crate::core::names::SinkId;
+use crate::core::due::{Downtime, Due, check_due, first_firing};
+use crate::core::ids::SinkId;
 use crate::core::policy::KeyPolicy;
-use crate::core::record::KeyState;
+use crate::core::state::KeyState;
 use crate::core::time;
 
 /// Whether a key has been due for longer than its jitter and `deliver-for`.
@@ -22,12 +22,12 @@ pub fn is_overdue(
     now: Timestamp,
 ) -> bool {
     due_since(policy, required, state, failing_since, now)
-        .is_some_and(|since| time::until(since, now) > patience(policy))
+        .is_some_and(|since| time::until(since, now) > overdue_threshold(policy))
 }
 
 /// For how long a key may be due before it is overdue.
-pub(crate) fn patience(policy: &KeyPolicy) -> Duration {
-    policy.timetable.jitter() + policy.deliver_for
+pub(crate) fn overdue_threshold(policy: &KeyPolicy) -> Duration {
+    policy.timetable.jitter() + policy.delivery_deadline
 }
 
 /// Since when a key has been waiting to be rotated: the first firing that was
@@ -40,24 +40,24 @@ pub(crate) fn due_since(
     failing_since: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let since = match state.open() {
+    let since = match state.open_rotation() {
         Some(open) => open.scheduled_for.unwrap_or(open.started_at),
         None => {
             let without_back_off = KeyState {
                 retry_at: None,
                 ..state.clone()
             };
-            let nobody = Absence::none(now);
-            match due(policy, required, &without_back_off, nobody, now) {
+            let nobody = Downtime::none(now);
+            match check_due(policy, required, &without_back_off, nobody, now) {
                 // Not due at all: what failed before is over or not wanted.
-                Due::No { .. } | Due::Dropped { .. } => return None,
-                Due::Since {
+                Due::NotDue { .. } | Due::MissedRunSkipped { .. } => return None,
+                Due::Now {
                     scheduled_for: None,
-                    at,
+                    since: at,
                     ..
                 } => at,
                 // Of several missed firings that is the last.
-                Due::Since {
+                Due::Now {
                     scheduled_for: Some(last),
                     ..
                 } => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::record::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
 use crate::core::timetable::Timetable;
 
@@ -14,35 +14,35 @@ pub struct KeyPolicy {
     /// When it rotates.
     pub timetable: Timetable,
     /// When a key that was never rotated is due.
-    pub first: First,
+    pub initial_rotation: InitialRotation,
     /// A firing that nobody was there for is dropped when it is older than
     /// this; without it, it is made up for.
-    pub window: Option<Duration>,
+    pub catch_up_window: Option<Duration>,
     /// How long the previous credential stays valid after a sink took the new
     /// one.
     pub overlap: Duration,
     /// How long the provider may refuse a fresh secret.
-    pub verify_for: Duration,
+    pub verify_timeout: Duration,
     /// The secret must have worked twice, so far apart.
-    pub settle: Duration,
+    pub verify_interval: Duration,
     /// After this an undelivered rotation is told of, and tried more slowly.
-    pub deliver_for: Duration,
+    pub delivery_deadline: Duration,
     /// Creates made, or maybe made, for this key within 24 hours: no more are
     /// begun by schedule.
-    pub creates_per_day: u32,
+    pub max_creates_per_day: u32,
     /// While so many of its credentials are alive, none is made by schedule.
-    pub live_at_most: usize,
+    pub max_live_credentials: usize,
     /// After what time a credential is to end by itself.
     pub expires_after: Option<Duration>,
     /// A retired credential that was used within this time is not revoked yet.
-    pub hold_while_used: Duration,
+    pub revoke_when_idle_for: Duration,
     /// But no longer than this past its overlap.
-    pub hold_at_most: Duration,
+    pub max_revoke_delay: Duration,
 }
 
 /// When a key that was never rotated is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum First {
+pub enum InitialRotation {
     /// At once.
     Now,
     /// When its timetable fires for the first time.
@@ -55,17 +55,17 @@ impl KeyPolicy {
     pub fn new(timetable: impl Into<Timetable>) -> Self {
         Self {
             timetable: timetable.into(),
-            first: First::Now,
-            window: None,
+            initial_rotation: InitialRotation::Now,
+            catch_up_window: None,
             overlap: UNMANAGED_OVERLAP,
-            verify_for: MINUTE * 15,
-            settle: Duration::from_secs(2),
-            deliver_for: HOUR,
-            creates_per_day: 24,
-            live_at_most: 6,
+            verify_timeout: MINUTE * 15,
+            verify_interval: Duration::from_secs(2),
+            delivery_deadline: HOUR,
+            max_creates_per_day: 24,
+            max_live_credentials: 6,
             expires_after: None,
-            hold_while_used: HOUR,
-            hold_at_most: HOUR * 24 * 7,
+            revoke_when_idle_for: HOUR,
+            max_revoke_delay: HOUR * 24 * 7,
         }
     }
 }
@@ -74,11 +74,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How often a credential must be missing before it is taken for gone.
-pub const LOOKS_FOR_GONE: u32 = 3;
+pub const CHECKS_UNTIL_GONE: u32 = 3;
 
 /// How far apart the looks for a missing credential are: three of them take a
 /// quarter of an hour and a little more.
-pub const BETWEEN_LOOKS: Duration = Duration::from_secs(8 * 60);
+pub const MISSING_CHECK_INTERVAL: Duration = Duration::from_secs(8 * 60);
 
 /// The overlap of what is no longer configured: nobody says how long its
 /// consumers need, so it is the contract's default.
@@ -87,13 +87,13 @@ pub const UNMANAGED_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 /// The overlap of a key by its policy; none is of one that is not configured any
 /// more.
 #[must_use]
-pub fn overlap_of(policy: Option<&KeyPolicy>) -> Duration {
+pub fn overlap_or_default(policy: Option<&KeyPolicy>) -> Duration {
     policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap)
 }
 
 /// What is waited for, each with its own patience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
+pub enum RetryClass {
     /// A rotation failed or could not be begun; the next one of the key.
     NextRotation,
     /// An answer of the provider within a rotation: find, retrieve, delete.
@@ -105,20 +105,20 @@ pub enum Waiting {
     Sink,
     /// A sink that refused, or that has been tried for longer than
     /// `deliver-for`.
-    StubbornSink,
+    FailingSink,
 }
 
 /// How long to wait after the `attempt`th failure in a row, counted from 1.
 ///
 /// Each table ends in the pace that is kept for ever.
 #[must_use]
-pub fn back_off(waiting: Waiting, attempt: u32) -> Duration {
+pub fn backoff_delay(waiting: RetryClass, attempt: u32) -> Duration {
     let table: &[u64] = match waiting {
-        Waiting::NextRotation => &[10, 60, 300, 900, 3_600, 7_200],
-        Waiting::Provider => &[1, 2, 5, 15, 30, 60, 300],
-        Waiting::Verification => &[1, 1, 2, 5, 10, 30],
-        Waiting::Sink => &[1, 2, 5, 15, 30, 60, 300],
-        Waiting::StubbornSink => &[60, 300, 900, 1_800],
+        RetryClass::NextRotation => &[10, 60, 300, 900, 3_600, 7_200],
+        RetryClass::Provider => &[1, 2, 5, 15, 30, 60, 300],
+        RetryClass::Verification => &[1, 1, 2, 5, 10, 30],
+        RetryClass::Sink => &[1, 2, 5, 15, 30, 60, 300],
+        RetryClass::FailingSink => &[60, 300, 900, 1_800],
     };
     let at = usize::try_from(attempt.max(1) - 1)
         .unwrap_or(usize::MAX)
@@ -130,34 +130,34 @@ pub fn back_off(waiting: Waiting, attempt: u32) -> Duration {
 /// where so many creates a day are allowed.
 ///
 /// A key that fails all day uses up half of its creates: so the last pace of
-/// [`Waiting::NextRotation`] fits the default of `creates-per-day`, and a key
+/// [`RetryClass::NextRotation`] fits the default of `creates-per-day`, and a key
 /// that may rotate each minute does not wait for hours.
 #[must_use]
-pub fn pause_of_key(attempt: u32, creates_per_day: u32) -> Duration {
+pub fn key_backoff_delay(attempt: u32, creates_per_day: u32) -> Duration {
     let pace = HOUR * 24 * 2 / creates_per_day.max(1);
-    let first = back_off(Waiting::NextRotation, 1);
-    back_off(Waiting::NextRotation, attempt).min(pace.max(first))
+    let first = backoff_delay(RetryClass::NextRotation, 1);
+    backoff_delay(RetryClass::NextRotation, attempt).min(pace.max(first))
 }
 
 /// No back-off is this long: a time to try again that is further ahead was
 /// written by a wrong clock, and would silence the key until it came.
-const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3_600);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// When something is tried again, as far as that can be believed now.
 #[must_use]
-pub fn believed(retry_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    retry_at.filter(|at| *at <= time::after(now, LONGEST_RETRY))
+pub fn plausible_retry(retry_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    retry_at.filter(|at| *at <= time::after(now, MAX_RETRY_DELAY))
 }
 
 /// Until when a sink holds a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Held {
+pub enum SinkHold {
     /// It does not.
-    Not,
+    None,
     /// Until this moment.
     Until(Timestamp),
     /// Until it accepts a newer one.
-    Open,
+    Indefinite,
 }
 
 /// Until when any required sink may hold the secret of `rotation`.
@@ -172,50 +172,50 @@ pub enum Held {
 /// not in this ledger (a restored backup, a lost commit): every sink of it may
 /// hold it, whatever stands here.
 #[must_use]
-pub fn held(rotation: &Rotation, key: &KeyState, overlap: Duration) -> Held {
-    held_for(rotation, key, Overlaps::of(overlap))
+pub fn sink_hold(rotation: &Rotation, key: &KeyState, overlap: Duration) -> SinkHold {
+    sink_hold_with(rotation, key, SinkOverlaps::uniform(overlap))
 }
 
 /// How long a sink holds what it held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overlaps {
+pub struct SinkOverlaps {
     /// After it accepted a newer one.
-    pub accepted: Duration,
+    pub after_acceptance: Duration,
     /// After it was removed.
-    pub removed: Duration,
+    pub after_removal: Duration,
 }
 
-impl Overlaps {
+impl SinkOverlaps {
     /// The same in both cases.
     #[must_use]
-    pub const fn of(overlap: Duration) -> Self {
+    pub const fn uniform(overlap: Duration) -> Self {
         Self {
-            accepted: overlap,
-            removed: overlap,
+            after_acceptance: overlap,
+            after_removal: overlap,
         }
     }
 }
 
-/// As [`held`], with one overlap for each case.
+/// As [`sink_hold`], with one overlap for each case.
 #[must_use]
-pub fn held_for(rotation: &Rotation, key: &KeyState, overlaps: Overlaps) -> Held {
+pub fn sink_hold_with(rotation: &Rotation, key: &KeyState, overlaps: SinkOverlaps) -> SinkHold {
     rotation
         .deliveries
         .iter()
         .filter(|delivery| delivery.required)
-        .map(|delivery| held_by(delivery, rotation, key, overlaps))
+        .map(|delivery| delivery_hold(delivery, rotation, key, overlaps))
         .max()
-        .unwrap_or(Held::Not)
+        .unwrap_or(SinkHold::None)
 }
 
-/// Until when one sink may hold the secret of `rotation`: see [`held`].
+/// Until when one sink may hold the secret of `rotation`: see [`sink_hold`].
 #[must_use]
-pub fn held_by(
+pub fn delivery_hold(
     delivery: &Delivery,
     rotation: &Rotation,
     key: &KeyState,
-    overlaps: Overlaps,
-) -> Held {
+    overlaps: SinkOverlaps,
+) -> SinkHold {
     let lost = rotation.stranded_at.is_some();
     let newer = || {
         key.live
@@ -228,16 +228,16 @@ pub fn held_by(
         newer()
             .filter_map(|newer| newer.accepted_at)
             .min()
-            .map_or(Held::Open, |at| {
-                Held::Until(time::after(at, overlaps.accepted))
+            .map_or(SinkHold::Indefinite, |at| {
+                SinkHold::Until(time::after(at, overlaps.after_acceptance))
             })
     };
     match delivery.state {
-        DeliveryState::Missed => Held::Not,
-        DeliveryState::Pending | DeliveryState::Refused if !lost => Held::Not,
+        DeliveryState::Missed => SinkHold::None,
+        DeliveryState::Pending | DeliveryState::Refused if !lost => SinkHold::None,
         DeliveryState::Removed => match delivery.removed_at {
             Some(at) => {
-                let removed = Held::Until(time::after(at, overlaps.removed));
+                let removed = SinkHold::Until(time::after(at, overlaps.after_removal));
                 let came_back = newer().any(|newer| match newer.state {
                     DeliveryState::Removed | DeliveryState::Missed => false,
                     DeliveryState::Pending
@@ -251,7 +251,7 @@ pub fn held_by(
                     removed
                 }
             }
-            None => Held::Not,
+            None => SinkHold::None,
         },
         DeliveryState::Pending
         | DeliveryState::Refused

@@ -9,9 +9,9 @@
 //!
 //! Deliberately not here: whether a key is due ([`crate::core::due`]).
 
-mod gap;
-mod near;
-mod wall;
+mod cache;
+mod gaps;
+mod wall_clock;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use croner::parser::{CronParser, Year};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use self::near::Near;
+use self::cache::FiringCache;
 use crate::core::time;
 
 /// What is allowed, for every message about a schedule.
-pub const ALLOWED: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
+pub const SYNTAX_HELP: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
 
 /// The short names, with the fields that they stand for.
 const NICKNAMES: [(&str, &str); 5] = [
@@ -41,20 +41,20 @@ const NICKNAMES: [(&str, &str); 5] = [
 /// A cron expression with its time zone. Cheap to clone.
 #[derive(Clone)]
 pub struct Schedule {
-    parsed: Arc<Parsed>,
+    parsed: Arc<ParsedExpression>,
     zone: TimeZone,
-    near: Arc<Near>,
+    cache: Arc<FiringCache>,
 }
 
 /// What an expression says, parsed once however many keys use it.
-struct Parsed {
+struct ParsedExpression {
     expression: String,
     cron: Cron,
     /// Whether it names wall-clock times, each of which happens once.
-    fixed: bool,
+    is_fixed: bool,
     /// Whether any date ever matches: a search for 31 February would walk
     /// through three thousand years before it gave up.
-    fires: bool,
+    can_fire: bool,
 }
 
 /// Why a text is no schedule.
@@ -66,28 +66,28 @@ impl Schedule {
     /// Reads a cron expression in `zone`.
     ///
     /// One that never fires, such as 31 February, is read: see
-    /// [`Schedule::ever_fires`].
+    /// [`Schedule::can_fire`].
     ///
     /// # Errors
     /// A text that is no cron expression, in words that say what would be one.
     pub fn parse(expression: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
-        let fields = fields_of(expression)?;
+        let fields = split_fields(expression)?;
         let both = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
-        let cron = read(&fields.text, both).map_err(|error| {
-            let why = blamed(&fields.text).unwrap_or_else(|| reason(&error));
-            refused(expression, &why)
+        let cron = parse_cron(&fields.text, both).map_err(|error| {
+            let why = invalid_field(&fields.text).unwrap_or_else(|| describe_error(&error));
+            invalid_expression(expression, &why)
         })?;
-        let fires = gap::fires(&cron);
-        let parsed = Parsed {
+        let fires = gaps::can_fire(&cron);
+        let parsed = ParsedExpression {
             expression: expression.to_owned(),
             cron,
-            fixed: !starts_with_star(&fields.minutes) && !starts_with_star(&fields.hours),
-            fires,
+            is_fixed: !starts_with_star(&fields.minutes) && !starts_with_star(&fields.hours),
+            can_fire: fires,
         };
         Ok(Self {
             parsed: Arc::new(parsed),
             zone,
-            near: Arc::default(),
+            cache: Arc::default(),
         })
     }
 
@@ -109,7 +109,7 @@ impl Schedule {
         Self {
             parsed: Arc::clone(&self.parsed),
             zone,
-            near: Arc::default(),
+            cache: Arc::default(),
         }
     }
 
@@ -117,24 +117,24 @@ impl Schedule {
     /// Whether its zone's clock ever shows the time is seen by
     /// [`Schedule::next_after`].
     #[must_use]
-    pub fn ever_fires(&self) -> bool {
-        self.parsed.fires
+    pub fn can_fire(&self) -> bool {
+        self.parsed.can_fire
     }
 
     /// The first firing after `at`; none if it never fires again.
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        if !self.parsed.fires {
+        if !self.parsed.can_fire {
             return None;
         }
         // Firings are whole seconds, so that the rest of `at` decides nothing.
         let at = time::whole_seconds(at);
-        self.near.next(at, || self.search_next(at))
+        self.cache.next_or_search(at, || self.search_next(at))
     }
 
     fn search_next(&self, at: Timestamp) -> Option<Timestamp> {
-        if self.parsed.fixed {
-            return wall::next_after(&self.parsed.cron, &self.zone, at);
+        if self.parsed.is_fixed {
+            return wall_clock::next_after(&self.parsed.cron, &self.zone, at);
         }
         let from = at.to_zoned(self.zone.clone());
         let next = self.parsed.cron.find_next_occurrence(&from, false).ok()?;
@@ -147,17 +147,17 @@ impl Schedule {
     /// years as after a second.
     #[must_use]
     pub fn last_between(&self, since: Timestamp, at: Timestamp) -> Option<Timestamp> {
-        if !self.parsed.fires || since >= at {
+        if !self.parsed.can_fire || since >= at {
             return None;
         }
         let whole = time::whole_seconds(at);
-        let last = self.near.last(whole, || self.search_last(whole));
+        let last = self.cache.last_or_search(whole, || self.search_last(whole));
         last.filter(|last| since < *last && *last <= at)
     }
 
     fn search_last(&self, at: Timestamp) -> Option<Timestamp> {
-        if self.parsed.fixed {
-            return wall::last_until(&self.parsed.cron, &self.zone, at);
+        if self.parsed.is_fixed {
+            return wall_clock::last_until(&self.parsed.cron, &self.zone, at);
         }
         let from = at.to_zoned(self.zone.clone());
         let last = self.parsed.cron.find_previous_occurrence(&from, true);
@@ -172,23 +172,23 @@ impl Schedule {
     /// offset are real firings looked at.
     #[must_use]
     pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
-        if !self.parsed.fires {
+        if !self.parsed.can_fire {
             return None;
         }
-        gap::shortest(self, from)
+        gaps::shortest(self, from)
     }
 
     /// The longest time between two firings in the years after `from`; none
     /// if it does not fire twice.
     #[must_use]
     pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
-        gap::longest(self, from)
+        gaps::longest(self, from)
     }
 
     /// How often it fires on a day on which it does.
     #[must_use]
-    pub fn firings_in_a_day(&self) -> usize {
-        gap::in_a_day(&self.parsed.cron)
+    pub fn firings_per_day(&self) -> usize {
+        gaps::firings_per_day(&self.parsed.cron)
     }
 }
 
@@ -200,7 +200,7 @@ impl fmt::Debug for Schedule {
 }
 
 /// The fields that our own rules look at.
-struct Fields {
+struct ExpressionFields {
     text: String,
     minutes: String,
     hours: String,
@@ -208,14 +208,14 @@ struct Fields {
     weekdays: String,
 }
 
-fn fields_of(expression: &str) -> Result<Fields, ScheduleError> {
+fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
     let trimmed = expression.trim();
     let text = if trimmed.starts_with('@') {
         NICKNAMES
             .into_iter()
             .find(|(name, _)| trimmed.eq_ignore_ascii_case(name))
             .map(|(_, text)| text)
-            .ok_or_else(|| refused(expression, "its short name is not known"))?
+            .ok_or_else(|| invalid_expression(expression, "its short name is not known"))?
     } else {
         trimmed
     };
@@ -225,10 +225,13 @@ fn fields_of(expression: &str) -> Result<Fields, ScheduleError> {
         6 => &parts[1..],
         count => {
             let plural = if count == 1 { "field" } else { "fields" };
-            return Err(refused(expression, &format!("it has {count} {plural}")));
+            return Err(invalid_expression(
+                expression,
+                &format!("it has {count} {plural}"),
+            ));
         }
     };
-    Ok(Fields {
+    Ok(ExpressionFields {
         text: text.to_owned(),
         minutes: rest[0].to_owned(),
         hours: rest[1].to_owned(),
@@ -238,7 +241,7 @@ fn fields_of(expression: &str) -> Result<Fields, ScheduleError> {
 }
 
 /// `both` says whether a day must match both day fields.
-fn read(text: &str, both: bool) -> Result<Cron, CronError> {
+fn parse_cron(text: &str, both: bool) -> Result<Cron, CronError> {
     CronParser::builder()
         .year(Year::Disallowed)
         .dom_and_dow(both)
@@ -247,7 +250,7 @@ fn read(text: &str, both: bool) -> Result<Cron, CronError> {
 }
 
 /// The field that is wrong by itself, and why.
-fn blamed(text: &str) -> Option<String> {
+fn invalid_field(text: &str) -> Option<String> {
     const NAMES: [&str; 6] = ["second", "minute", "hour", "day", "month", "weekday"];
     let parts: Vec<&str> = text.split_whitespace().collect();
     let names = NAMES.get(NAMES.len().checked_sub(parts.len())?..)?;
@@ -258,8 +261,8 @@ fn blamed(text: &str) -> Option<String> {
         .find_map(|(at, (name, part))| {
             let mut alone = vec!["*"; parts.len()];
             alone[at] = part;
-            let error = read(&alone.join(" "), true).err()?;
-            Some(format!("its {name} {part:?}: {}", reason(&error)))
+            let error = parse_cron(&alone.join(" "), true).err()?;
+            Some(format!("its {name} {part:?}: {}", describe_error(&error)))
         })
 }
 
@@ -269,7 +272,7 @@ fn starts_with_star(field: &str) -> bool {
 }
 
 /// croner's reason, without what it says in general.
-fn reason(error: &CronError) -> String {
+fn describe_error(error: &CronError) -> String {
     use CronError as E;
     match error {
         E::EmptyPattern => "it is empty".to_owned(),
@@ -281,7 +284,7 @@ fn reason(error: &CronError) -> String {
 }
 
 /// An expression that is shown is cut: it may be anything that was pasted.
-fn refused(expression: &str, why: &str) -> ScheduleError {
+fn invalid_expression(expression: &str, why: &str) -> ScheduleError {
     let mut shown: String = expression.chars().take(60).collect();
     if shown.len() < expression.len() {
         shown.push('…');

@@ -4,7 +4,7 @@
 //! wiped when the last copy of the handle goes, it has no `Display`, and its
 //! `Debug` shows nothing. Every living secret is known to this module, so that
 //! text from outside can be searched for all of them before it is shown
-//! (see [`crate::core::outside`]).
+//! (see [`crate::core::redact`]).
 
 use std::fmt;
 use std::sync::{
@@ -13,36 +13,36 @@ use std::sync::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::core::names::CredentialId;
+use crate::core::ids::CredentialId;
 
 /// The secrets alive in this process, so that none of them can pass through an
 /// error message unseen. Weak, so that being listed keeps none alive.
-static ALIVE: Mutex<Vec<Weak<Kept>>> = Mutex::new(Vec::new());
+static LIVE_SECRETS: Mutex<Vec<Weak<SecretValue>>> = Mutex::new(Vec::new());
 
 /// Below this length a text is no secret worth masking: replacing every `a` in
 /// a message would hide the message and not the secret.
-const SHORTEST_MASKED: usize = 8;
+const MIN_MASKED_LEN: usize = 8;
 
 /// A secret value. Cheap to clone; the value is wiped with the last clone.
 #[derive(Clone)]
-pub struct Secret(Arc<Kept>);
+pub struct Secret(Arc<SecretValue>);
 
-struct Kept {
+struct SecretValue {
     value: SecretString,
     /// What to look for where it may have been written in another form. Made
     /// when a text is searched for the first time, and wiped with the value.
-    forms: OnceLock<Vec<SecretString>>,
+    encoded_forms: OnceLock<Vec<SecretString>>,
 }
 
 impl Secret {
     /// Takes a value into keeping.
     #[must_use]
     pub fn new(value: String) -> Self {
-        let kept = Arc::new(Kept {
+        let kept = Arc::new(SecretValue {
             value: SecretString::from(value),
-            forms: OnceLock::new(),
+            encoded_forms: OnceLock::new(),
         });
-        let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alive = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
         alive.retain(|other| other.strong_count() > 0);
         alive.push(Arc::downgrade(&kept));
         Self(kept)
@@ -72,24 +72,24 @@ impl fmt::Debug for Secret {
 /// `sk-admin...def`: the provider keeps its end. None if the redacted value
 /// shows no end.
 #[must_use]
-pub fn ends_as(secret: &str, redacted_value: &str) -> Option<bool> {
+pub fn matches_suffix(secret: &str, redacted_value: &str) -> Option<bool> {
     let shown = redacted_value.rsplit(['.', '*', '…']).next()?;
     (!shown.is_empty()).then(|| secret.ends_with(shown))
 }
 
 /// Calls `visit` with every form of every living secret long enough to be one.
 /// `forms` makes them of a secret, itself included, once.
-pub(crate) fn each_alive(forms: fn(&str) -> Vec<SecretString>, mut visit: impl FnMut(&str)) {
+pub(crate) fn for_each_live(forms: fn(&str) -> Vec<SecretString>, mut visit: impl FnMut(&str)) {
     let alive: Vec<_> = {
-        let alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
         alive.iter().filter_map(Weak::upgrade).collect()
     };
     for secret in alive {
         let value = secret.value.expose_secret();
-        if value.len() < SHORTEST_MASKED {
+        if value.len() < MIN_MASKED_LEN {
             continue;
         }
-        for form in secret.forms.get_or_init(|| forms(value)) {
+        for form in secret.encoded_forms.get_or_init(|| forms(value)) {
             visit(form.expose_secret());
         }
     }
@@ -101,21 +101,21 @@ pub(crate) fn each_alive(forms: fn(&str) -> Vec<SecretString>, mut visit: impl F
 /// After a change over the former one is kept until it is revoked: should the
 /// new one be refused, there is something to fall back to.
 #[derive(Debug, Clone, Default)]
-pub struct CredentialCell(Arc<RwLock<Held>>);
+pub struct ActiveCredential(Arc<RwLock<CredentialPair>>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct CredentialPair {
     in_use: Option<Secret>,
-    former: Option<Former>,
+    previous: Option<PreviousCredential>,
 }
 
 #[derive(Debug)]
-struct Former {
+struct PreviousCredential {
     secret: Secret,
     id: Option<CredentialId>,
 }
 
-impl CredentialCell {
+impl ActiveCredential {
     /// An empty cell: no credential has been found yet.
     #[must_use]
     pub fn new() -> Self {
@@ -130,16 +130,16 @@ impl CredentialCell {
 
     /// The one that was in use before a change over, until it is revoked.
     #[must_use]
-    pub fn former(&self) -> Option<Secret> {
+    pub fn previous(&self) -> Option<Secret> {
         let held = self.read();
-        held.former.as_ref().map(|former| former.secret.clone())
+        held.previous.as_ref().map(|former| former.secret.clone())
     }
 
     /// Whether the former one is in use again.
     #[must_use]
-    pub fn has_fallen_back(&self) -> bool {
+    pub fn is_using_previous(&self) -> bool {
         let held = self.read();
-        held.former.as_ref().is_some_and(|former| {
+        held.previous.as_ref().is_some_and(|former| {
             let used = held.in_use.as_ref();
             used.is_some_and(|used| used.same_as(&former.secret))
         })
@@ -148,9 +148,9 @@ impl CredentialCell {
     /// Whether the credential in use may be the one with this redacted value,
     /// such as `sk-admin...def`: the provider keeps the end of the secret.
     #[must_use]
-    pub fn may_be(&self, redacted_value: &str) -> bool {
+    pub fn might_be(&self, redacted_value: &str) -> bool {
         self.get()
-            .is_some_and(|used| ends_as(used.expose(), redacted_value) == Some(true))
+            .is_some_and(|used| matches_suffix(used.expose(), redacted_value) == Some(true))
     }
 
     /// Puts another credential to use.
@@ -160,11 +160,11 @@ impl CredentialCell {
 
     /// Puts the one to use that replaces the one in use, and keeps that one
     /// until it is forgotten by its id.
-    pub fn change_over(&self, secret: Secret, replaced: Option<CredentialId>) {
+    pub fn switch_to(&self, secret: Secret, replaced: Option<CredentialId>) {
         let mut held = self.write();
         let used = held.in_use.take().filter(|used| !used.same_as(&secret));
         if let Some(used) = used {
-            held.former = Some(Former {
+            held.previous = Some(PreviousCredential {
                 secret: used,
                 id: replaced,
             });
@@ -173,19 +173,19 @@ impl CredentialCell {
     }
 
     /// Drops the former one, if that is what was revoked.
-    pub fn forget(&self, revoked: &CredentialId) {
+    pub fn forget_revoked(&self, revoked: &CredentialId) {
         let mut held = self.write();
-        let former = held.former.as_ref();
+        let former = held.previous.as_ref();
         if former.is_some_and(|former| former.id.as_ref() == Some(revoked)) {
-            held.former = None;
+            held.previous = None;
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Held> {
+    fn read(&self) -> RwLockReadGuard<'_, CredentialPair> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+    fn write(&self) -> RwLockWriteGuard<'_, CredentialPair> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -195,9 +195,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing_of_the_value() {
+    fn debug_hides_the_value() {
         let secret = Secret::new("sk-admin-debug-form".to_owned());
-        let cell = CredentialCell::new();
+        let cell = ActiveCredential::new();
         cell.set(secret.clone());
         let shown = format!("{secret:?} {cell:?}");
         assert!(shown.starts_with("Secret(…)"), "{shown}");
@@ -205,21 +205,27 @@ mod tests {
     }
 
     #[test]
-    fn a_redacted_value_tells_by_its_end() {
-        assert_eq!(ends_as("sk-admin-abcdef", "sk-admin...def"), Some(true));
-        assert_eq!(ends_as("sk-admin-abcdef", "sk-admin***xyz"), Some(false));
-        assert_eq!(ends_as("sk-admin-abcdef", "sk-admin..."), None);
+    fn redacted_value_matches_by_suffix() {
+        assert_eq!(
+            matches_suffix("sk-admin-abcdef", "sk-admin...def"),
+            Some(true)
+        );
+        assert_eq!(
+            matches_suffix("sk-admin-abcdef", "sk-admin***xyz"),
+            Some(false)
+        );
+        assert_eq!(matches_suffix("sk-admin-abcdef", "sk-admin..."), None);
     }
 
-    fn itself(value: &str) -> Vec<SecretString> {
+    fn identity_form(value: &str) -> Vec<SecretString> {
         vec![SecretString::from(value)]
     }
 
     #[test]
-    fn a_dropped_secret_is_forgotten() {
+    fn dropped_secret_is_not_listed() {
         let seen = |wanted: &str| {
             let mut found = false;
-            each_alive(itself, |value| found |= value == wanted);
+            for_each_live(identity_form, |value| found |= value == wanted);
             found
         };
         let secret = Secret::new("sk-admin-forgotten-later".to_owned());
@@ -237,47 +243,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_to_be_one_masks_nothing() {
+    fn short_values_are_not_masked() {
         let kept = [secret("7letter"), secret("8letters")];
         let mut seen = Vec::new();
-        each_alive(itself, |value| seen.push(value.to_owned()));
+        for_each_live(identity_form, |value| seen.push(value.to_owned()));
         assert!(seen.contains(&"8letters".to_owned()));
         assert!(!seen.contains(&"7letter".to_owned()));
         drop(kept);
     }
 
     #[test]
-    fn after_a_change_over_the_former_one_is_kept_until_it_is_revoked() {
-        let cell = CredentialCell::new();
-        assert!(cell.get().is_none() && cell.former().is_none() && !cell.has_fallen_back());
-        assert!(!cell.may_be("sk-admin...one"));
+    fn previous_credential_is_held_until_it_is_revoked() {
+        let cell = ActiveCredential::new();
+        assert!(cell.get().is_none() && cell.previous().is_none() && !cell.is_using_previous());
+        assert!(!cell.might_be("sk-admin...one"));
         cell.set(secret("sk-admin-one"));
-        assert!(cell.may_be("sk-admin...one") && !cell.may_be("sk-admin...two"));
-        assert!(!cell.may_be("sk-admin..."));
-        cell.change_over(secret("sk-admin-two"), Some(id("key_1")));
+        assert!(cell.might_be("sk-admin...one") && !cell.might_be("sk-admin...two"));
+        assert!(!cell.might_be("sk-admin..."));
+        cell.switch_to(secret("sk-admin-two"), Some(id("key_1")));
         assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
-        assert_eq!(cell.former().unwrap().expose(), "sk-admin-one");
-        assert!(!cell.has_fallen_back());
+        assert_eq!(cell.previous().unwrap().expose(), "sk-admin-one");
+        assert!(!cell.is_using_previous());
         // The same once more is no change over.
-        cell.change_over(secret("sk-admin-two"), Some(id("key_2")));
-        assert_eq!(cell.former().unwrap().expose(), "sk-admin-one");
+        cell.switch_to(secret("sk-admin-two"), Some(id("key_2")));
+        assert_eq!(cell.previous().unwrap().expose(), "sk-admin-one");
         // Back to the former one, for a while.
         cell.set(secret("sk-admin-one"));
-        assert!(cell.has_fallen_back());
+        assert!(cell.is_using_previous());
         cell.set(secret("sk-admin-two"));
-        cell.forget(&id("key_2"));
-        assert!(cell.former().is_some(), "another one was revoked");
-        cell.forget(&id("key_1"));
-        assert!(cell.former().is_none());
+        cell.forget_revoked(&id("key_2"));
+        assert!(cell.previous().is_some(), "another one was revoked");
+        cell.forget_revoked(&id("key_1"));
+        assert!(cell.previous().is_none());
         assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
     }
 
     #[test]
-    fn a_former_one_without_an_id_is_not_forgotten_for_another() {
-        let cell = CredentialCell::new();
+    fn previous_credential_without_id_is_never_forgotten() {
+        let cell = ActiveCredential::new();
         cell.set(secret("sk-admin-one"));
-        cell.change_over(secret("sk-admin-two"), None);
-        cell.forget(&id("key_1"));
-        assert!(cell.former().is_some());
+        cell.switch_to(secret("sk-admin-two"), None);
+        cell.forget_revoked(&id("key_1"));
+        assert!(cell.previous().is_some());
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::audience::{Audience, Listener};
 use crate::core::command::CommandLine;
-use crate::core::names::{KeyName, SinkId};
+use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
+use crate::core::subscriptions::{Subscription, Subscriptions};
 
 /// Everything the configuration file says, checked.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub struct ProviderSettings {
     /// How many keys are worked on at once.
     pub max_in_flight: usize,
     /// How often every row of the ledger is compared with the provider.
-    pub sweep_every: Duration,
+    pub reconcile_every: Duration,
 }
 
 /// `[control]`: how a running daemon is asked for something.
@@ -96,7 +96,7 @@ pub enum SinkTarget {
     Command(Arc<CommandTarget>),
     /// The file that rekeyd's own admin credential is read from, and the
     /// credential in use.
-    Own(Arc<FileTarget>),
+    SelfCredential(Arc<FileTarget>),
 }
 
 /// `type = "file"`.
@@ -113,12 +113,12 @@ pub struct FileTarget {
     /// The group it is given to, by name or number.
     pub group: Option<String>,
     /// What is run once it has changed.
-    pub after: Option<Box<After>>,
+    pub on_change: Option<Box<OnChange>>,
 }
 
 /// A program that is run once a file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct After {
+pub struct OnChange {
     /// What is run.
     pub argv: CommandLine,
     /// The time that one run may take.
@@ -164,7 +164,7 @@ pub struct CommandTarget {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifySettings {
     /// Who, and of what.
-    pub listener: Listener,
+    pub subscription: Subscription,
     /// How.
     pub target: NotifyTarget,
 }
@@ -177,9 +177,9 @@ pub enum NotifyTarget {
     /// A program that reads the notice from its standard input.
     Command(CommandTarget),
     /// A mail by this host's sendmail.
-    Sendmail(Mail),
+    Sendmail(SendmailTarget),
     /// A file to which a line is added: of a rehearsal, where nobody is told.
-    Record(PathBuf),
+    File(PathBuf),
 }
 
 /// `[[notify]]` with `type = "webhook"`.
@@ -193,7 +193,7 @@ pub struct NotifyWebhook {
 
 /// `[[notify]]` with `type = "sendmail"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mail {
+pub struct SendmailTarget {
     /// The addresses it goes to.
     pub to: Vec<String>,
 }
@@ -201,8 +201,8 @@ pub struct Mail {
 impl Settings {
     /// Everybody who is told of something.
     #[must_use]
-    pub fn audience(&self) -> Audience {
-        let listeners = self.notify.iter().map(|one| one.listener.clone());
-        Audience::new(listeners.collect())
+    pub fn subscriptions(&self) -> Subscriptions {
+        let listeners = self.notify.iter().map(|one| one.subscription.clone());
+        Subscriptions::new(listeners.collect())
     }
 }

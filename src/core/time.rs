@@ -62,14 +62,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn text_has_whole_seconds_and_reads_back() {
+    fn text_round_trips_in_whole_seconds() {
         let at: Timestamp = "2026-11-23T03:00:00.987Z".parse().unwrap();
         assert_eq!(to_text(at), "2026-11-23T03:00:00Z");
         assert_eq!(from_text(&to_text(at)).unwrap(), whole_seconds(at));
     }
 
     #[test]
-    fn rounding_up_is_never_early() {
+    fn next_whole_second_rounds_up() {
         for (text, wanted) in [
             ("2026-11-23T03:00:00Z", "2026-11-23T03:00:00Z"),
             ("2026-11-23T03:00:00.000000001Z", "2026-11-23T03:00:01Z"),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_stops_at_the_ends_of_time() {
+    fn arithmetic_saturates() {
         assert_eq!(
             after(Timestamp::MAX, Duration::from_secs(9)),
             Timestamp::MAX

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ring::digest::{SHA256, digest};
 
-use crate::core::names::KeyName;
+use crate::core::ids::KeyName;
 use crate::core::schedule::Schedule;
 use crate::core::{duration, time};
 
 /// What stands between the parts of the text that the ledger keeps.
-const BETWEEN: &str = " | ";
+const SEPARATOR: &str = " | ";
 
 /// When a key rotates. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl Timetable {
     /// Its firings, where the age of the current credential counts from
     /// `origin`.
     #[must_use]
-    pub fn since(&self, origin: Timestamp) -> Firings<'_> {
+    pub fn firings_from(&self, origin: Timestamp) -> Firings<'_> {
         Firings {
             timetable: self,
             origin: time::whole_seconds(origin),
@@ -146,10 +146,10 @@ impl Timetable {
 
     /// How often it fires on a day on which it does.
     #[must_use]
-    pub fn firings_in_a_day(&self) -> usize {
+    pub fn firings_per_day(&self) -> usize {
         const DAY: u64 = 86_400;
         match &self.rule {
-            Rule::Cron(schedule) => schedule.firings_in_a_day(),
+            Rule::Cron(schedule) => schedule.firings_per_day(),
             Rule::Every(age, _) => {
                 usize::try_from(DAY.div_ceil(age.as_secs())).unwrap_or(usize::MAX)
             }
@@ -159,22 +159,22 @@ impl Timetable {
     /// The text that the ledger keeps, to see whether it was changed.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let (rule, zone, jitter) = self.parts();
-        format!("{rule}{BETWEEN}{zone}{BETWEEN}{jitter}")
+        let (rule, zone, jitter) = self.text_parts();
+        format!("{rule}{SEPARATOR}{zone}{SEPARATOR}{jitter}")
     }
 
     /// Whether `text` is what [`Timetable::to_text`] gives.
     #[must_use]
-    pub fn is_told_as(&self, text: &str) -> bool {
-        let (rule, zone, jitter) = self.parts();
-        let parts = [&*rule, BETWEEN, zone, BETWEEN, &*jitter];
+    pub fn matches_text(&self, text: &str) -> bool {
+        let (rule, zone, jitter) = self.text_parts();
+        let parts = [&*rule, SEPARATOR, zone, SEPARATOR, &*jitter];
         let rest = parts
             .iter()
             .try_fold(text, |text, part| text.strip_prefix(part));
         rest.is_some_and(str::is_empty)
     }
 
-    fn parts(&self) -> (Cow<'_, str>, &str, String) {
+    fn text_parts(&self) -> (Cow<'_, str>, &str, String) {
         let rule = match &self.rule {
             Rule::Cron(schedule) => Cow::Borrowed(schedule.expression()),
             Rule::Every(age, _) => Cow::Owned(format!("every {}", duration::to_text(*age))),
@@ -191,7 +191,7 @@ impl Timetable {
         key: &KeyName,
         zone: impl FnOnce(&str) -> Option<TimeZone>,
     ) -> Option<Self> {
-        let mut parts = text.split(BETWEEN);
+        let mut parts = text.split(SEPARATOR);
         let (rule, name, jitter) = (parts.next()?, parts.next()?, parts.next()?);
         let zone = zone(name)?;
         let plain = match rule.strip_prefix("every ") {
@@ -203,7 +203,7 @@ impl Timetable {
 
     /// When a firing comes with its jitter: SHA-256 of key and firing, spread
     /// evenly over the span in whole seconds.
-    fn delayed(&self, firing: Timestamp) -> Timestamp {
+    fn with_jitter_added(&self, firing: Timestamp) -> Timestamp {
         let seconds = self.jitter.span.as_secs();
         if seconds == 0 {
             return firing;
@@ -233,13 +233,13 @@ impl Firings<'_> {
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         // What fired up to one jitter ago may still be to come.
-        let mut firing = self.plain_after(time::before(at, self.timetable.jitter.span))?;
+        let mut firing = self.unjittered_after(time::before(at, self.timetable.jitter.span))?;
         loop {
-            let delayed = self.timetable.delayed(firing);
+            let delayed = self.timetable.with_jitter_added(firing);
             if delayed > at {
                 return Some(delayed);
             }
-            firing = self.plain_after(firing)?;
+            firing = self.unjittered_after(firing)?;
         }
     }
 
@@ -248,8 +248,8 @@ impl Firings<'_> {
     pub fn last_between(&self, since: Timestamp, at: Timestamp) -> Option<Timestamp> {
         let mut until = at;
         loop {
-            let firing = self.plain_until(until)?;
-            let delayed = self.timetable.delayed(firing);
+            let firing = self.unjittered_until(until)?;
+            let delayed = self.timetable.with_jitter_added(firing);
             if delayed <= at {
                 return Some(delayed).filter(|delayed| *delayed > since);
             }
@@ -257,7 +257,7 @@ impl Firings<'_> {
         }
     }
 
-    fn plain_after(&self, at: Timestamp) -> Option<Timestamp> {
+    fn unjittered_after(&self, at: Timestamp) -> Option<Timestamp> {
         match &self.timetable.rule {
             Rule::Cron(schedule) => schedule.next_after(at),
             Rule::Every(age, _) => {
@@ -267,7 +267,7 @@ impl Firings<'_> {
         }
     }
 
-    fn plain_until(&self, at: Timestamp) -> Option<Timestamp> {
+    fn unjittered_until(&self, at: Timestamp) -> Option<Timestamp> {
         match &self.timetable.rule {
             Rule::Cron(schedule) => schedule.last_between(Timestamp::MIN, at),
             Rule::Every(age, _) => {

@@ -1,16 +1,16 @@
 //! The long-running service: start order, wake, signals, stop.
 
-mod as_user;
-mod asking;
-mod carriers;
 pub mod control;
-pub mod credential;
-mod leftovers;
-mod manager;
+mod dispatcher;
+pub mod event_loop;
+pub mod failover;
+pub mod hardening;
+mod inbox;
 pub(crate) mod metrics;
-pub mod process;
+mod ownership;
 pub mod reload;
-pub mod service;
+pub mod runtime;
+mod service_manager;
 pub mod signals;
-pub mod start;
-pub mod wake;
+mod temp_cleanup;
+pub mod ticker;

@@ -6,23 +6,23 @@
 use std::sync::Arc;
 
 use crate::core::settings::Settings;
-use crate::daemon::credential::Sources;
-use crate::daemon::leftovers;
-use crate::daemon::start::Started;
-use crate::host::zones;
+use crate::daemon::failover::AdminCredentialSources;
+use crate::daemon::runtime::Runtime;
+use crate::daemon::temp_cleanup;
+use crate::platform::zones;
 
 /// Reads the configuration anew, with where the admin credential may come
 /// from; otherwise, what is wrong with it.
-pub type ReadAnew = Arc<dyn Fn() -> Read + Send + Sync>;
+pub type ConfigReader = Arc<dyn Fn() -> ConfigReadResult + Send + Sync>;
 
 /// What was read, or what is wrong with it.
-pub type Read = Result<(Arc<Settings>, Sources), String>;
+pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), String>;
 
 /// Reads the configuration on a thread of its own: a large one takes a while,
 /// and its disk may hang.
-pub(crate) async fn read(read: ReadAnew) -> Read {
+pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
     let reading = tokio::task::spawn_blocking(move || {
-        zones::forget();
+        zones::clear_cache();
         read()
     });
     reading
@@ -30,16 +30,16 @@ pub(crate) async fn read(read: ReadAnew) -> Read {
         .unwrap_or_else(|error| Err(format!("reading the configuration failed: {error}")))
 }
 
-impl Started {
+impl Runtime {
     /// Goes on with what was read, if it can be taken.
     ///
     /// # Errors
     /// It is wrong, or changes what only a restart can change; in words.
-    pub(crate) async fn take(&mut self, read: Read) -> Result<(), String> {
+    pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), String> {
         let taken = match read {
-            Ok((settings, sources)) => match needs_restart(&self.settings, &settings) {
+            Ok((settings, sources)) => match restart_reason(&self.settings, &settings) {
                 None => {
-                    self.go_on_with(settings, sources).await;
+                    self.switch_to(settings, sources).await;
                     Ok(())
                 }
                 Some(problem) => Err(problem),
@@ -48,7 +48,7 @@ impl Started {
         };
         match &taken {
             Ok(()) => {
-                self.engine.note_configuration(None);
+                self.engine.record_configuration_problem(None);
                 tracing::info!(
                     keys = self.settings.keys.len(),
                     "took the configuration of {}",
@@ -60,28 +60,26 @@ impl Started {
                     "the configuration was not taken, and the one of before goes on: {problem}"
                 );
                 tracing::error!("{problem}");
-                self.engine.note_configuration(Some(problem));
+                self.engine.record_configuration_problem(Some(problem));
             }
         }
         taken
     }
 
-    async fn go_on_with(&mut self, settings: Arc<Settings>, sources: Sources) {
-        leftovers::remove(&settings, Some(&self.settings)).await;
-        let (parts, provider) = self.common.parts(&settings, sources);
+    async fn switch_to(&mut self, settings: Arc<Settings>, sources: AdminCredentialSources) {
+        temp_cleanup::remove_stale_temps(&settings, Some(&self.settings)).await;
+        let (parts, provider) = self.context.build_services(&settings, sources);
         self.engine
-            .reconfigure(parts, self.common.managed(&settings));
-        self.carriers.deliver_to(&settings.notify);
+            .reconfigure(parts, self.context.managed_keys(&settings));
+        self.dispatcher.set_channels(&settings.notify);
         self.settings = settings;
         // A person may have put another admin credential in its place.
-        drop(tokio::spawn(
-            async move { provider.read_places_again().await },
-        ));
+        drop(tokio::spawn(async move { provider.reselect().await }));
     }
 }
 
 /// What was changed that holds for as long as the process lives.
-fn needs_restart(before: &Settings, now: &Settings) -> Option<String> {
+fn restart_reason(before: &Settings, now: &Settings) -> Option<String> {
     let changed = [
         ("[ledger] path", before.ledger != now.ledger),
         (

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum SignalAction {
     /// End in a safe state.
     Stop,
     /// Read the configuration anew.
@@ -19,20 +19,24 @@ pub enum Asked {
 }
 
 /// The exit code of a process that a second signal ends.
-const ENDED_AT_ONCE: i32 = 1;
+const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 
 /// Listens for signals from now on.
 ///
 /// # Errors
 /// The system refused a handler or a thread.
-pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<Asked>> {
+pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
     let stopping = Arc::new(AtomicBool::new(false));
     // Before the flags: a signal that found only these would be swallowed, since
     // a handler keeps it from ending the process.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag down, then raises it.
-        flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, Arc::clone(&stopping))?;
+        flag::register_conditional_shutdown(
+            signal,
+            SECOND_SIGNAL_EXIT_CODE,
+            Arc::clone(&stopping),
+        )?;
         flag::register(signal, Arc::clone(&stopping))?;
     }
     let (tell, told) = mpsc::unbounded_channel();
@@ -41,9 +45,9 @@ pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<Asked>> {
         .spawn(move || {
             for signal in signals.forever() {
                 let asked = if signal == SIGHUP {
-                    Asked::Reload
+                    SignalAction::Reload
                 } else {
-                    Asked::Stop
+                    SignalAction::Stop
                 };
                 if tell.send(asked).is_err() {
                     break;

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use crate::core::time;
 
 /// A clock that goes back by less was corrected, not set: NTP slews.
-const STEP: Duration = Duration::from_secs(2);
+const MAX_SLEW: Duration = Duration::from_secs(2);
 
 /// A clock that goes ahead by more than this was set, or the host slept: what
 /// fired meanwhile was missed.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
+const MAX_FORWARD_GAP: Duration = Duration::from_secs(30);
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -26,9 +26,9 @@ pub trait Clock: Send + Sync {
 
 /// The host's clock.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct HostClock;
+pub struct SystemClock;
 
-impl Clock for HostClock {
+impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that asks the host"
@@ -45,7 +45,7 @@ impl Clock for HostClock {
 
 /// A moment by both clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct ClockReading {
     /// By the wall clock.
     pub wall: Timestamp,
     monotonic: Duration,
@@ -53,16 +53,16 @@ pub struct Moment {
 
 /// How the wall clock went otherwise than time does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parted {
+pub enum ClockJump {
     /// It was set back.
-    Back,
+    Backward,
     /// It was set forward by so much, or the host slept so long.
-    Ahead(Duration),
+    Forward(Duration),
 }
 
-impl Moment {
+impl ClockReading {
     /// The present one.
-    pub fn of(clock: &dyn Clock) -> Self {
+    pub fn read(clock: &dyn Clock) -> Self {
         Self {
             wall: clock.now(),
             monotonic: clock.monotonic(),
@@ -72,14 +72,14 @@ impl Moment {
     /// How the clocks have parted between this moment and a `later` one, if they
     /// have.
     #[must_use]
-    pub fn parted(self, later: Self) -> Option<Parted> {
+    pub fn jump_until(self, later: Self) -> Option<ClockJump> {
         let passed = later.monotonic.saturating_sub(self.monotonic);
         let expected = time::after(self.wall, passed);
-        if time::until(later.wall, expected) > STEP {
-            return Some(Parted::Back);
+        if time::until(later.wall, expected) > MAX_SLEW {
+            return Some(ClockJump::Backward);
         }
         let ahead = time::until(expected, later.wall);
-        (ahead > LONGEST_NAP).then_some(Parted::Ahead(ahead))
+        (ahead > MAX_FORWARD_GAP).then_some(ClockJump::Forward(ahead))
     }
 }
 
@@ -88,24 +88,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_part_when_one_was_set_and_not_by_being_corrected() {
-        let moment = |wall: i64, monotonic: u64| Moment {
+    fn slewing_is_not_reported_as_a_clock_jump() {
+        let moment = |wall: i64, monotonic: u64| ClockReading {
             wall: Timestamp::from_second(wall).unwrap(),
             monotonic: Duration::from_secs(monotonic),
         };
-        let ahead = |seconds| Some(Parted::Ahead(Duration::from_secs(seconds)));
+        let ahead = |seconds| Some(ClockJump::Forward(Duration::from_secs(seconds)));
         for (wall, monotonic, parted) in [
             (1_000, 100, None),
             (1_100, 200, None),
             (1_098, 200, None),
-            (1_097, 200, Some(Parted::Back)),
-            (0, 100, Some(Parted::Back)),
+            (1_097, 200, Some(ClockJump::Backward)),
+            (0, 100, Some(ClockJump::Backward)),
             (1_130, 200, None),
             (1_131, 200, ahead(31)),
             (1_031, 100, ahead(31)),
         ] {
             let later = moment(wall, monotonic);
-            let found = moment(1_000, 100).parted(later);
+            let found = moment(1_000, 100).jump_until(later);
             assert_eq!(found, parted, "{wall} {monotonic}");
         }
     }

@@ -6,29 +6,29 @@
 //! and recovery are the same code: a key is looked at, and what the ledger
 //! says decides.
 
-mod agenda;
-pub mod chance;
+mod alert_tracker;
+mod alerts;
 pub mod clock;
-pub mod condition;
+pub mod conditions;
+mod drift;
 mod effects;
-mod ending;
-mod errand;
-mod looks;
-mod notice;
-pub mod observe;
-pub mod order;
-mod planned;
-pub mod post;
+pub mod entropy;
+mod key_entry;
+mod log;
+mod maintenance;
+pub mod observer;
+pub mod operator_command;
+pub mod outbox;
+mod presence;
 mod probe;
-mod reconcile;
+mod reconciliation;
 mod reload;
-mod slot;
-mod standing;
-mod sweep;
-mod task;
-mod tell;
+mod run_queue;
+mod shutdown;
+mod sink_sync;
+mod timer_queue;
 mod view;
-mod watch;
+mod work;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,87 +40,87 @@ use std::task::{Context, Poll, Waker};
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::core::change::Why;
-use crate::core::due::Absence;
+use crate::core::change::DowntimeReason;
+use crate::core::due::Downtime;
 use crate::core::duration;
-use crate::core::names::{CredentialId, KeyName};
-use crate::core::problem::trouble_of;
-use crate::core::record::KeyState;
+use crate::core::health::alertable_error;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::state::KeyState;
 use crate::ledger::LedgerError;
-use agenda::Agenda;
-use clock::{Moment, Parted};
-use condition::Condition;
-use errand::{Errand, Errands};
-use order::Asked;
-use planned::Planned;
-use post::Recorded;
-use slot::Slot;
-use standing::{Standing, Standings};
-use sweep::Swept;
+use alert_tracker::AlertTracker;
+use clock::{ClockJump, ClockReading};
+use conditions::Condition;
+use key_entry::KeyEntry;
+use maintenance::{MaintenanceSchedule, MaintenanceTask};
+use operator_command::PendingCommand;
+use outbox::WriteOutcome;
+use presence::{CredentialPresence, PresenceTally};
+use reconciliation::ReconciliationReport;
+use run_queue::RunQueue;
+use timer_queue::TimerQueue;
 pub use view::KeyView;
-use watch::Watch;
-pub use worker::{ManagedKey, Parts, Wish};
-use worker::{Turn, Worker};
+pub use worker::{ManagedKey, RotationRequest, Services};
+use worker::{RunContext, Worker};
 
 /// So many keys are seen to before somebody else has a turn: what is asked of
 /// the daemon is not to wait until ten thousand have been seen to.
-const AT_A_TURN: usize = 256;
+const MAX_STARTS_PER_POLL: usize = 256;
 
 /// How a process goes about its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Course {
+pub enum RunMode {
     /// The daemon: rotations are begun by schedule, and everything is compared
     /// with the provider at start.
     Daemon,
     /// `once`: as the daemon, but a comparison of less than `sweep-every` ago
     /// will do.
     Once,
-    /// Rotations are begun by [`Engine::wish`] alone.
-    ByHand,
+    /// Rotations are begun by [`Engine::request_rotation`] alone.
+    Command,
 }
 
 /// Drives all keys of one ledger.
 pub struct Engine {
-    parts: Arc<Parts>,
+    services: Arc<Services>,
     /// Boxed, since half of the room in the nodes of a map is empty.
-    keys: BTreeMap<KeyName, Box<Slot>>,
+    keys: BTreeMap<KeyName, Box<KeyEntry>>,
     /// When each idle key has something to do; a key at work is not in here.
-    agenda: Agenda,
+    run_queue: RunQueue,
     /// When each key is rotated next.
-    rotations: Planned,
-    running: JoinSet<Back>,
-    keys_at_work: usize,
+    next_rotations: TimerQueue,
+    running: JoinSet<Completion>,
+    keys_in_progress: usize,
     /// Whether [`Engine::start_due`] left keys for its next call.
-    is_unfinished: bool,
-    errands: Errands,
+    has_more_due: bool,
+    maintenance: MaintenanceSchedule,
     /// From which key on the sinks are still to be looked at.
-    unlooked: Option<Bound<KeyName>>,
+    drift_cursor: Option<Bound<KeyName>>,
     /// Keys that cannot be begun before the provider was listed again.
-    waiting_for_sweep: Vec<KeyName>,
-    standings: Standings,
+    awaiting_reconciliation: Vec<KeyName>,
+    presence: PresenceTally,
     /// The keys that something is wrong with.
-    troubled: BTreeSet<KeyName>,
+    unhealthy: BTreeSet<KeyName>,
     /// The keys with an open rotation.
     rotating: BTreeSet<KeyName>,
     stopping: Arc<AtomicBool>,
     /// When nobody was there last to see a firing.
-    absence: Absence,
+    downtime: Downtime,
     /// When the clocks were looked at last.
-    seen: Moment,
-    scheduled: bool,
+    last_reading: ClockReading,
+    is_scheduling: bool,
     /// What people are told.
-    watch: Watch,
+    alert_tracker: AlertTracker,
 }
 
 /// What comes back from work.
-enum Back {
+enum Completion {
     Key(Box<Worker>),
-    Probed,
+    Probe,
     /// The keys whose sinks seem to have lost something.
-    Looked(Vec<KeyName>),
-    Swept(Option<Swept>),
-    Noted,
-    Told(Recorded),
+    DriftCheck(Vec<KeyName>),
+    Reconciliation(Option<ReconciliationReport>),
+    LedgerWrite,
+    Notifications(WriteOutcome),
 }
 
 impl Engine {
@@ -130,12 +130,12 @@ impl Engine {
     /// # Errors
     /// The ledger cannot be read or written.
     pub async fn open(
-        parts: Parts,
+        parts: Services,
         managed: Vec<ManagedKey>,
-        course: Course,
+        course: RunMode,
     ) -> Result<Self, LedgerError> {
         let states = parts.ledger.all_key_states().await?;
-        Self::open_knowing(states, parts, managed, course).await
+        Self::open_with_states(states, parts, managed, course).await
     }
 
     /// As [`Engine::open`] where it is known how every key stands; in the order
@@ -143,103 +143,111 @@ impl Engine {
     ///
     /// # Errors
     /// The ledger cannot be read or written.
-    pub async fn open_knowing(
+    pub async fn open_with_states(
         states: Vec<KeyState>,
-        parts: Parts,
+        parts: Services,
         mut managed: Vec<ManagedKey>,
-        course: Course,
+        course: RunMode,
     ) -> Result<Self, LedgerError> {
-        let seen = Moment::of(parts.clock.as_ref());
+        let seen = ClockReading::read(parts.clock.as_ref());
         let now = seen.wall;
         // By hand, a person is there.
         let told = match course {
-            Course::Daemon | Course::Once => parts.ledger.tell_only(parts.audience.ids()).await?,
-            Course::ByHand => BTreeMap::new(),
+            RunMode::Daemon | RunMode::Once => {
+                parts
+                    .ledger
+                    .retain_channels(parts.subscriptions.channel_ids())
+                    .await?
+            }
+            RunMode::Command => BTreeMap::new(),
         };
         let mut engine = Self {
-            watch: Watch::new(Arc::clone(&parts.audience), told, now),
-            errands: Errands::at_start(&parts, course, now).await?,
-            parts: Arc::new(parts),
+            alert_tracker: AlertTracker::new(Arc::clone(&parts.subscriptions), told, now),
+            maintenance: MaintenanceSchedule::at_start(&parts, course, now).await?,
+            services: Arc::new(parts),
             keys: BTreeMap::new(),
-            agenda: Agenda::default(),
-            rotations: Planned::default(),
+            run_queue: RunQueue::default(),
+            next_rotations: TimerQueue::default(),
             running: JoinSet::new(),
-            keys_at_work: 0,
-            is_unfinished: false,
-            unlooked: None,
-            waiting_for_sweep: Vec::new(),
-            standings: Standings::default(),
-            troubled: BTreeSet::new(),
+            keys_in_progress: 0,
+            has_more_due: false,
+            drift_cursor: None,
+            awaiting_reconciliation: Vec::new(),
+            presence: PresenceTally::default(),
+            unhealthy: BTreeSet::new(),
             rotating: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
-            absence: Absence::before_start(now),
-            seen,
-            scheduled: course != Course::ByHand,
+            downtime: Downtime::before_start(now),
+            last_reading: seen,
+            is_scheduling: course != RunMode::Command,
         };
         let mut slots = Vec::with_capacity(states.len().max(managed.len()));
         let mut states = states.into_iter().peekable();
         managed.sort_by(|one, other| one.name.cmp(&other.name));
         for key in managed {
             while let Some(state) = states.next_if(|state| state.key < key.name) {
-                slots.push(engine.know(None, state, now));
+                slots.push(engine.register_key(None, state, now));
             }
             let state = states.next_if(|state| state.key == key.name);
             let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
-            slots.push(engine.know(Some(Arc::new(key)), state, now));
+            slots.push(engine.register_key(Some(Arc::new(key)), state, now));
         }
-        slots.extend(states.map(|state| engine.know(None, state, now)));
+        slots.extend(states.map(|state| engine.register_key(None, state, now)));
         for (key, slot) in &slots {
-            engine.agenda.insert(now, key.clone(), slot.is_rotating());
+            engine
+                .run_queue
+                .insert(now, key.clone(), slot.is_rotating());
         }
         // What is in order needs no search for the place of each.
         engine.keys = slots.into_iter().collect();
-        engine.read_failures().await?;
+        engine.load_failing_since().await?;
         Ok(engine)
     }
 
     /// Since when keys have been failing: the rows do not tell.
-    async fn read_failures(&mut self) -> Result<(), LedgerError> {
+    async fn load_failing_since(&mut self) -> Result<(), LedgerError> {
         for (key, slot) in &mut self.keys {
             if slot
-                .idle
+                .parked
                 .as_ref()
                 .is_some_and(|idle| idle.state.attempt > 0)
             {
-                slot.failing_since = self.parts.ledger.failing_since(key).await?;
+                slot.failing_since = self.services.ledger.failing_since(key).await?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
-        let (key, slot) = self.know(managed, state, now);
-        self.agenda.insert(now, key.clone(), slot.is_rotating());
+    fn add_key(&mut self, managed: Option<Arc<ManagedKey>>, state: KeyState, now: Timestamp) {
+        let (key, slot) = self.register_key(managed, state, now);
+        self.run_queue.insert(now, key.clone(), slot.is_rotating());
         self.keys.insert(key, slot);
     }
 
     /// A key that is to be looked at now.
-    fn know(
+    fn register_key(
         &mut self,
         managed: Option<Arc<ManagedKey>>,
         state: KeyState,
         now: Timestamp,
-    ) -> (KeyName, Box<Slot>) {
+    ) -> (KeyName, Box<KeyEntry>) {
         let key = state.key.clone();
-        self.watch.know(&state);
-        let troubled = trouble_of(&state, managed.is_some()).is_some();
-        keep(&mut self.troubled, &key, troubled);
-        let slot = Slot::new(managed, state, now);
-        self.standings.count(Standing::None, slot.standing);
+        self.alert_tracker.seed_baseline(&state);
+        let troubled = alertable_error(&state, managed.is_some()).is_some();
+        set_membership(&mut self.unhealthy, &key, troubled);
+        let slot = KeyEntry::new(managed, state, now);
+        self.presence
+            .update(CredentialPresence::None, slot.presence);
         (key, Box::new(slot))
     }
 
     /// Asks for a rotation of `key` now. False if it is not configured.
-    pub fn wish(&mut self, key: &KeyName, wish: Wish) -> bool {
+    pub fn request_rotation(&mut self, key: &KeyName, wish: RotationRequest) -> bool {
         let Some(slot) = self.keys.get_mut(key).filter(|slot| slot.managed.is_some()) else {
             return false;
         };
-        slot.wish = Some(match slot.wish.take() {
-            Some(before) => before.and(wish),
+        slot.request = Some(match slot.request.take() {
+            Some(before) => before.merge(wish),
             None => wish,
         });
         self.wake(key, Timestamp::MIN);
@@ -247,30 +255,30 @@ impl Engine {
     }
 
     /// Asks for no rotation of `key` any more, unless it was begun.
-    pub fn unwish(&mut self, key: &KeyName) {
+    pub fn cancel_request(&mut self, key: &KeyName) {
         if let Some(slot) = self.keys.get_mut(key) {
-            slot.wish = None;
+            slot.request = None;
         }
     }
 
     /// Asks for a rotation of every configured key now: a person who does is
     /// sure of the organization.
-    pub fn wish_all(&mut self, wish: &Wish) {
-        self.parts.conditions.clear(Condition::Organization);
-        self.errands.organization_is_right = true;
+    pub fn request_all(&mut self, wish: &RotationRequest) {
+        self.services.conditions.clear(Condition::Organization);
+        self.maintenance.is_organization_confirmed = true;
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
-            self.wish(&key, wish.clone());
+            self.request_rotation(&key, wish.clone());
         }
     }
 
     /// Asks for something to be done with a credential of `key`. False if the
     /// key is neither configured nor in the ledger.
-    pub fn order(&mut self, key: &KeyName, asked: Asked) -> bool {
+    pub fn submit_command(&mut self, key: &KeyName, asked: PendingCommand) -> bool {
         let Some(slot) = self.keys.get_mut(key) else {
             return false;
         };
-        slot.orders.push_back(asked);
+        slot.commands.push_back(asked);
         self.wake(key, Timestamp::MIN);
         true
     }
@@ -280,7 +288,7 @@ impl Engine {
     /// # Errors
     /// The ledger cannot be read.
     pub async fn key_of(&self, credential: &CredentialId) -> Result<Option<KeyName>, LedgerError> {
-        self.parts.ledger.key_of(credential).await
+        self.services.ledger.key_for_credential(credential).await
     }
 
     /// Has a key looked at. Whoever works on it may have looked before the
@@ -289,24 +297,24 @@ impl Engine {
         let Some(slot) = self.keys.get_mut(key) else {
             return;
         };
-        if slot.idle.is_none() {
-            slot.look_again = true;
+        if slot.parked.is_none() {
+            slot.is_dirty = true;
             return;
         }
         if let Some(before) = slot.wake_at {
             if before <= at {
                 return;
             }
-            self.agenda.remove(before, key);
+            self.run_queue.remove(before, key);
         }
         slot.wake_at = Some(at);
-        self.agenda
+        self.run_queue
             .insert(at, key.clone(), self.rotating.contains(key));
     }
 
     /// Has every key looked at.
     fn wake_all(&mut self) {
-        let now = self.parts.clock.now();
+        let now = self.services.clock.now();
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
             self.wake(&key, now);
@@ -319,144 +327,145 @@ impl Engine {
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
-        let mut now = self.heed_clock();
-        self.run_errands(now);
-        self.watch_due(now);
+        let mut now = self.check_clock();
+        self.start_maintenance(now);
+        self.update_due_alerts(now);
         // Nothing can be recorded: nothing may be done.
-        if self.parts.conditions.holds(Condition::Ledger) {
+        if self.services.conditions.is_active(Condition::Ledger) {
             return;
         }
-        for _ in 0..AT_A_TURN {
-            if self.keys_at_work >= self.parts.max_in_flight {
+        for _ in 0..MAX_STARTS_PER_POLL {
+            if self.keys_in_progress >= self.services.max_in_flight {
                 return;
             }
-            let Some(key) = self.agenda.pop_due(now) else {
+            let Some(key) = self.run_queue.pop_due(now) else {
                 return;
             };
-            self.put_to_work(&key);
+            self.dispatch(&key);
             // It may have been set meanwhile: who finds that comes back at
             // once, to be put to work by the new time.
-            now = self.heed_clock();
+            now = self.check_clock();
         }
-        self.is_unfinished = true;
+        self.has_more_due = true;
     }
 
     /// After the clock was set back, whatever was planned by it would come too
     /// late: everything is looked at anew. After it jumped ahead, nobody was
     /// there in between. Tells the time.
-    fn heed_clock(&mut self) -> Timestamp {
-        let now = Moment::of(self.parts.clock.as_ref());
-        let before = std::mem::replace(&mut self.seen, now);
-        let Some(parted) = before.parted(now) else {
+    fn check_clock(&mut self) -> Timestamp {
+        let now = ClockReading::read(self.services.clock.as_ref());
+        let before = std::mem::replace(&mut self.last_reading, now);
+        let Some(parted) = before.jump_until(now) else {
             return now.wall;
         };
-        self.watch.watch_anew(now.wall);
+        self.alert_tracker.reset_grace_period(now.wall);
         match parted {
-            Parted::Back => {
+            ClockJump::Backward => {
                 tracing::warn!("the clock was set back; looking at everything anew");
-                self.absence.to = self.absence.to.min(now.wall);
-                self.errands.plan_anew(now.wall);
+                self.downtime.to = self.downtime.to.min(now.wall);
+                self.maintenance.reschedule_all(now.wall);
                 self.wake_all();
             }
-            Parted::Ahead(by) => {
-                let slept = duration::for_people(by);
+            ClockJump::Forward(by) => {
+                let slept = duration::to_human_text(by);
                 tracing::info!("the host slept, or its clock was set forward, by {slept}");
-                self.absence = Absence {
+                self.downtime = Downtime {
                     from: before.wall,
                     to: now.wall,
-                    why: Why::Asleep,
+                    reason: DowntimeReason::Suspended,
                 };
             }
         }
         now.wall
     }
 
-    fn run_errands(&mut self, now: Timestamp) {
-        let conditions = &self.parts.conditions;
-        for errand in self.errands.due(conditions, now) {
-            let parts = Arc::clone(&self.parts);
+    fn start_maintenance(&mut self, now: Timestamp) {
+        let conditions = &self.services.conditions;
+        for errand in self.maintenance.due(conditions, now) {
+            let parts = Arc::clone(&self.services);
             match errand {
-                Errand::Probe => {
+                MaintenanceTask::Probe => {
                     self.running.spawn(async move {
                         probe::probe(parts).await;
-                        Back::Probed
+                        Completion::Probe
                     });
                 }
-                Errand::Sweep => {
+                MaintenanceTask::Reconciliation => {
                     let keys = Arc::new(self.keys.keys().cloned().collect::<Vec<_>>());
-                    self.running
-                        .spawn(async move { Back::Swept(sweep::sweep(parts, keys).await) });
+                    self.running.spawn(async move {
+                        Completion::Reconciliation(reconciliation::reconcile(parts, keys).await)
+                    });
                 }
-                Errand::LookAtSinks => self.look_at_sinks(),
+                MaintenanceTask::DriftCheck => self.start_drift_check(),
             }
         }
-        self.note_conditions();
+        self.record_conditions();
     }
 
     /// Tells the ledger of conditions that began or ended, for those who ask
     /// beside the daemon.
-    fn note_conditions(&mut self) {
-        for (condition, problem) in self.parts.conditions.take_unwritten() {
+    fn record_conditions(&mut self) {
+        for (condition, problem) in self.services.conditions.take_unrecorded() {
             if condition == Condition::Ledger {
                 // It cannot be told to what cannot be written.
                 continue;
             }
-            self.note(condition.as_str(), problem);
+            self.record_condition(condition.as_str(), problem);
         }
-        self.watch_conditions();
+        self.update_condition_alerts();
     }
 
-    fn note(&mut self, word: &'static str, problem: Option<String>) {
-        let (ledger, now) = (self.parts.ledger.clone(), self.parts.clock.now());
+    fn record_condition(&mut self, word: &'static str, problem: Option<String>) {
+        let (ledger, now) = (self.services.ledger.clone(), self.services.clock.now());
         self.running.spawn(async move {
             if let Err(error) = ledger.set_condition(word, now, problem).await {
                 tracing::debug!(%error, "cannot record the condition {word}");
             }
-            Back::Noted
+            Completion::LedgerWrite
         });
     }
 
-    fn put_to_work(&mut self, key: &KeyName) {
+    fn dispatch(&mut self, key: &KeyName) {
         let Some(slot) = self.keys.get_mut(key) else {
             return;
         };
-        let turn = Turn {
+        let turn = RunContext {
             stopping: Arc::clone(&self.stopping),
-            scheduled: self.scheduled,
-            absence: self.absence,
-            seen: self.seen,
-            compared_at: self.errands.compared_at,
+            is_scheduling: self.is_scheduling,
+            downtime: self.downtime,
+            clock_reading: self.last_reading,
+            reconciled_at: self.maintenance.reconciled_at,
         };
-        let Some(mut worker) = slot.hand_out(&self.parts, turn) else {
+        let Some(mut worker) = slot.check_out(&self.services, turn) else {
             return;
         };
-        let before = self.parts.conditions.changes();
+        let before = self.services.conditions.change_count();
         // Nearly all that are looked at have nothing to do now.
-        if let Some(task) = worker.task() {
-            let mut work = Box::pin(worker.work(task));
+        if let Some(task) = worker.next_work() {
+            let mut work = Box::pin(worker.run(task));
             // What was decided is begun before anybody can have the key
             // configured otherwise.
             let mut unheard = Context::from_waker(Waker::noop());
             worker = match work.as_mut().poll(&mut unheard) {
                 Poll::Ready(worker) => worker,
                 Poll::Pending => {
-                    self.keys_at_work += 1;
+                    self.keys_in_progress += 1;
                     self.running
-                        .spawn(async move { Back::Key(Box::new(work.await)) });
+                        .spawn(async move { Completion::Key(Box::new(work.await)) });
                     return;
                 }
             };
         }
-        self.put_back(worker);
-        if self.parts.conditions.changes() != before {
-            self.heed_conditions();
+        self.park(worker);
+        if self.services.conditions.change_count() != before {
+            self.apply_condition_changes();
         }
     }
 
     /// Waits for something to come back from work, and takes in all that has.
     /// False if nothing is at work. Safe to drop and call again.
-    pub async fn finish_some(&mut self) -> bool {
-        let unfinished = std::mem::take(&mut self.is_unfinished);
+    pub async fn process_completions(&mut self) -> bool {
+        let unfinished = std::mem::take(&mut self.has_more_due);
         let mut next = if unfinished {
             // Whoever else is ready comes first, and then the next keys.
             tokio::task::yield_now().await;
@@ -466,99 +475,104 @@ impl Engine {
         };
         let any = unfinished || next.is_some();
         while let Some(back) = next {
-            self.take_in(back);
+            self.handle_completion(back);
             next = self.running.try_join_next();
         }
         any
     }
 
-    fn take_in(&mut self, back: Result<Back, JoinError>) {
+    fn handle_completion(&mut self, back: Result<Completion, JoinError>) {
         match back {
-            Ok(Back::Key(worker)) => {
-                self.keys_at_work -= 1;
-                self.put_back(*worker);
+            Ok(Completion::Key(worker)) => {
+                self.keys_in_progress -= 1;
+                self.park(*worker);
             }
-            Ok(Back::Probed) => self.errands.probed(),
-            Ok(Back::Looked(suspect)) => self.looked(suspect),
-            Ok(Back::Swept(findings)) => self.swept(findings),
-            Ok(Back::Noted) => {}
-            Ok(Back::Told(recorded)) => self.watch.post.recorded(recorded),
+            Ok(Completion::Probe) => self.maintenance.finish_probe(),
+            Ok(Completion::DriftCheck(suspect)) => self.finish_drift_batch(suspect),
+            Ok(Completion::Reconciliation(findings)) => self.handle_reconciliation(findings),
+            Ok(Completion::LedgerWrite) => {}
+            Ok(Completion::Notifications(recorded)) => {
+                self.alert_tracker.outbox.finish_batch(recorded)
+            }
             Err(error) => {
                 // A panic in a step: its key stays away until a restart, which
                 // finds its rotation open and strands it.
-                self.keys_at_work = self.keys_at_work.saturating_sub(1);
+                self.keys_in_progress = self.keys_in_progress.saturating_sub(1);
                 tracing::error!("a step panicked ({error}); restart rekeyd, and report this");
             }
         }
-        self.heed_conditions();
+        self.apply_condition_changes();
     }
 
     /// Plans a probe while something is wrong, and wakes all when it is over.
-    fn heed_conditions(&mut self) {
-        let now = self.parts.clock.now();
-        let held = self.parts.conditions.held();
+    fn apply_condition_changes(&mut self) {
+        let now = self.services.clock.now();
+        let held = self.services.conditions.active();
         let held: BTreeSet<_> = held.into_iter().map(|(condition, _)| condition).collect();
-        let passed = self.errands.plan_probe(&held, now);
+        let passed = self.maintenance.schedule_probe(&held, now);
         if passed {
             self.wake_all();
         }
-        self.note_conditions();
+        self.record_conditions();
     }
 
-    fn put_back(&mut self, worker: Worker) {
-        let now = self.parts.clock.now();
+    fn park(&mut self, worker: Worker) {
+        let now = self.services.clock.now();
         let key = worker.state.key.clone();
-        if worker.unclear {
-            self.errands.sweep_after_unclear(now);
+        if worker.needs_follow_up {
+            self.maintenance.schedule_follow_ups(now);
         }
-        if worker.wants_sweep {
-            self.errands.sweep_now(now);
-            self.waiting_for_sweep.push(key.clone());
+        if worker.needs_reconciliation {
+            self.maintenance.reconcile_now(now);
+            self.awaiting_reconciliation.push(key.clone());
         }
         let Some(slot) = self.keys.get_mut(&key) else {
             return;
         };
-        let (standing, rotates_at) = (slot.standing, slot.rotates_at);
-        slot.take_back(worker, now);
-        self.standings.count(standing, slot.standing);
+        let (standing, rotates_at) = (slot.presence, slot.rotates_at);
+        slot.check_in(worker, now);
+        self.presence.update(standing, slot.presence);
         let is_configured = slot.managed.is_some();
         let troubled = slot
             .state()
-            .and_then(|state| trouble_of(state, is_configured));
-        keep(&mut self.troubled, &key, troubled.is_some());
+            .and_then(|state| alertable_error(state, is_configured));
+        set_membership(&mut self.unhealthy, &key, troubled.is_some());
         let is_rotating = slot.is_rotating();
-        keep(&mut self.rotating, &key, is_rotating);
+        set_membership(&mut self.rotating, &key, is_rotating);
         if let Some(before) = rotates_at {
-            self.rotations.remove(before, &key);
+            self.next_rotations.remove(before, &key);
         }
         if let Some(at) = slot.rotates_at {
-            self.rotations.insert(at, key.clone());
+            self.next_rotations.insert(at, key.clone());
         }
         if let Some(at) = slot.wake_at {
-            self.agenda.insert(at, key.clone(), is_rotating);
+            self.run_queue.insert(at, key.clone(), is_rotating);
         }
-        self.judge_organization();
-        self.watch_key(&key, now);
+        self.check_organization();
+        self.update_key_alerts(&key, now);
     }
 
-    fn swept(&mut self, swept: Option<Swept>) {
-        let now = self.parts.clock.now();
+    fn handle_reconciliation(&mut self, swept: Option<ReconciliationReport>) {
+        let now = self.services.clock.now();
         let findings = swept.map(|swept| {
-            self.watch_listed(&swept.lookalikes, now);
-            swept.findings
+            self.update_lookalike_alerts(&swept.lookalikes, now);
+            swept.discrepancies
         });
-        let every = self.parts.sweep_every;
-        if self.errands.swept(findings.is_some(), every, now) {
+        let every = self.services.reconcile_every;
+        if self
+            .maintenance
+            .finish_reconciliation(findings.is_some(), every, now)
+        {
             self.wake_all();
         }
         if findings.is_some() {
-            for key in std::mem::take(&mut self.waiting_for_sweep) {
+            for key in std::mem::take(&mut self.awaiting_reconciliation) {
                 self.wake(&key, now);
             }
         }
         for (key, found) in findings.into_iter().flatten() {
             if let Some(slot) = self.keys.get_mut(&key) {
-                slot.findings.extend(found);
+                slot.discrepancies.extend(found);
             }
             self.wake(&key, now);
         }
@@ -568,18 +582,18 @@ impl Engine {
     /// be done ever, as it stands.
     #[must_use]
     pub fn next_at(&self) -> Option<Timestamp> {
-        let errand = self.errands.next_at();
-        if self.parts.conditions.holds(Condition::Ledger) {
+        let errand = self.maintenance.next_at();
+        if self.services.conditions.is_active(Condition::Ledger) {
             return errand;
         }
-        let key = self.agenda.next_at();
-        let look = self.watch.next_at();
+        let key = self.run_queue.next_at();
+        let look = self.alert_tracker.next_at();
         key.into_iter().chain(errand).chain(look).min()
     }
 }
 
 /// Has `key` in the set, or not.
-fn keep(set: &mut BTreeSet<KeyName>, key: &KeyName, wanted: bool) {
+fn set_membership(set: &mut BTreeSet<KeyName>, key: &KeyName, wanted: bool) {
     if !wanted {
         set.remove(key);
     } else if !set.contains(key) {

@@ -2,29 +2,35 @@
 
 use std::sync::Arc;
 
-use crate::engine::condition::{Condition, agree, disagreement, of_error};
-use crate::engine::worker::Parts;
+use crate::engine::conditions::{
+    Condition, clock_mismatch_message, clocks_agree, condition_of_error,
+};
+use crate::engine::worker::Services;
 use crate::provider::ProviderError;
 
 /// Finds out which of the conditions that hold have passed.
-pub(crate) async fn probe(parts: Arc<Parts>) {
+pub(crate) async fn probe(parts: Arc<Services>) {
     let conditions = &parts.conditions;
-    if conditions.holds(Condition::Ledger) && parts.ledger.probe().await.is_ok() {
+    if conditions.is_active(Condition::Ledger) && parts.ledger.check_writable().await.is_ok() {
         conditions.clear(Condition::Ledger);
     }
     let asks = [Condition::Provider, Condition::Credential, Condition::Clock];
-    if asks.iter().any(|condition| conditions.holds(*condition)) {
-        ask(&parts).await;
+    if asks
+        .iter()
+        .any(|condition| conditions.is_active(*condition))
+    {
+        probe_provider(&parts).await;
     }
 }
 
-async fn ask(parts: &Parts) {
+async fn probe_provider(parts: &Services) {
     let conditions = &parts.conditions;
     let (found, date) = match parts.provider.check().await {
-        Ok(answer) => (None, answer.date),
+        Ok(answer) => (None, answer.server_time),
         Err(error) => (
-            of_error(&error).map(|condition| (condition, problem(condition, &error.to_string()))),
-            error.date,
+            condition_of_error(&error)
+                .map(|condition| (condition, describe_problem(condition, &error.to_string()))),
+            error.server_time,
         ),
     };
     for condition in [Condition::Provider, Condition::Credential] {
@@ -37,37 +43,37 @@ async fn ask(parts: &Parts) {
     }
     let now = parts.clock.now();
     match date {
-        Some(date) if agree(date, now) => {
+        Some(date) if clocks_agree(date, now) => {
             conditions.clear(Condition::Clock);
         }
-        Some(date) => conditions.raise(Condition::Clock, &disagreement(Some(date), now)),
+        Some(date) => conditions.raise(Condition::Clock, &clock_mismatch_message(Some(date), now)),
         None => {}
     }
 }
 
 /// Whether a failure is the whole daemon's matter: then it is told once for
 /// all. One failed request may be about itself alone; a harmless one tells.
-pub(crate) async fn is_everybodys(parts: &Parts, error: &ProviderError) -> bool {
-    if of_error(error).is_none() {
+pub(crate) async fn is_global_failure(parts: &Services, error: &ProviderError) -> bool {
+    if condition_of_error(error).is_none() {
         return false;
     }
     let conditions = &parts.conditions;
-    let _turn = conditions.turn().await;
-    if !conditions.allowed().provider {
+    let _turn = conditions.lock_diagnosis().await;
+    if !conditions.permits().can_use_provider {
         return true;
     }
     let Err(error) = parts.provider.check().await else {
         return false;
     };
-    let Some(condition) = of_error(&error) else {
+    let Some(condition) = condition_of_error(&error) else {
         return false;
     };
-    conditions.raise(condition, &problem(condition, &error.to_string()));
+    conditions.raise(condition, &describe_problem(condition, &error.to_string()));
     true
 }
 
 /// In words that say what to do.
-pub(crate) fn problem(condition: Condition, error: &str) -> String {
+pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Credential => format!(
             "rekeyd has no admin credential that the provider accepts ({error}); \

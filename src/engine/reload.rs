@@ -8,20 +8,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::core::record::KeyState;
+use crate::core::state::KeyState;
 use crate::core::time;
-use crate::engine::{Engine, ManagedKey, Parts};
+use crate::engine::{Engine, ManagedKey, Services};
 
 impl Engine {
     /// Works with other `parts` and keys from now on. Ledger, clock and
     /// conditions must be the ones of before.
-    pub fn reconfigure(&mut self, parts: Parts, managed: Vec<ManagedKey>) {
+    pub fn reconfigure(&mut self, parts: Services, managed: Vec<ManagedKey>) {
         let now = parts.clock.now();
-        let at = time::after(now, parts.sweep_every);
-        self.errands.sweep_at(at);
-        self.errands.probe_now(now);
-        self.parts = Arc::new(parts);
-        self.tell_others(Arc::clone(&self.parts.audience), now);
+        let at = time::after(now, parts.reconcile_every);
+        self.maintenance.reconcile_by(at);
+        self.maintenance.probe_now(now);
+        self.services = Arc::new(parts);
+        self.set_subscriptions(Arc::clone(&self.services.subscriptions), now);
         let mut wanted: BTreeMap<_, _> = managed
             .into_iter()
             .map(|key| (key.name.clone(), Arc::new(key)))
@@ -34,23 +34,23 @@ impl Engine {
             };
             if managed.is_none() {
                 // Nobody rotates it any more.
-                slot.wish = None;
+                slot.request = None;
             }
             slot.managed = managed;
-            slot.reconcile = true;
+            slot.needs_sink_sync = true;
             slot.interrupted
-                .store(slot.idle.is_none(), Ordering::Relaxed);
+                .store(slot.parked.is_none(), Ordering::Relaxed);
             self.wake(&key, now);
         }
         for (name, key) in wanted {
-            self.add(Some(key), KeyState::unknown(name), now);
+            self.add_key(Some(key), KeyState::unknown(name), now);
         }
     }
 
     /// Has the ledger tell that the configuration cannot be taken, and why; or
     /// with none that it was.
-    pub fn note_configuration(&mut self, problem: Option<String>) {
-        self.note(CONFIGURATION, problem);
+    pub fn record_configuration_problem(&mut self, problem: Option<String>) {
+        self.record_condition(CONFIGURATION, problem);
     }
 }
 

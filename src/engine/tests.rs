@@ -1,150 +1,153 @@
 //! What concerns all keys: how many are at work, what wakes them, and what
 //! their credentials together say of the organization.
 
+#[path = "../../tests/support/captured_log.rs"]
+pub(crate) mod captured_log;
 #[path = "../../tests/support/fake.rs"]
 pub(crate) mod fake;
-#[path = "../../tests/support/lines.rs"]
-pub(crate) mod lines;
-#[path = "../../tests/support/rows.rs"]
-pub(crate) mod rows;
+#[path = "../../tests/support/rotation_changes.rs"]
+pub(crate) mod rotation_changes;
 
 mod budgets;
-mod causes;
-mod clocks;
+mod clock_jumps;
 mod conditions;
-mod notices;
+mod failure_scope;
+mod logging;
+mod notifications;
 mod outcomes;
+mod reconciliation;
 mod recovery;
-mod seen;
-mod sweep;
-mod told;
-mod wishes;
+mod rotation_requests;
+mod views;
 
 use std::time::Duration;
 
 use super::*;
 use crate::core::change::{Adoption, Change};
-use crate::core::names::CredentialId;
-use crate::core::record::CredentialFacts;
-use crate::core::rotation::Event;
+use crate::core::ids::CredentialId;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::CredentialMetadata;
 use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::rows::{current, rotation};
+use crate::engine::tests::rotation_changes::{current, rotation};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn name(number: u64) -> KeyName {
+fn key_name(number: u64) -> KeyName {
     KeyName::new(&format!("key-{number}")).unwrap()
 }
 
 /// Every key with a current credential `key_NUMBER` made by hand.
-async fn adopted(fakes: &Fakes, numbers: &[u64]) -> Engine {
+async fn engine_with_adopted_keys(fakes: &Fakes, numbers: &[u64]) -> Engine {
     let rows = numbers.iter().map(|number| {
-        let adopted = Change::Adopted(Adoption {
+        let adopted = Change::CredentialAdopted(Adoption {
             rotation: rotation(*number),
-            credential: CredentialFacts {
+            credential: CredentialMetadata {
                 id: CredentialId::new(format!("key_{number}")),
                 redacted_value: None,
                 created_at: Some(at()),
                 expires_at: None,
             },
-            event: Event::Adopted,
+            event: LifecycleEvent::Adopted,
             sinks: Vec::new(),
-            by_hand: None,
+            operator: None,
         });
-        (name(*number), vec![adopted])
+        (key_name(*number), vec![adopted])
     });
-    fakes.ledger(rows.collect()).await;
+    fakes.write_ledger(rows.collect()).await;
     let managed = numbers
         .iter()
-        .map(|number| fakes.managed(name(*number), |_| {}));
-    fakes.open(managed.collect(), Course::Daemon).await
+        .map(|number| fakes.managed_key(key_name(*number), |_| {}));
+    fakes.open_engine(managed.collect(), RunMode::Daemon).await
 }
 
-fn wish() -> Wish {
-    Wish {
-        by_hand: None,
+fn rotation_request() -> RotationRequest {
+    RotationRequest {
+        operator: None,
         revoke_previous: false,
     }
 }
 
-fn is_wrong(engine: &Engine) -> bool {
-    let problems = engine.problems();
+fn has_organization_condition(engine: &Engine) -> bool {
+    let problems = engine.active_conditions();
     problems
         .iter()
         .any(|(held, problem)| *held == Condition::Organization && problem.contains("rotate --all"))
 }
 
 #[tokio::test]
-async fn half_of_the_credentials_gone_are_replaced() {
+async fn missing_credentials_are_replaced_unless_a_majority_is_missing() {
     let fakes = Fakes::new(&[("key_1", "by hand"), ("key_2", "by hand")]);
-    let mut engine = adopted(&fakes, &[1, 2, 3, 4]).await;
-    fakes.run(&mut engine, HOUR).await;
-    assert!(!is_wrong(&engine));
-    assert_eq!(fakes.alive().len(), 4);
+    let mut engine = engine_with_adopted_keys(&fakes, &[1, 2, 3, 4]).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(!has_organization_condition(&engine));
+    assert_eq!(fakes.live_ids().len(), 4);
 }
 
 #[tokio::test]
-async fn most_of_them_gone_once_more_are_told_once_more() {
+async fn a_second_mass_loss_raises_the_organization_condition_again() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
-    let mut engine = adopted(&fakes, &[1, 2, 3]).await;
-    fakes.run(&mut engine, HOUR).await;
-    assert!(is_wrong(&engine));
-    assert_eq!(fakes.alive(), ["key_1"], "nothing is made");
+    let mut engine = engine_with_adopted_keys(&fakes, &[1, 2, 3]).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(has_organization_condition(&engine));
+    assert_eq!(fakes.live_ids(), ["key_1"], "nothing is made");
     // A person is sure, and stays so until all is as it was.
-    engine.wish_all(&wish());
-    assert!(!is_wrong(&engine));
-    fakes.run(&mut engine, HOUR * 48).await;
-    assert!(!is_wrong(&engine));
-    assert_eq!(fakes.alive().len(), 3);
-    assert!(engine.is_at_rest());
+    engine.request_all(&rotation_request());
+    assert!(!has_organization_condition(&engine));
+    fakes.run_for(&mut engine, HOUR * 48).await;
+    assert!(!has_organization_condition(&engine));
+    assert_eq!(fakes.live_ids().len(), 3);
+    assert!(engine.is_idle());
     // Then it happens again.
-    for id in fakes.alive() {
-        fakes.take(&id);
+    for id in fakes.live_ids() {
+        fakes.remove_credential(&id);
     }
-    engine.errands.sweep_now(fakes.now());
-    fakes.run(&mut engine, HOUR).await;
-    assert!(is_wrong(&engine));
-    assert!(fakes.alive().is_empty());
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(has_organization_condition(&engine));
+    assert!(fakes.live_ids().is_empty());
 }
 
 #[tokio::test]
-async fn no_more_keys_are_at_work_than_allowed() {
+async fn max_in_flight_limits_keys_in_progress() {
     for most in [1, 2, 5] {
         let fakes = Fakes::new(&[]);
-        fakes.ledger(Vec::new()).await;
-        let managed = (1..=4).map(|number| fakes.managed(name(number), |_| {}));
-        let mut engine = fakes.open(managed.collect(), Course::Once).await;
-        Arc::get_mut(&mut engine.parts).unwrap().max_in_flight = most;
+        fakes.write_ledger(Vec::new()).await;
+        let managed = (1..=4).map(|number| fakes.managed_key(key_name(number), |_| {}));
+        let mut engine = fakes.open_engine(managed.collect(), RunMode::Once).await;
+        Arc::get_mut(&mut engine.services).unwrap().max_in_flight = most;
         engine.start_due();
-        assert_eq!(engine.keys_at_work, most.min(4));
+        assert_eq!(engine.keys_in_progress, most.min(4));
         engine.stop().await;
-        assert_eq!(engine.keys_at_work, 0);
+        assert_eq!(engine.keys_in_progress, 0);
     }
 }
 
 #[tokio::test]
-async fn what_comes_up_while_a_key_is_at_work_is_done_afterwards() {
+async fn a_request_during_a_run_is_handled_after_it() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
-    fakes.run(&mut engine, HOUR).await;
-    engine.wish(&key(), wish());
+    fakes.run_for(&mut engine, HOUR).await;
+    engine.request_rotation(&key(), rotation_request());
     engine.start_due();
-    assert_eq!(engine.keys_at_work, 1);
+    assert_eq!(engine.keys_in_progress, 1);
     // The one that is at work has taken up the first.
-    assert!(!engine.is_wished(&key()));
-    assert!(engine.wish(&key(), wish()));
-    assert!(engine.is_wished(&key()));
-    assert!(!engine.is_at_rest());
-    assert!(!engine.wish(&name(9), wish()), "it is not configured");
-    fakes.run(&mut engine, HOUR / 2).await;
-    assert!(!engine.is_wished(&key()));
+    assert!(!engine.has_pending_request(&key()));
+    assert!(engine.request_rotation(&key(), rotation_request()));
+    assert!(engine.has_pending_request(&key()));
+    assert!(!engine.is_idle());
+    assert!(
+        !engine.request_rotation(&key_name(9), rotation_request()),
+        "it is not configured"
+    );
+    fakes.run_for(&mut engine, HOUR / 2).await;
+    assert!(!engine.has_pending_request(&key()));
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.sequence, 3, "two more");
-    assert!(engine.is_at_rest());
+    assert!(engine.is_idle());
 }
 
 #[tokio::test]
-async fn a_credential_is_known_by_its_row() {
+async fn a_credential_is_mapped_to_its_key() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let engine = fakes.engine(current(1), HOUR).await;
     let known = CredentialId::new("key_1".to_owned());

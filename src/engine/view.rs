@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::names::{KeyName, SinkId};
+use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
-use crate::core::record::{DeliveryState, KeyState};
-use crate::engine::condition::Condition;
-use crate::engine::{Engine, Parts};
+use crate::core::state::{DeliveryState, KeyState};
+use crate::engine::conditions::Condition;
+use crate::engine::{Engine, Services};
 
 /// How a key stands, for those who watch.
 #[derive(Debug, Clone, Copy)]
@@ -23,26 +23,32 @@ pub struct KeyView<'e> {
     /// Whether it is configured; else it is not rotated any more.
     pub is_configured: bool,
     /// Whether it has been due for too long; none if nobody can tell now.
-    pub overdue: Option<bool>,
+    pub is_overdue: Option<bool>,
 }
 
 impl Engine {
     /// How every key stands, for those who watch. Of one that is worked on
     /// there is no state.
-    pub fn views(&self) -> impl Iterator<Item = KeyView<'_>> {
-        let now = self.parts.clock.now();
+    pub fn key_views(&self) -> impl Iterator<Item = KeyView<'_>> {
+        let now = self.services.clock.now();
         self.keys.iter().map(move |(key, slot)| {
             let state = slot.state();
             let overdue = slot.managed.as_ref().zip(state).map(|(managed, state)| {
                 let since = slot.failing_since;
-                is_overdue(&managed.policy, &managed.required(), state, since, now)
+                is_overdue(
+                    &managed.policy,
+                    &managed.required_sinks(),
+                    state,
+                    since,
+                    now,
+                )
             });
             KeyView {
                 key,
                 state,
                 rotates_at: slot.rotates_at,
                 is_configured: slot.managed.is_some(),
-                overdue,
+                is_overdue: overdue,
             }
         })
     }
@@ -51,36 +57,36 @@ impl Engine {
     /// since the engine was opened; a process that does not last need not do so
     /// again at once.
     #[must_use]
-    pub fn compared_at(&self) -> Option<Timestamp> {
-        self.errands.compared_at
+    pub fn reconciled_at(&self) -> Option<Timestamp> {
+        self.maintenance.reconciled_at
     }
 
     /// When every row was last compared with the provider, by this process or
     /// one before it.
     #[must_use]
-    pub fn last_sweep(&self) -> Option<Timestamp> {
-        self.errands.last_sweep
+    pub fn last_reconciliation(&self) -> Option<Timestamp> {
+        self.maintenance.last_reconciliation
     }
 
     /// How far the provider's clock was ahead when it was last heard, in
     /// seconds.
     #[must_use]
     pub fn clock_offset(&self) -> Option<f64> {
-        self.parts.conditions.offset()
+        self.services.conditions.clock_offset()
     }
 
     /// Which key is rotated next by schedule, and when, as far as that has
     /// been seen.
     #[must_use]
     pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
-        self.rotations.first().map(|(at, key)| (key, at))
+        self.next_rotations.first().map(|(at, key)| (key, at))
     }
 
     /// The keys that something is wrong with, in the order of their names, as
     /// far as that has been seen.
     #[must_use]
-    pub const fn troubled(&self) -> &BTreeSet<KeyName> {
-        &self.troubled
+    pub const fn unhealthy(&self) -> &BTreeSet<KeyName> {
+        &self.unhealthy
     }
 
     /// The keys whose rotation is under way, as far as that has been seen.
@@ -91,8 +97,8 @@ impl Engine {
 
     /// How much is at work, or waits for its turn.
     #[must_use]
-    pub fn at_work(&self) -> usize {
-        self.running.len() + usize::from(self.is_unfinished)
+    pub fn active_tasks(&self) -> usize {
+        self.running.len() + usize::from(self.has_more_due)
     }
 
     /// How a key stands; none while it is worked on.
@@ -103,7 +109,7 @@ impl Engine {
 
     /// Where live credentials were or may have been delivered to, and no sink is
     /// configured now; none of what is known to have been accepted.
-    pub(crate) fn forgotten_sinks(&self) -> impl Iterator<Item = (&KeyName, &SinkId)> {
+    pub(crate) fn unconfigured_sinks(&self) -> impl Iterator<Item = (&KeyName, &SinkId)> {
         self.keys.iter().flat_map(|(key, slot)| {
             let managed = slot.managed.as_deref();
             let live = slot.state().map(|state| state.live.as_slice());
@@ -118,34 +124,36 @@ impl Engine {
 
     /// What is wrong with the daemon as a whole, worst first.
     #[must_use]
-    pub fn problems(&self) -> Vec<(Condition, String)> {
-        self.parts.conditions.held()
+    pub fn active_conditions(&self) -> Vec<(Condition, String)> {
+        self.services.conditions.active()
     }
 
     /// Whether nothing is at work, nothing is to be done now, no rotation is
     /// open and nothing is wrong with the daemon as a whole.
     #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        let now = self.parts.clock.now();
+    pub fn is_idle(&self) -> bool {
+        let now = self.services.clock.now();
         self.running.is_empty()
             && self.next_at().is_none_or(|at| at > now)
-            && self.parts.conditions.may_begin()
-            && self.errands.compared_at.is_some()
+            && self.services.conditions.can_start_rotation()
+            && self.maintenance.reconciled_at.is_some()
             && self.keys.values().all(|slot| {
                 let state = slot.state();
-                state.is_some_and(|state| state.open().is_none())
+                state.is_some_and(|state| state.open_rotation().is_none())
             })
     }
 
     /// Whether a person's wish for `key` has not been taken up yet.
     #[must_use]
-    pub fn is_wished(&self, key: &KeyName) -> bool {
-        self.keys.get(key).is_some_and(|slot| slot.wish.is_some())
+    pub fn has_pending_request(&self, key: &KeyName) -> bool {
+        self.keys
+            .get(key)
+            .is_some_and(|slot| slot.request.is_some())
     }
 
     /// The configured keys, in the order of their names.
     #[must_use]
-    pub fn configured(&self) -> Vec<KeyName> {
+    pub fn configured_keys(&self) -> Vec<KeyName> {
         let keys = self.configured_states();
         keys.map(|(key, _)| key.clone()).collect()
     }
@@ -167,20 +175,20 @@ impl Engine {
 
     /// How long a configured key may take to be delivered.
     #[must_use]
-    pub fn deliver_for(&self, key: &KeyName) -> Option<Duration> {
+    pub fn delivery_deadline(&self, key: &KeyName) -> Option<Duration> {
         let managed = self.keys.get(key)?.managed.as_ref()?;
-        Some(managed.policy.deliver_for)
+        Some(managed.policy.delivery_deadline)
     }
 
     /// What all keys share now.
     #[must_use]
-    pub fn parts(&self) -> &Parts {
-        &self.parts
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// The time by the engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+        self.services.clock.now()
     }
 }

@@ -9,30 +9,32 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::core::audience::Audience;
-use crate::core::change::{ByHand, Change};
-use crate::core::due::Absence;
-use crate::core::names::{KeyName, RotationId, SinkId};
-use crate::core::policy::{KeyPolicy, Waiting, back_off, overlap_of, pause_of_key};
-use crate::core::record::{Delivery, KeyState};
-use crate::core::rotation::Phase;
-use crate::core::step::Memory;
+use crate::core::change::{Change, OperatorNote};
+use crate::core::due::Downtime;
+use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::lifecycle::Phase;
+use crate::core::policy::{
+    KeyPolicy, RetryClass, backoff_delay, key_backoff_delay, overlap_or_default,
+};
+use crate::core::state::{Delivery, KeyState};
+use crate::core::step::InFlight;
+use crate::core::subscriptions::Subscriptions;
 use crate::core::time;
-use crate::engine::chance::Chance;
-use crate::engine::clock::{Clock, Moment};
-use crate::engine::condition::{Condition, Conditions};
-use crate::engine::observe::Observer;
-use crate::engine::order::Asked;
-use crate::engine::probe::{self, problem};
-use crate::engine::sweep::Finding;
-use crate::engine::task::Task;
+use crate::engine::clock::{Clock, ClockReading};
+use crate::engine::conditions::{Condition, Conditions};
+use crate::engine::entropy::Entropy;
+use crate::engine::observer::ChangeObserver;
+use crate::engine::operator_command::PendingCommand;
+use crate::engine::probe::{self, describe_problem};
+use crate::engine::reconciliation::Discrepancy;
+use crate::engine::work::Work;
 use crate::ledger::{Ledger, LedgerError};
-use crate::provider::{Answer, Provider, ProviderError};
+use crate::provider::{Provider, ProviderError, ProviderResponse};
 use crate::sink::Sink;
 
 /// What all keys share.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Services {
     /// Who issues credentials.
     pub provider: Arc<dyn Provider>,
     /// Where everything is recorded.
@@ -40,20 +42,20 @@ pub struct Parts {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and labels.
-    pub chance: Arc<dyn Chance>,
+    pub entropy: Arc<dyn Entropy>,
     /// How many keys are worked on at once.
     pub max_in_flight: usize,
     /// How often every row is compared with the provider.
-    pub sweep_every: Duration,
+    pub reconcile_every: Duration,
     /// What is wrong with the daemon as a whole.
     pub conditions: Arc<Conditions>,
     /// Who counts what is recorded.
-    pub observer: Arc<dyn Observer>,
+    pub observer: Arc<dyn ChangeObserver>,
     /// Who is told of what.
-    pub audience: Arc<Audience>,
+    pub subscriptions: Arc<Subscriptions>,
     /// Looks a time zone up by its name, for timetables that stand in the
     /// ledger.
-    pub zone: fn(&str) -> Option<TimeZone>,
+    pub find_zone: fn(&str) -> Option<TimeZone>,
 }
 
 /// A configured key with its sinks ready to take secrets.
@@ -78,7 +80,7 @@ impl ManagedKey {
 
     /// The sinks that a rotation waits for.
     #[must_use]
-    pub fn required(&self) -> Vec<SinkId> {
+    pub fn required_sinks(&self) -> Vec<SinkId> {
         let required = self.sinks.iter().filter(|(_, required)| *required);
         required.map(|(sink, _)| sink.id().clone()).collect()
     }
@@ -95,18 +97,18 @@ impl ManagedKey {
 
 /// A person's wish that a key rotates now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct RotationRequest {
     /// Who it is, and why.
-    pub by_hand: Option<ByHand>,
+    pub operator: Option<OperatorNote>,
     /// Whether every older credential is to go as soon as the new one is
     /// current; what is open is given up first.
     pub revoke_previous: bool,
 }
 
-impl Wish {
+impl RotationRequest {
     /// Both this and one that came later: nobody's leaked key is spared because
     /// somebody else wished for less.
-    pub(super) fn and(self, later: Self) -> Self {
+    pub(super) fn merge(self, later: Self) -> Self {
         match (self.revoke_previous, later.revoke_previous) {
             (true, false) => self,
             (_, _) => later,
@@ -115,47 +117,47 @@ impl Wish {
 }
 
 /// What whoever is put to work has to know of the process, as it was then.
-pub(crate) struct Turn {
+pub(crate) struct RunContext {
     pub(crate) stopping: Arc<AtomicBool>,
     /// Whether rotations are begun by schedule.
-    pub(crate) scheduled: bool,
+    pub(crate) is_scheduling: bool,
     /// When nobody was there last to see a firing.
-    pub(crate) absence: Absence,
+    pub(crate) downtime: Downtime,
     /// When the clocks were looked at for that.
-    pub(crate) seen: Moment,
+    pub(crate) clock_reading: ClockReading,
     /// When the ledger was compared with the provider: before that nothing is
     /// begun, since it may be an older one.
-    pub(crate) compared_at: Option<Timestamp>,
+    pub(crate) reconciled_at: Option<Timestamp>,
 }
 
 /// One key at work. It goes in with what is known and comes out with what is
 /// known then.
 pub(crate) struct Worker {
-    pub(crate) parts: Arc<Parts>,
-    pub(crate) turn: Turn,
+    pub(crate) services: Arc<Services>,
+    pub(crate) context: RunContext,
     pub(crate) managed: Option<Arc<ManagedKey>>,
     pub(crate) state: KeyState,
-    pub(crate) memory: Option<Memory>,
+    pub(crate) in_flight: Option<InFlight>,
     /// What was done and could not be recorded yet.
     pub(crate) unrecorded: Vec<Change>,
-    pub(crate) wish: Option<Wish>,
-    pub(crate) orders: VecDeque<Asked>,
-    pub(crate) findings: VecDeque<Finding>,
+    pub(crate) request: Option<RotationRequest>,
+    pub(crate) commands: VecDeque<PendingCommand>,
+    pub(crate) discrepancies: VecDeque<Discrepancy>,
     /// Whether the ledger is still to be made to agree with the sinks.
-    pub(crate) reconcile: bool,
+    pub(crate) needs_sink_sync: bool,
     /// Whether the sinks are to be asked if they still have what they took.
-    pub(crate) look_at_sinks: bool,
+    pub(crate) needs_drift_check: bool,
     /// Whether to come back after the present step: the key is configured
     /// otherwise.
     pub(crate) interrupted: Arc<AtomicBool>,
     /// Whether it is to be compared again before this key can be begun.
-    pub(crate) wants_sweep: bool,
+    pub(crate) needs_reconciliation: bool,
     /// When there is something to do again.
     pub(crate) wake_at: Option<Timestamp>,
     /// When the key is rotated next.
     pub(crate) rotates_at: Option<Timestamp>,
     /// Whether a create was unclear: the provider is swept again soon.
-    pub(crate) unclear: bool,
+    pub(crate) needs_follow_up: bool,
 }
 
 /// How long to wait with a key whose rows make no sense.
@@ -163,14 +165,14 @@ const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 
 impl Worker {
     /// Does `first`, and then what there is to do until that is nothing now.
-    pub(crate) async fn work(mut self, first: Task) -> Self {
+    pub(crate) async fn run(mut self, first: Work) -> Self {
         let mut next = Some(first);
         while let Some(task) = next {
             next = match self.perform(task).await {
-                Ok(true) if !self.is_called_back() => self.task(),
+                Ok(true) if !self.is_interrupted() => self.next_work(),
                 Ok(_) => None,
                 Err(error) => {
-                    self.ledger_failed(&error).await;
+                    self.handle_ledger_error(&error).await;
                     None
                 }
             };
@@ -178,24 +180,24 @@ impl Worker {
         self
     }
 
-    fn is_called_back(&self) -> bool {
-        let signs = [&self.turn.stopping, &self.interrupted];
+    fn is_interrupted(&self) -> bool {
+        let signs = [&self.context.stopping, &self.interrupted];
         signs.iter().any(|sign| sign.load(Ordering::Relaxed))
     }
 
     /// The ledger would not record. That is the whole daemon's matter, unless
     /// it is this key's rows that make no sense.
-    async fn ledger_failed(&mut self, error: &LedgerError) {
-        if !error.is_about_content() {
-            let text = problem(Condition::Ledger, &error.to_string());
-            self.parts.conditions.raise(Condition::Ledger, &text);
+    async fn handle_ledger_error(&mut self, error: &LedgerError) {
+        if !error.is_content_error() {
+            let text = describe_problem(Condition::Ledger, &error.to_string());
+            self.services.conditions.raise(Condition::Ledger, &text);
             return;
         }
         tracing::error!(key = %self.state.key, "{error}");
         self.wake_at = Some(time::after(self.now(), CORRUPT_PAUSE));
         // A commit whose answer was lost may have been done all the same:
         // what stands there counts.
-        if let Ok(state) = self.parts.ledger.key_state(&self.state.key).await
+        if let Ok(state) = self.services.ledger.key_state(&self.state.key).await
             && state != self.state
         {
             self.state = state;
@@ -211,7 +213,7 @@ impl Worker {
         let now = self.now();
         let changes = self.unrecorded.clone();
         let recorded = self
-            .parts
+            .services
             .ledger
             .record(&self.state.key, now, changes)
             .await;
@@ -223,15 +225,17 @@ impl Worker {
         let state = recorded?;
         let told = std::mem::take(&mut self.unrecorded);
         let before = std::mem::replace(&mut self.state, state);
-        crate::engine::tell::tell(&before, &self.state, &told, now);
-        self.parts.observer.recorded(&self.state, &told);
-        self.forget_what_is_over();
+        crate::engine::log::log_changes(&before, &self.state, &told, now);
+        self.services.observer.observe(&self.state, &told);
+        self.drop_unneeded_secret();
         Ok(())
     }
 
     /// Drops the secret as soon as nobody is to get it any more.
-    fn forget_what_is_over(&mut self) {
-        let Some(memory) = &self.memory else { return };
+    fn drop_unneeded_secret(&mut self) {
+        let Some(memory) = &self.in_flight else {
+            return;
+        };
         let needed = self
             .state
             .rotation(&memory.rotation)
@@ -241,34 +245,36 @@ impl Worker {
                         && rotation.deliveries.iter().any(Delivery::needs_secret))
             });
         if !needed {
-            self.memory = None;
+            self.in_flight = None;
         }
     }
 
     /// Notes that the provider said something, and what time it has.
-    pub(crate) fn hear<T>(&self, outcome: &Result<Answer<T>, ProviderError>) {
+    pub(crate) fn observe_response<T>(&self, outcome: &Result<ProviderResponse<T>, ProviderError>) {
         let date = match outcome {
-            Ok(answer) => answer.date,
-            Err(error) if error.date.is_some() => error.date,
+            Ok(answer) => answer.server_time,
+            Err(error) if error.server_time.is_some() => error.server_time,
             Err(_) => return,
         };
-        let monotonic = self.parts.clock.monotonic();
-        self.parts.conditions.hear(date, self.now(), monotonic);
+        let monotonic = self.services.clock.monotonic();
+        self.services
+            .conditions
+            .observe_response(date, self.now(), monotonic);
     }
 
     /// Whether a failure is the whole daemon's matter. Then it is told once
     /// for all keys, and counts for none of them.
-    pub(crate) async fn is_everybodys(&self, error: &ProviderError) -> bool {
-        probe::is_everybodys(&self.parts, error).await
+    pub(crate) async fn is_global_failure(&self, error: &ProviderError) -> bool {
+        probe::is_global_failure(&self.services, error).await
     }
 
     /// Records that a rotation failed or could not be begun.
-    pub(crate) fn deferred(&self, problem: &str, after: Option<Duration>) -> Change {
+    pub(crate) fn back_off_key(&self, problem: &str, after: Option<Duration>) -> Change {
         let attempt = self.state.attempt.saturating_add(1);
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
-        let creates = policy.map_or(1, |policy| policy.creates_per_day);
-        let pause = pause_of_key(attempt, creates).max(after.unwrap_or_default());
-        Change::Deferred {
+        let creates = policy.map_or(1, |policy| policy.max_creates_per_day);
+        let pause = key_backoff_delay(attempt, creates).max(after.unwrap_or_default());
+        Change::KeyBackedOff {
             attempt,
             retry_at: time::after(self.now(), pause),
             problem: problem.to_owned(),
@@ -276,10 +282,10 @@ impl Worker {
     }
 
     /// Records that the present step of a rotation failed.
-    pub(crate) fn postponed(
+    pub(crate) fn schedule_retry(
         &self,
         rotation: &RotationId,
-        waiting: Waiting,
+        waiting: RetryClass,
         error: &str,
         after: Option<Duration>,
     ) -> Change {
@@ -288,8 +294,8 @@ impl Worker {
             .rotation(rotation)
             .map_or(0, |found| found.attempt)
             + 1;
-        let pause = back_off(waiting, attempt).max(after.unwrap_or_default());
-        Change::Postponed {
+        let pause = backoff_delay(waiting, attempt).max(after.unwrap_or_default());
+        Change::RetryScheduled {
             rotation: rotation.clone(),
             attempt,
             retry_at: time::after(self.now(), pause),
@@ -298,27 +304,27 @@ impl Worker {
     }
 
     /// From when an overlap counts that begins now.
-    pub(crate) fn held_from(&self) -> Timestamp {
-        let (conditions, clock) = (&self.parts.conditions, &self.parts.clock);
+    pub(crate) fn overlap_start(&self) -> Timestamp {
+        let (conditions, clock) = (&self.services.conditions, &self.services.clock);
         let now = clock.now();
-        let from = conditions.held_from(now, clock.monotonic());
+        let from = conditions.overlap_start(now, clock.monotonic());
         time::next_whole_second(from.unwrap_or(now))
     }
 
     /// Whether the provider has told its time: before that nothing that counts
     /// from now is recorded, and nothing is revoked either.
-    pub(crate) fn knows_the_time(&self) -> bool {
-        let (conditions, clock) = (&self.parts.conditions, &self.parts.clock);
-        let from = conditions.held_from(clock.now(), clock.monotonic());
+    pub(crate) fn has_provider_time(&self) -> bool {
+        let (conditions, clock) = (&self.services.conditions, &self.services.clock);
+        let from = conditions.overlap_start(clock.now(), clock.monotonic());
         from.is_some()
     }
 
     pub(crate) fn overlap(&self) -> Duration {
         let managed = self.managed.as_deref();
-        overlap_of(managed.map(|managed| managed.policy.as_ref()))
+        overlap_or_default(managed.map(|managed| managed.policy.as_ref()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+        self.services.clock.now()
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::core::rotation::IllegalTransition;
+use crate::core::lifecycle::IllegalTransition;
 
 /// Why the ledger could not be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -11,47 +11,47 @@ pub enum LedgerError {
     /// Another process is the writer.
     #[error("cannot become the writer of {}: {holder} holds it; \
              stop it first, or ask it to do this", .path.display())]
-    Held {
+    Locked {
         /// The ledger.
         path: PathBuf,
         /// Who holds it, as it said itself.
         holder: String,
     },
     /// The lock file cannot be made or opened.
-    #[error("cannot open the lock file {}: {why}; rekeyd must be able to write in that folder", .path.display())]
-    Lock {
+    #[error("cannot open the lock file {}: {reason}; rekeyd must be able to write in that folder", .path.display())]
+    LockFile {
         /// The lock file.
         path: PathBuf,
         /// What the system said.
-        why: String,
+        reason: String,
     },
     /// It was written by a newer rekeyd.
-    #[error("the ledger {} has version {found}, and this rekeyd knows versions up to {known}; \
+    #[error("the ledger {} has version {found_version}, and this rekeyd knows versions up to {supported_version}; \
              install the newer rekeyd again: a ledger is never taken back", .path.display())]
-    Newer {
+    NewerVersion {
         /// The ledger.
         path: PathBuf,
         /// Its version.
-        found: i64,
+        found_version: i64,
         /// The newest version that is known here.
-        known: i64,
+        supported_version: i64,
     },
     /// It belongs to another provider or organization.
-    #[error("the ledger {} belongs to {theirs}, and the configuration names {ours}; \
+    #[error("the ledger {} belongs to {recorded}, and the configuration names {configured}; \
              set base-url and organization back, or give this provider a ledger of its own", .path.display())]
-    Foreign {
+    IdentityMismatch {
         /// The ledger.
         path: PathBuf,
         /// Whom it belongs to.
-        theirs: String,
+        recorded: String,
         /// Whom the configuration names.
-        ours: String,
+        configured: String,
     },
     /// It was last written on another machine.
     #[error("the ledger {} was last written on another machine; if that one has stopped for good, \
              `rekeyd run --take-over` makes it this one's; two machines with one ledger revoke \
              each other's keys", .path.display())]
-    OtherMachine {
+    OtherHost {
         /// The ledger.
         path: PathBuf,
     },
@@ -63,55 +63,55 @@ pub enum LedgerError {
     },
     /// It has no rows yet, or the file is missing, and only reading was asked.
     #[error("there is no ledger at {}; `rekeyd run` makes it", .path.display())]
-    Missing {
+    NotFound {
         /// Where it should be.
         path: PathBuf,
     },
     /// It cannot be opened or prepared.
-    #[error("cannot open the ledger {}: {why}", .path.display())]
+    #[error("cannot open the ledger {}: {reason}", .path.display())]
     Open {
         /// The ledger.
         path: PathBuf,
         /// What SQLite or the system said.
-        why: String,
+        reason: String,
     },
     /// Something recorded cannot be what this program recorded.
     #[error("the ledger says what rekeyd never writes: {0}; restore it from a backup")]
     Corrupt(String),
     /// A change that the table of transitions does not know.
     #[error(transparent)]
-    Illegal(#[from] IllegalTransition),
+    IllegalTransition(#[from] IllegalTransition),
     /// SQLite refused to read or write.
     #[error("cannot write the ledger: {0}")]
     Sqlite(Arc<rusqlite::Error>),
     /// SQLite ended the transaction that this change was part of.
     #[error("cannot write the ledger: a change beside this one ended the transaction ({0})")]
-    BatchLost(String),
+    BatchAborted(String),
     /// The writer is gone: the process is ending.
     #[error("cannot write the ledger: its writer has stopped")]
-    Stopped,
+    WriterStopped,
 }
 
 impl LedgerError {
     /// Whether it is about what stands in the ledger, and not about whether it
     /// can be written at all.
     #[must_use]
-    pub fn is_about_content(&self) -> bool {
+    pub fn is_content_error(&self) -> bool {
         match self {
-            Self::Corrupt(_) | Self::Illegal(_) => true,
+            Self::Corrupt(_) | Self::IllegalTransition(_) => true,
             Self::Sqlite(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
             }
-            Self::Held { .. }
-            | Self::Lock { .. }
-            | Self::Newer { .. }
-            | Self::Foreign { .. }
-            | Self::OtherMachine { .. }
+            Self::Locked { .. }
+            | Self::LockFile { .. }
+            | Self::NewerVersion { .. }
+            | Self::IdentityMismatch { .. }
+            | Self::OtherHost { .. }
             | Self::NotADatabase { .. }
-            | Self::Missing { .. }
+            | Self::NotFound { .. }
             | Self::Open { .. }
-            | Self::BatchLost(_)
-            | Self::Stopped => false,
+            | Self::BatchAborted(_)
+            | Self::WriterStopped => false,
         }
     }
 }

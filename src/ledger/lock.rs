@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::inspect::no_folder;
-use crate::ledger::open::beside;
+use crate::ledger::open::sibling_path;
+use crate::ledger::preflight::missing_directory_error;
 
 /// Readers hold the lock file for moments, to see whether a writer is there. A
 /// writer that meets one tries again so often, a fifth of a second in all and
 /// more on a busy host, before it believes that somebody means to stay.
-const TRIES: u32 = 200;
+const MAX_ATTEMPTS: u32 = 200;
 
 /// How long a writer lets a reader finish before it tries again.
-const PAUSE: Duration = Duration::from_millis(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The right to write one ledger, for as long as this value lives. The system
 /// takes it back when the process ends, however it ends.
@@ -31,19 +31,19 @@ impl WriterLock {
     /// process tells others of itself.
     ///
     /// # Errors
-    /// [`LedgerError::Held`] with the holder's own words, [`LedgerError::Lock`]
+    /// [`LedgerError::Locked`] with the holder's own words, [`LedgerError::LockFile`]
     /// when the lock file cannot be used, or [`LedgerError::Open`] when its
     /// folder is missing.
-    pub fn take(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
+    pub fn acquire(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
         let path = lock_path(ledger);
         let cannot = |error: std::io::Error| {
             let folder = ledger.parent();
             if error.kind() == ErrorKind::NotFound && !folder.is_some_and(Path::exists) {
-                return no_folder(ledger);
+                return missing_directory_error(ledger);
             }
-            LedgerError::Lock {
+            LedgerError::LockFile {
                 path: path.clone(),
-                why: error.to_string(),
+                reason: error.to_string(),
             }
         };
         let mut file = OpenOptions::new()
@@ -54,17 +54,17 @@ impl WriterLock {
             .mode(0o640)
             .open(&path)
             .map_err(cannot)?;
-        match become_writer(&file, || std::thread::sleep(PAUSE)).map_err(cannot)? {
-            Met::Nobody => {}
-            Met::Writer => {
-                return Err(LedgerError::Held {
+        match try_acquire(&file, || std::thread::sleep(RETRY_INTERVAL)).map_err(cannot)? {
+            LockContention::Uncontended => {}
+            LockContention::Writer => {
+                return Err(LedgerError::Locked {
                     path: ledger.to_owned(),
-                    holder: holder(&mut file),
+                    holder: read_holder(&mut file),
                 });
             }
-            Met::Reader => {
+            LockContention::Reader => {
                 // What stands in the file was written by a writer that is gone.
-                return Err(LedgerError::Held {
+                return Err(LedgerError::Locked {
                     path: ledger.to_owned(),
                     holder: format!("a process that only reads {}", path.display()),
                 });
@@ -80,10 +80,10 @@ impl WriterLock {
     /// Who writes the ledger at `ledger` now, in its own words; none if nobody
     /// does.
     #[must_use]
-    pub fn held_by(ledger: &Path) -> Option<String> {
+    pub fn holder(ledger: &Path) -> Option<String> {
         let mut file = File::open(lock_path(ledger)).ok()?;
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
+            Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
             Ok(()) | Err(TryLockError::Error(_)) => None,
         }
     }
@@ -91,9 +91,9 @@ impl WriterLock {
 
 /// Who was in the way of a process that wants to be the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Met {
+enum LockContention {
     /// Nobody: the lock is ours.
-    Nobody,
+    Uncontended,
     /// Another writer.
     Writer,
     /// Readers alone, for all the time there was.
@@ -103,29 +103,29 @@ enum Met {
 /// Takes the lock for its one writer. Only another writer keeps a shared lock
 /// from being had, and so a reader is told from a writer by asking for one; it
 /// is not kept, since two that begin at once would be in each other's way.
-fn become_writer(file: &File, mut pause: impl FnMut()) -> std::io::Result<Met> {
-    for _ in 0..TRIES {
+fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockContention> {
+    for _ in 0..MAX_ATTEMPTS {
         match file.try_lock() {
-            Ok(()) => return Ok(Met::Nobody),
+            Ok(()) => return Ok(LockContention::Uncontended),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
         match file.try_lock_shared() {
             Ok(()) => file.unlock()?,
-            Err(TryLockError::WouldBlock) => return Ok(Met::Writer),
+            Err(TryLockError::WouldBlock) => return Ok(LockContention::Writer),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         pause();
     }
-    Ok(Met::Reader)
+    Ok(LockContention::Reader)
 }
 
 /// The file by which the writer of the ledger at `ledger` is known.
 pub(super) fn lock_path(ledger: &Path) -> PathBuf {
-    beside(ledger, ".lock")
+    sibling_path(ledger, ".lock")
 }
 
-fn holder(file: &mut File) -> String {
+fn read_holder(file: &mut File) -> String {
     let mut text = String::new();
     // Whatever cannot be read is not worth failing for: the lock is held.
     let _ = file.take(200).read_to_string(&mut text);
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    fn shared(path: &Path) -> File {
+    fn lock_shared(path: &Path) -> File {
         let file = File::options()
             .read(true)
             .write(true)
@@ -155,17 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn readers_who_look_keep_no_writer_away() {
+    fn holder_queries_do_not_block_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
         let over = AtomicBool::new(false);
         let failed = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let _ = WriterLock::held_by(&ledger);
+                    let _ = WriterLock::holder(&ledger);
                 }
             });
-            let tries = (0..2_000).map(|_| WriterLock::take(&ledger, "writer"));
+            let tries = (0..2_000).map(|_| WriterLock::acquire(&ledger, "writer"));
             let failed: Vec<_> = tries.filter_map(Result::err).collect();
             over.store(true, Ordering::Relaxed);
             failed
@@ -174,37 +174,37 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_leaves_late_is_waited_for() {
+    fn writer_waits_for_a_reader_to_finish() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db.lock");
-        let mut reader = Some(shared(&path));
+        let mut reader = Some(lock_shared(&path));
         let file = File::open(&path).unwrap();
-        let met = become_writer(&file, || drop(reader.take())).unwrap();
-        assert_eq!(met, Met::Nobody);
+        let met = try_acquire(&file, || drop(reader.take())).unwrap();
+        assert_eq!(met, LockContention::Uncontended);
         assert!(File::open(&path).unwrap().try_lock_shared().is_err());
     }
 
     #[test]
-    fn a_writer_is_believed_at_once() {
+    fn another_writer_is_reported_without_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
-        let _writer = WriterLock::take(&ledger, "rekeyd run").unwrap();
+        let _writer = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
         let file = File::open(lock_path(&ledger)).unwrap();
-        let met = become_writer(&file, || panic!("a writer is not waited for")).unwrap();
-        assert_eq!(met, Met::Writer);
-        let held = WriterLock::held_by(&ledger).unwrap();
+        let met = try_acquire(&file, || panic!("a writer is not waited for")).unwrap();
+        assert_eq!(met, LockContention::Writer);
+        let held = WriterLock::holder(&ledger).unwrap();
         assert!(held.starts_with("rekeyd run (process "), "{held}");
     }
 
     #[test]
-    fn a_reader_that_stays_is_no_writer() {
+    fn a_lasting_reader_is_not_reported_as_the_writer() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
         // What a writer that is gone left in the file.
-        drop(WriterLock::take(&ledger, "rekeyd run").unwrap());
-        let _reader = shared(&lock_path(&ledger));
-        let refused = WriterLock::take(&ledger, "rekeyd once").unwrap_err();
+        drop(WriterLock::acquire(&ledger, "rekeyd run").unwrap());
+        let _reader = lock_shared(&lock_path(&ledger));
+        let refused = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
         assert!(refused.to_string().contains("only reads"), "{refused}");
-        assert_eq!(WriterLock::held_by(&ledger), None);
+        assert_eq!(WriterLock::holder(&ledger), None);
     }
 }

@@ -9,29 +9,32 @@
 //! Deliberately not here: any decision. What follows from what stands here is
 //! in [`crate::core`].
 
-mod ahead;
-mod by_hand;
-mod commit;
-pub mod compare;
 mod error;
-mod firing;
-mod handle;
-mod inspect;
+mod group_commit;
 mod lock;
-mod moves;
-mod notice;
 mod open;
+mod operator;
+mod outbox;
+mod prefetch;
+mod preflight;
 pub mod read;
-mod row;
+pub mod reconciliation;
+mod rows;
+mod schedule;
+mod store;
+mod transition;
 mod write;
 
-pub use ahead::Ahead;
-pub use compare::{Compared, Finding, Listed, Seen, Stranger};
 pub use error::LedgerError;
-pub use handle::{Disk, Driver, Ledger};
-pub use inspect::inspect;
 pub use lock::WriterLock;
-pub use notice::{Owed, Telling};
 pub use open::{
-    Identity, Machine, NEWEST_VERSION, expect, keep_log_short, open, open_memory, open_on,
+    HostIdentity, LedgerIdentity, SCHEMA_VERSION, check_identity, limit_wal_size, open,
+    open_for_host, open_memory,
 };
+pub use outbox::{OutboxEntry, PendingNotification};
+pub use prefetch::Prefetch;
+pub use preflight::check_usable;
+pub use reconciliation::{
+    Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
+};
+pub use store::{FaultInjector, Ledger, WriterDriver};

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::row::Text;
+use crate::ledger::rows::SqlTimestamp;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
@@ -23,34 +23,35 @@ const MIGRATIONS: [&str; 5] = [
 ];
 
 /// The version that this rekeyd writes.
-pub const NEWEST_VERSION: i64 = MIGRATIONS.len() as i64;
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Readers hold the file for moments only; more than this is a fault.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// So many pages are in a log that is kept short. A rotation writes fifty.
-const SHORT_LOG: u64 = 200;
+const SHORT_WAL_PAGES: u64 = 200;
 
 /// What is wrong with a file that may only be read.
-pub(super) const READ_ONLY: &str =
+pub(super) const READ_ONLY_REASON: &str =
     "it or its folder is read-only; rekeyd must be able to write both";
 
 /// What is wrong with a path at which a folder stands.
-pub(super) const FOLDER: &str = "it is a folder; give the path of a file";
+pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; give the path of a file";
 
 /// What is wrong with a database that rekeyd did not make.
-const ANOTHERS: &str = "it is a database of something else; give the ledger a file of its own";
+const NOT_A_LEDGER_REASON: &str =
+    "it is a database of something else; give the ledger a file of its own";
 
 /// Whose credentials a ledger tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct LedgerIdentity {
     /// The provider's base URL.
     pub provider: String,
     /// The organization, empty where none is configured.
     pub organization: String,
 }
 
-impl std::fmt::Display for Identity {
+impl std::fmt::Display for LedgerIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.organization.as_str() {
             "" => write!(formatter, "{} without an organization", self.provider),
@@ -68,17 +69,21 @@ impl std::fmt::Display for Identity {
 ///
 /// # Errors
 /// No database, a newer or foreign one, or what SQLite and the system said.
-pub fn open(path: &Path, identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
-    open_on(path, identity, &Machine::default(), now)
+pub fn open(
+    path: &Path,
+    identity: &LedgerIdentity,
+    now: Timestamp,
+) -> Result<Connection, LedgerError> {
+    open_for_host(path, identity, &HostIdentity::default(), now)
 }
 
 /// The machine that a ledger is opened on.
 #[derive(Debug, Clone, Default)]
-pub struct Machine {
+pub struct HostIdentity {
     /// Its id, if it has one: without one there is nothing to compare.
     pub id: Option<String>,
     /// Whether a ledger that was last written on another becomes this one's.
-    pub takes_over: bool,
+    pub can_take_over: bool,
 }
 
 /// As [`open`], and notes that the ledger is this machine's. One that was last
@@ -86,17 +91,18 @@ pub struct Machine {
 /// changed.
 ///
 /// # Errors
-/// As [`open`], and [`LedgerError::OtherMachine`].
-pub fn open_on(
+/// As [`open`], and [`LedgerError::OtherHost`].
+pub fn open_for_host(
     path: &Path,
-    identity: &Identity,
-    machine: &Machine,
+    identity: &LedgerIdentity,
+    machine: &HostIdentity,
     now: Timestamp,
 ) -> Result<Connection, LedgerError> {
-    make_file(path)?;
-    let mut connection = Connection::open(path).map_err(|error| classify(path, &error))?;
-    let prepared = prepare(&mut connection, path, now, identity, machine);
-    prepared.map_err(|error| on_opening(path, error))?;
+    create_file(path)?;
+    let mut connection =
+        Connection::open(path).map_err(|error| classify_open_error(path, &error))?;
+    let prepared = configure_and_migrate(&mut connection, path, now, identity, machine);
+    prepared.map_err(|error| into_open_error(path, error))?;
     Ok(connection)
 }
 
@@ -107,18 +113,18 @@ pub fn open_on(
 ///
 /// # Errors
 /// SQLite's.
-pub fn keep_log_short(connection: &Connection) -> Result<(), LedgerError> {
-    Ok(connection.pragma_update(None, "wal_autocheckpoint", SHORT_LOG)?)
+pub fn limit_wal_size(connection: &Connection) -> Result<(), LedgerError> {
+    Ok(connection.pragma_update(None, "wal_autocheckpoint", SHORT_WAL_PAGES)?)
 }
 
 /// A ledger in memory, for simulations.
 ///
 /// # Errors
 /// SQLite's.
-pub fn open_memory(identity: &Identity, now: Timestamp) -> Result<Connection, LedgerError> {
+pub fn open_memory(identity: &LedgerIdentity, now: Timestamp) -> Result<Connection, LedgerError> {
     let mut connection = Connection::open_in_memory()?;
-    let machine = Machine::default();
-    prepare(
+    let machine = HostIdentity::default();
+    configure_and_migrate(
         &mut connection,
         Path::new(":memory:"),
         now,
@@ -129,7 +135,7 @@ pub fn open_memory(identity: &Identity, now: Timestamp) -> Result<Connection, Le
 }
 
 /// SQLite makes files by the umask alone; the contract says 0640.
-fn make_file(path: &Path) -> Result<(), LedgerError> {
+fn create_file(path: &Path) -> Result<(), LedgerError> {
     match OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -140,35 +146,35 @@ fn make_file(path: &Path) -> Result<(), LedgerError> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(LedgerError::Open {
             path: path.to_owned(),
-            why: error.to_string(),
+            reason: error.to_string(),
         }),
     }
 }
 
-fn prepare(
+fn configure_and_migrate(
     connection: &mut Connection,
     path: &Path,
     now: Timestamp,
-    identity: &Identity,
-    machine: &Machine,
+    identity: &LedgerIdentity,
+    machine: &HostIdentity,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // SQLite opens such a file all the same, and refuses the first write.
     if connection.is_readonly(rusqlite::MAIN_DB)? {
         return Err(LedgerError::Open {
             path: path.to_owned(),
-            why: READ_ONLY.to_owned(),
+            reason: READ_ONLY_REASON.to_owned(),
         });
     }
-    let done = known_version(connection, path)?;
+    let done = schema_version(connection, path)?;
     let ours = machine.id.as_deref();
     let mut theirs = None;
     if done > 0 {
         // An older rekeyd that this ledger belongs to could not read it any more
         // once it is brought up to date.
-        expect(connection, path, identity)?;
-        if !machine.takes_over {
-            theirs = expect_machine(connection, path, ours)?;
+        check_identity(connection, path, identity)?;
+        if !machine.can_take_over {
+            theirs = check_host(connection, path, ours)?;
         }
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -184,7 +190,7 @@ fn prepare(
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
     migrate(connection, done)?;
-    claim(connection, now, identity)?;
+    bind_identity(connection, now, identity)?;
     if let Some(ours) = ours
         && theirs.as_deref() != Some(ours)
     {
@@ -199,13 +205,13 @@ fn prepare(
 
 /// The version of a ledger that this rekeyd can write or bring up to date; 0 if
 /// it is still empty.
-pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
+pub(super) fn schema_version(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > NEWEST_VERSION {
-        return Err(LedgerError::Newer {
+    if found > SCHEMA_VERSION {
+        return Err(LedgerError::NewerVersion {
             path: path.to_owned(),
-            found,
-            known: NEWEST_VERSION,
+            found_version: found,
+            supported_version: SCHEMA_VERSION,
         });
     }
     if found == 0 {
@@ -213,7 +219,7 @@ pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<i64,
         if connection.query_row(sql, [], |row| row.get(0))? {
             return Err(LedgerError::Open {
                 path: path.to_owned(),
-                why: ANOTHERS.to_owned(),
+                reason: NOT_A_LEDGER_REASON.to_owned(),
             });
         }
     }
@@ -234,8 +240,12 @@ fn migrate(connection: &mut Connection, done: i64) -> Result<(), LedgerError> {
 
 /// Notes whose ledger it is, where that is not told yet; another's is refused
 /// before.
-fn claim(connection: &Connection, now: Timestamp, ours: &Identity) -> Result<(), LedgerError> {
-    match identity(connection)? {
+fn bind_identity(
+    connection: &Connection,
+    now: Timestamp,
+    ours: &LedgerIdentity,
+) -> Result<(), LedgerError> {
+    match read_identity(connection)? {
         Some(theirs) if theirs == *ours => Ok(()),
         // Of a ledger that tells of nothing yet, nothing can go wrong: a service
         // that was started before it was configured.
@@ -249,17 +259,17 @@ fn claim(connection: &Connection, now: Timestamp, ours: &Identity) -> Result<(),
         None => {
             connection.execute(
                 "INSERT INTO identity (id, provider, organization, made_at) VALUES (1, ?1, ?2, ?3)",
-                rusqlite::params![ours.provider, ours.organization, Text(now)],
+                rusqlite::params![ours.provider, ours.organization, SqlTimestamp(now)],
             )?;
             Ok(())
         }
     }
 }
 
-fn identity(connection: &Connection) -> Result<Option<Identity>, LedgerError> {
+fn read_identity(connection: &Connection) -> Result<Option<LedgerIdentity>, LedgerError> {
     let sql = "SELECT provider, organization FROM identity";
     let found = connection.query_row(sql, [], |row| {
-        Ok(Identity {
+        Ok(LedgerIdentity {
             provider: row.get(0)?,
             organization: row.get(1)?,
         })
@@ -267,11 +277,11 @@ fn identity(connection: &Connection) -> Result<Option<Identity>, LedgerError> {
     Ok(found.optional()?)
 }
 
-fn foreign(path: &Path, theirs: &Identity, ours: &Identity) -> LedgerError {
-    LedgerError::Foreign {
+fn identity_mismatch(path: &Path, theirs: &LedgerIdentity, ours: &LedgerIdentity) -> LedgerError {
+    LedgerError::IdentityMismatch {
         path: path.to_owned(),
-        theirs: theirs.to_string(),
-        ours: ours.to_string(),
+        recorded: theirs.to_string(),
+        configured: ours.to_string(),
     }
 }
 
@@ -279,18 +289,22 @@ fn foreign(path: &Path, theirs: &Identity, ours: &Identity) -> LedgerError {
 /// only read it.
 ///
 /// # Errors
-/// [`LedgerError::Foreign`], or SQLite's.
-pub fn expect(connection: &Connection, path: &Path, ours: &Identity) -> Result<(), LedgerError> {
-    match identity(connection)? {
-        Some(theirs) if theirs != *ours && !is_blank(connection)? => {
-            Err(foreign(path, &theirs, ours))
+/// [`LedgerError::IdentityMismatch`], or SQLite's.
+pub fn check_identity(
+    connection: &Connection,
+    path: &Path,
+    ours: &LedgerIdentity,
+) -> Result<(), LedgerError> {
+    match read_identity(connection)? {
+        Some(theirs) if theirs != *ours && !has_no_rotations(connection)? => {
+            Err(identity_mismatch(path, &theirs, ours))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 /// Whether no rotation was ever begun.
-fn is_blank(connection: &Connection) -> Result<bool, LedgerError> {
+fn has_no_rotations(connection: &Connection) -> Result<bool, LedgerError> {
     let sql = "SELECT NOT EXISTS (SELECT 1 FROM rotation)";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
@@ -300,8 +314,8 @@ fn is_blank(connection: &Connection) -> Result<bool, LedgerError> {
 /// compare.
 ///
 /// # Errors
-/// [`LedgerError::OtherMachine`], or SQLite's.
-pub(super) fn expect_machine(
+/// [`LedgerError::OtherHost`], or SQLite's.
+pub(super) fn check_host(
     connection: &Connection,
     path: &Path,
     ours: Option<&str>,
@@ -310,7 +324,7 @@ pub(super) fn expect_machine(
     let found = connection.query_row(sql, [], |row| row.get(0)).optional()?;
     let theirs: Option<String> = found.flatten();
     match (theirs.as_deref(), ours) {
-        (Some(theirs), Some(ours)) if theirs != ours => Err(LedgerError::OtherMachine {
+        (Some(theirs), Some(ours)) if theirs != ours => Err(LedgerError::OtherHost {
             path: path.to_owned(),
         }),
         _ => Ok(theirs),
@@ -319,44 +333,44 @@ pub(super) fn expect_machine(
 
 /// Why the ledger cannot be opened: what SQLite says is put in words that say
 /// what to do.
-pub(super) fn on_opening(path: &Path, error: LedgerError) -> LedgerError {
+pub(super) fn into_open_error(path: &Path, error: LedgerError) -> LedgerError {
     if let LedgerError::Sqlite(error) = &error {
-        classify(path, error)
+        classify_open_error(path, error)
     } else {
         error
     }
 }
 
 /// The file beside the ledger that has its name and `ending`.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
 }
 
 /// SQLite's error on opening, in words that say what to do.
-pub(crate) fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
+pub(crate) fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         _ if path.is_dir() => LedgerError::Open {
             path,
-            why: FOLDER.to_owned(),
+            reason: IS_DIRECTORY_REASON.to_owned(),
         },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             LedgerError::NotADatabase { path }
         }
         Some(ErrorCode::ReadOnly) => LedgerError::Open {
             path,
-            why: READ_ONLY.to_owned(),
+            reason: READ_ONLY_REASON.to_owned(),
         },
         Some(ErrorCode::CannotOpen) => LedgerError::Open {
             path,
-            why: "SQLite cannot open the file; rekeyd must be able to write it and its folder"
+            reason: "SQLite cannot open the file; rekeyd must be able to write it and its folder"
                 .to_owned(),
         },
         Some(_) | None => LedgerError::Open {
             path,
-            why: error.to_string(),
+            reason: error.to_string(),
         },
     }
 }

@@ -8,52 +8,54 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
 use url::Url;
 
-use crate::core::names::{CredentialId, KeyName};
-use crate::core::record::KeyState;
-use crate::core::rotation::Phase;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::lifecycle::Phase;
+use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{NEWEST_VERSION, known_version, on_opening};
-use crate::ledger::row::{self, Cells, DELIVERY, KEY_STATE, ROTATION, Text};
+use crate::ledger::open::{SCHEMA_VERSION, into_open_error, schema_version};
+use crate::ledger::rows::{
+    self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
+};
 
 /// Opens the ledger for reading only, beside its writer or alone.
 ///
 /// # Errors
-/// [`LedgerError::Missing`], or why it cannot be read.
+/// [`LedgerError::NotFound`], or why it cannot be read.
 pub fn open(path: &Path) -> Result<Connection, LedgerError> {
     // A folder that may not be entered is not one without a ledger.
     match path.try_exists() {
         Ok(true) => {}
         Ok(false) => {
-            return Err(LedgerError::Missing {
+            return Err(LedgerError::NotFound {
                 path: path.to_owned(),
             });
         }
         Err(error) => {
             return Err(LedgerError::Open {
                 path: path.to_owned(),
-                why: error.to_string(),
+                reason: error.to_string(),
             });
         }
     }
-    match open_any(path)? {
-        (connection, NEWEST_VERSION) => Ok(connection),
+    match open_any_version(path)? {
+        (connection, SCHEMA_VERSION) => Ok(connection),
         _ => Err(LedgerError::Open {
             path: path.to_owned(),
-            why: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
+            reason: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
         }),
     }
 }
 
 /// Opens a ledger of this version or an older one, and tells which that is.
-pub(super) fn open_any(path: &Path) -> Result<(Connection, i64), LedgerError> {
+pub(super) fn open_any_version(path: &Path) -> Result<(Connection, i64), LedgerError> {
     open_named(path, path)
 }
 
-/// As [`open_any`] a ledger with nothing beside it, and makes nothing there.
-pub(super) fn open_alone(path: &Path) -> Result<(Connection, i64), LedgerError> {
+/// As [`open_any_version`] a ledger with nothing beside it, and makes nothing there.
+pub(super) fn open_immutable(path: &Path) -> Result<(Connection, i64), LedgerError> {
     let mut name = Url::from_file_path(path).map_err(|()| LedgerError::Open {
         path: path.to_owned(),
-        why: "its path is not absolute".to_owned(),
+        reason: "its path is not absolute".to_owned(),
     })?;
     name.set_query(Some("immutable=1"));
     open_named(path, Path::new(name.as_str()))
@@ -67,10 +69,10 @@ fn open_named(path: &Path, name: &Path) -> Result<(Connection, i64), LedgerError
     let opened = || {
         let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        let version = known_version(&connection, path)?;
+        let version = schema_version(&connection, path)?;
         Ok((connection, version))
     };
-    opened().map_err(|error| on_opening(path, error))
+    opened().map_err(|error| into_open_error(path, error))
 }
 
 /// How every key stands that the ledger knows, in the order of their names.
@@ -100,52 +102,52 @@ pub(super) fn key_states(
     let filter = |column: &str| only.map_or(String::new(), |_| format!("AND {column} = ?1"));
     let mut states = Vec::new();
     let sql = format!(
-        "SELECT {KEY_STATE}
+        "SELECT {KEY_STATE_COLUMNS}
          FROM key_state k WHERE true {}",
         filter("k.key")
     );
-    each(connection, &sql, only, |row| {
-        states.push(row::key_state(&mut Cells::of(row))?);
+    for_each_row(connection, &sql, only, |row| {
+        states.push(rows::read_key_state(&mut RowReader::new(row))?);
         Ok(())
     })?;
     states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
 
-    let sql = live(&filter("r.key"));
+    let sql = live_rotations_sql(&filter("r.key"));
     // The rotation of the row before, and its key's place.
     let (mut last, mut at) = (None, Some(0));
-    each(connection, &sql, only, |row| {
-        let mut cells = Cells::of(row);
+    for_each_row(connection, &sql, only, |row| {
+        let mut cells = RowReader::new(row);
         let id: i64 = cells.get()?;
         if last != Some(id) {
             last = Some(id);
-            at = position(&states, &cells.key_name()?, at.unwrap_or_default());
+            at = find_key_index(&states, &cells.key_name()?, at.unwrap_or_default());
             if let Some(at) = at {
-                push(&mut states[at].live, row::rotation(&mut cells)?);
+                push_exact(&mut states[at].live, rows::read_rotation(&mut cells)?);
             }
         }
-        let mut cells = cells.at_column(2 + const { row::width(ROTATION) });
+        let mut cells = cells.skip_to(2 + const { rows::column_count(ROTATION_COLUMNS) });
         let delivered: Option<i64> = cells.get()?;
         let rotation = at.and_then(|at| states[at].live.last_mut());
         if let (Some(_), Some(rotation)) = (delivered, rotation) {
-            push(&mut rotation.deliveries, row::delivery(&mut cells)?);
+            push_exact(&mut rotation.deliveries, rows::read_delivery(&mut cells)?);
         }
         Ok(())
     })?;
     for state in &mut states {
         state.live.sort_by_key(|rotation| rotation.sequence);
-        state.newest = newest(connection, state)?;
-        state.is_bereft = is_bereft(connection, state)?;
+        state.newest_phase = newest_phase(connection, state)?;
+        state.has_lost_credential = has_lost_credential(connection, state)?;
     }
     Ok(states)
 }
 
 /// What asks for the live rotations and their deliveries.
-fn live(filter: &str) -> String {
+fn live_rotations_sql(filter: &str) -> String {
     // By itself SQLite goes through every row of the key, or every delivery
     // ever: what is read after each commit must not grow with the history. In
     // the order of the index nothing has to be sorted.
     format!(
-        "SELECT r.id, r.key, {ROTATION}, d.place, {DELIVERY}
+        "SELECT r.id, r.key, {ROTATION_COLUMNS}, d.place, {DELIVERY_COLUMNS}
          FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation = r.id
          WHERE r.phase NOT IN ('revoked', 'failed') {filter}
          ORDER BY r.key, r.slot, r.id, d.place"
@@ -154,7 +156,7 @@ fn live(filter: &str) -> String {
 
 /// The phase of a key's newest rotation. It is mostly live and known: to look
 /// for each among all would read a page of its index for every key.
-fn newest(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, LedgerError> {
+fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, LedgerError> {
     let mut live = state.live.iter().rev();
     if let Some(newest) = live.find(|rotation| rotation.sequence == state.sequence) {
         return Ok(Some(newest.phase));
@@ -162,7 +164,7 @@ fn newest(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, Le
     let found = connection
         .prepare_cached("SELECT phase FROM rotation WHERE key = ?1 AND sequence = ?2")?
         .query_row(params![state.key.as_str(), state.sequence], |row| {
-            row::phase(row, "phase")
+            rows::phase_column(row, "phase")
         })
         .optional()?;
     Ok(found.flatten())
@@ -171,7 +173,7 @@ fn newest(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, Le
 /// Whether what was current last is revoked. Only where nothing is current is
 /// anything asked, and then no more rows are passed over than have failed in a
 /// row.
-fn is_bereft(connection: &Connection, state: &KeyState) -> Result<bool, LedgerError> {
+fn has_lost_credential(connection: &Connection, state: &KeyState) -> Result<bool, LedgerError> {
     let all_live = u64::try_from(state.live.len()).is_ok_and(|live| live == state.sequence);
     if all_live || state.current().is_some() {
         return Ok(false);
@@ -181,26 +183,26 @@ fn is_bereft(connection: &Connection, state: &KeyState) -> Result<bool, LedgerEr
             "SELECT phase FROM rotation WHERE key = ?1 AND current_at IS NOT NULL
              ORDER BY sequence DESC LIMIT 1",
         )?
-        .query_row([state.key.as_str()], |row| row::phase(row, "phase"))
+        .query_row([state.key.as_str()], |row| rows::phase_column(row, "phase"))
         .optional()?;
     Ok(found.flatten() == Some(Phase::Revoked))
 }
 
 /// Where a key stands in the order of names. The index gives one after another,
 /// so that it is mostly where the last was, or next to it.
-fn position(states: &[KeyState], key: &KeyName, last: usize) -> Option<usize> {
+fn find_key_index(states: &[KeyState], key: &KeyName, last: usize) -> Option<usize> {
     let mut near = (last..states.len()).take(2);
     near.find(|at| states[*at].key == *key)
         .or_else(|| states.binary_search_by(|state| state.key.cmp(key)).ok())
 }
 
 /// One in a list is the rule, and one that grows by itself has room for four.
-fn push<T>(list: &mut Vec<T>, one: T) {
+fn push_exact<T>(list: &mut Vec<T>, one: T) {
     list.reserve_exact(1);
     list.push(one);
 }
 
-fn each(
+fn for_each_row(
     connection: &Connection,
     sql: &str,
     only: Option<&KeyName>,
@@ -229,9 +231,10 @@ pub fn creates_between(
         "SELECT count(*) AS count, min(started_at) AS oldest FROM rotation
          WHERE key = ?1 AND started_at > ?2 AND started_at <= ?3 AND maybe_made = 1",
     )?;
-    let found = statement.query_row(params![key.as_str(), Text(from), Text(to)], |row| {
-        Ok((row.get("count")?, row::at(row, "oldest")?))
-    })?;
+    let found = statement.query_row(
+        params![key.as_str(), SqlTimestamp(from), SqlTimestamp(to)],
+        |row| Ok((row.get("count")?, rows::timestamp_column(row, "oldest")?)),
+    )?;
     Ok(found)
 }
 
@@ -250,7 +253,7 @@ pub fn failing_since(
              WHERE key = ?1 AND event = 'deferred' AND detail ->> 'attempt' = 1
              ORDER BY seq DESC LIMIT 1",
         )?
-        .query_row([key.as_str()], |row| row::at(row, "at"))
+        .query_row([key.as_str()], |row| rows::timestamp_column(row, "at"))
         .optional()?;
     Ok(found.flatten())
 }
@@ -259,13 +262,13 @@ pub fn failing_since(
 ///
 /// # Errors
 /// SQLite's.
-pub fn key_of(
+pub fn key_for_credential(
     connection: &Connection,
     credential: &CredentialId,
 ) -> Result<Option<KeyName>, LedgerError> {
     let found = connection
         .prepare_cached("SELECT key FROM rotation WHERE credential_id = ?1")?
-        .query_row([credential.as_str()], row::key_name)
+        .query_row([credential.as_str()], rows::key_column)
         .optional()?;
     Ok(found)
 }
@@ -275,21 +278,27 @@ pub fn key_of(
 ///
 /// # Errors
 /// SQLite's.
-pub fn last_sweep(
+pub fn last_reconciliation(
     connection: &Connection,
     since: Timestamp,
 ) -> Result<(Option<Timestamp>, bool), LedgerError> {
     let found = connection.query_row(
         "SELECT swept_at, EXISTS (SELECT 1 FROM rotation WHERE phase = 'failed'
              AND started_at > ?1 AND maybe_made = 1) AS unclear FROM identity",
-        [Text(since)],
-        |row| Ok((row::at(row, "swept_at")?, row.get("unclear")?)),
+        [SqlTimestamp(since)],
+        |row| {
+            Ok((
+                rows::timestamp_column(row, "swept_at")?,
+                row.get("unclear")?,
+            ))
+        },
     )?;
     Ok(found)
 }
 
 /// The words of what may be wrong with the daemon as a whole, worst first.
-const WORST_FIRST: [&str; 5] = ["ledger", "credential", "organization", "clock", "provider"];
+const CONDITIONS_BY_SEVERITY: [&str; 5] =
+    ["ledger", "credential", "organization", "clock", "provider"];
 
 /// What is wrong with the daemon as a whole, worst first; what keeps nothing
 /// from being done, such as a configuration that was not taken, comes last.
@@ -303,25 +312,29 @@ pub fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
     })?;
     let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
-    let rank = |word: &str| WORST_FIRST.iter().position(|known| *known == word);
-    found.sort_by_key(|(word, _)| rank(word).unwrap_or(WORST_FIRST.len()));
+    let rank = |word: &str| {
+        CONDITIONS_BY_SEVERITY
+            .iter()
+            .position(|known| *known == word)
+    };
+    found.sort_by_key(|(word, _)| rank(word).unwrap_or(CONDITIONS_BY_SEVERITY.len()));
     Ok(found.into_iter().map(|(_, problem)| problem).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Identity, open_memory};
+    use crate::ledger::{LedgerIdentity, open_memory};
 
     #[test]
-    fn what_is_live_is_read_by_its_index_and_not_sorted() {
-        let ours = Identity {
+    fn live_rotations_are_read_by_index_without_sorting() {
+        let ours = LedgerIdentity {
             provider: String::new(),
             organization: String::new(),
         };
         let ledger = open_memory(&ours, Timestamp::UNIX_EPOCH).unwrap();
         for (filter, by) in [("", "SCAN"), ("AND r.key = 'a'", "SEARCH")] {
-            let sql = format!("EXPLAIN QUERY PLAN {}", live(filter));
+            let sql = format!("EXPLAIN QUERY PLAN {}", live_rotations_sql(filter));
             let mut explained = ledger.prepare(&sql).unwrap();
             let plan = explained.query_map([], |row| row.get("detail")).unwrap();
             let plan: Vec<String> = plan.map(Result::unwrap).collect();

@@ -5,14 +5,14 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
-use crate::core::change::{Answered, ByHand, Change, Intent};
-use crate::core::names::{KeyName, RotationId, SinkId};
-use crate::core::record::{DeliveryState, KeyState};
-use crate::core::rotation::{Event, Phase, apply};
+use crate::core::change::{Change, DeliveryResult, OperatorNote, RotationIntent};
+use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::lifecycle::{LifecycleEvent, Phase, apply};
+use crate::core::state::{DeliveryState, KeyState};
 use crate::core::time;
 use crate::ledger::error::LedgerError;
-use crate::ledger::row::Text;
-use crate::ledger::{compare, read};
+use crate::ledger::rows::SqlTimestamp;
+use crate::ledger::{read, reconciliation};
 
 /// Records all of `changes` and tells how the key stands then.
 pub(crate) fn record(
@@ -21,19 +21,19 @@ pub(crate) fn record(
     at: Timestamp,
     changes: &[Change],
 ) -> Result<KeyState, LedgerError> {
-    let writer = Writer {
+    let writer = ChangeWriter {
         connection,
         key,
         at,
     };
     for change in changes {
-        writer.write(change)?;
+        writer.write_change(change)?;
     }
     read::key_state(connection, key)
 }
 
 /// Records what is wrong with the daemon as a whole, or that nothing is.
-pub(crate) fn condition(
+pub(crate) fn set_condition(
     connection: &Connection,
     condition: &str,
     at: Timestamp,
@@ -43,7 +43,7 @@ pub(crate) fn condition(
         Some(problem) => connection.execute(
             "INSERT INTO condition (condition, since, problem) VALUES (?1, ?2, ?3)
              ON CONFLICT (condition) DO UPDATE SET problem = ?3",
-            params![condition, Text(at), problem],
+            params![condition, SqlTimestamp(at), problem],
         )?,
         None => connection.execute("DELETE FROM condition WHERE condition = ?1", [condition])?,
     };
@@ -51,35 +51,37 @@ pub(crate) fn condition(
 }
 
 /// Writes what is there already, to see whether anything can be written.
-pub(crate) fn probe(connection: &Connection) -> Result<(), LedgerError> {
+pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError> {
     connection.execute("UPDATE identity SET made_at = made_at", [])?;
     Ok(())
 }
 
-pub(super) struct Writer<'a> {
+pub(super) struct ChangeWriter<'a> {
     pub(super) connection: &'a Connection,
     pub(super) key: &'a KeyName,
     pub(super) at: Timestamp,
 }
 
-impl Writer<'_> {
-    fn write(&self, change: &Change) -> Result<(), LedgerError> {
+impl ChangeWriter<'_> {
+    fn write_change(&self, change: &Change) -> Result<(), LedgerError> {
         match change {
-            Change::Intended(intent) => self.intend(intent),
-            Change::Moved(moved) => self.move_on(moved),
-            Change::Postponed {
+            Change::RotationStarted(intent) => self.start_rotation(intent),
+            Change::Transitioned(moved) => self.apply_transition(moved),
+            Change::RetryScheduled {
                 rotation,
                 attempt,
                 retry_at,
                 error,
-            } => self.postpone(rotation, *attempt, *retry_at, error),
-            Change::TryNow { rotation, by_hand } => self.try_now(rotation, by_hand.as_ref()),
-            Change::Begun(begun) => self.begin(&begun.rotation, &begun.sink),
-            Change::Answered(answered) => self.answer(answered),
+            } => self.schedule_retry(rotation, *attempt, *retry_at, error),
+            Change::RetryRequested { rotation, operator } => {
+                self.request_retry(rotation, operator.as_ref())
+            }
+            Change::DeliveryStarted(begun) => self.start_delivery(&begun.rotation, &begun.sink),
+            Change::DeliveryFinished(answered) => self.finish_delivery(answered),
             Change::SinkRemoved {
                 rotation,
                 sink,
-                held_since,
+                removed_at: held_since,
             } => self.remove_sink(rotation, sink, *held_since),
             Change::SinkReturned { rotation, sink } => self.return_sink(rotation, sink),
             Change::SinkAdded {
@@ -87,69 +89,72 @@ impl Writer<'_> {
                 sink,
                 required,
             } => self.add_sink(rotation, sink, *required),
-            Change::SinkMissed { rotation, sink } => self.miss_sink(rotation, sink),
-            Change::SinkRequired {
+            Change::DeliverySkipped { rotation, sink } => self.skip_delivery(rotation, sink),
+            Change::SinkRequirementChanged {
                 rotation,
                 sink,
                 required,
-            } => self.require_sink(rotation, sink, *required),
-            Change::Extended {
+            } => self.set_sink_required(rotation, sink, *required),
+            Change::OverlapExtended {
                 rotation,
                 revoke_after,
-            } => self.extend(rotation, *revoke_after),
-            Change::Missing { rotation, missing } => self.miss(rotation, Some(*missing)),
-            Change::Found(rotation) => self.miss(rotation, None),
-            Change::TargetLost {
+            } => self.extend_overlap(rotation, *revoke_after),
+            Change::CredentialMissing { rotation, missing } => {
+                self.set_missing(rotation, Some(*missing))
+            }
+            Change::CredentialFound(rotation) => self.set_missing(rotation, None),
+            Change::SinkDrifted {
                 rotation,
                 sink,
                 problem,
-            } => self.lose_target(rotation, sink, problem),
-            Change::HeldBack {
+            } => self.record_sink_drift(rotation, sink, problem),
+            Change::RevocationDeferred {
                 rotation,
                 retry_at,
                 reason,
-            } => self.hold_back(rotation, *retry_at, reason),
-            Change::Hold {
+            } => self.defer_revocation(rotation, *retry_at, reason),
+            Change::HoldSet {
                 rotation,
                 until,
-                by_hand,
-            } => self.hold(rotation, *until, by_hand.as_ref()),
-            Change::RevokePrevious { wanted, by_hand } => {
-                self.revoke_previous(*wanted, by_hand.as_ref())
-            }
-            Change::RevokeNow(rotation) => self.revoke_now(rotation),
-            Change::Adopted(adoption) => self.adopt(adoption),
-            Change::DoubleRevoked {
+                operator,
+            } => self.set_hold(rotation, *until, operator.as_ref()),
+            Change::RevokePreviousSet {
+                is_pending: wanted,
+                operator,
+            } => self.set_revoke_previous(*wanted, operator.as_ref()),
+            Change::ImmediateRevocationSet(rotation) => self.set_immediate_revocation(rotation),
+            Change::CredentialAdopted(adoption) => self.adopt_credential(adoption),
+            Change::DuplicateRevoked {
                 rotation,
                 credential,
             } => {
-                let (row, _) = self.find(rotation)?;
+                let (row, _) = self.find_rotation(rotation)?;
                 let detail = json!({"credential_id": credential});
-                self.tell(Some(row), "double-revoked", detail)
+                self.append_event(Some(row), "double-revoked", detail)
             }
-            Change::Deferred {
+            Change::KeyBackedOff {
                 attempt,
                 retry_at,
                 problem,
-            } => self.defer(*attempt, *retry_at, problem),
-            Change::Recovered => self.recover(),
-            Change::Timetabled {
+            } => self.back_off_key(*attempt, *retry_at, problem),
+            Change::KeyRecovered => self.recover_key(),
+            Change::TimetableChanged {
                 timetable,
                 counts_from,
-                owed,
-            } => self.count_by(timetable, *counts_from, *owed),
-            Change::Missed {
+                pending_run: owed,
+            } => self.set_timetable(timetable, *counts_from, *owed),
+            Change::RunMissed {
                 firing,
-                why,
-                dropped,
-            } => self.miss_firing(*firing, *why, *dropped),
-            Change::Paused { pause, by_hand } => self.pause(*pause, by_hand.as_ref()),
+                reason: why,
+                is_skipped: dropped,
+            } => self.record_missed_run(*firing, *why, *dropped),
+            Change::PauseSet { pause, operator } => self.set_pause(*pause, operator.as_ref()),
         }
     }
 
-    fn intend(&self, intent: &Intent) -> Result<(), LedgerError> {
-        let phase = apply(None, Event::Due)?;
-        self.next_sequence()?;
+    fn start_rotation(&self, intent: &RotationIntent) -> Result<(), LedgerError> {
+        let phase = apply(None, LifecycleEvent::Started)?;
+        self.advance_sequence()?;
         self.connection
             .prepare_cached(
                 "INSERT INTO rotation
@@ -159,8 +164,8 @@ impl Writer<'_> {
             .execute(params![
                 intent.rotation.as_str(),
                 intent.trigger.as_str(),
-                intent.scheduled_for.map(Text),
-                Text(self.at),
+                intent.scheduled_for.map(SqlTimestamp),
+                SqlTimestamp(self.at),
                 intent.label.as_str(),
                 phase.as_str(),
                 self.key.as_str(),
@@ -173,16 +178,16 @@ impl Writer<'_> {
         let detail = json!({
             "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
             "scheduled_for": intent.scheduled_for.map(time::to_text),
-            "reason": reason(intent.by_hand.as_ref()), "by": by(intent.by_hand.as_ref()),
+            "reason": operator_reason(intent.operator.as_ref()), "by": operator_name(intent.operator.as_ref()),
         });
-        self.tell(Some(row), Event::Due.as_str(), detail)
+        self.append_event(Some(row), LifecycleEvent::Started.as_str(), detail)
     }
 
     /// A receiver ignores what is not greater than the last it applied. Where
     /// newer labels of this key are at the provider than here, this ledger is
     /// an older one or a new one, and nobody knows how far the other has
     /// counted: it goes on with the time, which no count of rotations reaches.
-    pub(super) fn next_sequence(&self) -> Result<(), LedgerError> {
+    pub(super) fn advance_sequence(&self) -> Result<(), LedgerError> {
         let beyond = if self.has_newer_lookalike()? {
             time::whole_seconds(self.at).as_second()
         } else {
@@ -205,7 +210,7 @@ impl Writer<'_> {
         let newest: Option<String> = newest.query_row([key], |row| row.get(0)).optional()?;
         let newest = newest.unwrap_or_default();
         // Labels of one key sort by their time.
-        let lookalikes = compare::lookalikes(self.connection, self.key)?;
+        let lookalikes = reconciliation::lookalikes(self.connection, self.key)?;
         Ok(lookalikes.iter().any(|(_, name)| *name > newest))
     }
 
@@ -233,30 +238,30 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn postpone(
+    fn schedule_retry(
         &self,
         rotation: &RotationId,
         attempt: u32,
         retry_at: Timestamp,
         error: &str,
     ) -> Result<(), LedgerError> {
-        let (row, _) = self.find(rotation)?;
+        let (row, _) = self.find_rotation(rotation)?;
         self.connection
             .prepare_cached(
                 "UPDATE rotation SET attempt = ?2, retry_at = ?3, error = ?4 WHERE id = ?1",
             )?
-            .execute(params![row, attempt, Text(retry_at), error])?;
+            .execute(params![row, attempt, SqlTimestamp(retry_at), error])?;
         Ok(())
     }
 
-    fn begin(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
+    fn start_delivery(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
         let state = DeliveryState::Uncertain.as_str();
-        let row = self.on_delivery("state = ?1", state, rotation, sink)?;
-        self.tell(Some(row), "delivery-begun", sink_detail(sink, None))
+        let row = self.update_delivery("state = ?1", state, rotation, sink)?;
+        self.append_event(Some(row), "delivery-begun", sink_detail(sink, None))
     }
 
-    fn answer(&self, answered: &Answered) -> Result<(), LedgerError> {
-        let (row, _) = self.find(&answered.rotation)?;
+    fn finish_delivery(&self, answered: &DeliveryResult) -> Result<(), LedgerError> {
+        let (row, _) = self.find_rotation(&answered.rotation)?;
         let changed = self
             .connection
             .prepare_cached(
@@ -271,19 +276,19 @@ impl Writer<'_> {
                 answered.sink.name,
                 answered.sink.target,
                 answered.state.as_str(),
-                Text(self.at),
-                answered.accepted_at.map(Text),
-                answered.retry_at.map(Text),
+                SqlTimestamp(self.at),
+                answered.accepted_at.map(SqlTimestamp),
+                answered.retry_at.map(SqlTimestamp),
                 answered.error,
-                answered.written,
+                answered.is_written,
             ])?;
-        expect_one(changed, "delivery")?;
-        let event = match (answered.written, &answered.error) {
+        check_one_row(changed, "delivery")?;
+        let event = match (answered.is_written, &answered.error) {
             (true, None) => "delivery-written".to_owned(),
             (true, Some(_)) => "after-failed".to_owned(),
             (false, _) => format!("delivery-{}", answered.state.as_str()),
         };
-        self.tell(
+        self.append_event(
             Some(row),
             &event,
             sink_detail(&answered.sink, answered.error.as_deref()),
@@ -298,15 +303,20 @@ impl Writer<'_> {
     ) -> Result<(), LedgerError> {
         let state = DeliveryState::Removed.as_str();
         let set = "state = ?1, written_at = NULL, retry_at = NULL";
-        self.on_delivery(set, state, rotation, sink)?;
-        let row = self.on_delivery("removed_at = ?1", held_since.map(Text), rotation, sink)?;
-        self.tell(Some(row), "sink-removed", sink_detail(sink, None))
+        self.update_delivery(set, state, rotation, sink)?;
+        let row = self.update_delivery(
+            "removed_at = ?1",
+            held_since.map(SqlTimestamp),
+            rotation,
+            sink,
+        )?;
+        self.append_event(Some(row), "sink-removed", sink_detail(sink, None))
     }
 
     fn return_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
         let state = DeliveryState::Uncertain.as_str();
-        let row = self.on_delivery("state = ?1, removed_at = NULL", state, rotation, sink)?;
-        self.tell(Some(row), "sink-returned", sink_detail(sink, None))
+        let row = self.update_delivery("state = ?1, removed_at = NULL", state, rotation, sink)?;
+        self.append_event(Some(row), "sink-returned", sink_detail(sink, None))
     }
 
     fn add_sink(
@@ -315,7 +325,7 @@ impl Writer<'_> {
         sink: &SinkId,
         required: bool,
     ) -> Result<(), LedgerError> {
-        let (row, _) = self.find(rotation)?;
+        let (row, _) = self.find_rotation(rotation)?;
         // Whoever did not hear that it was recorded records it again.
         self.connection
             .prepare_cached(
@@ -326,56 +336,70 @@ impl Writer<'_> {
                      WHERE rotation = ?1 AND sink = ?2 AND target = ?3)",
             )?
             .execute(params![row, sink.name, sink.target, required])?;
-        self.tell(Some(row), "sink-added", sink_detail(sink, None))
+        self.append_event(Some(row), "sink-added", sink_detail(sink, None))
     }
 
-    fn miss_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
+    fn skip_delivery(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
         let state = DeliveryState::Missed.as_str();
         let set = "state = ?1, written_at = NULL, retry_at = NULL";
-        let row = self.on_delivery(set, state, rotation, sink)?;
-        self.tell(Some(row), "sink-missed", sink_detail(sink, None))
+        let row = self.update_delivery(set, state, rotation, sink)?;
+        self.append_event(Some(row), "sink-missed", sink_detail(sink, None))
     }
 
-    fn require_sink(
+    fn set_sink_required(
         &self,
         rotation: &RotationId,
         sink: &SinkId,
         required: bool,
     ) -> Result<(), LedgerError> {
-        self.on_delivery("required = ?1", required, rotation, sink)?;
+        self.update_delivery("required = ?1", required, rotation, sink)?;
         Ok(())
     }
 
-    fn extend(&self, rotation: &RotationId, revoke_after: Timestamp) -> Result<(), LedgerError> {
-        let (row, _) = self.find(rotation)?;
+    fn extend_overlap(
+        &self,
+        rotation: &RotationId,
+        revoke_after: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (row, _) = self.find_rotation(rotation)?;
         self.connection
             .prepare_cached(
                 "UPDATE rotation SET revoke_after = max(revoke_after, ?2)
                  WHERE id = ?1 AND phase = 'retired'",
             )?
-            .execute(params![row, Text(revoke_after)])?;
-        self.tell(
+            .execute(params![row, SqlTimestamp(revoke_after)])?;
+        self.append_event(
             Some(row),
             "extended",
             json!({"revoke_after": time::to_text(revoke_after)}),
         )
     }
 
-    fn defer(&self, attempt: u32, retry_at: Timestamp, problem: &str) -> Result<(), LedgerError> {
+    fn back_off_key(
+        &self,
+        attempt: u32,
+        retry_at: Timestamp,
+        problem: &str,
+    ) -> Result<(), LedgerError> {
         self.connection
             .prepare_cached(
                 "INSERT INTO key_state (key, attempt, retry_at, problem) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (key) DO UPDATE SET attempt = ?2, retry_at = ?3, problem = ?4",
             )?
-            .execute(params![self.key.as_str(), attempt, Text(retry_at), problem])?;
-        self.tell(
+            .execute(params![
+                self.key.as_str(),
+                attempt,
+                SqlTimestamp(retry_at),
+                problem
+            ])?;
+        self.append_event(
             None,
             "deferred",
             json!({"reason": problem, "attempt": attempt}),
         )
     }
 
-    fn recover(&self) -> Result<(), LedgerError> {
+    fn recover_key(&self) -> Result<(), LedgerError> {
         self.connection
             .prepare_cached(
                 "UPDATE key_state SET attempt = 0, retry_at = NULL, problem = NULL WHERE key = ?1",
@@ -385,33 +409,33 @@ impl Writer<'_> {
     }
 
     /// Changes one column or more of a delivery. Gives its rotation's row.
-    pub(super) fn on_delivery(
+    pub(super) fn update_delivery(
         &self,
         set: &str,
         value: impl rusqlite::ToSql,
         rotation: &RotationId,
         sink: &SinkId,
     ) -> Result<i64, LedgerError> {
-        let (row, _) = self.find(rotation)?;
+        let (row, _) = self.find_rotation(rotation)?;
         let changed = self
             .connection
             .prepare_cached(&format!(
                 "UPDATE delivery SET {set} WHERE rotation = ?2 AND sink = ?3 AND target = ?4"
             ))?
             .execute(params![value, row, sink.name, sink.target])?;
-        expect_one(changed, "delivery")?;
+        check_one_row(changed, "delivery")?;
         Ok(row)
     }
 
     /// The row and phase of a rotation of this key.
-    pub(super) fn find(&self, rotation: &RotationId) -> Result<(i64, Phase), LedgerError> {
+    pub(super) fn find_rotation(&self, rotation: &RotationId) -> Result<(i64, Phase), LedgerError> {
         let found = self
             .connection
             .prepare_cached("SELECT id, phase FROM rotation WHERE rotation = ?1 AND key = ?2")?
             .query_row([rotation.as_str(), self.key.as_str()], |row| {
                 Ok((
                     row.get::<_, i64>("id")?,
-                    crate::ledger::row::phase(row, "phase")?,
+                    crate::ledger::rows::phase_column(row, "phase")?,
                 ))
             })
             .optional()?;
@@ -424,7 +448,7 @@ impl Writer<'_> {
         }
     }
 
-    pub(super) fn tell(
+    pub(super) fn append_event(
         &self,
         rotation: Option<i64>,
         event: &str,
@@ -439,7 +463,7 @@ impl Writer<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![
-                Text(self.at),
+                SqlTimestamp(self.at),
                 rotation,
                 self.key.as_str(),
                 event,
@@ -450,20 +474,20 @@ impl Writer<'_> {
 }
 
 /// Why a person decided so.
-pub(super) fn reason(by_hand: Option<&ByHand>) -> Option<&str> {
-    by_hand?.reason.as_deref()
+pub(super) fn operator_reason(operator: Option<&OperatorNote>) -> Option<&str> {
+    operator?.reason.as_deref()
 }
 
 /// Who it was.
-pub(super) fn by(by_hand: Option<&ByHand>) -> Option<&str> {
-    by_hand.map(|by_hand| by_hand.by.as_str())
+pub(super) fn operator_name(operator: Option<&OperatorNote>) -> Option<&str> {
+    operator.map(|operator| operator.by.as_str())
 }
 
 pub(super) fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
     json!({"sink": sink.name, "target": sink.target, "reason": reason})
 }
 
-fn expect_one(changed: usize, what: &str) -> Result<(), LedgerError> {
+fn check_one_row(changed: usize, what: &str) -> Result<(), LedgerError> {
     if changed == 1 {
         Ok(())
     } else {

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use crate::core::loopback::is_loopback;
-use crate::net::{failure, tls};
+use crate::net::{error_text, tls};
 
 /// The time that connecting may take, TLS included. Part of the request's
 /// time, and short, so that a dead address is told from a slow answer: only
@@ -17,7 +17,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What one client is for.
 #[derive(Debug, Clone, Copy)]
-pub struct ClientLimits<'a> {
+pub struct ClientOptions<'a> {
     /// What it will be asked for: decides on proxies and roots.
     pub url: &'a Url,
     /// The time of one request, from connecting to the last byte.
@@ -26,20 +26,20 @@ pub struct ClientLimits<'a> {
     pub ca_file: Option<&'a Path>,
 }
 
-/// How long a connection that [`Clients::keeping`] is done with may be used
+/// How long a connection that [`ClientPair::pooled`] is done with may be used
 /// again: far below what any server waits before it closes one.
-const KEPT: Duration = Duration::from_secs(1);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Two clients for one host.
 #[derive(Debug)]
-pub struct Clients {
+pub struct ClientPair {
     /// Opens a connection for each request: one that was kept could have been
     /// closed by the other side in the meantime, and what was sent into it
     /// would be unclear.
-    pub opening: Client,
+    pub fresh: Client,
     /// Uses a connection of the last second again. For what can be asked once
     /// more without harm.
-    pub keeping: Client,
+    pub pooled: Client,
 }
 
 /// Builds a client for the host of `limits.url`, and only for that.
@@ -50,36 +50,36 @@ pub struct Clients {
 ///
 /// # Errors
 /// The roots or the client cannot be set up, in words.
-pub fn client(limits: &ClientLimits<'_>) -> Result<Client, String> {
-    built(builder(limits, tls(limits)?))
+pub fn build_client(limits: &ClientOptions<'_>) -> Result<Client, String> {
+    finish_build(client_builder(limits, tls_config(limits)?))
 }
 
-/// Builds two clients as [`client`] does, of which one keeps its connections.
+/// Builds two clients as [`build_client`] does, of which one keeps its connections.
 /// They trust the same roots, which are read once.
 ///
 /// # Errors
 /// The roots or the clients cannot be set up, in words.
-pub fn clients(limits: &ClientLimits<'_>) -> Result<Clients, String> {
-    let tls = tls(limits)?;
-    let keeping = builder(limits, tls.clone())
+pub fn build_clients(limits: &ClientOptions<'_>) -> Result<ClientPair, String> {
+    let tls = tls_config(limits)?;
+    let keeping = client_builder(limits, tls.clone())
         .pool_max_idle_per_host(usize::MAX)
-        .pool_idle_timeout(KEPT);
-    Ok(Clients {
-        opening: built(builder(limits, tls))?,
-        keeping: built(keeping)?,
+        .pool_idle_timeout(IDLE_TIMEOUT);
+    Ok(ClientPair {
+        fresh: finish_build(client_builder(limits, tls))?,
+        pooled: finish_build(keeping)?,
     })
 }
 
-fn tls(limits: &ClientLimits<'_>) -> Result<ClientConfig, String> {
+fn tls_config(limits: &ClientOptions<'_>) -> Result<ClientConfig, String> {
     if is_loopback(limits.url) && limits.url.scheme() == "http" {
-        tls::without_roots()
+        tls::client_config_without_roots()
     } else {
-        tls::config(limits.ca_file)
+        tls::client_config(limits.ca_file)
     }
 }
 
-fn builder(limits: &ClientLimits<'_>, tls: ClientConfig) -> ClientBuilder {
-    let builder = bare(tls)
+fn client_builder(limits: &ClientOptions<'_>, tls: ClientConfig) -> ClientBuilder {
+    let builder = base_builder(tls)
         .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(limits.timeout)
@@ -92,7 +92,7 @@ fn builder(limits: &ClientLimits<'_>, tls: ClientConfig) -> ClientBuilder {
 }
 
 /// What holds for every client here.
-fn bare(tls: ClientConfig) -> ClientBuilder {
+fn base_builder(tls: ClientConfig) -> ClientBuilder {
     Client::builder()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
@@ -101,10 +101,13 @@ fn bare(tls: ClientConfig) -> ClientBuilder {
         .tls_backend_preconfigured(tls)
 }
 
-fn built(builder: ClientBuilder) -> Result<Client, String> {
-    builder
-        .build()
-        .map_err(|error| format!("cannot set the HTTP client up: {}", failure::explain(error)))
+fn finish_build(builder: ClientBuilder) -> Result<Client, String> {
+    builder.build().map_err(|error| {
+        format!(
+            "cannot set the HTTP client up: {}",
+            error_text::explain(error)
+        )
+    })
 }
 
 /// A client for the HTTP server on a Unix socket of this host. Its requests
@@ -112,7 +115,7 @@ fn built(builder: ClientBuilder) -> Result<Client, String> {
 ///
 /// # Errors
 /// The client cannot be set up, in words.
-pub fn local_client(socket: &Path) -> Result<Client, String> {
-    let tls = tls::without_roots()?;
-    built(bare(tls).unix_socket(socket).no_proxy())
+pub fn build_unix_client(socket: &Path) -> Result<Client, String> {
+    let tls = tls::client_config_without_roots()?;
+    finish_build(base_builder(tls).unix_socket(socket).no_proxy())
 }

@@ -3,13 +3,13 @@
 //! The adapters build their requests themselves; what they share is here: a
 //! client that never repeats, redirects or wanders through a proxy it should
 //! not ([`client`]), bodies that cannot be too long ([`body`]), a probe that
-//! sends nothing ([`reach`]), signatures of what is posted ([`signature`]), URLs as
-//! they may be shown ([`target`]), and errors without URLs ([`failure`]).
+//! sends nothing ([`connect_check`]), signatures of what is posted ([`signature`]), URLs as
+//! they may be shown ([`target`]), and errors without URLs ([`error_text`]).
 
 pub mod body;
 pub mod client;
-pub mod failure;
-pub mod reach;
+pub mod connect_check;
+pub mod error_text;
 pub mod signature;
 pub mod target;
 mod tls;

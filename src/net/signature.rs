@@ -11,16 +11,16 @@ use secrecy::zeroize::Zeroizing;
 use crate::core::secret::Secret;
 
 /// What a signing secret begins with.
-const PREFIX: &str = "whsec_";
+const SIGNING_SECRET_PREFIX: &str = "whsec_";
 
 /// What a signature of this kind begins with.
-const VERSION: &str = "v1,";
+const SIGNATURE_PREFIX: &str = "v1,";
 
 /// So many secrets sign at once: the present one and its successor.
-const MOST_SECRETS: usize = 2;
+const MAX_SECRETS: usize = 2;
 
 /// Secrets are pasted with and without padding.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+const OPTIONAL_PADDING: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -31,7 +31,7 @@ pub struct SigningKeys {
     keys: Vec<hmac::Key>,
     /// Each secret without its prefix, alive as long as it is in use, so that
     /// a receiver that echoes it is masked.
-    _shown_nowhere: Vec<Secret>,
+    _masked_secrets: Vec<Secret>,
 }
 
 impl SigningKeys {
@@ -39,7 +39,7 @@ impl SigningKeys {
     ///
     /// # Errors
     /// What is wrong with which line, without showing any of it.
-    pub fn parse(text: &str) -> Result<Self, SignatureError> {
+    pub fn parse(text: &str) -> Result<Self, SigningKeyError> {
         let mut keys = Vec::new();
         let mut encoded = Vec::new();
         let lines = text.lines().enumerate();
@@ -48,24 +48,24 @@ impl SigningKeys {
                 continue;
             }
             let rest = line
-                .strip_prefix(PREFIX)
-                .ok_or(SignatureError::Prefix { line: at })?;
-            let key = LENIENT
+                .strip_prefix(SIGNING_SECRET_PREFIX)
+                .ok_or(SigningKeyError::MissingPrefix { line: at })?;
+            let key = OPTIONAL_PADDING
                 .decode(rest)
                 .map(Zeroizing::new)
-                .map_err(|_| SignatureError::Base64 { line: at })?;
+                .map_err(|_| SigningKeyError::InvalidBase64 { line: at })?;
             if key.is_empty() {
-                return Err(SignatureError::Base64 { line: at });
+                return Err(SigningKeyError::InvalidBase64 { line: at });
             }
             keys.push(hmac::Key::new(hmac::HMAC_SHA256, &key));
             encoded.push(Secret::new(rest.to_owned()));
         }
         match keys.len() {
-            1..=MOST_SECRETS => Ok(Self {
+            1..=MAX_SECRETS => Ok(Self {
                 keys,
-                _shown_nowhere: encoded,
+                _masked_secrets: encoded,
             }),
-            found => Err(SignatureError::Count { found }),
+            found => Err(SigningKeyError::WrongCount { found }),
         }
     }
 
@@ -79,7 +79,7 @@ impl SigningKeys {
                 for part in signed_parts(id, &timestamp.to_string(), body) {
                     context.update(part);
                 }
-                format!("{VERSION}{}", STANDARD.encode(context.sign()))
+                format!("{SIGNATURE_PREFIX}{}", STANDARD.encode(context.sign()))
             })
             .collect::<Vec<_>>()
             .join(" ")
@@ -92,7 +92,7 @@ impl SigningKeys {
         let signed = Zeroizing::new(signed_parts(id, timestamp, body).concat());
         header
             .split(' ')
-            .filter_map(|one| STANDARD.decode(one.strip_prefix(VERSION)?).ok())
+            .filter_map(|one| STANDARD.decode(one.strip_prefix(SIGNATURE_PREFIX)?).ok())
             .any(|tag| {
                 self.keys
                     .iter()
@@ -103,22 +103,22 @@ impl SigningKeys {
 
 /// Why a text holds no signing secrets. Never shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
+pub enum SigningKeyError {
     /// A line without the prefix.
     #[error("line {line} does not begin with whsec_; put whsec_<base64> there")]
-    Prefix {
+    MissingPrefix {
         /// Counted from 1.
         line: usize,
     },
     /// A line whose rest is no base64.
     #[error("what follows whsec_ in line {line} is not base64 of a secret")]
-    Base64 {
+    InvalidBase64 {
         /// Counted from 1.
         line: usize,
     },
     /// None or too many.
     #[error("there are {found} signing secrets; put one there, or two while it is changed")]
-    Count {
+    WrongCount {
         /// So many were found.
         found: usize,
     },
@@ -135,7 +135,7 @@ mod tests {
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     #[test]
-    fn the_published_example_is_signed_the_same() {
+    fn published_test_vector_matches() {
         // From the test vectors of Svix's libraries, the origin of the standard.
         let keys = SigningKeys::parse(KEY).unwrap();
         let body = br#"{"test": 2432232314}"#;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn two_secrets_sign_side_by_side() {
+    fn two_secrets_yield_two_signatures() {
         let other = "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXI";
         let both = SigningKeys::parse(&format!("{KEY}\r\n\n{other}\n")).unwrap();
         let header = both.sign("id", 1, b"{}");
@@ -161,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn errors_never_show_the_value() {
+    fn errors_hide_the_value() {
         for (text, wanted) in [
-            ("hunter2", SignatureError::Prefix { line: 1 }),
-            ("whsec_hunter2!", SignatureError::Base64 { line: 1 }),
-            ("whsec_", SignatureError::Base64 { line: 1 }),
-            ("\n", SignatureError::Count { found: 0 }),
+            ("hunter2", SigningKeyError::MissingPrefix { line: 1 }),
+            ("whsec_hunter2!", SigningKeyError::InvalidBase64 { line: 1 }),
+            ("whsec_", SigningKeyError::InvalidBase64 { line: 1 }),
+            ("\n", SigningKeyError::WrongCount { found: 0 }),
             (
                 "whsec_aaaa\nwhsec_bbbb\nwhsec_cccc",
-                SignatureError::Count { found: 3 },
+                SigningKeyError::WrongCount { found: 3 },
             ),
         ] {
             let error = SigningKeys::parse(text).unwrap_err();

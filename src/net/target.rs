@@ -19,7 +19,7 @@ pub fn query_secrets(url: &Url) -> Vec<Secret> {
 /// The URL as it may be shown. A query may hold a token; userinfo is refused by the configuration and a
 /// fragment means nothing to a server.
 #[must_use]
-pub fn shown_url(url: &Url) -> String {
+pub fn sanitized_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

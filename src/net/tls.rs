@@ -11,12 +11,12 @@ use rustls_platform_verifier::Verifier;
 
 /// A configuration that trusts the host's roots and those of `ca_file`. They
 /// are read now: a change takes effect with the next configuration.
-pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     let extra = match ca_file {
-        Some(path) => roots_in(path)?,
+        Some(path) => read_roots(path)?,
         None => Vec::new(),
     };
-    let provider = ring();
+    let provider = crypto_provider();
     let verifier =
         Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| {
             format!(
@@ -24,7 +24,7 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
                  install the system's (ca-certificates) or name some with ca-file"
             )
         })?;
-    Ok(builder(provider)?
+    Ok(config_builder(provider)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth())
@@ -32,17 +32,17 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
 
 /// A configuration that trusts nobody, for clients that only speak plain http
 /// on loopback: they need not wait until the host's roots are loaded.
-pub(super) fn without_roots() -> Result<ClientConfig, String> {
-    Ok(builder(ring())?
+pub(super) fn client_config_without_roots() -> Result<ClientConfig, String> {
+    Ok(config_builder(crypto_provider())?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth())
 }
 
-fn ring() -> Arc<CryptoProvider> {
+fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn builder(
+fn config_builder(
     provider: Arc<CryptoProvider>,
 ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
     ClientConfig::builder_with_provider(provider)
@@ -50,7 +50,7 @@ fn builder(
         .map_err(|error| format!("cannot set TLS up: {error}"))
 }
 
-fn roots_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path)
         .map_err(|error| format!("cannot read ca-file {}: {error}", path.display()))?;
     let roots = CertificateDer::pem_slice_iter(&pem)
@@ -71,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ca_file_without_certificates_is_refused() {
+    fn ca_file_without_certificates_is_rejected() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nothing\n").unwrap();
-        let error = config(Some(file.path())).unwrap_err();
+        let error = client_config(Some(file.path())).unwrap_err();
         assert!(error.contains("no certificate"), "{error}");
-        let error = config(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
+        let error = client_config(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
         assert!(
             error.contains("cannot read ca-file /nowhere/ca.pem"),
             "{error}"

@@ -4,56 +4,62 @@ use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
 use crate::core::command::CommandLine;
-use crate::core::notice::{Notice, NotifierId};
-use crate::host::program::{self, Run};
-use crate::notify::{Notifier, TIMEOUT, judge, message, off_thread};
+use crate::core::notification::{ChannelId, Notification};
+use crate::notify::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::platform::process::{self, Invocation};
 
 /// A program that is told.
 #[derive(Debug)]
-pub struct Command {
-    id: NotifierId,
-    line: CommandLine,
+pub struct CommandChannel {
+    id: ChannelId,
+    command_line: CommandLine,
 }
 
-impl Command {
+impl CommandChannel {
     /// Tells `line`; nothing is looked at yet.
     #[must_use]
-    pub const fn new(id: NotifierId, line: CommandLine) -> Self {
-        Self { id, line }
+    pub const fn new(id: ChannelId, line: CommandLine) -> Self {
+        Self {
+            id,
+            command_line: line,
+        }
     }
 }
 
 #[async_trait]
-impl Notifier for Command {
-    fn id(&self) -> &NotifierId {
+impl Channel for CommandChannel {
+    fn id(&self) -> &ChannelId {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
-        let path = self.line.path().to_owned();
-        let found = off_thread(&self.line.program, move || program::problem(&path)).await;
+    async fn check(&self) -> Vec<String> {
+        let path = self.command_line.path().to_owned();
+        let found = run_off_thread(&self.command_line.program, move || {
+            process::check_executable(&path)
+        })
+        .await;
         found.unwrap_or_else(Some).into_iter().collect()
     }
 
-    async fn tell(&self, notice: &Notice, host: &str) -> Result<(), String> {
-        let mut input = message::body(notice, host)?;
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+        let mut input = message::to_json(notice, host)?;
         input.push(b'\n');
-        let key = notice.cause.key.as_ref();
+        let key = notice.alert.key.as_ref();
         let variables = [
             ("REKEYD_NOTICE", notice.id.to_string()),
-            ("REKEYD_EVENT", notice.occasion().as_str().to_owned()),
+            ("REKEYD_EVENT", notice.event_kind().as_str().to_owned()),
             (
                 "REKEYD_KEY",
                 key.map(ToString::to_string).unwrap_or_default(),
             ),
         ];
-        let ended = program::run(Run {
-            line: &self.line,
-            variables: &variables,
-            input: Zeroizing::new(input),
+        let ended = process::run(Invocation {
+            command: &self.command_line,
+            environment: &variables,
+            stdin: Zeroizing::new(input),
             timeout: TIMEOUT,
         })
         .await;
-        judge(&self.id, &self.line.program, &ended)
+        exit_result(&self.id, &self.command_line.program, &ended)
     }
 }

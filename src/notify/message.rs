@@ -3,21 +3,21 @@
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use crate::core::notice::{Notice, NotifierId};
+use crate::core::notification::{ChannelId, Notification};
 use crate::core::time;
 
 /// So many bytes of the digest tell those who are told apart.
-const NOTIFIER_BYTES: usize = 8;
+const CHANNEL_DIGEST_BYTES: usize = 8;
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct NotificationEvent<'a> {
     r#type: &'static str,
     timestamp: String,
-    data: Data<'a>,
+    data: NotificationData<'a>,
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct NotificationData<'a> {
     id: &'a str,
     event: &'static str,
     state: &'static str,
@@ -33,17 +33,17 @@ struct Data<'a> {
 ///
 /// # Errors
 /// None that is known of: it is made of text alone.
-pub fn body(notice: &Notice, host: &str) -> Result<Vec<u8>, String> {
-    let event = Event {
+pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, String> {
+    let event = NotificationEvent {
         r#type: "rekeyd.notice",
-        timestamp: time::to_text(notice.at),
-        data: Data {
+        timestamp: time::to_text(notice.created_at),
+        data: NotificationData {
             id: notice.id.as_str(),
-            event: notice.occasion().as_str(),
+            event: notice.event_kind().as_str(),
             state: notice.state.as_str(),
-            key: notice.cause.key.as_ref().map(|key| key.as_str()),
-            cause: notice.cause.matter.as_str(),
-            credential: notice.cause.credential.as_ref().map(|id| id.as_str()),
+            key: notice.alert.key.as_ref().map(|key| key.as_str()),
+            cause: notice.alert.kind.as_str(),
+            credential: notice.alert.credential.as_ref().map(|id| id.as_str()),
             since: time::to_text(notice.since),
             text: &notice.text,
             host,
@@ -54,10 +54,10 @@ pub fn body(notice: &Notice, host: &str) -> Result<Vec<u8>, String> {
 
 /// The `webhook-id` of a notice to one receiver.
 #[must_use]
-pub fn webhook_id(notice: &Notice, notifier: &NotifierId) -> String {
+pub fn webhook_id(notice: &Notification, notifier: &ChannelId) -> String {
     let mut id = format!("msg_{}_", notice.id);
     let hash = digest(&SHA256, notifier.as_str().as_bytes());
-    for byte in &hash.as_ref()[..NOTIFIER_BYTES] {
+    for byte in &hash.as_ref()[..CHANNEL_DIGEST_BYTES] {
         id.push_str(&format!("{byte:02x}"));
     }
     id

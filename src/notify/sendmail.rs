@@ -7,30 +7,30 @@ use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
 use crate::core::command::CommandLine;
-use crate::core::notice::{Notice, NotifierId, State};
-use crate::core::settings::Mail;
+use crate::core::notification::{ChannelId, Notification, NotificationState};
+use crate::core::settings::SendmailTarget;
 use crate::core::time;
-use crate::host::program::{self, Run};
-use crate::notify::{Notifier, TIMEOUT, judge, message, off_thread};
+use crate::notify::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::platform::process::{self, Invocation};
 
 /// Where every mail system of a host puts it.
-pub const SENDMAIL: &str = "/usr/sbin/sendmail";
+pub const SENDMAIL_PATH: &str = "/usr/sbin/sendmail";
 
 /// So many characters of a line: mail allows 998 bytes.
-const LONGEST_LINE: usize = 76;
+const MAX_LINE_CHARS: usize = 76;
 
 /// Somebody who is told by mail.
 #[derive(Debug)]
-pub struct Sendmail {
-    id: NotifierId,
+pub struct SendmailChannel {
+    id: ChannelId,
     to: Vec<String>,
-    line: CommandLine,
+    command_line: CommandLine,
 }
 
-impl Sendmail {
-    /// Tells `mail` by the sendmail at `program`, usually [`SENDMAIL`].
+impl SendmailChannel {
+    /// Tells `mail` by the sendmail at `program`, usually [`SENDMAIL_PATH`].
     #[must_use]
-    pub fn new(id: NotifierId, mail: &Mail, program: PathBuf) -> Self {
+    pub fn new(id: ChannelId, mail: &SendmailTarget, program: PathBuf) -> Self {
         // A line with a dot alone does not end the mail.
         let options = std::iter::once("-i".to_owned());
         let line = CommandLine {
@@ -38,52 +38,58 @@ impl Sendmail {
             arguments: options.chain(mail.to.iter().cloned()).collect(),
         };
         let to = mail.to.clone();
-        Self { id, to, line }
+        Self {
+            id,
+            to,
+            command_line: line,
+        }
     }
 }
 
 #[async_trait]
-impl Notifier for Sendmail {
-    fn id(&self) -> &NotifierId {
+impl Channel for SendmailChannel {
+    fn id(&self) -> &ChannelId {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
-        let path = self.line.path().to_owned();
+    async fn check(&self) -> Vec<String> {
+        let path = self.command_line.path().to_owned();
         let look = move || match path.exists() {
-            true => program::problem(&path),
+            true => process::check_executable(&path),
             false => Some(format!(
                 "{} does not exist; install a mail system that brings it, or tell people \
                  otherwise",
                 path.display()
             )),
         };
-        let found = off_thread(&self.line.program, look).await;
+        let found = run_off_thread(&self.command_line.program, look).await;
         found.unwrap_or_else(Some).into_iter().collect()
     }
 
-    async fn tell(&self, notice: &Notice, host: &str) -> Result<(), String> {
-        let json = message::body(notice, host)?;
-        let mail = mail(notice, host, &self.to, &String::from_utf8_lossy(&json));
-        let ended = program::run(Run {
-            line: &self.line,
-            variables: &[],
-            input: Zeroizing::new(mail.into_bytes()),
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+        let json = message::to_json(notice, host)?;
+        let mail = compose_mail(notice, host, &self.to, &String::from_utf8_lossy(&json));
+        let ended = process::run(Invocation {
+            command: &self.command_line,
+            environment: &[],
+            stdin: Zeroizing::new(mail.into_bytes()),
             timeout: TIMEOUT,
         })
         .await;
-        judge(&self.id, &self.line.program, &ended)
+        exit_result(&self.id, &self.command_line.program, &ended)
     }
 }
 
 /// The whole mail.
-fn mail(notice: &Notice, host: &str, to: &[String], json: &str) -> String {
-    let host = header(host);
+fn compose_mail(notice: &Notification, host: &str, to: &[String], json: &str) -> String {
+    let host = sanitize_header(host);
     let since = time::to_text(notice.since);
     let when = match notice.state {
-        State::Begun => format!("Since {since}, told once, and once more when it is over."),
-        State::Over => format!("It began at {since}."),
-        State::Once => format!("At {since}."),
+        NotificationState::Raised => {
+            format!("Since {since}, told once, and once more when it is over.")
+        }
+        NotificationState::Resolved => format!("It began at {since}."),
+        NotificationState::OneTime => format!("At {since}."),
     };
     format!(
         "To: {}\nSubject: {}\nMessage-ID: <rekeyd.{}@{}>\nAuto-Submitted: auto-generated\n\
@@ -97,34 +103,36 @@ fn mail(notice: &Notice, host: &str, to: &[String], json: &str) -> String {
             |letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'),
             "-"
         ),
-        wrapped(&notice.text),
-        wrapped_anywhere(json),
+        wrap_words(&notice.text),
+        wrap_json(json),
     )
 }
 
-fn subject(notice: &Notice, host: &str) -> String {
+fn subject(notice: &Notification, host: &str) -> String {
     let what = match notice.state {
-        State::Over => format!("{} is over", notice.cause.matter.as_str()),
-        State::Begun | State::Once => notice.cause.matter.as_str().to_owned(),
+        NotificationState::Resolved => format!("{} is over", notice.alert.kind.as_str()),
+        NotificationState::Raised | NotificationState::OneTime => {
+            notice.alert.kind.as_str().to_owned()
+        }
     };
-    match &notice.cause.key {
+    match &notice.alert.key {
         Some(key) => format!("[rekeyd] {host}: {key}: {what}"),
         None => format!("[rekeyd] {host}: {what}"),
     }
 }
 
 /// Fit for a header: on one line and of plain letters.
-fn header(text: &str) -> String {
+fn sanitize_header(text: &str) -> String {
     let plain = text.chars().filter(char::is_ascii_graphic);
-    plain.take(LONGEST_LINE).collect()
+    plain.take(MAX_LINE_CHARS).collect()
 }
 
 /// In lines that people can read.
-fn wrapped(text: &str) -> String {
+fn wrap_words(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= LONGEST_LINE => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= MAX_LINE_CHARS => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -135,32 +143,32 @@ fn wrapped(text: &str) -> String {
 }
 
 /// JSON may be broken between two members.
-fn wrapped_anywhere(json: &str) -> String {
+fn wrap_json(json: &str) -> String {
     json.replace("\",\"", "\",\n\"")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::names::KeyName;
-    use crate::core::notice::{Cause, Matter, NoticeId};
+    use crate::core::ids::KeyName;
+    use crate::core::notification::{Alert, AlertKind, NotificationId};
 
-    fn notice(text: &str) -> Notice {
-        Notice {
-            id: NoticeId::new([7; 8]),
-            at: "2026-11-24T03:00:21Z".parse().unwrap(),
-            state: State::Begun,
-            cause: Cause::of_key(&KeyName::new("billing").unwrap(), Matter::Failing),
+    fn notification(text: &str) -> Notification {
+        Notification {
+            id: NotificationId::new([7; 8]),
+            created_at: "2026-11-24T03:00:21Z".parse().unwrap(),
+            state: NotificationState::Raised,
+            alert: Alert::for_key(&KeyName::new("billing").unwrap(), AlertKind::Failing),
             since: "2026-11-24T03:00:01Z".parse().unwrap(),
             text: text.to_owned(),
         }
     }
 
     #[test]
-    fn nothing_from_outside_gets_into_the_headers() {
-        let notice = notice("billing is failing:\nBcc: a@b\n\n.\nmore");
+    fn notification_text_cannot_inject_headers() {
+        let notice = notification("billing is failing:\nBcc: a@b\n\n.\nmore");
         let to = ["root".to_owned(), "ops@example.com".to_owned()];
-        let mail = mail(&notice, "ops1\nBcc: a@b", &to, "{}");
+        let mail = compose_mail(&notice, "ops1\nBcc: a@b", &to, "{}");
         let (head, body) = mail.split_once("\n\n").unwrap();
         assert_eq!(head.lines().count(), 7, "{head}");
         assert!(head.starts_with(
@@ -173,16 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_short_where_words_are() {
+    fn long_lines_are_wrapped() {
         let long = "word ".repeat(60);
         assert!(
-            wrapped(&long)
+            wrap_words(&long)
                 .lines()
-                .all(|line| line.len() <= LONGEST_LINE)
+                .all(|line| line.len() <= MAX_LINE_CHARS)
         );
-        assert_eq!(wrapped(&long).split_whitespace().count(), 60);
+        assert_eq!(wrap_words(&long).split_whitespace().count(), 60);
         let json = r#"{"a":"b","c":"d\",\"e"}"#;
-        let broken = wrapped_anywhere(json);
+        let broken = wrap_json(json);
         assert_eq!(broken.lines().count(), 2, "{broken}");
         let read: serde_json::Value = serde_json::from_str(&broken).unwrap();
         assert_eq!(read["c"], "d\",\"e");

@@ -6,51 +6,51 @@
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
-use crate::core::notice::{Notice, NotifierId};
-use crate::core::outside::shown_bytes;
+use crate::core::notification::{ChannelId, Notification};
+use crate::core::redact::sanitize_bytes;
 use crate::core::secret::Secret;
 use crate::core::settings::NotifyWebhook;
-use crate::host::secret_file;
-use crate::net::client::{ClientLimits, client};
-use crate::net::reach::reach;
+use crate::net::client::{ClientOptions, build_client};
+use crate::net::connect_check::check_connection;
 use crate::net::signature::SigningKeys;
-use crate::net::target::{query_secrets, shown_url};
-use crate::net::{body, failure};
-use crate::notify::{Notifier, Now, TIMEOUT, message, off_thread};
+use crate::net::target::{query_secrets, sanitized_url};
+use crate::net::{body, error_text};
+use crate::notify::{Channel, ClockFn, TIMEOUT, message, run_off_thread};
+use crate::platform::secret_file;
 
 /// A receiver that is told.
-pub struct Webhook {
-    id: NotifierId,
+pub struct WebhookChannel {
+    id: ChannelId,
     target: NotifyWebhook,
     /// The URL as it may be shown: without its query.
-    shown_url: String,
-    now: Now,
+    redacted_url: String,
+    now: ClockFn,
 }
 
-impl std::fmt::Debug for Webhook {
+impl std::fmt::Debug for WebhookChannel {
     // By hand, since the derived form would show the URL's query.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Webhook({})", self.shown_url)
+        write!(formatter, "Webhook({})", self.redacted_url)
     }
 }
 
-impl Webhook {
+impl WebhookChannel {
     /// Tells `target`; nothing is read or connected to yet. `now` gives the
     /// time that each try is signed with.
     #[must_use]
-    pub fn new(id: NotifierId, target: &NotifyWebhook, now: Now) -> Self {
+    pub fn new(id: ChannelId, target: &NotifyWebhook, now: ClockFn) -> Self {
         Self {
             id,
             target: target.clone(),
-            shown_url: shown_url(&target.url),
+            redacted_url: sanitized_url(&target.url),
             now,
         }
     }
 
-    async fn keys(&self) -> Result<SigningKeys, String> {
+    async fn read_signing_keys(&self) -> Result<SigningKeys, String> {
         let path = self.target.signing_secret_file.clone();
         let shown = path.display().to_string();
-        let read = off_thread(&shown, move || {
+        let read = run_off_thread(&shown, move || {
             let text = secret_file::read_configured(&path)?;
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
@@ -58,16 +58,21 @@ impl Webhook {
         read.await?
     }
 
-    async fn post(&self, notice: &Notice, host: &str, keys: &SigningKeys) -> Result<(), String> {
-        let (url, shown) = (&self.target.url, &self.shown_url);
-        let limits = ClientLimits {
+    async fn send_request(
+        &self,
+        notice: &Notification,
+        host: &str,
+        keys: &SigningKeys,
+    ) -> Result<(), String> {
+        let (url, shown) = (&self.target.url, &self.redacted_url);
+        let limits = ClientOptions {
             url,
             timeout: TIMEOUT,
             ca_file: None,
         };
-        let client =
-            client(&limits).map_err(|problem| format!("cannot post to {shown}: {problem}"))?;
-        let body = message::body(notice, host)?;
+        let client = build_client(&limits)
+            .map_err(|problem| format!("cannot post to {shown}: {problem}"))?;
+        let body = message::to_json(notice, host)?;
         let id = message::webhook_id(notice, &self.id);
         let timestamp = (self.now)().as_second();
         let signature = keys.sign(&id, timestamp, &body);
@@ -81,13 +86,13 @@ impl Webhook {
         let response = request
             .send()
             .await
-            .map_err(|error| format!("cannot post to {shown}: {}", failure::explain(error)))?;
+            .map_err(|error| format!("cannot post to {shown}: {}", error_text::explain(error)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
         let quoted = match body::read(response).await {
-            Ok(body) if !body.is_empty() => format!(": {}", shown_bytes(&body)),
+            Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
             Ok(_) | Err(_) => String::new(),
         };
         Err(format!(
@@ -97,29 +102,29 @@ impl Webhook {
 }
 
 #[async_trait]
-impl Notifier for Webhook {
-    fn id(&self) -> &NotifierId {
+impl Channel for WebhookChannel {
+    fn id(&self) -> &ChannelId {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
-        self.keys().await.err().into_iter().collect()
+    async fn check(&self) -> Vec<String> {
+        self.read_signing_keys().await.err().into_iter().collect()
     }
 
-    async fn reach(&self) -> Result<(), String> {
-        reach(&self.target.url, None, TIMEOUT).await
+    async fn check_reachable(&self) -> Result<(), String> {
+        check_connection(&self.target.url, None, TIMEOUT).await
     }
 
-    async fn tell(&self, notice: &Notice, host: &str) -> Result<(), String> {
-        let keys = self.keys().await?;
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+        let keys = self.read_signing_keys().await?;
         // Kept until the answer is judged: only living secrets are masked in
         // what the receiver may echo.
         let _query: Vec<Secret> = query_secrets(&self.target.url);
-        match tokio::time::timeout(TIMEOUT, self.post(notice, host, &keys)).await {
+        match tokio::time::timeout(TIMEOUT, self.send_request(notice, host, &keys)).await {
             Ok(told) => told,
             Err(_) => Err(format!(
                 "posted to {}, no answer came in time",
-                self.shown_url
+                self.redacted_url
             )),
         }
     }

@@ -3,61 +3,64 @@
 //! [`Provider`] is what the engine asks for, with the obligations that its
 //! decisions rest on; [`openai`] is the real one over HTTP.
 
-mod exchange;
+mod decode;
+mod error_response;
+mod http;
 pub mod openai;
-mod reading;
-mod refusal;
-mod wire;
+mod schema;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::core::names::{CredentialId, Label};
-use crate::core::record::CredentialFacts;
+use crate::core::ids::{CredentialId, Label};
 use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
 
 /// The provider's operations. One call is at most one request that changes
 /// anything; nothing is repeated in here.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Makes a credential that bears `label`. Never call it twice with one
-    /// label. An error whose outcome is [`Outcome::Unknown`] may have made it.
+    /// label. An error whose outcome is [`Effect::Unknown`] may have made it.
     async fn create(
         &self,
         label: &Label,
         expires_in: Option<Duration>,
-    ) -> Result<Answer<NewCredential>, ProviderError>;
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError>;
 
     /// Asks for something harmless with the credential in use: whether the
     /// provider is there, accepts it, and what time it has.
-    async fn check(&self) -> Result<Answer<()>, ProviderError>;
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError>;
 
     /// Whether the credential with this redacted value may be the one in use:
     /// that one is never revoked. When in doubt, it may.
     fn may_be_in_use(&self, redacted_value: &str) -> bool;
 
     /// Every admin credential of the organization, all pages, each once.
-    async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError>;
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError>;
 
     /// One credential, or none if the provider says that there is none (404
     /// with its error envelope).
     async fn retrieve(
         &self,
         id: &CredentialId,
-    ) -> Result<Answer<Option<Credential>>, ProviderError>;
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError>;
 
     /// Asks for something harmless with `secret` instead of the credential in
-    /// use. `Ok` means that it works; [`Cause::CredentialRefused`] and
-    /// [`Cause::Forbidden`] that the provider refused it.
-    async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError>;
+    /// use. `Ok` means that it works; [`ErrorKind::CredentialRefused`] and
+    /// [`ErrorKind::Forbidden`] that the provider refused it.
+    async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError>;
 
     /// Deletes a credential; also `Ok` when there was none any more.
-    async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError>;
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError>;
 
     /// Every credential that bears `label`: names need not be unique there.
-    async fn find(&self, label: &Label) -> Result<Answer<Vec<Credential>>, ProviderError> {
+    async fn find(
+        &self,
+        label: &Label,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         let mut answer = self.list().await?;
         answer
             .value
@@ -68,27 +71,27 @@ pub trait Provider: Send + Sync {
 
 /// What the provider said, and when by its clock.
 #[derive(Debug, Clone)]
-pub struct Answer<T> {
+pub struct ProviderResponse<T> {
     /// What it said.
     pub value: T,
     /// The `Date` of the answer, if it had a readable one.
-    pub date: Option<Timestamp>,
+    pub server_time: Option<Timestamp>,
 }
 
 /// A credential just made.
 #[derive(Debug, Clone)]
-pub struct NewCredential {
+pub struct CreatedCredential {
     /// What may be recorded of it.
-    pub facts: CredentialFacts,
+    pub metadata: CredentialMetadata,
     /// Its secret; none if the answer was that of a success and had none.
     pub secret: Option<Secret>,
 }
 
 /// A credential as the provider lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credential {
+pub struct ListedCredential {
     /// What may be recorded of it.
-    pub facts: CredentialFacts,
+    pub metadata: CredentialMetadata,
     /// Its name: a label of ours, somebody's text, or nothing.
     pub name: Option<String>,
     /// When it was last used, by what the provider knows: coarse and late, so
@@ -100,16 +103,16 @@ pub struct Credential {
 
 /// Whether what was asked for was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Effect {
     /// It certainly was not.
-    NotDone,
+    NotApplied,
     /// It may have been.
     Unknown,
 }
 
 /// Whether asking again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
+pub enum RetryAdvice {
     /// Later; the provider may have said after what time.
     Later(Option<Duration>),
     /// Not before a person changed something.
@@ -118,7 +121,7 @@ pub enum Retry {
 
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum ErrorKind {
     /// There is no credential to ask with.
     NoCredential,
     /// 401 `invalid_api_key`: the credential is wrong, revoked or too fresh.
@@ -145,7 +148,7 @@ pub enum Cause {
     BadAnswer,
 }
 
-impl Cause {
+impl ErrorKind {
     /// Its word in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -188,15 +191,15 @@ pub struct ProviderError {
     /// What was being done, for people: `create credential billing-…`.
     pub operation: String,
     /// Whether it was done.
-    pub outcome: Outcome,
+    pub effect: Effect,
     /// Whether asking again can help.
-    pub retry: Retry,
+    pub retry: RetryAdvice,
     /// What kind of thing went wrong.
-    pub cause: Cause,
+    pub kind: ErrorKind,
     /// Why, in words, masked: it may quote the provider.
     pub message: String,
     /// What the provider's support asks for.
     pub request_id: Option<String>,
     /// The `Date` of the answer, if there was one.
-    pub date: Option<Timestamp>,
+    pub server_time: Option<Timestamp>,
 }

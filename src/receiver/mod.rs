@@ -7,7 +7,7 @@
 //! has no clock, so it does not refuse old timestamps as a real one should:
 //! it is not for production.
 
-mod breakable;
+mod hangup_listener;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
 use tokio::task::JoinHandle;
 
-use self::breakable::Breakable;
+use self::hangup_listener::HangupListener;
 use crate::core::secret::Secret;
 use crate::net::signature::SigningKeys;
 
@@ -29,33 +29,33 @@ use crate::net::signature::SigningKeys;
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ReceiverShared>,
     server: JoinHandle<()>,
 }
 
 /// What the receiver answers from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ReceiverMode {
     /// Takes what is signed well, with 200.
     Accept,
     /// Takes nothing and answers this status.
-    Status(u16),
+    RejectWithStatus(u16),
     /// Takes what is signed well, and answers this status all the same: 504
     /// is what a proxy in front of a slow receiver answers.
-    TakeAndStatus(u16),
+    AcceptWithStatus(u16),
     /// Takes what is signed well, and closes the connection without an answer.
-    TakeAndClose,
+    AcceptAndClose,
     /// Takes nothing, and closes the connection without an answer.
     Close,
 }
 
 /// Sees each webhook before it is taken. While it fails, nothing is taken and
 /// the answer is 500.
-pub type Witness = Box<dyn Fn(&Received) -> Result<(), String> + Send + Sync>;
+pub type Recorder = Box<dyn Fn(&ReceivedWebhook) -> Result<(), String> + Send + Sync>;
 
 /// One webhook that was verified and was no repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedWebhook {
     /// The path that it was posted to.
     pub path: String,
     /// Its `webhook-id`.
@@ -70,19 +70,19 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
-struct Shared {
+struct ReceiverShared {
     keys: SigningKeys,
-    witness: Witness,
-    state: Mutex<Taken>,
+    recorder: Recorder,
+    state: Mutex<ReceiverState>,
     /// While set, connections break instead of carrying an answer.
-    broken: Arc<AtomicBool>,
+    hang_up: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
-struct Taken {
-    answer: Answer,
-    seen: BTreeSet<String>,
-    received: Vec<Received>,
+struct ReceiverState {
+    mode: ReceiverMode,
+    seen_ids: BTreeSet<String>,
+    received: Vec<ReceivedWebhook>,
     requests: u64,
     rejected: u64,
 }
@@ -101,21 +101,21 @@ impl Receiver {
     ///
     /// # Errors
     /// As [`Receiver::start`].
-    pub async fn start_with(signing_secret: &Secret, witness: Witness) -> Result<Self, String> {
+    pub async fn start_with(signing_secret: &Secret, witness: Recorder) -> Result<Self, String> {
         let keys = SigningKeys::parse(signing_secret.expose())
             .map_err(|error| format!("cannot start the webhook receiver: {error}"))?;
         let broken = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ReceiverShared {
             keys,
-            witness,
-            state: Mutex::new(Taken {
-                answer: Answer::Accept,
-                seen: BTreeSet::new(),
+            recorder: witness,
+            state: Mutex::new(ReceiverState {
+                mode: ReceiverMode::Accept,
+                seen_ids: BTreeSet::new(),
                 received: Vec::new(),
                 requests: 0,
                 rejected: 0,
             }),
-            broken: Arc::clone(&broken),
+            hang_up: Arc::clone(&broken),
         });
         let no_port = |error| format!("cannot start the webhook receiver on loopback: {error}");
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -123,12 +123,12 @@ impl Receiver {
             .map_err(no_port)?;
         let address = listener.local_addr().map_err(no_port)?;
         let router = Router::new()
-            .route("/", post(take))
-            .route("/{*path}", post(take))
+            .route("/", post(receive))
+            .route("/{*path}", post(receive))
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
             // Serving ends only with the task.
-            let _ = axum::serve(Breakable::new(listener, broken), router).await;
+            let _ = axum::serve(HangupListener::new(listener, broken), router).await;
         });
         Ok(Self {
             address,
@@ -145,14 +145,14 @@ impl Receiver {
 
     /// What was taken, in the order of arrival.
     #[must_use]
-    pub fn received(&self) -> Vec<Received> {
+    pub fn received(&self) -> Vec<ReceivedWebhook> {
         self.shared.lock().received.clone()
     }
 
     /// The secret that a consumer behind this receiver would use for `key`:
     /// the one with the highest sequence.
     #[must_use]
-    pub fn applied(&self, key: &str) -> Option<Received> {
+    pub fn applied(&self, key: &str) -> Option<ReceivedWebhook> {
         let state = self.shared.lock();
         let of_key = state.received.iter().filter(|one| one.key == key);
         of_key.max_by_key(|one| one.sequence).cloned()
@@ -171,13 +171,13 @@ impl Receiver {
     }
 
     /// Changes what it answers.
-    pub fn set_answer(&self, answer: Answer) {
-        self.shared.lock().answer = answer;
-        self.shared.broken.store(false, Ordering::SeqCst);
+    pub fn set_mode(&self, answer: ReceiverMode) {
+        self.shared.lock().mode = answer;
+        self.shared.hang_up.store(false, Ordering::SeqCst);
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ReceiverShared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Shared(…)")
     }
@@ -189,8 +189,8 @@ impl Drop for Receiver {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
+impl ReceiverShared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ReceiverState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,46 +205,47 @@ impl Shared {
     }
 }
 
-async fn take(
-    State(shared): State<Arc<Shared>>,
+async fn receive(
+    State(shared): State<Arc<ReceiverShared>>,
     target: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, &'static str) {
     let mut state = shared.lock();
     state.requests += 1;
-    let answer = state.answer;
+    let answer = state.mode;
     match answer {
-        Answer::Status(status) => return (status_code(status), "as told\n"),
-        Answer::Close => {
-            shared.broken.store(true, Ordering::SeqCst);
+        ReceiverMode::RejectWithStatus(status) => return (status_code(status), "as told\n"),
+        ReceiverMode::Close => {
+            shared.hang_up.store(true, Ordering::SeqCst);
             return (StatusCode::OK, "never sent\n");
         }
-        Answer::Accept | Answer::TakeAndStatus(_) | Answer::TakeAndClose => {}
+        ReceiverMode::Accept | ReceiverMode::AcceptWithStatus(_) | ReceiverMode::AcceptAndClose => {
+        }
     }
     let Some(id) = shared.verified_id(&headers, &body) else {
         state.rejected += 1;
         return (StatusCode::UNAUTHORIZED, "the signature is not good\n");
     };
-    let Some(received) = parse(target.path(), &id, &body) else {
+    let Some(received) = parse_event(target.path(), &id, &body) else {
         state.rejected += 1;
         return (StatusCode::BAD_REQUEST, "this is no key.rotated event\n");
     };
-    if !state.seen.contains(&id) {
-        if let Err(problem) = (shared.witness)(&received) {
+    if !state.seen_ids.contains(&id) {
+        if let Err(problem) = (shared.recorder)(&received) {
             tracing::error!("a webhook was not taken: {problem}");
             return (StatusCode::INTERNAL_SERVER_ERROR, "it was not recorded\n");
         }
-        state.seen.insert(id);
+        state.seen_ids.insert(id);
         state.received.push(received);
     }
     match answer {
-        Answer::Accept => (StatusCode::OK, "taken\n"),
-        Answer::TakeAndStatus(status) | Answer::Status(status) => {
+        ReceiverMode::Accept => (StatusCode::OK, "taken\n"),
+        ReceiverMode::AcceptWithStatus(status) | ReceiverMode::RejectWithStatus(status) => {
             (status_code(status), "taken, but as told\n")
         }
-        Answer::TakeAndClose | Answer::Close => {
-            shared.broken.store(true, Ordering::SeqCst);
+        ReceiverMode::AcceptAndClose | ReceiverMode::Close => {
+            shared.hang_up.store(true, Ordering::SeqCst);
             (StatusCode::OK, "never sent\n")
         }
     }
@@ -254,13 +255,13 @@ fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn parse(path: &str, id: &str, body: &[u8]) -> Option<Received> {
+fn parse_event(path: &str, id: &str, body: &[u8]) -> Option<ReceivedWebhook> {
     let event: serde_json::Value = serde_json::from_slice(body).ok()?;
     if event.get("type")?.as_str()? != "key.rotated" {
         return None;
     }
     let data = event.get("data")?;
-    Some(Received {
+    Some(ReceivedWebhook {
         path: path.to_owned(),
         id: id.to_owned(),
         key: data.get("key")?.as_str()?.to_owned(),
@@ -274,12 +275,12 @@ fn parse(path: &str, id: &str, body: &[u8]) -> Option<Received> {
 mod tests {
     use super::*;
 
-    const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz";
+    const SIGNING_SECRET: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz";
 
     /// The answer to a webhook that is signed well.
-    async fn posted(receiver: &Receiver, path: &'static str) -> StatusCode {
+    async fn post_status(receiver: &Receiver, path: &'static str) -> StatusCode {
         let body = br#"{"type":"key.rotated","data":{"key":"k","sequence":1,"value":"v"}}"#;
-        let keys = SigningKeys::parse(SIGNING).unwrap();
+        let keys = SigningKeys::parse(SIGNING_SECRET).unwrap();
         let signature = keys.sign("msg_1", 1, body);
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -291,28 +292,30 @@ mod tests {
         }
         let shared = State(Arc::clone(&receiver.shared));
         let body = Bytes::from_static(body);
-        take(shared, Uri::from_static(path), headers, body).await.0
+        receive(shared, Uri::from_static(path), headers, body)
+            .await
+            .0
     }
 
     #[tokio::test]
-    async fn nothing_is_taken_that_the_witness_did_not_see() {
+    async fn webhook_is_rejected_until_recorded() {
         let down = Arc::new(AtomicBool::new(true));
         let seen = Arc::clone(&down);
-        let witness: Witness = Box::new(move |received| {
+        let witness: Recorder = Box::new(move |received| {
             assert_eq!(received.path, "/key/sink");
             match seen.load(Ordering::SeqCst) {
                 true => Err("the disk is full".to_owned()),
                 false => Ok(()),
             }
         });
-        let signing = Secret::new(SIGNING.to_owned());
+        let signing = Secret::new(SIGNING_SECRET.to_owned());
         let receiver = Receiver::start_with(&signing, witness).await.unwrap();
-        let refused = posted(&receiver, "/key/sink").await;
+        let refused = post_status(&receiver, "/key/sink").await;
         assert_eq!(refused, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(receiver.received().is_empty());
         down.store(false, Ordering::SeqCst);
         for _ in 0..2 {
-            assert_eq!(posted(&receiver, "/key/sink").await, StatusCode::OK);
+            assert_eq!(post_status(&receiver, "/key/sink").await, StatusCode::OK);
         }
         assert_eq!(receiver.received().len(), 1);
     }

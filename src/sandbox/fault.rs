@@ -4,7 +4,7 @@ use std::fmt;
 
 /// An operation of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Operation {
+pub enum ApiOperation {
     /// `POST /organization/admin_api_keys`.
     Create,
     /// `GET /organization/admin_api_keys`: also how a secret is verified.
@@ -49,7 +49,7 @@ pub enum FaultKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     /// In which operation; none for any.
-    pub operation: Option<Operation>,
+    pub operation: Option<ApiOperation>,
     /// What goes wrong.
     pub kind: FaultKind,
     /// How often, from 0 (never) to 1 (always).
@@ -61,7 +61,7 @@ pub struct Fault {
 pub enum FaultError {
     /// Not three parts.
     #[error("a fault is OPERATION:KIND:PROBABILITY, such as create:drop-after:0.2")]
-    Form,
+    Syntax,
     /// An operation that is not known.
     #[error("the operation is create, list, retrieve, delete or any, not \"{0}\"")]
     Operation(String),
@@ -76,17 +76,17 @@ pub enum FaultError {
     Probability(String),
     /// A kind that the operation cannot have.
     #[error("{kind} happens in {only}, not in {operation}")]
-    Pair {
+    UnsupportedPair {
         /// The kind.
         kind: FaultKind,
         /// Where it happens.
-        only: Operation,
+        only: ApiOperation,
         /// Where it was asked for.
-        operation: Operation,
+        operation: ApiOperation,
     },
 }
 
-impl Operation {
+impl ApiOperation {
     /// Every operation.
     pub const ALL: [Self; 4] = [Self::Create, Self::List, Self::Retrieve, Self::Delete];
 
@@ -139,10 +139,10 @@ impl FaultKind {
     }
 
     /// The one operation that it can happen in, if it is only one.
-    const fn only_in(self) -> Option<Operation> {
+    const fn only_in(self) -> Option<ApiOperation> {
         match self {
-            Self::StaleList => Some(Operation::List),
-            Self::Late => Some(Operation::Create),
+            Self::StaleList => Some(ApiOperation::List),
+            Self::Late => Some(ApiOperation::Create),
             Self::DropBefore
             | Self::DropAfter
             | Self::ErrorBefore
@@ -160,7 +160,7 @@ impl FaultKind {
 impl Fault {
     /// Whether it can happen in `operation`.
     #[must_use]
-    pub fn concerns(&self, operation: Operation) -> bool {
+    pub fn applies_to(&self, operation: ApiOperation) -> bool {
         self.operation.is_none_or(|wanted| wanted == operation)
             && self.kind.only_in().is_none_or(|only| only == operation)
     }
@@ -173,12 +173,12 @@ impl Fault {
     pub fn parse(text: &str) -> Result<Self, FaultError> {
         let parts: Vec<&str> = text.split(':').collect();
         let [operation, kind, probability] = parts[..] else {
-            return Err(FaultError::Form);
+            return Err(FaultError::Syntax);
         };
         let operation = match operation {
             "any" => None,
             word => Some(
-                Operation::ALL
+                ApiOperation::ALL
                     .into_iter()
                     .find(|operation| operation.as_str() == word)
                     .ok_or_else(|| FaultError::Operation(word.to_owned()))?,
@@ -193,7 +193,7 @@ impl Fault {
         if let (Some(operation), Some(only)) = (operation, kind.only_in())
             && operation != only
         {
-            return Err(FaultError::Pair {
+            return Err(FaultError::UnsupportedPair {
                 kind,
                 only,
                 operation,
@@ -220,7 +220,7 @@ impl std::str::FromStr for Fault {
     }
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for ApiOperation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_every_kind_and_refuses_the_rest() {
+    fn every_kind_is_parsed_and_others_are_rejected() {
         for kind in FaultKind::ALL {
             let fault = Fault::parse(&format!("any:{kind}:0.5")).unwrap();
             assert_eq!((fault.operation, fault.kind), (None, kind));
@@ -264,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_one_operation_stay_there() {
+    fn single_operation_kinds_apply_only_there() {
         let fault = Fault::parse("any:late:1").unwrap();
-        assert!(fault.concerns(Operation::Create));
-        assert!(!fault.concerns(Operation::List));
+        assert!(fault.applies_to(ApiOperation::Create));
+        assert!(!fault.applies_to(ApiOperation::List));
     }
 }

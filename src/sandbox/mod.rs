@@ -3,14 +3,14 @@
 //! It behaves like the real one as far as that is known (`state`, `routes`)
 //! and goes wrong on request ([`Fault`]), so that rekeyd can be rehearsed
 //! against it without an account. It is no store of anything real: it holds
-//! its secrets in plain text, with [`Options::state`] also on disk.
+//! its secrets in plain text, with [`SandboxOptions::state_file`] also on disk.
 
+mod connection;
 mod fault;
-mod line;
+mod key_format;
 mod reply;
 mod routes;
-mod serve;
-mod shape;
+mod server;
 mod state;
 mod store;
 
@@ -24,18 +24,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
 
-pub use crate::sandbox::fault::{Fault, FaultError, FaultKind, Operation};
-pub use crate::sandbox::shape::DEFAULT_ADMIN_KEY;
-pub use crate::sandbox::state::{ADMIN_NAME, Delays};
+pub use crate::sandbox::fault::{ApiOperation, Fault, FaultError, FaultKind};
+pub use crate::sandbox::key_format::DEFAULT_ADMIN_KEY;
+pub use crate::sandbox::state::{ADMIN_KEY_NAME, PropagationDelays};
 
 use crate::core::secret::Secret;
-use crate::sandbox::line::{Line, Lines};
-use crate::sandbox::serve::App;
-use crate::sandbox::state::State;
+use crate::sandbox::connection::{ConnectionHandle, DroppableListener};
+use crate::sandbox::server::SandboxApp;
+use crate::sandbox::state::SandboxState;
 
 /// How a sandbox is to be.
 #[derive(Clone)]
-pub struct Options {
+pub struct SandboxOptions {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The admin key that it takes from the start; [`DEFAULT_ADMIN_KEY`] if
@@ -43,20 +43,20 @@ pub struct Options {
     pub admin_key: Option<String>,
     /// Where its keys stay over a restart: JSON with the secrets in it, mode
     /// 0600. Without it they are gone with the process.
-    pub state: Option<PathBuf>,
+    pub state_file: Option<PathBuf>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// How long changes take to count when secrets are checked.
-    pub delays: Delays,
+    pub delays: PropagationDelays,
     /// When a create that a [`FaultKind::Late`] struck lands.
-    pub late_after: Duration,
+    pub late_create_delay: Duration,
     /// How late a [`FaultKind::Slow`] answer is.
-    pub slow_for: Duration,
+    pub slow_reply_delay: Duration,
 }
 
 /// A running sandbox. It stops when this is dropped.
 pub struct Sandbox {
-    app: Arc<App>,
+    app: Arc<SandboxApp>,
     address: SocketAddr,
     base_url: Url,
     admin_key: String,
@@ -68,7 +68,7 @@ pub struct Sandbox {
 pub struct LiveKey {
     /// Its id.
     pub id: String,
-    /// Its name; [`ADMIN_NAME`] for the one from the start.
+    /// Its name; [`ADMIN_KEY_NAME`] for the one from the start.
     pub name: String,
 }
 
@@ -88,16 +88,16 @@ pub enum SandboxError {
     State(String),
 }
 
-impl Default for Options {
+impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             admin_key: None,
-            state: None,
+            state_file: None,
             faults: Vec::new(),
-            delays: Delays::default(),
-            late_after: Duration::from_secs(3),
-            slow_for: Duration::from_secs(2),
+            delays: PropagationDelays::default(),
+            late_create_delay: Duration::from_secs(3),
+            slow_reply_delay: Duration::from_secs(2),
         }
     }
 }
@@ -107,17 +107,17 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`SandboxError`].
-    pub async fn start(options: Options) -> Result<Self, SandboxError> {
-        let mut state = match &options.state {
+    pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
+        let mut state = match &options.state_file {
             Some(path) => store::load(path).map_err(SandboxError::State)?,
-            None => State::default(),
+            None => SandboxState::default(),
         };
         state.delays = options.delays;
         let admin_key = options
             .admin_key
             .unwrap_or_else(|| DEFAULT_ADMIN_KEY.to_owned());
-        state.admit(admin_key.clone());
-        if let Some(path) = &options.state {
+        state.ensure_key(admin_key.clone());
+        if let Some(path) = &options.state_file {
             store::save(path, &state).map_err(SandboxError::State)?;
         }
 
@@ -134,14 +134,18 @@ impl Sandbox {
         let base_url = Url::parse(&format!("http://{address}/v1"))
             .map_err(|error| refuse(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
-        let app = Arc::new(App::new(
+        let app = Arc::new(SandboxApp::new(
             state,
-            options.state,
+            options.state_file,
             stopped.clone(),
-            (options.late_after, options.slow_for),
+            (options.late_create_delay, options.slow_reply_delay),
         ));
         app.set_faults(options.faults);
-        tokio::spawn(serve(Lines(listener), Arc::clone(&app), stopped));
+        tokio::spawn(serve(
+            DroppableListener(listener),
+            Arc::clone(&app),
+            stopped,
+        ));
         Ok(Self {
             app,
             address,
@@ -172,10 +176,10 @@ impl Sandbox {
 
     /// Every live key, oldest first, its own admin key among them.
     #[must_use]
-    pub fn live(&self) -> Vec<LiveKey> {
+    pub fn live_keys(&self) -> Vec<LiveKey> {
         self.app
-            .look()
-            .live()
+            .lock_state()
+            .live_keys()
             .into_iter()
             .map(|key| LiveKey {
                 id: key.id,
@@ -187,7 +191,7 @@ impl Sandbox {
     /// Whether a request with `secret` would be taken now.
     #[must_use]
     pub fn accepts(&self, secret: &str) -> bool {
-        self.app.look().accepts(secret)
+        self.app.lock_state().accepts(secret)
     }
 
     /// Replaces all faults, from the next request on.
@@ -198,21 +202,21 @@ impl Sandbox {
     /// Makes a key as a person would on the provider's page: its id and its
     /// secret.
     #[must_use]
-    pub fn make_by_hand(&self, name: &str) -> (String, String) {
-        let key = self.app.change(|state| state.create(name.to_owned(), None));
-        let secret = State::secret_of(&key);
+    pub fn create_manually(&self, name: &str) -> (String, String) {
+        let key = self.app.update(|state| state.create(name.to_owned(), None));
+        let secret = SandboxState::secret_of(&key);
         (key.id, secret)
     }
 
     /// Deletes a key as a person would on the provider's page; false if there
     /// is none.
-    pub fn delete_by_hand(&self, id: &str) -> bool {
-        self.app.change(|state| state.delete(id))
+    pub fn delete_manually(&self, id: &str) -> bool {
+        self.app.update(|state| state.delete(id))
     }
 
     /// How many requests for `operation` have come, answered or not.
     #[must_use]
-    pub fn requests(&self, operation: Operation) -> u64 {
+    pub fn requests(&self, operation: ApiOperation) -> u64 {
         self.app.requests(operation)
     }
 }
@@ -224,8 +228,8 @@ impl Drop for Sandbox {
     }
 }
 
-async fn serve(lines: Lines, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let service: IntoMakeServiceWithConnectInfo<axum::Router, Line> =
+async fn serve(lines: DroppableListener, app: Arc<SandboxApp>, mut stopped: watch::Receiver<bool>) {
+    let service: IntoMakeServiceWithConnectInfo<axum::Router, ConnectionHandle> =
         routes::router(app).into_make_service_with_connect_info();
     let outcome = axum::serve(lines, service)
         .with_graceful_shutdown(async move {

@@ -8,20 +8,20 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 
-use crate::sandbox::shape::random_id;
+use crate::sandbox::key_format::random_id;
 use crate::sandbox::state;
 
 /// What something in between answers.
-const PAGE_OF_A_PROXY: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
+const PROXY_BLOCK_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
 
 /// One answer of the API, before it is sent.
-pub(super) struct Reply {
+pub(super) struct ApiReply {
     status: StatusCode,
     body: Value,
     retry_after: Option<&'static str>,
 }
 
-impl Reply {
+impl ApiReply {
     pub(super) fn ok(body: Value) -> Self {
         Self {
             status: StatusCode::OK,
@@ -31,12 +31,7 @@ impl Reply {
     }
 
     /// A refusal in the API's envelope.
-    pub(super) fn refused(
-        status: StatusCode,
-        kind: &str,
-        code: Option<&str>,
-        message: &str,
-    ) -> Self {
+    pub(super) fn error(status: StatusCode, kind: &str, code: Option<&str>, message: &str) -> Self {
         let body = json!({
             "error": { "type": kind, "message": message, "param": null, "code": code },
         });
@@ -48,8 +43,8 @@ impl Reply {
     }
 
     /// 401 for a secret that is wrong, deleted, expired or too fresh.
-    pub(super) fn bad_key() -> Self {
-        Self::refused(
+    pub(super) fn invalid_key() -> Self {
+        Self::error(
             StatusCode::UNAUTHORIZED,
             "invalid_request_error",
             Some("invalid_api_key"),
@@ -58,7 +53,7 @@ impl Reply {
     }
 
     pub(super) fn missing_scope() -> Self {
-        Self::refused(
+        Self::error(
             StatusCode::UNAUTHORIZED,
             "invalid_request_error",
             Some("missing_scope"),
@@ -68,7 +63,7 @@ impl Reply {
     }
 
     pub(super) fn rate_limited() -> Self {
-        let mut reply = Self::refused(
+        let mut reply = Self::error(
             StatusCode::TOO_MANY_REQUESTS,
             "requests",
             Some("rate_limit_exceeded"),
@@ -79,7 +74,7 @@ impl Reply {
     }
 
     pub(super) fn server_error() -> Self {
-        Self::refused(
+        Self::error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",
             None,
@@ -89,7 +84,7 @@ impl Reply {
 
     /// The answer to send.
     pub(super) fn into_response(self) -> Response {
-        let mut response = plain(self.status, "application/json", self.body.to_string());
+        let mut response = build_response(self.status, "application/json", self.body.to_string());
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()
@@ -99,26 +94,26 @@ impl Reply {
     }
 
     /// The same with JSON that breaks off in the middle.
-    pub(super) fn into_garbage(self) -> Response {
+    pub(super) fn into_truncated(self) -> Response {
         let mut text = self.body.to_string().into_bytes();
         text.truncate(text.len() / 2);
-        plain(self.status, "application/json", text)
+        build_response(self.status, "application/json", text)
     }
 }
 
 /// 403 with HTML: no answer of the API at all.
-pub(super) fn page_of_a_proxy() -> Response {
-    let mut response = plain(StatusCode::FORBIDDEN, "text/html", PAGE_OF_A_PROXY);
+pub(super) fn proxy_block_page() -> Response {
+    let mut response = build_response(StatusCode::FORBIDDEN, "text/html", PROXY_BLOCK_PAGE);
     response.headers_mut().remove("x-request-id");
     response
 }
 
-fn plain(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+fn build_response(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Some(date) = date() {
+    if let Some(date) = date_header() {
         headers.insert(DATE, date);
     }
     if let Ok(id) = HeaderValue::from_str(&format!("req_{}", random_id(32))) {
@@ -129,8 +124,8 @@ fn plain(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Respo
 
 /// The time. The server would add it, too, but from a cache that a clock which
 /// was set back does not reach.
-fn date() -> Option<HeaderValue> {
-    let now = Timestamp::from_millisecond(state::now()).ok()?;
+fn date_header() -> Option<HeaderValue> {
+    let now = Timestamp::from_millisecond(state::now_millis()).ok()?;
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
     HeaderValue::from_str(&text.ok()?).ok()
 }

@@ -11,47 +11,47 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::sandbox::fault::Operation;
-use crate::sandbox::line::Line;
-use crate::sandbox::reply::Reply;
-use crate::sandbox::serve::App;
-use crate::sandbox::state::{State, Wish};
+use crate::sandbox::connection::ConnectionHandle;
+use crate::sandbox::fault::ApiOperation;
+use crate::sandbox::reply::ApiReply;
+use crate::sandbox::server::SandboxApp;
+use crate::sandbox::state::{ListQuery, SandboxState};
 
 /// The longest body that is taken: a create has a hundred bytes.
-const LONGEST_BODY: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Items on a page when the request does not say how many.
-const USUAL_PAGE: usize = 20;
+const DEFAULT_PAGE_SIZE: usize = 20;
 
 /// The most items on a page.
-const LARGEST_PAGE: usize = 100;
+const MAX_PAGE_SIZE: usize = 100;
 
 /// The longest life of a key that may be asked for.
-const LONGEST_LIFE: u64 = 31_536_000;
+const MAX_LIFETIME_SECONDS: u64 = 31_536_000;
 
-pub(super) fn router(app: Arc<App>) -> Router {
+pub(super) fn router(app: Arc<SandboxApp>) -> Router {
     let keys = "/v1/organization/admin_api_keys";
     Router::new()
         .route(keys, post(create).get(list))
         .route(&format!("{keys}/{{key_id}}"), get(retrieve).delete(delete))
-        .fallback(elsewhere)
-        .method_not_allowed_fallback(elsewhere)
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_route)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(app)
 }
 
 async fn create(
-    Shared(app): Shared<Arc<App>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    Shared(app): Shared<Arc<SandboxApp>>,
+    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    app.answer(
-        Operation::Create,
+    app.respond(
+        ApiOperation::Create,
         &line,
         &headers,
-        move |state, _stale| match wish_of(&body) {
-            Ok((name, life)) => Reply::ok(state.create(name, life).to_json(true)),
+        move |state, _stale| match parse_create(&body) {
+            Ok((name, life)) => ApiReply::ok(state.create(name, life).to_json(true)),
             Err(refusal) => refusal,
         },
     )
@@ -59,56 +59,61 @@ async fn create(
 }
 
 async fn list(
-    Shared(app): Shared<Arc<App>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    Shared(app): Shared<Arc<SandboxApp>>,
+    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    app.answer(Operation::List, &line, &headers, move |state, stale| {
-        page(state, query.as_deref().unwrap_or_default(), stale)
+    app.respond(ApiOperation::List, &line, &headers, move |state, stale| {
+        list_page(state, query.as_deref().unwrap_or_default(), stale)
     })
     .await
 }
 
 async fn retrieve(
-    Shared(app): Shared<Arc<App>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    Shared(app): Shared<Arc<SandboxApp>>,
+    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
-    app.answer(
-        Operation::Retrieve,
+    app.respond(
+        ApiOperation::Retrieve,
         &line,
         &headers,
         move |state, _stale| match state.retrieve(&id) {
-            Some(key) => Reply::ok(key.to_json(false)),
-            None => no_such_key(&id),
+            Some(key) => ApiReply::ok(key.to_json(false)),
+            None => key_not_found(&id),
         },
     )
     .await
 }
 
 async fn delete(
-    Shared(app): Shared<Arc<App>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    Shared(app): Shared<Arc<SandboxApp>>,
+    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
-    app.answer(Operation::Delete, &line, &headers, move |state, _stale| {
-        if !state.delete(&id) {
-            return no_such_key(&id);
-        }
-        Reply::ok(json!({
-            "id": id,
-            "object": "organization.admin_api_key.deleted",
-            "deleted": true,
-        }))
-    })
+    app.respond(
+        ApiOperation::Delete,
+        &line,
+        &headers,
+        move |state, _stale| {
+            if !state.delete(&id) {
+                return key_not_found(&id);
+            }
+            ApiReply::ok(json!({
+                "id": id,
+                "object": "organization.admin_api_key.deleted",
+                "deleted": true,
+            }))
+        },
+    )
     .await
 }
 
-async fn elsewhere(method: Method, uri: Uri) -> Response {
-    Reply::refused(
+async fn unknown_route(method: Method, uri: Uri) -> Response {
+    ApiReply::error(
         StatusCode::NOT_FOUND,
         "invalid_request_error",
         Some("unknown_url"),
@@ -117,8 +122,8 @@ async fn elsewhere(method: Method, uri: Uri) -> Response {
     .into_response()
 }
 
-fn no_such_key(id: &str) -> Reply {
-    Reply::refused(
+fn key_not_found(id: &str) -> ApiReply {
+    ApiReply::error(
         StatusCode::NOT_FOUND,
         "invalid_request_error",
         None,
@@ -126,8 +131,8 @@ fn no_such_key(id: &str) -> Reply {
     )
 }
 
-fn bad_request(message: &str) -> Reply {
-    Reply::refused(
+fn bad_request(message: &str) -> ApiReply {
+    ApiReply::error(
         StatusCode::BAD_REQUEST,
         "invalid_request_error",
         None,
@@ -136,7 +141,7 @@ fn bad_request(message: &str) -> Reply {
 }
 
 /// Name and life of the key that a create asks for.
-fn wish_of(body: &[u8]) -> Result<(String, Option<Duration>), Reply> {
+fn parse_create(body: &[u8]) -> Result<(String, Option<Duration>), ApiReply> {
     let wish: Value = serde_json::from_slice(body)
         .map_err(|_| bad_request("We could not parse the JSON body of your request."))?;
     let name = wish
@@ -149,7 +154,7 @@ fn wish_of(body: &[u8]) -> Result<(String, Option<Duration>), Reply> {
         Some(number) => Some(
             number
                 .as_u64()
-                .filter(|seconds| (1..=LONGEST_LIFE).contains(seconds))
+                .filter(|seconds| (1..=MAX_LIFETIME_SECONDS).contains(seconds))
                 .map(Duration::from_secs)
                 .ok_or_else(|| bad_request("Invalid value: 'expires_in_seconds'."))?,
         ),
@@ -157,15 +162,15 @@ fn wish_of(body: &[u8]) -> Result<(String, Option<Duration>), Reply> {
     Ok((name.to_owned(), life))
 }
 
-fn page(state: &State, query: &str, stale: bool) -> Reply {
+fn list_page(state: &SandboxState, query: &str, stale: bool) -> ApiReply {
     let mut after = None;
-    let mut limit = USUAL_PAGE;
+    let mut limit = DEFAULT_PAGE_SIZE;
     let mut descending = false;
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "after" => after = Some(value.into_owned()),
             "limit" => match value.parse() {
-                Ok(number) if (1..=LARGEST_PAGE).contains(&number) => limit = number,
+                Ok(number) if (1..=MAX_PAGE_SIZE).contains(&number) => limit = number,
                 Ok(_) | Err(_) => return bad_request("Invalid value: 'limit' (1 to 100)."),
             },
             "order" => match value.as_ref() {
@@ -176,7 +181,7 @@ fn page(state: &State, query: &str, stale: bool) -> Reply {
             _ => {}
         }
     }
-    let wish = Wish {
+    let wish = ListQuery {
         after: after.as_deref(),
         limit,
         descending,
@@ -186,7 +191,7 @@ fn page(state: &State, query: &str, stale: bool) -> Reply {
         return bad_request("Invalid value: 'after' names no admin API key.");
     };
     let data: Vec<Value> = slice.keys.iter().map(|key| key.to_json(false)).collect();
-    Reply::ok(json!({
+    ApiReply::ok(json!({
         "object": "list",
         "first_id": slice.keys.first().map(|key| key.id.as_str()),
         "last_id": slice.keys.last().map(|key| key.id.as_str()),

@@ -10,15 +10,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::sandbox::shape::{new_secret, random_id, redacted};
+use crate::sandbox::key_format::{new_secret, random_id, redact};
 
 /// The name of the key that the sandbox has from the start.
-pub const ADMIN_NAME: &str = "sandbox-owner";
+pub const ADMIN_KEY_NAME: &str = "sandbox-owner";
 
 /// One key, alive or deleted. Times are milliseconds since 1970: the API tells
 /// whole seconds, but keys may live shorter than one.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Key {
+pub(super) struct SandboxKey {
     pub(super) id: String,
     pub(super) name: String,
     value: String,
@@ -31,25 +31,25 @@ pub(super) struct Key {
 /// All keys ever made, oldest first. Deleted ones stay: they are refused, and
 /// they are still cursors.
 #[derive(Default)]
-pub(super) struct State {
-    keys: Vec<Key>,
+pub(super) struct SandboxState {
+    keys: Vec<SandboxKey>,
     /// What a stale list shows.
-    before: Before,
-    pub(super) delays: Delays,
+    previous_list: PreviousList,
+    pub(super) delays: PropagationDelays,
 }
 
 /// The keys before the last change, told by what it changed.
 #[derive(Default)]
-struct Before {
+struct PreviousList {
     /// So many of the keys there were.
     count: usize,
     /// This one was not deleted yet.
-    undeleted: Option<usize>,
+    not_yet_deleted: Option<usize>,
 }
 
 /// How long a change takes until it counts when secrets are checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Delays {
+pub struct PropagationDelays {
     /// A new secret is refused for so long.
     pub new_key: Duration,
     /// A deleted key's secret is taken for so long.
@@ -57,13 +57,13 @@ pub struct Delays {
 }
 
 /// A part of the list.
-pub(super) struct Slice {
-    pub(super) keys: Vec<Key>,
+pub(super) struct KeyPage {
+    pub(super) keys: Vec<SandboxKey>,
     pub(super) has_more: bool,
 }
 
 /// How a list is asked for.
-pub(super) struct Wish<'a> {
+pub(super) struct ListQuery<'a> {
     pub(super) after: Option<&'a str>,
     pub(super) limit: usize,
     pub(super) descending: bool,
@@ -73,7 +73,7 @@ pub(super) struct Wish<'a> {
 /// The cursor names no key.
 pub(super) struct UnknownCursor;
 
-impl Key {
+impl SandboxKey {
     /// The key object of the API; the secret only in the answer to its create.
     pub(super) fn to_json(&self, with_secret: bool) -> Value {
         let seconds = |millis: i64| millis.div_euclid(1000);
@@ -81,7 +81,7 @@ impl Key {
             "object": "organization.admin_api_key",
             "id": self.id,
             "name": self.name,
-            "redacted_value": redacted(&self.value),
+            "redacted_value": redact(&self.value),
             "created_at": seconds(self.created_at),
             "expires_at": self.expires_at.map(seconds),
             "last_used_at": self.last_used_at.map(seconds),
@@ -104,10 +104,10 @@ impl Key {
         self.deleted_at.is_none() && self.expires_at.is_none_or(|end| end > now)
     }
 
-    fn is_accepted(&self, now: i64, delays: Delays) -> bool {
+    fn is_accepted(&self, now: i64, delays: PropagationDelays) -> bool {
         // What needs no time has happened, even if the clock was set back.
         let counts = |since: i64, delay: Duration| {
-            delay.is_zero() || now >= since.saturating_add(millis(delay))
+            delay.is_zero() || now >= since.saturating_add(to_millis(delay))
         };
         counts(self.created_at, delays.new_key)
             && !self
@@ -117,19 +117,19 @@ impl Key {
     }
 }
 
-impl Before {
-    fn shows(&self, at: usize, key: &Key, now: i64) -> bool {
-        at < self.count && (self.undeleted == Some(at) || key.is_live(now))
+impl PreviousList {
+    fn includes(&self, at: usize, key: &SandboxKey, now: i64) -> bool {
+        at < self.count && (self.not_yet_deleted == Some(at) || key.is_live(now))
     }
 }
 
-impl State {
-    pub(super) fn of(keys: Vec<Key>) -> Self {
+impl SandboxState {
+    pub(super) fn from_keys(keys: Vec<SandboxKey>) -> Self {
         Self {
             // Nothing has changed yet.
-            before: Before {
+            previous_list: PreviousList {
                 count: keys.len(),
-                undeleted: None,
+                not_yet_deleted: None,
             },
             keys,
             ..Self::default()
@@ -137,28 +137,28 @@ impl State {
     }
 
     /// Every key ever made, oldest first.
-    pub(super) fn keys(&self) -> &[Key] {
+    pub(super) fn keys(&self) -> &[SandboxKey] {
         &self.keys
     }
 
     /// Makes sure that `secret` is a key of some time: one that was deleted
     /// stays deleted over a restart. It works at once, whatever the delays.
-    pub(super) fn admit(&mut self, secret: String) {
-        let created_at = now().saturating_sub(millis(self.delays.new_key));
+    pub(super) fn ensure_key(&mut self, secret: String) {
+        let created_at = now_millis().saturating_sub(to_millis(self.delays.new_key));
         match self.keys.iter_mut().find(|key| key.value == secret) {
             Some(key) => key.created_at = key.created_at.min(created_at),
             None => {
-                self.insert(ADMIN_NAME.to_owned(), secret, created_at, None);
+                self.insert(ADMIN_KEY_NAME.to_owned(), secret, created_at, None);
             }
         }
     }
 
-    pub(super) fn create(&mut self, name: String, expires_in: Option<Duration>) -> Key {
-        let created_at = now();
-        let expires_at = expires_in.map(|span| created_at.saturating_add(millis(span)));
-        self.before = Before {
+    pub(super) fn create(&mut self, name: String, expires_in: Option<Duration>) -> SandboxKey {
+        let created_at = now_millis();
+        let expires_at = expires_in.map(|span| created_at.saturating_add(to_millis(span)));
+        self.previous_list = PreviousList {
             count: self.keys.len(),
-            undeleted: None,
+            not_yet_deleted: None,
         };
         self.insert(name, new_secret(), created_at, expires_at)
     }
@@ -169,8 +169,8 @@ impl State {
         value: String,
         created_at: i64,
         expires_at: Option<i64>,
-    ) -> Key {
-        let key = Key {
+    ) -> SandboxKey {
+        let key = SandboxKey {
             id: format!("key_{}", random_id(24)),
             name,
             value,
@@ -184,7 +184,7 @@ impl State {
     }
 
     pub(super) fn delete(&mut self, id: &str) -> bool {
-        let now = now();
+        let now = now_millis();
         let Some(at) = self
             .keys
             .iter()
@@ -192,24 +192,24 @@ impl State {
         else {
             return false;
         };
-        self.before = Before {
+        self.previous_list = PreviousList {
             count: self.keys.len(),
-            undeleted: Some(at),
+            not_yet_deleted: Some(at),
         };
         self.keys[at].deleted_at = Some(now);
         true
     }
 
-    pub(super) fn retrieve(&self, id: &str) -> Option<&Key> {
-        let now = now();
+    pub(super) fn retrieve(&self, id: &str) -> Option<&SandboxKey> {
+        let now = now_millis();
         self.keys
             .iter()
             .find(|key| key.id == id && key.is_live(now))
     }
 
-    pub(super) fn list(&self, wish: &Wish<'_>) -> Result<Slice, UnknownCursor> {
-        let now = now();
-        let mut ordered: Vec<(usize, &Key)> = self.keys.iter().enumerate().collect();
+    pub(super) fn list(&self, wish: &ListQuery<'_>) -> Result<KeyPage, UnknownCursor> {
+        let now = now_millis();
+        let mut ordered: Vec<(usize, &SandboxKey)> = self.keys.iter().enumerate().collect();
         if wish.descending {
             ordered.reverse();
         }
@@ -221,11 +221,11 @@ impl State {
                 .map(|at| at + 1)
                 .ok_or(UnknownCursor)?,
         };
-        let mut keys: Vec<Key> = ordered[begin..]
+        let mut keys: Vec<SandboxKey> = ordered[begin..]
             .iter()
             .filter(|(at, key)| {
                 if wish.stale {
-                    self.before.shows(*at, key, now)
+                    self.previous_list.includes(*at, key, now)
                 } else {
                     key.is_live(now)
                 }
@@ -235,12 +235,12 @@ impl State {
             .collect();
         let has_more = keys.len() > wish.limit;
         keys.truncate(wish.limit);
-        Ok(Slice { keys, has_more })
+        Ok(KeyPage { keys, has_more })
     }
 
     /// Whether a request with `secret` is taken; its key counts as used.
     pub(super) fn authorize(&mut self, secret: &str) -> bool {
-        let (now, delays) = (now(), self.delays);
+        let (now, delays) = (now_millis(), self.delays);
         let found = self
             .keys
             .iter_mut()
@@ -255,14 +255,14 @@ impl State {
     }
 
     pub(super) fn accepts(&self, secret: &str) -> bool {
-        let now = now();
+        let now = now_millis();
         self.keys
             .iter()
             .any(|key| key.value == secret && key.is_accepted(now, self.delays))
     }
 
-    pub(super) fn live(&self) -> Vec<Key> {
-        let now = now();
+    pub(super) fn live_keys(&self) -> Vec<SandboxKey> {
+        let now = now_millis();
         self.keys
             .iter()
             .filter(|key| key.is_live(now))
@@ -270,7 +270,7 @@ impl State {
             .collect()
     }
 
-    pub(super) fn secret_of(key: &Key) -> String {
+    pub(super) fn secret_of(key: &SandboxKey) -> String {
         key.value.clone()
     }
 }
@@ -279,11 +279,11 @@ impl State {
     clippy::disallowed_methods,
     reason = "the sandbox plays another host, which has its own clock"
 )]
-pub(super) fn now() -> i64 {
+pub(super) fn now_millis() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-fn millis(span: Duration) -> i64 {
+fn to_millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -292,18 +292,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expired_key_is_gone() {
-        let mut state = State::default();
+    fn expired_key_is_gone() {
+        let mut state = SandboxState::default();
         let key = state.create("a".to_owned(), Some(Duration::ZERO));
-        assert!(state.live().is_empty());
+        assert!(state.live_keys().is_empty());
         assert!(!state.accepts(&key.value));
         assert!(!state.delete(&key.id));
     }
 
     #[test]
-    fn a_clock_that_is_set_back_changes_nothing_without_delays() {
-        let mut state = State::default();
-        let tomorrow = now() + 86_400_000;
+    fn clock_set_back_is_ignored_without_delays() {
+        let mut state = SandboxState::default();
+        let tomorrow = now_millis() + 86_400_000;
         let alive = state.create("a".to_owned(), None);
         let deleted = state.create("b".to_owned(), None);
         assert!(state.delete(&deleted.id));
@@ -316,17 +316,17 @@ mod tests {
     }
 
     #[test]
-    fn delays_hold_changes_back() {
-        let mut state = State::default();
+    fn delays_postpone_changes() {
+        let mut state = SandboxState::default();
         state.delays.new_key = Duration::from_secs(3600);
         let key = state.create("a".to_owned(), None);
         assert!(!state.accepts(&key.value));
-        state.delays = Delays {
+        state.delays = PropagationDelays {
             new_key: Duration::ZERO,
             deleted_key: Duration::from_secs(3600),
         };
         assert!(state.delete(&key.id));
         assert!(state.accepts(&key.value));
-        assert!(state.live().is_empty());
+        assert!(state.live_keys().is_empty());
     }
 }

@@ -7,12 +7,12 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::sandbox::state::State;
+use crate::sandbox::state::SandboxState;
 
-pub(super) fn load(path: &Path) -> Result<State, String> {
+pub(super) fn load(path: &Path) -> Result<SandboxState, String> {
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(SandboxState::default()),
         Err(error) => {
             return Err(format!(
                 "cannot read the sandbox's state {}: {error}",
@@ -22,7 +22,7 @@ pub(super) fn load(path: &Path) -> Result<State, String> {
     };
     // Position only: the parser's own words could quote a secret.
     serde_json::from_slice(&text)
-        .map(State::of)
+        .map(SandboxState::from_keys)
         .map_err(|error| {
             format!(
                 "the sandbox's state {} is not readable from line {}, column {} on; \
@@ -35,7 +35,7 @@ pub(super) fn load(path: &Path) -> Result<State, String> {
 }
 
 /// Replaces the file as a whole.
-pub(super) fn save(path: &Path, state: &State) -> Result<(), String> {
+pub(super) fn save(path: &Path, state: &SandboxState) -> Result<(), String> {
     let explain = |error: std::io::Error| {
         format!(
             "cannot write the sandbox's state {}: {error}",

@@ -10,27 +10,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
-use crate::core::command::{CommandLine, delivery_variables};
+use crate::core::command::{CommandLine, delivery_environment};
 use crate::core::duration;
-use crate::core::names::SinkId;
+use crate::core::ids::SinkId;
 use crate::core::settings::{CommandTarget, SinkSettings};
-use crate::host::aside;
-use crate::host::program::{Ended, How, Run, problem, run};
-use crate::sink::program::{self, Whose};
-use crate::sink::{DeliveryError, Parcel, Sink, Taken};
+use crate::platform::process::{ExitKind, Invocation, ProcessExit, check_executable, run};
+use crate::platform::run_blocking;
+use crate::sink::program_log::{self, ProgramContext};
+use crate::sink::{Acceptance, DeliveryError, Payload, Sink};
 
 /// The program has taken it.
-const ACCEPTED: i32 = 0;
+const EXIT_ACCEPTED: i32 = 0;
 
 /// The program has not taken it and wants to be asked again: `EX_TEMPFAIL`.
-const NOT_TAKEN: i32 = 75;
+const EXIT_TRY_LATER: i32 = 75;
 
 /// A program that takes each new secret.
 #[derive(Debug)]
 pub struct CommandSink {
     id: SinkId,
     timeout: Duration,
-    line: CommandLine,
+    command: CommandLine,
 }
 
 impl CommandSink {
@@ -40,52 +40,55 @@ impl CommandSink {
         Self {
             id: settings.id.clone(),
             timeout: settings.timeout,
-            line: target.argv.clone(),
+            command: target.argv.clone(),
         }
     }
 
     /// What the exit says of the secret.
-    fn judge(&self, ended: &Ended) -> Result<(), DeliveryError> {
-        let program = &self.line.program;
+    fn classify_exit(&self, ended: &ProcessExit) -> Result<(), DeliveryError> {
+        let program = &self.command.program;
         let maybe = "it may have taken the secret; it is tried again";
-        let (taken, message) = match &ended.how {
-            How::Code(ACCEPTED) => return Ok(()),
-            How::NotStarted(why) => (Taken::No, why.clone()),
-            How::Code(NOT_TAKEN) => (
-                Taken::No,
+        let (taken, message) = match &ended.kind {
+            ExitKind::Code(EXIT_ACCEPTED) => return Ok(()),
+            ExitKind::NotStarted(why) => (Acceptance::NotAccepted, why.clone()),
+            ExitKind::Code(EXIT_TRY_LATER) => (
+                Acceptance::NotAccepted,
                 format!(
-                    "{program} wants to be asked later (exit code {NOT_TAKEN}){}",
-                    ended.quoted()
+                    "{program} wants to be asked later (exit code {EXIT_TRY_LATER}){}",
+                    ended.error_suffix()
                 ),
             ),
-            How::Code(code) => (
-                Taken::Maybe,
+            ExitKind::Code(code) => (
+                Acceptance::Uncertain,
                 format!(
                     "{program} ended with exit code {code}{}; {maybe}",
-                    ended.quoted()
+                    ended.error_suffix()
                 ),
             ),
-            How::Signal(signal) => (
-                Taken::Maybe,
+            ExitKind::Signal(signal) => (
+                Acceptance::Uncertain,
                 format!(
                     "{program} was ended by signal {signal}{}; {maybe}",
-                    ended.quoted()
+                    ended.error_suffix()
                 ),
             ),
-            How::TimedOut => (
-                Taken::Maybe,
+            ExitKind::TimedOut => (
+                Acceptance::Uncertain,
                 format!(
                     "{program} did not end within {} and was killed{}; {maybe}",
                     duration::to_text(self.timeout),
-                    ended.quoted()
+                    ended.error_suffix()
                 ),
             ),
-            How::Failed(why) => (
-                Taken::Maybe,
+            ExitKind::Failed(why) => (
+                Acceptance::Uncertain,
                 format!("{program} was started, and then the system failed: {why}; {maybe}"),
             ),
         };
-        Err(DeliveryError { taken, message })
+        Err(DeliveryError {
+            acceptance: taken,
+            message,
+        })
     }
 }
 
@@ -96,8 +99,10 @@ impl Sink for CommandSink {
     }
 
     async fn inspect(&self) -> Vec<String> {
-        let path = self.line.path().to_owned();
-        let found = aside(&self.line.program, self.timeout, move || problem(&path));
+        let path = self.command.path().to_owned();
+        let found = run_blocking(&self.command.program, self.timeout, move || {
+            check_executable(&path)
+        });
         match found.await {
             Ok(problem) => problem.into_iter().collect(),
             Err(problem) => vec![problem],
@@ -113,34 +118,34 @@ impl Sink for CommandSink {
         }
     }
 
-    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
-        let variables = delivery_variables(
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
+        let variables = delivery_environment(
             parcel.key.as_str(),
             parcel.rotation.as_str(),
             parcel.sequence,
             &self.id.name,
             parcel.credential.id.as_str(),
         );
-        let ended = run(Run {
-            line: &self.line,
-            variables: &variables,
-            input: input(parcel),
+        let ended = run(Invocation {
+            command: &self.command,
+            environment: &variables,
+            stdin: stdin_content(parcel),
             timeout: self.timeout,
         })
         .await;
-        let whose = Whose {
-            what: "command",
+        let whose = ProgramContext {
+            role: "command",
             key: &parcel.key,
             rotation: &parcel.rotation,
             sink: &self.id,
         };
-        program::log(&whose, &ended);
-        self.judge(&ended)
+        program_log::log_output(&whose, &ended);
+        self.classify_exit(&ended)
     }
 }
 
 /// The secret and a newline, wiped when it is dropped.
-fn input(parcel: &Parcel) -> Zeroizing<Vec<u8>> {
+fn stdin_content(parcel: &Payload) -> Zeroizing<Vec<u8>> {
     let secret = parcel.secret.expose();
     let mut input = Zeroizing::new(Vec::with_capacity(secret.len() + 1));
     input.extend_from_slice(secret.as_bytes());

@@ -5,8 +5,8 @@
 
 pub mod command;
 pub mod file;
-pub mod own_credential;
-mod program;
+mod program_log;
+pub mod self_credential;
 pub mod webhook;
 
 use std::pin::Pin;
@@ -14,13 +14,13 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
-use crate::core::record::CredentialFacts;
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
 
 /// A look at a target, which gives in words what is wrong with it. None also
 /// where nothing can be seen.
-pub type Look = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+pub type DriftCheck = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// A place that takes secrets.
 #[async_trait]
@@ -41,37 +41,37 @@ pub trait Sink: Send + Sync {
     /// Begins to look what is wrong with what it accepted, if that can be seen
     /// from here: the target is gone, or holds something else than the secret
     /// of `credential`. Many are begun before the first is waited for.
-    fn lost(&self, credential: &CredentialFacts) -> Look {
+    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
         let _ = credential;
         Box::pin(std::future::ready(None))
     }
 
     /// Whether it replaces the credential that rekeyd itself works with.
-    fn is_own(&self) -> bool {
+    fn rotates_own_credential(&self) -> bool {
         false
     }
 
     /// Whether something is to run once it has taken a secret: until that has
     /// ended well, nothing is accepted.
-    fn has_after(&self) -> bool {
+    fn has_on_change(&self) -> bool {
         false
     }
 
     /// Runs that, within its own timeout. The error says in words, masked, why
     /// it is to be run again.
-    async fn after(&self, taken: &Receipt) -> Result<(), String> {
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), String> {
         let _ = taken;
         Ok(())
     }
 
     /// Delivers once, within the sink's own timeout. The error says whether
     /// the sink may have taken it; when in doubt, it may.
-    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError>;
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError>;
 }
 
 /// What is delivered: one rotation's new credential. The same for each try.
 #[derive(Debug, Clone)]
-pub struct Parcel {
+pub struct Payload {
     /// The key.
     pub key: KeyName,
     /// The rotation.
@@ -81,19 +81,19 @@ pub struct Parcel {
     /// The credential's name at the provider.
     pub label: Label,
     /// What is known of the credential.
-    pub credential: CredentialFacts,
+    pub credential: CredentialMetadata,
     /// The secret.
     pub secret: Secret,
     /// When the secret was seen to work: the webhook's `timestamp`.
     pub verified_at: Timestamp,
     /// The credential that was current when this one was verified.
-    pub previous: Option<Previous>,
+    pub previous: Option<ReplacedCredential>,
 }
 
 /// What a sink has taken, without the secret: it may have been another process
 /// that delivered it.
 #[derive(Debug, Clone)]
-pub struct Receipt {
+pub struct DeliveredPayload {
     /// The key.
     pub key: KeyName,
     /// The rotation.
@@ -101,12 +101,12 @@ pub struct Receipt {
     /// Grows with each rotation of the key.
     pub sequence: u64,
     /// The credential.
-    pub credential: CredentialFacts,
+    pub credential: CredentialMetadata,
 }
 
 /// The credential that a new one replaces.
 #[derive(Debug, Clone)]
-pub struct Previous {
+pub struct ReplacedCredential {
     /// Its id.
     pub id: CredentialId,
     /// It is not revoked by the schedule before this.
@@ -118,18 +118,18 @@ pub struct Previous {
 #[error("{message}")]
 pub struct DeliveryError {
     /// What the sink did with the secret.
-    pub taken: Taken,
+    pub acceptance: Acceptance,
     /// Why, in words, masked: it may quote the receiver.
     pub message: String,
 }
 
 /// What a sink that did not accept did with the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Acceptance {
     /// Certainly nothing; trying again may help soon.
-    No,
+    NotAccepted,
     /// Certainly nothing, and it will not by being asked again soon.
-    Refused,
+    Rejected,
     /// It may have taken it.
-    Maybe,
+    Uncertain,
 }

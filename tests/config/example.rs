@@ -10,7 +10,7 @@ use rekeyd::core::settings::Settings;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-fn settings(text: &str) -> Settings {
+fn parse_settings(text: &str) -> Settings {
     let now = "2026-11-24T03:00:00Z".parse().unwrap();
     parse(
         Path::new("/etc/rekeyd/config.toml"),
@@ -24,7 +24,7 @@ fn settings(text: &str) -> Settings {
 }
 
 /// The example with every option enabled: `#name = …` without the `#`.
-fn all_enabled() -> String {
+fn example_with_all_options() -> String {
     let mut text = String::new();
     for line in EXAMPLE.lines() {
         let option = line
@@ -37,29 +37,29 @@ fn all_enabled() -> String {
 }
 
 #[test]
-fn the_example_is_right_as_it_stands_and_with_everything_enabled() {
-    let plain = settings(EXAMPLE);
-    let full = settings(&all_enabled());
+fn example_is_valid_as_shipped_and_with_all_options() {
+    let plain = parse_settings(EXAMPLE);
+    let full = parse_settings(&example_with_all_options());
     assert_eq!(plain.keys.len(), 2);
     assert_eq!(plain.keys[0].sinks.len(), 4);
     assert!(full.provider.organization.is_some());
     assert_eq!(plain.notify.len(), 3);
     // What is commented out but for the keys is the default.
-    let on = |settings: &Settings| settings.notify[0].listener.on.clone();
+    let on = |settings: &Settings| settings.notify[0].subscription.on.clone();
     assert_eq!(on(&plain), on(&full));
 }
 
 #[test]
-fn the_defaults_in_the_example_are_the_defaults() {
-    let plain = settings(EXAMPLE);
-    let full = settings(&all_enabled());
+fn commented_out_values_are_the_defaults() {
+    let plain = parse_settings(EXAMPLE);
+    let full = parse_settings(&example_with_all_options());
     let provider = |settings: &Settings| {
         let provider = &settings.provider;
         (
             provider.base_url.clone(),
             provider.request_timeout,
             provider.max_in_flight,
-            provider.sweep_every,
+            provider.reconcile_every,
             settings.ledger.clone(),
         )
     };
@@ -72,31 +72,35 @@ fn the_defaults_in_the_example_are_the_defaults() {
             .map(|sink| (sink.id.clone(), sink.required, sink.timeout))
             .collect();
         (
-            [policy.verify_for, policy.settle, policy.deliver_for],
-            [policy.hold_while_used, policy.hold_at_most],
-            (policy.creates_per_day, policy.live_at_most),
+            [
+                policy.verify_timeout,
+                policy.verify_interval,
+                policy.delivery_deadline,
+            ],
+            [policy.revoke_when_idle_for, policy.max_revoke_delay],
+            (policy.max_creates_per_day, policy.max_live_credentials),
             sinks,
         )
     };
     assert_eq!(key(&plain), key(&full));
     // The key's own overlap in the example is not the default, [defaults]' is.
-    let defaults = all_enabled().replace("overlap = \"12h\"\n", "");
+    let defaults = example_with_all_options().replace("overlap = \"12h\"\n", "");
     assert_eq!(
-        settings(&defaults).keys[0].policy.overlap,
+        parse_settings(&defaults).keys[0].policy.overlap,
         plain.keys[0].policy.overlap
     );
-    let raw = all_enabled()
+    let raw = example_with_all_options()
         .replace("format = \"raw\"\n", "")
         .replace("mode = \"0600\"\n", "");
     let target = |settings: &Settings| format!("{:?}", settings.keys[0].sinks);
-    assert_eq!(target(&settings(&raw)), target(&full));
-    let variable = all_enabled().replace("variable = \"OPENAI_ADMIN_KEY\"\n", "");
-    assert_eq!(target(&settings(&variable)), target(&full));
+    assert_eq!(target(&parse_settings(&raw)), target(&full));
+    let variable = example_with_all_options().replace("variable = \"OPENAI_ADMIN_KEY\"\n", "");
+    assert_eq!(target(&parse_settings(&variable)), target(&full));
 }
 
 #[test]
-fn every_option_is_in_the_example() {
-    let text = all_enabled();
+fn example_has_every_option() {
+    let text = example_with_all_options();
     let top: toml::Table = text.parse().unwrap();
     let names = |value: &toml::Value| -> BTreeSet<String> {
         value.as_table().unwrap().keys().cloned().collect()
@@ -138,7 +142,9 @@ fn every_option_is_in_the_example() {
             Section::NotifyWebhook => told_by("webhook"),
             Section::NotifyCommand => told_by("command"),
             Section::NotifySendmail => told_by("sendmail"),
-            Section::Own => BTreeSet::from([top["key"]["rekeyd"]["sink"][0]["type"].to_string()]),
+            Section::SelfCredential => {
+                BTreeSet::from([top["key"]["rekeyd"]["sink"][0]["type"].to_string()])
+            }
         };
         for option in section.options() {
             assert!(

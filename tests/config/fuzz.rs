@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rekeyd::config::{Environment, parse};
 
 /// The messages; none if the text is right.
-fn messages(text: &str) -> Vec<String> {
+fn problem_messages(text: &str) -> Vec<String> {
     let now = "2026-11-24T03:00:00Z".parse().unwrap();
     let path = Path::new("/etc/rekeyd/config.toml");
     match parse(path, text, &Environment::empty(now)) {
@@ -20,7 +20,7 @@ fn messages(text: &str) -> Vec<String> {
 }
 
 /// A TOML value of any type, sometimes what an option wants.
-fn value() -> impl Strategy<Value = String> {
+fn toml_value() -> impl Strategy<Value = String> {
     let plain = prop_oneof![
         Just("true".to_owned()),
         any::<i64>().prop_map(|number| number.to_string()),
@@ -47,7 +47,7 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 /// Lines with headers and options that exist, in any order.
-fn file() -> impl Strategy<Value = String> {
+fn config_text() -> impl Strategy<Value = String> {
     let header = prop::sample::select(vec![
         "[provider]",
         "[ledger]",
@@ -70,7 +70,7 @@ fn file() -> impl Strategy<Value = String> {
     );
     let line = prop_oneof![
         1 => header.prop_map(str::to_owned),
-        4 => (name, value()).prop_map(|(name, value)| format!("{name} = {value}")),
+        4 => (name, toml_value()).prop_map(|(name, value)| format!("{name} = {value}")),
     ];
     prop::collection::vec(line, 0..24).prop_map(|lines| lines.join("\n"))
 }
@@ -80,12 +80,12 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused(text in any::<String>()) {
-        messages(&text);
+        problem_messages(&text);
     }
 
     #[test]
-    fn any_toml_is_read_or_refused(text in file()) {
-        messages(&text);
+    fn any_toml_is_read_or_refused(text in config_text()) {
+        problem_messages(&text);
     }
 
     #[test]
@@ -108,7 +108,7 @@ proptest! {
         end in prop::sample::select(vec!["", "@h/", "\n", "\" x"]),
     ) {
         let text = format!("{option} = {quote}{prefix}sk-admin-Zq7Tw9xYv{end}{quote}\n");
-        for message in messages(&text) {
+        for message in problem_messages(&text) {
             prop_assert!(!message.contains("Zq7"), "{}", message);
         }
     }

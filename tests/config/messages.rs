@@ -1,12 +1,12 @@
 //! Bad configurations and what is said about them, word for word.
 
-use crate::configuration::{expect, key};
+use crate::configuration::{expect_problems, file_key_text};
 
-const CRON: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
+const CRON_HINT: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
 
 #[test]
-fn provider_and_ledger() {
-    expect(&[
+fn invalid_provider_and_ledger_options_are_reported() {
+    expect_problems(&[
         (
             "[provider]\nbase_url = \"x\"",
             &["2: provider.base_url: there is no such option; did you mean base-url?"],
@@ -125,8 +125,8 @@ fn provider_and_ledger() {
 }
 
 #[test]
-fn keys_and_schedules() {
-    let cron = |at: &str, why: &str| format!("{at}: {why}; {CRON}");
+fn invalid_keys_and_schedules_are_reported() {
+    let cron = |at: &str, why: &str| format!("{at}: {why}; {CRON_HINT}");
     let foo = cron(
         "2: key.a.schedule",
         "\"foo\" is no cron expression: it has 1 field",
@@ -141,7 +141,7 @@ fn keys_and_schedules() {
     );
     let sink = "\n[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"";
     let with = |lines: &str| format!("[key.a]\n{lines}{sink}");
-    expect(&[
+    expect_problems(&[
         (&with("schedule = \"foo\""), &[&foo]),
         (&with("schedule = \"0 25 * * *\""), &[&hour]),
         (&with("schedule = \"@reboot\""), &[&reboot]),
@@ -247,7 +247,7 @@ fn keys_and_schedules() {
             &["3: key.a.verify-for: \"0s\" is out of range; \"1s\" to \"1d\" is allowed"],
         ),
         (
-            &format!("[defaults]\noverlap = \"1d\"\n{}", key("")),
+            &format!("[defaults]\noverlap = \"1d\"\n{}", file_key_text("")),
             &[
                 "2: key.a.overlap: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
             ],
@@ -256,8 +256,10 @@ fn keys_and_schedules() {
             // Each key is told of, which may be the one to change.
             &format!(
                 "[defaults]\noverlap = \"1d\"\n{}{}",
-                key(""),
-                key("").replace("key.a", "key.b").replace("/a", "/b")
+                file_key_text(""),
+                file_key_text("")
+                    .replace("key.a", "key.b")
+                    .replace("/a", "/b")
             ),
             &[
                 "2: key.a.overlap: \"1d\" is not shorter than the shortest gap between two firings of \"@daily\"; less than \"1d\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-26T00:00:00Z, 2026-11-27T00:00:00Z",
@@ -271,7 +273,7 @@ fn keys_and_schedules() {
             ],
         ),
         (
-            &key("").replace("key.a", "key.A_b"),
+            &file_key_text("").replace("key.a", "key.A_b"),
             &[
                 "1: key.A_b: \"A_b\" is no name for a key; a name is 1 to 48 characters of a-z, 0-9 and -, and does not begin with -",
             ],
@@ -289,7 +291,7 @@ fn keys_and_schedules() {
             &["3: key.a.sink: found a whole number; a list of tables ([[key.a.sink]]) is allowed"],
         ),
         (
-            &key("required = false"),
+            &file_key_text("required = false"),
             &[
                 "1: key.a: has no required sink; add one under [[key.a.sink]], without required = false",
             ],
@@ -304,7 +306,7 @@ fn keys_and_schedules() {
 /// One file with everything that is often wrong; each is told, in the order of
 /// the lines, whatever else is wrong beside it.
 #[test]
-fn everything_is_told_in_one_go() {
+fn all_problems_are_reported_at_once_in_line_order() {
     let file = r#"[provider]
 base-url = "http://user@api.example.com/v1?a=b#c"
 request-timeout = "30 seconds"
@@ -345,7 +347,7 @@ schedule = "0 0 31 2 *"
 "#;
     let minute = format!(
         "13: key.twins.schedule: \"61 * * * *\" is no cron expression: its minute \"61\": \
-         Number out of bounds; {CRON}"
+         Number out of bounds; {CRON_HINT}"
     );
     let unnamed = |line: u8, sink: u8| {
         format!(
@@ -355,7 +357,7 @@ schedule = "0 0 31 2 *"
     };
     let safe =
         "is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]";
-    expect(&[(
+    expect_problems(&[(
         file,
         &[
             &format!("2: provider.base-url: \"http://api.example.com\" {safe}"),
@@ -386,8 +388,8 @@ schedule = "0 0 31 2 *"
 }
 
 #[test]
-fn what_is_no_toml_is_told_by_its_line_and_once() {
-    expect(&[
+fn syntax_errors_are_reported_once_with_their_line() {
+    expect_problems(&[
         (
             "[provider\nbase-url = \"https://h/\"",
             &["1: not TOML: unclosed table, expected `]`"],
@@ -406,11 +408,11 @@ fn what_is_no_toml_is_told_by_its_line_and_once() {
 }
 
 #[test]
-fn what_looks_like_a_secret_is_never_quoted() {
+fn secret_like_values_are_never_quoted() {
     let hidden = "(not shown: it looks like a secret)";
     let secrets = ["sk-admin-Zq7", "whsec_Zq7"];
     for secret in secrets {
-        expect(&[
+        expect_problems(&[
             (
                 &format!("[provider]\norganization = \"{secret} \""),
                 &[&format!(
@@ -424,15 +426,15 @@ fn what_looks_like_a_secret_is_never_quoted() {
                 )],
             ),
             (
-                &key("").replace("@daily", secret),
+                &file_key_text("").replace("@daily", secret),
                 &[&format!(
-                    "2: key.a.schedule: {hidden} is no cron expression; {CRON}"
+                    "2: key.a.schedule: {hidden} is no cron expression; {CRON_HINT}"
                 )],
             ),
             (
                 &format!(
                     "{}[ledger]\npath = \"/{secret}\"",
-                    key("").replace("/k/a", &format!("/{secret}"))
+                    file_key_text("").replace("/k/a", &format!("/{secret}"))
                 ),
                 &[&format!(
                     "5: key.a.sink[0].path: {hidden} is the ledger already; name another file"

@@ -2,30 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use crate::configuration::{expect, key, read};
-use rekeyd::core::notice::Occasion;
+use crate::configuration::{expect_problems, file_key_text, parse_text};
+use rekeyd::core::notification::EventKind;
 use rekeyd::core::settings::NotifyTarget;
 
 /// A command that is told, with these lines from 4 on, and a key behind it.
-fn page(lines: &str) -> String {
-    let key = key("");
+fn with_command_channel(lines: &str) -> String {
+    let key = file_key_text("");
     format!("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]\n{lines}\n{key}")
 }
 
 #[test]
-fn what_is_right() {
-    let text = page("");
-    let settings = read(&text).unwrap();
-    let listener = &settings.notify[0].listener;
-    assert_eq!(listener.id.as_str(), "command:/bin/page");
-    assert_eq!(listener.on, BTreeSet::from(Occasion::DEFAULT));
+fn valid_channels_are_accepted() {
+    let text = with_command_channel("");
+    let settings = parse_text(&text).unwrap();
+    let listener = &settings.notify[0].subscription;
+    assert_eq!(listener.channel.as_str(), "command:/bin/page");
+    assert_eq!(listener.on, BTreeSet::from(EventKind::DEFAULT));
     assert_eq!(listener.keys, None);
-    let every: Vec<_> = Occasion::ALL.iter().map(|one| one.as_str()).collect();
-    let settings = read(&page(&format!("on = {every:?}\nkeys = [\"a\"]"))).unwrap();
-    assert_eq!(settings.notify[0].listener.on.len(), Occasion::ALL.len());
+    let every: Vec<_> = EventKind::ALL.iter().map(|one| one.as_str()).collect();
+    let settings = parse_text(&with_command_channel(&format!(
+        "on = {every:?}\nkeys = [\"a\"]"
+    )))
+    .unwrap();
+    assert_eq!(
+        settings.notify[0].subscription.on.len(),
+        EventKind::ALL.len()
+    );
     for to in ["\"root\"", "[\"root\", \"ops+rekeyd@example.com\"]"] {
-        let text = page("").replace("argv = [\"/bin/page\"]", &format!("to = {to}"));
-        let settings = read(&text.replace("\"command\"", "\"sendmail\"")).unwrap();
+        let text =
+            with_command_channel("").replace("argv = [\"/bin/page\"]", &format!("to = {to}"));
+        let settings = parse_text(&text.replace("\"command\"", "\"sendmail\"")).unwrap();
         let NotifyTarget::Sendmail(mail) = &settings.notify[0].target else {
             panic!("{:?}", settings.notify);
         };
@@ -34,66 +41,66 @@ fn what_is_right() {
     // The query of a URL may hold a token.
     let hook = "[[notify]]\ntype = \"webhook\"\nurl = \"https://a/b?token=c\"\n\
                 signing-secret-file = \"/s\"\n";
-    let settings = read(&format!("{hook}{}", key(""))).unwrap();
+    let settings = parse_text(&format!("{hook}{}", file_key_text(""))).unwrap();
     assert_eq!(
-        settings.notify[0].listener.id.as_str(),
+        settings.notify[0].subscription.channel.as_str(),
         "webhook:https://a/b"
     );
 }
 
 #[test]
-fn whom_and_of_what() {
-    expect(&[
+fn invalid_types_events_and_keys_are_reported() {
+    expect_problems(&[
         (
-            &page("").replace("type = \"command\"\n", ""),
+            &with_command_channel("").replace("type = \"command\"\n", ""),
             &["1: notify[0]: has no type; \"webhook\", \"command\" or \"sendmail\" is allowed"],
         ),
         (
-            &page("").replace("\"command\"", "\"slack\""),
+            &with_command_channel("").replace("\"command\"", "\"slack\""),
             &[
                 "2: notify[0].type: there is no notify type \"slack\"; \"webhook\", \"command\" or \"sendmail\" is allowed",
             ],
         ),
         (
-            &page("on = [\"failures\"]"),
+            &with_command_channel("on = [\"failures\"]"),
             &["4: notify[0].on[0]: there is no occasion \"failures\"; did you mean failure?"],
         ),
         (
-            &page("on = [\"failure\", \"everything\"]"),
+            &with_command_channel("on = [\"failure\", \"everything\"]"),
             &[
                 "4: notify[0].on[1]: there is no occasion \"everything\"; known here: failure, recovered, overdue, expiring, rotated, orphan, lookalike, clock, hold",
             ],
         ),
         (
-            &page("on = \"failure\""),
+            &with_command_channel("on = \"failure\""),
             &["4: notify[0].on: found text; a list of text in quotes is allowed"],
         ),
         (
-            &page("on = [\"recovered\"]"),
+            &with_command_channel("on = [\"recovered\"]"),
             &[
                 "4: notify[0].on: nobody would ever be told of anything; recovered tells the end of what is named beside it: name something, such as failure",
             ],
         ),
         (
-            &page("keys = [\"b\"]").replace("key.a", "key.billing"),
+            &with_command_channel("keys = [\"b\"]").replace("key.a", "key.billing"),
             &[
                 "4: notify[0].keys[0]: there is no key \"b\"; name a [key.NAME] of this file, or leave it out",
             ],
         ),
         (
-            &page("keys = [\"biling\"]").replace("key.a", "key.billing"),
+            &with_command_channel("keys = [\"biling\"]").replace("key.a", "key.billing"),
             &["4: notify[0].keys[0]: there is no key \"biling\"; did you mean billing?"],
         ),
         (
-            &page("keys = []"),
+            &with_command_channel("keys = []"),
             &["4: notify[0].keys: names no key; name some, or leave it out for all"],
         ),
         (
-            &page("timeout = \"1m\""),
+            &with_command_channel("timeout = \"1m\""),
             &["4: notify[0].timeout: there is no such option; known here: type, on, keys, argv"],
         ),
         (
-            &page("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]"),
+            &with_command_channel("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]"),
             &[
                 "4: notify[1]: there is a [[notify]] for command:/bin/page already; say everything that it is to be told of in one",
             ],
@@ -102,9 +109,9 @@ fn whom_and_of_what() {
 }
 
 #[test]
-fn how() {
-    let only = |lines: &str| format!("[[notify]]\n{lines}\n{}", key(""));
-    expect(&[
+fn invalid_channel_targets_are_reported() {
+    let only = |lines: &str| format!("[[notify]]\n{lines}\n{}", file_key_text(""));
+    expect_problems(&[
         (
             &only("type = \"command\""),
             &[

@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::configuration::{environment, hook, key, read};
-use rekeyd::config::{Environment, Kind, host_problems, load, parse};
+use crate::configuration::{environment, file_key_text, parse_text, webhook_key_text};
+use rekeyd::config::{Environment, ProblemKind, host_problems, load, parse};
 
 #[test]
-fn nothing_is_needed_but_what_is_said() {
-    let empty = read("").unwrap();
+fn omitted_options_have_defaults() {
+    let empty = parse_text("").unwrap();
     assert!(empty.keys.is_empty());
     assert_eq!(
         empty.provider.base_url.as_str(),
@@ -24,10 +24,10 @@ fn nothing_is_needed_but_what_is_said() {
     let settings = parse(Path::new("/etc/c.toml"), "", &service).unwrap();
     assert_eq!(settings.ledger, Path::new("/var/lib/other/ledger.db"));
 
-    let settings = read(&key("")).unwrap();
+    let settings = parse_text(&file_key_text("")).unwrap();
     let policy = &settings.keys[0].policy;
     assert_eq!(policy.overlap, Duration::from_secs(12 * 3_600));
-    let weekly = read(&key("").replace("@daily", "@weekly")).unwrap();
+    let weekly = parse_text(&file_key_text("").replace("@daily", "@weekly")).unwrap();
     assert_eq!(
         weekly.keys[0].policy.overlap,
         Duration::from_secs(24 * 3_600)
@@ -37,7 +37,7 @@ fn nothing_is_needed_but_what_is_said() {
 }
 
 #[test]
-fn the_environment_is_read_as_systemd_gives_it() {
+fn systemd_directories_are_read_from_the_environment() {
     let now = environment().now;
     let read = |value: &'static str| Environment::read(now, move |_| Some(value.into()));
     let two = read("/var/lib/one:/var/lib/two");
@@ -60,12 +60,12 @@ fn the_environment_is_read_as_systemd_gives_it() {
 }
 
 #[test]
-fn required_sinks_come_first_and_targets_have_no_query() {
+fn required_sinks_come_first_and_target_ids_omit_the_query() {
     let text = format!(
         "{}[[key.a.sink]]\ntype = \"webhook\"\nurl = \"https://h:444/x?token=1\"\nsigning-secret-file = \"/s\"\n",
-        key("required = false")
+        file_key_text("required = false")
     );
-    let settings = read(&text).unwrap();
+    let settings = parse_text(&text).unwrap();
     let ids: Vec<_> = settings.keys[0]
         .sinks
         .iter()
@@ -76,21 +76,22 @@ fn required_sinks_come_first_and_targets_have_no_query() {
         ["webhook (webhook:https://h:444/x)", "file (file:/k/a)"]
     );
     for host in ["localhost:1", "127.8.9.1", "[::1]:9"] {
-        let text = hook(&format!(
+        let text = webhook_key_text(&format!(
             "url = \"http://{host}/\"\nsigning-secret-file = \"/s\""
         ));
-        assert!(read(&text).is_ok(), "{host}");
+        assert!(parse_text(&text).is_ok(), "{host}");
     }
-    let slash = read("[provider]\nbase-url = \"http://127.0.0.1:8787/v1/\"\n").unwrap();
+    let slash = parse_text("[provider]\nbase-url = \"http://127.0.0.1:8787/v1/\"\n").unwrap();
     assert_eq!(slash.provider.base_url.as_str(), "http://127.0.0.1:8787/v1");
 }
 
 #[test]
-fn every_problem_is_told_at_once_and_broken_toml_by_its_line() {
+fn all_problems_are_reported_and_syntax_errors_name_their_line() {
     let text = "[provider]\nmax-in-flight = 0\nfoo = 1\n[key.a]\nschedule = \"x y\"\n[key.b]\n";
-    assert_eq!(read(text).unwrap_err().len(), 6);
+    assert_eq!(parse_text(text).unwrap_err().len(), 6);
     let broken =
-        read("[provider]\nbase-url = \"https://sk-admin-secret\norganization = ok\n").unwrap_err();
+        parse_text("[provider]\nbase-url = \"https://sk-admin-secret\norganization = ok\n")
+            .unwrap_err();
     for message in &broken {
         assert!(!message.contains("secret"), "{message}");
     }
@@ -98,7 +99,7 @@ fn every_problem_is_told_at_once_and_broken_toml_by_its_line() {
         broken[0].starts_with("/etc/c.toml:2: not TOML: "),
         "{broken:?}"
     );
-    let missing = read("[key.a]\nschedule = \"@daily\n").unwrap_err();
+    let missing = parse_text("[key.a]\nschedule = \"@daily\n").unwrap_err();
     assert!(
         missing.iter().all(|message| !message.contains("has no")),
         "{missing:?}"
@@ -106,12 +107,12 @@ fn every_problem_is_told_at_once_and_broken_toml_by_its_line() {
 }
 
 #[test]
-fn of_very_many_problems_some_are_counted() {
+fn excess_problems_are_counted_not_listed() {
     let text = "[provider]\nmax-in-flight = 0\n[key.a]\n".to_owned();
     let wrong: String = (0..1_005)
         .map(|number| format!("x{number} = 1\n"))
         .collect();
-    let told = read(&format!("{text}{wrong}")).unwrap_err();
+    let told = parse_text(&format!("{text}{wrong}")).unwrap_err();
     assert_eq!(told.len(), 1_001);
     assert!(told[0].starts_with("/etc/c.toml:2: "), "{}", told[0]);
     // Besides the options, key.a has neither a schedule nor a sink.
@@ -119,7 +120,7 @@ fn of_very_many_problems_some_are_counted() {
 }
 
 #[test]
-fn the_file_itself() {
+fn unsafe_or_unreadable_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     let shown = path.display();
@@ -155,13 +156,17 @@ fn the_file_itself() {
 }
 
 #[test]
-fn what_the_host_may_repair() {
+fn host_problems_name_missing_and_exposed_files() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("key");
     let shown = secret.display().to_string();
-    let settings = read(&format!("[provider]\ncredential-file = {shown:?}\n")).unwrap();
+    let settings = parse_text(&format!("[provider]\ncredential-file = {shown:?}\n")).unwrap();
     let problems = host_problems(&settings, &environment());
-    assert!(problems.iter().all(|problem| problem.kind == Kind::Host));
+    assert!(
+        problems
+            .iter()
+            .all(|problem| problem.kind == ProblemKind::Host)
+    );
     assert_eq!(
         problems[0].to_string(),
         format!(
@@ -188,7 +193,7 @@ fn what_the_host_may_repair() {
         "[provider]\ncredential-file = {made:?}\n[key.a]\nschedule = \"@monthly\"\n\
          [[key.a.sink]]\ntype = \"self\"\n"
     );
-    let settings = read(&text).unwrap();
+    let settings = parse_text(&text).unwrap();
     assert_eq!(host_problems(&settings, &environment()).len(), 1);
     fs::rename(&secret, folder.path().join("openai-admin-key")).unwrap();
     assert!(host_problems(&settings, &service).is_empty());
@@ -196,7 +201,7 @@ fn what_the_host_may_repair() {
     let mut shell = environment();
     shell.credential_stores = vec![folder.path().to_owned()];
     assert!(host_problems(&settings, &shell).is_empty());
-    let without = read("").unwrap();
+    let without = parse_text("").unwrap();
     assert!(host_problems(&without, &shell).is_empty());
     assert_eq!(host_problems(&without, &environment()).len(), 1);
     // So it is with the template's: here of /etc/c.toml.
@@ -207,10 +212,10 @@ fn what_the_host_may_repair() {
     // A file with roots that is not there, once for each that names it.
     let roots = folder.path().join("roots.pem");
     let shown = roots.display();
-    let text = hook(&format!(
+    let text = webhook_key_text(&format!(
         "url = \"https://h/\"\nsigning-secret-file = \"/s\"\nca-file = \"{shown}\""
     ));
-    let settings = read(&format!("{text}[provider]\nca-file = \"{shown}\"\n")).unwrap();
+    let settings = parse_text(&format!("{text}[provider]\nca-file = \"{shown}\"\n")).unwrap();
     let mut with_key = environment();
     with_key.has_admin_key = true;
     let problems = host_problems(&settings, &with_key);
@@ -225,7 +230,7 @@ fn what_the_host_may_repair() {
     fs::write(&roots, "").unwrap();
     assert!(host_problems(&settings, &with_key).is_empty());
 
-    let nothing = read("").unwrap();
+    let nothing = parse_text("").unwrap();
     assert_eq!(
         host_problems(&nothing, &environment())[0].to_string(),
         "/etc/c.toml: provider.credential-file: there is no admin key for rekeyd to work with; name its file here, or give it by systemd's LoadCredential=openai-admin-key"

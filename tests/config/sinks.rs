@@ -1,17 +1,19 @@
 //! Bad sinks and what is said about them, word for word.
 
-use crate::configuration::{command, expect, hook, key, read};
+use crate::configuration::{
+    command_key_text, expect_problems, file_key_text, parse_text, webhook_key_text,
+};
 
 #[test]
-fn sinks() {
-    let no_type = key("").replace("type = \"file\"\n", "");
+fn invalid_sinks_are_reported() {
+    let no_type = file_key_text("").replace("type = \"file\"\n", "");
     let twice = |name: &str| {
         format!(
             "{}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/b\"\n{name}",
-            key("name = \"x\"")
+            file_key_text("name = \"x\"")
         )
     };
-    expect(&[
+    expect_problems(&[
         (
             &no_type,
             &[
@@ -19,96 +21,96 @@ fn sinks() {
             ],
         ),
         (
-            &key("").replace("\"file\"", "\"own\""),
+            &file_key_text("").replace("\"file\"", "\"own\""),
             &[
                 "4: key.a.sink[0].type: there is no sink type \"own\"; \"file\", \"webhook\", \"command\" or \"self\" is allowed",
             ],
         ),
         (
-            &key("").replace("path", "paht"),
+            &file_key_text("").replace("path", "paht"),
             &[
                 "3: key.a.sink[0]: has no path; add path = \"/…\", the file to be written",
                 "5: key.a.sink[0].paht: there is no such option; did you mean path?",
             ],
         ),
         (
-            &key("required = 1"),
+            &file_key_text("required = 1"),
             &["6: key.a.sink[0].required: found a whole number; true or false is allowed"],
         ),
         (
-            &key("timeout = \"6m\""),
+            &file_key_text("timeout = \"6m\""),
             &["6: key.a.sink[0].timeout: \"6m\" is out of range; \"1s\" to \"5m\" is allowed"],
         ),
         (
-            &key("name = \"a b\""),
+            &file_key_text("name = \"a b\""),
             &[
                 "6: key.a.sink[0].name: \"a b\" is no name for a sink; a name is 1 to 48 characters of a-z, 0-9 and -, and does not begin with -",
             ],
         ),
         (
-            &key("format = \"yaml\""),
+            &file_key_text("format = \"yaml\""),
             &[
                 "6: key.a.sink[0].format: there is no format \"yaml\"; \"raw\", \"env\" or \"json\" is allowed",
             ],
         ),
         (
-            &key("variable = \"A\""),
+            &file_key_text("variable = \"A\""),
             &[
                 "6: key.a.sink[0].variable: means nothing with format = \"raw\"; leave it out, or write format = \"env\"",
             ],
         ),
         (
-            &key("format = \"env\"\nvariable = \"1A\""),
+            &file_key_text("format = \"env\"\nvariable = \"1A\""),
             &[
                 "7: key.a.sink[0].variable: \"1A\" is no name of a variable; letters, digits and _ are allowed, and no digit first",
             ],
         ),
         (
-            &key("mode = 640"),
+            &file_key_text("mode = 640"),
             &["6: key.a.sink[0].mode: found a whole number; text in quotes is allowed"],
         ),
         (
-            &key("mode = \"0888\""),
+            &file_key_text("mode = \"0888\""),
             &[
                 "6: key.a.sink[0].mode: \"0888\" is no mode; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
             ],
         ),
         (
-            &key("mode = \"4755\""),
+            &file_key_text("mode = \"4755\""),
             &[
                 "6: key.a.sink[0].mode: \"4755\" has a setuid, setgid or sticky bit; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
             ],
         ),
         (
-            &key("mode = \"0666\""),
+            &file_key_text("mode = \"0666\""),
             &[
                 "6: key.a.sink[0].mode: \"0666\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
             ],
         ),
         (
-            &key("mode = \"0604\""),
+            &file_key_text("mode = \"0604\""),
             &[
                 "6: key.a.sink[0].mode: \"0604\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
             ],
         ),
         (
-            &key("mode = \"0750\""),
+            &file_key_text("mode = \"0750\""),
             &[
                 "6: key.a.sink[0].mode: \"0750\" makes a program of a secret; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
             ],
         ),
         (
-            &key("mode = \"0240\""),
+            &file_key_text("mode = \"0240\""),
             &[
                 "6: key.a.sink[0].mode: \"0240\" does not let its owner read it; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
             ],
         ),
         (
-            &key("").replace("/k/a", "/k/../a"),
+            &file_key_text("").replace("/k/a", "/k/../a"),
             &["5: key.a.sink[0].path: \"/k/../a\" goes upwards; a path without .. is allowed"],
         ),
         (
-            &key("owner = \"\""),
+            &file_key_text("owner = \"\""),
             &[
                 "6: key.a.sink[0].owner: \"\" is no name or number of an account; such as \"billing\" or \"1000\"",
             ],
@@ -126,39 +128,41 @@ fn sinks() {
             ],
         ),
         (
-            &hook("url = \"http://h/\"\nsigning-secret-file = \"/s\""),
+            &webhook_key_text("url = \"http://h/\"\nsigning-secret-file = \"/s\""),
             &[
                 "5: key.a.sink[0].url: \"http://h\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
             ],
         ),
         (
-            &hook("url = \"http://127.0.0.1.example.com/\"\nsigning-secret-file = \"/s\""),
+            &webhook_key_text(
+                "url = \"http://127.0.0.1.example.com/\"\nsigning-secret-file = \"/s\"",
+            ),
             &[
                 "5: key.a.sink[0].url: \"http://127.0.0.1.example.com\" is not safe for secrets; https is allowed, and http to localhost, 127.0.0.1 or [::1]",
             ],
         ),
         (
-            &hook("url = \"https://u:p@h/?a=b#c\"\nsigning-secret-file = \"/s\""),
+            &webhook_key_text("url = \"https://u:p@h/?a=b#c\"\nsigning-secret-file = \"/s\""),
             &[
                 "5: key.a.sink[0].url: a user or password stands in the URL; leave it out; a token is named by bearer-token-file",
                 "5: key.a.sink[0].url: a part behind # stands in the URL; leave it out; it is never sent",
             ],
         ),
         (
-            &hook(""),
+            &webhook_key_text(""),
             &[
                 "3: key.a.sink[0]: has no url; add url = \"https://…\", where it is posted to",
                 "3: key.a.sink[0]: has no signing-secret-file; add signing-secret-file = \"/…\", a file with whsec_<base64>",
             ],
         ),
         (
-            &hook("url = \"https://h/\"\nsigning-secret-file = \"whsec_abc\""),
+            &webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"whsec_abc\""),
             &[
                 "6: key.a.sink[0].signing-secret-file: this looks like a secret and not like a path; no secret may stand in this file: write it into a file with mode 0600 and name that",
             ],
         ),
         (
-            &hook("url = \"https://h/\"\nsigning-secret-file = \"/s\"\npath = \"/k\""),
+            &webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"\npath = \"/k\""),
             &[
                 "7: key.a.sink[0].path: there is no such option; known here: type, name, required, timeout, url, signing-secret-file, ca-file, bearer-token-file",
             ],
@@ -167,7 +171,7 @@ fn sinks() {
 }
 
 #[test]
-fn commands() {
+fn invalid_command_sinks_are_reported() {
     let at = "5: key.a.sink[0].argv";
     let secret = "this looks like a secret; no secret may stand in this file: the new one comes \
                   on the command's standard input, and others are named by their file";
@@ -223,17 +227,17 @@ fn commands() {
         ),
     ] {
         let problems: Vec<_> = problems.iter().map(String::as_str).collect();
-        expect(&[(&command(&format!("argv = {argv}")), &problems)]);
+        expect_problems(&[(&command_key_text(&format!("argv = {argv}")), &problems)]);
     }
-    expect(&[
+    expect_problems(&[
         (
-            &command(""),
+            &command_key_text(""),
             &[
                 "3: key.a.sink[0]: has no argv; add argv = [\"/…\"], the program that reads the secret from its standard input",
             ],
         ),
         (
-            &command("argv = [\"/bin/put\"]\nshell = true"),
+            &command_key_text("argv = [\"/bin/put\"]\nshell = true"),
             &[
                 "6: key.a.sink[0].shell: there is no such option; known here: type, name, required, timeout, argv",
             ],
@@ -242,42 +246,42 @@ fn commands() {
 }
 
 #[test]
-fn what_runs_after_a_file_has_changed() {
+fn invalid_on_change_commands_are_reported() {
     let at = "6: key.a.sink[0]";
     let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
-    expect(&[
+    expect_problems(&[
         (
-            &key("after = [\"reload\"]"),
+            &file_key_text("after = [\"reload\"]"),
             &[&format!(
                 "{at}.after[0]: \"reload\" is no absolute path; {path}"
             )],
         ),
         (
-            &key("after-timeout = \"1m\""),
+            &file_key_text("after-timeout = \"1m\""),
             &[&format!(
                 "{at}.after-timeout: means nothing without after; add after = [\"/…\"], or leave it out"
             )],
         ),
         (
-            &key("after = [\"/bin/true\"]\nafter-timeout = \"1h\""),
+            &file_key_text("after = [\"/bin/true\"]\nafter-timeout = \"1h\""),
             &[
                 "7: key.a.sink[0].after-timeout: \"1h\" is out of range; \"1s\" to \"5m\" is allowed",
             ],
         ),
         (
-            &key("after = [\"/k/a\"]"),
+            &file_key_text("after = [\"/k/a\"]"),
             &["5: key.a.sink[0].path: /k/a is after of key.a.sink[0] already; name another file"],
         ),
     ]);
-    let settings = read(&key("after = [\"/bin/true\", \"x y\"]")).unwrap();
+    let settings = parse_text(&file_key_text("after = [\"/bin/true\", \"x y\"]")).unwrap();
     let id = settings.keys[0].sinks[0].id.to_string();
     assert_eq!(id, "file (file:/k/a)", "another program is no other sink");
 }
 
 #[test]
-fn a_command_is_known_by_all_of_its_words() {
+fn command_target_id_holds_every_argument() {
     let target = |argv: &str| {
-        let settings = read(&command(&format!("argv = {argv}"))).unwrap();
+        let settings = parse_text(&command_key_text(&format!("argv = {argv}"))).unwrap();
         settings.keys[0].sinks[0].id.to_string()
     };
     for (argv, expected) in [
@@ -300,8 +304,8 @@ fn a_command_is_known_by_all_of_its_words() {
 }
 
 #[test]
-fn no_file_is_written_by_two_or_over_something_else() {
-    let at = |path: &str| key("").replace("/k/a", path);
+fn two_writers_of_one_file_are_reported() {
+    let at = |path: &str| file_key_text("").replace("/k/a", path);
     let taken = |path: &str, what: &str| {
         format!("5: key.a.sink[0].path: {path} is {what} already; name another file")
     };
@@ -334,7 +338,7 @@ fn no_file_is_written_by_two_or_over_something_else() {
             format!(
                 "{}{}",
                 at("/s"),
-                hook("url = \"https://h/\"\nsigning-secret-file = \"/s\"")
+                webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"")
                     .replace("key.a", "key.z")
             ),
             taken("/s", "signing-secret-file of key.z.sink[0]"),
@@ -343,50 +347,54 @@ fn no_file_is_written_by_two_or_over_something_else() {
             format!(
                 "{}{}",
                 at("/bin/put"),
-                command("argv = [\"/bin/put\"]").replace("key.a", "key.z")
+                command_key_text("argv = [\"/bin/put\"]").replace("key.a", "key.z")
             ),
             taken("/bin/put", "argv of key.z.sink[0]"),
         ),
     ];
     for (text, message) in &cases {
-        expect(&[(text, &[message])]);
+        expect_problems(&[(text, &[message])]);
     }
     let first = at("/k/.a.rekeyd").replace("key.a", "key.b");
-    expect(&[(
-        &format!("{}{first}", key("")),
+    expect_problems(&[(
+        &format!("{}{first}", file_key_text("")),
         &[
             "11: key.b.sink[0].path: /k/.a.rekeyd is written first by key.a.sink[0] already; name another file",
         ],
     )]);
     // The other way round it is the same file.
-    let beside = key("").replace("/k/a", "/k/.b.rekeyd");
+    let beside = file_key_text("").replace("/k/a", "/k/.b.rekeyd");
     let other = at("/k/b").replace("key.a", "key.b");
-    expect(&[(
+    expect_problems(&[(
         &format!("{beside}{other}"),
         &[
             "11: key.b.sink[0].path: /k/.b.rekeyd is written by key.a.sink[0] already; name another file",
         ],
     )]);
-    let two = format!("{}{}", key(""), key("").replace("key.a", "key.b"));
-    expect(&[(
+    let two = format!(
+        "{}{}",
+        file_key_text(""),
+        file_key_text("").replace("key.a", "key.b")
+    );
+    expect_problems(&[(
         &two,
         &["11: key.b.sink[0].path: /k/a is written by key.a.sink[0] already; name another file"],
     )]);
 }
 
-const OWN: &str = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"self\"\n";
+const SELF_SINK: &str = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"self\"\n";
 
 #[test]
-fn the_sink_of_our_own_credential_needs_a_file_and_is_the_only_one() {
+fn self_sink_needs_a_credential_file_and_is_unique() {
     let with_file = |keys: &str| format!("{keys}[provider]\ncredential-file = \"/k/own\"\n");
-    let two = with_file(&format!("{OWN}{}", OWN.replace(".a", ".b")));
-    let path = with_file(&format!("{OWN}path = \"/k/a\"\n"));
+    let two = with_file(&format!("{SELF_SINK}{}", SELF_SINK.replace(".a", ".b")));
+    let path = with_file(&format!("{SELF_SINK}path = \"/k/a\"\n"));
     let beside = with_file(&format!(
-        "{OWN}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/.own.rekeyd\"\n"
+        "{SELF_SINK}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/.own.rekeyd\"\n"
     ));
-    expect(&[
+    expect_problems(&[
         (
-            OWN,
+            SELF_SINK,
             &[
                 "4: key.a.sink[0].type: replaces [provider] credential-file, and there is none; set it to the file with the admin key that rekeyd works with",
             ],
@@ -413,11 +421,11 @@ fn the_sink_of_our_own_credential_needs_a_file_and_is_the_only_one() {
 }
 
 #[test]
-fn our_own_credential_is_delivered_last() {
+fn self_sink_is_delivered_last() {
     let text = format!(
-        "[provider]\ncredential-file = \"/k/own\"\n{OWN}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n"
+        "[provider]\ncredential-file = \"/k/own\"\n{SELF_SINK}[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n"
     );
-    let settings = read(&text).unwrap();
+    let settings = parse_text(&text).unwrap();
     let sinks = settings.keys[0].sinks.iter();
     let order: Vec<_> = sinks.map(|sink| sink.id.to_string()).collect();
     assert_eq!(order.len(), 2);

@@ -5,12 +5,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, text, write};
+use crate::support::{TestEnv, text, write};
 use rustix::process::Signal;
 
 /// A key whose file sink has an `after` with these lines, in which `$1` is the
 /// world's folder.
-fn configure(world: &World, lines: &str, options: &str, more: &str) {
+fn configure(world: &TestEnv, lines: &str, options: &str, more: &str) {
     let script = world.path("after");
     write(&script, &format!("#!/bin/sh\n{lines}\n"));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
@@ -30,7 +30,7 @@ const OTHER_SINK: &str =
     "[[key.billing.sink]]\ntype = \"file\"\nname = \"other\"\npath = \"DIR/other.key\"\n";
 
 /// What `deliveries` says of the newest rotation's sink.
-fn delivery(world: &World, sink: &str) -> (String, u32, Option<String>) {
+fn delivery(world: &TestEnv, sink: &str) -> (String, u32, Option<String>) {
     let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
     let row = "SELECT d.state, d.attempts, d.error FROM deliveries d JOIN history h
         ON h.rotation = d.rotation WHERE d.sink = ?1 ORDER BY h.sequence DESC LIMIT 1";
@@ -41,19 +41,19 @@ fn delivery(world: &World, sink: &str) -> (String, u32, Option<String>) {
         .unwrap()
 }
 
-fn events(world: &World, event: &str) -> u32 {
+fn events(world: &TestEnv, event: &str) -> u32 {
     let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
     let row = "SELECT count(*) FROM journal WHERE event = ?1";
     ledger.query_row(row, [event], |row| row.get(0)).unwrap()
 }
 
-fn read(world: &World, name: &str) -> String {
+fn read(world: &TestEnv, name: &str) -> String {
     fs::read_to_string(world.path(name)).unwrap()
 }
 
 #[test]
 fn it_runs_when_the_file_has_changed_and_knows_no_secret() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     fs::write(world.path("ready"), "").unwrap();
     configure(&world, UNTIL_READY, "", OTHER_SINK);
     world.ok(&["once"]);
@@ -90,7 +90,7 @@ fn it_runs_when_the_file_has_changed_and_knows_no_secret() {
 
 #[test]
 fn another_process_runs_it_again_and_leaves_the_file_alone() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     fs::write(world.path("ready"), "").unwrap();
     configure(&world, UNTIL_READY, "", OTHER_SINK);
     world.ok(&["once"]);
@@ -118,7 +118,11 @@ fn another_process_runs_it_again_and_leaves_the_file_alone() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end well");
     // The former credential is what consumers may still work with.
-    assert!(world.live().contains(&former.as_str().unwrap().to_owned()));
+    assert!(
+        world
+            .live_ids()
+            .contains(&former.as_str().unwrap().to_owned())
+    );
     assert_eq!(world.history()[0]["phase"], "verified");
     fs::write(world.path("ready"), "").unwrap();
     daemon.wait_for("is the current credential");
@@ -137,7 +141,7 @@ fn another_process_runs_it_again_and_leaves_the_file_alone() {
 
 #[test]
 fn what_the_file_does_not_hold_any_more_is_told_to_nobody() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end well");
@@ -157,7 +161,7 @@ fn what_the_file_does_not_hold_any_more_is_told_to_nobody() {
 
 #[test]
 fn once_leaves_it_to_the_next_run() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let output = world.run(&["once", "--for", "5s"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
@@ -175,7 +179,7 @@ fn once_leaves_it_to_the_next_run() {
 
 #[test]
 fn it_is_killed_at_its_own_timeout() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     configure(&world, "sleep 1000", "after-timeout = \"1s\"\n", "");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end within 1s and was killed");
@@ -186,7 +190,7 @@ fn it_is_killed_at_its_own_timeout() {
 
 #[test]
 fn an_optional_copy_is_told_by_another_process_too() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "required = false\n", OTHER_SINK);
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
@@ -203,7 +207,7 @@ fn an_optional_copy_is_told_by_another_process_too() {
 
 #[test]
 fn a_program_that_is_not_there_holds_up_the_create() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     fs::remove_file(world.path("after")).unwrap();
     let output = world.run(&["check"]);
@@ -214,16 +218,16 @@ fn a_program_that_is_not_there_holds_up_the_create() {
         "{told}"
     );
     world.run(&["once", "--for", "2s"]);
-    assert!(world.live().is_empty());
+    assert!(world.live_ids().is_empty());
 }
 
 #[test]
 fn a_reload_without_it_owes_nothing_any_more() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end well");
-    world.configure(&crate::support::file_key("1s"));
+    world.configure(&crate::support::file_key_text("1s"));
     world.ok(&["reload"]);
     daemon.wait_for("is the current credential");
     daemon.stop();

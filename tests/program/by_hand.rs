@@ -3,11 +3,11 @@
 use std::process::Output;
 use std::time::Duration;
 
-use rekeyd::core::names::{CredentialId, Label};
+use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::provider::Provider;
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, file_key, text};
+use crate::support::{TestEnv, file_key_text, text};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -18,10 +18,10 @@ fn stderr(output: &Output) -> String {
 }
 
 /// The API as an administrator with another tool uses it.
-fn by_another_tool<T>(world: &World, work: impl AsyncFnOnce(&dyn Provider) -> T) -> T {
+fn by_another_tool<T>(world: &TestEnv, work: impl AsyncFnOnce(&dyn Provider) -> T) -> T {
     let url = world.base_url.parse().unwrap();
-    let cell = crate::adapter::holding(&world.admin_key);
-    let provider = crate::adapter::with(&url, Duration::from_secs(10), cell);
+    let cell = crate::adapter::credential_with(&world.admin_key);
+    let provider = crate::adapter::adapter_with(&url, Duration::from_secs(10), cell);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -29,33 +29,33 @@ fn by_another_tool<T>(world: &World, work: impl AsyncFnOnce(&dyn Provider) -> T)
     runtime.block_on(work(&provider))
 }
 
-fn make_by_hand(world: &World, name: &str) -> String {
-    let label = Label::recorded(name.to_owned());
+fn make_by_hand(world: &TestEnv, name: &str) -> String {
+    let label = Label::from_recorded(name.to_owned());
     let made = by_another_tool(world, async |provider| provider.create(&label, None).await);
-    made.unwrap().value.facts.id.as_str().to_owned()
+    made.unwrap().value.metadata.id.as_str().to_owned()
 }
 
-fn delete_by_hand(world: &World, id: &str) {
+fn delete_by_hand(world: &TestEnv, id: &str) {
     let id = CredentialId::new(id.to_owned());
     by_another_tool(world, async |provider| provider.delete(&id).await).unwrap();
 }
 
 /// A key that was rotated `times` times, with a long overlap.
-fn rotated(times: usize) -> World {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+fn rotated(times: usize) -> TestEnv {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     for _ in 0..times {
         world.ok(&["rotate", "billing"]);
     }
     world
 }
 
-fn credential(world: &World, place: usize) -> String {
+fn credential(world: &TestEnv, place: usize) -> String {
     let history = world.history();
     history[place]["credential_id"].as_str().unwrap().to_owned()
 }
 
-fn phase(world: &World, place: usize) -> String {
+fn phase(world: &TestEnv, place: usize) -> String {
     world.history()[place]["phase"].as_str().unwrap().to_owned()
 }
 
@@ -155,8 +155,8 @@ fn an_audit_tells_ours_from_the_rest() {
 /// Where the list and the ledger disagree, the credential itself is asked for.
 #[test]
 fn an_audit_does_not_believe_a_list_that_is_behind() {
-    let mut world = World::start(&["--fault", "list:stale-list:1"]);
-    world.configure(&file_key("24h"));
+    let mut world = TestEnv::start(&["--fault", "list:stale-list:1"]);
+    world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     let told = world.ok(&["audit"]);
     assert!(told.contains("ours, alive "), "{told}");
@@ -214,7 +214,7 @@ fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
         "{}",
         stderr(&refused)
     );
-    let mut daemon = Daemon::taking_over(&world);
+    let mut daemon = Daemon::start_with_take_over(&world);
     daemon.wait_for("started at");
     drop(daemon);
     world.ok(&["once"]);
@@ -224,8 +224,8 @@ fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
 /// refuse.
 #[test]
 fn root_does_not_write_the_ledger_of_another_user() {
-    let world = World::start(&[]);
-    world.configure(&file_key("1s"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1s"));
     world.ok(&["once"]);
     let ledger = world.path("ledger.db");
     if std::os::unix::fs::chown(&ledger, Some(65_534), None).is_err() {

@@ -5,13 +5,13 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use crate::support::{Running, World, text, write};
+use crate::support::{ChildGuard, TestEnv, text, write};
 
 const KEY: &str = "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\n\
     type = \"file\"\npath = \"DIR/billing.key\"\n";
 
 /// The files of a world, by name.
-fn files(world: &World) -> Vec<String> {
+fn files(world: &TestEnv) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(world.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -21,7 +21,7 @@ fn files(world: &World) -> Vec<String> {
 }
 
 /// What `check` says, which must end with `code`.
-fn check(world: &World, code: i32) -> String {
+fn check(world: &TestEnv, code: i32) -> String {
     let output = world.run(&["check"]);
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{told}");
@@ -29,14 +29,14 @@ fn check(world: &World, code: i32) -> String {
 }
 
 /// Waits until the daemon has started and said each of `wanted`.
-fn starts_and_shows(world: &World, wanted: &[&str]) {
+fn starts_and_shows(world: &TestEnv, wanted: &[&str]) {
     let mut child = world
         .command(&["run"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let _running = Running(child);
+    let _running = ChildGuard(child);
     let mut told = String::new();
     for line in log {
         let line = line.unwrap();
@@ -52,7 +52,7 @@ fn starts_and_shows(world: &World, wanted: &[&str]) {
 
 #[test]
 fn what_only_an_edit_repairs_ends_everything_with_78_and_makes_nothing() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure(&format!(
         "{}[key.Other]\nschedule = \"@reboot\"\n",
         KEY.replace("path", "paht")
@@ -84,7 +84,7 @@ fn what_only_an_edit_repairs_ends_everything_with_78_and_makes_nothing() {
 
 #[test]
 fn a_credential_file_that_is_missing_or_open_is_told_with_what_to_run() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure(KEY);
     let file = world.path("admin-key");
     let shown = file.display();
@@ -111,7 +111,7 @@ fn a_credential_file_that_is_missing_or_open_is_told_with_what_to_run() {
 
 #[test]
 fn what_a_sink_lacks_on_this_host_stops_no_daemon() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let webhook = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://h.example/\"\n\
         signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n";
     let key = KEY.replace("DIR/billing.key", "DIR/mount/billing.key");
@@ -134,7 +134,7 @@ fn what_a_sink_lacks_on_this_host_stops_no_daemon() {
 
 #[test]
 fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure(KEY);
     let configuration = fs::read_to_string(world.path("config.toml")).unwrap();
     let at = |path: &str| {
@@ -201,7 +201,7 @@ fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
 
 #[test]
 fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
-    let mut world = World::start(&[]);
+    let mut world = TestEnv::start(&[]);
     world.configure(KEY);
     world.ok(&["check", "--online"]);
     world.stop_sandbox();
@@ -215,7 +215,7 @@ fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
 /// systemd guards what it puts there, and other managers of services do.
 #[test]
 fn files_in_the_folder_for_credentials_are_not_checked_for_their_rights() {
-    let mut world = World::start(&[]);
+    let mut world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\
          url = \"http://127.0.0.1:9/\"\nsigning-secret-file = \"DIR/given/hook\"\n",
@@ -226,6 +226,6 @@ fn files_in_the_folder_for_credentials_are_not_checked_for_their_rights() {
     write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     fs::set_permissions(&secret, Permissions::from_mode(0o444)).unwrap();
     assert!(check(&world, 1).contains("others can read"));
-    world.set("CREDENTIALS_DIRECTORY", given.to_str().unwrap());
+    world.set_env("CREDENTIALS_DIRECTORY", given.to_str().unwrap());
     check(&world, 0);
 }

@@ -9,24 +9,24 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, file_key, text, write};
+use crate::support::{TestEnv, file_key_text, text, write};
 use rustix::process::Signal;
 
 /// A daemon that has rotated its key once.
-fn running(world: &World) -> Daemon {
+fn running(world: &TestEnv) -> Daemon {
     let mut daemon = Daemon::start(world);
     daemon.wait_for("is the current credential");
     daemon
 }
 
-fn world() -> World {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+fn world() -> TestEnv {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     world
 }
 
 /// One request by hand: the status and the body.
-fn http(world: &World, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
     let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
     let length = body.len();
     write!(
@@ -43,7 +43,7 @@ fn http(world: &World, method: &str, path: &str, body: &str) -> (u16, serde_json
 }
 
 /// The column `detail ->> member` of the last row of the journal with `event`.
-fn told(world: &World, event: &str, member: &str) -> Option<String> {
+fn told(world: &TestEnv, event: &str, member: &str) -> Option<String> {
     let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
     let sql = "SELECT detail ->> ?2 FROM journal WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
     ledger
@@ -55,7 +55,7 @@ fn told(world: &World, event: &str, member: &str) -> Option<String> {
 fn what_changes_something_is_done_by_the_running_daemon() {
     let world = world();
     let daemon = running(&world);
-    let first = world.live();
+    let first = world.live_ids();
     let told_of_it = world.ok(&["rotate", "billing", "--reason", "somebody left"]);
     assert_eq!(told_of_it, "billing: rotated\n");
     let history = world.history();
@@ -105,7 +105,7 @@ fn what_cannot_be_done_is_told_in_words() {
             vec!["pause", "billing", "--until", "2020-01-01T00:00:00Z"],
             "until a time that is over",
         ),
-        (vec!["revoke", &world.live()[0]], "may be held by file"),
+        (vec!["revoke", &world.live_ids()[0]], "may be held by file"),
     ] {
         let output = world.run(&command);
         assert_eq!(output.status.code(), Some(1), "{command:?}");
@@ -195,7 +195,7 @@ fn the_group_may_look_and_only_some_may_change() {
     daemon.stop();
     // Its group may.
     let group = "nogroup";
-    if !rekeyd::host::users::is_member(NOBODY, NOBODY, group) {
+    if !rekeyd::platform::users::is_member(NOBODY, NOBODY, group) {
         return;
     }
     let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
@@ -334,7 +334,7 @@ fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_
     write(&world.path("config.toml"), &good);
     let mut daemon = running(&world);
     assert!(!world.path("control.sock").exists());
-    let reload = |world: &World| {
+    let reload = |world: &TestEnv| {
         let mut command = world.command(&["reload"]);
         let id = daemon.id().to_string();
         command.env("MAINPID", id).output().unwrap()
@@ -359,7 +359,7 @@ fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_
 fn a_ledger_that_cannot_be_asked_refuses_a_request_and_ends_nothing() {
     let world = world();
     let daemon = running(&world);
-    let id = world.live().remove(0);
+    let id = world.live_ids().remove(0);
     let lock = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let output = world.run(&["hold", &id]);
@@ -387,7 +387,7 @@ fn what_is_told_as_not_rotated_is_not_rotated_later() {
     daemon.wait_for("has passed");
     // Behind whatever else it may do then.
     world.ok(&["hold", "billing"]);
-    assert_eq!(world.live().len(), 1);
+    assert_eq!(world.live_ids().len(), 1);
     let history = world.history();
     let begun = history.iter().filter(|row| row["phase"] != "failed");
     assert_eq!(begun.count(), 1, "{history:?}");
@@ -397,7 +397,7 @@ fn what_is_told_as_not_rotated_is_not_rotated_later() {
 fn no_secret_gets_into_the_ledger_by_a_reason() {
     let world = world();
     let daemon = running(&world);
-    let secret = world.secret_of(&world.live()[0]);
+    let secret = world.secret_of(&world.live_ids()[0]);
     let reason = format!("found\n{secret} in a chat");
     world.ok(&["pause", "billing", "--reason", &reason]);
     let kept = told(&world, "pause", "reason");
@@ -443,10 +443,11 @@ fn a_reload_to_another_ledger_is_refused() {
 
 #[test]
 fn what_an_optional_sink_missed_is_shown() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let optional = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\nrequired = false\n\
                     path = \"DIR/away/copy.key\"\n";
-    let required = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"main\"");
+    let required =
+        file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"main\"");
     world.configure(&format!("{required}{optional}"));
     let daemon = running(&world);
     let status = loop {

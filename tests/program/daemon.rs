@@ -4,14 +4,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, file_key, text};
+use crate::support::{TestEnv, file_key_text, text};
 use rustix::process::Signal;
 
 #[test]
 fn the_first_signal_ends_it_in_order() {
     for signal in [Signal::TERM, Signal::INT] {
-        let world = World::start(&[]);
-        world.configure(&file_key("0s"));
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("0s"));
         let mut daemon = Daemon::start(&world);
         daemon.wait_for("is the current credential");
         daemon.signal(signal);
@@ -24,8 +24,8 @@ fn the_first_signal_ends_it_in_order() {
 
 #[test]
 fn the_previous_credential_is_revoked_after_the_overlap() {
-    let world = World::start(&[]);
-    world.configure(&file_key("1s"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("1s"));
     world.ok(&["once"]);
     world.ok(&["rotate", "--all"]);
     let mut daemon = Daemon::start(&world);
@@ -38,15 +38,15 @@ fn the_previous_credential_is_revoked_after_the_overlap() {
     assert!(text("revoked_at") >= text("revoke_after"));
     assert!(text("revoke_after").as_str() > history[0]["current_at"].as_str().unwrap());
     assert_eq!(
-        world.live(),
+        world.live_ids(),
         [history[0]["credential_id"].as_str().unwrap()]
     );
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let world = World::start(&["--fault", "create:hang:1"]);
-    world.configure(&file_key("0s"));
+    let world = TestEnv::start(&["--fault", "create:hang:1"]);
+    world.configure(&file_key_text("0s"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("rotating billing");
     daemon.signal(Signal::TERM);
@@ -57,7 +57,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn it_says_so_when_it_has_no_keys() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure("");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("no key is configured");
@@ -67,7 +67,7 @@ fn it_says_so_when_it_has_no_keys() {
 
 #[test]
 fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     // The receiver is nobody: the delivery is tried for as long as it lives.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = nobody.local_addr().unwrap().port();
@@ -79,7 +79,7 @@ fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
         &world.path("webhook-secret"),
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
     );
-    world.configure(&format!("{}{webhook}", file_key("0s")));
+    world.configure(&format!("{}{webhook}", file_key_text("0s")));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("delivered billing to file");
     daemon.signal(Signal::KILL);
@@ -88,7 +88,7 @@ fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
     assert_eq!(before[0]["phase"], "verified");
 
     // The webhook is gone from the configuration; the file may hold the secret.
-    world.configure(&file_key("0s"));
+    world.configure(&file_key_text("0s"));
     world.ok(&["once"]);
     let after = world.history();
     assert_eq!(after[0]["phase"], "current");
@@ -107,14 +107,14 @@ fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
 /// What the service manager shows of it.
 #[test]
 fn the_service_manager_is_told_which_key_is_failing() {
-    let mut world = World::start(&[]);
+    let mut world = TestEnv::start(&[]);
     let path = world.path("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     manager
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    world.set("NOTIFY_SOCKET", path.to_str().unwrap());
-    world.configure(&file_key("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
+    world.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
+    world.configure(&file_key_text("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
     let daemon = Daemon::start(&world);
     let told = |wanted: &str| {
         let mut message = [0; 4_096];

@@ -1,11 +1,11 @@
 //! Whole rotations by the real binary against the sandbox.
 
-use crate::support::{World, file_key, text, write};
+use crate::support::{TestEnv, file_key_text, text, write};
 
 #[test]
 fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     world.ok(&["check"]);
     world.ok(&["once"]);
     let history = world.history();
@@ -24,13 +24,13 @@ fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
     // Nothing is due: nothing more is made.
     world.ok(&["once"]);
     assert_eq!(world.history().len(), 1);
-    assert_eq!(world.live(), [id]);
+    assert_eq!(world.live_ids(), [id]);
 }
 
 #[test]
 fn a_rotation_by_hand_retires_the_previous_credential() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     world.ok(&["rotate", "billing", "--reason", "somebody left"]);
     let history = world.history();
@@ -41,7 +41,7 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
     assert_eq!(phases, ["current", "retired"]);
     assert_eq!(history[0]["trigger"], "manual");
     // Both live until the overlap is over.
-    assert_eq!(world.live().len(), 2);
+    assert_eq!(world.live_ids().len(), 2);
     let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert_eq!(
         delivered.trim(),
@@ -60,8 +60,8 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
 
 #[test]
 fn the_history_gives_the_newest_up_to_its_limit() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     for _ in 0..2 {
         world.ok(&["rotate", "billing"]);
@@ -77,8 +77,8 @@ fn the_history_gives_the_newest_up_to_its_limit() {
 
 #[test]
 fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
-    let world = World::start(&["--fault", "create:drop-after:1"]);
-    world.configure(&file_key("24h"));
+    let world = TestEnv::start(&["--fault", "create:drop-after:1"]);
+    world.configure(&file_key_text("24h"));
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("was not rotated"));
@@ -86,7 +86,7 @@ fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
     assert_eq!(history.len(), 1);
     assert_eq!(history[0]["phase"], "revoked");
     assert!(
-        world.live().is_empty(),
+        world.live_ids().is_empty(),
         "what was made without us knowing its secret is gone"
     );
     let made: Vec<_> = world
@@ -99,8 +99,8 @@ fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
 
 #[test]
 fn a_provider_that_is_away_costs_nothing() {
-    let mut world = World::start(&[]);
-    world.configure(&file_key("24h"));
+    let mut world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     world.stop_sandbox();
     let output = world.run(&["rotate", "billing"]);
@@ -114,11 +114,11 @@ fn a_provider_that_is_away_costs_nothing() {
 
 #[test]
 fn a_sink_that_cannot_take_it_defers_the_create() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h").replace("DIR/billing.key", "DIR/missing/billing.key"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/missing/billing.key"));
     let output = world.run(&["once"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(world.live().is_empty());
+    assert!(world.live_ids().is_empty());
     assert!(world.history().is_empty());
     // Somebody may make the folder: the configuration may be right.
     assert_eq!(world.run(&["check"]).status.code(), Some(1));
@@ -126,9 +126,10 @@ fn a_sink_that_cannot_take_it_defers_the_create() {
 
 #[test]
 fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
-    let _lock = rekeyd::ledger::WriterLock::take(&world.path("ledger.db"), "rekeyd run").unwrap();
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let _lock =
+        rekeyd::ledger::WriterLock::acquire(&world.path("ledger.db"), "rekeyd run").unwrap();
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(75));
     assert!(
@@ -136,13 +137,13 @@ fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
         "{}",
         text(&output.stderr)
     );
-    assert!(world.live().is_empty());
+    assert!(world.live_ids().is_empty());
 }
 
 #[test]
 fn a_ledger_of_another_provider_or_organization_is_refused() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
     let organization = ours.replace("[provider]", "[provider]\norganization = \"org-other\"");
@@ -163,12 +164,12 @@ fn a_ledger_of_another_provider_or_organization_is_refused() {
     // The right one still goes on, and has made nothing meanwhile.
     write(&world.path("config.toml"), &ours);
     world.ok(&["once"]);
-    assert_eq!(world.live().len(), 1);
+    assert_eq!(world.live_ids().len(), 1);
 }
 
 #[test]
 fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure("");
     let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
     let other = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
@@ -176,7 +177,7 @@ fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
     // A service that was started before it was configured: nobody answers there.
     world.run(&["once", "--for", "1s"]);
     assert!(world.path("ledger.db").exists());
-    world.configure(&file_key("24h"));
+    world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     assert_eq!(world.history().len(), 1);
     write(&world.path("config.toml"), &other);
@@ -185,8 +186,8 @@ fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
 
 #[test]
 fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
     write(
         &world.path("ledger.db"),
         &"not a database, only text. ".repeat(100),
@@ -209,5 +210,5 @@ fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
         "{}",
         text(&output.stderr)
     );
-    assert!(world.live().is_empty());
+    assert!(world.live_ids().is_empty());
 }

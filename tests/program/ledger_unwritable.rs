@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::support::nobody::Bound;
-use crate::support::{World, file_key, text, write};
+use crate::support::unprivileged::UnprivilegedEnv;
+use crate::support::{TestEnv, file_key_text, text, write};
 
 /// A world whose ledger is in a folder of its own, and a program that file
 /// permissions bind.
 struct Ledger {
-    bound: Bound,
+    bound: UnprivilegedEnv,
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -23,20 +23,20 @@ fn set_mode(path: &Path, mode: u32) {
 
 impl Ledger {
     fn start() -> Self {
-        let world = World::start(&[]);
-        world.configure(&file_key("24h").replace("DIR/", "DIR/out/"));
+        let world = TestEnv::start(&[]);
+        world.configure(&file_key_text("24h").replace("DIR/", "DIR/out/"));
         let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
         let config = config.replace("/ledger.db\"", "/state/ledger.db\"");
         write(&world.path("config.toml"), &config);
         for folder in ["state", "out"] {
             std::fs::create_dir(world.path(folder)).unwrap();
         }
-        let bound = Bound::to(world, &["state", "out"]);
+        let bound = UnprivilegedEnv::new(world, &["state", "out"]);
         Self { bound }
     }
 
     fn state(&self, name: &str) -> PathBuf {
-        self.bound.world.path("state").join(name)
+        self.bound.env.path("state").join(name)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -60,34 +60,34 @@ impl Ledger {
     }
 
     fn refuse(&self, command: &[&str], wanted: &[&str]) {
-        let before = self.bound.world.keys().len();
+        let before = self.bound.env.keys().len();
         let output = self.run(command);
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {told}");
         for wanted in wanted {
             assert!(told.contains(wanted), "{command:?}: no {wanted:?}: {told}");
         }
-        assert_eq!(self.bound.world.keys().len(), before, "nothing was made");
+        assert_eq!(self.bound.env.keys().len(), before, "nothing was made");
     }
 }
 
 impl Drop for Ledger {
     fn drop(&mut self) {
         // What cannot be written cannot be tidied up either.
-        set_mode(&self.bound.world.path("state"), 0o700);
+        set_mode(&self.bound.env.path("state"), 0o700);
     }
 }
 
 #[test]
 fn a_ledger_that_cannot_be_made_is_refused() {
     let ledger = Ledger::start();
-    set_mode(&ledger.bound.world.path("state"), 0o500);
+    set_mode(&ledger.bound.env.path("state"), 0o500);
     ledger.refuses(&[
         "ledger.db.lock",
         "Permission denied",
         "able to write in that folder",
     ]);
-    set_mode(&ledger.bound.world.path("state"), 0o700);
+    set_mode(&ledger.bound.env.path("state"), 0o700);
     ledger.works();
 }
 
@@ -109,13 +109,13 @@ fn a_read_only_folder_is_refused_when_something_has_to_be_made_there() {
     for name in ["ledger.db-wal", "ledger.db-shm"] {
         std::fs::remove_file(ledger.state(name)).unwrap();
     }
-    set_mode(&ledger.bound.world.path("state"), 0o500);
+    set_mode(&ledger.bound.env.path("state"), 0o500);
     ledger.refuses(&[
         "cannot open the ledger",
         "state/ledger.db",
         "its folder is read-only",
     ]);
-    set_mode(&ledger.bound.world.path("state"), 0o700);
+    set_mode(&ledger.bound.env.path("state"), 0o700);
     ledger.works();
 }
 
@@ -123,7 +123,7 @@ fn a_read_only_folder_is_refused_when_something_has_to_be_made_there() {
 fn a_read_only_folder_will_do_when_nothing_has_to_be_made_there() {
     let ledger = Ledger::start();
     ledger.works();
-    set_mode(&ledger.bound.world.path("state"), 0o500);
+    set_mode(&ledger.bound.env.path("state"), 0o500);
     ledger.works();
 }
 
@@ -148,10 +148,10 @@ fn something_else_in_the_place_of_its_files_is_refused() {
 fn a_folder_that_may_not_be_entered_is_not_one_without_a_ledger() {
     let ledger = Ledger::start();
     ledger.works();
-    set_mode(&ledger.bound.world.path("state"), 0o000);
+    set_mode(&ledger.bound.env.path("state"), 0o000);
     for command in ["status", "history", "audit"] {
         ledger.refuse(&[command], &["state/ledger.db", "Permission denied"]);
     }
-    set_mode(&ledger.bound.world.path("state"), 0o700);
+    set_mode(&ledger.bound.env.path("state"), 0o700);
     ledger.works();
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-use crate::support::{World, text, write};
+use crate::support::{TestEnv, text, write};
 
 /// One entry of the journal, by the names of its fields.
 type Entry = BTreeMap<String, String>;
@@ -19,7 +19,7 @@ const END: &[u8] = b"end";
 
 /// A world, and a folder that is `/run/systemd/journal` for its programs.
 struct Host {
-    world: World,
+    world: TestEnv,
 }
 
 impl Host {
@@ -31,7 +31,7 @@ impl Host {
             eprintln!("not tested: no mount namespace can be made here");
             return None;
         }
-        let world = World::start(&[]);
+        let world = TestEnv::start(&[]);
         fs::create_dir(world.path("journal")).unwrap();
         let script = world.path("put");
         let echo = "#!/bin/sh\nread -r secret\necho \"got $secret\"\necho \"and $secret\" >&2\n";

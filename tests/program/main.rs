@@ -8,8 +8,8 @@
 
 #[path = "../support/adapter.rs"]
 mod adapter;
-#[path = "../support/answering.rs"]
-mod answering;
+#[path = "../support/function_server.rs"]
+mod function_server;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, file_key, write};
+use crate::support::{TestEnv, file_key_text, write};
 
 /// An address that nobody listened at a moment ago, and that nobody else looks
 /// for one at.
@@ -91,8 +91,8 @@ fn expect(page: &str, sample: &str, expected: f64) {
 #[test]
 fn the_page_tells_what_the_ledger_tells() {
     let address = free();
-    let mut world = World::start(&[]);
-    let key = file_key("24h").replace("settle", "expires-after = \"60d\"\nsettle");
+    let mut world = TestEnv::start(&[]);
+    let key = file_key_text("24h").replace("settle", "expires-after = \"60d\"\nsettle");
     world.configure(&format!("[metrics]\nlisten = \"{address}\"\n{key}"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
@@ -194,7 +194,7 @@ fn expect_nobody(address: &str) {
 #[test]
 fn where_it_listens_follows_the_configuration() {
     let (first, second) = (free(), free());
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let listen = |address: &str| {
         let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
         let rest = config.split_once("[key").map_or("", |(_, rest)| rest);
@@ -209,7 +209,7 @@ fn where_it_listens_follows_the_configuration() {
             ),
         );
     };
-    world.configure(&file_key("24h"));
+    world.configure(&file_key_text("24h"));
     listen(&format!("[metrics]\nlisten = \"{first}\"\n"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
@@ -238,8 +238,8 @@ fn where_it_listens_follows_the_configuration() {
 #[test]
 fn a_key_that_is_not_configured_any_more_pages_nobody() {
     let address = free();
-    let world = World::start(&[]);
-    let first = file_key("24h").replace("settle", "expires-after = \"60d\"\nsettle");
+    let world = TestEnv::start(&[]);
+    let first = file_key_text("24h").replace("settle", "expires-after = \"60d\"\nsettle");
     let second = first.replace("billing", "second");
     let keys = format!("[metrics]\nlisten = \"{address}\"\n{first}");
     world.configure(&format!("{keys}{second}"));

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, file_key, text, write};
-use rekeyd::core::names::KeyName;
-use rekeyd::core::notice::{Cause, Matter, Notice, NoticeId, NotifierId, State};
-use rekeyd::core::settings::Mail;
+use crate::support::{TestEnv, file_key_text, text, write};
+use rekeyd::core::ids::KeyName;
+use rekeyd::core::notification::{
+    Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
+};
+use rekeyd::core::settings::SendmailTarget;
 use rekeyd::net::signature::SigningKeys;
-use rekeyd::notify::Notifier as _;
-use rekeyd::notify::sendmail::Sendmail;
+use rekeyd::notify::Channel as _;
+use rekeyd::notify::sendmail::SendmailChannel;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -40,7 +42,7 @@ impl Hook {
         let sender = Mutex::new(sender);
         let seen = Arc::new(Mutex::new(String::new()));
         let all = Arc::clone(&seen);
-        let answer = move |request: &crate::answering::Request| {
+        let answer = move |request: &crate::function_server::ServedRequest| {
             all.lock().unwrap().push_str(&request.body);
             let keys = SigningKeys::parse(SIGNING).unwrap();
             let header = |name| request.header(name).to_owned();
@@ -63,7 +65,9 @@ impl Hook {
             (204, String::new())
         };
         Self {
-            url: crate::answering::serve(answer, || "Tue, 24 Nov 2026 03:00:00 GMT".to_owned()),
+            url: crate::function_server::serve_with(answer, || {
+                "Tue, 24 Nov 2026 03:00:00 GMT".to_owned()
+            }),
             posted,
             seen,
         }
@@ -94,18 +98,18 @@ impl Hook {
     }
 }
 
-fn world() -> World {
-    let world = World::start(&[]);
+fn world() -> TestEnv {
+    let world = TestEnv::start(&[]);
     write(&world.path("signing"), SIGNING);
     world
 }
 
 /// A key whose file sink has no folder.
 fn without_folder() -> String {
-    file_key("1h").replace("DIR/billing.key", "DIR/away/billing.key")
+    file_key_text("1h").replace("DIR/billing.key", "DIR/away/billing.key")
 }
 
-fn make_folder(world: &World) {
+fn make_folder(world: &TestEnv) {
     std::fs::create_dir(world.path("away")).unwrap();
 }
 
@@ -147,7 +151,7 @@ fn a_failing_sink_is_told_once_and_once_more_when_it_is_over() {
     assert_ne!(over.id, posted.id);
     assert_eq!(hook.events(), [""; 0]);
     let seen = hook.seen.lock().unwrap();
-    for secret in [world.secret_of(&world.live()[0]), "hidden".to_owned()] {
+    for secret in [world.secret_of(&world.live_ids()[0]), "hidden".to_owned()] {
         assert!(!seen.contains(&secret), "{seen}");
     }
 }
@@ -157,7 +161,7 @@ fn a_provider_that_is_away_is_told_once_for_all_keys() {
     let (mut world, hook) = (world(), Hook::start());
     let keys: String = ["a", "b", "c"]
         .iter()
-        .map(|name| file_key("1h").replace("billing", name))
+        .map(|name| file_key_text("1h").replace("billing", name))
         .collect();
     world.configure(&format!("{keys}{}", hook.configuration("")));
     world.stop_sandbox();
@@ -179,12 +183,12 @@ fn a_command_reads_the_notice_and_knows_nothing_else() {
     );
     let notify = "[[notify]]\ntype = \"command\"\non = [\"rotated\"]\n\
                   argv = [\"/bin/sh\", \"DIR/page\", \"DIR\"]\n";
-    world.configure(&format!("{}{notify}", file_key("1h")));
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
     world.ok(&["once", "--for", "60s"]);
     let told = std::fs::read_to_string(world.path("told")).unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
     let data = &told["data"];
-    let id = &world.live()[0];
+    let id = &world.live_ids()[0];
     assert_eq!(data["event"], "rotated");
     assert_eq!(data["state"], "once");
     assert_eq!(data["credential"], id.as_str());
@@ -228,11 +232,11 @@ fn only_the_keys_that_are_named_are_told_of() {
 #[test]
 fn a_running_daemon_tells_whom_a_reload_names() {
     let (world, hook) = (world(), Hook::start());
-    world.configure(&file_key("1h"));
+    world.configure(&file_key_text("1h"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential of billing");
     let notify = hook.configuration("on = [\"rotated\"]");
-    world.configure(&format!("{}{notify}", file_key("1h")));
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
     daemon.signal(Signal::HUP);
     daemon.wait_for("took the configuration");
     world.ok(&["rotate", "billing"]);
@@ -240,7 +244,7 @@ fn a_running_daemon_tells_whom_a_reload_names() {
     assert_eq!(posted.body["data"]["event"], "rotated");
     daemon.wait_for("told webhook:");
     // Nobody is told any more.
-    world.configure(&file_key("1h"));
+    world.configure(&file_key_text("1h"));
     daemon.signal(Signal::HUP);
     daemon.wait_for("took the configuration");
     world.ok(&["rotate", "billing"]);
@@ -274,7 +278,7 @@ fn check_looks_at_whom_it_would_tell() {
     let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
                   signing-secret-file = \"DIR/none\"\n\
                   [[notify]]\ntype = \"command\"\nargv = [\"DIR/none\"]\n";
-    world.configure(&format!("{}{notify}", file_key("1h")));
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
     let output = world.run(&["check"]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -283,7 +287,7 @@ fn check_looks_at_whom_it_would_tell() {
     }
     let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
                   signing-secret-file = \"DIR/signing\"\n";
-    world.configure(&format!("{}{notify}", file_key("1h")));
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
     world.ok(&["check"]);
     let output = world.run(&["check", "--online"]);
     let said = text(&output.stderr);
@@ -298,7 +302,7 @@ fn check_looks_at_whom_it_would_tell() {
 fn a_rehearsal_records_what_it_would_tell() {
     let (world, hook) = (world(), Hook::start());
     let notify = hook.configuration("on = [\"rotated\"]");
-    world.configure(&format!("{}{notify}", file_key("1h")));
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
     let (dir, config) = (world.path("rehearsal"), world.path("config.toml"));
     let (dir, config) = (dir.to_str().unwrap(), config.to_str().unwrap());
     let arguments = ["demo", "--rehearse", config, "--dir", dir, "--for", "15s"];
@@ -324,25 +328,25 @@ async fn a_mail_is_handed_to_sendmail() {
     std::fs::write(path("sendmail"), script).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(path("sendmail"), executable).unwrap();
-    let mail = Mail {
+    let mail = SendmailTarget {
         to: vec!["root".to_owned(), "ops@example.com".to_owned()],
     };
-    let id = NotifierId::new("sendmail:root,ops@example.com".to_owned());
-    let sendmail = Sendmail::new(id, &mail, path("sendmail"));
-    assert_eq!(sendmail.inspect().await, [""; 0]);
+    let id = ChannelId::new("sendmail:root,ops@example.com".to_owned());
+    let sendmail = SendmailChannel::new(id, &mail, path("sendmail"));
+    assert_eq!(sendmail.check().await, [""; 0]);
     let key = KeyName::new("billing").unwrap();
-    let notice = Notice {
-        id: NoticeId::new([7; 8]),
-        at: "2026-11-24T03:00:31Z".parse().unwrap(),
-        state: State::Begun,
-        cause: Cause::of_key(&key, Matter::Failing),
+    let notice = Notification {
+        id: NotificationId::new([7; 8]),
+        created_at: "2026-11-24T03:00:31Z".parse().unwrap(),
+        state: NotificationState::Raised,
+        alert: Alert::for_key(&key, AlertKind::Failing),
         since: "2026-11-24T03:00:01Z".parse().unwrap(),
         text: "billing is failing: its folder is gone".to_owned(),
     };
     // The program may be busy while another test forks.
-    let mut told = sendmail.tell(&notice, "ops1").await;
+    let mut told = sendmail.send(&notice, "ops1").await;
     while told.as_ref().is_err_and(|why| why.contains("busy")) {
-        told = sendmail.tell(&notice, "ops1").await;
+        told = sendmail.send(&notice, "ops1").await;
     }
     told.unwrap();
     let arguments = std::fs::read_to_string(path("arguments")).unwrap();

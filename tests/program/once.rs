@@ -4,13 +4,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::support::{Running, World, file_key, text, write};
+use crate::support::{ChildGuard, TestEnv, file_key_text, text, write};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A world with a key whose receiver lets everybody connect and answers
 /// nobody.
-fn world_without_answers() -> (World, TcpListener) {
-    let world = World::start(&[]);
+fn world_without_answers() -> (TestEnv, TcpListener) {
+    let world = TestEnv::start(&[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     write(
@@ -51,7 +51,7 @@ fn once_says_that_a_signal_ended_it() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut once = Running(child);
+    let mut once = ChildGuard(child);
     let mut line = String::new();
     while !line.contains("delivered billing to file") {
         line.clear();
@@ -71,7 +71,7 @@ fn once_says_that_a_signal_ended_it() {
 
 #[test]
 fn once_that_came_to_its_end_says_nothing_of_it() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n",
@@ -85,7 +85,7 @@ fn once_that_came_to_its_end_says_nothing_of_it() {
 /// From so many keys on the ledger is read before the lock is held.
 #[test]
 fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let key = |name: &str, first: &str| {
         format!(
             "[key.{name}]\nschedule = \"@monthly\"\nfirst = \"{first}\"\nsettle = \"0s\"\n\
@@ -116,8 +116,8 @@ fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
 /// A credential that cannot be revoked is somebody's matter, too.
 #[test]
 fn once_fails_while_a_revocation_does() {
-    let world = World::start(&["--fault", "delete:401-scope:1"]);
-    let key = file_key("1s").replace("settle", "hold-while-used = \"0s\"\nsettle");
+    let world = TestEnv::start(&["--fault", "delete:401-scope:1"]);
+    let key = file_key_text("1s").replace("settle", "hold-while-used = \"0s\"\nsettle");
     world.configure(&key);
     world.ok(&["once"]);
     world.ok(&["rotate", "billing", "--revoke-previous-now", "--no-wait"]);

@@ -3,24 +3,24 @@
 use std::fs;
 
 use crate::support::daemon::Daemon;
-use crate::support::{World, write};
+use crate::support::{TestEnv, write};
 
-const OWN: &str = "[key.own]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+const OWN_SECRET: &str = "[key.own]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
     hold-while-used = \"0s\"\n[[key.own.sink]]\ntype = \"self\"\n";
 
-fn in_file(world: &World) -> String {
+fn in_file(world: &TestEnv) -> String {
     let text = fs::read_to_string(world.path("admin-key")).unwrap();
     text.trim().to_owned()
 }
 
-fn newest(world: &World) -> serde_json::Value {
+fn newest(world: &TestEnv) -> serde_json::Value {
     world.history().remove(0)
 }
 
 #[test]
 fn the_file_is_replaced_and_the_next_process_works_with_it() {
-    let world = World::start(&[]);
-    world.configure(OWN);
+    let world = TestEnv::start(&[]);
+    world.configure(OWN_SECRET);
     world.ok(&["once"]);
     let first = newest(&world);
     assert_eq!(first["phase"], "current");
@@ -48,8 +48,8 @@ fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
         ("retired key_", 2),
         ("revoked the previous", 2),
     ] {
-        let world = World::start(&[]);
-        world.configure(OWN);
+        let world = TestEnv::start(&[]);
+        world.configure(OWN_SECRET);
         world.ok(&["once"]);
         let before = in_file(&world);
         // Due at once.
@@ -59,7 +59,7 @@ fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
         drop(daemon);
 
         world.ok(&["check", "--online"]);
-        assert!(world.live().len() <= 1 + at_most, "{line}");
+        assert!(world.live_ids().len() <= 1 + at_most, "{line}");
         while newest(&world)["phase"] != "current" {
             // What was begun may be waiting for its back-off.
             world.run(&["rotate", "own"]);
@@ -75,8 +75,8 @@ fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
 /// Not even by force, and where the answer to its create did not show its end.
 #[test]
 fn the_one_in_use_is_not_revoked_by_hand() {
-    let world = World::start(&[]);
-    world.configure(OWN);
+    let world = TestEnv::start(&[]);
+    world.configure(OWN_SECRET);
     world.ok(&["once"]);
     let id = newest(&world)["credential_id"].as_str().unwrap().to_owned();
     let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Running, binary, text, write};
+use crate::support::{ChildGuard, binary, text, write};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -84,7 +84,7 @@ impl Host {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut errors = child.stderr.take().unwrap();
-        let mut demo = Running(child);
+        let mut demo = ChildGuard(child);
         let mut out = String::new();
         while out.matches("is the current credential of").count() < keys
             && lines.read_line(&mut out).unwrap() > 0

@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use crate::support::nobody::Bound;
-use crate::support::{World, file_key, text, write};
+use crate::support::unprivileged::UnprivilegedEnv;
+use crate::support::{TestEnv, file_key_text, text, write};
 
 /// A key with one file sink of this format, rotated once.
-fn rotated(format: &str) -> World {
-    let world = World::start(&[]);
-    world.configure(&format!("{}format = \"{format}\"\n", file_key("24h")));
+fn rotated(format: &str) -> TestEnv {
+    let world = TestEnv::start(&[]);
+    world.configure(&format!("{}format = \"{format}\"\n", file_key_text("24h")));
     world.ok(&["once"]);
     world
 }
 
-fn triggers(world: &World) -> Vec<String> {
+fn triggers(world: &TestEnv) -> Vec<String> {
     let history = world.history().into_iter();
     history
         .map(|row| row["trigger"].as_str().unwrap().to_owned())
@@ -68,7 +68,7 @@ fn a_file_that_holds_something_else_is_delivered_anew() {
 fn a_sink_that_is_added_gets_its_own_credential() {
     let world = rotated("raw");
     let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
-    let named = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
+    let named = file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
     world.configure(&format!("{named}{more}"));
     world.ok(&["once"]);
     assert_eq!(triggers(&world), ["repair", "first"]);
@@ -80,9 +80,9 @@ fn a_sink_that_is_added_gets_its_own_credential() {
 /// of the configuration before the next one came.
 #[test]
 fn what_is_half_written_beside_a_file_of_the_past_is_removed() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
-    let named = file_key("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
+    let named = file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
     world.configure(&format!("{named}{more}"));
     world.ok(&["once"]);
     let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
@@ -101,20 +101,20 @@ fn what_is_half_written_beside_a_file_of_the_past_is_removed() {
 /// reason not to deliver, where the configuration asks for a group alone.
 #[test]
 fn a_file_of_another_is_replaced_also_where_a_group_is_asked_for() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let group = rustix::process::getegid().as_raw();
     let group = if group == 0 { 65_534 } else { group };
-    world.configure(&format!("{}group = \"{group}\"\n", file_key("24h")));
+    world.configure(&format!("{}group = \"{group}\"\n", file_key_text("24h")));
     write(&world.path("billing.key"), "an older one\n");
-    let bound = Bound::to(world, &[]);
+    let bound = UnprivilegedEnv::new(world, &[]);
     let output = bound.run(&["once"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     // Its configuration is not root's any more.
     let history = bound.run(&["history", "--json"]).stdout;
     let history: serde_json::Value = serde_json::from_slice(&history).unwrap();
     let id = history[0]["credential_id"].as_str().unwrap();
-    let delivered = fs::read_to_string(bound.world.path("billing.key")).unwrap();
-    assert_eq!(delivered.trim(), bound.world.secret_of(id));
+    let delivered = fs::read_to_string(bound.env.path("billing.key")).unwrap();
+    assert_eq!(delivered.trim(), bound.env.secret_of(id));
 }
 
 /// What was wrong with the rotation of a key is over once nobody rotates it.
@@ -122,11 +122,11 @@ fn a_file_of_another_is_replaced_also_where_a_group_is_asked_for() {
 fn a_key_taken_out_of_the_configuration_is_not_failing() {
     let world = rotated("raw");
     fs::remove_file(world.path("billing.key")).unwrap();
-    let elsewhere = file_key("24h").replace("DIR/billing", "DIR/none/billing");
+    let elsewhere = file_key_text("24h").replace("DIR/billing", "DIR/none/billing");
     world.configure(&elsewhere);
     assert_eq!(world.run(&["once"]).status.code(), Some(1));
     assert_eq!(world.run(&["status"]).status.code(), Some(1));
-    world.configure(&file_key("24h").replace("billing", "other"));
+    world.configure(&file_key_text("24h").replace("billing", "other"));
     world.ok(&["once"]);
     let told = world.ok(&["status"]);
     assert!(told.contains("unmanaged"), "{told}");

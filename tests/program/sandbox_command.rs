@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Running, World, binary, text, write};
+use crate::support::{ChildGuard, TestEnv, binary, text, write};
 use rekeyd::sandbox::DEFAULT_ADMIN_KEY;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,7 +19,7 @@ fn introduction(arguments: &[&str]) -> (String, String) {
         .spawn()
         .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut running = Running(child);
+    let mut running = ChildGuard(child);
     let (mut first, mut rest) = (String::new(), String::new());
     out.read_line(&mut first).unwrap();
     // All is printed in one piece: it may end as soon as a line of it is seen.
@@ -59,7 +59,7 @@ fn it_says_what_to_configure_and_with_which_key() {
 
 #[test]
 fn a_key_that_was_deleted_is_not_offered() {
-    let mut world = World::start(&[]);
+    let mut world = TestEnv::start(&[]);
     world.stop_sandbox();
     let mut keys = world.keys();
     keys[0]["deleted_at"] = keys[0]["created_at"].clone();
@@ -95,16 +95,16 @@ fn an_address_that_is_taken_is_said() {
 
 #[test]
 fn a_rotated_key_works_on_after_a_restart_of_the_sandbox() {
-    let mut world = World::start(&[]);
+    let mut world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n",
     );
     world.ok(&["once"]);
     world.stop_sandbox();
-    let before = world.live();
+    let before = world.live_ids();
     assert_eq!(before.len(), 1);
     let (_, rest) = introduction(&["--state", world.path("sandbox.json").to_str().unwrap()]);
     assert!(rest.contains(DEFAULT_ADMIN_KEY), "{rest}");
-    assert_eq!(world.live(), before);
+    assert_eq!(world.live_ids(), before);
 }

@@ -1,7 +1,7 @@
 //! What is shown of the schedule, and what a pause does to it, through the
 //! binary.
 
-use crate::support::{World, text};
+use crate::support::{TestEnv, text};
 use serde_json::{Value, json};
 
 fn key(name: &str, lines: &str) -> String {
@@ -18,8 +18,8 @@ fn read(printed: &str) -> Value {
 #[test]
 fn three_zones_read_right_against_a_calendar() {
     // Neither a provider nor a ledger is there.
-    let dir = crate::support::scratch();
-    let world = World::without_sandbox("http://127.0.0.1:9/v1".to_owned(), "none", dir);
+    let dir = crate::support::scratch_dir();
+    let world = TestEnv::without_sandbox("http://127.0.0.1:9/v1".to_owned(), "none", dir);
     world.configure(
         &[
             key(
@@ -107,7 +107,7 @@ fn three_zones_read_right_against_a_calendar() {
 
 #[test]
 fn schedule_and_status_agree_to_the_second() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let jitter = "jitter = \"3h\"\ntimezone = \"America/New_York\"";
     world.configure(
         &[
@@ -137,10 +137,10 @@ fn schedule_and_status_agree_to_the_second() {
 
 #[test]
 fn a_paused_key_is_not_rotated_by_schedule_and_stays_paused() {
-    let world = World::start(&[]);
+    let world = TestEnv::start(&[]);
     let daily = "schedule = \"@daily\"\nexpires-after = \"4d\"";
     world.configure(&[key("a", daily), key("b", daily)].concat());
-    let paused = |world: &World| {
+    let paused = |world: &TestEnv| {
         let status = read(&text(&world.run(&["status", "--json"]).stdout));
         ["a", "b"].map(|name| {
             let keys = status["keys"].as_array().unwrap().iter();

@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::answering::Request;
+use crate::function_server::ServedRequest;
 use crate::support::daemon::Daemon;
-use crate::support::{World, file_key, scratch, text, write};
+use crate::support::{TestEnv, file_key_text, scratch_dir, text, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 // None of them looks like one of the provider's: what hides those by their
@@ -67,7 +67,7 @@ struct Provider {
 }
 
 impl Provider {
-    fn answer(&mut self, request: &Request) -> (u16, String) {
+    fn answer(&mut self, request: &ServedRequest) -> (u16, String) {
         let secret = request
             .header("authorization")
             .trim_start_matches("Bearer ");
@@ -125,7 +125,7 @@ fn error(status: u16, code: &str, message: &str) -> (u16, String) {
 
 /// Refuses while it is told to, with the whole request in the answer.
 fn receiver(refuses: Arc<AtomicBool>, asked: Sender<()>) -> String {
-    let answer = move |request: &Request| {
+    let answer = move |request: &ServedRequest| {
         // Nobody waits any more in the later parts of the test.
         let _ = asked.send(());
         if !refuses.load(Ordering::SeqCst) {
@@ -139,7 +139,7 @@ fn receiver(refuses: Arc<AtomicBool>, asked: Sender<()>) -> String {
             echo(&[value, token, SIGNING, &request.path, &request.body]),
         )
     };
-    crate::answering::serve(answer, String::new)
+    crate::function_server::serve_with(answer, String::new)
 }
 
 /// What must not be found, and all the ways in which it can be written.
@@ -209,7 +209,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// A world in which everybody echoes.
 struct Echoing {
-    world: World,
+    world: TestEnv,
     refuses: Arc<AtomicBool>,
     asked: Receiver<()>,
     hidden: Hidden,
@@ -219,19 +219,19 @@ impl Echoing {
     fn start() -> Self {
         let provider = Mutex::new(Provider::default());
         let date = || {
-            HostClock
+            SystemClock
                 .now()
                 .strftime("%a, %d %b %Y %H:%M:%S GMT")
                 .to_string()
         };
-        let base = crate::answering::serve(
+        let base = crate::function_server::serve_with(
             move |request| provider.lock().unwrap().answer(request),
             date,
         );
         let refuses = Arc::new(AtomicBool::new(true));
         let (sender, asked) = channel();
         let receiver = receiver(Arc::clone(&refuses), sender);
-        let world = World::without_sandbox(format!("{base}/v1"), ADMIN_KEY, scratch());
+        let world = TestEnv::without_sandbox(format!("{base}/v1"), ADMIN_KEY, scratch_dir());
         write(&world.path("signing"), SIGNING);
         write(&world.path("token"), TOKEN);
         let script = world.path("put");
@@ -242,7 +242,7 @@ impl Echoing {
             "{}[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"{receiver}/hook?token={QUERY}\"\n\
              signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n\
              [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\", \"DIR\"]\n",
-            file_key("1s")
+            file_key_text("1s")
         ));
         Self {
             world,
@@ -333,8 +333,8 @@ impl Echoing {
 fn nothing_gives_a_secret_away(format: &str) {
     let mut echoing = Echoing::start();
     let folder = echoing.world.path("tmp");
-    echoing.world.set("TMPDIR", folder.to_str().unwrap());
-    echoing.world.set("REKEYD_TEST_MARK", MARK);
+    echoing.world.set_env("TMPDIR", folder.to_str().unwrap());
+    echoing.world.set_env("REKEYD_TEST_MARK", MARK);
     let talkative = ["--log-level", "trace", "--log-format", format];
     let (hidden, world) = (&echoing.hidden, &echoing.world);
 

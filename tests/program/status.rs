@@ -3,21 +3,21 @@
 
 use std::time::Duration;
 
-use crate::support::World;
+use crate::support::TestEnv;
 use jiff::Timestamp;
-use rekeyd::core::change::{Answered, Begun, Change, Intent, Moved};
-use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
-use rekeyd::core::record::{CredentialFacts, DeliveryState, Trigger};
-use rekeyd::core::rotation::Event;
+use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
-use rekeyd::engine::clock::{Clock as _, HostClock};
-use rekeyd::ledger::{self, Driver, Identity, Ledger};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
 
 const HOUR: u64 = 3_600;
 
 /// A ledger that is written as if it were some time ago.
 struct Past {
-    world: World,
+    world: TestEnv,
     key: KeyName,
     now: Timestamp,
     ledger: Ledger,
@@ -25,22 +25,22 @@ struct Past {
 
 impl Past {
     fn of(schedule: &str) -> Self {
-        let world = World::start(&[]);
+        let world = TestEnv::start(&[]);
         world.configure(&format!(
             "[key.billing]\nschedule = \"{schedule}\"\noverlap = \"30s\"\ndeliver-for = \"1h\"\n\
              creates-per-day = 100000\n\
              [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
         ));
-        let identity = Identity {
+        let identity = LedgerIdentity {
             provider: world.base_url.clone(),
             organization: String::new(),
         };
-        let now = HostClock.now();
+        let now = SystemClock.now();
         let connection = ledger::open(&world.path("ledger.db"), &identity, now).unwrap();
         Self {
             key: KeyName::new("billing").unwrap(),
             now,
-            ledger: Ledger::start(connection, Driver::Thread).unwrap(),
+            ledger: Ledger::start(connection, WriterDriver::Thread).unwrap(),
             world,
         }
     }
@@ -61,7 +61,7 @@ impl Past {
 
     /// A failure that is tried again half an hour from now.
     fn failed(&self, seconds_ago: u64, attempt: u32) {
-        let deferred = Change::Deferred {
+        let deferred = Change::KeyBackedOff {
             attempt,
             retry_at: time::after(self.now, Duration::from_secs(HOUR / 2)),
             problem: "the provider is away".to_owned(),
@@ -76,26 +76,26 @@ impl Past {
             target: format!("file:{}", self.world.path("billing.key").display()),
         };
         let label = Label::new(&self.key, self.ago(seconds_ago), [1; 3]);
-        let intent = Intent {
+        let intent = RotationIntent {
             rotation: rotation.clone(),
             label,
             trigger: Trigger::First,
             scheduled_for: None,
             timetable: String::new(),
             sinks: vec![(sink.clone(), true)],
-            by_hand: None,
+            operator: None,
         };
-        let created = Moved {
-            credential: Some(CredentialFacts {
+        let created = Transition {
+            credential: Some(CredentialMetadata {
                 id: CredentialId::new("key_1".to_owned()),
                 redacted_value: None,
                 created_at: Some(self.ago(seconds_ago)),
                 expires_at: None,
             }),
-            ..Moved::new(&rotation, Event::Created)
+            ..Transition::new(&rotation, LifecycleEvent::Created)
         };
-        let answered = Answered {
-            written: false,
+        let answered = DeliveryResult {
+            is_written: false,
             rotation: rotation.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,
@@ -106,16 +106,16 @@ impl Past {
         self.record(
             seconds_ago,
             vec![
-                Change::Intended(intent),
-                Change::Moved(created),
-                Change::Moved(Moved::new(&rotation, Event::Worked)),
-                Change::Begun(Begun {
+                Change::RotationStarted(intent),
+                Change::Transitioned(created),
+                Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Verified)),
+                Change::DeliveryStarted(DeliveryStart {
                     rotation: rotation.clone(),
                     sink,
                 }),
-                Change::Answered(answered),
-                Change::Moved(Moved::new(&rotation, Event::Delivered)),
-                Change::Recovered,
+                Change::DeliveryFinished(answered),
+                Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Delivered)),
+                Change::KeyRecovered,
             ],
         );
     }
@@ -173,16 +173,16 @@ fn a_key_is_overdue_since_the_first_firing_that_was_missed() {
 fn what_is_open_is_overdue_since_its_first_failure() {
     let past = Past::of("@yearly");
     past.failed(2 * HOUR, 1);
-    let intent = Intent {
+    let intent = RotationIntent {
         rotation: RotationId::new([2; 8]),
         label: Label::new(&past.key, past.ago(60), [2; 3]),
         trigger: Trigger::Retry,
         scheduled_for: None,
         timetable: String::new(),
         sinks: Vec::new(),
-        by_hand: None,
+        operator: None,
     };
-    past.record(60, vec![Change::Intended(intent)]);
+    past.record(60, vec![Change::RotationStarted(intent)]);
     assert_eq!(past.told(), (true, false));
     let shown = crate::support::text(&past.world.run(&["status"]).stdout);
     assert!(shown.contains("under way"), "{shown}");

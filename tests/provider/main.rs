@@ -4,16 +4,16 @@
 
 #[path = "../support/adapter.rs"]
 mod adapter;
-#[path = "../support/canned.rs"]
-mod canned;
-#[path = "../support/contract.rs"]
-mod contract;
+#[path = "../support/canned_server.rs"]
+mod canned_server;
+#[path = "../support/provider_contract.rs"]
+mod provider_contract;
 #[path = "../support/tls.rs"]
 mod tls;
 
-mod answers;
 mod certificates;
-mod fall_back;
+mod failover;
 mod obligations;
 mod paging;
 mod proxy;
+mod responses;

@@ -3,28 +3,30 @@
 
 use std::time::Duration;
 
-use crate::adapter::{adapter, holding, with};
-use rekeyd::core::names::Label;
-use rekeyd::core::secret::{CredentialCell, Secret};
-use rekeyd::provider::openai::OpenAi;
-use rekeyd::provider::{Cause, Outcome, Provider, Retry};
-use rekeyd::sandbox::{ADMIN_NAME, Delays, Fault, Operation, Options, Sandbox};
+use crate::adapter::{adapter, adapter_with, credential_with};
+use rekeyd::core::ids::Label;
+use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::provider::openai::OpenAiProvider;
+use rekeyd::provider::{Effect, ErrorKind, Provider, RetryAdvice};
+use rekeyd::sandbox::{
+    ADMIN_KEY_NAME, ApiOperation, Fault, PropagationDelays, Sandbox, SandboxOptions,
+};
 
 fn label(text: &str) -> Label {
-    Label::recorded(text.to_owned())
+    Label::from_recorded(text.to_owned())
 }
 
-async fn subject(options: Options) -> (Sandbox, OpenAi) {
+async fn subject(options: SandboxOptions) -> (Sandbox, OpenAiProvider) {
     let sandbox = Sandbox::start(options).await.unwrap();
-    let cell = holding(sandbox.admin_key().expose());
-    let provider = with(&sandbox.base_url(), Duration::from_secs(10), cell);
+    let cell = credential_with(sandbox.admin_key().expose());
+    let provider = adapter_with(&sandbox.base_url(), Duration::from_secs(10), cell);
     (sandbox, provider)
 }
 
 mod over_http {
-    use super::{Options, subject};
+    use super::{SandboxOptions, subject};
 
-    crate::contract::every_obligation!(tokio::test, subject(Options::default()));
+    crate::provider_contract::every_obligation!(tokio::test, subject(SandboxOptions::default()));
 }
 
 fn fault(text: &str) -> Vec<Fault> {
@@ -33,32 +35,32 @@ fn fault(text: &str) -> Vec<Fault> {
 
 /// Each fault in a create: what the adapter says, and what the sandbox did.
 #[tokio::test]
-async fn what_each_fault_in_a_create_is_taken_for() {
-    use Cause as C;
-    use Outcome::{NotDone, Unknown};
+async fn each_create_fault_maps_to_its_error() {
+    use Effect::{NotApplied, Unknown};
+    use ErrorKind as C;
     let second = Duration::from_secs(1);
-    let (sandbox, provider) = subject(Options::default()).await;
+    let (sandbox, provider) = subject(SandboxOptions::default()).await;
     for (kind, cause, outcome, made) in [
         ("drop-before", C::NoAnswer, Unknown, 0),
         ("drop-after", C::NoAnswer, Unknown, 1),
         ("500-before", C::ServerError, Unknown, 0),
         ("500-after", C::ServerError, Unknown, 1),
-        ("429", C::RateLimited, NotDone, 0),
+        ("429", C::RateLimited, NotApplied, 0),
         ("garbage", C::BadAnswer, Unknown, 1),
         ("html", C::BadAnswer, Unknown, 0),
-        ("401-scope", C::Forbidden, NotDone, 0),
+        ("401-scope", C::Forbidden, NotApplied, 0),
     ] {
         sandbox.set_faults(fault(&format!("create:{kind}:1")));
         let name = label(kind);
-        let sent = sandbox.requests(Operation::Create);
+        let sent = sandbox.requests(ApiOperation::Create);
         let error = provider.create(&name, None).await.unwrap_err();
-        assert_eq!((error.cause, error.outcome), (cause, outcome), "{error}");
-        assert_eq!(error.cause.is_outage(), outcome == Unknown, "{error}");
-        assert_eq!(sandbox.requests(Operation::Create), sent + 1, "{kind}");
+        assert_eq!((error.kind, error.effect), (cause, outcome), "{error}");
+        assert_eq!(error.kind.is_outage(), outcome == Unknown, "{error}");
+        assert_eq!(sandbox.requests(ApiOperation::Create), sent + 1, "{kind}");
         let found = provider.find(&name).await.unwrap().value.len();
         assert_eq!(found, made, "{kind}");
         if kind == "429" {
-            assert_eq!(error.retry, Retry::Later(Some(second)));
+            assert_eq!(error.retry, RetryAdvice::Later(Some(second)));
         }
         if !kind.starts_with("drop") && kind != "html" {
             assert!(error.request_id.unwrap().starts_with("req_"), "{kind}");
@@ -68,8 +70,8 @@ async fn what_each_fault_in_a_create_is_taken_for() {
 
 /// The same faults where asking again is harmless.
 #[tokio::test]
-async fn a_delete_whose_answer_was_lost_is_asked_again() {
-    let (sandbox, provider) = subject(Options::default()).await;
+async fn delete_can_be_repeated_after_a_lost_response() {
+    let (sandbox, provider) = subject(SandboxOptions::default()).await;
     for (kind, is_done) in [
         ("drop-before", false),
         ("drop-after", true),
@@ -80,8 +82,8 @@ async fn a_delete_whose_answer_was_lost_is_asked_again() {
         ("401-scope", false),
     ] {
         let made = provider.create(&label(kind), None).await.unwrap().value;
-        let id = &made.facts.id;
-        let is_live = || sandbox.live().iter().any(|key| key.id == id.as_str());
+        let id = &made.metadata.id;
+        let is_live = || sandbox.live_keys().iter().any(|key| key.id == id.as_str());
         sandbox.set_faults(fault(&format!("any:{kind}:1")));
         provider.delete(id).await.unwrap_err();
         assert_eq!(is_live(), !is_done, "{kind}");
@@ -93,30 +95,30 @@ async fn a_delete_whose_answer_was_lost_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_waited_for() {
+async fn a_slow_response_is_awaited() {
     let slow_for = Duration::from_millis(50);
-    let (sandbox, provider) = subject(Options {
+    let (sandbox, provider) = subject(SandboxOptions {
         faults: fault("create:slow:1"),
-        slow_for,
-        ..Options::default()
+        slow_reply_delay: slow_for,
+        ..SandboxOptions::default()
     })
     .await;
     let begun = std::time::Instant::now();
     provider.create(&label("slow"), None).await.unwrap();
     assert!(begun.elapsed() >= slow_for);
-    assert_eq!(sandbox.live().len(), 2);
+    assert_eq!(sandbox.live_keys().len(), 2);
 }
 
 #[tokio::test]
-async fn a_late_create_lands_after_its_connection_broke() {
-    let options = Options {
-        late_after: Duration::from_millis(50),
+async fn a_late_create_completes_after_its_connection_broke() {
+    let options = SandboxOptions {
+        late_create_delay: Duration::from_millis(50),
         faults: fault("create:late:1"),
-        ..Options::default()
+        ..SandboxOptions::default()
     };
     let (_sandbox, provider) = subject(options).await;
     let error = provider.create(&label("late"), None).await.unwrap_err();
-    assert_eq!(error.outcome, Outcome::Unknown);
+    assert_eq!(error.effect, Effect::Unknown);
     let landed = async {
         while provider
             .find(&label("late"))
@@ -134,18 +136,18 @@ async fn a_late_create_lands_after_its_connection_broke() {
 }
 
 #[tokio::test]
-async fn a_hanging_answer_is_given_up_in_time() {
-    let (sandbox, provider) = subject(Options {
+async fn a_hanging_response_times_out() {
+    let (sandbox, provider) = subject(SandboxOptions {
         faults: fault("any:hang:1"),
-        ..Options::default()
+        ..SandboxOptions::default()
     })
     .await;
-    let cell = holding(sandbox.admin_key().expose());
-    let hasty = with(&sandbox.base_url(), Duration::from_millis(100), cell);
+    let cell = credential_with(sandbox.admin_key().expose());
+    let hasty = adapter_with(&sandbox.base_url(), Duration::from_millis(100), cell);
     let error = hasty.create(&label("hangs"), None).await.unwrap_err();
     assert_eq!(
-        (error.cause, error.outcome),
-        (Cause::NoAnswer, Outcome::Unknown)
+        (error.kind, error.effect),
+        (ErrorKind::NoAnswer, Effect::Unknown)
     );
     assert!(!error.to_string().contains("http://"), "{error}");
     sandbox.set_faults(Vec::new());
@@ -155,7 +157,7 @@ async fn a_hanging_answer_is_given_up_in_time() {
 
 #[tokio::test]
 async fn a_stale_list_misses_the_last_change() {
-    let (sandbox, provider) = subject(Options::default()).await;
+    let (sandbox, provider) = subject(SandboxOptions::default()).await;
     let fresh = label("fresh");
     let seen = async || provider.find(&fresh).await.unwrap().value.len();
     let made = provider.create(&fresh, None).await.unwrap().value;
@@ -163,7 +165,7 @@ async fn a_stale_list_misses_the_last_change() {
     assert_eq!(seen().await, 0);
     sandbox.set_faults(Vec::new());
     assert_eq!(seen().await, 1);
-    provider.delete(&made.facts.id).await.unwrap();
+    provider.delete(&made.metadata.id).await.unwrap();
     sandbox.set_faults(fault("list:stale-list:1"));
     assert_eq!(seen().await, 1);
     sandbox.set_faults(Vec::new());
@@ -171,7 +173,7 @@ async fn a_stale_list_misses_the_last_change() {
 }
 
 #[tokio::test]
-async fn a_closed_port_proves_that_nothing_was_done() {
+async fn a_closed_port_proves_that_nothing_was_applied() {
     // Taken, so that nobody else gets it, and not listened on.
     let taken = tokio::net::TcpSocket::new_v4().unwrap();
     taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -179,44 +181,44 @@ async fn a_closed_port_proves_that_nothing_was_done() {
     let provider = adapter(&format!("http://127.0.0.1:{port}/v1").parse().unwrap());
     let error = provider.create(&label("none"), None).await.unwrap_err();
     assert_eq!(
-        (error.cause, error.outcome),
-        (Cause::Unreachable, Outcome::NotDone)
+        (error.kind, error.effect),
+        (ErrorKind::Unreachable, Effect::NotApplied)
     );
 }
 
 #[tokio::test]
 async fn the_credential_is_read_at_each_request() {
-    let (sandbox, _) = subject(Options::default()).await;
-    let cell = CredentialCell::new();
-    let provider = with(&sandbox.base_url(), Duration::from_secs(5), cell.clone());
+    let (sandbox, _) = subject(SandboxOptions::default()).await;
+    let cell = ActiveCredential::new();
+    let provider = adapter_with(&sandbox.base_url(), Duration::from_secs(5), cell.clone());
     let error = provider.list().await.unwrap_err();
-    assert_eq!(error.cause, Cause::NoCredential);
+    assert_eq!(error.kind, ErrorKind::NoCredential);
     cell.set(Secret::new("sk-admin-wrong".to_owned()));
     let error = provider.list().await.unwrap_err();
-    assert_eq!(error.cause, Cause::CredentialRefused);
+    assert_eq!(error.kind, ErrorKind::CredentialRefused);
     cell.set(sandbox.admin_key());
     assert_eq!(provider.list().await.unwrap().value.len(), 1);
     cell.set(Secret::new("two\nlines-of-it".to_owned()));
     let error = provider.list().await.unwrap_err();
-    assert_eq!(error.cause, Cause::CredentialRefused);
+    assert_eq!(error.kind, ErrorKind::CredentialRefused);
 }
 
 #[tokio::test]
 async fn a_fresh_secret_may_be_refused_for_a_while() {
-    let delays = Delays {
+    let delays = PropagationDelays {
         new_key: Duration::from_secs(3600),
         deleted_key: Duration::from_secs(3600),
     };
-    let (sandbox, provider) = subject(Options {
+    let (sandbox, provider) = subject(SandboxOptions {
         delays,
-        ..Options::default()
+        ..SandboxOptions::default()
     })
     .await;
     let made = provider.create(&label("fresh"), None).await.unwrap().value;
     let error = provider.verify(&made.secret.unwrap()).await.unwrap_err();
-    assert_eq!(error.cause, Cause::CredentialRefused);
-    let own = &sandbox.live()[0];
-    assert_eq!(own.name, ADMIN_NAME);
-    assert!(sandbox.delete_by_hand(&own.id));
+    assert_eq!(error.kind, ErrorKind::CredentialRefused);
+    let own = &sandbox.live_keys()[0];
+    assert_eq!(own.name, ADMIN_KEY_NAME);
+    assert!(sandbox.delete_manually(&own.id));
     assert!(sandbox.accepts(sandbox.admin_key().expose()));
 }

@@ -1,23 +1,26 @@
 //! Lists of several pages, right and wrong, from a hand-made server.
 
 use crate::adapter::adapter;
-use crate::canned::{Canned, ok};
-use rekeyd::provider::{Cause, Provider, ProviderError};
+use crate::canned_server::{CannedServer, ok};
+use rekeyd::provider::{ErrorKind, Provider, ProviderError};
 
-async fn list(answers: Vec<Vec<u8>>) -> Result<Vec<String>, ProviderError> {
-    let server = Canned::start(answers).await;
+async fn list_ids(answers: Vec<Vec<u8>>) -> Result<Vec<String>, ProviderError> {
+    let server = CannedServer::start(answers).await;
     let listed = adapter(&server.url).list().await?;
-    let ids = listed.value.into_iter().map(|one| one.facts.id.to_string());
+    let ids = listed
+        .value
+        .into_iter()
+        .map(|one| one.metadata.id.to_string());
     Ok(ids.collect())
 }
 
 #[tokio::test]
-async fn paging_goes_by_the_last_item() {
+async fn paging_continues_after_the_last_item() {
     let first = ok(r#"{"data":[{"id":"key_1"},{"id":"key_2"}],"has_more":true,"last_id":"x"}"#);
     let second = ok(r#"{"data":[{"id":"key_2"},{"id":"key_3"}],"has_more":false}"#);
-    let server = Canned::start(vec![first, second]).await;
+    let server = CannedServer::start(vec![first, second]).await;
     let listed = adapter(&server.url).list().await.unwrap().value;
-    let ids: Vec<_> = listed.iter().map(|one| one.facts.id.as_str()).collect();
+    let ids: Vec<_> = listed.iter().map(|one| one.metadata.id.as_str()).collect();
     assert_eq!(ids, ["key_1", "key_2", "key_3"]);
     let heard = server.heard();
     assert!(heard[0].starts_with("GET /v1/organization/admin_api_keys?limit=100&order=asc HTTP"));
@@ -29,19 +32,19 @@ async fn paging_goes_by_the_last_item() {
 }
 
 #[tokio::test]
-async fn a_full_page_that_does_not_say_whether_it_is_the_last_is_not() {
+async fn a_full_page_without_has_more_is_not_the_last() {
     let items: Vec<_> = (0..100)
         .map(|number| format!(r#"{{"id":"key_{number}"}}"#))
         .collect();
     let full = ok(&format!(r#"{{"data":[{}]}}"#, items.join(",")));
     let rest = ok(r#"{"data":[{"id":"key_last"}]}"#);
-    let ids = list(vec![full, rest]).await.unwrap();
+    let ids = list_ids(vec![full, rest]).await.unwrap();
     assert_eq!(ids.len(), 101);
     assert_eq!(ids[100], "key_last");
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_trusted_is_an_error() {
+async fn an_inconsistent_list_is_an_error() {
     let first = ok(r#"{"data":[{"id":"key_1"}],"has_more":true}"#);
     let second = ok(r#"{"data":[{"id":"key_2"}],"has_more":true}"#);
     let end = ok(r#"{"data":[],"has_more":false}"#);
@@ -57,19 +60,24 @@ async fn a_list_that_cannot_be_trusted_is_an_error() {
         ("an item without id", vec![ok(r#"{"data":[{"name":"x"}]}"#)]),
         ("html later", vec![first, ok("<html>")]),
     ] {
-        let error = list(answers).await.unwrap_err();
-        assert_eq!(error.cause, Cause::BadAnswer, "{what}: {error}");
+        let error = list_ids(answers).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::BadAnswer, "{what}: {error}");
     }
-    assert!(list(vec![ok(r#"{"data":[]}"#)]).await.unwrap().is_empty());
+    assert!(
+        list_ids(vec![ok(r#"{"data":[]}"#)])
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
-async fn a_list_without_end_is_given_up() {
+async fn an_endless_list_is_an_error() {
     let page = |number| {
         ok(&format!(
             r#"{{"data":[{{"id":"key_{number}"}}],"has_more":true}}"#
         ))
     };
-    let error = list((0..1001).map(page).collect()).await.unwrap_err();
+    let error = list_ids((0..1001).map(page).collect()).await.unwrap_err();
     assert!(error.message.contains("1000 pages"), "{error}");
 }

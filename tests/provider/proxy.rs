@@ -3,27 +3,27 @@
 use std::time::Duration;
 
 use crate::adapter::adapter;
-use crate::canned::{Canned, answer, ok};
-use rekeyd::net::reach::reach;
-use rekeyd::provider::{Cause, Provider};
+use crate::canned_server::{CannedServer, ok, response};
+use rekeyd::net::connect_check::check_connection;
+use rekeyd::provider::{ErrorKind, Provider};
 use url::Url;
 
 /// Runs this very test again in a process whose environment names a proxy,
 /// since the environment of a running one cannot be changed safely.
 #[tokio::test]
-async fn loopback_is_asked_without_the_proxy_and_others_with_it() {
+async fn loopback_requests_bypass_the_proxy() {
     const CHILD: &str = "REKEYD_TEST_BEHIND_A_PROXY";
-    let direct = Canned::start(vec![ok(r#"{"data":[]}"#)]).await;
+    let direct = CannedServer::start(vec![ok(r#"{"data":[]}"#)]).await;
     if std::env::var_os(CHILD).is_some() {
         adapter(&direct.url).list().await.unwrap();
         let other = Url::parse("http://rekeyd.invalid/v1").unwrap();
         let error = adapter(&other).list().await.unwrap_err();
-        assert_eq!(error.cause, Cause::ServerError, "{error}");
+        assert_eq!(error.kind, ErrorKind::ServerError, "{error}");
         let patience = Duration::from_secs(5);
-        reach(&other, None, patience).await.unwrap();
+        check_connection(&other, None, patience).await.unwrap();
         return;
     }
-    let proxy = Canned::start(vec![answer("502 No", "", b"from the proxy")]).await;
+    let proxy = CannedServer::start(vec![response("502 No", "", b"from the proxy")]).await;
     let address = format!("http://127.0.0.1:{}", proxy.url.port().unwrap());
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     child

@@ -2,7 +2,7 @@
 
 /// What the engine asks of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Op {
+pub(crate) enum SimOperation {
     Create,
     Check,
     List,
@@ -13,16 +13,16 @@ pub(crate) enum Op {
     /// To a sink that takes what it takes at once.
     Deliver,
     /// To a sink that may apply what it took later.
-    Post,
+    DeliverWebhook,
     /// What runs once a sink has changed.
-    After,
-    Look,
+    OnChange,
+    CheckDrift,
     Commit,
 }
 
 /// What goes wrong with one operation, or happens at that moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Fault {
+pub(crate) enum SimFault {
     /// The process dies before it is done.
     CrashBefore,
     /// The process dies after it was done, before it hears of it.
@@ -44,23 +44,23 @@ pub(crate) enum Fault {
     /// This host's clock steps back, and forward two hours later.
     ClockBehind,
     /// The process dies, and the ledger is that of some time ago.
-    SetBack,
+    LedgerSetBack,
     /// The process dies, and the ledger is gone.
     LedgerLost,
     /// The process dies, and the next one has the scenario's other
     /// configuration.
     Reconfigured,
     /// A person does something.
-    Act(Act),
+    Operator(OperatorAction),
 }
 
 /// What a person does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Act {
+pub(crate) enum OperatorAction {
     Rotate,
     RotateAndRevoke,
     Revoke,
-    RevokeByForce,
+    ForceRevoke,
     Hold,
     Adopt,
     /// Nothing is begun by schedule for half a period.
@@ -69,10 +69,10 @@ pub(crate) enum Act {
     Reload,
 }
 
-impl Op {
+impl SimOperation {
     /// What may go wrong with it alone.
-    pub(crate) const fn faults(self) -> &'static [Fault] {
-        use Fault as F;
+    pub(crate) const fn faults(self) -> &'static [SimFault] {
+        use SimFault as F;
         match self {
             Self::Create => &[
                 F::CrashBefore,
@@ -102,7 +102,7 @@ impl Op {
                 F::Hangs,
                 F::LostReply,
             ],
-            Self::Post => &[
+            Self::DeliverWebhook => &[
                 F::CrashBefore,
                 F::CrashAfter,
                 F::Refused,
@@ -111,51 +111,51 @@ impl Op {
                 F::LostReply,
                 F::LandsLate,
             ],
-            Self::After => &[
+            Self::OnChange => &[
                 F::CrashBefore,
                 F::CrashAfter,
                 F::Fails,
                 F::Hangs,
                 F::LostReply,
             ],
-            Self::Look => &[],
+            Self::CheckDrift => &[],
             Self::Commit => &[F::CrashBefore, F::CrashAfter, F::Fails, F::LostReply],
         }
     }
 }
 
 /// Every fault there is, some of them more than once.
-pub(crate) fn all() -> impl Iterator<Item = Fault> {
+pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     let ops = [
-        Op::Create,
-        Op::Check,
-        Op::List,
-        Op::Retrieve,
-        Op::Verify,
-        Op::Delete,
-        Op::Preflight,
-        Op::Deliver,
-        Op::Post,
-        Op::After,
-        Op::Commit,
+        SimOperation::Create,
+        SimOperation::Check,
+        SimOperation::List,
+        SimOperation::Retrieve,
+        SimOperation::Verify,
+        SimOperation::Delete,
+        SimOperation::Preflight,
+        SimOperation::Deliver,
+        SimOperation::DeliverWebhook,
+        SimOperation::OnChange,
+        SimOperation::Commit,
     ];
     let own = ops.into_iter().flat_map(|op| op.faults().iter().copied());
     own.chain(EVENTS)
 }
 
 /// What may happen at any moment.
-pub(crate) const EVENTS: [Fault; 13] = [
-    Fault::ClockAhead,
-    Fault::ClockBehind,
-    Fault::SetBack,
-    Fault::LedgerLost,
-    Fault::Reconfigured,
-    Fault::Act(Act::Rotate),
-    Fault::Act(Act::RotateAndRevoke),
-    Fault::Act(Act::Revoke),
-    Fault::Act(Act::RevokeByForce),
-    Fault::Act(Act::Hold),
-    Fault::Act(Act::Adopt),
-    Fault::Act(Act::Pause),
-    Fault::Act(Act::Reload),
+pub(crate) const EVENTS: [SimFault; 13] = [
+    SimFault::ClockAhead,
+    SimFault::ClockBehind,
+    SimFault::LedgerSetBack,
+    SimFault::LedgerLost,
+    SimFault::Reconfigured,
+    SimFault::Operator(OperatorAction::Rotate),
+    SimFault::Operator(OperatorAction::RotateAndRevoke),
+    SimFault::Operator(OperatorAction::Revoke),
+    SimFault::Operator(OperatorAction::ForceRevoke),
+    SimFault::Operator(OperatorAction::Hold),
+    SimFault::Operator(OperatorAction::Adopt),
+    SimFault::Operator(OperatorAction::Pause),
+    SimFault::Operator(OperatorAction::Reload),
 ];

@@ -6,13 +6,13 @@
 //! worlds as it is asked for, and says how to repeat the one that failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-mod chance;
-#[path = "../support/contract.rs"]
-mod contract;
 mod fault;
-mod life;
 mod oracle;
 mod provider;
+#[path = "../support/provider_contract.rs"]
+mod provider_contract;
+mod rng;
+mod runner;
 mod scenario;
 mod sink;
 mod world;
@@ -20,15 +20,15 @@ mod world;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chance::Seeded;
-use fault::{EVENTS, Fault};
+use fault::{EVENTS, SimFault};
+use rng::SeededRng;
 use scenario::Scenario;
-use world::{Plan, Report, Strike};
+use world::{FaultPlan, PlannedFault, SimReport};
 
 /// Runs worlds side by side, and gives their reports in order.
-fn run_all(scenario: &Scenario, plans: &[Vec<Strike>]) -> Vec<Report> {
+fn run_all(scenario: &Scenario, plans: &[Vec<PlannedFault>]) -> Vec<SimReport> {
     let next = AtomicUsize::new(0);
-    let reports = Mutex::new(vec![Report::default(); plans.len()]);
+    let reports = Mutex::new(vec![SimReport::default(); plans.len()]);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -36,7 +36,7 @@ fn run_all(scenario: &Scenario, plans: &[Vec<Strike>]) -> Vec<Report> {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(plan) = plans.get(at) else { break };
-                    let report = life::run(scenario, Plan::Exactly(plan.clone()), 1, false);
+                    let report = runner::run(scenario, FaultPlan::Exactly(plan.clone()), 1, false);
                     reports.lock().unwrap()[at] = report;
                 }
             });
@@ -46,20 +46,24 @@ fn run_all(scenario: &Scenario, plans: &[Vec<Strike>]) -> Vec<Report> {
 }
 
 /// Fails with the story of the first world in which something was wrong.
-fn judge(scenario: &Scenario, plans: &[Vec<Strike>], reports: &[Report]) {
+fn assert_no_violations(scenario: &Scenario, plans: &[Vec<PlannedFault>], reports: &[SimReport]) {
     let wrong: Vec<_> = (0..plans.len())
         .filter(|at| !reports[*at].violations.is_empty())
         .collect();
     let Some(first) = wrong.first() else { return };
     let plan = &plans[*first];
-    let report = life::run(scenario, Plan::Exactly(plan.clone()), 1, true);
+    let report = runner::run(scenario, FaultPlan::Exactly(plan.clone()), 1, true);
     for line in &report.trace {
         eprintln!("{line}");
     }
     for at in wrong.iter().take(20) {
-        eprintln!("{}: {:?}", line(&plans[*at]), reports[*at].violations);
+        eprintln!(
+            "{}: {:?}",
+            format_plan(&plans[*at]),
+            reports[*at].violations
+        );
     }
-    let faults = line(plan);
+    let faults = format_plan(plan);
     panic!(
         "{} of {} worlds went wrong; above is the first; repeat it: \
          REKEYD_FAULTS='{} {faults}' cargo test simulation_of_given_faults",
@@ -69,8 +73,8 @@ fn judge(scenario: &Scenario, plans: &[Vec<Strike>], reports: &[Report]) {
     );
 }
 
-fn line(plan: &[Strike]) -> String {
-    let strikes: Vec<_> = plan.iter().map(Strike::to_string).collect();
+fn format_plan(plan: &[PlannedFault]) -> String {
+    let strikes: Vec<_> = plan.iter().map(PlannedFault::to_string).collect();
     strikes.join(" ")
 }
 
@@ -92,11 +96,11 @@ fn simulation_of_given_faults() {
         let at = parts.next().expect("an operation's number");
         let name = parts.next().expect("OPERATION:FAULT");
         let again = parts.next().map_or(0, |again| again.parse().unwrap());
-        let mut all = fault::all();
+        let mut all = fault::all_faults();
         let fault = all.find(|fault| format!("{fault:?}") == name);
-        Strike::repeated(at.parse().unwrap(), fault.expect("a fault's name"), again)
+        PlannedFault::repeated(at.parse().unwrap(), fault.expect("a fault's name"), again)
     });
-    let report = life::run(&scenario, Plan::Exactly(plan.collect()), 1, true);
+    let report = runner::run(&scenario, FaultPlan::Exactly(plan.collect()), 1, true);
     for line in &report.trace {
         eprintln!("{line}");
     }
@@ -104,15 +108,15 @@ fn simulation_of_given_faults() {
 }
 
 /// Every world with one fault.
-fn singles(scenario: &Scenario, events: bool) -> Vec<Vec<Strike>> {
-    let calm = life::run(scenario, Plan::Exactly(Vec::new()), 1, true);
-    judge(scenario, &[Vec::new()], std::slice::from_ref(&calm));
-    assert_eq!(calm.made, scenario.rotations, "{:#?}", calm.trace);
-    let ops = calm.ops.iter().enumerate();
+fn single_fault_plans(scenario: &Scenario, events: bool) -> Vec<Vec<PlannedFault>> {
+    let calm = runner::run(scenario, FaultPlan::Exactly(Vec::new()), 1, true);
+    assert_no_violations(scenario, &[Vec::new()], std::slice::from_ref(&calm));
+    assert_eq!(calm.created, scenario.rotations, "{:#?}", calm.trace);
+    let ops = calm.operations.iter().enumerate();
     let plans = ops.flat_map(|(at, op)| {
-        let events: &[Fault] = if events { &EVENTS } else { &[] };
+        let events: &[SimFault] = if events { &EVENTS } else { &[] };
         let faults = op.faults().iter().chain(events);
-        faults.map(move |fault| vec![Strike::once(at, *fault)])
+        faults.map(move |fault| vec![PlannedFault::once(at, *fault)])
     });
     plans.collect()
 }
@@ -120,9 +124,9 @@ fn singles(scenario: &Scenario, events: bool) -> Vec<Vec<Strike>> {
 #[test]
 fn simulation_of_every_single_fault_with_three_keys() {
     let scenario = scenario::large();
-    let plans = singles(&scenario, true);
+    let plans = single_fault_plans(&scenario, true);
     let reports = run_all(&scenario, &plans);
-    judge(&scenario, &plans, &reports);
+    assert_no_violations(&scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
 }
 
@@ -131,23 +135,23 @@ fn simulation_of_every_single_fault_with_three_keys() {
 #[test]
 fn simulation_of_every_single_fault_beside_another_daemon() {
     let scenario = scenario::shared();
-    let plans = singles(&scenario, true);
+    let plans = single_fault_plans(&scenario, true);
     let reports = run_all(&scenario, &plans);
-    judge(&scenario, &plans, &reports);
+    assert_no_violations(&scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
 }
 
 /// The host starts it again and again, and again the same goes wrong: more
 /// often than credentials may live at once.
 #[test]
-fn simulation_of_every_fault_that_comes_again() {
+fn simulation_of_every_repeated_fault() {
     let scenario = scenario::large();
-    let mut plans = singles(&scenario, false);
+    let mut plans = single_fault_plans(&scenario, false);
     for strike in plans.iter_mut().flatten() {
-        strike.again = life::LIVE_AT_MOST + 2;
+        strike.repeats = runner::MAX_LIVE_CREDENTIALS + 2;
     }
     let reports = run_all(&scenario, &plans);
-    judge(&scenario, &plans, &reports);
+    assert_no_violations(&scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
 }
 
@@ -157,19 +161,19 @@ fn simulation_of_every_pair_of_faults_with_one_key() {
 }
 
 fn survives_every_pair(scenario: &Scenario) {
-    let first = singles(scenario, false);
+    let first = single_fault_plans(scenario, false);
     let reports = run_all(scenario, &first);
-    judge(scenario, &first, &reports);
+    assert_no_violations(scenario, &first, &reports);
     let mut plans = Vec::new();
     for (plan, report) in first.iter().zip(&reports) {
-        for (at, op) in report.ops.iter().enumerate().skip(plan[0].at + 1) {
+        for (at, op) in report.operations.iter().enumerate().skip(plan[0].at + 1) {
             for fault in op.faults() {
-                plans.push(vec![plan[0], Strike::once(at, *fault)]);
+                plans.push(vec![plan[0], PlannedFault::once(at, *fault)]);
             }
         }
     }
     let reports = run_all(scenario, &plans);
-    judge(scenario, &plans, &reports);
+    assert_no_violations(scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
 }
 
@@ -184,7 +188,7 @@ fn simulation_of_every_pair_of_faults_with_three_keys() {
 
 /// The bugs that prove the simulation fit the sources as they are now.
 #[test]
-fn every_planted_bug_can_be_planted() {
+fn planted_bug_patches_apply() {
     let root = env!("CARGO_MANIFEST_DIR");
     let folder = std::path::Path::new(root).join("tests/planted_bugs");
     let mut count = 0;
@@ -204,7 +208,7 @@ fn every_planted_bug_can_be_planted() {
 }
 
 #[test]
-fn simulation_by_chance() {
+fn simulation_of_random_faults() {
     let seeds = std::env::var("REKEYD_SEEDS");
     let seeds: u64 = seeds.map_or(50, |seeds| seeds.parse().expect("REKEYD_SEEDS is a number"));
     let only = std::env::var("REKEYD_SEED").ok();
@@ -221,8 +225,8 @@ fn simulation_by_chance() {
                     if seed >= to {
                         break;
                     }
-                    let report = by_chance(seed, false);
-                    made.fetch_add(report.made, Ordering::Relaxed);
+                    let report = run_random(seed, false);
+                    made.fetch_add(report.created, Ordering::Relaxed);
                     if !report.violations.is_empty() {
                         *wrong.lock().unwrap() = Some(seed);
                     }
@@ -231,20 +235,20 @@ fn simulation_by_chance() {
         }
     });
     if let Some(seed) = *wrong.lock().unwrap() {
-        let report = by_chance(seed, true);
+        let report = run_random(seed, true);
         for line in &report.trace {
             eprintln!("{line}");
         }
         panic!(
-            "{:?}\nrepeat it: REKEYD_SEED={seed} cargo test simulation_by_chance --release",
+            "{:?}\nrepeat it: REKEYD_SEED={seed} cargo test simulation_of_random_faults --release",
             report.violations
         );
     }
     eprintln!("{} rotations", made.into_inner());
 }
 
-fn by_chance(seed: u64, traced: bool) -> Report {
-    let mut chance = Seeded(seed);
+fn run_random(seed: u64, traced: bool) -> SimReport {
+    let mut chance = SeededRng(seed);
     // From a fault now and then to one nearly everywhere.
     let one_in = [4, 8, 16, 32][chance.below(4)];
     let scenario = match chance.below(5) {
@@ -252,13 +256,13 @@ fn by_chance(seed: u64, traced: bool) -> Report {
         2 | 3 => scenario::small(),
         _ => scenario::shared(),
     };
-    life::run(&scenario, Plan::Random(chance, one_in), seed, traced)
+    runner::run(&scenario, FaultPlan::Random(chance, one_in), seed, traced)
 }
 
 #[test]
-fn a_simulation_can_be_repeated() {
+fn simulation_is_deterministic() {
     for seed in 0..4 {
-        assert_eq!(by_chance(seed, true), by_chance(seed, true));
+        assert_eq!(run_random(seed, true), run_random(seed, true));
     }
 }
 
@@ -266,24 +270,27 @@ fn a_simulation_can_be_repeated() {
 mod simulated_provider {
     use std::sync::Arc;
 
-    use rekeyd::core::secret::{CredentialCell, Secret};
+    use rekeyd::core::secret::{ActiveCredential, Secret};
 
     use crate::provider::SimProvider;
     use crate::scenario;
-    use crate::world::{BOOTSTRAP, Plan, World};
+    use crate::world::{BOOTSTRAP_SECRET, FaultPlan, SimWorld};
 
-    async fn subject() -> (Arc<World>, SimProvider) {
-        let world = World::new(scenario::small(), Plan::Exactly(Vec::new()), false);
-        crate::life::lay_out_ledger(&world);
-        let cell = CredentialCell::new();
-        cell.set(Secret::new(BOOTSTRAP.to_owned()));
+    async fn provider_under_test() -> (Arc<SimWorld>, SimProvider) {
+        let world = SimWorld::new(scenario::small(), FaultPlan::Exactly(Vec::new()), false);
+        crate::runner::create_ledger(&world);
+        let cell = ActiveCredential::new();
+        cell.set(Secret::new(BOOTSTRAP_SECRET.to_owned()));
         let provider = SimProvider {
             world: Arc::clone(&world),
-            life: 0,
-            cell,
+            process: 0,
+            active_credential: cell,
         };
         (world, provider)
     }
 
-    crate::contract::every_obligation!(tokio::test(start_paused = true), subject());
+    crate::provider_contract::every_obligation!(
+        tokio::test(start_paused = true),
+        provider_under_test()
+    );
 }

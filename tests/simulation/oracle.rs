@@ -1,65 +1,65 @@
 //! What must be true when all is at rest, and at the end. What must be true
 //! all the time is looked at where it could become false, in
-//! [`crate::world`].
+//! [`crate::env`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rekeyd::core::names::KeyName;
-use rekeyd::core::rotation::{Event, Phase, apply};
+use rekeyd::core::ids::KeyName;
+use rekeyd::core::lifecycle::{LifecycleEvent, Phase, apply};
 use rekeyd::core::time;
 use rekeyd::engine::Engine;
 use rekeyd::engine::clock::Clock as _;
 use rusqlite::Connection;
 
 use crate::scenario::PERIOD;
-use crate::world::{World, places};
+use crate::world::{SimWorld, locations_of};
 
 /// Whether what the engine says of itself, at any time, is true.
-pub(crate) fn is_candid(world: &World, engine: &Engine) {
+pub(crate) fn check_engine_view(world: &SimWorld, engine: &Engine) {
     let now = world.now();
-    world.expect(engine.now() == now, "the engine has its clock's time");
-    let problems = engine.problems();
+    world.check(engine.now() == now, "the engine has its clock's time");
+    let problems = engine.active_conditions();
     let mut keys = world.scenario.keys.iter();
     let is_open = keys.any(|key| {
         let state = engine.state(&KeyName::new(key.name).unwrap());
-        state.is_some_and(|state| state.open().is_some())
+        state.is_some_and(|state| state.open_rotation().is_some())
     });
-    let busy = engine.at_work() > 0
+    let busy = engine.active_tasks() > 0
         || engine.next_at().is_some_and(|at| at <= now)
         || is_open
         || !problems.is_empty();
-    let candid = !(busy && engine.is_at_rest());
-    world.expect(candid, "the engine works when it is not at rest");
+    let candid = !(busy && engine.is_idle());
+    world.check(candid, "the engine works when it is not at rest");
     // Those who ask beside the daemon read the ledger.
-    if engine.at_work() == 0 && !problems.is_empty() && world.records_all() {
+    if engine.active_tasks() == 0 && !problems.is_empty() && world.has_recorded_all() {
         let told = world.conditions();
         let all = problems
             .iter()
             .all(|(held, _)| told.contains(held.as_str()));
-        world.expect(all, "the ledger knows what is wrong");
+        world.check(all, "the ledger knows what is wrong");
     }
 }
 
 /// The same, when all is at rest.
-fn says_so(world: &World, engine: &Engine) {
+fn check_view_at_rest(world: &SimWorld, engine: &Engine) {
     let now = world.now();
-    if engine.at_work() == 0 && engine.next_at().is_none_or(|at| at > now) {
-        world.expect(engine.is_at_rest(), "the engine is at rest");
+    if engine.active_tasks() == 0 && engine.next_at().is_none_or(|at| at > now) {
+        world.check(engine.is_idle(), "the engine is at rest");
         let mut keys = world.scenario.keys.iter();
-        let wished = keys.any(|key| engine.is_wished(&KeyName::new(key.name).unwrap()));
-        world.expect(!wished, "no wish is left");
-        let nothing = world.conditions().is_empty() || !world.records_all();
-        world.expect(nothing, "the ledger knows that all is well");
+        let wished = keys.any(|key| engine.has_pending_request(&KeyName::new(key.name).unwrap()));
+        world.check(!wished, "no wish is left");
+        let nothing = world.conditions().is_empty() || !world.has_recorded_all();
+        world.check(nothing, "the ledger knows that all is well");
     }
 }
 
 /// Whether every key has its one credential, every required sink holds it, and
 /// nothing else of ours is alive; why not, otherwise.
-pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
-    if let Some((_, problem)) = engine.problems().first() {
+pub(crate) fn check_at_rest(world: &SimWorld, engine: &Engine) -> Result<(), String> {
+    if let Some((_, problem)) = engine.active_conditions().first() {
         return Err(problem.clone());
     }
-    let mut alive = world.ours_alive();
+    let mut alive = world.live_managed_credentials();
     for key in world.configuration() {
         let name = KeyName::new(key.name).unwrap();
         let Some(state) = engine.state(&name) else {
@@ -77,8 +77,8 @@ pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
         };
         let current = alive.remove(at);
         for sink in key.sinks.iter().filter(|sink| sink.required) {
-            for place in places(key.name, sink) {
-                if world.content(&place).as_ref() != Some(&current.secret) {
+            for place in locations_of(key.name, sink) {
+                if world.sink_content(&place).as_ref() != Some(&current.secret) {
                     return Err(format!("{place:?} does not hold {}", current.name));
                 }
             }
@@ -103,30 +103,33 @@ pub(crate) fn at_rest(world: &World, engine: &Engine) -> Result<(), String> {
             alive.retain(|one| !(one.name.starts_with(&label) && stays(&one.id)));
         }
     }
-    if let Some(cause) = world.read(still_told) {
+    if let Some(cause) = world.read(open_alert) {
         return Err(format!("people still think that {cause}"));
     }
     match alive.first() {
         Some(one) => Err(format!("{} is alive", one.name)),
         None => {
-            says_so(world, engine);
+            check_view_at_rest(world, engine);
             Ok(())
         }
     }
 }
 
 /// Whether every key has rotated lately.
-pub(crate) fn keeps_rotating(world: &World) {
+pub(crate) fn check_keeps_rotating(world: &SimWorld) {
     for key in world.configuration() {
         let lately = time::before(world.true_now(), PERIOD * 3);
-        if world.newest(key.name).is_none_or(|made| made < lately) {
-            world.violate(format!("{} does not rotate any more", key.name));
+        if world
+            .newest_created_at(key.name)
+            .is_none_or(|made| made < lately)
+        {
+            world.record_violation(format!("{} does not rotate any more", key.name));
         }
     }
 }
 
 /// What people were told and was not told to be over.
-fn still_told(ledger: &Connection) -> Option<String> {
+fn open_alert(ledger: &Connection) -> Option<String> {
     let sql = "SELECT key || ' is ' || cause || ' ' || credential FROM cause LIMIT 1";
     let mut rows = ledger.prepare(sql).unwrap();
     let mut rows = rows.query_map([], |row| row.get(0)).unwrap();
@@ -134,7 +137,7 @@ fn still_told(ledger: &Connection) -> Option<String> {
 }
 
 /// Whether each cause was told once while it lasted, and once when it was over.
-fn tells_once(world: &World, ledger: &Connection) {
+fn check_alerts_notified_once(world: &SimWorld, ledger: &Connection) {
     let sql = "SELECT key || ' ' || cause || ' ' || credential, state FROM notice ORDER BY id";
     let mut rows = ledger.prepare(sql).unwrap();
     let told = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -146,16 +149,16 @@ fn tells_once(world: &World, ledger: &Connection) {
             _ => lasting.remove(&cause),
         };
         if !news {
-            world.violate(format!("people are told twice that {cause} is {state}"));
+            world.record_violation(format!("people are told twice that {cause} is {state}"));
         }
     }
 }
 
 /// What the ledger says in the end: the journal tells the same story as the
 /// rows, and no byte of it is a secret.
-pub(crate) fn at_the_end(world: &World) {
-    world.read(|ledger| tell_again(world, ledger));
-    world.read(|ledger| tells_once(world, ledger));
+pub(crate) fn check_final_ledger(world: &SimWorld) {
+    world.read(|ledger| check_journal_replay(world, ledger));
+    world.read(|ledger| check_alerts_notified_once(world, ledger));
     let mut bytes = Vec::new();
     for ending in ["", "-wal"] {
         let mut path = world.ledger().into_os_string();
@@ -163,12 +166,12 @@ pub(crate) fn at_the_end(world: &World) {
         bytes.extend(std::fs::read(path).unwrap_or_default());
     }
     if memchr::memmem::find(&bytes, b"sk-admin-").is_some() {
-        world.violate("the ledger holds something like a secret".to_owned());
+        world.record_violation("the ledger holds something like a secret".to_owned());
     }
 }
 
 /// Whether the journal tells the same story as the rows.
-fn tell_again(world: &World, connection: &Connection) {
+fn check_journal_replay(world: &SimWorld, connection: &Connection) {
     let mut rows = connection
         .prepare("SELECT rotation, event FROM journal WHERE rotation IS NOT NULL ORDER BY seq")
         .unwrap();
@@ -176,14 +179,14 @@ fn tell_again(world: &World, connection: &Connection) {
     let told: Vec<(String, String)> = told.unwrap().map(Result::unwrap).collect();
     let mut phases: BTreeMap<String, Phase> = BTreeMap::new();
     for (rotation, event) in told {
-        let Some(event) = Event::from_text(&event) else {
+        let Some(event) = LifecycleEvent::from_text(&event) else {
             continue;
         };
         match apply(phases.get(&rotation).copied(), event) {
             Ok(phase) => {
                 phases.insert(rotation, phase);
             }
-            Err(illegal) => world.violate(format!("the journal of {rotation}: {illegal}")),
+            Err(illegal) => world.record_violation(format!("the journal of {rotation}: {illegal}")),
         }
     }
     let mut rows = connection
@@ -196,7 +199,7 @@ fn tell_again(world: &World, connection: &Connection) {
         .map(|(rotation, phase)| (rotation, phase.as_str().to_owned()))
         .collect();
     if rows != phases {
-        world.violate(format!(
+        world.record_violation(format!(
             "the journal says {phases:?}, and the rows {rows:?}"
         ));
     }

@@ -5,25 +5,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rekeyd::core::names::{CredentialId, Label};
-use rekeyd::core::record::CredentialFacts;
-use rekeyd::core::secret::{CredentialCell, Secret};
+use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
-use rekeyd::daemon::credential::Places;
+use rekeyd::daemon::failover::CredentialSource;
 use rekeyd::provider::{
-    Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
+    CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
+    ProviderResponse, RetryAdvice,
 };
 
-use crate::fault::{Fault, Op};
-use crate::scenario::Kind;
-use crate::world::{self, BOOTSTRAP, World};
+use crate::fault::{SimFault, SimOperation};
+use crate::scenario::SinkKind;
+use crate::world::{self, BOOTSTRAP_SECRET, SimWorld};
 
 /// As long ago is what a stale list shows.
-const STALE_BY: Duration = Duration::from_secs(600);
+const STALE_LIST_AGE: Duration = Duration::from_secs(600);
 
 /// How long after the answer was given up a create lands: before and after
 /// each of the sweeps that look for it.
-const LATE_BY: [Duration; 3] = [
+const LATE_CREATE_DELAYS: [Duration; 3] = [
     Duration::from_secs(45),
     Duration::from_secs(600),
     Duration::from_secs(3_000),
@@ -31,82 +32,99 @@ const LATE_BY: [Duration; 3] = [
 
 /// The provider as one process sees it.
 pub(crate) struct SimProvider {
-    pub(crate) world: Arc<World>,
-    pub(crate) life: u64,
-    pub(crate) cell: CredentialCell,
+    pub(crate) world: Arc<SimWorld>,
+    pub(crate) process: u64,
+    pub(crate) active_credential: ActiveCredential,
 }
 
-fn error(
+fn provider_error(
     operation: &str,
-    outcome: Outcome,
-    cause: Cause,
+    outcome: Effect,
+    cause: ErrorKind,
     date: Option<Timestamp>,
 ) -> ProviderError {
     ProviderError {
         operation: operation.to_owned(),
-        outcome,
-        retry: Retry::Later(None),
-        cause,
+        effect: outcome,
+        retry: RetryAdvice::Later(None),
+        kind: cause,
         message: format!("{cause:?}"),
         request_id: None,
-        date,
+        server_time: date,
     }
 }
 
 impl SimProvider {
-    fn answer<T>(&self, value: T) -> Result<Answer<T>, ProviderError> {
+    fn respond<T>(&self, value: T) -> Result<ProviderResponse<T>, ProviderError> {
         let date = Some(time::whole_seconds(self.world.true_now()));
-        Ok(Answer { value, date })
+        Ok(ProviderResponse {
+            value,
+            server_time: date,
+        })
     }
 
-    fn said(&self, operation: &str, cause: Cause) -> ProviderError {
+    fn error_response(&self, operation: &str, cause: ErrorKind) -> ProviderError {
         let outcome = if cause.is_outage() {
-            Outcome::Unknown
+            Effect::Unknown
         } else {
-            Outcome::NotDone
+            Effect::NotApplied
         };
-        error(operation, outcome, cause, Some(self.world.true_now()))
+        provider_error(operation, outcome, cause, Some(self.world.true_now()))
     }
 
     /// A request with the credential in use: what goes wrong with it, and
     /// whether it is refused at the door.
-    async fn request(&self, op: Op, about: &str) -> Result<Option<Fault>, ProviderError> {
+    async fn request(
+        &self,
+        op: SimOperation,
+        about: &str,
+    ) -> Result<Option<SimFault>, ProviderError> {
         let operation = format!("{op:?}");
-        let fault = self.world.begin(self.life, op, about).await;
-        let used = self.cell.get();
-        if !used.is_some_and(|used| self.world.works(used.expose())) {
-            return Err(self.said(&operation, Cause::CredentialRefused));
+        let fault = self.world.begin_operation(self.process, op, about).await;
+        let used = self.active_credential.get();
+        if !used.is_some_and(|used| self.world.accepts_secret(used.expose())) {
+            return Err(self.error_response(&operation, ErrorKind::CredentialRefused));
         }
         match fault {
-            Some(Fault::Refused) => Err(self.said(&operation, Cause::Refused)),
-            Some(Fault::Fails) => Err(self.said(&operation, Cause::ServerError)),
-            Some(Fault::Hangs) => {
-                self.world.time_out().await;
-                Err(error(&operation, Outcome::Unknown, Cause::NoAnswer, None))
+            Some(SimFault::Refused) => Err(self.error_response(&operation, ErrorKind::Refused)),
+            Some(SimFault::Fails) => Err(self.error_response(&operation, ErrorKind::ServerError)),
+            Some(SimFault::Hangs) => {
+                self.world.wait_for_timeout().await;
+                Err(provider_error(
+                    &operation,
+                    Effect::Unknown,
+                    ErrorKind::NoAnswer,
+                    None,
+                ))
             }
             fault => Ok(fault),
         }
     }
 
     /// The answer to something that was done.
-    async fn done<T>(
+    async fn complete<T>(
         &self,
-        op: Op,
-        fault: Option<Fault>,
+        op: SimOperation,
+        fault: Option<SimFault>,
         value: T,
-    ) -> Result<Answer<T>, ProviderError> {
-        self.world.end(fault).await;
-        if matches!(fault, Some(Fault::LostReply | Fault::LandsLate)) {
-            self.world.time_out().await;
+    ) -> Result<ProviderResponse<T>, ProviderError> {
+        self.world.end_operation(fault).await;
+        if matches!(fault, Some(SimFault::LostReply | SimFault::LandsLate)) {
+            self.world.wait_for_timeout().await;
             let operation = format!("{op:?}");
-            return Err(error(&operation, Outcome::Unknown, Cause::NoAnswer, None));
+            return Err(provider_error(
+                &operation,
+                Effect::Unknown,
+                ErrorKind::NoAnswer,
+                None,
+            ));
         }
-        self.answer(value)
+        self.respond(value)
     }
 }
 
-fn facts(one: &world::Credential) -> CredentialFacts {
-    CredentialFacts {
+fn metadata(one: &world::SimCredential) -> CredentialMetadata {
+    CredentialMetadata {
         id: CredentialId::new(one.id.clone()),
         redacted_value: Some(one.redacted()),
         created_at: Some(time::whole_seconds(one.created_at)),
@@ -114,9 +132,9 @@ fn facts(one: &world::Credential) -> CredentialFacts {
     }
 }
 
-fn listed(one: &world::Credential) -> Credential {
-    Credential {
-        facts: facts(one),
+fn listed_credential(one: &world::SimCredential) -> ListedCredential {
+    ListedCredential {
+        metadata: metadata(one),
         name: Some(one.name.clone()),
         last_used_at: None,
         owner: None,
@@ -129,80 +147,91 @@ impl Provider for SimProvider {
         &self,
         label: &Label,
         expires_in: Option<Duration>,
-    ) -> Result<Answer<NewCredential>, ProviderError> {
-        let fault = match self.request(Op::Create, label.as_str()).await {
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        let fault = match self.request(SimOperation::Create, label.as_str()).await {
             Ok(fault) => fault,
             Err(error) => {
-                self.world.sent(label);
+                self.world.record_sent_label(label);
                 return Err(error);
             }
         };
-        let late = (fault == Some(Fault::LandsLate)).then(|| {
+        let late = (fault == Some(SimFault::LandsLate)).then(|| {
             let seconds = usize::try_from(self.world.true_now().as_second()).unwrap();
-            LATE_BY[seconds % LATE_BY.len()]
+            LATE_CREATE_DELAYS[seconds % LATE_CREATE_DELAYS.len()]
         });
         let made = self.world.create(label, late);
-        let mut facts = made.as_ref().map_or_else(nothing, facts);
+        let mut facts = made.as_ref().map_or_else(empty_metadata, metadata);
         let life = facts.created_at.zip(expires_in);
         facts.expires_at = life.map(|(born, life)| time::after(born, life));
-        let made = NewCredential {
-            facts,
+        let made = CreatedCredential {
+            metadata: facts,
             secret: made.map(|made| Secret::new(made.secret)),
         };
-        self.done(Op::Create, fault, made).await
+        self.complete(SimOperation::Create, fault, made).await
     }
 
-    async fn check(&self) -> Result<Answer<()>, ProviderError> {
-        self.request(Op::Check, "").await?;
-        self.answer(())
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
+        self.request(SimOperation::Check, "").await?;
+        self.respond(())
     }
 
     fn may_be_in_use(&self, redacted_value: &str) -> bool {
-        self.cell.may_be(redacted_value)
+        self.active_credential.might_be(redacted_value)
     }
 
-    async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        let fault = self.request(Op::List, "").await?;
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        let fault = self.request(SimOperation::List, "").await?;
         let now = self.world.true_now();
-        let at = if fault == Some(Fault::Stale) {
-            time::before(now, STALE_BY)
+        let at = if fault == Some(SimFault::Stale) {
+            time::before(now, STALE_LIST_AGE)
         } else {
             now
         };
-        self.answer(self.world.listed(at).iter().map(listed).collect())
+        self.respond(
+            self.world
+                .credentials_at(at)
+                .iter()
+                .map(listed_credential)
+                .collect(),
+        )
     }
 
     async fn retrieve(
         &self,
         id: &CredentialId,
-    ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        self.request(Op::Retrieve, id.as_str()).await?;
-        let all = self.world.listed(self.world.true_now());
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
+        self.request(SimOperation::Retrieve, id.as_str()).await?;
+        let all = self.world.credentials_at(self.world.true_now());
         let found = all.iter().find(|one| one.id == id.as_str());
-        self.answer(found.map(listed))
+        self.respond(found.map(listed_credential))
     }
 
-    async fn verify(&self, secret: &Secret) -> Result<Answer<()>, ProviderError> {
-        let fault = self.world.begin(self.life, Op::Verify, "").await;
+    async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
+        let fault = self
+            .world
+            .begin_operation(self.process, SimOperation::Verify, "")
+            .await;
         match fault {
-            Some(Fault::Fails) => Err(self.said("verify", Cause::ServerError)),
-            Some(Fault::Refused) => Err(self.said("verify", Cause::CredentialRefused)),
-            _ if !self.world.works(secret.expose()) => {
-                Err(self.said("verify", Cause::CredentialRefused))
+            Some(SimFault::Fails) => Err(self.error_response("verify", ErrorKind::ServerError)),
+            Some(SimFault::Refused) => {
+                Err(self.error_response("verify", ErrorKind::CredentialRefused))
             }
-            _ => self.answer(()),
+            _ if !self.world.accepts_secret(secret.expose()) => {
+                Err(self.error_response("verify", ErrorKind::CredentialRefused))
+            }
+            _ => self.respond(()),
         }
     }
 
-    async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
-        let fault = self.request(Op::Delete, id.as_str()).await?;
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
+        let fault = self.request(SimOperation::Delete, id.as_str()).await?;
         self.world.delete(id.as_str());
-        self.done(Op::Delete, fault, ()).await
+        self.complete(SimOperation::Delete, fault, ()).await
     }
 }
 
-fn nothing() -> CredentialFacts {
-    CredentialFacts {
+fn empty_metadata() -> CredentialMetadata {
+    CredentialMetadata {
         id: CredentialId::new(String::new()),
         redacted_value: None,
         created_at: None,
@@ -211,18 +240,18 @@ fn nothing() -> CredentialFacts {
 }
 
 /// The file that rekeyd's own credential is read from.
-pub(crate) struct OwnFile(pub(crate) Arc<World>);
+pub(crate) struct SelfCredentialFile(pub(crate) Arc<SimWorld>);
 
-impl Places for OwnFile {
-    fn read(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+impl CredentialSource for SelfCredentialFile {
+    fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         let keys = &self.0.scenario.keys;
         let own = keys.iter().find_map(|key| {
             let mut sinks = key.sinks.iter();
-            let sink = sinks.find(|sink| sink.kind == Kind::Own)?;
+            let sink = sinks.find(|sink| sink.kind == SinkKind::SelfCredential)?;
             Some((key.name.to_owned(), sink.name.to_owned()))
         });
-        let content = own.and_then(|place| self.0.content(&place));
-        let secret = Secret::new(content.unwrap_or_else(|| BOOTSTRAP.to_owned()));
+        let content = own.and_then(|place| self.0.sink_content(&place));
+        let secret = Secret::new(content.unwrap_or_else(|| BOOTSTRAP_SECRET.to_owned()));
         (vec![("file".to_owned(), secret)], Vec::new())
     }
 }

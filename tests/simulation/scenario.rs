@@ -12,41 +12,41 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(2 * 3_600);
 pub(crate) const SCHEDULE: &str = "0 */2 * * *";
 
 /// The keys.
-pub(crate) type Configuration = Vec<Key>;
+pub(crate) type KeySpecs = Vec<KeySpec>;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
+pub(crate) struct KeySpec {
     pub(crate) name: &'static str,
     pub(crate) overlap: Duration,
-    pub(crate) sinks: Vec<Sink>,
+    pub(crate) sinks: Vec<SinkSpec>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Sink {
+pub(crate) struct SinkSpec {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SinkKind,
     pub(crate) required: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SinkKind {
     File,
     /// A file whose consumer reads it only when it is told to.
-    Told,
-    Hook,
-    Own,
+    NotifiedFile,
+    Webhook,
+    SelfCredential,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) keys: Configuration,
-    /// What is configured after [`crate::fault::Fault::Reconfigured`].
-    pub(crate) changed: Configuration,
+    pub(crate) keys: KeySpecs,
+    /// What is configured after [`crate::fault::SimFault::Reconfigured`].
+    pub(crate) changed_keys: KeySpecs,
     /// How long faults strike, from the beginning.
-    pub(crate) trouble: Duration,
+    pub(crate) fault_period: Duration,
     /// When all is to be at rest for the first time.
-    pub(crate) rest: Duration,
+    pub(crate) rest_after: Duration,
     /// How many credentials it makes without any fault.
     pub(crate) rotations: usize,
     /// Whether another daemon, with a ledger of its own, rotates keys of the
@@ -54,16 +54,16 @@ pub(crate) struct Scenario {
     pub(crate) neighbour: bool,
 }
 
-fn sink(name: &'static str, kind: Kind, required: bool) -> Sink {
-    Sink {
+fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
+    SinkSpec {
         name,
         kind,
         required,
     }
 }
 
-fn key(name: &'static str, minutes: u32, sinks: Vec<Sink>) -> Key {
-    Key {
+fn key(name: &'static str, minutes: u32, sinks: Vec<SinkSpec>) -> KeySpec {
+    KeySpec {
         name,
         overlap: MINUTE * minutes,
         sinks,
@@ -72,17 +72,17 @@ fn key(name: &'static str, minutes: u32, sinks: Vec<Sink>) -> Key {
 
 /// One key with two sinks, two rotations.
 pub(crate) fn small() -> Scenario {
-    let file = sink("file", Kind::File, true);
-    let hook = sink("hook", Kind::Hook, true);
+    let file = sink("file", SinkKind::File, true);
+    let hook = sink("hook", SinkKind::Webhook, true);
     let keys = vec![key("small", 10, vec![file.clone(), hook])];
-    let other = sink("other", Kind::Hook, true);
+    let other = sink("other", SinkKind::Webhook, true);
     let changed = vec![key("small", 10, vec![file, other])];
     Scenario {
         name: "small",
         keys,
-        changed,
-        trouble: PERIOD + HOUR,
-        rest: PERIOD * 2 - MINUTE,
+        changed_keys: changed,
+        fault_period: PERIOD + HOUR,
+        rest_after: PERIOD * 2 - MINUTE,
         rotations: 2,
         neighbour: false,
     }
@@ -92,22 +92,22 @@ pub(crate) fn small() -> Scenario {
 /// rekeyd's own; three rotations each. What runs after a file has changed tells
 /// its consumers.
 pub(crate) fn large() -> Scenario {
-    let hook = sink("hook", Kind::Hook, true);
-    let told = sink("file", Kind::Told, true);
-    let copy = sink("copy", Kind::Told, false);
-    let own = sink("self", Kind::Own, true);
+    let hook = sink("hook", SinkKind::Webhook, true);
+    let told = sink("file", SinkKind::NotifiedFile, true);
+    let copy = sink("copy", SinkKind::NotifiedFile, false);
+    let own = sink("self", SinkKind::SelfCredential, true);
     let two = key("two", 10, vec![told, hook.clone()]);
     let optional = key("optional", 20, vec![hook.clone(), copy]);
     let own = key("own", 15, vec![own]);
     // Its sinks are others now, and of one key nothing is left.
-    let moved = sink("moved", Kind::Told, true);
+    let moved = sink("moved", SinkKind::NotifiedFile, true);
     let changed = vec![key("two", 10, vec![moved]), own.clone()];
     Scenario {
         name: "large",
         keys: vec![two, optional, own],
-        changed,
-        trouble: PERIOD * 2 + HOUR,
-        rest: PERIOD * 3 - MINUTE,
+        changed_keys: changed,
+        fault_period: PERIOD * 2 + HOUR,
+        rest_after: PERIOD * 3 - MINUTE,
         rotations: 9,
         neighbour: false,
     }

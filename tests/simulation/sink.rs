@@ -4,31 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekeyd::core::names::SinkId;
-use rekeyd::core::record::CredentialFacts;
-use rekeyd::core::secret::ends_as;
-use rekeyd::ledger::{Disk, LedgerError};
-use rekeyd::sink::{DeliveryError, Look, Parcel, Receipt, Sink, Taken};
+use rekeyd::core::ids::SinkId;
+use rekeyd::core::secret::matches_suffix;
+use rekeyd::core::state::CredentialMetadata;
+use rekeyd::ledger::{FaultInjector, LedgerError};
+use rekeyd::sink::{Acceptance, DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink};
 
-use crate::fault::{Fault, Op};
-use crate::scenario::Kind;
-use crate::world::{Place, World, op_of, told};
+use crate::fault::{SimFault, SimOperation};
+use crate::scenario::SinkKind;
+use crate::world::{SimWorld, SinkLocation, consumer_cache, delivery_operation};
 
 /// How long a receiver takes that applies what it took later.
-const LATE_BY: Duration = Duration::from_secs(40);
+const LATE_DELIVERY_DELAY: Duration = Duration::from_secs(40);
 
 /// A sink as one process sees it.
 pub(crate) struct SimSink {
-    pub(crate) world: Arc<World>,
-    pub(crate) life: u64,
+    pub(crate) world: Arc<SimWorld>,
+    pub(crate) process: u64,
     pub(crate) id: SinkId,
-    pub(crate) place: Place,
-    pub(crate) kind: Kind,
+    pub(crate) location: SinkLocation,
+    pub(crate) kind: SinkKind,
 }
 
-fn failed(taken: Taken) -> Result<(), DeliveryError> {
+fn delivery_error(taken: Acceptance) -> Result<(), DeliveryError> {
     Err(DeliveryError {
-        taken,
+        acceptance: taken,
         message: format!("{taken:?}"),
     })
 }
@@ -44,80 +44,92 @@ impl Sink for SimSink {
     }
 
     async fn preflight(&self) -> Result<(), String> {
-        match self.world.begin(self.life, Op::Preflight, "").await {
+        match self
+            .world
+            .begin_operation(self.process, SimOperation::Preflight, "")
+            .await
+        {
             Some(_) => Err("out of order".to_owned()),
             None => Ok(()),
         }
     }
 
-    fn lost(&self, credential: &CredentialFacts) -> Look {
-        if self.kind == Kind::Hook {
+    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+        if self.kind == SinkKind::Webhook {
             return Box::pin(std::future::ready(None));
         }
-        let (world, life) = (Arc::clone(&self.world), self.life);
-        let (place, redacted) = (self.place.clone(), credential.redacted_value.clone());
+        let (world, life) = (Arc::clone(&self.world), self.process);
+        let (place, redacted) = (self.location.clone(), credential.redacted_value.clone());
         Box::pin(async move {
-            world.begin(life, Op::Look, "").await;
-            let Some(content) = world.content(&place) else {
+            world
+                .begin_operation(life, SimOperation::CheckDrift, "")
+                .await;
+            let Some(content) = world.sink_content(&place) else {
                 return Some("it is gone".to_owned());
             };
-            let same = ends_as(&content, redacted.as_deref()?) == Some(true);
+            let same = matches_suffix(&content, redacted.as_deref()?) == Some(true);
             (!same).then(|| "it holds something else".to_owned())
         })
     }
 
-    fn has_after(&self) -> bool {
-        self.kind == Kind::Told
+    fn has_on_change(&self) -> bool {
+        self.kind == SinkKind::NotifiedFile
     }
 
-    async fn after(&self, taken: &Receipt) -> Result<(), String> {
-        let about = format!("{:?} {}", self.place, taken.sequence);
-        let fault = self.world.begin(self.life, Op::After, &about).await;
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), String> {
+        let about = format!("{:?} {}", self.location, taken.sequence);
+        let fault = self
+            .world
+            .begin_operation(self.process, SimOperation::OnChange, &about)
+            .await;
         match fault {
-            Some(Fault::Fails) => return Err("it failed".to_owned()),
-            Some(Fault::Hangs) => {
-                self.world.time_out().await;
+            Some(SimFault::Fails) => return Err("it failed".to_owned()),
+            Some(SimFault::Hangs) => {
+                self.world.wait_for_timeout().await;
                 return Err("it hung".to_owned());
             }
             _ => {}
         }
-        let told = told(&self.place);
-        if let Some(content) = self.world.content(&self.place) {
+        let told = consumer_cache(&self.location);
+        if let Some(content) = self.world.sink_content(&self.location) {
             let sequence = self.world.next_sequence(&told, &content);
-            self.world.put(&told, sequence, &content, None);
+            self.world.write_sink(&told, sequence, &content, None);
         }
-        self.world.end(fault).await;
-        if fault == Some(Fault::LostReply) {
+        self.world.end_operation(fault).await;
+        if fault == Some(SimFault::LostReply) {
             return Err("nobody knows".to_owned());
         }
         Ok(())
     }
 
-    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
-        let about = format!("{:?} {}", self.place, parcel.sequence);
-        let fault = self.world.begin(self.life, op_of(self.kind), &about).await;
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
+        let about = format!("{:?} {}", self.location, parcel.sequence);
+        let fault = self
+            .world
+            .begin_operation(self.process, delivery_operation(self.kind), &about)
+            .await;
         match fault {
-            Some(Fault::Refused) => return failed(Taken::Refused),
-            Some(Fault::Fails) => return failed(Taken::No),
-            Some(Fault::Hangs) => {
-                self.world.time_out().await;
-                return failed(Taken::Maybe);
+            Some(SimFault::Refused) => return delivery_error(Acceptance::Rejected),
+            Some(SimFault::Fails) => return delivery_error(Acceptance::NotAccepted),
+            Some(SimFault::Hangs) => {
+                self.world.wait_for_timeout().await;
+                return delivery_error(Acceptance::Uncertain);
             }
             _ => {}
         }
-        let late = (fault == Some(Fault::LandsLate)).then_some(LATE_BY);
+        let late = (fault == Some(SimFault::LandsLate)).then_some(LATE_DELIVERY_DELAY);
         // A file is replaced whatever stands in it.
         let sequence = match self.kind {
-            Kind::Hook => parcel.sequence,
-            Kind::File | Kind::Told | Kind::Own => self
+            SinkKind::Webhook => parcel.sequence,
+            SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => self
                 .world
-                .next_sequence(&self.place, parcel.secret.expose()),
+                .next_sequence(&self.location, parcel.secret.expose()),
         };
         self.world
-            .put(&self.place, sequence, parcel.secret.expose(), late);
-        self.world.end(fault).await;
-        if matches!(fault, Some(Fault::LostReply | Fault::LandsLate)) {
-            return failed(Taken::Maybe);
+            .write_sink(&self.location, sequence, parcel.secret.expose(), late);
+        self.world.end_operation(fault).await;
+        if matches!(fault, Some(SimFault::LostReply | SimFault::LandsLate)) {
+            return delivery_error(Acceptance::Uncertain);
         }
         Ok(())
     }
@@ -125,31 +137,34 @@ impl Sink for SimSink {
 
 /// The disk as one process sees it.
 pub(crate) struct SimDisk {
-    pub(crate) world: Arc<World>,
-    pub(crate) life: u64,
-    pub(crate) fault: std::sync::Mutex<Option<Fault>>,
+    pub(crate) world: Arc<SimWorld>,
+    pub(crate) process: u64,
+    pub(crate) fault: std::sync::Mutex<Option<SimFault>>,
 }
 
-fn broken() -> LedgerError {
-    LedgerError::BatchLost("the disk is full".to_owned())
+fn disk_error() -> LedgerError {
+    LedgerError::BatchAborted("the disk is full".to_owned())
 }
 
 #[async_trait]
-impl Disk for SimDisk {
-    async fn before(&self) -> Result<(), LedgerError> {
-        let fault = self.world.begin(self.life, Op::Commit, "").await;
+impl FaultInjector for SimDisk {
+    async fn before_transaction(&self) -> Result<(), LedgerError> {
+        let fault = self
+            .world
+            .begin_operation(self.process, SimOperation::Commit, "")
+            .await;
         *self.fault.lock().unwrap() = fault;
-        if fault == Some(Fault::Fails) {
-            return Err(broken());
+        if fault == Some(SimFault::Fails) {
+            return Err(disk_error());
         }
         Ok(())
     }
 
-    async fn after(&self) -> Result<(), LedgerError> {
+    async fn after_transaction(&self) -> Result<(), LedgerError> {
         let fault = self.fault.lock().unwrap().take();
-        self.world.end(fault).await;
-        if fault == Some(Fault::LostReply) {
-            return Err(broken());
+        self.world.end_operation(fault).await;
+        if fault == Some(SimFault::LostReply) {
+            return Err(disk_error());
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::core::names::{KeyName, Label};
+use rekeyd::core::ids::{KeyName, Label};
 use rekeyd::core::time;
 use rekeyd::engine::clock::Clock;
 use rekeyd::ledger;
@@ -21,135 +21,135 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::Seeded;
-use crate::fault::{Act, EVENTS, Fault, Op};
-use crate::scenario::{Configuration, Kind, Scenario};
+use crate::fault::{EVENTS, OperatorAction, SimFault, SimOperation};
+use crate::rng::SeededRng;
+use crate::scenario::{KeySpecs, Scenario, SinkKind};
 
 /// When every simulation begins.
-const BEGIN: &str = "2026-11-24T00:00:00Z";
+const START_TIME: &str = "2026-11-24T00:00:00Z";
 
 /// How long the host's clock is wrong after a step.
-const WRONG_FOR: Duration = Duration::from_secs(2 * 3_600);
+const CLOCK_ERROR_DURATION: Duration = Duration::from_secs(2 * 3_600);
 
 /// More operations, and more turns of the loop that runs the engine, than any
 /// world needs: one that goes beyond would go on for ever.
-const MOST_OPERATIONS: u64 = 20_000;
-const MOST_TURNS: u64 = 100_000;
+const MAX_OPERATIONS: u64 = 20_000;
+const MAX_ITERATIONS: u64 = 100_000;
 
 /// The clock is not looked at more often between two of either.
-const MOST_LOOKS: u64 = 1_000;
+const MAX_CLOCK_READS: u64 = 1_000;
 
 /// How often the neighbour rotates, so that it now comes before and now after
 /// us; and how long it keeps what it has replaced.
-const NEIGHBOURS_PERIOD: Duration = Duration::from_secs(41 * 60);
+const NEIGHBOUR_PERIOD: Duration = Duration::from_secs(41 * 60);
 
 /// What rekeyd works with until it rotates its own.
-pub(crate) const BOOTSTRAP: &str = "sk-admin-made-by-hand-T3BlbkFJ-000000";
+pub(crate) const BOOTSTRAP_SECRET: &str = "sk-admin-made-by-hand-T3BlbkFJ-000000";
 
 /// Which faults strike.
 #[derive(Debug, Clone)]
-pub(crate) enum Plan {
-    Exactly(Vec<Strike>),
+pub(crate) enum FaultPlan {
+    Exactly(Vec<PlannedFault>),
     /// One in so many, by chance.
-    Random(Seeded, usize),
+    Random(SeededRng, usize),
 }
 
 /// A fault that strikes at one operation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Strike {
+pub(crate) struct PlannedFault {
     /// The operation's number, counted from 0.
     pub(crate) at: usize,
-    pub(crate) fault: Fault,
+    pub(crate) fault: SimFault,
     /// How often it strikes again, at the next operations of the same kind.
-    pub(crate) again: usize,
+    pub(crate) repeats: usize,
     /// That kind, once it has struck.
-    kind: Option<Op>,
+    operation: Option<SimOperation>,
 }
 
-impl Strike {
-    pub(crate) const fn once(at: usize, fault: Fault) -> Self {
+impl PlannedFault {
+    pub(crate) const fn once(at: usize, fault: SimFault) -> Self {
         Self::repeated(at, fault, 0)
     }
 
-    pub(crate) const fn repeated(at: usize, fault: Fault, again: usize) -> Self {
+    pub(crate) const fn repeated(at: usize, fault: SimFault, again: usize) -> Self {
         Self {
             at,
             fault,
-            again,
-            kind: None,
+            repeats: again,
+            operation: None,
         }
     }
 
-    fn strikes(&mut self, number: usize, op: Op) -> bool {
+    fn hits(&mut self, number: usize, op: SimOperation) -> bool {
         if number == self.at {
-            self.kind = Some(op);
+            self.operation = Some(op);
             return true;
         }
-        let strikes = self.again > 0 && self.kind == Some(op);
-        self.again -= usize::from(strikes);
+        let strikes = self.repeats > 0 && self.operation == Some(op);
+        self.repeats -= usize::from(strikes);
         strikes
     }
 }
 
 /// As it is given in `REKEYD_FAULTS`: `12:Fails`, or `12:Fails:6` where it
 /// strikes six times more.
-impl std::fmt::Display for Strike {
+impl std::fmt::Display for PlannedFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{:?}", self.at, self.fault)?;
-        if self.again > 0 {
-            write!(f, ":{}", self.again)?;
+        if self.repeats > 0 {
+            write!(f, ":{}", self.repeats)?;
         }
         Ok(())
     }
 }
 
 /// A key's sink, by name.
-pub(crate) type Place = (String, String);
+pub(crate) type SinkLocation = (String, String);
 
-pub(crate) struct World {
+pub(crate) struct SimWorld {
     pub(crate) scenario: Scenario,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
     started: Instant,
-    pub(crate) begin: Timestamp,
-    crashed: Notify,
+    pub(crate) start_time: Timestamp,
+    crash_signal: Notify,
     /// A person did something.
-    pub(crate) attention: Notify,
+    pub(crate) operator_acted: Notify,
     /// Reads the ledger beside the engine.
-    reader: Mutex<Option<Connection>>,
+    ledger_reader: Mutex<Option<Connection>>,
     dir: TempDir,
 }
 
-struct State {
-    life: u64,
-    begun: u64,
-    turns: u64,
-    looks: u64,
+struct WorldState {
+    process: u64,
+    operations_started: u64,
+    iterations: u64,
+    clock_reads: u64,
     /// It would have gone on for ever, and was ended.
-    endless: bool,
+    livelocked: bool,
     commit_failed: bool,
-    ops: Vec<Op>,
-    plan: Plan,
-    clock: Option<(Duration, SignedDuration)>,
-    credentials: BTreeMap<String, Credential>,
+    operations: Vec<SimOperation>,
+    plan: FaultPlan,
+    clock_error: Option<(Duration, SignedDuration)>,
+    credentials: BTreeMap<String, SimCredential>,
     /// Labels of every create that was sent.
-    sent: BTreeSet<String>,
+    sent_labels: BTreeSet<String>,
     /// Labels that the ledger does not know any more.
-    lost: BTreeSet<String>,
-    landings: Vec<(Timestamp, String)>,
-    postings: Vec<(Timestamp, Place, u64, String)>,
-    sinks: BTreeMap<Place, Sink>,
-    acts: Vec<Act>,
+    forgotten_labels: BTreeSet<String>,
+    late_creates: Vec<(Timestamp, String)>,
+    late_deliveries: Vec<(Timestamp, SinkLocation, u64, String)>,
+    sinks: BTreeMap<SinkLocation, SinkState>,
+    actions: Vec<OperatorAction>,
     /// Keys whose former credentials a person had revoked at once.
-    hurried: BTreeSet<String>,
+    revoked_at_once: BTreeSet<String>,
     /// When the other configuration came into force, by turns the scenario's
     /// other one and its first.
-    reconfigured: Vec<Timestamp>,
-    after_crash: Option<Fault>,
+    reconfigured_at: Vec<Timestamp>,
+    fault_after_crash: Option<SimFault>,
     set_back_at: Option<usize>,
     /// The ledger is not what it was: a person says how to go on.
-    wants_a_person: bool,
+    needs_operator: bool,
     /// Keys of which a person has wished a rotation from this ledger.
-    wished: BTreeSet<String>,
+    requested_keys: BTreeSet<String>,
     /// When the neighbour rotates next, if there is one.
     neighbour_at: Option<Timestamp>,
     violations: Vec<String>,
@@ -159,44 +159,44 @@ struct State {
 
 /// An admin key at the provider.
 #[derive(Debug, Clone)]
-pub(crate) struct Credential {
+pub(crate) struct SimCredential {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) secret: String,
     pub(crate) created_at: Timestamp,
     pub(crate) deleted_at: Option<Timestamp>,
     /// Whether somebody else made it: a person, or the neighbour.
-    pub(crate) by_others: bool,
+    pub(crate) unmanaged: bool,
     /// Whether a person wanted it gone, whoever holds it.
-    pub(crate) doomed: bool,
+    pub(crate) deletion_requested: bool,
 }
 
 #[derive(Debug, Default)]
-struct Sink {
+struct SinkState {
     content: Option<String>,
     sequence: u64,
     /// What it held before, and until when.
     replaced: Vec<(String, Timestamp)>,
 }
 
-impl Credential {
+impl SimCredential {
     pub(crate) fn redacted(&self) -> String {
         format!("sk-admin...{}", &self.secret[self.secret.len() - 6..])
     }
 }
 
-impl Clock for World {
+impl Clock for SimWorld {
     fn now(&self) -> Timestamp {
         let elapsed = self.started.elapsed();
         let mut state = self.state();
-        state.looks += 1;
-        if state.looks > MOST_LOOKS {
-            state.goes_on_for_ever("looks at the clock and does nothing");
+        state.clock_reads += 1;
+        if state.clock_reads > MAX_CLOCK_READS {
+            state.record_livelock("looks at the clock and does nothing");
             drop(state);
             panic!("the engine goes in circles");
         }
-        let wrong = state.clock.filter(|(until, _)| elapsed < *until);
-        let now = time::after(self.begin, elapsed);
+        let wrong = state.clock_error.filter(|(until, _)| elapsed < *until);
+        let now = time::after(self.start_time, elapsed);
         wrong.map_or(now, |(_, by)| now.checked_add(by).unwrap())
     }
 
@@ -205,75 +205,75 @@ impl Clock for World {
     }
 }
 
-impl World {
-    pub(crate) fn new(scenario: Scenario, plan: Plan, traced: bool) -> Arc<Self> {
-        let begin: Timestamp = BEGIN.parse().unwrap();
-        let before = time::before(begin, NEIGHBOURS_PERIOD * 2);
-        let owner = Credential {
+impl SimWorld {
+    pub(crate) fn new(scenario: Scenario, plan: FaultPlan, traced: bool) -> Arc<Self> {
+        let begin: Timestamp = START_TIME.parse().unwrap();
+        let before = time::before(begin, NEIGHBOUR_PERIOD * 2);
+        let owner = SimCredential {
             id: "key_owner".to_owned(),
             name: "made by hand".to_owned(),
-            secret: BOOTSTRAP.to_owned(),
-            created_at: BEGIN.parse().unwrap(),
+            secret: BOOTSTRAP_SECRET.to_owned(),
+            created_at: START_TIME.parse().unwrap(),
             deleted_at: None,
-            by_others: true,
-            doomed: false,
+            unmanaged: true,
+            deletion_requested: false,
         };
         let set_back_at = match &plan {
-            Plan::Exactly(strikes) => strikes
+            FaultPlan::Exactly(strikes) => strikes
                 .iter()
-                .find(|strike| strike.fault == Fault::SetBack)
+                .find(|strike| strike.fault == SimFault::LedgerSetBack)
                 .map(|strike| strike.at / 2),
-            Plan::Random(..) => None,
+            FaultPlan::Random(..) => None,
         };
-        let mut state = State {
-            life: 0,
-            begun: 0,
-            turns: 0,
-            looks: 0,
-            endless: false,
+        let mut state = WorldState {
+            process: 0,
+            operations_started: 0,
+            iterations: 0,
+            clock_reads: 0,
+            livelocked: false,
             commit_failed: false,
-            ops: Vec::new(),
+            operations: Vec::new(),
             plan,
-            clock: None,
+            clock_error: None,
             credentials: BTreeMap::from([(owner.id.clone(), owner)]),
-            sent: BTreeSet::new(),
-            lost: BTreeSet::new(),
-            landings: Vec::new(),
-            postings: Vec::new(),
+            sent_labels: BTreeSet::new(),
+            forgotten_labels: BTreeSet::new(),
+            late_creates: Vec::new(),
+            late_deliveries: Vec::new(),
             sinks: BTreeMap::new(),
-            acts: Vec::new(),
-            hurried: BTreeSet::new(),
-            reconfigured: Vec::new(),
-            after_crash: None,
+            actions: Vec::new(),
+            revoked_at_once: BTreeSet::new(),
+            reconfigured_at: Vec::new(),
+            fault_after_crash: None,
             set_back_at,
-            wants_a_person: scenario.neighbour,
-            wished: BTreeSet::new(),
+            needs_operator: scenario.neighbour,
+            requested_keys: BTreeSet::new(),
             neighbour_at: scenario.neighbour.then_some(before),
             violations: Vec::new(),
             trace: Vec::new(),
             traced,
         };
-        state.neighbour_rotates(&scenario, begin);
+        state.rotate_neighbour(&scenario, begin);
         Arc::new(Self {
             scenario,
             state: Mutex::new(state),
             started: Instant::now(),
-            begin,
-            crashed: Notify::new(),
-            attention: Notify::new(),
-            reader: Mutex::new(None),
-            dir: folder(),
+            start_time: begin,
+            crash_signal: Notify::new(),
+            operator_acted: Notify::new(),
+            ledger_reader: Mutex::new(None),
+            dir: memory_tempdir(),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WorldState> {
         // Whoever panicked has nothing half done in it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The true time, which is the provider's.
     pub(crate) fn true_now(&self) -> Timestamp {
-        time::after(self.begin, self.started.elapsed())
+        time::after(self.start_time, self.started.elapsed())
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -286,27 +286,27 @@ impl World {
 
     /// Puts an empty ledger in its place at the very beginning. It is made
     /// once: that takes longer than a rotation.
-    pub(crate) fn lay_out_ledger(&self, make: impl FnOnce(&Path) -> Connection) {
+    pub(crate) fn install_empty_ledger(&self, make: impl FnOnce(&Path) -> Connection) {
         static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
         if self.ledger().exists() {
             return;
         }
         let bytes = EMPTY.get_or_init(|| {
-            let connection = make(&self.copy());
+            let connection = make(&self.backup_path());
             connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .unwrap();
             drop(connection);
-            std::fs::read(self.copy()).unwrap()
+            std::fs::read(self.backup_path()).unwrap()
         });
         std::fs::write(self.ledger(), bytes).unwrap();
     }
 
-    pub(crate) fn life(&self) -> u64 {
-        self.state().life
+    pub(crate) fn current_process(&self) -> u64 {
+        self.state().process
     }
 
-    pub(crate) fn configuration(&self) -> Configuration {
+    pub(crate) fn configuration(&self) -> KeySpecs {
         self.state().configured(&self.scenario).clone()
     }
 
@@ -314,133 +314,146 @@ impl World {
     /// its first again.
     pub(crate) fn reconfigure(&self) {
         let now = self.true_now();
-        self.state().reconfigured.push(now);
+        self.state().reconfigured_at.push(now);
     }
 
     /// Whether the clock may step in this world.
     pub(crate) fn clock_may_step(&self) -> bool {
         match &self.state().plan {
-            Plan::Exactly(strikes) => strikes
+            FaultPlan::Exactly(strikes) => strikes
                 .iter()
-                .any(|strike| matches!(strike.fault, Fault::ClockAhead | Fault::ClockBehind)),
-            Plan::Random(..) => true,
+                .any(|strike| matches!(strike.fault, SimFault::ClockAhead | SimFault::ClockBehind)),
+            FaultPlan::Random(..) => true,
         }
     }
 
     /// Waits until the process is to die.
-    pub(crate) async fn crashed(&self) {
-        self.crashed.notified().await;
+    pub(crate) async fn wait_for_crash(&self) {
+        self.crash_signal.notified().await;
     }
 
     /// Begins an operation of the process `life`: numbers it, and says what
     /// goes wrong with it. A process that has died does nothing more.
-    pub(crate) async fn begin(&self, life: u64, op: Op, about: &str) -> Option<Fault> {
+    pub(crate) async fn begin_operation(
+        &self,
+        life: u64,
+        op: SimOperation,
+        about: &str,
+    ) -> Option<SimFault> {
         let fault = self.next_fault(life, op, about);
         if fault.is_ok() {
-            sleep(self.duration(op)).await;
+            sleep(self.operation_duration(op)).await;
         }
-        if self.life() != life {
+        if self.current_process() != life {
             std::future::pending::<()>().await;
         }
         match fault {
-            Err(Dead) => std::future::pending().await,
+            Err(ProcessDead) => std::future::pending().await,
             Ok(Some(
-                Fault::CrashBefore | Fault::SetBack | Fault::LedgerLost | Fault::Reconfigured,
+                SimFault::CrashBefore
+                | SimFault::LedgerSetBack
+                | SimFault::LedgerLost
+                | SimFault::Reconfigured,
             )) => self.crash().await,
             Ok(fault) => fault,
         }
     }
 
     /// Ends an operation.
-    pub(crate) async fn end(&self, fault: Option<Fault>) {
-        if fault == Some(Fault::CrashAfter) {
+    pub(crate) async fn end_operation(&self, fault: Option<SimFault>) {
+        if fault == Some(SimFault::CrashAfter) {
             self.crash::<()>().await;
         }
     }
 
     async fn crash<T>(&self) -> T {
-        self.state().life += 1;
-        self.crashed.notify_one();
+        self.state().process += 1;
+        self.crash_signal.notify_one();
         std::future::pending().await
     }
 
-    fn next_fault(&self, life: u64, op: Op, about: &str) -> Result<Option<Fault>, Dead> {
+    fn next_fault(
+        &self,
+        life: u64,
+        op: SimOperation,
+        about: &str,
+    ) -> Result<Option<SimFault>, ProcessDead> {
         let now = self.true_now();
         let mut state = self.state();
-        if state.life != life {
-            return Err(Dead);
+        if state.process != life {
+            return Err(ProcessDead);
         }
-        state.begun += 1;
-        state.looks = 0;
-        if state.begun > MOST_OPERATIONS {
-            state.goes_on_for_ever("more operations than it can need");
-            state.life += 1;
-            self.crashed.notify_one();
-            return Err(Dead);
+        state.operations_started += 1;
+        state.clock_reads = 0;
+        if state.operations_started > MAX_OPERATIONS {
+            state.record_livelock("more operations than it can need");
+            state.process += 1;
+            self.crash_signal.notify_one();
+            return Err(ProcessDead);
         }
-        state.settle(now);
-        state.neighbour_rotates(&self.scenario, now);
-        if self.elapsed() >= self.scenario.trouble {
-            state.note(now, format!("{op:?} {about}"));
+        state.apply_due(now);
+        state.rotate_neighbour(&self.scenario, now);
+        if self.elapsed() >= self.scenario.fault_period {
+            state.log_trace(now, format!("{op:?} {about}"));
             return Ok(None);
         }
-        let number = state.ops.len();
-        state.ops.push(op);
+        let number = state.operations.len();
+        state.operations.push(op);
         if state.set_back_at == Some(number) {
-            copy(&self.ledger(), &self.copy());
+            copy_ledger(&self.ledger(), &self.backup_path());
         }
-        let fault = state.plan.strike(number, op);
-        state.commit_failed |= op == Op::Commit && fault.is_some();
+        let fault = state.plan.next_fault(number, op);
+        state.commit_failed |= op == SimOperation::Commit && fault.is_some();
         let told = fault
             .map(|fault| format!(" !! {fault:?}"))
             .unwrap_or_default();
-        state.note(now, format!("{number} {op:?} {about}{told}"));
+        state.log_trace(now, format!("{number} {op:?} {about}{told}"));
         match fault {
-            Some(Fault::ClockAhead) => state.clock = Some(self.wrong_by(3)),
-            Some(Fault::ClockBehind) => state.clock = Some(self.wrong_by(-3)),
-            Some(Fault::Act(act)) => {
-                state.acts.push(act);
-                self.attention.notify_one();
+            Some(SimFault::ClockAhead) => state.clock_error = Some(self.clock_error_of(3)),
+            Some(SimFault::ClockBehind) => state.clock_error = Some(self.clock_error_of(-3)),
+            Some(SimFault::Operator(act)) => {
+                state.actions.push(act);
+                self.operator_acted.notify_one();
             }
-            Some(Fault::SetBack | Fault::LedgerLost | Fault::Reconfigured) => {
-                state.after_crash = fault;
+            Some(SimFault::LedgerSetBack | SimFault::LedgerLost | SimFault::Reconfigured) => {
+                state.fault_after_crash = fault;
             }
             Some(_) | None => return Ok(fault),
         }
         Ok(fault.filter(|fault| {
             matches!(
                 fault,
-                Fault::SetBack | Fault::LedgerLost | Fault::Reconfigured
+                SimFault::LedgerSetBack | SimFault::LedgerLost | SimFault::Reconfigured
             )
         }))
     }
 
-    fn wrong_by(&self, days: i64) -> (Duration, SignedDuration) {
+    fn clock_error_of(&self, days: i64) -> (Duration, SignedDuration) {
         (
-            self.elapsed() + WRONG_FOR,
+            self.elapsed() + CLOCK_ERROR_DURATION,
             SignedDuration::from_hours(24 * days),
         )
     }
 
-    fn copy(&self) -> PathBuf {
+    fn backup_path(&self) -> PathBuf {
         self.dir.path().join("copy.db")
     }
 
     /// What happens between two processes.
-    pub(crate) fn between_lives(&self) {
-        let fault = self.state().after_crash.take();
-        *self.reader.lock().unwrap() = None;
+    pub(crate) fn between_processes(&self) {
+        let fault = self.state().fault_after_crash.take();
+        *self.ledger_reader.lock().unwrap() = None;
         match fault {
-            Some(Fault::LedgerLost) => {
-                remove(&self.ledger());
-                self.state().wants_a_person = true;
+            Some(SimFault::LedgerLost) => {
+                remove_ledger(&self.ledger());
+                self.state().needs_operator = true;
             }
-            Some(Fault::SetBack) => {
-                remove(&self.ledger());
-                copy(&self.copy(), &self.ledger());
-                self.state().wants_a_person = true;
+            Some(SimFault::LedgerSetBack) => {
+                remove_ledger(&self.ledger());
+                copy_ledger(&self.backup_path(), &self.ledger());
+                self.state().needs_operator = true;
             }
-            Some(Fault::Reconfigured) => {
+            Some(SimFault::Reconfigured) => {
                 self.reconfigure();
                 return;
             }
@@ -448,9 +461,9 @@ impl World {
         }
         let known = self.labels();
         let mut state = self.state();
-        state.wished.clear();
-        let lost: Vec<_> = state.sent.difference(&known).cloned().collect();
-        state.lost.extend(lost);
+        state.requested_keys.clear();
+        let lost: Vec<_> = state.sent_labels.difference(&known).cloned().collect();
+        state.forgotten_labels.extend(lost);
     }
 
     /// Every label that the ledger knows.
@@ -467,79 +480,82 @@ impl World {
 
     /// Begins another turn of the loop that runs the engine. False if there
     /// were so many that there would be no end.
-    pub(crate) fn turns(&self) -> bool {
+    pub(crate) fn next_iteration(&self) -> bool {
         let mut state = self.state();
-        state.turns += 1;
-        state.looks = 0;
-        if state.turns > MOST_TURNS {
-            state.goes_on_for_ever("more turns than it can need");
+        state.iterations += 1;
+        state.clock_reads = 0;
+        if state.iterations > MAX_ITERATIONS {
+            state.record_livelock("more turns than it can need");
         }
-        !state.endless
+        !state.livelocked
     }
 
     /// Whether it was ended since it would have gone on for ever.
-    pub(crate) fn is_endless(&self) -> bool {
-        self.state().endless
+    pub(crate) fn is_livelocked(&self) -> bool {
+        self.state().livelocked
     }
 
     /// How long an operation takes: another time each time, so that now this
     /// and now that of two comes first.
-    fn duration(&self, op: Op) -> Duration {
-        let mixed = self.state().begun.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    fn operation_duration(&self, op: SimOperation) -> Duration {
+        let mixed = self
+            .state()
+            .operations_started
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Duration::from_millis(match op {
-            Op::Commit | Op::Look => mixed >> 60,
-            Op::Create
-            | Op::Check
-            | Op::List
-            | Op::Retrieve
-            | Op::Verify
-            | Op::Delete
-            | Op::Preflight
-            | Op::Deliver
-            | Op::Post
-            | Op::After => mixed >> 57,
+            SimOperation::Commit | SimOperation::CheckDrift => mixed >> 60,
+            SimOperation::Create
+            | SimOperation::Check
+            | SimOperation::List
+            | SimOperation::Retrieve
+            | SimOperation::Verify
+            | SimOperation::Delete
+            | SimOperation::Preflight
+            | SimOperation::Deliver
+            | SimOperation::DeliverWebhook
+            | SimOperation::OnChange => mixed >> 57,
         })
     }
 
     /// Nobody answers until the time is over.
-    pub(crate) async fn time_out(&self) {
+    pub(crate) async fn wait_for_timeout(&self) {
         sleep(Duration::from_secs(30)).await;
     }
 
     /// Whether this secret works at the provider.
-    pub(crate) fn works(&self, secret: &str) -> bool {
+    pub(crate) fn accepts_secret(&self, secret: &str) -> bool {
         let state = self.state();
-        state.alive().any(|one| one.secret == secret)
+        state.live_credentials().any(|one| one.secret == secret)
     }
 
     /// Makes a credential, now or later.
-    pub(crate) fn create(&self, label: &Label, later: Option<Duration>) -> Option<Credential> {
+    pub(crate) fn create(&self, label: &Label, later: Option<Duration>) -> Option<SimCredential> {
         let now = self.true_now();
         let name = label.to_string();
         let known = self.is_intended(&name);
-        let first = self.is_first_of_its_key(&name);
+        let first = self.is_first_of_key(&name);
         let mut state = self.state();
         if !known {
-            state.violate(format!("{name} is made, and no intent is recorded"));
+            state.record_violation(format!("{name} is made, and no intent is recorded"));
         }
-        if first && self.scenario.neighbour && !state.wished.contains(key_of(&name)) {
-            state.violate(format!("{name} is made beside the neighbour's, unasked"));
+        if first && self.scenario.neighbour && !state.requested_keys.contains(key_of_label(&name)) {
+            state.record_violation(format!("{name} is made beside the neighbour's, unasked"));
         }
-        if !state.sent.insert(name.clone()) {
-            state.violate(format!("the label {name} is sent twice"));
+        if !state.sent_labels.insert(name.clone()) {
+            state.record_violation(format!("the label {name} is sent twice"));
         }
         if let Some(later) = later {
-            state.landings.push((time::after(now, later), name));
+            state.late_creates.push((time::after(now, later), name));
             return None;
         }
-        Some(state.make(&name, now, false))
+        Some(state.create_credential(&name, now, false))
     }
 
     /// A create that did nothing.
-    pub(crate) fn sent(&self, label: &Label) {
+    pub(crate) fn record_sent_label(&self, label: &Label) {
         let mut state = self.state();
-        if !state.sent.insert(label.to_string()) {
-            state.violate(format!("the label {label} is sent twice"));
+        if !state.sent_labels.insert(label.to_string()) {
+            state.record_violation(format!("the label {label} is sent twice"));
         }
     }
 
@@ -553,38 +569,38 @@ impl World {
     }
 
     /// Whether the ledger knows no other rotation of its key.
-    fn is_first_of_its_key(&self, label: &str) -> bool {
+    fn is_first_of_key(&self, label: &str) -> bool {
         let rows = "SELECT COUNT(*) FROM history WHERE key = ?1";
         let count: rusqlite::Result<u32> = self.read(|ledger| {
             let mut rows = ledger.prepare_cached(rows).unwrap();
-            rows.query_row([key_of(label)], |row| row.get(0))
+            rows.query_row([key_of_label(label)], |row| row.get(0))
         });
         count.is_ok_and(|count| count < 2)
     }
 
     /// Reads the ledger beside the engine.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
-        let mut reader = self.reader.lock().unwrap();
+        let mut reader = self.ledger_reader.lock().unwrap();
         read(reader.get_or_insert_with(|| ledger::read::open(&self.ledger()).unwrap()))
     }
 
     /// A person makes a credential.
-    pub(crate) fn make_by_hand(&self) -> String {
+    pub(crate) fn create_manually(&self) -> String {
         let now = self.true_now();
         let mut state = self.state();
-        state.make("by hand", now, true).id
+        state.create_credential("by hand", now, true).id
     }
 
     /// When a credential was last made for a key.
-    pub(crate) fn newest(&self, key: &str) -> Option<Timestamp> {
+    pub(crate) fn newest_created_at(&self, key: &str) -> Option<Timestamp> {
         let state = self.state();
         let all = state.credentials.values();
-        let made = all.filter(|one| !one.by_others && key_of(&one.name) == key);
+        let made = all.filter(|one| !one.unmanaged && key_of_label(&one.name) == key);
         made.map(|one| one.created_at).max()
     }
 
     /// Every credential as it was at a time.
-    pub(crate) fn listed(&self, at: Timestamp) -> Vec<Credential> {
+    pub(crate) fn credentials_at(&self, at: Timestamp) -> Vec<SimCredential> {
         let state = self.state();
         let all = state.credentials.values();
         let then = all.filter(|one| {
@@ -596,7 +612,7 @@ impl World {
     pub(crate) fn delete(&self, id: &str) {
         let now = self.true_now();
         let mut state = self.state();
-        let counting = state.held_by(&self.scenario, now);
+        let counting = state.counting_keys(&self.scenario, now);
         let configured = state.configured(&self.scenario);
         let Some(found) = state.credentials.get_mut(id) else {
             return;
@@ -606,27 +622,35 @@ impl World {
         }
         found.deleted_at = Some(now);
         let found = found.clone();
-        if found.by_others && !found.doomed || state.lost.contains(&found.name) {
-            state.violate(format!("{} is deleted, which is not ours", found.name));
+        if found.unmanaged && !found.deletion_requested
+            || state.forgotten_labels.contains(&found.name)
+        {
+            state.record_violation(format!("{} is deleted, which is not ours", found.name));
         }
-        state.mourn(&found, now, &counting, configured);
+        state.check_consumers(&found, now, &counting, configured);
     }
 
     /// Puts a secret into a sink, now or later.
-    pub(crate) fn put(&self, place: &Place, sequence: u64, secret: &str, later: Option<Duration>) {
+    pub(crate) fn write_sink(
+        &self,
+        place: &SinkLocation,
+        sequence: u64,
+        secret: &str,
+        later: Option<Duration>,
+    ) {
         let at = time::after(self.true_now(), later.unwrap_or_default());
         let mut state = self.state();
         if later.is_some() {
             let posting = (at, place.clone(), sequence, secret.to_owned());
-            state.postings.push(posting);
+            state.late_deliveries.push(posting);
         } else {
-            state.apply(place, sequence, secret, at);
+            state.apply_to_sink(place, sequence, secret, at);
         }
     }
 
     /// The number under which a file is replaced by this secret: it has none
     /// of its own, and writing the same again changes nothing.
-    pub(crate) fn next_sequence(&self, place: &Place, secret: &str) -> u64 {
+    pub(crate) fn next_sequence(&self, place: &SinkLocation, secret: &str) -> u64 {
         let state = self.state();
         let Some(sink) = state.sinks.get(place) else {
             return 1;
@@ -636,97 +660,97 @@ impl World {
     }
 
     /// What stands in a sink.
-    pub(crate) fn content(&self, place: &Place) -> Option<String> {
+    pub(crate) fn sink_content(&self, place: &SinkLocation) -> Option<String> {
         self.state().sinks.get(place)?.content.clone()
     }
 
-    pub(crate) fn take_acts(&self) -> Vec<Act> {
-        std::mem::take(&mut self.state().acts)
+    pub(crate) fn take_actions(&self) -> Vec<OperatorAction> {
+        std::mem::take(&mut self.state().actions)
     }
 
     /// A person wants a credential gone, whoever holds it; or takes it over.
-    pub(crate) fn doom(&self, id: &str) {
+    pub(crate) fn request_deletion(&self, id: &str) {
         if let Some(found) = self.state().credentials.get_mut(id) {
-            found.doomed = true;
+            found.deletion_requested = true;
         }
     }
 
     /// A person wants all former credentials of a key gone at once.
-    pub(crate) fn hurry(&self, key: &str) {
-        self.state().hurried.insert(key.to_owned());
+    pub(crate) fn request_immediate_revocation(&self, key: &str) {
+        self.state().revoked_at_once.insert(key.to_owned());
     }
 
     /// The ledger was lost: nothing may have been made since for a key of
     /// which there was a live credential, and no row.
-    pub(crate) fn look_for_made_beside(&self) {
+    pub(crate) fn check_no_create_beside_lookalikes(&self) {
         let mut state = self.state();
-        let alive = state.alive().filter(|one| !one.by_others);
+        let alive = state.live_credentials().filter(|one| !one.unmanaged);
         let (before, since): (Vec<_>, Vec<_>) =
-            alive.partition(|one| state.lost.contains(&one.name));
+            alive.partition(|one| state.forgotten_labels.contains(&one.name));
         let beside = since.iter().find(|new| {
-            let of_key = |old: &Credential| key_of(&old.name) == key_of(&new.name);
+            let of_key = |old: &SimCredential| key_of_label(&old.name) == key_of_label(&new.name);
             let all = state.credentials.values();
-            let mut of_row = all.filter(|old| !state.lost.contains(&old.name));
+            let mut of_row = all.filter(|old| !state.forgotten_labels.contains(&old.name));
             let knew = of_row.any(|old| of_key(old) && old.created_at < new.created_at);
             !knew && before.iter().any(|old| of_key(old))
         });
         if let Some(beside) = beside.map(|one| one.name.clone()) {
-            state.violate(format!("{beside} is made beside lookalikes"));
+            state.record_violation(format!("{beside} is made beside lookalikes"));
         }
     }
 
     /// Whether a person has to say how to go on with this ledger.
-    pub(crate) fn wants_a_person(&self) -> bool {
-        self.state().wants_a_person
+    pub(crate) fn needs_operator(&self) -> bool {
+        self.state().needs_operator
     }
 
     /// A person wishes a rotation of a key.
-    pub(crate) fn wish(&self, key: &str) {
-        self.state().wished.insert(key.to_owned());
+    pub(crate) fn record_rotation_request(&self, key: &str) {
+        self.state().requested_keys.insert(key.to_owned());
     }
 
     /// A person has looked at everything, and wishes that all keys rotate.
-    pub(crate) fn wish_all(&self) {
+    pub(crate) fn record_request_for_all(&self) {
         let keys = self.configuration();
         let mut state = self.state();
-        state.wants_a_person = false;
+        state.needs_operator = false;
         state
-            .wished
+            .requested_keys
             .extend(keys.iter().map(|key| key.name.to_owned()));
     }
 
-    pub(crate) fn violate(&self, what: String) {
-        self.state().violate(what);
+    pub(crate) fn record_violation(&self, what: String) {
+        self.state().record_violation(what);
     }
 
     /// Notes that something is not so that should be.
-    pub(crate) fn expect(&self, is_so: bool, what: &str) {
+    pub(crate) fn check(&self, is_so: bool, what: &str) {
         if !is_so {
-            self.violate(format!("it is not so that {what}"));
+            self.record_violation(format!("it is not so that {what}"));
         }
     }
 
     /// Whether everything could be recorded so far.
-    pub(crate) fn records_all(&self) -> bool {
+    pub(crate) fn has_recorded_all(&self) -> bool {
         !self.state().commit_failed
     }
 
-    pub(crate) fn note(&self, what: String) {
+    pub(crate) fn log_trace(&self, what: String) {
         let now = self.true_now();
-        self.state().note(now, what);
+        self.state().log_trace(now, what);
     }
 
     /// Credentials that are alive and that the ledger must know: those that
     /// rekeyd made, and those that it has taken over.
-    pub(crate) fn ours_alive(&self) -> Vec<Credential> {
+    pub(crate) fn live_managed_credentials(&self) -> Vec<SimCredential> {
         let now = self.true_now();
         let mut state = self.state();
-        state.settle(now);
-        let ours = state.alive().filter(|one| {
-            if one.by_others {
+        state.apply_due(now);
+        let ours = state.live_credentials().filter(|one| {
+            if one.unmanaged {
                 self.is_adopted(&one.id)
             } else {
-                !state.lost.contains(&one.name)
+                !state.forgotten_labels.contains(&one.name)
             }
         });
         ours.cloned().collect()
@@ -749,14 +773,14 @@ impl World {
         })
     }
 
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> SimReport {
         let mut state = self.state();
-        Report {
-            ops: std::mem::take(&mut state.ops),
-            made: state
+        SimReport {
+            operations: std::mem::take(&mut state.operations),
+            created: state
                 .credentials
                 .values()
-                .filter(|one| !one.by_others)
+                .filter(|one| !one.unmanaged)
                 .count(),
             violations: std::mem::take(&mut state.violations),
             trace: std::mem::take(&mut state.trace),
@@ -766,24 +790,24 @@ impl World {
 
 /// How a simulation went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Report {
+pub(crate) struct SimReport {
     /// Every operation on which a fault could strike.
-    pub(crate) ops: Vec<Op>,
+    pub(crate) operations: Vec<SimOperation>,
     /// How many credentials were made.
-    pub(crate) made: usize,
+    pub(crate) created: usize,
     /// What should never happen.
     pub(crate) violations: Vec<String>,
     pub(crate) trace: Vec<String>,
 }
 
-struct Dead;
+struct ProcessDead;
 
-impl Plan {
-    fn strike(&mut self, number: usize, op: Op) -> Option<Fault> {
+impl FaultPlan {
+    fn next_fault(&mut self, number: usize, op: SimOperation) -> Option<SimFault> {
         match self {
             Self::Exactly(strikes) => strikes
                 .iter_mut()
-                .find_map(|strike| strike.strikes(number, op).then_some(strike.fault)),
+                .find_map(|strike| strike.hits(number, op).then_some(strike.fault)),
             Self::Random(chance, one_in) => {
                 if chance.below(*one_in) != 0 {
                     return None;
@@ -795,48 +819,49 @@ impl Plan {
                 }
                 // A lost or older ledger needs a person, and is planned.
                 let event = EVENTS[chance.below(EVENTS.len())];
-                let planned = matches!(event, Fault::SetBack | Fault::LedgerLost);
+                let planned = matches!(event, SimFault::LedgerSetBack | SimFault::LedgerLost);
                 Some(event).filter(|_| !planned)
             }
         }
     }
 }
 
-impl State {
-    fn note(&mut self, now: Timestamp, what: String) {
+impl WorldState {
+    fn log_trace(&mut self, now: Timestamp, what: String) {
         if self.traced {
-            self.trace.push(format!("{now:.3} [{}] {what}", self.life));
+            self.trace
+                .push(format!("{now:.3} [{}] {what}", self.process));
         }
     }
 
-    fn violate(&mut self, what: String) {
+    fn record_violation(&mut self, what: String) {
         if self.traced {
             self.trace.push(format!("VIOLATION: {what}"));
         }
         self.violations.push(what);
     }
 
-    fn goes_on_for_ever(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.endless, true) {
-            self.violate(format!("it goes on for ever: {why}"));
+    fn record_livelock(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.livelocked, true) {
+            self.record_violation(format!("it goes on for ever: {why}"));
         }
     }
 
-    fn alive(&self) -> impl Iterator<Item = &Credential> {
+    fn live_credentials(&self) -> impl Iterator<Item = &SimCredential> {
         let all = self.credentials.values();
         all.filter(|one| one.deleted_at.is_none())
     }
 
-    fn make(&mut self, name: &str, at: Timestamp, by_others: bool) -> Credential {
+    fn create_credential(&mut self, name: &str, at: Timestamp, by_others: bool) -> SimCredential {
         let number = self.credentials.len();
-        let made = Credential {
+        let made = SimCredential {
             id: format!("key_{number:04}"),
             name: name.to_owned(),
             secret: format!("sk-admin-{name}-T3BlbkFJ-{number:06}"),
             created_at: at,
             deleted_at: None,
-            by_others,
-            doomed: false,
+            unmanaged: by_others,
+            deletion_requested: false,
         };
         self.credentials.insert(made.id.clone(), made.clone());
         made
@@ -844,17 +869,18 @@ impl State {
 
     /// What the neighbour does until now: it makes a credential of each key, with
     /// a label of the same shape, and deletes the one before the last.
-    fn neighbour_rotates(&mut self, scenario: &Scenario, now: Timestamp) {
+    fn rotate_neighbour(&mut self, scenario: &Scenario, now: Timestamp) {
         while let Some(at) = self.neighbour_at.filter(|at| *at <= now) {
-            self.neighbour_at = Some(time::after(at, NEIGHBOURS_PERIOD));
+            self.neighbour_at = Some(time::after(at, NEIGHBOUR_PERIOD));
             for key in &scenario.keys {
                 let name = KeyName::new(key.name).unwrap();
                 let number = self.credentials.len().to_be_bytes();
                 let tail = [number[5], number[6], number[7]];
-                let made = self.make(Label::new(&name, at, tail).as_str(), at, true);
-                let kept = time::before(at, NEIGHBOURS_PERIOD);
+                let made = self.create_credential(Label::new(&name, at, tail).as_str(), at, true);
+                let kept = time::before(at, NEIGHBOUR_PERIOD);
                 for one in self.credentials.values_mut() {
-                    let its_own = one.by_others && key_of(&one.name) == key_of(&made.name);
+                    let its_own =
+                        one.unmanaged && key_of_label(&one.name) == key_of_label(&made.name);
                     if its_own && one.created_at < kept {
                         one.deleted_at.get_or_insert(at);
                     }
@@ -864,24 +890,27 @@ impl State {
     }
 
     /// What was to land until now lands.
-    fn settle(&mut self, now: Timestamp) {
-        let landed: Vec<_> = self.landings.extract_if(.., |(at, _)| *at <= now).collect();
+    fn apply_due(&mut self, now: Timestamp) {
+        let landed: Vec<_> = self
+            .late_creates
+            .extract_if(.., |(at, _)| *at <= now)
+            .collect();
         for (at, name) in landed {
-            self.note(now, format!("{name} lands late"));
-            self.make(&name, at, false);
+            self.log_trace(now, format!("{name} lands late"));
+            self.create_credential(&name, at, false);
         }
         let posted: Vec<_> = self
-            .postings
+            .late_deliveries
             .extract_if(.., |(at, ..)| *at <= now)
             .collect();
         for (at, place, sequence, secret) in posted {
-            self.note(now, format!("{place:?} applies {sequence} late"));
-            self.apply(&place, sequence, &secret, at);
+            self.log_trace(now, format!("{place:?} applies {sequence} late"));
+            self.apply_to_sink(&place, sequence, &secret, at);
         }
     }
 
-    fn apply(&mut self, place: &Place, sequence: u64, secret: &str, at: Timestamp) {
-        let works = self.alive().any(|one| one.secret == secret);
+    fn apply_to_sink(&mut self, place: &SinkLocation, sequence: u64, secret: &str, at: Timestamp) {
+        let works = self.live_credentials().any(|one| one.secret == secret);
         let sink = self.sinks.entry(place.clone()).or_default();
         // A receiver ignores what is not greater than the last it applied.
         if sequence <= sink.sequence {
@@ -892,33 +921,34 @@ impl State {
             sink.replaced.push((before, at));
         }
         let all = self.credentials.values();
-        let mut doomed = all.filter(|one| one.doomed);
-        let wanted = self.hurried.contains(&place.0) || doomed.any(|one| one.secret == secret);
+        let mut doomed = all.filter(|one| one.deletion_requested);
+        let wanted =
+            self.revoked_at_once.contains(&place.0) || doomed.any(|one| one.secret == secret);
         if !works && !wanted {
-            self.violate(format!("{place:?} is given a dead credential"));
+            self.record_violation(format!("{place:?} is given a dead credential"));
         }
     }
 
-    fn configured<'s>(&self, scenario: &'s Scenario) -> &'s Configuration {
-        if self.reconfigured.len() % 2 == 1 {
-            &scenario.changed
+    fn configured<'s>(&self, scenario: &'s Scenario) -> &'s KeySpecs {
+        if self.reconfigured_at.len() % 2 == 1 {
+            &scenario.changed_keys
         } else {
             &scenario.keys
         }
     }
 
-    fn configured_before<'s>(&self, scenario: &'s Scenario) -> &'s Configuration {
-        if self.reconfigured.len() % 2 == 1 {
+    fn configured_before<'s>(&self, scenario: &'s Scenario) -> &'s KeySpecs {
+        if self.reconfigured_at.len() % 2 == 1 {
             &scenario.keys
         } else {
-            &scenario.changed
+            &scenario.changed_keys
         }
     }
 
     /// The sinks whose consumers count: those that are configured, and for one
     /// overlap more those that were.
-    fn held_by(&self, scenario: &Scenario, now: Timestamp) -> Configuration {
-        let Some(at) = self.reconfigured.last().copied() else {
+    fn counting_keys(&self, scenario: &Scenario, now: Timestamp) -> KeySpecs {
+        let Some(at) = self.reconfigured_at.last().copied() else {
             return scenario.keys.clone();
         };
         let mut all = self.configured(scenario).clone();
@@ -932,14 +962,14 @@ impl State {
     }
 
     /// A credential has died: does anybody work with it?
-    fn mourn(
+    fn check_consumers(
         &mut self,
-        dead: &Credential,
+        dead: &SimCredential,
         now: Timestamp,
-        counting: &Configuration,
-        configured: &Configuration,
+        counting: &KeySpecs,
+        configured: &KeySpecs,
     ) {
-        if dead.doomed {
+        if dead.deletion_requested {
             return;
         }
         let is_configured = |key: &str, sink: &str| {
@@ -950,7 +980,7 @@ impl State {
         for key in counting {
             let required = key.sinks.iter().filter(|sink| sink.required);
             for (sink, place) in required.flat_map(|sink| {
-                let places = places(key.name, sink).into_iter();
+                let places = locations_of(key.name, sink).into_iter();
                 places.map(move |place| (sink, place))
             }) {
                 let Some(held) = self.sinks.get(&place) else {
@@ -961,7 +991,7 @@ impl State {
                 };
                 let now_there = held.content.as_ref() == Some(&dead.secret);
                 // A person wanted it so, and what is delivered to gets a new one.
-                let hurried = self.hurried.contains(key.name);
+                let hurried = self.revoked_at_once.contains(key.name);
                 let now_there = now_there && (!hurried || is_configured(key.name, sink.name));
                 if now_there || (!hurried && held.replaced.iter().any(late)) {
                     bereft.push(format!(
@@ -972,33 +1002,33 @@ impl State {
             }
         }
         for what in bereft {
-            self.violate(what);
+            self.record_violation(what);
         }
     }
 }
 
 /// Where what a consumer knows of a sink stands: in the sink, and where it is
 /// told, in its memory.
-pub(crate) fn places(key: &str, sink: &crate::scenario::Sink) -> Vec<Place> {
+pub(crate) fn locations_of(key: &str, sink: &crate::scenario::SinkSpec) -> Vec<SinkLocation> {
     let place = (key.to_owned(), sink.name.to_owned());
     match sink.kind {
-        Kind::Told => vec![told(&place), place],
-        Kind::File | Kind::Hook | Kind::Own => vec![place],
+        SinkKind::NotifiedFile => vec![consumer_cache(&place), place],
+        SinkKind::File | SinkKind::Webhook | SinkKind::SelfCredential => vec![place],
     }
 }
 
 /// The memory of a consumer that reads when it is told to.
-pub(crate) fn told((key, sink): &Place) -> Place {
+pub(crate) fn consumer_cache((key, sink): &SinkLocation) -> SinkLocation {
     (key.clone(), format!("{sink}, read"))
 }
 
 /// The key that a label is of.
-fn key_of(label: &str) -> &str {
+fn key_of_label(label: &str) -> &str {
     label.rsplitn(3, '-').last().unwrap_or_default()
 }
 
 /// On a disk in memory where there is one: nothing of it has to last.
-fn folder() -> TempDir {
+fn memory_tempdir() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir()
         && let Ok(dir) = tempfile::tempdir_in(memory)
@@ -1008,32 +1038,32 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+const FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-fn with(path: &Path, ending: &str) -> PathBuf {
+fn with_suffix(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
 
-fn copy(from: &Path, to: &Path) {
-    for ending in PARTS {
+fn copy_ledger(from: &Path, to: &Path) {
+    for ending in FILE_SUFFIXES {
         // A part that is not there is not there in the copy either.
-        let _ = std::fs::remove_file(with(to, ending));
-        let _ = std::fs::copy(with(from, ending), with(to, ending));
+        let _ = std::fs::remove_file(with_suffix(to, ending));
+        let _ = std::fs::copy(with_suffix(from, ending), with_suffix(to, ending));
     }
 }
 
-fn remove(path: &Path) {
-    for ending in PARTS {
-        let _ = std::fs::remove_file(with(path, ending));
+fn remove_ledger(path: &Path) {
+    for ending in FILE_SUFFIXES {
+        let _ = std::fs::remove_file(with_suffix(path, ending));
     }
 }
 
 /// The kinds of sink, for [`crate::sink`].
-pub(crate) fn op_of(kind: Kind) -> Op {
+pub(crate) fn delivery_operation(kind: SinkKind) -> SimOperation {
     match kind {
-        Kind::File | Kind::Told | Kind::Own => Op::Deliver,
-        Kind::Hook => Op::Post,
+        SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => SimOperation::Deliver,
+        SinkKind::Webhook => SimOperation::DeliverWebhook,
     }
 }

@@ -8,31 +8,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lines::Lines;
+use crate::captured_log::CapturedLog;
 use crate::support::daemon::Daemon;
-use crate::support::{World, text, write};
+use crate::support::{TestEnv, text, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rekeyd::core::command::CommandLine;
-use rekeyd::core::names::SinkId;
+use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::settings::{CommandTarget, SinkSettings, SinkTarget};
-use rekeyd::host::program::{LANG, PATH};
+use rekeyd::platform::process::{LANG, PATH};
 use rekeyd::sink::command::CommandSink;
-use rekeyd::sink::{DeliveryError, Parcel, Sink as _, Taken};
+use rekeyd::sink::{Acceptance, DeliveryError, Payload, Sink as _};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Long enough for any program of these tests to end by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Does not look like one of the provider's: what hides those by their shape
 /// shall not help.
-const VALUE: &str =
+const SECRET_VALUE: &str =
     "new+secret/of-the-tests-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ-abcdefghijklmnop";
 
-/// A script in a scratch folder, where it finds itself in `$1`.
+/// A script in a scratch_dir folder, where it finds itself in `$1`.
 struct Script {
     folder: TempDir,
     timeout: Duration,
@@ -45,7 +45,7 @@ impl Script {
         fs::write(folder.path().join("script"), lines).unwrap();
         Self {
             folder,
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
             arguments: Vec::new(),
         }
     }
@@ -71,7 +71,7 @@ impl Script {
     }
 
     async fn deliver(&self) -> Result<(), DeliveryError> {
-        self.sink().deliver(&parcel()).await
+        self.sink().deliver(&payload()).await
     }
 
     /// A pipe by name, and what comes out of it until nobody can write into it
@@ -108,10 +108,10 @@ fn sink(program: &str, arguments: Vec<String>, timeout: Duration) -> CommandSink
     CommandSink::new(&settings, &target)
 }
 
-fn parcel() -> Parcel {
-    Parcel {
-        secret: Secret::new(VALUE.to_owned()),
-        ..crate::hook::parcel()
+fn payload() -> Payload {
+    Payload {
+        secret: Secret::new(SECRET_VALUE.to_owned()),
+        ..crate::webhook_fixture::payload()
     }
 }
 
@@ -119,7 +119,7 @@ fn parcel() -> Parcel {
 const OPEN_PIPE: &str = "exec 3>\"$1/pipe\"\n";
 
 #[tokio::test]
-async fn it_gets_the_secret_on_its_input_and_the_rest_in_its_environment() {
+async fn program_gets_secret_on_stdin_and_metadata_in_environment() {
     let mut script = Script::new(
         "cat >\"$1/input\"\ncat /proc/$$/environ >\"$1/environment\"\n\
          cat /proc/$$/cmdline >\"$1/arguments\"\ncat /proc/$$/stat >\"$1/stat\"\n\
@@ -129,7 +129,7 @@ async fn it_gets_the_secret_on_its_input_and_the_rest_in_its_environment() {
     script.arguments.push(strange.to_owned());
     script.deliver().await.unwrap();
 
-    assert_eq!(script.read("input"), format!("{VALUE}\n"));
+    assert_eq!(script.read("input"), format!("{SECRET_VALUE}\n"));
     assert_eq!(script.read("folder"), "/\n");
     let environment = script.read("environment");
     let environment: BTreeMap<_, _> = environment
@@ -148,7 +148,7 @@ async fn it_gets_the_secret_on_its_input_and_the_rest_in_its_environment() {
     assert_eq!(environment, expected);
     let arguments = script.read("arguments");
     assert!(arguments.ends_with(&format!("\0{strange}\0")), "verbatim");
-    assert!(!arguments.contains(VALUE));
+    assert!(!arguments.contains(SECRET_VALUE));
     // Its number, its name, its state, its parent, its group.
     let stat = script.read("stat");
     let fields: Vec<_> = stat.split(' ').collect();
@@ -156,31 +156,39 @@ async fn it_gets_the_secret_on_its_input_and_the_rest_in_its_environment() {
 }
 
 #[tokio::test]
-async fn each_end_has_the_class_of_the_contract() {
-    use Taken::{Maybe, No};
+async fn exits_are_classified_as_documented() {
+    use Acceptance::{NotAccepted, Uncertain};
     let reads = "cat >/dev/null\n";
     let deaf = "exec <&-\n";
     for (lines, wanted, told) in [
         ("exit 0", None, ""),
-        ("exit 75", Some(No), "(exit code 75)"),
-        ("exit 1", Some(Maybe), "ended with exit code 1;"),
-        ("exit 74", Some(Maybe), "ended with exit code 74;"),
-        ("exit 126", Some(Maybe), "ended with exit code 126;"),
-        ("exit 255", Some(Maybe), "ended with exit code 255;"),
-        ("kill -9 $$", Some(Maybe), "was ended by signal 9;"),
-        ("kill -15 $$", Some(Maybe), "was ended by signal 15;"),
+        ("exit 75", Some(NotAccepted), "(exit code 75)"),
+        ("exit 1", Some(Uncertain), "ended with exit code 1;"),
+        ("exit 74", Some(Uncertain), "ended with exit code 74;"),
+        ("exit 126", Some(Uncertain), "ended with exit code 126;"),
+        ("exit 255", Some(Uncertain), "ended with exit code 255;"),
+        ("kill -9 $$", Some(Uncertain), "was ended by signal 9;"),
+        ("kill -15 $$", Some(Uncertain), "was ended by signal 15;"),
         (
             "echo first >&2; echo last >&2; exit 3",
-            Some(Maybe),
+            Some(Uncertain),
             "exit code 3: last; it may have taken",
         ),
-        ("echo only; exit 75", Some(No), "(exit code 75): only"),
+        (
+            "echo only; exit 75",
+            Some(NotAccepted),
+            "(exit code 75): only",
+        ),
     ] {
         // Whether it reads its input is its own affair.
         for before in [reads, deaf, ""] {
             let outcome = Script::new(&format!("{before}{lines}\n")).deliver().await;
             let error = outcome.err();
-            assert_eq!(error.as_ref().map(|error| error.taken), wanted, "{lines}");
+            assert_eq!(
+                error.as_ref().map(|error| error.acceptance),
+                wanted,
+                "{lines}"
+            );
             let message = error.map_or_else(String::new, |error| error.message);
             assert!(message.contains(told), "{message}");
         }
@@ -188,7 +196,7 @@ async fn each_end_has_the_class_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_has_taken_nothing() {
+async fn program_that_cannot_start_is_not_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "exit 0\n").unwrap();
@@ -198,22 +206,22 @@ async fn what_cannot_be_started_has_taken_nothing() {
         (&file, "cannot be executed: Permission denied"),
         (&folder.path().to_owned(), "is not a regular file"),
     ] {
-        let sink = sink(program.to_str().unwrap(), Vec::new(), PATIENCE);
+        let sink = sink(program.to_str().unwrap(), Vec::new(), TIMEOUT);
         let problems = sink.inspect().await;
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains(problem), "{problems:?}");
         assert_eq!(sink.preflight().await, Err(problems[0].clone()));
-        let error = sink.deliver(&parcel()).await.unwrap_err();
-        assert_eq!(error.taken, Taken::No, "{error}");
+        let error = sink.deliver(&payload()).await.unwrap_err();
+        assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
         assert!(error.message.starts_with("cannot start "), "{error}");
     }
     fs::set_permissions(&file, Permissions::from_mode(0o700)).unwrap();
-    let sink = sink(file.to_str().unwrap(), Vec::new(), PATIENCE);
+    let sink = sink(file.to_str().unwrap(), Vec::new(), TIMEOUT);
     assert_eq!(sink.preflight().await, Ok(()));
 }
 
 #[tokio::test]
-async fn at_the_timeout_its_whole_group_is_killed() {
+async fn timeout_kills_process_group() {
     for waits in ["wait", "exec sleep 1000"] {
         let mut script = Script::new(&format!(
             "{OPEN_PIPE}sleep 1000 &\necho begun >&3\necho before; {waits}\n"
@@ -221,7 +229,7 @@ async fn at_the_timeout_its_whole_group_is_killed() {
         script.timeout = Duration::from_secs(2);
         let pipe = script.pipe();
         let error = script.deliver().await.unwrap_err();
-        assert_eq!(error.taken, Taken::Maybe, "{error}");
+        assert_eq!(error.acceptance, Acceptance::Uncertain, "{error}");
         let told = "did not end within 2s and was killed: before; it may have taken";
         assert!(error.message.contains(told), "{error}");
         // The end of the pipe: nobody is left who could write into it.
@@ -230,14 +238,14 @@ async fn at_the_timeout_its_whole_group_is_killed() {
 }
 
 #[tokio::test]
-async fn when_nobody_waits_any_more_its_whole_group_is_killed() {
+async fn dropped_delivery_kills_process_group() {
     let script = Script::new(&format!(
         "{OPEN_PIPE}sleep 1000 &\n: >\"$1/begun\"\necho begun >&3\nwait\n"
     ));
     let pipe = script.pipe();
     {
         let sink = script.sink();
-        let parcel = parcel();
+        let parcel = payload();
         let mut delivery = sink.deliver(&parcel);
         let begun = || script.path("begun").exists();
         while !begun() {
@@ -249,7 +257,7 @@ async fn when_nobody_waits_any_more_its_whole_group_is_killed() {
 }
 
 #[tokio::test]
-async fn what_it_leaves_behind_holds_up_nobody() {
+async fn remaining_children_do_not_block() {
     // In its group: killed when it has ended.
     let script = Script::new(&format!("{OPEN_PIPE}sleep 1000 &\necho begun >&3\n"));
     let pipe = script.pipe();
@@ -270,8 +278,8 @@ async fn what_it_leaves_behind_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn output_is_logged_up_to_a_limit_and_read_to_its_end() {
-    let (log, _guard) = Lines::listen();
+async fn output_is_logged_up_to_limit_and_drained() {
+    let (log, _guard) = CapturedLog::capture();
     let script = Script::new(
         "cat >/dev/null\necho one; echo two >&2\n\
          yes a-line-of-many-words | head -c 1000000\nyes n | head -c 1000000 >&2\n: >\"$1/done\"\n",
@@ -279,7 +287,7 @@ async fn output_is_logged_up_to_a_limit_and_read_to_its_end() {
     script.deliver().await.unwrap();
     assert!(script.path("done").exists());
     for (level, first, name) in [(" INFO ", "one", "says"), (" WARN ", "two", "complains")] {
-        let told = log.with(level, &format!("the command of billing to put {name}: "));
+        let told = log.lines_with(level, &format!("the command of billing to put {name}: "));
         assert!(told[0].contains(&format!("{name}: {first}")), "{}", told[0]);
         assert!(told[0].contains("key=billing"), "{}", told[0]);
         assert!(told[0].contains("sink=put (command:test)"), "{}", told[0]);
@@ -289,8 +297,8 @@ async fn output_is_logged_up_to_a_limit_and_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_it_echoes_is_masked() {
-    let (log, _guard) = Lines::listen();
+async fn echoed_secret_is_redacted() {
+    let (log, _guard) = CapturedLog::capture();
     let echo = "secret=$(cat)\nfor times in 1 2; do\necho \"plain $secret.\"\n\
         printf 'x%s' \"$secret\" | base64\nprintf %s \"$secret\" | base64 -w 0\necho\n";
     let script = Script::new(&format!(
@@ -302,13 +310,13 @@ async fn what_it_echoes_is_masked() {
         error.message.contains("exit code 1: last [secret];"),
         "{error}"
     );
-    let told = [log.with(" INFO ", ""), log.with(" WARN ", "")].concat();
+    let told = [log.lines_with(" INFO ", ""), log.lines_with(" WARN ", "")].concat();
     assert!(
         told.iter()
             .any(|line| line.contains("says: plain [secret]. "))
     );
     let told = told.join("\n");
-    for padded in [VALUE.to_owned(), format!("x{VALUE}")] {
+    for padded in [SECRET_VALUE.to_owned(), format!("x{SECRET_VALUE}")] {
         let encoded = STANDARD.encode(padded);
         // Of what is broken into lines, no line of it.
         let mut pieces: Vec<_> = (8..encoded.len() - 24).step_by(8).collect();
@@ -318,11 +326,11 @@ async fn what_it_echoes_is_masked() {
             assert!(!told.contains(piece), "{piece}:\n{told}");
         }
     }
-    assert!(!told.contains(VALUE) && !error.message.contains(VALUE));
+    assert!(!told.contains(SECRET_VALUE) && !error.message.contains(SECRET_VALUE));
 }
 
 /// A key with a command that keeps what it gets, beside its script.
-fn command_key(world: &World, lines: &str) -> String {
+fn command_key_text(world: &TestEnv, lines: &str) -> String {
     let script = world.path("put");
     write(&script, &format!("#!/bin/sh\n{lines}\n"));
     fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
@@ -333,13 +341,13 @@ fn command_key(world: &World, lines: &str) -> String {
 
 /// As the daemon runs it, beside its own handlers of signals.
 #[test]
-fn a_key_with_a_command_rotates() {
-    let world = World::start(&[]);
+fn key_with_command_sink_rotates() {
+    let world = TestEnv::start(&[]);
     // The first try of each is not taken.
     let keeps = "mark=$1/tried-$REKEYD_SEQUENCE\n\
         [ -e \"$mark\" ] || { : >\"$mark\"; echo not yet >&2; exit 75; }\n\
         cat >\"$1/held\"; echo \"took $REKEYD_CREDENTIAL_ID\"";
-    world.configure(&command_key(&world, keeps));
+    world.configure(&command_key_text(&world, keeps));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("complains: not yet");
     daemon.wait_for("says: took key_");
@@ -368,9 +376,9 @@ fn a_key_with_a_command_rotates() {
 }
 
 #[test]
-fn check_looks_at_the_program_and_does_not_run_it() {
-    let world = World::start(&[]);
-    world.configure(&command_key(&world, ": >\"$1/was-run\""));
+fn check_inspects_program_without_running_it() {
+    let world = TestEnv::start(&[]);
+    world.configure(&command_key_text(&world, ": >\"$1/was-run\""));
     world.ok(&["check", "--online"]);
     fs::set_permissions(world.path("put"), Permissions::from_mode(0o600)).unwrap();
     for arguments in [&["check"][..], &["check", "--online"]] {

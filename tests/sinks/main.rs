@@ -1,14 +1,14 @@
 //! Deliveries, each by its sink alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "../support/canned.rs"]
-mod canned;
-#[path = "../support/hook.rs"]
-mod hook;
-#[path = "../support/lines.rs"]
-mod lines;
+#[path = "../support/canned_server.rs"]
+mod canned_server;
+#[path = "../support/captured_log.rs"]
+mod captured_log;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/webhook_fixture.rs"]
+mod webhook_fixture;
 
 mod command;
 mod file;

@@ -1,70 +1,87 @@
 //! The receiver of the demo and the tests does what a receiver should.
 
-use crate::hook::{Hook, SIGNING, VALUE, parcel};
-use rekeyd::core::names::RotationId;
+use crate::webhook_fixture::{SECRET_VALUE, SIGNING_SECRET, WebhookFixture, payload};
+use rekeyd::core::ids::RotationId;
 use rekeyd::core::secret::Secret;
-use rekeyd::receiver::{Answer, Receiver};
-use rekeyd::sink::{Sink as _, Taken};
+use rekeyd::receiver::{Receiver, ReceiverMode};
+use rekeyd::sink::{Acceptance, Sink as _};
 
-const OTHER: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";
+const OTHER_SIGNING_SECRET: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";
 
-async fn started() -> (Receiver, Hook) {
-    let receiver = Receiver::start(&Secret::new(SIGNING.to_owned()))
+async fn start_receiver() -> (Receiver, WebhookFixture) {
+    let receiver = Receiver::start(&Secret::new(SIGNING_SECRET.to_owned()))
         .await
         .unwrap();
-    let hook = Hook::to(&receiver.url());
+    let hook = WebhookFixture::new(&receiver.url());
     (receiver, hook)
 }
 
 #[tokio::test]
-async fn a_repeat_is_accepted_and_taken_once() {
-    let (receiver, hook) = started().await;
+async fn repeated_webhook_is_applied_once() {
+    let (receiver, hook) = start_receiver().await;
     for (answer, wanted) in [
-        (Answer::Status(503), Some(Taken::Maybe)),
-        (Answer::Close, Some(Taken::Maybe)),
-        (Answer::Status(410), Some(Taken::Refused)),
+        (
+            ReceiverMode::RejectWithStatus(503),
+            Some(Acceptance::Uncertain),
+        ),
+        (ReceiverMode::Close, Some(Acceptance::Uncertain)),
+        (
+            ReceiverMode::RejectWithStatus(410),
+            Some(Acceptance::Rejected),
+        ),
     ] {
-        receiver.set_answer(answer);
+        receiver.set_mode(answer);
         let outcome = hook.deliver().await;
-        assert_eq!(outcome.err().map(|error| error.taken), wanted, "{answer:?}");
+        assert_eq!(
+            outcome.err().map(|error| error.acceptance),
+            wanted,
+            "{answer:?}"
+        );
         assert!(receiver.received().is_empty(), "{answer:?}");
     }
     for (answer, wanted) in [
-        (Answer::TakeAndStatus(504), Some(Taken::Maybe)),
-        (Answer::TakeAndClose, Some(Taken::Maybe)),
-        (Answer::Accept, None),
-        (Answer::Accept, None),
+        (
+            ReceiverMode::AcceptWithStatus(504),
+            Some(Acceptance::Uncertain),
+        ),
+        (ReceiverMode::AcceptAndClose, Some(Acceptance::Uncertain)),
+        (ReceiverMode::Accept, None),
+        (ReceiverMode::Accept, None),
     ] {
-        receiver.set_answer(answer);
+        receiver.set_mode(answer);
         let outcome = hook.deliver().await;
-        assert_eq!(outcome.err().map(|error| error.taken), wanted, "{answer:?}");
+        assert_eq!(
+            outcome.err().map(|error| error.acceptance),
+            wanted,
+            "{answer:?}"
+        );
         let received = receiver.received();
         assert_eq!(received.len(), 1, "{answer:?}");
-        assert_eq!(received[0].value, VALUE);
+        assert_eq!(received[0].value, SECRET_VALUE);
     }
     assert_eq!((receiver.requests(), receiver.rejected()), (7, 0));
 }
 
 #[tokio::test]
-async fn what_is_not_signed_well_is_rejected() {
-    let (receiver, hook) = started().await;
-    hook.sign_with(OTHER);
+async fn invalid_signature_is_rejected() {
+    let (receiver, hook) = start_receiver().await;
+    hook.sign_with(OTHER_SIGNING_SECRET);
     let error = hook.deliver().await.unwrap_err();
-    assert_eq!(error.taken, Taken::Refused);
+    assert_eq!(error.acceptance, Acceptance::Rejected);
     assert!(error.message.contains("signing secret"), "{error}");
     assert!(receiver.received().is_empty() && receiver.rejected() == 1);
     // While the secret is changed, both sign.
-    hook.sign_with(&format!("{OTHER}\n{SIGNING}"));
+    hook.sign_with(&format!("{OTHER_SIGNING_SECRET}\n{SIGNING_SECRET}"));
     hook.deliver().await.unwrap();
     assert_eq!(receiver.received().len(), 1);
 }
 
 #[tokio::test]
-async fn what_is_used_is_the_greatest_sequence() {
-    let (receiver, hook) = started().await;
+async fn greatest_sequence_is_applied() {
+    let (receiver, hook) = start_receiver().await;
     assert_eq!(receiver.applied("billing"), None);
     for (byte, sequence) in [(1, 7), (2, 9), (3, 8)] {
-        let mut late = parcel();
+        let mut late = payload();
         late.rotation = RotationId::new([byte; 8]);
         late.sequence = sequence;
         hook.sink().deliver(&late).await.unwrap();

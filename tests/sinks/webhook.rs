@@ -3,26 +3,28 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::canned::{Canned, answer, ok};
-use crate::hook::{FIRST_TRY, Hook, SIGNING, VALUE, parcel};
+use crate::canned_server::{CannedServer, ok, response};
+use crate::webhook_fixture::{
+    FIRST_ATTEMPT_AT, SECRET_VALUE, SIGNING_SECRET, WebhookFixture, payload,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rekeyd::core::names::{CredentialId, RotationId};
-use rekeyd::sink::{Previous, Sink as _, Taken};
+use rekeyd::core::ids::{CredentialId, RotationId};
+use rekeyd::sink::{Acceptance, ReplacedCredential, Sink as _};
 use ring::hmac;
 use serde_json::{Value, json};
 
 /// A second signing secret, written without padding as some tools do.
-const OTHER: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";
+const OTHER_SIGNING_SECRET: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";
 
 /// One request as it came in.
-struct Heard {
+struct WebhookRequest {
     head: String,
     body: String,
 }
 
-impl Heard {
-    fn all(server: &Canned) -> Vec<Self> {
+impl WebhookRequest {
+    fn all(server: &CannedServer) -> Vec<Self> {
         let split = |request: String| {
             let (head, body) = request.split_once("\r\n\r\n").unwrap();
             Self {
@@ -64,11 +66,11 @@ impl Heard {
 }
 
 #[tokio::test]
-async fn it_is_signed_as_standard_webhooks_says() {
-    let server = Canned::start(vec![ok("")]).await;
-    let hook = Hook::to(server.url.as_str());
+async fn signature_follows_standard_webhooks() {
+    let server = CannedServer::start(vec![ok("")]).await;
+    let hook = WebhookFixture::new(server.url.as_str());
     hook.deliver().await.unwrap();
-    let [heard] = &Heard::all(&server)[..] else {
+    let [heard] = &WebhookRequest::all(&server)[..] else {
         panic!("one request");
     };
     assert!(
@@ -82,53 +84,56 @@ async fn it_is_signed_as_standard_webhooks_says() {
     assert_eq!(heard.header("authorization"), None);
     assert_eq!(
         heard.header("webhook-timestamp"),
-        Some(FIRST_TRY.to_string().as_str())
+        Some(FIRST_ATTEMPT_AT.to_string().as_str())
     );
     assert_eq!(heard.signatures().len(), 1);
-    assert!(heard.is_signed_with(SIGNING));
-    assert!(!heard.is_signed_with(OTHER), "the check can fail");
+    assert!(heard.is_signed_with(SIGNING_SECRET));
+    assert!(
+        !heard.is_signed_with(OTHER_SIGNING_SECRET),
+        "the check can fail"
+    );
     // An id with a dot in it could be signed as another id with another body.
     assert!(!heard.header("webhook-id").unwrap().contains('.'));
 }
 
 #[tokio::test]
-async fn two_secrets_sign_side_by_side() {
-    let server = Canned::start(vec![ok("")]).await;
-    let hook = Hook::to(server.url.as_str());
-    hook.sign_with(&format!("{SIGNING}\n{OTHER}\n"));
+async fn two_signing_secrets_give_two_signatures() {
+    let server = CannedServer::start(vec![ok("")]).await;
+    let hook = WebhookFixture::new(server.url.as_str());
+    hook.sign_with(&format!("{SIGNING_SECRET}\n{OTHER_SIGNING_SECRET}\n"));
     hook.deliver().await.unwrap();
-    let heard = &Heard::all(&server)[0];
+    let heard = &WebhookRequest::all(&server)[0];
     assert_eq!(heard.signatures().len(), 2);
-    assert!(heard.is_signed_with(SIGNING) && heard.is_signed_with(OTHER));
+    assert!(heard.is_signed_with(SIGNING_SECRET) && heard.is_signed_with(OTHER_SIGNING_SECRET));
 }
 
 #[tokio::test]
-async fn every_try_has_the_same_id_and_body() {
-    let busy = answer("503 Service Unavailable", "", b"");
-    let server = Canned::start(vec![busy, Vec::new(), ok("")]).await;
-    let mut hook = Hook::to(server.url.as_str());
+async fn every_attempt_has_the_same_id_and_body() {
+    let busy = response("503 Service Unavailable", "", b"");
+    let server = CannedServer::start(vec![busy, Vec::new(), ok("")]).await;
+    let mut hook = WebhookFixture::new(server.url.as_str());
     for accepted in [false, false, true, true] {
         assert_eq!(hook.deliver().await.is_ok(), accepted);
     }
-    let tries = Heard::all(&server);
+    let tries = WebhookRequest::all(&server);
     let first = &tries[0];
-    for (number, one) in (FIRST_TRY..).zip(&tries) {
+    for (number, one) in (FIRST_ATTEMPT_AT..).zip(&tries) {
         assert_eq!(one.header("webhook-id"), first.header("webhook-id"));
         assert_eq!(one.body, first.body);
         // What makes a try fresh is its time alone.
         let at = number.to_string();
         assert_eq!(one.header("webhook-timestamp"), Some(at.as_str()));
-        assert!(one.is_signed_with(SIGNING));
+        assert!(one.is_signed_with(SIGNING_SECRET));
     }
     assert_eq!(tries.len(), 4);
 
     // Another rotation, and another sink, is another message.
-    let mut next = parcel();
+    let mut next = payload();
     next.rotation = RotationId::new([8; 8]);
     hook.sink().deliver(&next).await.unwrap();
     hook.settings.id.name = "second".to_owned();
     hook.deliver().await.unwrap();
-    let all = Heard::all(&server);
+    let all = WebhookRequest::all(&server);
     let ids = [0, 4, 5].map(|at| all[at].header("webhook-id").unwrap());
     assert!(
         ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2],
@@ -137,9 +142,9 @@ async fn every_try_has_the_same_id_and_body() {
 }
 
 #[tokio::test]
-async fn the_body_has_exactly_the_fields_of_the_contract() {
-    let server = Canned::start(vec![ok("")]).await;
-    let hook = Hook::to(server.url.as_str());
+async fn body_has_exactly_the_documented_fields() {
+    let server = CannedServer::start(vec![ok("")]).await;
+    let hook = WebhookFixture::new(server.url.as_str());
     let mut wanted = json!({
         "type": "key.rotated",
         "timestamp": "2026-11-23T03:00:01Z",
@@ -147,7 +152,7 @@ async fn the_body_has_exactly_the_fields_of_the_contract() {
             "key": "billing",
             "rotation": "0707070707070707",
             "sequence": 42,
-            "value": VALUE,
+            "value": SECRET_VALUE,
             "credential": {
                 "id": "key_abc",
                 "name": "billing-20261123T030000Z-5f3a9c",
@@ -159,14 +164,14 @@ async fn the_body_has_exactly_the_fields_of_the_contract() {
         },
     });
     hook.deliver().await.unwrap();
-    let mut full = parcel();
+    let mut full = payload();
     full.credential.expires_at = Some("2026-12-24T00:00:00Z".parse().unwrap());
-    full.previous = Some(Previous {
+    full.previous = Some(ReplacedCredential {
         id: CredentialId::new("key_xyz".to_owned()),
         not_before: "2026-11-24T03:00:01Z".parse().unwrap(),
     });
     hook.sink().deliver(&full).await.unwrap();
-    let bodies: Vec<Value> = Heard::all(&server)
+    let bodies: Vec<Value> = WebhookRequest::all(&server)
         .iter()
         .map(|heard| serde_json::from_str(&heard.body).unwrap())
         .collect();
@@ -177,19 +182,19 @@ async fn the_body_has_exactly_the_fields_of_the_contract() {
 }
 
 #[tokio::test]
-async fn each_answer_has_the_class_of_the_contract() {
-    use Taken::{Maybe, No, Refused};
-    let status = |status: &str| answer(status, "location: http://127.0.0.1:9/\r\n", b"why");
-    let mut cases: Vec<(Vec<u8>, Option<Taken>)> = Vec::new();
+async fn responses_are_classified_as_documented() {
+    use Acceptance::{NotAccepted, Rejected, Uncertain};
+    let status = |status: &str| response(status, "location: http://127.0.0.1:9/\r\n", b"why");
+    let mut cases: Vec<(Vec<u8>, Option<Acceptance>)> = Vec::new();
     for (classed, statuses) in [
         (None, &[200, 201, 202, 204, 299][..]),
-        (Some(No), &[429]),
+        (Some(NotAccepted), &[429]),
         (
-            Some(Refused),
+            Some(Rejected),
             &[400, 401, 403, 404, 405, 409, 410, 422, 499],
         ),
-        (Some(Maybe), &[300, 301, 302, 303, 304, 307, 308]),
-        (Some(Maybe), &[408, 500, 501, 502, 503, 504, 599]),
+        (Some(Uncertain), &[300, 301, 302, 303, 304, 307, 308]),
+        (Some(Uncertain), &[408, 500, 501, 502, 503, 504, 599]),
     ] {
         cases.extend(
             statuses
@@ -204,65 +209,76 @@ async fn each_answer_has_the_class_of_the_contract() {
         b"SSH-2.0-nobody\r\n\r\n",
         b"HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nhalf",
     ];
-    cases.extend(broken.map(|bytes| (bytes.to_vec(), Some(Maybe))));
+    cases.extend(broken.map(|bytes| (bytes.to_vec(), Some(Uncertain))));
     for (bytes, wanted) in cases {
         let shown = String::from_utf8_lossy(&bytes).into_owned();
-        let server = Canned::start(vec![bytes]).await;
-        let outcome = Hook::to(server.url.as_str()).deliver().await;
-        assert_eq!(outcome.err().map(|error| error.taken), wanted, "{shown:?}");
+        let server = CannedServer::start(vec![bytes]).await;
+        let outcome = WebhookFixture::new(server.url.as_str()).deliver().await;
+        assert_eq!(
+            outcome.err().map(|error| error.acceptance),
+            wanted,
+            "{shown:?}"
+        );
         assert_eq!(server.heard().len(), 1, "tried once: {shown:?}");
     }
 }
 
 #[tokio::test]
-async fn what_was_never_sent_is_not_taken() {
+async fn unsent_request_is_not_accepted() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = nobody.local_addr().unwrap();
     drop(nobody);
-    let error = Hook::to(&format!("http://{gone}/"))
+    let error = WebhookFixture::new(&format!("http://{gone}/"))
         .deliver()
         .await
         .unwrap_err();
-    assert_eq!(error.taken, Taken::No, "{error}");
+    assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
 
     // Whoever answers like this, or hangs up, speaks no TLS.
     for said in [&b"HTTP/1.1 400 X\r\n\r\n"[..], b""] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());
         let peer = std::thread::spawn(move || listener.accept().unwrap().0.write_all(said));
-        let error = Hook::to(&url).deliver().await.unwrap_err();
-        assert_eq!(error.taken, Taken::No, "{error}");
+        let error = WebhookFixture::new(&url).deliver().await.unwrap_err();
+        assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
         peer.join().unwrap().unwrap();
     }
 
-    let server = Canned::start(vec![ok("")]).await;
-    let hook = Hook::to(server.url.as_str());
+    let server = CannedServer::start(vec![ok("")]).await;
+    let hook = WebhookFixture::new(server.url.as_str());
     std::fs::remove_file(&hook.target.signing_secret_file).unwrap();
     let error = hook.deliver().await.unwrap_err();
-    assert_eq!(error.taken, Taken::No, "{error}");
+    assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
     assert!(server.heard().is_empty());
 }
 
 #[tokio::test]
-async fn silence_is_unclear_only_after_the_request() {
+async fn timeout_is_uncertain_only_after_sending() {
     // Connections are made by the system; nobody ever reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    for (scheme, wanted) in [("http", Taken::Maybe), ("https", Taken::No)] {
-        let mut hook = Hook::to(&format!("{scheme}://{address}/"));
+    for (scheme, wanted) in [
+        ("http", Acceptance::Uncertain),
+        ("https", Acceptance::NotAccepted),
+    ] {
+        let mut hook = WebhookFixture::new(&format!("{scheme}://{address}/"));
         hook.settings.timeout = Duration::from_secs(1);
         let error = hook.deliver().await.unwrap_err();
-        assert_eq!(error.taken, wanted, "{scheme}: {error}");
+        assert_eq!(error.acceptance, wanted, "{scheme}: {error}");
     }
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let target = Canned::start(vec![ok("")]).await;
+    let target = CannedServer::start(vec![ok("")]).await;
     for status in [301, 302, 303, 307, 308] {
         let location = format!("location: {}\r\n", target.url);
-        let server = Canned::start(vec![answer(&format!("{status} X"), &location, b"")]).await;
-        let error = Hook::to(server.url.as_str()).deliver().await.unwrap_err();
+        let server =
+            CannedServer::start(vec![response(&format!("{status} X"), &location, b"")]).await;
+        let error = WebhookFixture::new(server.url.as_str())
+            .deliver()
+            .await
+            .unwrap_err();
         assert!(
             error.message.contains("redirects are not followed"),
             "{error}"
@@ -272,18 +288,18 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn a_bearer_token_is_sent() {
-    let server = Canned::start(vec![ok("")]).await;
-    let mut hook = Hook::to(server.url.as_str());
-    hook.bear("token-of-the-tests-1\n");
+async fn bearer_token_is_sent() {
+    let server = CannedServer::start(vec![ok("")]).await;
+    let mut hook = WebhookFixture::new(server.url.as_str());
+    hook.set_bearer_token("token-of-the-tests-1\n");
     hook.deliver().await.unwrap();
-    hook.bear("two\nlines");
+    hook.set_bearer_token("two\nlines");
     let error = hook.deliver().await.unwrap_err();
     assert!(
         error.message.contains("cannot be sent as a header"),
         "{error}"
     );
-    let heard = Heard::all(&server);
+    let heard = WebhookRequest::all(&server);
     assert_eq!(heard.len(), 1);
     assert_eq!(
         heard[0].header("authorization"),
@@ -292,18 +308,22 @@ async fn a_bearer_token_is_sent() {
 }
 
 #[tokio::test]
-async fn the_files_are_read_anew_for_each_delivery() {
-    let server = Canned::start(vec![ok("")]).await;
-    let mut hook = Hook::to(server.url.as_str());
-    let token = hook.bear("token-of-the-tests-1");
+async fn secret_files_are_read_for_each_delivery() {
+    let server = CannedServer::start(vec![ok("")]).await;
+    let mut hook = WebhookFixture::new(server.url.as_str());
+    let token = hook.set_bearer_token("token-of-the-tests-1");
     let sink = hook.sink();
-    sink.deliver(&parcel()).await.unwrap();
-    hook.sign_with(OTHER);
+    sink.deliver(&payload()).await.unwrap();
+    hook.sign_with(OTHER_SIGNING_SECRET);
     crate::support::write(&token, "token-of-the-tests-2");
-    sink.deliver(&parcel()).await.unwrap();
-    let heard = Heard::all(&server);
-    assert!(heard[0].is_signed_with(SIGNING) && !heard[0].is_signed_with(OTHER));
-    assert!(heard[1].is_signed_with(OTHER) && !heard[1].is_signed_with(SIGNING));
+    sink.deliver(&payload()).await.unwrap();
+    let heard = WebhookRequest::all(&server);
+    assert!(
+        heard[0].is_signed_with(SIGNING_SECRET) && !heard[0].is_signed_with(OTHER_SIGNING_SECRET)
+    );
+    assert!(
+        heard[1].is_signed_with(OTHER_SIGNING_SECRET) && !heard[1].is_signed_with(SIGNING_SECRET)
+    );
     assert_eq!(
         heard[1].header("authorization"),
         Some("Bearer token-of-the-tests-2")
@@ -311,5 +331,8 @@ async fn the_files_are_read_anew_for_each_delivery() {
     // Nothing is remembered of what is gone.
     hook.sign_with("whsec_");
     assert!(sink.preflight().await.is_err());
-    assert_eq!(sink.deliver(&parcel()).await.unwrap_err().taken, Taken::No);
+    assert_eq!(
+        sink.deliver(&payload()).await.unwrap_err().acceptance,
+        Acceptance::NotAccepted
+    );
 }

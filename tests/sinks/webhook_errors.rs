@@ -1,8 +1,8 @@
 //! What a webhook sink says of a receiver that failed: never a secret that the
 //! receiver echoed, and never the query of its URL.
 
-use crate::canned::{Canned, answer};
-use crate::hook::{Hook, SIGNING, VALUE};
+use crate::canned_server::{CannedServer, response};
+use crate::webhook_fixture::{SECRET_VALUE, SIGNING_SECRET, WebhookFixture};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rekeyd::sink::Sink as _;
@@ -10,36 +10,36 @@ use rekeyd::sink::Sink as _;
 const TOKEN: &str = "token-of-the-tests-0123456789";
 
 /// A secret of which this process knows nothing.
-const FOREIGN: &str = "sk-admin-of-somebody-else-AbC_1-2";
+const UNKNOWN_SECRET: &str = "sk-admin-of-somebody-else-AbC_1-2";
 
 /// The longest text from outside that is shown.
-const LONGEST: usize = 200;
+const MAX_QUOTE_CHARS: usize = 200;
 
 /// A piece of a secret so long tells too much.
-const PIECE: usize = 8;
+const MIN_LEAK_LEN: usize = 8;
 
 /// The message about an answer with this body.
-async fn message(body: &[u8]) -> String {
-    let server = Canned::start(vec![answer("400 Bad Request", "", body)]).await;
-    let mut hook = Hook::to(server.url.as_str());
-    hook.bear(TOKEN);
+async fn error_message(body: &[u8]) -> String {
+    let server = CannedServer::start(vec![response("400 Bad Request", "", body)]).await;
+    let mut hook = WebhookFixture::new(server.url.as_str());
+    hook.set_bearer_token(TOKEN);
     hook.deliver().await.unwrap_err().message
 }
 
 /// What it quotes of the body.
-async fn quoted(body: &[u8]) -> String {
-    let message = message(body).await;
+async fn quoted_body(body: &[u8]) -> String {
+    let message = error_message(body).await;
     let (_, quoted) = message.split_once("400 Bad Request: ").expect(&message);
     quoted.rsplit_once("; see ").expect(&message).0.to_owned()
 }
 
 /// Every secret, as it is and as base64 of both kinds, alone and within other
 /// text; each with the part that is of the secret alone.
-fn forms() -> Vec<(String, String)> {
-    let bare = SIGNING.strip_prefix("whsec_").unwrap();
+fn secret_encodings() -> Vec<(String, String)> {
+    let bare = SIGNING_SECRET.strip_prefix("whsec_").unwrap();
     let own = |secret: &str| secret["sk-admin-".len()..].to_owned();
-    let mut forms = vec![(FOREIGN.to_owned(), own(FOREIGN))];
-    for secret in [VALUE, SIGNING, bare, TOKEN] {
+    let mut forms = vec![(UNKNOWN_SECRET.to_owned(), own(UNKNOWN_SECRET))];
+    for secret in [SECRET_VALUE, SIGNING_SECRET, bare, TOKEN] {
         forms.push((secret.to_owned(), own(secret)));
         for before in ["", "x", "xy", "{\"value\":\""] {
             for behind in ["", "\"}"] {
@@ -58,38 +58,41 @@ fn forms() -> Vec<(String, String)> {
 }
 
 /// Whether `text` shows a piece of `secret`.
-fn shows(text: &str, secret: &str) -> bool {
-    (0..=secret.len() - PIECE).any(|at| text.contains(&secret[at..at + PIECE]))
+fn leaks_part_of(text: &str, secret: &str) -> bool {
+    (0..=secret.len() - MIN_LEAK_LEN).any(|at| text.contains(&secret[at..at + MIN_LEAK_LEN]))
 }
 
 #[tokio::test]
-async fn a_receiver_that_echoes_a_secret_is_quoted_without_it() {
-    for (form, own) in forms() {
-        assert!(shows(&format!("got {form}"), &own), "the check can fail");
+async fn echoed_secret_is_redacted_in_quote() {
+    for (form, own) in secret_encodings() {
+        assert!(
+            leaks_part_of(&format!("got {form}"), &own),
+            "the check can fail"
+        );
         for body in [
             format!("bad payload {form} for us"),
             format!("{{\"error\":\"{form}\"}}"),
             format!("{form}{form}"),
         ] {
-            let quoted = quoted(body.as_bytes()).await;
+            let quoted = quoted_body(body.as_bytes()).await;
             assert!(quoted.contains("[secret]"), "{body}: {quoted}");
-            assert!(!shows(&quoted, &own), "{body}: {quoted}");
+            assert!(!leaks_part_of(&quoted, &own), "{body}: {quoted}");
         }
     }
 }
 
 #[tokio::test]
-async fn no_cut_goes_through_a_secret() {
+async fn truncation_never_splits_a_secret() {
     // Where the quote ends, where the search ends, and where reading ends.
-    for end in [LONGEST, 8 * 1024, 32 * 1024] {
-        for at in (end - VALUE.len() - 10..end + 10).step_by(7) {
+    for end in [MAX_QUOTE_CHARS, 8 * 1024, 32 * 1024] {
+        for at in (end - SECRET_VALUE.len() - 10..end + 10).step_by(7) {
             for fill in [".", ". ", "ä"] {
                 let mut body = fill.repeat(at / fill.len());
-                body.push_str(VALUE);
+                body.push_str(SECRET_VALUE);
                 body.push_str(" and more");
-                let quoted = quoted(body.as_bytes()).await;
+                let quoted = quoted_body(body.as_bytes()).await;
                 assert!(
-                    !shows(&quoted, &VALUE["sk-admin-".len()..]),
+                    !leaks_part_of(&quoted, &SECRET_VALUE["sk-admin-".len()..]),
                     "{at} {fill:?}: {quoted}"
                 );
             }
@@ -97,19 +100,19 @@ async fn no_cut_goes_through_a_secret() {
     }
     // Masks are shorter than what they hide: many of them pull the end near.
     for count in [20, 60, 100, 136, 137, 138, 139, 140, 400] {
-        let quoted = quoted(VALUE.repeat(count).as_bytes()).await;
+        let quoted = quoted_body(SECRET_VALUE.repeat(count).as_bytes()).await;
         assert!(
-            !shows(&quoted, &VALUE["sk-admin-".len()..]),
+            !leaks_part_of(&quoted, &SECRET_VALUE["sk-admin-".len()..]),
             "{count}: {quoted}"
         );
     }
 }
 
 #[tokio::test]
-async fn what_is_quoted_is_short_and_printable() {
+async fn quote_is_short_and_printable() {
     let nasty =
         b"line one\r\nline\ttwo \x1b[31mred\x07 \x00 \xff\xfe \xe2\x80\xae back \xc2\x85 end";
-    let quoted_nasty = quoted(nasty).await;
+    let quoted_nasty = quoted_body(nasty).await;
     assert!(
         quoted_nasty.starts_with("line one line two"),
         "{quoted_nasty}"
@@ -118,16 +121,16 @@ async fn what_is_quoted_is_short_and_printable() {
     assert!(!quoted_nasty.chars().any(char::is_control));
     // Such marks turn the rest of a line around on a terminal.
     assert!(!quoted_nasty.contains('\u{202e}'), "{quoted_nasty:?}");
-    let long = quoted("word ".repeat(20_000).as_bytes()).await;
-    assert_eq!(long.chars().count(), LONGEST + 1, "{long}");
+    let long = quoted_body("word ".repeat(20_000).as_bytes()).await;
+    assert_eq!(long.chars().count(), MAX_QUOTE_CHARS + 1, "{long}");
     assert!(long.ends_with('…'), "{long}");
-    let empty = message(b"").await;
+    let empty = error_message(b"").await;
     assert!(empty.contains("400 Bad Request; see"), "{empty}");
 }
 
 #[tokio::test]
-async fn a_secret_broken_over_lines_is_masked() {
-    let whole = STANDARD.encode(format!("{{\"value\":\"{VALUE}\"}}"));
+async fn secret_split_over_lines_is_redacted() {
+    let whole = STANDARD.encode(format!("{{\"value\":\"{SECRET_VALUE}\"}}"));
     // As mail and many tools write base64, and as JSON writes their answers.
     for separator in ["\n", "\r\n", " ", "\\n", "\\r\\n"] {
         let lines: Vec<_> = whole
@@ -135,15 +138,18 @@ async fn a_secret_broken_over_lines_is_masked() {
             .chunks(38)
             .map(|line| String::from_utf8_lossy(line))
             .collect();
-        let quoted = quoted(lines.join(separator).as_bytes()).await;
-        assert!(!shows(&quoted, &whole[20..]), "{separator:?}: {quoted}");
+        let quoted = quoted_body(lines.join(separator).as_bytes()).await;
+        assert!(
+            !leaks_part_of(&quoted, &whole[20..]),
+            "{separator:?}: {quoted}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_query_is_never_shown() {
-    let refusing = Canned::start(vec![answer("400 Bad Request", "", b"no")]).await;
-    let silent = Canned::start(vec![Vec::new()]).await;
+async fn url_query_is_never_shown() {
+    let refusing = CannedServer::start(vec![response("400 Bad Request", "", b"no")]).await;
+    let silent = CannedServer::start(vec![Vec::new()]).await;
     let gone = "http://127.0.0.1:9/v1".parse().unwrap();
     for url in [&refusing.url, &silent.url, &gone] {
         for scheme in ["http", "https"] {
@@ -151,11 +157,14 @@ async fn a_query_is_never_shown() {
             url.set_scheme(scheme).unwrap();
             url.set_query(Some("token=query-of-the-tests"));
             url.set_fragment(Some("fragment-of-the-tests"));
-            let mut hook = Hook::to(url.as_str());
+            let mut hook = WebhookFixture::new(url.as_str());
             hook.settings.timeout = std::time::Duration::from_secs(1);
             let sink = hook.sink();
             let preflight = sink.preflight().await;
-            let delivery = sink.deliver(&crate::hook::parcel()).await.unwrap_err();
+            let delivery = sink
+                .deliver(&crate::webhook_fixture::payload())
+                .await
+                .unwrap_err();
             let told = format!("{preflight:?} {delivery} {delivery:?} {sink:?}");
             assert!(told.contains("/v1"), "the URL is shown: {told}");
             assert!(!told.contains("of-the-tests"), "{told}");
@@ -169,10 +178,14 @@ async fn a_query_is_never_shown() {
             "/hook?a=1&b=2&c=3&d=4-of-the-tests",
         ),
     ] {
-        let echoing = Canned::start(vec![answer("400 X", "", echoed.as_bytes())]).await;
+        let echoing = CannedServer::start(vec![response("400 X", "", echoed.as_bytes())]).await;
         let mut url = echoing.url.clone();
         url.set_query(Some(query));
-        let told = Hook::to(url.as_str()).deliver().await.unwrap_err().message;
+        let told = WebhookFixture::new(url.as_str())
+            .deliver()
+            .await
+            .unwrap_err()
+            .message;
         assert!(
             told.contains("[secret]") && !told.contains("of-the-tests"),
             "{told}"

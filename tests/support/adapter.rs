@@ -3,28 +3,28 @@
 
 use std::time::Duration;
 
-use rekeyd::core::secret::{CredentialCell, Secret};
+use rekeyd::core::secret::{ActiveCredential, Secret};
 use rekeyd::core::settings::ProviderSettings;
-use rekeyd::provider::openai::OpenAi;
+use rekeyd::provider::openai::OpenAiProvider;
 use url::Url;
 
 /// The credential that [`adapter`] asks with.
-pub(crate) const OWN: &str = "sk-admin-our-own-secret-1234";
+pub(crate) const OWN_SECRET: &str = "sk-admin-our-own-secret-1234";
 
 /// The adapter for a provider at `url`.
-pub(crate) fn adapter(url: &Url) -> OpenAi {
-    with(url, Duration::from_secs(10), holding(OWN))
+pub(crate) fn adapter(url: &Url) -> OpenAiProvider {
+    adapter_with(url, Duration::from_secs(10), credential_with(OWN_SECRET))
 }
 
 /// A cell with a credential in it.
-pub(crate) fn holding(secret: &str) -> CredentialCell {
-    let cell = CredentialCell::new();
+pub(crate) fn credential_with(secret: &str) -> ActiveCredential {
+    let cell = ActiveCredential::new();
     cell.set(Secret::new(secret.to_owned()));
     cell
 }
 
 /// The adapter for a provider at `url`, with all that it depends on.
-pub(crate) fn with(url: &Url, timeout: Duration, cell: CredentialCell) -> OpenAi {
+pub(crate) fn adapter_with(url: &Url, timeout: Duration, cell: ActiveCredential) -> OpenAiProvider {
     let settings = ProviderSettings {
         base_url: url.clone(),
         credential_file: None,
@@ -32,7 +32,7 @@ pub(crate) fn with(url: &Url, timeout: Duration, cell: CredentialCell) -> OpenAi
         ca_file: None,
         request_timeout: timeout,
         max_in_flight: 1,
-        sweep_every: Duration::from_secs(21_600),
+        reconcile_every: Duration::from_secs(21_600),
     };
-    OpenAi::new(&settings, cell)
+    OpenAiProvider::new(&settings, cell)
 }

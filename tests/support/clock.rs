@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rekeyd::engine::clock::{Clock as _, HostClock};
+use rekeyd::engine::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
-/// The clock of every process that has its [`FakeClock::environment`]. It goes
+/// The clock of every process that has its [`FakeClock::read_environment`]. It goes
 /// on like a real one, and it must outlive those processes.
 pub struct FakeClock {
     library: String,
@@ -24,7 +24,7 @@ impl FakeClock {
         assert!(Path::new(&library).is_file(), "no file {library}");
         let clock = Self {
             library,
-            dir: super::scratch(),
+            dir: super::scratch_dir(),
         };
         clock.set(time);
         Some(clock)
@@ -50,11 +50,11 @@ impl FakeClock {
     /// Sets the clock to `time`, within a second.
     pub fn set(&self, time: &str) {
         let time: Timestamp = time.parse().unwrap();
-        self.shift_to(time.as_second() - HostClock.now().as_second());
+        self.shift_to(time.as_second() - SystemClock.now().as_second());
     }
 
     /// Sets the clock to the time of this host.
-    pub fn set_right(&self) {
+    pub fn reset(&self) {
         self.shift_to(0);
     }
 
@@ -65,7 +65,7 @@ impl FakeClock {
 
     /// What the clock says.
     pub fn now(&self) -> Timestamp {
-        HostClock.now() + jiff::SignedDuration::from_secs(self.offset())
+        SystemClock.now() + jiff::SignedDuration::from_secs(self.offset())
     }
 
     /// Waits until the clock says `time`.

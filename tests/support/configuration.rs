@@ -10,32 +10,32 @@ pub(crate) fn environment() -> Environment {
     Environment::empty("2026-11-24T03:00:00Z".parse().unwrap())
 }
 
-pub(crate) fn read(text: &str) -> Result<Settings, Vec<String>> {
+pub(crate) fn parse_text(text: &str) -> Result<Settings, Vec<String>> {
     parse(Path::new("/etc/c.toml"), text, &environment())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 /// A key that is right, from line 2 on, with more lines in its sink.
-pub(crate) fn key(sink: &str) -> String {
+pub(crate) fn file_key_text(sink: &str) -> String {
     format!(
         "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n{sink}\n"
     )
 }
 
 /// A key whose one sink is a webhook, with these lines from 5 on.
-pub(crate) fn hook(lines: &str) -> String {
+pub(crate) fn webhook_key_text(lines: &str) -> String {
     format!("[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"webhook\"\n{lines}\n")
 }
 
 /// The same with a command.
-pub(crate) fn command(lines: &str) -> String {
-    hook(lines).replace("webhook", "command")
+pub(crate) fn command_key_text(lines: &str) -> String {
+    webhook_key_text(lines).replace("webhook", "command")
 }
 
 /// Each text, and all that is said about it, from the line's number on.
-pub(crate) fn expect(table: &[(&str, &[&str])]) {
+pub(crate) fn expect_problems(table: &[(&str, &[&str])]) {
     for (text, expected) in table {
-        let found = read(text).expect_err(text);
+        let found = parse_text(text).expect_err(text);
         let expected: Vec<String> = expected
             .iter()
             .map(|line| format!("/etc/c.toml:{line}"))

@@ -8,36 +8,36 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Running, World};
+use super::{ChildGuard, TestEnv};
 
 /// How long any line of the log is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The daemon; it does not outlive its test.
 pub struct Daemon {
-    process: Running,
-    lines: Receiver<String>,
+    process: ChildGuard,
+    log_lines: Receiver<String>,
     /// Reads on whether or not anybody waits: a full pipe would stop the
     /// daemon. Gives the whole log in the end.
     reader: Option<JoinHandle<String>>,
 }
 
 impl Daemon {
-    pub fn start(world: &World) -> Self {
+    pub fn start(world: &TestEnv) -> Self {
         Self::start_with(world, &[])
     }
 
     /// With `arguments` before the command.
-    pub fn start_with(world: &World, arguments: &[&str]) -> Self {
+    pub fn start_with(world: &TestEnv, arguments: &[&str]) -> Self {
         Self::spawn(world, &[arguments, &["run"]].concat())
     }
 
     /// On a machine that did not write its ledger.
-    pub fn taking_over(world: &World) -> Self {
+    pub fn start_with_take_over(world: &TestEnv) -> Self {
         Self::spawn(world, &["run", "--take-over"])
     }
 
-    fn spawn(world: &World, arguments: &[&str]) -> Self {
+    fn spawn(world: &TestEnv, arguments: &[&str]) -> Self {
         let mut child = world
             .command(arguments)
             .stderr(Stdio::piped())
@@ -57,8 +57,8 @@ impl Daemon {
             whole
         });
         Self {
-            process: Running(child),
-            lines,
+            process: ChildGuard(child),
+            log_lines: lines,
             reader: Some(reader),
         }
     }
@@ -70,7 +70,7 @@ impl Daemon {
     /// Reads the log up to a line with `wanted`.
     pub fn wait_for(&mut self, wanted: &str) {
         let mut seen = String::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.log_lines.recv_timeout(LOG_TIMEOUT) {
             if line.contains(wanted) {
                 return;
             }

@@ -11,20 +11,21 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rekeyd::core::change::Change;
-use rekeyd::core::names::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::policy::KeyPolicy;
-use rekeyd::core::record::CredentialFacts;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::secret::Secret;
-use rekeyd::engine::chance::{Chance, NoChance};
+use rekeyd::core::state::CredentialMetadata;
 use rekeyd::engine::clock::Clock;
-use rekeyd::engine::condition::Conditions;
-use rekeyd::engine::{Course, Engine, ManagedKey, Parts};
-use rekeyd::ledger::{self, Driver, Identity, Ledger};
+use rekeyd::engine::conditions::Conditions;
+use rekeyd::engine::entropy::{Entropy, EntropyError};
+use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
+use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
 use rekeyd::provider::{
-    Answer, Cause, Credential, NewCredential, Outcome, Provider, ProviderError, Retry,
+    CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
+    ProviderResponse, RetryAdvice,
 };
-use rekeyd::sink::{DeliveryError, Look, Parcel, Sink, Taken};
+use rekeyd::sink::{Acceptance, DeliveryError, DriftCheck, Payload, Sink};
 
 pub(crate) fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -50,98 +51,101 @@ pub(crate) fn sink_named(name: &str) -> SinkId {
 }
 
 #[derive(Default)]
-struct World {
+struct FakeWorld {
     now: Mutex<Option<Timestamp>>,
     calls: Mutex<Vec<String>>,
     /// Name by id.
-    alive: Mutex<BTreeMap<String, String>>,
-    chance: AtomicU64,
+    live: Mutex<BTreeMap<String, String>>,
+    entropy_counter: AtomicU64,
     /// What every request to the provider fails with.
-    outage: Mutex<Option<Cause>>,
+    outage: Mutex<Option<ErrorKind>>,
     /// What every request of one kind fails with.
-    failing: Mutex<Option<(&'static str, Cause)>>,
+    failing_calls: Mutex<Option<(&'static str, ErrorKind)>>,
     /// What a list shows instead of what is alive, name by id.
-    listed: Mutex<Option<BTreeMap<String, String>>>,
+    list_override: Mutex<Option<BTreeMap<String, String>>>,
     /// Whether fresh secrets are refused.
-    refuses: AtomicBool,
+    refuses_secrets: AtomicBool,
     /// What every create comes to instead of being done.
-    creates: Mutex<Option<(Cause, Outcome)>>,
+    create_failure: Mutex<Option<(ErrorKind, Effect)>>,
     /// The credential that its sink has lost, by id.
-    lost: Mutex<Option<String>>,
+    drifted_credential: Mutex<Option<String>>,
     /// What a delivery comes to instead of being accepted.
-    deliveries: Mutex<Option<Taken>>,
+    delivery_failure: Mutex<Option<Acceptance>>,
     /// Whether whatever is asked for may be the credential in use.
     in_use: AtomicBool,
     /// At which call the host goes to sleep, and for how long.
-    sleeps_at: Mutex<Option<(&'static str, Duration)>>,
+    suspend_at: Mutex<Option<(&'static str, Duration)>>,
     /// How long the host has slept.
-    slept: Mutex<Duration>,
+    suspended_for: Mutex<Duration>,
     /// How far the provider's clock is ahead.
-    ahead: Mutex<Duration>,
+    provider_clock_ahead: Mutex<Duration>,
     /// When each was last used, by id.
-    used: Mutex<BTreeMap<String, Timestamp>>,
+    last_used: Mutex<BTreeMap<String, Timestamp>>,
     /// The sinks that take nothing, by name.
-    away: Mutex<BTreeSet<String>>,
+    unavailable_sinks: Mutex<BTreeSet<String>>,
 }
 
-impl World {
-    fn note(&self, call: String) {
-        let mut sleeps_at = self.sleeps_at.lock().unwrap();
+impl FakeWorld {
+    fn record_call(&self, call: String) {
+        let mut sleeps_at = self.suspend_at.lock().unwrap();
         if let Some((_, span)) = sleeps_at.take_if(|(at, _)| *at == call) {
             let awake = self.now() + span;
             *self.now.lock().unwrap() = Some(awake);
-            *self.slept.lock().unwrap() += span;
+            *self.suspended_for.lock().unwrap() += span;
         }
         drop(sleeps_at);
         self.calls.lock().unwrap().push(call);
     }
 
-    fn answer<T>(&self, value: T) -> Result<Answer<T>, ProviderError> {
-        let date = Some(self.now() + *self.ahead.lock().unwrap());
-        Ok(Answer { value, date })
+    fn respond<T>(&self, value: T) -> Result<ProviderResponse<T>, ProviderError> {
+        let date = Some(self.now() + *self.provider_clock_ahead.lock().unwrap());
+        Ok(ProviderResponse {
+            value,
+            server_time: date,
+        })
     }
 
     /// A request, unless there is an outage.
-    fn request(&self, call: String) -> Result<(), ProviderError> {
-        self.note(call.clone());
+    fn provider_call(&self, call: String) -> Result<(), ProviderError> {
+        self.record_call(call.clone());
         let mut cause = *self.outage.lock().unwrap();
-        if let Some((kind, with)) = *self.failing.lock().unwrap()
+        if let Some((kind, with)) = *self.failing_calls.lock().unwrap()
             && call.starts_with(kind)
         {
             cause = Some(with);
         }
-        cause.map_or(Ok(()), |cause| Err(refusal(call, cause)))
+        cause.map_or(Ok(()), |cause| Err(provider_error(call, cause)))
     }
 
-    fn credential(&self, id: &str) -> Option<Credential> {
-        let name = self.alive.lock().unwrap().get(id)?.clone();
+    fn credential(&self, id: &str) -> Option<ListedCredential> {
+        let name = self.live.lock().unwrap().get(id)?.clone();
         Some(self.credential_named(id, name))
     }
 
-    fn credential_named(&self, id: &str, name: String) -> Credential {
-        Credential {
-            facts: facts(id),
+    fn credential_named(&self, id: &str, name: String) -> ListedCredential {
+        ListedCredential {
+            metadata: metadata(id),
             name: Some(name),
-            last_used_at: self.used.lock().unwrap().get(id).copied(),
+            last_used_at: self.last_used.lock().unwrap().get(id).copied(),
             owner: None,
         }
     }
 }
 
-fn refusal(operation: String, cause: Cause) -> ProviderError {
+fn provider_error(operation: String, cause: ErrorKind) -> ProviderError {
     ProviderError {
         operation,
-        outcome: Outcome::NotDone,
-        retry: Retry::Later(None),
-        cause,
+        effect: Effect::NotApplied,
+        retry: RetryAdvice::Later(None),
+        kind: cause,
         message: format!("{cause:?}"),
         request_id: None,
-        date: None,
+        server_time: None,
     }
 }
 
-fn facts(id: &str) -> CredentialFacts {
-    CredentialFacts {
+fn metadata(id: &str) -> CredentialMetadata {
+    CredentialMetadata {
         id: CredentialId::new(id.to_owned()),
         redacted_value: None,
         created_at: Some(at()),
@@ -149,7 +153,7 @@ fn facts(id: &str) -> CredentialFacts {
     }
 }
 
-impl Clock for World {
+impl Clock for FakeWorld {
     fn now(&self) -> Timestamp {
         self.now.lock().unwrap().unwrap_or_else(at)
     }
@@ -157,13 +161,13 @@ impl Clock for World {
     /// It moves when a test moves the wall clock on, and not while the host
     /// sleeps.
     fn monotonic(&self) -> Duration {
-        rekeyd::core::time::until(at(), self.now()) - *self.slept.lock().unwrap()
+        rekeyd::core::time::until(at(), self.now()) - *self.suspended_for.lock().unwrap()
     }
 }
 
-impl Chance for World {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoChance> {
-        let number = self.chance.fetch_add(1, Ordering::SeqCst) + (0x80 << 56);
+impl Entropy for FakeWorld {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
+        let number = self.entropy_counter.fetch_add(1, Ordering::SeqCst) + (0x80 << 56);
         let from = 8 - bytes.len();
         bytes.copy_from_slice(&number.to_be_bytes()[from..]);
         Ok(())
@@ -171,86 +175,92 @@ impl Chance for World {
 }
 
 #[async_trait]
-impl Provider for World {
+impl Provider for FakeWorld {
     async fn create(
         &self,
         label: &Label,
         _: Option<Duration>,
-    ) -> Result<Answer<NewCredential>, ProviderError> {
-        self.request("create".to_owned())?;
-        if let Some((cause, outcome)) = *self.creates.lock().unwrap() {
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        self.provider_call("create".to_owned())?;
+        if let Some((cause, outcome)) = *self.create_failure.lock().unwrap() {
             return Err(ProviderError {
-                outcome,
-                ..refusal("create".to_owned(), cause)
+                effect: outcome,
+                ..provider_error("create".to_owned(), cause)
             });
         }
         let id = format!("key_of_{label}");
-        let mut alive = self.alive.lock().unwrap();
+        let mut alive = self.live.lock().unwrap();
         alive.insert(id.clone(), label.to_string());
         drop(alive);
-        self.answer(NewCredential {
-            facts: facts(&id),
+        self.respond(CreatedCredential {
+            metadata: metadata(&id),
             secret: Some(Secret::new(format!("sk-admin-{label}"))),
         })
     }
 
-    async fn check(&self) -> Result<Answer<()>, ProviderError> {
-        self.request("check".to_owned())?;
-        self.answer(())
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
+        self.provider_call("check".to_owned())?;
+        self.respond(())
     }
 
     fn may_be_in_use(&self, _: &str) -> bool {
         self.in_use.load(Ordering::SeqCst)
     }
 
-    async fn list(&self) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        self.request("list".to_owned())?;
-        let listed = self.listed.lock().unwrap().clone();
-        let listed = listed.unwrap_or_else(|| self.alive.lock().unwrap().clone());
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        self.provider_call("list".to_owned())?;
+        let listed = self.list_override.lock().unwrap().clone();
+        let listed = listed.unwrap_or_else(|| self.live.lock().unwrap().clone());
         let listed = listed.into_iter();
-        self.answer(
+        self.respond(
             listed
                 .map(|(id, name)| self.credential_named(&id, name))
                 .collect(),
         )
     }
 
-    async fn find(&self, label: &Label) -> Result<Answer<Vec<Credential>>, ProviderError> {
-        self.request(format!("find {label}"))?;
-        let ids: Vec<_> = self.alive.lock().unwrap().keys().cloned().collect();
+    async fn find(
+        &self,
+        label: &Label,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        self.provider_call(format!("find {label}"))?;
+        let ids: Vec<_> = self.live.lock().unwrap().keys().cloned().collect();
         let found = ids.iter().filter_map(|id| self.credential(id));
-        let wanted = |one: &Credential| one.name.as_deref() == Some(label.as_str());
-        self.answer(found.filter(wanted).collect())
+        let wanted = |one: &ListedCredential| one.name.as_deref() == Some(label.as_str());
+        self.respond(found.filter(wanted).collect())
     }
 
     async fn retrieve(
         &self,
         id: &CredentialId,
-    ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        self.request(format!("retrieve {id}"))?;
-        self.answer(self.credential(id.as_str()))
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
+        self.provider_call(format!("retrieve {id}"))?;
+        self.respond(self.credential(id.as_str()))
     }
 
-    async fn verify(&self, _: &Secret) -> Result<Answer<()>, ProviderError> {
-        self.request("verify".to_owned())?;
-        if self.refuses.load(Ordering::SeqCst) {
-            return Err(refusal("verify".to_owned(), Cause::CredentialRefused));
+    async fn verify(&self, _: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
+        self.provider_call("verify".to_owned())?;
+        if self.refuses_secrets.load(Ordering::SeqCst) {
+            return Err(provider_error(
+                "verify".to_owned(),
+                ErrorKind::CredentialRefused,
+            ));
         }
-        self.answer(())
+        self.respond(())
     }
 
-    async fn delete(&self, id: &CredentialId) -> Result<Answer<()>, ProviderError> {
-        self.request(format!("delete {id}"))?;
-        self.alive.lock().unwrap().remove(id.as_str());
-        self.answer(())
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
+        self.provider_call(format!("delete {id}"))?;
+        self.live.lock().unwrap().remove(id.as_str());
+        self.respond(())
     }
 }
 
 /// A sink that takes everything, unless it is away.
-struct Taker(Arc<World>, SinkId);
+struct FakeSink(Arc<FakeWorld>, SinkId);
 
 #[async_trait]
-impl Sink for Taker {
+impl Sink for FakeSink {
     fn id(&self) -> &SinkId {
         &self.1
     }
@@ -260,28 +270,34 @@ impl Sink for Taker {
     }
 
     async fn preflight(&self) -> Result<(), String> {
-        self.0.note("preflight".to_owned());
+        self.0.record_call("preflight".to_owned());
         Ok(())
     }
 
-    fn lost(&self, credential: &CredentialFacts) -> Look {
-        let lost = self.0.lost.lock().unwrap();
+    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+        let lost = self.0.drifted_credential.lock().unwrap();
         let lost = lost.as_deref() == Some(credential.id.as_str());
         Box::pin(std::future::ready(lost.then(|| "it is gone".to_owned())))
     }
 
-    async fn deliver(&self, _: &Parcel) -> Result<(), DeliveryError> {
-        self.0.note("deliver".to_owned());
-        if self.0.away.lock().unwrap().contains(&self.1.name) {
+    async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {
+        self.0.record_call("deliver".to_owned());
+        if self
+            .0
+            .unavailable_sinks
+            .lock()
+            .unwrap()
+            .contains(&self.1.name)
+        {
             return Err(DeliveryError {
-                taken: Taken::No,
+                acceptance: Acceptance::NotAccepted,
                 message: "away".to_owned(),
             });
         }
-        match *self.0.deliveries.lock().unwrap() {
+        match *self.0.delivery_failure.lock().unwrap() {
             None => Ok(()),
             Some(taken) => Err(DeliveryError {
-                taken,
+                acceptance: taken,
                 message: format!("{taken:?}"),
             }),
         }
@@ -289,7 +305,7 @@ impl Sink for Taker {
 }
 
 pub(crate) struct Fakes {
-    world: Arc<World>,
+    world: Arc<FakeWorld>,
     dir: tempfile::TempDir,
 }
 
@@ -299,9 +315,9 @@ impl Fakes {
         let alive = alive
             .iter()
             .map(|(id, name)| ((*id).to_owned(), (*name).to_owned()));
-        let world = World {
-            alive: Mutex::new(alive.collect()),
-            ..World::default()
+        let world = FakeWorld {
+            live: Mutex::new(alive.collect()),
+            ..FakeWorld::default()
         };
         Self {
             world: Arc::new(world),
@@ -311,58 +327,65 @@ impl Fakes {
 
     /// An engine on a ledger with `changes`, which was swept a moment ago.
     pub(crate) async fn engine(&self, changes: Vec<Change>, overlap: Duration) -> Engine {
-        let managed = self.managed(key(), |policy| policy.overlap = overlap);
-        self.ledger(vec![(key(), changes)]).await;
-        self.open(vec![managed], Course::Once).await
+        let managed = self.managed_key(key(), |policy| policy.overlap = overlap);
+        self.write_ledger(vec![(key(), changes)]).await;
+        self.open_engine(vec![managed], RunMode::Once).await
     }
 
     /// Writes a ledger in which these keys have these changes.
-    pub(crate) async fn ledger(&self, keys: Vec<(KeyName, Vec<Change>)>) {
-        let ledger = self.connect();
+    pub(crate) async fn write_ledger(&self, keys: Vec<(KeyName, Vec<Change>)>) {
+        let ledger = self.open_ledger();
         for (key, changes) in keys {
             ledger.record(&key, at(), changes).await.unwrap();
         }
-        ledger.note_sweep(at(), Vec::new()).await.unwrap();
+        ledger
+            .record_reconciliation(at(), Vec::new())
+            .await
+            .unwrap();
     }
 
-    fn connect(&self) -> Ledger {
-        let identity = Identity {
+    fn open_ledger(&self) -> Ledger {
+        let identity = LedgerIdentity {
             provider: "https://example.com/v1".to_owned(),
             organization: String::new(),
         };
         let connection = ledger::open(&self.dir.path().join("l.db"), &identity, at()).unwrap();
-        Ledger::start(connection, Driver::Task).unwrap()
+        Ledger::start(connection, WriterDriver::Task).unwrap()
     }
 
     /// A key that rotates once a month, with one sink.
-    pub(crate) fn managed(&self, name: KeyName, adapt: impl FnOnce(&mut KeyPolicy)) -> ManagedKey {
+    pub(crate) fn managed_key(
+        &self,
+        name: KeyName,
+        adapt: impl FnOnce(&mut KeyPolicy),
+    ) -> ManagedKey {
         let schedule = Schedule::parse("@monthly", TimeZone::UTC).unwrap();
         let mut policy = KeyPolicy {
-            settle: Duration::ZERO,
+            verify_interval: Duration::ZERO,
             ..KeyPolicy::new(schedule)
         };
         adapt(&mut policy);
         ManagedKey {
             name,
             policy: Arc::new(policy),
-            sinks: vec![(Arc::new(Taker(Arc::clone(&self.world), sink_id())), true)],
+            sinks: vec![(Arc::new(FakeSink(Arc::clone(&self.world), sink_id())), true)],
         }
     }
 
     /// A key that rotates by `schedule`, with these sinks and whether each is
     /// required.
     pub(crate) fn key_with(&self, schedule: &str, sinks: &[(&str, bool)]) -> ManagedKey {
-        let mut managed = self.managed(key(), |policy| {
+        let mut managed = self.managed_key(key(), |policy| {
             let schedule = Schedule::parse(schedule, TimeZone::UTC).unwrap();
             policy.timetable = schedule.into();
             policy.overlap = Duration::from_secs(600);
-            policy.creates_per_day = 1_000;
+            policy.max_creates_per_day = 1_000;
         });
         managed.sinks = sinks
             .iter()
             .map(|(name, required)| {
                 let sink: Arc<dyn Sink> =
-                    Arc::new(Taker(Arc::clone(&self.world), sink_named(name)));
+                    Arc::new(FakeSink(Arc::clone(&self.world), sink_named(name)));
                 (sink, *required)
             })
             .collect();
@@ -370,33 +393,35 @@ impl Fakes {
     }
 
     /// What all keys share, of one process.
-    pub(crate) fn parts(&self) -> Parts {
-        Parts {
+    pub(crate) fn services(&self) -> Services {
+        Services {
             provider: Arc::clone(&self.world) as Arc<dyn Provider>,
-            ledger: self.connect(),
+            ledger: self.open_ledger(),
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
-            chance: Arc::clone(&self.world) as Arc<dyn Chance>,
+            entropy: Arc::clone(&self.world) as Arc<dyn Entropy>,
             max_in_flight: 1,
-            sweep_every: Duration::from_secs(1_000 * 86_400),
+            reconcile_every: Duration::from_secs(1_000 * 86_400),
             conditions: Arc::new(Conditions::default()),
             observer: Arc::new(()),
-            audience: Arc::default(),
-            zone: |name| TimeZone::get(name).ok(),
+            subscriptions: Arc::default(),
+            find_zone: |name| TimeZone::get(name).ok(),
         }
     }
 
-    pub(crate) async fn open(&self, managed: Vec<ManagedKey>, course: Course) -> Engine {
-        Engine::open(self.parts(), managed, course).await.unwrap()
+    pub(crate) async fn open_engine(&self, managed: Vec<ManagedKey>, course: RunMode) -> Engine {
+        Engine::open(self.services(), managed, course)
+            .await
+            .unwrap()
     }
 
     /// These sinks take nothing from now on, and all others do.
-    pub(crate) fn away(&self, names: &[&str]) {
+    pub(crate) fn set_unavailable_sinks(&self, names: &[&str]) {
         let names = names.iter().map(|name| (*name).to_owned());
-        *self.world.away.lock().unwrap() = names.collect();
+        *self.world.unavailable_sinks.lock().unwrap() = names.collect();
     }
 
     /// What a query of the ledger gives, a text for each row.
-    pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
+    pub(crate) fn query_rows(&self, sql: &str) -> Vec<String> {
         let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
         let mut statement = ledger.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
@@ -404,17 +429,17 @@ impl Fakes {
     }
 
     /// Runs `sql` on the ledger, as nobody but a test may.
-    pub(crate) fn change_ledger(&self, sql: &str) {
+    pub(crate) fn execute_sql(&self, sql: &str) {
         let ledger = rusqlite::Connection::open(self.dir.path().join("l.db")).unwrap();
         ledger.execute_batch(sql).unwrap();
     }
 
     /// Works, and moves the clock on when there is nothing to do, for so long.
-    pub(crate) async fn run(&self, engine: &mut Engine, span: Duration) {
+    pub(crate) async fn run_for(&self, engine: &mut Engine, span: Duration) {
         let end = self.world.now() + span;
         loop {
             engine.start_due();
-            if engine.finish_some().await {
+            if engine.process_completions().await {
                 continue;
             }
             match engine.next_at() {
@@ -432,7 +457,7 @@ impl Fakes {
     pub(crate) async fn run_until(&self, engine: &mut Engine, over: impl Fn() -> bool) {
         while !over() {
             engine.start_due();
-            if !engine.finish_some().await {
+            if !engine.process_completions().await {
                 let next = engine.next_at().expect("something to do");
                 let now = self.world.now();
                 *self.world.now.lock().unwrap() = Some(next.max(now));
@@ -442,50 +467,50 @@ impl Fakes {
     }
 
     /// Every request to the provider fails so, or with none none does.
-    pub(crate) fn fail(&self, cause: Option<Cause>) {
+    pub(crate) fn fail_provider(&self, cause: Option<ErrorKind>) {
         *self.world.outage.lock().unwrap() = cause;
     }
 
     /// Every request of this kind fails so from now on, or with none none does.
-    pub(crate) fn fail_only(&self, kind: Option<(&'static str, Cause)>) {
-        *self.world.failing.lock().unwrap() = kind;
+    pub(crate) fn fail_calls(&self, kind: Option<(&'static str, ErrorKind)>) {
+        *self.world.failing_calls.lock().unwrap() = kind;
     }
 
     /// A list shows these from now on, by id and name, whatever is alive.
-    pub(crate) fn list_as(&self, listed: &[(&str, &str)]) {
+    pub(crate) fn override_list(&self, listed: &[(&str, &str)]) {
         let listed = listed
             .iter()
             .map(|(id, name)| ((*id).to_owned(), (*name).to_owned()));
-        *self.world.listed.lock().unwrap() = Some(listed.collect());
+        *self.world.list_override.lock().unwrap() = Some(listed.collect());
     }
 
     /// Every create comes to this from now on, or with none is done.
-    pub(crate) fn fail_creates(&self, with: Option<(Cause, Outcome)>) {
-        *self.world.creates.lock().unwrap() = with;
+    pub(crate) fn fail_creates(&self, with: Option<(ErrorKind, Effect)>) {
+        *self.world.create_failure.lock().unwrap() = with;
     }
 
     /// Every delivery comes to this from now on, or with none is accepted.
-    pub(crate) fn fail_deliveries(&self, with: Option<Taken>) {
-        *self.world.deliveries.lock().unwrap() = with;
+    pub(crate) fn fail_deliveries(&self, with: Option<Acceptance>) {
+        *self.world.delivery_failure.lock().unwrap() = with;
     }
 
     /// The sink of this credential has lost it.
-    pub(crate) fn lose(&self, id: &str) {
-        *self.world.lost.lock().unwrap() = Some(id.to_owned());
+    pub(crate) fn set_drifted(&self, id: &str) {
+        *self.world.drifted_credential.lock().unwrap() = Some(id.to_owned());
     }
 
     /// Whether fresh secrets are refused from now on.
     pub(crate) fn refuse_secrets(&self, refuses: bool) {
-        self.world.refuses.store(refuses, Ordering::SeqCst);
+        self.world.refuses_secrets.store(refuses, Ordering::SeqCst);
     }
 
     /// Whether whatever is asked for may be the credential in use.
-    pub(crate) fn use_any(&self, in_use: bool) {
+    pub(crate) fn set_in_use(&self, in_use: bool) {
         self.world.in_use.store(in_use, Ordering::SeqCst);
     }
 
     /// What the journal tells of an event, newest last.
-    pub(crate) fn told(&self, event: &str) -> Vec<String> {
+    pub(crate) fn journal_details(&self, event: &str) -> Vec<String> {
         let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
         let mut rows = ledger
             .prepare("SELECT detail FROM journal WHERE event = ?1 ORDER BY seq")
@@ -495,35 +520,39 @@ impl Fakes {
     }
 
     /// How far the provider's clock is ahead from now on.
-    pub(crate) fn put_ahead(&self, by: Duration) {
-        *self.world.ahead.lock().unwrap() = by;
+    pub(crate) fn set_provider_clock_ahead(&self, by: Duration) {
+        *self.world.provider_clock_ahead.lock().unwrap() = by;
     }
 
     /// Somebody uses a credential.
-    pub(crate) fn use_now(&self, id: &str) {
+    pub(crate) fn mark_used(&self, id: &str) {
         let now = self.world.now();
-        self.world.used.lock().unwrap().insert(id.to_owned(), now);
+        self.world
+            .last_used
+            .lock()
+            .unwrap()
+            .insert(id.to_owned(), now);
     }
 
     /// A credential is there from now on.
-    pub(crate) fn put(&self, id: &str, name: &str) {
-        let mut alive = self.world.alive.lock().unwrap();
+    pub(crate) fn add_credential(&self, id: &str, name: &str) {
+        let mut alive = self.world.live.lock().unwrap();
         alive.insert(id.to_owned(), name.to_owned());
     }
 
     /// A credential is gone from now on.
-    pub(crate) fn take(&self, id: &str) {
-        self.world.alive.lock().unwrap().remove(id);
+    pub(crate) fn remove_credential(&self, id: &str) {
+        self.world.live.lock().unwrap().remove(id);
     }
 
     /// Time passes while nothing works.
-    pub(crate) fn move_on(&self, span: Duration) {
+    pub(crate) fn advance_clock(&self, span: Duration) {
         *self.world.now.lock().unwrap() = Some(self.now() + span);
     }
 
     /// The host goes to sleep in the next such call.
-    pub(crate) fn sleep_at(&self, call: &'static str, span: Duration) {
-        *self.world.sleeps_at.lock().unwrap() = Some((call, span));
+    pub(crate) fn suspend_at(&self, call: &'static str, span: Duration) {
+        *self.world.suspend_at.lock().unwrap() = Some((call, span));
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -540,13 +569,13 @@ impl Fakes {
     pub(crate) async fn first_calls(&self, engine: &mut Engine, count: usize) -> Vec<String> {
         while self.world.calls.lock().unwrap().len() < count {
             engine.start_due();
-            if !engine.finish_some().await {
+            if !engine.process_completions().await {
                 let next = engine.next_at().expect("something to do");
                 let now = self.world.now();
                 *self.world.now.lock().unwrap() = Some(next.max(now));
             }
         }
-        while engine.finish_some().await {}
+        while engine.process_completions().await {}
         let calls = self.world.calls.lock().unwrap();
         calls[..count].to_vec()
     }
@@ -563,7 +592,7 @@ impl Fakes {
     }
 
     /// Ids of the credentials that are alive.
-    pub(crate) fn alive(&self) -> Vec<String> {
-        self.world.alive.lock().unwrap().keys().cloned().collect()
+    pub(crate) fn live_ids(&self) -> Vec<String> {
+        self.world.live.lock().unwrap().keys().cloned().collect()
     }
 }

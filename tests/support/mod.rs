@@ -1,4 +1,4 @@
-//! A sandbox and a configuration in a scratch folder, and the real binary.
+//! A sandbox and a configuration in a scratch_dir folder, and the real binary.
 #![allow(
     dead_code,
     missing_docs,
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 pub mod clock;
 pub mod daemon;
-pub mod nobody;
+pub mod unprivileged;
 
 /// The program: what Cargo has just built, or `REKEYD_BINARY`.
 pub fn binary() -> PathBuf {
@@ -24,8 +24,8 @@ pub fn binary() -> PathBuf {
     given.map_or_else(|| env!("CARGO_BIN_EXE_rekeyd").into(), PathBuf::from)
 }
 
-/// A key with one file sink and the given overlap; see [`World::configure`].
-pub fn file_key(overlap: &str) -> String {
+/// A key with one file sink and the given overlap; see [`TestEnv::configure`].
+pub fn file_key_text(overlap: &str) -> String {
     format!(
         "[key.billing]\nschedule = \"@monthly\"\noverlap = \"{overlap}\"\nsettle = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
@@ -33,21 +33,21 @@ pub fn file_key(overlap: &str) -> String {
 }
 
 /// A child that does not outlive its test.
-pub struct Running(pub Child);
+pub struct ChildGuard(pub Child);
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-pub struct World {
+pub struct TestEnv {
     pub dir: TempDir,
     pub base_url: String,
     pub admin_key: String,
     environment: Vec<(String, String)>,
-    sandbox: Option<Running>,
+    sandbox: Option<ChildGuard>,
 }
 
 pub fn write(path: &Path, text: &str) {
@@ -64,22 +64,22 @@ pub fn write(path: &Path, text: &str) {
 }
 
 /// A folder that nobody else can look into.
-pub fn scratch() -> TempDir {
+pub fn scratch_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     dir
 }
 
-impl World {
+impl TestEnv {
     /// A sandbox with `arguments`, and no key yet.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::start_under(Vec::new(), arguments)
+        Self::start_with_env(Vec::new(), arguments)
     }
 
     /// The same, with variables in the environment of the sandbox and of every
     /// command.
-    pub fn start_under(environment: Vec<(String, String)>, arguments: &[&str]) -> Self {
-        let dir = scratch();
+    pub fn start_with_env(environment: Vec<(String, String)>, arguments: &[&str]) -> Self {
+        let dir = scratch_dir();
         let (child, base_url) = sandbox(dir.path(), "127.0.0.1:0", &environment, arguments);
         let mut world = Self::without_sandbox(base_url, rekeyd::sandbox::DEFAULT_ADMIN_KEY, dir);
         world.environment = environment;
@@ -131,7 +131,7 @@ impl World {
     }
 
     /// A variable in the environment of every command from now on.
-    pub fn set(&mut self, variable: &str, value: &str) {
+    pub fn set_env(&mut self, variable: &str, value: &str) {
         self.environment
             .push((variable.to_owned(), value.to_owned()));
     }
@@ -193,7 +193,7 @@ impl World {
     }
 
     /// Ids of the keys that are not deleted, but for the owner's.
-    pub fn live(&self) -> Vec<String> {
+    pub fn live_ids(&self) -> Vec<String> {
         let live = self
             .keys()
             .into_iter()
@@ -210,7 +210,7 @@ fn sandbox(
     address: &str,
     environment: &[(String, String)],
     arguments: &[&str],
-) -> (Running, String) {
+) -> (ChildGuard, String) {
     let mut child = Command::new(binary())
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .args(["sandbox", "--listen", address, "--state"])
@@ -223,7 +223,7 @@ fn sandbox(
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     let base_url = first.split('"').nth(1).unwrap().to_owned();
-    (Running(child), base_url)
+    (ChildGuard(child), base_url)
 }
 
 pub fn text(bytes: &[u8]) -> String {

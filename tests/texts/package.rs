@@ -13,11 +13,11 @@ const UNITS: [&str; 3] = [
     include_str!("../../systemd/rekeyd@.service"),
     include_str!("../../systemd/rekeyd-once.service"),
 ];
-const PAGE: &str = include_str!("../../man/rekeyd.toml.5");
-const INSTALLED: &str = include_str!("../../debian/config.toml");
+const MAN_PAGE: &str = include_str!("../../man/rekeyd.toml.5");
+const INSTALLED_CONFIG: &str = include_str!("../../debian/config.toml");
 
 #[test]
-fn the_sandbox_is_the_same_in_each_unit() {
+fn units_share_the_same_sandboxing() {
     let sandboxes = UNITS.map(|unit| {
         let (_, sandbox) = unit.split_once("# The sandbox, the same").unwrap();
         sandbox.split("\n[").next().unwrap().trim_end().to_owned()
@@ -28,9 +28,9 @@ fn the_sandbox_is_the_same_in_each_unit() {
 }
 
 /// What stands in bold at the beginning of a paragraph with a tag.
-fn described() -> BTreeSet<String> {
+fn described_options() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut lines = PAGE.lines();
+    let mut lines = MAN_PAGE.lines();
     while let Some(line) = lines.next() {
         if line != ".TP" {
             continue;
@@ -49,14 +49,14 @@ fn described() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_manual_page_tells_of_every_option() {
-    let described = described();
+fn man_page_describes_every_option() {
+    let described = described_options();
     for section in Section::ALL {
         // The names of the tables are its headings.
         if section == Section::Top {
             for table in section.options() {
                 assert!(
-                    PAGE.contains(&format!("[{table}")),
+                    MAN_PAGE.contains(&format!("[{table}")),
                     "[{table}] is described"
                 );
             }
@@ -72,26 +72,26 @@ fn the_manual_page_tells_of_every_option() {
     }
 }
 
-fn settings(text: &str) -> Settings {
+fn parse_settings(text: &str) -> Settings {
     let now = "2026-11-24T03:00:00Z".parse().unwrap();
     let path = Path::new("/etc/rekeyd/config.toml");
     parse(path, text, &Environment::empty(now)).unwrap()
 }
 
 #[test]
-fn the_installed_configuration_rotates_nothing_and_its_examples_are_right() {
-    assert_eq!(settings(INSTALLED).keys.len(), 0);
-    let enabled = INSTALLED.lines().map(|line| {
+fn installed_configuration_has_no_keys_and_valid_examples() {
+    assert_eq!(parse_settings(INSTALLED_CONFIG).keys.len(), 0);
+    let enabled = INSTALLED_CONFIG.lines().map(|line| {
         let option = line
             .strip_prefix('#')
             .filter(|rest| rest.starts_with(|first: char| !first.is_whitespace()));
         format!("{}\n", option.unwrap_or(line))
     });
-    assert_eq!(settings(&enabled.collect::<String>()).keys.len(), 2);
+    assert_eq!(parse_settings(&enabled.collect::<String>()).keys.len(), 2);
 }
 
 #[test]
-fn each_command_has_a_page() {
+fn every_command_has_a_man_page() {
     let man = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rekeyd"));
         command.arg("man").args(arguments).output().unwrap()

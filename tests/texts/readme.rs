@@ -4,35 +4,37 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::support::{World, file_key, text, write};
+use crate::support::{TestEnv, file_key_text, text, write};
 use clap::{CommandFactory as _, Parser as _};
 use rekeyd::cli::Cli;
-use rekeyd::core::names::KeyName;
-use rekeyd::core::notice::{Cause, Matter, Notice, NoticeId, Occasion, State};
-use rekeyd::daemon::control::wire::Request;
-use rekeyd::notify::message::body;
+use rekeyd::core::ids::KeyName;
+use rekeyd::core::notification::{
+    Alert, AlertKind, EventKind, Notification, NotificationId, NotificationState,
+};
+use rekeyd::daemon::control::protocol::ControlRequest;
+use rekeyd::notify::message::to_json;
 
 const README: &str = include_str!("../../README.md");
 
 /// Commands of the host that setting up a service needs; nothing of ours is in
 /// them.
-const OF_THE_HOST: [&str; 4] = ["apt", "install", "systemctl", "journalctl"];
+const HOST_COMMANDS: [&str; 4] = ["apt", "install", "systemctl", "journalctl"];
 
 /// A fenced block.
-struct Block {
+struct CodeBlock {
     language: String,
     content: String,
 }
 
 /// The blocks, and the text around them.
-fn read() -> (Vec<Block>, String) {
-    let (mut blocks, mut prose): (Vec<Block>, _) = (Vec::new(), String::new());
+fn read_blocks() -> (Vec<CodeBlock>, String) {
+    let (mut blocks, mut prose): (Vec<CodeBlock>, _) = (Vec::new(), String::new());
     let mut inside = false;
     for line in README.lines() {
         if let Some(language) = line.trim_start().strip_prefix("```") {
             inside = !inside;
             if inside {
-                blocks.push(Block {
+                blocks.push(CodeBlock {
                     language: language.trim().to_owned(),
                     content: String::new(),
                 });
@@ -51,8 +53,8 @@ fn read() -> (Vec<Block>, String) {
     (blocks, prose)
 }
 
-fn blocks(language: &str) -> Vec<String> {
-    let (blocks, _) = read();
+fn blocks_in(language: &str) -> Vec<String> {
+    let (blocks, _) = read_blocks();
     let wanted = blocks
         .into_iter()
         .filter(|block| block.language == language);
@@ -60,8 +62,8 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// What stands between backticks, as a table's cell means it.
-fn spans() -> Vec<String> {
-    let (_, prose) = read();
+fn code_spans() -> Vec<String> {
+    let (_, prose) = read_blocks();
     let lines = prose.lines().flat_map(|line| {
         let spans = line.split('`').skip(1).step_by(2);
         spans.map(|span| span.replace("\\|", "|"))
@@ -71,21 +73,21 @@ fn spans() -> Vec<String> {
 
 /// Every command in a block, and every one in the text that is one of ours.
 fn commands() -> Vec<Vec<String>> {
-    let blocks = blocks("sh");
+    let blocks = blocks_in("sh");
     let shown = blocks
         .iter()
-        .flat_map(|block| crate::usage::commands(block));
-    let told = spans();
+        .flat_map(|block| crate::command_lines::commands(block));
+    let told = code_spans();
     let told = told
         .iter()
         .filter(|span| span.starts_with("sqlite3 ") || span.starts_with("cargo "))
-        .flat_map(|span| crate::usage::commands(span));
+        .flat_map(|span| crate::command_lines::commands(span));
     shown.chain(told).collect()
 }
 
 #[test]
-fn every_block_and_command_is_of_a_kind_that_is_checked() {
-    let (blocks, _) = read();
+fn every_block_and_command_is_checked() {
+    let (blocks, _) = read_blocks();
     for block in &blocks {
         let known = ["sh", "toml", "json"].contains(&block.language.as_str());
         assert!(
@@ -101,7 +103,7 @@ fn every_block_and_command_is_of_a_kind_that_is_checked() {
     for program in &programs {
         let known = ["rekeyd", "sqlite3", "cargo", "curl", "debian/build"]
             .iter()
-            .chain(&OF_THE_HOST)
+            .chain(&HOST_COMMANDS)
             .any(|known| known == program);
         assert!(known, "nothing checks the command {program}");
     }
@@ -112,7 +114,7 @@ fn every_block_and_command_is_of_a_kind_that_is_checked() {
 
 /// The text with everything it names moved below `dir` and made, so that only
 /// the text itself can be wrong.
-fn moved(text: &str, dir: &Path) -> String {
+fn relocate_below(text: &str, dir: &Path) -> String {
     let mut moved = String::new();
     for line in text.lines() {
         let mut pieces = line.split('"');
@@ -122,7 +124,7 @@ fn moved(text: &str, dir: &Path) -> String {
             moved.push('"');
             if let Some(below) = piece.strip_prefix('/') {
                 let path = dir.join(below);
-                make(option, &path);
+                create_named_file(option, &path);
                 moved.push_str(path.to_str().unwrap());
             } else {
                 moved.push_str(piece);
@@ -133,7 +135,7 @@ fn moved(text: &str, dir: &Path) -> String {
     moved
 }
 
-fn make(option: &str, path: &Path) {
+fn create_named_file(option: &str, path: &Path) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     match option {
         "signing-secret-file" => write(path, "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz\n"),
@@ -147,12 +149,16 @@ fn make(option: &str, path: &Path) {
 }
 
 #[test]
-fn every_configuration_is_right() {
-    let blocks = blocks("toml");
+fn every_configuration_is_valid() {
+    let blocks = blocks_in("toml");
     assert!(!blocks.is_empty());
     for block in blocks {
-        let world = World::without_sandbox(String::new(), "unused", crate::support::scratch());
-        write(&world.path("config.toml"), &moved(&block, world.dir.path()));
+        let world =
+            TestEnv::without_sandbox(String::new(), "unused", crate::support::scratch_dir());
+        write(
+            &world.path("config.toml"),
+            &relocate_below(&block, world.dir.path()),
+        );
         // What does not name its admin key is given it by the service manager.
         let given = world.path("credentials");
         std::fs::create_dir(&given).unwrap();
@@ -177,33 +183,33 @@ fn every_configuration_is_right() {
 }
 
 #[test]
-fn what_people_are_told_is_what_is_shown() {
-    let blocks = blocks("json");
+fn notification_example_matches_output() {
+    let blocks = blocks_in("json");
     let [block] = &blocks[..] else {
         panic!("nothing checks another block of JSON: {blocks:?}");
     };
     let shown: serde_json::Value = serde_json::from_str(block).unwrap();
     let data = |name: &str| shown["data"][name].as_str().unwrap().to_owned();
     let at = |text: &str| text.parse().unwrap();
-    let notice = Notice {
-        id: NoticeId::recorded(data("id")),
-        at: at(shown["timestamp"].as_str().unwrap()),
-        state: State::from_text(&data("state")).unwrap(),
-        cause: Cause::of_key(
+    let notice = Notification {
+        id: NotificationId::from_recorded(data("id")),
+        created_at: at(shown["timestamp"].as_str().unwrap()),
+        state: NotificationState::from_text(&data("state")).unwrap(),
+        alert: Alert::for_key(
             &KeyName::new(&data("key")).unwrap(),
-            Matter::from_text(&data("cause")).unwrap(),
+            AlertKind::from_text(&data("cause")).unwrap(),
         ),
         since: at(&data("since")),
         text: data("text"),
     };
-    let told = body(&notice, &data("host")).unwrap();
+    let told = to_json(&notice, &data("host")).unwrap();
     let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
     assert_eq!(told, shown);
     let told = told["data"].as_object().unwrap();
     for member in told.keys() {
         assert!(README.contains(&format!("`{member}`")), "{member}");
     }
-    for occasion in Occasion::ALL {
+    for occasion in EventKind::ALL {
         let row = format!("| `{}`", occasion.as_str());
         assert!(README.contains(&row), "{row}");
     }
@@ -211,8 +217,8 @@ fn what_people_are_told_is_what_is_shown() {
 
 #[test]
 fn every_query_runs() {
-    let world = World::start(&[]);
-    world.configure(&file_key("24h").replace("billing", "billing-exporter"));
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h").replace("billing", "billing-exporter"));
     world.ok(&["once"]);
     let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
     let commands = commands();
@@ -239,7 +245,7 @@ fn every_query_runs() {
 }
 
 #[test]
-fn every_request_is_understood() {
+fn every_control_request_parses() {
     for words in commands().into_iter().filter(|words| words[0] == "curl") {
         let after = |option: &str| {
             let at = words.iter().position(|word| word == option)?;
@@ -252,7 +258,7 @@ fn every_request_is_understood() {
         match (route.unwrap(), after("-d")) {
             ("daemon", None) => {}
             (verb, body) => {
-                Request::read(verb, body.unwrap_or_default().as_bytes()).unwrap();
+                ControlRequest::parse(verb, body.unwrap_or_default().as_bytes()).unwrap();
             }
         }
     }
@@ -273,7 +279,7 @@ fn every_request_is_understood() {
             .split('`')
             .filter_map(|part| part.strip_prefix("POST /"))
         {
-            Request::read(route, body.as_bytes()).unwrap();
+            ControlRequest::parse(route, body.as_bytes()).unwrap();
             verbs.insert(route.to_owned());
         }
     }
@@ -281,7 +287,7 @@ fn every_request_is_understood() {
 }
 
 /// The program's own reading of a command line; nothing is done.
-fn parse(words: &[String]) -> Result<(), String> {
+fn parse_command_line(words: &[String]) -> Result<(), String> {
     match Cli::try_parse_from(words) {
         Ok(_) => Ok(()),
         Err(error) if !error.use_stderr() => Ok(()),
@@ -290,15 +296,15 @@ fn parse(words: &[String]) -> Result<(), String> {
 }
 
 #[test]
-fn every_command_line_is_understood() {
+fn every_command_line_parses() {
     for words in commands() {
         if words[0] == "rekeyd" {
-            parse(&words).unwrap();
+            parse_command_line(&words).unwrap();
         }
     }
     let mut described = BTreeSet::new();
     let mut before = String::new();
-    for span in spans() {
+    for span in code_spans() {
         if !span.starts_with("rekeyd ") {
             continue;
         }
@@ -313,9 +319,9 @@ fn every_command_line_is_understood() {
             }
             None => span.clone(),
         };
-        for line in crate::usage::lines_of(&span) {
+        for line in crate::command_lines::lines_of(&span) {
             described.extend(line.get(1).cloned());
-            parse(&line).unwrap();
+            parse_command_line(&line).unwrap();
         }
         before = span;
     }
@@ -335,13 +341,16 @@ fn every_command_line_is_understood() {
         ("rekeyd status [--json | --jsn]", "an alternative"),
         ("rekeyd completions", "a missing argument"),
     ] {
-        let lines = crate::usage::lines_of(wrong);
-        assert!(lines.iter().any(|line| parse(line).is_err()), "sees {why}");
+        let lines = crate::command_lines::lines_of(wrong);
+        assert!(
+            lines.iter().any(|line| parse_command_line(line).is_err()),
+            "sees {why}"
+        );
     }
 }
 
 /// `cargo run --release -- demo` is the same as the built program's `demo`.
-fn as_run_by_hand(words: &[String]) -> Option<Vec<String>> {
+fn as_built_binary(words: &[String]) -> Option<Vec<String>> {
     let arguments = words.strip_prefix(&["cargo", "run", "--release", "--"].map(str::to_owned))?;
     let program = "target/release/rekeyd".to_owned();
     Some([&[program], arguments].concat())
@@ -352,14 +361,14 @@ fn options(words: &[String]) -> BTreeSet<&String> {
 }
 
 #[test]
-fn the_commands_to_build_test_and_show_it_are_those_that_are_run_for_each_change() {
+fn ci_runs_the_documented_cargo_commands() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
     // A package has the README without what checks each change.
     let Ok(script) = std::fs::read_to_string(path) else {
         return;
     };
     let lines = script.lines().filter_map(|line| line.strip_prefix("step "));
-    let run: Vec<_> = lines.flat_map(crate::usage::commands).collect();
+    let run: Vec<_> = lines.flat_map(crate::command_lines::commands).collect();
     let mut kinds = BTreeSet::new();
     for words in commands().into_iter().filter(|words| words[0] == "cargo") {
         kinds.insert(words[1].clone());
@@ -376,10 +385,10 @@ fn the_commands_to_build_test_and_show_it_are_those_that_are_run_for_each_change
             }
             continue;
         }
-        let found = match as_run_by_hand(&words) {
-            Some(by_hand) => run.iter().any(|line| {
+        let found = match as_built_binary(&words) {
+            Some(operator) => run.iter().any(|line| {
                 // How long and where it runs may differ.
-                line.get(..2) == by_hand.get(..2) && options(line).is_superset(&options(&by_hand))
+                line.get(..2) == operator.get(..2) && options(line).is_superset(&options(&operator))
             }),
             None => run.contains(&words),
         };

@@ -2,15 +2,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rekeyd::core::rotation::{Event, Phase, apply};
-use rekeyd::ledger::{self, Identity};
+use rekeyd::core::lifecycle::{LifecycleEvent, Phase, apply};
+use rekeyd::ledger::{self, LedgerIdentity};
 use rusqlite::Connection;
 
-type Table = BTreeMap<(Option<Phase>, Event), Phase>;
+type TransitionTable = BTreeMap<(Option<Phase>, LifecycleEvent), Phase>;
 
-fn documented() -> Table {
+fn documented_transitions() -> TransitionTable {
     let page = include_str!("../../ARCHITECTURE.md");
-    let mut table = Table::new();
+    let mut table = TransitionTable::new();
     let rows = page
         .lines()
         .skip_while(|line| *line != "| from | event | to |")
@@ -26,7 +26,7 @@ fn documented() -> Table {
                 phase => Some(Phase::from_text(phase).expect(phase)),
             };
             for event in events.split(", ") {
-                let event = Event::from_text(event).expect(event);
+                let event = LifecycleEvent::from_text(event).expect(event);
                 let to = Phase::from_text(to).expect(to);
                 assert!(table.insert((from, event), to).is_none(), "twice: {row}");
             }
@@ -36,12 +36,12 @@ fn documented() -> Table {
 }
 
 #[test]
-fn every_pair_of_phase_and_event_is_as_documented() {
-    let table = documented();
+fn apply_matches_documented_transitions() {
+    let table = documented_transitions();
     assert_eq!(table.len(), 34, "the table was read whole");
     let phases = std::iter::once(None).chain(Phase::ALL.into_iter().map(Some));
     for from in phases {
-        for event in Event::ALL {
+        for event in LifecycleEvent::ALL {
             let wanted = table.get(&(from, event)).copied();
             assert_eq!(apply(from, event).ok(), wanted, "{from:?} and {event}");
         }
@@ -49,8 +49,8 @@ fn every_pair_of_phase_and_event_is_as_documented() {
 }
 
 #[test]
-fn every_phase_can_be_reached_and_left() {
-    let table = documented();
+fn every_phase_has_entry_and_exit() {
+    let table = documented_transitions();
     for phase in Phase::ALL {
         assert!(table.values().any(|to| *to == phase), "{phase} is reached");
         assert!(
@@ -61,8 +61,8 @@ fn every_phase_can_be_reached_and_left() {
 }
 
 /// A ledger with one rotation in this phase, however it may have come there.
-fn ledger_in(phase: Phase) -> Connection {
-    let identity = Identity {
+fn ledger_with_phase(phase: Phase) -> Connection {
+    let identity = LedgerIdentity {
         provider: "https://example.com/v1".to_owned(),
         organization: String::new(),
     };
@@ -80,15 +80,15 @@ fn ledger_in(phase: Phase) -> Connection {
 }
 
 #[test]
-fn the_database_allows_the_same_moves() {
+fn database_allows_the_same_transitions() {
     for from in Phase::ALL {
         for to in Phase::ALL.into_iter().filter(|to| *to != from) {
-            let moves = Event::ALL
+            let moves = LifecycleEvent::ALL
                 .iter()
                 .any(|event| apply(Some(from), *event) == Ok(to));
             let sql = "UPDATE rotation
                  SET phase = ?1, credential_id = coalesce(credential_id, 'key_a')";
-            let moved = ledger_in(from).execute(sql, [to.as_str()]);
+            let moved = ledger_with_phase(from).execute(sql, [to.as_str()]);
             match moved {
                 Ok(rows) => assert!(moves && rows == 1, "{from} to {to} is allowed"),
                 Err(error) => {

@@ -6,19 +6,19 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::engine::chance::{Chance as _, HostChance};
+use crate::engine::entropy::{Entropy as _, SystemEntropy};
 
 /// A folder that nobody but us can write.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct DemoFolder(PathBuf);
 
-impl Folder {
+impl DemoFolder {
     /// The folder `given`, or a fresh one. None of `names` may be in it yet:
     /// it could be a folder where rekeyd really works, whose admin key and
     /// ledger must not be lost to a demo.
     pub(super) fn open(given: Option<&Path>, names: &[&str]) -> Result<Self, Failure> {
         let Some(given) = given else {
-            return Self::fresh();
+            return Self::create_temporary();
         };
         let path = std::path::absolute(given)?;
         if path
@@ -29,7 +29,7 @@ impl Folder {
                 "{path:?} cannot stand in a configuration; give a --dir without control characters"
             )));
         }
-        make(&path)?;
+        create_folder(&path)?;
         let cannot = |error| Failure::Other(format!("cannot look at {}: {error}", path.display()));
         let found = std::fs::metadata(&path).map_err(cannot)?;
         if found.permissions().mode() & 0o022 != 0 {
@@ -53,14 +53,14 @@ impl Folder {
 
     /// A new folder beside the system's temporary files. It must not be there
     /// before: whoever made it could read what is put into it.
-    fn fresh() -> Result<Self, Failure> {
+    fn create_temporary() -> Result<Self, Failure> {
         let mut random = [0; 4];
-        let filled = HostChance::new().fill(&mut random);
+        let filled = SystemEntropy::new().fill(&mut random);
         filled.map_err(|error| Failure::Other(error.to_string()))?;
         let name = format!("rekeyd-demo-{:08x}", u32::from_be_bytes(random));
         let path = std::env::temp_dir().join(name);
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| cannot_make(&path, &error))?;
+        made.map_err(|error| create_error(&path, &error))?;
         Ok(Self(path))
     }
 
@@ -70,12 +70,12 @@ impl Folder {
     }
 
     /// Makes a folder below this one, with those in between.
-    pub(super) fn make(&self, below: &Path) -> Result<(), Failure> {
-        make(&self.0.join(below))
+    pub(super) fn create_subfolder(&self, below: &Path) -> Result<(), Failure> {
+        create_folder(&self.0.join(below))
     }
 
     /// Writes a file that is not there yet, for nobody but us.
-    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    pub(super) fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let path = self.0.join(name);
         let written = OpenOptions::new()
             .write(true)
@@ -93,12 +93,12 @@ impl Folder {
     }
 }
 
-fn make(path: &Path) -> Result<(), Failure> {
+fn create_folder(path: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| cannot_make(path, &error))
+    made.map_err(|error| create_error(path, &error))
 }
 
-fn cannot_make(path: &Path, error: &std::io::Error) -> Failure {
+fn create_error(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Other(format!(
         "cannot make the folder {}: {error}",
         path.display()

@@ -2,22 +2,22 @@
 //! sandbox that plays the Admin API, a receiver of webhooks, and the real
 //! daemon between them.
 
+mod environment;
 mod folder;
-mod introduction;
-mod record;
-mod rehearse;
-mod replace;
-mod show;
-mod stage;
+mod recording;
+mod rehearsal;
+mod rehearsal_intro;
+mod replacements;
+mod standalone;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::{Failure, log};
+use crate::cli::{Failure, logging};
 use crate::core::duration;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Demo {
+pub(crate) struct DemoCommand {
     /// Where its files go; a new folder beside the system's temporary files if not given
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -30,14 +30,14 @@ pub(crate) struct Demo {
     rehearse: Option<PathBuf>,
 }
 
-impl Demo {
-    pub(crate) fn go(&self) -> Result<(), Failure> {
-        log::start_story();
+impl DemoCommand {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        logging::init_demo_output();
         let dir = self.dir.as_deref();
         super::block_on(async {
             match &self.rehearse {
-                Some(file) => rehearse::rehearse(file, dir, self.limit).await,
-                None => show::show(dir, self.limit).await,
+                Some(file) => rehearsal::rehearse(file, dir, self.limit).await,
+                None => standalone::run_standalone(dir, self.limit).await,
             }
         })
     }

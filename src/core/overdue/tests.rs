@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::core::names::{KeyName, RotationId};
-use crate::core::record::{Pause, Rotation, Trigger};
-use crate::core::rotation::Phase;
+use crate::core::ids::{KeyName, RotationId};
+use crate::core::lifecycle::Phase;
 use crate::core::schedule::Schedule;
+use crate::core::state::{Pause, Rotation, Trigger};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
 
@@ -40,7 +40,7 @@ fn current(started: &str) -> KeyState {
         deliveries: Vec::new(),
     };
     let mut state = KeyState::unknown(KeyName::new("k").unwrap());
-    (state.sequence, state.newest) = (1, Some(Phase::Current));
+    (state.sequence, state.newest_phase) = (1, Some(Phase::Current));
     state.live = vec![rotation];
     state
 }
@@ -51,7 +51,7 @@ fn since(state: &KeyState) -> Option<Timestamp> {
 }
 
 #[test]
-fn the_first_firing_that_was_missed_counts() {
+fn due_since_is_the_first_missed_run() {
     for (started, expected) in [
         ("2026-11-24T03:00:00Z", None),
         ("2026-11-24T02:30:00Z", Some("2026-11-24T03:00:00Z")),
@@ -62,12 +62,12 @@ fn the_first_firing_that_was_missed_counts() {
 }
 
 #[test]
-fn nobody_waited_before_the_timetable_was_written_or_while_it_was_paused() {
+fn due_since_ignores_time_before_the_timetable_and_during_a_pause() {
     let mut state = current("2026-11-20T00:00:00Z");
     state.counts_from = Some(at("2026-11-24T01:30:00Z"));
     assert_eq!(since(&state), Some(at("2026-11-24T02:00:00Z")));
     // What the former timetable missed is waited for since then.
-    state.owed = Some(at("2026-11-22T00:00:00Z"));
+    state.pending_run = Some(at("2026-11-22T00:00:00Z"));
     state.counts_from = Some(at(NOW));
     assert_eq!(since(&state), Some(at("2026-11-22T00:00:00Z")));
     let mut state = current("2026-11-20T00:00:00Z");
@@ -84,19 +84,19 @@ fn nobody_waited_before_the_timetable_was_written_or_while_it_was_paused() {
 }
 
 #[test]
-fn a_key_that_waits_after_a_failure_is_due_all_the_same() {
+fn due_since_ignores_backoff() {
     let mut state = current("2026-11-24T02:30:00Z");
     state.retry_at = Some(at("2026-11-24T04:00:00Z"));
     assert_eq!(since(&state), Some(at("2026-11-24T03:00:00Z")));
 }
 
 #[test]
-fn so_long_it_may_wait() {
+fn key_is_overdue_after_the_delivery_deadline() {
     let hourly = Schedule::parse("@hourly", TimeZone::UTC).unwrap();
     let state = current("2026-11-24T02:30:00Z");
     for (minutes, overdue) in [(9, true), (10, false), (11, false)] {
         let policy = KeyPolicy {
-            deliver_for: Duration::from_secs(minutes * 60),
+            delivery_deadline: Duration::from_secs(minutes * 60),
             ..KeyPolicy::new(hourly.clone())
         };
         assert_eq!(is_overdue(&policy, &[], &state, None, at(NOW)), overdue);

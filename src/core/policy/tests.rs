@@ -1,9 +1,9 @@
 //! How long is waited, and who holds what.
 
 use super::*;
-use crate::core::names::{KeyName, RotationId, SinkId};
-use crate::core::record::Trigger;
-use crate::core::rotation::Phase;
+use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::lifecycle::Phase;
+use crate::core::state::Trigger;
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
@@ -12,15 +12,15 @@ fn now() -> Timestamp {
 }
 
 #[test]
-fn each_pause_is_as_long_as_the_one_before_or_longer_and_the_last_is_kept() {
+fn backoff_never_shrinks_and_ends_at_its_last_delay() {
     for (waiting, first, last) in [
-        (Waiting::NextRotation, 10, 7_200),
-        (Waiting::Provider, 1, 300),
-        (Waiting::Verification, 1, 30),
-        (Waiting::Sink, 1, 300),
-        (Waiting::StubbornSink, 60, 1_800),
+        (RetryClass::NextRotation, 10, 7_200),
+        (RetryClass::Provider, 1, 300),
+        (RetryClass::Verification, 1, 30),
+        (RetryClass::Sink, 1, 300),
+        (RetryClass::FailingSink, 60, 1_800),
     ] {
-        let pause = |attempt| back_off(waiting, attempt).as_secs();
+        let pause = |attempt| backoff_delay(waiting, attempt).as_secs();
         assert_eq!((pause(0), pause(1)), (first, first), "{waiting:?}");
         assert!((1..20).all(|attempt| pause(attempt) <= pause(attempt + 1)));
         assert_eq!((pause(10), pause(u32::MAX)), (last, last), "{waiting:?}");
@@ -28,20 +28,20 @@ fn each_pause_is_as_long_as_the_one_before_or_longer_and_the_last_is_kept() {
 }
 
 #[test]
-fn a_key_that_fails_all_day_stays_below_its_creates_per_day() {
+fn key_failing_all_day_stays_below_max_creates_per_day() {
     for budget in [24, 48, 1_000, 8_640] {
         let mut passed = Duration::ZERO;
         let mut creates = 0;
         while passed < HOUR * 24 {
             creates += 1;
-            passed += pause_of_key(creates, budget);
+            passed += key_backoff_delay(creates, budget);
         }
         assert!(creates < budget, "{creates} of {budget}");
     }
 }
 
 #[test]
-fn a_key_that_may_rotate_often_does_not_wait_for_hours() {
+fn key_with_large_create_budget_backs_off_briefly() {
     for (attempt, budget, seconds) in [
         (1, 24, 10),
         (6, 24, 7_200),
@@ -54,18 +54,18 @@ fn a_key_that_may_rotate_often_does_not_wait_for_hours() {
         (9, 2, 7_200),
         (9, 0, 7_200),
     ] {
-        let pause = pause_of_key(attempt, budget);
+        let pause = key_backoff_delay(attempt, budget);
         assert_eq!(pause.as_secs(), seconds, "{attempt} {budget}");
     }
 }
 
 #[test]
-fn a_time_to_try_again_that_is_too_far_ahead_is_not_believed() {
+fn implausible_retry_time_is_ignored() {
     let in_a_day = time::after(now(), HOUR * 24);
-    assert_eq!(believed(Some(in_a_day), now()), Some(in_a_day));
+    assert_eq!(plausible_retry(Some(in_a_day), now()), Some(in_a_day));
     let later = time::after(in_a_day, Duration::from_secs(1));
-    assert_eq!(believed(Some(later), now()), None);
-    assert_eq!(believed(None, now()), None);
+    assert_eq!(plausible_retry(Some(later), now()), None);
+    assert_eq!(plausible_retry(None, now()), None);
 }
 
 fn sink(name: &str) -> SinkId {
@@ -81,7 +81,7 @@ fn delivery(name: &str, state: DeliveryState) -> Delivery {
         sink: sink(name),
         required: true,
         state,
-        maybe_taken: false,
+        maybe_accepted: false,
         attempts: 0,
         last_attempt_at: None,
         accepted_at: (state == DeliveryState::Accepted).then(now),
@@ -117,32 +117,32 @@ fn rotation(sequence: u64, phase: Phase, deliveries: Vec<Delivery>) -> Rotation 
 }
 
 /// Until when the first of these is held.
-fn held_first(live: Vec<Rotation>) -> Held {
+fn hold_of_first(live: Vec<Rotation>) -> SinkHold {
     let mut key = KeyState::unknown(KeyName::new("k").unwrap());
     let first = live[0].clone();
     key.live = live;
-    held(&first, &key, OVERLAP)
+    sink_hold(&first, &key, OVERLAP)
 }
 
 #[test]
-fn who_holds_what_nobody_newer_has_replaced() {
+fn sink_hold_without_newer_acceptance_depends_on_delivery_state() {
     use DeliveryState as S;
     for (state, in_its_life, stranded) in [
-        (S::Pending, Held::Not, Held::Open),
-        (S::Refused, Held::Not, Held::Open),
-        (S::Uncertain, Held::Open, Held::Open),
-        (S::Accepted, Held::Open, Held::Open),
-        (S::Missed, Held::Not, Held::Not),
-        (S::Removed, Held::Not, Held::Not),
+        (S::Pending, SinkHold::None, SinkHold::Indefinite),
+        (S::Refused, SinkHold::None, SinkHold::Indefinite),
+        (S::Uncertain, SinkHold::Indefinite, SinkHold::Indefinite),
+        (S::Accepted, SinkHold::Indefinite, SinkHold::Indefinite),
+        (S::Missed, SinkHold::None, SinkHold::None),
+        (S::Removed, SinkHold::None, SinkHold::None),
     ] {
-        let of = |phase| held_first(vec![rotation(1, phase, vec![delivery("a", state)])]);
+        let of = |phase| hold_of_first(vec![rotation(1, phase, vec![delivery("a", state)])]);
         assert_eq!(of(Phase::Verified), in_its_life, "{state:?}");
         assert_eq!(of(Phase::Stranded), stranded, "{state:?}");
     }
 }
 
 #[test]
-fn a_sink_lets_go_one_overlap_after_it_accepted_a_newer_one() {
+fn sink_hold_ends_one_overlap_after_newer_acceptance() {
     let older = |name| {
         rotation(
             1,
@@ -151,18 +151,27 @@ fn a_sink_lets_go_one_overlap_after_it_accepted_a_newer_one() {
         )
     };
     let newer = |state| rotation(2, Phase::Verified, vec![delivery("a", state)]);
-    let until = Held::Until(time::after(now(), OVERLAP));
+    let until = SinkHold::Until(time::after(now(), OVERLAP));
     let accepted = newer(DeliveryState::Accepted);
-    assert_eq!(held_first(vec![older("a"), accepted.clone()]), until);
-    assert_eq!(held_first(vec![older("b"), accepted.clone()]), Held::Open);
+    assert_eq!(hold_of_first(vec![older("a"), accepted.clone()]), until);
+    assert_eq!(
+        hold_of_first(vec![older("b"), accepted.clone()]),
+        SinkHold::Indefinite
+    );
     let uncertain = newer(DeliveryState::Uncertain);
-    assert_eq!(held_first(vec![older("a"), uncertain]), Held::Open);
+    assert_eq!(
+        hold_of_first(vec![older("a"), uncertain]),
+        SinkHold::Indefinite
+    );
     // What is older lets nobody go.
-    assert_eq!(held_first(vec![accepted, older("a")]), Held::Open);
+    assert_eq!(
+        hold_of_first(vec![accepted, older("a")]),
+        SinkHold::Indefinite
+    );
 }
 
 #[test]
-fn the_first_of_several_newer_ones_counts_and_the_slowest_sink() {
+fn first_newer_acceptance_and_slowest_sink_decide_the_hold() {
     let accepted = |name, seconds| Delivery {
         accepted_at: Some(time::after(now(), Duration::from_secs(seconds))),
         ..delivery(name, DeliveryState::Accepted)
@@ -179,18 +188,21 @@ fn the_first_of_several_newer_ones_counts_and_the_slowest_sink() {
         vec![accepted("a", 50), accepted("b", 60)],
     );
     let until = time::after(now(), OVERLAP + Duration::from_secs(30));
-    assert_eq!(held_first(vec![first, second, third]), Held::Until(until));
+    assert_eq!(
+        hold_of_first(vec![first, second, third]),
+        SinkHold::Until(until)
+    );
 }
 
 #[test]
-fn a_removed_sink_lets_go_one_overlap_later_and_an_optional_one_never_holds() {
+fn removed_sink_holds_for_one_overlap_and_optional_sink_never() {
     let removed = Delivery {
         removed_at: Some(now()),
         ..delivery("a", DeliveryState::Removed)
     };
-    let until = Held::Until(time::after(now(), OVERLAP));
+    let until = SinkHold::Until(time::after(now(), OVERLAP));
     assert_eq!(
-        held_first(vec![rotation(1, Phase::Current, vec![removed])]),
+        hold_of_first(vec![rotation(1, Phase::Current, vec![removed])]),
         until
     );
     let optional = Delivery {
@@ -198,13 +210,13 @@ fn a_removed_sink_lets_go_one_overlap_later_and_an_optional_one_never_holds() {
         ..delivery("a", DeliveryState::Accepted)
     };
     assert_eq!(
-        held_first(vec![rotation(1, Phase::Current, vec![optional])]),
-        Held::Not
+        hold_of_first(vec![rotation(1, Phase::Current, vec![optional])]),
+        SinkHold::None
     );
 }
 
 #[test]
-fn a_sink_that_was_removed_and_came_back_lets_go_after_it_accepted_a_newer_one() {
+fn returned_sink_holds_until_it_accepts_a_newer_one() {
     let long_ago = time::before(now(), OVERLAP * 100);
     let removed = |at| {
         let delivery = Delivery {
@@ -214,27 +226,27 @@ fn a_sink_that_was_removed_and_came_back_lets_go_after_it_accepted_a_newer_one()
         rotation(1, Phase::Current, vec![delivery])
     };
     let newer = |name, state| rotation(2, Phase::Verified, vec![delivery(name, state)]);
-    let accepted = |at| held_first(vec![removed(at), newer("a", DeliveryState::Accepted)]);
-    let until = |at| Held::Until(time::after(at, OVERLAP));
+    let accepted = |at| hold_of_first(vec![removed(at), newer("a", DeliveryState::Accepted)]);
+    let until = |at| SinkHold::Until(time::after(at, OVERLAP));
     assert_eq!(accepted(long_ago), until(now()));
     // Nor is what was removed after that let go sooner.
     let later = time::after(now(), OVERLAP);
     assert_eq!(accepted(later), until(later));
     // It is to get the newer one.
-    let given = |sink, state| held_first(vec![removed(long_ago), newer(sink, state)]);
-    assert_eq!(given("a", DeliveryState::Pending), Held::Open);
+    let given = |sink, state| hold_of_first(vec![removed(long_ago), newer(sink, state)]);
+    assert_eq!(given("a", DeliveryState::Pending), SinkHold::Indefinite);
     // It has not come back.
     assert_eq!(given("a", DeliveryState::Removed), until(long_ago));
     assert_eq!(given("b", DeliveryState::Accepted), until(long_ago));
 }
 
 #[test]
-fn three_looks_take_a_quarter_of_an_hour() {
-    let all = BETWEEN_LOOKS * (LOOKS_FOR_GONE - 1);
+fn checks_until_gone_take_a_quarter_of_an_hour() {
+    let all = MISSING_CHECK_INTERVAL * (CHECKS_UNTIL_GONE - 1);
     assert!(all >= MINUTE * 15 && all <= MINUTE * 20, "{all:?}");
 }
 
 #[test]
-fn nobody_says_how_long_consumers_of_what_is_not_configured_need() {
+fn unmanaged_overlap_is_one_day() {
     assert_eq!(UNMANAGED_OVERLAP, HOUR * 24);
 }

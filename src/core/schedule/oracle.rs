@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use super::Schedule;
 
 /// Every firing in the `minutes` after `from`, which is a whole minute.
-fn walked(schedule: &Schedule, from: Timestamp, minutes: i64) -> Vec<Timestamp> {
+fn walk_firings(schedule: &Schedule, from: Timestamp, minutes: i64) -> Vec<Timestamp> {
     let matches = |wall| schedule.parsed.cron.is_time_matching(&wall).unwrap();
     let mut done = schedule.zone.to_datetime(from);
     let mut firings = Vec::new();
     for minute in 1..=minutes {
         let now = from + minute.minutes();
         let wall = schedule.zone.to_datetime(now);
-        if schedule.parsed.fixed {
+        if schedule.parsed.is_fixed {
             // What the clock has passed or jumped over, and not before.
             while done < wall {
                 done += 1.minute();
@@ -58,7 +58,7 @@ proptest! {
         let change: Timestamp = change.parse().unwrap();
         let from = change - 26.hours();
         let end = change + 26.hours();
-        let expected = walked(&schedule, from, 52 * 60);
+        let expected = walk_firings(&schedule, from, 52 * 60);
 
         let mut found = Vec::new();
         let mut now = from;

@@ -14,7 +14,7 @@ use super::Schedule;
 
 /// Every row of `table`, forward and then backward. All that is wrong is
 /// told at once: a rule that is broken breaks many rows.
-fn check(zone: &str, table: &str) {
+fn check_table(zone: &str, table: &str) {
     let zone = TimeZone::get(zone).unwrap();
     let mut wrong = Vec::new();
     let rows = table
@@ -60,37 +60,37 @@ fn time(year: &str, text: &str) -> Timestamp {
 }
 
 #[test]
-fn in_berlin() {
-    check("Europe/Berlin", include_str!("tables/berlin.txt"));
+fn firings_in_berlin() {
+    check_table("Europe/Berlin", include_str!("tables/berlin.txt"));
 }
 
 #[test]
-fn in_london_whose_change_is_an_hour_after_midnight() {
-    check("Europe/London", include_str!("tables/london.txt"));
+fn firings_in_london_with_change_an_hour_after_midnight() {
+    check_table("Europe/London", include_str!("tables/london.txt"));
 }
 
 #[test]
-fn in_new_york() {
-    check("America/New_York", include_str!("tables/new_york.txt"));
+fn firings_in_new_york() {
+    check_table("America/New_York", include_str!("tables/new_york.txt"));
 }
 
 #[test]
-fn in_lord_howe_where_it_is_half_an_hour() {
-    check("Australia/Lord_Howe", include_str!("tables/lord_howe.txt"));
+fn firings_in_lord_howe_with_half_hour_change() {
+    check_table("Australia/Lord_Howe", include_str!("tables/lord_howe.txt"));
 }
 
 #[test]
-fn in_casablanca_whose_summer_time_is_negative() {
-    check("Africa/Casablanca", include_str!("tables/casablanca.txt"));
+fn firings_in_casablanca_with_negative_dst() {
+    check_table("Africa/Casablanca", include_str!("tables/casablanca.txt"));
 }
 
 #[test]
-fn in_santiago_whose_change_is_at_midnight() {
-    check("America/Santiago", include_str!("tables/santiago.txt"));
+fn firings_in_santiago_with_change_at_midnight() {
+    check_table("America/Santiago", include_str!("tables/santiago.txt"));
 }
 
 #[test]
-fn in_zones_without_a_change() {
-    check("Asia/Kolkata", include_str!("tables/kolkata.txt"));
-    check("UTC", include_str!("tables/utc.txt"));
+fn firings_in_zones_without_changes() {
+    check_table("Asia/Kolkata", include_str!("tables/kolkata.txt"));
+    check_table("UTC", include_str!("tables/utc.txt"));
 }

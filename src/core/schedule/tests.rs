@@ -22,7 +22,7 @@ fn utc(expression: &str) -> Schedule {
 
 /// The firings after `from`, as many as are expected, one by one forward and
 /// each found again backward.
-fn expect(schedule: &Schedule, from: &str, expected: &[&str]) {
+fn expect_firings(schedule: &Schedule, from: &str, expected: &[&str]) {
     let mut now = at(from);
     for text in expected {
         let next = schedule.next_after(now).unwrap();
@@ -37,7 +37,7 @@ fn expect(schedule: &Schedule, from: &str, expected: &[&str]) {
 }
 
 #[test]
-fn fields_and_short_names_fire_when_they_say() {
+fn fields_and_nicknames_fire_at_documented_times() {
     let from = "2026-11-24T02:51:33.5Z"; // a Tuesday
     for (expression, expected) in [
         (
@@ -67,12 +67,12 @@ fn fields_and_short_names_fire_when_they_say() {
             ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"],
         ),
     ] {
-        expect(&utc(expression), from, &expected);
+        expect_firings(&utc(expression), from, &expected);
     }
 }
 
 #[test]
-fn a_skipped_hour_fires_right_after_the_jump() {
+fn firing_in_skipped_hour_runs_right_after_the_jump() {
     // Berlin, 29 March 2026: 02:00 becomes 03:00 at 01:00 UTC.
     for (expression, expected) in [
         (
@@ -100,10 +100,10 @@ fn a_skipped_hour_fires_right_after_the_jump() {
             ],
         ),
     ] {
-        expect(&berlin(expression), "2026-03-28T01:00:00Z", &expected);
+        expect_firings(&berlin(expression), "2026-03-28T01:00:00Z", &expected);
     }
     let by_the_clock = berlin("*/30 2 * * *");
-    expect(
+    expect_firings(
         &by_the_clock,
         "2026-03-28T01:00:00Z",
         &["2026-03-28T01:30:00Z", "2026-03-30T00:00:00Z"],
@@ -111,9 +111,9 @@ fn a_skipped_hour_fires_right_after_the_jump() {
 }
 
 #[test]
-fn a_repeated_hour_fires_once_by_time_and_twice_by_the_clock() {
+fn repeated_hour_fires_once_if_fixed_and_twice_otherwise() {
     // Berlin, 25 October 2026: 03:00 becomes 02:00 at 01:00 UTC.
-    expect(
+    expect_firings(
         &berlin("15,45 2 * * *"),
         "2026-10-24T12:00:00Z",
         &[
@@ -122,7 +122,7 @@ fn a_repeated_hour_fires_once_by_time_and_twice_by_the_clock() {
             "2026-10-26T01:15:00Z",
         ],
     );
-    expect(
+    expect_firings(
         &berlin("*/30 2 * * *"),
         "2026-10-24T12:00:00Z",
         &[
@@ -147,11 +147,11 @@ fn a_repeated_hour_fires_once_by_time_and_twice_by_the_clock() {
 }
 
 #[test]
-fn a_change_at_midnight_keeps_daily_daily() {
+fn daily_fires_once_a_day_across_a_midnight_change() {
     // Santiago, 6 September 2026: midnight becomes 01:00 at 04:00 UTC.
     let zone = TimeZone::get("America/Santiago").unwrap();
     let schedule = Schedule::parse("@daily", zone).unwrap();
-    expect(
+    expect_firings(
         &schedule,
         "2026-09-04T12:00:00Z",
         &[
@@ -163,7 +163,7 @@ fn a_change_at_midnight_keeps_daily_daily() {
 }
 
 #[test]
-fn the_last_firing_is_found_after_years_of_seconds() {
+fn last_firing_is_found_quickly_over_decades() {
     let schedule = berlin("* * * * * *");
     let now = at("2026-11-24T02:51:33.9Z");
     for _ in 0..100 {
@@ -176,21 +176,21 @@ fn the_last_firing_is_found_after_years_of_seconds() {
 }
 
 #[test]
-fn what_never_fires_says_so_at_once() {
+fn impossible_date_is_detected_at_once() {
     for expression in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
         let schedule = utc(expression);
-        assert!(!schedule.ever_fires(), "{expression}");
+        assert!(!schedule.can_fire(), "{expression}");
         assert_eq!(schedule.next_after(at("2026-01-01T00:00:00Z")), None);
         assert_eq!(schedule.last_between(Timestamp::MIN, Timestamp::MAX), None);
         assert_eq!(schedule.shortest_gap(at("2026-01-01T00:00:00Z")), None);
     }
     for expression in ["0 0 29 2 *", "0 0 29 2 */7"] {
-        assert!(utc(expression).ever_fires(), "{expression}");
+        assert!(utc(expression).can_fire(), "{expression}");
     }
 }
 
 #[test]
-fn gaps_are_read_off_the_fields() {
+fn shortest_gap_follows_from_the_fields() {
     let from = at("2026-11-24T00:00:00Z");
     let (hour, day) = (3_600, 86_400);
     for (expression, seconds) in [
@@ -217,7 +217,7 @@ fn gaps_are_read_off_the_fields() {
 }
 
 #[test]
-fn the_spring_jump_shortens_a_gap() {
+fn spring_jump_shortens_shortest_gap() {
     let from = at("2026-01-01T00:00:00Z");
     for (expression, seconds) in [
         ("@daily", 23 * 3_600),
@@ -236,7 +236,7 @@ fn the_spring_jump_shortens_a_gap() {
 }
 
 #[test]
-fn the_longest_gap_is_that_of_days_without_a_firing_too() {
+fn longest_gap_includes_days_without_firings() {
     let from = at("2026-01-01T00:00:00Z");
     let (hour, day) = (3_600, 86_400);
     for (expression, seconds) in [
@@ -266,7 +266,7 @@ fn the_longest_gap_is_that_of_days_without_a_firing_too() {
 }
 
 #[test]
-fn other_texts_are_refused_in_words() {
+fn invalid_expressions_are_explained() {
     for (text, message) in [
         ("", "\"\" is no cron expression: it has 0 fields"),
         ("daily", "\"daily\" is no cron expression: it has 1 field"),
@@ -302,7 +302,7 @@ fn other_texts_are_refused_in_words() {
 
 /// It may be anything that was pasted.
 #[test]
-fn an_expression_that_is_shown_is_cut() {
+fn long_expression_is_truncated_in_errors() {
     let sixty = "ä".repeat(60);
     let error = Schedule::parse(&sixty, TimeZone::UTC).unwrap_err();
     assert!(
@@ -317,7 +317,7 @@ fn an_expression_that_is_shown_is_cut() {
 }
 
 #[test]
-fn a_schedule_says_what_it_is() {
+fn schedule_reports_its_properties() {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     let schedule = Schedule::parse("0 3 * * *", zone).unwrap();
     assert_eq!(schedule.expression(), "0 3 * * *");
@@ -337,14 +337,14 @@ fn a_schedule_says_what_it_is() {
         ("0 0 31 2 *", 1, None),
     ] {
         let schedule = Schedule::parse(text, TimeZone::UTC).unwrap();
-        assert_eq!(schedule.firings_in_a_day(), in_a_day, "{text}");
+        assert_eq!(schedule.firings_per_day(), in_a_day, "{text}");
         if let Some(hours) = longest {
             let longest = schedule.longest_gap(from);
             assert_eq!(longest, Some(Duration::from_secs(hours * 3_600)), "{text}");
         }
     }
     let never = Schedule::parse("0 0 31 2 *", TimeZone::UTC).unwrap();
-    assert!(!never.ever_fires());
+    assert!(!never.can_fire());
     assert_eq!(never.longest_gap(from), None);
     assert_eq!(never.last_between(Timestamp::MIN, from), None);
 }

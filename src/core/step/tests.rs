@@ -3,10 +3,10 @@
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::core::names::{KeyName, Label};
+use crate::core::ids::{KeyName, Label};
 use crate::core::policy::KeyPolicy;
-use crate::core::record::{CredentialFacts, Missing, Trigger};
 use crate::core::schedule::Schedule;
+use crate::core::state::{CredentialMetadata, MissingSince, Trigger};
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 const SOON: &str = "2026-11-24T12:05:00Z";
@@ -36,7 +36,7 @@ fn delivery(state: DeliveryState) -> Delivery {
         sink: sink(),
         required: true,
         state,
-        maybe_taken: state != DeliveryState::Pending,
+        maybe_accepted: state != DeliveryState::Pending,
         attempts: 0,
         last_attempt_at: None,
         accepted_at: (state == DeliveryState::Accepted).then(|| at(PAST)),
@@ -53,8 +53,8 @@ fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
         trigger: Trigger::Schedule,
         scheduled_for: None,
         started_at: at(PAST),
-        label: Some(Label::recorded(format!("k-{sequence}"))),
-        credential: (phase != Phase::Intended).then(|| CredentialFacts {
+        label: Some(Label::from_recorded(format!("k-{sequence}"))),
+        credential: (phase != Phase::Intended).then(|| CredentialMetadata {
             id: CredentialId::new(format!("key_{sequence}")),
             redacted_value: None,
             created_at: Some(at(PAST)),
@@ -79,32 +79,32 @@ fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
 fn key(live: Vec<Rotation>) -> KeyState {
     let mut state = KeyState::unknown(KeyName::new("k").unwrap());
     state.sequence = live.last().map_or(0, |last| last.sequence);
-    state.newest = live.last().map(|last| last.phase);
+    state.newest_phase = live.last().map(|last| last.phase);
     state.live = live;
     state
 }
 
-fn memory(sent: bool, secret: bool) -> Memory {
-    let mut memory = Memory::new(RotationId::new(1_u64.to_be_bytes()));
-    memory.sent = sent;
+fn in_flight(sent: bool, secret: bool) -> InFlight {
+    let mut memory = InFlight::new(RotationId::new(1_u64.to_be_bytes()));
+    memory.create_sent = sent;
     memory.secret = secret.then(|| Secret::new("sk-admin-step-tests".to_owned()));
     memory
 }
 
-fn asked(live: Vec<Rotation>, memory: Option<&Memory>) -> Step {
-    next_step(&key(live), memory, Some(&policy()), Allowed::ALL, at(NOW))
+fn decide(live: Vec<Rotation>, memory: Option<&InFlight>) -> Step {
+    next_step(&key(live), memory, Some(&policy()), Permits::ALL, at(NOW))
 }
 
 fn id() -> RotationId {
     RotationId::new(1_u64.to_be_bytes())
 }
 
-fn event_of(step: &Step) -> Option<Event> {
+fn event_of(step: &Step) -> Option<LifecycleEvent> {
     let Step::Record(changes) = step else {
         return None;
     };
     changes.iter().find_map(|change| {
-        let Change::Moved(moved) = change else {
+        let Change::Transitioned(moved) = change else {
             return None;
         };
         (moved.rotation == id()).then_some(moved.event)
@@ -112,7 +112,7 @@ fn event_of(step: &Step) -> Option<Event> {
 }
 
 /// One whose file is written, and what is to run then is owed.
-fn written(phase: Phase, required: bool) -> Rotation {
+fn awaiting_on_change(phase: Phase, required: bool) -> Rotation {
     let mut rotation = rotation(1, phase, DeliveryState::Uncertain);
     rotation.deliveries[0].written_at = Some(at(PAST));
     rotation.deliveries[0].required = required;
@@ -121,129 +121,145 @@ fn written(phase: Phase, required: bool) -> Rotation {
 }
 
 #[test]
-fn what_follows_a_written_file_needs_no_secret() {
-    let after = Step::After {
+fn pending_on_change_needs_no_secret() {
+    let after = Step::RunOnChange {
         rotation: id(),
         sink: sink(),
     };
-    let held = memory(true, true);
+    let held = in_flight(true, true);
     for memory in [None, Some(&held)] {
         for (phase, required) in [(Phase::Verified, true), (Phase::Current, false)] {
-            assert_eq!(asked(vec![written(phase, required)], memory), after);
+            assert_eq!(
+                decide(vec![awaiting_on_change(phase, required)], memory),
+                after
+            );
         }
-        let mut waits = written(Phase::Verified, true);
+        let mut waits = awaiting_on_change(Phase::Verified, true);
         waits.deliveries[0].retry_at = Some(at(SOON));
-        assert_eq!(asked(vec![waits], memory), Step::Wait(Some(at(SOON))));
+        assert_eq!(decide(vec![waits], memory), Step::Wait(Some(at(SOON))));
     }
     let removed = next_step(
-        &key(vec![written(Phase::Verified, true)]),
+        &key(vec![awaiting_on_change(Phase::Verified, true)]),
         None,
         None,
-        Allowed::ALL,
+        Permits::ALL,
         at(NOW),
     );
-    assert_eq!(event_of(&removed), Some(Event::FoundOpen));
+    assert_eq!(event_of(&removed), Some(LifecycleEvent::Interrupted));
 }
 
 #[test]
-fn where_another_sink_needs_the_secret_it_is_stranded_without() {
-    let mut open = written(Phase::Verified, true);
+fn rotation_without_its_secret_is_stranded_if_another_sink_needs_it() {
+    let mut open = awaiting_on_change(Phase::Verified, true);
     open.deliveries.push(delivery(DeliveryState::Pending));
     open.deliveries[1].sink.name = "other".to_owned();
-    assert_eq!(event_of(&asked(vec![open], None)), Some(Event::FoundOpen));
+    assert_eq!(
+        event_of(&decide(vec![open], None)),
+        Some(LifecycleEvent::Interrupted)
+    );
     // Nor does one go on of which nothing is owed: the ledger may be an older one.
     let all = rotation(1, Phase::Verified, DeliveryState::Accepted);
-    assert_eq!(event_of(&asked(vec![all], None)), Some(Event::FoundOpen));
+    assert_eq!(
+        event_of(&decide(vec![all], None)),
+        Some(LifecycleEvent::Interrupted)
+    );
     // An optional copy is waited for by nobody.
-    let mut current = written(Phase::Current, false);
+    let mut current = awaiting_on_change(Phase::Current, false);
     current.started_at = at("2026-11-24T11:30:00Z");
     current.deliveries.push(delivery(DeliveryState::Uncertain));
     current.deliveries[1].required = false;
     current.deliveries[1].sink.name = "other".to_owned();
-    let missed = vec![Change::SinkMissed {
+    let missed = vec![Change::DeliverySkipped {
         rotation: id(),
         sink: current.deliveries[1].sink.clone(),
     }];
-    assert_eq!(asked(vec![current.clone()], None), Step::Record(missed));
+    assert_eq!(decide(vec![current.clone()], None), Step::Record(missed));
     current.started_at = at("2026-11-24T10:00:00Z");
-    let both = asked(vec![current], None);
+    let both = decide(vec![current], None);
     assert!(matches!(both, Step::Record(changes) if changes.len() == 2));
 }
 
 #[test]
-fn intended_is_sent_once_and_then_looked_for() {
+fn intended_rotation_sends_create_once_then_finds_label() {
     let open = rotation(1, Phase::Intended, DeliveryState::Pending);
-    let find = |after_restart| Step::Find {
+    let find = |after_restart| Step::FindLabel {
         rotation: id(),
         after_restart,
     };
-    let fresh = memory(false, false);
-    assert_eq!(asked(vec![open.clone()], Some(&fresh)), Step::Create(id()));
-    let sent = memory(true, false);
-    assert_eq!(asked(vec![open.clone()], Some(&sent)), find(false));
-    assert_eq!(asked(vec![open.clone()], None), find(true));
+    let fresh = in_flight(false, false);
+    assert_eq!(decide(vec![open.clone()], Some(&fresh)), Step::Create(id()));
+    let sent = in_flight(true, false);
+    assert_eq!(decide(vec![open.clone()], Some(&sent)), find(false));
+    assert_eq!(decide(vec![open.clone()], None), find(true));
     let mut waits = open;
     waits.retry_at = Some(at(SOON));
-    assert_eq!(asked(vec![waits], Some(&sent)), Step::Wait(Some(at(SOON))));
+    assert_eq!(decide(vec![waits], Some(&sent)), Step::Wait(Some(at(SOON))));
 }
 
 #[test]
-fn open_without_its_secret_is_stranded() {
+fn open_rotation_without_secret_is_stranded() {
     for phase in [Phase::Created, Phase::Verified] {
         let open = rotation(1, phase, DeliveryState::Pending);
-        let step = asked(vec![open], None);
-        assert_eq!(event_of(&step), Some(Event::FoundOpen), "{phase}");
+        let step = decide(vec![open], None);
+        assert_eq!(
+            event_of(&step),
+            Some(LifecycleEvent::Interrupted),
+            "{phase}"
+        );
     }
 }
 
 #[test]
-fn created_is_verified_twice_so_far_apart() {
+fn created_rotation_is_verified_twice_with_interval() {
     let open = rotation(1, Phase::Created, DeliveryState::Pending);
-    let mut held = memory(true, true);
-    assert_eq!(asked(vec![open.clone()], Some(&held)), Step::Verify(id()));
-    held.worked_at = Some(at(NOW));
-    let settled = time::after(at(NOW), policy().settle);
-    assert_eq!(asked(vec![open], Some(&held)), Step::Wait(Some(settled)));
+    let mut held = in_flight(true, true);
+    assert_eq!(decide(vec![open.clone()], Some(&held)), Step::Verify(id()));
+    held.first_verified_at = Some(at(NOW));
+    let settled = time::after(at(NOW), policy().verify_interval);
+    assert_eq!(decide(vec![open], Some(&held)), Step::Wait(Some(settled)));
 }
 
 #[test]
-fn an_open_rotation_of_a_removed_key_is_given_up() {
+fn open_rotation_of_removed_key_is_abandoned() {
     for (state, event) in [
-        (DeliveryState::Pending, Event::GivenUp),
-        (DeliveryState::Uncertain, Event::GivenUpDelivering),
+        (DeliveryState::Pending, LifecycleEvent::Abandoned),
+        (
+            DeliveryState::Uncertain,
+            LifecycleEvent::AbandonedDuringDelivery,
+        ),
     ] {
         let open = key(vec![rotation(1, Phase::Verified, state)]);
-        let held = memory(true, true);
-        let step = next_step(&open, Some(&held), None, Allowed::ALL, at(NOW));
+        let held = in_flight(true, true);
+        let step = next_step(&open, Some(&held), None, Permits::ALL, at(NOW));
         assert_eq!(event_of(&step), Some(event));
     }
     // What was not sent never is; what was sent is looked for.
     let intended = key(vec![rotation(1, Phase::Intended, DeliveryState::Pending)]);
     let step = |sent| {
-        let memory = memory(sent, false);
-        next_step(&intended, Some(&memory), None, Allowed::ALL, at(NOW))
+        let memory = in_flight(sent, false);
+        next_step(&intended, Some(&memory), None, Permits::ALL, at(NOW))
     };
-    assert_eq!(event_of(&step(false)), Some(Event::NotDone));
+    assert_eq!(event_of(&step(false)), Some(LifecycleEvent::NotCreated));
     let Step::Record(changes) = step(false) else {
         panic!("it is not sent");
     };
     let why = changes.iter().find_map(|change| {
-        let Change::Moved(moved) = change else {
+        let Change::Transitioned(moved) = change else {
             return None;
         };
         moved.error.as_deref()
     });
     assert_eq!(why, Some("the key was removed"));
-    assert!(matches!(step(true), Step::Find { .. }));
+    assert!(matches!(step(true), Step::FindLabel { .. }));
 }
 
 #[test]
-fn verified_begins_delivers_waits_and_becomes_current() {
-    let held = memory(true, true);
-    let ask = |open: Rotation| asked(vec![open], Some(&held));
+fn verified_rotation_delivers_waits_and_becomes_current() {
+    let held = in_flight(true, true);
+    let ask = |open: Rotation| decide(vec![open], Some(&held));
     let begun = ask(rotation(1, Phase::Verified, DeliveryState::Pending));
     assert!(
-        matches!(&begun, Step::Record(changes) if matches!(changes[..], [Change::Begun(_)])),
+        matches!(&begun, Step::Record(changes) if matches!(changes[..], [Change::DeliveryStarted(_)])),
         "{begun:?}"
     );
     let deliver = Step::Deliver {
@@ -261,56 +277,56 @@ fn verified_begins_delivers_waits_and_becomes_current() {
         "begun anew: {refused:?}"
     );
     let accepted = ask(rotation(1, Phase::Verified, DeliveryState::Accepted));
-    assert_eq!(event_of(&accepted), Some(Event::Delivered));
+    assert_eq!(event_of(&accepted), Some(LifecycleEvent::Delivered));
 }
 
 #[test]
-fn current_misses_an_optional_sink_without_its_secret() {
+fn current_rotation_skips_optional_sinks_without_secret() {
     let mut current = rotation(1, Phase::Current, DeliveryState::Refused);
     current.deliveries[0].required = false;
-    let held = memory(true, true);
+    let held = in_flight(true, true);
     // One hour is the default of deliver-for, and it began an hour ago.
     for memory in [None, Some(&held)] {
-        let step = asked(vec![current.clone()], memory);
+        let step = decide(vec![current.clone()], memory);
         assert!(
-            matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::SinkMissed { .. }])),
+            matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::DeliverySkipped { .. }])),
             "{step:?}"
         );
     }
     current.started_at = at(NOW);
-    let step = asked(vec![current.clone()], Some(&held));
+    let step = decide(vec![current.clone()], Some(&held));
     assert!(
-        matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::Begun(_)])),
+        matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::DeliveryStarted(_)])),
         "{step:?}"
     );
     current.deliveries.clear();
-    assert_eq!(asked(vec![current], None), Step::Wait(None));
+    assert_eq!(decide(vec![current], None), Step::Wait(None));
 }
 
 #[test]
-fn stranded_retires_once_a_newer_one_is_at_its_sinks() {
+fn stranded_rotation_retires_once_its_sinks_accepted_a_newer_one() {
     let stranded = rotation(1, Phase::Stranded, DeliveryState::Pending);
-    assert_eq!(asked(vec![stranded.clone()], None), Step::Wait(None));
+    assert_eq!(decide(vec![stranded.clone()], None), Step::Wait(None));
     let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
-    let step = asked(vec![stranded.clone(), newer.clone()], None);
-    assert_eq!(event_of(&step), Some(Event::Replaced));
+    let step = decide(vec![stranded.clone(), newer.clone()], None);
+    assert_eq!(event_of(&step), Some(LifecycleEvent::Replaced));
     let mut elsewhere = newer;
     elsewhere.deliveries[0].sink.target = "file:/y".to_owned();
-    assert_eq!(asked(vec![stranded, elsewhere], None), Step::Wait(None));
+    assert_eq!(decide(vec![stranded, elsewhere], None), Step::Wait(None));
 }
 
 #[test]
-fn retired_is_revoked_when_nobody_may_hold_it() {
+fn retired_rotation_is_revoked_when_no_sink_holds_it() {
     let retired = rotation(1, Phase::Retired, DeliveryState::Accepted);
     let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
     let ask =
-        |retired: &Rotation, newer: &Rotation| asked(vec![retired.clone(), newer.clone()], None);
+        |retired: &Rotation, newer: &Rotation| decide(vec![retired.clone(), newer.clone()], None);
     assert_eq!(ask(&retired, &newer), Step::Revoke(id()));
     let mut late = newer.clone();
     late.deliveries[0].accepted_at = Some(at(NOW));
     // A longer overlap than was recorded is recorded, and then waited for.
     let over = time::after(at(NOW), policy().overlap);
-    let extended = Change::Extended {
+    let extended = Change::OverlapExtended {
         rotation: id(),
         revoke_after: over,
     };
@@ -331,36 +347,42 @@ fn retired_is_revoked_when_nobody_may_hold_it() {
         assert_eq!(ask(&waits, &newer), Step::Wait(Some(at(SOON))));
     }
     assert_eq!(
-        asked(vec![retired.clone()], None),
+        decide(vec![retired.clone()], None),
         Step::Wait(None),
         "the newest that works"
     );
-    let mut by_hand = retired;
-    by_hand.revoke_now = true;
-    assert_eq!(asked(vec![by_hand], None), Step::Revoke(id()));
+    let mut operator = retired;
+    operator.revoke_now = true;
+    assert_eq!(decide(vec![operator], None), Step::Revoke(id()));
 }
 
 #[test]
-fn orphaned_is_revoked_at_once_unless_a_person_holds_it() {
+fn orphan_is_revoked_at_once_unless_on_hold() {
     let mut orphaned = rotation(1, Phase::Orphaned, DeliveryState::Pending);
-    assert_eq!(asked(vec![orphaned.clone()], None), Step::Revoke(id()));
+    assert_eq!(decide(vec![orphaned.clone()], None), Step::Revoke(id()));
     orphaned.hold_until = Some(at(SOON));
-    assert_eq!(asked(vec![orphaned], None), Step::Wait(Some(at(SOON))));
+    assert_eq!(decide(vec![orphaned], None), Step::Wait(Some(at(SOON))));
 }
 
 #[test]
-fn what_is_missing_is_looked_for_again() {
+fn missing_credential_is_rechecked() {
     let mut current = rotation(1, Phase::Current, DeliveryState::Accepted);
-    let missing = |since| Some(Missing { since, looks: 1 });
+    let missing = |since| Some(MissingSince { since, checks: 1 });
     current.missing = missing(at(PAST));
-    assert_eq!(asked(vec![current.clone()], None), Step::Look(id()));
+    assert_eq!(
+        decide(vec![current.clone()], None),
+        Step::RecheckMissing(id())
+    );
     current.missing = missing(at(NOW));
-    let next = time::after(at(NOW), BETWEEN_LOOKS);
-    assert_eq!(asked(vec![current.clone()], None), Step::Wait(Some(next)));
+    let next = time::after(at(NOW), MISSING_CHECK_INTERVAL);
+    assert_eq!(decide(vec![current.clone()], None), Step::Wait(Some(next)));
     // Not while nobody can answer, or the time may be wrong.
     current.missing = missing(at(PAST));
     for (provider, clock) in [(false, true), (true, false), (false, false)] {
-        let allowed = Allowed { provider, clock };
+        let allowed = Permits {
+            can_use_provider: provider,
+            can_trust_clock: clock,
+        };
         let live = vec![current.clone()];
         let step = next_step(&key(live), None, Some(&policy()), allowed, at(NOW));
         assert_eq!(step, Step::Wait(None), "{allowed:?}");
@@ -368,12 +390,12 @@ fn what_is_missing_is_looked_for_again() {
 }
 
 #[test]
-fn a_delivery_is_tried_again_when_its_time_has_come() {
-    let held = memory(true, true);
+fn delivery_is_retried_at_its_retry_time() {
+    let held = in_flight(true, true);
     for (retry_at, waits) in [(PAST, false), (NOW, false), (SOON, true)] {
         let mut open = rotation(1, Phase::Verified, DeliveryState::Uncertain);
         open.deliveries[0].retry_at = Some(at(retry_at));
-        let step = asked(vec![open], Some(&held));
+        let step = decide(vec![open], Some(&held));
         let expected = if waits {
             Step::Wait(Some(at(retry_at)))
         } else {
@@ -387,12 +409,15 @@ fn a_delivery_is_tried_again_when_its_time_has_come() {
 }
 
 #[test]
-fn a_condition_rules_out_what_needs_the_provider_or_the_clock() {
-    let ask = |live: Vec<Rotation>, memory: Option<&Memory>, provider, clock| {
-        let allowed = Allowed { provider, clock };
+fn permits_block_steps_that_need_provider_or_clock() {
+    let ask = |live: Vec<Rotation>, memory: Option<&InFlight>, provider, clock| {
+        let allowed = Permits {
+            can_use_provider: provider,
+            can_trust_clock: clock,
+        };
         next_step(&key(live), memory, Some(&policy()), allowed, at(NOW))
     };
-    let held = memory(true, true);
+    let held = in_flight(true, true);
     let created = rotation(1, Phase::Created, DeliveryState::Pending);
     assert_eq!(
         ask(vec![created], Some(&held), false, true),
@@ -412,24 +437,24 @@ fn a_condition_rules_out_what_needs_the_provider_or_the_clock() {
 }
 
 #[test]
-fn an_orphan_that_sinks_may_hold_goes_when_they_have_a_newer_one() {
+fn delivered_orphan_is_revoked_after_its_sinks_accepted_a_newer_one() {
     let orphan = rotation(1, Phase::Orphaned, DeliveryState::Accepted);
-    assert_eq!(asked(vec![orphan.clone()], None), Step::Wait(None));
+    assert_eq!(decide(vec![orphan.clone()], None), Step::Wait(None));
     // Taken an hour ago, with an overlap of ten minutes.
     let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
     let revoke = Step::Revoke(id());
-    assert_eq!(asked(vec![orphan.clone(), newer.clone()], None), revoke);
+    assert_eq!(decide(vec![orphan.clone(), newer.clone()], None), revoke);
     let mut lately = newer.clone();
     lately.deliveries[0].accepted_at = Some(at(NOW));
     let until = time::after(at(NOW), policy().overlap);
     assert_eq!(
-        asked(vec![orphan.clone(), lately.clone()], None),
+        decide(vec![orphan.clone(), lately.clone()], None),
         Step::Wait(Some(until))
     );
     // A time counts here, so the clock has to be believed.
-    let doubted = Allowed {
-        clock: false,
-        ..Allowed::ALL
+    let doubted = Permits {
+        can_trust_clock: false,
+        ..Permits::ALL
     };
     let live = vec![orphan.clone(), newer];
     let step = next_step(&key(live), None, Some(&policy()), doubted, at(NOW));
@@ -437,5 +462,5 @@ fn an_orphan_that_sinks_may_hold_goes_when_they_have_a_newer_one() {
     // A person's word.
     let mut wanted = orphan;
     wanted.revoke_now = true;
-    assert_eq!(asked(vec![wanted, lately], None), revoke);
+    assert_eq!(decide(vec![wanted, lately], None), revoke);
 }

@@ -8,7 +8,7 @@ use jiff::{Timestamp, ToSpan as _};
 use proptest::prelude::*;
 
 use super::Timetable;
-use crate::core::names::KeyName;
+use crate::core::ids::KeyName;
 use crate::core::schedule::Schedule;
 
 fn at(text: &str) -> Timestamp {
@@ -28,9 +28,9 @@ fn minutes(count: u64) -> Duration {
 }
 
 #[test]
-fn an_age_counts_from_the_credential() {
+fn age_timetable_counts_from_credential_creation() {
     let every = Timetable::every(minutes(60), TimeZone::UTC);
-    let firings = every.since(at("2026-11-24T03:20:00.7Z"));
+    let firings = every.firings_from(at("2026-11-24T03:20:00.7Z"));
     for (asked, next, last) in [
         ("2026-11-24T03:20:00Z", "2026-11-24T04:20:00Z", None),
         ("2026-11-24T04:19:59.9Z", "2026-11-24T04:20:00Z", None),
@@ -62,7 +62,7 @@ fn an_age_counts_from_the_credential() {
 }
 
 #[test]
-fn what_is_asked_of_a_timetable_holds_for_schedules_and_ages() {
+fn timetable_properties_hold_for_schedules_and_ages() {
     let now = at("2026-11-24T00:00:00Z");
     let twice = cron("0 3,5 * * *").with_jitter(&key("k"), minutes(10));
     let every = Timetable::every(minutes(7 * 60), TimeZone::UTC);
@@ -74,16 +74,16 @@ fn what_is_asked_of_a_timetable_holds_for_schedules_and_ages() {
         assert_eq!(table.jitter(), minutes(jitter));
         assert_eq!(table.shortest_gap(now), Some(minutes(shortest * 60)));
         assert_eq!(table.longest_gap(now), Some(minutes(longest * 60)));
-        assert_eq!(table.firings_in_a_day(), in_a_day);
+        assert_eq!(table.firings_per_day(), in_a_day);
         assert_eq!(table.to_string(), text);
     }
 }
 
 /// A change of this table would move every firing of every installation.
 #[test]
-fn jitter_is_the_same_in_every_version() {
+fn jitter_is_stable_across_versions() {
     let table = cron("0 3 * * *").with_jitter(&key("billing-exporter"), minutes(30));
-    let firings = table.since(Timestamp::MIN);
+    let firings = table.firings_from(Timestamp::MIN);
     let mut now = at("2026-11-24T00:00:00Z");
     for expected in [
         "2026-11-24T03:06:27Z",
@@ -96,12 +96,12 @@ fn jitter_is_the_same_in_every_version() {
 }
 
 #[test]
-fn jitter_is_spread_evenly_and_differs_from_key_to_key() {
+fn jitter_is_spread_evenly_across_keys() {
     let mut buckets = [0_u32; 10];
     let mut delays = BTreeSet::new();
     for number in 0..1_000 {
         let table = cron("0 3 * * *").with_jitter(&key(&format!("k{number}")), minutes(10));
-        let fires = table.since(Timestamp::MIN);
+        let fires = table.firings_from(Timestamp::MIN);
         let fires = fires.next_after(at("2026-11-24T02:59:59Z")).unwrap();
         let delay = fires.duration_since(at("2026-11-24T03:00:00Z")).as_secs();
         assert!((0..=600).contains(&delay), "{delay}");
@@ -118,9 +118,9 @@ fn jitter_is_spread_evenly_and_differs_from_key_to_key() {
 }
 
 #[test]
-fn a_firing_that_its_jitter_delays_is_still_to_come() {
+fn firing_delayed_by_jitter_is_still_to_come() {
     let table = cron("0 * * * *").with_jitter(&key("k"), minutes(50));
-    let firings = table.since(Timestamp::MIN);
+    let firings = table.firings_from(Timestamp::MIN);
     let first = firings.next_after(at("2026-11-24T02:59:59Z")).unwrap();
     assert!(first > at("2026-11-24T03:00:00Z"));
     // Asked between the firing and its jitter, it is the next one and not the last.
@@ -132,7 +132,7 @@ fn a_firing_that_its_jitter_delays_is_still_to_come() {
 }
 
 #[test]
-fn the_text_in_the_ledger_reads_back() {
+fn ledger_text_round_trips() {
     let zone = |name: &str| TimeZone::get(name).ok();
     let berlin = zone("Europe/Berlin").unwrap();
     let by_schedule = Timetable::from(Schedule::parse("0 3 * * Mon", berlin.clone()).unwrap());
@@ -144,15 +144,15 @@ fn the_text_in_the_ledger_reads_back() {
         ),
     ] {
         assert_eq!(table.to_text(), text);
-        assert!(table.is_told_as(text));
+        assert!(table.matches_text(text));
         let (shorter, longer) = (&text[..text.len() - 1], format!("{text}s"));
         for other in [shorter, &longer, &text.replace('|', "/"), ""] {
-            assert!(!table.is_told_as(other), "{other}");
+            assert!(!table.matches_text(other), "{other}");
         }
         let read = Timetable::from_text(text, &key("k"), zone).unwrap();
         assert_eq!(read.to_text(), text);
         let (origin, now) = (at("2026-11-24T03:00:00Z"), at("2026-11-24T04:00:00Z"));
-        let next = |table: &Timetable| table.since(origin).next_after(now);
+        let next = |table: &Timetable| table.firings_from(origin).next_after(now);
         assert_eq!(next(&read), next(&table));
     }
     for text in [
@@ -187,7 +187,7 @@ proptest! {
         };
         let table = plain.with_jitter(&key("k"), Duration::from_secs(jitter));
         let start = Timestamp::from_second(start).unwrap();
-        let firings = table.since(start);
+        let firings = table.firings_from(start);
         let mut now = start;
         for _ in 0..12 {
             let next = firings.next_after(now).unwrap();

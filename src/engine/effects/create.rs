@@ -1,13 +1,13 @@
 //! Sends a create, once, and settles what became of it.
 
-use crate::core::change::{Change, Moved};
-use crate::core::names::{Label, RotationId};
-use crate::core::policy::Waiting;
-use crate::core::rotation::Event;
-use crate::engine::effects::pause_of;
+use crate::core::change::{Change, Transition};
+use crate::core::ids::{Label, RotationId};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::policy::RetryClass;
+use crate::engine::effects::retry_delay;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::{Credential, NewCredential, Outcome, ProviderError};
+use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
 
 impl Worker {
     fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
@@ -22,56 +22,56 @@ impl Worker {
         let label = self.label(rotation)?;
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         let expires_in = policy.and_then(|policy| policy.expires_after);
-        if let Some(memory) = &mut self.memory {
-            memory.sent = true;
+        if let Some(memory) = &mut self.in_flight {
+            memory.create_sent = true;
         }
-        let answer = self.parts.provider.create(&label, expires_in).await;
-        self.hear(&answer);
+        let answer = self.services.provider.create(&label, expires_in).await;
+        self.observe_response(&answer);
         match answer {
             Ok(answer) => {
-                if expires_in.is_some() && answer.value.facts.expires_at.is_none() {
-                    self.tell_no_backstop();
+                if expires_in.is_some() && answer.value.metadata.expires_at.is_none() {
+                    self.log_missing_expiry();
                 }
-                self.created(rotation, answer.value).await
+                self.record_created(rotation, answer.value).await
             }
-            Err(error) if error.outcome == Outcome::NotDone => {
-                self.not_done(rotation, &error).await
+            Err(error) if error.effect == Effect::NotApplied => {
+                self.record_not_applied(rotation, &error).await
             }
-            Err(error) => self.unclear(rotation, &label, &error).await,
+            Err(error) => self.handle_unknown_create(rotation, &label, &error).await,
         }
     }
 
-    async fn created(
+    async fn record_created(
         &mut self,
         rotation: &RotationId,
-        created: NewCredential,
+        created: CreatedCredential,
     ) -> Result<(), LedgerError> {
         let event = if created.secret.is_some() {
-            Event::Created
+            LifecycleEvent::Created
         } else {
-            Event::SecretLost
+            LifecycleEvent::SecretLost
         };
-        if let Some(memory) = &mut self.memory {
+        if let Some(memory) = &mut self.in_flight {
             memory.secret = created.secret;
         }
-        let moved = Moved {
-            credential: Some(created.facts),
-            ..Moved::new(rotation, event)
+        let moved = Transition {
+            credential: Some(created.metadata),
+            ..Transition::new(rotation, event)
         };
-        let mut changes = vec![Change::Moved(moved)];
-        if event == Event::SecretLost {
-            changes.push(self.deferred("the provider's answer had no secret", None));
+        let mut changes = vec![Change::Transitioned(moved)];
+        if event == LifecycleEvent::SecretLost {
+            changes.push(self.back_off_key("the provider's answer had no secret", None));
         }
         self.record(changes).await
     }
 
-    async fn not_done(
+    async fn record_not_applied(
         &mut self,
         rotation: &RotationId,
         error: &ProviderError,
     ) -> Result<(), LedgerError> {
-        let mut changes = self.failed(rotation, Event::NotDone, error);
-        if self.is_everybodys(error).await {
+        let mut changes = self.failure_changes(rotation, LifecycleEvent::NotCreated, error);
+        if self.is_global_failure(error).await {
             // It counts for no key; the next one begins when it has passed.
             changes.truncate(1);
         }
@@ -80,20 +80,20 @@ impl Worker {
 
     /// It may have been made, and is never sent again: its label is looked for
     /// next.
-    async fn unclear(
+    async fn handle_unknown_create(
         &mut self,
         rotation: &RotationId,
         label: &Label,
         error: &ProviderError,
     ) -> Result<(), LedgerError> {
         let text = error.to_string();
-        self.unclear = true;
+        self.needs_follow_up = true;
         tracing::warn!(key = %self.state.key, %rotation, %label,
             "it is unclear whether {label} was made ({text}); looking for it");
-        if self.is_everybodys(error).await {
+        if self.is_global_failure(error).await {
             return Ok(());
         }
-        let change = self.postponed(rotation, Waiting::Provider, &text, None);
+        let change = self.schedule_retry(rotation, RetryClass::Provider, &text, None);
         self.record(vec![change]).await
     }
 
@@ -105,67 +105,78 @@ impl Worker {
         after_restart: bool,
     ) -> Result<(), LedgerError> {
         let label = self.label(rotation)?;
-        self.unclear = true;
-        let answer = self.parts.provider.find(&label).await;
-        self.hear(&answer);
+        self.needs_follow_up = true;
+        let answer = self.services.provider.find(&label).await;
+        self.observe_response(&answer);
         let found = match answer {
             Ok(answer) => answer.value,
-            Err(error) if self.is_everybodys(&error).await => return Ok(()),
+            Err(error) if self.is_global_failure(&error).await => return Ok(()),
             Err(error) => {
                 let text = error.to_string();
-                let change = self.postponed(rotation, Waiting::Provider, &text, pause_of(&error));
+                let change =
+                    self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error));
                 return self.record(vec![change]).await;
             }
         };
         if found.len() > 1 {
-            return self.revoke_doubles(rotation, &found).await;
+            return self.revoke_duplicates(rotation, &found).await;
         }
         let (event, why) = match (found.first(), after_restart) {
             (Some(_), true) => (
-                Event::LabelFoundAfterRestart,
+                LifecycleEvent::LabelFoundAfterRestart,
                 "its secret was lost in a restart",
             ),
-            (Some(_), false) => (Event::LabelFound, "its secret was lost with the answer"),
+            (Some(_), false) => (
+                LifecycleEvent::LabelFound,
+                "its secret was lost with the answer",
+            ),
             (None, _) => (
-                Event::LabelNotFound,
+                LifecycleEvent::LabelNotFound,
                 "the create was unclear and made nothing",
             ),
         };
-        let moved = Moved {
-            credential: found.into_iter().next().map(|credential| credential.facts),
+        let moved = Transition {
+            credential: found
+                .into_iter()
+                .next()
+                .map(|credential| credential.metadata),
             error: Some(why.to_owned()),
-            ..Moved::new(rotation, event)
+            ..Transition::new(rotation, event)
         };
-        self.record(vec![Change::Moved(moved), self.deferred(why, None)])
-            .await
+        self.record(vec![
+            Change::Transitioned(moved),
+            self.back_off_key(why, None),
+        ])
+        .await
     }
 
     /// More than one credential bears the label: something in between repeated
     /// the create. All of them are ours and nobody has their secrets. One of
     /// them goes now, and the label is looked for again.
-    async fn revoke_doubles(
+    async fn revoke_duplicates(
         &mut self,
         rotation: &RotationId,
-        found: &[Credential],
+        found: &[ListedCredential],
     ) -> Result<(), LedgerError> {
         let Some(double) = found.last() else {
             return Ok(());
         };
-        let change = self.revoke_double(rotation, &double.facts).await;
+        let change = self.revoke_duplicate(rotation, &double.metadata).await;
         match change {
             Ok(change) => self.record(vec![change]).await,
-            Err(error) if self.is_everybodys(&error).await => Ok(()),
+            Err(error) if self.is_global_failure(&error).await => Ok(()),
             Err(error) => {
                 let text = format!("{} credentials bear its label; {error}", found.len());
-                let change = self.postponed(rotation, Waiting::Provider, &text, pause_of(&error));
+                let change =
+                    self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error));
                 self.record(vec![change]).await
             }
         }
     }
 
-    fn tell_no_backstop(&self) {
-        let conditions = &self.parts.conditions;
-        if conditions.once("no-expiry") {
+    fn log_missing_expiry(&self) {
+        let conditions = &self.services.conditions;
+        if conditions.is_first_occurrence("no-expiry") {
             tracing::warn!(
                 "expires-after is set, but this provider gives its credentials no end; \
                  the backstop is off"

@@ -1,14 +1,14 @@
 //! Delivers to one sink.
 
-use crate::core::change::Answered;
-use crate::core::conclude::{self, Overlap};
-use crate::core::names::{RotationId, SinkId};
-use crate::core::policy::{Waiting, back_off};
-use crate::core::record::{DeliveryState, Rotation};
+use crate::core::change::DeliveryResult;
+use crate::core::ids::{RotationId, SinkId};
+use crate::core::outcome::{self, OverlapBounds};
+use crate::core::policy::{RetryClass, backoff_delay};
+use crate::core::state::{DeliveryState, Rotation};
 use crate::core::time;
 use crate::engine::worker::{ManagedKey, Worker};
 use crate::ledger::LedgerError;
-use crate::sink::{DeliveryError, Parcel, Previous, Receipt, Taken};
+use crate::sink::{Acceptance, DeliveredPayload, DeliveryError, Payload, ReplacedCredential};
 
 impl Worker {
     /// Delivers to one sink.
@@ -25,24 +25,24 @@ impl Worker {
         let Some(managed) = self.managed.clone() else {
             return Ok(());
         };
-        let Some((parcel, target)) = self.parcel(&found, &managed).zip(managed.sink(sink)) else {
+        let Some((parcel, target)) = self.payload(&found, &managed).zip(managed.sink(sink)) else {
             return Ok(());
         };
         let answer = match target.deliver(&parcel).await {
-            Ok(()) if target.has_after() => Answered {
-                written: true,
-                ..Answered::uncertain(rotation, sink)
+            Ok(()) if target.has_on_change() => DeliveryResult {
+                is_written: true,
+                ..DeliveryResult::uncertain(rotation, sink)
             },
-            Ok(()) => self.accepted(rotation, sink),
-            Err(error) => self.not_accepted(&found, &managed, sink, &error),
+            Ok(()) => self.accepted_result(rotation, sink),
+            Err(error) => self.failed_result(&found, &managed, sink, &error),
         };
-        self.answered(&found, &managed, answer).await
+        self.record_delivery_result(&found, &managed, answer).await
     }
 
     /// Runs what follows the change of a sink's file. It may have been another
     /// process that wrote the file, and its ledger an older one: what the file
     /// does not hold is not told to anybody.
-    pub(crate) async fn run_after(
+    pub(crate) async fn run_on_change(
         &mut self,
         rotation: &RotationId,
         sink: &SinkId,
@@ -56,102 +56,104 @@ impl Worker {
         else {
             return Ok(());
         };
-        let answer = if let Some(problem) = target.lost(&credential).await {
+        let answer = if let Some(problem) = target.check_drift(&credential).await {
             // It is written once more, and not at once: whoever else writes
             // there may do it again.
             let error = DeliveryError {
-                taken: Taken::Maybe,
+                acceptance: Acceptance::Uncertain,
                 message: problem,
             };
-            self.not_accepted(&found, &managed, sink, &error)
+            self.failed_result(&found, &managed, sink, &error)
         } else {
-            let taken = Receipt {
+            let taken = DeliveredPayload {
                 key: managed.name.clone(),
                 rotation: rotation.clone(),
                 sequence: found.sequence,
                 credential,
             };
-            match target.after(&taken).await {
-                Ok(()) => self.accepted(rotation, sink),
-                Err(message) => Answered {
-                    written: true,
-                    ..self.not_accepted(
+            match target.run_on_change(&taken).await {
+                Ok(()) => self.accepted_result(rotation, sink),
+                Err(message) => DeliveryResult {
+                    is_written: true,
+                    ..self.failed_result(
                         &found,
                         &managed,
                         sink,
                         &DeliveryError {
-                            taken: Taken::Maybe,
+                            acceptance: Acceptance::Uncertain,
                             message,
                         },
                     )
                 },
             }
         };
-        self.answered(&found, &managed, answer).await
+        self.record_delivery_result(&found, &managed, answer).await
     }
 
-    async fn answered(
+    async fn record_delivery_result(
         &mut self,
         rotation: &Rotation,
         managed: &ManagedKey,
-        answer: Answered,
+        answer: DeliveryResult,
     ) -> Result<(), LedgerError> {
-        let memory = self.memory.as_ref();
+        let memory = self.in_flight.as_ref();
         let memory = memory.filter(|memory| memory.rotation == rotation.id);
-        let overlap = Overlap::of(managed.policy.overlap, memory);
+        let overlap = OverlapBounds::new(managed.policy.overlap, memory);
         let now = self.now();
-        let changes = conclude::answered(rotation, answer, &self.state, overlap, now);
+        let changes = outcome::finish_delivery(rotation, answer, &self.state, overlap, now);
         self.record(changes).await
     }
 
-    fn accepted(&self, rotation: &RotationId, sink: &SinkId) -> Answered {
-        Answered {
+    fn accepted_result(&self, rotation: &RotationId, sink: &SinkId) -> DeliveryResult {
+        DeliveryResult {
             state: DeliveryState::Accepted,
-            accepted_at: Some(self.held_from()),
-            ..Answered::uncertain(rotation, sink)
+            accepted_at: Some(self.overlap_start()),
+            ..DeliveryResult::uncertain(rotation, sink)
         }
     }
 
-    fn not_accepted(
+    fn failed_result(
         &self,
         rotation: &Rotation,
         managed: &ManagedKey,
         sink: &SinkId,
         error: &DeliveryError,
-    ) -> Answered {
+    ) -> DeliveryResult {
         let now = self.now();
         let before = rotation
             .deliveries
             .iter()
             .find(|delivery| delivery.sink == *sink);
         let attempts = before.map_or(0, |delivery| delivery.attempts);
-        let maybe_before = before.is_some_and(|delivery| delivery.maybe_taken);
-        let state = match error.taken {
-            Taken::Maybe => DeliveryState::Uncertain,
-            Taken::No | Taken::Refused if maybe_before => DeliveryState::Uncertain,
-            Taken::No | Taken::Refused => DeliveryState::Refused,
+        let maybe_before = before.is_some_and(|delivery| delivery.maybe_accepted);
+        let state = match error.acceptance {
+            Acceptance::Uncertain => DeliveryState::Uncertain,
+            Acceptance::NotAccepted | Acceptance::Rejected if maybe_before => {
+                DeliveryState::Uncertain
+            }
+            Acceptance::NotAccepted | Acceptance::Rejected => DeliveryState::Refused,
         };
-        let late = now >= time::after(rotation.started_at, managed.policy.deliver_for);
-        let waiting = match error.taken {
-            Taken::Refused => Waiting::StubbornSink,
-            Taken::No | Taken::Maybe if late => Waiting::StubbornSink,
-            Taken::No | Taken::Maybe => Waiting::Sink,
+        let late = now >= time::after(rotation.started_at, managed.policy.delivery_deadline);
+        let waiting = match error.acceptance {
+            Acceptance::Rejected => RetryClass::FailingSink,
+            Acceptance::NotAccepted | Acceptance::Uncertain if late => RetryClass::FailingSink,
+            Acceptance::NotAccepted | Acceptance::Uncertain => RetryClass::Sink,
         };
-        Answered {
+        DeliveryResult {
             state,
-            retry_at: Some(time::after(now, back_off(waiting, attempts + 1))),
+            retry_at: Some(time::after(now, backoff_delay(waiting, attempts + 1))),
             error: Some(error.message.clone()),
-            ..Answered::uncertain(&rotation.id, sink)
+            ..DeliveryResult::uncertain(&rotation.id, sink)
         }
     }
 
-    fn parcel(&self, rotation: &Rotation, managed: &ManagedKey) -> Option<Parcel> {
+    fn payload(&self, rotation: &Rotation, managed: &ManagedKey) -> Option<Payload> {
         let memory = self
-            .memory
+            .in_flight
             .as_ref()
             .filter(|memory| memory.rotation == rotation.id)?;
         let verified_at = memory.verified_at?;
-        Some(Parcel {
+        Some(Payload {
             key: managed.name.clone(),
             rotation: rotation.id.clone(),
             sequence: rotation.sequence,
@@ -162,7 +164,7 @@ impl Worker {
             previous: memory
                 .previous
                 .clone()
-                .map(|(id, not_before)| Previous { id, not_before }),
+                .map(|(id, not_before)| ReplacedCredential { id, not_before }),
         })
     }
 }

@@ -1,73 +1,84 @@
 //! The steps that touch the outside, each followed by one commit.
 
-mod begin;
 mod create;
 mod deliver;
+mod preconditions;
 mod revoke;
 mod verify;
 
 use std::time::Duration;
 
-use crate::core::change::{Change, Moved};
-use crate::core::names::RotationId;
-use crate::core::record::CredentialFacts;
-use crate::core::rotation::Event;
+use crate::core::change::{Change, Transition};
+use crate::core::ids::RotationId;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::CredentialMetadata;
 use crate::engine::worker::Worker;
-use crate::provider::{Credential, ProviderError, Retry};
+use crate::provider::{ListedCredential, ProviderError, RetryAdvice};
 
 /// How long to wait for something that will not pass before a person acts.
-const HOPELESS_PAUSE: Duration = Duration::from_secs(3_600);
+const PERMANENT_FAILURE_PAUSE: Duration = Duration::from_secs(3_600);
 
 impl Worker {
     /// The rotation failed; the next one waits.
-    fn failed(&self, rotation: &RotationId, event: Event, error: &ProviderError) -> Vec<Change> {
+    fn failure_changes(
+        &self,
+        rotation: &RotationId,
+        event: LifecycleEvent,
+        error: &ProviderError,
+    ) -> Vec<Change> {
         let text = error.to_string();
-        let moved = Moved {
+        let moved = Transition {
             error: Some(text.clone()),
-            ..Moved::new(rotation, event)
+            ..Transition::new(rotation, event)
         };
-        vec![Change::Moved(moved), self.deferred(&text, pause_of(error))]
+        vec![
+            Change::Transitioned(moved),
+            self.back_off_key(&text, retry_delay(error)),
+        ]
     }
 }
 
 /// What the provider asks for, or what its kind of refusal needs at least.
-fn pause_of(error: &ProviderError) -> Option<Duration> {
+fn retry_delay(error: &ProviderError) -> Option<Duration> {
     match error.retry {
-        Retry::Later(after) => after,
-        Retry::Never => Some(HOPELESS_PAUSE),
+        RetryAdvice::Later(after) => after,
+        RetryAdvice::Never => Some(PERMANENT_FAILURE_PAUSE),
     }
 }
 
 /// The redacted value of a credential: as it is `seen`, or as it was recorded,
 /// since the answer to a create may not have had one; empty if there is none.
-pub(crate) fn shown_end<'c>(seen: Option<&'c Credential>, known: &'c CredentialFacts) -> &'c str {
-    let seen = seen.and_then(|seen| seen.facts.redacted_value.as_deref());
+pub(crate) fn redacted_value_of<'c>(
+    seen: Option<&'c ListedCredential>,
+    known: &'c CredentialMetadata,
+) -> &'c str {
+    let seen = seen.and_then(|seen| seen.metadata.redacted_value.as_deref());
     seen.or(known.redacted_value.as_deref()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Cause, Outcome};
+    use crate::provider::{Effect, ErrorKind};
 
     #[test]
-    fn what_will_not_pass_is_not_hammered() {
+    fn permanent_errors_are_retried_after_an_hour() {
         let minute = Some(Duration::from_secs(60));
         for (retry, pause) in [
-            (Retry::Later(None), None),
-            (Retry::Later(minute), minute),
-            (Retry::Never, Some(HOPELESS_PAUSE)),
+            (RetryAdvice::Later(None), None),
+            (RetryAdvice::Later(minute), minute),
+            (RetryAdvice::Never, Some(PERMANENT_FAILURE_PAUSE)),
         ] {
             let error = ProviderError {
                 operation: String::new(),
-                outcome: Outcome::NotDone,
+                effect: Effect::NotApplied,
                 retry,
-                cause: Cause::Refused,
+                kind: ErrorKind::Refused,
                 message: String::new(),
                 request_id: None,
-                date: None,
+                server_time: None,
             };
-            assert_eq!(pause_of(&error), pause);
+            assert_eq!(retry_delay(&error), pause);
         }
     }
 }

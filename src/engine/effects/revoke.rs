@@ -3,33 +3,35 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Change, LAST_DAY, Moved};
-use crate::core::names::RotationId;
-use crate::core::policy::{BETWEEN_LOOKS, Held, LOOKS_FOR_GONE, Waiting, held};
-use crate::core::record::{CredentialFacts, Missing, Rotation};
-use crate::core::rotation::{Event, Phase};
+use crate::core::change::{Change, LAST_DAY_REASON, Transition};
+use crate::core::ids::RotationId;
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::{
+    CHECKS_UNTIL_GONE, MISSING_CHECK_INTERVAL, RetryClass, SinkHold, sink_hold,
+};
+use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
-use crate::engine::condition::{Condition, agree, disagreement};
-use crate::engine::effects::{pause_of, shown_end};
-use crate::engine::sweep::{Finding, Seen};
+use crate::engine::conditions::{Condition, clock_mismatch_message, clocks_agree};
+use crate::engine::effects::{redacted_value_of, retry_delay};
+use crate::engine::reconciliation::{Discrepancy, RemoteState};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::{Answer, Credential, ProviderError};
+use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 
 /// How soon a credential that is still used is looked at again.
-const BETWEEN_USES: Duration = Duration::from_secs(15 * 60);
+const IN_USE_RECHECK_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// A person is told so long before a credential that is still used goes.
-const LAST_WARNING: Duration = Duration::from_secs(24 * 3_600);
+const FINAL_WARNING_LEAD: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a fresh look at the provider says about a revocation.
-enum Verdict {
+enum RevocationDecision {
     /// It is still there and goes.
     Delete,
     /// It is gone already.
-    Gone,
+    AlreadyGone,
     /// It stays for now, and this is recorded.
-    Stay(Vec<Change>),
+    Defer(Vec<Change>),
 }
 
 impl Worker {
@@ -44,31 +46,34 @@ impl Worker {
                 "no credential for the rotation {rotation}"
             )));
         };
-        let done = match self.judge(&found, &credential).await {
-            Ok(Verdict::Delete) => self.delete(&credential).await,
-            Ok(Verdict::Gone) => Ok(true),
-            Ok(Verdict::Stay(changes)) => return self.record(changes).await,
+        let done = match self.decide_revocation(&found, &credential).await {
+            Ok(RevocationDecision::Delete) => self.delete(&credential).await,
+            Ok(RevocationDecision::AlreadyGone) => Ok(true),
+            Ok(RevocationDecision::Defer(changes)) => return self.record(changes).await,
             Err(error) => Err(error),
         };
         let change = match done {
-            Ok(true) => Change::Moved(Moved::new(rotation, Event::Deleted)),
+            Ok(true) => Change::Transitioned(Transition::new(rotation, LifecycleEvent::Deleted)),
             Ok(false) => {
                 let text = "the provider still shows it after deleting it";
-                self.postponed(rotation, Waiting::Provider, text, None)
+                self.schedule_retry(rotation, RetryClass::Provider, text, None)
             }
-            Err(error) if self.is_everybodys(&error).await => return Ok(()),
+            Err(error) if self.is_global_failure(&error).await => return Ok(()),
             Err(error) => {
                 let text = error.to_string();
-                self.postponed(rotation, Waiting::Provider, &text, pause_of(&error))
+                self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error))
             }
         };
         self.record(vec![change]).await
     }
 
     /// Deletes, and asks whether it is gone.
-    pub(crate) async fn delete(&self, credential: &CredentialFacts) -> Result<bool, ProviderError> {
-        let deleted = self.parts.provider.delete(&credential.id).await;
-        self.hear(&deleted);
+    pub(crate) async fn delete(
+        &self,
+        credential: &CredentialMetadata,
+    ) -> Result<bool, ProviderError> {
+        let deleted = self.services.provider.delete(&credential.id).await;
+        self.observe_response(&deleted);
         deleted?;
         let after = self.retrieve(credential).await?;
         Ok(after.value.is_none())
@@ -76,64 +81,76 @@ impl Worker {
 
     pub(crate) async fn retrieve(
         &self,
-        credential: &CredentialFacts,
-    ) -> Result<Answer<Option<Credential>>, ProviderError> {
-        let answer = self.parts.provider.retrieve(&credential.id).await;
-        self.hear(&answer);
+        credential: &CredentialMetadata,
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
+        let answer = self.services.provider.retrieve(&credential.id).await;
+        self.observe_response(&answer);
         answer
     }
 
-    async fn judge(
+    async fn decide_revocation(
         &self,
         rotation: &Rotation,
-        credential: &CredentialFacts,
-    ) -> Result<Verdict, ProviderError> {
+        credential: &CredentialMetadata,
+    ) -> Result<RevocationDecision, ProviderError> {
         let answer = self.retrieve(credential).await?;
         let Some(seen) = &answer.value else {
-            return Ok(Verdict::Gone);
+            return Ok(RevocationDecision::AlreadyGone);
         };
-        if self.works_with(shown_end(Some(seen), credential)).await? {
+        if self
+            .is_own_credential(redacted_value_of(Some(seen), credential))
+            .await?
+        {
             let reason = "rekeyd itself works with it";
-            return Ok(self.stay(rotation, BETWEEN_USES, reason));
+            return Ok(self.defer_revocation(rotation, IN_USE_RECHECK_PAUSE, reason));
         }
         let now = self.now();
-        if self.waits_for_a_time(rotation) && !answer.date.is_some_and(|date| agree(date, now)) {
-            let problem = disagreement(answer.date, now);
-            self.parts.conditions.raise(Condition::Clock, &problem);
-            return Ok(Verdict::Stay(Vec::new()));
+        if self.is_time_based(rotation)
+            && !answer
+                .server_time
+                .is_some_and(|date| clocks_agree(date, now))
+        {
+            let problem = clock_mismatch_message(answer.server_time, now);
+            self.services.conditions.raise(Condition::Clock, &problem);
+            return Ok(RevocationDecision::Defer(Vec::new()));
         }
         if rotation.phase != Phase::Retired || rotation.revoke_now {
-            return Ok(Verdict::Delete);
+            return Ok(RevocationDecision::Delete);
         }
-        if let Some(verdict) = self.still_used(rotation, seen) {
+        if let Some(verdict) = self.defer_while_in_use(rotation, seen) {
             return Ok(verdict);
         }
-        self.successor_lives(rotation).await
+        self.check_successor(rotation).await
     }
 
     /// Whether it goes because a time has come, which a wrong clock may only say.
-    fn waits_for_a_time(&self, rotation: &Rotation) -> bool {
-        let is_held = || held(rotation, &self.state, self.overlap()) != Held::Not;
+    fn is_time_based(&self, rotation: &Rotation) -> bool {
+        let is_held = || sink_hold(rotation, &self.state, self.overlap()) != SinkHold::None;
         let by_itself = rotation.phase == Phase::Retired || is_held();
         rotation.hold_until.is_some() || (by_itself && !rotation.revoke_now)
     }
 
     /// Whether rekeyd itself works with this credential, although it asked
     /// for a reason to leave it.
-    async fn works_with(&self, redacted: &str) -> Result<bool, ProviderError> {
-        let provider = &self.parts.provider;
+    async fn is_own_credential(&self, redacted: &str) -> Result<bool, ProviderError> {
+        let provider = &self.services.provider;
         if !provider.may_be_in_use(redacted) {
             return Ok(false);
         }
         // It may have fallen back to it; a check tries what is newer.
         let answer = provider.check().await;
-        self.hear(&answer);
+        self.observe_response(&answer);
         answer?;
         Ok(provider.may_be_in_use(redacted))
     }
 
-    fn stay(&self, rotation: &Rotation, pause: Duration, reason: &str) -> Verdict {
-        Verdict::Stay(vec![Change::HeldBack {
+    fn defer_revocation(
+        &self,
+        rotation: &Rotation,
+        pause: Duration,
+        reason: &str,
+    ) -> RevocationDecision {
+        RevocationDecision::Defer(vec![Change::RevocationDeferred {
             rotation: rotation.id.clone(),
             retry_at: time::after(self.now(), pause),
             reason: reason.to_owned(),
@@ -141,72 +158,82 @@ impl Worker {
     }
 
     /// `hold-while-used`: somebody may read its sink late.
-    fn still_used(&self, rotation: &Rotation, seen: &Credential) -> Option<Verdict> {
+    fn defer_while_in_use(
+        &self,
+        rotation: &Rotation,
+        seen: &ListedCredential,
+    ) -> Option<RevocationDecision> {
         let policy = &self.managed.as_ref()?.policy;
         let (used, now) = (seen.last_used_at?, self.now());
         // What was used before it was delivered everywhere was used by our own
         // verification.
         let by_others = rotation.current_at.is_none_or(|at| used > at);
-        let recent = by_others && time::until(used, now) < policy.hold_while_used;
-        let end = time::after(rotation.revoke_after?, policy.hold_at_most);
+        let recent = by_others && time::until(used, now) < policy.revoke_when_idle_for;
+        let end = time::after(rotation.revoke_after?, policy.max_revoke_delay);
         if !recent || now >= end {
             return None;
         }
         let (used, last) = (time::to_text(used), time::to_text(end));
         let mut reason = format!("it was used at {used}; it goes at {last} at the latest");
-        if time::until(now, end) <= LAST_WARNING {
+        if time::until(now, end) <= FINAL_WARNING_LEAD {
             reason.push_str("; ");
-            reason.push_str(LAST_DAY);
+            reason.push_str(LAST_DAY_REASON);
         }
-        let pause = BETWEEN_USES.min(time::until(now, end));
-        Some(self.stay(rotation, pause, &reason))
+        let pause = IN_USE_RECHECK_PAUSE.min(time::until(now, end));
+        Some(self.defer_revocation(rotation, pause, &reason))
     }
 
     /// The newest that works is never revoked: what replaced this one is
     /// looked at as well.
-    async fn successor_lives(&self, rotation: &Rotation) -> Result<Verdict, ProviderError> {
+    async fn check_successor(
+        &self,
+        rotation: &Rotation,
+    ) -> Result<RevocationDecision, ProviderError> {
         let current = self.state.current();
         let Some((current, credential)) = current.and_then(|current| {
             let credential = current.credential.as_ref();
             credential.map(|credential| (current, credential))
         }) else {
-            return Ok(Verdict::Stay(Vec::new()));
+            return Ok(RevocationDecision::Defer(Vec::new()));
         };
         if self.retrieve(credential).await?.value.is_some() {
-            return Ok(Verdict::Delete);
+            return Ok(RevocationDecision::Delete);
         }
         let reason = "what replaced it is missing at the provider";
-        let mut changes = match self.stay(rotation, BETWEEN_LOOKS, reason) {
-            Verdict::Stay(changes) => changes,
-            Verdict::Delete | Verdict::Gone => Vec::new(),
+        let mut changes = match self.defer_revocation(rotation, MISSING_CHECK_INTERVAL, reason) {
+            RevocationDecision::Defer(changes) => changes,
+            RevocationDecision::Delete | RevocationDecision::AlreadyGone => Vec::new(),
         };
         if current.missing.is_none() {
-            changes.push(Change::Missing {
+            changes.push(Change::CredentialMissing {
                 rotation: current.id.clone(),
-                missing: self.missing(current),
+                missing: self.missing_since(current),
             });
         }
-        Ok(Verdict::Stay(changes))
+        Ok(RevocationDecision::Defer(changes))
     }
 
     /// That it is missing once more.
-    fn missing(&self, rotation: &Rotation) -> Missing {
-        let start_over = self.parts.conditions.holds(Condition::Organization);
+    fn missing_since(&self, rotation: &Rotation) -> MissingSince {
+        let start_over = self.services.conditions.is_active(Condition::Organization);
         match rotation.missing {
-            Some(before) if !start_over => Missing {
+            Some(before) if !start_over => MissingSince {
                 since: before.since,
-                looks: before.looks + 1,
+                checks: before.checks + 1,
             },
-            Some(_) | None => Missing {
+            Some(_) | None => MissingSince {
                 since: time::whole_seconds(self.now()),
-                looks: 1,
+                checks: 1,
             },
         }
     }
 
     /// Asks for a credential that may be gone. Three answers of 404 over a
     /// quarter of an hour prove it; a list proves nothing.
-    pub(crate) async fn look(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
+    pub(crate) async fn check_presence(
+        &mut self,
+        rotation: &RotationId,
+    ) -> Result<(), LedgerError> {
         let found = self.state.rotation(rotation).cloned();
         let Some((found, credential)) = found.and_then(|found| {
             let credential = found.credential.clone();
@@ -216,31 +243,31 @@ impl Worker {
         };
         let change = match self.retrieve(&credential).await {
             Ok(answer) if answer.value.is_some() && found.missing.is_some() => {
-                Change::Found(rotation.clone())
+                Change::CredentialFound(rotation.clone())
             }
             Ok(answer) if answer.value.is_some() => return Ok(()),
             Ok(_) => {
-                let missing = self.missing(&found);
-                if missing.looks >= LOOKS_FOR_GONE {
-                    Change::Moved(Moved::new(rotation, Event::Gone))
+                let missing = self.missing_since(&found);
+                if missing.checks >= CHECKS_UNTIL_GONE {
+                    Change::Transitioned(Transition::new(rotation, LifecycleEvent::FoundDeleted))
                 } else {
-                    Change::Missing {
+                    Change::CredentialMissing {
                         rotation: rotation.clone(),
                         missing,
                     }
                 }
             }
-            Err(error) if self.is_everybodys(&error).await => return Ok(()),
+            Err(error) if self.is_global_failure(&error).await => return Ok(()),
             // Not an answer: it is asked again with the next sweep, or at once
             // where it is missing already.
             Err(error) => {
                 tracing::warn!(key = %self.state.key, %rotation, "{error}");
                 match found.missing {
-                    Some(missing) => Change::Missing {
+                    Some(missing) => Change::CredentialMissing {
                         rotation: rotation.clone(),
-                        missing: Missing {
+                        missing: MissingSince {
                             since: time::whole_seconds(self.now()),
-                            looks: missing.looks,
+                            checks: missing.checks,
                         },
                     },
                     None => return Ok(()),
@@ -251,22 +278,37 @@ impl Worker {
     }
 
     /// What a sweep found about one rotation of this key.
-    pub(crate) async fn heed(&mut self, finding: Finding) -> Result<(), LedgerError> {
-        let Finding { rotation, seen, .. } = finding;
+    pub(crate) async fn handle_discrepancy(
+        &mut self,
+        finding: Discrepancy,
+    ) -> Result<(), LedgerError> {
+        let Discrepancy {
+            rotation,
+            remote_state: seen,
+            ..
+        } = finding;
         let row = self.state.rotation(&rotation);
         match seen {
-            Seen::AsExpected(_) => Ok(()),
-            Seen::Absent if row.is_some_and(may_be_gone) => self.look(&rotation).await,
-            Seen::Absent => Ok(()),
-            Seen::Alive(facts) if row.is_none() => self.seen_alive(&rotation, facts).await,
-            Seen::Alive(_) => Ok(()),
+            RemoteState::AsExpected(_) => Ok(()),
+            RemoteState::Absent if row.is_some_and(can_be_missing) => {
+                self.check_presence(&rotation).await
+            }
+            RemoteState::Absent => Ok(()),
+            RemoteState::UnexpectedlyLive(facts) if row.is_none() => {
+                self.handle_live_credential(&rotation, facts).await
+            }
+            RemoteState::UnexpectedlyLive(_) => Ok(()),
             // The row may have got its credential since the list was made.
-            Seen::Double(facts) if self.is_known(&facts) || row.is_some_and(is_unsettled) => Ok(()),
-            Seen::Double(facts) => self.heed_double(&rotation, &facts).await,
+            RemoteState::DuplicateLabel(facts)
+                if self.is_known_credential(&facts) || row.is_some_and(is_create_pending) =>
+            {
+                Ok(())
+            }
+            RemoteState::DuplicateLabel(facts) => self.handle_duplicate(&rotation, &facts).await,
         }
     }
 
-    fn is_known(&self, facts: &CredentialFacts) -> bool {
+    fn is_known_credential(&self, facts: &CredentialMetadata) -> bool {
         let mut live = self.state.live.iter();
         live.any(|rotation| {
             let known = rotation.credential.as_ref();
@@ -274,25 +316,25 @@ impl Worker {
         })
     }
 
-    async fn heed_double(
+    async fn handle_duplicate(
         &mut self,
         rotation: &RotationId,
-        facts: &CredentialFacts,
+        facts: &CredentialMetadata,
     ) -> Result<(), LedgerError> {
-        match self.revoke_double(rotation, facts).await {
+        match self.revoke_duplicate(rotation, facts).await {
             Ok(change) => self.record(vec![change]).await,
-            Err(error) => self.swept_in_vain(rotation, &error).await,
+            Err(error) => self.handle_discrepancy_error(rotation, &error).await,
         }
     }
 
     /// The next sweep finds it again.
-    async fn swept_in_vain(
+    async fn handle_discrepancy_error(
         &mut self,
         rotation: &RotationId,
         error: &ProviderError,
     ) -> Result<(), LedgerError> {
-        self.unclear = true;
-        if !self.is_everybodys(error).await {
+        self.needs_follow_up = true;
+        if !self.is_global_failure(error).await {
             tracing::warn!(key = %self.state.key, %rotation, "{error}; it is tried again");
         }
         Ok(())
@@ -300,38 +342,38 @@ impl Worker {
 
     /// A list may be old: that it is alive is asked again before it is
     /// believed.
-    async fn seen_alive(
+    async fn handle_live_credential(
         &mut self,
         rotation: &RotationId,
-        facts: CredentialFacts,
+        facts: CredentialMetadata,
     ) -> Result<(), LedgerError> {
         match self.retrieve(&facts).await {
             Ok(answer) if answer.value.is_some() => {
-                let moved = Moved {
+                let moved = Transition {
                     credential: Some(facts),
-                    ..Moved::new(rotation, Event::SeenAlive)
+                    ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };
-                self.record(vec![Change::Moved(moved)]).await?;
+                self.record(vec![Change::Transitioned(moved)]).await?;
                 // While it was taken for gone no sink was taken from it.
-                self.reconcile = true;
+                self.needs_sink_sync = true;
                 Ok(())
             }
             Ok(_) => Ok(()),
-            Err(error) => self.swept_in_vain(rotation, &error).await,
+            Err(error) => self.handle_discrepancy_error(rotation, &error).await,
         }
     }
 
     /// Deletes a credential that bears the label of a rotation and is not the
     /// one of its row.
-    pub(crate) async fn revoke_double(
+    pub(crate) async fn revoke_duplicate(
         &self,
         rotation: &RotationId,
-        double: &CredentialFacts,
+        double: &CredentialMetadata,
     ) -> Result<Change, ProviderError> {
-        let deleted = self.parts.provider.delete(&double.id).await;
-        self.hear(&deleted);
+        let deleted = self.services.provider.delete(&double.id).await;
+        self.observe_response(&deleted);
         deleted?;
-        Ok(Change::DoubleRevoked {
+        Ok(Change::DuplicateRevoked {
             rotation: rotation.clone(),
             credential: double.id.clone(),
         })
@@ -339,7 +381,7 @@ impl Worker {
 }
 
 /// Whether absence from a list is a reason to look.
-fn may_be_gone(rotation: &Rotation) -> bool {
+fn can_be_missing(rotation: &Rotation) -> bool {
     rotation.missing.is_none()
         && matches!(
             rotation.phase,
@@ -348,44 +390,47 @@ fn may_be_gone(rotation: &Rotation) -> bool {
 }
 
 /// Whether its create has no answer yet.
-fn is_unsettled(rotation: &Rotation) -> bool {
+fn is_create_pending(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Intended
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Course;
+    use crate::engine::RunMode;
     use crate::engine::tests::fake::{Fakes, at, key};
-    use crate::engine::tests::rows::{created, current, intended, moved};
+    use crate::engine::tests::rotation_changes::{created, current, intended, transitioned};
 
     /// The one rotation that these changes lead to.
-    async fn after(changes: Vec<Change>) -> Rotation {
+    async fn rotation_after(changes: Vec<Change>) -> Rotation {
         let fakes = Fakes::new(&[]);
-        fakes.ledger(vec![(key(), changes)]).await;
-        let managed = fakes.managed(key(), |_| {});
-        let engine = fakes.open(vec![managed], Course::ByHand).await;
+        fakes.write_ledger(vec![(key(), changes)]).await;
+        let managed = fakes.managed_key(key(), |_| {});
+        let engine = fakes.open_engine(vec![managed], RunMode::Command).await;
         engine.state(&key()).unwrap().live[0].clone()
     }
 
     #[tokio::test]
-    async fn only_what_should_be_there_and_is_not_missed_yet_may_be_gone() {
+    async fn only_existing_credentials_not_yet_missing_can_be_missing() {
         let mut found_open = created(1);
-        found_open.push(moved(1, Event::FoundOpen));
+        found_open.push(transitioned(1, LifecycleEvent::Interrupted));
         for (changes, may) in [
             (current(1), true),
             (found_open, true),
             (intended(1), false),
             (created(1), false),
         ] {
-            let mut rotation = after(changes).await;
-            assert_eq!(may_be_gone(&rotation), may, "{}", rotation.phase);
-            assert_eq!(is_unsettled(&rotation), rotation.phase == Phase::Intended);
-            rotation.missing = Some(Missing {
+            let mut rotation = rotation_after(changes).await;
+            assert_eq!(can_be_missing(&rotation), may, "{}", rotation.phase);
+            assert_eq!(
+                is_create_pending(&rotation),
+                rotation.phase == Phase::Intended
+            );
+            rotation.missing = Some(MissingSince {
                 since: at(),
-                looks: 1,
+                checks: 1,
             });
-            assert!(!may_be_gone(&rotation), "it is looked for already");
+            assert!(!can_be_missing(&rotation), "it is looked for already");
         }
     }
 }

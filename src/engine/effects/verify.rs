@@ -1,48 +1,54 @@
 //! Asks whether a new secret works.
 
-use crate::core::names::RotationId;
-use crate::core::policy::Waiting;
-use crate::core::rotation::Event;
-use crate::core::{conclude, time};
-use crate::engine::effects::pause_of;
+use crate::core::ids::RotationId;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::policy::RetryClass;
+use crate::core::{outcome, time};
+use crate::engine::effects::retry_delay;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::{Cause, ProviderError};
+use crate::provider::{ErrorKind, ProviderError};
 
 impl Worker {
     /// Asks the provider for something harmless with the new secret. It must
     /// work twice; it may be refused for as long as `verify-for`.
     pub(crate) async fn verify(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let secret = self
-            .memory
+            .in_flight
             .as_ref()
             .and_then(|memory| memory.secret.clone());
         let Some(secret) = secret else {
             return Ok(());
         };
-        let answer = self.parts.provider.verify(&secret).await;
-        self.hear(&answer);
+        let answer = self.services.provider.verify(&secret).await;
+        self.observe_response(&answer);
         match answer {
-            Ok(_) => self.worked(rotation).await,
-            Err(error) if matches!(error.cause, Cause::CredentialRefused | Cause::Forbidden) => {
-                self.refused(rotation, &error).await
+            Ok(_) => self.handle_working_secret(rotation).await,
+            Err(error)
+                if matches!(
+                    error.kind,
+                    ErrorKind::CredentialRefused | ErrorKind::Forbidden
+                ) =>
+            {
+                self.handle_refused_secret(rotation, &error).await
             }
             Err(error) => {
                 // An outage says nothing about the secret and counts for nothing.
-                if let Some(memory) = self.memory.as_mut() {
-                    memory.refused_at = None;
+                if let Some(memory) = self.in_flight.as_mut() {
+                    memory.last_refused_at = None;
                 }
-                if self.is_everybodys(&error).await {
+                if self.is_global_failure(&error).await {
                     return Ok(());
                 }
                 let text = error.to_string();
-                let change = self.postponed(rotation, Waiting::Provider, &text, pause_of(&error));
+                let change =
+                    self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error));
                 self.record(vec![change]).await
             }
         }
     }
 
-    async fn worked(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
+    async fn handle_working_secret(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let now = self.now();
         let (Some(found), Some(managed)) =
             (self.state.rotation(rotation).cloned(), self.managed.clone())
@@ -53,20 +59,20 @@ impl Worker {
         let current = current.and_then(|current| current.credential.as_ref());
         let not_before = time::after(now, managed.policy.overlap);
         let previous = current.map(|credential| (credential.id.clone(), not_before));
-        let Some(memory) = self.memory.as_mut() else {
+        let Some(memory) = self.in_flight.as_mut() else {
             return Ok(());
         };
-        memory.refused_at = None;
-        if memory.worked_at.is_none() {
-            memory.worked_at = Some(now);
+        memory.last_refused_at = None;
+        if memory.first_verified_at.is_none() {
+            memory.first_verified_at = Some(now);
             return Ok(());
         }
         memory.verified_at = Some(now);
         memory.previous = previous;
-        self.record(conclude::worked(&found)).await
+        self.record(outcome::finish_verification(&found)).await
     }
 
-    async fn refused(
+    async fn handle_refused_secret(
         &mut self,
         rotation: &RotationId,
         error: &ProviderError,
@@ -75,19 +81,19 @@ impl Worker {
         let patience = self
             .managed
             .as_ref()
-            .map(|managed| managed.policy.verify_for);
-        let Some(memory) = self.memory.as_mut() else {
+            .map(|managed| managed.policy.verify_timeout);
+        let Some(memory) = self.in_flight.as_mut() else {
             return Ok(());
         };
-        memory.worked_at = None;
-        if let Some(before) = memory.refused_at.replace(now) {
+        memory.first_verified_at = None;
+        if let Some(before) = memory.last_refused_at.replace(now) {
             memory.refused_for += time::until(before, now);
         }
         let changes = if patience.is_none_or(|patience| memory.refused_for >= patience) {
-            self.failed(rotation, Event::Refused, error)
+            self.failure_changes(rotation, LifecycleEvent::VerificationFailed, error)
         } else {
             let text = error.to_string();
-            vec![self.postponed(rotation, Waiting::Verification, &text, None)]
+            vec![self.schedule_retry(rotation, RetryClass::Verification, &text, None)]
         };
         self.record(changes).await
     }

@@ -3,104 +3,107 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Adoption, Change, Moved};
-use crate::core::names::{CredentialId, KeyName};
-use crate::core::record::{CredentialFacts, Pause};
-use crate::core::rotation::{Event, Phase};
-use crate::engine::condition::Condition;
+use crate::core::change::{Adoption, Change, Transition};
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::state::{CredentialMetadata, Pause};
+use crate::engine::conditions::Condition;
+use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::lines::Lines;
-use crate::engine::tests::rows::{current, rotation};
-use crate::engine::{Course, Engine, Wish};
-use crate::provider::{Cause, Outcome};
+use crate::engine::tests::rotation_changes::{current, rotation};
+use crate::engine::{Engine, RotationRequest, RunMode};
+use crate::provider::{Effect, ErrorKind};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn held(engine: &Engine) -> Vec<Condition> {
-    let problems = engine.problems().into_iter();
+fn active_conditions(engine: &Engine) -> Vec<Condition> {
+    let problems = engine.active_conditions().into_iter();
     problems.map(|(condition, _)| condition).collect()
 }
 
 /// Nothing is begun before the ledger was compared with the provider: where
 /// that failed at start, it is done as soon as the provider is there again.
 #[tokio::test]
-async fn a_daemon_that_starts_in_an_outage_goes_on_as_soon_as_that_is_over() {
+async fn a_daemon_started_in_an_outage_rotates_once_it_ends() {
     let fakes = Fakes::new(&[]);
-    let managed = fakes.managed(key(), |_| {});
-    let mut engine = fakes.open(vec![managed], Course::Daemon).await;
-    fakes.fail(Some(Cause::Unreachable));
-    fakes.run(&mut engine, Duration::from_secs(10)).await;
-    assert_eq!(held(&engine), [Condition::Provider]);
-    assert!(fakes.alive().is_empty());
-    fakes.fail(None);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    fakes.run_for(&mut engine, Duration::from_secs(10)).await;
+    assert_eq!(active_conditions(&engine), [Condition::Provider]);
+    assert!(fakes.live_ids().is_empty());
+    fakes.fail_provider(None);
     // The pause between two probes is 15 seconds by now.
-    fakes.run(&mut engine, Duration::from_secs(20)).await;
-    assert_eq!(held(&engine), []);
-    assert_eq!(fakes.alive().len(), 1);
+    fakes.run_for(&mut engine, Duration::from_secs(20)).await;
+    assert_eq!(active_conditions(&engine), []);
+    assert_eq!(fakes.live_ids().len(), 1);
 }
 
 /// Its consumers have nothing that works: that a repair of it failed once does
 /// not leave the key to the pause.
 #[tokio::test]
-async fn a_repair_in_spite_of_a_pause_is_tried_until_it_is_done() {
-    for cause in [Cause::Unreachable, Cause::RateLimited] {
+async fn a_repair_that_ignores_a_pause_is_retried_until_it_succeeds() {
+    for cause in [ErrorKind::Unreachable, ErrorKind::RateLimited] {
         let mut changes = current(1);
-        changes.push(Change::Moved(Moved::new(&rotation(1), Event::Gone)));
-        changes.push(Change::Paused {
+        changes.push(Change::Transitioned(Transition::new(
+            &rotation(1),
+            LifecycleEvent::FoundDeleted,
+        )));
+        changes.push(Change::PauseSet {
             pause: Pause {
                 from: at(),
                 until: None,
             },
-            by_hand: None,
+            operator: None,
         });
         let fakes = Fakes::new(&[]);
-        fakes.ledger(vec![(key(), changes)]).await;
-        let managed = fakes.managed(key(), |_| {});
-        let mut engine = fakes.open(vec![managed], Course::Daemon).await;
-        fakes.fail_creates(Some((cause, Outcome::NotDone)));
-        fakes.run(&mut engine, Duration::from_secs(5)).await;
+        fakes.write_ledger(vec![(key(), changes)]).await;
+        let managed = fakes.managed_key(key(), |_| {});
+        let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+        fakes.fail_creates(Some((cause, Effect::NotApplied)));
+        fakes.run_for(&mut engine, Duration::from_secs(5)).await;
         let state = engine.state(&key()).unwrap();
-        assert_eq!(state.newest, Some(Phase::Failed), "{cause:?}");
+        assert_eq!(state.newest_phase, Some(Phase::Failed), "{cause:?}");
         fakes.fail_creates(None);
-        fakes.run(&mut engine, HOUR).await;
+        fakes.run_for(&mut engine, HOUR).await;
         assert!(engine.state(&key()).unwrap().current().is_some());
     }
 }
 
 #[tokio::test]
-async fn ten_thousand_due_keys_and_a_dead_provider_make_one_line_and_one_probe() {
+async fn an_outage_with_ten_thousand_due_keys_logs_one_line_and_runs_one_probe() {
     let fakes = Fakes::new(&[]);
-    fakes.ledger(Vec::new()).await;
+    fakes.write_ledger(Vec::new()).await;
     let keys = (0..10_000).map(|number| {
         let name = KeyName::new(&format!("key-{number}")).unwrap();
-        fakes.managed(name, |_| {})
+        fakes.managed_key(name, |_| {})
     });
-    let mut engine = fakes.open(keys.collect(), Course::Once).await;
-    fakes.fail(Some(Cause::Unreachable));
-    let (lines, _guard) = Lines::listen();
-    fakes.run(&mut engine, Duration::ZERO).await;
-    assert_eq!(held(&engine), [Condition::Provider]);
-    assert_eq!(lines.with("ERROR", "").len(), 1);
+    let mut engine = fakes.open_engine(keys.collect(), RunMode::Once).await;
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    let (lines, _guard) = CapturedLog::capture();
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(active_conditions(&engine), [Condition::Provider]);
+    assert_eq!(lines.lines_with("ERROR", "").len(), 1);
     let mut asked = fakes.take_calls();
     asked.retain(|call| call != "preflight");
     assert_eq!(asked, ["check", "check"], "the first, and one to be sure");
 
     // A minute is probed at 1, 3, 8, 23 and 53 seconds, and nothing else is
     // asked.
-    fakes.run(&mut engine, Duration::from_secs(60)).await;
+    fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.take_calls(), ["check"; 5]);
-    assert_eq!(lines.with("", "").len(), 1);
+    assert_eq!(lines.lines_with("", "").len(), 1);
     for number in [0, 9_999] {
         let name = KeyName::new(&format!("key-{number}")).unwrap();
         let state = engine.state(&name).unwrap();
         assert_eq!((state.attempt, &state.problem), (0, &None));
     }
 
-    fakes.fail(None);
+    fakes.fail_provider(None);
     fakes
-        .run_until(&mut engine, || fakes.alive().len() == 20)
+        .run_until(&mut engine, || fakes.live_ids().len() == 20)
         .await;
-    assert_eq!(held(&engine), []);
+    assert_eq!(active_conditions(&engine), []);
     let listed = fakes.take_calls();
     let listed = listed.iter().filter(|call| *call == "list");
     assert!(listed.count() <= 1, "one listing for all keys without rows");
@@ -110,102 +113,113 @@ async fn ten_thousand_due_keys_and_a_dead_provider_make_one_line_and_one_probe()
 async fn a_refused_credential_is_probed_for_slowly_and_recovers() {
     let fakes = Fakes::new(&[]);
     let mut engine = fakes.engine(Vec::new(), HOUR).await;
-    fakes.fail(Some(Cause::CredentialRefused));
-    let (lines, _guard) = Lines::listen();
-    fakes.run(&mut engine, HOUR).await;
-    assert_eq!(held(&engine), [Condition::Credential]);
-    assert_eq!(lines.with("ERROR", "credential-file").len(), 1);
+    fakes.fail_provider(Some(ErrorKind::CredentialRefused));
+    let (lines, _guard) = CapturedLog::capture();
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(active_conditions(&engine), [Condition::Credential]);
+    assert_eq!(lines.lines_with("ERROR", "credential-file").len(), 1);
     assert!(fakes.take_calls().len() < 20);
     assert_eq!(engine.state(&key()).unwrap().attempt, 0);
-    fakes.fail(None);
-    fakes.run(&mut engine, HOUR / 10).await;
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, HOUR / 10).await;
     assert!(engine.state(&key()).unwrap().current().is_some());
-    assert_eq!(lines.with("INFO", "\"credential\" has passed").len(), 1);
+    assert_eq!(
+        lines.lines_with("INFO", "\"credential\" has passed").len(),
+        1
+    );
 }
 
 #[tokio::test]
-async fn while_the_clocks_disagree_nothing_is_begun_or_revoked() {
+async fn clock_disagreement_blocks_rotations_and_revocations() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
-    engine.wish(
+    engine.request_rotation(
         &key(),
-        Wish {
-            by_hand: None,
+        RotationRequest {
+            operator: None,
             revoke_previous: false,
         },
     );
-    fakes.run(&mut engine, HOUR / 2).await;
-    assert_eq!(fakes.alive().len(), 2, "the first is in its overlap");
-    fakes.put_ahead(Duration::from_secs(301));
-    let (lines, _guard) = Lines::listen();
-    fakes.run(&mut engine, HOUR).await;
-    assert_eq!(held(&engine), [Condition::Clock]);
-    assert_eq!(lines.with("ERROR", "set the clock").len(), 1);
-    assert_eq!(fakes.alive().len(), 2);
-    fakes.put_ahead(Duration::from_secs(299));
-    fakes.run(&mut engine, HOUR / 2).await;
-    assert_eq!(held(&engine), []);
-    assert_eq!(fakes.alive().len(), 1);
+    fakes.run_for(&mut engine, HOUR / 2).await;
+    assert_eq!(fakes.live_ids().len(), 2, "the first is in its overlap");
+    fakes.set_provider_clock_ahead(Duration::from_secs(301));
+    let (lines, _guard) = CapturedLog::capture();
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(active_conditions(&engine), [Condition::Clock]);
+    assert_eq!(lines.lines_with("ERROR", "set the clock").len(), 1);
+    assert_eq!(fakes.live_ids().len(), 2);
+    fakes.set_provider_clock_ahead(Duration::from_secs(299));
+    fakes.run_for(&mut engine, HOUR / 2).await;
+    assert_eq!(active_conditions(&engine), []);
+    assert_eq!(fakes.live_ids().len(), 1);
 }
 
 /// A key with a current credential, of which the provider knows nothing.
-fn gone(number: u64) -> (KeyName, Vec<Change>) {
-    let adopted = Change::Adopted(Adoption {
+fn missing_credential(number: u64) -> (KeyName, Vec<Change>) {
+    let adopted = Change::CredentialAdopted(Adoption {
         rotation: rotation(number),
-        credential: CredentialFacts {
+        credential: CredentialMetadata {
             id: CredentialId::new(format!("key_{number}")),
             redacted_value: None,
             created_at: Some(at()),
             expires_at: None,
         },
-        event: Event::Adopted,
+        event: LifecycleEvent::Adopted,
         sinks: Vec::new(),
-        by_hand: None,
+        operator: None,
     });
     let name = KeyName::new(&format!("key-{number}")).unwrap();
     (name, vec![adopted])
 }
 
 #[tokio::test]
-async fn most_credentials_gone_at_once_are_a_wrong_organization() {
+async fn a_majority_of_missing_credentials_raises_the_organization_condition() {
     let fakes = Fakes::new(&[("key_3", "by hand")]);
-    let keys: Vec<_> = (1..=3).map(gone).collect();
+    let keys: Vec<_> = (1..=3).map(missing_credential).collect();
     let managed = keys
         .iter()
-        .map(|(name, _)| fakes.managed(name.clone(), |_| {}));
+        .map(|(name, _)| fakes.managed_key(name.clone(), |_| {}));
     let managed = managed.collect();
-    fakes.ledger(keys).await;
-    let (lines, _guard) = Lines::listen();
-    let mut engine = fakes.open(managed, Course::Daemon).await;
-    fakes.run(&mut engine, HOUR * 24).await;
-    assert_eq!(held(&engine), [Condition::Organization]);
-    assert_eq!(lines.with("ERROR", "rotate --all").len(), 1);
-    assert_eq!(fakes.alive(), ["key_3"], "nothing is made");
+    fakes.write_ledger(keys).await;
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = fakes.open_engine(managed, RunMode::Daemon).await;
+    fakes.run_for(&mut engine, HOUR * 24).await;
+    assert_eq!(active_conditions(&engine), [Condition::Organization]);
+    assert_eq!(lines.lines_with("ERROR", "rotate --all").len(), 1);
+    assert_eq!(fakes.live_ids(), ["key_3"], "nothing is made");
 
-    engine.wish_all(&Wish {
-        by_hand: None,
+    engine.request_all(&RotationRequest {
+        operator: None,
         revoke_previous: false,
     });
-    fakes.run(&mut engine, HOUR * 24 * 2).await;
-    assert_eq!(held(&engine), []);
-    assert_eq!(lines.with("ERROR", "rotate --all").len(), 1, "and no more");
-    assert_eq!(fakes.alive().len(), 3);
-    assert!(!fakes.alive().contains(&"key_3".to_owned()));
+    fakes.run_for(&mut engine, HOUR * 24 * 2).await;
+    assert_eq!(active_conditions(&engine), []);
+    assert_eq!(
+        lines.lines_with("ERROR", "rotate --all").len(),
+        1,
+        "and no more"
+    );
+    assert_eq!(fakes.live_ids().len(), 3);
+    assert!(!fakes.live_ids().contains(&"key_3".to_owned()));
 }
 
 #[tokio::test]
-async fn after_a_reload_what_is_wrong_is_looked_at_at_once() {
+async fn reload_probes_active_conditions_immediately() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
-    fakes.fail(Some(Cause::CredentialRefused));
-    engine.errands.sweep_now(fakes.now());
-    fakes.run(&mut engine, HOUR).await;
-    assert_eq!(held(&engine), [Condition::Credential]);
-    fakes.fail(None);
-    fakes.run(&mut engine, Duration::ZERO).await;
-    assert_eq!(held(&engine), [Condition::Credential], "five minutes apart");
-    let parts = engine.parts().clone();
-    engine.reconfigure(parts, vec![fakes.managed(key(), |_| {})]);
-    fakes.run(&mut engine, Duration::ZERO).await;
-    assert_eq!(held(&engine), []);
+    fakes.fail_provider(Some(ErrorKind::CredentialRefused));
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(active_conditions(&engine), [Condition::Credential]);
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(
+        active_conditions(&engine),
+        [Condition::Credential],
+        "five minutes apart"
+    );
+    let parts = engine.services().clone();
+    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(active_conditions(&engine), []);
 }

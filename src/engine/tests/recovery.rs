@@ -5,24 +5,26 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Answered, Change, Moved};
-use crate::core::record::DeliveryState;
-use crate::core::rotation::{Event, Phase};
-use crate::engine::Course;
+use crate::core::change::{Change, DeliveryResult, Transition};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::state::DeliveryState;
+use crate::engine::RunMode;
 use crate::engine::tests::fake::{Fakes, at, key, sink_id};
-use crate::engine::tests::rows::{accepted, begun, created, current, intended, moved, rotation};
+use crate::engine::tests::rotation_changes::{
+    accepted, created, current, delivery_started, intended, rotation, transitioned,
+};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
 /// The first is retired by the second.
-fn retired() -> Vec<Change> {
+fn retired_by_successor() -> Vec<Change> {
     let mut changes = current(1);
     changes.extend(accepted(2));
-    changes.push(Change::Moved(Moved {
+    changes.push(Change::Transitioned(Transition {
         revoke_after: Some(at() + OVERLAP),
-        ..Moved::new(&rotation(1), Event::Superseded)
+        ..Transition::new(&rotation(1), LifecycleEvent::Superseded)
     }));
-    changes.push(moved(2, Event::Delivered));
+    changes.push(transitioned(2, LifecycleEvent::Delivered));
     changes
 }
 
@@ -43,82 +45,94 @@ async fn assert_recovery(
 }
 
 #[tokio::test]
-async fn intended_and_made_is_stranded_and_done_anew() {
+async fn an_intended_rotation_with_a_credential_is_stranded_and_restarted() {
     let calls = ["find label-1", "preflight", "create"];
     assert_recovery(intended(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
 }
 
 #[tokio::test]
-async fn intended_and_not_made_is_failed_and_done_anew() {
+async fn an_intended_rotation_without_a_credential_fails_and_is_restarted() {
     let calls = ["find label-1", "preflight", "create"];
     assert_recovery(intended(1), &[], calls, Phase::Failed).await;
 }
 
 #[tokio::test]
-async fn created_is_stranded_and_done_anew() {
+async fn a_created_rotation_is_stranded_and_restarted() {
     let calls = ["preflight", "check", "create"];
     assert_recovery(created(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
 }
 
 #[tokio::test]
-async fn verified_is_stranded_and_done_anew() {
+async fn a_verified_rotation_is_stranded_and_restarted() {
     let calls = ["preflight", "check", "create"];
-    assert_recovery(begun(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
+    assert_recovery(
+        delivery_started(1),
+        &[("key_1", "label-1")],
+        calls,
+        Phase::Retired,
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn accepted_without_the_commit_that_makes_it_current_is_stranded() {
+async fn an_accepted_rotation_not_yet_current_is_stranded() {
     let calls = ["preflight", "check", "create"];
     assert_recovery(accepted(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
 }
 
 #[tokio::test]
-async fn current_waits_for_its_next_firing() {
+async fn a_current_rotation_waits_for_its_next_run() {
     let calls = ["preflight", "check", "create"];
     assert_recovery(current(1), &[("key_1", "label-1")], calls, Phase::Retired).await;
 }
 
 #[tokio::test]
-async fn retired_is_deleted_after_a_look_at_it_and_its_successor() {
+async fn a_retired_credential_is_deleted_after_checking_it_and_its_successor() {
     let alive = [("key_1", "label-1"), ("key_2", "label-2")];
     let calls = ["retrieve key_1", "retrieve key_2", "delete key_1"];
-    assert_recovery(retired(), &alive, calls, Phase::Revoked).await;
+    assert_recovery(retired_by_successor(), &alive, calls, Phase::Revoked).await;
 }
 
 #[tokio::test]
-async fn retired_stays_while_its_successor_is_missing() {
+async fn a_retired_credential_is_not_revoked_while_its_successor_is_missing() {
     let calls = ["retrieve key_1", "retrieve key_2", "retrieve key_1"];
-    assert_recovery(retired(), &[("key_1", "label-1")], calls, Phase::Retired).await;
+    assert_recovery(
+        retired_by_successor(),
+        &[("key_1", "label-1")],
+        calls,
+        Phase::Retired,
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn stranded_waits_for_a_successor() {
-    let mut changes = begun(1);
-    changes.push(moved(1, Event::FoundOpen));
+async fn a_stranded_credential_waits_for_a_successor() {
+    let mut changes = delivery_started(1);
+    changes.push(transitioned(1, LifecycleEvent::Interrupted));
     let calls = ["preflight", "check", "create"];
     assert_recovery(changes, &[("key_1", "label-1")], calls, Phase::Retired).await;
 }
 
 #[tokio::test]
-async fn orphaned_is_deleted_at_once_and_its_end_confirmed() {
+async fn an_orphaned_credential_is_deleted_and_the_deletion_confirmed() {
     let mut changes = created(1);
-    changes.push(moved(1, Event::GivenUp));
+    changes.push(transitioned(1, LifecycleEvent::Abandoned));
     let calls = ["retrieve key_1", "delete key_1", "retrieve key_1"];
     assert_recovery(changes, &[("key_1", "label-1")], calls, Phase::Revoked).await;
 }
 
 #[tokio::test]
-async fn revoked_is_followed_by_a_new_one() {
+async fn a_revoked_rotation_is_followed_by_a_new_one() {
     let mut changes = current(1);
-    changes.push(moved(1, Event::Gone));
+    changes.push(transitioned(1, LifecycleEvent::FoundDeleted));
     let calls = ["preflight", "check", "create"];
     assert_recovery(changes, &[], calls, Phase::Revoked).await;
 }
 
 #[tokio::test]
-async fn failed_is_followed_by_a_new_one() {
+async fn a_failed_rotation_is_followed_by_a_new_one() {
     let mut changes = intended(1);
-    changes.push(moved(1, Event::NotDone));
+    changes.push(transitioned(1, LifecycleEvent::NotCreated));
     let calls = ["preflight", "check", "create"];
     assert_recovery(changes, &[], calls, Phase::Failed).await;
 }
@@ -127,10 +141,10 @@ async fn failed_is_followed_by_a_new_one() {
 /// one now. That is recorded as soon as the provider has told its time, which
 /// nothing else asks for so soon after a sweep.
 #[tokio::test]
-async fn what_follows_a_file_is_not_waited_for_where_its_sink_is_gone() {
-    let mut changes = begun(1);
-    changes.push(Change::Answered(Answered {
-        written: true,
+async fn on_change_of_a_removed_sink_does_not_block_the_rotation() {
+    let mut changes = delivery_started(1);
+    changes.push(Change::DeliveryFinished(DeliveryResult {
+        is_written: true,
         rotation: rotation(1),
         sink: sink_id(),
         state: DeliveryState::Uncertain,
@@ -139,22 +153,22 @@ async fn what_follows_a_file_is_not_waited_for_where_its_sink_is_gone() {
         error: Some("no such unit".to_owned()),
     }));
     let fakes = Fakes::new(&[("key_1", "label-1")]);
-    fakes.ledger(vec![(key(), changes)]).await;
+    fakes.write_ledger(vec![(key(), changes)]).await;
     let managed = fakes.key_with("@monthly", &[("moved", true)]);
-    let mut engine = fakes.open(vec![managed], Course::Once).await;
-    fakes.run(&mut engine, Duration::from_secs(60)).await;
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     let state = engine.state(&key()).unwrap();
-    assert!(state.open().is_none(), "{:?}", state.live);
+    assert!(state.open_rotation().is_none(), "{:?}", state.live);
     assert!(state.current().is_some());
 }
 
 #[tokio::test]
-async fn a_whole_rotation_follows_a_stranded_one_and_revokes_it() {
+async fn the_rotation_after_a_stranded_one_revokes_it() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
-    let mut engine = fakes.engine(begun(1), OVERLAP).await;
+    let mut engine = fakes.engine(delivery_started(1), OVERLAP).await;
     fakes.first_calls(&mut engine, 10).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
     let state = engine.state(&key()).unwrap();
     let current = state.current().unwrap().credential.as_ref().unwrap();
-    assert_eq!(fakes.alive(), [current.id.as_str()]);
+    assert_eq!(fakes.live_ids(), [current.id.as_str()]);
 }

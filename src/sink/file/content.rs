@@ -4,18 +4,18 @@ use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
 use crate::core::settings::FileFormat;
-use crate::sink::Parcel;
+use crate::sink::Payload;
 
 /// Room for everything of the JSON form but the secret. With it the buffer
 /// does not grow while it is filled, which would leave copies of the secret
 /// behind unwiped.
-const ROOM_AROUND_SECRET: usize = 2048;
+const JSON_OVERHEAD_BYTES: usize = 2048;
 
 /// The longest that one byte of a secret becomes in JSON: `\u0000`.
-const LONGEST_ESCAPE: usize = 6;
+const MAX_ESCAPE_BYTES: usize = 6;
 
 #[derive(Serialize)]
-struct Object<'a> {
+struct JsonContent<'a> {
     key: &'a str,
     credential_id: &'a str,
     created_at: Option<i64>,
@@ -26,12 +26,12 @@ struct Object<'a> {
 }
 
 /// The whole content, wiped when it is dropped.
-pub(super) fn content(
+pub(super) fn render_content(
     format: &FileFormat,
-    parcel: &Parcel,
+    parcel: &Payload,
 ) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     let secret = parcel.secret.expose();
-    let room = ROOM_AROUND_SECRET + LONGEST_ESCAPE * secret.len();
+    let room = JSON_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * secret.len();
     let mut content = Zeroizing::new(Vec::with_capacity(room));
     match format {
         FileFormat::Raw => content.extend_from_slice(secret.as_bytes()),
@@ -42,7 +42,7 @@ pub(super) fn content(
         }
         FileFormat::Json => {
             let credential = &parcel.credential;
-            let object = Object {
+            let object = JsonContent {
                 key: parcel.key.as_str(),
                 credential_id: credential.id.as_str(),
                 created_at: credential.created_at.map(|at| at.as_second()),

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// So much is written at once: all of it; in tests a byte, so that it can be
 /// interrupted behind each.
-const AT_ONCE: usize = if cfg!(test) { 1 } else { usize::MAX };
+const WRITE_CHUNK_BYTES: usize = if cfg!(test) { 1 } else { usize::MAX };
 
 /// Makes a file that is not there yet.
 pub(super) fn create(folder: impl AsFd, name: &OsStr, mode: Mode) -> Result<File, Errno> {
@@ -21,7 +21,7 @@ pub(super) fn create(folder: impl AsFd, name: &OsStr, mode: Mode) -> Result<File
 }
 
 pub(super) fn write(mut file: &File, content: &[u8]) -> io::Result<()> {
-    for part in content.chunks(AT_ONCE) {
+    for part in content.chunks(WRITE_CHUNK_BYTES) {
         step("write", || file.write_all(part))?;
     }
     Ok(())
@@ -31,7 +31,7 @@ pub(super) fn sync(file: impl AsFd) -> Result<(), Errno> {
     step("sync", || fs::fsync(file))
 }
 
-pub(super) fn give(file: &File, owner: Option<Uid>, group: Option<Gid>) -> Result<(), Errno> {
+pub(super) fn chown(file: &File, owner: Option<Uid>, group: Option<Gid>) -> Result<(), Errno> {
     step("give", || fs::fchown(file, owner, group))
 }
 
@@ -70,11 +70,11 @@ pub(super) mod interruption {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(in crate::sink::file) enum Interruption {
         /// It is not done, and fails.
-        Fails,
+        FailBefore,
         /// It is done, and fails: over a network the answer may be lost.
-        FailsAfterwards,
+        FailAfter,
         /// Neither it nor anything behind it is done: the process is killed.
-        Killed,
+        Kill,
     }
 
     thread_local! {
@@ -84,7 +84,7 @@ pub(super) mod interruption {
 
     /// Does `work` on this thread with an interruption at the step of that
     /// number. Gives the names of the steps too.
-    pub(in crate::sink::file) fn at<T>(
+    pub(in crate::sink::file) fn run_interrupted_at<T>(
         number: usize,
         what: Interruption,
         work: impl FnOnce() -> T,
@@ -105,9 +105,9 @@ pub(super) mod interruption {
             steps.len() - 1
         });
         match PLANNED.get() {
-            Some((at, Interruption::Killed)) if number >= at => Err(Errno::IO.into()),
-            Some((at, Interruption::Fails)) if number == at => Err(Errno::IO.into()),
-            Some((at, Interruption::FailsAfterwards)) if number == at => {
+            Some((at, Interruption::Kill)) if number >= at => Err(Errno::IO.into()),
+            Some((at, Interruption::FailBefore)) if number == at => Err(Errno::IO.into()),
+            Some((at, Interruption::FailAfter)) if number == at => {
                 call()?;
                 Err(Errno::IO.into())
             }

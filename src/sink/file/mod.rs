@@ -10,28 +10,28 @@
 //! are carried over as far as this process may; in a setgid folder the folder
 //! gives the group.
 
-mod after;
-mod attempt;
+mod attempt_guard;
 mod content;
 mod disk;
-pub(crate) mod leftover;
-mod place;
-mod present;
-mod private;
+mod on_change;
+mod private_mount;
 mod replace;
+pub(crate) mod stale_temp;
+mod target;
+mod verify;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::attempt::Attempt;
-use self::place::Place;
+use self::attempt_guard::ReplaceAttempt;
+use self::target::TargetLocation;
 use crate::core::duration;
-use crate::core::names::SinkId;
-use crate::core::record::CredentialFacts;
+use crate::core::ids::SinkId;
 use crate::core::settings::{FileTarget, SinkSettings};
-use crate::host::{look, program};
-use crate::sink::{DeliveryError, Look, Parcel, Receipt, Sink, Taken};
+use crate::core::state::CredentialMetadata;
+use crate::platform::{blocking_pool, process};
+use crate::sink::{Acceptance, DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink};
 
 /// A file that takes each new secret.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ impl FileSink {
         }
     }
 
-    fn place(&self) -> Place {
-        Place(Arc::clone(&self.target))
+    fn location(&self) -> TargetLocation {
+        TargetLocation(Arc::clone(&self.target))
     }
 
     /// Removes the temporary file that a process that was killed may have left
@@ -63,20 +63,20 @@ impl FileSink {
     ///
     /// # Errors
     /// What is in the way, in words.
-    pub async fn remove_leftover(&self) -> Result<bool, String> {
-        let place = self.place();
-        let Some((attempt, _caller)) = Attempt::begin(place.path()) else {
-            return Err(self.still_out());
+    pub async fn remove_stale_temp(&self) -> Result<bool, String> {
+        let place = self.location();
+        let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
+            return Err(self.busy_message());
         };
-        self.aside(move || {
+        self.run_with_timeout(move || {
             let _attempt = attempt;
-            replace::remove_leftover(&place)
+            replace::remove_stale_temp(&place)
         })
         .await?
     }
 
     /// Does file work on a thread of its own, for no longer than the timeout.
-    async fn aside<T: Send + 'static>(
+    async fn run_with_timeout<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
@@ -96,18 +96,18 @@ impl FileSink {
     }
 
     /// What is wrong with the file's place, and with what is run then.
-    fn problems(&self) -> impl FnOnce() -> Vec<String> + Send + 'static {
-        let place = self.place();
+    fn local_check(&self) -> impl FnOnce() -> Vec<String> + Send + 'static {
+        let place = self.location();
         move || {
             let mut problems = place.problems();
-            let after = place.0.after.as_ref();
-            let after = after.and_then(|after| program::problem(after.argv.path()));
+            let after = place.0.on_change.as_ref();
+            let after = after.and_then(|after| process::check_executable(after.argv.path()));
             problems.extend(after.map(|problem| format!("after: {problem}")));
             problems
         }
     }
 
-    fn still_out(&self) -> String {
+    fn busy_message(&self) -> String {
         format!(
             "earlier work on {} has not come back yet; see whether its file system hangs",
             self.target.path.display()
@@ -122,24 +122,24 @@ impl Sink for FileSink {
     }
 
     async fn inspect(&self) -> Vec<String> {
-        let looked = self.problems();
-        self.aside(looked)
+        let looked = self.local_check();
+        self.run_with_timeout(looked)
             .await
             .unwrap_or_else(|problem| vec![problem])
     }
 
     async fn preflight(&self) -> Result<(), String> {
-        let place = self.place();
-        let looked = self.problems();
+        let place = self.location();
+        let looked = self.local_check();
         // Each look at a file system that hangs would take one more thread.
-        let Some((attempt, _caller)) = Attempt::begin(place.path()) else {
-            return Err(self.still_out());
+        let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
+            return Err(self.busy_message());
         };
-        self.aside(move || {
+        self.run_with_timeout(move || {
             let _attempt = attempt;
             let problems = looked();
             if problems.is_empty() {
-                place.room()
+                place.check_free_space()
             } else {
                 Err(problems.join("; "))
             }
@@ -147,47 +147,47 @@ impl Sink for FileSink {
         .await?
     }
 
-    fn lost(&self, credential: &CredentialFacts) -> Look {
-        let place = self.place();
+    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+        let place = self.location();
         let redacted = credential.redacted_value.clone();
-        let looked = move || present::lost(&place, redacted.as_deref());
-        let looked = look::aside(self.settings.timeout, looked);
+        let looked = move || verify::check_drift(&place, redacted.as_deref());
+        let looked = blocking_pool::run(self.settings.timeout, looked);
         // A file system that hangs tells nothing about the file.
         Box::pin(async move { looked.await.flatten() })
     }
 
-    fn has_after(&self) -> bool {
-        self.target.after.is_some()
+    fn has_on_change(&self) -> bool {
+        self.target.on_change.is_some()
     }
 
-    async fn after(&self, taken: &Receipt) -> Result<(), String> {
-        match &self.target.after {
-            Some(after) => after::run_after(after, &self.settings.id, taken).await,
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), String> {
+        match &self.target.on_change {
+            Some(after) => on_change::run_on_change(after, &self.settings.id, taken).await,
             // A reload has taken it out of the configuration meanwhile.
             None => Ok(()),
         }
     }
 
-    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
         let not_taken = |message| DeliveryError {
-            taken: Taken::No,
+            acceptance: Acceptance::NotAccepted,
             message,
         };
-        let content = content::content(&self.target.format, parcel).map_err(|error| {
+        let content = content::render_content(&self.target.format, parcel).map_err(|error| {
             not_taken(format!(
                 "cannot put together the content of {}: {error}",
                 self.target.path.display()
             ))
         })?;
-        let place = self.place();
-        let Some((attempt, _caller)) = Attempt::begin(place.path()) else {
-            return Err(not_taken(self.still_out()));
+        let place = self.location();
+        let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
+            return Err(not_taken(self.busy_message()));
         };
-        self.aside(move || replace::replace(&place, &content, &attempt))
+        self.run_with_timeout(move || replace::replace(&place, &content, &attempt))
             .await
             .unwrap_or_else(|message| {
                 Err(DeliveryError {
-                    taken: Taken::Maybe,
+                    acceptance: Acceptance::Uncertain,
                     message,
                 })
             })

@@ -11,65 +11,69 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 
-use super::attempt::Attempt;
+use super::attempt_guard::ReplaceAttempt;
 use super::disk;
-use super::place::{Place, why};
-use crate::sink::{DeliveryError, Taken};
+use super::target::{TargetLocation, describe_io_error};
+use crate::sink::{Acceptance, DeliveryError};
 
-/// Whom the new file is given to; `None` where nothing is to be changed.
+/// Whom the new file is given to; `Skip` where nothing is to be changed.
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
+struct Ownership {
     owner: Option<Uid>,
     group: Option<Gid>,
     /// Whether the configuration asks for that owner, and for that group. What
     /// is only carried over from the present file is given up when this process
     /// may not do it.
-    owner_asked: bool,
-    group_asked: bool,
+    owner_configured: bool,
+    group_configured: bool,
 }
 
 /// Puts `content` in the place of the file. Runs on a thread of its own;
 /// nothing is renamed once the attempt is abandoned.
 pub(super) fn replace(
-    place: &Place,
+    place: &TargetLocation,
     content: &[u8],
-    attempt: &Attempt,
+    attempt: &ReplaceAttempt,
 ) -> Result<(), DeliveryError> {
-    let folder = prepare(place, content, attempt)?;
+    let folder = write_and_rename(place, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
     disk::sync(&folder).map_err(|error| DeliveryError {
-        taken: Taken::Maybe,
+        acceptance: Acceptance::Uncertain,
         message: format!(
             "{} is replaced, but its folder could not be written to disk: {}",
             place.path().display(),
-            why(&error.into())
+            describe_io_error(&error.into())
         ),
     })
 }
 
 /// Removes what a process that was killed left behind, if it is ours. Says
 /// whether there was something.
-pub(super) fn remove_leftover(place: &Place) -> Result<bool, String> {
-    let folder = place.open()?;
-    let wanted = wanted(place, &folder)?;
-    remove_temporary(place, &folder, wanted)
+pub(super) fn remove_stale_temp(place: &TargetLocation) -> Result<bool, String> {
+    let folder = place.open_folder()?;
+    let wanted = resolve_ownership(place, &folder)?;
+    remove_temp(place, &folder, wanted)
 }
 
 /// Everything up to the rename. After an error the old file is as it was,
 /// unless it says that it may not be.
-fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, DeliveryError> {
+fn write_and_rename(
+    place: &TargetLocation,
+    content: &[u8],
+    attempt: &ReplaceAttempt,
+) -> Result<OwnedFd, DeliveryError> {
     if let Some(problem) = place.problems().into_iter().next() {
-        return Err(not_taken(problem));
+        return Err(not_accepted(problem));
     }
-    let folder = place.open().map_err(not_taken)?;
-    let wanted = wanted(place, &folder).map_err(not_taken)?;
-    remove_temporary(place, &folder, wanted).map_err(not_taken)?;
-    let file = create(place, &folder).map_err(not_taken)?;
-    let problem = match fill(&file, place, content, wanted) {
+    let folder = place.open_folder().map_err(not_accepted)?;
+    let wanted = resolve_ownership(place, &folder).map_err(not_accepted)?;
+    remove_temp(place, &folder, wanted).map_err(not_accepted)?;
+    let file = create_temp(place, &folder).map_err(not_accepted)?;
+    let problem = match write_temp(&file, place, content, wanted) {
         Ok(()) if attempt.may_finish() => {
-            match disk::rename(&folder, &place.temporary(), place.name()) {
+            match disk::rename(&folder, &place.temp_name(), place.file_name()) {
                 Ok(()) => return Ok(folder),
-                Err(error) => return Err(not_renamed(place, &folder, error)),
+                Err(error) => return Err(rename_error(place, &folder, error)),
             }
         }
         Ok(()) => format!(
@@ -79,66 +83,68 @@ fn prepare(place: &Place, content: &[u8], attempt: &Attempt) -> Result<OwnedFd, 
         Err(error) => format!(
             "cannot write the new content of {}: {}",
             place.path().display(),
-            why(&error)
+            describe_io_error(&error)
         ),
     };
-    Err(not_taken(match disk::remove(&folder, &place.temporary()) {
-        Ok(()) => format!("{problem}; the old content stands"),
-        Err(error) => format!(
-            "{problem}; the old content stands; and {}",
-            left_over(place, error)
-        ),
-    }))
+    Err(not_accepted(
+        match disk::remove(&folder, &place.temp_name()) {
+            Ok(()) => format!("{problem}; the old content stands"),
+            Err(error) => format!(
+                "{problem}; the old content stands; and {}",
+                stale_temp_message(place, error)
+            ),
+        },
+    ))
 }
 
 /// The rename failed. That it was not done is proved by the new file, which is
 /// still there to be removed: over a network the answer alone may be lost.
-fn not_renamed(place: &Place, folder: &OwnedFd, error: Errno) -> DeliveryError {
+fn rename_error(place: &TargetLocation, folder: &OwnedFd, error: Errno) -> DeliveryError {
     let problem = format!(
         "cannot put the new file in the place of {}: {}",
         place.path().display(),
-        why(&error.into())
+        describe_io_error(&error.into())
     );
-    match disk::remove(folder, &place.temporary()) {
-        Ok(()) => not_taken(format!("{problem}; the old content stands")),
+    match disk::remove(folder, &place.temp_name()) {
+        Ok(()) => not_accepted(format!("{problem}; the old content stands")),
         Err(Errno::NOENT) => DeliveryError {
-            taken: Taken::Maybe,
+            acceptance: Acceptance::Uncertain,
             message: format!("{problem}; it may stand there all the same"),
         },
         Err(error) => DeliveryError {
-            taken: Taken::Maybe,
-            message: format!("{problem}; and {}", left_over(place, error)),
+            acceptance: Acceptance::Uncertain,
+            message: format!("{problem}; and {}", stale_temp_message(place, error)),
         },
     }
 }
 
-fn not_taken(message: String) -> DeliveryError {
+fn not_accepted(message: String) -> DeliveryError {
     DeliveryError {
-        taken: Taken::No,
+        acceptance: Acceptance::NotAccepted,
         message,
     }
 }
 
-fn left_over(place: &Place, error: Errno) -> String {
+fn stale_temp_message(place: &TargetLocation, error: Errno) -> String {
     format!(
         "{} could not be removed and may hold the secret: {}",
-        place.temporary_path().display(),
-        why(&error.into())
+        place.temp_path().display(),
+        describe_io_error(&error.into())
     )
 }
 
 /// Whom the file is given to: whom the configuration names, else whom it
 /// belongs to now, so that a file handed over by hand stays with its reader.
 /// In a setgid folder the folder names the group.
-fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
-    let (owner, group) = place.named()?;
+fn resolve_ownership(place: &TargetLocation, folder: &OwnedFd) -> Result<Ownership, String> {
+    let (owner, group) = place.configured_ownership()?;
     let (owner_asked, group_asked) = (owner.is_some(), group.is_some());
-    let present = fs::statat(folder, place.name(), AtFlags::SYMLINK_NOFOLLOW)
+    let present = fs::statat(folder, place.file_name(), AtFlags::SYMLINK_NOFOLLOW)
         .ok()
         .filter(is_regular);
     let setgid = fs::fstat(folder)
         .is_ok_and(|folder| Mode::from_raw_mode(folder.st_mode).contains(Mode::SGID));
-    Ok(Wanted {
+    Ok(Ownership {
         owner: owner.or_else(|| present.as_ref().map(|file| Uid::from_raw(file.st_uid))),
         group: group.or_else(|| {
             present
@@ -146,28 +152,33 @@ fn wanted(place: &Place, folder: &OwnedFd) -> Result<Wanted, String> {
                 .filter(|_| !setgid)
                 .map(|file| Gid::from_raw(file.st_gid))
         }),
-        owner_asked,
-        group_asked,
+        owner_configured: owner_asked,
+        group_configured: group_asked,
     })
 }
 
 /// Made exclusively, so that nobody else can have it open, and never more
 /// permissive than the file will be: the descriptor writes whatever the mode
 /// says.
-fn create(place: &Place, folder: &OwnedFd) -> Result<File, String> {
+fn create_temp(place: &TargetLocation, folder: &OwnedFd) -> Result<File, String> {
     let mode = place.mode() & (Mode::RUSR | Mode::WUSR);
-    disk::create(folder, &place.temporary(), mode).map_err(|error| {
+    disk::create(folder, &place.temp_name(), mode).map_err(|error| {
         format!(
             "cannot make {}: {}",
-            place.temporary_path().display(),
-            why(&error.into())
+            place.temp_path().display(),
+            describe_io_error(&error.into())
         )
     })
 }
 
-fn fill(file: &File, place: &Place, content: &[u8], wanted: Wanted) -> io::Result<()> {
+fn write_temp(
+    file: &File,
+    place: &TargetLocation,
+    content: &[u8],
+    wanted: Ownership,
+) -> io::Result<()> {
     disk::write(file, content)?;
-    give(file, wanted)?;
+    apply_ownership(file, wanted)?;
     // Behind the change of owner, which may clear bits of the mode, and so
     // that no former group can read what only the new one may.
     disk::set_mode(file, place.mode())?;
@@ -176,18 +187,18 @@ fn fill(file: &File, place: &Place, content: &[u8], wanted: Wanted) -> io::Resul
 
 /// The group first: once the file belongs to somebody else, it can no longer
 /// be changed without privileges.
-fn give(file: &File, wanted: Wanted) -> io::Result<()> {
+fn apply_ownership(file: &File, wanted: Ownership) -> io::Result<()> {
     let present = fs::fstat(file)?;
     let group = wanted.group.filter(|gid| gid.as_raw() != present.st_gid);
     let owner = wanted.owner.filter(|uid| uid.as_raw() != present.st_uid);
     for (owner, group, asked) in [
-        (None, group, wanted.group_asked),
-        (owner, None, wanted.owner_asked),
+        (None, group, wanted.group_configured),
+        (owner, None, wanted.owner_configured),
     ] {
         if owner.is_none() && group.is_none() {
             continue;
         }
-        match disk::give(file, owner, group) {
+        match disk::chown(file, owner, group) {
             Err(Errno::PERM) if !asked => {}
             result => result?,
         }
@@ -195,16 +206,20 @@ fn give(file: &File, wanted: Wanted) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_temporary(place: &Place, folder: &OwnedFd, wanted: Wanted) -> Result<bool, String> {
-    let path = place.temporary_path();
-    let found = match fs::statat(folder, place.temporary(), AtFlags::SYMLINK_NOFOLLOW) {
+fn remove_temp(
+    place: &TargetLocation,
+    folder: &OwnedFd,
+    wanted: Ownership,
+) -> Result<bool, String> {
+    let path = place.temp_path();
+    let found = match fs::statat(folder, place.temp_name(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(false),
         Err(error) => {
             return Err(format!(
                 "cannot look at {}: {}",
                 path.display(),
-                why(&error.into())
+                describe_io_error(&error.into())
             ));
         }
     };
@@ -217,13 +232,13 @@ fn remove_temporary(place: &Place, folder: &OwnedFd, wanted: Wanted) -> Result<b
             path.display()
         ));
     }
-    match disk::remove(folder, &place.temporary()) {
+    match disk::remove(folder, &place.temp_name()) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(format!(
             "cannot remove the left-over file {}, which may hold a secret: {}",
             path.display(),
-            why(&error.into())
+            describe_io_error(&error.into())
         )),
     }
 }

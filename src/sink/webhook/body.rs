@@ -5,39 +5,39 @@ use ring::digest;
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
-use crate::core::names::{RotationId, SinkId};
+use crate::core::ids::{RotationId, SinkId};
 use crate::core::time;
-use crate::sink::Parcel;
+use crate::sink::Payload;
 
 /// Room for everything in the body but the secret, so that the buffer does not
 /// grow and leave copies behind.
-const ROOM_AROUND_SECRET: usize = 2048;
+const BODY_OVERHEAD_BYTES: usize = 2048;
 
 /// The longest that one byte of a secret becomes in JSON: `\u0000`.
-const LONGEST_ESCAPE: usize = 6;
+const MAX_ESCAPE_BYTES: usize = 6;
 
 /// So many bytes of the digest tell a rotation's few sinks apart.
-const SINK_BYTES: usize = 8;
+const SINK_DIGEST_BYTES: usize = 8;
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct KeyRotatedEvent<'a> {
     r#type: &'static str,
     timestamp: String,
-    data: Data<'a>,
+    data: KeyRotatedData<'a>,
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct KeyRotatedData<'a> {
     key: &'a str,
     rotation: &'a str,
     sequence: u64,
     value: &'a str,
-    credential: Credential<'a>,
-    previous: Option<Replaced<'a>>,
+    credential: NewCredentialData<'a>,
+    previous: Option<PreviousCredentialData<'a>>,
 }
 
 #[derive(Serialize)]
-struct Credential<'a> {
+struct NewCredentialData<'a> {
     id: &'a str,
     name: &'a str,
     created_at: Option<i64>,
@@ -46,36 +46,39 @@ struct Credential<'a> {
 }
 
 #[derive(Serialize)]
-struct Replaced<'a> {
+struct PreviousCredentialData<'a> {
     id: &'a str,
     not_before: String,
 }
 
 /// The body for a parcel. Nothing in it depends on when it is asked for.
-pub(super) fn body(parcel: &Parcel) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+pub(super) fn render_body(parcel: &Payload) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     let credential = &parcel.credential;
-    let event = Event {
+    let event = KeyRotatedEvent {
         r#type: "key.rotated",
         timestamp: time::to_text(parcel.verified_at),
-        data: Data {
+        data: KeyRotatedData {
             key: parcel.key.as_str(),
             rotation: parcel.rotation.as_str(),
             sequence: parcel.sequence,
             value: parcel.secret.expose(),
-            credential: Credential {
+            credential: NewCredentialData {
                 id: credential.id.as_str(),
                 name: parcel.label.as_str(),
                 created_at: credential.created_at.map(|at| at.as_second()),
                 expires_at: credential.expires_at.map(|at| at.as_second()),
                 redacted_value: credential.redacted_value.as_deref(),
             },
-            previous: parcel.previous.as_ref().map(|previous| Replaced {
-                id: previous.id.as_str(),
-                not_before: time::to_text(previous.not_before),
-            }),
+            previous: parcel
+                .previous
+                .as_ref()
+                .map(|previous| PreviousCredentialData {
+                    id: previous.id.as_str(),
+                    not_before: time::to_text(previous.not_before),
+                }),
         },
     };
-    let room = ROOM_AROUND_SECRET + LONGEST_ESCAPE * parcel.secret.expose().len();
+    let room = BODY_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * parcel.secret.expose().len();
     let mut body = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *body, &event)?;
     Ok(body)
@@ -89,7 +92,7 @@ pub(super) fn message_id(rotation: &RotationId, sink: &SinkId) -> String {
     context.update(&[0]);
     context.update(sink.target.as_bytes());
     let mut id = format!("msg_{rotation}_");
-    for byte in &context.finish().as_ref()[..SINK_BYTES] {
+    for byte in &context.finish().as_ref()[..SINK_DIGEST_BYTES] {
         id.push_str(&format!("{byte:02x}"));
     }
     id
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_is_of_the_rotation_and_the_sink() {
+    fn message_id_depends_on_rotation_and_sink() {
         let sink = |name: &str, target: &str| SinkId {
             name: name.to_owned(),
             target: target.to_owned(),

@@ -5,9 +5,9 @@
 //! secret is sent, and nobody would know whether it arrived. What this
 //! deliberately does not do: follow redirects, or try again by itself.
 
-mod answer;
 mod body;
-mod outgoing;
+mod response;
+mod send_tracker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 
 use crate::core::duration;
-use crate::core::names::SinkId;
+use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
 use crate::core::settings::{SinkSettings, WebhookTarget};
-use crate::host::secret_file;
-use crate::net::client::{ClientLimits, client};
-use crate::net::reach::reach;
+use crate::net::client::{ClientOptions, build_client};
+use crate::net::connect_check::check_connection;
 use crate::net::signature::SigningKeys;
-use crate::net::target::{query_secrets, shown_url};
-use crate::sink::webhook::outgoing::{Outgoing, Trace};
-use crate::sink::{DeliveryError, Parcel, Sink, Taken};
+use crate::net::target::{query_secrets, sanitized_url};
+use crate::platform::secret_file;
+use crate::sink::webhook::send_tracker::{SendTracker, TrackedBody};
+use crate::sink::{Acceptance, DeliveryError, Payload, Sink};
 
 /// Tells the time of a try.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type SigningClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// A receiver that takes each new secret by HTTP.
 pub struct WebhookSink {
@@ -39,55 +39,55 @@ pub struct WebhookSink {
     timeout: Duration,
     target: WebhookTarget,
     /// The URL as it may be shown: without its query.
-    shown_url: String,
-    now: Now,
+    redacted_url: String,
+    clock: SigningClock,
 }
 
 impl std::fmt::Debug for WebhookSink {
     // By hand, since the derived form would show the URL's query.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "WebhookSink({}, {})", self.id, self.shown_url)
+        write!(formatter, "WebhookSink({}, {})", self.id, self.redacted_url)
     }
 }
 
 /// A request that is ready to be sent.
-struct Prepared {
+struct PreparedRequest {
     request: reqwest::RequestBuilder,
     /// Whether its body has left.
-    trace: Trace,
+    send_tracker: SendTracker,
     /// Kept until the answer is judged: only living secrets are masked in what
     /// the receiver may echo.
-    _credentials: Credentials,
+    _secrets: WebhookSecrets,
     /// The same for the query, which may hold a token.
-    _query: Vec<Secret>,
+    _query_secrets: Vec<Secret>,
 }
 
 /// What the files with secrets say.
-struct Credentials {
-    keys: SigningKeys,
+struct WebhookSecrets {
+    signing_keys: SigningKeys,
     /// The `Authorization` header; the token beside it so that it is masked
     /// while it is in use.
-    bearer: Option<(HeaderValue, Secret)>,
+    bearer_token: Option<(HeaderValue, Secret)>,
 }
 
 impl WebhookSink {
     /// A sink for `target`; nothing is read or connected to yet. `now` gives
     /// the time that each try is signed with.
     #[must_use]
-    pub fn new(settings: &SinkSettings, target: &WebhookTarget, now: Now) -> Self {
+    pub fn new(settings: &SinkSettings, target: &WebhookTarget, now: SigningClock) -> Self {
         Self {
             id: settings.id.clone(),
             timeout: settings.timeout,
             target: target.clone(),
-            shown_url: shown_url(&target.url),
-            now,
+            redacted_url: sanitized_url(&target.url),
+            clock: now,
         }
     }
 
     /// Reads the files with secrets, off the loop's thread.
-    async fn credentials(&self) -> Result<Credentials, Vec<String>> {
+    async fn load_secrets(&self) -> Result<WebhookSecrets, Vec<String>> {
         let target = self.target.clone();
-        let work = tokio::task::spawn_blocking(move || read_credentials(&target));
+        let work = tokio::task::spawn_blocking(move || read_secrets(&target));
         match tokio::time::timeout(self.timeout, work).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(vec![
@@ -104,30 +104,30 @@ impl WebhookSink {
     }
 
     /// Everything that can fail before a byte of the request leaves.
-    async fn prepare(&self, parcel: &Parcel) -> Result<Prepared, String> {
+    async fn prepare(&self, parcel: &Payload) -> Result<PreparedRequest, String> {
         let deadline = Instant::now() + self.timeout;
         let credentials = self
-            .credentials()
+            .load_secrets()
             .await
             .map_err(|problems| problems.join("; "))?;
         let url = &self.target.url;
-        let limits = ClientLimits {
+        let limits = ClientOptions {
             url,
             timeout: deadline.saturating_duration_since(Instant::now()),
             ca_file: self.target.ca_file.as_deref(),
         };
-        let client = client(&limits)
-            .map_err(|problem| format!("cannot post to {}: {problem}", self.shown_url))?;
-        let body = body::body(parcel).map_err(|error| {
+        let client = build_client(&limits)
+            .map_err(|problem| format!("cannot post to {}: {problem}", self.redacted_url))?;
+        let body = body::render_body(parcel).map_err(|error| {
             format!(
                 "cannot put together what is posted to {}: {error}",
-                self.shown_url
+                self.redacted_url
             )
         })?;
         let id = body::message_id(&parcel.rotation, &self.id);
-        let timestamp = (self.now)().as_second();
-        let signature = credentials.keys.sign(&id, timestamp, &body);
-        let (body, trace) = Outgoing::new(body);
+        let timestamp = (self.clock)().as_second();
+        let signature = credentials.signing_keys.sign(&id, timestamp, &body);
+        let (body, trace) = TrackedBody::new(body);
         let mut request = client
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
@@ -135,14 +135,14 @@ impl WebhookSink {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(reqwest::Body::wrap(body));
-        if let Some((bearer, _token)) = &credentials.bearer {
+        if let Some((bearer, _token)) = &credentials.bearer_token {
             request = request.header(AUTHORIZATION, bearer.clone());
         }
-        Ok(Prepared {
+        Ok(PreparedRequest {
             request,
-            trace,
-            _credentials: credentials,
-            _query: query_secrets(url),
+            send_tracker: trace,
+            _secrets: credentials,
+            _query_secrets: query_secrets(url),
         })
     }
 }
@@ -154,7 +154,7 @@ impl Sink for WebhookSink {
     }
 
     async fn inspect(&self) -> Vec<String> {
-        self.credentials().await.err().unwrap_or_default()
+        self.load_secrets().await.err().unwrap_or_default()
     }
 
     async fn preflight(&self) -> Result<(), String> {
@@ -162,7 +162,7 @@ impl Sink for WebhookSink {
         if !problems.is_empty() {
             return Err(problems.join("; "));
         }
-        reach(
+        check_connection(
             &self.target.url,
             self.target.ca_file.as_deref(),
             self.timeout,
@@ -170,45 +170,48 @@ impl Sink for WebhookSink {
         .await
     }
 
-    async fn deliver(&self, parcel: &Parcel) -> Result<(), DeliveryError> {
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
         let prepared = self
             .prepare(parcel)
             .await
             .map_err(|message| DeliveryError {
-                taken: Taken::No,
+                acceptance: Acceptance::NotAccepted,
                 message,
             })?;
         match prepared.request.send().await {
-            Ok(response) => answer::judge(&self.shown_url, response).await,
+            Ok(response) => response::classify(&self.redacted_url, response).await,
             Err(error) => {
-                let unsent = prepared.trace.withdraw();
-                Err(answer::no_answer(&self.shown_url, error, unsent))
+                let unsent = prepared.send_tracker.cancel_if_unsent();
+                Err(response::send_error(&self.redacted_url, error, unsent))
             }
         }
     }
 }
 
 /// Every problem of the files at once.
-fn read_credentials(target: &WebhookTarget) -> Result<Credentials, Vec<String>> {
-    let keys = read_keys(&target.signing_secret_file);
+fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, Vec<String>> {
+    let keys = read_signing_keys(&target.signing_secret_file);
     let bearer = target
         .bearer_token_file
         .as_deref()
-        .map(read_bearer)
+        .map(read_bearer_token)
         .transpose();
     match (keys, bearer) {
-        (Ok(keys), Ok(bearer)) => Ok(Credentials { keys, bearer }),
+        (Ok(keys), Ok(bearer)) => Ok(WebhookSecrets {
+            signing_keys: keys,
+            bearer_token: bearer,
+        }),
         (keys, bearer) => Err([keys.err(), bearer.err()].into_iter().flatten().collect()),
     }
 }
 
-fn read_keys(path: &Path) -> Result<SigningKeys, String> {
+fn read_signing_keys(path: &Path) -> Result<SigningKeys, String> {
     let text = secret_file::read_configured(path)?;
     SigningKeys::parse(text.expose())
         .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
 }
 
-fn read_bearer(path: &Path) -> Result<(HeaderValue, Secret), String> {
+fn read_bearer_token(path: &Path) -> Result<(HeaderValue, Secret), String> {
     let token = secret_file::read_configured(path)?;
     // The parser's own error may hold the value.
     let mut header =

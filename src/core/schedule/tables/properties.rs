@@ -59,7 +59,7 @@ proptest! {
     fn a_fixed_schedule_fires_once_for_a_time_on_the_wall(
         (schedule, from) in near_a_change(),
     ) {
-        if !schedule.parsed.fixed {
+        if !schedule.parsed.is_fixed {
             return Ok(());
         }
         let mut seen: BTreeSet<DateTime> = BTreeSet::new();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::settings::{FileFormat, FileTarget};
-use crate::sink::file::disk::interruption::{Interruption, at};
+use crate::sink::file::disk::interruption::{Interruption, run_interrupted_at};
 
 const OLD: &[u8] = b"the-old-secret\n";
 const NEW: &[u8] = b"the-new-secret\n";
@@ -20,41 +20,41 @@ const MODE: u32 = 0o440;
 
 /// What stands in the folder before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    Old,
+enum InitialFiles {
+    Empty,
+    OldContent,
     /// And what an earlier process has left.
-    OldAndLeftOver,
+    OldContentAndStaleTemp,
 }
 
-fn laid_out(before: Before) -> (TempDir, Place) {
+fn set_up(before: InitialFiles) -> (TempDir, TargetLocation) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
-    if before != Before::Nothing {
+    if before != InitialFiles::Empty {
         std::fs::write(&path, OLD).unwrap();
     }
-    let place = Place(Arc::new(FileTarget {
-        after: None,
+    let place = TargetLocation(Arc::new(FileTarget {
+        on_change: None,
         path,
         format: FileFormat::Raw,
         mode: MODE,
         owner: None,
         group: None,
     }));
-    if before == Before::OldAndLeftOver {
-        let path = place.temporary_path();
+    if before == InitialFiles::OldContentAndStaleTemp {
+        let path = place.temp_path();
         std::fs::write(&path, &NEW[..7]).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(MODE & 0o600)).unwrap();
     }
     (dir, place)
 }
 
-fn replaced(place: &Place, content: &[u8]) -> Result<(), DeliveryError> {
-    let (attempt, _caller) = Attempt::begin(place.path()).unwrap();
+fn run_replace(place: &TargetLocation, content: &[u8]) -> Result<(), DeliveryError> {
+    let (attempt, _caller) = ReplaceAttempt::start(place.path()).unwrap();
     replace(place, content, &attempt)
 }
 
-fn files(dir: &Path) -> Vec<String> {
+fn file_names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
@@ -67,12 +67,12 @@ fn mode_of(path: &Path) -> u32 {
 }
 
 /// Interrupts at the step of that number. False if there is none.
-fn interrupted(before: Before, number: usize, what: Interruption) -> bool {
+fn survives_interruption_at(before: InitialFiles, number: usize, what: Interruption) -> bool {
     let story = format!("{before:?}, {what:?} at {number}");
-    let (dir, place) = laid_out(before);
-    let (outcome, steps) = at(number, what, || replaced(&place, NEW));
+    let (dir, place) = set_up(before);
+    let (outcome, steps) = run_interrupted_at(number, what, || run_replace(&place, NEW));
     let content = std::fs::read(place.path()).ok();
-    let old = (before != Before::Nothing).then(|| OLD.to_vec());
+    let old = (before != InitialFiles::Empty).then(|| OLD.to_vec());
     let is_new = content.as_deref() == Some(NEW);
     assert!(is_new || content == old, "{story}: {content:?}");
     if is_new {
@@ -81,38 +81,42 @@ fn interrupted(before: Before, number: usize, what: Interruption) -> bool {
     match &outcome {
         Ok(()) => assert!(is_new, "{story}"),
         // Who is dead has answered nobody.
-        Err(_) if what == Interruption::Killed => {}
-        Err(error) => match error.taken {
-            Taken::No => assert!(!is_new, "{story}: {error}"),
-            Taken::Maybe => {}
-            Taken::Refused => panic!("{story}: {error}"),
+        Err(_) if what == Interruption::Kill => {}
+        Err(error) => match error.acceptance {
+            Acceptance::NotAccepted => assert!(!is_new, "{story}: {error}"),
+            Acceptance::Uncertain => {}
+            Acceptance::Rejected => panic!("{story}: {error}"),
         },
     }
-    let left_over = place.temporary_path();
+    let left_over = place.temp_path();
     if left_over.exists() {
         assert_eq!(mode_of(&left_over) & !MODE & !0o600, 0, "{story}");
         let is_empty = std::fs::metadata(&left_over).unwrap().len() == 0;
         let told = outcome.is_err_and(|error| error.message.contains("may hold"));
-        assert!(is_empty || told || what == Interruption::Killed, "{story}");
+        assert!(is_empty || told || what == Interruption::Kill, "{story}");
     }
-    remove_leftover(&place).unwrap();
+    remove_stale_temp(&place).unwrap();
     let expected: &[&str] = if content.is_some() { &["secret"] } else { &[] };
-    assert_eq!(files(dir.path()), expected, "{story}");
-    replaced(&place, NEXT).unwrap();
+    assert_eq!(file_names(dir.path()), expected, "{story}");
+    run_replace(&place, NEXT).unwrap();
     assert_eq!(std::fs::read(place.path()).unwrap(), NEXT, "{story}");
-    assert_eq!(files(dir.path()), ["secret"], "{story}");
+    assert_eq!(file_names(dir.path()), ["secret"], "{story}");
     steps.len() > number
 }
 
 #[test]
-fn an_interruption_at_any_step_leaves_the_old_or_the_new_content() {
-    for before in [Before::Nothing, Before::Old, Before::OldAndLeftOver] {
+fn interruption_leaves_old_or_new_content() {
+    for before in [
+        InitialFiles::Empty,
+        InitialFiles::OldContent,
+        InitialFiles::OldContentAndStaleTemp,
+    ] {
         for what in [
-            Interruption::Fails,
-            Interruption::FailsAfterwards,
-            Interruption::Killed,
+            Interruption::FailBefore,
+            Interruption::FailAfter,
+            Interruption::Kill,
         ] {
-            let steps = (0..).take_while(|number| interrupted(before, *number, what));
+            let steps = (0..).take_while(|number| survives_interruption_at(before, *number, what));
             let steps = steps.count();
             // Each byte, and five calls around them.
             assert!(steps >= NEW.len() + 5, "{steps} steps");
@@ -123,10 +127,11 @@ fn an_interruption_at_any_step_leaves_the_old_or_the_new_content() {
 /// Whoever loses power behind the rename finds the whole new file: first it is
 /// brought to disk, and last what its folder says.
 #[test]
-fn nothing_is_renamed_that_is_not_on_disk() {
-    let (_dir, place) = laid_out(Before::Old);
+fn file_is_synced_before_rename() {
+    let (_dir, place) = set_up(InitialFiles::OldContent);
     let never = usize::MAX;
-    let (outcome, mut steps) = at(never, Interruption::Fails, || replaced(&place, NEW));
+    let (outcome, mut steps) =
+        run_interrupted_at(never, Interruption::FailBefore, || run_replace(&place, NEW));
     outcome.unwrap();
     steps.dedup();
     let expected = ["create", "write", "set_mode", "sync", "rename", "sync"];

@@ -1,0 +1,100 @@
+//! `rekeyd revoke`, `hold`, `release` and `adopt`: what a person decides about
+//! one credential.
+
+use jiff::Timestamp;
+
+use crate::cli::dispatch::execute;
+use crate::cli::{Cli, Failure};
+use crate::daemon::control::protocol::ControlRequest;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RevokeCommand {
+    /// The credential, such as key_abc
+    #[arg(value_name = "CREDENTIAL_ID")]
+    credential: String,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Also when a sink may hold it: its consumers are left with a dead key
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HoldCommand {
+    /// The credential, or a key for all of its live ones
+    #[arg(value_name = "CREDENTIAL_ID|KEY")]
+    target: String,
+    /// Until when, such as 2026-12-01T00:00:00Z; until `release` if not given
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReleaseCommand {
+    /// The credential, or a key for all of its live ones
+    #[arg(value_name = "CREDENTIAL_ID|KEY")]
+    target: String,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AdoptCommand {
+    /// The key that takes it over
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// The credential, made by hand
+    #[arg(value_name = "CREDENTIAL_ID")]
+    credential: String,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl RevokeCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Revoke {
+            credential_id: self.credential.clone(),
+            force: self.force,
+            reason: self.reason.clone(),
+        };
+        execute(cli, request).await
+    }
+}
+
+impl HoldCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Hold {
+            what: self.target.clone(),
+            until: self.until.map(|until| until.to_string()),
+            reason: self.reason.clone(),
+        };
+        execute(cli, request).await
+    }
+}
+
+impl ReleaseCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Release {
+            what: self.target.clone(),
+            reason: self.reason.clone(),
+        };
+        execute(cli, request).await
+    }
+}
+
+impl AdoptCommand {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+        let request = ControlRequest::Adopt {
+            key: self.key.clone(),
+            credential_id: self.credential.clone(),
+            reason: self.reason.clone(),
+        };
+        execute(cli, request).await
+    }
+}

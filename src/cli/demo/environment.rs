@@ -1,0 +1,96 @@
+//! What rekeyd works with in a demo: a provider, a receiver and the secrets
+//! between them. Everything that is asked of the sandbox is asked here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::Url;
+
+use crate::cli::Failure;
+use crate::cli::demo::folder::DemoFolder;
+use crate::core::secret::Secret;
+use crate::core::settings::Settings;
+use crate::daemon::failover::AdminCredentialSources;
+use crate::daemon::{event_loop, runtime};
+use crate::engine::RunMode;
+use crate::engine::entropy::{Entropy as _, SystemEntropy};
+use crate::receiver::{Receiver, Recorder};
+use crate::sandbox::{DEFAULT_ADMIN_KEY, Sandbox, SandboxOptions};
+
+/// The files that a stage puts into its folder.
+pub(super) const ENVIRONMENT_FILES: [&str; 3] = [ADMIN_KEY_FILE, WEBHOOK_SECRET_FILE, LEDGER_FILE];
+
+/// The admin key of the sandbox.
+pub(super) const ADMIN_KEY_FILE: &str = "admin-key";
+/// What webhooks are signed with.
+const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
+/// The ledger.
+pub(super) const LEDGER_FILE: &str = "ledger.db";
+
+/// A sandbox and a receiver; they stop when this is dropped.
+pub(super) struct DemoEnvironment {
+    sandbox: Sandbox,
+    /// The receiver of all webhooks.
+    pub(super) receiver: Receiver,
+    /// Where the sandbox is.
+    pub(super) provider_url: Url,
+    /// Where webhooks go to.
+    pub(super) receiver_url: Url,
+    /// The file with the sandbox's admin key.
+    pub(super) credential_file: PathBuf,
+    /// The file with what webhooks are signed with.
+    pub(super) signing_secret_file: PathBuf,
+}
+
+impl DemoEnvironment {
+    /// Starts both, and writes their secrets into `folder`.
+    pub(super) async fn start(folder: &DemoFolder, witness: Recorder) -> Result<Self, Failure> {
+        let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+        let sandbox = Sandbox::start(SandboxOptions::default())
+            .await
+            .map_err(|error| other(&error))?;
+        let signing = generate_signing_secret()?;
+        let receiver = Receiver::start_with(&signing, witness)
+            .await
+            .map_err(|error| other(&error))?;
+        let parse = |url: &str| Url::parse(url).map_err(|error| other(&error));
+        Ok(Self {
+            provider_url: sandbox.base_url(),
+            receiver_url: parse(&receiver.url())?,
+            credential_file: folder.write_new(ADMIN_KEY_FILE, DEFAULT_ADMIN_KEY)?,
+            signing_secret_file: folder.write_new(WEBHOOK_SECRET_FILE, signing.expose())?,
+            sandbox,
+            receiver,
+        })
+    }
+
+    /// The real daemon, until a signal asks for the end, for `limit` at most.
+    pub(super) async fn run(
+        &self,
+        settings: &Arc<Settings>,
+        limit: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let sources = AdminCredentialSources {
+            file: settings.provider.credential_file.clone(),
+            ..AdminCredentialSources::default()
+        };
+        let started =
+            runtime::start(settings, sources, "rekeyd demo", RunMode::Daemon, None).await?;
+        Ok(event_loop::run_for(started, limit).await?)
+    }
+
+    /// Whether the provider would accept this secret now.
+    pub(super) fn accepts(&self, secret: &str) -> bool {
+        self.sandbox.accepts(secret)
+    }
+}
+
+fn generate_signing_secret() -> Result<Secret, Failure> {
+    let mut bytes = [0; 32];
+    let filled = SystemEntropy::new().fill(&mut bytes);
+    filled.map_err(|error| Failure::Other(error.to_string()))?;
+    Ok(Secret::new(format!("whsec_{}", STANDARD.encode(bytes))))
+}

@@ -1,0 +1,126 @@
+//! `--rehearse CONFIG`: the keys and schedules of a real configuration, and
+//! nothing else of the real world.
+//!
+//! The configuration is checked as `run` checks it. What is wrong with this
+//! host, a folder that does not exist or a secret that cannot be read, is not
+//! asked: a configuration is rehearsed before it comes to its host.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::demo::environment::{self, DemoEnvironment};
+use crate::cli::demo::folder::DemoFolder;
+use crate::cli::demo::recording;
+use crate::cli::demo::rehearsal_intro::rehearsal_intro;
+use crate::cli::demo::replacements::{self, RehearsalTargets, replace_settings};
+use crate::cli::history::HistoryCommand;
+use crate::cli::{Failure, load_configuration, output, read_environment};
+use crate::core::settings::{Settings, SinkTarget};
+use crate::core::state::KeyState;
+use crate::engine::clock::{Clock as _, SystemClock};
+use crate::ledger::read;
+
+pub(super) async fn rehearse(
+    file: &Path,
+    dir: Option<&Path>,
+    limit: Option<Duration>,
+) -> Result<(), Failure> {
+    let real = load_configuration(file, &read_environment())?;
+    if real.keys.is_empty() {
+        let text = format!(
+            "no key is configured in {}: there is nothing to rehearse\n",
+            real.file.display()
+        );
+        return output::print(text.as_bytes());
+    }
+    let made = [replacements::FILES_FOLDER, recording::NOTIFICATIONS_FILE];
+    let names = [
+        &environment::ENVIRONMENT_FILES[..],
+        &made,
+        &recording::RECORD_FOLDERS,
+    ]
+    .concat();
+    let folder = DemoFolder::open(dir, &names)?;
+    let witness = recording::build_recorder(&real.keys, folder.path());
+    let stage = DemoEnvironment::start(&folder, witness).await?;
+    let instead = RehearsalTargets {
+        folder: folder.path(),
+        provider_url: &stage.provider_url,
+        credential_file: &stage.credential_file,
+        ledger: folder.path().join(environment::LEDGER_FILE),
+        receiver_url: &stage.receiver_url,
+        signing_secret_file: &stage.signing_secret_file,
+    };
+    let (settings, sinks) = replace_settings(Settings::clone(&real), &instead);
+    create_folders(&settings, &folder)?;
+    let text = rehearsal_intro(&real, &sinks, folder.path(), limit, SystemClock.now());
+    output::print(text.as_bytes())?;
+
+    let settings = Arc::new(settings);
+    stage.run(&settings, limit).await?;
+
+    output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
+    HistoryCommand::print_all(&settings.ledger)?;
+    report_results(&settings, folder.path())
+}
+
+/// The folders that sinks and records need, for nobody but us.
+fn create_folders(settings: &Settings, folder: &DemoFolder) -> Result<(), Failure> {
+    for records in recording::RECORD_FOLDERS {
+        folder.create_subfolder(Path::new(records))?;
+    }
+    for sink in settings.keys.iter().flat_map(|key| &key.sinks) {
+        match &sink.target {
+            SinkTarget::File(file) => {
+                if let Some(parent) = file.path.parent() {
+                    folder.create_subfolder(parent)?;
+                }
+            }
+            SinkTarget::Webhook(_) | SinkTarget::Command(_) | SinkTarget::SelfCredential(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Says which keys rotated, and fails if one did not.
+fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
+    let connection = read::open(&settings.ledger)?;
+    let states = read::all_key_states(&connection)?;
+    let mut failed = 0;
+    for key in &settings.keys {
+        let state = states.get(&key.name);
+        if state.and_then(KeyState::current).is_some() {
+            continue;
+        }
+        failed += 1;
+        let why = state.and_then(failure_reason);
+        let why = why.unwrap_or("the rehearsal ended before; give it longer with --for");
+        output::report_error(&format!("{} did not rotate: {why}", key.name));
+    }
+    let (all, folder) = (settings.keys.len(), folder.display());
+    let text = format!(
+        "\n{} of {all} keys rotated. Everything is in {folder}; look again:\n\
+         sqlite3 {folder}/{} 'select * from journal'\n",
+        all - failed,
+        environment::LEDGER_FILE,
+    );
+    output::print(text.as_bytes())?;
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Reported)
+    }
+}
+
+/// What kept a key without a current credential from getting one.
+fn failure_reason(state: &KeyState) -> Option<&str> {
+    let open = state.open_rotation();
+    let delivery = open.and_then(|open| {
+        open.deliveries
+            .iter()
+            .find_map(|delivery| delivery.error.as_deref())
+    });
+    let step = open.and_then(|open| open.error.as_deref());
+    delivery.or(step).or(state.problem.as_deref())
+}

@@ -1,0 +1,106 @@
+//! What a person reads before a rehearsal begins: what is replaced by what,
+//! and when each key would rotate.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cli::demo::environment;
+use crate::cli::demo::recording;
+use crate::cli::demo::replacements::ReplacedSink;
+use crate::cli::text;
+use crate::core::settings::{KeySettings, Settings};
+use crate::core::{duration, time};
+
+/// The whole introduction to a rehearsal of `real` in `folder`.
+pub(super) fn rehearsal_intro(
+    real: &Settings,
+    sinks: &[ReplacedSink],
+    folder: &Path,
+    limit: Option<Duration>,
+    now: Timestamp,
+) -> String {
+    let mut shown = format!(
+        "A rehearsal of {}. Nobody is called, and nothing is written but in\n{}:\n\n",
+        real.file.display(),
+        folder.display()
+    );
+    shown.push_str(&replacement_table(real, sinks));
+    for sink in sinks.iter().filter(|sink| !sink.ignored_options.is_empty()) {
+        shown.push_str(&format!(
+            "{}, {}: ignored here: {}\n",
+            sink.key,
+            sink.name,
+            sink.ignored_options.join(", ")
+        ));
+    }
+    let end = match limit {
+        Some(limit) => format!("after {}", duration::to_text(limit)),
+        None => "with Ctrl-C".to_owned(),
+    };
+    shown.push_str(&format!(
+        "\nEvery key rotates at once, and then by its schedule, until this ends {end}:\n\n"
+    ));
+    let rows: Vec<_> = real.keys.iter().map(|key| next_run_row(key, now)).collect();
+    shown.push_str(&text::format_table(
+        &["key", "schedule", "fires next"],
+        &rows,
+    ));
+    shown.push('\n');
+    shown
+}
+
+fn replacement_table(real: &Settings, sinks: &[ReplacedSink]) -> String {
+    let credential = match &real.provider.credential_file {
+        Some(path) => path.display().to_string(),
+        None => "(none in the configuration)".to_owned(),
+    };
+    let row =
+        |what: String, real: &str, instead: &str| vec![what, real.to_owned(), instead.to_owned()];
+    let mut rows = vec![
+        row(
+            "Admin API".to_owned(),
+            real.provider.base_url.as_str(),
+            "a sandbox in this process",
+        ),
+        row(
+            "admin key".to_owned(),
+            &credential,
+            environment::ADMIN_KEY_FILE,
+        ),
+        row(
+            "ledger".to_owned(),
+            &real.ledger.display().to_string(),
+            environment::LEDGER_FILE,
+        ),
+    ];
+    rows.extend(sinks.iter().map(|sink| {
+        row(
+            format!("{}, {}", sink.key, sink.name),
+            &sink.original,
+            &sink.replaced_by,
+        )
+    }));
+    rows.extend(real.notify.iter().map(|notify| {
+        row(
+            "notify".to_owned(),
+            notify.subscription.channel.as_str(),
+            &format!("recorded in {}", recording::NOTIFICATIONS_FILE),
+        )
+    }));
+    text::format_table(&["what", "in the configuration", "here"], &rows)
+}
+
+fn next_run_row(key: &KeySettings, now: Timestamp) -> Vec<String> {
+    let timetable = &key.policy.timetable;
+    let next = match timetable.firings_from(now).next_after(now) {
+        Some(at) => format!(
+            "{} (in {})",
+            time::to_text(at),
+            duration::to_human_text(time::until(now, at))
+        ),
+        None => "never".to_owned(),
+    };
+    vec![key.name.to_string(), timetable.to_string(), next]
+}

@@ -1,0 +1,108 @@
+//! The demo without a configuration: one key that rotates every few seconds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::demo::environment::{self, DemoEnvironment};
+use crate::cli::demo::folder::DemoFolder;
+use crate::cli::history::HistoryCommand;
+use crate::cli::{Failure, load_configuration, output};
+use crate::config::Environment;
+use crate::engine::clock::{Clock as _, SystemClock};
+
+/// The configuration that it writes.
+const CONFIG_FILE: &str = "config.toml";
+
+/// The file that the key is delivered to.
+const DELIVERED_FILE: &str = "demo.key";
+
+pub(super) async fn run_standalone(
+    dir: Option<&Path>,
+    limit: Option<Duration>,
+) -> Result<(), Failure> {
+    let names = [
+        &environment::ENVIRONMENT_FILES[..],
+        &[CONFIG_FILE, DELIVERED_FILE],
+    ]
+    .concat();
+    let folder = DemoFolder::open(dir, &names)?;
+    let dir = folder.path();
+    let stage = DemoEnvironment::start(&folder, Box::new(|_| Ok(()))).await?;
+    let text = demo_configuration(
+        dir,
+        stage.provider_url.as_str(),
+        stage.receiver_url.as_str(),
+    );
+    let file = folder.write_new(CONFIG_FILE, &text)?;
+    output::print(intro(dir).as_bytes())?;
+
+    let settings = load_configuration(&file, &Environment::empty(SystemClock.now()))?;
+    stage.run(&settings, limit).await?;
+
+    output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
+    HistoryCommand::print_all(&settings.ledger)?;
+    let accepted = stage.receiver.applied("demo");
+    let accepted = accepted.map(|received| received.sequence);
+    let delivered = std::fs::read_to_string(dir.join(DELIVERED_FILE)).unwrap_or_default();
+    let works = stage.accepts(delivered.trim());
+    output::print(outro(&file, accepted, works).as_bytes())?;
+    if works {
+        Ok(())
+    } else {
+        Err(Failure::Other("the delivered key does not work".into()))
+    }
+}
+
+fn intro(dir: &Path) -> String {
+    format!(
+        "A sandbox plays OpenAI, a receiver takes webhooks, and rekeyd rotates the key \"demo\"\n\
+         every 5 seconds, with an overlap of 2. Its files are in {}\n\n",
+        dir.display()
+    )
+}
+
+fn outro(file: &Path, accepted: Option<u64>, works: bool) -> String {
+    let folder = file.parent().unwrap_or(Path::new("/")).display();
+    let state = if works { "works" } else { "DOES NOT WORK" };
+    let sequence = accepted.map_or("none".to_owned(), |sequence| sequence.to_string());
+    format!(
+        "\nThe key in {folder}/demo.key {state}; the receiver verified up to sequence {sequence}.\n\
+         Look again: rekeyd --config {} history, or\n\
+         sqlite3 {folder}/ledger.db 'select * from journal'\n",
+        file.display()
+    )
+}
+
+fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
+    let at = |name: &str| toml_string(&dir.join(name).to_string_lossy());
+    let (admin_key, ledger, file, secret) = (
+        at("admin-key"),
+        at("ledger.db"),
+        at("demo.key"),
+        at("webhook-secret"),
+    );
+    format!(
+        "[provider]\n\
+         base-url = \"{base_url}\"\n\
+         credential-file = {admin_key}\n\n\
+         [ledger]\n\
+         path = {ledger}\n\n\
+         [key.demo]\n\
+         schedule = \"*/5 * * * * *\"\n\
+         creates-per-day = 100000\n\
+         overlap = \"2s\"\n\
+         settle = \"0s\"\n\n\
+         [[key.demo.sink]]\n\
+         type = \"file\"\n\
+         path = {file}\n\n\
+         [[key.demo.sink]]\n\
+         type = \"webhook\"\n\
+         url = \"{receiver}\"\n\
+         signing-secret-file = {secret}\n"
+    )
+}
+
+/// A text as TOML takes it, which is as JSON does.
+fn toml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,83 @@
+//! What the host may repair: `check` prints it, and `run` starts, logs it and
+//! tries again. Only without its ledger it does not start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::{exit_code, ledger_exit_code};
+use crate::config::{Problem, ProblemKind};
+use crate::core::secret::ActiveCredential;
+use crate::core::settings::Settings;
+use crate::daemon::runtime;
+use crate::engine::clock::{Clock, SystemClock};
+use crate::ledger;
+use crate::notify::{self, ClockFn};
+use crate::platform::{machine, run_blocking};
+
+/// How long a look at the ledger may take.
+const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How closely the sinks are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckLevel {
+    /// As far as this host can see.
+    Local,
+    /// Also whether they can be reached; nothing is sent.
+    Online,
+}
+
+/// What is wrong with whom people are told by.
+pub(crate) async fn check_channels(settings: &Settings, look: CheckLevel) -> Vec<Problem> {
+    let now: ClockFn = Arc::new(|| SystemClock.now());
+    let mut problems = Vec::new();
+    for (number, one) in settings.notify.iter().enumerate() {
+        let notifier = notify::build(one, &now);
+        let local = notifier.check().await;
+        let found = if look == CheckLevel::Online && local.is_empty() {
+            notifier.check_reachable().await.err().into_iter().collect()
+        } else {
+            local
+        };
+        let at = format!("notify[{number}]");
+        let found = found.into_iter();
+        problems.extend(found.map(|message| Problem::for_host(settings, at.clone(), message)));
+    }
+    problems
+}
+
+/// What would keep a writing process from its ledger.
+pub(crate) async fn check_ledger(settings: &Settings) -> Option<Problem> {
+    let at = "ledger.path".to_owned();
+    let (path, ours) = (settings.ledger.clone(), runtime::ledger_identity(settings));
+    let looked = move || ledger::check_usable(&path, &ours, machine::id().as_deref());
+    let shown = settings.ledger.display().to_string();
+    let error = match run_blocking(&shown, LEDGER_CHECK_TIMEOUT, looked).await {
+        Ok(looked) => looked.err()?,
+        Err(message) => return Some(Problem::for_host(settings, at, message)),
+    };
+    let mut problem = Problem::for_host(settings, at, error.to_string());
+    if ledger_exit_code(&error) == exit_code::CONFIGURATION {
+        problem.kind = ProblemKind::Configuration;
+    }
+    Some(problem)
+}
+
+/// What is wrong with the sinks.
+pub(crate) async fn check_sinks(settings: &Settings, look: CheckLevel) -> Vec<Problem> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut problems = Vec::new();
+    for key in &settings.keys {
+        for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new()) {
+            let local = sink.inspect().await;
+            let found = if look == CheckLevel::Online && local.is_empty() {
+                sink.preflight().await.err().into_iter().collect()
+            } else {
+                local
+            };
+            let at = format!("key.{}.sink.{}", key.name, sink.id().name);
+            let found = found.into_iter();
+            problems.extend(found.map(|message| Problem::for_host(settings, at.clone(), message)));
+        }
+    }
+    problems
+}

@@ -1,0 +1,170 @@
+//! The options that a key and `[defaults]` share.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::location::Location;
+use super::options::{Section, closest_match};
+use super::quote::quoted;
+use super::reader::{ConfigTable, ConfigValue};
+use super::report::ProblemReport;
+use super::values;
+use crate::core::duration::MAX_DURATION;
+use crate::core::policy::{InitialRotation, KeyPolicy};
+use crate::core::timetable::Timetable;
+use crate::platform::zones;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Twice a create a second for a day: no schedule needs more.
+const LARGEST_CREATES_PER_DAY: usize = 172_800;
+
+/// An option that was read, and where.
+pub(super) type LocatedValue<T> = Option<(T, Location)>;
+
+/// The options that a key and `[defaults]` share, as far as they are there.
+#[derive(Clone)]
+pub(super) struct KeyOptions {
+    pub(super) timezone: LocatedValue<TimeZone>,
+    pub(super) jitter: LocatedValue<Duration>,
+    pub(super) overlap: LocatedValue<Duration>,
+    pub(super) max_creates_per_day: LocatedValue<u32>,
+    pub(super) expires_after: LocatedValue<Duration>,
+    initial_rotation: Option<InitialRotation>,
+    catch_up_window: Option<Duration>,
+    verify_timeout: Option<Duration>,
+    verify_interval: Option<Duration>,
+    delivery_deadline: Option<Duration>,
+    max_live_credentials: Option<usize>,
+    revoke_when_idle_for: Option<Duration>,
+    max_revoke_delay: Option<Duration>,
+}
+
+impl KeyOptions {
+    pub(super) fn read(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Self {
+        let get = |name| table.get(Section::Defaults, name);
+        let mut span = |name, least, most| {
+            let value = get(name)?;
+            let span = values::read_duration(&value, least, most, report)?;
+            Some((span, value.location))
+        };
+        let jitter = span("jitter", Duration::ZERO, MAX_DURATION);
+        let overlap = span("overlap", Duration::ZERO, MAX_DURATION);
+        let expires_after = span("expires-after", HOUR, 365 * DAY);
+        let mut plain = |name, least, most| span(name, least, most).map(|(span, _)| span);
+        Self {
+            jitter,
+            overlap,
+            expires_after,
+            catch_up_window: plain("window", Duration::ZERO, MAX_DURATION),
+            verify_timeout: plain("verify-for", SECOND, DAY),
+            verify_interval: plain("settle", Duration::ZERO, HOUR),
+            delivery_deadline: plain("deliver-for", SECOND, 30 * DAY),
+            revoke_when_idle_for: plain("hold-while-used", Duration::ZERO, 30 * DAY),
+            max_revoke_delay: plain("hold-at-most", Duration::ZERO, MAX_DURATION),
+            timezone: get("timezone").and_then(|value| {
+                let zone = read_time_zone(&value, report)?;
+                Some((zone, value.location))
+            }),
+            initial_rotation: get("first").and_then(|value| read_initial_rotation(&value, report)),
+            max_creates_per_day: get("creates-per-day").and_then(|value| {
+                let most = value.number(1, LARGEST_CREATES_PER_DAY, report)?;
+                Some((u32::try_from(most).ok()?, value.location))
+            }),
+            max_live_credentials: get("live-at-most")
+                .and_then(|value| value.number(3, 100, report)),
+        }
+    }
+
+    /// These options, and where one is not there that of `defaults`.
+    pub(super) fn with_defaults(self, defaults: &Self) -> Self {
+        let defaults = defaults.clone();
+        Self {
+            timezone: self.timezone.or(defaults.timezone),
+            jitter: self.jitter.or(defaults.jitter),
+            overlap: self.overlap.or(defaults.overlap),
+            max_creates_per_day: self.max_creates_per_day.or(defaults.max_creates_per_day),
+            expires_after: self.expires_after.or(defaults.expires_after),
+            initial_rotation: self.initial_rotation.or(defaults.initial_rotation),
+            catch_up_window: self.catch_up_window.or(defaults.catch_up_window),
+            verify_timeout: self.verify_timeout.or(defaults.verify_timeout),
+            verify_interval: self.verify_interval.or(defaults.verify_interval),
+            delivery_deadline: self.delivery_deadline.or(defaults.delivery_deadline),
+            max_live_credentials: self.max_live_credentials.or(defaults.max_live_credentials),
+            revoke_when_idle_for: self.revoke_when_idle_for.or(defaults.revoke_when_idle_for),
+            max_revoke_delay: self.max_revoke_delay.or(defaults.max_revoke_delay),
+        }
+    }
+
+    /// The zone that times are meant in.
+    pub(super) fn time_zone(&self) -> TimeZone {
+        let zone = self.timezone.as_ref().map(|(zone, _)| zone.clone());
+        zone.unwrap_or(TimeZone::UTC)
+    }
+
+    /// What follows for a key that rotates by `timetable`, jitter included.
+    pub(super) fn to_policy(&self, timetable: Timetable, overlap: Duration) -> KeyPolicy {
+        let plain = KeyPolicy::new(timetable);
+        KeyPolicy {
+            overlap,
+            initial_rotation: self.initial_rotation.unwrap_or(plain.initial_rotation),
+            catch_up_window: self.catch_up_window.or(plain.catch_up_window),
+            verify_timeout: self.verify_timeout.unwrap_or(plain.verify_timeout),
+            verify_interval: self.verify_interval.unwrap_or(plain.verify_interval),
+            delivery_deadline: self.delivery_deadline.unwrap_or(plain.delivery_deadline),
+            max_creates_per_day: self
+                .max_creates_per_day
+                .as_ref()
+                .map_or(plain.max_creates_per_day, |(most, _)| *most),
+            max_live_credentials: self
+                .max_live_credentials
+                .unwrap_or(plain.max_live_credentials),
+            expires_after: self.expires_after.as_ref().map(|(span, _)| *span),
+            revoke_when_idle_for: self
+                .revoke_when_idle_for
+                .unwrap_or(plain.revoke_when_idle_for),
+            max_revoke_delay: self.max_revoke_delay.unwrap_or(plain.max_revoke_delay),
+            timetable: plain.timetable,
+        }
+    }
+}
+
+fn read_time_zone(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<TimeZone> {
+    let text = value.text(report)?;
+    if let Some(zone) = zones::find(text) {
+        return Some(zone);
+    }
+    let known = zones::names();
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
+    let hint = match closest_match(text, &names) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if known.is_empty() => {
+            "this host has no time zones: install its package tzdata".to_owned()
+        }
+        None => "an IANA name such as \"Europe/Berlin\" is allowed; \
+                 new ones come with the host's package tzdata"
+            .to_owned(),
+    };
+    let message = format!("{} is no time zone that this host knows", quoted(text));
+    report.add_problem(&value.location, message, hint);
+    None
+}
+
+fn read_initial_rotation(
+    value: &ConfigValue<'_>,
+    report: &mut ProblemReport,
+) -> Option<InitialRotation> {
+    match value.text(report)? {
+        "now" => Some(InitialRotation::Now),
+        "scheduled" => Some(InitialRotation::Scheduled),
+        other => {
+            let message = format!("{} is not known", quoted(other));
+            let hint = "\"now\" and \"scheduled\" are allowed";
+            report.add_problem(&value.location, message, hint);
+            None
+        }
+    }
+}

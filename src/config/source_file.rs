@@ -1,0 +1,79 @@
+//! Getting at the text of the configuration file.
+
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::problem::{Problem, ProblemKind};
+
+/// Ten thousand keys fit, and a wrong path cannot fill the memory.
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
+
+/// Reads the file if nobody but root and us can write it.
+pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
+    let bytes = read_bytes(path).map_err(|(message, hint)| Problem {
+        kind: ProblemKind::Configuration,
+        file: path.to_owned(),
+        line: None,
+        option: String::new(),
+        message,
+        hint,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        Problem {
+            kind: ProblemKind::Configuration,
+            file: path.to_owned(),
+            line: Some(valid.iter().filter(|byte| **byte == b'\n').count() + 1),
+            option: String::new(),
+            message: "not UTF-8 text".to_owned(),
+            hint: "a configuration is TOML in UTF-8".to_owned(),
+        }
+    })
+}
+
+/// What is wrong, and what to do.
+type MessageAndHint = (String, String);
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
+    let shown = path.display();
+    // Opening a pipe would wait for somebody to write into it.
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .open(path)
+        .map_err(|error| {
+            let hint = "name the configuration with --config or REKEYD_CONFIG";
+            (format!("cannot be opened: {error}"), hint.to_owned())
+        })?;
+    let facts = file
+        .metadata()
+        .map_err(|error| (format!("cannot be looked at: {error}"), String::new()))?;
+    if !facts.is_file() {
+        let hint = "name a TOML file with --config or REKEYD_CONFIG".to_owned();
+        return Err(("not a regular file".to_owned(), hint));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if facts.uid() != 0 && facts.uid() != us {
+        let message = format!("belongs to user {}, who could change it", facts.uid());
+        return Err((message, format!("run: chown {us} {shown}")));
+    }
+    if facts.mode() & 0o022 != 0 {
+        let mode = facts.mode() & 0o7777;
+        let message = format!("has mode {mode:04o}, so that other users can write it");
+        return Err((message, format!("run: chmod go-w {shown}")));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| (format!("cannot be read: {error}"), String::new()))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
+        let hint = "16 MiB are allowed".to_owned();
+        return Err(("too long for a configuration".to_owned(), hint));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,366 @@
+//! Facts of one key, and what is told of them.
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::core::ids::{CredentialId, KeyName, RotationId};
+use crate::core::schedule::Schedule;
+use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Trigger};
+
+const NOW: &str = "2026-11-24T03:10:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn key() -> KeyName {
+    KeyName::new("k").unwrap()
+}
+
+fn rotation(sequence: u64, phase: Phase) -> Rotation {
+    let started = at("2026-11-24T03:00:00Z");
+    Rotation {
+        id: RotationId::new([u8::try_from(sequence).unwrap(); 8]),
+        sequence,
+        trigger: Trigger::Schedule,
+        scheduled_for: Some(started),
+        started_at: started,
+        label: None,
+        credential: Some(CredentialMetadata {
+            id: CredentialId::new(format!("key_{sequence}")),
+            redacted_value: None,
+            created_at: Some(started),
+            expires_at: None,
+        }),
+        phase,
+        current_at: Some(started),
+        retired_at: None,
+        revoke_after: None,
+        revoked_at: None,
+        error: None,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: None,
+        missing: None,
+        hold_until: None,
+        revoke_now: false,
+        deliveries: Vec::new(),
+    }
+}
+
+fn state(live: Vec<Rotation>) -> KeyState {
+    let newest = live.last().map(|one| (one.sequence, one.phase));
+    let mut state = KeyState::unknown(key());
+    if let Some((sequence, phase)) = newest {
+        (state.sequence, state.newest_phase) = (sequence, Some(phase));
+    }
+    state.live = live;
+    state
+}
+
+fn policy() -> KeyPolicy {
+    KeyPolicy::new(Schedule::parse("@hourly", TimeZone::UTC).unwrap())
+}
+
+/// What is held, by its word and credential, and when it is looked at again.
+struct EvaluatedAlerts {
+    alerts: Vec<String>,
+    texts: Vec<String>,
+    recheck_at: Option<Timestamp>,
+}
+
+fn evaluate(
+    state: &KeyState,
+    told: &[AlertKind],
+    change: impl FnOnce(&mut AlertContext<'_>),
+) -> EvaluatedAlerts {
+    evaluate_with(&policy(), state, told, change)
+}
+
+fn evaluate_with(
+    policy: &KeyPolicy,
+    state: &KeyState,
+    told: &[AlertKind],
+    change: impl FnOnce(&mut AlertContext<'_>),
+) -> EvaluatedAlerts {
+    let mut facts = AlertContext {
+        state,
+        configured: Some((policy, &[])),
+        failing_since: None,
+        alertable_since: None,
+        operational_since: Some(at("2026-11-20T00:00:00Z")),
+        has_global_alert: false,
+    };
+    change(&mut facts);
+    let found = active_alerts(&facts, |cause| told.contains(&cause.kind), at(NOW));
+    let word = |cause: &Alert| match &cause.credential {
+        Some(id) => format!("{} {id}", cause.kind.as_str()),
+        None => cause.kind.as_str().to_owned(),
+    };
+    EvaluatedAlerts {
+        alerts: found.active.keys().map(word).collect(),
+        texts: found
+            .active
+            .values()
+            .map(|held| held.text.clone())
+            .collect(),
+        recheck_at: found.recheck_at,
+    }
+}
+
+/// A key whose open rotation is not taken by its sink.
+fn key_with_rejected_delivery() -> KeyState {
+    let mut open = rotation(2, Phase::Verified);
+    open.deliveries = vec![Delivery {
+        sink: SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        },
+        required: true,
+        state: DeliveryState::Refused,
+        maybe_accepted: false,
+        attempts: 3,
+        last_attempt_at: None,
+        accepted_at: None,
+        written_at: None,
+        removed_at: None,
+        retry_at: None,
+        error: Some("the folder is gone".to_owned()),
+    }];
+    state(vec![rotation(1, Phase::Current), open])
+}
+
+#[test]
+fn healthy_key_raises_no_alert() {
+    let found = evaluate(&state(vec![rotation(1, Phase::Current)]), &[], |_| {});
+    assert_eq!((found.alerts, found.recheck_at), (vec![], None));
+}
+
+#[test]
+fn failure_alerts_after_the_grace_period() {
+    let state = key_with_rejected_delivery();
+    // It was seen a moment ago: it is looked at again.
+    let found = evaluate(&state, &[], |facts| {
+        facts.alertable_since = Some(at("2026-11-24T03:09:50Z"));
+    });
+    let again = Some(at("2026-11-24T03:10:20Z"));
+    assert_eq!((found.alerts, found.recheck_at), (vec![], again));
+    let found = evaluate(&state, &[], |facts| {
+        facts.alertable_since = Some(at("2026-11-24T03:09:30Z"));
+    });
+    assert_eq!(found.alerts, ["failing"]);
+    assert!(
+        found.texts[0].contains("not delivered to file (file:/x): the folder is gone"),
+        "{:?}",
+        found.texts
+    );
+    assert!(found.texts[0].ends_with("`rekeyd status k` shows how it stands"));
+    // Of a process that began a moment ago, and of one that ends.
+    let found = evaluate(&state, &[], |facts| {
+        facts.alertable_since = Some(at("2026-11-24T02:00:00Z"));
+        facts.operational_since = Some(at("2026-11-24T03:09:59Z"));
+    });
+    assert_eq!(found.alerts, [""; 0]);
+    let found = evaluate(&state, &[], |facts| facts.operational_since = None);
+    assert_eq!(found.alerts, ["failing"]);
+    // What is wrong with rekeyd as a whole is the cause.
+    let found = evaluate(&state, &[], |facts| {
+        facts.operational_since = None;
+        facts.has_global_alert = true;
+    });
+    assert_eq!(found.alerts, [""; 0]);
+}
+
+#[test]
+fn failing_alert_stays_active_until_the_key_is_repaired() {
+    let told = [AlertKind::Failing];
+    for (live, lasts) in [
+        (vec![rotation(1, Phase::Current)], false),
+        // After a restart: nothing has failed yet, and nothing is repaired.
+        (
+            vec![rotation(1, Phase::Current), rotation(2, Phase::Stranded)],
+            true,
+        ),
+        (
+            vec![rotation(1, Phase::Current), rotation(2, Phase::Verified)],
+            true,
+        ),
+        (
+            vec![rotation(1, Phase::Retired), rotation(2, Phase::Current)],
+            false,
+        ),
+    ] {
+        let state = state(live);
+        let found = evaluate(&state, &told, |_| {});
+        assert_eq!(found.alerts == ["failing"], lasts, "{state:?}");
+    }
+    let mut failed = state(vec![rotation(1, Phase::Current)]);
+    failed.problem = Some("no rotation begun".to_owned());
+    assert_eq!(evaluate(&failed, &told, |_| {}).alerts, ["failing"]);
+    // Of a key that is removed, nobody waits for a rotation.
+    let found = evaluate(&failed, &told, |facts| facts.configured = None);
+    assert_eq!(found.alerts, [""; 0]);
+}
+
+#[test]
+fn unverified_new_secret_raises_no_failing_alert() {
+    let mut open = rotation(2, Phase::Created);
+    (open.attempt, open.error) = (7, Some("refused".to_owned()));
+    let mut state = state(vec![rotation(1, Phase::Current), open]);
+    let found = evaluate(&state, &[], |facts| facts.operational_since = None);
+    assert_eq!(found.alerts, [""; 0]);
+    state.live[1].phase = Phase::Retired;
+    let found = evaluate(&state, &[], |facts| facts.operational_since = None);
+    assert_eq!(found.alerts, ["failing"]);
+}
+
+#[test]
+fn overdue_counts_only_operational_time() {
+    let policy = KeyPolicy {
+        delivery_deadline: Duration::from_secs(300),
+        ..policy()
+    };
+    let mut current = rotation(1, Phase::Current);
+    current.started_at = at("2026-11-24T02:30:00Z");
+    let state = state(vec![current]);
+    let look = |told: &[AlertKind], watching: Option<&str>, held_up| {
+        evaluate_with(&policy, &state, told, |facts| {
+            facts.operational_since = watching.map(at);
+            facts.has_global_alert = held_up;
+        })
+    };
+    let long = Some("2026-11-20T00:00:00Z");
+    assert_eq!(look(&[], long, false).alerts, ["overdue"]);
+    assert_eq!(look(&[], None, false).alerts, ["overdue"]);
+    assert_eq!(look(&[], long, true).alerts, [""; 0]);
+    // The provider was away until a moment ago.
+    let found = look(&[], Some("2026-11-24T03:09:00Z"), false);
+    let again = Some(at("2026-11-24T03:14:01Z"));
+    assert_eq!((found.alerts, found.recheck_at), (vec![], again));
+    // What was told is not over by a restart, nor by an outage.
+    let just_now = Some("2026-11-24T03:09:59Z");
+    assert_eq!(
+        look(&[AlertKind::Overdue], just_now, true).alerts,
+        ["overdue"]
+    );
+}
+
+#[test]
+fn expiring_credential_alerts_without_a_successor() {
+    let mut current = rotation(1, Phase::Current);
+    current.credential.as_mut().unwrap().expires_at = Some(at("2026-11-24T03:13:00Z"));
+    let mut state = state(vec![current]);
+    // Its last quarter began at 03:09:45; a rotation is under way, perhaps.
+    let found = evaluate(&state, &[], |_| {});
+    let half = Some(at("2026-11-24T03:11:22.5Z"));
+    assert_eq!((found.alerts, found.recheck_at), (vec![], half));
+    // Whoever cannot wait tells what has failed, and not what may be under way.
+    let ends = |facts: &mut AlertContext<'_>| facts.operational_since = None;
+    let found = evaluate(&state, &[], ends);
+    assert_eq!((found.alerts, found.recheck_at), (vec![], half));
+    state.problem = Some("no rotation begun".to_owned());
+    assert_eq!(
+        evaluate(&state, &[], ends).alerts,
+        ["failing", "expiring key_1"]
+    );
+    state.problem = Some("no rotation begun".to_owned());
+    let since =
+        |facts: &mut AlertContext<'_>| facts.failing_since = Some(at("2026-11-24T03:00:00Z"));
+    let found = evaluate(&state, &[], since);
+    assert_eq!(found.alerts, ["failing", "expiring key_1"]);
+    assert!(
+        found.texts[1].contains("ends at 2026-11-24T03:13:00Z"),
+        "{:?}",
+        found.texts
+    );
+    // Once told, it lasts as long as that credential is the current one.
+    state.problem = None;
+    assert_eq!(
+        evaluate(&state, &[AlertKind::Expiring], |_| {}).alerts,
+        ["expiring key_1"]
+    );
+    state.live.push(rotation(2, Phase::Current));
+    state.live[0].phase = Phase::Retired;
+    assert_eq!(
+        evaluate(&state, &[AlertKind::Expiring], |_| {}).alerts,
+        [""; 0]
+    );
+}
+
+#[test]
+fn orphan_and_hold_alerts_name_their_credential() {
+    let mut used = rotation(1, Phase::Retired);
+    used.error = Some(format!("it is still used; {LAST_DAY_REASON}"));
+    let mut held = rotation(2, Phase::Retired);
+    (held.revoke_after, held.hold_until) = (
+        Some(at("2026-11-24T02:00:00Z")),
+        Some(at("2026-11-24T12:00:00Z")),
+    );
+    let mut orphan = rotation(3, Phase::Orphaned);
+    (orphan.attempt, orphan.error) = (1, Some("a server error".to_owned()));
+    let state = state(vec![used, held, orphan, rotation(4, Phase::Current)]);
+    let found = evaluate(&state, &[], |_| {});
+    assert_eq!(found.alerts, ["orphan key_3", "hold key_1", "hold key_2"]);
+    assert!(
+        found.texts[0].ends_with("revoking it fails: a server error"),
+        "{:?}",
+        found.texts
+    );
+}
+
+#[test]
+fn orphan_without_a_revocation_attempt_shows_no_error() {
+    let mut orphan = rotation(1, Phase::Orphaned);
+    orphan.error = Some("given up".to_owned());
+    // A person holds it for some hours.
+    orphan.hold_until = Some(at("2026-11-24T12:00:00Z"));
+    let found = evaluate(&state(vec![orphan]), &[], |_| {});
+    assert_eq!(found.alerts, ["orphan key_1", "hold key_1"]);
+    assert!(
+        found.texts[0].ends_with("as soon as that is possible"),
+        "{:?}",
+        found.texts
+    );
+    // Of what is in use nothing is told.
+    let mut current = rotation(1, Phase::Current);
+    current.hold_until = Some(at("2026-11-24T12:00:00Z"));
+    assert_eq!(evaluate(&state(vec![current]), &[], |_| {}).alerts, [""; 0]);
+}
+
+#[test]
+fn resolved_text_names_the_current_credential() {
+    let cause = Alert::for_key(&key(), AlertKind::Failing);
+    let state = state(vec![rotation(1, Phase::Current)]);
+    for (state, text) in [
+        (None, "k is not failing any more"),
+        (
+            Some(&state),
+            "k is not failing any more; its current credential is key_1",
+        ),
+    ] {
+        assert_eq!(resolved_text(&cause, state), text);
+    }
+}
+
+#[test]
+fn hold_alerts_a_day_before_it_ends() {
+    let held = |until: Timestamp, revoke_after: &str| {
+        let mut held = rotation(1, Phase::Retired);
+        (held.hold_until, held.revoke_after) = (Some(until), Some(at(revoke_after)));
+        let found = evaluate(&state(vec![held, rotation(2, Phase::Current)]), &[], |_| {});
+        (found.alerts.len(), found.recheck_at)
+    };
+    let early = "2026-11-24T02:00:00Z";
+    let day = at("2026-11-26T00:00:00Z");
+    assert_eq!(held(day, early), (0, Some(at("2026-11-25T00:00:00Z"))));
+    // It goes later than that anyway, or never by itself, or at once.
+    assert_eq!(held(day, "2026-11-27T00:00:00Z"), (0, None));
+    assert_eq!(held(Timestamp::MAX, early), (0, None));
+    assert_eq!(held(day, "2026-11-26T00:00:00Z"), (0, None));
+    assert_eq!(held(at("2026-11-24T03:00:00Z"), early), (0, None));
+    assert_eq!(held(at(NOW), early), (0, None));
+    // To the second.
+    assert_eq!(held(at("2026-11-25T03:10:00Z"), early), (1, None));
+    let a_second = Some(at("2026-11-24T03:10:01Z"));
+    assert_eq!(held(at("2026-11-25T03:10:01Z"), early), (0, a_second));
+}

@@ -1,0 +1,155 @@
+//! Which of several things that are wrong is told.
+
+use super::*;
+use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
+use crate::core::state::{CredentialMetadata, Delivery, Trigger};
+
+fn rotation(sequence: u64, phase: Phase) -> Rotation {
+    let started = "2026-11-24T03:00:00Z".parse().unwrap();
+    Rotation {
+        id: RotationId::new(sequence.to_be_bytes()),
+        sequence,
+        trigger: Trigger::Schedule,
+        scheduled_for: None,
+        started_at: started,
+        label: None,
+        credential: Some(CredentialMetadata {
+            id: CredentialId::new(format!("key_{sequence}")),
+            redacted_value: None,
+            created_at: Some(started),
+            expires_at: None,
+        }),
+        phase,
+        current_at: None,
+        retired_at: None,
+        revoke_after: None,
+        revoked_at: None,
+        error: None,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: None,
+        missing: None,
+        hold_until: None,
+        revoke_now: false,
+        deliveries: Vec::new(),
+    }
+}
+
+/// One whose present step has failed.
+fn failing(sequence: u64, phase: Phase, error: &str) -> Rotation {
+    Rotation {
+        attempt: 1,
+        error: Some(error.to_owned()),
+        ..rotation(sequence, phase)
+    }
+}
+
+fn rotation_with_delivery(state: DeliveryState) -> Rotation {
+    let delivery = Delivery {
+        sink: SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        },
+        required: true,
+        state,
+        maybe_accepted: false,
+        attempts: 1,
+        last_attempt_at: None,
+        accepted_at: None,
+        written_at: None,
+        removed_at: None,
+        retry_at: None,
+        error: Some("full".to_owned()),
+    };
+    Rotation {
+        deliveries: vec![delivery],
+        ..failing(2, Phase::Verified, "it waits")
+    }
+}
+
+fn state(problem: Option<&str>, live: Vec<Rotation>) -> KeyState {
+    let mut state = KeyState::unknown(KeyName::new("k").unwrap());
+    state.problem = problem.map(str::to_owned);
+    state.live = live;
+    state
+}
+
+const LOST_SECRET_ERROR: &str = "the secret of its credential was lost; a new one follows";
+
+#[test]
+fn most_urgent_error_is_reported_first() {
+    let current = || rotation(1, Phase::Current);
+    let stranded = || rotation(2, Phase::Stranded);
+    let fresh = || failing(3, Phase::Created, "refused");
+    let retired = || failing(1, Phase::Retired, "a server error");
+    let refused = rotation_with_delivery(DeliveryState::Refused);
+    let not_delivered = Some("not delivered to file (file:/x): full");
+    // What status tells, and what counts as trouble.
+    for (problem, live, told, trouble) in [
+        (None, vec![current()], None, None),
+        (
+            Some("full"),
+            vec![retired(), refused],
+            not_delivered,
+            not_delivered,
+        ),
+        (
+            Some("not begun"),
+            vec![retired()],
+            Some("not begun"),
+            Some("not begun"),
+        ),
+        (
+            None,
+            vec![retired()],
+            Some("a server error"),
+            Some("a server error"),
+        ),
+        (None, vec![current(), fresh()], Some("refused"), None),
+        (
+            None,
+            vec![stranded()],
+            Some(LOST_SECRET_ERROR),
+            Some(LOST_SECRET_ERROR),
+        ),
+        (
+            None,
+            vec![stranded(), rotation(3, Phase::Created)],
+            Some(LOST_SECRET_ERROR),
+            None,
+        ),
+        (None, vec![current(), stranded()], None, None),
+    ] {
+        let state = state(problem, live);
+        assert_eq!(last_error(&state).as_deref(), told, "{state:?}");
+        assert_eq!(
+            alertable_error(&state, true).as_deref(),
+            trouble,
+            "{state:?}"
+        );
+    }
+}
+
+#[test]
+fn error_of_an_earlier_attempt_is_ignored() {
+    let mut worked = failing(1, Phase::Retired, "a server error");
+    worked.attempt = 0;
+    assert_eq!(last_error(&state(None, vec![worked])), None);
+    let mut accepted = rotation_with_delivery(DeliveryState::Accepted);
+    accepted.attempt = 0;
+    assert_eq!(last_error(&state(None, vec![accepted])), None);
+}
+
+#[test]
+fn removed_key_reports_only_revocation_errors() {
+    let retired = failing(1, Phase::Retired, "a server error");
+    let state = state(
+        Some("not begun"),
+        vec![retired, rotation(2, Phase::Stranded)],
+    );
+    let trouble = alertable_error(&state, false);
+    assert_eq!(trouble.as_deref(), Some("a server error"));
+    let mut state = state;
+    state.live.remove(0);
+    assert_eq!(alertable_error(&state, false), None);
+}

@@ -1,0 +1,266 @@
+//! What follows from an outcome.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not expected here fails the test"
+)]
+
+use super::*;
+use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::state::{Delivery, Trigger};
+
+const OVERLAP: Duration = Duration::from_secs(600);
+
+/// As the policy says, and nobody was told anything.
+fn overlap() -> OverlapBounds {
+    OverlapBounds::new(OVERLAP, None)
+}
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn sink(name: &str) -> SinkId {
+    SinkId {
+        name: name.to_owned(),
+        target: format!("file:/{name}"),
+    }
+}
+
+fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
+    let deliveries = ["a", "b"].into_iter().zip(states);
+    let deliveries = deliveries.map(|(name, state)| Delivery {
+        written_at: None,
+        sink: sink(name),
+        required: true,
+        state: *state,
+        maybe_accepted: false,
+        attempts: 0,
+        last_attempt_at: None,
+        accepted_at: (*state == DeliveryState::Accepted).then(now),
+        removed_at: None,
+        retry_at: None,
+        error: None,
+    });
+    Rotation {
+        id: RotationId::new(sequence.to_be_bytes()),
+        sequence,
+        trigger: Trigger::Schedule,
+        scheduled_for: None,
+        started_at: now(),
+        label: None,
+        credential: None,
+        phase,
+        current_at: None,
+        retired_at: None,
+        revoke_after: None,
+        revoked_at: None,
+        error: None,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: (phase == Phase::Stranded).then(now),
+        missing: None,
+        hold_until: None,
+        revoke_now: false,
+        deliveries: deliveries.collect(),
+    }
+}
+
+fn key(live: Vec<Rotation>) -> KeyState {
+    let mut key = KeyState::unknown(KeyName::new("k").unwrap());
+    key.live = live;
+    key
+}
+
+/// A change in one word and the sequence or sink that it is about.
+fn summarize(changes: &[Change]) -> Vec<String> {
+    let number = |id: &RotationId| {
+        let mut all = (1..9_u64).filter(|number| RotationId::new(number.to_be_bytes()) == *id);
+        all.next().unwrap()
+    };
+    let each = changes.iter().map(|change| match change {
+        Change::Transitioned(moved) => format!("{} {}", moved.event, number(&moved.rotation)),
+        Change::DeliveryStarted(begun) => format!("begun {}", begun.sink.name),
+        Change::DeliveryFinished(answered) => format!("answered {}", answered.sink.name),
+        Change::ImmediateRevocationSet(rotation) => format!("revoke-now {}", number(rotation)),
+        Change::RevokePreviousSet {
+            is_pending: wanted, ..
+        } => format!("revoke-previous {wanted}"),
+        Change::KeyRecovered => "recovered".to_owned(),
+        other => panic!("{other:?}"),
+    });
+    each.collect()
+}
+
+const ACCEPTED: DeliveryState = DeliveryState::Accepted;
+const PENDING: DeliveryState = DeliveryState::Pending;
+const UNCERTAIN: DeliveryState = DeliveryState::Uncertain;
+
+fn result(sequence: u64, name: &str, state: DeliveryState) -> DeliveryResult {
+    DeliveryResult {
+        is_written: false,
+        rotation: RotationId::new(sequence.to_be_bytes()),
+        sink: sink(name),
+        state,
+        accepted_at: (state == ACCEPTED).then(now),
+        retry_at: None,
+        error: None,
+    }
+}
+
+#[test]
+fn verification_starts_first_delivery() {
+    let rotation = rotation(1, Phase::Created, &[PENDING, PENDING]);
+    assert_eq!(
+        summarize(&finish_verification(&rotation)),
+        ["worked 1", "begun a"]
+    );
+}
+
+#[test]
+fn acceptance_starts_next_delivery() {
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
+    let state = key(vec![open.clone()]);
+    let changes = finish_delivery(&open, result(1, "a", ACCEPTED), &state, overlap(), now());
+    assert_eq!(summarize(&changes), ["answered a", "begun b"]);
+}
+
+/// Its first overlap begins with the acceptance, and with nothing else.
+#[test]
+fn only_acceptance_sets_accepted_at() {
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
+    for state in [ACCEPTED, UNCERTAIN, DeliveryState::Refused] {
+        let after = with_result(&open, &result(1, "a", state));
+        let accepted = after.deliveries[0].accepted_at;
+        assert_eq!(accepted.is_some(), state == ACCEPTED, "{state:?}");
+        assert_eq!(after.deliveries[1], open.deliveries[1]);
+    }
+}
+
+#[test]
+fn unaccepted_delivery_does_not_block_other_sinks() {
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
+    let state = key(vec![open.clone()]);
+    let changes = finish_delivery(&open, result(1, "a", UNCERTAIN), &state, overlap(), now());
+    assert_eq!(summarize(&changes), ["answered a", "begun b"]);
+    let open = rotation(1, Phase::Verified, &[UNCERTAIN, ACCEPTED]);
+    let changes = finish_delivery(&open, result(1, "a", UNCERTAIN), &state, overlap(), now());
+    assert_eq!(summarize(&changes), ["answered a"]);
+}
+
+#[test]
+fn last_acceptance_retires_previous_rotation_in_same_commit() {
+    let former = rotation(1, Phase::Current, &[ACCEPTED, ACCEPTED]);
+    let open = rotation(2, Phase::Verified, &[ACCEPTED, UNCERTAIN]);
+    let state = key(vec![former, open.clone()]);
+    let changes = finish_delivery(&open, result(2, "b", ACCEPTED), &state, overlap(), now());
+    let expected = ["answered b", "superseded 1", "delivered 2", "recovered"];
+    assert_eq!(summarize(&changes), expected);
+    let Change::Transitioned(moved) = &changes[1] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(moved.revoke_after, Some(time::after(now(), OVERLAP)));
+}
+
+#[test]
+fn previous_credential_lives_for_overlap_and_announced_time() {
+    let long_ago = Some(time::before(now(), OVERLAP * 10));
+    let mut former = rotation(1, Phase::Current, &[DeliveryState::Removed]);
+    former.deliveries[0].removed_at = long_ago;
+    // Its sink was replaced by another one, which has been away.
+    let open = rotation(2, Phase::Verified, &[DeliveryState::Removed, ACCEPTED]);
+    let state = key(vec![former, open.clone()]);
+    let least = time::after(now(), OVERLAP);
+    let told = time::after(now(), OVERLAP * 2);
+    for (not_before, expected) in [(None, least), (long_ago, least), (Some(told), told)] {
+        let overlap = OverlapBounds {
+            not_before,
+            ..overlap()
+        };
+        let changes = make_current(&open, &state, overlap, now());
+        let Change::Transitioned(moved) = &changes[0] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(moved.revoke_after, Some(expected));
+    }
+}
+
+#[test]
+fn stranded_rotation_retires_once_its_sinks_accepted_a_newer_one() {
+    let stranded = rotation(1, Phase::Stranded, &[UNCERTAIN, PENDING]);
+    let open = rotation(2, Phase::Verified, &[ACCEPTED, ACCEPTED]);
+    let changes = make_current(
+        &open,
+        &key(vec![stranded.clone(), open.clone()]),
+        overlap(),
+        now(),
+    );
+    assert_eq!(
+        summarize(&changes),
+        ["replaced 1", "delivered 2", "recovered"]
+    );
+    // One of its sinks is not delivered to any more, and holds it.
+    let open = rotation(2, Phase::Verified, &[ACCEPTED]);
+    let changes = make_current(&open, &key(vec![stranded, open.clone()]), overlap(), now());
+    assert_eq!(summarize(&changes), ["delivered 2", "recovered"]);
+}
+
+#[test]
+fn delivery_result_of_current_rotation_changes_nothing_else() {
+    let current = rotation(1, Phase::Current, &[ACCEPTED, PENDING]);
+    let state = key(vec![current.clone()]);
+    let changes = finish_delivery(&current, result(1, "b", ACCEPTED), &state, overlap(), now());
+    assert_eq!(summarize(&changes), ["answered b"]);
+}
+
+#[test]
+fn revoke_previous_revokes_all_older_credentials_at_once() {
+    let stranded = rotation(1, Phase::Stranded, &[UNCERTAIN]);
+    let retired = rotation(2, Phase::Retired, &[ACCEPTED]);
+    let current = rotation(3, Phase::Current, &[ACCEPTED]);
+    let open = rotation(4, Phase::Verified, &[ACCEPTED]);
+    let mut state = key(vec![stranded, retired, current, open.clone()]);
+    state.revoke_previous = true;
+    let changes = make_current(&open, &state, overlap(), now());
+    let expected = [
+        "revoke-now 1",
+        "replaced 1",
+        "revoke-now 2",
+        "revoke-now 3",
+        "superseded 3",
+        "delivered 4",
+        "recovered",
+        "revoke-previous false",
+    ];
+    assert_eq!(summarize(&changes), expected);
+}
+
+#[test]
+fn retired_credential_lives_until_its_last_sink_hold_ends() {
+    let rotation = rotation(1, Phase::Current, &[ACCEPTED]);
+    let earlier = time::before(now(), OVERLAP);
+    let later = time::after(now(), OVERLAP * 2);
+    for (until, expected) in [
+        (SinkHold::None, now()),
+        (SinkHold::Until(earlier), now()),
+        (SinkHold::Until(later), later),
+        (SinkHold::Indefinite, time::after(now(), OVERLAP)),
+    ] {
+        let least = time::after(now(), OVERLAP);
+        let change = retire(&rotation, LifecycleEvent::Superseded, until, least, now());
+        let Change::Transitioned(moved) = change else {
+            panic!("{change:?}")
+        };
+        assert_eq!(moved.revoke_after, Some(expected), "{until:?}");
+    }
+}
+
+#[test]
+fn abandoned_rotation_is_orphaned_only_if_no_delivery_started() {
+    let states = [PENDING, UNCERTAIN, ACCEPTED, DeliveryState::Refused];
+    let events = states.map(|state| {
+        let rotation = rotation(1, Phase::Verified, &[PENDING, state]);
+        summarize(&abandon(&rotation, "why")).remove(0)
+    });
+    let begun = "given-up-delivering 1";
+    assert_eq!(events, ["given-up 1", begun, begun, begun]);
+}

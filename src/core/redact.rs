@@ -1,0 +1,367 @@
+//! Text that came from outside (the provider, a receiver, a command), made fit
+//! for logs, errors and the ledger: masked, printable and short.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use secrecy::SecretString;
+use secrecy::zeroize::{Zeroize as _, Zeroizing};
+
+use crate::core::secret;
+
+/// What is kept of a text from outside.
+const MAX_SANITIZED_CHARS: usize = 200;
+
+/// So many characters are looked at: enough that what is shown is not short
+/// only because much of it was masked.
+const MAX_SEARCHED_CHARS: usize = 8 * 1024;
+
+/// So many bytes are worth handing to [`sanitize_bytes`]: more characters than
+/// are looked at, however they are written.
+pub const MAX_INPUT_BYTES: usize = 4 * (MAX_SEARCHED_CHARS + 1);
+
+/// A text may break off in the middle of a secret: so many letters of one at
+/// its end are masked. Fewer may be what all secrets begin with, and are found
+/// at the end of innocent words.
+const MIN_PARTIAL_SECRET_BYTES: usize = SECRET_PREFIX.len() + 1;
+
+/// What every secret of the provider begins with.
+const SECRET_PREFIX: &str = "sk-admin-";
+
+/// What stands where a secret stood.
+const MASK: &str = "[secret]";
+
+/// The text, with every secret in memory, its base64 forms and everything like
+/// `sk-admin-…` masked, without control characters, cut to 200 characters.
+#[must_use]
+pub fn sanitize(text: &str) -> String {
+    let end = text.char_indices().nth(MAX_SEARCHED_CHARS);
+    let (text, is_cut) = end.map_or((text, false), |(end, _)| (&text[..end], true));
+    printable_line(&mask_prefixed(&mask_known(text, is_cut)))
+}
+
+/// Printable, on one line, and cut.
+fn printable_line(masked: &str) -> String {
+    let clean: String = masked
+        .chars()
+        .map(|letter| if is_unprintable(letter) { ' ' } else { letter })
+        .collect();
+    let words = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(MAX_SANITIZED_CHARS) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
+    }
+}
+
+/// [`sanitize`] for bytes that may be no text at all.
+#[must_use]
+pub fn sanitize_bytes(bytes: &[u8]) -> String {
+    let end = bytes.len().min(MAX_INPUT_BYTES);
+    sanitize(&String::from_utf8_lossy(&bytes[..end]))
+}
+
+/// [`sanitize`] for each line of a longer text, without the empty ones. `is_cut`
+/// says that the text went on.
+///
+/// The whole is masked before it is taken apart, since base64 is often broken
+/// into lines. All of it is looked at: it is for the caller to have limited it.
+#[must_use]
+pub fn sanitize_lines(bytes: &[u8], is_cut: bool) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let text = if is_cut {
+        // Half a letter at the end, behind which half a secret would hide.
+        text.trim_end_matches(char::REPLACEMENT_CHARACTER)
+    } else {
+        &text
+    };
+    let masked = mask_prefixed(&mask_known(text, is_cut));
+    let lines = masked.split(['\n', '\r']).map(printable_line);
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+/// Control characters, and the invisible ones that turn or hide what stands
+/// beside them.
+fn is_unprintable(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Masks the secrets in memory; in a text that was cut also the beginning of
+/// one at its end.
+fn mask_known(text: &str, is_cut: bool) -> String {
+    let dense = CondensedText::new(text);
+    let mut found: Vec<Range<usize>> = Vec::new();
+    // Half a secret would look like none. Where it was cut off here, every
+    // letter goes.
+    let shortest = if is_cut { 1 } else { MIN_PARTIAL_SECRET_BYTES };
+    secret::for_each_live(encoded_forms, |form| {
+        found.extend(dense.places(form));
+        found.extend(dense.find_partial_at_end(form, shortest));
+    });
+    mask_ranges(text, found)
+}
+
+/// How a secret may stand in a text: as it is, and in base64.
+fn encoded_forms(value: &str) -> Vec<SecretString> {
+    let mut forms = base64_forms(value);
+    forms.push(value.to_owned());
+    let dense = forms
+        .iter()
+        .map(|form| CondensedText::new(form).text.into());
+    let dense = dense.collect();
+    forms.zeroize();
+    dense
+}
+
+/// A text without what breaks a long word into lines: white space, what cannot
+/// be printed, and the backslashes with which JSON writes these and `/`.
+struct CondensedText {
+    text: String,
+    /// For each byte of `letters`, where its letter stands in the text.
+    source_ranges: Vec<Range<usize>>,
+}
+
+impl CondensedText {
+    fn new(text: &str) -> Self {
+        let mut dense = Self {
+            text: String::with_capacity(text.len()),
+            source_ranges: Vec::with_capacity(text.len()),
+        };
+        let mut rest = text.char_indices().peekable();
+        while let Some((at, letter)) = rest.next() {
+            if letter == '\\' {
+                rest.next_if(|(_, next)| matches!(next, 'n' | 'r' | 't'));
+            } else if !letter.is_whitespace() && !is_unprintable(letter) {
+                dense.text.push(letter);
+                let place = at..at + letter.len_utf8();
+                dense.source_ranges.resize(dense.text.len(), place);
+            }
+        }
+        dense
+    }
+
+    /// Where `wanted` stands in the text.
+    fn places(&self, wanted: &str) -> Vec<Range<usize>> {
+        // To search for a long word costs much before the search begins, and
+        // most texts are an id or a name.
+        if self.text.len() < wanted.len() {
+            return Vec::new();
+        }
+        let found = self.text.match_indices(wanted);
+        found
+            .map(|(at, _)| self.source_range(at..at + wanted.len()))
+            .collect()
+    }
+
+    /// Where the text ends in a beginning of `wanted`, of so many bytes at
+    /// least.
+    fn find_partial_at_end(&self, wanted: &str, shortest: usize) -> Option<Range<usize>> {
+        let longest = self.text.len().min(wanted.len().saturating_sub(1));
+        // Nearly all are ruled out by one letter.
+        let last = self.text.as_bytes().last();
+        let length = (shortest..=longest).rev().find(|end| {
+            wanted.as_bytes().get(end - 1) == last
+                && wanted.is_char_boundary(*end)
+                && self.text.ends_with(&wanted[..*end])
+        })?;
+        Some(self.source_range(self.text.len() - length..self.text.len()))
+    }
+
+    fn source_range(&self, found: Range<usize>) -> Range<usize> {
+        self.source_ranges[found.start].start..self.source_ranges[found.end - 1].end
+    }
+}
+
+/// Puts one mask in the place of what overlaps.
+fn mask_ranges(text: &str, mut places: Vec<Range<usize>>) -> String {
+    places.sort_by_key(|place| place.start);
+    let mut masked = String::with_capacity(text.len());
+    let mut done = 0;
+    for place in places {
+        if place.start >= done {
+            masked.push_str(&text[done..place.start]);
+            masked.push_str(MASK);
+        }
+        done = done.max(place.end);
+    }
+    masked.push_str(&text[done..]);
+    masked
+}
+
+/// What base64 of a longer text contains when `value` stands in that text: one
+/// form for each of the three ways it can fall on the groups of three bytes,
+/// without the outer characters, which depend on its neighbours.
+fn base64_forms(value: &str) -> Vec<String> {
+    let mut forms = Vec::new();
+    for shift in 0..3 {
+        let mut bytes = Zeroizing::new(vec![0_u8; shift + value.len()]);
+        bytes[shift..].copy_from_slice(value.as_bytes());
+        let first = [0, 2, 3][shift];
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let encoded = Zeroizing::new(engine.encode(&*bytes));
+            let last = encoded.len() - usize::from(!bytes.len().is_multiple_of(3));
+            let form = &encoded[first..last];
+            if !forms.iter().any(|other| other == form) {
+                forms.push(form.to_owned());
+            }
+        }
+    }
+    forms
+}
+
+/// Masks every run that begins like one of the provider's secrets, whether or
+/// not this process knows it. A redacted value (`sk-admin...def`) is none.
+fn mask_prefixed(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(SECRET_PREFIX) {
+        let (before, found) = rest.split_at(at);
+        shown.push_str(before);
+        shown.push_str(MASK);
+        let end = found
+            .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')))
+            .unwrap_or(found.len());
+        rest = &found[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::secret::Secret;
+    use base64::engine::general_purpose::STANDARD;
+
+    #[test]
+    fn secrets_in_memory_are_masked_in_every_form() {
+        let secret = Secret::new("hunter2-hunter2+?~ÿ".to_owned());
+        assert_eq!(
+            sanitize(&format!("no {} here", secret.expose())),
+            "no [secret] here"
+        );
+        for padding in ["", "a", "ab", "abc"] {
+            for behind in ["", "z", "zz"] {
+                let hidden = STANDARD.encode(format!("{padding}{}{behind}", secret.expose()));
+                let text = sanitize(&format!("basic {hidden}"));
+                assert!(text.contains(MASK), "{padding:?} {behind:?}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn base64_of_a_whole_secret_is_masked_completely() {
+        let secret = Secret::new("twelve-bytes".to_owned());
+        let hidden = STANDARD.encode(secret.expose());
+        assert_eq!(sanitize(&format!("basic {hidden}")), "basic [secret]");
+        drop(secret);
+    }
+
+    #[test]
+    fn unknown_secrets_are_masked_by_prefix() {
+        assert_eq!(
+            sanitize("bad key sk-admin-AbC_1-2, sk-admin...def"),
+            "bad key [secret], sk-admin...def"
+        );
+    }
+
+    #[test]
+    fn text_is_truncated_and_printable() {
+        assert_eq!(sanitize("a\r\n\tb\u{1b}[31mc\0"), "a b [31mc");
+        assert_eq!(sanitize(&"ä".repeat(500)).chars().count(), 201);
+        assert_eq!(sanitize_bytes(&[0xff, 0xfe, b'x']), "\u{fffd}\u{fffd}x");
+    }
+
+    #[test]
+    fn secrets_broken_by_whitespace_and_escapes_are_masked() {
+        let secret = Secret::new("broken/over+lines-and-more".to_owned());
+        for text in [
+            "broken/over+lin\r\n  es-and-more",
+            "broken\\/over+lin\\r\\nes-and-more",
+            "broken/over+lin\u{200b}es-and\u{0}-more",
+        ] {
+            assert_eq!(sanitize(&format!("a {text} b")), "a [secret] b");
+        }
+        drop(secret);
+        assert_eq!(sanitize("over+lin\\r\\nes"), "over+lin\\r\\nes");
+    }
+
+    #[test]
+    fn secrets_across_line_breaks_are_masked() {
+        let secret = Secret::new("broken-into/lines+at-76-columns".repeat(4));
+        let encoded = STANDARD.encode(secret.expose());
+        let wrapped = format!("{}\n{}", &encoded[..76], &encoded[76..]);
+        let told = format!(
+            "begun\n\n{wrapped}\r\nin between {}\tdone\n",
+            secret.expose()
+        );
+        let lines = sanitize_lines(told.as_bytes(), false);
+        assert_eq!(lines[0], "begun");
+        assert_eq!(lines.last().unwrap(), "in between [secret] done");
+        for piece in [&encoded[8..40], &encoded[80..100], "broken-into"] {
+            assert!(lines.iter().all(|line| !line.contains(piece)), "{lines:?}");
+        }
+        let long = "x".repeat(500);
+        assert_eq!(
+            sanitize_lines(long.as_bytes(), false)[0].chars().count(),
+            201
+        );
+        // Cut within the secret, and within a letter behind it.
+        let half = [&secret.expose().as_bytes()[..20], b"\xc3"].concat();
+        assert_eq!(sanitize_lines(&half, true), [MASK]);
+    }
+
+    #[test]
+    fn overlapping_secrets_are_masked_completely() {
+        let whole = "first-half-of-it, second-half-of-it";
+        let secrets = [whole, &whole[..16], &whole[8..20]].map(|text| Secret::new(text.to_owned()));
+        assert_eq!(sanitize(&format!("a {whole} b")), "a [secret] b");
+        drop(secrets);
+    }
+
+    #[test]
+    fn truncated_secret_at_the_end_is_masked() {
+        let secret = Secret::new("half-of-this-will-do".to_owned());
+        let hidden = STANDARD.encode(secret.expose());
+        for length in MIN_PARTIAL_SECRET_BYTES..secret.expose().len() {
+            let part = &secret.expose()[..length];
+            assert_eq!(sanitize(&format!("not with {part}")), "not with [secret]");
+            let part = &hidden[..length];
+            assert_eq!(sanitize(&format!("not with {part}")), "not with [secret]");
+        }
+        assert_eq!(sanitize("one half-of-t"), "one half-of-t");
+        drop(secret);
+    }
+
+    #[test]
+    fn secret_across_the_search_limit_is_masked() {
+        for length in [20, 400, 2_000, 20_000] {
+            let secret = Secret::new("S3cret".repeat(length));
+            let text = secret.expose().repeat(10 + 68 * 20 / length);
+            assert!(!sanitize(&text).contains("S3cr"), "{length}");
+            assert!(
+                !sanitize_bytes(text.as_bytes()).contains("S3cr"),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn masked_and_invisible_text_does_not_use_up_the_length_limit() {
+        let masked = format!("sk-admin-{} word", "x".repeat(2_000));
+        assert_eq!(sanitize(&masked), "[secret] word");
+        // Four bytes each, and none of them shown.
+        let blanks = "\u{e0001}".repeat(5_000);
+        assert_eq!(sanitize_bytes(format!("{blanks}word").as_bytes()), "word");
+        let secret = Secret::new("𝔰𝔢𝔠𝔯𝔢𝔱".repeat(4));
+        for length in MAX_SEARCHED_CHARS - 30..MAX_SEARCHED_CHARS + 5 {
+            let text = format!("{}{}", "\u{e0001}".repeat(length), secret.expose());
+            assert!(!sanitize_bytes(text.as_bytes()).contains('𝔰'), "{length}");
+        }
+        drop(secret);
+    }
+}

@@ -1,0 +1,259 @@
+//! The control socket: HTTP with JSON on a Unix socket, so that `curl
+//! --unix-socket` works, too.
+//!
+//! Whoever may connect may look: the system lets in the socket's owner and its
+//! group. Who may change something is told from who the system says the peer
+//! is: root, the user that rekeyd runs as, and members of the groups that
+//! `[control] admins` names. No route gives or takes a secret.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::core::redact;
+use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody};
+use crate::daemon::control::tracker::IncomingRequest;
+use crate::platform::users;
+
+/// The owner and the group of the socket may connect.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The largest request: a rotation of as many keys as a command line can name.
+const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
+/// How long whoever waited has to take its answer when rekeyd ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// A control socket that is served until this is dropped.
+pub(crate) struct ControlServer {
+    path: PathBuf,
+    state: Arc<ControlState>,
+    shutdown: watch::Sender<bool>,
+    server_task: Option<JoinHandle<()>>,
+}
+
+/// What the handlers work with.
+struct ControlState {
+    requests: mpsc::UnboundedSender<IncomingRequest>,
+    /// Groups that may change things, and what the daemon says of itself.
+    config: Mutex<ControlConfig>,
+}
+
+/// What a configuration says to the control socket.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlConfig {
+    pub(crate) admins: Vec<String>,
+    pub(crate) info: DaemonInfo,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy)]
+struct PeerCredentials(Option<(u32, u32)>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for PeerCredentials {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let peer = stream.io().peer_cred().ok();
+        Self(peer.map(|peer| (peer.uid(), peer.gid())))
+    }
+}
+
+impl ControlServer {
+    /// Listens at `path`; requests go to `jobs`.
+    ///
+    /// # Errors
+    /// The socket cannot be made, or another process listens there; in words.
+    pub(crate) fn listen(
+        path: &Path,
+        jobs: mpsc::UnboundedSender<IncomingRequest>,
+        told: ControlConfig,
+    ) -> Result<Self, String> {
+        let cannot = |why: String| format!("cannot listen at {}: {why}", path.display());
+        remove_stale_socket(path).map_err(cannot)?;
+        let listener = UnixListener::bind(path).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound {
+                cannot("its folder does not exist".to_owned())
+            } else {
+                cannot(error.to_string())
+            }
+        })?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))
+            .map_err(|error| cannot(error.to_string()))?;
+        let shared = Arc::new(ControlState {
+            requests: jobs,
+            config: Mutex::new(told),
+        });
+        let (stop, mut stopped) = watch::channel(false);
+        let service =
+            routes(Arc::clone(&shared)).into_make_service_with_connect_info::<PeerCredentials>();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        });
+        let serving = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!("the control socket is not served any more: {error}");
+            }
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            state: shared,
+            shutdown: stop,
+            server_task: Some(serving),
+        })
+    }
+
+    /// Ends once everybody who waited has the answer that was given, or has had
+    /// time to take it.
+    pub(crate) async fn shut_down(mut self) {
+        let _ = self.shutdown.send(true);
+        if let Some(serving) = self.server_task.take() {
+            let _ = tokio::time::timeout(SHUTDOWN_GRACE, serving).await;
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Goes by another configuration from now on.
+    pub(crate) fn set_config(&self, told: ControlConfig) {
+        *self.state.lock_config() = told;
+    }
+
+    /// Notes what is wrong with the daemon as a whole.
+    pub(crate) fn set_problem(&self, problem: Option<String>) {
+        self.state.lock_config().info.problem = problem;
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        let _ = self.shutdown.send(true);
+        // Whoever connects from now on is to find nobody.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl ControlState {
+    fn lock_config(&self) -> std::sync::MutexGuard<'_, ControlConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the socket of a process that is gone.
+fn remove_stale_socket(path: &Path) -> Result<(), String> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+        Ok(facts) if !facts.file_type().is_socket() => {
+            return Err("there is a file that is no socket".to_owned());
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err("another process listens there; give each rekeyd its own socket".to_owned()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn routes(shared: Arc<ControlState>) -> Router {
+    Router::new()
+        .route("/daemon", get(daemon_info))
+        .route("/{verb}", post(handle_request))
+        .fallback(not_found)
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(shared)
+}
+
+async fn not_found() -> Response {
+    error_response(
+        StatusCode::NOT_FOUND,
+        "there is GET /daemon and POST /rotate, /revoke, /hold, /release, /adopt, /pause, \
+         /resume and /reload"
+            .to_owned(),
+    )
+}
+
+async fn daemon_info(State(shared): State<Arc<ControlState>>) -> Json<DaemonInfo> {
+    Json(shared.lock_config().info.clone())
+}
+
+async fn handle_request(
+    State(shared): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<PeerCredentials>,
+    UrlPath(verb): UrlPath<String>,
+    body: Bytes,
+) -> Response {
+    let admins = shared.lock_config().admins.clone();
+    let by = match authorize(peer, &admins) {
+        Ok(by) => by,
+        Err(why) => {
+            let verb = redact::sanitize(&verb);
+            tracing::warn!("refused {verb} on the control socket: {why}");
+            return error_response(StatusCode::FORBIDDEN, why);
+        }
+    };
+    let request = match ControlRequest::parse(&verb, &body) {
+        Ok(request) => request,
+        Err(why) => return error_response(StatusCode::BAD_REQUEST, why),
+    };
+    tracing::info!(by, verb = request.verb(), "{by} asks to {}", request.verb());
+    let (reply, answer) = oneshot::channel();
+    let job = IncomingRequest {
+        request,
+        requested_by: by,
+        reply,
+    };
+    let stopping = || {
+        let why = "rekeyd stops; ask again when it runs".to_owned();
+        error_response(StatusCode::SERVICE_UNAVAILABLE, why)
+    };
+    if shared.requests.send(job).is_err() {
+        return stopping();
+    }
+    match answer.await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(_) => stopping(),
+    }
+}
+
+fn error_response(status: StatusCode, error: String) -> Response {
+    (status, Json(ErrorBody { error })).into_response()
+}
+
+/// Who the peer is, for the journal; or why it may not change anything.
+fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String> {
+    let Some((user, group)) = peer.0 else {
+        return Err("the system does not say who you are".to_owned());
+    };
+    let own = rustix::process::geteuid().as_raw();
+    let of_admins = || {
+        let mut admins = admins.iter();
+        admins.any(|admins| users::is_member(user, group, admins))
+    };
+    if user == 0 || user == own || of_admins() {
+        return Ok(format!("uid {user}"));
+    }
+    Err(format!(
+        "user {user} may look and not change anything: ask as root or as user {own}, or name a \
+         group of yours in [control] admins"
+    ))
+}

@@ -1,0 +1,299 @@
+//! What is asked of a process while it runs: requests, by the control socket or
+//! by its own command line, and configurations to be read anew. A daemon also
+//! tells its service manager how it goes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::core::ids::KeyName;
+use crate::core::time;
+use crate::daemon::control::protocol::{
+    ConfigInfo, ControlRequest, ControlResponse, DaemonInfo, RequestOutcome,
+};
+use crate::daemon::control::server::{ControlConfig, ControlServer};
+use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
+use crate::daemon::event_loop::ExitReason;
+use crate::daemon::metrics::server::{MetricsServer, MonitoringPage, PageRequest};
+use crate::daemon::reload::{self, ConfigReadResult, ConfigReader};
+use crate::daemon::runtime::Runtime;
+use crate::daemon::service_manager::ServiceManager;
+use crate::engine::Engine;
+
+/// What is asked of this process.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    pub(crate) tracker: RequestTracker,
+    config_reader: Option<ConfigReader>,
+    /// The configurations that are being read.
+    config_reads: JoinSet<ConfigReadResult>,
+    /// Who waits for what becomes of them.
+    reload_replies: Vec<oneshot::Sender<ControlResponse>>,
+    requests: Option<mpsc::UnboundedReceiver<IncomingRequest>>,
+    control_server: Option<ControlServer>,
+    page_requests: Option<mpsc::UnboundedReceiver<PageRequest>>,
+    metrics_server: Option<MetricsServer>,
+    /// Whom a daemon tells how it goes.
+    service_manager: Option<ServiceManager>,
+}
+
+/// Something to do.
+pub(crate) enum InboxEvent {
+    Request(IncomingRequest),
+    ConfigRead(Box<ConfigReadResult>),
+    PageRequest(PageRequest),
+}
+
+impl Inbox {
+    /// Of a daemon, which can read its configuration anew.
+    pub(crate) fn for_daemon(read: ConfigReader) -> Self {
+        Self {
+            config_reader: Some(read),
+            service_manager: Some(ServiceManager::from_env()),
+            ..Self::default()
+        }
+    }
+
+    /// Serves what the configuration wants served. Where that cannot be, the
+    /// daemon does without: keys must rotate all the same.
+    pub(crate) async fn listen(&mut self, started: &Runtime) {
+        self.listen_control(started);
+        self.listen_metrics(started).await;
+    }
+
+    async fn listen_metrics(&mut self, started: &Runtime) {
+        let wanted = started.settings.metrics;
+        if self.metrics_server.as_ref().map(MetricsServer::address) == wanted {
+            return;
+        }
+        if let Some(pages) = self.metrics_server.take() {
+            pages.shut_down().await;
+        }
+        let Some(address) = wanted else { return };
+        let (sender, wanted) = mpsc::unbounded_channel();
+        match MetricsServer::listen(address, sender) {
+            Ok(pages) => {
+                self.page_requests = Some(wanted);
+                self.metrics_server = Some(pages);
+            }
+            Err(error) => tracing::warn!("{error}; going on without"),
+        }
+    }
+
+    fn listen_control(&mut self, started: &Runtime) {
+        let told = control_config(started);
+        let wanted = started.settings.control.socket.as_deref();
+        if let Some(control) = &self.control_server
+            && wanted == Some(control.path())
+        {
+            control.set_config(told);
+            return;
+        }
+        self.control_server = None;
+        let Some(path) = wanted else { return };
+        let (sender, jobs) = mpsc::unbounded_channel();
+        match ControlServer::listen(path, sender, told) {
+            Ok(control) => {
+                self.requests = Some(jobs);
+                self.control_server = Some(control);
+            }
+            Err(error) => tracing::warn!(
+                "{error}; going on without: `rekeyd rotate` and its like cannot reach this rekeyd"
+            ),
+        }
+    }
+
+    /// Reads the configuration anew. What is being read already may be older
+    /// than the wish.
+    pub(crate) fn start_reload(&mut self, reply: Option<oneshot::Sender<ControlResponse>>) {
+        let Some(read) = &self.config_reader else {
+            tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
+            return;
+        };
+        if let Some(manager) = &mut self.service_manager {
+            manager.reloading();
+        }
+        self.reload_replies.extend(reply);
+        // One that is done already is not to be taken for it either.
+        self.config_reads = JoinSet::new();
+        self.config_reads
+            .spawn(reload::read_config(Arc::clone(read)));
+    }
+
+    /// Waits for something to do. Safe to drop and call again.
+    pub(crate) async fn next(&mut self) -> InboxEvent {
+        loop {
+            tokio::select! {
+                biased;
+                job = recv_or_pending(&mut self.requests) => match job {
+                    IncomingRequest { request: ControlRequest::Reload, reply, .. } => self.start_reload(Some(reply)),
+                    job => return InboxEvent::Request(job),
+                },
+                wanted = recv_or_pending(&mut self.page_requests) => return InboxEvent::PageRequest(wanted),
+                Some(read) = self.config_reads.join_next() => {
+                    // Else it was aborted, since a newer one is being read.
+                    if let Ok(read) = read {
+                        return InboxEvent::ConfigRead(Box::new(read));
+                    }
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Has the process go on with a configuration that was read, if it can be
+    /// taken.
+    pub(crate) async fn apply_config(&mut self, read: ConfigReadResult, started: &mut Runtime) {
+        let taken = started.apply_reload(read).await;
+        if taken.is_ok() {
+            self.listen(started).await;
+        }
+        self.ready();
+        let file = started.settings.file.display();
+        let outcome = RequestOutcome {
+            about: "configuration".to_owned(),
+            done: taken.is_ok(),
+            message: taken.map_or_else(|problem| problem, |()| format!("took {file}")),
+        };
+        for reader in std::mem::take(&mut self.reload_replies) {
+            // Whoever asked may have gone.
+            let _ = reader.send(ControlResponse {
+                outcomes: vec![outcome.clone()],
+            });
+        }
+    }
+
+    /// Shows a page to whoever wants it.
+    pub(crate) fn reply_page(&self, wanted: PageRequest, started: &Runtime) {
+        let engine = &started.engine;
+        let shown = match wanted.page {
+            MonitoringPage::Health => Ok("ok\n".to_owned()),
+            MonitoringPage::Readiness => {
+                match (engine.active_conditions().first(), engine.reconciled_at()) {
+                    (Some((_, problem)), _) => Err(problem.clone()),
+                    (None, None) => Err("the provider was not asked yet".to_owned()),
+                    (None, Some(_)) => Ok("ok\n".to_owned()),
+                }
+            }
+            MonitoringPage::Metrics => match &started.context.metrics {
+                Some(metrics) => Ok(metrics.render(engine)),
+                None => Err("nothing is counted".to_owned()),
+            },
+        };
+        // Whoever wanted it may have gone.
+        let _ = wanted.reply.send(shown);
+    }
+
+    /// The loop turns from now on.
+    pub(crate) fn ready(&mut self) {
+        if let Some(manager) = &mut self.service_manager {
+            manager.ready();
+        }
+    }
+
+    /// The process ends, within `span` at most. False if nobody started it to
+    /// stay.
+    pub(crate) fn stopping(&mut self, span: Duration) -> bool {
+        if let Some(manager) = &mut self.service_manager {
+            manager.stopping(span);
+        }
+        self.service_manager.is_some()
+    }
+
+    /// The process still ends, and takes `span` more at most.
+    pub(crate) fn extend_stop_timeout(&mut self, span: Duration) {
+        if let Some(manager) = &mut self.service_manager {
+            manager.extend_stop_timeout(span);
+        }
+    }
+
+    /// Answers what is done, and tells how it goes: once for each turn of the
+    /// loop.
+    pub(crate) fn publish_progress(&mut self, engine: &mut Engine) {
+        self.tracker.reply_finished(engine);
+        let problem = engine.active_conditions().into_iter().next();
+        let problem = problem.map(|(_, problem)| problem);
+        if let Some(manager) = &mut self.service_manager {
+            manager.ping_watchdog();
+            manager.set_status(status_line(engine, problem.as_deref()));
+        }
+        if let Some(control) = &self.control_server {
+            control.set_problem(problem);
+        }
+    }
+
+    /// Answers everybody who still waits, and serves nobody any more.
+    pub(crate) async fn shut_down(&mut self, engine: &mut Engine, ended: ExitReason) {
+        let why = match ended {
+            ExitReason::Signaled => "a signal ended rekeyd before it was done",
+            ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
+        };
+        self.tracker.close(engine, why);
+        self.reload_replies.clear();
+        self.requests = None;
+        self.page_requests = None;
+        if let Some(control) = self.control_server.take() {
+            control.shut_down().await;
+        }
+    }
+}
+
+/// In one line, how it goes.
+fn status_line(engine: &Engine, problem: Option<&str>) -> String {
+    if let Some(problem) = problem {
+        return format!("problem: {problem}");
+    }
+    let next = engine.next_rotation();
+    let next = next.map(|(key, at)| format!("next rotation: {key} at {}", time::to_text(at)));
+    let told = [
+        summarize_keys(engine.unhealthy(), "is failing", "are failing"),
+        summarize_keys(engine.rotating(), "is being rotated", "are being rotated"),
+        next,
+    ];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    if told.is_empty() {
+        "no rotation is planned".to_owned()
+    } else {
+        told.join("; ")
+    }
+}
+
+/// The first of some keys, how many more there are, and what they do.
+fn summarize_keys(keys: &BTreeSet<KeyName>, one: &str, several: &str) -> Option<String> {
+    let first = keys.first()?;
+    Some(match keys.len() - 1 {
+        0 => format!("{first} {one}"),
+        more => format!("{first} and {more} more {several}"),
+    })
+}
+
+/// The next of what comes in; never, where nothing can.
+async fn recv_or_pending<T>(incoming: &mut Option<mpsc::UnboundedReceiver<T>>) -> T {
+    match incoming {
+        Some(receiver) => match receiver.recv().await {
+            Some(next) => next,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn control_config(started: &Runtime) -> ControlConfig {
+    let settings = &started.settings;
+    ControlConfig {
+        admins: settings.control.admins.clone(),
+        info: DaemonInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+            ledger: settings.ledger.display().to_string(),
+            configuration: ConfigInfo {
+                file: settings.file.display().to_string(),
+                sha256: settings.digest.clone(),
+            },
+            problem: None,
+        },
+    }
+}

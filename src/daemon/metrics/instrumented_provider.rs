@@ -1,0 +1,77 @@
+//! A provider whose answers are counted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::core::ids::{CredentialId, Label};
+use crate::core::secret::Secret;
+use crate::daemon::metrics::registry::Metrics;
+use crate::provider::{
+    CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
+};
+
+/// A provider whose answers are counted, where somebody wants to know.
+pub(crate) struct InstrumentedProvider<P> {
+    pub(crate) inner: P,
+    pub(crate) metrics: Option<Arc<Metrics>>,
+}
+
+impl<P> InstrumentedProvider<P> {
+    async fn measure<T>(
+        &self,
+        operation: &str,
+        asking: impl Future<Output = Result<ProviderResponse<T>, ProviderError>>,
+    ) -> Result<ProviderResponse<T>, ProviderError> {
+        let begun = Instant::now();
+        let answer = asking.await;
+        if let Some(metrics) = &self.metrics {
+            let outcome = match &answer {
+                Ok(_) => "ok",
+                Err(error) => error.kind.as_str(),
+            };
+            metrics.observe_request(operation, outcome, begun.elapsed());
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl<P: Provider> Provider for InstrumentedProvider<P> {
+    async fn create(
+        &self,
+        label: &Label,
+        expires_in: Option<Duration>,
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        self.measure("create", self.inner.create(label, expires_in))
+            .await
+    }
+
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
+        self.measure("check", self.inner.check()).await
+    }
+
+    fn may_be_in_use(&self, redacted_value: &str) -> bool {
+        self.inner.may_be_in_use(redacted_value)
+    }
+
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        self.measure("list", self.inner.list()).await
+    }
+
+    async fn retrieve(
+        &self,
+        id: &CredentialId,
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
+        self.measure("retrieve", self.inner.retrieve(id)).await
+    }
+
+    async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
+        self.measure("verify", self.inner.verify(secret)).await
+    }
+
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
+        self.measure("delete", self.inner.delete(id)).await
+    }
+}

@@ -1,0 +1,259 @@
+//! The metrics, and how they are filled.
+
+use std::time::Duration;
+
+use prometheus::core::{Atomic, GenericGaugeVec};
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::core::change::{Change, Transition};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::state::KeyState;
+use crate::engine::Engine;
+use crate::engine::observer::ChangeObserver;
+
+/// The upper ends of the buckets for the provider's answers, in seconds: from
+/// a sandbox on loopback to the longest timeout.
+const DURATION_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// Everything that is counted and shown.
+pub(crate) struct Metrics {
+    registry: Registry,
+    rotations: IntCounterVec,
+    deliveries: IntCounterVec,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    credential_age: GaugeVec,
+    credential_expiry: GaugeVec,
+    next_rotation: GaugeVec,
+    overdue: IntGaugeVec,
+    live_credentials: IntGaugeVec,
+    clock_offset: Gauge,
+    last_reconciliation: Gauge,
+}
+
+impl Metrics {
+    /// Nothing has been counted.
+    ///
+    /// # Errors
+    /// Two metrics have one name: a mistake in this file.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let opts = |name: &str, help: &str| Opts::new(format!("rekeyd_{name}"), help);
+        let build = IntGaugeVec::new(
+            opts("build_info", "The version that runs; always 1."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            registry: Registry::new(),
+            rotations: IntCounterVec::new(
+                opts(
+                    "rotations_total",
+                    "Rotations that ended, by what became of their credential.",
+                ),
+                &["key", "outcome"],
+            )?,
+            deliveries: IntCounterVec::new(
+                opts("deliveries_total", "Deliveries that were answered, or not."),
+                &["key", "sink", "outcome"],
+            )?,
+            requests: IntCounterVec::new(
+                opts("provider_requests_total", "What the provider was asked."),
+                &["operation", "outcome"],
+            )?,
+            request_seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "rekeyd_provider_request_duration_seconds",
+                    "How long the provider took.",
+                )
+                .buckets(DURATION_BUCKETS.to_vec()),
+                &["operation"],
+            )?,
+            credential_age: GaugeVec::new(
+                opts(
+                    "credential_age_seconds",
+                    "How old the current credential is.",
+                ),
+                &["key"],
+            )?,
+            credential_expiry: GaugeVec::new(
+                opts(
+                    "credential_expires_timestamp_seconds",
+                    "When the current credential ends by itself; none if it does not.",
+                ),
+                &["key"],
+            )?,
+            next_rotation: GaugeVec::new(
+                opts(
+                    "next_rotation_timestamp_seconds",
+                    "When the key is rotated next by schedule.",
+                ),
+                &["key"],
+            )?,
+            overdue: IntGaugeVec::new(
+                opts(
+                    "overdue",
+                    "Whether the key has been due for longer than its jitter and deliver-for.",
+                ),
+                &["key"],
+            )?,
+            live_credentials: IntGaugeVec::new(
+                opts("live_credentials", "Credentials that are alive, by phase."),
+                &["key", "phase"],
+            )?,
+            clock_offset: Gauge::with_opts(opts(
+                "clock_offset_seconds",
+                "How far the provider's clock was ahead when it was last heard.",
+            ))?,
+            last_reconciliation: Gauge::with_opts(opts(
+                "last_sweep_timestamp_seconds",
+                "When every row was last compared with the provider; 0 if never.",
+            ))?,
+        };
+        let registry = &metrics.registry;
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(metrics.rotations.clone()))?;
+        registry.register(Box::new(metrics.deliveries.clone()))?;
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.request_seconds.clone()))?;
+        registry.register(Box::new(metrics.credential_age.clone()))?;
+        registry.register(Box::new(metrics.credential_expiry.clone()))?;
+        registry.register(Box::new(metrics.next_rotation.clone()))?;
+        registry.register(Box::new(metrics.overdue.clone()))?;
+        registry.register(Box::new(metrics.live_credentials.clone()))?;
+        registry.register(Box::new(metrics.clock_offset.clone()))?;
+        registry.register(Box::new(metrics.last_reconciliation.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Notes one request to the provider.
+    pub(crate) fn observe_request(&self, operation: &str, outcome: &str, took: Duration) {
+        self.requests.with_label_values(&[operation, outcome]).inc();
+        self.request_seconds
+            .with_label_values(&[operation])
+            .observe(took.as_secs_f64());
+    }
+
+    /// The page, with how everything stands now. Of a key that is being worked
+    /// on, what was shown before is shown again.
+    pub(crate) fn render(&self, engine: &Engine) -> String {
+        for view in engine.key_views() {
+            let key = view.key.as_str();
+            if let Some(at) = view.rotates_at {
+                set_seconds(&self.next_rotation, key, at.as_second());
+            } else {
+                remove_series(&self.next_rotation, key);
+            }
+            if let Some(overdue) = view.is_overdue {
+                self.overdue
+                    .with_label_values(&[key])
+                    .set(i64::from(overdue));
+            }
+            if let Some(state) = view.state {
+                self.update_key(state, engine.now().as_second());
+            }
+            if !view.is_configured {
+                // Nobody is paged for what nobody is to put right.
+                remove_series(&self.overdue, key);
+                remove_series(&self.credential_expiry, key);
+            }
+        }
+        self.clock_offset.set(engine.clock_offset().unwrap_or(0.0));
+        let swept = engine.last_reconciliation().map_or(0, |at| at.as_second());
+        self.last_reconciliation.set(to_float(swept));
+        let mut page = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+            tracing::error!("the metrics cannot be written: {error}");
+        }
+        String::from_utf8(page).unwrap_or_default()
+    }
+
+    fn update_key(&self, state: &KeyState, now: i64) {
+        let key = state.key.as_str();
+        let current = state.current().and_then(|now| now.credential.as_ref());
+        match current.and_then(|credential| credential.created_at) {
+            Some(born) => set_seconds(&self.credential_age, key, (now - born.as_second()).max(0)),
+            None => remove_series(&self.credential_age, key),
+        }
+        match current.and_then(|credential| credential.expires_at) {
+            Some(end) => set_seconds(&self.credential_expiry, key, end.as_second()),
+            None => remove_series(&self.credential_expiry, key),
+        }
+        for phase in Phase::ALL {
+            if phase == Phase::Revoked || phase == Phase::Failed {
+                continue;
+            }
+            let of_phase = |rotation: &&crate::core::state::Rotation| {
+                rotation.phase == phase && rotation.credential.is_some()
+            };
+            let count = state.live.iter().filter(of_phase).count();
+            self.live_credentials
+                .with_label_values(&[key, phase.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl ChangeObserver for Metrics {
+    fn observe(&self, state: &KeyState, changes: &[Change]) {
+        let key = state.key.as_str();
+        for change in changes {
+            if let Change::Transitioned(moved) = change
+                && let Some(outcome) = rotation_outcome(moved)
+            {
+                self.rotations.with_label_values(&[key, outcome]).inc();
+            }
+            // What has been written and is only followed by a program yet has
+            // not been answered.
+            if let Change::DeliveryFinished(answered) = change
+                && !(answered.is_written && answered.error.is_none())
+            {
+                let labels = [key, &answered.sink.name, answered.state.as_str()];
+                self.deliveries.with_label_values(&labels).inc();
+            }
+        }
+    }
+}
+
+/// What became of a rotation, if this is where it ended.
+fn rotation_outcome(moved: &Transition) -> Option<&'static str> {
+    match moved.event {
+        LifecycleEvent::Delivered => Some("current"),
+        LifecycleEvent::NotCreated | LifecycleEvent::LabelNotFound => Some("failed"),
+        LifecycleEvent::SecretLost
+        | LifecycleEvent::LabelFound
+        | LifecycleEvent::VerificationFailed
+        | LifecycleEvent::Abandoned => Some("orphaned"),
+        LifecycleEvent::LabelFoundAfterRestart
+        | LifecycleEvent::AbandonedDuringDelivery
+        | LifecycleEvent::Interrupted => Some("stranded"),
+        LifecycleEvent::Started
+        | LifecycleEvent::Created
+        | LifecycleEvent::Verified
+        | LifecycleEvent::Superseded
+        | LifecycleEvent::Replaced
+        | LifecycleEvent::Deleted
+        | LifecycleEvent::FoundDeleted
+        | LifecycleEvent::RevokedManually
+        | LifecycleEvent::FoundAlive
+        | LifecycleEvent::Adopted
+        | LifecycleEvent::AdoptedAlongside => None,
+    }
+}
+
+fn set_seconds(gauge: &GaugeVec, key: &str, seconds: i64) {
+    gauge.with_label_values(&[key]).set(to_float(seconds));
+}
+
+fn remove_series<P: Atomic>(gauge: &GenericGaugeVec<P>, key: &str) {
+    // There may have been none.
+    let _ = gauge.remove_label_values(&[key]);
+}
+
+/// Prometheus knows only floats; seconds of this age of the world fit.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn to_float(seconds: i64) -> f64 {
+    seconds as f64
+}

@@ -1,0 +1,250 @@
+//! From the configuration to an engine that is ready: the order in which a
+//! writing process starts.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::core::secret::ActiveCredential;
+use crate::core::settings::{KeySettings, Settings, SinkTarget};
+use crate::daemon::dispatcher::NotificationDispatcher;
+use crate::daemon::event_loop::ServiceError;
+use crate::daemon::failover::{AdminCredentialSources, FailoverProvider};
+use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
+use crate::daemon::metrics::registry::Metrics;
+use crate::daemon::ownership::refuse_root;
+use crate::daemon::signals::{self, SignalAction};
+use crate::daemon::temp_cleanup;
+use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::conditions::Conditions;
+use crate::engine::entropy::{Entropy, SystemEntropy};
+use crate::engine::observer::ChangeObserver;
+use crate::engine::{Engine, ManagedKey, RunMode, Services};
+use crate::ledger::{
+    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, Prefetch, WriterDriver, WriterLock,
+};
+use crate::platform::{machine, zones};
+use crate::provider::Provider;
+use crate::provider::openai::OpenAiProvider;
+use crate::sink::Sink;
+use crate::sink::command::CommandSink;
+use crate::sink::file::FileSink;
+use crate::sink::self_credential::SelfCredentialSink;
+use crate::sink::webhook::WebhookSink;
+
+/// An engine, and the lock that makes this process the ledger's writer.
+pub struct Runtime {
+    /// The engine.
+    pub engine: Engine,
+    /// The clock that the engine goes by.
+    pub clock: Arc<dyn Clock>,
+    /// How this process goes about its keys.
+    pub(crate) run_mode: RunMode,
+    /// What signals ask for: heard from before anything was begun.
+    pub(crate) signals: UnboundedReceiver<SignalAction>,
+    /// The configuration that is in force.
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) context: ProcessContext,
+    /// Who delivers notices.
+    pub(crate) dispatcher: NotificationDispatcher,
+    _lock: WriterLock,
+}
+
+/// What stays the same for as long as the process lives.
+pub(crate) struct ProcessContext {
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<SystemEntropy>,
+    conditions: Arc<Conditions>,
+    active_credential: ActiveCredential,
+    pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Whether people are told what is wrong: by hand, one is there.
+    can_notify: bool,
+}
+
+/// The provider, asked with the credential in use.
+pub(crate) type ProviderStack = Arc<FailoverProvider<InstrumentedProvider<OpenAiProvider>>>;
+
+/// Becomes the ledger's writer and reads how everything stands. `command` is
+/// what this process tells others of itself, and `ahead` what was read of the
+/// ledger already.
+///
+/// # Errors
+/// The ledger is another user's, is held by another process, or cannot be
+/// opened; signals cannot be heard.
+pub async fn start(
+    settings: &Arc<Settings>,
+    sources: AdminCredentialSources,
+    command: &str,
+    course: RunMode,
+    ahead: Option<Prefetch>,
+) -> Result<Runtime, ServiceError> {
+    refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
+    let asked = signals::listen()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let lock = WriterLock::acquire(&settings.ledger, command)?;
+    let known = ahead.and_then(Prefetch::into_key_states);
+    let connection = open_ledger(settings, clock.now(), false)?;
+    if course != RunMode::Daemon {
+        ledger::limit_wal_size(&connection)?;
+    }
+    let ledger =
+        Ledger::start(connection, WriterDriver::Thread).map_err(|error| LedgerError::Open {
+            path: settings.ledger.clone(),
+            reason: format!("no thread for its writer: {error}"),
+        })?;
+    let common = ProcessContext {
+        ledger,
+        clock: Arc::clone(&clock),
+        entropy: Arc::new(SystemEntropy::new()),
+        conditions: Arc::default(),
+        active_credential: ActiveCredential::new(),
+        // Only a daemon lives long enough to be read.
+        metrics: match course {
+            RunMode::Daemon => Some(Arc::new(Metrics::new()?)),
+            RunMode::Once | RunMode::Command => None,
+        },
+        can_notify: match course {
+            RunMode::Daemon | RunMode::Once => true,
+            RunMode::Command => false,
+        },
+    };
+    let (parts, _) = common.build_services(settings, sources);
+    // While one thread reads the ledger another can look at the files.
+    let managed = common.managed_keys(settings);
+    let opened = async {
+        match known {
+            Some(states) => Engine::open_with_states(states, parts, managed, course).await,
+            None => Engine::open(parts, managed, course).await,
+        }
+    };
+    let (opened, ()) = tokio::join!(opened, temp_cleanup::remove_stale_temps(settings, None));
+    let engine = opened?;
+    temp_cleanup::remove_stale_temps_of_removed_sinks(engine.unconfigured_sinks()).await;
+    let posted = engine.subscribe_outbox();
+    Ok(Runtime {
+        dispatcher: NotificationDispatcher::new(common.ledger.clone(), Arc::clone(&clock), posted),
+        engine,
+        clock,
+        run_mode: course,
+        signals: asked,
+        settings: Arc::clone(settings),
+        context: common,
+        _lock: lock,
+    })
+}
+
+impl ProcessContext {
+    /// What all keys share under these settings.
+    pub(crate) fn build_services(
+        &self,
+        settings: &Settings,
+        sources: AdminCredentialSources,
+    ) -> (Services, ProviderStack) {
+        let provider = InstrumentedProvider {
+            inner: OpenAiProvider::new(&settings.provider, self.active_credential.clone()),
+            metrics: self.metrics.clone(),
+        };
+        let provider = Arc::new(FailoverProvider::new(
+            provider,
+            self.active_credential.clone(),
+            sources,
+        ));
+        let parts = Services {
+            provider: Arc::clone(&provider) as Arc<dyn Provider>,
+            ledger: self.ledger.clone(),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
+            max_in_flight: settings.provider.max_in_flight,
+            reconcile_every: settings.provider.reconcile_every,
+            conditions: Arc::clone(&self.conditions),
+            observer: match &self.metrics {
+                Some(metrics) => Arc::clone(metrics) as Arc<dyn ChangeObserver>,
+                None => Arc::new(()),
+            },
+            subscriptions: if self.can_notify {
+                Arc::new(settings.subscriptions())
+            } else {
+                Arc::default()
+            },
+            find_zone: zones::find,
+        };
+        (parts, provider)
+    }
+
+    /// The keys, with their sinks ready to take secrets.
+    pub(crate) fn managed_keys(&self, settings: &Settings) -> Vec<ManagedKey> {
+        let keys = settings.keys.iter().map(|key| ManagedKey {
+            name: key.name.clone(),
+            policy: key.policy.clone(),
+            sinks: build_sinks(key, &self.clock, &self.active_credential),
+        });
+        keys.collect()
+    }
+}
+
+/// Makes a ledger that was last written on another machine this one's.
+///
+/// # Errors
+/// The ledger is another user's, is held by another process, or cannot be
+/// opened.
+pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
+    refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
+    let _lock = WriterLock::acquire(&settings.ledger, command)?;
+    open_ledger(settings, SystemClock.now(), true)?;
+    Ok(())
+}
+
+fn open_ledger(
+    settings: &Settings,
+    now: Timestamp,
+    takes_over: bool,
+) -> Result<rusqlite::Connection, LedgerError> {
+    let machine = HostIdentity {
+        id: machine::id(),
+        can_take_over: takes_over,
+    };
+    ledger::open_for_host(&settings.ledger, &ledger_identity(settings), &machine, now)
+}
+
+/// Whose ledger the configuration wants.
+#[must_use]
+pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
+    LedgerIdentity {
+        provider: settings
+            .provider
+            .base_url
+            .to_string()
+            .trim_end_matches('/')
+            .to_owned(),
+        organization: settings.provider.organization.clone().unwrap_or_default(),
+    }
+}
+
+/// The sinks of a key, ready to take secrets. `cell` holds the credential in
+/// use, which a sink of type "self" replaces.
+#[must_use]
+pub fn build_sinks(
+    key: &KeySettings,
+    clock: &Arc<dyn Clock>,
+    cell: &ActiveCredential,
+) -> Vec<(Arc<dyn Sink>, bool)> {
+    let ready = key.sinks.iter().map(|sink| {
+        let made: Arc<dyn Sink> = match &sink.target {
+            SinkTarget::File(target) => Arc::new(FileSink::new(sink, target)),
+            SinkTarget::SelfCredential(target) => {
+                let file = Arc::new(FileSink::new(sink, target));
+                Arc::new(SelfCredentialSink::new(file, cell.clone()))
+            }
+            SinkTarget::Webhook(target) => {
+                let clock = Arc::clone(clock);
+                let now = Arc::new(move || -> Timestamp { clock.now() });
+                Arc::new(WebhookSink::new(sink, target, now))
+            }
+            SinkTarget::Command(target) => Arc::new(CommandSink::new(sink, target)),
+        };
+        (made, sink.required)
+    });
+    ready.collect()
+}

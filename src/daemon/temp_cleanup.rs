@@ -1,0 +1,157 @@
+//! What an earlier process that was killed left half written beside the files
+//! of sinks: a secret, to be removed before anything else is written there.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::core::duration;
+use crate::core::ids::{KeyName, SinkId};
+use crate::core::settings::{
+    FileFormat, FileTarget, KeySettings, Settings, SinkSettings, SinkTarget,
+};
+use crate::platform::blocking_pool;
+use crate::sink::file::{FileSink, stale_temp};
+
+/// How long a look at all places together may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the removals may take, all of them together.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Removes the secrets that an earlier process left half written beside the
+/// files of sinks. Those of `before` are left alone: one of them may be being
+/// written now.
+pub(crate) async fn remove_stale_temps(settings: &Settings, before: Option<&Settings>) {
+    let before = before.into_iter().flat_map(sink_files);
+    let before: HashSet<_> = before.map(|(_, _, target)| target_path(target)).collect();
+    let files: Vec<_> = sink_files(settings)
+        .filter(|(_, _, target)| !before.contains(target_path(target)))
+        .collect();
+    let absent = check_absent(files.iter().map(|(_, _, target)| *target)).await;
+    let left = without_absent(files, absent).map(|(key, sink, target)| SinkFile {
+        key: key.name.clone(),
+        sink: Arc::clone(sink),
+        target: Arc::clone(target),
+    });
+    remove_all(left).await;
+}
+
+/// Removes them beside files that a sink of the past wrote, `(key, sink)` each:
+/// who took it out of the configuration may have done so while nobody was there
+/// to remove what was left.
+pub(crate) async fn remove_stale_temps_of_removed_sinks(
+    sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
+) {
+    let files = sinks.filter_map(|(key, id)| {
+        let path = id.target.strip_prefix("file:");
+        let path = path.or_else(|| id.target.strip_prefix("self:"))?;
+        let target = Arc::new(FileTarget {
+            path: PathBuf::from(path),
+            format: FileFormat::Raw,
+            mode: 0o600,
+            owner: None,
+            group: None,
+            on_change: None,
+        });
+        let sink = SinkSettings {
+            id: id.clone(),
+            required: false,
+            timeout: REMOVAL_TIMEOUT,
+            target: SinkTarget::File(Arc::clone(&target)),
+        };
+        Some(SinkFile {
+            key: key.clone(),
+            sink: Arc::new(sink),
+            target,
+        })
+    });
+    let files: Vec<_> = files.collect();
+    if files.is_empty() {
+        return;
+    }
+    let absent = check_absent(files.iter().map(|file| &file.target)).await;
+    remove_all(without_absent(files, absent)).await;
+}
+
+/// Those beside which something may have been left.
+fn without_absent<T>(files: Vec<T>, absent: Vec<bool>) -> impl Iterator<Item = T> {
+    let files = files.into_iter().zip(absent);
+    files.filter(|(_, absent)| !absent).map(|(file, _)| file)
+}
+
+async fn remove_all(files: impl Iterator<Item = SinkFile>) {
+    let mut removals = JoinSet::new();
+    for file in files {
+        removals.spawn(async move {
+            let removed = FileSink::new(&file.sink, &file.target)
+                .remove_stale_temp()
+                .await;
+            file.log_removal(removed);
+        });
+    }
+    // What hangs must not keep all else from being begun.
+    let all = async { while removals.join_next().await.is_some() {} };
+    if tokio::time::timeout(REMOVAL_TIMEOUT, all).await.is_err() {
+        tracing::error!(
+            "whether an earlier process left a secret half written beside {} files could not be \
+             seen within {}; see whether a file system hangs",
+            removals.len(),
+            duration::to_text(REMOVAL_TIMEOUT)
+        );
+    }
+}
+
+/// A file that a sink of a key writes, or wrote.
+struct SinkFile {
+    key: KeyName,
+    sink: Arc<SinkSettings>,
+    target: Arc<FileTarget>,
+}
+
+impl SinkFile {
+    fn log_removal(&self, removed: Result<bool, String>) {
+        let (key, sink) = (&self.key, &self.sink.id);
+        match removed {
+            Ok(true) => tracing::warn!(%key, %sink,
+                "removed what an earlier process left half written beside {}",
+                self.target.path.display()),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%key, %sink, "{error}"),
+        }
+    }
+}
+
+fn target_path(target: &FileTarget) -> &OsStr {
+    target.path.as_os_str()
+}
+
+/// Beside which of `targets` certainly nothing was left: one look at all of
+/// them together, since that is how it is nearly always. What hangs is left to
+/// the careful way.
+async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
+    let targets: Vec<_> = targets.cloned().collect();
+    let none = vec![false; targets.len()];
+    let look = move || stale_temp::temp_files_absent(&targets);
+    blocking_pool::run(CHECK_TIMEOUT, look)
+        .await
+        .unwrap_or(none)
+}
+
+/// Every file that a sink writes: of which key, which sink, and where.
+fn sink_files(
+    settings: &Settings,
+) -> impl Iterator<Item = (&KeySettings, &Arc<SinkSettings>, &Arc<FileTarget>)> {
+    settings.keys.iter().flat_map(|key| {
+        key.sinks.iter().filter_map(move |sink| match &sink.target {
+            SinkTarget::File(target) | SinkTarget::SelfCredential(target) => {
+                Some((key, sink, target))
+            }
+            SinkTarget::Webhook(_) | SinkTarget::Command(_) => None,
+        })
+    })
+}

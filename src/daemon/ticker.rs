@@ -1,0 +1,174 @@
+//! What wakes the loop: in a daemon tokio-cron-scheduler each second, and a
+//! monotonic sleep for when the scheduler is silent; in a process that lives
+//! for one run a sleep alone: it has mostly ended before the first second.
+//!
+//! The scheduler is asked for nothing else. It freezes time zones, and after
+//! the wall clock was set back it says nothing until the old time is reached
+//! again; so what is due is computed elsewhere, and a step back is seen here
+//! and answered with a new job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use crate::engine::RunMode;
+use crate::engine::clock::{Clock, ClockJump, ClockReading};
+
+/// What is due is looked at so often.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest that the loop sleeps when the scheduler says nothing.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
+
+/// Wakes the loop.
+pub enum Ticker {
+    /// By the scheduler.
+    Cron(CronTicker),
+    /// By a sleep.
+    Interval,
+}
+
+impl Ticker {
+    /// Begins to wake.
+    ///
+    /// # Errors
+    /// The scheduler cannot be started.
+    pub async fn start(course: RunMode, clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
+        Ok(match course {
+            RunMode::Daemon => Self::Cron(CronTicker::start(clock).await?),
+            RunMode::Once | RunMode::Command => Self::Interval,
+        })
+    }
+
+    /// Returns when the loop should look at what is due. Safe to drop and call
+    /// again.
+    pub async fn tick(&mut self) {
+        match self {
+            Self::Cron(scheduled) => scheduled.tick().await,
+            Self::Interval => tokio::time::sleep(TICK_INTERVAL).await,
+        }
+    }
+}
+
+/// The scheduler with its one job.
+pub struct CronTicker {
+    scheduler: JobScheduler,
+    job_id: uuid::Uuid,
+    ticks: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    last_reading: ClockReading,
+}
+
+impl CronTicker {
+    async fn start(clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
+        let ticks = Arc::new(Notify::new());
+        let scheduler = JobScheduler::new().await?;
+        let job = scheduler.add(tick_job(&ticks)?).await?;
+        scheduler.start().await?;
+        let seen = ClockReading::read(clock.as_ref());
+        Ok(Self {
+            scheduler,
+            job_id: job,
+            ticks,
+            clock,
+            last_reading: seen,
+        })
+    }
+
+    async fn tick(&mut self) {
+        tokio::select! {
+            biased;
+            () = self.ticks.notified() => {}
+            () = tokio::time::sleep(MAX_SLEEP) => {}
+        }
+        if self.has_stepped_back() {
+            self.replace_job();
+        }
+    }
+
+    /// Whether the wall clock was set back since the last look.
+    fn has_stepped_back(&mut self) -> bool {
+        let now = ClockReading::read(self.clock.as_ref());
+        let before = std::mem::replace(&mut self.last_reading, now);
+        before.jump_until(now) == Some(ClockJump::Backward)
+    }
+
+    /// Sets the job anew, in a task of its own: whoever waits for
+    /// [`CronTicker::tick`] may drop it between the removal and the new job.
+    fn replace_job(&mut self) {
+        let job = match tick_job(&self.ticks) {
+            Ok(job) => job,
+            Err(error) => return log_replace_failure(&error),
+        };
+        let former = std::mem::replace(&mut self.job_id, job.guid());
+        let scheduler = self.scheduler.clone();
+        drop(tokio::spawn(async move {
+            let removed = scheduler.remove(&former).await;
+            let added = scheduler.add(job).await.map(drop);
+            if let Err(error) = removed.and(added) {
+                log_replace_failure(&error);
+            }
+        }));
+    }
+}
+
+fn log_replace_failure(error: &JobSchedulerError) {
+    tracing::warn!(%error, "the clock was set back and the scheduler cannot be set anew; \
+        looking every {} s", MAX_SLEEP.as_secs());
+}
+
+/// The one job: its body cannot fail and cannot last.
+fn tick_job(ticks: &Arc<Notify>) -> Result<Job, JobSchedulerError> {
+    let ticks = Arc::clone(ticks);
+    Job::new("* * * * * *", move |_, _| ticks.notify_one())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::core::time;
+
+    /// A clock that is set back when it is told to.
+    #[derive(Default)]
+    struct SetBackClock(AtomicBool);
+
+    impl Clock for SetBackClock {
+        fn now(&self) -> Timestamp {
+            let back = u64::from(self.0.load(Ordering::Relaxed)) * 3_600;
+            time::before(Timestamp::UNIX_EPOCH, Duration::from_secs(back))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn tick_may_be_dropped_while_the_job_is_replaced() {
+        let clock = Arc::new(SetBackClock::default());
+        let mut wake = Ticker::start(RunMode::Daemon, Arc::clone(&clock) as Arc<dyn Clock>)
+            .await
+            .unwrap();
+        wake.tick().await;
+        clock.0.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            // Something else is always ready first.
+            tokio::select! {
+                biased;
+                () = wake.tick() => {}
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        // A second would do; the sleep comes after 30 s.
+        let tick = tokio::time::timeout(MAX_SLEEP / 2, wake.tick());
+        assert!(tick.await.is_ok());
+    }
+}

@@ -1,0 +1,195 @@
+//! What holds, what it rules out, and whose matter a failure is.
+
+use super::*;
+use crate::provider::{Effect, RetryAdvice};
+
+const ALL: [Condition; 5] = [
+    Condition::Ledger,
+    Condition::Credential,
+    Condition::Organization,
+    Condition::Clock,
+    Condition::Provider,
+];
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn each_condition_is_raised_once_and_cleared_once() {
+    let conditions = Conditions::default();
+    assert!(conditions.can_start_rotation());
+    for condition in ALL {
+        assert!(!conditions.clear(condition), "it did not hold");
+        conditions.raise(condition, "first");
+        conditions.raise(condition, "second");
+        assert!(conditions.is_active(condition));
+        assert_eq!(conditions.active(), [(condition, "first".to_owned())]);
+        assert!(!conditions.can_start_rotation());
+        let unwritten = conditions.take_unrecorded();
+        assert_eq!(unwritten, [(condition, Some("first".to_owned()))]);
+        assert_eq!(conditions.take_unrecorded(), []);
+        assert!(conditions.clear(condition));
+        assert!(!conditions.is_active(condition) && conditions.can_start_rotation());
+        assert_eq!(conditions.take_unrecorded(), [(condition, None)]);
+    }
+}
+
+#[test]
+fn active_conditions_are_sorted_worst_first() {
+    let conditions = Conditions::default();
+    for condition in ALL.into_iter().rev() {
+        conditions.raise(condition, condition.as_str());
+    }
+    let held = conditions.active().into_iter();
+    let held: Vec<_> = held.map(|(condition, _)| condition).collect();
+    assert_eq!(held, ALL);
+    let words = ALL.map(Condition::as_str);
+    let expected = ["ledger", "credential", "organization", "clock", "provider"];
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn each_condition_withdraws_the_permits_it_makes_unsafe() {
+    for condition in ALL {
+        let conditions = Conditions::default();
+        assert_eq!(conditions.permits(), Permits::ALL);
+        conditions.raise(condition, "why");
+        let expected = match condition {
+            Condition::Provider | Condition::Credential => Permits {
+                can_use_provider: false,
+                can_trust_clock: true,
+            },
+            Condition::Clock => Permits {
+                can_use_provider: true,
+                can_trust_clock: false,
+            },
+            Condition::Ledger | Condition::Organization => Permits::ALL,
+        };
+        assert_eq!(conditions.permits(), expected, "{condition:?}");
+    }
+}
+
+#[test]
+fn the_last_probe_delay_repeats() {
+    for (condition, paces) in [
+        (Condition::Ledger, &[1, 2, 5, 5][..]),
+        (Condition::Provider, &[1, 2, 5, 15, 30, 60, 60]),
+        (Condition::Credential, &[5, 15, 30, 60, 300, 300]),
+        (Condition::Clock, &[30, 60, 60]),
+        (Condition::Organization, &[300, 300]),
+    ] {
+        for (attempt, pace) in (1..).zip(paces) {
+            let pace = Duration::from_secs(*pace);
+            assert_eq!(
+                condition.probe_delay(attempt),
+                pace,
+                "{condition:?} {attempt}"
+            );
+        }
+        assert_eq!(condition.probe_delay(0), condition.probe_delay(1));
+        let last = Duration::from_secs(paces[paces.len() - 1]);
+        assert_eq!(condition.probe_delay(u32::MAX), last);
+    }
+}
+
+#[test]
+fn clocks_agree_within_five_minutes() {
+    let ours = at("2026-11-24T03:00:00Z");
+    for (theirs, agrees) in [
+        ("2026-11-24T03:00:00Z", true),
+        ("2026-11-24T03:05:00Z", true),
+        ("2026-11-24T02:55:00Z", true),
+        ("2026-11-24T03:05:01Z", false),
+        ("2026-11-24T02:54:59Z", false),
+    ] {
+        assert_eq!(clocks_agree(at(theirs), ours), agrees, "{theirs}");
+        let conditions = Conditions::default();
+        conditions.observe_response(Some(at(theirs)), ours, Duration::ZERO);
+        assert_eq!(conditions.is_active(Condition::Clock), !agrees, "{theirs}");
+    }
+    let words = clock_mismatch_message(Some(at("2026-11-24T04:00:00Z")), ours);
+    assert!(
+        words.contains("2026-11-24T03:00:00Z") && words.contains("2026-11-24T04:00:00Z"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_provider_response_is_recent_for_five_minutes() {
+    let conditions = Conditions::default();
+    assert!(!conditions.has_recent_response(at("2026-11-24T03:00:00Z")));
+    conditions.observe_response(None, at("2026-11-24T03:00:00Z"), Duration::ZERO);
+    for (now, lately) in [
+        ("2026-11-24T03:05:00Z", true),
+        ("2026-11-24T03:05:01Z", false),
+        // The clock was set back.
+        ("2026-11-24T02:55:00Z", true),
+        ("2026-11-24T02:54:59Z", false),
+    ] {
+        assert_eq!(conditions.has_recent_response(at(now)), lately, "{now}");
+    }
+}
+
+#[test]
+fn first_occurrence_is_reported_once_per_word() {
+    let conditions = Conditions::default();
+    assert!(conditions.is_first_occurrence("a"));
+    assert!(!conditions.is_first_occurrence("a"));
+    assert!(conditions.is_first_occurrence("b"));
+}
+
+#[test]
+fn errors_about_the_request_are_no_condition() {
+    let error = |cause| ProviderError {
+        operation: String::new(),
+        effect: Effect::Unknown,
+        retry: RetryAdvice::Later(None),
+        kind: cause,
+        message: String::new(),
+        request_id: None,
+        server_time: None,
+    };
+    for (cause, condition) in [
+        (ErrorKind::NoCredential, Some(Condition::Credential)),
+        (ErrorKind::CredentialRefused, Some(Condition::Credential)),
+        (ErrorKind::Forbidden, Some(Condition::Credential)),
+        (ErrorKind::Unreachable, Some(Condition::Provider)),
+        (ErrorKind::NoAnswer, Some(Condition::Provider)),
+        (ErrorKind::ServerError, Some(Condition::Provider)),
+        (ErrorKind::BadAnswer, Some(Condition::Provider)),
+        (ErrorKind::NotFound, None),
+        (ErrorKind::Refused, None),
+        (ErrorKind::RateLimited, None),
+        (ErrorKind::QuotaExhausted, None),
+    ] {
+        assert_eq!(condition_of_error(&error(cause)), condition, "{cause:?}");
+    }
+}
+
+/// What is held from a time that is long over would not be held at all.
+#[test]
+fn overlap_never_starts_at_a_clock_that_is_behind() {
+    let conditions = Conditions::default();
+    let minute = Duration::from_secs(60);
+    let from = |now: &str, monotonic| conditions.overlap_start(at(now), monotonic);
+    assert_eq!(from("2026-11-24T03:00:00Z", minute), None);
+    conditions.observe_response(
+        Some(at("2026-11-24T03:00:00Z")),
+        at("2026-11-24T03:00:00Z"),
+        minute,
+    );
+    for (now, later, expected) in [
+        ("2026-11-24T03:10:00Z", 10, "2026-11-24T03:10:00Z"),
+        // A moment behind, as clocks are.
+        ("2026-11-24T03:09:58Z", 10, "2026-11-24T03:09:58Z"),
+        ("2026-11-24T03:09:57Z", 10, "2026-11-24T03:10:01Z"),
+        // Set back since it was heard, in whole seconds.
+        ("2026-11-21T03:00:00Z", 30, "2026-11-24T03:30:01Z"),
+        // Ahead, it is held for longer than it must be.
+        ("2026-11-27T03:00:00Z", 30, "2026-11-27T03:00:00Z"),
+    ] {
+        let found = from(now, minute * (1 + later));
+        assert_eq!(found, Some(at(expected)), "{now}");
+    }
+}

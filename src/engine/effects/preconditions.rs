@@ -1,0 +1,313 @@
+//! Begins a rotation: everything that is asked before its intent is recorded.
+
+use std::time::Duration;
+
+use crate::core::change::{Change, RotationIntent, Transition};
+use crate::core::ids::{CredentialId, Label, RotationId};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::KeyPolicy;
+use crate::core::state::{DeliveryState, Rotation, Trigger};
+use crate::core::step::InFlight;
+use crate::core::time;
+use crate::engine::effects::retry_delay;
+use crate::engine::work::RotationStart;
+use crate::engine::worker::{ManagedKey, Worker};
+use crate::ledger::LedgerError;
+use crate::provider::ProviderError;
+
+/// The time over which `creates-per-day` counts.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a listing says whether a key without rows is alone.
+const LISTING_FRESHNESS: Duration = Duration::from_secs(5 * 60);
+
+/// How far a step before the intent got.
+enum Readiness {
+    /// It may be begun.
+    Ready,
+    /// Not now; the key is recorded as deferred, or something was done that
+    /// makes room.
+    Deferred,
+    /// Not now, and it is the daemon's matter: nothing is recorded.
+    Blocked,
+}
+
+impl Worker {
+    /// Asks what is to be asked before a create, then records the intent.
+    pub(crate) async fn record_intent(
+        &mut self,
+        managed: &ManagedKey,
+        begin: RotationStart,
+    ) -> Result<(), LedgerError> {
+        let RotationStart {
+            trigger,
+            scheduled_for,
+            missed_run: missed,
+            request: wish,
+        } = begin;
+        let ready = self.check_preconditions(managed, trigger).await?;
+        match ready {
+            Readiness::Ready => {}
+            Readiness::Deferred => {
+                // The wish is answered, by a problem.
+                self.request = None;
+                return Ok(());
+            }
+            Readiness::Blocked => return Ok(()),
+        }
+        self.request = None;
+        let (mut id, mut tail) = ([0; 8], [0; 3]);
+        let chance = &self.services.entropy;
+        if let Err(error) = chance.fill(&mut id).and_then(|()| chance.fill(&mut tail)) {
+            return self.record_backoff(&error.to_string(), None).await;
+        }
+        let rotation = RotationId::new(id);
+        let operator = wish.as_ref().and_then(|wish| wish.operator.clone());
+        let intent = RotationIntent {
+            rotation: rotation.clone(),
+            label: Label::new(&managed.name, self.now(), tail),
+            trigger,
+            scheduled_for,
+            timetable: managed.policy.timetable.to_text(),
+            sinks: managed.all_sinks(),
+            operator: operator.clone(),
+        };
+        let mut changes = Vec::new();
+        changes.extend(missed.map(|(firing, why)| Change::RunMissed {
+            firing,
+            reason: why,
+            is_skipped: false,
+        }));
+        changes.push(Change::RotationStarted(intent));
+        if wish.is_some_and(|wish| wish.revoke_previous) {
+            changes.push(Change::RevokePreviousSet {
+                is_pending: true,
+                operator,
+            });
+        }
+        self.record(changes).await?;
+        self.in_flight = Some(InFlight::new(rotation));
+        Ok(())
+    }
+
+    async fn check_preconditions(
+        &mut self,
+        managed: &ManagedKey,
+        trigger: Trigger,
+    ) -> Result<Readiness, LedgerError> {
+        let operator = trigger == Trigger::Manual;
+        if !self.has_create_budget(managed, operator).await? {
+            return Ok(Readiness::Deferred);
+        }
+        match self.enforce_live_limit(managed, operator).await? {
+            Readiness::Ready => {}
+            ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
+        }
+        for (sink, required) in &managed.sinks {
+            if *required && let Err(problem) = sink.preflight().await {
+                let problem = format!("no rotation begun: sink {}: {problem}", sink.id().name);
+                self.record_backoff(&problem, None).await?;
+                return Ok(Readiness::Deferred);
+            }
+        }
+        match self.check_provider().await? {
+            Readiness::Ready => {}
+            ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
+        }
+        if self.state.sequence == 0 && !operator {
+            return self.check_no_lookalikes().await;
+        }
+        Ok(Readiness::Ready)
+    }
+
+    async fn record_backoff(
+        &mut self,
+        problem: &str,
+        after: Option<Duration>,
+    ) -> Result<(), LedgerError> {
+        let change = self.back_off_key(problem, after);
+        self.record(vec![change]).await
+    }
+
+    /// `creates-per-day`: a guard against any loop, across restarts.
+    async fn has_create_budget(
+        &mut self,
+        managed: &ManagedKey,
+        operator: bool,
+    ) -> Result<bool, LedgerError> {
+        let now = self.now();
+        let most = managed.policy.max_creates_per_day;
+        let ledger = &self.services.ledger;
+        let (from, to) = (time::before(now, DAY), time::after(now, DAY));
+        let (count, oldest) = ledger.creates_between(&managed.name, from, to).await?;
+        if count < most {
+            return Ok(true);
+        }
+        let problem = format!(
+            "creates-per-day is used up: {count} credentials were made, or maybe made, for {} \
+             in 24 hours, and {most} are allowed",
+            managed.name
+        );
+        if operator {
+            tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
+            return Ok(true);
+        }
+        let free = oldest.map(|oldest| time::until(now, time::after(oldest, DAY)));
+        let problem = format!("no rotation begun: {problem}; `rekeyd rotate` rotates all the same");
+        self.record_backoff(&problem, free).await?;
+        Ok(false)
+    }
+
+    /// `live-at-most`. What was stranded before any delivery of it began, and
+    /// was never used, goes first: a crash loop must not end in a standstill.
+    async fn enforce_live_limit(
+        &mut self,
+        managed: &ManagedKey,
+        operator: bool,
+    ) -> Result<Readiness, LedgerError> {
+        let live = self.state.live.iter();
+        let live = live
+            .filter(|rotation| rotation.credential.is_some())
+            .count();
+        if live < managed.policy.max_live_credentials {
+            return Ok(Readiness::Ready);
+        }
+        let problem = format!(
+            "{live} credentials of {} are alive, and live-at-most is {}",
+            managed.name, managed.policy.max_live_credentials
+        );
+        if operator {
+            tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
+            return Ok(Readiness::Ready);
+        }
+        let stranded = self.state.live.iter();
+        let candidates: Vec<_> = stranded
+            .filter(|one| is_never_delivered(one))
+            .cloned()
+            .collect();
+        for candidate in candidates {
+            match self.is_unused(&candidate, &managed.policy).await {
+                Ok(true) => {
+                    self.evict(&candidate).await?;
+                    return Ok(Readiness::Deferred);
+                }
+                Ok(false) => {}
+                Err(error) if self.is_global_failure(&error).await => {
+                    return Ok(Readiness::Blocked);
+                }
+                Err(error) => {
+                    self.record_backoff(&error.to_string(), retry_delay(&error))
+                        .await?;
+                    return Ok(Readiness::Deferred);
+                }
+            }
+        }
+        let problem = format!(
+            "no rotation begun: {problem}; see `rekeyd status` for what holds them, \
+             and revoke what is not needed (`rekeyd revoke`)"
+        );
+        self.record_backoff(&problem, None).await?;
+        Ok(Readiness::Deferred)
+    }
+
+    /// Whether nobody but our own verification ever used it. What a process did
+    /// whose last words are not in this ledger is not told by its row: of what
+    /// was stranded long after it was made, a use in between was a consumer's.
+    async fn is_unused(
+        &self,
+        rotation: &Rotation,
+        policy: &KeyPolicy,
+    ) -> Result<bool, ProviderError> {
+        let Some(credential) = &rotation.credential else {
+            return Ok(false);
+        };
+        let answer = self.services.provider.retrieve(&credential.id).await;
+        self.observe_response(&answer);
+        let begun = rotation.started_at;
+        let verified = time::after(begun, policy.verify_timeout + policy.verify_interval);
+        let ours_until = verified.min(rotation.stranded_at.unwrap_or(begun));
+        let used = answer?.value.and_then(|found| found.last_used_at);
+        Ok(used.is_none_or(|used| used <= ours_until))
+    }
+
+    async fn evict(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {
+        let retired = Transition {
+            revoke_after: Some(time::next_whole_second(self.now())),
+            error: Some("never delivered and never used; it makes room".to_owned()),
+            ..Transition::new(&rotation.id, LifecycleEvent::Replaced)
+        };
+        let changes = vec![
+            Change::Transitioned(retired),
+            Change::ImmediateRevocationSet(rotation.id.clone()),
+        ];
+        self.record(changes).await
+    }
+
+    /// Whether the provider is there, takes our credential, and has our time,
+    /// unless it has said so lately.
+    async fn check_provider(&mut self) -> Result<Readiness, LedgerError> {
+        let conditions = &self.services.conditions;
+        if !conditions.has_recent_response(self.now()) {
+            let turn = conditions.lock_diagnosis().await;
+            if !conditions.has_recent_response(self.now()) && conditions.permits().can_use_provider
+            {
+                let answer = self.services.provider.check().await;
+                self.observe_response(&answer);
+                drop(turn);
+                if let Err(error) = answer {
+                    if self.is_global_failure(&error).await {
+                        return Ok(Readiness::Blocked);
+                    }
+                    self.record_backoff(&error.to_string(), retry_delay(&error))
+                        .await?;
+                    return Ok(Readiness::Deferred);
+                }
+            }
+        }
+        if self.services.conditions.can_start_rotation() {
+            Ok(Readiness::Ready)
+        } else {
+            Ok(Readiness::Blocked)
+        }
+    }
+
+    /// Before the first create of a key without rows: a live credential with
+    /// its name tells of a ledger that was lost. All keys share one listing.
+    async fn check_no_lookalikes(&mut self) -> Result<Readiness, LedgerError> {
+        let now = self.now();
+        let fresh = self
+            .context
+            .reconciled_at
+            .is_some_and(|at| at <= now && time::until(at, now) <= LISTING_FRESHNESS);
+        if !fresh {
+            self.needs_reconciliation = true;
+            return Ok(Readiness::Blocked);
+        }
+        let lookalikes = self.services.ledger.lookalikes(&self.state.key).await?;
+        let lookalikes: Vec<_> = lookalikes.iter().map(CredentialId::as_str).collect();
+        if lookalikes.is_empty() {
+            return Ok(Readiness::Ready);
+        }
+        let (key, ids) = (&self.state.key, lookalikes.join(", "));
+        let problem = format!(
+            "no rotation begun: this ledger knows nothing of {key}, but the provider has live \
+             credentials that look like it ({ids}). If the ledger was lost, restore it from a \
+             backup; to take one of them over: `rekeyd adopt {key} {}`; to begin anew beside \
+             them: `rekeyd rotate {key}`",
+            lookalikes.first().copied().unwrap_or_default()
+        );
+        self.record_backoff(&problem, None).await?;
+        Ok(Readiness::Deferred)
+    }
+}
+
+/// Stranded, and this ledger never saw a delivery of it begin.
+fn is_never_delivered(rotation: &Rotation) -> bool {
+    rotation.phase == Phase::Stranded && rotation.trigger != Trigger::Adopted && {
+        let mut deliveries = rotation.deliveries.iter();
+        deliveries.all(|delivery| delivery.state == DeliveryState::Pending)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! What becomes of each order, and what is said.
+
+use std::time::Duration;
+
+use super::*;
+use crate::core::change::{Adoption, RotationIntent};
+use crate::core::ids::KeyName;
+use crate::core::state::{CredentialMetadata, Trigger};
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
+use crate::engine::{Engine, RotationRequest, RunMode};
+
+const OVERLAP: Duration = Duration::from_secs(3_600);
+
+fn id(text: &str) -> CredentialId {
+    CredentialId::new(text.to_owned())
+}
+
+fn operator() -> Option<OperatorNote> {
+    Some(OperatorNote {
+        reason: Some("it leaked".to_owned()),
+        by: "ada".to_owned(),
+    })
+}
+
+fn revoke(credential: &str, force: bool) -> OperatorCommand {
+    OperatorCommand::Revoke {
+        credential: id(credential),
+        force,
+        operator: operator(),
+    }
+}
+
+fn hold(credential: Option<&str>, until: Option<Timestamp>) -> OperatorCommand {
+    OperatorCommand::Hold {
+        credential: credential.map(id),
+        until,
+        operator: operator(),
+    }
+}
+
+fn adopt(credential: &str) -> OperatorCommand {
+    OperatorCommand::Adopt {
+        credential: id(credential),
+        operator: operator(),
+    }
+}
+
+/// Gives the order, and what was said to it.
+async fn run_command(
+    fakes: &Fakes,
+    engine: &mut Engine,
+    command: OperatorCommand,
+) -> Result<String, String> {
+    let (reply, answer) = oneshot::channel();
+    assert!(engine.submit_command(
+        &key(),
+        PendingCommand {
+            command,
+            started: Arc::default(),
+            reply
+        }
+    ));
+    fakes.run_for(engine, Duration::ZERO).await;
+    answer.await.unwrap()
+}
+
+fn assert_rejected(said: Result<String, String>, part: &str) {
+    let said = said.unwrap_err();
+    assert!(said.contains(part), "{said}");
+}
+
+/// A key with a current credential, `key_1`, and a second one that is newer.
+async fn engine_with_two_credentials(fakes: &Fakes) -> Engine {
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let wish = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+    };
+    engine.request_rotation(&key(), wish);
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    engine
+}
+
+fn current_credential(engine: &Engine) -> String {
+    let current = engine.state(&key()).unwrap().current().unwrap();
+    current.credential.as_ref().unwrap().id.as_str().to_owned()
+}
+
+#[tokio::test]
+async fn a_credential_a_sink_may_hold_is_revoked_only_with_force() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let said = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_rejected(said, "held by file (file:/x)");
+    assert_eq!(fakes.live_ids(), ["key_1"]);
+    let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_eq!(said, Ok("revoked key_1".to_owned()));
+    assert!(!fakes.live_ids().contains(&"key_1".to_owned()));
+    let told = fakes.journal_details("revoked-by-hand").remove(0);
+    assert!(told.contains("it leaked") && told.contains("ada"), "{told}");
+    let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_rejected(said, "not alive in this ledger");
+}
+
+#[tokio::test]
+async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    // Otherwise the schedule would revoke it when the overlap is over.
+    let later = time::after(at(), OVERLAP * 24);
+    let said = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
+    let expected = "the schedule does not revoke key_1 before 2026-11-25T03:00:00Z";
+    assert_eq!(said, Ok(expected.to_owned()));
+    fakes
+        .run_for(&mut engine, OVERLAP - Duration::from_secs(1))
+        .await;
+    let said = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_rejected(said, "may be held by file");
+    fakes.run_for(&mut engine, Duration::from_secs(1)).await;
+    let said = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_eq!(said, Ok("revoked key_1".to_owned()));
+    assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
+}
+
+#[tokio::test]
+async fn own_credential_is_never_revoked_by_command() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    fakes.set_in_use(true);
+    let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_rejected(said, "what rekeyd itself works with");
+    assert_eq!(fakes.live_ids(), ["key_1"]);
+}
+
+#[tokio::test]
+async fn own_credential_is_never_revoked_by_schedule() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    fakes.set_in_use(true);
+    fakes.run_for(&mut engine, OVERLAP * 3).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    assert!(fakes.journal_details("held-back")[0].contains("rekeyd itself works with it"));
+    fakes.set_in_use(false);
+    fakes.run_for(&mut engine, OVERLAP).await;
+    assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
+}
+
+#[tokio::test]
+async fn a_held_orphan_can_be_revoked_by_command() {
+    let mut changes = current(1);
+    changes.extend(created(2));
+    changes.push(transitioned(2, LifecycleEvent::Abandoned));
+    let until = Some(time::after(at(), OVERLAP * 24));
+    changes.push(Change::HoldSet {
+        rotation: crate::engine::tests::rotation_changes::rotation(2),
+        until,
+        operator: None,
+    });
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    let mut engine = fakes.engine(changes, OVERLAP).await;
+    let said = run_command(&fakes, &mut engine, revoke("key_2", false)).await;
+    assert_eq!(said, Ok("revoked key_2".to_owned()));
+    assert_eq!(fakes.journal_details("deleted").len(), 1);
+    assert_eq!(fakes.live_ids()[0], "key_1");
+}
+
+#[tokio::test]
+async fn a_hold_covers_one_or_all_credentials_until_released() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    let until = Some(time::after(at(), OVERLAP * 2));
+    let said = run_command(&fakes, &mut engine, hold(Some("key_9"), until)).await;
+    assert_rejected(said, "key_9 is not alive");
+    let said = run_command(&fakes, &mut engine, hold(None, until)).await;
+    let all = format!("key_1, {}", current_credential(&engine));
+    let expected = format!("the schedule does not revoke {all} before 2026-11-24T05:00:00Z");
+    assert_eq!(said, Ok(expected));
+    fakes.run_for(&mut engine, OVERLAP).await;
+    assert_eq!(fakes.live_ids().len(), 2, "it is held");
+    let said = run_command(&fakes, &mut engine, hold(Some("key_1"), None)).await;
+    assert_eq!(said, Ok("the schedule may revoke key_1 again".to_owned()));
+    fakes.run_for(&mut engine, Duration::from_secs(60)).await;
+    assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
+    let held = fakes.journal_details("hold").len();
+    assert_eq!(held, 2, "both of all");
+}
+
+#[tokio::test]
+async fn hold_is_rejected_without_a_live_credential() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+    let said = run_command(&fakes, &mut engine, hold(None, None)).await;
+    assert_rejected(said, "billing has no live credential");
+    let (reply, _answer) = oneshot::channel();
+    let command = hold(None, None);
+    let other = KeyName::new("other").unwrap();
+    assert!(!engine.submit_command(
+        &other,
+        PendingCommand {
+            command,
+            started: Arc::default(),
+            reply
+        }
+    ));
+}
+
+#[tokio::test]
+async fn an_adopted_credential_is_current_only_if_none_is() {
+    let fakes = Fakes::new(&[("key_a", "by hand"), ("key_b", "by hand")]);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+    let said = run_command(&fakes, &mut engine, adopt("key_z")).await;
+    assert_rejected(said, "the provider has no credential key_z");
+    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_eq!(said, Ok("adopted key_a as current of billing".to_owned()));
+    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_rejected(said, "in this ledger already, as one of the key billing");
+    let said = run_command(&fakes, &mut engine, adopt("key_b")).await;
+    assert_eq!(said, Ok("adopted key_b as stranded of billing".to_owned()));
+}
+
+#[tokio::test]
+async fn a_credential_adopted_during_a_rotation_is_stranded() {
+    let intent = RotationIntent {
+        rotation: RotationId::new([1; 8]),
+        label: crate::core::ids::Label::from_recorded("label-1".to_owned()),
+        trigger: Trigger::First,
+        scheduled_for: None,
+        timetable: String::new(),
+        sinks: Vec::new(),
+        operator: None,
+    };
+    let fakes = Fakes::new(&[("key_a", "by hand")]);
+    fakes
+        .write_ledger(vec![(key(), vec![Change::RotationStarted(intent)])])
+        .await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_eq!(said, Ok("adopted key_a as stranded of billing".to_owned()));
+}
+
+#[tokio::test]
+async fn own_credential_is_adopted_only_by_a_key_with_a_self_sink() {
+    let fakes = Fakes::new(&[("key_a", "by hand")]);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
+    fakes.set_in_use(true);
+    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_rejected(said, "only a key with the sink \"self\"");
+}
+
+#[tokio::test]
+async fn pause_warns_when_the_credential_expires_first() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let adopted = Change::CredentialAdopted(Adoption {
+        rotation: rotation(1),
+        credential: CredentialMetadata {
+            id: id("key_1"),
+            redacted_value: None,
+            created_at: Some(at()),
+            expires_at: Some(time::after(at(), OVERLAP * 8)),
+        },
+        event: LifecycleEvent::Adopted,
+        sinks: Vec::new(),
+        operator: None,
+    });
+    let mut engine = fakes.engine(vec![adopted], OVERLAP).await;
+    let warning = "ends at 2026-11-24T11:00:00Z; billing is rotated from 2026-11-24T09:00:00Z on";
+    for (hours, warned) in [(5, false), (6, false), (7, true)] {
+        let order = OperatorCommand::Pause {
+            until: Some(time::after(at(), OVERLAP * hours)),
+            operator: operator(),
+        };
+        let said = run_command(&fakes, &mut engine, order).await.unwrap();
+        assert_eq!(said.contains(warning), warned, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn resume_ends_a_pause() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let resume = || OperatorCommand::Resume {
+        operator: operator(),
+    };
+    let said = run_command(&fakes, &mut engine, resume()).await;
+    assert_eq!(said, Ok("billing is not paused".to_owned()));
+    let pause = OperatorCommand::Pause {
+        until: None,
+        operator: operator(),
+    };
+    let said = run_command(&fakes, &mut engine, pause).await.unwrap();
+    assert!(said.ends_with("before `rekeyd resume billing`"), "{said}");
+    fakes.advance_clock(OVERLAP);
+    let said = run_command(&fakes, &mut engine, resume()).await;
+    assert_eq!(said, Ok("billing is rotated by schedule again".to_owned()));
+    let pause = engine.state(&key()).unwrap().pause.unwrap();
+    assert_eq!((pause.from, pause.until), (at(), Some(fakes.now())));
+    assert!(!pause.is_active(fakes.now()));
+}
+
+#[tokio::test]
+async fn an_indefinite_hold_lasts_until_released() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_two_credentials(&fakes).await;
+    let command = hold(Some("key_1"), Some(Timestamp::MAX));
+    let said = run_command(&fakes, &mut engine, command).await.unwrap();
+    assert!(
+        said.ends_with("revoke key_1 before `rekeyd release`"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_hold_until_a_past_time_is_rejected_and_changes_nothing() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), OVERLAP).await;
+    let later = time::after(fakes.now(), OVERLAP);
+    let said = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
+    assert!(said.is_ok());
+    for until in [fakes.now(), time::before(fakes.now(), OVERLAP)] {
+        let said = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(until))).await;
+        assert_rejected(said, "a time that is over");
+    }
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.live[0].hold_until, Some(later));
+}

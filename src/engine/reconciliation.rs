@@ -1,0 +1,149 @@
+//! Compares every row ever written with the provider's list.
+//!
+//! A list may be stale and a create may land late, so what is found is a
+//! reason to look, and proves nothing by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::ids::{CredentialId, KeyName, Label};
+use crate::engine::conditions::Condition;
+use crate::engine::probe::{describe_problem, is_global_failure};
+use crate::engine::worker::Services;
+pub(crate) use crate::ledger::{Discrepancy, RemoteState};
+use crate::ledger::{Reconciliation, RemoteCredential, UnknownCredential};
+use crate::provider::ListedCredential;
+
+/// When the provider is swept again after an unclear create: it may land late.
+pub(crate) const FOLLOW_UP_DELAYS: [Duration; 3] = [
+    Duration::from_secs(60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(3_600),
+];
+
+/// How soon a sweep is tried again that the provider did not answer; the last
+/// pace is kept.
+pub(crate) const RETRY_DELAYS: [Duration; 4] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+];
+
+/// What a sweep found, by key.
+pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
+
+/// A credential at the provider that looks like one of a key's and has no row.
+pub(crate) struct Lookalike {
+    pub(crate) key: KeyName,
+    pub(crate) id: CredentialId,
+    pub(crate) name: String,
+}
+
+/// What a sweep found.
+pub(crate) struct ReconciliationReport {
+    pub(crate) discrepancies: DiscrepanciesByKey,
+    pub(crate) lookalikes: Vec<Lookalike>,
+}
+
+/// Lists, compares, and tells of strangers. None if the provider or the ledger
+/// did not answer.
+pub(crate) async fn reconcile(
+    parts: Arc<Services>,
+    keys: Arc<Vec<KeyName>>,
+) -> Option<ReconciliationReport> {
+    let listed = match parts.provider.list().await {
+        Ok(listed) => listed,
+        Err(error) => {
+            // A list may fail while all else works.
+            if !is_global_failure(&parts, &error).await {
+                tracing::warn!(
+                    "cannot compare the ledger with the provider: {error}; it is tried again soon"
+                );
+            }
+            return None;
+        }
+    };
+    let now = parts.clock.now();
+    parts
+        .conditions
+        .observe_response(listed.server_time, now, parts.clock.monotonic());
+    let compared = match parts
+        .ledger
+        .reconcile(remote_credentials(listed.value))
+        .await
+    {
+        Ok(compared) => compared,
+        Err(error) => {
+            let text = describe_problem(Condition::Ledger, &error.to_string());
+            parts.conditions.raise(Condition::Ledger, &text);
+            return None;
+        }
+    };
+    let Reconciliation {
+        discrepancies: findings,
+        unknown: strangers,
+    } = compared;
+    let mut lookalikes = Vec::new();
+    let strangers = strangers
+        .into_iter()
+        .map(|found| {
+            let name = found.name.as_deref().unwrap_or_default();
+            let alike = keys.iter().find(|key| Label::matches_format(name, key));
+            lookalikes.extend(alike.map(|key| Lookalike {
+                key: key.clone(),
+                id: found.metadata.id.clone(),
+                name: name.to_owned(),
+            }));
+            UnknownCredential {
+                id: found.metadata.id,
+                is_lookalike: alike.is_some(),
+                name: found.name,
+            }
+        })
+        .collect();
+    match parts.ledger.record_reconciliation(now, strangers).await {
+        Ok(new) => log_unknown_credentials(&new),
+        // Who looks like our keys is not noted: a key without rows would take
+        // itself to be alone.
+        Err(error) => {
+            let text = describe_problem(Condition::Ledger, &error.to_string());
+            parts.conditions.raise(Condition::Ledger, &text);
+            return None;
+        }
+    }
+    Some(ReconciliationReport {
+        discrepancies: findings,
+        lookalikes,
+    })
+}
+
+/// What the ledger compares of a list.
+pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCredential> {
+    let listed = listed.into_iter();
+    let listed = listed.map(|one| RemoteCredential {
+        metadata: one.metadata,
+        name: one.name,
+    });
+    listed.collect()
+}
+
+fn log_unknown_credentials(new: &[UnknownCredential]) {
+    for stranger in new.iter().filter(|stranger| stranger.is_lookalike) {
+        let name = stranger.name.as_deref().unwrap_or_default();
+        tracing::warn!(
+            credential = %stranger.id,
+            "{} bears the name {name}, which looks like a label of this configuration, but it is \
+             not in this ledger; it is left alone: `rekeyd audit` shows more",
+            stranger.id
+        );
+    }
+    let foreign = new.iter().filter(|stranger| !stranger.is_lookalike).count();
+    if foreign > 0 {
+        tracing::info!(
+            count = foreign,
+            "{foreign} admin keys of this organization are not rekeyd's and are left alone"
+        );
+    }
+}

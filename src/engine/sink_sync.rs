@@ -1,0 +1,119 @@
+//! Makes the ledger agree with the configured sinks.
+
+use jiff::Timestamp;
+
+use crate::core::change::Change;
+use crate::core::ids::SinkId;
+use crate::core::lifecycle::Phase;
+use crate::core::policy::{SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, delivery_hold};
+use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::step::InFlight;
+use crate::core::time;
+use crate::engine::worker::ManagedKey;
+
+/// What changes for the deliveries of a key's live rotations: a sink that is
+/// not configured any more holds what it held for one more overlap from `now`,
+/// and until it has a newer one if it comes back; one that is required now, or
+/// not any more, counts so from now on; one that is new takes part in the
+/// rotation that this process has open.
+pub(crate) fn sink_changes(
+    state: &KeyState,
+    managed: Option<&ManagedKey>,
+    memory: Option<&InFlight>,
+    now: Timestamp,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for rotation in &state.live {
+        let ours = memory.is_some_and(|memory| memory.rotation == rotation.id);
+        // What was found open or stranded may have got to its sinks without
+        // this ledger's knowing.
+        let lost = rotation.stranded_at.is_some() || (rotation.phase.is_open() && !ours);
+        for delivery in &rotation.deliveries {
+            changes.extend(existing_sink_change(
+                state, rotation, delivery, lost, managed, now,
+            ));
+        }
+        if rotation.phase.is_open() && ours {
+            changes.extend(new_sink_changes(rotation, managed));
+        }
+    }
+    changes
+}
+
+fn existing_sink_change(
+    state: &KeyState,
+    rotation: &Rotation,
+    delivery: &Delivery,
+    lost: bool,
+    managed: Option<&ManagedKey>,
+    now: Timestamp,
+) -> Option<Change> {
+    let configured = managed.and_then(|managed| {
+        let mut sinks = managed.sinks.iter();
+        sinks.find(|(sink, _)| *sink.id() == delivery.sink)
+    });
+    let held = match delivery.state {
+        DeliveryState::Removed => {
+            // Its consumers have gone on with what they had. What is open takes
+            // its course without it: it gets the next one.
+            let holds = delivery.removed_at.is_some() && !rotation.phase.is_open();
+            let counts = delivery.required && configured.is_some_and(|(_, required)| *required);
+            return (holds && counts).then(|| Change::SinkReturned {
+                rotation: rotation.id.clone(),
+                sink: delivery.sink.clone(),
+            });
+        }
+        DeliveryState::Uncertain | DeliveryState::Accepted => true,
+        DeliveryState::Pending | DeliveryState::Refused => lost,
+        DeliveryState::Missed => false,
+    };
+    match configured {
+        // What retired goes as planned where its sink has taken a newer one.
+        None if managed.is_none() && rotation.phase == Phase::Retired && {
+            let until = delivery_hold(
+                delivery,
+                rotation,
+                state,
+                SinkOverlaps::uniform(UNMANAGED_OVERLAP),
+            );
+            matches!(until, SinkHold::Until(_))
+        } =>
+        {
+            None
+        }
+        None => Some(Change::SinkRemoved {
+            rotation: rotation.id.clone(),
+            sink: delivery.sink.clone(),
+            removed_at: held.then_some(time::next_whole_second(now)),
+        }),
+        Some((_, required)) if *required != delivery.required => {
+            Some(Change::SinkRequirementChanged {
+                rotation: rotation.id.clone(),
+                sink: delivery.sink.clone(),
+                required: *required,
+            })
+        }
+        Some(_) => None,
+    }
+}
+
+fn new_sink_changes(rotation: &Rotation, managed: Option<&ManagedKey>) -> Vec<Change> {
+    // One that was removed and came back takes part in the next rotation.
+    let known = |sink: &SinkId| {
+        let mut deliveries = rotation.deliveries.iter();
+        deliveries.any(|delivery| delivery.sink == *sink)
+    };
+    let sinks = managed.map(ManagedKey::all_sinks).unwrap_or_default();
+    sinks
+        .into_iter()
+        .filter(|(sink, _)| !known(sink))
+        .map(|(sink, required)| Change::SinkAdded {
+            rotation: rotation.id.clone(),
+            sink,
+            required,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

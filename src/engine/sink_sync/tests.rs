@@ -1,0 +1,190 @@
+//! What changes when other sinks are configured.
+
+use std::time::Duration;
+
+use super::*;
+use crate::core::change::Transition;
+use crate::core::ids::SinkId;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::engine::RunMode;
+use crate::engine::tests::fake::{Fakes, at, key, sink_id, sink_named};
+use crate::engine::tests::rotation_changes::{
+    accepted as accepted_rows, created, current, delivery_started, rotation, transitioned,
+};
+
+/// A key's state after these changes.
+async fn state_after(changes: Vec<Change>) -> KeyState {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    let mut engine = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    engine.state(&key()).unwrap().clone()
+}
+
+fn accept_with_requirement(state: &mut KeyState, required: bool) {
+    state.live[0].deliveries[0].required = required;
+    state.live[0].deliveries[0].state = DeliveryState::Accepted;
+}
+
+#[tokio::test]
+async fn an_unchanged_configuration_changes_nothing() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut state = state_after(current(1)).await;
+    accept_with_requirement(&mut state, true);
+    assert_eq!(sink_changes(&state, Some(&managed), None, at()), []);
+}
+
+#[tokio::test]
+async fn a_changed_requirement_is_recorded() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut state = state_after(current(1)).await;
+    accept_with_requirement(&mut state, false);
+    let expected = Change::SinkRequirementChanged {
+        rotation: rotation(1),
+        sink: sink_id(),
+        required: true,
+    };
+    assert_eq!(sink_changes(&state, Some(&managed), None, at()), [expected]);
+}
+
+#[tokio::test]
+async fn a_removed_sink_holds_its_credential_from_now_on() {
+    // What was found open is stranded, and may be anywhere.
+    for changes in [delivery_started(1), current(1), created(1)] {
+        // Opened without any key, it is gone as soon as the time is known.
+        let state = state_after(changes).await;
+        let delivery = &state.live[0].deliveries[0];
+        assert_eq!(delivery.state, DeliveryState::Removed);
+        assert_eq!(delivery.removed_at, Some(at()));
+        // And once only.
+        assert_eq!(sink_changes(&state, None, None, at()), []);
+    }
+    // What was never begun, in the process that knows, is held by nobody.
+    let mut state = state_after(current(1)).await;
+    let delivery = &mut state.live[0].deliveries[0];
+    (delivery.state, delivery.removed_at) = (DeliveryState::Pending, None);
+    let expected = Change::SinkRemoved {
+        rotation: rotation(1),
+        sink: sink_id(),
+        removed_at: None,
+    };
+    assert_eq!(sink_changes(&state, None, None, at()), [expected]);
+}
+
+/// Its consumers have gone on with what they had, and it may be long until it
+/// takes something newer.
+#[tokio::test]
+async fn a_returned_sink_holds_its_credential_until_it_accepts_a_newer_one() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let mut without = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
+    fakes.run_for(&mut without, Duration::ZERO).await;
+    drop(without);
+    let managed = fakes.managed_key(key(), |_| {});
+    fakes.set_unavailable_sinks(&[&sink_id().name]);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, Duration::from_secs(3_600)).await;
+    let state = engine.state(&key()).unwrap();
+    let delivery = &state.live[0].deliveries[0];
+    assert_eq!(delivery.state, DeliveryState::Uncertain);
+    assert_eq!(delivery.removed_at, None);
+    let overlaps = SinkOverlaps::uniform(Duration::from_secs(1));
+    assert_eq!(
+        delivery_hold(delivery, &state.live[0], state, overlaps),
+        SinkHold::Indefinite
+    );
+    assert_eq!(fakes.journal_details("sink-returned").len(), 1, "once only");
+}
+
+#[tokio::test]
+async fn a_returned_optional_sink_holds_nothing() {
+    let fakes = Fakes::new(&[]);
+    let mut state = state_after(current(1)).await;
+    assert_eq!(
+        state.live[0].deliveries[0].state,
+        DeliveryState::Removed,
+        "it was opened without any key"
+    );
+    for (was, is) in [(false, true), (true, false)] {
+        state.live[0].deliveries[0].required = was;
+        let mut managed = fakes.managed_key(key(), |_| {});
+        managed.sinks[0].1 = is;
+        assert_eq!(sink_changes(&state, Some(&managed), None, at()), []);
+    }
+}
+
+#[tokio::test]
+async fn a_sink_with_another_target_is_another_sink() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut state = state_after(current(1)).await;
+    accept_with_requirement(&mut state, true);
+    let moved = SinkId {
+        target: "file:/y".to_owned(),
+        ..sink_id()
+    };
+    state.live[0].deliveries[0].sink = moved.clone();
+    let expected = Change::SinkRemoved {
+        rotation: rotation(1),
+        sink: moved,
+        removed_at: Some(at()),
+    };
+    assert_eq!(sink_changes(&state, Some(&managed), None, at()), [expected]);
+}
+
+#[tokio::test]
+async fn a_new_sink_joins_only_rotations_opened_by_this_process() {
+    let fakes = Fakes::new(&[]);
+    let managed = fakes.key_with("@daily", &[("new", false)]);
+    let mut state = state_after(delivery_started(1)).await;
+    let memory = InFlight::new(rotation(1));
+    let added = Change::SinkAdded {
+        rotation: rotation(1),
+        sink: sink_named("new"),
+        required: false,
+    };
+    for (phase, memory, adds) in [
+        (Phase::Verified, Some(&memory), true),
+        (Phase::Verified, None, false),
+        (Phase::Current, Some(&memory), false),
+    ] {
+        state.live[0].phase = phase;
+        let changes = sink_changes(&state, Some(&managed), memory, at());
+        assert_eq!(changes.contains(&added), adds, "{phase}");
+    }
+}
+
+#[tokio::test]
+async fn retired_credentials_keep_their_revocation_time_only_if_the_key_was_removed() {
+    let accepted = |state: &mut KeyState| {
+        for rotation in &mut state.live {
+            let delivery = &mut rotation.deliveries[0];
+            (delivery.state, delivery.removed_at) = (DeliveryState::Accepted, None);
+        }
+    };
+    let mut changes = current(1);
+    changes.extend(accepted_rows(2));
+    changes.push(Change::Transitioned(Transition {
+        revoke_after: Some(at() + Duration::from_secs(86_400)),
+        ..Transition::new(&rotation(1), LifecycleEvent::Superseded)
+    }));
+    changes.push(transitioned(2, LifecycleEvent::Delivered));
+    let mut state = state_after(changes).await;
+    accepted(&mut state);
+    let removed = |managed: Option<&ManagedKey>| {
+        let changes = sink_changes(&state, managed, None, at()).into_iter();
+        let removed = changes.filter_map(|change| {
+            let Change::SinkRemoved { rotation, .. } = change else {
+                return None;
+            };
+            Some(rotation)
+        });
+        removed.collect::<Vec<_>>()
+    };
+    assert_eq!(removed(None), [rotation(2)]);
+    let fakes = Fakes::new(&[]);
+    let elsewhere = fakes.key_with("@daily", &[("new", true)]);
+    assert_eq!(removed(Some(&elsewhere)), [rotation(1), rotation(2)]);
+}

@@ -1,0 +1,82 @@
+//! Whose matter a failure is: one that is about the request counts for its
+//! key, one that is everybody's for none.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::change::Change;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::time;
+use crate::engine::conditions::Condition;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rotation_changes::{created, current, intended, transitioned};
+use crate::engine::{Engine, RunMode};
+use crate::provider::ErrorKind;
+
+/// And how often it is counted for the key.
+const ERROR_KINDS: [(ErrorKind, u32); 2] =
+    [(ErrorKind::RateLimited, 1), (ErrorKind::Unreachable, 0)];
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(8 * 60);
+
+fn orphaned() -> Vec<Change> {
+    let mut changes = created(1);
+    changes.push(transitioned(1, LifecycleEvent::Abandoned));
+    changes
+}
+
+fn is_provider_condition_active(engine: &Engine) -> bool {
+    let problems = engine.active_conditions();
+    problems
+        .iter()
+        .any(|(held, _)| *held == Condition::Provider)
+}
+
+async fn engine_with(fakes: &Fakes, changes: Vec<Change>, course: RunMode) -> Engine {
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    fakes.open_engine(vec![managed], course).await
+}
+
+#[tokio::test]
+async fn global_failures_of_find_and_delete_count_for_no_key() {
+    for changes in [intended(1), orphaned()] {
+        for (cause, counted) in ERROR_KINDS {
+            let fakes = Fakes::new(&[("key_1", "label-1")]);
+            let mut engine = engine_with(&fakes, changes.clone(), RunMode::Once).await;
+            fakes.fail_provider(Some(cause));
+            fakes.run_for(&mut engine, Duration::ZERO).await;
+            let state = engine.state(&key()).unwrap();
+            assert_eq!(state.live[0].attempt, counted, "{cause:?}");
+            assert_eq!(
+                is_provider_condition_active(&engine),
+                counted == 0,
+                "{cause:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn global_failures_of_a_presence_check_count_for_no_key() {
+    for (cause, counted) in ERROR_KINDS {
+        let fakes = Fakes::new(&[]);
+        let mut engine = engine_with(&fakes, current(1), RunMode::Daemon).await;
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        let since = |engine: &Engine| -> Timestamp {
+            let current = engine.state(&key()).unwrap().current().unwrap();
+            current.missing.unwrap().since
+        };
+        assert_eq!(since(&engine), at());
+        fakes.fail_provider(Some(cause));
+        fakes.run_for(&mut engine, CHECK_INTERVAL).await;
+        // No answer is no look: it is waited for anew.
+        let expected = if counted == 1 {
+            time::after(at(), CHECK_INTERVAL)
+        } else {
+            at()
+        };
+        assert_eq!(since(&engine), expected, "{cause:?}");
+    }
+}

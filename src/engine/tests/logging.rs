@@ -1,0 +1,223 @@
+//! What the log tells: a rotation's story, and what is urgent.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::change::{Adoption, Change, DeliveryResult};
+use crate::core::ids::CredentialId;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::{CredentialMetadata, Pause};
+use crate::core::time;
+use crate::engine::log::log_changes;
+use crate::engine::tests::captured_log::CapturedLog;
+use crate::engine::tests::fake::{Fakes, at, key, sink_id};
+use crate::engine::tests::rotation_changes::{current, rotation};
+use crate::engine::{RotationRequest, RunMode};
+use crate::provider::ErrorKind;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_rotation_logs_each_transition() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    let wish = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+    };
+    engine.request_rotation(&key(), wish);
+    fakes.run_for(&mut engine, HOUR * 2).await;
+    for told in [
+        "rotating billing (manual)",
+        "created key_of_billing",
+        "its secret works",
+        "delivered billing to file (file:/x)",
+        "is the current credential of billing",
+        "retired key_1 of billing; it is revoked after 2026-11-24T04:00:00Z",
+        "revoked the previous key_1 of billing",
+    ] {
+        assert_eq!(lines.lines_with("INFO", told).len(), 1, "{told}");
+    }
+    assert_eq!(
+        lines.lines_with("WARN", "").len() + lines.lines_with("ERROR", "").len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn an_expiring_credential_without_a_successor_logs_an_error() {
+    let fakes = Fakes::new(&[("key_1", "by hand")]);
+    let adopted = Change::CredentialAdopted(Adoption {
+        rotation: rotation(1),
+        credential: CredentialMetadata {
+            id: CredentialId::new("key_1".to_owned()),
+            redacted_value: None,
+            created_at: Some(time::before(at(), HOUR * 24)),
+            expires_at: Some(time::after(at(), HOUR)),
+        },
+        event: LifecycleEvent::Adopted,
+        sinks: Vec::new(),
+        operator: None,
+    });
+    fakes.write_ledger(vec![(key(), vec![adopted])]).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    fakes.fail_provider(Some(ErrorKind::RateLimited));
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(
+        lines
+            .lines_with("ERROR", "ends at 2026-11-24T04:00:00Z")
+            .len(),
+        1
+    );
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, Duration::from_secs(60)).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 2);
+    assert_eq!(lines.lines_with("ERROR", "ends at").len(), 1, "and no more");
+}
+
+#[tokio::test]
+async fn missing_and_found_credentials_are_logged() {
+    let fakes = Fakes::new(&[]);
+    let (lines, _guard) = CapturedLog::capture();
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(
+        lines.lines_with("WARN", "the provider has no key_1").len(),
+        1
+    );
+    fakes.add_credential("key_1", "label-1");
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(
+        lines
+            .lines_with("INFO", "key_1 of billing is there again")
+            .len(),
+        1
+    );
+    // And once more, for good.
+    fakes.remove_credential("key_1");
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(
+        lines.lines_with("ERROR", "key_1 of billing is gone").len(),
+        1
+    );
+    assert_eq!(fakes.live_ids().len(), 1, "it is replaced");
+}
+
+#[tokio::test]
+async fn a_missing_expiry_is_logged_once() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |policy| policy.expires_after = Some(HOUR * 24 * 90));
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    fakes.run_for(&mut engine, HOUR * 24 * 70).await;
+    assert!(fakes.journal_details("created").len() >= 2);
+    assert_eq!(lines.lines_with("WARN", "the backstop is off").len(), 1);
+}
+
+/// What is told of each of these changes of a key.
+async fn logged_lines(changes: &[Change]) -> Vec<String> {
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let state = engine.state(&key()).unwrap();
+    let (lines, _guard) = CapturedLog::capture();
+    log_changes(state, state, changes, at());
+    lines.lines_with("", "billing")
+}
+
+fn paused(until: Option<Timestamp>) -> Change {
+    let pause = Pause { from: at(), until };
+    Change::PauseSet {
+        pause,
+        operator: None,
+    }
+}
+
+#[tokio::test]
+async fn a_pause_is_logged_with_its_end() {
+    for (change, told) in [
+        (
+            paused(Some(time::after(at(), HOUR))),
+            "billing is paused by hand until 2026-11-24T04:00:00Z",
+        ),
+        (paused(None), "is paused by hand until `rekeyd resume`"),
+        (paused(Some(at())), "billing is resumed by hand"),
+    ] {
+        let lines = logged_lines(&[change]).await;
+        assert!(
+            lines.len() == 1 && lines[0].contains(told),
+            "{told}: {lines:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_changed_timetable_is_logged_and_the_first_is_not() {
+    let change = Change::TimetableChanged {
+        timetable: "0 7 * * * | UTC | 0s".to_owned(),
+        counts_from: None,
+        pending_run: None,
+    };
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let mut before = engine.state(&key()).unwrap().clone();
+    for (timetable, lines) in [(None, 0), (Some("0 3 * * * | UTC | 0s"), 1)] {
+        before.timetable = timetable.map(str::to_owned);
+        let (told, _guard) = CapturedLog::capture();
+        log_changes(&before, &before, std::slice::from_ref(&change), at());
+        assert_eq!(
+            told.lines_with("INFO", "the timetable of billing is now")
+                .len(),
+            lines
+        );
+    }
+}
+
+#[tokio::test]
+async fn delivery_results_are_logged() {
+    let answered = |is_written, error: Option<&str>, retry_at| {
+        Change::DeliveryFinished(DeliveryResult {
+            is_written,
+            error: error.map(str::to_owned),
+            retry_at,
+            ..DeliveryResult::uncertain(&rotation(1), &sink_id())
+        })
+    };
+    let later = Some(time::after(at(), HOUR));
+    for (change, level, told) in [
+        (
+            answered(true, None, None),
+            "INFO",
+            "stands in file (file:/x); what follows its change is run",
+        ),
+        (
+            answered(true, Some("exit 1"), later),
+            "WARN",
+            "did not end well: exit 1; it is run again at 2026-11-24T04:00:00Z",
+        ),
+        (
+            answered(false, Some("no file"), None),
+            "WARN",
+            "does not stand in file (file:/x) any more: no file",
+        ),
+        (
+            answered(false, Some("full"), later),
+            "WARN",
+            "was not delivered to file (file:/x): full; trying again at 2026-11-24T04:00:00Z",
+        ),
+    ] {
+        let lines = logged_lines(&[change]).await;
+        assert!(
+            lines.len() == 1 && lines[0].contains(level) && lines[0].contains(told),
+            "{told}: {lines:?}"
+        );
+    }
+}

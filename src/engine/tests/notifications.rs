@@ -1,0 +1,204 @@
+//! What people are told of a running engine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::ids::KeyName;
+use crate::core::notification::{ChannelId, EventKind};
+use crate::core::subscriptions::{Subscription, Subscriptions};
+use crate::engine::{Engine, ManagedKey, RunMode, Services};
+use crate::provider::ErrorKind;
+use crate::sink::Acceptance;
+
+use super::fake::{Fakes, key};
+use super::{HOUR, rotation_request};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was written, in order.
+const NOTIFICATIONS_SQL: &str =
+    "SELECT trim(key || ' ' || cause || ' ' || state) FROM notice ORDER BY id";
+
+fn subscriptions(on: &[EventKind]) -> Subscriptions {
+    Subscriptions::new(vec![Subscription {
+        channel: ChannelId::new("command:/bin/page".to_owned()),
+        on: on.iter().copied().collect::<BTreeSet<_>>(),
+        keys: None,
+    }])
+}
+
+async fn open(fakes: &Fakes, managed: Vec<ManagedKey>, on: &[EventKind]) -> Engine {
+    let parts = Services {
+        subscriptions: Arc::new(subscriptions(on)),
+        ..fakes.services()
+    };
+    Engine::open(parts, managed, RunMode::Daemon).await.unwrap()
+}
+
+fn hourly(fakes: &Fakes) -> ManagedKey {
+    fakes.key_with("@hourly", &[("a", true)])
+}
+
+#[tokio::test]
+async fn a_failing_sink_is_notified_once_and_once_when_resolved() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, 25 * SECOND).await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        [""; 0],
+        "it may pass by itself"
+    );
+    fakes.run_for(&mut engine, 10 * SECOND).await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        ["billing failing begun"]
+    );
+    // The failure goes on, also in the next process.
+    fakes.run_for(&mut engine, 600 * SECOND).await;
+    engine.stop().await;
+    drop(engine);
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, 600 * SECOND).await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        ["billing failing begun"]
+    );
+    fakes.fail_deliveries(None);
+    fakes.run_for(&mut engine, 600 * SECOND).await;
+    let both = ["billing failing begun", "billing failing over"];
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), both);
+    assert_eq!(fakes.query_rows("SELECT cause FROM cause"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_provider_outage_is_one_alert_for_all_keys() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = || {
+        let names = ["a", "b", "c"].map(|name| KeyName::new(name).unwrap());
+        names
+            .map(|name| ManagedKey {
+                name,
+                ..hourly(&fakes)
+            })
+            .into()
+    };
+    let mut engine = open(&fakes, managed(), &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, 10 * SECOND).await;
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    // All become overdue meanwhile.
+    fakes.run_for(&mut engine, 5 * HOUR).await;
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), ["provider begun"]);
+    engine.stop().await;
+    drop(engine);
+    let mut engine = open(&fakes, managed(), &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        ["provider begun"],
+        "after a restart"
+    );
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, 3 * HOUR).await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        ["provider begun", "provider over"]
+    );
+}
+
+#[tokio::test]
+async fn a_short_outage_sends_no_notification() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, 10 * SECOND).await;
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    engine.request_rotation(&key(), rotation_request());
+    fakes.run_for(&mut engine, 10 * SECOND).await;
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), [""; 0]);
+}
+
+#[tokio::test]
+async fn each_rotation_is_notified_to_its_subscribers() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, 600 * SECOND).await;
+    engine.stop().await;
+    drop(engine);
+    // What was there before anybody asked is no news.
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Rotated]).await;
+    fakes.run_for(&mut engine, 600 * SECOND).await;
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), [""; 0]);
+    fakes.run_for(&mut engine, 2 * HOUR).await;
+    let twice = ["billing rotated once", "billing rotated once"];
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), twice);
+    assert_eq!(fakes.query_rows("SELECT cause FROM cause"), ["rotated"]);
+    engine.stop().await;
+    drop(engine);
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Rotated]).await;
+    fakes.run_for(&mut engine, 60 * SECOND).await;
+    assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), twice);
+}
+
+#[tokio::test]
+async fn a_lookalike_is_notified_once() {
+    let label = "billing-20261123T030000Z-5f3a9c";
+    let fakes = Fakes::new(&[("key_x", label)]);
+    fakes.write_ledger(Vec::new()).await;
+    for _ in 0..2 {
+        let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Lookalike]).await;
+        fakes.run_for(&mut engine, HOUR).await;
+        assert_eq!(
+            fakes.query_rows(NOTIFICATIONS_SQL),
+            ["billing lookalike once"]
+        );
+        engine.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn removing_all_subscriptions_clears_alerts_and_notifications() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, 60 * SECOND).await;
+    assert_eq!(fakes.query_rows("SELECT cause FROM cause"), ["failing"]);
+    let parts = Services {
+        subscriptions: Arc::default(),
+        ..engine.services().clone()
+    };
+    engine.reconfigure(parts, vec![hourly(&fakes)]);
+    fakes.run_for(&mut engine, HOUR).await;
+    for table in ["cause", "notice", "telling"] {
+        let rows = fakes.query_rows(&format!("SELECT 'row' FROM {table}"));
+        assert_eq!(rows, [""; 0], "{table}");
+    }
+}
+
+#[tokio::test]
+async fn alerts_are_sent_without_grace_before_exit() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
+    fakes.run_for(&mut engine, SECOND).await;
+    engine.stop().await;
+    engine.notify_before_exit().await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        ["billing failing begun"]
+    );
+    engine.notify_before_exit().await;
+    assert_eq!(
+        fakes.query_rows(NOTIFICATIONS_SQL),
+        ["billing failing begun"]
+    );
+}

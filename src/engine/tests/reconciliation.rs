@@ -1,0 +1,310 @@
+//! What a comparison with the provider leads to.
+
+use std::time::Duration;
+
+use crate::core::change::Change;
+use crate::core::ids::Label;
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::Trigger;
+use crate::core::time;
+use crate::engine::tests::captured_log::CapturedLog;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rotation_changes::{created, current, intended, rotation, transitioned};
+use crate::engine::{Engine, RunMode};
+use crate::provider::{Effect, ErrorKind};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn open_daemon(fakes: &Fakes, changes: Vec<Change>) -> Engine {
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE);
+    fakes.open_engine(vec![managed], RunMode::Daemon).await
+}
+
+#[tokio::test]
+async fn a_credential_is_gone_after_three_absences_over_a_quarter_of_an_hour() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE * 15).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "current");
+    let looks = |calls: Vec<String>| calls.iter().filter(|one| *one == "retrieve key_1").count();
+    assert_eq!(looks(fakes.take_calls()), 2);
+    fakes.run_for(&mut engine, MINUTE * 5).await;
+    assert_eq!(looks(fakes.take_calls()), 1);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().trigger, Trigger::Repair);
+}
+
+#[tokio::test]
+async fn a_missing_credential_that_reappears_is_found() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE * 10).await;
+    fakes.add_credential("key_1", "label-1");
+    fakes.run_for(&mut engine, MINUTE * 60).await;
+    assert_eq!(fakes.live_ids(), ["key_1"]);
+    assert!(
+        engine
+            .state(&key())
+            .unwrap()
+            .current()
+            .unwrap()
+            .missing
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn absence_from_a_listing_alone_is_not_missing() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.override_list(&[]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert!(fakes.take_calls().contains(&"retrieve key_1".to_owned()));
+    let state = engine.state(&key()).unwrap();
+    assert!(state.current().unwrap().missing.is_none());
+}
+
+#[tokio::test]
+async fn presence_in_a_listing_alone_is_not_alive() {
+    let mut changes = created(1);
+    changes.extend([
+        transitioned(1, LifecycleEvent::Abandoned),
+        transitioned(1, LifecycleEvent::Deleted),
+    ]);
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_2", "label-2")]);
+    fakes.override_list(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    let mut engine = open_daemon(&fakes, changes).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.journal_details("seen-alive"), [""; 0]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    // Nor is what cannot be asked for: it is tried again.
+    fakes.fail_calls(Some(("retrieve", ErrorKind::ServerError)));
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.journal_details("seen-alive"), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_unverifiable_live_credential_is_checked_again() {
+    let mut changes = created(1);
+    changes.extend([
+        transitioned(1, LifecycleEvent::Abandoned),
+        transitioned(1, LifecycleEvent::Deleted),
+    ]);
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    fakes.fail_calls(Some(("retrieve", ErrorKind::ServerError)));
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = open_daemon(&fakes, changes).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(lines.lines_with("WARN", "it is tried again").len(), 1);
+    fakes.fail_calls(None);
+    fakes.run_for(&mut engine, MINUTE * 15).await;
+    assert_eq!(fakes.live_ids(), ["key_2"]);
+}
+
+#[tokio::test]
+async fn a_live_credential_of_a_failed_rotation_is_revoked() {
+    let mut changes = intended(1);
+    changes.push(transitioned(1, LifecycleEvent::LabelNotFound));
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_late", "label-1"), ("key_2", "label-2")]);
+    let mut engine = open_daemon(&fakes, changes).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids(), ["key_2"]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+}
+
+#[tokio::test]
+async fn a_live_credential_of_a_revoked_rotation_is_revoked_again() {
+    let mut changes = created(1);
+    changes.extend([
+        transitioned(1, LifecycleEvent::Abandoned),
+        transitioned(1, LifecycleEvent::Deleted),
+    ]);
+    changes.extend(current(2));
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
+    let mut engine = open_daemon(&fakes, changes).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids(), ["key_2"]);
+}
+
+#[tokio::test]
+async fn a_credential_wrongly_recorded_as_gone_is_revoked_only_after_its_sinks_accept_a_newer_one()
+{
+    let fakes = Fakes::new(&[]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
+    fakes.run_for(&mut engine, MINUTE * 20).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    // The provider was wrong, and its consumers have nothing else.
+    fakes.add_credential("key_1", "label-1");
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, MINUTE * 60).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
+    assert_eq!(fakes.live_ids(), ["key_1"]);
+    fakes.fail_creates(None);
+    fakes.run_for(&mut engine, MINUTE * 180).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.live_ids().len(), 1);
+}
+
+/// Its consumers have an overlap then, and a wrong clock does not end it.
+#[tokio::test]
+async fn a_wrong_clock_revokes_no_orphan_that_sinks_hold() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = MINUTE * 30);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE * 20).await;
+    assert_eq!(
+        fakes.live_ids().len(),
+        1,
+        "it was taken for gone and replaced"
+    );
+    fakes.add_credential("key_1", "label-1");
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, MINUTE / 6).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
+    fakes.set_provider_clock_ahead(MINUTE * 60);
+    fakes.run_for(&mut engine, MINUTE * 40).await;
+    assert!(fakes.live_ids().contains(&"key_1".to_owned()));
+    fakes.set_provider_clock_ahead(Duration::ZERO);
+    fakes.run_for(&mut engine, MINUTE * 30).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.live_ids().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failing_listing_raises_no_condition_and_backs_off() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    fakes.take_calls();
+    fakes.fail_calls(Some(("list", ErrorKind::ServerError)));
+    let (lines, _guard) = CapturedLog::capture();
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, MINUTE * 60).await;
+    let lists = fakes.take_calls();
+    let lists = lists.iter().filter(|call| *call == "list").count();
+    assert!((10..20).contains(&lists), "{lists}");
+    assert_eq!(lines.lines_with("ERROR", "").len(), 0);
+}
+
+#[tokio::test]
+async fn a_duplicate_of_a_label_is_revoked() {
+    let fakes = Fakes::new(&[("key_1", "label-1"), ("key_double", "label-1")]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids(), ["key_1"]);
+    assert_eq!(fakes.phase_of(&rotation(1)), "current");
+}
+
+#[tokio::test]
+async fn both_credentials_of_an_unknown_create_are_revoked() {
+    let fakes = Fakes::new(&[("key_a", "label-1"), ("key_b", "label-1")]);
+    let mut engine = open_daemon(&fakes, intended(1)).await;
+    fakes.run_for(&mut engine, MINUTE * 10).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
+    assert_eq!(fakes.live_ids().len(), 1);
+    let state = engine.state(&key()).unwrap();
+    let current = state.current().unwrap().credential.as_ref().unwrap();
+    assert_eq!(fakes.live_ids(), [current.id.as_str()]);
+}
+
+#[tokio::test]
+async fn unknown_credentials_are_left_alone_and_logged_once() {
+    let lookalike = "billing-20261123T030000Z-5f3a9c";
+    let fakes = Fakes::new(&[
+        ("key_1", "label-1"),
+        ("key_like", lookalike),
+        ("key_foreign", "somebody's"),
+    ]);
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    drop(engine);
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(lines.lines_with("WARN", "key_like").len(), 1);
+    assert_eq!(lines.lines_with("INFO", "1 admin keys").len(), 1);
+    assert_eq!(fakes.live_ids().len(), 3);
+}
+
+#[tokio::test]
+async fn a_new_key_with_a_lookalike_is_not_rotated() {
+    let fakes = Fakes::new(&[("key_like", "billing-20261123T030000Z-5f3a9c")]);
+    let mut engine = open_daemon(&fakes, Vec::new()).await;
+    fakes.run_for(&mut engine, MINUTE * 600).await;
+    assert_eq!(fakes.live_ids(), ["key_like"]);
+    let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
+    for way in [
+        "restore it from a backup",
+        "rekeyd adopt billing key_like",
+        "rekeyd rotate billing",
+    ] {
+        assert!(problem.contains(way), "{problem}");
+    }
+}
+
+/// An old list is no reason to begin.
+#[tokio::test]
+async fn a_key_added_by_reload_with_a_lookalike_is_not_rotated() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(Vec::new()).await;
+    let mut engine = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE * 60).await;
+    fakes.add_credential("key_like", "billing-20261123T030000Z-5f3a9c");
+    let parts = engine.services().clone();
+    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids(), ["key_like"]);
+}
+
+#[tokio::test]
+async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configured() {
+    let fakes = Fakes::new(&[("key_like", "billing-20261123T030000Z-5f3a9c")]);
+    fakes.write_ledger(Vec::new()).await;
+    let mut engine = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    let kinds = "SELECT kind FROM stranger";
+    assert_eq!(fakes.query_rows(kinds), ["foreign"]);
+    let (lines, _guard) = CapturedLog::capture();
+    let parts = engine.services().clone();
+    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    // At once, by the list of a minute ago.
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(fakes.live_ids(), ["key_like"]);
+    engine.maintenance.reconcile_now(fakes.now());
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.query_rows(kinds), ["lookalike"]);
+    assert_eq!(lines.lines_with("WARN", "it is left alone").len(), 1);
+}
+
+#[tokio::test]
+async fn a_newer_lookalike_moves_the_sequence_to_the_current_time() {
+    let (older, newer) = (
+        "billing-20261124T010000Z-5f3a9c",
+        "billing-20261124T020000Z-5f3a9c",
+    );
+    let fakes = Fakes::new(&[("key_1", older), ("key_like", newer)]);
+    let mut changes = current(1);
+    let Some(Change::RotationStarted(intent)) = changes.first_mut() else {
+        panic!("a rotation begins with its intent");
+    };
+    intent.label = Label::from_recorded(older.to_owned());
+    changes.push(Change::SinkDrifted {
+        rotation: rotation(1),
+        sink: crate::engine::tests::fake::sink_id(),
+        problem: "gone".to_owned(),
+    });
+    let mut engine = open_daemon(&fakes, changes).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    let sequence = engine.state(&key()).unwrap().current().unwrap().sequence;
+    let now = u64::try_from(time::whole_seconds(at()).as_second()).unwrap();
+    assert!(sequence >= now, "{sequence}");
+}

@@ -1,0 +1,240 @@
+//! What a person's wish does to a rotation that is open already, and what is
+//! kept of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::core::change::OperatorNote;
+use crate::core::ids::CredentialId;
+use crate::core::lifecycle::Phase;
+use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rotation_changes::{current, intended, rotation};
+use crate::engine::{Engine, RotationRequest, RunMode};
+use crate::provider::ErrorKind;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn rotation_request(revoke_previous: bool) -> RotationRequest {
+    RotationRequest {
+        operator: None,
+        revoke_previous,
+    }
+}
+
+/// A key whose first secret is refused, and waits for the next try.
+async fn engine_with_refused_secret(fakes: &Fakes) -> Engine {
+    fakes.refuse_secrets(true);
+    let mut engine = fakes.engine(Vec::new(), HOUR).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    engine
+}
+
+fn open_rotation(engine: &Engine) -> Option<(u64, Phase, u32)> {
+    let open = engine.state(&key()).unwrap().open_rotation()?;
+    Some((open.sequence, open.phase, open.attempt))
+}
+
+fn has_in_flight(engine: &Engine) -> bool {
+    let idle = engine.keys[&key()].parked.as_ref().unwrap();
+    idle.in_flight.is_some()
+}
+
+#[tokio::test]
+async fn a_request_retries_the_open_rotation_immediately() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_with_refused_secret(&fakes).await;
+    assert_eq!(open_rotation(&engine), Some((1, Phase::Created, 1)));
+    fakes.run_for(&mut engine, Duration::from_secs(1)).await;
+    assert_eq!(open_rotation(&engine), Some((1, Phase::Created, 2)));
+    fakes.refuse_secrets(false);
+    engine.request_rotation(&key(), rotation_request(false));
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn the_operator_of_a_retry_request_is_recorded() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_with_refused_secret(&fakes).await;
+    let operator = OperatorNote {
+        reason: Some("at once".to_owned()),
+        by: "uid 7".to_owned(),
+    };
+    let wish = RotationRequest {
+        operator: Some(operator),
+        revoke_previous: false,
+    };
+    engine.request_rotation(&key(), wish);
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let told = "SELECT detail FROM journal WHERE event = 'try-now'";
+    assert_eq!(
+        fakes.query_rows(told),
+        [r#"{"by":"uid 7","reason":"at once"}"#]
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_revokes_previous_abandons_the_open_rotation() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_with_refused_secret(&fakes).await;
+    engine.request_rotation(&key(), rotation_request(true));
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(open_rotation(&engine), Some((2, Phase::Created, 1)));
+    assert_eq!(fakes.live_ids().len(), 1, "the first is revoked at once");
+    assert!(fakes.journal_details("given-up")[0].contains("given up for a rotation by hand"));
+}
+
+/// Whoever asks for less later does not spare what is to go.
+#[tokio::test]
+async fn of_two_requests_the_one_that_revokes_wins() {
+    for early in [true, false] {
+        let fakes = Fakes::new(&[]);
+        let mut engine = engine_with_refused_secret(&fakes).await;
+        let by = |by: &str, revoke_previous| RotationRequest {
+            operator: Some(OperatorNote {
+                reason: None,
+                by: by.to_owned(),
+            }),
+            revoke_previous,
+        };
+        let (first, second) = (by("uid 1", early), by("uid 2", !early));
+        engine.request_rotation(&key(), first);
+        engine.request_rotation(&key(), second);
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        assert_eq!(open_rotation(&engine), Some((2, Phase::Created, 1)));
+        let revokes = if early { "uid 1" } else { "uid 2" };
+        assert!(fakes.journal_details("given-up")[0].contains("rotation by hand"));
+        let told = "SELECT detail FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1";
+        assert!(
+            fakes.query_rows(told)[0].contains(revokes),
+            "{:?}",
+            fakes.query_rows(told)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_create_is_resolved_before_the_next_rotation() {
+    let fakes = Fakes::new(&[]);
+    fakes.write_ledger(vec![(key(), intended(1))]).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    fakes.fail_provider(Some(ErrorKind::RateLimited));
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(open_rotation(&engine), Some((1, Phase::Intended, 1)));
+    fakes.fail_provider(None);
+    engine.request_rotation(&key(), rotation_request(true));
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(fakes.phase_of(&rotation(1)), Phase::Failed.as_str());
+    assert!(fakes.journal_details("label-not-found")[0].contains("made nothing"));
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 2);
+}
+
+#[tokio::test]
+async fn a_secret_is_dropped_after_its_last_delivery() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_with_refused_secret(&fakes).await;
+    assert!(has_in_flight(&engine));
+    fakes.refuse_secrets(false);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert!(engine.state(&key()).unwrap().current().is_some());
+    assert!(!has_in_flight(&engine));
+}
+
+#[tokio::test]
+async fn the_reason_of_a_failure_is_recorded() {
+    let fakes = Fakes::new(&[]);
+    fakes.refuse_secrets(true);
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |policy| policy.verify_timeout = Duration::ZERO);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let told = &fakes.journal_details("refused")[0];
+    assert!(told.contains("CredentialRefused"), "{told}");
+    let state = engine.state(&key()).unwrap();
+    assert_eq!((state.attempt, state.open_rotation()), (1, None));
+}
+
+#[tokio::test]
+async fn a_failed_request_backs_off_and_is_retried() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_provider(Some(ErrorKind::RateLimited));
+    let mut engine = fakes.engine(Vec::new(), HOUR).await;
+    engine.request_rotation(&key(), rotation_request(false));
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!((state.sequence, state.attempt), (0, 1));
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, HOUR / 2).await;
+    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn a_request_that_could_not_be_recorded_leaves_no_state() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    fakes.execute_sql(
+        "CREATE TRIGGER no_more BEFORE INSERT ON rotation
+         BEGIN SELECT RAISE(ABORT, 'no more'); END",
+    );
+    engine.request_rotation(&key(), rotation_request(true));
+    engine.start_due();
+    engine.process_completions().await;
+    assert!(!engine.has_pending_request(&key()));
+    fakes.execute_sql("DROP TRIGGER no_more");
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(fakes.live_ids(), ["key_1"]);
+    let wanted = "SELECT CAST(revoke_previous AS TEXT) FROM key_state";
+    assert_eq!(fakes.query_rows(wanted), ["0"]);
+}
+
+#[tokio::test]
+async fn a_command_without_a_waiting_caller_is_not_executed() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    let revoke = || OperatorCommand::Revoke {
+        credential: CredentialId::new("key_1".to_owned()),
+        force: true,
+        operator: None,
+    };
+    for waits in [false, true] {
+        let (reply, answer) = oneshot::channel();
+        let waiting = waits.then_some(answer);
+        let command = revoke();
+        engine.submit_command(
+            &key(),
+            PendingCommand {
+                command,
+                started: Arc::default(),
+                reply,
+            },
+        );
+        fakes.run_for(&mut engine, Duration::ZERO).await;
+        drop(waiting);
+        // Revoked, a newer one comes in its place.
+        assert_eq!(fakes.live_ids() == ["key_1"], !waits);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_dropped_with_its_removed_key() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = fakes.engine(current(1), HOUR).await;
+    fakes.fail_provider(Some(ErrorKind::Unreachable));
+    engine.request_rotation(&key(), rotation_request(false));
+    // It is at work, and parked while the provider is away.
+    engine.start_due();
+    let parts = engine.services().clone();
+    engine.reconfigure(parts.clone(), Vec::new());
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    fakes.fail_provider(None);
+    fakes.run_for(&mut engine, HOUR).await;
+    assert_eq!(engine.state(&key()).unwrap().sequence, 1);
+}

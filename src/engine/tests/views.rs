@@ -1,0 +1,153 @@
+//! What those who watch an engine see of it.
+
+use std::time::Duration;
+
+use crate::core::ids::KeyName;
+use crate::engine::tests::fake::{Fakes, at, key};
+use crate::engine::tests::rotation_changes::current;
+use crate::engine::tests::{HOUR, rotation_request};
+use crate::engine::{Engine, RunMode};
+use crate::provider::{Effect, ErrorKind};
+use crate::sink::Acceptance;
+
+/// A daemon that has rotated its one key a second time.
+async fn rotated_engine(fakes: &Fakes) -> Engine {
+    fakes.write_ledger(vec![(key(), current(1))]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.delivery_deadline = HOUR / 2);
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    engine.request_rotation(&key(), rotation_request());
+    fakes.run_for(&mut engine, HOUR / 4).await;
+    engine
+}
+
+#[tokio::test]
+async fn key_views_show_state_and_next_rotation() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = rotated_engine(&fakes).await;
+    let other = KeyName::new("other").unwrap();
+    assert_eq!(engine.current_sequence(&key()), 2);
+    assert_eq!(engine.current_sequence(&other), 0);
+    assert_eq!(engine.delivery_deadline(&key()), Some(HOUR / 2));
+    assert_eq!(engine.delivery_deadline(&other), None);
+    assert_eq!(engine.configured_keys(), [key()]);
+    assert!(engine.unhealthy().is_empty());
+    let first = "2026-12-01T00:00:00Z".parse().unwrap();
+    assert_eq!(engine.next_rotation(), Some((&key(), first)));
+    let [view] = engine
+        .key_views()
+        .collect::<Vec<_>>()
+        .try_into()
+        .ok()
+        .unwrap();
+    assert_eq!((view.key, view.rotates_at), (&key(), Some(first)));
+    assert_eq!(view.is_overdue, Some(false));
+    assert!(!engine.has_pending_secrets());
+
+    // While it is worked on, what stood before is told of it.
+    engine.request_rotation(&key(), rotation_request());
+    engine.start_due();
+    assert_eq!(engine.current_sequence(&key()), 2);
+    assert!(engine.key_views().all(|view| view.state.is_none()));
+    assert!(engine.has_pending_secrets());
+}
+
+#[tokio::test]
+async fn reconciliation_time_and_clock_offset_are_shown() {
+    let fakes = Fakes::new(&[]);
+    fakes.set_provider_clock_ahead(Duration::from_secs(3));
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    assert_eq!(
+        (engine.reconciled_at(), engine.clock_offset()),
+        (None, None)
+    );
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    assert_eq!(engine.reconciled_at(), Some(at()));
+    assert_eq!(engine.last_reconciliation(), Some(at()));
+    assert_eq!(engine.clock_offset(), Some(3.0));
+    drop(engine);
+    let managed = fakes.managed_key(key(), |_| {});
+    let engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    assert_eq!(engine.reconciled_at(), None, "it asks by itself");
+    assert_eq!(
+        engine.last_reconciliation(),
+        Some(at()),
+        "and knows of the last time"
+    );
+}
+
+#[tokio::test]
+async fn a_failing_key_is_unhealthy_until_it_recovers() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, HOUR / 4).await;
+    assert!(engine.unhealthy().contains(&key()));
+    assert!(engine.has_pending_secrets(), "it is tried again");
+    fakes.fail_deliveries(None);
+    fakes.run_for(&mut engine, HOUR / 4).await;
+    assert!(engine.unhealthy().is_empty());
+}
+
+#[tokio::test]
+async fn draining_finishes_open_rotations_only() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_deliveries(Some(Acceptance::NotAccepted));
+    fakes.write_ledger(Vec::new()).await;
+    let hourly = fakes.key_with("@hourly", &[("a", true)]);
+    let mut engine = fakes.open_engine(vec![hourly], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    engine.request_rotation(&key(), rotation_request());
+    engine.drain();
+    assert!(!engine.has_pending_request(&key()));
+    fakes.fail_deliveries(None);
+    fakes.run_for(&mut engine, HOUR * 3).await;
+    let state = engine.state(&key()).unwrap();
+    assert_eq!(state.current().unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn a_rejected_configuration_is_recorded_in_the_ledger() {
+    let conditions = "SELECT condition || ': ' || problem FROM condition";
+    let fakes = Fakes::new(&[]);
+    let mut engine = fakes.engine(Vec::new(), HOUR).await;
+    fakes.run_for(&mut engine, Duration::ZERO).await;
+    engine.record_configuration_problem(Some("line 3".to_owned()));
+    engine.stop().await;
+    assert_eq!(fakes.query_rows(conditions), ["configuration: line 3"]);
+    engine.record_configuration_problem(None);
+    engine.stop().await;
+    assert_eq!(fakes.query_rows(conditions), [""; 0]);
+}
+
+#[tokio::test]
+async fn failing_since_survives_a_restart() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
+    fakes.write_ledger(Vec::new()).await;
+    let managed = || fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, HOUR * 12).await;
+    assert!(engine.state(&key()).unwrap().attempt > 1);
+    drop(engine);
+    let engine = fakes.open_engine(vec![managed()], RunMode::Daemon).await;
+    assert_eq!(engine.keys[&key()].failing_since, Some(at()));
+}
+
+#[tokio::test]
+async fn success_clears_failing_since() {
+    let fakes = Fakes::new(&[]);
+    fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
+    fakes.write_ledger(Vec::new()).await;
+    let managed = fakes.managed_key(key(), |_| {});
+    let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
+    fakes.run_for(&mut engine, HOUR * 12).await;
+    assert_eq!(engine.keys[&key()].failing_since, Some(at()));
+    fakes.fail_creates(None);
+    fakes.run_for(&mut engine, HOUR * 36).await;
+    assert!(engine.state(&key()).unwrap().current().is_some());
+    assert_eq!(engine.keys[&key()].failing_since, None);
+}

@@ -1,0 +1,318 @@
+//! What whoever works on a key does next: decided without waiting for anything,
+//! and then done.
+
+use jiff::Timestamp;
+
+use crate::core::change::{Change, DowntimeReason};
+use crate::core::due::{Due, check_due, timetable_change};
+use crate::core::ids::{RotationId, SinkId};
+use crate::core::lifecycle::Phase;
+use crate::core::outcome;
+use crate::core::state::Trigger;
+use crate::core::step::{Step, next_step};
+use crate::core::timetable::Timetable;
+use crate::engine::clock::ClockReading;
+use crate::engine::operator_command::PendingCommand;
+use crate::engine::reconciliation::Discrepancy;
+use crate::engine::sink_sync;
+use crate::engine::worker::{ManagedKey, RotationRequest, Worker};
+use crate::ledger::LedgerError;
+
+/// What is done next.
+pub(crate) enum Work {
+    /// To record what could not be recorded before.
+    FlushUnrecorded,
+    /// To make the ledger agree with the configured sinks.
+    SyncSinks(Vec<Change>),
+    /// What a person asked for.
+    Execute(PendingCommand),
+    /// To ask the sinks whether they still have what they took.
+    CheckDrift,
+    /// What the provider's list told.
+    HandleDiscrepancy(Discrepancy),
+    /// What a person's wish says of the open rotation.
+    Expedite(RotationId),
+    /// The next step of a rotation.
+    Step(Step),
+    /// To begin a rotation; where that cannot be, there is something else to do
+    /// then.
+    StartRotation(RotationStart, Option<Timestamp>),
+}
+
+/// Why, and for what, a rotation is begun.
+pub(crate) struct RotationStart {
+    pub(crate) trigger: Trigger,
+    pub(crate) scheduled_for: Option<Timestamp>,
+    /// The firing that it makes up for, and why nobody was there.
+    pub(crate) missed_run: Option<(Timestamp, DowntimeReason)>,
+    pub(crate) request: Option<RotationRequest>,
+}
+
+impl RotationStart {
+    /// By a person's wish.
+    const fn from_request(wish: RotationRequest) -> Self {
+        Self {
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+            missed_run: None,
+            request: Some(wish),
+        }
+    }
+}
+
+impl Worker {
+    /// What is to be done now; none if there is nothing, as with nearly every
+    /// key that is looked at. Notes then when to look again.
+    pub(crate) fn next_work(&mut self) -> Option<Work> {
+        if !self.unrecorded.is_empty() {
+            return Some(Work::FlushUnrecorded);
+        }
+        if self.needs_sink_sync && self.has_provider_time() {
+            let managed = self.managed.as_deref();
+            let from = self.overlap_start();
+            let changes =
+                sink_sync::sink_changes(&self.state, managed, self.in_flight.as_ref(), from);
+            if !changes.is_empty() {
+                return Some(Work::SyncSinks(changes));
+            }
+            self.needs_sink_sync = false;
+        }
+        let allowed = self.services.conditions.permits();
+        if let Some(asked) = self.commands.pop_front() {
+            return Some(Work::Execute(asked));
+        }
+        if std::mem::take(&mut self.needs_drift_check) {
+            return Some(Work::CheckDrift);
+        }
+        if allowed.can_use_provider
+            && let Some(finding) = self.discrepancies.pop_front()
+        {
+            return Some(Work::HandleDiscrepancy(finding));
+        }
+        if let Some(open) = self.rotation_to_expedite() {
+            return Some(Work::Expedite(open));
+        }
+        let now = self.now();
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
+        match next_step(&self.state, self.in_flight.as_ref(), policy, allowed, now) {
+            // That it is not configured any more is not recorded yet, since the
+            // provider has not told its time: a sweep brings it.
+            Step::Deliver { sink, .. } | Step::RunOnChange { sink, .. }
+                if !self.has_sink(&sink) =>
+            {
+                self.needs_reconciliation = !self.has_provider_time();
+                None
+            }
+            Step::Wait(until) => self.start_if_due(until, now),
+            step @ (Step::Record(_)
+            | Step::Create(_)
+            | Step::FindLabel { .. }
+            | Step::Verify(_)
+            | Step::Deliver { .. }
+            | Step::RunOnChange { .. }
+            | Step::Revoke(_)
+            | Step::RecheckMissing(_)) => Some(Work::Step(step)),
+        }
+    }
+
+    /// To begin a rotation if one is due; otherwise notes when to look again.
+    fn start_if_due(&mut self, until: Option<Timestamp>, now: Timestamp) -> Option<Work> {
+        self.wake_at = until;
+        let managed = self.managed.clone()?;
+        if let Some(open) = self.state.open_rotation() {
+            return self
+                .request
+                .is_some()
+                .then(|| Work::Expedite(open.id.clone()));
+        }
+        if self.has_clock_jumped() {
+            // What was missed is seen first, and then this key is looked at.
+            self.wake_at = Some(now);
+            return None;
+        }
+        if self.context.is_scheduling
+            && let Some(change) = self.timetable_change(&managed, now)
+        {
+            return Some(Work::Step(Step::Record(vec![change])));
+        }
+        self.context.reconciled_at?;
+        if let Some(wish) = self.request.clone() {
+            return Some(Work::StartRotation(
+                RotationStart::from_request(wish),
+                until,
+            ));
+        }
+        if !self.context.is_scheduling || !self.services.conditions.can_start_rotation() {
+            return None;
+        }
+        let required = managed.required_sinks();
+        match check_due(
+            &managed.policy,
+            &required,
+            &self.state,
+            self.context.downtime,
+            now,
+        ) {
+            Due::NotDue { next } => {
+                self.wake_at = until.into_iter().chain(next).min();
+                self.rotates_at = next;
+                None
+            }
+            Due::MissedRunSkipped {
+                firing,
+                reason: why,
+            } => {
+                let missed = Change::RunMissed {
+                    firing,
+                    reason: why,
+                    is_skipped: true,
+                };
+                Some(Work::Step(Step::Record(vec![missed])))
+            }
+            Due::Now {
+                scheduled_for,
+                trigger,
+                missed_reason: missed,
+                ..
+            } => {
+                let begin = RotationStart {
+                    trigger,
+                    scheduled_for,
+                    missed_run: scheduled_for.zip(missed),
+                    request: None,
+                };
+                Some(Work::StartRotation(begin, until))
+            }
+        }
+    }
+
+    /// Does it. False if nothing is to be done now after it.
+    pub(crate) async fn perform(&mut self, task: Work) -> Result<bool, LedgerError> {
+        match task {
+            Work::FlushUnrecorded => self.record(Vec::new()).await?,
+            Work::SyncSinks(changes) => {
+                self.record(changes).await?;
+                self.needs_sink_sync = false;
+            }
+            Work::Execute(asked) => self.execute(asked).await?,
+            Work::CheckDrift => self.check_drift().await?,
+            Work::HandleDiscrepancy(finding) => self.handle_discrepancy(finding).await?,
+            Work::Expedite(open) => return self.expedite(&open).await,
+            Work::Step(step) => return self.run_step(step).await,
+            Work::StartRotation(begin, until) => return self.start_rotation(begin, until).await,
+        }
+        Ok(true)
+    }
+
+    /// Takes a step of a rotation. False if there is none.
+    async fn run_step(&mut self, step: Step) -> Result<bool, LedgerError> {
+        match step {
+            Step::Record(changes) => self.record(changes).await?,
+            Step::Create(rotation) => self.create(&rotation).await?,
+            Step::FindLabel {
+                rotation,
+                after_restart,
+            } => self.find(&rotation, after_restart).await?,
+            Step::Verify(rotation) => self.verify(&rotation).await?,
+            Step::Deliver { rotation, sink } => self.deliver(&rotation, &sink).await?,
+            Step::RunOnChange { rotation, sink } => self.run_on_change(&rotation, &sink).await?,
+            Step::Revoke(rotation) => self.revoke(&rotation).await?,
+            Step::RecheckMissing(rotation) => self.check_presence(&rotation).await?,
+            Step::Wait(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    async fn start_rotation(
+        &mut self,
+        begin: RotationStart,
+        until: Option<Timestamp>,
+    ) -> Result<bool, LedgerError> {
+        let Some(managed) = self.managed.clone() else {
+            return Ok(false);
+        };
+        let operator = begin.request.is_some();
+        let live = self.state.live.clone();
+        self.record_intent(&managed, begin).await?;
+        self.wait_for_retry(until);
+        // What was done instead of beginning may have made room.
+        let made_room = !operator && self.state.live != live;
+        Ok(self.state.open_rotation().is_some() || made_room)
+    }
+
+    /// Notes when a rotation is tried again that could not be begun. Where that
+    /// is no matter of time, the sweep that it waits for wakes it, or the end of
+    /// the condition.
+    fn wait_for_retry(&mut self, until: Option<Timestamp>) {
+        let now = self.now();
+        let retry_at = self.state.retry_at.filter(|at| *at > now);
+        if self.state.open_rotation().is_none() && !self.needs_reconciliation {
+            self.wake_at = until.into_iter().chain(retry_at).min();
+            self.rotates_at = retry_at;
+        }
+    }
+
+    /// Whether the clock was set, or the host slept, since this key was put to
+    /// work: then it is not known here what nobody was there for.
+    fn has_clock_jumped(&self) -> bool {
+        let now = ClockReading::read(self.services.clock.as_ref());
+        self.context.clock_reading.jump_until(now).is_some()
+    }
+
+    /// What is to be recorded of another timetable before its firings count.
+    fn timetable_change(&self, managed: &ManagedKey, now: Timestamp) -> Option<Change> {
+        let key = &self.state.key;
+        let read = |text: &str| Timetable::from_text(text, key, self.services.find_zone);
+        timetable_change(
+            &managed.policy,
+            &self.state,
+            self.context.downtime,
+            read,
+            now,
+        )
+    }
+
+    fn has_sink(&self, sink: &SinkId) -> bool {
+        let managed = self.managed.as_ref();
+        managed.is_some_and(|managed| managed.sink(sink).is_some())
+    }
+
+    /// The open rotation that a person's wish is about, if it goes on in this
+    /// process: were it over first, the wish would be for another one.
+    fn rotation_to_expedite(&self) -> Option<RotationId> {
+        let wish = self.request.as_ref()?;
+        let open = self.state.open_rotation()?;
+        let goes_on = open.can_finish_without_secret() || self.in_flight.is_some();
+        (goes_on && !wish.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
+    }
+
+    /// A person wants the rotation that is open already: it is tried now, or
+    /// given up where the person wants another.
+    async fn expedite(&mut self, open: &RotationId) -> Result<bool, LedgerError> {
+        let Some(wish) = self.request.take() else {
+            return Ok(false);
+        };
+        let Some(rotation) = self.state.rotation(open) else {
+            return Ok(false);
+        };
+        let try_now = Change::RetryRequested {
+            rotation: open.clone(),
+            operator: wish.operator.clone(),
+        };
+        if wish.revoke_previous && rotation.phase == Phase::Intended {
+            // Whether it was made is to be known first.
+            self.request = Some(wish);
+            if rotation.retry_at.is_none_or(|at| at <= self.now()) {
+                return Ok(false);
+            }
+            self.record(vec![try_now]).await?;
+        } else if wish.revoke_previous {
+            let changes = outcome::abandon(rotation, "given up for a rotation by hand");
+            self.request = Some(wish);
+            self.record(changes).await?;
+        } else {
+            self.record(vec![try_now]).await?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,154 @@
+//! What would keep a process from becoming the ledger's writer, as far as that
+//! can be seen without changing anything.
+
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::lock::lock_path;
+use crate::ledger::open::{
+    IS_DIRECTORY_REASON, LedgerIdentity, READ_ONLY_REASON, check_host, check_identity,
+    into_open_error, sibling_path,
+};
+use crate::ledger::read;
+
+/// systemd makes it, and a folder in it for each instance, when the service
+/// starts (`StateDirectory=` in the units).
+const STATE_DIRECTORY: &str = "/var/lib/rekeyd";
+
+/// Where systemd is what runs this host (`sd_booted(3)`).
+const SYSTEMD_RUNTIME_DIRECTORY: &str = "/run/systemd/system";
+
+/// Looks at the ledger at `path` and at what it needs around it. `machine` is
+/// this one's, where it has an id. One that is not there yet is nothing wrong;
+/// what may be written is looked at by whom its folder belongs to.
+///
+/// # Errors
+/// Why it cannot be opened, or is not to be.
+pub fn check_usable(
+    path: &Path,
+    ours: &LedgerIdentity,
+    machine: Option<&str>,
+) -> Result<(), LedgerError> {
+    let folder = parent_directory(path);
+    let cannot = |why: String| LedgerError::Open {
+        path: path.to_owned(),
+        reason: why,
+    };
+    let owner = match folder.metadata() {
+        Ok(found) if found.is_dir() => found.uid(),
+        Ok(_) => return Err(cannot(format!("{} is not a folder", folder.display()))),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(cannot(error.to_string()));
+        }
+        Err(_) if is_created_by_systemd(folder) => return Ok(()),
+        Err(_) => return Err(missing_directory_error(path)),
+    };
+    let writes = owner == rustix::process::geteuid().as_raw();
+
+    let lock = lock_path(path);
+    check_file_access(&lock, writes).map_err(|error| LedgerError::LockFile {
+        path: lock.clone(),
+        reason: error.to_string(),
+    })?;
+    for file in [
+        path.to_owned(),
+        sibling_path(path, "-wal"),
+        sibling_path(path, "-shm"),
+    ] {
+        check_file_access(&file, writes).map_err(|error| {
+            let kind = error.kind();
+            if kind == ErrorKind::IsADirectory && file == path {
+                cannot(IS_DIRECTORY_REASON.to_owned())
+            } else if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&kind) {
+                cannot(READ_ONLY_REASON.to_owned())
+            } else {
+                cannot(format!("{}: {error}", file.display()))
+            }
+        })?;
+    }
+    check_content(path, ours, machine)
+}
+
+/// Whether a file of the ledger is one, and can be written or made.
+fn check_file_access(file: &Path, writes: bool) -> Result<(), Error> {
+    let (asked, access) = match file.metadata() {
+        Ok(found) if found.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => return Err(Error::other("it is no regular file")),
+        Ok(_) => (file.to_owned(), Access::READ_OK | Access::WRITE_OK),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = parent_directory(&resolve_link(file)).to_owned();
+            (folder, Access::WRITE_OK | Access::EXEC_OK)
+        }
+        // Another user may not look at it.
+        Err(_) if !writes => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match accessat(CWD, &asked, access, AtFlags::EACCESS) {
+        Err(error) if writes || error == rustix::io::Errno::NOENT => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What stands at `path`, or where a link there leads to.
+fn resolve_link(path: &Path) -> PathBuf {
+    match path.read_link() {
+        Ok(target) => parent_directory(path).join(target),
+        Err(_) => path.to_owned(),
+    }
+}
+
+/// Whether what the ledger says lets this process write it.
+fn check_content(
+    path: &Path,
+    ours: &LedgerIdentity,
+    machine: Option<&str>,
+) -> Result<(), LedgerError> {
+    let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
+    let (log, index) = (
+        sibling_path(path, "-wal").exists(),
+        sibling_path(path, "-shm").exists(),
+    );
+    let opened = match (can_read, log, index) {
+        (true, true, true) => read::open_any_version(path)?,
+        // To read it otherwise SQLite would make both.
+        (true, false, false) => read::open_immutable(path)?,
+        _ => return Ok(()),
+    };
+    let (connection, version) = opened;
+    if version == 0 {
+        // Its tables are still to be made.
+        return Ok(());
+    }
+    let expected = check_identity(&connection, path, ours);
+    let expected = expected.and_then(|()| check_host(&connection, path, machine));
+    expected
+        .map(drop)
+        .map_err(|error| into_open_error(path, error))
+}
+
+fn is_created_by_systemd(folder: &Path) -> bool {
+    // A link that leads nowhere is in its way.
+    let is_free = folder.symlink_metadata().is_err();
+    let state = Path::new(STATE_DIRECTORY);
+    let is_state = folder == state || folder.parent() == Some(state);
+    is_free && is_state && Path::new(SYSTEMD_RUNTIME_DIRECTORY).exists()
+}
+
+/// The folder of the ledger at `path` is missing.
+pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
+    LedgerError::Open {
+        path: path.to_owned(),
+        reason: format!(
+            "the folder {} does not exist; make it",
+            parent_directory(path).display()
+        ),
+    }
+}
+
+fn parent_directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}

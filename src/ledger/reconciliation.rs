@@ -1,0 +1,241 @@
+//! Compares what the provider lists with every row ever written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
+use crate::core::lifecycle::Phase;
+use crate::core::state::CredentialMetadata;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{self, SqlTimestamp};
+
+/// A credential as the provider lists it, as far as rows are compared with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteCredential {
+    /// What may be recorded of it.
+    pub metadata: CredentialMetadata,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// How a rotation's credential stands at the provider, by one list of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteState {
+    /// It is not in the list, and should be alive.
+    Absent,
+    /// It is in the list, and its row says that it is revoked or failed.
+    UnexpectedlyLive(CredentialMetadata),
+    /// It is in the list, and should be alive.
+    AsExpected(CredentialMetadata),
+    /// Another credential bears the label of this rotation.
+    DuplicateLabel(CredentialMetadata),
+}
+
+/// What a list of the provider says about one rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discrepancy {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// What its row says.
+    pub phase: Phase,
+    /// The credential of its row, if it has one.
+    pub credential: Option<CredentialId>,
+    /// What was seen.
+    pub remote_state: RemoteState,
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// What concerns a row, by key.
+    pub discrepancies: BTreeMap<KeyName, Vec<Discrepancy>>,
+    /// What has no row.
+    pub unknown: Vec<RemoteCredential>,
+}
+
+/// A credential at the provider without a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownCredential {
+    /// Its id.
+    pub id: CredentialId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether its name has the shape of a label of ours.
+    pub is_lookalike: bool,
+}
+
+struct RotationRow {
+    key: KeyName,
+    rotation: RotationId,
+    phase: Phase,
+    credential: Option<CredentialId>,
+}
+
+/// Compares `listed` with every row ever written. Of what was seen of rows only
+/// what is `wanted` is kept: nearly all is as expected, and there may be ten
+/// thousand.
+///
+/// # Errors
+/// SQLite's.
+pub fn reconcile(
+    connection: &Connection,
+    listed: Vec<RemoteCredential>,
+    wanted: impl Fn(&RemoteState) -> bool,
+) -> Result<Reconciliation, LedgerError> {
+    let mut compared = Reconciliation::default();
+    let mut taken: BTreeSet<RotationId> = BTreeSet::new();
+    let ids = listed.iter().map(|one| one.metadata.id.clone());
+    let ids: BTreeSet<CredentialId> = ids.collect();
+    for one in listed {
+        let by_id = find_rotation_by(connection, "credential_id", one.metadata.id.as_str())?;
+        let by_label = match (&by_id, &one.name) {
+            (None, Some(name)) => find_rotation_by(connection, "label", name)?,
+            (Some(_), _) | (None, None) => None,
+        };
+        let (row, same) = match (by_id, by_label) {
+            (Some(row), _) => (row, true),
+            // A failed row has no credential yet: the first that bears its
+            // label becomes its own.
+            (None, Some(row)) => {
+                let first = row.credential.is_none() && taken.insert(row.rotation.clone());
+                (row, first)
+            }
+            (None, None) => {
+                compared.unknown.push(one);
+                continue;
+            }
+        };
+        let seen = match (same, row.phase) {
+            (false, _) => RemoteState::DuplicateLabel(one.metadata),
+            (true, Phase::Revoked | Phase::Failed) => RemoteState::UnexpectedlyLive(one.metadata),
+            (
+                true,
+                Phase::Intended
+                | Phase::Created
+                | Phase::Verified
+                | Phase::Current
+                | Phase::Retired
+                | Phase::Stranded
+                | Phase::Orphaned,
+            ) => RemoteState::AsExpected(one.metadata),
+        };
+        if wanted(&seen) {
+            compared.add_discrepancy(row, seen);
+        }
+    }
+    for row in live_rotations(connection)? {
+        let known = row.credential.as_ref();
+        let is_absent = known.is_some_and(|credential| !ids.contains(credential));
+        if is_absent && wanted(&RemoteState::Absent) {
+            compared.add_discrepancy(row, RemoteState::Absent);
+        }
+    }
+    Ok(compared)
+}
+
+impl Reconciliation {
+    fn add_discrepancy(&mut self, row: RotationRow, seen: RemoteState) {
+        let of_key = self.discrepancies.entry(row.key).or_default();
+        // One of each key is the rule, and there may be ten thousand keys.
+        of_key.reserve_exact(1);
+        of_key.push(Discrepancy {
+            rotation: row.rotation,
+            phase: row.phase,
+            credential: row.credential,
+            remote_state: seen,
+        });
+    }
+}
+
+fn find_rotation_by(
+    connection: &Connection,
+    column: &'static str,
+    value: &str,
+) -> Result<Option<RotationRow>, LedgerError> {
+    let sql =
+        format!("SELECT key, rotation, phase, credential_id FROM rotation WHERE {column} = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row([value], read_rotation_row).optional()?)
+}
+
+fn live_rotations(connection: &Connection) -> Result<Vec<RotationRow>, LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT key, rotation, phase, credential_id FROM rotation
+         WHERE phase NOT IN ('revoked', 'failed') ORDER BY id",
+    )?;
+    let rows = statement.query_map([], read_rotation_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
+    Ok(RotationRow {
+        key: rows::key_column(row)?,
+        rotation: RotationId::from_recorded(row.get::<_, Arc<str>>("rotation")?),
+        phase: rows::phase_column(row, "phase")?.ok_or(rusqlite::Error::InvalidQuery)?,
+        credential: row
+            .get::<_, Option<String>>("credential_id")?
+            .map(CredentialId::new),
+    })
+}
+
+/// Notes that every row was compared, and who is not known here. Says which of
+/// them were not noted before, or not as what they are now: a key may have come
+/// into the configuration since, whose labels they look like.
+pub(super) fn record_reconciliation(
+    connection: &Connection,
+    at: Timestamp,
+    strangers: Vec<UnknownCredential>,
+) -> Result<Vec<UnknownCredential>, LedgerError> {
+    connection
+        .prepare_cached("UPDATE identity SET swept_at = ?1")?
+        .execute([SqlTimestamp(at)])?;
+    let mut again = connection.prepare_cached(
+        "UPDATE stranger SET name = ?3, seen_at = ?4 WHERE credential_id = ?1 AND kind = ?2",
+    )?;
+    let mut first = connection.prepare_cached(
+        "INSERT INTO stranger (credential_id, kind, name, seen_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (credential_id) DO UPDATE SET kind = ?2, name = ?3, seen_at = ?4",
+    )?;
+    let mut new = Vec::new();
+    for stranger in strangers {
+        let kind = if stranger.is_lookalike {
+            "lookalike"
+        } else {
+            "foreign"
+        };
+        let name = stranger.name.as_deref().map(crate::core::redact::sanitize);
+        let id = stranger.id.as_str();
+        if again.execute(params![id, kind, name, SqlTimestamp(at)])? == 0 {
+            first.execute(params![id, kind, name, SqlTimestamp(at)])?;
+            new.push(stranger);
+        }
+    }
+    Ok(new)
+}
+
+/// What looked like a credential of `key` when the provider was last listed,
+/// and has no row: id and name. By the names alone: the key may not have been
+/// configured then.
+pub(super) fn lookalikes(
+    connection: &Connection,
+    key: &KeyName,
+) -> Result<Vec<(CredentialId, String)>, LedgerError> {
+    let mut found = connection.prepare_cached(
+        "SELECT credential_id, name FROM stranger
+         WHERE name > ?1 AND name < ?1 || '.'
+           AND seen_at = (SELECT swept_at FROM identity)
+         ORDER BY name",
+    )?;
+    let found = found.query_map([key.as_str()], |row| {
+        Ok((
+            CredentialId::new(row.get::<_, Arc<str>>(0)?),
+            row.get::<_, String>(1)?,
+        ))
+    })?;
+    let mut lookalikes = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    lookalikes.retain(|(_, name)| Label::matches_format(name, key));
+    Ok(lookalikes)
+}

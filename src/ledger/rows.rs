@@ -1,0 +1,240 @@
+//! From SQLite's values to ours and back.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
+use crate::core::lifecycle::Phase;
+use crate::core::state::{
+    CredentialMetadata, Delivery, DeliveryState, KeyState, MissingSince, Pause, Rotation, Trigger,
+};
+use crate::core::time;
+
+/// A time as the ledger stores it.
+pub(crate) struct SqlTimestamp(pub(crate) Timestamp);
+
+impl ToSql for SqlTimestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(time::to_text(self.0).into())
+    }
+}
+
+impl FromSql for SqlTimestamp {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        time::from_text(value.as_str()?)
+            .map(Self)
+            .map_err(|_| FromSqlError::InvalidType)
+    }
+}
+
+/// A word of ours, such as a phase.
+struct SqlText<T>(T);
+
+macro_rules! impl_from_sql_text {
+    ($($kind:ty),*) => {$(
+        impl FromSql for SqlText<$kind> {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                <$kind>::from_text(value.as_str()?).map(Self).ok_or(FromSqlError::InvalidType)
+            }
+        }
+    )*};
+}
+impl_from_sql_text!(Phase, Trigger, DeliveryState);
+
+impl FromSql for SqlText<KeyName> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = KeyName::new(value.as_str()?).map(Self);
+        name.map_err(FromSqlError::other)
+    }
+}
+
+/// A phase in column `name`.
+pub(crate) fn phase_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Phase>> {
+    Ok(row
+        .get::<_, Option<SqlText<Phase>>>(name)?
+        .map(|word| word.0))
+}
+
+/// One of our words in column `name`, as `read` reads it.
+pub(crate) fn parsed_column<T>(
+    row: &Row<'_>,
+    name: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(name)?;
+    read(&text).ok_or(rusqlite::Error::FromSqlConversionFailure(
+        0,
+        rusqlite::types::Type::Text,
+        Box::new(FromSqlError::InvalidType),
+    ))
+}
+
+/// The key's name in column `key`.
+pub(crate) fn key_column(row: &Row<'_>) -> rusqlite::Result<KeyName> {
+    Ok(row.get::<_, SqlText<KeyName>>("key")?.0)
+}
+
+/// A time in column `name`.
+pub(crate) fn timestamp_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<SqlTimestamp>>(name)?.map(|text| text.0))
+}
+
+/// What is read of a row of `key_state k`, in the order of [`read_key_state`].
+pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.problem,
+    k.revoke_previous, k.timetable, k.counts_from, k.owed, k.paused_from, k.paused_until";
+
+/// What is read of a row of `rotation r`, in the order of [`read_rotation`].
+pub(crate) const ROTATION_COLUMNS: &str =
+    "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
+    r.rotation, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
+    r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
+    r.stranded_at, r.missing_since, r.missing_looks, r.hold_until, r.revoke_now";
+
+/// What is read of a row of `delivery d`, in the order of [`read_delivery`].
+pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_taken,
+    d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error";
+
+/// How many columns such a list names.
+pub(crate) const fn column_count(list: &str) -> usize {
+    let (mut width, mut at) = (1, 0);
+    while at < list.len() {
+        if list.as_bytes()[at] == b',' {
+            width += 1;
+        }
+        at += 1;
+    }
+    width
+}
+
+/// The columns of a row, one after another. By their names each would be looked
+/// for among all of them, which is most of the time that it takes to read the
+/// ledger of ten thousand keys.
+pub(crate) struct RowReader<'a> {
+    row: &'a Row<'a>,
+    next_column: usize,
+}
+
+impl<'a> RowReader<'a> {
+    pub(crate) const fn new(row: &'a Row<'a>) -> Self {
+        Self {
+            row,
+            next_column: 0,
+        }
+    }
+
+    /// Goes on with that column.
+    pub(crate) const fn skip_to(self, column: usize) -> Self {
+        Self {
+            row: self.row,
+            next_column: column,
+        }
+    }
+
+    pub(crate) fn get<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        let at = self.next_column;
+        self.next_column += 1;
+        self.row.get(at)
+    }
+
+    fn parsed<T>(&mut self) -> rusqlite::Result<T>
+    where
+        SqlText<T>: FromSql,
+    {
+        Ok(self.get::<SqlText<T>>()?.0)
+    }
+
+    pub(crate) fn key_name(&mut self) -> rusqlite::Result<KeyName> {
+        self.parsed()
+    }
+
+    fn timestamp(&mut self) -> rusqlite::Result<Option<Timestamp>> {
+        Ok(self.get::<Option<SqlTimestamp>>()?.map(|text| text.0))
+    }
+}
+
+/// A key without its rotations, from the columns of [`KEY_STATE_COLUMNS`].
+pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyState> {
+    Ok(KeyState {
+        key: cells.key_name()?,
+        sequence: cells.get()?,
+        newest_phase: None,
+        has_lost_credential: false,
+        attempt: cells.get()?,
+        retry_at: cells.timestamp()?,
+        problem: cells.get()?,
+        revoke_previous: cells.get()?,
+        timetable: cells.get()?,
+        counts_from: cells.timestamp()?,
+        pending_run: cells.timestamp()?,
+        pause: {
+            let (from, until) = (cells.timestamp()?, cells.timestamp()?);
+            from.map(|from| Pause { from, until })
+        },
+        live: Vec::new(),
+    })
+}
+
+/// A rotation without its deliveries, from the columns of [`ROTATION_COLUMNS`].
+pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotation> {
+    // As the names hold it: a text in between would be one more for each.
+    let id: Option<Arc<str>> = cells.get()?;
+    let redacted_value = cells.get()?;
+    let (created_at, expires_at) = (cells.timestamp()?, cells.timestamp()?);
+    let credential = id.map(|id| CredentialMetadata {
+        id: CredentialId::new(id),
+        redacted_value,
+        created_at,
+        expires_at,
+    });
+    Ok(Rotation {
+        credential,
+        id: RotationId::from_recorded(cells.get::<Arc<str>>()?),
+        sequence: cells.get()?,
+        trigger: cells.parsed()?,
+        scheduled_for: cells.timestamp()?,
+        started_at: cells.get::<SqlTimestamp>()?.0,
+        label: cells.get::<Option<Arc<str>>>()?.map(Label::from_recorded),
+        phase: cells.parsed()?,
+        current_at: cells.timestamp()?,
+        retired_at: cells.timestamp()?,
+        revoke_after: cells.timestamp()?,
+        revoked_at: cells.timestamp()?,
+        error: cells.get()?,
+        attempt: cells.get()?,
+        retry_at: cells.timestamp()?,
+        stranded_at: cells.timestamp()?,
+        missing: {
+            let (since, looks) = (cells.timestamp()?, cells.get()?);
+            since.map(|since| MissingSince {
+                since,
+                checks: looks,
+            })
+        },
+        hold_until: cells.timestamp()?,
+        revoke_now: cells.get()?,
+        deliveries: Vec::new(),
+    })
+}
+
+/// A delivery, from the columns of [`DELIVERY_COLUMNS`].
+pub(crate) fn read_delivery(cells: &mut RowReader<'_>) -> rusqlite::Result<Delivery> {
+    Ok(Delivery {
+        sink: SinkId {
+            name: cells.get()?,
+            target: cells.get()?,
+        },
+        required: cells.get()?,
+        state: cells.parsed()?,
+        maybe_accepted: cells.get()?,
+        attempts: cells.get()?,
+        last_attempt_at: cells.timestamp()?,
+        written_at: cells.timestamp()?,
+        accepted_at: cells.timestamp()?,
+        removed_at: cells.timestamp()?,
+        retry_at: cells.timestamp()?,
+        error: cells.get()?,
+    })
+}

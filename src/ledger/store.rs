@@ -1,0 +1,295 @@
+//! The writer's handle, and the two ways in which its jobs are driven.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use crate::core::change::Change;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::state::KeyState;
+use crate::ledger::error::LedgerError;
+use crate::ledger::group_commit::{
+    MAX_BATCH_SIZE, PendingOperation, WriteOperation, commit_batch, reply_all, run_transaction,
+};
+use crate::ledger::reconciliation::{
+    self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
+};
+use crate::ledger::{read, write};
+
+/// The ledger's one writer. Cheap to clone; jobs of all clones that wait at
+/// the same time share one transaction and its fsync.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    operations: mpsc::UnboundedSender<Box<dyn WriteOperation>>,
+}
+
+/// Who runs the jobs.
+#[derive(Clone)]
+pub enum WriterDriver {
+    /// A thread of its own, so that a slow disk stalls nobody else.
+    Thread,
+    /// A task on the same runtime: in a simulation a second thread would let
+    /// virtual time run ahead.
+    Task,
+    /// As a task, on a disk that may fail.
+    TaskWithFaults(Arc<dyn FaultInjector>),
+}
+
+/// The disk of a simulation, which fails when it is told to.
+#[async_trait]
+pub trait FaultInjector: Send + Sync {
+    /// Before a transaction; an error fails it.
+    async fn before_transaction(&self) -> Result<(), LedgerError>;
+
+    /// After a transaction, before anybody hears how it ended; an error is
+    /// what they hear then, although it is done.
+    async fn after_transaction(&self) -> Result<(), LedgerError>;
+}
+
+impl Ledger {
+    /// Hands the connection to its driver. It is closed when the last handle
+    /// is gone.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(connection: Connection, driver: WriterDriver) -> std::io::Result<Self> {
+        let (jobs, waiting) = mpsc::unbounded_channel();
+        match driver {
+            WriterDriver::Thread => {
+                std::thread::Builder::new()
+                    .name("ledger".to_owned())
+                    .spawn(move || run_on_thread(&connection, waiting))?;
+            }
+            WriterDriver::Task => {
+                tokio::spawn(run_as_task(connection, waiting));
+            }
+            WriterDriver::TaskWithFaults(disk) => {
+                tokio::spawn(run_with_faults(connection, waiting, disk));
+            }
+        }
+        Ok(Self { operations: jobs })
+    }
+
+    /// Records `changes` of `key`, all or none, and tells how the key stands
+    /// then. Returns when they are on disk.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn record(
+        &self,
+        key: &KeyName,
+        at: Timestamp,
+        changes: Vec<Change>,
+    ) -> Result<KeyState, LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| write::record(connection, &key, at, &changes))
+            .await
+    }
+
+    /// How every key stands, in the order of their names.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn all_key_states(&self) -> Result<Vec<KeyState>, LedgerError> {
+        self.submit(|connection| read::key_states(connection, None))
+            .await
+    }
+
+    /// How one key stands.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn key_state(&self, key: &KeyName) -> Result<KeyState, LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| read::key_state(connection, &key))
+            .await
+    }
+
+    /// How many creates of `key` were made, or maybe made, between two times,
+    /// and when the oldest of them was.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn creates_between(
+        &self,
+        key: &KeyName,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(u32, Option<Timestamp>), LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| read::creates_between(connection, &key, from, to))
+            .await
+    }
+
+    /// When the present row of failures of a key began.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn failing_since(&self, key: &KeyName) -> Result<Option<Timestamp>, LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| read::failing_since(connection, &key))
+            .await
+    }
+
+    /// Which key a credential belongs to, if it has a row.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn key_for_credential(
+        &self,
+        credential: &CredentialId,
+    ) -> Result<Option<KeyName>, LedgerError> {
+        let credential = credential.clone();
+        self.submit(move |connection| read::key_for_credential(connection, &credential))
+            .await
+    }
+
+    /// Compares the provider's list with every row ever written, and finds what
+    /// is not as expected.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn reconcile(
+        &self,
+        listed: Vec<RemoteCredential>,
+    ) -> Result<Reconciliation, LedgerError> {
+        self.submit(move |connection| {
+            reconciliation::reconcile(connection, listed, |seen| {
+                !matches!(seen, RemoteState::AsExpected(_))
+            })
+        })
+        .await
+    }
+
+    /// What looked like a credential of `key` when the provider was last
+    /// listed, and has no row.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn lookalikes(&self, key: &KeyName) -> Result<Vec<CredentialId>, LedgerError> {
+        let key = key.clone();
+        self.submit(move |connection| {
+            let found = reconciliation::lookalikes(connection, &key)?.into_iter();
+            Ok(found.map(|(id, _)| id).collect())
+        })
+        .await
+    }
+
+    /// When every row was last compared with the provider, and whether a
+    /// create since `since` came to nothing that may land late.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn last_reconciliation(
+        &self,
+        since: Timestamp,
+    ) -> Result<(Option<Timestamp>, bool), LedgerError> {
+        self.submit(move |connection| read::last_reconciliation(connection, since))
+            .await
+    }
+
+    /// Notes that every row was compared with the provider, and the
+    /// credentials there that have none. Gives back those not noted before.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn record_reconciliation(
+        &self,
+        at: Timestamp,
+        strangers: Vec<UnknownCredential>,
+    ) -> Result<Vec<UnknownCredential>, LedgerError> {
+        self.submit(move |connection| {
+            reconciliation::record_reconciliation(connection, at, strangers)
+        })
+        .await
+    }
+
+    /// Whether the ledger can be written: writes what is there already.
+    ///
+    /// # Errors
+    /// It cannot; see [`LedgerError`].
+    pub async fn check_writable(&self) -> Result<(), LedgerError> {
+        self.submit(write::check_writable).await
+    }
+
+    /// Tells those who ask beside the daemon what is wrong with it as a whole,
+    /// or with `Skip` that nothing is.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn set_condition(
+        &self,
+        condition: &'static str,
+        at: Timestamp,
+        problem: Option<String>,
+    ) -> Result<(), LedgerError> {
+        self.submit(move |connection| {
+            write::set_condition(connection, condition, at, problem.as_deref())
+        })
+        .await
+    }
+
+    pub(super) async fn submit<T, F>(&self, work: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
+    {
+        let (call, answer) = PendingOperation::new(work);
+        self.operations
+            .send(Box::new(call))
+            .map_err(|_| LedgerError::WriterStopped)?;
+        answer.await.unwrap_or(Err(LedgerError::WriterStopped))
+    }
+}
+
+fn run_on_thread(
+    connection: &Connection,
+    mut waiting: mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
+) {
+    while let Some(first) = waiting.blocking_recv() {
+        commit_batch(connection, collect_batch(first, &mut waiting));
+    }
+}
+
+async fn run_as_task(
+    connection: Connection,
+    mut waiting: mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
+) {
+    while let Some(first) = waiting.recv().await {
+        commit_batch(&connection, collect_batch(first, &mut waiting));
+    }
+}
+
+async fn run_with_faults(
+    connection: Connection,
+    mut waiting: mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
+    disk: Arc<dyn FaultInjector>,
+) {
+    while let Some(first) = waiting.recv().await {
+        let mut jobs = collect_batch(first, &mut waiting);
+        let fate = match disk.before_transaction().await {
+            Ok(()) => {
+                let done = run_transaction(&connection, &mut jobs);
+                disk.after_transaction().await.and(done)
+            }
+            Err(error) => Err(error),
+        };
+        reply_all(jobs, &fate);
+    }
+}
+
+fn collect_batch(
+    first: Box<dyn WriteOperation>,
+    waiting: &mut mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
+) -> Vec<Box<dyn WriteOperation>> {
+    let mut jobs = vec![first];
+    while jobs.len() < MAX_BATCH_SIZE
+        && let Ok(job) = waiting.try_recv()
+    {
+        jobs.push(job);
+    }
+    jobs
+}

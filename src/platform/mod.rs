@@ -1,0 +1,12 @@
+//! What the rest asks of this host: files with secrets, programs, users and
+//! groups, time zones.
+
+pub(crate) mod blocking_pool;
+pub mod machine;
+pub mod process;
+mod run_blocking;
+pub mod secret_file;
+pub mod users;
+pub mod zones;
+
+pub(crate) use run_blocking::run_blocking;

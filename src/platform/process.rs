@@ -1,0 +1,221 @@
+//! Running a program of this host: without a shell, in a bare environment, in
+//! a process group of its own, and for no longer than it may take.
+//!
+//! What the program leaves running in its group is killed when it ends: what
+//! is done late could put an older secret in the place of a newer one.
+
+mod capture;
+mod process_group;
+
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::fs::{self, Access, AtFlags, CWD};
+use secrecy::zeroize::Zeroizing;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdin;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::capture::OutputCapture;
+use self::process_group::ProcessGroup;
+use crate::core::command::CommandLine;
+use crate::core::duration;
+
+/// Where a program finds others. That of the service is not passed on: a
+/// program is to find the same in every way that rekeyd is started.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The language of its messages.
+pub const LANG: &str = "C.UTF-8";
+
+/// How long the last words of a program that has ended are waited for.
+/// Whoever has left its group may hold its output open for ever.
+const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A program that is to be run once.
+pub struct Invocation<'r> {
+    /// The program and its arguments.
+    pub command: &'r CommandLine,
+    /// Its environment, beside `PATH` and `LANG`.
+    pub environment: &'r [(&'static str, String)],
+    /// What it reads from its standard input.
+    pub stdin: Zeroizing<Vec<u8>>,
+    /// After so long it is killed.
+    pub timeout: Duration,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct ProcessExit {
+    /// Why it ended.
+    pub kind: ExitKind,
+    /// What it wrote to its standard output.
+    pub stdout: CapturedOutput,
+    /// What it wrote to its standard error.
+    pub stderr: CapturedOutput,
+}
+
+/// Why a program ended.
+#[derive(Debug)]
+pub enum ExitKind {
+    /// It was never started: it has seen nothing of its input. Why, in words.
+    NotStarted(String),
+    /// It ended by itself, with this exit code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It was killed, because its time was over.
+    TimedOut,
+    /// The system failed in between, and it was killed. Why, in words.
+    Failed(String),
+}
+
+/// What a program wrote: masked, fit to be shown, and no more than is worth
+/// showing.
+#[derive(Debug, Default)]
+pub struct CapturedOutput {
+    /// Its lines.
+    pub lines: Vec<String>,
+    /// Whether it wrote more.
+    pub is_truncated: bool,
+}
+
+impl ProcessExit {
+    /// The last that it said, most often what went wrong, as the end of a
+    /// sentence.
+    #[must_use]
+    pub fn error_suffix(&self) -> String {
+        let last = self.stderr.lines.last().or(self.stdout.lines.last());
+        last.map_or_else(String::new, |line| format!(": {line}"))
+    }
+}
+
+impl CapturedOutput {
+    /// The lines, and that there were more.
+    pub fn display_lines(&self) -> impl Iterator<Item = &str> {
+        let more = self.is_truncated.then_some("(the rest is not shown)");
+        self.lines.iter().map(String::as_str).chain(more)
+    }
+}
+
+/// Why a program cannot be run, as far as that can be seen without running it.
+#[must_use]
+pub fn check_executable(program: &Path) -> Option<String> {
+    let shown = program.display();
+    let found = match std::fs::metadata(program) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Some(format!(
+                "{shown} does not exist; install it, or name another program"
+            ));
+        }
+        Err(error) => return Some(format!("cannot look at {shown}: {error}")),
+    };
+    if !found.is_file() {
+        return Some(format!(
+            "{shown} is not a regular file; name a program there"
+        ));
+    }
+    let executable = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
+    executable.err().map(|error| {
+        let error = io::Error::from(error);
+        format!("{shown} cannot be executed: {error}; run: chmod a+x {shown}")
+    })
+}
+
+/// Runs it. Dropped before it has ended, its group is killed.
+pub async fn run(run: Invocation<'_>) -> ProcessExit {
+    let deadline = Instant::now() + run.timeout;
+    let mut group = match spawn(&run, deadline).await {
+        Ok(group) => group,
+        Err(why) => {
+            return ProcessExit {
+                kind: ExitKind::NotStarted(why),
+                stdout: CapturedOutput::default(),
+                stderr: CapturedOutput::default(),
+            };
+        }
+    };
+    let (stdin, stdout, stderr) = group.take_pipes();
+    let (mut out, mut err) = (OutputCapture::new(), OutputCapture::new());
+    let how = {
+        // Both are read all the time: a full pipe would stop the program.
+        let reading = async { tokio::join!(out.read(stdout), err.read(stderr)) };
+        let mut reading = pin!(reading);
+        let mut is_read = false;
+        let ended = {
+            let work = async {
+                write_stdin(stdin, &run.stdin).await?;
+                group.wait().await
+            };
+            let mut work = pin!(timeout_at(deadline, work));
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut work => break ended,
+                    _ = &mut reading, if !is_read => is_read = true,
+                }
+            }
+        };
+        group.terminate().await;
+        if !is_read {
+            let _ = timeout(OUTPUT_DRAIN_TIMEOUT, reading).await;
+        }
+        match ended {
+            Ok(Ok(status)) => exit_kind(status),
+            Ok(Err(error)) => ExitKind::Failed(error.to_string()),
+            Err(_) => ExitKind::TimedOut,
+        }
+    };
+    // Whoever was killed may have written half a secret.
+    let is_whole = matches!(how, ExitKind::Code(_));
+    ProcessExit {
+        kind: how,
+        stdout: out.to_captured_output(is_whole),
+        stderr: err.to_captured_output(is_whole),
+    }
+}
+
+/// On a thread of its own: the file system of the program may hang. Should
+/// nobody wait for it any more when it has started, it is killed at once.
+async fn spawn(run: &Invocation<'_>, deadline: Instant) -> Result<ProcessGroup, String> {
+    let line = run.command.clone();
+    let variables = run.environment.to_vec();
+    let work = tokio::task::spawn_blocking(move || ProcessGroup::start(&line, variables));
+    let program = &run.command.program;
+    match timeout_at(deadline, work).await {
+        Ok(Ok(Ok(group))) => Ok(group),
+        Ok(Ok(Err(error))) => Err(format!("cannot start {program}: {error}")),
+        Ok(Err(_)) => Err(format!(
+            "starting {program} ended unexpectedly; this is a mistake in rekeyd, please report it"
+        )),
+        Err(_) => Err(format!(
+            "{program} was not started within {}; see whether its file system hangs",
+            duration::to_text(run.timeout)
+        )),
+    }
+}
+
+/// Writes the input and closes it. A program that does not read it is judged
+/// by how it ends.
+async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
+    let Some(mut stdin) = stdin else {
+        return Ok(());
+    };
+    match stdin.write_all(input).await {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn exit_kind(status: ExitStatus) -> ExitKind {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitKind::Code(code),
+        (None, Some(signal)) => ExitKind::Signal(signal),
+        (None, None) => ExitKind::Failed(format!("it ended with {status}")),
+    }
+}

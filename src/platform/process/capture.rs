@@ -1,0 +1,54 @@
+//! What a program writes, as far as it is worth keeping.
+
+use secrecy::zeroize::Zeroizing;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::CapturedOutput;
+use crate::core::redact::sanitize_lines;
+
+/// So much is kept of each of the two outputs. The rest is read all the same,
+/// so that the program does not wait for it.
+const MAX_CAPTURED_BYTES: usize = 8 * 1024;
+
+/// So many lines are kept: each becomes a line of the log.
+const MAX_CAPTURED_LINES: usize = 100;
+
+/// One of the two outputs. Wiped, since it may hold the secret.
+pub(super) struct OutputCapture {
+    bytes: Zeroizing<Vec<u8>>,
+    is_truncated: bool,
+}
+
+impl OutputCapture {
+    pub(super) fn new() -> Self {
+        Self {
+            // At once, since a buffer that grows leaves copies behind.
+            bytes: Zeroizing::new(Vec::with_capacity(MAX_CAPTURED_BYTES)),
+            is_truncated: false,
+        }
+    }
+
+    /// Reads to the end.
+    pub(super) async fn read(&mut self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        let mut chunk = Zeroizing::new([0; 4 * 1024]);
+        // An output that cannot be read any more has ended.
+        while let Ok(length @ 1..) = from.read(&mut chunk[..]).await {
+            let kept = length.min(MAX_CAPTURED_BYTES - self.bytes.len());
+            self.bytes.extend_from_slice(&chunk[..kept]);
+            self.is_truncated |= kept < length;
+        }
+    }
+
+    /// All of it, fit to be shown. `is_whole` says that it ended as the
+    /// program wanted it to end.
+    pub(super) fn to_captured_output(&self, is_whole: bool) -> CapturedOutput {
+        let mut lines = sanitize_lines(&self.bytes, self.is_truncated || !is_whole);
+        let is_cut = self.is_truncated || lines.len() > MAX_CAPTURED_LINES;
+        lines.truncate(MAX_CAPTURED_LINES);
+        CapturedOutput {
+            lines,
+            is_truncated: is_cut,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Users and groups of this host, by name or number.
+//!
+//! Names are looked up in `/etc/passwd` and `/etc/group` themselves. The name
+//! service switch is not asked, so that looking up a name can neither hang on
+//! a directory server nor load foreign code: a user that only LDAP or
+//! systemd-homed knows is given by number.
+
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid};
+
+use crate::core::redact::sanitize;
+
+const PASSWD_PATH: &str = "/etc/passwd";
+const GROUP_PATH: &str = "/etc/group";
+
+/// The bit of `CAP_CHOWN` in the capability sets of `/proc/self/status`.
+const CAP_CHOWN: u64 = 1;
+
+/// The user that is named, or numbered.
+///
+/// # Errors
+/// A name that `/etc/passwd` does not have, in words.
+pub fn find_user(name_or_number: &str) -> Result<Uid, String> {
+    resolve_id("user", name_or_number, Path::new(PASSWD_PATH)).map(Uid::from_raw)
+}
+
+/// The group that is named, or numbered.
+///
+/// # Errors
+/// A name that `/etc/group` does not have, in words.
+pub fn find_group(name_or_number: &str) -> Result<Gid, String> {
+    resolve_id("group", name_or_number, Path::new(GROUP_PATH)).map(Gid::from_raw)
+}
+
+/// The name of the user with this number, if `/etc/passwd` has it.
+#[must_use]
+pub fn user_name(user: u32) -> Option<String> {
+    let users = std::fs::read_to_string(PASSWD_PATH).ok()?;
+    user_name_in(&users, user).map(str::to_owned)
+}
+
+fn user_name_in(users: &str, user: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
+    })
+}
+
+/// Whether a user whose own group is `own_group` belongs to a group of this
+/// host. A group that does not exist has no members.
+#[must_use]
+pub fn is_member(user: u32, own_group: u32, group: &str) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    is_member_in(
+        user,
+        own_group,
+        group,
+        &read(PASSWD_PATH),
+        &read(GROUP_PATH),
+    )
+}
+
+fn is_member_in(user: u32, own_group: u32, group: &str, users: &str, groups: &str) -> bool {
+    if find_id(groups, group) == Some(own_group) {
+        return true;
+    }
+    let Some(name) = user_name_in(users, user) else {
+        return false;
+    };
+    groups.lines().any(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let members = fields.get(3).copied().unwrap_or_default();
+        fields.first() == Some(&group) && members.split(',').any(|member| member.trim() == name)
+    })
+}
+
+/// Whether this process may give its files to that user.
+#[must_use]
+pub fn can_chown_to_user(user: Uid) -> bool {
+    user == rustix::process::geteuid() || can_chown_to_anyone()
+}
+
+/// Whether this process may give its files to that group.
+#[must_use]
+pub fn can_chown_to_group(group: Gid) -> bool {
+    group == rustix::process::getegid()
+        || rustix::process::getgroups().is_ok_and(|groups| groups.contains(&group))
+        || can_chown_to_anyone()
+}
+
+fn can_chown_to_anyone() -> bool {
+    match std::fs::read_to_string("/proc/self/status") {
+        Ok(status) => status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))
+            .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+            .is_some_and(|set| set & CAP_CHOWN != 0),
+        Err(_) => rustix::process::geteuid().is_root(),
+    }
+}
+
+fn resolve_id(kind: &str, name_or_number: &str, list: &Path) -> Result<u32, String> {
+    // The highest number means "leave it as it is" to chown.
+    if let Ok(number) = name_or_number.parse::<u32>()
+        && number != u32::MAX
+    {
+        return Ok(number);
+    }
+    let entries = std::fs::read_to_string(list).map_err(|error| {
+        format!(
+            "cannot look up the {kind} {}: cannot read {}: {error}; give its number",
+            sanitize(name_or_number),
+            list.display()
+        )
+    })?;
+    find_id(&entries, name_or_number).ok_or_else(|| {
+        format!(
+            "there is no {kind} {} in {}; make it, or give its number if another service knows it",
+            sanitize(name_or_number),
+            list.display()
+        )
+    })
+}
+
+/// The number in `name:password:number:…`.
+fn find_id(entries: &str, name: &str) -> Option<u32> {
+    entries.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next() != Some(name) {
+            return None;
+        }
+        fields.nth(1)?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_and_groups_are_found_by_name_and_number() {
+        assert_eq!(find_user("0"), Ok(Uid::ROOT));
+        assert_eq!(find_user("root"), Ok(Uid::ROOT));
+        assert_eq!(find_group("root"), Ok(Gid::ROOT));
+        assert_eq!(find_group("4242"), Ok(Gid::from_raw(4242)));
+    }
+
+    #[test]
+    fn unknown_name_is_reported_with_its_file() {
+        let error = find_user("no-such-user-here").unwrap_err();
+        assert!(error.contains("no-such-user-here"), "{error}");
+        assert!(error.contains("/etc/passwd"), "{error}");
+        assert!(find_group("4294967295").is_err());
+    }
+
+    #[test]
+    fn membership_counts_primary_and_listed_groups() {
+        let users = "root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/:/bin/sh\n\
+                     annabel:x:1001:1001::/:/bin/sh\n";
+        let groups = "ops:x:50:bob, anna\nempty:x:51:\nanna:x:1000:\nops2:x:52:annabel\n";
+        for (user, own, group, belongs_to_it) in [
+            (1000, 1000, "ops", true),
+            (1000, 1000, "anna", true),
+            (1000, 50, "ops", true),
+            (1000, 1000, "empty", false),
+            (1001, 1001, "ops", false),
+            (1000, 1000, "ops2", false),
+            (7, 7, "ops", false),
+            (7, 7, "no-such-group", false),
+        ] {
+            let found = is_member_in(user, own, group, users, groups);
+            assert_eq!(found, belongs_to_it, "{user} {own} {group}");
+        }
+    }
+
+    #[test]
+    fn only_exact_names_match() {
+        let list = "rooty:x:7:\n\nroot:x:0:0:root:/root:/bin/bash\nbroken:x\n";
+        assert_eq!(find_id(list, "root"), Some(0));
+        assert_eq!(find_id(list, "broken"), None);
+        assert_eq!(find_id(list, ""), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! The Admin API's answers, taken leniently.
+//!
+//! Only a credential's `id` is required. Any other field that is missing, null
+//! or of a type that was not expected counts as absent: the official
+//! descriptions and examples contradict each other, and a rotation must not
+//! fail for it. Fields that are not known are ignored. The shapes are those of
+//! `AdminApiKey` in the official OpenAPI document.
+
+use jiff::Timestamp;
+use secrecy::zeroize::Zeroize as _;
+use serde_json::Value;
+
+use crate::core::ids::CredentialId;
+use crate::core::redact::sanitize;
+use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
+use crate::provider::{CreatedCredential, ListedCredential};
+
+/// The longest id that is taken for one.
+const MAX_ID_LENGTH: usize = 200;
+
+/// One page of a list.
+pub(super) struct CredentialPage {
+    pub(super) credentials: Vec<ListedCredential>,
+    /// Whether there are more; none if the answer does not say.
+    pub(super) has_more: Option<bool>,
+}
+
+/// The provider's error envelope, `{"error": {…}}`: proof that it was the
+/// provider who answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ErrorEnvelope {
+    pub(super) kind: Option<String>,
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+}
+
+/// Reads the answer to a create, with its secret if it has one.
+pub(super) fn parse_new_credential(body: &[u8]) -> Result<CreatedCredential, String> {
+    let mut object = parse_object(body)?;
+    // The secret comes first: from then on it is masked in everything else.
+    let secret = match object.get_mut("value").map(Value::take) {
+        Some(Value::String(mut value)) if !value.is_empty() => {
+            // A copy of the exact size: taking `value` itself could move it,
+            // and leave what it was in unwiped memory.
+            let secret = Secret::new(value.clone());
+            value.zeroize();
+            Some(secret)
+        }
+        Some(_) | None => None,
+    };
+    let facts = metadata_from_json(&object)?;
+    Ok(CreatedCredential {
+        metadata: facts,
+        secret,
+    })
+}
+
+/// Reads the answer to a retrieve.
+pub(super) fn parse_credential(body: &[u8]) -> Result<ListedCredential, String> {
+    credential_from_json(&parse_object(body)?)
+}
+
+/// Reads one page of a list. An item without an id spoils the page: to leave
+/// it out would say that a credential does not exist.
+pub(super) fn parse_page(body: &[u8]) -> Result<CredentialPage, String> {
+    let object = parse_object(body)?;
+    let Some(items) = object.get("data").and_then(Value::as_array) else {
+        return Err("it has no list \"data\"".to_owned());
+    };
+    Ok(CredentialPage {
+        credentials: items
+            .iter()
+            .map(credential_from_json)
+            .collect::<Result<Vec<_>, _>>()?,
+        has_more: object.get("has_more").and_then(Value::as_bool),
+    })
+}
+
+/// Reads the answer to a delete of `id`.
+pub(super) fn parse_deletion(body: &[u8], id: &CredentialId) -> Result<(), String> {
+    let object = parse_object(body)?;
+    if object.get("deleted").and_then(Value::as_bool) != Some(true) {
+        return Err("it does not say \"deleted\": true".to_owned());
+    }
+    match object.get("id").and_then(Value::as_str) {
+        Some(other) if other != id.as_str() => Err(format!(
+            "it is about another credential, {}",
+            sanitize(other)
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The error envelope in a body, if there is one. `{"error": "text"}` is what
+/// others say, and so is an object without words, or with a number for a code.
+pub(super) fn parse_error_envelope(body: &[u8]) -> Option<ErrorEnvelope> {
+    let object = parse_object(body).ok()?;
+    let error = object.get("error").filter(|error| error.is_object())?;
+    let envelope = ErrorEnvelope {
+        kind: text_field(error, "type"),
+        code: text_field(error, "code"),
+        message: text_field(error, "message"),
+    };
+    let has_words = envelope.kind.is_some() || envelope.message.is_some();
+    let is_number = error.get("code").is_some_and(Value::is_number);
+    (has_words && !is_number).then_some(envelope)
+}
+
+fn parse_object(body: &[u8]) -> Result<Value, String> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err("it is empty".to_owned());
+    }
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) if value.is_object() => Ok(value),
+        Ok(_) => Err("it is JSON, but no object".to_owned()),
+        // Position only: a parser's own words could quote the secret.
+        Err(error) => Err(format!(
+            "it is not readable as JSON from line {}, column {} on",
+            error.line(),
+            error.column()
+        )),
+    }
+}
+
+fn credential_from_json(object: &Value) -> Result<ListedCredential, String> {
+    Ok(ListedCredential {
+        metadata: metadata_from_json(object)?,
+        name: object
+            .get("name")
+            .and_then(Value::as_str)
+            .map(sanitize_name),
+        last_used_at: time_field(object, "last_used_at"),
+        owner: object.get("owner").and_then(describe_owner),
+    })
+}
+
+fn metadata_from_json(object: &Value) -> Result<CredentialMetadata, String> {
+    let id = object
+        .get("id")
+        .and_then(Value::as_str)
+        .filter(|id| is_valid_id(id))
+        .ok_or("it has a credential without a usable \"id\"")?;
+    Ok(CredentialMetadata {
+        id: CredentialId::new(id.to_owned()),
+        // What is shown of a secret is shortened; anything else could be one.
+        redacted_value: text_field(object, "redacted_value").filter(|shown| shown.contains("...")),
+        created_at: time_field(object, "created_at"),
+        expires_at: time_field(object, "expires_at"),
+    })
+}
+
+/// Opaque, but it is to stand in a path, a log line and a table.
+fn is_valid_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= MAX_ID_LENGTH
+        && !matches!(id, "." | "..")
+        && !id.contains(char::is_control)
+}
+
+/// A name is compared with labels, so it must be exact; one that cannot be
+/// shown as it is gets a mark, so that cleaning never makes it equal to one.
+fn sanitize_name(text: &str) -> String {
+    let clean = sanitize(text);
+    if clean == text {
+        clean
+    } else {
+        format!("{clean} (not shown exactly)")
+    }
+}
+
+fn describe_owner(owner: &Value) -> Option<String> {
+    match (text_field(owner, "name"), text_field(owner, "id")) {
+        (Some(name), Some(id)) => Some(format!("{name} ({id})")),
+        (Some(only), None) | (None, Some(only)) => Some(only),
+        (None, None) => None,
+    }
+}
+
+fn text_field(object: &Value, field: &str) -> Option<String> {
+    object.get(field)?.as_str().map(sanitize)
+}
+
+fn time_field(object: &Value, field: &str) -> Option<Timestamp> {
+    let seconds = object.get(field)?.as_i64()?;
+    // Zero stands for "never" in more than one API.
+    if seconds <= 0 {
+        return None;
+    }
+    Timestamp::from_second(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_unexpected_type_is_absent() {
+        let body = br#"{"id":"key_a","name":7,"created_at":"soon","expires_at":[],
+            "last_used_at":0,"owner":"me","redacted_value":{},"value":null,"more":1}"#;
+        let new = parse_new_credential(body).unwrap();
+        assert!(new.secret.is_none());
+        assert_eq!(new.metadata.created_at, None);
+        let seen = parse_credential(body).unwrap();
+        assert_eq!(
+            (seen.name, seen.owner, seen.last_used_at),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn an_unredacted_redacted_value_is_discarded() {
+        let body =
+            br#"{"id":"key_a","value":"plain-and-long-1","redacted_value":"plain-and-long-1"}"#;
+        let new = parse_new_credential(body).unwrap();
+        assert_eq!(new.metadata.redacted_value, None);
+        let seen = br#"{"id":"key_a","redacted_value":"plain-and-long-2 ..."}"#;
+        let own = Secret::new("plain-and-long-2".to_owned());
+        let redacted = parse_credential(seen).unwrap().metadata.redacted_value;
+        assert_eq!(redacted.as_deref(), Some("[secret] ..."));
+        drop(own);
+    }
+
+    #[test]
+    fn a_sanitized_name_never_equals_a_label() {
+        assert_eq!(
+            sanitize_name("a-20261123T030000Z-5f3a9c"),
+            "a-20261123T030000Z-5f3a9c"
+        );
+        assert_ne!(
+            sanitize_name(" a-20261123T030000Z-5f3a9c"),
+            "a-20261123T030000Z-5f3a9c"
+        );
+    }
+
+    #[test]
+    fn only_the_providers_error_envelope_is_recognized() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"error":"no"}"#,
+            r#"{"error":{}}"#,
+            r#"{"error":{"reason":"x"}}"#,
+            r#"{"error":{"code":"x"}}"#,
+            r#"{"error":{"code":404,"message":"m","status":"NOT_FOUND"}}"#,
+            r#"{"error":{"message":"#,
+        ] {
+            assert_eq!(parse_error_envelope(body.as_bytes()), None, "{body}");
+        }
+        let body = br#"{"error":{"type":"t","message":"m","param":null,"code":null}}"#;
+        assert_eq!(
+            parse_error_envelope(body).unwrap().message.as_deref(),
+            Some("m")
+        );
+    }
+
+    #[test]
+    fn a_page_with_an_item_without_id_is_rejected() {
+        assert!(parse_page(br#"{"data":[{"name":"x"}]}"#).is_err());
+        assert!(parse_page(br#"{"data":{}}"#).is_err());
+        let page = parse_page(br#"{"data":[{"id":"key_a"}],"has_more":"yes"}"#).unwrap();
+        assert_eq!((page.credentials.len(), page.has_more), (1, None));
+    }
+
+    #[test]
+    fn a_deletion_must_be_confirmed() {
+        let id = CredentialId::new("key_a".to_owned());
+        for (body, is_ok) in [
+            (r#"{"id":"key_a","deleted":true}"#, true),
+            (r#"{"deleted":true}"#, true),
+            (r#"{"id":"key_a","deleted":false}"#, false),
+            (r#"{"id":"key_a"}"#, false),
+            (r#"{"id":"key_b","deleted":true}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(
+                parse_deletion(body.as_bytes(), &id).is_ok(),
+                is_ok,
+                "{body}"
+            );
+        }
+    }
+}

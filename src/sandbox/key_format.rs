@@ -1,0 +1,101 @@
+//! Secrets and ids that look like the real ones, from the sandbox's own
+//! randomness.
+
+use ring::rand::SecureRandom as _;
+
+/// The admin key that the sandbox takes from the start when none is given:
+/// fixed and well known, in the shape of a real one. It opens nothing but
+/// sandboxes, and is put together here so that no search for secrets in sources
+/// finds one.
+pub const DEFAULT_ADMIN_KEY: &str = concat!(
+    "sk-admin-",
+    "rekeyd-sandbox-not-a-secret-rekeyd-sandbox-not-a-secret-00",
+    "T3BlbkFJ",
+    "rekeyd-sandbox-not-a-secret-rekeyd-sandbox-not-a-secret-00",
+);
+
+/// The middle of every real secret.
+const SECRET_MARKER: &str = "T3BlbkFJ";
+
+/// The characters on each side of the mark.
+const SECRET_SIDE_LEN: usize = 58;
+
+/// Letters, digits, `-` and `_`: 64, so that a random byte chooses each as often.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A secret of its own for a new key.
+pub(super) fn new_secret() -> String {
+    let side = || random_text(SECRET_SIDE_LEN, 64);
+    format!("sk-admin-{}{SECRET_MARKER}{}", side(), side())
+}
+
+/// The secret as it is shown later: its last three characters.
+pub(super) fn redact(secret: &str) -> String {
+    let end: Vec<char> = secret.chars().rev().take(3).collect();
+    let end: String = end.into_iter().rev().collect();
+    format!("sk-admin...{end}")
+}
+
+/// Letters and digits for ids, so that a shell and a double click take them as
+/// one word. They need not be guess-proof.
+pub(super) fn random_id(length: usize) -> String {
+    random_text(length, 62)
+}
+
+/// Text of the first `choices` characters of [`ALPHABET`].
+fn random_text(length: usize, choices: u8) -> String {
+    let mut bytes = vec![0_u8; length];
+    fill_random(&mut bytes);
+    bytes
+        .into_iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % choices)]))
+        .collect()
+}
+
+/// A number from 0 to below 1.
+pub(super) fn random_fraction() -> f64 {
+    let mut bytes = [0_u8; 4];
+    fill_random(&mut bytes);
+    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sandbox plays another host, which has its own randomness"
+)]
+fn fill_random(bytes: &mut [u8]) {
+    // A host without randomness cannot rehearse anything; equal secrets would
+    // be noticed at once.
+    if ring::rand::SystemRandom::new().fill(bytes).is_err() {
+        bytes.fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_the_real_format() {
+        for secret in [new_secret(), DEFAULT_ADMIN_KEY.to_owned()] {
+            assert_ne!(secret, new_secret());
+            let rest = secret.strip_prefix("sk-admin-").unwrap();
+            assert_eq!(rest.len(), 2 * SECRET_SIDE_LEN + SECRET_MARKER.len());
+            assert_eq!(
+                &rest[SECRET_SIDE_LEN..SECRET_SIDE_LEN + SECRET_MARKER.len()],
+                SECRET_MARKER
+            );
+            assert_eq!(
+                redact(&secret),
+                format!("sk-admin...{}", &secret[secret.len() - 3..])
+            );
+        }
+    }
+
+    #[test]
+    fn ids_are_alphanumeric() {
+        let id = random_id(1_000);
+        assert!(id.chars().all(|letter| letter.is_ascii_alphanumeric()));
+        assert_ne!(id, random_id(1_000));
+    }
+}

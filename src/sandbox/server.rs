@@ -1,0 +1,166 @@
+//! One request: whether a fault strikes, the work, the answer.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::response::Response;
+use tokio::sync::watch;
+
+use crate::sandbox::connection::ConnectionHandle;
+use crate::sandbox::fault::{ApiOperation, Fault, FaultKind};
+use crate::sandbox::key_format::random_fraction;
+use crate::sandbox::reply::{ApiReply, proxy_block_page};
+use crate::sandbox::state::SandboxState;
+use crate::sandbox::store;
+
+/// What all requests share.
+pub(super) struct SandboxApp {
+    state: Mutex<SandboxState>,
+    state_file: Option<PathBuf>,
+    faults: Mutex<Vec<Fault>>,
+    requests: Mutex<[u64; ApiOperation::ALL.len()]>,
+    pub(super) late_create_delay: Duration,
+    pub(super) slow_reply_delay: Duration,
+    /// Becomes true when the sandbox stops.
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+impl SandboxApp {
+    pub(super) fn new(
+        state: SandboxState,
+        file: Option<PathBuf>,
+        stopped: watch::Receiver<bool>,
+        (late_after, slow_for): (Duration, Duration),
+    ) -> Self {
+        Self {
+            state: Mutex::new(state),
+            state_file: file,
+            faults: Mutex::default(),
+            requests: Mutex::default(),
+            late_create_delay: late_after,
+            slow_reply_delay: slow_for,
+            stopped,
+        }
+    }
+
+    /// The state, for a look. No change made through this is kept in the file.
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, SandboxState> {
+        lock(&self.state)
+    }
+
+    /// Changes the state and keeps it.
+    pub(super) fn update<T>(&self, work: impl FnOnce(&mut SandboxState) -> T) -> T {
+        let mut state = lock(&self.state);
+        let outcome = work(&mut state);
+        if let Some(file) = &self.state_file
+            && let Err(error) = store::save(file, &state)
+        {
+            tracing::warn!("{error}; what changed is forgotten at the next start");
+        }
+        outcome
+    }
+
+    pub(super) fn set_faults(&self, faults: Vec<Fault>) {
+        *lock(&self.faults) = faults;
+    }
+
+    /// How many requests for `operation` have come, answered or not.
+    pub(super) fn requests(&self, operation: ApiOperation) -> u64 {
+        lock(&self.requests)[operation as usize]
+    }
+
+    /// Does one request with `work`, whose second argument says whether the
+    /// list is to be stale.
+    pub(super) async fn respond<W>(
+        self: &Arc<Self>,
+        operation: ApiOperation,
+        line: &ConnectionHandle,
+        headers: &HeaderMap,
+        work: W,
+    ) -> Response
+    where
+        W: FnOnce(&mut SandboxState, bool) -> ApiReply + Send + 'static,
+    {
+        lock(&self.requests)[operation as usize] += 1;
+        let secret = bearer_token(headers);
+        let job = move |state: &mut SandboxState, stale: bool| match secret {
+            Some(secret) if state.authorize(&secret) => work(state, stale),
+            Some(_) | None => ApiReply::invalid_key(),
+        };
+        let Some(kind) = self.select_fault(operation) else {
+            return self.update(|state| job(state, false)).into_response();
+        };
+        tracing::debug!(
+            operation = operation.as_str(),
+            fault = kind.as_str(),
+            "a fault strikes"
+        );
+        match kind {
+            FaultKind::DropBefore => aborted_response(line),
+            FaultKind::DropAfter => {
+                self.update(|state| job(state, false));
+                aborted_response(line)
+            }
+            FaultKind::ErrorBefore => ApiReply::server_error().into_response(),
+            FaultKind::ErrorAfter => {
+                self.update(|state| job(state, false));
+                ApiReply::server_error().into_response()
+            }
+            FaultKind::RateLimit => ApiReply::rate_limited().into_response(),
+            FaultKind::Hang => {
+                self.update(|state| job(state, false));
+                self.wait_until_stopped().await;
+                aborted_response(line)
+            }
+            FaultKind::Slow => {
+                let reply = self.update(|state| job(state, false));
+                tokio::time::sleep(self.slow_reply_delay).await;
+                reply.into_response()
+            }
+            FaultKind::Garbage => self.update(|state| job(state, false)).into_truncated(),
+            FaultKind::Html => proxy_block_page(),
+            FaultKind::Scope => ApiReply::missing_scope().into_response(),
+            FaultKind::StaleList => self.update(|state| job(state, true)).into_response(),
+            FaultKind::Late => {
+                let app = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(app.late_create_delay).await;
+                    app.update(|state| job(state, false));
+                });
+                aborted_response(line)
+            }
+        }
+    }
+
+    /// The first fault that strikes this time.
+    fn select_fault(&self, operation: ApiOperation) -> Option<FaultKind> {
+        lock(&self.faults)
+            .iter()
+            .filter(|fault| fault.applies_to(operation))
+            .find(|fault| random_fraction() < fault.probability)
+            .map(|fault| fault.kind)
+    }
+
+    async fn wait_until_stopped(&self) {
+        // An error means that the sandbox is gone, which is the same.
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// An answer that is never seen: the connection ends instead.
+fn aborted_response(line: &ConnectionHandle) -> Response {
+    line.abort();
+    Response::default()
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    Some(value.strip_prefix("Bearer ")?.to_owned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,251 @@
+//! Where a file sink's file stands, and whether it can be replaced there.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::private_mount;
+use super::replace::is_regular;
+use crate::core::settings::FileTarget;
+use crate::platform::users;
+
+/// The free space that a new credential is not made without. Far more than a
+/// secret needs, so that it is not the last block that is counted on.
+const MIN_FREE_BYTES: u64 = 64 * 1024;
+
+/// What a file name may take on every file system in use.
+const MAX_NAME_BYTES: usize = 255;
+
+/// What stands around the target's name in that of the file beside it.
+const TEMP_AFFIXES: [&str; 2] = [".", ".rekeyd"];
+
+/// Whether rekeyd may have given this name to what it prepares.
+pub(super) fn is_temp_name(name: &OsStr) -> bool {
+    let [before, behind] = TEMP_AFFIXES.map(str::as_bytes);
+    name.as_bytes().starts_with(before) && name.as_bytes().ends_with(behind)
+}
+
+/// A target file, taken apart when it is asked for: ten thousand of them are
+/// held.
+#[derive(Debug, Clone)]
+pub(super) struct TargetLocation(pub(super) Arc<FileTarget>);
+
+impl TargetLocation {
+    /// The target's path.
+    pub(super) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The permission bits that the configuration gives it.
+    pub(super) fn mode(&self) -> Mode {
+        Mode::from_raw_mode(self.0.mode)
+    }
+
+    /// The folder that the target stands in.
+    pub(super) fn folder(&self) -> &Path {
+        self.path().parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The target's name in the folder.
+    pub(super) fn file_name(&self) -> &OsStr {
+        self.path().file_name().unwrap_or_default()
+    }
+
+    /// The name beside it under which the new content is prepared.
+    pub(super) fn temp_name(&self) -> OsString {
+        let [before, behind] = TEMP_AFFIXES;
+        let mut temporary = OsString::from(before);
+        temporary.push(self.file_name());
+        temporary.push(behind);
+        temporary
+    }
+
+    pub(super) fn temp_path(&self) -> PathBuf {
+        self.folder().join(self.temp_name())
+    }
+
+    /// The folder. Everything is done relative to it, so that what was checked
+    /// is what is written to.
+    pub(super) fn open_folder(&self) -> Result<OwnedFd, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::open(self.folder(), flags, Mode::empty()).map_err(|error| {
+            let folder = self.folder().display();
+            match error {
+                Errno::NOENT => format!("the folder {folder} does not exist; make it"),
+                Errno::NOTDIR => format!("{folder} is not a folder; give another path"),
+                error => format!(
+                    "cannot open the folder {folder}: {}",
+                    describe_io_error(&error.into())
+                ),
+            }
+        })
+    }
+
+    /// The owner and group that the configuration names, as numbers.
+    pub(super) fn configured_ownership(&self) -> Result<(Option<Uid>, Option<Gid>), String> {
+        let owner = self.0.owner.as_deref().map(users::find_user).transpose()?;
+        let group = self.0.group.as_deref().map(users::find_group).transpose()?;
+        Ok((owner, group))
+    }
+
+    /// All that stands in the way of replacing the file.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.file_name().is_empty() {
+            problems.push(format!(
+                "{} names no file; give its path",
+                self.path().display()
+            ));
+        }
+        let length = self.temp_name().len();
+        if length > MAX_NAME_BYTES {
+            problems.push(format!(
+                "the file name of {} is too long by {} for the file beside it that the new \
+                 content is prepared in; shorten it",
+                self.path().display(),
+                length - MAX_NAME_BYTES
+            ));
+        }
+        if let Some(problem) = private_mount::check_path(self.path()) {
+            // Whatever else is found there is not what others see.
+            problems.push(problem);
+            return problems;
+        }
+        match self.open_folder() {
+            Ok(folder) => {
+                self.folder_problems(&folder, &mut problems);
+                self.target_problems(&folder, &mut problems);
+            }
+            Err(problem) => problems.push(problem),
+        }
+        self.owner_problems(&mut problems);
+        problems
+    }
+
+    fn folder_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
+        let shown = self.folder().display();
+        match fs::fstat(folder) {
+            Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
+                problems.push(format!(
+                    "others can write the folder {shown} and could put their own file in the \
+                     place of ours; run: chmod o-w {shown}"
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                problems.push(format!(
+                    "cannot look at the folder {shown}: {}",
+                    describe_io_error(&error.into())
+                ));
+            }
+        }
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        if let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
+            problems.push(format!(
+                "cannot write the folder {shown}: {}; the new file is made in it and moved over \
+                 the old one",
+                describe_io_error(&error.into())
+            ));
+        }
+    }
+
+    fn target_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
+        if self.file_name().is_empty() {
+            return;
+        }
+        let shown = self.path().display();
+        match fs::statat(folder, self.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if is_regular(&stat) => {}
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                problems.push(format!(
+                    "{shown} is a symbolic link; give the path of the file itself"
+                ));
+            }
+            Ok(_) => problems.push(format!(
+                "{shown} is not a regular file; give another path, or move it away"
+            )),
+            Err(Errno::NOENT) => {}
+            Err(error) => {
+                problems.push(format!(
+                    "cannot look at {shown}: {}",
+                    describe_io_error(&error.into())
+                ));
+            }
+        }
+    }
+
+    fn owner_problems(&self, problems: &mut Vec<String>) {
+        let shown = self.path().display();
+        match self
+            .0
+            .owner
+            .as_deref()
+            .map(|name| (name, users::find_user(name)))
+        {
+            Some((name, Ok(user))) if !users::can_chown_to_user(user) => problems.push(format!(
+                "cannot give {shown} to the user {name} without privileges (CAP_CHOWN and \
+                 CAP_FOWNER); leave out owner and make the folder setgid, or give rekeyd's unit \
+                 the drop-in owner.conf"
+            )),
+            Some((_, Err(problem))) => problems.push(problem),
+            Some((_, Ok(_))) | None => {}
+        }
+        match self
+            .0
+            .group
+            .as_deref()
+            .map(|name| (name, users::find_group(name)))
+        {
+            Some((name, Ok(group))) if !users::can_chown_to_group(group) => problems.push(format!(
+                "cannot give {shown} to the group {name}, which rekeyd's user is not in; add it \
+                 to the group, or leave out group and make the folder setgid"
+            )),
+            Some((_, Err(problem))) => problems.push(problem),
+            Some((_, Ok(_))) | None => {}
+        }
+    }
+
+    /// Whether there is room for a new file beside the old one.
+    pub(super) fn check_free_space(&self) -> Result<(), String> {
+        let folder = self.open_folder()?;
+        let shown = self.folder().display();
+        let space = fs::fstatvfs(&folder).map_err(|error| {
+            format!(
+                "cannot see how much room {shown} has: {}",
+                describe_io_error(&error.into())
+            )
+        })?;
+        if space.f_bavail.saturating_mul(space.f_frsize) < MIN_FREE_BYTES {
+            return Err(format!(
+                "less than {} KiB are free in {shown}; make room",
+                MIN_FREE_BYTES / 1024
+            ));
+        }
+        // Some file systems have no fixed number of inodes and say 0 of 0.
+        if space.f_files > 0 && space.f_favail == 0 {
+            return Err(format!("no inode is free in {shown}; remove files there"));
+        }
+        Ok(())
+    }
+}
+
+/// An operating system's reason, with what to do where that is not plain.
+// The operating system's reasons are not our own enum.
+#[allow(clippy::wildcard_enum_match_arm)]
+pub(super) fn describe_io_error(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount it writable, or add the folder to the unit's ReadWritePaths="
+        }
+        io::ErrorKind::PermissionDenied => "; give rekeyd's user the right to",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}

@@ -1,0 +1,78 @@
+//! Whether a file still holds what was delivered to it.
+//!
+//! The ledger has nothing from which a secret could be computed, so the one
+//! thing to compare is the end that the provider's redacted value shows.
+
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
+
+use super::replace::is_regular;
+use super::target::TargetLocation;
+use crate::core::secret::matches_suffix;
+use crate::core::settings::FileFormat;
+
+/// More than any content that rekeyd writes.
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+#[derive(Deserialize)]
+struct StoredJson<'a> {
+    #[serde(borrow)]
+    value: std::borrow::Cow<'a, str>,
+}
+
+/// What stands there instead of the secret whose `redacted` value this is; none
+/// if it is there, or if that cannot be seen.
+pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Option<String> {
+    let format = &place.0.format;
+    let path = place.path().display();
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match fs::open(place.path(), flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Some(format!("{path} is gone")),
+        Err(Errno::LOOP) => return Some(format!("{path} is a symbolic link now")),
+        // It is there, and more cannot be seen from here.
+        Err(_) => return None,
+    };
+    let stat = fs::fstat(&file).ok();
+    let Some(stat) = stat.filter(is_regular) else {
+        return Some(format!("{path} is no regular file any more"));
+    };
+    // No more room than is needed, since all of it is wiped; and what was read
+    // to its size need not be asked for more.
+    let size = usize::try_from(stat.st_size).ok()?.min(MAX_READ_BYTES);
+    let mut content = Zeroizing::new(vec![0; size]);
+    let mut length = 0;
+    while length < size {
+        match rustix::io::read(&file, &mut content[length..]).ok()? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    let content = &content[..length];
+    let same = stored_value(format, content).and_then(|value| matches_suffix(&value, redacted?));
+    match same {
+        Some(false) => Some(format!("{path} holds another key than the one delivered")),
+        None if stored_value(format, content).is_none() => {
+            Some(format!("{path} does not hold what rekeyd wrote"))
+        }
+        Some(true) | None => None,
+    }
+}
+
+fn stored_value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>> {
+    let text = std::str::from_utf8(content).ok()?.trim_end();
+    let value = match format {
+        FileFormat::Raw => text.to_owned(),
+        FileFormat::Env { variable } => text
+            .strip_prefix(variable.as_str())?
+            .strip_prefix('=')?
+            .to_owned(),
+        FileFormat::Json => serde_json::from_str::<StoredJson<'_>>(text)
+            .ok()?
+            .value
+            .into_owned(),
+    };
+    (!value.is_empty()).then(|| Zeroizing::new(value))
+}

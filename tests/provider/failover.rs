@@ -1,0 +1,165 @@
+//! Which admin credential is in use: the first that the provider accepts, and
+//! after a change over the former one until that is revoked.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::adapter::{adapter_with, credential_with};
+use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::secret::{ActiveCredential, Secret};
+use rekeyd::daemon::failover::{CredentialSource, FailoverProvider};
+use rekeyd::provider::openai::OpenAiProvider;
+use rekeyd::provider::{ErrorKind, Provider as _};
+use rekeyd::sandbox::{Sandbox, SandboxOptions};
+
+/// What can be read, by place.
+#[derive(Clone, Default)]
+struct FakeSources(Arc<Mutex<Vec<(String, Secret)>>>);
+
+impl FakeSources {
+    fn set(&self, secrets: &[(&str, &Secret)]) {
+        let secrets = secrets.iter();
+        *self.0.lock().unwrap() = secrets
+            .map(|(place, secret)| ((*place).to_owned(), (*secret).clone()))
+            .collect();
+    }
+}
+
+impl CredentialSource for FakeSources {
+    fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+        (
+            self.0.lock().unwrap().clone(),
+            vec!["a: unreadable".to_owned()],
+        )
+    }
+}
+
+struct FailoverFixture {
+    /// Asks with the sandbox's own key, which always works.
+    owner: OpenAiProvider,
+    subject: FailoverProvider<OpenAiProvider, FakeSources>,
+    active_credential: ActiveCredential,
+    sources: FakeSources,
+    _sandbox: Sandbox,
+}
+
+impl FailoverFixture {
+    async fn new() -> Self {
+        let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
+        let cell = ActiveCredential::new();
+        let shelf = FakeSources::default();
+        let adapter = |cell| adapter_with(&sandbox.base_url(), Duration::from_secs(10), cell);
+        let inner = adapter(cell.clone());
+        Self {
+            owner: adapter(credential_with(sandbox.admin_key().expose())),
+            subject: FailoverProvider::new(inner, cell.clone(), shelf.clone()),
+            active_credential: cell,
+            sources: shelf,
+            _sandbox: sandbox,
+        }
+    }
+
+    async fn create_credential(&self, name: &str) -> (CredentialId, Secret) {
+        let label = Label::from_recorded(name.to_owned());
+        let made = self.owner.create(&label, None).await.unwrap().value;
+        (made.metadata.id, made.secret.unwrap())
+    }
+
+    fn uses(&self, secret: &Secret) -> bool {
+        self.active_credential
+            .get()
+            .is_some_and(|used| used.same_as(secret))
+    }
+}
+
+#[tokio::test]
+async fn missing_credential_is_reported_until_one_is_found() {
+    let world = FailoverFixture::new().await;
+    let error = world.subject.list().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NoCredential);
+    assert!(error.to_string().contains("a: unreadable"), "{error}");
+    let (_, secret) = world.create_credential("late").await;
+    world.sources.set(&[("file", &secret)]);
+    world.subject.list().await.unwrap();
+    assert!(world.uses(&secret));
+}
+
+#[tokio::test]
+async fn the_first_accepted_credential_stays_in_use() {
+    let world = FailoverFixture::new().await;
+    let (_, good) = world.create_credential("good").await;
+    let wrong = Secret::new("sk-admin-wrong-one".to_owned());
+    world.sources.set(&[("file", &wrong), ("directory", &good)]);
+    world.subject.check().await.unwrap();
+    assert!(world.uses(&good));
+    let (_, other) = world.create_credential("other").await;
+    world.sources.set(&[("file", &other), ("directory", &good)]);
+    world.subject.check().await.unwrap();
+    assert!(world.uses(&good), "a credential that works is not left");
+}
+
+#[tokio::test]
+async fn a_check_switches_when_the_credential_is_refused() {
+    let world = FailoverFixture::new().await;
+    let (id, first) = world.create_credential("first").await;
+    let (_, second) = world.create_credential("second").await;
+    world.sources.set(&[("file", &first)]);
+    world.subject.check().await.unwrap();
+    world.owner.delete(&id).await.unwrap();
+    let error = world.subject.check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::CredentialRefused);
+    assert!(error.to_string().contains("that of file"), "{error}");
+    world.sources.set(&[("file", &second)]);
+    world.subject.check().await.unwrap();
+    assert!(world.uses(&second));
+}
+
+#[tokio::test]
+async fn a_switch_keeps_the_previous_credential_for_failover() {
+    let world = FailoverFixture::new().await;
+    let (old_id, old) = world.create_credential("old").await;
+    let (new_id, new) = world.create_credential("new").await;
+    world.sources.set(&[("file", &old)]);
+    world.subject.check().await.unwrap();
+    world.sources.set(&[("file", &new)]);
+    world
+        .active_credential
+        .switch_to(new.clone(), Some(old_id.clone()));
+    world.subject.check().await.unwrap();
+    assert!(world.uses(&new));
+
+    world.owner.delete(&new_id).await.unwrap();
+    world.subject.check().await.unwrap();
+    assert!(world.uses(&old));
+    assert!(world.active_credential.is_using_previous());
+
+    // Once the file holds one that works it is left again.
+    let (_, newer) = world.create_credential("newer").await;
+    world.sources.set(&[("file", &newer)]);
+    world.subject.check().await.unwrap();
+    assert!(world.uses(&newer));
+    world.subject.delete(&old_id).await.unwrap();
+    assert!(
+        world.active_credential.previous().is_none(),
+        "what is revoked is dropped"
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_delivery_keeps_the_previous_credential() {
+    let world = FailoverFixture::new().await;
+    let (old_id, old) = world.create_credential("old").await;
+    let (_, new) = world.create_credential("new").await;
+    world.active_credential.set(old.clone());
+    for _ in 0..2 {
+        world
+            .active_credential
+            .switch_to(new.clone(), Some(old_id.clone()));
+    }
+    assert!(
+        world
+            .active_credential
+            .previous()
+            .is_some_and(|former| former.same_as(&old))
+    );
+}

@@ -1,0 +1,389 @@
+//! What the HTTP adapter makes of answers that no sandbox gives: canned bytes
+//! from a hand-made server.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::adapter::{OWN_SECRET, adapter};
+use crate::canned_server::{CannedServer, ok, response};
+use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::secret::Secret;
+use rekeyd::provider::{
+    CreatedCredential, Effect, ErrorKind, Provider, ProviderError, RetryAdvice,
+};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use url::Url;
+
+async fn create_with_response(bytes: Vec<u8>) -> Result<CreatedCredential, ProviderError> {
+    let server = CannedServer::start(vec![bytes]).await;
+    let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c".to_owned());
+    let outcome = adapter(&server.url).create(&label, None).await;
+    assert_eq!(server.heard().len(), 1, "one request, whatever is answered");
+    outcome.map(|answer| answer.value)
+}
+
+fn credential_id() -> CredentialId {
+    CredentialId::new("key_abc".to_owned())
+}
+
+#[tokio::test]
+async fn both_official_examples_are_accepted() {
+    let april = r#"{"id":"key_abc","created_at":1711471533,"last_used_at":1711471534,"name":"Administration Key","object":"organization.admin_api_key","owner":{"id":"sa_456","created_at":1711471533,"name":"My Service Account","object":"organization.user","role":"owner","type":"user"},"redacted_value":"sk-admin...def","value":"sk-admin-1234abcd"}"#;
+    let later = r#"{"object":"organization.admin_api_key","id":"key_xyz","name":"New Admin Key","redacted_value":"sk-admin...xyz","created_at":1711471533,"last_used_at":1711471534,"owner":{"type":"user","object":"organization.user","id":"user_123","name":"John Doe","created_at":1711471533,"role":"owner"},"value":"sk-admin-1234abcd"}"#;
+    for (body, id, redacted) in [
+        (april, "key_abc", "sk-admin...def"),
+        (later, "key_xyz", "sk-admin...xyz"),
+    ] {
+        let made = create_with_response(ok(body)).await.unwrap();
+        assert_eq!(made.metadata.id.as_str(), id);
+        assert_eq!(made.secret.unwrap().expose(), "sk-admin-1234abcd");
+        assert_eq!(made.metadata.redacted_value.as_deref(), Some(redacted));
+        let created = made.metadata.created_at.unwrap();
+        assert_eq!(created.as_second(), 1_711_471_533);
+    }
+}
+
+#[tokio::test]
+async fn only_the_id_is_required() {
+    let made = create_with_response(ok(r#"{"id":"key_abc"}"#))
+        .await
+        .unwrap();
+    assert!(made.secret.is_none());
+    let odd = r#"{"id":"key_abc","value":"sk-admin-odd-types","name":{"a":1},"created_at":"x","expires_at":true,"owner":[1],"redacted_value":5}"#;
+    let made = create_with_response(ok(odd)).await.unwrap();
+    assert_eq!(made.secret.unwrap().expose(), "sk-admin-odd-types");
+    assert_eq!(made.metadata.created_at, None);
+}
+
+#[tokio::test]
+async fn an_unreadable_success_has_unknown_effect() {
+    let half = r#"{"id":"key_abc","value":"sk-admin-half-of-a-se"#;
+    let broken_off = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"id\":";
+    for (what, bytes, cause) in [
+        ("html", ok("<html>Welcome</html>"), ErrorKind::BadAnswer),
+        ("empty", ok(""), ErrorKind::BadAnswer),
+        ("truncated", ok(half), ErrorKind::BadAnswer),
+        (
+            "no id",
+            ok(r#"{"value":"sk-admin-x"}"#),
+            ErrorKind::BadAnswer,
+        ),
+        (
+            "id of another type",
+            ok(r#"{"id":5}"#),
+            ErrorKind::BadAnswer,
+        ),
+        ("no object", ok("[]"), ErrorKind::BadAnswer),
+        (
+            "5 MiB",
+            ok(&" ".repeat(5 * 1024 * 1024)),
+            ErrorKind::BadAnswer,
+        ),
+        ("broken off", broken_off.to_vec(), ErrorKind::NoAnswer),
+        ("nothing", Vec::new(), ErrorKind::NoAnswer),
+        (
+            "no HTTP",
+            b"SSH-2.0-OpenSSH\r\n".to_vec(),
+            ErrorKind::NoAnswer,
+        ),
+    ] {
+        let error = create_with_response(bytes).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (cause, Effect::Unknown),
+            "{what}: {error}"
+        );
+        assert!(error.kind.is_outage());
+        let text = error.to_string();
+        assert!(text.starts_with("create credential billing-"), "{text}");
+        assert!(
+            !text.contains("half") && !text.contains("http://"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    for status in ["302 Found", "307 Temporary Redirect"] {
+        let bytes = response(status, "location: /v1/elsewhere\r\n", b"");
+        let error = create_with_response(bytes).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (ErrorKind::BadAnswer, Effect::Unknown)
+        );
+    }
+}
+
+fn envelope(kind: &str, code: &str) -> String {
+    format!(r#"{{"error":{{"type":"{kind}","message":"No.","param":null,"code":"{code}"}}}}"#)
+}
+
+#[tokio::test]
+async fn each_status_maps_to_its_error_kind() {
+    use Effect::{NotApplied, Unknown};
+    use ErrorKind as C;
+    let later = RetryAdvice::Later(None);
+    for (status, code, cause, outcome, retry) in [
+        (
+            "400 Bad Request",
+            "x",
+            C::Refused,
+            NotApplied,
+            RetryAdvice::Never,
+        ),
+        (
+            "401 No",
+            "invalid_api_key",
+            C::CredentialRefused,
+            NotApplied,
+            later,
+        ),
+        ("401 No", "missing_scope", C::Forbidden, NotApplied, later),
+        (
+            "403 Forbidden",
+            "x",
+            C::Forbidden,
+            NotApplied,
+            RetryAdvice::Never,
+        ),
+        (
+            "404 Not Found",
+            "x",
+            C::NotFound,
+            NotApplied,
+            RetryAdvice::Never,
+        ),
+        ("408 Late", "x", C::ServerError, Unknown, later),
+        ("409 Conflict", "x", C::ServerError, Unknown, later),
+        ("422 No", "x", C::Refused, NotApplied, RetryAdvice::Never),
+        ("429 Slow", "slow_down", C::RateLimited, NotApplied, later),
+        (
+            "429 Slow",
+            "insufficient_quota",
+            C::QuotaExhausted,
+            NotApplied,
+            RetryAdvice::Never,
+        ),
+        ("500 Oops", "x", C::ServerError, Unknown, later),
+        ("503 Oops", "x", C::ServerError, Unknown, later),
+    ] {
+        let body = envelope("some_error", code);
+        let bytes = response(status, "x-request-id: req_7\r\n", body.as_bytes());
+        let error = create_with_response(bytes).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect, error.retry),
+            (cause, outcome, retry),
+            "{status} {code}: {error}"
+        );
+        assert_eq!(error.kind.is_outage(), outcome == Unknown, "{status}");
+        assert_eq!(error.request_id.as_deref(), Some("req_7"));
+        assert!(error.to_string().contains("x-request-id req_7"));
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_envelope_has_unknown_effect() {
+    for status in ["400 No", "401 No", "403 No", "404 No", "422 No", "429 No"] {
+        for body in ["", "<html>Blocked</html>", r#"{"error":"denied"}"#, "{}"] {
+            let error = create_with_response(response(status, "", body.as_bytes()))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                (error.kind, error.effect),
+                (ErrorKind::BadAnswer, Effect::Unknown),
+                "{status} {body}"
+            );
+            assert!(error.kind.is_outage());
+        }
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_reported() {
+    let date = "date: Mon, 23 Nov 2026 03:00:00 GMT\r\n";
+    for (headers, seconds) in [
+        ("retry-after: 7\r\n".to_owned(), 7),
+        ("retry-after-ms: 7000\r\nretry-after: 60\r\n".to_owned(), 7),
+        (
+            format!("{date}retry-after: Mon, 23 Nov 2026 03:00:07 GMT\r\n"),
+            7,
+        ),
+    ] {
+        let body = envelope("requests", "rate_limit_exceeded");
+        let bytes = response("429 Too Many", &headers, body.as_bytes());
+        let error = create_with_response(bytes).await.unwrap_err();
+        assert_eq!(
+            error.retry,
+            RetryAdvice::Later(Some(Duration::from_secs(seconds))),
+            "{headers}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_echoed_secret_is_redacted() {
+    let fresh = Secret::new("another-form-of-secret-77".to_owned());
+    let echo = format!("{OWN_SECRET} and {} are wrong", fresh.expose());
+    let body = format!(r#"{{"error":{{"message":"{echo}","code":"invalid_api_key"}}}}"#);
+    let id = format!("x-request-id: {}\r\n", fresh.expose());
+    for bytes in [
+        response("401 No", &id, body.as_bytes()),
+        response("502 No", &id, echo.as_bytes()),
+        response("400 No", &id, echo.as_bytes()),
+    ] {
+        let server = CannedServer::start(vec![bytes]).await;
+        let error = adapter(&server.url).verify(&fresh).await.unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("our-own-secret"), "{shown}");
+        assert!(!shown.contains("another-form"), "{shown}");
+        assert!(server.heard()[0].contains("another-form-of-secret-77"));
+    }
+}
+
+#[tokio::test]
+async fn requests_match_the_api() {
+    let server = CannedServer::start(vec![ok(r#"{"id":"key_abc"}"#)]).await;
+    let provider = adapter(&server.url);
+    let day = Some(Duration::from_secs(86_400));
+    let label = Label::from_recorded("a".to_owned());
+    provider.create(&label, day).await.unwrap();
+    let _ = provider
+        .retrieve(&CredentialId::new("a/b?c".to_owned()))
+        .await;
+    for id in ["", ".", ".."] {
+        let error = provider.delete(&CredentialId::new(id.to_owned())).await;
+        assert_eq!(error.unwrap_err().kind, ErrorKind::Refused);
+    }
+    let heard = server.heard();
+    assert_eq!(heard.len(), 2);
+    let (head, body) = heard[0].split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("post /v1/organization/admin_api_keys http/1.1"));
+    assert!(head.contains("\r\nauthorization: bearer sk-admin-our-own"));
+    assert!(head.contains("\r\nopenai-organization: org-1"));
+    assert!(head.contains("\r\ncontent-type: application/json"));
+    assert!(head.contains(concat!(
+        "\r\nuser-agent: rekeyd/",
+        env!("CARGO_PKG_VERSION")
+    )));
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({"name": "a", "expires_in_seconds": 86_400})
+    );
+    assert!(heard[1].starts_with("GET /v1/organization/admin_api_keys/a%2Fb%3Fc HTTP"));
+}
+
+#[tokio::test]
+async fn not_found_requires_the_error_envelope() {
+    let not_found = envelope("invalid_request_error", "not_found");
+    let wrong_path = envelope("invalid_request_error", "unknown_url");
+    let invalid = r#"{"error":{"message":"Invalid URL (GET /v1/x)","type":"invalid_request_error","param":null,"code":null}}"#;
+    let others = r#"{"error":{"code":404,"message":"Not found.","status":"NOT_FOUND"}}"#;
+    for (what, bytes, gone) in [
+        (
+            "envelope",
+            response("404 No", "", not_found.as_bytes()),
+            true,
+        ),
+        ("path", response("404 No", "", wrong_path.as_bytes()), false),
+        ("URL", response("404 No", "", invalid.as_bytes()), false),
+        ("others", response("404 No", "", others.as_bytes()), false),
+        ("html", response("404 No", "", b"<html>"), false),
+        (
+            "not deleted",
+            ok(r#"{"id":"key_abc","deleted":false}"#),
+            false,
+        ),
+        ("nothing said", ok(r#"{"id":"key_abc"}"#), false),
+        ("another", ok(r#"{"id":"key_other","deleted":true}"#), false),
+        ("html, 200", ok("<html>"), false),
+    ] {
+        let server = CannedServer::start(vec![bytes]).await;
+        let provider = adapter(&server.url);
+        assert_eq!(
+            provider.delete(&credential_id()).await.is_ok(),
+            gone,
+            "{what}"
+        );
+        let retrieved = provider.retrieve(&credential_id()).await;
+        assert_eq!(
+            retrieved.is_ok_and(|one| one.value.is_none()),
+            gone,
+            "{what}"
+        );
+    }
+    let server = CannedServer::start(vec![ok(r#"{"id":"key_abc","deleted":true}"#)]).await;
+    adapter(&server.url).delete(&credential_id()).await.unwrap();
+}
+
+/// A connection that was kept could be closed by the other side just when a
+/// create is sent into it, and nobody would know what became of it.
+#[tokio::test]
+async fn only_create_opens_a_new_connection() {
+    let (url, heard) = keep_alive_server(None).await;
+    let provider = adapter(&url);
+    let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c".to_owned());
+    provider.list().await.unwrap();
+    provider.create(&label, None).await.unwrap();
+    provider.list().await.unwrap();
+    provider.delete(&credential_id()).await.unwrap();
+    provider.create(&label, None).await.unwrap();
+    provider.check().await.unwrap();
+    let heard = heard.lock().unwrap();
+    assert_eq!(*heard, [0, 1, 0, 0, 2, 0], "the connection of each request");
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_not_reused() {
+    let closed = Arc::new(Notify::new());
+    let (url, heard) = keep_alive_server(Some(Arc::clone(&closed))).await;
+    let provider = adapter(&url);
+    provider.check().await.unwrap();
+    closed.notified().await;
+    provider.check().await.unwrap();
+    assert_eq!(*heard.lock().unwrap(), [0, 1]);
+}
+
+/// A server that keeps its connections, and on which of them each request came.
+/// With `closed` it closes each without a word, and tells once the client has,
+/// too.
+async fn keep_alive_server(closed: Option<Arc<Notify>>) -> (Url, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&heard);
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (heard, closed) = (Arc::clone(&shared), closed.clone());
+            tokio::spawn(async move {
+                loop {
+                    let request = crate::canned_server::read_request(&mut stream).await;
+                    let body = match request.split(' ').next().unwrap() {
+                        "GET" => r#"{"data":[]}"#,
+                        "POST" | "DELETE" => r#"{"id":"key_abc","deleted":true}"#,
+                        _ => return,
+                    };
+                    heard.lock().unwrap().push(number);
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+                    let answer = format!("{head}\r\n\r\n{body}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    if let Some(closed) = &closed {
+                        stream.shutdown().await.unwrap();
+                        crate::canned_server::read_request(&mut stream).await;
+                        closed.notify_one();
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (
+        format!("http://127.0.0.1:{port}/v1").parse().unwrap(),
+        heard,
+    )
+}

@@ -1,0 +1,418 @@
+//! Runs the real engine in a world, process after process, until all is at
+//! rest.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use rekeyd::core::change::OperatorNote;
+use rekeyd::core::ids::{CredentialId, KeyName, SinkId};
+use rekeyd::core::notification::{ChannelId, EventKind};
+use rekeyd::core::policy::KeyPolicy;
+use rekeyd::core::schedule::Schedule;
+use rekeyd::core::secret::ActiveCredential;
+use rekeyd::core::subscriptions::{Subscription, Subscriptions};
+use rekeyd::core::time;
+use rekeyd::daemon::failover::FailoverProvider;
+use rekeyd::engine::clock::Clock;
+use rekeyd::engine::conditions::{Condition, Conditions};
+use rekeyd::engine::operator_command::{OperatorCommand, PendingCommand};
+use rekeyd::engine::{Engine, ManagedKey, RotationRequest, RunMode, Services};
+use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
+use rekeyd::sink::Sink;
+use rekeyd::sink::self_credential::SelfCredentialSink;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::sleep;
+
+use crate::fault::OperatorAction;
+use crate::oracle;
+use crate::provider::{SelfCredentialFile, SimProvider};
+use crate::rng::{self, SeededRng};
+use crate::scenario::{self, PERIOD, SCHEDULE, Scenario, SinkKind};
+use crate::sink::{SimDisk, SimSink};
+use crate::world::{FaultPlan, SimReport, SimWorld};
+
+/// How long it takes until the host starts the daemon again.
+const RESTART_DELAY: Duration = Duration::from_secs(3);
+
+/// How often the daemon looks at the clock by itself.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How many credentials of one key may live at once.
+pub(crate) const MAX_LIVE_CREDENTIALS: usize = 6;
+
+/// How many periods after the trouble all must be at rest.
+const MAX_REST_PERIODS: u32 = 48;
+
+/// How many periods after the trouble every key must rotate by its schedule
+/// again, whatever else is not at rest.
+const MAX_RECOVERY_PERIODS: u32 = 4;
+
+/// Runs one simulation. The same arguments give the same report.
+pub(crate) fn run(scenario: &Scenario, plan: FaultPlan, seed: u64, traced: bool) -> SimReport {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let world = runtime.block_on(async { SimWorld::new(scenario.clone(), plan, traced) });
+    let whole = || {
+        runtime.block_on(async {
+            run_until_rest(&world, seed).await;
+            oracle::check_final_ledger(&world);
+        });
+    };
+    // Whoever runs many worlds is to be told which one it was.
+    if std::panic::catch_unwind(AssertUnwindSafe(whole)).is_err() {
+        world.record_violation("it panicked".to_owned());
+    }
+    world.report()
+}
+
+async fn run_until_rest(world: &Arc<SimWorld>, seed: u64) {
+    let mut rest = world.scenario.rest_after;
+    let last = rest + PERIOD * MAX_REST_PERIODS;
+    let mut chance = SeededRng(seed);
+    loop {
+        let life = world.current_process();
+        let process = run_process(world, life, chance.next_u64(), rest);
+        tokio::select! {
+            biased;
+            () = world.wait_for_crash() => {
+                if world.is_livelocked() {
+                    return;
+                }
+                world.log_trace("the process dies".to_owned());
+                world.between_processes();
+                sleep(RESTART_DELAY).await;
+            }
+            ended = process => match ended {
+                ProcessEnd::StartFailed => sleep(RESTART_DELAY).await,
+                ProcessEnd::AtRest | ProcessEnd::Livelock => return,
+                ProcessEnd::NotAtRest(why) => {
+                    world.record_violation(format!("not at rest after {MAX_REST_PERIODS} periods: {why}"));
+                    return;
+                }
+            }
+        }
+        while rest < world.elapsed() && rest < last {
+            rest += PERIOD;
+        }
+    }
+}
+
+enum ProcessEnd {
+    StartFailed,
+    AtRest,
+    NotAtRest(String),
+    Livelock,
+}
+
+async fn run_process(
+    world: &Arc<SimWorld>,
+    life: u64,
+    seed: u64,
+    mut rest: Duration,
+) -> ProcessEnd {
+    let last = world.scenario.rest_after + PERIOD * MAX_REST_PERIODS;
+    let Some((mut engine, shared)) = start_engine(world, life, seed).await else {
+        return ProcessEnd::StartFailed;
+    };
+    // Where the clock cannot step there is nothing to see by looking.
+    let tick = if world.clock_may_step() {
+        CLOCK_CHECK_INTERVAL
+    } else {
+        PERIOD
+    };
+    let mut person_at = world.needs_operator().then(|| world.elapsed() + PERIOD / 4);
+    let mut answers: Vec<PendingReply> = Vec::new();
+    loop {
+        if !world.next_iteration() {
+            return ProcessEnd::Livelock;
+        }
+        oracle::check_engine_view(world, &engine);
+        let problems = engine.active_conditions();
+        if person_at.is_none() && problems.iter().any(|(what, _)| needs_operator(*what)) {
+            person_at = Some(world.elapsed() + PERIOD / 4);
+        }
+        for act in world.take_actions() {
+            answers.extend(perform_action(act, world, life, &shared, &mut engine));
+        }
+        answers.retain_mut(|answer| match answer.try_recv() {
+            Ok(_) => false,
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Closed) => {
+                world.record_violation("a person is not answered".to_owned());
+                false
+            }
+        });
+        if person_at.is_some_and(|at| at <= world.elapsed()) {
+            person_at = None;
+            world.check_no_create_beside_lookalikes();
+            world.record_request_for_all();
+            engine.request_all(&rotation_request(false));
+        }
+        if rest <= world.elapsed() {
+            match oracle::check_at_rest(world, &engine) {
+                Ok(()) if answers.is_empty() => return ProcessEnd::AtRest,
+                Ok(()) => return ProcessEnd::NotAtRest("a person waits for an answer".to_owned()),
+                Err(why) if rest >= last => return ProcessEnd::NotAtRest(why),
+                Err(why) => {
+                    if rest >= world.scenario.rest_after + PERIOD * MAX_RECOVERY_PERIODS {
+                        oracle::check_keeps_rotating(world);
+                    }
+                    world.log_trace(format!("not at rest yet: {why}"));
+                    // Where too many are alive, or others look alike, a person
+                    // has to say so.
+                    if why.contains("live-at-most") || why.contains("knows nothing of") {
+                        world.record_request_for_all();
+                        engine.request_all(&rotation_request(false));
+                    }
+                }
+            }
+            rest += PERIOD;
+        }
+        engine.start_due();
+        let now = world.now();
+        let pause = engine.next_at().map(|at| time::until(now, at));
+        let pause = pause.map_or(tick, |pause| pause.clamp(Duration::from_millis(10), tick));
+        let pause = pause.min(rest.saturating_sub(world.elapsed()) + Duration::from_millis(1));
+        tokio::select! {
+            biased;
+            _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
+            () = world.operator_acted.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Whether it does not pass by itself.
+fn needs_operator(condition: Condition) -> bool {
+    match condition {
+        Condition::Organization => true,
+        Condition::Ledger | Condition::Credential | Condition::Clock | Condition::Provider => false,
+    }
+}
+
+fn key_name(key: &str) -> KeyName {
+    KeyName::new(key).unwrap()
+}
+
+fn rotation_request(revoke_previous: bool) -> RotationRequest {
+    let operator = OperatorNote {
+        reason: None,
+        by: "a person".to_owned(),
+    };
+    RotationRequest {
+        operator: Some(operator),
+        revoke_previous,
+    }
+}
+
+fn identity() -> LedgerIdentity {
+    LedgerIdentity {
+        provider: "https://example.com/v1".to_owned(),
+        organization: String::new(),
+    }
+}
+
+/// Makes an empty ledger, if there is none.
+pub(crate) fn create_ledger(world: &SimWorld) {
+    world.install_empty_ledger(|path| ledger::open(path, &identity(), world.start_time).unwrap());
+}
+
+/// Starts a process; none if it cannot begin.
+async fn start_engine(world: &Arc<SimWorld>, life: u64, seed: u64) -> Option<(Engine, SimProcess)> {
+    create_ledger(world);
+    let connection = ledger::open(&world.ledger(), &identity(), world.now()).unwrap();
+    // Nothing here outlives the power.
+    connection
+        .pragma_update(None, "synchronous", "OFF")
+        .unwrap();
+    let disk = SimDisk {
+        world: Arc::clone(world),
+        process: life,
+        fault: Mutex::new(None),
+    };
+    let ledger = Ledger::start(connection, WriterDriver::TaskWithFaults(Arc::new(disk))).unwrap();
+    let cell = ActiveCredential::new();
+    let provider = SimProvider {
+        world: Arc::clone(world),
+        process: life,
+        active_credential: cell.clone(),
+    };
+    let provider = FailoverProvider::new(
+        provider,
+        cell.clone(),
+        SelfCredentialFile(Arc::clone(world)),
+    );
+    let parts = Services {
+        provider: Arc::new(provider),
+        ledger,
+        clock: Arc::clone(world) as Arc<dyn Clock>,
+        entropy: Arc::new(rng::SimEntropy(Mutex::new(SeededRng(seed)))),
+        max_in_flight: 8,
+        reconcile_every: PERIOD * 3,
+        conditions: Arc::new(Conditions::default()),
+        observer: Arc::new(()),
+        subscriptions: Arc::new(subscriptions()),
+        find_zone: |name| TimeZone::get(name).ok(),
+    };
+    let shared = SimProcess {
+        services: parts.clone(),
+        active_credential: cell,
+    };
+    let keys = managed_keys(world, life, &shared.active_credential);
+    let engine = Engine::open(parts, keys, RunMode::Daemon).await;
+    let engine = engine.inspect_err(|error| world.log_trace(format!("cannot start: {error}")));
+    Some((engine.ok()?, shared))
+}
+
+/// Somebody is told of whatever lasts.
+fn subscriptions() -> Subscriptions {
+    let once = [EventKind::Rotated, EventKind::Lookalike];
+    let mut on = BTreeSet::from(EventKind::ALL);
+    on.retain(|occasion| !once.contains(occasion));
+    Subscriptions::new(vec![Subscription {
+        channel: ChannelId::new("command:/bin/page".to_owned()),
+        on,
+        keys: None,
+    }])
+}
+
+/// What stays the same in a process under another configuration.
+struct SimProcess {
+    services: Services,
+    active_credential: ActiveCredential,
+}
+
+/// The keys as they are configured now.
+fn managed_keys(world: &Arc<SimWorld>, life: u64, cell: &ActiveCredential) -> Vec<ManagedKey> {
+    let keys = world.configuration();
+    let keys = keys.iter().map(|key| managed_key(world, life, cell, key));
+    keys.collect()
+}
+
+fn managed_key(
+    world: &Arc<SimWorld>,
+    life: u64,
+    cell: &ActiveCredential,
+    key: &scenario::KeySpec,
+) -> ManagedKey {
+    let schedule = Schedule::parse(SCHEDULE, TimeZone::UTC).unwrap();
+    let sinks = key.sinks.iter().map(|sink| {
+        let made: Arc<dyn Sink> = Arc::new(SimSink {
+            world: Arc::clone(world),
+            process: life,
+            id: SinkId {
+                name: sink.name.to_owned(),
+                target: format!("{:?}:{}", sink.kind, sink.name),
+            },
+            location: (key.name.to_owned(), sink.name.to_owned()),
+            kind: sink.kind,
+        });
+        let made = match sink.kind {
+            SinkKind::SelfCredential => Arc::new(SelfCredentialSink::new(made, cell.clone())),
+            SinkKind::File | SinkKind::NotifiedFile | SinkKind::Webhook => made,
+        };
+        (made, sink.required)
+    });
+    ManagedKey {
+        name: key_name(key.name),
+        policy: Arc::new(KeyPolicy {
+            overlap: key.overlap,
+            max_creates_per_day: 1_000,
+            max_live_credentials: MAX_LIVE_CREDENTIALS,
+            ..KeyPolicy::new(schedule)
+        }),
+        sinks: sinks.collect(),
+    }
+}
+
+/// What a person who gave an order waits for.
+type PendingReply = oneshot::Receiver<Result<String, String>>;
+
+/// A person does something with the first key.
+fn perform_action(
+    act: OperatorAction,
+    world: &Arc<SimWorld>,
+    life: u64,
+    shared: &SimProcess,
+    engine: &mut Engine,
+) -> Option<PendingReply> {
+    let configuration = world.configuration();
+    let first = configuration.first()?;
+    let key = key_name(first.name);
+    let current = engine.state(&key).and_then(|state| {
+        let credential = state.current()?.credential.as_ref()?;
+        Some(credential.id.clone())
+    });
+    let order = match act {
+        OperatorAction::Rotate => {
+            world.record_rotation_request(first.name);
+            let taken = engine.request_rotation(&key, rotation_request(false))
+                && engine.has_pending_request(&key);
+            world.check(taken, "the wish is taken");
+            return None;
+        }
+        OperatorAction::RotateAndRevoke => {
+            world.record_rotation_request(first.name);
+            world.request_immediate_revocation(first.name);
+            let taken = engine.request_rotation(&key, rotation_request(true))
+                && engine.has_pending_request(&key);
+            world.check(taken, "the wish is taken");
+            return None;
+        }
+        OperatorAction::Revoke | OperatorAction::ForceRevoke => {
+            let credential = current?;
+            let force = act == OperatorAction::ForceRevoke;
+            if force {
+                world.request_deletion(credential.as_str());
+            }
+            OperatorCommand::Revoke {
+                credential,
+                force,
+                operator: None,
+            }
+        }
+        OperatorAction::Hold => OperatorCommand::Hold {
+            credential: current,
+            until: Some(time::after(world.now(), PERIOD / 2)),
+            operator: None,
+        },
+        OperatorAction::Pause => OperatorCommand::Pause {
+            // By the person's own clock.
+            until: Some(time::after(world.true_now(), PERIOD / 2)),
+            operator: None,
+        },
+        OperatorAction::Reload => {
+            world.reconfigure();
+            let keys = managed_keys(world, life, &shared.active_credential);
+            engine.reconfigure(shared.services.clone(), keys);
+            return None;
+        }
+        OperatorAction::Adopt => {
+            let id = world.create_manually();
+            world.request_deletion(&id);
+            OperatorCommand::Adopt {
+                credential: CredentialId::new(id),
+                operator: None,
+            }
+        }
+    };
+    let (reply, answer) = oneshot::channel();
+    let taken = engine.submit_command(
+        &key,
+        PendingCommand {
+            command: order,
+            started: Arc::default(),
+            reply,
+        },
+    );
+    world.check(taken, "the order is taken");
+    Some(answer)
+}

@@ -1,0 +1,74 @@
+//! The changes that lead to a rotation in each phase.
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::ids::{CredentialId, Label, RotationId};
+use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
+
+use super::fake::{at, sink_id};
+
+pub(crate) fn rotation(number: u64) -> RotationId {
+    RotationId::new(number.to_be_bytes())
+}
+
+pub(crate) fn intended(number: u64) -> Vec<Change> {
+    vec![Change::RotationStarted(RotationIntent {
+        rotation: rotation(number),
+        label: Label::from_recorded(format!("label-{number}")),
+        trigger: Trigger::First,
+        scheduled_for: None,
+        timetable: String::new(),
+        sinks: vec![(sink_id(), true)],
+        operator: None,
+    })]
+}
+
+pub(crate) fn transitioned(number: u64, event: LifecycleEvent) -> Change {
+    Change::Transitioned(Transition::new(&rotation(number), event))
+}
+
+pub(crate) fn created(number: u64) -> Vec<Change> {
+    let mut changes = intended(number);
+    changes.push(Change::Transitioned(Transition {
+        credential: Some(CredentialMetadata {
+            id: CredentialId::new(format!("key_{number}")),
+            redacted_value: None,
+            created_at: Some(at()),
+            expires_at: None,
+        }),
+        ..Transition::new(&rotation(number), LifecycleEvent::Created)
+    }));
+    changes
+}
+
+/// Verified, and its delivery has begun.
+pub(crate) fn delivery_started(number: u64) -> Vec<Change> {
+    let mut changes = created(number);
+    changes.push(transitioned(number, LifecycleEvent::Verified));
+    changes.push(Change::DeliveryStarted(DeliveryStart {
+        rotation: rotation(number),
+        sink: sink_id(),
+    }));
+    changes
+}
+
+pub(crate) fn accepted(number: u64) -> Vec<Change> {
+    let mut changes = delivery_started(number);
+    changes.push(Change::DeliveryFinished(DeliveryResult {
+        is_written: false,
+        rotation: rotation(number),
+        sink: sink_id(),
+        state: DeliveryState::Accepted,
+        accepted_at: Some("2026-11-24T03:00:00Z".parse().unwrap()),
+        retry_at: None,
+        error: None,
+    }));
+    changes
+}
+
+pub(crate) fn current(number: u64) -> Vec<Change> {
+    let mut changes = accepted(number);
+    changes.push(transitioned(number, LifecycleEvent::Delivered));
+    changes
+}

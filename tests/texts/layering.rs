@@ -1,0 +1,87 @@
+//! Each room uses only what ARCHITECTURE.md lets it use.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+fn allowed_uses() -> BTreeMap<String, BTreeSet<String>> {
+    let page = include_str!("../../ARCHITECTURE.md");
+    let rows = page
+        .lines()
+        .skip_while(|line| *line != "| room | may use |")
+        .skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let uses = cells[1].split(", ").filter(|room| !room.is_empty());
+            (cells[0].to_owned(), uses.map(str::to_owned).collect())
+        })
+        .collect()
+}
+
+fn collect_sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        // Tests beside the code may use what they share with others.
+        if path.file_stem().is_some_and(|name| name == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            collect_sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// The rooms named after each `crate::` of a source, comments left out.
+fn used_modules(source: &str) -> BTreeSet<String> {
+    let code = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| {
+        line.split("crate::")
+            .skip(1)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    })
+    .map(|rest| {
+        rest.chars()
+            .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+            .collect()
+    })
+    .collect()
+}
+
+#[test]
+fn modules_use_only_allowed_modules() {
+    let allowed = allowed_uses();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_dir() {
+            continue;
+        }
+        let room = path.file_name().unwrap().to_string_lossy().into_owned();
+        let may = allowed
+            .get(&room)
+            .unwrap_or_else(|| panic!("the room {room} is not documented"));
+        let mut found = Vec::new();
+        collect_sources(&path, &mut found);
+        for other in found.iter().flat_map(|source| used_modules(source)) {
+            assert!(other == room || may.contains(&other), "{room} uses {other}");
+        }
+    }
+}
+
+#[test]
+fn cron_and_signal_libraries_have_one_user_each() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect_sources(&root, &mut found);
+    for (library, most) in [("tokio_cron_scheduler::", 2), ("signal_hook::", 1)] {
+        let users = found
+            .iter()
+            .filter(|source| source.contains(library))
+            .count();
+        assert!((1..=most).contains(&users), "{users} files use {library}");
+    }
+}
