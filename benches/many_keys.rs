@@ -14,7 +14,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rekeyd::core::due::{Downtime, check_due};
+use rekeyd::core::decide::due::{Downtime, check_due};
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::state::KeyState;

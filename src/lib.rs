@@ -11,10 +11,11 @@ extern crate self as rekeyd;
 
 pub mod core;
 
+pub mod alerting;
+
 pub mod net;
 pub mod platform;
 
-pub mod notify;
 pub mod provider;
 pub mod receiver;
 pub mod sandbox;

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use jiff::Timestamp;
 use rekeyd::core::change::{Change, RotationIntent, Transition};
+use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
 use rekeyd::core::state::{CredentialMetadata, KeyState, Trigger};
-use rekeyd::engine::conditions::Condition;
 use rekeyd::ledger::{
     Ledger, LedgerIdentity, WriterDriver, limit_wal_size, open, open_memory, read,
 };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::secret::Secret;
-use rekeyd::engine::clock::{Clock as _, SystemClock};
 use rekeyd::engine::{Engine, RunMode, Services};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 use rekeyd::provider::{
     CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
 };

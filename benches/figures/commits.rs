@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use rekeyd::core::change::Change;
 use rekeyd::core::state::KeyState;
-use rekeyd::engine::clock::{Clock as _, SystemClock};
 use rekeyd::engine::observer::ChangeObserver;
 use rekeyd::engine::{Engine, RunMode, Services};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 use rusqlite::Connection;
 
 use crate::instant::InstantProvider;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::core::time;
-use rekeyd::engine::clock::{Clock as _, SystemClock};
 use rekeyd::engine::{Engine, RunMode};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 
 use crate::instant::{self, InstantProvider};
 use crate::table::{TableRow, mb};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rekeyd::core::secret::ActiveCredential;
 use rekeyd::core::settings::Settings;
 use rekeyd::daemon::runtime::build_sinks;
-use rekeyd::engine::clock::Clock;
 use rekeyd::engine::{Engine, ManagedKey};
+use rekeyd::platform::clock::Clock;
 
 use crate::instant::InstantProvider;
 use crate::{keys, many};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 use crate::provider::TlsSandbox;

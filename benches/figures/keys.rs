@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 
 use crate::support;
 

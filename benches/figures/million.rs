@@ -15,8 +15,8 @@ use rekeyd::core::settings::{KeySettings, Settings};
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
-use rekeyd::engine::clock::{Clock as _, SystemClock};
 use rekeyd::ledger::{self, Ledger, SCHEMA_VERSION, WriterDriver};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 use tokio::task::JoinSet;
 
 use crate::{engine, keys, many, support};

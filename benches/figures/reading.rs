@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::table::{TableRow, ms};
-use crate::{keys, million, process, command_lines};
+use crate::{command_lines, keys, million, process};
 
 const ROUNDS: usize = 21;
 

@@ -14,11 +14,11 @@ use rekeyd::core::secret::Secret;
 use rekeyd::core::settings::Settings;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
-use rekeyd::engine::clock::{Clock, SystemClock};
 use rekeyd::engine::conditions::Conditions;
-use rekeyd::engine::entropy::{Entropy, SystemEntropy};
 use rekeyd::engine::{ManagedKey, Services};
 use rekeyd::ledger::Ledger;
+use rekeyd::platform::clock::{Clock, SystemClock};
+use rekeyd::platform::entropy::{Entropy, SystemEntropy};
 use rekeyd::platform::zones;
 use rekeyd::provider::{
     CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,

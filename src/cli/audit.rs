@@ -12,10 +12,10 @@ use crate::core::secret::ActiveCredential;
 use crate::core::{duration, redact, time};
 use crate::daemon::failover::FailoverProvider;
 use crate::daemon::runtime::ledger_identity;
-use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::{
     self, Discrepancy, Reconciliation, RemoteCredential, RemoteState, read, reconciliation,
 };
+use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::openai::OpenAiProvider;
 use crate::provider::{ListedCredential, Provider, ProviderResponse};
 

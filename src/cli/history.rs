@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{Cli, Failure, output, text};
 use crate::core::{duration, time};
-use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::{LedgerError, read};
+use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryCommand {

@@ -33,8 +33,8 @@ use crate::core::settings::{KeySettings, Settings};
 use crate::daemon::event_loop::ServiceError;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::hardening;
-use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::{LedgerError, Prefetch};
+use crate::platform::clock::{Clock as _, SystemClock};
 
 /// From so many keys on the ledger is read while the configuration still is:
 /// with fewer a thread takes longer to begin than it would save.

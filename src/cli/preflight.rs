@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alerting::channel::{self, ClockFn};
 use crate::cli::{exit_code, ledger_exit_code};
 use crate::config::{Problem, ProblemKind};
 use crate::core::secret::ActiveCredential;
 use crate::core::settings::Settings;
 use crate::daemon::runtime;
-use crate::engine::clock::{Clock, SystemClock};
 use crate::ledger;
-use crate::notify::{self, ClockFn};
+use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
 
 /// How long a look at the ledger may take.
@@ -31,7 +31,7 @@ pub(crate) async fn check_channels(settings: &Settings, look: CheckLevel) -> Vec
     let now: ClockFn = Arc::new(|| SystemClock.now());
     let mut problems = Vec::new();
     for (number, one) in settings.notify.iter().enumerate() {
-        let notifier = notify::build(one, &now);
+        let notifier = channel::build(one, &now);
         let local = notifier.check().await;
         let found = if look == CheckLevel::Online && local.is_empty() {
             notifier.check_reachable().await.err().into_iter().collect()

@@ -7,13 +7,13 @@ use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
 
 use crate::cli::{Cli, Failure, find_key, output, text};
-use crate::core::due::age_origin;
+use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
 use crate::core::settings::{KeySettings, Settings};
 use crate::core::state::KeyState;
 use crate::core::{duration, time};
-use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::{LedgerError, read};
+use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ScheduleCommand {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::status::snapshot::LedgerSnapshot;
 use crate::cli::{Cli, Failure, output, text};
-use crate::core::due::{Downtime, Due, check_due, imminent_expiry};
+use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
 use crate::core::health::{alertable_error, last_error};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::lifecycle::Phase;
@@ -15,8 +15,8 @@ use crate::core::overdue::is_overdue;
 use crate::core::settings::KeySettings;
 use crate::core::state::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
-use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::WriterLock;
+use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusCommand {

@@ -12,7 +12,7 @@ use super::report::ProblemReport;
 use super::values;
 use crate::core::duration::MAX_DURATION;
 use crate::core::policy::{InitialRotation, KeyPolicy};
-use crate::core::timetable::Timetable;
+use crate::core::schedule::timetable::Timetable;
 use crate::platform::zones;
 
 const SECOND: Duration = Duration::from_secs(1);

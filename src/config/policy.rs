@@ -21,9 +21,9 @@ use super::values;
 use crate::core::duration::{MAX_DURATION, to_text};
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
+use crate::core::schedule::timetable::Timetable;
 use crate::core::schedule::{SYNTAX_HELP, Schedule, ScheduleError};
 use crate::core::time;
-use crate::core::timetable::Timetable;
 
 /// How many of the next firings a message shows.
 const RUNS_IN_HINT: usize = 3;

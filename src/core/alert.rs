@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::LAST_DAY_REASON;
-use crate::core::due::expiry_window;
+use crate::core::decide::due::expiry_window;
 use crate::core::health::alertable_error;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;

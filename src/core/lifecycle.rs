@@ -1,7 +1,7 @@
 //! A rotation's phases, what can happen to it, and what it becomes: one table,
 //! used when a change is recorded and again when the journal is read back.
 //!
-//! Deliberately not here: what to do next ([`crate::core::step`]) and how long
+//! Deliberately not here: what to do next ([`crate::core::decide::next_step`]) and how long
 //! to wait ([`crate::core::policy`]).
 
 use std::fmt;

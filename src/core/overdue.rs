@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::due::{Downtime, Due, check_due, first_firing};
+use crate::core::decide::due::{Downtime, Due, check_due, first_firing};
 use crate::core::ids::SinkId;
 use crate::core::policy::KeyPolicy;
 use crate::core::state::KeyState;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
-use crate::core::timetable::Timetable;
 
 /// When and how patiently a key rotates.
 #[derive(Debug, Clone)]

@@ -7,10 +7,11 @@
 //! first time for one that is repeated. Any other schedule follows the real
 //! time: it fires in both passes of a repeated hour and not in a skipped one.
 //!
-//! Deliberately not here: whether a key is due ([`crate::core::due`]).
+//! Deliberately not here: whether a key is due ([`crate::core::decide::due`]).
 
 mod cache;
 mod gaps;
+pub mod timetable;
 mod wall_clock;
 
 use std::fmt;

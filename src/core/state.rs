@@ -136,6 +136,17 @@ impl Rotation {
     }
 }
 
+/// A credential at the provider that looks like one of a key's and has no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookalike {
+    /// The key whose labels its name looks like.
+    pub key: KeyName,
+    /// Its id at the provider.
+    pub id: CredentialId,
+    /// Its name there.
+    pub name: String,
+}
+
 /// That the provider answered 404 for a credential that should be alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingSince {

@@ -1,7 +1,6 @@
 //! The long-running service: start order, wake, signals, stop.
 
 pub mod control;
-mod dispatcher;
 pub mod event_loop;
 pub mod failover;
 pub mod hardening;

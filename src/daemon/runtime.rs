@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::core::secret::ActiveCredential;
 use crate::core::settings::{KeySettings, Settings, SinkTarget};
-use crate::daemon::dispatcher::NotificationDispatcher;
 use crate::daemon::event_loop::ServiceError;
 use crate::daemon::failover::{AdminCredentialSources, FailoverProvider};
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
@@ -16,14 +16,14 @@ use crate::daemon::metrics::registry::Metrics;
 use crate::daemon::ownership::refuse_root;
 use crate::daemon::signals::{self, SignalAction};
 use crate::daemon::temp_cleanup;
-use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::conditions::Conditions;
-use crate::engine::entropy::{Entropy, SystemEntropy};
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
     self, HostIdentity, Ledger, LedgerError, LedgerIdentity, Prefetch, WriterDriver, WriterLock,
 };
+use crate::platform::clock::{Clock, SystemClock};
+use crate::platform::entropy::{Entropy, SystemEntropy};
 use crate::platform::{machine, zones};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAiProvider;

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::engine::RunMode;
-use crate::engine::clock::{Clock, ClockJump, ClockReading};
+use crate::platform::clock::{Clock, ClockJump, ClockReading};
 
 /// What is due is looked at so often.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);

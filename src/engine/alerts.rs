@@ -6,13 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::alerting::outbox::{OutboxSignal, WriteOutcome};
 use crate::core::alert::AlertContext;
+use crate::core::condition::Condition;
 use crate::core::ids::KeyName;
+use crate::core::state::Lookalike;
 use crate::core::subscriptions::Subscriptions;
-use crate::engine::conditions::Condition;
-use crate::engine::outbox::{OutboxSignal, WriteOutcome};
 use crate::engine::probe::describe_problem;
-use crate::engine::reconciliation::Lookalike;
 use crate::engine::{Completion, Engine};
 
 impl Engine {

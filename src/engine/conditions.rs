@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::step::Permits;
+use crate::core::condition::Condition;
+use crate::core::decide::next_step::Permits;
 use crate::core::time;
 use crate::provider::{ErrorKind, ProviderError};
 
@@ -24,62 +25,6 @@ const CLOCK_RESOLUTION: Duration = Duration::from_secs(2);
 
 /// How long a word of the provider counts as a sign that it is there.
 const RESPONSE_FRESHNESS: Duration = Duration::from_secs(5 * 60);
-
-/// Something that is wrong with the daemon as a whole, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Condition {
-    /// The ledger cannot be written.
-    Ledger,
-    /// The provider refuses the credential that rekeyd works with.
-    Credential,
-    /// Most keys' credentials are gone at once: a wrong organization.
-    Organization,
-    /// This host's clock and the provider's disagree.
-    Clock,
-    /// The provider cannot be reached, or fails.
-    Provider,
-}
-
-impl Condition {
-    /// Every condition, worst first.
-    pub const ALL: [Self; 5] = [
-        Self::Ledger,
-        Self::Credential,
-        Self::Organization,
-        Self::Clock,
-        Self::Provider,
-    ];
-
-    /// Its word in the ledger, the log and the metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ledger => "ledger",
-            Self::Credential => "credential",
-            Self::Organization => "organization",
-            Self::Clock => "clock",
-            Self::Provider => "provider",
-        }
-    }
-
-    /// How long to wait before the `attempt`th probe, counted from 1. The
-    /// last pace is kept for ever.
-    #[must_use]
-    pub fn probe_delay(self, attempt: u32) -> Duration {
-        let table: &[u64] = match self {
-            Self::Ledger => &[1, 2, 5],
-            Self::Provider => &[1, 2, 5, 15, 30, 60],
-            // A person has to act, and every probe is a refused request.
-            Self::Credential => &[5, 15, 30, 60, 300],
-            Self::Clock => &[30, 60],
-            Self::Organization => &[300],
-        };
-        let at = usize::try_from(attempt.max(1) - 1)
-            .unwrap_or(usize::MAX)
-            .min(table.len() - 1);
-        Duration::from_secs(table[at])
-    }
-}
 
 /// The conditions that hold, shared by everything that works.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 
 use crate::core::change::Change;
+use crate::core::decide::next_step::InFlight;
 use crate::core::state::KeyState;
-use crate::core::step::InFlight;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::reconciliation::Discrepancy;

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::core::change::{Change, DeliveryResult, LAST_DAY_REASON, Transition};
-use crate::core::due::imminent_expiry;
+use crate::core::decide::due::imminent_expiry;
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::CHECKS_UNTIL_GONE;

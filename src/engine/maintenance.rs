@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::condition::Condition;
 use crate::core::time;
 use crate::engine::RunMode;
-use crate::engine::conditions::{Condition, Conditions};
+use crate::engine::conditions::Conditions;
 use crate::engine::reconciliation::{FOLLOW_UP_DELAYS, RETRY_DELAYS};
 use crate::engine::worker::Services;
 use crate::ledger::LedgerError;

@@ -6,19 +6,15 @@
 //! and recovery are the same code: a key is looked at, and what the ledger
 //! says decides.
 
-mod alert_tracker;
 mod alerts;
-pub mod clock;
 pub mod conditions;
 mod drift;
 mod effects;
-pub mod entropy;
 mod key_entry;
 mod log;
 mod maintenance;
 pub mod observer;
 pub mod operator_command;
-pub mod outbox;
 mod presence;
 mod probe;
 mod reconciliation;
@@ -40,20 +36,20 @@ use std::task::{Context, Poll, Waker};
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::alerting::outbox::WriteOutcome;
+use crate::alerting::tracker::AlertTracker;
 use crate::core::change::DowntimeReason;
-use crate::core::due::Downtime;
+use crate::core::condition::Condition;
+use crate::core::decide::due::Downtime;
 use crate::core::duration;
 use crate::core::health::alertable_error;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::KeyState;
 use crate::ledger::LedgerError;
-use alert_tracker::AlertTracker;
-use clock::{ClockJump, ClockReading};
-use conditions::Condition;
+use crate::platform::clock::{ClockJump, ClockReading};
 use key_entry::KeyEntry;
 use maintenance::{MaintenanceSchedule, MaintenanceTask};
 use operator_command::PendingCommand;
-use outbox::WriteOutcome;
 use presence::{CredentialPresence, PresenceTally};
 use reconciliation::ReconciliationReport;
 use run_queue::RunQueue;

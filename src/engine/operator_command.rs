@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::core::change::{Adoption, Change, OperatorNote, Transition};
-use crate::core::due::expiry_window;
+use crate::core::decide::due::expiry_window;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, sink_hold};

@@ -1,9 +1,9 @@
 //! How the keys' current credentials stand at the provider, and what that says
 //! of the organization.
 
+use crate::core::condition::Condition;
 use crate::core::state::KeyState;
 use crate::engine::Engine;
-use crate::engine::conditions::Condition;
 
 /// How a key's current credential stands at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

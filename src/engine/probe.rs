@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::conditions::{
-    Condition, clock_mismatch_message, clocks_agree, condition_of_error,
-};
+use crate::core::condition::Condition;
+use crate::engine::conditions::{clock_mismatch_message, clocks_agree, condition_of_error};
 use crate::engine::worker::Services;
 use crate::provider::ProviderError;
 

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::ids::{CredentialId, KeyName, Label};
-use crate::engine::conditions::Condition;
+use crate::core::condition::Condition;
+use crate::core::ids::{KeyName, Label};
+use crate::core::state::Lookalike;
 use crate::engine::probe::{describe_problem, is_global_failure};
 use crate::engine::worker::Services;
 pub(crate) use crate::ledger::{Discrepancy, RemoteState};
@@ -33,13 +34,6 @@ pub(crate) const RETRY_DELAYS: [Duration; 4] = [
 
 /// What a sweep found, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
-
-/// A credential at the provider that looks like one of a key's and has no row.
-pub(crate) struct Lookalike {
-    pub(crate) key: KeyName,
-    pub(crate) id: CredentialId,
-    pub(crate) name: String,
-}
 
 /// What a sweep found.
 pub(crate) struct ReconciliationReport {

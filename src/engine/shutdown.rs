@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::core::change::Change;
+use crate::core::decide::outcome;
 use crate::core::lifecycle::Phase;
-use crate::core::{outcome, time};
+use crate::core::time;
 use crate::engine::{Engine, KeyEntry, log};
 use crate::ledger::LedgerError;
 

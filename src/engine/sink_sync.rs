@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 
 use crate::core::change::Change;
+use crate::core::decide::next_step::InFlight;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, delivery_hold};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
-use crate::core::step::InFlight;
 use crate::core::time;
 use crate::engine::worker::ManagedKey;
 

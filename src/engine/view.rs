@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
 use crate::core::state::{DeliveryState, KeyState};
-use crate::engine::conditions::Condition;
 use crate::engine::{Engine, Services};
 
 /// How a key stands, for those who watch.

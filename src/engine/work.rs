@@ -4,19 +4,19 @@
 use jiff::Timestamp;
 
 use crate::core::change::{Change, DowntimeReason};
-use crate::core::due::{Due, check_due, timetable_change};
+use crate::core::decide::due::{Due, check_due, timetable_change};
+use crate::core::decide::next_step::{Step, next_step};
+use crate::core::decide::outcome;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
-use crate::core::outcome;
+use crate::core::schedule::timetable::Timetable;
 use crate::core::state::Trigger;
-use crate::core::step::{Step, next_step};
-use crate::core::timetable::Timetable;
-use crate::engine::clock::ClockReading;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::reconciliation::Discrepancy;
 use crate::engine::sink_sync;
 use crate::engine::worker::{ManagedKey, RotationRequest, Worker};
 use crate::ledger::LedgerError;
+use crate::platform::clock::ClockReading;
 
 /// What is done next.
 pub(crate) enum Work {

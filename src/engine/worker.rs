@@ -10,25 +10,26 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::core::change::{Change, OperatorNote};
-use crate::core::due::Downtime;
+use crate::core::condition::Condition;
+use crate::core::decide::due::Downtime;
+use crate::core::decide::next_step::InFlight;
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{
     KeyPolicy, RetryClass, backoff_delay, key_backoff_delay, overlap_or_default,
 };
 use crate::core::state::{Delivery, KeyState};
-use crate::core::step::InFlight;
 use crate::core::subscriptions::Subscriptions;
 use crate::core::time;
-use crate::engine::clock::{Clock, ClockReading};
-use crate::engine::conditions::{Condition, Conditions};
-use crate::engine::entropy::Entropy;
+use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::probe::{self, describe_problem};
 use crate::engine::reconciliation::Discrepancy;
 use crate::engine::work::Work;
 use crate::ledger::{Ledger, LedgerError};
+use crate::platform::clock::{Clock, ClockReading};
+use crate::platform::entropy::Entropy;
 use crate::provider::{Provider, ProviderError, ProviderResponse};
 use crate::sink::Sink;
 

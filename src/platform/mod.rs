@@ -2,6 +2,8 @@
 //! groups, time zones.
 
 pub(crate) mod blocking_pool;
+pub mod clock;
+pub mod entropy;
 pub mod machine;
 pub mod process;
 mod run_blocking;

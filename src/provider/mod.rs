@@ -3,11 +3,7 @@
 //! [`Provider`] is what the engine asks for, with the obligations that its
 //! decisions rest on; [`openai`] is the real one over HTTP.
 
-mod decode;
-mod error_response;
-mod http;
 pub mod openai;
-mod schema;
 
 use std::time::Duration;
 

@@ -190,7 +190,7 @@ fn simulation_of_every_pair_of_faults_with_three_keys() {
 #[test]
 fn planted_bug_patches_apply() {
     let root = env!("CARGO_MANIFEST_DIR");
-    let folder = std::path::Path::new(root).join("tests/planted_bugs");
+    let folder = std::path::Path::new(root).join("tests/mutants");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

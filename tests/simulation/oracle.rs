@@ -8,7 +8,7 @@ use rekeyd::core::ids::KeyName;
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase, apply};
 use rekeyd::core::time;
 use rekeyd::engine::Engine;
-use rekeyd::engine::clock::Clock as _;
+use rekeyd::platform::clock::Clock as _;
 use rusqlite::Connection;
 
 use crate::scenario::PERIOD;

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use rekeyd::engine::entropy::{Entropy, EntropyError};
+use rekeyd::platform::entropy::{Entropy, EntropyError};
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): one number after another from a
 /// seed.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rekeyd::engine::clock::{Clock as _, SystemClock};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 /// The clock of every process that has its [`FakeClock::read_environment`]. It goes

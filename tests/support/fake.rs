@@ -16,11 +16,11 @@ use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
-use rekeyd::engine::clock::Clock;
 use rekeyd::engine::conditions::Conditions;
-use rekeyd::engine::entropy::{Entropy, EntropyError};
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
 use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
+use rekeyd::platform::clock::Clock;
+use rekeyd::platform::entropy::{Entropy, EntropyError};
 use rekeyd::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
     ProviderResponse, RetryAdvice,

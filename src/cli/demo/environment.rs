@@ -16,7 +16,7 @@ use crate::core::settings::Settings;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
-use crate::engine::entropy::{Entropy as _, SystemEntropy};
+use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::receiver::{Receiver, Recorder};
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Sandbox, SandboxOptions};
 

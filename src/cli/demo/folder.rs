@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::engine::entropy::{Entropy as _, SystemEntropy};
+use crate::platform::entropy::{Entropy as _, SystemEntropy};
 
 /// A folder that nobody but us can write.
 #[derive(Debug)]

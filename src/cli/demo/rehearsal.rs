@@ -18,8 +18,8 @@ use crate::cli::history::HistoryCommand;
 use crate::cli::{Failure, load_configuration, output, read_environment};
 use crate::core::settings::{Settings, SinkTarget};
 use crate::core::state::KeyState;
-use crate::engine::clock::{Clock as _, SystemClock};
 use crate::ledger::read;
+use crate::platform::clock::{Clock as _, SystemClock};
 
 pub(super) async fn rehearse(
     file: &Path,

@@ -8,7 +8,7 @@ use crate::cli::demo::folder::DemoFolder;
 use crate::cli::history::HistoryCommand;
 use crate::cli::{Failure, load_configuration, output};
 use crate::config::Environment;
-use crate::engine::clock::{Clock as _, SystemClock};
+use crate::platform::clock::{Clock as _, SystemClock};
 
 /// The configuration that it writes.
 const CONFIG_FILE: &str = "config.toml";

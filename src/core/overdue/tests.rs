@@ -1,4 +1,4 @@
-//! What `status` tells of a key that waits; more of it in `tests/program/status.rs`.
+//! What `status` tells of a key that waits; more of it in `tests/e2e/status.rs`.
 
 use std::time::Duration;
 

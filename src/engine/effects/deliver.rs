@@ -1,8 +1,8 @@
 //! Delivers to one sink.
 
 use crate::core::change::DeliveryResult;
+use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::ids::{RotationId, SinkId};
-use crate::core::outcome::{self, OverlapBounds};
 use crate::core::policy::{RetryClass, backoff_delay};
 use crate::core::state::{DeliveryState, Rotation};
 use crate::core::time;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::core::change::{Change, RotationIntent, Transition};
+use crate::core::decide::next_step::InFlight;
 use crate::core::ids::{CredentialId, Label, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::KeyPolicy;
 use crate::core::state::{DeliveryState, Rotation, Trigger};
-use crate::core::step::InFlight;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::work::RotationStart;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::core::change::{Change, LAST_DAY_REASON, Transition};
+use crate::core::condition::Condition;
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{
@@ -11,7 +12,7 @@ use crate::core::policy::{
 };
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
-use crate::engine::conditions::{Condition, clock_mismatch_message, clocks_agree};
+use crate::engine::conditions::{clock_mismatch_message, clocks_agree};
 use crate::engine::effects::{redacted_value_of, retry_delay};
 use crate::engine::reconciliation::{Discrepancy, RemoteState};
 use crate::engine::worker::Worker;

@@ -1,9 +1,10 @@
 //! Asks whether a new secret works.
 
+use crate::core::decide::outcome;
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
-use crate::core::{outcome, time};
+use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;

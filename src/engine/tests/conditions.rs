@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::core::change::{Adoption, Change, Transition};
+use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::{CredentialMetadata, Pause};
-use crate::engine::conditions::Condition;
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{current, rotation};

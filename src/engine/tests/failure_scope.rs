@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::Change;
+use crate::core::condition::Condition;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::time;
-use crate::engine::conditions::Condition;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, intended, transitioned};
 use crate::engine::{Engine, RunMode};

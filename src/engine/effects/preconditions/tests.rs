@@ -5,7 +5,9 @@ use crate::core::change::Adoption;
 use crate::core::state::CredentialMetadata;
 use crate::engine::RunMode;
 use crate::engine::tests::fake::{Fakes, key, sink_id};
-use crate::engine::tests::rotation_changes::{created, current, delivery_started, rotation, transitioned};
+use crate::engine::tests::rotation_changes::{
+    created, current, delivery_started, rotation, transitioned,
+};
 
 /// The one rotation that these changes lead to.
 async fn rotation_after(changes: Vec<Change>) -> Rotation {

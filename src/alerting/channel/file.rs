@@ -1,0 +1,55 @@
+//! A file to which each notice is added as a line: of a rehearsal, where
+//! nobody is told.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::alerting::channel::{Channel, message, run_off_thread};
+use crate::core::notification::{ChannelId, Notification};
+
+/// A file that is told.
+#[derive(Debug)]
+pub struct FileChannel {
+    id: ChannelId,
+    path: PathBuf,
+}
+
+impl FileChannel {
+    /// Adds to `path`, which is made when there is something to tell.
+    #[must_use]
+    pub const fn new(id: ChannelId, path: PathBuf) -> Self {
+        Self { id, path }
+    }
+}
+
+#[async_trait]
+impl Channel for FileChannel {
+    fn id(&self) -> &ChannelId {
+        &self.id
+    }
+
+    async fn check(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+        let mut line = message::to_json(notice, host)?;
+        line.push(b'\n');
+        let path = self.path.clone();
+        let shown = path.display().to_string();
+        let written = run_off_thread(&shown, move || {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(path)
+                .and_then(|mut file| file.write_all(&line))
+        });
+        let written = written.await?;
+        written.map_err(|error| format!("cannot record in {shown}: {error}"))
+    }
+}

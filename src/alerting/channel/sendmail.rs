@@ -1,0 +1,198 @@
+//! A mail, handed to this host's sendmail. What this deliberately does not do:
+//! speak to a mail server.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use secrecy::zeroize::Zeroizing;
+
+use crate::alerting::channel::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::core::command::CommandLine;
+use crate::core::notification::{ChannelId, Notification, NotificationState};
+use crate::core::settings::SendmailTarget;
+use crate::core::time;
+use crate::platform::process::{self, Invocation};
+
+/// Where every mail system of a host puts it.
+pub const SENDMAIL_PATH: &str = "/usr/sbin/sendmail";
+
+/// So many characters of a line: mail allows 998 bytes.
+const MAX_LINE_CHARS: usize = 76;
+
+/// Somebody who is told by mail.
+#[derive(Debug)]
+pub struct SendmailChannel {
+    id: ChannelId,
+    to: Vec<String>,
+    command_line: CommandLine,
+}
+
+impl SendmailChannel {
+    /// Tells `mail` by the sendmail at `program`, usually [`SENDMAIL_PATH`].
+    #[must_use]
+    pub fn new(id: ChannelId, mail: &SendmailTarget, program: PathBuf) -> Self {
+        // A line with a dot alone does not end the mail.
+        let options = std::iter::once("-i".to_owned());
+        let line = CommandLine {
+            program: program.to_string_lossy().into_owned(),
+            arguments: options.chain(mail.to.iter().cloned()).collect(),
+        };
+        let to = mail.to.clone();
+        Self {
+            id,
+            to,
+            command_line: line,
+        }
+    }
+}
+
+#[async_trait]
+impl Channel for SendmailChannel {
+    fn id(&self) -> &ChannelId {
+        &self.id
+    }
+
+    async fn check(&self) -> Vec<String> {
+        let path = self.command_line.path().to_owned();
+        let look = move || match path.exists() {
+            true => process::check_executable(&path),
+            false => Some(format!(
+                "{} does not exist; install a mail system that brings it, or tell people \
+                 otherwise",
+                path.display()
+            )),
+        };
+        let found = run_off_thread(&self.command_line.program, look).await;
+        found.unwrap_or_else(Some).into_iter().collect()
+    }
+
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+        let json = message::to_json(notice, host)?;
+        let mail = compose_mail(notice, host, &self.to, &String::from_utf8_lossy(&json));
+        let ended = process::run(Invocation {
+            command: &self.command_line,
+            environment: &[],
+            stdin: Zeroizing::new(mail.into_bytes()),
+            timeout: TIMEOUT,
+        })
+        .await;
+        exit_result(&self.id, &self.command_line.program, &ended)
+    }
+}
+
+/// The whole mail.
+fn compose_mail(notice: &Notification, host: &str, to: &[String], json: &str) -> String {
+    let host = sanitize_header(host);
+    let since = time::to_text(notice.since);
+    let when = match notice.state {
+        NotificationState::Raised => {
+            format!("Since {since}, told once, and once more when it is over.")
+        }
+        NotificationState::Resolved => format!("It began at {since}."),
+        NotificationState::OneTime => format!("At {since}."),
+    };
+    format!(
+        "To: {}\nSubject: {}\nMessage-ID: <rekeyd.{}@{}>\nAuto-Submitted: auto-generated\n\
+         MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
+         Content-Transfer-Encoding: 8bit\n\n{}\n\n{when}\n\nrekeyd on {host}\n\n\
+         The same for programs:\n{}\n",
+        to.join(", "),
+        subject(notice, &host),
+        notice.id,
+        host.replace(
+            |letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'),
+            "-"
+        ),
+        wrap_words(&notice.text),
+        wrap_json(json),
+    )
+}
+
+fn subject(notice: &Notification, host: &str) -> String {
+    let what = match notice.state {
+        NotificationState::Resolved => format!("{} is over", notice.alert.kind.as_str()),
+        NotificationState::Raised | NotificationState::OneTime => {
+            notice.alert.kind.as_str().to_owned()
+        }
+    };
+    match &notice.alert.key {
+        Some(key) => format!("[rekeyd] {host}: {key}: {what}"),
+        None => format!("[rekeyd] {host}: {what}"),
+    }
+}
+
+/// Fit for a header: on one line and of plain letters.
+fn sanitize_header(text: &str) -> String {
+    let plain = text.chars().filter(char::is_ascii_graphic);
+    plain.take(MAX_LINE_CHARS).collect()
+}
+
+/// In lines that people can read.
+fn wrap_words(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= MAX_LINE_CHARS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
+/// JSON may be broken between two members.
+fn wrap_json(json: &str) -> String {
+    json.replace("\",\"", "\",\n\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::KeyName;
+    use crate::core::notification::{Alert, AlertKind, NotificationId};
+
+    fn notification(text: &str) -> Notification {
+        Notification {
+            id: NotificationId::new([7; 8]),
+            created_at: "2026-11-24T03:00:21Z".parse().unwrap(),
+            state: NotificationState::Raised,
+            alert: Alert::for_key(&KeyName::new("billing").unwrap(), AlertKind::Failing),
+            since: "2026-11-24T03:00:01Z".parse().unwrap(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn notification_text_cannot_inject_headers() {
+        let notice = notification("billing is failing:\nBcc: a@b\n\n.\nmore");
+        let to = ["root".to_owned(), "ops@example.com".to_owned()];
+        let mail = compose_mail(&notice, "ops1\nBcc: a@b", &to, "{}");
+        let (head, body) = mail.split_once("\n\n").unwrap();
+        assert_eq!(head.lines().count(), 7, "{head}");
+        assert!(head.starts_with(
+            "To: root, ops@example.com\nSubject: [rekeyd] ops1Bcc:a@b: billing: failing\n"
+        ));
+        assert!(
+            body.starts_with("billing is failing: Bcc: a@b . more\n"),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn long_lines_are_wrapped() {
+        let long = "word ".repeat(60);
+        assert!(
+            wrap_words(&long)
+                .lines()
+                .all(|line| line.len() <= MAX_LINE_CHARS)
+        );
+        assert_eq!(wrap_words(&long).split_whitespace().count(), 60);
+        let json = r#"{"a":"b","c":"d\",\"e"}"#;
+        let broken = wrap_json(json);
+        assert_eq!(broken.lines().count(), 2, "{broken}");
+        let read: serde_json::Value = serde_json::from_str(&broken).unwrap();
+        assert_eq!(read["c"], "d\",\"e");
+    }
+}

@@ -1,0 +1,131 @@
+//! An HTTP receiver that understands Standard Webhooks.
+//!
+//! Signed as the webhooks that carry secrets are. What this deliberately does
+//! not do: follow redirects, or try again by itself.
+
+use async_trait::async_trait;
+use reqwest::header::CONTENT_TYPE;
+
+use crate::alerting::channel::{Channel, ClockFn, TIMEOUT, message, run_off_thread};
+use crate::core::notification::{ChannelId, Notification};
+use crate::core::redact::sanitize_bytes;
+use crate::core::secret::Secret;
+use crate::core::settings::NotifyWebhook;
+use crate::net::client::{ClientOptions, build_client};
+use crate::net::connect_check::check_connection;
+use crate::net::signature::SigningKeys;
+use crate::net::target::{query_secrets, sanitized_url};
+use crate::net::{body, error_text};
+use crate::platform::secret_file;
+
+/// A receiver that is told.
+pub struct WebhookChannel {
+    id: ChannelId,
+    target: NotifyWebhook,
+    /// The URL as it may be shown: without its query.
+    redacted_url: String,
+    now: ClockFn,
+}
+
+impl std::fmt::Debug for WebhookChannel {
+    // By hand, since the derived form would show the URL's query.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Webhook({})", self.redacted_url)
+    }
+}
+
+impl WebhookChannel {
+    /// Tells `target`; nothing is read or connected to yet. `now` gives the
+    /// time that each try is signed with.
+    #[must_use]
+    pub fn new(id: ChannelId, target: &NotifyWebhook, now: ClockFn) -> Self {
+        Self {
+            id,
+            target: target.clone(),
+            redacted_url: sanitized_url(&target.url),
+            now,
+        }
+    }
+
+    async fn read_signing_keys(&self) -> Result<SigningKeys, String> {
+        let path = self.target.signing_secret_file.clone();
+        let shown = path.display().to_string();
+        let read = run_off_thread(&shown, move || {
+            let text = secret_file::read_configured(&path)?;
+            SigningKeys::parse(text.expose())
+                .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
+        });
+        read.await?
+    }
+
+    async fn send_request(
+        &self,
+        notice: &Notification,
+        host: &str,
+        keys: &SigningKeys,
+    ) -> Result<(), String> {
+        let (url, shown) = (&self.target.url, &self.redacted_url);
+        let limits = ClientOptions {
+            url,
+            timeout: TIMEOUT,
+            ca_file: None,
+        };
+        let client = build_client(&limits)
+            .map_err(|problem| format!("cannot post to {shown}: {problem}"))?;
+        let body = message::to_json(notice, host)?;
+        let id = message::webhook_id(notice, &self.id);
+        let timestamp = (self.now)().as_second();
+        let signature = keys.sign(&id, timestamp, &body);
+        let request = client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body);
+        let response = request
+            .send()
+            .await
+            .map_err(|error| format!("cannot post to {shown}: {}", error_text::explain(error)))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let quoted = match body::read(response).await {
+            Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
+            Ok(_) | Err(_) => String::new(),
+        };
+        Err(format!(
+            "posted to {shown}, the answer was {status}{quoted}"
+        ))
+    }
+}
+
+#[async_trait]
+impl Channel for WebhookChannel {
+    fn id(&self) -> &ChannelId {
+        &self.id
+    }
+
+    async fn check(&self) -> Vec<String> {
+        self.read_signing_keys().await.err().into_iter().collect()
+    }
+
+    async fn check_reachable(&self) -> Result<(), String> {
+        check_connection(&self.target.url, None, TIMEOUT).await
+    }
+
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+        let keys = self.read_signing_keys().await?;
+        // Kept until the answer is judged: only living secrets are masked in
+        // what the receiver may echo.
+        let _query: Vec<Secret> = query_secrets(&self.target.url);
+        match tokio::time::timeout(TIMEOUT, self.send_request(notice, host, &keys)).await {
+            Ok(told) => told,
+            Err(_) => Err(format!(
+                "posted to {}, no answer came in time",
+                self.redacted_url
+            )),
+        }
+    }
+}

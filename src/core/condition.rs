@@ -1,0 +1,59 @@
+//! What can be wrong with the daemon as a whole.
+
+use std::time::Duration;
+
+/// Something that is wrong with the daemon as a whole, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// The ledger cannot be written.
+    Ledger,
+    /// The provider refuses the credential that rekeyd works with.
+    Credential,
+    /// Most keys' credentials are gone at once: a wrong organization.
+    Organization,
+    /// This host's clock and the provider's disagree.
+    Clock,
+    /// The provider cannot be reached, or fails.
+    Provider,
+}
+
+impl Condition {
+    /// Every condition, worst first.
+    pub const ALL: [Self; 5] = [
+        Self::Ledger,
+        Self::Credential,
+        Self::Organization,
+        Self::Clock,
+        Self::Provider,
+    ];
+
+    /// Its word in the ledger, the log and the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Credential => "credential",
+            Self::Organization => "organization",
+            Self::Clock => "clock",
+            Self::Provider => "provider",
+        }
+    }
+
+    /// How long to wait before the `attempt`th probe, counted from 1. The
+    /// last pace is kept for ever.
+    #[must_use]
+    pub fn probe_delay(self, attempt: u32) -> Duration {
+        let table: &[u64] = match self {
+            Self::Ledger => &[1, 2, 5],
+            Self::Provider => &[1, 2, 5, 15, 30, 60],
+            // A person has to act, and every probe is a refused request.
+            Self::Credential => &[5, 15, 30, 60, 300],
+            Self::Clock => &[30, 60],
+            Self::Organization => &[300],
+        };
+        let at = usize::try_from(attempt.max(1) - 1)
+            .unwrap_or(usize::MAX)
+            .min(table.len() - 1);
+        Duration::from_secs(table[at])
+    }
+}

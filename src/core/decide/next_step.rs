@@ -1,0 +1,419 @@
+//! What to do next about a key: a pure function of what the ledger says, what
+//! this process holds in memory, and the time.
+//!
+//! Deliberately not here: whether a new rotation is due ([`crate::core::decide::due`])
+//! and what a step's outcome means ([`crate::core::decide::outcome`]).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::change::{Change, DeliveryStart, Transition};
+use crate::core::decide::outcome::{self, OverlapBounds};
+use crate::core::ids::{CredentialId, RotationId, SinkId};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::{
+    KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, SinkOverlaps, UNMANAGED_OVERLAP,
+    overlap_or_default, plausible_retry, sink_hold, sink_hold_with,
+};
+use crate::core::secret::Secret;
+use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::time;
+
+/// What this process remembers of the rotation it began, and loses when it
+/// ends.
+#[derive(Debug, Clone)]
+pub struct InFlight {
+    /// The rotation that this is about.
+    pub rotation: RotationId,
+    /// Whether its create was sent. Without an answer that was understood, the
+    /// create is unclear.
+    pub create_sent: bool,
+    /// Its secret.
+    pub secret: Option<Secret>,
+    /// When the secret worked for the first time.
+    pub first_verified_at: Option<Timestamp>,
+    /// When it worked for the second time.
+    pub verified_at: Option<Timestamp>,
+    /// The credential that was current then, and before when it is not revoked
+    /// by the schedule: what receivers are told, the same in every try.
+    pub previous: Option<(CredentialId, Timestamp)>,
+    /// How long the provider has refused it, outages left out.
+    pub refused_for: Duration,
+    /// When it was refused last, if nothing else has happened since.
+    pub last_refused_at: Option<Timestamp>,
+}
+
+impl InFlight {
+    /// Of a rotation whose intent was just recorded.
+    #[must_use]
+    pub fn new(rotation: RotationId) -> Self {
+        Self {
+            rotation,
+            create_sent: false,
+            secret: None,
+            first_verified_at: None,
+            verified_at: None,
+            previous: None,
+            refused_for: Duration::ZERO,
+            last_refused_at: None,
+        }
+    }
+}
+
+/// What to do next. At most one thing outside, and what is recorded before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Record this; nothing is done outside.
+    Record(Vec<Change>),
+    /// Send the create of a rotation whose intent is recorded.
+    Create(RotationId),
+    /// Look for the label of a create that is unclear.
+    FindLabel {
+        /// The rotation.
+        rotation: RotationId,
+        /// Whether an earlier process sent it.
+        after_restart: bool,
+    },
+    /// Ask the provider whether the new secret works.
+    Verify(RotationId),
+    /// Deliver to a sink; that it begins is recorded.
+    Deliver {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+    },
+    /// Run what follows the change of a sink's file; that it has changed is
+    /// recorded.
+    RunOnChange {
+        /// The rotation.
+        rotation: RotationId,
+        /// The sink.
+        sink: SinkId,
+    },
+    /// Delete the credential at the provider.
+    Revoke(RotationId),
+    /// Ask the provider again for a credential that it said it does not have.
+    RecheckMissing(RotationId),
+    /// Nothing before this moment, or ever.
+    Wait(Option<Timestamp>),
+}
+
+/// What the daemon's conditions leave to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permits {
+    /// Whether the provider may be asked for anything.
+    pub can_use_provider: bool,
+    /// Whether this host's clock is believed: no credential is revoked, or
+    /// taken for gone, because of a time that may be wrong.
+    pub can_trust_clock: bool,
+}
+
+impl Permits {
+    /// Nothing is wrong.
+    pub const ALL: Self = Self {
+        can_use_provider: true,
+        can_trust_clock: true,
+    };
+}
+
+/// Why what is open of a key is given up that is not configured any more.
+const KEY_REMOVED: &str = "the key was removed";
+
+/// What to do next about a key. `policy` is none for a key that is not
+/// configured any more. What `allowed` rules out is not waited for: when that
+/// passes, everything is looked at anew.
+#[must_use]
+pub fn next_step(
+    key: &KeyState,
+    memory: Option<&InFlight>,
+    policy: Option<&KeyPolicy>,
+    allowed: Permits,
+    now: Timestamp,
+) -> Step {
+    let mut wait: Option<Timestamp> = None;
+    // What is open comes first; otherwise the oldest.
+    let open = key.live.iter().filter(|rotation| rotation.phase.is_open());
+    let settled = key.live.iter().filter(|rotation| !rotation.phase.is_open());
+    for rotation in open.chain(settled) {
+        let memory = memory.filter(|memory| memory.rotation == rotation.id);
+        let steps = [
+            rotation_step(rotation, key, memory, policy, now),
+            recheck_missing(rotation, now),
+        ];
+        for step in steps {
+            if let Step::Wait(until) = step {
+                wait = wait.into_iter().chain(until).min();
+            } else if is_permitted(&step, rotation, allowed) {
+                return step;
+            }
+        }
+    }
+    Step::Wait(wait)
+}
+
+fn is_permitted(step: &Step, rotation: &Rotation, allowed: Permits) -> bool {
+    match step {
+        Step::Record(_) | Step::Deliver { .. } | Step::RunOnChange { .. } | Step::Wait(_) => true,
+        Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => allowed.can_use_provider,
+        Step::Revoke(_) => {
+            allowed.can_use_provider && (allowed.can_trust_clock || is_undelivered_orphan(rotation))
+        }
+        Step::RecheckMissing(_) => allowed.can_use_provider && allowed.can_trust_clock,
+    }
+}
+
+/// An orphan that no sink ever took: no time counts for it.
+fn is_undelivered_orphan(rotation: &Rotation) -> bool {
+    rotation.phase == Phase::Orphaned && {
+        let mut deliveries = rotation.deliveries.iter();
+        deliveries.all(|delivery| !delivery.was_started())
+    }
+}
+
+/// The next look for a credential that the provider said it does not have.
+fn recheck_missing(rotation: &Rotation, now: Timestamp) -> Step {
+    let Some(missing) = rotation.missing else {
+        return Step::Wait(None);
+    };
+    let at = time::after(missing.since, MISSING_CHECK_INTERVAL * missing.checks);
+    wait_until_or(plausible_retry(Some(at), now), now, || {
+        Step::RecheckMissing(rotation.id.clone())
+    })
+}
+
+fn rotation_step(
+    rotation: &Rotation,
+    key: &KeyState,
+    memory: Option<&InFlight>,
+    policy: Option<&KeyPolicy>,
+    now: Timestamp,
+) -> Step {
+    let id = &rotation.id;
+    let overlap = overlap_or_default(policy);
+    let secret = memory.filter(|memory| memory.secret.is_some());
+    match (rotation.phase, secret, policy) {
+        (Phase::Intended, _, _) => match memory {
+            Some(memory) if !memory.create_sent && policy.is_none() => {
+                Step::Record(vec![outcome::cancel_create(rotation, KEY_REMOVED)])
+            }
+            Some(memory) if !memory.create_sent => Step::Create(id.clone()),
+            memory => wait_until_or(plausible_retry(rotation.retry_at, now), now, || {
+                Step::FindLabel {
+                    rotation: id.clone(),
+                    after_restart: memory.is_none(),
+                }
+            }),
+        },
+        // Its secret is where it belongs, and is not needed any more.
+        (Phase::Verified, _, Some(_)) if rotation.can_finish_without_secret() => {
+            deliver_required(rotation, key, OverlapBounds::new(overlap, memory), now)
+        }
+        (Phase::Created | Phase::Verified, None, _) => Step::Record(vec![Change::Transitioned(
+            Transition::new(id, LifecycleEvent::Interrupted),
+        )]),
+        // A key that is not configured any more has nowhere to deliver to.
+        (Phase::Created | Phase::Verified, Some(_), None) => {
+            Step::Record(outcome::abandon(rotation, KEY_REMOVED))
+        }
+        (Phase::Created, Some(memory), Some(policy)) => {
+            let settled = memory
+                .first_verified_at
+                .map(|at| time::after(at, policy.verify_interval));
+            wait_until_or(
+                plausible_retry(rotation.retry_at.max(settled), now),
+                now,
+                || Step::Verify(id.clone()),
+            )
+        }
+        (Phase::Verified, Some(_), Some(_)) => {
+            deliver_required(rotation, key, OverlapBounds::new(overlap, memory), now)
+        }
+        (Phase::Current, secret, Some(policy)) => {
+            deliver_optional(rotation, policy, secret.is_some(), now)
+        }
+        (Phase::Current, _, None) => skip_optional(rotation, Delivery::is_outstanding),
+        (Phase::Stranded, _, _) => match sink_hold(rotation, key, overlap) {
+            SinkHold::Indefinite => Step::Wait(None),
+            // Nothing newer works yet: this may be the newest that does.
+            SinkHold::None | SinkHold::Until(_) if !has_newer_current(rotation, key) => {
+                Step::Wait(None)
+            }
+            until @ (SinkHold::None | SinkHold::Until(_)) => Step::Record(vec![outcome::retire(
+                rotation,
+                LifecycleEvent::Replaced,
+                until,
+                time::after(now, overlap),
+                now,
+            )]),
+        },
+        (Phase::Retired, _, _) => retired_step(rotation, key, policy.map(|_| overlap), now),
+        (Phase::Orphaned, _, _) => orphaned_step(rotation, key, policy.map(|_| overlap), now),
+        (Phase::Revoked | Phase::Failed, _, _) => Step::Wait(None),
+    }
+}
+
+/// A retired credential goes when nobody may hold it any more and a newer one
+/// works; by a person's word, as soon as it is retired. An overlap that became
+/// longer moves it, one that became shorter does not. Of a key that is not
+/// configured any more it goes as planned.
+fn retired_step(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: Option<Duration>,
+    now: Timestamp,
+) -> Step {
+    let hold = rotation.hold_until;
+    if rotation.revoke_now {
+        return revoke_at(rotation, hold, now);
+    }
+    // Without a newer one it may be the newest that works.
+    if !has_newer_current(rotation, key) {
+        return Step::Wait(None);
+    }
+    match sink_hold_with(rotation, key, sink_overlaps(overlap)) {
+        SinkHold::Indefinite => Step::Wait(None),
+        // What is over tells nobody anything.
+        SinkHold::Until(at)
+            if at > now && Some(time::next_whole_second(at)) > rotation.revoke_after =>
+        {
+            Step::Record(vec![Change::OverlapExtended {
+                rotation: rotation.id.clone(),
+                revoke_after: time::next_whole_second(at),
+            }])
+        }
+        SinkHold::None | SinkHold::Until(_) => {
+            revoke_at(rotation, rotation.revoke_after.max(hold), now)
+        }
+    }
+}
+
+/// An orphan that no sink ever took goes at once. One that was taken for gone
+/// while sinks had it, and is alive after all, has consumers: they are given a
+/// newer one first, as with one that retired.
+fn orphaned_step(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: Option<Duration>,
+    now: Timestamp,
+) -> Step {
+    let hold = rotation.hold_until;
+    match sink_hold_with(rotation, key, sink_overlaps(overlap)) {
+        _ if rotation.revoke_now => revoke_at(rotation, hold, now),
+        SinkHold::None => revoke_at(rotation, hold, now),
+        SinkHold::Until(at) => revoke_at(rotation, hold.max(Some(at)), now),
+        SinkHold::Indefinite => Step::Wait(None),
+    }
+}
+
+/// How long sinks hold what they held; none for a key that is not configured
+/// any more.
+fn sink_overlaps(overlap: Option<Duration>) -> SinkOverlaps {
+    SinkOverlaps {
+        after_acceptance: overlap.unwrap_or_default(),
+        after_removal: overlap.unwrap_or(UNMANAGED_OVERLAP),
+    }
+}
+
+fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
+    key.current()
+        .is_some_and(|current| current.sequence > rotation.sequence)
+}
+
+fn revoke_at(rotation: &Rotation, at: Option<Timestamp>, now: Timestamp) -> Step {
+    wait_until_or(at.max(plausible_retry(rotation.retry_at, now)), now, || {
+        Step::Revoke(rotation.id.clone())
+    })
+}
+
+fn deliver_required(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: OverlapBounds,
+    now: Timestamp,
+) -> Step {
+    let mut required = rotation
+        .deliveries
+        .iter()
+        .filter(|delivery| delivery.required);
+    if required.all(|delivery| !delivery.is_outstanding()) {
+        return Step::Record(outcome::make_current(rotation, key, overlap, now));
+    }
+    deliver(rotation, true, now)
+}
+
+fn deliver_optional(
+    rotation: &Rotation,
+    policy: &KeyPolicy,
+    has_secret: bool,
+    now: Timestamp,
+) -> Step {
+    if now >= time::after(rotation.started_at, policy.delivery_deadline) {
+        return skip_optional(rotation, Delivery::is_outstanding);
+    }
+    if !has_secret {
+        let missed = skip_optional(rotation, Delivery::needs_secret);
+        if missed != Step::Wait(None) {
+            return missed;
+        }
+    }
+    deliver(rotation, false, now)
+}
+
+/// The next delivery of the required or of the optional sinks.
+fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
+    let mut wait: Option<Timestamp> = None;
+    for delivery in &rotation.deliveries {
+        if delivery.required != required || !delivery.is_outstanding() {
+            continue;
+        }
+        match plausible_retry(delivery.retry_at, now) {
+            Some(at) if at > now => wait = wait.into_iter().chain([at]).min(),
+            Some(_) | None => return delivery_step(rotation, delivery),
+        }
+    }
+    Step::Wait(wait)
+}
+
+fn delivery_step(rotation: &Rotation, delivery: &Delivery) -> Step {
+    let (rotation, sink) = (rotation.id.clone(), delivery.sink.clone());
+    if delivery.written_at.is_some() {
+        Step::RunOnChange { rotation, sink }
+    } else if delivery.state == DeliveryState::Uncertain {
+        Step::Deliver { rotation, sink }
+    } else {
+        Step::Record(vec![Change::DeliveryStarted(DeliveryStart {
+            rotation,
+            sink,
+        })])
+    }
+}
+
+/// Optional sinks that did not get the secret, and cannot any more.
+fn skip_optional(rotation: &Rotation, cannot: impl Fn(&Delivery) -> bool) -> Step {
+    let missed: Vec<_> = rotation
+        .deliveries
+        .iter()
+        .filter(|delivery| !delivery.required && cannot(delivery))
+        .map(|delivery| Change::DeliverySkipped {
+            rotation: rotation.id.clone(),
+            sink: delivery.sink.clone(),
+        })
+        .collect();
+    if missed.is_empty() {
+        Step::Wait(None)
+    } else {
+        Step::Record(missed)
+    }
+}
+
+fn wait_until_or(at: Option<Timestamp>, now: Timestamp, step: impl FnOnce() -> Step) -> Step {
+    match at {
+        Some(at) if at > now => Step::Wait(Some(at)),
+        Some(_) | None => step(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

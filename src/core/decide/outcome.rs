@@ -1,0 +1,232 @@
+//! What follows from a step's outcome: the changes to record, pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::change::{Change, DeliveryResult, DeliveryStart, Transition};
+use crate::core::decide::next_step::InFlight;
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::{SinkHold, sink_hold};
+use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::time;
+
+/// The new secret worked twice. The first delivery begins in the same
+/// transaction, which saves an fsync and loses nothing.
+#[must_use]
+pub fn finish_verification(rotation: &Rotation) -> Vec<Change> {
+    let mut changes = vec![Change::Transitioned(Transition::new(
+        &rotation.id,
+        LifecycleEvent::Verified,
+    ))];
+    changes.extend(start_next_delivery(rotation));
+    changes
+}
+
+/// What a key's overlap says, and what receivers were told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverlapBounds {
+    /// How long the former credential stays.
+    pub duration: Duration,
+    /// Not before this is it revoked, as every receiver was told that has taken
+    /// the new one: a reload may have made the overlap shorter since.
+    pub not_before: Option<Timestamp>,
+}
+
+impl OverlapBounds {
+    /// By the policy, and by what this process remembers of the rotation.
+    #[must_use]
+    pub fn new(span: Duration, memory: Option<&InFlight>) -> Self {
+        let told = memory.and_then(|memory| memory.previous.as_ref());
+        Self {
+            duration: span,
+            not_before: told.map(|(_, not_before)| *not_before),
+        }
+    }
+
+    /// When it is over at the earliest if it begins now.
+    fn earliest_end(&self, now: Timestamp) -> Timestamp {
+        let end = time::after(now, self.duration);
+        self.not_before.map_or(end, |told| told.max(end))
+    }
+}
+
+/// A sink answered. Where it accepted, the next delivery begins or the
+/// rotation becomes current in the same transaction.
+#[must_use]
+pub fn finish_delivery(
+    rotation: &Rotation,
+    answer: DeliveryResult,
+    key: &KeyState,
+    overlap: OverlapBounds,
+    now: Timestamp,
+) -> Vec<Change> {
+    let after = with_result(rotation, &answer);
+    let mut changes = vec![Change::DeliveryFinished(answer)];
+    if after.phase != Phase::Verified {
+        return changes;
+    }
+    if after
+        .deliveries
+        .iter()
+        .any(|delivery| delivery.required && delivery.is_outstanding())
+    {
+        changes.extend(start_next_delivery(&after));
+    } else {
+        changes.extend(make_current(&after, key, overlap, now));
+    }
+    changes
+}
+
+/// Every required sink has accepted: the rotation is current, the former
+/// current one retires, and so does what was stranded before. Where a person
+/// wants it so, all of them go at once.
+///
+/// The former one stays for one overlap from now, whoever held it: its sinks
+/// may have been replaced by others, whose consumers had it as well.
+#[must_use]
+pub fn make_current(
+    rotation: &Rotation,
+    key: &KeyState,
+    overlap: OverlapBounds,
+    now: Timestamp,
+) -> Vec<Change> {
+    let mut after = key.clone();
+    if let Some(place) = after.live.iter_mut().find(|other| other.id == rotation.id) {
+        *place = rotation.clone();
+    }
+    let least = if key.revoke_previous {
+        now
+    } else {
+        overlap.earliest_end(now)
+    };
+    let mut changes = Vec::new();
+    for older in after
+        .live
+        .iter()
+        .filter(|older| older.sequence < rotation.sequence)
+    {
+        let until = if key.revoke_previous {
+            changes.push(Change::ImmediateRevocationSet(older.id.clone()));
+            SinkHold::None
+        } else {
+            sink_hold(older, &after, overlap.duration)
+        };
+        match older.phase {
+            Phase::Current => {
+                let until = until.max(SinkHold::Until(least));
+                changes.push(retire(older, LifecycleEvent::Superseded, until, least, now));
+                changes.extend(skip_optional_deliveries(older));
+            }
+            Phase::Stranded if until != SinkHold::Indefinite => {
+                changes.push(retire(older, LifecycleEvent::Replaced, until, least, now));
+            }
+            Phase::Stranded
+            | Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Retired
+            | Phase::Orphaned
+            | Phase::Revoked
+            | Phase::Failed => {}
+        }
+    }
+    // After the former one has left the place: there is one current a key.
+    changes.push(Change::Transitioned(Transition::new(
+        &rotation.id,
+        LifecycleEvent::Delivered,
+    )));
+    changes.push(Change::KeyRecovered);
+    if key.revoke_previous {
+        changes.push(Change::RevokePreviousSet {
+            is_pending: false,
+            operator: None,
+        });
+    }
+    changes
+}
+
+/// What optional sinks have not taken by the time there is a newer one.
+fn skip_optional_deliveries(rotation: &Rotation) -> impl Iterator<Item = Change> {
+    let owed = rotation.deliveries.iter();
+    let owed = owed.filter(|delivery| !delivery.required && delivery.is_outstanding());
+    owed.map(|delivery| Change::DeliverySkipped {
+        rotation: rotation.id.clone(),
+        sink: delivery.sink.clone(),
+    })
+}
+
+/// A credential retires. What a sink holds without end is not revoked when its
+/// time is over, whatever stands as `revoke_after`, which is `least` then: that
+/// is asked again.
+#[must_use]
+pub fn retire(
+    rotation: &Rotation,
+    event: LifecycleEvent,
+    until: SinkHold,
+    least: Timestamp,
+    now: Timestamp,
+) -> Change {
+    let revoke_after = match until {
+        SinkHold::None => now,
+        SinkHold::Until(at) => at.max(now),
+        SinkHold::Indefinite => least,
+    };
+    Change::Transitioned(Transition {
+        revoke_after: Some(time::next_whole_second(revoke_after)),
+        ..Transition::new(&rotation.id, event)
+    })
+}
+
+/// The process that holds the secret gives the rotation up.
+#[must_use]
+pub fn abandon(rotation: &Rotation, why: &str) -> Vec<Change> {
+    let event = if rotation.deliveries.iter().any(Delivery::was_started) {
+        LifecycleEvent::AbandonedDuringDelivery
+    } else {
+        LifecycleEvent::Abandoned
+    };
+    vec![Change::Transitioned(Transition {
+        error: Some(why.to_owned()),
+        ..Transition::new(&rotation.id, event)
+    })]
+}
+
+/// The create of a rotation is not sent any more.
+#[must_use]
+pub fn cancel_create(rotation: &Rotation, why: &str) -> Change {
+    Change::Transitioned(Transition {
+        error: Some(why.to_owned()),
+        ..Transition::new(&rotation.id, LifecycleEvent::NotCreated)
+    })
+}
+
+/// The beginning of the next required delivery that is not begun.
+fn start_next_delivery(rotation: &Rotation) -> Option<Change> {
+    rotation
+        .deliveries
+        .iter()
+        .find(|delivery| delivery.required && delivery.state == DeliveryState::Pending)
+        .map(|delivery| {
+            Change::DeliveryStarted(DeliveryStart {
+                rotation: rotation.id.clone(),
+                sink: delivery.sink.clone(),
+            })
+        })
+}
+
+fn with_result(rotation: &Rotation, answer: &DeliveryResult) -> Rotation {
+    let mut after = rotation.clone();
+    for delivery in &mut after.deliveries {
+        if delivery.sink == answer.sink {
+            delivery.state = answer.state;
+            delivery.retry_at = answer.retry_at;
+            delivery.accepted_at = answer.accepted_at.or(delivery.accepted_at);
+            delivery.written_at = delivery.written_at.filter(|_| answer.is_written);
+        }
+    }
+    after
+}
+
+#[cfg(test)]
+mod tests;

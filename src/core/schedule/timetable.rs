@@ -1,0 +1,288 @@
+//! When a key rotates: by a cron schedule or by the age of its current
+//! credential, and each firing as much later as its jitter says.
+//!
+//! Deliberately not here: how a schedule meets its time zone
+//! ([`crate::core::schedule`]), and whether a key is due ([`crate::core::decide::due`]).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use ring::digest::{SHA256, digest};
+
+use crate::core::ids::KeyName;
+use crate::core::schedule::Schedule;
+use crate::core::{duration, time};
+
+/// What stands between the parts of the text that the ledger keeps.
+const SEPARATOR: &str = " | ";
+
+/// When a key rotates. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Timetable {
+    rule: Rule,
+    jitter: Jitter,
+}
+
+#[derive(Debug, Clone)]
+enum Rule {
+    /// `schedule`.
+    Cron(Schedule),
+    /// `every`, shown in this zone.
+    Every(Duration, TimeZone),
+}
+
+/// How much later a firing comes.
+#[derive(Debug, Clone)]
+struct Jitter {
+    /// At most so much.
+    span: Duration,
+    /// Whose firing it is: two keys with one schedule do not come at once.
+    key: String,
+}
+
+/// The firings of a timetable for one credential, jitter included.
+#[derive(Debug, Clone, Copy)]
+pub struct Firings<'t> {
+    timetable: &'t Timetable,
+    origin: Timestamp,
+}
+
+impl From<Schedule> for Timetable {
+    /// By a schedule, without jitter.
+    fn from(schedule: Schedule) -> Self {
+        Self {
+            rule: Rule::Cron(schedule),
+            jitter: Jitter {
+                span: Duration::ZERO,
+                key: String::new(),
+            },
+        }
+    }
+}
+
+impl Timetable {
+    /// By the age of the current credential; times are shown in `zone`.
+    #[must_use]
+    pub fn every(age: Duration, zone: TimeZone) -> Self {
+        Self {
+            // Times in the ledger have whole seconds.
+            rule: Rule::Every(Duration::from_secs(age.as_secs().max(1)), zone),
+            jitter: Jitter {
+                span: Duration::ZERO,
+                key: String::new(),
+            },
+        }
+    }
+
+    /// The same with each firing up to `span` later, the same for the same
+    /// firing of `key` every time it is asked.
+    #[must_use]
+    pub fn with_jitter(self, key: &KeyName, span: Duration) -> Self {
+        Self {
+            rule: self.rule,
+            jitter: Jitter {
+                span: Duration::from_secs(span.as_secs()),
+                key: key.to_string(),
+            },
+        }
+    }
+
+    /// Its firings, where the age of the current credential counts from
+    /// `origin`.
+    #[must_use]
+    pub fn firings_from(&self, origin: Timestamp) -> Firings<'_> {
+        Firings {
+            timetable: self,
+            origin: time::whole_seconds(origin),
+        }
+    }
+
+    /// Whether firings depend on the age of the current credential.
+    #[must_use]
+    pub const fn is_by_age(&self) -> bool {
+        match self.rule {
+            Rule::Cron(_) => false,
+            Rule::Every(..) => true,
+        }
+    }
+
+    /// The zone that its times are meant and shown in.
+    #[must_use]
+    pub const fn zone(&self) -> &TimeZone {
+        match &self.rule {
+            Rule::Cron(schedule) => schedule.zone(),
+            Rule::Every(_, zone) => zone,
+        }
+    }
+
+    /// As much later as a firing can come.
+    #[must_use]
+    pub const fn jitter(&self) -> Duration {
+        self.jitter.span
+    }
+
+    /// The shortest time between two firings in the 400 days after `from`,
+    /// jitter left out; none if it never fires twice.
+    #[must_use]
+    pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
+        match &self.rule {
+            Rule::Cron(schedule) => schedule.shortest_gap(from),
+            Rule::Every(age, _) => Some(*age),
+        }
+    }
+
+    /// The longest time between two firings in the years after `from`, jitter
+    /// left out; none if it does not fire twice.
+    #[must_use]
+    pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
+        match &self.rule {
+            Rule::Cron(schedule) => schedule.longest_gap(from),
+            Rule::Every(age, _) => Some(*age),
+        }
+    }
+
+    /// How often it fires on a day on which it does.
+    #[must_use]
+    pub fn firings_per_day(&self) -> usize {
+        const DAY: u64 = 86_400;
+        match &self.rule {
+            Rule::Cron(schedule) => schedule.firings_per_day(),
+            Rule::Every(age, _) => {
+                usize::try_from(DAY.div_ceil(age.as_secs())).unwrap_or(usize::MAX)
+            }
+        }
+    }
+
+    /// The text that the ledger keeps, to see whether it was changed.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let (rule, zone, jitter) = self.text_parts();
+        format!("{rule}{SEPARATOR}{zone}{SEPARATOR}{jitter}")
+    }
+
+    /// Whether `text` is what [`Timetable::to_text`] gives.
+    #[must_use]
+    pub fn matches_text(&self, text: &str) -> bool {
+        let (rule, zone, jitter) = self.text_parts();
+        let parts = [&*rule, SEPARATOR, zone, SEPARATOR, &*jitter];
+        let rest = parts
+            .iter()
+            .try_fold(text, |text, part| text.strip_prefix(part));
+        rest.is_some_and(str::is_empty)
+    }
+
+    fn text_parts(&self) -> (Cow<'_, str>, &str, String) {
+        let rule = match &self.rule {
+            Rule::Cron(schedule) => Cow::Borrowed(schedule.expression()),
+            Rule::Every(age, _) => Cow::Owned(format!("every {}", duration::to_text(*age))),
+        };
+        let zone = self.zone().iana_name().unwrap_or("UTC");
+        (rule, zone, duration::to_text(self.jitter.span))
+    }
+
+    /// Reads what [`Timetable::to_text`] wrote for `key`; `zone` looks a zone
+    /// up. None for what cannot be read any more, such as a zone that this
+    /// host does not know.
+    pub fn from_text(
+        text: &str,
+        key: &KeyName,
+        zone: impl FnOnce(&str) -> Option<TimeZone>,
+    ) -> Option<Self> {
+        let mut parts = text.split(SEPARATOR);
+        let (rule, name, jitter) = (parts.next()?, parts.next()?, parts.next()?);
+        let zone = zone(name)?;
+        let plain = match rule.strip_prefix("every ") {
+            Some(age) => Self::every(duration::parse(age).ok()?, zone),
+            None => Self::from(Schedule::parse(rule, zone).ok()?),
+        };
+        Some(plain.with_jitter(key, duration::parse(jitter).ok()?))
+    }
+
+    /// When a firing comes with its jitter: SHA-256 of key and firing, spread
+    /// evenly over the span in whole seconds.
+    fn with_jitter_added(&self, firing: Timestamp) -> Timestamp {
+        let seconds = self.jitter.span.as_secs();
+        if seconds == 0 {
+            return firing;
+        }
+        let text = format!("{}\n{}", self.jitter.key, time::to_text(firing));
+        let hash = digest(&SHA256, text.as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_ref()[..8]);
+        let part = u128::from(u64::from_be_bytes(first)) * u128::from(seconds + 1);
+        let later = u64::try_from(part >> 64).unwrap_or(seconds);
+        time::after(firing, Duration::from_secs(later))
+    }
+}
+
+impl fmt::Display for Timetable {
+    /// As the configuration has it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            Rule::Cron(schedule) => formatter.write_str(schedule.expression()),
+            Rule::Every(age, _) => write!(formatter, "every {}", duration::to_text(*age)),
+        }
+    }
+}
+
+impl Firings<'_> {
+    /// The first firing after `at`; none if it never fires again.
+    #[must_use]
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        // What fired up to one jitter ago may still be to come.
+        let mut firing = self.unjittered_after(time::before(at, self.timetable.jitter.span))?;
+        loop {
+            let delayed = self.timetable.with_jitter_added(firing);
+            if delayed > at {
+                return Some(delayed);
+            }
+            firing = self.unjittered_after(firing)?;
+        }
+    }
+
+    /// The last firing at or before `at` and after `since`.
+    #[must_use]
+    pub fn last_between(&self, since: Timestamp, at: Timestamp) -> Option<Timestamp> {
+        let mut until = at;
+        loop {
+            let firing = self.unjittered_until(until)?;
+            let delayed = self.timetable.with_jitter_added(firing);
+            if delayed <= at {
+                return Some(delayed).filter(|delayed| *delayed > since);
+            }
+            until = time::before(firing, Duration::from_secs(1));
+        }
+    }
+
+    fn unjittered_after(&self, at: Timestamp) -> Option<Timestamp> {
+        match &self.timetable.rule {
+            Rule::Cron(schedule) => schedule.next_after(at),
+            Rule::Every(age, _) => {
+                let passed = time::until(self.origin, at).as_secs() / age.as_secs();
+                self.multiple(*age, passed + 1)
+            }
+        }
+    }
+
+    fn unjittered_until(&self, at: Timestamp) -> Option<Timestamp> {
+        match &self.timetable.rule {
+            Rule::Cron(schedule) => schedule.last_between(Timestamp::MIN, at),
+            Rule::Every(age, _) => {
+                let passed = time::until(self.origin, at).as_secs() / age.as_secs();
+                (passed > 0).then(|| self.multiple(*age, passed))?
+            }
+        }
+    }
+
+    /// The end of so many ages.
+    fn multiple(&self, age: Duration, times: u64) -> Option<Timestamp> {
+        let span = Duration::from_secs(age.as_secs().checked_mul(times)?);
+        self.origin.checked_add(span).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! What an answer that is not a success means: was it done, will it pass.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
+use crate::core::redact::{sanitize, sanitize_bytes};
+use crate::provider::openai::schema::{self, ErrorEnvelope};
+use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
+
+/// The longest wait that the provider may ask for; what it says beyond that is
+/// no hint any more.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// 429 codes that do not pass by waiting a little.
+const QUOTA_CODES: [&str; 2] = ["insufficient_quota", "credit_balance_exhausted"];
+
+/// The code of a 404 that is about the path, not about a credential.
+const UNKNOWN_URL_CODE: &str = "unknown_url";
+
+/// How such a 404 begins when it has no code: the API has said it both ways.
+const INVALID_URL_PREFIX: &str = "Invalid URL";
+
+/// What surrounds every answer.
+#[derive(Debug)]
+pub(super) struct ResponseHead {
+    pub(super) status: StatusCode,
+    pub(super) request_id: Option<String>,
+    pub(super) server_time: Option<Timestamp>,
+    retry_after: Option<Duration>,
+}
+
+impl ResponseHead {
+    pub(super) fn parse(status: StatusCode, headers: &HeaderMap) -> Self {
+        let date = header_text(headers, DATE.as_str()).and_then(parse_http_date);
+        Self {
+            status,
+            request_id: header_text(headers, "x-request-id").map(sanitize),
+            server_time: date,
+            retry_after: parse_retry_after(headers, date),
+        }
+    }
+
+    /// An error of this answer.
+    pub(super) fn error(
+        &self,
+        operation: &str,
+        (cause, outcome, retry): (ErrorKind, Effect, RetryAdvice),
+        message: String,
+    ) -> ProviderError {
+        ProviderError {
+            operation: operation.to_owned(),
+            effect: outcome,
+            retry,
+            kind: cause,
+            message,
+            request_id: self.request_id.clone(),
+            server_time: self.server_time,
+        }
+    }
+
+    /// A success that cannot be read: what it answers may have been done.
+    pub(super) fn unusable_body_error(&self, operation: &str, why: &str) -> ProviderError {
+        self.error(
+            operation,
+            (
+                ErrorKind::BadAnswer,
+                Effect::Unknown,
+                RetryAdvice::Later(None),
+            ),
+            format!("the answer ({}) is not usable: {why}", self.status.as_u16()),
+        )
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn error_from_body(&self, operation: &str, body: &[u8]) -> ProviderError {
+        let status = self.status.as_u16();
+        match schema::parse_error_envelope(body) {
+            Some(envelope) => {
+                let verdict = self.classify(&envelope);
+                let words = describe_envelope(&envelope);
+                let advice = hint_for(verdict.0);
+                self.error(
+                    operation,
+                    verdict,
+                    format!("the provider answered {status}: {words}{advice}"),
+                )
+            }
+            None => self.unexpected_body_error(operation, body),
+        }
+    }
+
+    /// An answer without the provider's envelope: something in between, or
+    /// the provider in trouble. Whatever its status, it proves nothing.
+    fn unexpected_body_error(&self, operation: &str, body: &[u8]) -> ProviderError {
+        let status = self.status.as_u16();
+        let hint = "; check base-url and what stands between here and it";
+        let (cause, what, advice) = if is_ambiguous(self.status) {
+            (ErrorKind::ServerError, "an error", "")
+        } else if self.status.is_redirection() {
+            (
+                ErrorKind::BadAnswer,
+                "a redirect, which is not followed",
+                hint,
+            )
+        } else {
+            (ErrorKind::BadAnswer, "not the provider's answer", hint)
+        };
+        let excerpt = sanitize_bytes(body);
+        let excerpt = if excerpt.is_empty() {
+            "nothing".to_owned()
+        } else {
+            excerpt
+        };
+        self.error(
+            operation,
+            (cause, Effect::Unknown, RetryAdvice::Later(self.retry_after)),
+            format!("{status}, {what}: {excerpt}{advice}"),
+        )
+    }
+
+    fn classify(&self, envelope: &ErrorEnvelope) -> (ErrorKind, Effect, RetryAdvice) {
+        let later = RetryAdvice::Later(self.retry_after);
+        if is_ambiguous(self.status) {
+            return (ErrorKind::ServerError, Effect::Unknown, later);
+        }
+        let code = envelope.code.as_deref();
+        let is_quota = [code, envelope.kind.as_deref()]
+            .into_iter()
+            .flatten()
+            .any(|word| QUOTA_CODES.contains(&word));
+        let (cause, retry) = match self.status {
+            StatusCode::UNAUTHORIZED if code == Some("invalid_api_key") => {
+                (ErrorKind::CredentialRefused, later)
+            }
+            // Seen in bursts on credentials that work, so it may pass.
+            StatusCode::UNAUTHORIZED => (ErrorKind::Forbidden, later),
+            StatusCode::FORBIDDEN => (ErrorKind::Forbidden, RetryAdvice::Never),
+            StatusCode::NOT_FOUND if !is_unknown_path(envelope) => {
+                (ErrorKind::NotFound, RetryAdvice::Never)
+            }
+            StatusCode::TOO_MANY_REQUESTS if is_quota => {
+                (ErrorKind::QuotaExhausted, RetryAdvice::Never)
+            }
+            StatusCode::TOO_MANY_REQUESTS => (ErrorKind::RateLimited, later),
+            status if status.is_client_error() => (ErrorKind::Refused, RetryAdvice::Never),
+            _ => return (ErrorKind::BadAnswer, Effect::Unknown, later),
+        };
+        (cause, Effect::NotApplied, retry)
+    }
+}
+
+/// Answers that leave open whether the work was done.
+fn is_ambiguous(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT)
+}
+
+/// Whether a 404 is about a path that the provider does not know: that proves
+/// nothing about what would be there.
+fn is_unknown_path(envelope: &ErrorEnvelope) -> bool {
+    envelope.code.as_deref() == Some(UNKNOWN_URL_CODE)
+        || envelope
+            .message
+            .as_deref()
+            .is_some_and(|message| message.starts_with(INVALID_URL_PREFIX))
+}
+
+fn describe_envelope(envelope: &ErrorEnvelope) -> String {
+    let message = envelope.message.as_deref().unwrap_or("no message");
+    match envelope.code.as_deref().or(envelope.kind.as_deref()) {
+        Some(code) => format!("{message} ({code})"),
+        None => message.to_owned(),
+    }
+}
+
+fn hint_for(cause: ErrorKind) -> &'static str {
+    match cause {
+        ErrorKind::Forbidden => {
+            "; the credential needs the owner's rights over admin keys in this organization"
+        }
+        ErrorKind::QuotaExhausted => "; see the organization's billing",
+        ErrorKind::NoCredential
+        | ErrorKind::CredentialRefused
+        | ErrorKind::NotFound
+        | ErrorKind::Refused
+        | ErrorKind::RateLimited
+        | ErrorKind::Unreachable
+        | ErrorKind::NoAnswer
+        | ErrorKind::ServerError
+        | ErrorKind::BadAnswer => "",
+    }
+}
+
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn parse_http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::parse(text).ok().map(|time| time.timestamp())
+}
+
+/// How long the provider asks to wait: milliseconds before seconds or a date,
+/// the date against the answer's own `Date`, so that our clock does not matter.
+fn parse_retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
+    let span = |text: &str, unit: f64| {
+        let number = text.trim().parse::<f64>().ok()?;
+        Duration::try_from_secs_f64(number / unit).ok()
+    };
+    header_text(headers, "retry-after-ms")
+        .and_then(|text| span(text, 1000.0))
+        .or_else(|| {
+            let text = header_text(headers, RETRY_AFTER.as_str())?;
+            span(text, 1.0).or_else(|| {
+                let until = parse_http_date(text)?.duration_since(now?);
+                Some(Duration::try_from(until).unwrap_or_default())
+            })
+        })
+        .map(|wait| wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    fn parsed_wait(pairs: &[(&'static str, &'static str)]) -> Option<Duration> {
+        let headers: HeaderMap = pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        ResponseHead::parse(StatusCode::TOO_MANY_REQUESTS, &headers).retry_after
+    }
+
+    #[test]
+    fn retry_after_is_parsed_in_every_form() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let until = ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT");
+        let thirty = Some(Duration::from_secs(30));
+        assert_eq!(parsed_wait(&[("retry-after", "30")]), thirty);
+        assert_eq!(
+            parsed_wait(&[("retry-after-ms", "30000"), ("retry-after", "1")]),
+            thirty
+        );
+        assert_eq!(parsed_wait(&[date, until]), thirty);
+        assert_eq!(parsed_wait(&[until]), None);
+        assert_eq!(parsed_wait(&[("retry-after", "-1")]), None);
+        assert_eq!(parsed_wait(&[("retry-after", "NaN")]), None);
+        assert_eq!(parsed_wait(&[("retry-after", "1e300")]), None);
+        assert_eq!(
+            parsed_wait(&[("retry-after", "9999999")]),
+            Some(MAX_RETRY_AFTER)
+        );
+        assert_eq!(parsed_wait(&[]), None);
+    }
+}

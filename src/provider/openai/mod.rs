@@ -1,0 +1,287 @@
+//! The OpenAI Admin API over HTTP.
+//!
+//! Each operation is one request (a list: one a page), sent once. Nothing is
+//! repeated, remembered or decided here; what an operation makes of its answer is
+//! in `reading`.
+
+mod decode;
+mod errors;
+mod http;
+mod schema;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Client, Method};
+use serde_json::json;
+use url::Url;
+
+use crate::core::ids::{CredentialId, Label};
+use crate::core::redact::sanitize;
+use crate::core::secret::{ActiveCredential, Secret};
+use crate::core::settings::ProviderSettings;
+use crate::net::client::{ClientOptions, ClientPair, build_clients};
+use crate::provider::openai::decode::{CredentialLookup, provider_response};
+use crate::provider::openai::errors::ResponseHead;
+use crate::provider::openai::http::{
+    RawResponse, authorization_header, error_before_send, fatal_error_before_send, send_request,
+};
+use crate::provider::{
+    CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
+    ProviderResponse, RetryAdvice,
+};
+
+/// Credentials on one page: as many as the API gives.
+const PAGE_SIZE: usize = 100;
+
+/// A list that does not end after this many pages is going in circles.
+const MAX_PAGES: usize = 1000;
+
+/// The Admin API at one base URL, for one organization.
+#[derive(Debug)]
+pub struct OpenAiProvider {
+    base_url: Url,
+    organization: Option<String>,
+    ca_file: Option<PathBuf>,
+    timeout: Duration,
+    credential: ActiveCredential,
+    clients: OnceLock<ClientPair>,
+}
+
+impl OpenAiProvider {
+    /// Prepares for the provider of the configuration. Nothing is asked or
+    /// loaded before the first request; the credential is read from the cell
+    /// at each.
+    #[must_use]
+    pub fn new(settings: &ProviderSettings, credential: ActiveCredential) -> Self {
+        Self {
+            base_url: settings.base_url.clone(),
+            organization: settings.organization.clone(),
+            ca_file: settings.ca_file.clone(),
+            timeout: settings.request_timeout,
+            credential,
+            clients: OnceLock::new(),
+        }
+    }
+
+    /// Sends one request and reads all of its answer; every answer but that of
+    /// a success is an error.
+    async fn request(
+        &self,
+        operation: &str,
+        secret: Option<&Secret>,
+        method: Method,
+        url: Url,
+        body: Option<String>,
+    ) -> Result<RawResponse, ProviderError> {
+        let in_use = self.credential.get();
+        let secret = secret.or(in_use.as_ref()).ok_or_else(|| {
+            error_before_send(
+                operation,
+                ErrorKind::NoCredential,
+                "there is no admin key to ask with; put one into the file that \
+                 credential-file names"
+                    .to_owned(),
+            )
+        })?;
+        let mut request = self
+            .client_for(operation, &method)?
+            .request(method, url)
+            .header(AUTHORIZATION, authorization_header(operation, secret)?);
+        if let Some(organization) = &self.organization {
+            request = request.header("OpenAI-Organization", organization);
+        }
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
+        }
+        decode::require_success(operation, send_request(operation, request).await?)
+    }
+
+    /// Who sends a request of this method: what makes a credential is not to be
+    /// sent into a connection that the other side may just be closing.
+    fn client_for(&self, operation: &str, method: &Method) -> Result<&Client, ProviderError> {
+        let clients = self.clients(operation)?;
+        Ok(if *method == Method::POST {
+            &clients.fresh
+        } else {
+            &clients.pooled
+        })
+    }
+
+    fn clients(&self, operation: &str) -> Result<&ClientPair, ProviderError> {
+        if let Some(clients) = self.clients.get() {
+            return Ok(clients);
+        }
+        let limits = ClientOptions {
+            url: &self.base_url,
+            timeout: self.timeout,
+            ca_file: self.ca_file.as_deref(),
+        };
+        let built = build_clients(&limits)
+            .map_err(|message| error_before_send(operation, ErrorKind::Unreachable, message))?;
+        Ok(self.clients.get_or_init(|| built))
+    }
+
+    /// `…/organization/admin_api_keys`, or one credential below it. Segments
+    /// are percent-encoded: an id is opaque.
+    fn credential_url(
+        &self,
+        operation: &str,
+        id: Option<&CredentialId>,
+    ) -> Result<Url, ProviderError> {
+        let refuse =
+            |why: &str| fatal_error_before_send(operation, ErrorKind::Refused, why.to_owned());
+        let mut url = self.base_url.clone();
+        let mut path = url
+            .path_segments_mut()
+            .map_err(|()| refuse("base-url is no URL that has a path"))?;
+        path.pop_if_empty()
+            .extend(["organization", "admin_api_keys"]);
+        if let Some(id) = id {
+            // These would name the collection, or what is above it.
+            if matches!(id.as_str(), "" | "." | "..") {
+                return Err(refuse("that is no credential's id"));
+            }
+            path.push(id.as_str());
+        }
+        drop(path);
+        Ok(url)
+    }
+
+    /// Asks about one credential, which may be gone.
+    async fn lookup(
+        &self,
+        operation: &str,
+        method: Method,
+        id: &CredentialId,
+    ) -> Result<CredentialLookup, ProviderError> {
+        let url = self.credential_url(operation, Some(id))?;
+        decode::into_lookup(self.request(operation, None, method, url, None).await)
+    }
+
+    async fn fetch_page(
+        &self,
+        operation: &str,
+        secret: Option<&Secret>,
+        limit: usize,
+        after: Option<&CredentialId>,
+    ) -> Result<(schema::CredentialPage, ResponseHead), ProviderError> {
+        let mut url = self.credential_url(operation, None)?;
+        // The oldest first: what is made while pages are read comes at the end,
+        // and moves nothing over a page's edge.
+        url.query_pairs_mut()
+            .append_pair("limit", &limit.to_string())
+            .append_pair("order", "asc");
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after.as_str());
+        }
+        let reply = self
+            .request(operation, secret, Method::GET, url, None)
+            .await?;
+        decode::decode_page(operation, reply)
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAiProvider {
+    async fn create(
+        &self,
+        label: &Label,
+        expires_in: Option<Duration>,
+    ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
+        let operation = format!("create credential {label}");
+        let mut wish = json!({ "name": label.as_str() });
+        if let Some(span) = expires_in {
+            wish["expires_in_seconds"] = json!(span.as_secs());
+        }
+        let url = self.credential_url(&operation, None)?;
+        let reply = self
+            .request(&operation, None, Method::POST, url, Some(wish.to_string()))
+            .await?;
+        decode::decode_create(&operation, &reply)
+    }
+
+    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        let operation = "list credentials";
+        let mut all = Vec::new();
+        let mut known = BTreeSet::new();
+        let mut cursors = BTreeSet::new();
+        let mut after: Option<CredentialId> = None;
+        for _ in 0..MAX_PAGES {
+            let (page, head) = self
+                .fetch_page(operation, None, PAGE_SIZE, after.as_ref())
+                .await?;
+            let count = page.credentials.len();
+            let last = page
+                .credentials
+                .last()
+                .map(|credential| credential.metadata.id.clone());
+            for credential in page.credentials {
+                if known.insert(credential.metadata.id.clone()) {
+                    all.push(credential);
+                }
+            }
+            // Where the answer does not say it, a full page is not the end.
+            if !page.has_more.unwrap_or(count >= PAGE_SIZE) {
+                return Ok(provider_response(all, head.server_time));
+            }
+            let Some(last) = last else {
+                return Err(
+                    head.unusable_body_error(operation, "it promises more and has no items")
+                );
+            };
+            if !cursors.insert(last.clone()) {
+                return Err(
+                    head.unusable_body_error(operation, "it leads back to a page that was seen")
+                );
+            }
+            after = Some(last);
+        }
+        Err(ProviderError {
+            operation: operation.to_owned(),
+            effect: Effect::Unknown,
+            retry: RetryAdvice::Later(None),
+            kind: ErrorKind::BadAnswer,
+            message: format!("there is no end after {MAX_PAGES} pages"),
+            request_id: None,
+            server_time: None,
+        })
+    }
+
+    async fn retrieve(
+        &self,
+        id: &CredentialId,
+    ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
+        let operation = format!("retrieve credential {}", sanitize(id.as_str()));
+        let about = self.lookup(&operation, Method::GET, id).await?;
+        decode::decode_retrieve(&operation, id, about)
+    }
+
+    async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
+        let (_, head) = self.fetch_page("ask the provider", None, 1, None).await?;
+        Ok(provider_response((), head.server_time))
+    }
+
+    fn may_be_in_use(&self, redacted_value: &str) -> bool {
+        self.credential.might_be(redacted_value)
+    }
+
+    async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
+        let (_, head) = self
+            .fetch_page("verify a secret", Some(secret), 1, None)
+            .await?;
+        Ok(provider_response((), head.server_time))
+    }
+
+    async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
+        let operation = format!("delete credential {}", sanitize(id.as_str()));
+        let about = self.lookup(&operation, Method::DELETE, id).await?;
+        decode::decode_delete(&operation, id, about)
+    }
+}

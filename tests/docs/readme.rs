@@ -1,0 +1,403 @@
+//! Whatever the README shows is right: configurations, queries and commands.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::support::{TestEnv, file_key_text, text, write};
+use clap::{CommandFactory as _, Parser as _};
+use rekeyd::alerting::channel::message::to_json;
+use rekeyd::cli::Cli;
+use rekeyd::core::ids::KeyName;
+use rekeyd::core::notification::{
+    Alert, AlertKind, EventKind, Notification, NotificationId, NotificationState,
+};
+use rekeyd::daemon::control::protocol::ControlRequest;
+
+const README: &str = include_str!("../../README.md");
+
+/// Commands of the host that setting up a service needs; nothing of ours is in
+/// them.
+const HOST_COMMANDS: [&str; 4] = ["apt", "install", "systemctl", "journalctl"];
+
+/// A fenced block.
+struct CodeBlock {
+    language: String,
+    content: String,
+}
+
+/// The blocks, and the text around them.
+fn read_blocks() -> (Vec<CodeBlock>, String) {
+    let (mut blocks, mut prose): (Vec<CodeBlock>, _) = (Vec::new(), String::new());
+    let mut inside = false;
+    for line in README.lines() {
+        if let Some(language) = line.trim_start().strip_prefix("```") {
+            inside = !inside;
+            if inside {
+                blocks.push(CodeBlock {
+                    language: language.trim().to_owned(),
+                    content: String::new(),
+                });
+            }
+        } else {
+            let place = if inside {
+                &mut blocks.last_mut().unwrap().content
+            } else {
+                &mut prose
+            };
+            place.push_str(line);
+            place.push('\n');
+        }
+    }
+    assert!(!inside, "a block is not closed");
+    (blocks, prose)
+}
+
+fn blocks_in(language: &str) -> Vec<String> {
+    let (blocks, _) = read_blocks();
+    let wanted = blocks
+        .into_iter()
+        .filter(|block| block.language == language);
+    wanted.map(|block| block.content).collect()
+}
+
+/// What stands between backticks, as a table's cell means it.
+fn code_spans() -> Vec<String> {
+    let (_, prose) = read_blocks();
+    let lines = prose.lines().flat_map(|line| {
+        let spans = line.split('`').skip(1).step_by(2);
+        spans.map(|span| span.replace("\\|", "|"))
+    });
+    lines.collect()
+}
+
+/// Every command in a block, and every one in the text that is one of ours.
+fn commands() -> Vec<Vec<String>> {
+    let blocks = blocks_in("sh");
+    let shown = blocks
+        .iter()
+        .flat_map(|block| crate::command_lines::commands(block));
+    let told = code_spans();
+    let told = told
+        .iter()
+        .filter(|span| span.starts_with("sqlite3 ") || span.starts_with("cargo "))
+        .flat_map(|span| crate::command_lines::commands(span));
+    shown.chain(told).collect()
+}
+
+#[test]
+fn every_block_and_command_is_checked() {
+    let (blocks, _) = read_blocks();
+    for block in &blocks {
+        let known = ["sh", "toml", "json"].contains(&block.language.as_str());
+        assert!(
+            known,
+            "nothing checks a block {:?}:\n{}",
+            block.language, block.content
+        );
+    }
+    let programs: BTreeSet<_> = commands()
+        .into_iter()
+        .map(|words| words[0].clone())
+        .collect();
+    for program in &programs {
+        let known = ["rekeyd", "sqlite3", "cargo", "curl", "debian/build"]
+            .iter()
+            .chain(&HOST_COMMANDS)
+            .any(|known| known == program);
+        assert!(known, "nothing checks the command {program}");
+    }
+    for program in ["rekeyd", "sqlite3", "cargo", "curl"] {
+        assert!(programs.contains(program), "{program} is shown");
+    }
+}
+
+/// The text with everything it names moved below `dir` and made, so that only
+/// the text itself can be wrong.
+fn relocate_below(text: &str, dir: &Path) -> String {
+    let mut moved = String::new();
+    for line in text.lines() {
+        let mut pieces = line.split('"');
+        moved.push_str(pieces.next().unwrap());
+        let option = line.split('=').next().unwrap().trim();
+        for piece in pieces {
+            moved.push('"');
+            if let Some(below) = piece.strip_prefix('/') {
+                let path = dir.join(below);
+                create_named_file(option, &path);
+                moved.push_str(path.to_str().unwrap());
+            } else {
+                moved.push_str(piece);
+            }
+        }
+        moved.push('\n');
+    }
+    moved
+}
+
+fn create_named_file(option: &str, path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    match option {
+        "signing-secret-file" => write(path, "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz\n"),
+        "credential-file" | "bearer-token-file" => write(path, "secret-of-the-tests\n"),
+        "argv" | "after" => {
+            write(path, "#!/bin/sh\n");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_configuration_is_valid() {
+    let blocks = blocks_in("toml");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let world =
+            TestEnv::without_sandbox(String::new(), "unused", crate::support::scratch_dir());
+        write(
+            &world.path("config.toml"),
+            &relocate_below(&block, world.dir.path()),
+        );
+        // What does not name its admin key is given it by the service manager.
+        let given = world.path("credentials");
+        std::fs::create_dir(&given).unwrap();
+        write(&given.join("openai-admin-key"), "unused\n");
+        let mut check = world.command(&["check"]);
+        check.env("CREDENTIALS_DIRECTORY", given);
+        // So is the folder of the ledger.
+        let output = check.env("STATE_DIRECTORY", world.dir.path()).output();
+        let output = output.unwrap();
+        // What this host lacks is no mistake of the text.
+        let said = text(&output.stderr);
+        let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail does not exist");
+        let lacks_mail =
+            !said.is_empty() && said.lines().all(|line| line.is_empty() || lacks_mail(line));
+        assert!(
+            output.status.success() || lacks_mail,
+            "{block}\n{}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn notification_example_matches_output() {
+    let blocks = blocks_in("json");
+    let [block] = &blocks[..] else {
+        panic!("nothing checks another block of JSON: {blocks:?}");
+    };
+    let shown: serde_json::Value = serde_json::from_str(block).unwrap();
+    let data = |name: &str| shown["data"][name].as_str().unwrap().to_owned();
+    let at = |text: &str| text.parse().unwrap();
+    let notice = Notification {
+        id: NotificationId::from_recorded(data("id")),
+        created_at: at(shown["timestamp"].as_str().unwrap()),
+        state: NotificationState::from_text(&data("state")).unwrap(),
+        alert: Alert::for_key(
+            &KeyName::new(&data("key")).unwrap(),
+            AlertKind::from_text(&data("cause")).unwrap(),
+        ),
+        since: at(&data("since")),
+        text: data("text"),
+    };
+    let told = to_json(&notice, &data("host")).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told, shown);
+    let told = told["data"].as_object().unwrap();
+    for member in told.keys() {
+        assert!(README.contains(&format!("`{member}`")), "{member}");
+    }
+    for occasion in EventKind::ALL {
+        let row = format!("| `{}`", occasion.as_str());
+        assert!(README.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn every_query_runs() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h").replace("billing", "billing-exporter"));
+    world.ok(&["once"]);
+    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let commands = commands();
+    let shown = commands.iter().filter(|words| words[0] == "sqlite3");
+    let mut rows = 0;
+    for words in shown {
+        let mut given = words[1..].iter().filter(|word| !word.starts_with('-'));
+        let (Some(file), Some(sql), None) = (given.next(), given.next(), given.next()) else {
+            panic!("not a ledger and a query: {words:?}");
+        };
+        assert!(file.ends_with("ledger.db"), "{words:?}");
+        let run = || -> rusqlite::Result<usize> {
+            let mut statement = ledger.prepare(sql)?;
+            let mut found = statement.query([])?;
+            let mut count = 0;
+            while found.next()?.is_some() {
+                count += 1;
+            }
+            Ok(count)
+        };
+        rows += run().unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    assert!(rows > 0, "the ledger has something to tell");
+}
+
+#[test]
+fn every_control_request_parses() {
+    for words in commands().into_iter().filter(|words| words[0] == "curl") {
+        let after = |option: &str| {
+            let at = words.iter().position(|word| word == option)?;
+            words.get(at + 1).map(String::as_str)
+        };
+        assert_eq!(after("--unix-socket"), Some("/run/rekeyd/control.sock"));
+        let route = words
+            .iter()
+            .find_map(|word| word.strip_prefix("http://rekeyd/"));
+        match (route.unwrap(), after("-d")) {
+            ("daemon", None) => {}
+            (verb, body) => {
+                ControlRequest::parse(verb, body.unwrap_or_default().as_bytes()).unwrap();
+            }
+        }
+    }
+    // Each route of the table, with what its first cell of JSON says.
+    let rows = README.lines().filter(|line| line.starts_with("| `POST /"));
+    let mut verbs = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let body = cells[1]
+            .split('`')
+            .nth(1)
+            .unwrap_or_default()
+            .replace('…', "\"a\"");
+        let body = body
+            .replace("\"key_\"a\"\"", "\"key_a\"")
+            .replace("\"\"a\"\"", "\"a\"");
+        for route in cells[0]
+            .split('`')
+            .filter_map(|part| part.strip_prefix("POST /"))
+        {
+            ControlRequest::parse(route, body.as_bytes()).unwrap();
+            verbs.insert(route.to_owned());
+        }
+    }
+    assert_eq!(verbs.len(), 8, "{verbs:?}");
+}
+
+/// The program's own reading of a command line; nothing is done.
+fn parse_command_line(words: &[String]) -> Result<(), String> {
+    match Cli::try_parse_from(words) {
+        Ok(_) => Ok(()),
+        Err(error) if !error.use_stderr() => Ok(()),
+        Err(error) => Err(format!("{}: {error}", words.join(" "))),
+    }
+}
+
+#[test]
+fn every_command_line_parses() {
+    for words in commands() {
+        if words[0] == "rekeyd" {
+            parse_command_line(&words).unwrap();
+        }
+    }
+    let mut described = BTreeSet::new();
+    let mut before = String::new();
+    for span in code_spans() {
+        if !span.starts_with("rekeyd ") {
+            continue;
+        }
+        // `rekeyd hold A [B]`, `rekeyd release …`: the same again.
+        let same = span
+            .strip_suffix('…')
+            .filter(|rest| rest.split_whitespace().count() == 2);
+        let span = match same {
+            Some(rest) => {
+                let arguments: Vec<_> = before.split_whitespace().skip(2).collect();
+                format!("{rest}{}", arguments.join(" "))
+            }
+            None => span.clone(),
+        };
+        for line in crate::command_lines::lines_of(&span) {
+            described.extend(line.get(1).cloned());
+            parse_command_line(&line).unwrap();
+        }
+        before = span;
+    }
+    let mut program = Cli::command();
+    program.build();
+    let all = program.get_subcommands().filter(|one| !one.is_hide_set());
+    for name in all
+        .map(clap::Command::get_name)
+        .filter(|name| *name != "help")
+    {
+        assert!(described.contains(name), "rekeyd {name} is described");
+    }
+    for (wrong, why) in [
+        ("rekeyd rotat KEY", "a command"),
+        ("rekeyd check [--onlin]", "an option"),
+        ("rekeyd once [--for KEY]", "a value"),
+        ("rekeyd status [--json | --jsn]", "an alternative"),
+        ("rekeyd completions", "a missing argument"),
+    ] {
+        let lines = crate::command_lines::lines_of(wrong);
+        assert!(
+            lines.iter().any(|line| parse_command_line(line).is_err()),
+            "sees {why}"
+        );
+    }
+}
+
+/// `cargo run --release -- demo` is the same as the built program's `demo`.
+fn as_built_binary(words: &[String]) -> Option<Vec<String>> {
+    let arguments = words.strip_prefix(&["cargo", "run", "--release", "--"].map(str::to_owned))?;
+    let program = "target/release/rekeyd".to_owned();
+    Some([&[program], arguments].concat())
+}
+
+fn options(words: &[String]) -> BTreeSet<&String> {
+    words.iter().filter(|word| word.starts_with('-')).collect()
+}
+
+#[test]
+fn ci_runs_the_documented_cargo_commands() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    // A package has the README without what checks each change.
+    let Ok(script) = std::fs::read_to_string(path) else {
+        return;
+    };
+    let lines = script.lines().filter_map(|line| line.strip_prefix("step "));
+    let run: Vec<_> = lines.flat_map(crate::command_lines::commands).collect();
+    let mut kinds = BTreeSet::new();
+    for words in commands().into_iter().filter(|words| words[0] == "cargo") {
+        kinds.insert(words[1].clone());
+        // Benches take long and cannot fail: that there is such a one, with such
+        // parts, is enough.
+        if let [_, bench, option, name, parts @ ..] = words.as_slice()
+            && (bench.as_str(), option.as_str()) == ("bench", "--bench")
+        {
+            let file = format!("benches/{name}.rs");
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let source = std::fs::read_to_string(file).expect(name);
+            for part in parts.iter().filter(|part| *part != "--") {
+                assert!(source.contains(&format!("(\"{part}\", ")), "{part}");
+            }
+            continue;
+        }
+        let found = match as_built_binary(&words) {
+            Some(operator) => run.iter().any(|line| {
+                // How long and where it runs may differ.
+                line.get(..2) == operator.get(..2) && options(line).is_superset(&options(&operator))
+            }),
+            None => run.contains(&words),
+        };
+        assert!(found, ".ci/run has no: {}", words.join(" "));
+    }
+    let makes = |words: &[String]| words[0] == "debian/build";
+    assert!(commands().iter().any(|words| makes(words)));
+    assert!(run.iter().any(|words| makes(words)), "the package is made");
+    for kind in ["test", "run"] {
+        assert!(kinds.contains(kind), "cargo {kind} is shown");
+    }
+}

@@ -1,0 +1,363 @@
+//! People are told what is wrong, by the real binary.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, file_key_text, text, write};
+use rekeyd::alerting::channel::Channel as _;
+use rekeyd::alerting::channel::sendmail::SendmailChannel;
+use rekeyd::core::ids::KeyName;
+use rekeyd::core::notification::{
+    Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
+};
+use rekeyd::core::settings::SendmailTarget;
+use rekeyd::net::signature::SigningKeys;
+use rustix::process::Signal;
+use serde_json::Value;
+
+const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One notice that was posted.
+struct Posted {
+    id: String,
+    body: Value,
+}
+
+/// A receiver that takes what is signed well.
+struct Hook {
+    url: String,
+    posted: Receiver<Posted>,
+    seen: Arc<Mutex<String>>,
+}
+
+impl Hook {
+    fn start() -> Self {
+        let (sender, posted) = channel();
+        let sender = Mutex::new(sender);
+        let seen = Arc::new(Mutex::new(String::new()));
+        let all = Arc::clone(&seen);
+        let answer = move |request: &crate::function_server::ServedRequest| {
+            all.lock().unwrap().push_str(&request.body);
+            let keys = SigningKeys::parse(SIGNING).unwrap();
+            let header = |name| request.header(name).to_owned();
+            let good = keys.verify(
+                &header("webhook-id"),
+                &header("webhook-timestamp"),
+                request.body.as_bytes(),
+                &header("webhook-signature"),
+            );
+            let wanted = (request.method.as_str(), request.path.as_str());
+            if !good || wanted != ("POST", "/hook?token=hidden") {
+                return (401, "the signature is not good".to_owned());
+            }
+            let posted = Posted {
+                id: header("webhook-id"),
+                body: serde_json::from_str(&request.body).unwrap(),
+            };
+            // Nobody may be waiting any more.
+            let _ = sender.lock().unwrap().send(posted);
+            (204, String::new())
+        };
+        Self {
+            url: crate::function_server::serve_with(answer, || {
+                "Tue, 24 Nov 2026 03:00:00 GMT".to_owned()
+            }),
+            posted,
+            seen,
+        }
+    }
+
+    /// Its part of the configuration.
+    fn configuration(&self, more: &str) -> String {
+        format!(
+            "[[notify]]\ntype = \"webhook\"\nurl = \"{}/hook?token=hidden\"\n\
+             signing-secret-file = \"DIR/signing\"\n{more}\n",
+            self.url
+        )
+    }
+
+    /// All that was posted until now, as event and key.
+    fn events(&self) -> Vec<String> {
+        let posted = self.posted.try_iter();
+        let word = |one: Posted| {
+            let data = &one.body["data"];
+            let key = data["key"].as_str().unwrap_or("-");
+            format!(
+                "{} {} {key}",
+                data["event"].as_str().unwrap(),
+                data["cause"].as_str().unwrap()
+            )
+        };
+        posted.map(word).collect()
+    }
+}
+
+fn world() -> TestEnv {
+    let world = TestEnv::start(&[]);
+    write(&world.path("signing"), SIGNING);
+    world
+}
+
+/// A key whose file sink has no folder.
+fn without_folder() -> String {
+    file_key_text("1h").replace("DIR/billing.key", "DIR/away/billing.key")
+}
+
+fn make_folder(world: &TestEnv) {
+    std::fs::create_dir(world.path("away")).unwrap();
+}
+
+#[test]
+fn a_failing_sink_is_told_once_and_once_more_when_it_is_over() {
+    let (world, hook) = (world(), Hook::start());
+    world.configure(&format!("{}{}", without_folder(), hook.configuration("")));
+    let output = world.run(&["once", "--for", "30s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let posted = hook.posted.try_recv().unwrap();
+    let (body, data) = (&posted.body, &posted.body["data"]);
+    assert_eq!(body["type"], "rekeyd.notice");
+    assert_eq!(data["event"], "failure");
+    assert_eq!(data["state"], "begun");
+    assert_eq!(data["key"], "billing");
+    assert_eq!(data["cause"], "failing");
+    assert_eq!(data["credential"], Value::Null);
+    let said = data["text"].as_str().unwrap();
+    assert!(
+        said.contains("billing is failing") && said.contains("away"),
+        "{said}"
+    );
+    assert!(
+        posted.id.contains(data["id"].as_str().unwrap()),
+        "{}",
+        posted.id
+    );
+    // It is still failing.
+    assert_eq!(world.run(&["once", "--for", "30s"]).status.code(), Some(1));
+    assert_eq!(hook.events(), [""; 0]);
+    make_folder(&world);
+    world.ok(&["rotate", "billing"]);
+    world.ok(&["once", "--for", "30s"]);
+    let over = hook.posted.try_recv().unwrap();
+    assert_eq!(over.body["data"]["event"], "recovered");
+    assert_eq!(over.body["data"]["state"], "over");
+    assert_eq!(over.body["data"]["cause"], "failing");
+    assert_eq!(over.body["data"]["since"], data["since"]);
+    assert_ne!(over.id, posted.id);
+    assert_eq!(hook.events(), [""; 0]);
+    let seen = hook.seen.lock().unwrap();
+    for secret in [world.secret_of(&world.live_ids()[0]), "hidden".to_owned()] {
+        assert!(!seen.contains(&secret), "{seen}");
+    }
+}
+
+#[test]
+fn a_provider_that_is_away_is_told_once_for_all_keys() {
+    let (mut world, hook) = (world(), Hook::start());
+    let keys: String = ["a", "b", "c"]
+        .iter()
+        .map(|name| file_key_text("1h").replace("billing", name))
+        .collect();
+    world.configure(&format!("{keys}{}", hook.configuration("")));
+    world.stop_sandbox();
+    for _ in 0..2 {
+        assert!(!world.run(&["once", "--for", "2s"]).status.success());
+    }
+    assert_eq!(hook.events(), ["failure provider -"]);
+    world.restart_sandbox(&[]);
+    world.ok(&["once", "--for", "60s"]);
+    assert_eq!(hook.events(), ["recovered provider -"]);
+}
+
+#[test]
+fn a_command_reads_the_notice_and_knows_nothing_else() {
+    let world = world();
+    write(
+        &world.path("page"),
+        "cat > \"$1/told\"\nenv > \"$1/environment\"\n",
+    );
+    let notify = "[[notify]]\ntype = \"command\"\non = [\"rotated\"]\n\
+                  argv = [\"/bin/sh\", \"DIR/page\", \"DIR\"]\n";
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
+    world.ok(&["once", "--for", "60s"]);
+    let told = std::fs::read_to_string(world.path("told")).unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let data = &told["data"];
+    let id = &world.live_ids()[0];
+    assert_eq!(data["event"], "rotated");
+    assert_eq!(data["state"], "once");
+    assert_eq!(data["credential"], id.as_str());
+    assert!(!told.to_string().contains(&world.secret_of(id)));
+    let environment = std::fs::read_to_string(world.path("environment")).unwrap();
+    let environment: BTreeMap<_, _> = environment
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        // The shell's own.
+        .filter(|(name, _)| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name))
+        .collect();
+    assert_eq!(
+        environment.keys().copied().collect::<Vec<_>>(),
+        [
+            "LANG",
+            "PATH",
+            "REKEYD_EVENT",
+            "REKEYD_KEY",
+            "REKEYD_NOTICE"
+        ]
+    );
+    assert_eq!(environment["REKEYD_KEY"], "billing");
+    assert_eq!(environment["REKEYD_EVENT"], "rotated");
+    assert_eq!(Some(environment["REKEYD_NOTICE"]), data["id"].as_str());
+}
+
+#[test]
+fn only_the_keys_that_are_named_are_told_of() {
+    let (world, hook) = (world(), Hook::start());
+    let keys = [
+        without_folder(),
+        without_folder().replace("billing", "other"),
+    ]
+    .concat();
+    let only = hook.configuration("keys = [\"other\"]");
+    world.configure(&format!("{keys}{only}"));
+    assert!(!world.run(&["once", "--for", "30s"]).status.success());
+    assert_eq!(hook.events(), ["failure failing other"]);
+}
+
+#[test]
+fn a_running_daemon_tells_whom_a_reload_names() {
+    let (world, hook) = (world(), Hook::start());
+    world.configure(&file_key_text("1h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential of billing");
+    let notify = hook.configuration("on = [\"rotated\"]");
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("took the configuration");
+    world.ok(&["rotate", "billing"]);
+    let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(posted.body["data"]["event"], "rotated");
+    daemon.wait_for("told webhook:");
+    // Nobody is told any more.
+    world.configure(&file_key_text("1h"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("took the configuration");
+    world.ok(&["rotate", "billing"]);
+    let log = daemon.stop();
+    assert!(!log.contains("hidden"), "{log}");
+    assert_eq!(hook.events(), [""; 0]);
+}
+
+#[test]
+fn a_daemon_tells_of_a_sink_that_goes_on_failing_and_of_its_end() {
+    let (world, hook) = (world(), Hook::start());
+    world.configure(&format!("{}{}", without_folder(), hook.configuration("")));
+    let mut daemon = Daemon::start(&world);
+    let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(posted.body["data"]["event"], "failure");
+    daemon.wait_for("told webhook:");
+    daemon.stop();
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for(" started at ");
+    make_folder(&world);
+    world.ok(&["rotate", "billing"]);
+    let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(posted.body["data"]["event"], "recovered", "{}", posted.body);
+    daemon.wait_for("told webhook:");
+    daemon.stop();
+}
+
+#[test]
+fn check_looks_at_whom_it_would_tell() {
+    let world = world();
+    let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
+                  signing-secret-file = \"DIR/none\"\n\
+                  [[notify]]\ntype = \"command\"\nargv = [\"DIR/none\"]\n";
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
+    let output = world.run(&["check"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for wanted in ["notify[0]: ", "notify[1]: ", "/none does not exist"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
+                  signing-secret-file = \"DIR/signing\"\n";
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
+    world.ok(&["check"]);
+    let output = world.run(&["check", "--online"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("notify[0]: cannot connect to 127.0.0.1:9"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_rehearsal_records_what_it_would_tell() {
+    let (world, hook) = (world(), Hook::start());
+    let notify = hook.configuration("on = [\"rotated\"]");
+    world.configure(&format!("{}{notify}", file_key_text("1h")));
+    let (dir, config) = (world.path("rehearsal"), world.path("config.toml"));
+    let (dir, config) = (dir.to_str().unwrap(), config.to_str().unwrap());
+    let arguments = ["demo", "--rehearse", config, "--dir", dir, "--for", "15s"];
+    let output = world.run(&arguments);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert!(said.contains("recorded in notices.jsonl"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
+    let recorded = std::fs::read_to_string(world.path("rehearsal/notices.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(recorded.lines().next().unwrap()).unwrap();
+    assert_eq!(first["data"]["event"], "rotated");
+    assert_eq!(hook.events(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_mail_is_handed_to_sendmail() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" > {0}/arguments\ncat > {0}/mail\n",
+        dir.path().display()
+    );
+    std::fs::write(path("sendmail"), script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path("sendmail"), executable).unwrap();
+    let mail = SendmailTarget {
+        to: vec!["root".to_owned(), "ops@example.com".to_owned()],
+    };
+    let id = ChannelId::new("sendmail:root,ops@example.com".to_owned());
+    let sendmail = SendmailChannel::new(id, &mail, path("sendmail"));
+    assert_eq!(sendmail.check().await, [""; 0]);
+    let key = KeyName::new("billing").unwrap();
+    let notice = Notification {
+        id: NotificationId::new([7; 8]),
+        created_at: "2026-11-24T03:00:31Z".parse().unwrap(),
+        state: NotificationState::Raised,
+        alert: Alert::for_key(&key, AlertKind::Failing),
+        since: "2026-11-24T03:00:01Z".parse().unwrap(),
+        text: "billing is failing: its folder is gone".to_owned(),
+    };
+    // The program may be busy while another test forks.
+    let mut told = sendmail.send(&notice, "ops1").await;
+    while told.as_ref().is_err_and(|why| why.contains("busy")) {
+        told = sendmail.send(&notice, "ops1").await;
+    }
+    told.unwrap();
+    let arguments = std::fs::read_to_string(path("arguments")).unwrap();
+    assert_eq!(arguments, "-i root ops@example.com\n");
+    let mail = std::fs::read_to_string(path("mail")).unwrap();
+    for wanted in [
+        "To: root, ops@example.com\n",
+        "Subject: [rekeyd] ops1: billing: failing\n",
+        "\nbilling is failing: its folder is gone\n",
+        "\"event\":\"failure\"",
+    ] {
+        assert!(mail.contains(wanted), "{wanted}: {mail}");
+    }
+}

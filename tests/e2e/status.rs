@@ -1,0 +1,189 @@
+//! What `status` says of ledgers that were made by hand, so that hours lie
+//! between their rows.
+
+use std::time::Duration;
+
+use crate::support::TestEnv;
+use jiff::Timestamp;
+use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
+use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
+use rekeyd::core::time;
+use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
+use rekeyd::platform::clock::{Clock as _, SystemClock};
+
+const HOUR: u64 = 3_600;
+
+/// A ledger that is written as if it were some time ago.
+struct Past {
+    world: TestEnv,
+    key: KeyName,
+    now: Timestamp,
+    ledger: Ledger,
+}
+
+impl Past {
+    fn of(schedule: &str) -> Self {
+        let world = TestEnv::start(&[]);
+        world.configure(&format!(
+            "[key.billing]\nschedule = \"{schedule}\"\noverlap = \"30s\"\ndeliver-for = \"1h\"\n\
+             creates-per-day = 100000\n\
+             [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
+        ));
+        let identity = LedgerIdentity {
+            provider: world.base_url.clone(),
+            organization: String::new(),
+        };
+        let now = SystemClock.now();
+        let connection = ledger::open(&world.path("ledger.db"), &identity, now).unwrap();
+        Self {
+            key: KeyName::new("billing").unwrap(),
+            now,
+            ledger: Ledger::start(connection, WriterDriver::Thread).unwrap(),
+            world,
+        }
+    }
+
+    fn ago(&self, seconds: u64) -> Timestamp {
+        time::before(self.now, Duration::from_secs(seconds))
+    }
+
+    fn record(&self, seconds_ago: u64, changes: Vec<Change>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let recorded = self
+            .ledger
+            .record(&self.key, self.ago(seconds_ago), changes);
+        runtime.block_on(recorded).unwrap();
+    }
+
+    /// A failure that is tried again half an hour from now.
+    fn failed(&self, seconds_ago: u64, attempt: u32) {
+        let deferred = Change::KeyBackedOff {
+            attempt,
+            retry_at: time::after(self.now, Duration::from_secs(HOUR / 2)),
+            problem: "the provider is away".to_owned(),
+        };
+        self.record(seconds_ago, vec![deferred]);
+    }
+
+    fn rotated(&self, seconds_ago: u64) {
+        let rotation = RotationId::new([1; 8]);
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: format!("file:{}", self.world.path("billing.key").display()),
+        };
+        let label = Label::new(&self.key, self.ago(seconds_ago), [1; 3]);
+        let intent = RotationIntent {
+            rotation: rotation.clone(),
+            label,
+            trigger: Trigger::First,
+            scheduled_for: None,
+            timetable: String::new(),
+            sinks: vec![(sink.clone(), true)],
+            operator: None,
+        };
+        let created = Transition {
+            credential: Some(CredentialMetadata {
+                id: CredentialId::new("key_1".to_owned()),
+                redacted_value: None,
+                created_at: Some(self.ago(seconds_ago)),
+                expires_at: None,
+            }),
+            ..Transition::new(&rotation, LifecycleEvent::Created)
+        };
+        let answered = DeliveryResult {
+            is_written: false,
+            rotation: rotation.clone(),
+            sink: sink.clone(),
+            state: DeliveryState::Accepted,
+            accepted_at: Some(self.ago(seconds_ago)),
+            retry_at: None,
+            error: None,
+        };
+        self.record(
+            seconds_ago,
+            vec![
+                Change::RotationStarted(intent),
+                Change::Transitioned(created),
+                Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Verified)),
+                Change::DeliveryStarted(DeliveryStart {
+                    rotation: rotation.clone(),
+                    sink,
+                }),
+                Change::DeliveryFinished(answered),
+                Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Delivered)),
+                Change::KeyRecovered,
+            ],
+        );
+    }
+
+    /// Whether it is overdue, and whether it is healthy; the exit code agrees.
+    fn told(&self) -> (bool, bool) {
+        let output = self.world.run(&["status", "--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let key = &told["keys"][0];
+        let is = |name: &str| key[name].as_bool().unwrap();
+        let (overdue, healthy) = (is("overdue"), is("healthy"));
+        let code = if healthy && !overdue { 0 } else { 1 };
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        (overdue, healthy)
+    }
+}
+
+#[test]
+fn a_key_is_overdue_since_its_first_failure_whatever_the_next_try_is() {
+    let past = Past::of("@yearly");
+    past.failed(50 * 60, 1);
+    assert_eq!(past.told(), (false, false), "failing, and not for long");
+    let past = Past::of("@yearly");
+    past.failed(2 * HOUR, 1);
+    past.failed(90 * 60, 2);
+    past.failed(60, 3);
+    assert_eq!(past.told(), (true, false));
+    let shown = past.world.run(&["status"]);
+    assert!(crate::support::text(&shown.stdout).contains("overdue"));
+}
+
+#[test]
+fn a_failure_that_is_over_does_not_count() {
+    let past = Past::of("@yearly");
+    past.failed(5 * HOUR, 1);
+    past.failed(4 * HOUR, 2);
+    past.rotated(3 * HOUR);
+    assert_eq!(past.told(), (false, true));
+    past.failed(60, 1);
+    assert_eq!(past.told(), (false, false));
+}
+
+#[test]
+fn a_key_is_overdue_since_the_first_firing_that_was_missed() {
+    // The last firing is never more than a minute ago.
+    let past = Past::of("* * * * *");
+    past.rotated(30 * 60);
+    assert_eq!(past.told(), (false, true));
+    let past = Past::of("* * * * *");
+    past.rotated(2 * HOUR);
+    assert_eq!(past.told(), (true, true));
+}
+
+#[test]
+fn what_is_open_is_overdue_since_its_first_failure() {
+    let past = Past::of("@yearly");
+    past.failed(2 * HOUR, 1);
+    let intent = RotationIntent {
+        rotation: RotationId::new([2; 8]),
+        label: Label::new(&past.key, past.ago(60), [2; 3]),
+        trigger: Trigger::Retry,
+        scheduled_for: None,
+        timetable: String::new(),
+        sinks: Vec::new(),
+        operator: None,
+    };
+    past.record(60, vec![Change::RotationStarted(intent)]);
+    assert_eq!(past.told(), (true, false));
+    let shown = crate::support::text(&past.world.run(&["status"]).stdout);
+    assert!(shown.contains("under way"), "{shown}");
+}

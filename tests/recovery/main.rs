@@ -1,0 +1,9 @@
+//! The real binary under what interrupts it: killed at random moments, and
+//! under a clock that is set while it runs. Each part names the variables that
+//! make it run longer, or at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod clock;
+mod kill;
+#[path = "../support/mod.rs"]
+mod support;
