@@ -225,7 +225,7 @@ async fn daemon(dir: &Path) {
         file: settings.provider.credential_file.clone(),
         ..AdminCredentialSources::default()
     };
-    let started = runtime::start(&settings, sources, "a benchmark", RunMode::Daemon, None)
+    let started = runtime::start(&settings, sources, "a benchmark", RunMode::Daemon)
         .await
         .unwrap();
     event_loop::run_for(started, None).await.unwrap();

@@ -21,8 +21,7 @@ pub(crate) async fn execute(cli: &Cli, request: ControlRequest) -> Result<(), Fa
         None => {
             let command = format!("rekeyd {}", request.verb());
             let sources = Cli::credential_sources(&settings);
-            let started =
-                runtime::start(&settings, sources, &command, RunMode::Command, None).await?;
+            let started = runtime::start(&settings, sources, &command, RunMode::Command).await?;
             report_results(
                 &event_loop::run_request(started, without_no_wait(request), current_operator())
                     .await?,

@@ -33,12 +33,8 @@ use crate::core::settings::{KeySettings, Settings};
 use crate::daemon::event_loop::ServiceError;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::hardening;
-use crate::ledger::{LedgerError, Prefetch};
+use crate::ledger::LedgerError;
 use crate::platform::clock::{Clock as _, SystemClock};
-
-/// From so many keys on the ledger is read while the configuration still is:
-/// with fewer a thread takes longer to begin than it would save.
-const PREFETCH_MIN_KEYS: usize = 1_000;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]
@@ -284,19 +280,6 @@ impl Cli {
         load_configuration(&self.config, &read_environment())
     }
 
-    /// As [`Cli::load_settings`] for who is to write the ledger: where there are many
-    /// keys, it is read while the configuration still is.
-    fn load_settings_and_prefetch(&self) -> Result<(Arc<Settings>, Option<Prefetch>), Failure> {
-        let mut ahead = None;
-        let loaded =
-            config::load_with_preview(&self.config, &read_environment(), |ledger, keys| {
-                if keys >= PREFETCH_MIN_KEYS {
-                    ahead = Prefetch::start(ledger);
-                }
-            });
-        Ok((settings_or_failure(loaded)?, ahead))
-    }
-
     /// Where the admin credential may come from.
     fn credential_sources(settings: &Settings) -> AdminCredentialSources {
         AdminCredentialSources {
@@ -331,11 +314,7 @@ fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
 
 /// The configuration in `file`, or every problem with it.
 fn load_configuration(file: &Path, environment: &Environment) -> Result<Arc<Settings>, Failure> {
-    settings_or_failure(config::load(file, environment))
-}
-
-fn settings_or_failure(loaded: Result<Settings, Vec<Problem>>) -> Result<Arc<Settings>, Failure> {
-    let accepted = loaded.map(Arc::new);
+    let accepted = config::load(file, environment).map(Arc::new);
     accepted.map_err(|problems| Failure::from_problems(&problems))
 }
 

@@ -18,10 +18,9 @@ pub(crate) struct OnceCommand {
 
 impl OnceCommand {
     pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let (settings, ahead) = cli.load_settings_and_prefetch()?;
+        let settings = cli.load_settings()?;
         let sources = Cli::credential_sources(&settings);
-        let started =
-            runtime::start(&settings, sources, "rekeyd once", RunMode::Once, ahead).await?;
+        let started = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
         let (engine, ended) = event_loop::run_once(started, self.limit).await?;
         let at_rest = self.check_completed(ended);
         let mut is_well = at_rest;
@@ -31,9 +30,6 @@ impl OnceCommand {
             let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
             tracing::error!(%key, "{key} is failing: {problem}");
         }
-        engine.leak_on_exit();
-        // As with what the engine knows of the keys.
-        std::mem::forget(settings);
         if is_well {
             Ok(())
         } else {

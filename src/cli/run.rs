@@ -27,14 +27,13 @@ impl RunCommand {
 }
 
 async fn run_daemon(cli: &Cli) -> Result<(), Failure> {
-    let (settings, ahead) = cli.load_settings_and_prefetch()?;
+    let settings = cli.load_settings()?;
     log_host_problems(&settings);
     let started = runtime::start(
         &settings,
         Cli::credential_sources(&settings),
         "rekeyd run",
         RunMode::Daemon,
-        ahead,
     )
     .await?;
     if settings.keys.is_empty() {

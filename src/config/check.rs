@@ -19,20 +19,16 @@ use crate::core::settings::Settings;
 
 /// Checks the whole file, `keys` and what else is in it. Whatever is wrong is
 /// in `report`; there are settings only if enough of it was right to make some.
-/// `expect` is told where the ledger is and how many keys there are, before
-/// these are read.
 pub(super) fn check_configuration(
     top: &ConfigTable<'_>,
     keys: UnparsedKeys<'_>,
     path: &Path,
     environment: &Environment,
-    mut expect: impl FnMut(&Path, usize),
     report: &mut ProblemReport,
 ) -> Option<Settings> {
     top.reject_unknown(&[Section::Top], report);
     let provider = provider::read_provider(top, report);
     let (ledger, ledger_place) = provider::read_ledger_path(top, environment, report);
-    expect(&ledger, keys.len());
     let control = control::read_control(top, report);
     let metrics = control::read_metrics_address(top, report);
 

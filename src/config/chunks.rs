@@ -126,9 +126,9 @@ mod tests {
     fn parse_both_ways(text: &str) -> (Option<Settings>, Option<Settings>) {
         let environment = Environment::empty("2026-11-24T03:00:00Z".parse().unwrap());
         let path = Path::new("/etc/rekeyd/config.toml");
-        let (whole, problems) = parse_whole(path, text, &environment, |_, _| {});
+        let (whole, problems) = parse_whole(path, text, &environment);
         let whole = whole.filter(|_| problems.is_empty());
-        let pieces = parse_in_chunks(path, text, 1, &environment, |_, _| {});
+        let pieces = parse_in_chunks(path, text, 1, &environment);
         (pieces, whole)
     }
 

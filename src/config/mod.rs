@@ -104,23 +104,9 @@ fn first_directory(value: &OsString) -> Option<PathBuf> {
 /// # Errors
 /// Every problem of the file at once, in the order of the lines.
 pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    load_with_preview(path, environment, |_, _| {})
-}
-
-/// As [`load`]; `expect` is told where the ledger is and how many keys there
-/// are before these are read, which takes most of the time where there are
-/// many. Whether the file can be accepted is not known then.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_with_preview(
-    path: &Path,
-    environment: &Environment,
-    expect: impl FnOnce(&Path, usize),
-) -> Result<Settings, Vec<Problem>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let text = source_file::read_text(&path).map_err(|problem| vec![problem])?;
-    into_result(parse_lenient(&path, &text, environment, expect))
+    into_result(parse_lenient(&path, &text, environment))
 }
 
 /// What could be made of the file, whatever is wrong with it: to find the
@@ -129,7 +115,7 @@ pub fn load_with_preview(
 pub fn load_lenient(path: &Path, environment: &Environment) -> Option<Settings> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let text = source_file::read_text(&path).ok()?;
-    parse_lenient(&path, &text, environment, |_, _| {}).0
+    parse_lenient(&path, &text, environment).0
 }
 
 /// Checks the text of a configuration file that would be at `path`.
@@ -137,7 +123,7 @@ pub fn load_lenient(path: &Path, environment: &Environment) -> Option<Settings> 
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
-    into_result(parse_lenient(path, text, environment, |_, _| {}))
+    into_result(parse_lenient(path, text, environment))
 }
 
 fn into_result(parsed: (Option<Settings>, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
@@ -151,22 +137,13 @@ fn parse_lenient(
     path: &Path,
     text: &str,
     environment: &Environment,
-    expect: impl FnOnce(&Path, usize),
 ) -> (Option<Settings>, Vec<Problem>) {
-    let mut expect = Some(expect);
-    // What is expected once is not again.
-    let mut expect = move |ledger: &Path, keys| expect.take().map_or((), |tell| tell(ledger, keys));
     let (settings, problems) = if text.len() > chunks::MIN_CHUNKED_LENGTH
-        && let Some(settings) = parse_in_chunks(
-            path,
-            text,
-            chunks::MIN_CHUNKED_LENGTH,
-            environment,
-            &mut expect,
-        ) {
+        && let Some(settings) = parse_in_chunks(path, text, chunks::MIN_CHUNKED_LENGTH, environment)
+    {
         (Some(settings), Vec::new())
     } else {
-        parse_whole(path, text, environment, &mut expect)
+        parse_whole(path, text, environment)
     };
     let settings = settings.map(|settings| Settings {
         digest: sha256_hex(text),
@@ -182,7 +159,6 @@ fn parse_in_chunks(
     text: &str,
     length: usize,
     environment: &Environment,
-    expect: impl FnMut(&Path, usize),
 ) -> Option<Settings> {
     let pieces = ConfigChunks::split(text, length)?;
     let (head, errors) = DeTable::parse_recoverable(pieces.head);
@@ -192,7 +168,7 @@ fn parse_in_chunks(
     }
     let mut report = ProblemReport::new(path);
     let (top, keys) = (ConfigTable::root(&head), UnparsedKeys::Chunks(pieces));
-    let settings = check::check_configuration(&top, keys, path, environment, expect, &mut report)?;
+    let settings = check::check_configuration(&top, keys, path, environment, &mut report)?;
     (report.count() == 0).then_some(settings)
 }
 
@@ -200,7 +176,6 @@ fn parse_whole(
     path: &Path,
     text: &str,
     environment: &Environment,
-    expect: impl FnMut(&Path, usize),
 ) -> (Option<Settings>, Vec<Problem>) {
     let mut report = ProblemReport::new(path);
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -208,7 +183,7 @@ fn parse_whole(
     let mut table = table.into_inner();
     let keys = OwnedEntry::remove_from(&mut table, Section::Top, "key");
     let (top, keys) = (ConfigTable::root(&table), UnparsedKeys::Table(keys));
-    let settings = check::check_configuration(&top, keys, path, environment, expect, &mut report);
+    let settings = check::check_configuration(&top, keys, path, environment, &mut report);
     (settings, report.into_problems(text))
 }
 

@@ -20,7 +20,7 @@ use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
-    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, Prefetch, WriterDriver, WriterLock,
+    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, WriterDriver, WriterLock,
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
@@ -67,8 +67,7 @@ pub(crate) struct ProcessContext {
 pub(crate) type ProviderStack = Arc<FailoverProvider<InstrumentedProvider<OpenAiProvider>>>;
 
 /// Becomes the ledger's writer and reads how everything stands. `command` is
-/// what this process tells others of itself, and `ahead` what was read of the
-/// ledger already.
+/// what this process tells others of itself.
 ///
 /// # Errors
 /// The ledger is another user's, is held by another process, or cannot be
@@ -78,13 +77,11 @@ pub async fn start(
     sources: AdminCredentialSources,
     command: &str,
     course: RunMode,
-    ahead: Option<Prefetch>,
 ) -> Result<Runtime, ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
-    let known = ahead.and_then(Prefetch::into_key_states);
     let connection = open_ledger(settings, clock.now(), false)?;
     if course != RunMode::Daemon {
         ledger::limit_wal_size(&connection)?;
@@ -113,13 +110,8 @@ pub async fn start(
     let (parts, _) = common.build_services(settings, sources);
     // While one thread reads the ledger another can look at the files.
     let managed = common.managed_keys(settings);
-    let opened = async {
-        match known {
-            Some(states) => Engine::open_with_states(states, parts, managed, course).await,
-            None => Engine::open(parts, managed, course).await,
-        }
-    };
-    let (opened, ()) = tokio::join!(opened, temp_cleanup::remove_stale_temps(settings, None));
+    let opening = Engine::open(parts, managed, course);
+    let (opened, ()) = tokio::join!(opening, temp_cleanup::remove_stale_temps(settings, None));
     let engine = opened?;
     temp_cleanup::remove_stale_temps_of_removed_sinks(engine.unconfigured_sinks()).await;
     let posted = engine.subscribe_outbox();

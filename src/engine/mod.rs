@@ -127,24 +127,10 @@ impl Engine {
     /// The ledger cannot be read or written.
     pub async fn open(
         parts: Services,
-        managed: Vec<ManagedKey>,
-        course: RunMode,
-    ) -> Result<Self, LedgerError> {
-        let states = parts.ledger.all_key_states().await?;
-        Self::open_with_states(states, parts, managed, course).await
-    }
-
-    /// As [`Engine::open`] where it is known how every key stands; in the order
-    /// of their names.
-    ///
-    /// # Errors
-    /// The ledger cannot be read or written.
-    pub async fn open_with_states(
-        states: Vec<KeyState>,
-        parts: Services,
         mut managed: Vec<ManagedKey>,
         course: RunMode,
     ) -> Result<Self, LedgerError> {
+        let states = parts.ledger.all_key_states().await?;
         let seen = ClockReading::read(parts.clock.as_ref());
         let now = seen.wall;
         // By hand, a person is there.

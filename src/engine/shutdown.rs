@@ -18,13 +18,6 @@ impl Engine {
         while self.process_completions().await {}
     }
 
-    /// Leaves what is known of the keys to the end of the process, which is now:
-    /// to free it one by one takes a tenth of the time of a run that finds
-    /// nothing to do for ten thousand.
-    pub fn leak_on_exit(mut self) {
-        std::mem::forget(std::mem::take(&mut self.keys));
-    }
-
     /// Begins no rotation any more; what is open is gone on with.
     pub fn drain(&mut self) {
         self.is_scheduling = false;

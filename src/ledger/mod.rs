@@ -15,7 +15,6 @@ mod lock;
 mod open;
 mod operator;
 mod outbox;
-mod prefetch;
 mod preflight;
 pub mod read;
 pub mod reconciliation;
@@ -32,7 +31,6 @@ pub use open::{
     open_for_host, open_memory,
 };
 pub use outbox::{OutboxEntry, PendingNotification};
-pub use prefetch::Prefetch;
 pub use preflight::check_usable;
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,

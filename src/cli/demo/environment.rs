@@ -77,8 +77,7 @@ impl DemoEnvironment {
             file: settings.provider.credential_file.clone(),
             ..AdminCredentialSources::default()
         };
-        let started =
-            runtime::start(settings, sources, "rekeyd demo", RunMode::Daemon, None).await?;
+        let started = runtime::start(settings, sources, "rekeyd demo", RunMode::Daemon).await?;
         Ok(event_loop::run_for(started, limit).await?)
     }
 
