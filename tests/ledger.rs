@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use rekeyd::core::change::{Change, RotationIntent, Transition};
+use rekeyd::core::change::{AddedSink, Change, RotationIntent, Transition};
 use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
@@ -37,7 +37,7 @@ fn key(number: u64) -> KeyName {
 
 fn rotation_started(number: u64) -> Change {
     let [.., a, b, c] = number.to_be_bytes();
-    Change::RotationStarted(RotationIntent {
+    Change::from(RotationIntent {
         rotation: RotationId::new(number.to_be_bytes()),
         label: Label::new(&key(number), at(), [a, b, c]),
         trigger: Trigger::First,
@@ -55,7 +55,7 @@ fn rotation_started(number: u64) -> Change {
 }
 
 fn transitioned(number: u64, event: LifecycleEvent) -> Change {
-    Change::Transitioned(Transition::new(
+    Change::from(Transition::new(
         &RotationId::new(number.to_be_bytes()),
         event,
     ))
@@ -265,6 +265,37 @@ fn migration_preserves_every_row() {
 }
 
 #[test]
+fn migration_turns_the_last_day_sentence_into_a_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = older_ledger(dir.path());
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for (id, error) in [
+        (
+            1,
+            "'it was used at noon; see that its consumers read the new one'",
+        ),
+        (2, "'it was used at noon'"),
+        (3, "NULL"),
+    ] {
+        let sql = format!(
+            "INSERT INTO key_state (key) VALUES ('k{id}');
+             INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, phase,
+                                   credential_id, stranded_at, retired_at, revoke_after, error)
+             SELECT {id}, printf('%016d', {id}), 'k{id}', 1, 'adopted', at, 'stranded',
+                    'key_{id}', at, at, at, {error} FROM (SELECT '2026-01-01T00:00:00Z' AS at);
+             UPDATE rotation SET phase = 'retired' WHERE id = {id}"
+        );
+        old.execute_batch(&sql).unwrap();
+    }
+    let new = open(&path, &identity(), at()).unwrap();
+    let states = read::all_key_states(&new).unwrap();
+    for (key, expected) in [("k1", true), ("k2", false), ("k3", false), ("a", false)] {
+        let state = &states[&KeyName::new(key).unwrap()];
+        assert_eq!(state.live[0].final_warning, expected, "{key}");
+    }
+}
+
+#[test]
 fn a_failed_migration_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = older_ledger(dir.path());
@@ -365,7 +396,7 @@ fn recorded_changes_read_back_equal() {
             .record(&key(1), at(), vec![rotation_started(1)])
             .await
             .unwrap();
-        let created = Change::Transitioned(Transition {
+        let created = Change::from(Transition {
             credential: Some(CredentialMetadata {
                 id: CredentialId::new("key_abc".to_owned()),
                 redacted_value: Some("sk-admin...def".to_owned()),
@@ -460,7 +491,7 @@ fn a_full_disk_fails_every_waiting_caller() {
     let dir = tempfile::tempdir().unwrap();
     // A child, since the limit on the size of files is the process's own.
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "in_a_child_with_a_full_disk", "--nocapture"])
+        .args(["--exact", "full_disk_child_process", "--nocapture"])
         .env("REKEYD_TEST_FULL_DISK", dir.path())
         .output()
         .unwrap();
@@ -559,14 +590,14 @@ fn conditions_are_cleared_at_start_and_listed_by_severity() {
 fn a_sink_added_twice_is_recorded_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    let added = Change::SinkAdded {
+    let added = Change::from(AddedSink {
         rotation: RotationId::new(1_u64.to_be_bytes()),
         sink: SinkId {
             name: "new".to_owned(),
             target: "file:/new".to_owned(),
         },
         required: true,
-    };
+    });
     block_on(async {
         let (ledger, key) = (ledger(&path), key(1));
         let record = |changes| ledger.record(&key, at(), changes);

@@ -175,10 +175,10 @@ fn checkpoint(path: &Path) {
 fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec<Change> {
     let id = rotation_id(number);
     let sink = &key.sinks[0].id;
-    let moved = |event| Change::Transitioned(Transition::new(&id, event));
+    let moved = |event| Change::from(Transition::new(&id, event));
     let [a, b, c, ..] = scattered(number).to_be_bytes();
     let mut changes = vec![
-        Change::RotationStarted(RotationIntent {
+        Change::from(RotationIntent {
             rotation: id.clone(),
             label: Label::new(&key.name, at, [a, b, c]),
             trigger: Trigger::Schedule,
@@ -187,7 +187,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             sinks: vec![(sink.clone(), true)],
             operator: None,
         }),
-        Change::Transitioned(Transition {
+        Change::from(Transition {
             credential: Some(CredentialMetadata {
                 id: CredentialId::new(format!("key_{}", id.as_str())),
                 redacted_value: Some(format!("sk-admin...{}", redacted_ending(number))),
@@ -197,11 +197,11 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             ..Transition::new(&id, LifecycleEvent::Created)
         }),
         moved(LifecycleEvent::Verified),
-        Change::DeliveryStarted(DeliveryStart {
+        Change::from(DeliveryStart {
             rotation: id.clone(),
             sink: sink.clone(),
         }),
-        Change::DeliveryFinished(DeliveryResult {
+        Change::from(DeliveryResult {
             is_written: false,
             rotation: id.clone(),
             sink: sink.clone(),
@@ -213,14 +213,14 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
     ];
     let former = number.checked_sub(keys).map(self::rotation_id);
     if let Some(former) = &former {
-        changes.push(Change::Transitioned(Transition {
+        changes.push(Change::from(Transition {
             revoke_after: Some(time::next_whole_second(at)),
             ..Transition::new(former, LifecycleEvent::Superseded)
         }));
     }
     changes.push(moved(LifecycleEvent::Delivered));
-    let deleted = former
-        .map(|former| Change::Transitioned(Transition::new(&former, LifecycleEvent::Deleted)));
+    let deleted =
+        former.map(|former| Change::from(Transition::new(&former, LifecycleEvent::Deleted)));
     changes.extend(deleted);
     changes
 }

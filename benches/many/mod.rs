@@ -7,7 +7,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rekeyd::config::{self, Environment};
-use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::change::{
+    Change, DeliveryResult, DeliveryStart, RotationIntent, ScheduleChange, Transition,
+};
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::settings::{KeySettings, Settings};
@@ -108,9 +110,9 @@ fn rotation(
         expires_at: None,
     };
     let sink = &key.sinks[0].id;
-    let moved = |event| Change::Transitioned(Transition::new(&id, event));
+    let moved = |event| Change::from(Transition::new(&id, event));
     vec![
-        Change::RotationStarted(RotationIntent {
+        Change::from(RotationIntent {
             rotation: id.clone(),
             label,
             trigger: Trigger::First,
@@ -119,16 +121,16 @@ fn rotation(
             sinks: vec![(sink.clone(), true)],
             operator: None,
         }),
-        Change::Transitioned(Transition {
+        Change::from(Transition {
             credential: Some(facts),
             ..Transition::new(&id, LifecycleEvent::Created)
         }),
         moved(LifecycleEvent::Verified),
-        Change::DeliveryStarted(DeliveryStart {
+        Change::from(DeliveryStart {
             rotation: id.clone(),
             sink: sink.clone(),
         }),
-        Change::DeliveryFinished(DeliveryResult {
+        Change::from(DeliveryResult {
             is_written: false,
             rotation: id.clone(),
             sink: sink.clone(),
@@ -138,6 +140,6 @@ fn rotation(
             error: None,
         }),
         moved(LifecycleEvent::Delivered),
-        Change::KeyRecovered,
+        Change::Schedule(ScheduleChange::Recovered),
     ]
 }

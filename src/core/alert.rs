@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::LAST_DAY_REASON;
 use crate::core::decide::due::expiry_window;
 use crate::core::health::alertable_error;
 use crate::core::ids::SinkId;
@@ -278,8 +277,8 @@ fn check_hold(
     let key = &facts.state.key;
     let cause = Alert::for_credential(key, AlertKind::Hold, &credential.id);
     if rotation.phase == Phase::Retired
+        && rotation.final_warning
         && let Some(reason) = rotation.error.as_ref()
-        && reason.contains(LAST_DAY_REASON)
     {
         let text = format!("{} of {key} is not revoked yet: {reason}", credential.id);
         found.raise(cause, now, text);

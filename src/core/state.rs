@@ -116,6 +116,9 @@ pub struct Rotation {
     /// A person said that it goes as soon as a newer one is current, whoever
     /// may hold it.
     pub revoke_now: bool,
+    /// Whether its revocation is deferred for the last day, since it is still in
+    /// use: [`Rotation::error`] is the reason then.
+    pub final_warning: bool,
     /// Its deliveries, in the order they are made.
     pub deliveries: Vec<Delivery>,
 }

@@ -8,7 +8,7 @@
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
-use crate::core::change::Change;
+use crate::core::change::{Change, SinkDrift};
 use crate::core::ids::KeyName;
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::engine::worker::{ManagedKey, Worker};
@@ -103,11 +103,11 @@ impl Worker {
         let mut changes = Vec::new();
         for (delivery, look) in drift_checks(&managed, current) {
             if let Some(problem) = look.await {
-                changes.push(Change::SinkDrifted {
+                changes.push(Change::from(SinkDrift {
                     rotation: current.id.clone(),
                     sink: delivery.sink.clone(),
                     problem,
-                });
+                }));
             }
         }
         if changes.is_empty() {

@@ -1,9 +1,13 @@
-//! What the log says of a change: one sentence for each change of phase, and
-//! for each failure with the time of the next try.
+//! Logs recorded changes: one line for each change of phase, and for each
+//! failure with the time of the next attempt.
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DeliveryResult, LAST_DAY_REASON, Transition};
+use crate::core::change::{
+    Adoption, Change, CredentialHold, DeliveryChange, DeliveryResult, KeyBackoff, MissedRun,
+    MissingCredential, OperatorChange, PauseUpdate, RetrySchedule, RevocationDeferral,
+    RotationChange, ScheduleChange, Transition,
+};
 use crate::core::decide::due::imminent_expiry;
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::LifecycleEvent;
@@ -11,144 +15,92 @@ use crate::core::policy::CHECKS_UNTIL_GONE;
 use crate::core::state::{DeliveryState, KeyState, Rotation};
 use crate::core::time;
 
-/// Tells what was just recorded.
+/// Logs `changes`, which led from `before` to `after`.
 pub(crate) fn log_changes(before: &KeyState, after: &KeyState, changes: &[Change], now: Timestamp) {
     log_expiring(after, changes, now);
     for change in changes {
         match change {
-            Change::RotationStarted(intent) => tracing::info!(
-                key = %after.key, rotation = %intent.rotation, trigger = intent.trigger.as_str(),
-                "rotating {} ({})", after.key, intent.trigger.as_str()
-            ),
-            Change::Transitioned(moved) => {
-                let known = after
-                    .rotation(&moved.rotation)
-                    .or(before.rotation(&moved.rotation));
-                log_transition(after, known, moved);
-            }
-            Change::RetryScheduled {
-                rotation,
-                attempt,
-                retry_at,
-                error,
-            } => tracing::warn!(
-                key = %after.key, %rotation, attempt, retry_at = time::to_text(*retry_at),
-                "{}: {error}; trying again at {}", after.key, time::to_text(*retry_at)
-            ),
-            Change::DeliveryStarted(begun) => tracing::debug!(
-                key = %after.key, rotation = %begun.rotation, sink = %begun.sink,
-                "delivering {} to {}", after.key, begun.sink
-            ),
-            Change::DeliveryFinished(answered) => log_delivery_result(after, answered),
-            Change::SinkRemoved { rotation, sink, .. } => tracing::info!(
-                key = %after.key, %rotation, %sink,
-                "{}: the sink {sink} is not configured any more", after.key
-            ),
-            Change::SinkReturned { rotation, sink } => tracing::info!(
-                key = %after.key, %rotation, %sink,
-                "{}: the sink {sink} is configured again, and may still hold what it had",
-                after.key
-            ),
-            Change::SinkAdded { rotation, sink, .. } => tracing::info!(
-                key = %after.key, %rotation, %sink,
-                "{}: the open rotation is delivered to {sink} too", after.key
-            ),
-            Change::DeliverySkipped { rotation, sink } => tracing::warn!(
-                key = %after.key, %rotation, %sink,
-                "{}: the optional sink {sink} missed this credential", after.key
-            ),
-            Change::SinkRequirementChanged { .. }
-            | Change::OverlapExtended { .. }
-            | Change::KeyRecovered
-            | Change::RetryRequested { .. }
-            | Change::ImmediateRevocationSet(_)
-            | Change::RevokePreviousSet {
-                is_pending: false, ..
-            } => {}
-            Change::CredentialMissing { .. }
-            | Change::CredentialFound(_)
-            | Change::SinkDrifted { .. }
-            | Change::HoldSet { .. }
-            | Change::RevokePreviousSet { .. }
-            | Change::CredentialAdopted(_)
-            | Change::DuplicateRevoked { .. } => log_observation(after, change),
-            Change::RevocationDeferred {
-                rotation, reason, ..
-            } => log_deferred_revocation(before, after, rotation, reason),
-            Change::KeyBackedOff {
-                attempt,
-                retry_at,
-                problem,
-            } => tracing::error!(
-                key = %after.key, attempt, retry_at = time::to_text(*retry_at),
-                "{} was not rotated: {problem}; trying again at {}",
-                after.key, time::to_text(*retry_at)
-            ),
-            Change::TimetableChanged { .. }
-            | Change::RunMissed { .. }
-            | Change::PauseSet { .. } => {
-                log_schedule_change(before, after, change, now);
-            }
+            Change::Rotation(change) => log_rotation_change(before, after, change),
+            Change::Delivery(change) => log_delivery_change(after, change),
+            Change::Schedule(change) => log_schedule_change(before, after, change),
+            Change::Operator(change) => log_operator_change(after, change, now),
         }
     }
 }
 
-/// What concerns a key's firings.
-fn log_schedule_change(before: &KeyState, after: &KeyState, change: &Change, now: Timestamp) {
+/// Logs the alarm `expiring`: a key's current credential ends soon, and the
+/// attempt to replace it failed.
+fn log_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
+    let is_failure = |change: &Change| match change {
+        Change::Rotation(change) => matches!(change, RotationChange::RetryScheduled(_)),
+        Change::Schedule(change) => matches!(change, ScheduleChange::BackedOff(_)),
+        Change::Delivery(DeliveryChange::Finished(result)) => {
+            result.state != DeliveryState::Accepted
+        }
+        Change::Delivery(_) | Change::Operator(_) => false,
+    };
+    let Some(end) = imminent_expiry(key, now).filter(|_| changes.iter().any(is_failure)) else {
+        return;
+    };
+    tracing::error!(
+        key = %key.key, alarm = "expiring", expires_at = time::to_text(end),
+        "the current credential of {} ends at {}, and it has no successor yet",
+        key.key, time::to_text(end)
+    );
+}
+
+fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationChange) {
     let name = &after.key;
     match change {
-        Change::TimetableChanged { timetable, .. } if before.timetable.is_some() => tracing::info!(
-            key = %name, timetable, "the timetable of {name} is now {timetable:?}"
+        RotationChange::Started(intent) => tracing::info!(
+            key = %name, rotation = %intent.rotation, trigger = intent.trigger.as_str(),
+            "rotating {name} ({})", intent.trigger.as_str()
         ),
-        Change::RunMissed {
-            firing,
-            reason: why,
-            is_skipped: dropped,
-        } => {
-            let (firing, why) = (time::to_text(*firing), why.as_str());
-            if *dropped {
-                tracing::warn!(
-                    key = %name, firing, "{name} missed its rotation of {firing}, since {why}; \
-                    it is older than the window and is not made up for"
-                );
-            } else {
-                tracing::info!(
-                    key = %name, firing, "{name} missed its rotation of {firing}, since {why}; \
-                    it is made up for now"
-                );
-            }
+        RotationChange::Transitioned(moved) => {
+            let known = after.rotation(&moved.rotation);
+            let known = known.or(before.rotation(&moved.rotation));
+            log_transition(after, known, moved);
         }
-        Change::PauseSet { pause, .. } if pause.is_active(now) => {
-            let until = pause.until.map(time::to_text);
-            let until = until.as_deref().unwrap_or("`rekeyd resume`");
-            tracing::info!(key = %name, until, "{name} is paused by hand until {until}");
+        RotationChange::RetryScheduled(RetrySchedule {
+            rotation,
+            attempt,
+            retry_at,
+            error,
+        }) => tracing::warn!(
+            key = %name, %rotation, attempt, retry_at = time::to_text(*retry_at),
+            "{name}: {error}; trying again at {}", time::to_text(*retry_at)
+        ),
+        RotationChange::OverlapExtended(_) => {}
+        RotationChange::RevocationDeferred(deferral) => {
+            log_deferred_revocation(before, after, deferral);
         }
-        Change::PauseSet { .. } => tracing::info!(key = %name, "{name} is resumed by hand"),
-        Change::TimetableChanged { .. }
-        | Change::RotationStarted(_)
-        | Change::Transitioned(_)
-        | Change::RetryScheduled { .. }
-        | Change::RetryRequested { .. }
-        | Change::DeliveryStarted(_)
-        | Change::DeliveryFinished(_)
-        | Change::SinkAdded { .. }
-        | Change::SinkRemoved { .. }
-        | Change::SinkReturned { .. }
-        | Change::DeliverySkipped { .. }
-        | Change::SinkRequirementChanged { .. }
-        | Change::OverlapExtended { .. }
-        | Change::CredentialMissing { .. }
-        | Change::CredentialFound(_)
-        | Change::SinkDrifted { .. }
-        | Change::RevocationDeferred { .. }
-        | Change::HoldSet { .. }
-        | Change::RevokePreviousSet { .. }
-        | Change::ImmediateRevocationSet(_)
-        | Change::CredentialAdopted(_)
-        | Change::DuplicateRevoked { .. }
-        | Change::KeyBackedOff { .. }
-        | Change::KeyRecovered => {}
+        RotationChange::CredentialMissing(MissingCredential { rotation, missing }) => {
+            let credential = credential_name(after, rotation);
+            tracing::warn!(
+                key = %name, %rotation, credential, looks = missing.checks,
+                "the provider has no {credential} of {name}; it is taken for gone after \
+                 {CHECKS_UNTIL_GONE} such answers over a quarter of an hour"
+            );
+        }
+        RotationChange::CredentialFound(found) => {
+            let (rotation, credential) = (&found.rotation, credential_name(after, &found.rotation));
+            tracing::info!(
+                key = %name, %rotation, credential, "{credential} of {name} is there again"
+            );
+        }
+        RotationChange::DuplicateRevoked(duplicate) => tracing::warn!(
+            key = %name, rotation = %duplicate.rotation, credential = %duplicate.credential,
+            "revoked {}, which bore the label of another credential of {name}",
+            duplicate.credential
+        ),
     }
+}
+
+/// The id of a rotation's credential, or words where it has none.
+fn credential_name<'k>(key: &'k KeyState, rotation: &RotationId) -> &'k str {
+    let found = key.rotation(rotation);
+    let credential = found.and_then(|found| found.credential.as_ref());
+    credential.map_or("no credential", |credential| credential.id.as_str())
 }
 
 fn log_transition(key: &KeyState, rotation: Option<&Rotation>, moved: &Transition) {
@@ -214,67 +166,18 @@ fn log_transition(key: &KeyState, rotation: Option<&Rotation>, moved: &Transitio
     }
 }
 
-/// The alarm `expiring`: the credential of a key is near its end, and what was
-/// to give it a successor failed.
-fn log_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
-    let failed = changes.iter().any(|change| match change {
-        Change::KeyBackedOff { .. } | Change::RetryScheduled { .. } => true,
-        Change::DeliveryFinished(answered) => answered.state != DeliveryState::Accepted,
-        Change::RotationStarted(_)
-        | Change::Transitioned(_)
-        | Change::RetryRequested { .. }
-        | Change::DeliveryStarted(_)
-        | Change::SinkAdded { .. }
-        | Change::SinkRemoved { .. }
-        | Change::SinkReturned { .. }
-        | Change::DeliverySkipped { .. }
-        | Change::SinkRequirementChanged { .. }
-        | Change::OverlapExtended { .. }
-        | Change::CredentialMissing { .. }
-        | Change::CredentialFound(_)
-        | Change::SinkDrifted { .. }
-        | Change::RevocationDeferred { .. }
-        | Change::HoldSet { .. }
-        | Change::RevokePreviousSet { .. }
-        | Change::ImmediateRevocationSet(_)
-        | Change::CredentialAdopted(_)
-        | Change::DuplicateRevoked { .. }
-        | Change::TimetableChanged { .. }
-        | Change::RunMissed { .. }
-        | Change::PauseSet { .. }
-        | Change::KeyRecovered => false,
-    });
-    let Some(end) = imminent_expiry(key, now).filter(|_| failed) else {
-        return;
-    };
-    tracing::error!(
-        key = %key.key, alarm = "expiring", expires_at = time::to_text(end),
-        "the current credential of {} ends at {}, and it has no successor yet",
-        key.key, time::to_text(end)
-    );
-}
-
-/// Why a retired credential stays: told once in detail, and once more on its
+/// Logs why a retired credential stays: once in detail, and once more on its
 /// last day.
-fn log_deferred_revocation(
-    before: &KeyState,
-    after: &KeyState,
-    rotation: &RotationId,
-    reason: &str,
-) {
-    let (name, found) = (&after.key, after.rotation(rotation));
-    let credential = found.and_then(|found| found.credential.as_ref());
-    let credential = credential.map_or("no credential", |facts| facts.id.as_str());
-    let told = before
-        .rotation(rotation)
-        .and_then(|row| row.error.as_deref());
-    let last_day = reason.contains(LAST_DAY_REASON);
-    if last_day && !told.is_some_and(|told| told.contains(LAST_DAY_REASON)) {
+fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &RevocationDeferral) {
+    let (name, rotation, reason) = (&after.key, &deferral.rotation, &deferral.reason);
+    let credential = credential_name(after, rotation);
+    let known = before.rotation(rotation);
+    if deferral.final_warning && !known.is_some_and(|known| known.final_warning) {
         tracing::warn!(
             key = %name, %rotation, credential, alarm = "hold",
             "{credential} of {name} is not revoked yet: {reason}"
         );
-    } else if told.is_none() {
+    } else if known.is_none_or(|known| known.error.is_none()) {
         tracing::info!(
             key = %name, %rotation, credential,
             "{credential} of {name} is not revoked yet: {reason}"
@@ -284,79 +187,37 @@ fn log_deferred_revocation(
     }
 }
 
-/// What was found out, or decided by hand, beside a rotation's own steps.
-fn log_observation(key: &KeyState, change: &Change) {
+fn log_delivery_change(key: &KeyState, change: &DeliveryChange) {
     let name = &key.key;
-    let id = |rotation| {
-        let facts = key
-            .rotation(rotation)
-            .and_then(|found| found.credential.as_ref());
-        facts.map_or("no credential", |facts| facts.id.as_str())
-    };
     match change {
-        Change::CredentialMissing { rotation, missing } => tracing::warn!(
-            key = %name, %rotation, credential = id(rotation), looks = missing.checks,
-            "the provider has no {} of {name}; it is taken for gone after {CHECKS_UNTIL_GONE} such \
-             answers over a quarter of an hour", id(rotation)
+        DeliveryChange::Started(start) => tracing::debug!(
+            key = %name, rotation = %start.rotation, sink = %start.sink,
+            "delivering {name} to {}", start.sink
         ),
-        Change::CredentialFound(rotation) => tracing::info!(
-            key = %name, %rotation, credential = id(rotation),
-            "{} of {name} is there again", id(rotation)
+        DeliveryChange::Finished(result) => log_delivery_result(key, result),
+        DeliveryChange::Skipped(skipped) => tracing::warn!(
+            key = %name, rotation = %skipped.rotation, sink = %skipped.sink,
+            "{name}: the optional sink {} missed this credential", skipped.sink
         ),
-        Change::SinkDrifted {
-            rotation,
-            sink,
-            problem,
-        } => tracing::warn!(
-            key = %name, %rotation, %sink,
-            "{name} must be delivered to {sink} again: {problem}; a rotation follows"
+        DeliveryChange::SinkAdded(added) => tracing::info!(
+            key = %name, rotation = %added.rotation, sink = %added.sink,
+            "{name}: the open rotation is delivered to {} too", added.sink
         ),
-        Change::HoldSet {
-            rotation, until, ..
-        } => match until {
-            Some(until) => tracing::info!(
-                key = %name, %rotation, credential = id(rotation),
-                "{} of {name} is held by hand until {}", id(rotation), time::to_text(*until)
-            ),
-            None => tracing::info!(
-                key = %name, %rotation, credential = id(rotation),
-                "{} of {name} is held by hand no more", id(rotation)
-            ),
-        },
-        Change::RevokePreviousSet { .. } => tracing::warn!(
-            key = %name,
-            "every older credential of {name} is revoked as soon as the new one is current"
+        DeliveryChange::SinkRemoved(removed) => tracing::info!(
+            key = %name, rotation = %removed.rotation, sink = %removed.sink,
+            "{name}: the sink {} is not configured any more", removed.sink
         ),
-        Change::CredentialAdopted(adoption) => tracing::info!(
-            key = %name, rotation = %adoption.rotation, credential = %adoption.credential.id,
-            "adopted {} into {name}", adoption.credential.id
+        DeliveryChange::SinkReturned(returned) => tracing::info!(
+            key = %name, rotation = %returned.rotation, sink = %returned.sink,
+            "{name}: the sink {} is configured again, and may still hold what it had",
+            returned.sink
         ),
-        Change::DuplicateRevoked {
-            rotation,
-            credential,
-        } => tracing::warn!(
-            key = %name, %rotation, %credential,
-            "revoked {credential}, which bore the label of another credential of {name}"
+        DeliveryChange::SinkRequirementChanged(_) => {}
+        DeliveryChange::SinkDrifted(drift) => tracing::warn!(
+            key = %name, rotation = %drift.rotation, sink = %drift.sink,
+            "{name} must be delivered to {} again: {}; a rotation follows",
+            drift.sink, drift.problem
         ),
-        Change::RotationStarted(_)
-        | Change::Transitioned(_)
-        | Change::RetryScheduled { .. }
-        | Change::RetryRequested { .. }
-        | Change::DeliveryStarted(_)
-        | Change::DeliveryFinished(_)
-        | Change::SinkAdded { .. }
-        | Change::SinkRemoved { .. }
-        | Change::SinkReturned { .. }
-        | Change::DeliverySkipped { .. }
-        | Change::SinkRequirementChanged { .. }
-        | Change::OverlapExtended { .. }
-        | Change::ImmediateRevocationSet(_)
-        | Change::RevocationDeferred { .. }
-        | Change::KeyBackedOff { .. }
-        | Change::TimetableChanged { .. }
-        | Change::RunMissed { .. }
-        | Change::PauseSet { .. }
-        | Change::KeyRecovered => {}
     }
 }
 
@@ -390,6 +251,84 @@ fn log_delivery_result(key: &KeyState, answered: &DeliveryResult) {
         | DeliveryState::Removed => tracing::warn!(
             key = %name, %rotation, sink = %sink.name, retry_at,
             "{name} was not delivered to {sink}: {why}; trying again at {retry_at}"
+        ),
+    }
+}
+
+fn log_schedule_change(before: &KeyState, after: &KeyState, change: &ScheduleChange) {
+    let name = &after.key;
+    match change {
+        ScheduleChange::BackedOff(KeyBackoff {
+            attempt,
+            retry_at,
+            problem,
+        }) => tracing::error!(
+            key = %name, attempt, retry_at = time::to_text(*retry_at),
+            "{name} was not rotated: {problem}; trying again at {}", time::to_text(*retry_at)
+        ),
+        ScheduleChange::TimetableChanged(change) if before.timetable.is_some() => tracing::info!(
+            key = %name, timetable = change.timetable,
+            "the timetable of {name} is now {:?}", change.timetable
+        ),
+        ScheduleChange::RunMissed(missed) => log_missed_run(after, missed),
+        ScheduleChange::TimetableChanged(_) | ScheduleChange::Recovered => {}
+    }
+}
+
+fn log_missed_run(key: &KeyState, missed: &MissedRun) {
+    let (name, firing) = (&key.key, time::to_text(missed.firing));
+    let reason = missed.reason.as_str();
+    if missed.is_skipped {
+        tracing::warn!(
+            key = %name, firing, "{name} missed its rotation of {firing}, since {reason}; \
+            it is older than the window and is not made up for"
+        );
+    } else {
+        tracing::info!(
+            key = %name, firing, "{name} missed its rotation of {firing}, since {reason}; \
+            it is made up for now"
+        );
+    }
+}
+
+fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) {
+    let name = &key.key;
+    match change {
+        OperatorChange::HoldSet(hold) => log_hold(key, hold),
+        OperatorChange::RevokePreviousSet(previous) if previous.is_pending => tracing::warn!(
+            key = %name,
+            "every older credential of {name} is revoked as soon as the new one is current"
+        ),
+        OperatorChange::CredentialAdopted(Adoption {
+            rotation,
+            credential,
+            ..
+        }) => tracing::info!(
+            key = %name, %rotation, credential = %credential.id,
+            "adopted {} into {name}", credential.id
+        ),
+        OperatorChange::PauseSet(PauseUpdate { pause, .. }) if pause.is_active(now) => {
+            let until = pause.until.map(time::to_text);
+            let until = until.as_deref().unwrap_or("`rekeyd resume`");
+            tracing::info!(key = %name, until, "{name} is paused by hand until {until}");
+        }
+        OperatorChange::PauseSet(_) => tracing::info!(key = %name, "{name} is resumed by hand"),
+        OperatorChange::RetryRequested(_)
+        | OperatorChange::RevokePreviousSet(_)
+        | OperatorChange::ImmediateRevocationSet(_) => {}
+    }
+}
+
+fn log_hold(key: &KeyState, hold: &CredentialHold) {
+    let (name, rotation) = (&key.key, &hold.rotation);
+    let credential = credential_name(key, rotation);
+    match hold.until {
+        Some(until) => tracing::info!(
+            key = %name, %rotation, credential,
+            "{credential} of {name} is held by hand until {}", time::to_text(until)
+        ),
+        None => tracing::info!(
+            key = %name, %rotation, credential, "{credential} of {name} is held by hand no more"
         ),
     }
 }

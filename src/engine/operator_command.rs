@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::core::change::{Adoption, Change, OperatorNote, Transition};
+use crate::core::change::{
+    Adoption, Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
+};
 use crate::core::decide::due::expiry_window;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -177,10 +179,12 @@ impl Worker {
             operator,
             ..Transition::new(&found.id, event)
         };
-        let mut changes = vec![Change::Transitioned(moved)];
+        let mut changes = vec![Change::from(moved)];
         if !holders.is_empty() {
             // Should it be seen alive once more, its holders do not count either.
-            changes.push(Change::ImmediateRevocationSet(found.id.clone()));
+            changes.push(Change::from(ImmediateRevocation {
+                rotation: found.id.clone(),
+            }));
         }
         self.record(changes).await?;
         Ok(Ok(format!("revoked {credential}")))
@@ -238,10 +242,12 @@ impl Worker {
                 None => format!("{} has no live credential", self.state.key),
             }));
         }
-        let changes = found.iter().map(|rotation| Change::HoldSet {
-            rotation: rotation.id.clone(),
-            until: until.map(time::next_whole_second),
-            operator: operator.clone(),
+        let changes = found.iter().map(|rotation| {
+            Change::from(CredentialHold {
+                rotation: rotation.id.clone(),
+                until: until.map(time::next_whole_second),
+                operator: operator.clone(),
+            })
         });
         self.record(changes.collect()).await?;
         let ids: Vec<_> = found
@@ -278,7 +284,7 @@ impl Worker {
         let before = self.state.pause.filter(|pause| pause.is_active(now));
         let from = before.map_or(time::whole_seconds(now), |pause| pause.from);
         let pause = Pause { from, until };
-        self.record(vec![Change::PauseSet { pause, operator }])
+        self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
         let mut told = match until {
             Some(until) => format!(
@@ -315,7 +321,7 @@ impl Worker {
             until: Some(time::whole_seconds(now)),
             ..pause
         };
-        self.record(vec![Change::PauseSet { pause, operator }])
+        self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
         Ok(Ok(format!("{key} is rotated by schedule again")))
     }
@@ -371,8 +377,7 @@ impl Worker {
             sinks: managed.all_sinks(),
             operator,
         };
-        self.record(vec![Change::CredentialAdopted(adoption)])
-            .await?;
+        self.record(vec![Change::from(adoption)]).await?;
         let phase = if alive { "stranded" } else { "current" };
         Ok(Ok(format!(
             "adopted {credential} as {phase} of {}",

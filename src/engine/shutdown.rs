@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::core::change::Change;
+use crate::core::change::{Change, KeyBackoff};
 use crate::core::decide::outcome;
 use crate::core::lifecycle::Phase;
 use crate::core::time;
@@ -98,11 +98,11 @@ impl Engine {
             } else {
                 Vec::new()
             };
-            changes.push(Change::KeyBackedOff {
+            changes.push(Change::from(KeyBackoff {
                 attempt: idle.state.attempt.saturating_add(1),
                 retry_at: time::after(now, pause),
                 problem: why.to_owned(),
-            });
+            }));
             let before = idle.state.clone();
             idle.state = self
                 .services

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::change::Change;
+use crate::core::change::{AddedSink, Change, RemovedSink, ReturnedSink, SinkRequirement};
 use crate::core::decide::next_step::InFlight;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
@@ -58,9 +58,11 @@ fn existing_sink_change(
             // its course without it: it gets the next one.
             let holds = delivery.removed_at.is_some() && !rotation.phase.is_open();
             let counts = delivery.required && configured.is_some_and(|(_, required)| *required);
-            return (holds && counts).then(|| Change::SinkReturned {
-                rotation: rotation.id.clone(),
-                sink: delivery.sink.clone(),
+            return (holds && counts).then(|| {
+                Change::from(ReturnedSink {
+                    rotation: rotation.id.clone(),
+                    sink: delivery.sink.clone(),
+                })
             });
         }
         DeliveryState::Uncertain | DeliveryState::Accepted => true,
@@ -81,17 +83,17 @@ fn existing_sink_change(
         {
             None
         }
-        None => Some(Change::SinkRemoved {
+        None => Some(Change::from(RemovedSink {
             rotation: rotation.id.clone(),
             sink: delivery.sink.clone(),
             removed_at: held.then_some(time::next_whole_second(now)),
-        }),
+        })),
         Some((_, required)) if *required != delivery.required => {
-            Some(Change::SinkRequirementChanged {
+            Some(Change::from(SinkRequirement {
                 rotation: rotation.id.clone(),
                 sink: delivery.sink.clone(),
                 required: *required,
-            })
+            }))
         }
         Some(_) => None,
     }
@@ -107,10 +109,12 @@ fn new_sink_changes(rotation: &Rotation, managed: Option<&ManagedKey>) -> Vec<Ch
     sinks
         .into_iter()
         .filter(|(sink, _)| !known(sink))
-        .map(|(sink, required)| Change::SinkAdded {
-            rotation: rotation.id.clone(),
-            sink,
-            required,
+        .map(|(sink, required)| {
+            Change::from(AddedSink {
+                rotation: rotation.id.clone(),
+                sink,
+                required,
+            })
         })
         .collect()
 }

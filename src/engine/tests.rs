@@ -39,7 +39,7 @@ fn key_name(number: u64) -> KeyName {
 /// Every key with a current credential `key_NUMBER` made by hand.
 async fn engine_with_adopted_keys(fakes: &Fakes, numbers: &[u64]) -> Engine {
     let rows = numbers.iter().map(|number| {
-        let adopted = Change::CredentialAdopted(Adoption {
+        let adopted = Change::from(Adoption {
             rotation: rotation(*number),
             credential: CredentialMetadata {
                 id: CredentialId::new(format!("key_{number}")),

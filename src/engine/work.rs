@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DowntimeReason};
+use crate::core::change::{Change, DowntimeReason, MissedRun, RetryRequest};
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Step, next_step};
 use crate::core::decide::outcome;
@@ -162,11 +162,11 @@ impl Worker {
                 firing,
                 reason: why,
             } => {
-                let missed = Change::RunMissed {
+                let missed = Change::from(MissedRun {
                     firing,
                     reason: why,
                     is_skipped: true,
-                };
+                });
                 Some(Work::Step(Step::Record(vec![missed])))
             }
             Due::Now {
@@ -295,10 +295,10 @@ impl Worker {
         let Some(rotation) = self.state.rotation(open) else {
             return Ok(false);
         };
-        let try_now = Change::RetryRequested {
+        let try_now = Change::from(RetryRequest {
             rotation: open.clone(),
             operator: wish.operator.clone(),
-        };
+        });
         if wish.revoke_previous && rotation.phase == Phase::Intended {
             // Whether it was made is to be known first.
             self.request = Some(wish);

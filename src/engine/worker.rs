@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::core::change::{Change, OperatorNote};
+use crate::core::change::{Change, KeyBackoff, OperatorNote, RetrySchedule};
 use crate::core::condition::Condition;
 use crate::core::decide::due::Downtime;
 use crate::core::decide::next_step::InFlight;
@@ -275,11 +275,11 @@ impl Worker {
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         let creates = policy.map_or(1, |policy| policy.max_creates_per_day);
         let pause = key_backoff_delay(attempt, creates).max(after.unwrap_or_default());
-        Change::KeyBackedOff {
+        Change::from(KeyBackoff {
             attempt,
             retry_at: time::after(self.now(), pause),
             problem: problem.to_owned(),
-        }
+        })
     }
 
     /// Records that the present step of a rotation failed.
@@ -296,12 +296,12 @@ impl Worker {
             .map_or(0, |found| found.attempt)
             + 1;
         let pause = backoff_delay(waiting, attempt).max(after.unwrap_or_default());
-        Change::RetryScheduled {
+        Change::from(RetrySchedule {
             rotation: rotation.clone(),
             attempt,
             retry_at: time::after(self.now(), pause),
             error: error.to_owned(),
-        }
+        })
     }
 
     /// From when an overlap counts that begins now.

@@ -14,12 +14,13 @@ use crate::ledger::rows::SqlTimestamp;
 
 /// The steps from an empty file to the newest ledger. Shipped ones never
 /// change.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_ledger.sql"),
     include_str!("../../migrations/0002_timetable.sql"),
     include_str!("../../migrations/0003_after.sql"),
     include_str!("../../migrations/0004_notify.sql"),
     include_str!("../../migrations/0005_steps.sql"),
+    include_str!("../../migrations/0006_final_warning.sql"),
 ];
 
 /// The version that this rekeyd writes.

@@ -2,10 +2,10 @@
 //! own steps.
 
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use serde_json::json;
 
-use crate::core::change::{Adoption, LAST_DAY_REASON, OperatorNote};
+use crate::core::change::{Adoption, OperatorNote, RevocationDeferral};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::{Phase, apply};
 use crate::core::state::{DeliveryState, MissingSince, Trigger};
@@ -70,26 +70,35 @@ impl ChangeWriter<'_> {
 
     pub(super) fn defer_revocation(
         &self,
-        rotation: &RotationId,
-        retry_at: Timestamp,
-        reason: &str,
+        deferral: &RevocationDeferral,
     ) -> Result<(), LedgerError> {
-        let (row, _) = self.find_rotation(rotation)?;
-        let before: Option<String> = self
+        let (row, _) = self.find_rotation(&deferral.rotation)?;
+        let before: Option<bool> = self
             .connection
-            .prepare_cached("SELECT error FROM rotation WHERE id = ?1")?
-            .query_row([row], |found| found.get(0))?;
+            .prepare_cached(
+                "SELECT final_warning FROM rotation WHERE id = ?1 AND error IS NOT NULL",
+            )?
+            .query_row([row], |found| found.get(0))
+            .optional()?;
         self.connection
             .prepare_cached(
-                "UPDATE rotation SET attempt = 0, retry_at = ?2, error = ?3 WHERE id = ?1",
+                "UPDATE rotation SET attempt = 0, retry_at = ?2, error = ?3, final_warning = ?4
+                 WHERE id = ?1",
             )?
-            .execute(params![row, SqlTimestamp(retry_at), reason])?;
-        // It is looked at every quarter of an hour; the journal need not know.
-        let last_day = |text: &str| text.contains(LAST_DAY_REASON);
-        if before.is_some_and(|before| last_day(&before) == last_day(reason)) {
+            .execute(params![
+                row,
+                SqlTimestamp(deferral.retry_at),
+                deferral.reason,
+                deferral.final_warning
+            ])?;
+        // The revocation is decided every quarter of an hour: the repetition is
+        // no event.
+        if before == Some(deferral.final_warning) {
             return Ok(());
         }
-        let detail = json!({"until": time::to_text(retry_at), "reason": reason});
+        let detail = json!({
+            "until": time::to_text(deferral.retry_at), "reason": deferral.reason,
+        });
         self.append_event(Some(row), "held-back", detail)
     }
 

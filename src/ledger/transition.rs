@@ -23,6 +23,7 @@ impl ChangeWriter<'_> {
         columns.set("retry_at", Value::Null);
         columns.set("missing_since", Value::Null);
         columns.set("missing_looks", 0);
+        columns.set("final_warning", 0);
         if moved.event == LifecycleEvent::NotCreated {
             columns.set("maybe_made", 0);
         }

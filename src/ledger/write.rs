@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
-use crate::core::change::{Change, DeliveryResult, OperatorNote, RotationIntent};
+use crate::core::change::{
+    Change, DeliveryChange, DeliveryResult, OperatorChange, OperatorNote, RotationChange,
+    RotationIntent, ScheduleChange,
+};
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase, apply};
 use crate::core::state::{DeliveryState, KeyState};
@@ -65,90 +68,94 @@ pub(super) struct ChangeWriter<'a> {
 impl ChangeWriter<'_> {
     fn write_change(&self, change: &Change) -> Result<(), LedgerError> {
         match change {
-            Change::RotationStarted(intent) => self.start_rotation(intent),
-            Change::Transitioned(moved) => self.apply_transition(moved),
-            Change::RetryScheduled {
-                rotation,
-                attempt,
-                retry_at,
-                error,
-            } => self.schedule_retry(rotation, *attempt, *retry_at, error),
-            Change::RetryRequested { rotation, operator } => {
-                self.request_retry(rotation, operator.as_ref())
+            Change::Rotation(change) => self.write_rotation_change(change),
+            Change::Delivery(change) => self.write_delivery_change(change),
+            Change::Schedule(change) => self.write_schedule_change(change),
+            Change::Operator(change) => self.write_operator_change(change),
+        }
+    }
+
+    fn write_rotation_change(&self, change: &RotationChange) -> Result<(), LedgerError> {
+        match change {
+            RotationChange::Started(intent) => self.start_rotation(intent),
+            RotationChange::Transitioned(moved) => self.apply_transition(moved),
+            RotationChange::RetryScheduled(retry) => {
+                self.schedule_retry(&retry.rotation, retry.attempt, retry.retry_at, &retry.error)
             }
-            Change::DeliveryStarted(begun) => self.start_delivery(&begun.rotation, &begun.sink),
-            Change::DeliveryFinished(answered) => self.finish_delivery(answered),
-            Change::SinkRemoved {
-                rotation,
-                sink,
-                removed_at: held_since,
-            } => self.remove_sink(rotation, sink, *held_since),
-            Change::SinkReturned { rotation, sink } => self.return_sink(rotation, sink),
-            Change::SinkAdded {
-                rotation,
-                sink,
-                required,
-            } => self.add_sink(rotation, sink, *required),
-            Change::DeliverySkipped { rotation, sink } => self.skip_delivery(rotation, sink),
-            Change::SinkRequirementChanged {
-                rotation,
-                sink,
-                required,
-            } => self.set_sink_required(rotation, sink, *required),
-            Change::OverlapExtended {
-                rotation,
-                revoke_after,
-            } => self.extend_overlap(rotation, *revoke_after),
-            Change::CredentialMissing { rotation, missing } => {
-                self.set_missing(rotation, Some(*missing))
+            RotationChange::OverlapExtended(extension) => {
+                self.extend_overlap(&extension.rotation, extension.revoke_after)
             }
-            Change::CredentialFound(rotation) => self.set_missing(rotation, None),
-            Change::SinkDrifted {
-                rotation,
-                sink,
-                problem,
-            } => self.record_sink_drift(rotation, sink, problem),
-            Change::RevocationDeferred {
-                rotation,
-                retry_at,
-                reason,
-            } => self.defer_revocation(rotation, *retry_at, reason),
-            Change::HoldSet {
-                rotation,
-                until,
-                operator,
-            } => self.set_hold(rotation, *until, operator.as_ref()),
-            Change::RevokePreviousSet {
-                is_pending: wanted,
-                operator,
-            } => self.set_revoke_previous(*wanted, operator.as_ref()),
-            Change::ImmediateRevocationSet(rotation) => self.set_immediate_revocation(rotation),
-            Change::CredentialAdopted(adoption) => self.adopt_credential(adoption),
-            Change::DuplicateRevoked {
-                rotation,
-                credential,
-            } => {
-                let (row, _) = self.find_rotation(rotation)?;
-                let detail = json!({"credential_id": credential});
+            RotationChange::RevocationDeferred(deferral) => self.defer_revocation(deferral),
+            RotationChange::CredentialMissing(missing) => {
+                self.set_missing(&missing.rotation, Some(missing.missing))
+            }
+            RotationChange::CredentialFound(found) => self.set_missing(&found.rotation, None),
+            RotationChange::DuplicateRevoked(duplicate) => {
+                let (row, _) = self.find_rotation(&duplicate.rotation)?;
+                let detail = json!({"credential_id": duplicate.credential});
                 self.append_event(Some(row), "double-revoked", detail)
             }
-            Change::KeyBackedOff {
-                attempt,
-                retry_at,
-                problem,
-            } => self.back_off_key(*attempt, *retry_at, problem),
-            Change::KeyRecovered => self.recover_key(),
-            Change::TimetableChanged {
-                timetable,
-                counts_from,
-                pending_run: owed,
-            } => self.set_timetable(timetable, *counts_from, *owed),
-            Change::RunMissed {
-                firing,
-                reason: why,
-                is_skipped: dropped,
-            } => self.record_missed_run(*firing, *why, *dropped),
-            Change::PauseSet { pause, operator } => self.set_pause(*pause, operator.as_ref()),
+        }
+    }
+
+    fn write_delivery_change(&self, change: &DeliveryChange) -> Result<(), LedgerError> {
+        match change {
+            DeliveryChange::Started(start) => self.start_delivery(&start.rotation, &start.sink),
+            DeliveryChange::Finished(result) => self.finish_delivery(result),
+            DeliveryChange::Skipped(skipped) => {
+                self.skip_delivery(&skipped.rotation, &skipped.sink)
+            }
+            DeliveryChange::SinkAdded(added) => {
+                self.add_sink(&added.rotation, &added.sink, added.required)
+            }
+            DeliveryChange::SinkRemoved(removed) => {
+                self.remove_sink(&removed.rotation, &removed.sink, removed.removed_at)
+            }
+            DeliveryChange::SinkReturned(returned) => {
+                self.return_sink(&returned.rotation, &returned.sink)
+            }
+            DeliveryChange::SinkRequirementChanged(change) => {
+                self.set_sink_required(&change.rotation, &change.sink, change.required)
+            }
+            DeliveryChange::SinkDrifted(drift) => {
+                self.record_sink_drift(&drift.rotation, &drift.sink, &drift.problem)
+            }
+        }
+    }
+
+    fn write_schedule_change(&self, change: &ScheduleChange) -> Result<(), LedgerError> {
+        match change {
+            ScheduleChange::BackedOff(backoff) => {
+                self.back_off_key(backoff.attempt, backoff.retry_at, &backoff.problem)
+            }
+            ScheduleChange::Recovered => self.recover_key(),
+            ScheduleChange::TimetableChanged(change) => {
+                self.set_timetable(&change.timetable, change.counts_from, change.pending_run)
+            }
+            ScheduleChange::RunMissed(missed) => {
+                self.record_missed_run(missed.firing, missed.reason, missed.is_skipped)
+            }
+        }
+    }
+
+    fn write_operator_change(&self, change: &OperatorChange) -> Result<(), LedgerError> {
+        match change {
+            OperatorChange::RetryRequested(request) => {
+                self.request_retry(&request.rotation, request.operator.as_ref())
+            }
+            OperatorChange::HoldSet(hold) => {
+                self.set_hold(&hold.rotation, hold.until, hold.operator.as_ref())
+            }
+            OperatorChange::RevokePreviousSet(previous) => {
+                self.set_revoke_previous(previous.is_pending, previous.operator.as_ref())
+            }
+            OperatorChange::ImmediateRevocationSet(set) => {
+                self.set_immediate_revocation(&set.rotation)
+            }
+            OperatorChange::CredentialAdopted(adoption) => self.adopt_credential(adoption),
+            OperatorChange::PauseSet(update) => {
+                self.set_pause(update.pause, update.operator.as_ref())
+            }
         }
     }
 
@@ -248,7 +255,8 @@ impl ChangeWriter<'_> {
         let (row, _) = self.find_rotation(rotation)?;
         self.connection
             .prepare_cached(
-                "UPDATE rotation SET attempt = ?2, retry_at = ?3, error = ?4 WHERE id = ?1",
+                "UPDATE rotation SET attempt = ?2, retry_at = ?3, error = ?4, final_warning = 0
+                 WHERE id = ?1",
             )?
             .execute(params![row, attempt, SqlTimestamp(retry_at), error])?;
         Ok(())

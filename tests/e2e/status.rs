@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::support::TestEnv;
 use jiff::Timestamp;
-use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::change::{
+    Change, DeliveryResult, DeliveryStart, KeyBackoff, RotationIntent, ScheduleChange, Transition,
+};
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
@@ -61,11 +63,11 @@ impl Past {
 
     /// A failure that is tried again half an hour from now.
     fn failed(&self, seconds_ago: u64, attempt: u32) {
-        let deferred = Change::KeyBackedOff {
+        let deferred = Change::from(KeyBackoff {
             attempt,
             retry_at: time::after(self.now, Duration::from_secs(HOUR / 2)),
             problem: "the provider is away".to_owned(),
-        };
+        });
         self.record(seconds_ago, vec![deferred]);
     }
 
@@ -106,16 +108,16 @@ impl Past {
         self.record(
             seconds_ago,
             vec![
-                Change::RotationStarted(intent),
-                Change::Transitioned(created),
-                Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Verified)),
-                Change::DeliveryStarted(DeliveryStart {
+                Change::from(intent),
+                Change::from(created),
+                Change::from(Transition::new(&rotation, LifecycleEvent::Verified)),
+                Change::from(DeliveryStart {
                     rotation: rotation.clone(),
                     sink,
                 }),
-                Change::DeliveryFinished(answered),
-                Change::Transitioned(Transition::new(&rotation, LifecycleEvent::Delivered)),
-                Change::KeyRecovered,
+                Change::from(answered),
+                Change::from(Transition::new(&rotation, LifecycleEvent::Delivered)),
+                Change::Schedule(ScheduleChange::Recovered),
             ],
         );
     }
@@ -182,7 +184,7 @@ fn what_is_open_is_overdue_since_its_first_failure() {
         sinks: Vec::new(),
         operator: None,
     };
-    past.record(60, vec![Change::RotationStarted(intent)]);
+    past.record(60, vec![Change::from(intent)]);
     assert_eq!(past.told(), (true, false));
     let shown = crate::support::text(&past.world.run(&["status"]).stdout);
     assert!(shown.contains("under way"), "{shown}");

@@ -13,7 +13,7 @@ pub(crate) fn rotation(number: u64) -> RotationId {
 }
 
 pub(crate) fn intended(number: u64) -> Vec<Change> {
-    vec![Change::RotationStarted(RotationIntent {
+    vec![Change::from(RotationIntent {
         rotation: rotation(number),
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,
@@ -25,12 +25,12 @@ pub(crate) fn intended(number: u64) -> Vec<Change> {
 }
 
 pub(crate) fn transitioned(number: u64, event: LifecycleEvent) -> Change {
-    Change::Transitioned(Transition::new(&rotation(number), event))
+    Change::from(Transition::new(&rotation(number), event))
 }
 
 pub(crate) fn created(number: u64) -> Vec<Change> {
     let mut changes = intended(number);
-    changes.push(Change::Transitioned(Transition {
+    changes.push(Change::from(Transition {
         credential: Some(CredentialMetadata {
             id: CredentialId::new(format!("key_{number}")),
             redacted_value: None,
@@ -46,7 +46,7 @@ pub(crate) fn created(number: u64) -> Vec<Change> {
 pub(crate) fn delivery_started(number: u64) -> Vec<Change> {
     let mut changes = created(number);
     changes.push(transitioned(number, LifecycleEvent::Verified));
-    changes.push(Change::DeliveryStarted(DeliveryStart {
+    changes.push(Change::from(DeliveryStart {
         rotation: rotation(number),
         sink: sink_id(),
     }));
@@ -55,7 +55,7 @@ pub(crate) fn delivery_started(number: u64) -> Vec<Change> {
 
 pub(crate) fn accepted(number: u64) -> Vec<Change> {
     let mut changes = delivery_started(number);
-    changes.push(Change::DeliveryFinished(DeliveryResult {
+    changes.push(Change::from(DeliveryResult {
         is_written: false,
         rotation: rotation(number),
         sink: sink_id(),

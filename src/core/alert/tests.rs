@@ -44,6 +44,7 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries: Vec::new(),
     }
 }
@@ -290,7 +291,8 @@ fn expiring_credential_alerts_without_a_successor() {
 #[test]
 fn orphan_and_hold_alerts_name_their_credential() {
     let mut used = rotation(1, Phase::Retired);
-    used.error = Some(format!("it is still used; {LAST_DAY_REASON}"));
+    used.error = Some("it was used today".to_owned());
+    used.final_warning = true;
     let mut held = rotation(2, Phase::Retired);
     (held.revoke_after, held.hold_until) = (
         Some(at("2026-11-24T02:00:00Z")),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DowntimeReason};
+use crate::core::change::{Change, DowntimeReason, TimetableChange};
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{InitialRotation, KeyPolicy, SinkHold, plausible_retry, sink_hold};
@@ -322,11 +322,11 @@ pub fn timetable_change(
 ) -> Option<Change> {
     let timetable = &policy.timetable;
     let timetabled = |counts_from: Option<Timestamp>, owed| {
-        Some(Change::TimetableChanged {
+        Some(Change::from(TimetableChange {
             timetable: timetable.to_text(),
             counts_from: counts_from.map(time::whole_seconds),
             pending_run: owed,
-        })
+        }))
     };
     match &state.timetable {
         Some(before) if timetable.matches_text(before) => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DeliveryStart, Transition};
+use crate::core::change::{Change, DeliveryStart, OverlapExtension, SkippedDelivery, Transition};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -210,7 +210,7 @@ fn rotation_step(
         (Phase::Verified, _, Some(_)) if rotation.can_finish_without_secret() => {
             deliver_required(rotation, key, OverlapBounds::new(overlap, memory), now)
         }
-        (Phase::Created | Phase::Verified, None, _) => Step::Record(vec![Change::Transitioned(
+        (Phase::Created | Phase::Verified, None, _) => Step::Record(vec![Change::from(
             Transition::new(id, LifecycleEvent::Interrupted),
         )]),
         // A key that is not configured any more has nowhere to deliver to.
@@ -278,10 +278,10 @@ fn retired_step(
         SinkHold::Until(at)
             if at > now && Some(time::next_whole_second(at)) > rotation.revoke_after =>
         {
-            Step::Record(vec![Change::OverlapExtended {
+            Step::Record(vec![Change::from(OverlapExtension {
                 rotation: rotation.id.clone(),
                 revoke_after: time::next_whole_second(at),
-            }])
+            })])
         }
         SinkHold::None | SinkHold::Until(_) => {
             revoke_at(rotation, rotation.revoke_after.max(hold), now)
@@ -383,10 +383,7 @@ fn delivery_step(rotation: &Rotation, delivery: &Delivery) -> Step {
     } else if delivery.state == DeliveryState::Uncertain {
         Step::Deliver { rotation, sink }
     } else {
-        Step::Record(vec![Change::DeliveryStarted(DeliveryStart {
-            rotation,
-            sink,
-        })])
+        Step::Record(vec![Change::from(DeliveryStart { rotation, sink })])
     }
 }
 
@@ -396,9 +393,11 @@ fn skip_optional(rotation: &Rotation, cannot: impl Fn(&Delivery) -> bool) -> Ste
         .deliveries
         .iter()
         .filter(|delivery| !delivery.required && cannot(delivery))
-        .map(|delivery| Change::DeliverySkipped {
-            rotation: rotation.id.clone(),
-            sink: delivery.sink.clone(),
+        .map(|delivery| {
+            Change::from(SkippedDelivery {
+                rotation: rotation.id.clone(),
+                sink: delivery.sink.clone(),
+            })
         })
         .collect();
     if missed.is_empty() {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DeliveryResult, DeliveryStart, Transition};
+use crate::core::change::{
+    Change, DeliveryResult, DeliveryStart, ImmediateRevocation, PreviousRevocation, ScheduleChange,
+    SkippedDelivery, Transition,
+};
 use crate::core::decide::next_step::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, sink_hold};
@@ -15,7 +18,7 @@ use crate::core::time;
 /// transaction, which saves an fsync and loses nothing.
 #[must_use]
 pub fn finish_verification(rotation: &Rotation) -> Vec<Change> {
-    let mut changes = vec![Change::Transitioned(Transition::new(
+    let mut changes = vec![Change::from(Transition::new(
         &rotation.id,
         LifecycleEvent::Verified,
     ))];
@@ -62,7 +65,7 @@ pub fn finish_delivery(
     now: Timestamp,
 ) -> Vec<Change> {
     let after = with_result(rotation, &answer);
-    let mut changes = vec![Change::DeliveryFinished(answer)];
+    let mut changes = vec![Change::from(answer)];
     if after.phase != Phase::Verified {
         return changes;
     }
@@ -107,7 +110,9 @@ pub fn make_current(
         .filter(|older| older.sequence < rotation.sequence)
     {
         let until = if key.revoke_previous {
-            changes.push(Change::ImmediateRevocationSet(older.id.clone()));
+            changes.push(Change::from(ImmediateRevocation {
+                rotation: older.id.clone(),
+            }));
             SinkHold::None
         } else {
             sink_hold(older, &after, overlap.duration)
@@ -132,16 +137,16 @@ pub fn make_current(
         }
     }
     // After the former one has left the place: there is one current a key.
-    changes.push(Change::Transitioned(Transition::new(
+    changes.push(Change::from(Transition::new(
         &rotation.id,
         LifecycleEvent::Delivered,
     )));
-    changes.push(Change::KeyRecovered);
+    changes.push(Change::Schedule(ScheduleChange::Recovered));
     if key.revoke_previous {
-        changes.push(Change::RevokePreviousSet {
+        changes.push(Change::from(PreviousRevocation {
             is_pending: false,
             operator: None,
-        });
+        }));
     }
     changes
 }
@@ -150,9 +155,11 @@ pub fn make_current(
 fn skip_optional_deliveries(rotation: &Rotation) -> impl Iterator<Item = Change> {
     let owed = rotation.deliveries.iter();
     let owed = owed.filter(|delivery| !delivery.required && delivery.is_outstanding());
-    owed.map(|delivery| Change::DeliverySkipped {
-        rotation: rotation.id.clone(),
-        sink: delivery.sink.clone(),
+    owed.map(|delivery| {
+        Change::from(SkippedDelivery {
+            rotation: rotation.id.clone(),
+            sink: delivery.sink.clone(),
+        })
     })
 }
 
@@ -172,7 +179,7 @@ pub fn retire(
         SinkHold::Until(at) => at.max(now),
         SinkHold::Indefinite => least,
     };
-    Change::Transitioned(Transition {
+    Change::from(Transition {
         revoke_after: Some(time::next_whole_second(revoke_after)),
         ..Transition::new(&rotation.id, event)
     })
@@ -186,7 +193,7 @@ pub fn abandon(rotation: &Rotation, why: &str) -> Vec<Change> {
     } else {
         LifecycleEvent::Abandoned
     };
-    vec![Change::Transitioned(Transition {
+    vec![Change::from(Transition {
         error: Some(why.to_owned()),
         ..Transition::new(&rotation.id, event)
     })]
@@ -195,7 +202,7 @@ pub fn abandon(rotation: &Rotation, why: &str) -> Vec<Change> {
 /// The create of a rotation is not sent any more.
 #[must_use]
 pub fn cancel_create(rotation: &Rotation, why: &str) -> Change {
-    Change::Transitioned(Transition {
+    Change::from(Transition {
         error: Some(why.to_owned()),
         ..Transition::new(&rotation.id, LifecycleEvent::NotCreated)
     })
@@ -208,7 +215,7 @@ fn start_next_delivery(rotation: &Rotation) -> Option<Change> {
         .iter()
         .find(|delivery| delivery.required && delivery.state == DeliveryState::Pending)
         .map(|delivery| {
-            Change::DeliveryStarted(DeliveryStart {
+            Change::from(DeliveryStart {
                 rotation: rotation.id.clone(),
                 sink: delivery.sink.clone(),
             })

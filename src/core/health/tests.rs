@@ -31,6 +31,7 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries: Vec::new(),
     }
 }

@@ -37,6 +37,7 @@ fn current(started: &str) -> KeyState {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries: Vec::new(),
     };
     let mut state = KeyState::unknown(KeyName::new("k").unwrap());

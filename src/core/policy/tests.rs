@@ -112,6 +112,7 @@ fn rotation(sequence: u64, phase: Phase, deliveries: Vec<Delivery>) -> Rotation 
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries,
     }
 }

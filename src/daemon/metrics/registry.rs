@@ -8,7 +8,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::core::change::{Change, Transition};
+use crate::core::change::{Change, DeliveryChange, RotationChange, Transition};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::KeyState;
 use crate::engine::Engine;
@@ -200,14 +200,14 @@ impl ChangeObserver for Metrics {
     fn observe(&self, state: &KeyState, changes: &[Change]) {
         let key = state.key.as_str();
         for change in changes {
-            if let Change::Transitioned(moved) = change
+            if let Change::Rotation(RotationChange::Transitioned(moved)) = change
                 && let Some(outcome) = rotation_outcome(moved)
             {
                 self.rotations.with_label_values(&[key, outcome]).inc();
             }
             // What has been written and is only followed by a program yet has
             // not been answered.
-            if let Change::DeliveryFinished(answered) = change
+            if let Change::Delivery(DeliveryChange::Finished(answered)) = change
                 && !(answered.is_written && answered.error.is_none())
             {
                 let labels = [key, &answered.sink.name, answered.state.as_str()];

@@ -58,7 +58,7 @@ impl Worker {
             credential: Some(created.metadata),
             ..Transition::new(rotation, event)
         };
-        let mut changes = vec![Change::Transitioned(moved)];
+        let mut changes = vec![Change::from(moved)];
         if event == LifecycleEvent::SecretLost {
             changes.push(self.back_off_key("the provider's answer had no secret", None));
         }
@@ -143,11 +143,8 @@ impl Worker {
             error: Some(why.to_owned()),
             ..Transition::new(rotation, event)
         };
-        self.record(vec![
-            Change::Transitioned(moved),
-            self.back_off_key(why, None),
-        ])
-        .await
+        self.record(vec![Change::from(moved), self.back_off_key(why, None)])
+            .await
     }
 
     /// More than one credential bears the label: something in between repeated

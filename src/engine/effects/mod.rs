@@ -32,7 +32,7 @@ impl Worker {
             ..Transition::new(rotation, event)
         };
         vec![
-            Change::Transitioned(moved),
+            Change::from(moved),
             self.back_off_key(&text, retry_delay(error)),
         ]
     }

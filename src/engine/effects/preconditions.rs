@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Change, RotationIntent, Transition};
+use crate::core::change::{
+    Change, ImmediateRevocation, MissedRun, PreviousRevocation, RotationIntent, Transition,
+};
 use crate::core::decide::next_step::InFlight;
 use crate::core::ids::{CredentialId, Label, RotationId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -73,17 +75,19 @@ impl Worker {
             operator: operator.clone(),
         };
         let mut changes = Vec::new();
-        changes.extend(missed.map(|(firing, why)| Change::RunMissed {
-            firing,
-            reason: why,
-            is_skipped: false,
+        changes.extend(missed.map(|(firing, why)| {
+            Change::from(MissedRun {
+                firing,
+                reason: why,
+                is_skipped: false,
+            })
         }));
-        changes.push(Change::RotationStarted(intent));
+        changes.push(Change::from(intent));
         if wish.is_some_and(|wish| wish.revoke_previous) {
-            changes.push(Change::RevokePreviousSet {
+            changes.push(Change::from(PreviousRevocation {
                 is_pending: true,
                 operator,
-            });
+            }));
         }
         self.record(changes).await?;
         self.in_flight = Some(InFlight::new(rotation));
@@ -237,8 +241,10 @@ impl Worker {
             ..Transition::new(&rotation.id, LifecycleEvent::Replaced)
         };
         let changes = vec![
-            Change::Transitioned(retired),
-            Change::ImmediateRevocationSet(rotation.id.clone()),
+            Change::from(retired),
+            Change::from(ImmediateRevocation {
+                rotation: rotation.id.clone(),
+            }),
         ];
         self.record(changes).await
     }

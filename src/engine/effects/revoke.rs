@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Change, LAST_DAY_REASON, Transition};
+use crate::core::change::{
+    Change, FoundCredential, MissingCredential, RevocationDeferral, RevokedDuplicate, Transition,
+};
 use crate::core::condition::Condition;
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -54,7 +56,7 @@ impl Worker {
             Err(error) => Err(error),
         };
         let change = match done {
-            Ok(true) => Change::Transitioned(Transition::new(rotation, LifecycleEvent::Deleted)),
+            Ok(true) => Change::from(Transition::new(rotation, LifecycleEvent::Deleted)),
             Ok(false) => {
                 let text = "the provider still shows it after deleting it";
                 self.schedule_retry(rotation, RetryClass::Provider, text, None)
@@ -103,7 +105,7 @@ impl Worker {
             .await?
         {
             let reason = "rekeyd itself works with it";
-            return Ok(self.defer_revocation(rotation, IN_USE_RECHECK_PAUSE, reason));
+            return Ok(self.defer_revocation(rotation, IN_USE_RECHECK_PAUSE, reason, false));
         }
         let now = self.now();
         if self.is_time_based(rotation)
@@ -150,12 +152,14 @@ impl Worker {
         rotation: &Rotation,
         pause: Duration,
         reason: &str,
+        final_warning: bool,
     ) -> RevocationDecision {
-        RevocationDecision::Defer(vec![Change::RevocationDeferred {
+        RevocationDecision::Defer(vec![Change::from(RevocationDeferral {
             rotation: rotation.id.clone(),
             retry_at: time::after(self.now(), pause),
             reason: reason.to_owned(),
-        }])
+            final_warning,
+        })])
     }
 
     /// `hold-while-used`: somebody may read its sink late.
@@ -176,12 +180,12 @@ impl Worker {
         }
         let (used, last) = (time::to_text(used), time::to_text(end));
         let mut reason = format!("it was used at {used}; it goes at {last} at the latest");
-        if time::until(now, end) <= FINAL_WARNING_LEAD {
-            reason.push_str("; ");
-            reason.push_str(LAST_DAY_REASON);
+        let final_warning = time::until(now, end) <= FINAL_WARNING_LEAD;
+        if final_warning {
+            reason.push_str("; see that its consumers read the new one");
         }
         let pause = IN_USE_RECHECK_PAUSE.min(time::until(now, end));
-        Some(self.defer_revocation(rotation, pause, &reason))
+        Some(self.defer_revocation(rotation, pause, &reason, final_warning))
     }
 
     /// The newest that works is never revoked: what replaced this one is
@@ -201,15 +205,16 @@ impl Worker {
             return Ok(RevocationDecision::Delete);
         }
         let reason = "what replaced it is missing at the provider";
-        let mut changes = match self.defer_revocation(rotation, MISSING_CHECK_INTERVAL, reason) {
+        let deferred = self.defer_revocation(rotation, MISSING_CHECK_INTERVAL, reason, false);
+        let mut changes = match deferred {
             RevocationDecision::Defer(changes) => changes,
             RevocationDecision::Delete | RevocationDecision::AlreadyGone => Vec::new(),
         };
         if current.missing.is_none() {
-            changes.push(Change::CredentialMissing {
+            changes.push(Change::from(MissingCredential {
                 rotation: current.id.clone(),
                 missing: self.missing_since(current),
-            });
+            }));
         }
         Ok(RevocationDecision::Defer(changes))
     }
@@ -244,18 +249,20 @@ impl Worker {
         };
         let change = match self.retrieve(&credential).await {
             Ok(answer) if answer.value.is_some() && found.missing.is_some() => {
-                Change::CredentialFound(rotation.clone())
+                Change::from(FoundCredential {
+                    rotation: rotation.clone(),
+                })
             }
             Ok(answer) if answer.value.is_some() => return Ok(()),
             Ok(_) => {
                 let missing = self.missing_since(&found);
                 if missing.checks >= CHECKS_UNTIL_GONE {
-                    Change::Transitioned(Transition::new(rotation, LifecycleEvent::FoundDeleted))
+                    Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted))
                 } else {
-                    Change::CredentialMissing {
+                    Change::from(MissingCredential {
                         rotation: rotation.clone(),
                         missing,
-                    }
+                    })
                 }
             }
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
@@ -264,13 +271,13 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(key = %self.state.key, %rotation, "{error}");
                 match found.missing {
-                    Some(missing) => Change::CredentialMissing {
+                    Some(missing) => Change::from(MissingCredential {
                         rotation: rotation.clone(),
                         missing: MissingSince {
                             since: time::whole_seconds(self.now()),
                             checks: missing.checks,
                         },
-                    },
+                    }),
                     None => return Ok(()),
                 }
             }
@@ -354,7 +361,7 @@ impl Worker {
                     credential: Some(facts),
                     ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };
-                self.record(vec![Change::Transitioned(moved)]).await?;
+                self.record(vec![Change::from(moved)]).await?;
                 // While it was taken for gone no sink was taken from it.
                 self.needs_sink_sync = true;
                 Ok(())
@@ -374,10 +381,10 @@ impl Worker {
         let deleted = self.services.provider.delete(&double.id).await;
         self.observe_response(&deleted);
         deleted?;
-        Ok(Change::DuplicateRevoked {
+        Ok(Change::from(RevokedDuplicate {
             rotation: rotation.clone(),
             credential: double.id.clone(),
-        })
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::change::{Adoption, RotationIntent};
+use crate::core::change::{Adoption, CredentialHold, RotationIntent};
 use crate::core::ids::KeyName;
 use crate::core::state::{CredentialMetadata, Trigger};
 use crate::engine::tests::fake::{Fakes, at, key};
@@ -153,11 +153,11 @@ async fn a_held_orphan_can_be_revoked_by_command() {
     changes.extend(created(2));
     changes.push(transitioned(2, LifecycleEvent::Abandoned));
     let until = Some(time::after(at(), OVERLAP * 24));
-    changes.push(Change::HoldSet {
+    changes.push(Change::from(CredentialHold {
         rotation: crate::engine::tests::rotation_changes::rotation(2),
         until,
         operator: None,
-    });
+    }));
     let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
     let mut engine = fakes.engine(changes, OVERLAP).await;
     let said = run_command(&fakes, &mut engine, revoke("key_2", false)).await;
@@ -237,7 +237,7 @@ async fn a_credential_adopted_during_a_rotation_is_stranded() {
     };
     let fakes = Fakes::new(&[("key_a", "by hand")]);
     fakes
-        .write_ledger(vec![(key(), vec![Change::RotationStarted(intent)])])
+        .write_ledger(vec![(key(), vec![Change::from(intent)])])
         .await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
@@ -259,7 +259,7 @@ async fn own_credential_is_adopted_only_by_a_key_with_a_self_sink() {
 #[tokio::test]
 async fn pause_warns_when_the_credential_expires_first() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
-    let adopted = Change::CredentialAdopted(Adoption {
+    let adopted = Change::from(Adoption {
         rotation: rotation(1),
         credential: CredentialMetadata {
             id: id("key_1"),

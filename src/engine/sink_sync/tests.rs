@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::change::Transition;
+use crate::core::change::{AddedSink, DeliveryChange, RemovedSink, SinkRequirement, Transition};
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::engine::RunMode;
@@ -41,11 +41,11 @@ async fn a_changed_requirement_is_recorded() {
     let managed = fakes.managed_key(key(), |_| {});
     let mut state = state_after(current(1)).await;
     accept_with_requirement(&mut state, false);
-    let expected = Change::SinkRequirementChanged {
+    let expected = Change::from(SinkRequirement {
         rotation: rotation(1),
         sink: sink_id(),
         required: true,
-    };
+    });
     assert_eq!(sink_changes(&state, Some(&managed), None, at()), [expected]);
 }
 
@@ -65,11 +65,11 @@ async fn a_removed_sink_holds_its_credential_from_now_on() {
     let mut state = state_after(current(1)).await;
     let delivery = &mut state.live[0].deliveries[0];
     (delivery.state, delivery.removed_at) = (DeliveryState::Pending, None);
-    let expected = Change::SinkRemoved {
+    let expected = Change::from(RemovedSink {
         rotation: rotation(1),
         sink: sink_id(),
         removed_at: None,
-    };
+    });
     assert_eq!(sink_changes(&state, None, None, at()), [expected]);
 }
 
@@ -126,11 +126,11 @@ async fn a_sink_with_another_target_is_another_sink() {
         ..sink_id()
     };
     state.live[0].deliveries[0].sink = moved.clone();
-    let expected = Change::SinkRemoved {
+    let expected = Change::from(RemovedSink {
         rotation: rotation(1),
         sink: moved,
         removed_at: Some(at()),
-    };
+    });
     assert_eq!(sink_changes(&state, Some(&managed), None, at()), [expected]);
 }
 
@@ -140,11 +140,11 @@ async fn a_new_sink_joins_only_rotations_opened_by_this_process() {
     let managed = fakes.key_with("@daily", &[("new", false)]);
     let mut state = state_after(delivery_started(1)).await;
     let memory = InFlight::new(rotation(1));
-    let added = Change::SinkAdded {
+    let added = Change::from(AddedSink {
         rotation: rotation(1),
         sink: sink_named("new"),
         required: false,
-    };
+    });
     for (phase, memory, adds) in [
         (Phase::Verified, Some(&memory), true),
         (Phase::Verified, None, false),
@@ -166,7 +166,7 @@ async fn retired_credentials_keep_their_revocation_time_only_if_the_key_was_remo
     };
     let mut changes = current(1);
     changes.extend(accepted_rows(2));
-    changes.push(Change::Transitioned(Transition {
+    changes.push(Change::from(Transition {
         revoke_after: Some(at() + Duration::from_secs(86_400)),
         ..Transition::new(&rotation(1), LifecycleEvent::Superseded)
     }));
@@ -176,10 +176,10 @@ async fn retired_credentials_keep_their_revocation_time_only_if_the_key_was_remo
     let removed = |managed: Option<&ManagedKey>| {
         let changes = sink_changes(&state, managed, None, at()).into_iter();
         let removed = changes.filter_map(|change| {
-            let Change::SinkRemoved { rotation, .. } = change else {
+            let Change::Delivery(DeliveryChange::SinkRemoved(removed)) = change else {
                 return None;
             };
-            Some(rotation)
+            Some(removed.rotation)
         });
         removed.collect::<Vec<_>>()
     };

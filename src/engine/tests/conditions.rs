@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Adoption, Change, Transition};
+use crate::core::change::{Adoption, Change, PauseUpdate, Transition};
 use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
@@ -45,17 +45,17 @@ async fn a_daemon_started_in_an_outage_rotates_once_it_ends() {
 async fn a_repair_that_ignores_a_pause_is_retried_until_it_succeeds() {
     for cause in [ErrorKind::Unreachable, ErrorKind::RateLimited] {
         let mut changes = current(1);
-        changes.push(Change::Transitioned(Transition::new(
+        changes.push(Change::from(Transition::new(
             &rotation(1),
             LifecycleEvent::FoundDeleted,
         )));
-        changes.push(Change::PauseSet {
+        changes.push(Change::from(PauseUpdate {
             pause: Pause {
                 from: at(),
                 until: None,
             },
             operator: None,
-        });
+        }));
         let fakes = Fakes::new(&[]);
         fakes.write_ledger(vec![(key(), changes)]).await;
         let managed = fakes.managed_key(key(), |_| {});
@@ -156,7 +156,7 @@ async fn clock_disagreement_blocks_rotations_and_revocations() {
 
 /// A key with a current credential, of which the provider knows nothing.
 fn missing_credential(number: u64) -> (KeyName, Vec<Change>) {
-    let adopted = Change::CredentialAdopted(Adoption {
+    let adopted = Change::from(Adoption {
         rotation: rotation(number),
         credential: CredentialMetadata {
             id: CredentialId::new(format!("key_{number}")),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Adoption, Change, DeliveryResult};
+use crate::core::change::{Adoption, Change, DeliveryResult, PauseUpdate, TimetableChange};
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::state::{CredentialMetadata, Pause};
@@ -49,7 +49,7 @@ async fn a_rotation_logs_each_transition() {
 #[tokio::test]
 async fn an_expiring_credential_without_a_successor_logs_an_error() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
-    let adopted = Change::CredentialAdopted(Adoption {
+    let adopted = Change::from(Adoption {
         rotation: rotation(1),
         credential: CredentialMetadata {
             id: CredentialId::new("key_1".to_owned()),
@@ -135,10 +135,10 @@ async fn logged_lines(changes: &[Change]) -> Vec<String> {
 
 fn paused(until: Option<Timestamp>) -> Change {
     let pause = Pause { from: at(), until };
-    Change::PauseSet {
+    Change::from(PauseUpdate {
         pause,
         operator: None,
-    }
+    })
 }
 
 #[tokio::test]
@@ -161,11 +161,11 @@ async fn a_pause_is_logged_with_its_end() {
 
 #[tokio::test]
 async fn a_changed_timetable_is_logged_and_the_first_is_not() {
-    let change = Change::TimetableChanged {
+    let change = Change::from(TimetableChange {
         timetable: "0 7 * * * | UTC | 0s".to_owned(),
         counts_from: None,
         pending_run: None,
-    };
+    });
     let fakes = Fakes::new(&[]);
     let engine = fakes.engine(current(1), HOUR).await;
     let mut before = engine.state(&key()).unwrap().clone();
@@ -184,7 +184,7 @@ async fn a_changed_timetable_is_logged_and_the_first_is_not() {
 #[tokio::test]
 async fn delivery_results_are_logged() {
     let answered = |is_written, error: Option<&str>, retry_at| {
-        Change::DeliveryFinished(DeliveryResult {
+        Change::from(DeliveryResult {
             is_written,
             error: error.map(str::to_owned),
             retry_at,

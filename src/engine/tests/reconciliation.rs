@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::change::Change;
+use crate::core::change::{Change, RotationChange, SinkDrift};
 use crate::core::ids::Label;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::state::Trigger;
@@ -293,15 +293,15 @@ async fn a_newer_lookalike_moves_the_sequence_to_the_current_time() {
     );
     let fakes = Fakes::new(&[("key_1", older), ("key_like", newer)]);
     let mut changes = current(1);
-    let Some(Change::RotationStarted(intent)) = changes.first_mut() else {
+    let Some(Change::Rotation(RotationChange::Started(intent))) = changes.first_mut() else {
         panic!("a rotation begins with its intent");
     };
     intent.label = Label::from_recorded(older.to_owned());
-    changes.push(Change::SinkDrifted {
+    changes.push(Change::from(SinkDrift {
         rotation: rotation(1),
         sink: crate::engine::tests::fake::sink_id(),
         problem: "gone".to_owned(),
-    });
+    }));
     let mut engine = open_daemon(&fakes, changes).await;
     fakes.run_for(&mut engine, MINUTE).await;
     let sequence = engine.state(&key()).unwrap().current().unwrap().sequence;

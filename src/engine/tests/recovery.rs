@@ -20,7 +20,7 @@ const OVERLAP: Duration = Duration::from_secs(600);
 fn retired_by_successor() -> Vec<Change> {
     let mut changes = current(1);
     changes.extend(accepted(2));
-    changes.push(Change::Transitioned(Transition {
+    changes.push(Change::from(Transition {
         revoke_after: Some(at() + OVERLAP),
         ..Transition::new(&rotation(1), LifecycleEvent::Superseded)
     }));
@@ -143,7 +143,7 @@ async fn a_failed_rotation_is_followed_by_a_new_one() {
 #[tokio::test]
 async fn on_change_of_a_removed_sink_does_not_block_the_rotation() {
     let mut changes = delivery_started(1);
-    changes.push(Change::DeliveryFinished(DeliveryResult {
+    changes.push(Change::from(DeliveryResult {
         is_written: true,
         rotation: rotation(1),
         sink: sink_id(),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Downtime, Due, check_due, imminent_expiry, timetable_change};
-use crate::core::change::{Change, DowntimeReason};
+use crate::core::change::{Change, DowntimeReason, ScheduleChange, TimetableChange};
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{InitialRotation, KeyPolicy};
@@ -76,6 +76,7 @@ fn rotation(
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries: sinks.iter().map(delivery).collect(),
     }
 }
@@ -618,11 +619,11 @@ fn scheduled_initial_rotation_waits_for_first_firing() {
         due_for_policy(&scheduled, &unknown, downtime_before_start()),
         four
     );
-    let Some(Change::TimetableChanged {
+    let Some(Change::Schedule(ScheduleChange::TimetableChanged(TimetableChange {
         timetable,
         counts_from,
         pending_run: None,
-    }) = timetable_change(
+    }))) = timetable_change(
         &scheduled,
         &unknown,
         downtime_before_start(),
@@ -694,11 +695,11 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
     let later = policy("0 4 * * Mon");
     let change = read(&key, &later);
     let timetabled = |text: &str, owed: Option<&str>| {
-        Some(Change::TimetableChanged {
+        Some(Change::from(TimetableChange {
             timetable: text.to_owned(),
             counts_from: Some(at(NOW)),
             pending_run: owed.map(at),
-        })
+        }))
     };
     assert_eq!(change, timetabled("0 4 * * Mon | UTC | 0s", None));
     key.counts_from = Some(at(NOW));
@@ -723,9 +724,10 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
     assert_eq!(found, timetabled("0 4 * * Mon | UTC | 0s", None));
     // A ledger from before timetables were recorded loses nothing.
     let key = healthy("2026-11-16T03:00:00Z");
-    let Some(Change::TimetableChanged {
-        counts_from: None, ..
-    }) = read(&key, &later)
+    let Some(Change::Schedule(ScheduleChange::TimetableChanged(TimetableChange {
+        counts_from: None,
+        ..
+    }))) = read(&key, &later)
     else {
         panic!("not recorded");
     };

@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::core::change::{DeliveryChange, RotationChange};
 use crate::core::ids::{KeyName, Label};
 use crate::core::policy::KeyPolicy;
 use crate::core::schedule::Schedule;
@@ -72,6 +73,7 @@ fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries: vec![delivery(state)],
     }
 }
@@ -104,7 +106,7 @@ fn event_of(step: &Step) -> Option<LifecycleEvent> {
         return None;
     };
     changes.iter().find_map(|change| {
-        let Change::Transitioned(moved) = change else {
+        let Change::Rotation(RotationChange::Transitioned(moved)) = change else {
             return None;
         };
         (moved.rotation == id()).then_some(moved.event)
@@ -169,10 +171,10 @@ fn rotation_without_its_secret_is_stranded_if_another_sink_needs_it() {
     current.deliveries.push(delivery(DeliveryState::Uncertain));
     current.deliveries[1].required = false;
     current.deliveries[1].sink.name = "other".to_owned();
-    let missed = vec![Change::DeliverySkipped {
+    let missed = vec![Change::from(SkippedDelivery {
         rotation: id(),
         sink: current.deliveries[1].sink.clone(),
-    }];
+    })];
     assert_eq!(decide(vec![current.clone()], None), Step::Record(missed));
     current.started_at = at("2026-11-24T10:00:00Z");
     let both = decide(vec![current], None);
@@ -244,7 +246,7 @@ fn open_rotation_of_removed_key_is_abandoned() {
         panic!("it is not sent");
     };
     let why = changes.iter().find_map(|change| {
-        let Change::Transitioned(moved) = change else {
+        let Change::Rotation(RotationChange::Transitioned(moved)) = change else {
             return None;
         };
         moved.error.as_deref()
@@ -259,7 +261,7 @@ fn verified_rotation_delivers_waits_and_becomes_current() {
     let ask = |open: Rotation| decide(vec![open], Some(&held));
     let begun = ask(rotation(1, Phase::Verified, DeliveryState::Pending));
     assert!(
-        matches!(&begun, Step::Record(changes) if matches!(changes[..], [Change::DeliveryStarted(_)])),
+        matches!(&begun, Step::Record(changes) if matches!(changes[..], [Change::Delivery(DeliveryChange::Started(_))])),
         "{begun:?}"
     );
     let deliver = Step::Deliver {
@@ -289,14 +291,14 @@ fn current_rotation_skips_optional_sinks_without_secret() {
     for memory in [None, Some(&held)] {
         let step = decide(vec![current.clone()], memory);
         assert!(
-            matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::DeliverySkipped { .. }])),
+            matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::Delivery(DeliveryChange::Skipped(_))])),
             "{step:?}"
         );
     }
     current.started_at = at(NOW);
     let step = decide(vec![current.clone()], Some(&held));
     assert!(
-        matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::DeliveryStarted(_)])),
+        matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::Delivery(DeliveryChange::Started(_))])),
         "{step:?}"
     );
     current.deliveries.clear();
@@ -326,10 +328,10 @@ fn retired_rotation_is_revoked_when_no_sink_holds_it() {
     late.deliveries[0].accepted_at = Some(at(NOW));
     // A longer overlap than was recorded is recorded, and then waited for.
     let over = time::after(at(NOW), policy().overlap);
-    let extended = Change::OverlapExtended {
+    let extended = Change::from(OverlapExtension {
         rotation: id(),
         revoke_after: over,
-    };
+    });
     assert_eq!(ask(&retired, &late), Step::Record(vec![extended]));
     let mut waits = retired.clone();
     waits.revoke_after = Some(over);

@@ -5,6 +5,7 @@
 )]
 
 use super::*;
+use crate::core::change::{DeliveryChange, OperatorChange, RotationChange, ScheduleChange};
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::state::{Delivery, Trigger};
 
@@ -61,6 +62,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        final_warning: false,
         deliveries: deliveries.collect(),
     }
 }
@@ -78,14 +80,20 @@ fn summarize(changes: &[Change]) -> Vec<String> {
         all.next().unwrap()
     };
     let each = changes.iter().map(|change| match change {
-        Change::Transitioned(moved) => format!("{} {}", moved.event, number(&moved.rotation)),
-        Change::DeliveryStarted(begun) => format!("begun {}", begun.sink.name),
-        Change::DeliveryFinished(answered) => format!("answered {}", answered.sink.name),
-        Change::ImmediateRevocationSet(rotation) => format!("revoke-now {}", number(rotation)),
-        Change::RevokePreviousSet {
-            is_pending: wanted, ..
-        } => format!("revoke-previous {wanted}"),
-        Change::KeyRecovered => "recovered".to_owned(),
+        Change::Rotation(RotationChange::Transitioned(moved)) => {
+            format!("{} {}", moved.event, number(&moved.rotation))
+        }
+        Change::Delivery(DeliveryChange::Started(begun)) => format!("begun {}", begun.sink.name),
+        Change::Delivery(DeliveryChange::Finished(answered)) => {
+            format!("answered {}", answered.sink.name)
+        }
+        Change::Operator(OperatorChange::ImmediateRevocationSet(set)) => {
+            format!("revoke-now {}", number(&set.rotation))
+        }
+        Change::Operator(OperatorChange::RevokePreviousSet(previous)) => {
+            format!("revoke-previous {}", previous.is_pending)
+        }
+        Change::Schedule(ScheduleChange::Recovered) => "recovered".to_owned(),
         other => panic!("{other:?}"),
     });
     each.collect()
@@ -155,7 +163,7 @@ fn last_acceptance_retires_previous_rotation_in_same_commit() {
     let changes = finish_delivery(&open, result(2, "b", ACCEPTED), &state, overlap(), now());
     let expected = ["answered b", "superseded 1", "delivered 2", "recovered"];
     assert_eq!(summarize(&changes), expected);
-    let Change::Transitioned(moved) = &changes[1] else {
+    let Change::Rotation(RotationChange::Transitioned(moved)) = &changes[1] else {
         panic!("{changes:?}")
     };
     assert_eq!(moved.revoke_after, Some(time::after(now(), OVERLAP)));
@@ -177,7 +185,7 @@ fn previous_credential_lives_for_overlap_and_announced_time() {
             ..overlap()
         };
         let changes = make_current(&open, &state, overlap, now());
-        let Change::Transitioned(moved) = &changes[0] else {
+        let Change::Rotation(RotationChange::Transitioned(moved)) = &changes[0] else {
             panic!("{changes:?}")
         };
         assert_eq!(moved.revoke_after, Some(expected));
@@ -247,7 +255,7 @@ fn retired_credential_lives_until_its_last_sink_hold_ends() {
     ] {
         let least = time::after(now(), OVERLAP);
         let change = retire(&rotation, LifecycleEvent::Superseded, until, least, now());
-        let Change::Transitioned(moved) = change else {
+        let Change::Rotation(RotationChange::Transitioned(moved)) = change else {
             panic!("{change:?}")
         };
         assert_eq!(moved.revoke_after, Some(expected), "{until:?}");

@@ -36,7 +36,7 @@ async fn only_stranded_rotations_without_deliveries_are_never_delivered() {
     );
     assert!(!is_never_delivered(&rotation_after(current(1)).await));
     // Whoever made it by hand has delivered it by hand.
-    let adopted = Change::CredentialAdopted(Adoption {
+    let adopted = Change::from(Adoption {
         rotation: rotation(1),
         credential: CredentialMetadata {
             id: CredentialId::new("key_1".to_owned()),

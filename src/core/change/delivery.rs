@@ -1,0 +1,136 @@
+//! Changes to a delivery of a rotation to a sink.
+
+use jiff::Timestamp;
+
+use crate::core::ids::{RotationId, SinkId};
+use crate::core::state::DeliveryState;
+
+/// A change to one delivery of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeliveryChange {
+    /// A delivery starts: from now on the sink may hold the secret.
+    Started(DeliveryStart),
+    /// A delivery attempt ended.
+    Finished(DeliveryResult),
+    /// An optional sink does not receive this secret any more.
+    Skipped(SkippedDelivery),
+    /// A sink was configured while the rotation was open.
+    SinkAdded(AddedSink),
+    /// A sink of this rotation is not configured any more.
+    SinkRemoved(RemovedSink),
+    /// A removed sink is configured again: it holds what it held when it was
+    /// removed.
+    SinkReturned(ReturnedSink),
+    /// The configuration changed whether this sink is required.
+    SinkRequirementChanged(SinkRequirement),
+    /// A sink does not hold any more what it had accepted.
+    SinkDrifted(SinkDrift),
+}
+
+/// A delivery that starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryStart {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+}
+
+/// The state of a delivery after an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryResult {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// The state after the attempt.
+    pub state: DeliveryState,
+    /// Whether the sink's file holds the secret and its `on-change` command is
+    /// pending.
+    pub is_written: bool,
+    /// When the sink accepted the secret: the credential that it held before is
+    /// kept for one overlap from then on.
+    pub accepted_at: Option<Timestamp>,
+    /// The earliest time of the next attempt.
+    pub retry_at: Option<Timestamp>,
+    /// Why the sink did not accept.
+    pub error: Option<String>,
+}
+
+impl DeliveryResult {
+    /// Returns the result of an attempt whose outcome is unknown.
+    #[must_use]
+    pub fn uncertain(rotation: &RotationId, sink: &SinkId) -> Self {
+        Self {
+            rotation: rotation.clone(),
+            sink: sink.clone(),
+            state: DeliveryState::Uncertain,
+            is_written: false,
+            accepted_at: None,
+            retry_at: None,
+            error: None,
+        }
+    }
+}
+
+/// A delivery to an optional sink that is abandoned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedDelivery {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+}
+
+/// A sink that an open rotation is delivered to as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedSink {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// Whether the rotation waits for it.
+    pub required: bool,
+}
+
+/// A sink that left the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedSink {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// When it was removed, if it held the secret.
+    pub removed_at: Option<Timestamp>,
+}
+
+/// A removed sink that is configured again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturnedSink {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+}
+
+/// Whether a rotation waits for a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkRequirement {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// Whether the sink is required.
+    pub required: bool,
+}
+
+/// A sink whose content differs from what it accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkDrift {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The sink.
+    pub sink: SinkId,
+    /// What the sink shows instead.
+    pub problem: String,
+}

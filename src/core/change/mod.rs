@@ -1,0 +1,139 @@
+//! The changes to a key that the ledger records. All changes of one call are
+//! recorded, or none.
+
+mod delivery;
+mod operator;
+mod rotation;
+mod schedule;
+
+pub use delivery::{
+    AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, RemovedSink, ReturnedSink, SinkDrift,
+    SinkRequirement, SkippedDelivery,
+};
+pub use operator::{
+    Adoption, CredentialHold, ImmediateRevocation, OperatorChange, OperatorNote, PauseUpdate,
+    PreviousRevocation, RetryRequest,
+};
+pub use rotation::{
+    FoundCredential, MissingCredential, OverlapExtension, RetrySchedule, RevocationDeferral,
+    RevokedDuplicate, RotationChange, RotationIntent, Transition,
+};
+pub use schedule::{DowntimeReason, KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
+
+/// One change to a key. Each struct inside converts into it with `From`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// To a rotation and its credential.
+    Rotation(RotationChange),
+    /// To a delivery of a rotation.
+    Delivery(DeliveryChange),
+    /// To when the key is rotated.
+    Schedule(ScheduleChange),
+    /// Requested by an operator.
+    Operator(OperatorChange),
+}
+
+impl Change {
+    /// Whether it is recorded before it has any effect: one that cannot be
+    /// recorded is dropped and decided again. An operator's command is one, too:
+    /// the operator is told that it failed.
+    #[must_use]
+    pub const fn is_decision(&self) -> bool {
+        match self {
+            Self::Rotation(change) => matches!(change, RotationChange::Started(_)),
+            Self::Delivery(change) => matches!(change, DeliveryChange::Started(_)),
+            Self::Schedule(change) => match change {
+                ScheduleChange::TimetableChanged(_) | ScheduleChange::RunMissed(_) => true,
+                ScheduleChange::BackedOff(_) | ScheduleChange::Recovered => false,
+            },
+            Self::Operator(change) => match change {
+                OperatorChange::HoldSet(_)
+                | OperatorChange::CredentialAdopted(_)
+                | OperatorChange::PauseSet(_) => true,
+                OperatorChange::RevokePreviousSet(previous) => previous.is_pending,
+                OperatorChange::RetryRequested(_) | OperatorChange::ImmediateRevocationSet(_) => {
+                    false
+                }
+            },
+        }
+    }
+}
+
+macro_rules! impl_from_struct {
+    ($group:ident: $kind:ident { $($variant:ident($content:ident)),* $(,)? }) => {
+        impl From<$kind> for Change {
+            fn from(change: $kind) -> Self {
+                Self::$group(change)
+            }
+        }
+        $(impl From<$content> for Change {
+            fn from(content: $content) -> Self {
+                Self::$group($kind::$variant(content))
+            }
+        })*
+    };
+}
+impl_from_struct!(Rotation: RotationChange {
+    Started(RotationIntent),
+    Transitioned(Transition),
+    RetryScheduled(RetrySchedule),
+    OverlapExtended(OverlapExtension),
+    RevocationDeferred(RevocationDeferral),
+    CredentialMissing(MissingCredential),
+    CredentialFound(FoundCredential),
+    DuplicateRevoked(RevokedDuplicate),
+});
+impl_from_struct!(Delivery: DeliveryChange {
+    Started(DeliveryStart),
+    Finished(DeliveryResult),
+    Skipped(SkippedDelivery),
+    SinkAdded(AddedSink),
+    SinkRemoved(RemovedSink),
+    SinkReturned(ReturnedSink),
+    SinkRequirementChanged(SinkRequirement),
+    SinkDrifted(SinkDrift),
+});
+impl_from_struct!(Schedule: ScheduleChange {
+    BackedOff(KeyBackoff),
+    TimetableChanged(TimetableChange),
+    RunMissed(MissedRun),
+});
+impl_from_struct!(Operator: OperatorChange {
+    RetryRequested(RetryRequest),
+    HoldSet(CredentialHold),
+    RevokePreviousSet(PreviousRevocation),
+    ImmediateRevocationSet(ImmediateRevocation),
+    CredentialAdopted(Adoption),
+    PauseSet(PauseUpdate),
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::{RotationId, SinkId};
+    use crate::core::lifecycle::LifecycleEvent;
+
+    #[test]
+    fn only_changes_before_an_effect_are_decisions() {
+        let rotation = RotationId::new([1; 8]);
+        let sink = SinkId {
+            name: "file".to_owned(),
+            target: "file:/x".to_owned(),
+        };
+        let created = Transition::new(&rotation, LifecycleEvent::Created);
+        let done = |is_pending| PreviousRevocation {
+            is_pending,
+            operator: None,
+        };
+        for (change, is_decision) in [
+            (Change::from(created), false),
+            (DeliveryResult::uncertain(&rotation, &sink).into(), false),
+            (done(true).into(), true),
+            (done(false).into(), false),
+            (ScheduleChange::Recovered.into(), false),
+            (DeliveryStart { rotation, sink }.into(), true),
+        ] {
+            assert_eq!(change.is_decision(), is_decision, "{change:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Changes that an operator requests.
+
+use jiff::Timestamp;
+
+use crate::core::ids::{RotationId, SinkId};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::{CredentialMetadata, Pause};
+
+/// A change that carries out an operator's command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperatorChange {
+    /// A rotation does not wait for its next attempt.
+    RetryRequested(RetryRequest),
+    /// The schedule may not revoke a credential before a time, or may again.
+    HoldSet(CredentialHold),
+    /// Every older credential is revoked as soon as a new one is current, or
+    /// that was done.
+    RevokePreviousSet(PreviousRevocation),
+    /// A credential is revoked as soon as it retires, whichever sink holds it.
+    ImmediateRevocationSet(ImmediateRevocation),
+    /// A credential that was created manually is adopted.
+    CredentialAdopted(Adoption),
+    /// Scheduled rotations are paused or resumed.
+    PauseSet(PauseUpdate),
+}
+
+/// Who requested something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorNote {
+    /// The operator's reason.
+    pub reason: Option<String>,
+    /// The operator.
+    pub by: String,
+}
+
+/// A request to retry an open rotation now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryRequest {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Who requested it, and why.
+    pub operator: Option<OperatorNote>,
+}
+
+/// An operator's hold on a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialHold {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// The end of the hold; none releases the credential.
+    pub until: Option<Timestamp>,
+    /// Who requested it, and why.
+    pub operator: Option<OperatorNote>,
+}
+
+/// Whether a key's older credentials are revoked when a new one is current.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousRevocation {
+    /// Whether it is still to be done.
+    pub is_pending: bool,
+    /// Who requested it, and why.
+    pub operator: Option<OperatorNote>,
+}
+
+/// A credential that is revoked as soon as it retires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImmediateRevocation {
+    /// The rotation.
+    pub rotation: RotationId,
+}
+
+/// A credential that was created manually and is adopted. It has no label: the
+/// name that a person gave may stand on other credentials, and a label claims
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    /// The id of its row.
+    pub rotation: RotationId,
+    /// The credential.
+    pub credential: CredentialMetadata,
+    /// [`LifecycleEvent::Adopted`] or [`LifecycleEvent::AdoptedAlongside`].
+    pub event: LifecycleEvent,
+    /// The key's sinks: any of them may hold it, since no delivery of it was
+    /// recorded.
+    pub sinks: Vec<(SinkId, bool)>,
+    /// Who requested it, and why.
+    pub operator: Option<OperatorNote>,
+}
+
+/// The state of an operator's pause of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseUpdate {
+    /// Its start and end.
+    pub pause: Pause,
+    /// Who requested it, and why.
+    pub operator: Option<OperatorNote>,
+}

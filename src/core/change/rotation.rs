@@ -1,0 +1,141 @@
+//! Changes to a rotation and its credential.
+
+use jiff::Timestamp;
+
+use crate::core::change::operator::OperatorNote;
+use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::{CredentialMetadata, MissingSince, Trigger};
+
+/// A change to one rotation of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotationChange {
+    /// A rotation starts; nothing has been sent to the provider.
+    Started(RotationIntent),
+    /// A lifecycle event moves a rotation to another phase.
+    Transitioned(Transition),
+    /// The current step of a rotation failed and is retried.
+    RetryScheduled(RetrySchedule),
+    /// A retired credential stays longer than was recorded.
+    OverlapExtended(OverlapExtension),
+    /// A retired credential is not revoked yet, for a reason that is no failure.
+    RevocationDeferred(RevocationDeferral),
+    /// The provider answered that it has no such credential.
+    CredentialMissing(MissingCredential),
+    /// A credential that was missing is there again.
+    CredentialFound(FoundCredential),
+    /// Another credential bore the label of a rotation, and was deleted.
+    DuplicateRevoked(RevokedDuplicate),
+}
+
+/// The intent of a rotation, recorded before its create is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationIntent {
+    /// Its id.
+    pub rotation: RotationId,
+    /// The name that its credential will bear.
+    pub label: Label,
+    /// Why it starts.
+    pub trigger: Trigger,
+    /// The scheduled run that it starts for.
+    pub scheduled_for: Option<Timestamp>,
+    /// The timetable that it starts by, as text.
+    pub timetable: String,
+    /// The sinks to deliver to, in order, and whether each is required.
+    pub sinks: Vec<(SinkId, bool)>,
+    /// The operator who requested it.
+    pub operator: Option<OperatorNote>,
+}
+
+/// A lifecycle event, with what it reveals about the rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// What happened.
+    pub event: LifecycleEvent,
+    /// The credential, where the event is the first to name it.
+    pub credential: Option<CredentialMetadata>,
+    /// When a credential that retires may be revoked.
+    pub revoke_after: Option<Timestamp>,
+    /// Why it happened, where it is a failure.
+    pub error: Option<String>,
+    /// The operator, where it is a manual act.
+    pub operator: Option<OperatorNote>,
+}
+
+impl Transition {
+    /// Returns an event that reveals nothing further.
+    #[must_use]
+    pub fn new(rotation: &RotationId, event: LifecycleEvent) -> Self {
+        Self {
+            rotation: rotation.clone(),
+            event,
+            credential: None,
+            revoke_after: None,
+            error: None,
+            operator: None,
+        }
+    }
+}
+
+/// The next attempt at the current step of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedule {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// How often the step has failed.
+    pub attempt: u32,
+    /// The earliest time of the next attempt.
+    pub retry_at: Timestamp,
+    /// Why it failed.
+    pub error: String,
+}
+
+/// A later end of a retired credential's overlap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlapExtension {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// When the credential may be revoked.
+    pub revoke_after: Timestamp,
+}
+
+/// Why and how long the revocation of a credential is deferred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationDeferral {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// When the revocation is decided again.
+    pub retry_at: Timestamp,
+    /// The reason, for people.
+    pub reason: String,
+    /// Whether this is the last day of a credential that is still in use: it is
+    /// revoked within a day whether it is used or not.
+    pub final_warning: bool,
+}
+
+/// A live credential that the provider does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingCredential {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Since when, and the number of consecutive answers.
+    pub missing: MissingSince,
+}
+
+/// A missing credential that the provider shows again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundCredential {
+    /// The rotation.
+    pub rotation: RotationId,
+}
+
+/// A deleted credential that bore another credential's label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedDuplicate {
+    /// The rotation whose label it bore.
+    pub rotation: RotationId,
+    /// The deleted credential.
+    pub credential: CredentialId,
+}

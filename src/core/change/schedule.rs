@@ -1,0 +1,91 @@
+//! Changes to when a key is rotated.
+
+use jiff::Timestamp;
+
+/// A change to the scheduling of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScheduleChange {
+    /// A rotation failed or could not start.
+    BackedOff(KeyBackoff),
+    /// The key has no problem any more.
+    Recovered,
+    /// Runs are counted by another timetable.
+    TimetableChanged(TimetableChange),
+    /// A scheduled run was missed.
+    RunMissed(MissedRun),
+}
+
+/// The next attempt to rotate a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyBackoff {
+    /// The number of consecutive failures.
+    pub attempt: u32,
+    /// The earliest time of the next scheduled rotation.
+    pub retry_at: Timestamp,
+    /// Why the rotation failed or could not start.
+    pub problem: String,
+}
+
+/// The timetable that a key's runs are counted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimetableChange {
+    /// The timetable as text.
+    pub timetable: String,
+    /// Runs up to this time do not count.
+    pub counts_from: Option<Timestamp>,
+    /// A run of the timetable before that is still to be made up for.
+    pub pending_run: Option<Timestamp>,
+}
+
+/// A scheduled run at which no process was able to rotate the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissedRun {
+    /// The scheduled time.
+    pub firing: Timestamp,
+    /// Why it was missed.
+    pub reason: DowntimeReason,
+    /// Whether it is too old to be made up for.
+    pub is_skipped: bool,
+}
+
+/// Why a scheduled run was missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DowntimeReason {
+    /// No rekeyd was running.
+    NotRunning,
+    /// The host slept, or its clock was set forward.
+    Suspended,
+    /// An operator had paused the key.
+    Paused,
+}
+
+impl DowntimeReason {
+    /// Returns the reason in words, for the ledger's events and the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotRunning => "rekeyd was not running",
+            Self::Suspended => "the host slept, or its clock was set forward",
+            Self::Paused => "the key was paused",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_downtime_reason_has_its_text() {
+        for (reason, text) in [
+            (DowntimeReason::NotRunning, "rekeyd was not running"),
+            (
+                DowntimeReason::Suspended,
+                "the host slept, or its clock was set forward",
+            ),
+            (DowntimeReason::Paused, "the key was paused"),
+        ] {
+            assert_eq!(reason.as_str(), text);
+        }
+    }
+}
