@@ -22,7 +22,7 @@ const KEYS: usize = 1_000;
 const MAX_IN_FLIGHT: u32 = 64;
 const REQUEST_TIME: Duration = Duration::from_millis(50);
 
-const OPTIONS: &str = "schedule = \"@monthly\"\noverlap = \"24h\"\nsettle = \"0s\"";
+const OPTIONS: &str = "schedule = \"@monthly\"\noverlap = \"24h\"\nverify-interval = \"0s\"";
 
 /// A provider whose creates and verifications take their time.
 struct SlowProvider {

@@ -27,8 +27,8 @@ const ALTERNATIONS: usize = 4;
 /// Rotations in each.
 const ROUNDS: usize = 50;
 
-const OPTIONS: &str = "schedule = \"*/10 * * * *\"\noverlap = \"5m\"\nsettle = \"0s\"\n\
-     creates-per-day = 1000\nhold-while-used = \"0s\"";
+const OPTIONS: &str = "schedule = \"*/10 * * * *\"\noverlap = \"5m\"\nverify-interval = \"0s\"\n\
+     max-creates-per-day = 1000\nrevoke-when-idle-for = \"0s\"";
 
 const PERIOD: Duration = Duration::from_secs(600);
 

@@ -15,8 +15,8 @@ use crate::{engine, many, process};
 
 const KEYS: usize = 10;
 
-const OPTIONS: &str = "schedule = \"* * * * *\"\noverlap = \"30s\"\nsettle = \"0s\"\n\
-     creates-per-day = 5000\nhold-while-used = \"0s\"";
+const OPTIONS: &str = "schedule = \"* * * * *\"\noverlap = \"30s\"\nverify-interval = \"0s\"\n\
+     max-creates-per-day = 5000\nrevoke-when-idle-for = \"0s\"";
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

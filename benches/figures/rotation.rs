@@ -25,8 +25,8 @@ const SCRIPTS: [(&str, &str); 2] = [
 const ROUNDS: usize = 20;
 
 /// Due at each run, and run n revokes what run n - 1 has retired.
-const OPTIONS: &str = "schedule = \"*/2 * * * * *\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
-     creates-per-day = 86400\nhold-while-used = \"0s\"";
+const OPTIONS: &str = "schedule = \"*/2 * * * * *\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
+     max-creates-per-day = 86400\nrevoke-when-idle-for = \"0s\"";
 
 /// Firings, and the end of the overlap, are so far apart.
 const PERIOD: Duration = Duration::from_millis(2_100);

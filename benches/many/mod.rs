@@ -42,7 +42,7 @@ pub(crate) fn config_text(
     let dir = dir.display();
     let mut text = format!(
         "[provider]\nbase-url = \"{base_url}\"\ncredential-file = \"{dir}/admin-key\"\n\
-         [ledger]\npath = \"{dir}/ledger.db\"\n[defaults]\nsettle = \"0s\"\noverlap = \"1s\"\n"
+         [ledger]\npath = \"{dir}/ledger.db\"\n[defaults]\nverify-interval = \"0s\"\noverlap = \"1s\"\n"
     );
     for number in 0..count {
         let schedule = schedule(number);

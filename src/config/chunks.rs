@@ -187,7 +187,7 @@ mod tests {
             "[[key.a.sink]]\ntype = \"file\"\npath = \"/srv/5\"\n",
             "[key.\"b\"]\nevery = \"1d\"\n",
             "key.c.every = \"1d\"\n",
-            "first = \"\"\"\n",
+            "initial-rotation = \"\"\"\n",
             "[key.a]\n\"\"\"\n",
             "  [key.d]\n",
             "every = \"1d\"\n",
@@ -223,7 +223,7 @@ mod tests {
             "[key.a]\n[key.\"b\"]\n",
             "[key.a]\n[ key.b]\n",
             "[key.a]\n[key.b.sink]\n",
-            "[key.a]\nfirst = [\n[1]]\n",
+            "[key.a]\ninitial-rotation = [\n[1]]\n",
         ] {
             assert_eq!(chunked_key_names(text), None, "{text}");
         }

@@ -68,16 +68,16 @@ fn read_on_change(
     report: &mut ProblemReport,
 ) -> Option<Option<Box<OnChange>>> {
     let get = |name| table.get(Section::File, name);
-    let timeout = match get("after-timeout") {
-        Some(value) if get("after").is_none() => {
-            let hint = "add after = [\"/…\"], or leave it out";
-            report.add_problem(&value.location, "means nothing without after", hint);
+    let timeout = match get("on-change-timeout") {
+        Some(value) if get("on-change").is_none() => {
+            let hint = "add on-change = [\"/…\"], or leave it out";
+            report.add_problem(&value.location, "means nothing without on-change", hint);
             return None;
         }
         Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
         None => Some(DEFAULT_TIMEOUT),
     };
-    let Some(argv) = get("after") else {
+    let Some(argv) = get("on-change") else {
         return Some(None);
     };
     let argv = read_command_line(&argv, report)?;

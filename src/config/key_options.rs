@@ -59,22 +59,23 @@ impl KeyOptions {
             jitter,
             overlap,
             expires_after,
-            catch_up_window: plain("window", Duration::ZERO, MAX_DURATION),
-            verify_timeout: plain("verify-for", SECOND, DAY),
-            verify_interval: plain("settle", Duration::ZERO, HOUR),
-            delivery_deadline: plain("deliver-for", SECOND, 30 * DAY),
-            revoke_when_idle_for: plain("hold-while-used", Duration::ZERO, 30 * DAY),
-            max_revoke_delay: plain("hold-at-most", Duration::ZERO, MAX_DURATION),
+            catch_up_window: plain("catch-up-window", Duration::ZERO, MAX_DURATION),
+            verify_timeout: plain("verify-timeout", SECOND, DAY),
+            verify_interval: plain("verify-interval", Duration::ZERO, HOUR),
+            delivery_deadline: plain("delivery-deadline", SECOND, 30 * DAY),
+            revoke_when_idle_for: plain("revoke-when-idle-for", Duration::ZERO, 30 * DAY),
+            max_revoke_delay: plain("max-revoke-delay", Duration::ZERO, MAX_DURATION),
             timezone: get("timezone").and_then(|value| {
                 let zone = read_time_zone(&value, report)?;
                 Some((zone, value.location))
             }),
-            initial_rotation: get("first").and_then(|value| read_initial_rotation(&value, report)),
-            max_creates_per_day: get("creates-per-day").and_then(|value| {
+            initial_rotation: get("initial-rotation")
+                .and_then(|value| read_initial_rotation(&value, report)),
+            max_creates_per_day: get("max-creates-per-day").and_then(|value| {
                 let most = value.number(1, LARGEST_CREATES_PER_DAY, report)?;
                 Some((u32::try_from(most).ok()?, value.location))
             }),
-            max_live_credentials: get("live-at-most")
+            max_live_credentials: get("max-live-credentials")
                 .and_then(|value| value.number(3, 100, report)),
         }
     }

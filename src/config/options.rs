@@ -73,7 +73,7 @@ impl Section {
                 "ca-file",
                 "request-timeout",
                 "max-in-flight",
-                "sweep-every",
+                "reconcile-every",
             ],
             Self::Ledger => &["path"],
             Self::Control => &["socket", "admins"],
@@ -81,17 +81,17 @@ impl Section {
             Self::Defaults => &[
                 "timezone",
                 "jitter",
-                "first",
-                "window",
+                "initial-rotation",
+                "catch-up-window",
                 "overlap",
-                "verify-for",
-                "settle",
-                "deliver-for",
-                "creates-per-day",
-                "live-at-most",
+                "verify-timeout",
+                "verify-interval",
+                "delivery-deadline",
+                "max-creates-per-day",
+                "max-live-credentials",
                 "expires-after",
-                "hold-while-used",
-                "hold-at-most",
+                "revoke-when-idle-for",
+                "max-revoke-delay",
             ],
             Self::Key => &["schedule", "every", "sink"],
             Self::Sink => &["type", "name", "required", "timeout"],
@@ -102,8 +102,8 @@ impl Section {
                 "mode",
                 "owner",
                 "group",
-                "after",
-                "after-timeout",
+                "on-change",
+                "on-change-timeout",
             ],
             Self::Webhook => &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
             Self::Command => &["argv"],
@@ -114,6 +114,33 @@ impl Section {
             Self::NotifySendmail => &["to"],
         }
     }
+}
+
+/// The options that were renamed before the first published version, each with
+/// the name that it has now.
+const RENAMED_OPTIONS: [(&str, &str); 12] = [
+    ("settle", "verify-interval"),
+    ("verify-for", "verify-timeout"),
+    ("deliver-for", "delivery-deadline"),
+    ("live-at-most", "max-live-credentials"),
+    ("creates-per-day", "max-creates-per-day"),
+    ("sweep-every", "reconcile-every"),
+    ("hold-while-used", "revoke-when-idle-for"),
+    ("hold-at-most", "max-revoke-delay"),
+    ("first", "initial-rotation"),
+    ("window", "catch-up-window"),
+    ("after", "on-change"),
+    ("after-timeout", "on-change-timeout"),
+];
+
+/// Returns the present name of the option that was called `name` once, if that
+/// option is one of `known`.
+pub(super) fn renamed_to(name: &str, known: &[&str]) -> Option<&'static str> {
+    RENAMED_OPTIONS
+        .iter()
+        .find(|(old, _)| *old == name)
+        .map(|(_, new)| *new)
+        .filter(|new| known.contains(new))
 }
 
 /// The known name that `name` was most likely meant to be.
@@ -151,6 +178,21 @@ fn edit_distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn renamed_options_name_options_that_exist_and_are_none_themselves() {
+        let all: Vec<&str> = Section::ALL
+            .into_iter()
+            .flat_map(Section::options)
+            .copied()
+            .collect();
+        for (old, new) in RENAMED_OPTIONS {
+            assert_eq!(renamed_to(old, &all), Some(new));
+            assert!(!all.contains(&old), "{old}");
+            assert_eq!(renamed_to(old, &["path"]), None, "{old}");
+        }
+        assert_eq!(renamed_to("schedule", &all), None);
+    }
 
     #[test]
     fn only_a_close_match_is_suggested() {

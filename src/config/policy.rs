@@ -305,10 +305,10 @@ impl PolicyCheck<'_> {
             quoted(&timetable.to_string())
         );
         let hint = format!(
-            "at least {needed} are needed: creates-per-day = {needed}; {}",
+            "at least {needed} are needed: max-creates-per-day = {needed}; {}",
             self.next_runs_text()
         );
-        let own = || self.table.location.option("creates-per-day");
+        let own = || self.table.location.option("max-creates-per-day");
         let place = budget.map_or_else(own, |(_, place)| place.clone());
         report.add_problem(&place, message, hint);
     }

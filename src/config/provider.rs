@@ -65,7 +65,7 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
     let organization = get("organization").and_then(|value| read_organization(&value, report));
     let request_timeout = get("request-timeout")
         .and_then(|value| values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report));
-    let sweep_every = get("sweep-every").and_then(|value| {
+    let reconcile_every = get("reconcile-every").and_then(|value| {
         values::read_duration(&value, MIN_RECONCILE_EVERY, MAX_RECONCILE_EVERY, report)
     });
     let max_in_flight =
@@ -77,7 +77,7 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
         ca_file: ca_file.clone(),
         request_timeout: request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT),
         max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
-        reconcile_every: sweep_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
+        reconcile_every: reconcile_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
     });
     let place = table.location_of(Section::Provider, "credential-file");
     ProviderSection {

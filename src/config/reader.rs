@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::location::{Location, OptionScope};
-use super::options::{Section, closest_match};
+use super::options::{Section, closest_match, renamed_to};
 use super::quote::quoted;
 use super::report::ProblemReport;
 
@@ -160,9 +160,12 @@ impl<'t> ConfigTable<'t> {
                 continue;
             }
             let known: Vec<&str> = known().copied().collect();
-            let hint = match closest_match(name, &known) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("known here: {}", known.join(", ")),
+            let hint = if let Some(new) = renamed_to(name, &known) {
+                format!("`{name}` is now `{new}`")
+            } else if let Some(near) = closest_match(name, &known) {
+                format!("did you mean {near}?")
+            } else {
+                format!("known here: {}", known.join(", "))
             };
             let place = self.entry_location(key);
             report.add_problem(&place, "there is no such option", hint);

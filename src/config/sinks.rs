@@ -346,7 +346,7 @@ fn read_file_sink(
     if let Some(after) = &target.on_change {
         files
             .read_only
-            .push(("after", after.argv.path().to_owned()));
+            .push(("on-change", after.argv.path().to_owned()));
     }
     Some(target)
 }

@@ -49,7 +49,7 @@ pub enum LifecycleEvent {
     LabelFoundAfterRestart,
     /// The new secret worked twice.
     Verified,
-    /// The new secret was refused for all of `verify-for`.
+    /// The new secret was refused for all of `verify-timeout`.
     VerificationFailed,
     /// Given up in the process that holds the secret, no delivery begun.
     Abandoned,

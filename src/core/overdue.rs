@@ -11,7 +11,7 @@ use crate::core::policy::KeyPolicy;
 use crate::core::state::KeyState;
 use crate::core::time;
 
-/// Whether a key has been due for longer than its jitter and `deliver-for`.
+/// Whether a key has been due for longer than its jitter and `delivery-deadline`.
 /// `failing_since` is when the present row of its failures began.
 #[must_use]
 pub fn is_overdue(

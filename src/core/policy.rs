@@ -104,7 +104,7 @@ pub enum RetryClass {
     /// A sink that did not take the secret and may soon.
     Sink,
     /// A sink that refused, or that has been tried for longer than
-    /// `deliver-for`.
+    /// `delivery-deadline`.
     FailingSink,
 }
 
@@ -130,7 +130,7 @@ pub fn backoff_delay(waiting: RetryClass, attempt: u32) -> Duration {
 /// where so many creates a day are allowed.
 ///
 /// A key that fails all day uses up half of its creates: so the last pace of
-/// [`RetryClass::NextRotation`] fits the default of `creates-per-day`, and a key
+/// [`RetryClass::NextRotation`] fits the default of `max-creates-per-day`, and a key
 /// that may rotate each minute does not wait for hours.
 #[must_use]
 pub fn key_backoff_delay(attempt: u32, creates_per_day: u32) -> Duration {

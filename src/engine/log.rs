@@ -281,7 +281,7 @@ fn log_missed_run(key: &KeyState, missed: &MissedRun) {
     if missed.is_skipped {
         tracing::warn!(
             key = %name, firing, "{name} missed its rotation of {firing}, since {reason}; \
-            it is older than the window and is not made up for"
+            it is older than the catch-up-window and is not made up for"
         );
     } else {
         tracing::info!(

@@ -68,7 +68,7 @@ pub enum RunMode {
     /// The daemon: rotations are begun by schedule, and everything is compared
     /// with the provider at start.
     Daemon,
-    /// `once`: as the daemon, but a comparison of less than `sweep-every` ago
+    /// `once`: as the daemon, but a comparison of less than `reconcile-every` ago
     /// will do.
     Once,
     /// Rotations are begun by [`Engine::request_rotation`] alone.

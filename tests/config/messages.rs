@@ -102,8 +102,8 @@ fn invalid_provider_and_ledger_options_are_reported() {
             ],
         ),
         (
-            "[provider]\nsweep-every = \"59s\"",
-            &["2: provider.sweep-every: \"59s\" is out of range; \"1m\" to \"7d\" is allowed"],
+            "[provider]\nreconcile-every = \"59s\"",
+            &["2: provider.reconcile-every: \"59s\" is out of range; \"1m\" to \"7d\" is allowed"],
         ),
         (
             "[provider]\nmax-in-flight = 257",
@@ -160,14 +160,14 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"@hourly\"\noverlap = \"1h\""),
             &[
-                "1: key.a.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "1: key.a.max-creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: max-creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
                 "3: key.a.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
-            &with("schedule = \"@hourly\"\ncreates-per-day = 47"),
+            &with("schedule = \"@hourly\"\nmax-creates-per-day = 47"),
             &[
-                "3: key.a.creates-per-day: 47 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+                "3: key.a.max-creates-per-day: 47 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: max-creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             ],
         ),
         (
@@ -177,10 +177,10 @@ fn invalid_keys_and_schedules_are_reported() {
             ],
         ),
         (
-            &with("schedule = \"@daily\"\nlive-at-most = 2\nhold-while-used = \"1y\""),
+            &with("schedule = \"@daily\"\nmax-live-credentials = 2\nrevoke-when-idle-for = \"1y\""),
             &[
-                "3: key.a.live-at-most: 2 is out of range; a whole number from 3 to 100 is allowed",
-                "4: key.a.hold-while-used: \"1y\" is no duration; a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"",
+                "3: key.a.max-live-credentials: 2 is out of range; a whole number from 3 to 100 is allowed",
+                "4: key.a.revoke-when-idle-for: \"1y\" is no duration; a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"",
             ],
         ),
         (
@@ -196,7 +196,7 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             &with("schedule = \"@daily\"\ncolour = \"red\""),
             &[
-                "3: key.a.colour: there is no such option; known here: timezone, jitter, first, window, overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most, schedule, every, sink",
+                "3: key.a.colour: there is no such option; known here: timezone, jitter, initial-rotation, catch-up-window, overlap, verify-timeout, verify-interval, delivery-deadline, max-creates-per-day, max-live-credentials, expires-after, revoke-when-idle-for, max-revoke-delay, schedule, every, sink",
             ],
         ),
         (
@@ -222,10 +222,12 @@ fn invalid_keys_and_schedules_are_reported() {
             ],
         ),
         (
-            &with("schedule = \"@daily\"\ntimezone = \"Europe/Berlim\"\nfirst = \"later\""),
+            &with(
+                "schedule = \"@daily\"\ntimezone = \"Europe/Berlim\"\ninitial-rotation = \"later\"",
+            ),
             &[
                 "3: key.a.timezone: \"Europe/Berlim\" is no time zone that this host knows; did you mean \"Europe/Berlin\"?",
-                "4: key.a.first: \"later\" is not known; \"now\" and \"scheduled\" are allowed",
+                "4: key.a.initial-rotation: \"later\" is not known; \"now\" and \"scheduled\" are allowed",
             ],
         ),
         (
@@ -243,8 +245,8 @@ fn invalid_keys_and_schedules_are_reported() {
             ],
         ),
         (
-            &with("schedule = \"@daily\"\nverify-for = \"0s\""),
-            &["3: key.a.verify-for: \"0s\" is out of range; \"1s\" to \"1d\" is allowed"],
+            &with("schedule = \"@daily\"\nverify-timeout = \"0s\""),
+            &["3: key.a.verify-timeout: \"0s\" is out of range; \"1s\" to \"1d\" is allowed"],
         ),
         (
             &format!("[defaults]\noverlap = \"1d\"\n{}", file_key_text("")),
@@ -269,7 +271,7 @@ fn invalid_keys_and_schedules_are_reported() {
         (
             "[defaults]\nschedule = \"@daily\"",
             &[
-                "2: defaults.schedule: there is no such option; known here: timezone, jitter, first, window, overlap, verify-for, settle, deliver-for, creates-per-day, live-at-most, expires-after, hold-while-used, hold-at-most",
+                "2: defaults.schedule: there is no such option; known here: timezone, jitter, initial-rotation, catch-up-window, overlap, verify-timeout, verify-interval, delivery-deadline, max-creates-per-day, max-live-credentials, expires-after, revoke-when-idle-for, max-revoke-delay",
             ],
         ),
         (
@@ -369,14 +371,14 @@ schedule = "0 0 31 2 *"
             "5: provider.organisation: there is no such option; did you mean organization?",
             "6: key.idle: has no schedule; add one, such as schedule = \"0 3 * * Mon\", or every = \"30d\"",
             "6: key.idle: has no required sink; add one under [[key.idle.sink]], without required = false",
-            "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, format, variable, mode, owner, group, after, after-timeout",
+            "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, format, variable, mode, owner, group, on-change, on-change-timeout",
             &minute,
             &unnamed(14, 0),
             "16: key.twins.sink[0].path: /k/one is written by key.idle.sink[0] already; name another file",
             &unnamed(17, 1),
             "19: key.twins.sink[1].path: /var/lib/rekeyd/ledger.db is the ledger already; name another file",
             "20: key.twins.sink[1].mode: \"0644\" lets in others than its owner and its group; octal digits in quotes, such as \"0600\" or \"0640\", are allowed",
-            "21: key.over.creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
+            "21: key.over.max-creates-per-day: 24 creates a day are less than twice what \"@hourly\" needs; at least 48 are needed: max-creates-per-day = 48; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             "23: key.over.overlap: \"1h\" is not shorter than the shortest gap between two firings of \"@hourly\"; less than \"1h\" is allowed; it fires next at 2026-11-24T04:00:00Z, 2026-11-24T05:00:00Z, 2026-11-24T06:00:00Z",
             "27: key.over.sink[0].path: /etc/c.toml is this configuration file already; name another file",
             "31: key.over.sink[1].path: /etc/hook is signing-secret-file of key.over.sink[2] already; name another file",
@@ -422,7 +424,7 @@ fn secret_like_values_are_never_quoted() {
             (
                 &format!("[provider]\n{secret} = 1"),
                 &[&format!(
-                    "2: provider.{hidden}: there is no such option; known here: base-url, credential-file, organization, ca-file, request-timeout, max-in-flight, sweep-every"
+                    "2: provider.{hidden}: there is no such option; known here: base-url, credential-file, organization, ca-file, request-timeout, max-in-flight, reconcile-every"
                 )],
             ),
             (

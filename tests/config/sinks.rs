@@ -251,29 +251,31 @@ fn invalid_on_change_commands_are_reported() {
     let path = "a path from the root, such as \"/etc/rekeyd/file\", is allowed";
     expect_problems(&[
         (
-            &file_key_text("after = [\"reload\"]"),
+            &file_key_text("on-change = [\"reload\"]"),
             &[&format!(
-                "{at}.after[0]: \"reload\" is no absolute path; {path}"
+                "{at}.on-change[0]: \"reload\" is no absolute path; {path}"
             )],
         ),
         (
-            &file_key_text("after-timeout = \"1m\""),
+            &file_key_text("on-change-timeout = \"1m\""),
             &[&format!(
-                "{at}.after-timeout: means nothing without after; add after = [\"/…\"], or leave it out"
+                "{at}.on-change-timeout: means nothing without on-change; add on-change = [\"/…\"], or leave it out"
             )],
         ),
         (
-            &file_key_text("after = [\"/bin/true\"]\nafter-timeout = \"1h\""),
+            &file_key_text("on-change = [\"/bin/true\"]\non-change-timeout = \"1h\""),
             &[
-                "7: key.a.sink[0].after-timeout: \"1h\" is out of range; \"1s\" to \"5m\" is allowed",
+                "7: key.a.sink[0].on-change-timeout: \"1h\" is out of range; \"1s\" to \"5m\" is allowed",
             ],
         ),
         (
-            &file_key_text("after = [\"/k/a\"]"),
-            &["5: key.a.sink[0].path: /k/a is after of key.a.sink[0] already; name another file"],
+            &file_key_text("on-change = [\"/k/a\"]"),
+            &[
+                "5: key.a.sink[0].path: /k/a is on-change of key.a.sink[0] already; name another file",
+            ],
         ),
     ]);
-    let settings = parse_text(&file_key_text("after = [\"/bin/true\", \"x y\"]")).unwrap();
+    let settings = parse_text(&file_key_text("on-change = [\"/bin/true\", \"x y\"]")).unwrap();
     let id = settings.keys[0].sinks[0].id.to_string();
     assert_eq!(id, "file (file:/k/a)", "another program is no other sink");
 }

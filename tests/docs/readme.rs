@@ -140,7 +140,7 @@ fn create_named_file(option: &str, path: &Path) {
     match option {
         "signing-secret-file" => write(path, "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz\n"),
         "credential-file" | "bearer-token-file" => write(path, "secret-of-the-tests\n"),
-        "argv" | "after" => {
+        "argv" | "on-change" => {
             write(path, "#!/bin/sh\n");
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
         }

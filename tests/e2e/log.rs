@@ -38,7 +38,7 @@ impl Host {
         write(&script, echo);
         fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
         world.configure(
-            "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+            "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
              [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\"]\n",
         );
         Some(Self { world })

@@ -13,8 +13,6 @@ mod function_server;
 #[path = "../support/mod.rs"]
 mod support;
 
-mod after;
-mod by_hand;
 mod check;
 mod control;
 mod daemon;
@@ -23,11 +21,14 @@ mod ledger_unwritable;
 mod log;
 mod metrics;
 mod notify;
+mod on_change;
 mod once;
-mod own_credential;
+mod operator_commands;
 mod rehearse;
+mod renamed_options;
 mod repair;
 mod sandbox_command;
 mod schedule_command;
 mod secrets;
+mod self_credential;
 mod status;

@@ -92,7 +92,10 @@ fn expect(page: &str, sample: &str, expected: f64) {
 fn the_page_tells_what_the_ledger_tells() {
     let address = free();
     let mut world = TestEnv::start(&[]);
-    let key = file_key_text("24h").replace("settle", "expires-after = \"60d\"\nsettle");
+    let key = file_key_text("24h").replace(
+        "verify-interval",
+        "expires-after = \"60d\"\nverify-interval",
+    );
     world.configure(&format!("[metrics]\nlisten = \"{address}\"\n{key}"));
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
@@ -239,7 +242,10 @@ fn where_it_listens_follows_the_configuration() {
 fn a_key_that_is_not_configured_any_more_pages_nobody() {
     let address = free();
     let world = TestEnv::start(&[]);
-    let first = file_key_text("24h").replace("settle", "expires-after = \"60d\"\nsettle");
+    let first = file_key_text("24h").replace(
+        "verify-interval",
+        "expires-after = \"60d\"\nverify-interval",
+    );
     let second = first.replace("billing", "second");
     let keys = format!("[metrics]\nlisten = \"{address}\"\n{first}");
     world.configure(&format!("{keys}{second}"));

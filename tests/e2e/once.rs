@@ -18,7 +18,7 @@ fn world_without_answers() -> (TestEnv, TcpListener) {
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
     );
     world.configure(&format!(
-        "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+        "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n\
          [[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
          signing-secret-file = \"DIR/webhook-secret\"\ntimeout = \"1s\"\n"
@@ -73,7 +73,7 @@ fn once_says_that_a_signal_ended_it() {
 fn once_that_came_to_its_end_says_nothing_of_it() {
     let world = TestEnv::start(&[]);
     world.configure(
-        "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+        "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n",
     );
     let output = world.run(&["once"]);
@@ -88,7 +88,7 @@ fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
     let world = TestEnv::start(&[]);
     let key = |name: &str, first: &str| {
         format!(
-            "[key.{name}]\nschedule = \"@monthly\"\nfirst = \"{first}\"\nsettle = \"0s\"\n\
+            "[key.{name}]\nschedule = \"@monthly\"\ninitial-rotation = \"{first}\"\nverify-interval = \"0s\"\n\
              [[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
         )
     };
@@ -117,7 +117,10 @@ fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
 #[test]
 fn once_fails_while_a_revocation_does() {
     let world = TestEnv::start(&["--fault", "delete:401-scope:1"]);
-    let key = file_key_text("1s").replace("settle", "hold-while-used = \"0s\"\nsettle");
+    let key = file_key_text("1s").replace(
+        "verify-interval",
+        "revoke-when-idle-for = \"0s\"\nverify-interval",
+    );
     world.configure(&key);
     world.ok(&["once"]);
     world.ok(&["rotate", "billing", "--revoke-previous-now", "--no-wait"]);

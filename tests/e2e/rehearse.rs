@@ -125,7 +125,7 @@ fn two_keys(port: u16) -> String {
 [key.billing]
 schedule = "0 3 29 2 *"
 overlap = "24h"
-settle = "0s"
+verify-interval = "0s"
 [[key.billing.sink]]
 type = "file"
 path = "HOST/etc/billing/openai.key"
@@ -139,8 +139,8 @@ signing-secret-file = "HOST/webhook-secret"
 bearer-token-file = "HOST/bearer"
 [key.reports]
 schedule = "@yearly"
-first = "scheduled"
-settle = "0s"
+initial-rotation = "scheduled"
+verify-interval = "0s"
 [[key.reports.sink]]
 type = "webhook"
 name = "local"
@@ -276,7 +276,7 @@ fn it_says_what_is_replaced_and_when_each_key_would_rotate() {
 fn a_key_that_did_not_rotate_is_named() {
     let sink = |key: &str, path: &str| {
         format!(
-            "[key.{key}]\nschedule = \"@yearly\"\nsettle = \"0s\"\n[[key.{key}.sink]]\n\
+            "[key.{key}]\nschedule = \"@yearly\"\nverify-interval = \"0s\"\n[[key.{key}.sink]]\n\
              type = \"file\"\npath = \"{path}\"\n"
         )
     };

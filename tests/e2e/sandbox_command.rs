@@ -97,7 +97,7 @@ fn an_address_that_is_taken_is_said() {
 fn a_rotated_key_works_on_after_a_restart_of_the_sandbox() {
     let mut world = TestEnv::start(&[]);
     world.configure(
-        "[key.billing]\nschedule = \"@monthly\"\nsettle = \"0s\"\n\
+        "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n",
     );
     world.ok(&["once"]);

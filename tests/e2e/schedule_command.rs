@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 fn key(name: &str, lines: &str) -> String {
     format!(
-        "[key.{name}]\nsettle = \"0s\"\n{lines}\n[[key.{name}.sink]]\ntype = \"file\"\n\
+        "[key.{name}]\nverify-interval = \"0s\"\n{lines}\n[[key.{name}.sink]]\ntype = \"file\"\n\
          path = \"DIR/{name}.key\"\n"
     )
 }
@@ -115,7 +115,7 @@ fn schedule_and_status_agree_to_the_second() {
             key("cron", &format!("schedule = \"0 3 * * *\"\n{jitter}")),
             key(
                 "late",
-                &format!("schedule = \"0 3 * * *\"\nfirst = \"scheduled\"\n{jitter}"),
+                &format!("schedule = \"0 3 * * *\"\ninitial-rotation = \"scheduled\"\n{jitter}"),
             ),
         ]
         .concat(),

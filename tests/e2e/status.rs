@@ -29,8 +29,8 @@ impl Past {
     fn of(schedule: &str) -> Self {
         let world = TestEnv::start(&[]);
         world.configure(&format!(
-            "[key.billing]\nschedule = \"{schedule}\"\noverlap = \"30s\"\ndeliver-for = \"1h\"\n\
-             creates-per-day = 100000\n\
+            "[key.billing]\nschedule = \"{schedule}\"\noverlap = \"30s\"\ndelivery-deadline = \"1h\"\n\
+             max-creates-per-day = 100000\n\
              [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
         ));
         let identity = LedgerIdentity {

@@ -20,7 +20,7 @@ const CLOCK_JUMPED: &str = "the host slept";
 /// A key with one file sink.
 fn key_config(name: &str, options: &str) -> String {
     format!(
-        "[key.{name}]\n{options}\nsettle = \"0s\"\n\
+        "[key.{name}]\n{options}\nverify-interval = \"0s\"\n\
          [[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
     )
 }
@@ -123,7 +123,8 @@ fn assert_runs_across_dst_change(begin: &str, events: &[HostEvent]) {
     let Some(clock) = FakeClock::at(begin) else {
         return;
     };
-    let options = "schedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"\nfirst = \"scheduled\"";
+    let options =
+        "schedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"\ninitial-rotation = \"scheduled\"";
     let (world, mut daemon) = world(&clock, &key_config("daily", options));
     let mut expected: Vec<(&str, &str)> = Vec::new();
     for event in events {
@@ -184,8 +185,8 @@ fn clock_set_back_does_not_stop_rotations() {
         return;
     };
     let begun = Instant::now();
-    let options = "schedule = \"*/10 * * * * *\"\noverlap = \"4s\"\nhold-while-used = \"0s\"\n\
-                   creates-per-day = 100000\nlive-at-most = 100";
+    let options = "schedule = \"*/10 * * * * *\"\noverlap = \"4s\"\nrevoke-when-idle-for = \"0s\"\n\
+                   max-creates-per-day = 100000\nmax-live-credentials = 100";
     let (world, mut daemon) = world(&clock, &key_config("often", options));
     daemon.wait_for(ROTATED);
     daemon.wait_for(ROTATED);
@@ -277,7 +278,10 @@ fn clock_years_off_at_boot_delays_all_rotations() {
         assert_eq!(before.len(), 2);
 
         let new = key_config("new", "schedule = \"@yearly\"");
-        let later = key_config("later", "schedule = \"@yearly\"\nfirst = \"scheduled\"");
+        let later = key_config(
+            "later",
+            "schedule = \"@yearly\"\ninitial-rotation = \"scheduled\"",
+        );
         world.configure(&format!("{old}{new}{later}"));
         for (name, value) in clock.environment() {
             world.set_env(&name, &value);
@@ -315,8 +319,8 @@ fn missed_run_is_caught_up_within_its_window() {
     let noon = "schedule = \"0 12 * * *\"\noverlap = \"1h\"";
     let keys = [
         ("none", String::new()),
-        ("wide", "\nwindow = \"6h\"".to_owned()),
-        ("tight", "\nwindow = \"30m\"".to_owned()),
+        ("wide", "\ncatch-up-window = \"6h\"".to_owned()),
+        ("tight", "\ncatch-up-window = \"30m\"".to_owned()),
     ];
     let keys = keys.map(|(name, window)| key_config(name, &format!("{noon}{window}")));
     let (world, mut daemon) = world(&clock, &keys.concat());

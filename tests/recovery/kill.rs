@@ -48,8 +48,8 @@ fn config_text() -> String {
     };
     let keys: String = KEYS.iter().map(key).collect();
     format!(
-        "[defaults]\noverlap = \"1s\"\nsettle = \"0s\"\nlive-at-most = 100\n\
-         creates-per-day = 100000\nhold-while-used = \"0s\"\n{keys}"
+        "[defaults]\noverlap = \"1s\"\nverify-interval = \"0s\"\nmax-live-credentials = 100\n\
+         max-creates-per-day = 100000\nrevoke-when-idle-for = \"0s\"\n{keys}"
     )
 }
 

@@ -169,7 +169,7 @@ async fn run_process(
                     world.log_trace(format!("not at rest yet: {why}"));
                     // Where too many are alive, or others look alike, a person
                     // has to say so.
-                    if why.contains("live-at-most") || why.contains("knows nothing of") {
+                    if why.contains("max-live-credentials") || why.contains("knows nothing of") {
                         world.record_request_for_all();
                         engine.request_all(&rotation_request(false));
                     }

@@ -334,7 +334,7 @@ fn command_key_text(world: &TestEnv, lines: &str) -> String {
     let script = world.path("put");
     write(&script, &format!("#!/bin/sh\n{lines}\n"));
     fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
-    "[key.billing]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+    "[key.billing]\nschedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
      [[key.billing.sink]]\ntype = \"command\"\nargv = [\"DIR/put\", \"DIR\"]\n"
         .to_owned()
 }

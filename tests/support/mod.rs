@@ -27,7 +27,7 @@ pub fn binary() -> PathBuf {
 /// A key with one file sink and the given overlap; see [`TestEnv::configure`].
 pub fn file_key_text(overlap: &str) -> String {
     format!(
-        "[key.billing]\nschedule = \"@monthly\"\noverlap = \"{overlap}\"\nsettle = \"0s\"\n\
+        "[key.billing]\nschedule = \"@monthly\"\noverlap = \"{overlap}\"\nverify-interval = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
     )
 }

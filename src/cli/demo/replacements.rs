@@ -215,7 +215,7 @@ fn replace_file_target(real: FileTarget, instead: &RehearsalTargets<'_>) -> Sink
     let ignored = [("owner", owner), ("group", group)]
         .into_iter()
         .filter_map(|(option, name)| Some(format!("{option} = {:?}", name?)))
-        .chain(after.map(|after| format!("after ({})", after.argv)))
+        .chain(after.map(|after| format!("on-change ({})", after.argv)))
         .collect();
     let target = FileTarget {
         path: instead.folder.join(&below),

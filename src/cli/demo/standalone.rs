@@ -89,9 +89,9 @@ fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
          path = {ledger}\n\n\
          [key.demo]\n\
          schedule = \"*/5 * * * * *\"\n\
-         creates-per-day = 100000\n\
+         max-creates-per-day = 100000\n\
          overlap = \"2s\"\n\
-         settle = \"0s\"\n\n\
+         verify-interval = \"0s\"\n\n\
          [[key.demo.sink]]\n\
          type = \"file\"\n\
          path = {file}\n\n\

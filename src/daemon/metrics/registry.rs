@@ -95,7 +95,7 @@ impl Metrics {
             overdue: IntGaugeVec::new(
                 opts(
                     "overdue",
-                    "Whether the key has been due for longer than its jitter and deliver-for.",
+                    "Whether the key has been due for longer than its jitter and delivery-deadline.",
                 ),
                 &["key"],
             )?,

@@ -17,7 +17,7 @@ use crate::engine::worker::{ManagedKey, Worker};
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
-/// The time over which `creates-per-day` counts.
+/// The time over which `max-creates-per-day` counts.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long a listing says whether a key without rows is alone.
@@ -133,7 +133,7 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// `creates-per-day`: a guard against any loop, across restarts.
+    /// `max-creates-per-day`: a guard against any loop, across restarts.
     async fn has_create_budget(
         &mut self,
         managed: &ManagedKey,
@@ -148,7 +148,7 @@ impl Worker {
             return Ok(true);
         }
         let problem = format!(
-            "creates-per-day is used up: {count} credentials were made, or maybe made, for {} \
+            "max-creates-per-day is used up: {count} credentials were made, or maybe made, for {} \
              in 24 hours, and {most} are allowed",
             managed.name
         );
@@ -162,7 +162,7 @@ impl Worker {
         Ok(false)
     }
 
-    /// `live-at-most`. What was stranded before any delivery of it began, and
+    /// `max-live-credentials`. What was stranded before any delivery of it began, and
     /// was never used, goes first: a crash loop must not end in a standstill.
     async fn enforce_live_limit(
         &mut self,
@@ -177,7 +177,7 @@ impl Worker {
             return Ok(Readiness::Ready);
         }
         let problem = format!(
-            "{live} credentials of {} are alive, and live-at-most is {}",
+            "{live} credentials of {} are alive, and max-live-credentials is {}",
             managed.name, managed.policy.max_live_credentials
         );
         if operator {

@@ -162,7 +162,7 @@ impl Worker {
         })])
     }
 
-    /// `hold-while-used`: somebody may read its sink late.
+    /// `revoke-when-idle-for`: somebody may read its sink late.
     fn defer_while_in_use(
         &self,
         rotation: &Rotation,

@@ -12,7 +12,7 @@ use crate::provider::{ErrorKind, ProviderError};
 
 impl Worker {
     /// Asks the provider for something harmless with the new secret. It must
-    /// work twice; it may be refused for as long as `verify-for`.
+    /// work twice; it may be refused for as long as `verify-timeout`.
     pub(crate) async fn verify(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let secret = self
             .in_flight

@@ -45,7 +45,10 @@ async fn the_create_budget_holds_across_restarts() {
     assert_eq!(take_create_count(&fakes), 3, "in twenty hours");
     let mut engine = open(&fakes, few).await;
     let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
-    assert!(problem.contains("creates-per-day is used up"), "{problem}");
+    assert!(
+        problem.contains("max-creates-per-day is used up"),
+        "{problem}"
+    );
     assert!(fakes.live_ids().is_empty(), "what never worked is revoked");
 
     engine.request_rotation(&key(), ROTATION_REQUEST);
@@ -151,7 +154,7 @@ async fn used_or_delivered_credentials_are_not_evicted() {
         fakes.run_for(&mut engine, HOUR * 24).await;
         assert_eq!(fakes.live_ids(), ["key_1", "key_2", "key_3"]);
         let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
-        assert!(problem.contains("live-at-most is 3"), "{problem}");
+        assert!(problem.contains("max-live-credentials is 3"), "{problem}");
         engine.request_rotation(&key(), ROTATION_REQUEST);
         fakes.run_for(&mut engine, HOUR * 3).await;
         assert_eq!(fakes.live_ids().len(), 1, "a person has made room");

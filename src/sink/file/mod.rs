@@ -102,7 +102,7 @@ impl FileSink {
             let mut problems = place.problems();
             let after = place.0.on_change.as_ref();
             let after = after.and_then(|after| process::check_executable(after.argv.path()));
-            problems.extend(after.map(|problem| format!("after: {problem}")));
+            problems.extend(after.map(|problem| format!("on-change: {problem}")));
             problems
         }
     }

@@ -35,7 +35,7 @@ pub(super) async fn run_on_change(
     })
     .await;
     let whose = ProgramContext {
-        role: "after",
+        role: "on-change",
         key: &taken.key,
         rotation: &taken.rotation,
         sink,

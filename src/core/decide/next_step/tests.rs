@@ -287,7 +287,7 @@ fn current_rotation_skips_optional_sinks_without_secret() {
     let mut current = rotation(1, Phase::Current, DeliveryState::Refused);
     current.deliveries[0].required = false;
     let held = in_flight(true, true);
-    // One hour is the default of deliver-for, and it began an hour ago.
+    // One hour is the default of delivery-deadline, and it began an hour ago.
     for memory in [None, Some(&held)] {
         let step = decide(vec![current.clone()], memory);
         assert!(

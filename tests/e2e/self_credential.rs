@@ -5,8 +5,8 @@ use std::fs;
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, write};
 
-const OWN_SECRET: &str = "[key.own]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
-    hold-while-used = \"0s\"\n[[key.own.sink]]\ntype = \"self\"\n";
+const OWN_SECRET: &str = "[key.own]\nschedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
+    revoke-when-idle-for = \"0s\"\n[[key.own.sink]]\ntype = \"self\"\n";
 
 fn in_file(world: &TestEnv) -> String {
     let text = fs::read_to_string(world.path("admin-key")).unwrap();

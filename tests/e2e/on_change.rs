@@ -15,9 +15,9 @@ fn configure(world: &TestEnv, lines: &str, options: &str, more: &str) {
     write(&script, &format!("#!/bin/sh\n{lines}\n"));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     world.configure(&format!(
-        "[key.billing]\nschedule = \"@monthly\"\noverlap = \"1s\"\nsettle = \"0s\"\n\
+        "[key.billing]\nschedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
          [[key.billing.sink]]\ntype = \"file\"\nname = \"file\"\npath = \"DIR/billing.key\"\n\
-         after = [\"DIR/after\", \"DIR\"]\n{options}{more}"
+         on-change = [\"DIR/after\", \"DIR\"]\n{options}{more}"
     ));
 }
 
@@ -180,7 +180,7 @@ fn once_leaves_it_to_the_next_run() {
 #[test]
 fn it_is_killed_at_its_own_timeout() {
     let world = TestEnv::start(&[]);
-    configure(&world, "sleep 1000", "after-timeout = \"1s\"\n", "");
+    configure(&world, "sleep 1000", "on-change-timeout = \"1s\"\n", "");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end within 1s and was killed");
     // What follows a change is not held against the one who stops.
@@ -214,7 +214,7 @@ fn a_program_that_is_not_there_holds_up_the_create() {
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
     assert!(
-        told.contains("after: ") && told.contains("does not exist"),
+        told.contains("on-change: ") && told.contains("does not exist"),
         "{told}"
     );
     world.run(&["once", "--for", "2s"]);
