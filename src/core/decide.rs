@@ -4,3 +4,4 @@
 pub mod due;
 pub mod next_step;
 pub mod outcome;
+pub mod sink_sync;

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod duration;
 pub mod health;
 pub mod ids;
+pub mod in_flight;
 pub mod lifecycle;
 pub mod loopback;
 pub mod notification;

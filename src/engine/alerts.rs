@@ -13,7 +13,7 @@ use crate::core::ids::KeyName;
 use crate::core::state::Lookalike;
 use crate::core::subscriptions::Subscriptions;
 use crate::engine::probe::describe_problem;
-use crate::engine::{Completion, Engine};
+use crate::engine::scheduler::{Completion, Engine};
 
 impl Engine {
     /// Tells whoever delivers notices that some were written.

@@ -8,12 +8,11 @@
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
-use crate::core::change::{Change, SinkDrift};
 use crate::core::ids::KeyName;
-use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
-use crate::engine::worker::{ManagedKey, Worker};
-use crate::engine::{Completion, Engine, KeyEntry};
-use crate::ledger::LedgerError;
+use crate::core::state::KeyState;
+use crate::engine::effects::drift::drift_checks;
+use crate::engine::key_entry::KeyEntry;
+use crate::engine::scheduler::{Completion, Engine};
 use crate::sink::DriftCheck;
 
 /// So many keys are looked at together: more would only take more room.
@@ -91,42 +90,4 @@ impl KeyEntry {
             .flat_map(|(key, one)| drift_checks(key, one));
         looks.map(|(_, look)| look)
     }
-}
-
-impl Worker {
-    /// Asks the sinks of the current credential whether they still have what
-    /// they accepted. What is gone is made good by a new rotation.
-    pub(crate) async fn check_drift(&mut self) -> Result<(), LedgerError> {
-        let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current()) else {
-            return Ok(());
-        };
-        let mut changes = Vec::new();
-        for (delivery, look) in drift_checks(&managed, current) {
-            if let Some(problem) = look.await {
-                changes.push(Change::from(SinkDrift {
-                    rotation: current.id.clone(),
-                    sink: delivery.sink.clone(),
-                    problem,
-                }));
-            }
-        }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.record(changes).await
-    }
-}
-
-/// Begins to look, one after another, at what was accepted of a credential.
-fn drift_checks<'r>(
-    managed: &'r ManagedKey,
-    rotation: &'r Rotation,
-) -> impl Iterator<Item = (&'r Delivery, DriftCheck)> {
-    let deliveries = rotation.deliveries.iter();
-    let accepted = deliveries.filter(|delivery| delivery.state == DeliveryState::Accepted);
-    accepted.filter_map(|delivery| {
-        let sink = managed.sink(&delivery.sink)?;
-        let credential = rotation.credential.as_ref()?;
-        Some((delivery, sink.check_drift(credential)))
-    })
 }

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 
 use crate::core::change::Change;
-use crate::core::decide::next_step::InFlight;
+use crate::core::in_flight::InFlight;
 use crate::core::state::KeyState;
+use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
-use crate::engine::reconciliation::Discrepancy;
-use crate::engine::worker::{ManagedKey, RotationRequest, RunContext, Services, Worker};
+use crate::engine::rotation_request::RotationRequest;
+use crate::engine::services::Services;
+use crate::engine::worker::{RunContext, Worker};
+use crate::ledger::Discrepancy;
 
 /// One key.
 pub(super) struct KeyEntry {

@@ -8,10 +8,9 @@ use jiff::Timestamp;
 
 use crate::core::condition::Condition;
 use crate::core::time;
-use crate::engine::RunMode;
 use crate::engine::conditions::Conditions;
 use crate::engine::reconciliation::{FOLLOW_UP_DELAYS, RETRY_DELAYS};
-use crate::engine::worker::Services;
+use crate::engine::services::{RunMode, Services};
 use crate::ledger::LedgerError;
 
 /// How often the sinks are asked whether they still have what they took.

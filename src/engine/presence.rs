@@ -1,9 +1,7 @@
-//! How the keys' current credentials stand at the provider, and what that says
-//! of the organization.
+//! Whether the keys' current credentials exist at the provider, counted over all
+//! keys.
 
-use crate::core::condition::Condition;
 use crate::core::state::KeyState;
-use crate::engine::Engine;
 
 /// How a key's current credential stands at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +17,8 @@ pub(super) enum CredentialPresence {
 /// How many keys' current credentials stand how.
 #[derive(Debug, Default)]
 pub(super) struct PresenceTally {
-    present: usize,
-    missing: usize,
+    pub(super) present: usize,
+    pub(super) missing: usize,
 }
 
 impl CredentialPresence {
@@ -35,7 +33,7 @@ impl CredentialPresence {
 
 impl PresenceTally {
     /// Whether more than half of several keys' credentials are missing.
-    fn is_majority_missing(&self) -> bool {
+    pub(super) fn is_majority_missing(&self) -> bool {
         self.missing >= 2 && self.missing > self.present
     }
 
@@ -49,34 +47,6 @@ impl PresenceTally {
             CredentialPresence::None => {}
             CredentialPresence::Present => self.present += 1,
             CredentialPresence::Missing => self.missing += 1,
-        }
-    }
-}
-
-impl Engine {
-    /// When more than half of several keys' credentials are gone at once, it is
-    /// the organization that is wrong.
-    pub(super) fn check_organization(&mut self) {
-        let PresenceTally {
-            present: there,
-            missing,
-        } = self.presence;
-        let wrong =
-            self.presence.is_majority_missing() && !self.maintenance.is_organization_confirmed;
-        let conditions = &self.services.conditions;
-        if wrong {
-            let problem = format!(
-                "the current credentials of {missing} of {} keys are gone at the provider; see \
-                 whether the admin credential belongs to another organization, or rotate all \
-                 keys if they were really revoked (`rekeyd rotate --all`)",
-                there + missing
-            );
-            conditions.raise(Condition::Organization, &problem);
-        } else {
-            conditions.clear(Condition::Organization);
-        }
-        if missing == 0 {
-            self.maintenance.is_organization_confirmed = false;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::core::condition::Condition;
 use crate::engine::conditions::{clock_mismatch_message, clocks_agree, condition_of_error};
-use crate::engine::worker::Services;
+use crate::engine::services::Services;
 use crate::provider::ProviderError;
 
 /// Finds out which of the conditions that hold have passed.

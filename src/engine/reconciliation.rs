@@ -11,9 +11,8 @@ use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, Label};
 use crate::core::state::Lookalike;
 use crate::engine::probe::{describe_problem, is_global_failure};
-use crate::engine::worker::Services;
-pub(crate) use crate::ledger::{Discrepancy, RemoteState};
-use crate::ledger::{Reconciliation, RemoteCredential, UnknownCredential};
+use crate::engine::services::Services;
+use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
 use crate::provider::ListedCredential;
 
 /// When the provider is swept again after an unclear create: it may land late.

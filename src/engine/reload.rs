@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 
 use crate::core::state::KeyState;
 use crate::core::time;
-use crate::engine::{Engine, ManagedKey, Services};
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::scheduler::Engine;
+use crate::engine::services::Services;
 
 impl Engine {
     /// Works with other `parts` and keys from now on. Ledger, clock and

@@ -7,7 +7,9 @@ use crate::core::change::{Change, KeyBackoff};
 use crate::core::decide::outcome;
 use crate::core::lifecycle::Phase;
 use crate::core::time;
-use crate::engine::{Engine, KeyEntry, log};
+use crate::engine::key_entry::KeyEntry;
+use crate::engine::log;
+use crate::engine::scheduler::Engine;
 use crate::ledger::LedgerError;
 
 impl Engine {

@@ -18,13 +18,16 @@ mod outcomes;
 mod reconciliation;
 mod recovery;
 mod rotation_requests;
+mod sink_sync;
 mod views;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::core::change::{Adoption, Change};
-use crate::core::ids::CredentialId;
+use crate::core::condition::Condition;
+use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::state::CredentialMetadata;
 use crate::engine::tests::fake::{Fakes, at, key};

@@ -9,7 +9,8 @@ use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
 use crate::core::state::{DeliveryState, KeyState};
-use crate::engine::{Engine, Services};
+use crate::engine::scheduler::Engine;
+use crate::engine::services::Services;
 
 /// How a key stands, for those who watch.
 #[derive(Debug, Clone, Copy)]

@@ -1,21 +1,27 @@
-//! What whoever works on a key does next: decided without waiting for anything,
-//! and then done.
+//! Works on one key: decides what is next without waiting for anything, does
+//! it (one external effect, then one commit), and goes on until nothing is to be
+//! done before a later time.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DowntimeReason, MissedRun, RetryRequest};
+use crate::core::change::{Change, MissedRun, RetryRequest};
+use crate::core::condition::Condition;
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Step, next_step};
-use crate::core::decide::outcome;
+use crate::core::decide::{outcome, sink_sync};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::schedule::timetable::Timetable;
-use crate::core::state::Trigger;
+use crate::core::time;
+use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
-use crate::engine::reconciliation::Discrepancy;
-use crate::engine::sink_sync;
-use crate::engine::worker::{ManagedKey, RotationRequest, Worker};
-use crate::ledger::LedgerError;
+use crate::engine::probe::describe_problem;
+use crate::engine::rotation_request::RotationStart;
+use crate::engine::worker::Worker;
+use crate::ledger::{Discrepancy, LedgerError};
 use crate::platform::clock::ClockReading;
 
 /// What is done next.
@@ -39,28 +45,52 @@ pub(crate) enum Work {
     StartRotation(RotationStart, Option<Timestamp>),
 }
 
-/// Why, and for what, a rotation is begun.
-pub(crate) struct RotationStart {
-    pub(crate) trigger: Trigger,
-    pub(crate) scheduled_for: Option<Timestamp>,
-    /// The firing that it makes up for, and why nobody was there.
-    pub(crate) missed_run: Option<(Timestamp, DowntimeReason)>,
-    pub(crate) request: Option<RotationRequest>,
-}
-
-impl RotationStart {
-    /// By a person's wish.
-    const fn from_request(wish: RotationRequest) -> Self {
-        Self {
-            trigger: Trigger::Manual,
-            scheduled_for: None,
-            missed_run: None,
-            request: Some(wish),
-        }
-    }
-}
+/// How long to wait with a key whose rows make no sense.
+const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 
 impl Worker {
+    /// Does `first`, and then what there is to do until that is nothing now.
+    pub(crate) async fn run(mut self, first: Work) -> Self {
+        let mut next = Some(first);
+        while let Some(task) = next {
+            next = match self.perform(task).await {
+                Ok(true) if !self.is_interrupted() => self.next_work(),
+                Ok(_) => None,
+                Err(error) => {
+                    self.handle_ledger_error(&error).await;
+                    None
+                }
+            };
+        }
+        self
+    }
+
+    fn is_interrupted(&self) -> bool {
+        let signs = [&self.context.stopping, &self.interrupted];
+        signs.iter().any(|sign| sign.load(Ordering::Relaxed))
+    }
+
+    /// The ledger would not record. That is the whole daemon's matter, unless
+    /// it is this key's rows that make no sense.
+    async fn handle_ledger_error(&mut self, error: &LedgerError) {
+        if !error.is_content_error() {
+            let text = describe_problem(Condition::Ledger, &error.to_string());
+            self.services.conditions.raise(Condition::Ledger, &text);
+            return;
+        }
+        tracing::error!(key = %self.state.key, "{error}");
+        self.wake_at = Some(time::after(self.now(), CORRUPT_PAUSE));
+        // A commit whose answer was lost may have been done all the same:
+        // what stands there counts.
+        if let Ok(state) = self.services.ledger.key_state(&self.state.key).await
+            && state != self.state
+        {
+            self.state = state;
+            self.unrecorded.clear();
+            self.wake_at = Some(self.now());
+        }
+    }
+
     /// What is to be done now; none if there is nothing, as with nearly every
     /// key that is looked at. Notes then when to look again.
     pub(crate) fn next_work(&mut self) -> Option<Work> {
@@ -68,10 +98,10 @@ impl Worker {
             return Some(Work::FlushUnrecorded);
         }
         if self.needs_sink_sync && self.has_provider_time() {
-            let managed = self.managed.as_deref();
+            let sinks = self.managed.as_deref().map(ManagedKey::all_sinks);
             let from = self.overlap_start();
-            let changes =
-                sink_sync::sink_changes(&self.state, managed, self.in_flight.as_ref(), from);
+            let in_flight = self.in_flight.as_ref();
+            let changes = sink_sync::sink_changes(&self.state, sinks.as_deref(), in_flight, from);
             if !changes.is_empty() {
                 return Some(Work::SyncSinks(changes));
             }

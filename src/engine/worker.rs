@@ -1,121 +1,31 @@
-//! Works on one key: step after step, one outside effect and then one commit,
-//! until there is nothing to do before a later time.
+//! One key at work: what is known of it, and how its changes are recorded.
+//!
+//! Deliberately not here: what is done next (`work.rs`) and how (`effects/`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use crate::core::change::{Change, KeyBackoff, OperatorNote, RetrySchedule};
-use crate::core::condition::Condition;
+use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::Downtime;
-use crate::core::decide::next_step::InFlight;
-use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::ids::RotationId;
+use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
-use crate::core::policy::{
-    KeyPolicy, RetryClass, backoff_delay, key_backoff_delay, overlap_or_default,
-};
+use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, overlap_or_default};
 use crate::core::state::{Delivery, KeyState};
-use crate::core::subscriptions::Subscriptions;
 use crate::core::time;
-use crate::engine::conditions::Conditions;
-use crate::engine::observer::ChangeObserver;
+use crate::engine::log;
+use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
-use crate::engine::probe::{self, describe_problem};
-use crate::engine::reconciliation::Discrepancy;
-use crate::engine::work::Work;
-use crate::ledger::{Ledger, LedgerError};
-use crate::platform::clock::{Clock, ClockReading};
-use crate::platform::entropy::Entropy;
-use crate::provider::{Provider, ProviderError, ProviderResponse};
-use crate::sink::Sink;
-
-/// What all keys share.
-#[derive(Clone)]
-pub struct Services {
-    /// Who issues credentials.
-    pub provider: Arc<dyn Provider>,
-    /// Where everything is recorded.
-    pub ledger: Ledger,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness for ids and labels.
-    pub entropy: Arc<dyn Entropy>,
-    /// How many keys are worked on at once.
-    pub max_in_flight: usize,
-    /// How often every row is compared with the provider.
-    pub reconcile_every: Duration,
-    /// What is wrong with the daemon as a whole.
-    pub conditions: Arc<Conditions>,
-    /// Who counts what is recorded.
-    pub observer: Arc<dyn ChangeObserver>,
-    /// Who is told of what.
-    pub subscriptions: Arc<Subscriptions>,
-    /// Looks a time zone up by its name, for timetables that stand in the
-    /// ledger.
-    pub find_zone: fn(&str) -> Option<TimeZone>,
-}
-
-/// A configured key with its sinks ready to take secrets.
-pub struct ManagedKey {
-    /// Its name.
-    pub name: KeyName,
-    /// When and how patiently it rotates.
-    pub policy: Arc<KeyPolicy>,
-    /// Its sinks in the order of delivery, and whether each is required.
-    pub sinks: Vec<(Arc<dyn Sink>, bool)>,
-}
-
-impl ManagedKey {
-    /// The sink with this name and target.
-    #[must_use]
-    pub fn sink(&self, id: &SinkId) -> Option<&Arc<dyn Sink>> {
-        self.sinks
-            .iter()
-            .map(|(sink, _)| sink)
-            .find(|sink| sink.id() == id)
-    }
-
-    /// The sinks that a rotation waits for.
-    #[must_use]
-    pub fn required_sinks(&self) -> Vec<SinkId> {
-        let required = self.sinks.iter().filter(|(_, required)| *required);
-        required.map(|(sink, _)| sink.id().clone()).collect()
-    }
-
-    /// Every sink, and whether a rotation waits for it.
-    #[must_use]
-    pub fn all_sinks(&self) -> Vec<(SinkId, bool)> {
-        let sinks = self.sinks.iter();
-        sinks
-            .map(|(sink, required)| (sink.id().clone(), *required))
-            .collect()
-    }
-}
-
-/// A person's wish that a key rotates now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RotationRequest {
-    /// Who it is, and why.
-    pub operator: Option<OperatorNote>,
-    /// Whether every older credential is to go as soon as the new one is
-    /// current; what is open is given up first.
-    pub revoke_previous: bool,
-}
-
-impl RotationRequest {
-    /// Both this and one that came later: nobody's leaked key is spared because
-    /// somebody else wished for less.
-    pub(super) fn merge(self, later: Self) -> Self {
-        match (self.revoke_previous, later.revoke_previous) {
-            (true, false) => self,
-            (_, _) => later,
-        }
-    }
-}
+use crate::engine::probe;
+use crate::engine::rotation_request::RotationRequest;
+use crate::engine::services::Services;
+use crate::ledger::{Discrepancy, LedgerError};
+use crate::platform::clock::ClockReading;
+use crate::provider::{ProviderError, ProviderResponse};
 
 /// What whoever is put to work has to know of the process, as it was then.
 pub(crate) struct RunContext {
@@ -161,52 +71,7 @@ pub(crate) struct Worker {
     pub(crate) needs_follow_up: bool,
 }
 
-/// How long to wait with a key whose rows make no sense.
-const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
-
 impl Worker {
-    /// Does `first`, and then what there is to do until that is nothing now.
-    pub(crate) async fn run(mut self, first: Work) -> Self {
-        let mut next = Some(first);
-        while let Some(task) = next {
-            next = match self.perform(task).await {
-                Ok(true) if !self.is_interrupted() => self.next_work(),
-                Ok(_) => None,
-                Err(error) => {
-                    self.handle_ledger_error(&error).await;
-                    None
-                }
-            };
-        }
-        self
-    }
-
-    fn is_interrupted(&self) -> bool {
-        let signs = [&self.context.stopping, &self.interrupted];
-        signs.iter().any(|sign| sign.load(Ordering::Relaxed))
-    }
-
-    /// The ledger would not record. That is the whole daemon's matter, unless
-    /// it is this key's rows that make no sense.
-    async fn handle_ledger_error(&mut self, error: &LedgerError) {
-        if !error.is_content_error() {
-            let text = describe_problem(Condition::Ledger, &error.to_string());
-            self.services.conditions.raise(Condition::Ledger, &text);
-            return;
-        }
-        tracing::error!(key = %self.state.key, "{error}");
-        self.wake_at = Some(time::after(self.now(), CORRUPT_PAUSE));
-        // A commit whose answer was lost may have been done all the same:
-        // what stands there counts.
-        if let Ok(state) = self.services.ledger.key_state(&self.state.key).await
-            && state != self.state
-        {
-            self.state = state;
-            self.unrecorded.clear();
-            self.wake_at = Some(self.now());
-        }
-    }
-
     /// Records `changes` after whatever could not be recorded before, and
     /// tells the log. What cannot be recorded now is kept.
     pub(crate) async fn record(&mut self, changes: Vec<Change>) -> Result<(), LedgerError> {
@@ -226,7 +91,7 @@ impl Worker {
         let state = recorded?;
         let told = std::mem::take(&mut self.unrecorded);
         let before = std::mem::replace(&mut self.state, state);
-        crate::engine::log::log_changes(&before, &self.state, &told, now);
+        log::log_changes(&before, &self.state, &told, now);
         self.services.observer.observe(&self.state, &told);
         self.drop_unneeded_secret();
         Ok(())

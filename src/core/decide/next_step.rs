@@ -10,56 +10,15 @@ use jiff::Timestamp;
 
 use crate::core::change::{Change, DeliveryStart, OverlapExtension, SkippedDelivery, Transition};
 use crate::core::decide::outcome::{self, OverlapBounds};
-use crate::core::ids::{CredentialId, RotationId, SinkId};
+use crate::core::ids::{RotationId, SinkId};
+use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{
     KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, SinkOverlaps, UNMANAGED_OVERLAP,
     overlap_or_default, plausible_retry, sink_hold, sink_hold_with,
 };
-use crate::core::secret::Secret;
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
-
-/// What this process remembers of the rotation it began, and loses when it
-/// ends.
-#[derive(Debug, Clone)]
-pub struct InFlight {
-    /// The rotation that this is about.
-    pub rotation: RotationId,
-    /// Whether its create was sent. Without an answer that was understood, the
-    /// create is unclear.
-    pub create_sent: bool,
-    /// Its secret.
-    pub secret: Option<Secret>,
-    /// When the secret worked for the first time.
-    pub first_verified_at: Option<Timestamp>,
-    /// When it worked for the second time.
-    pub verified_at: Option<Timestamp>,
-    /// The credential that was current then, and before when it is not revoked
-    /// by the schedule: what receivers are told, the same in every try.
-    pub previous: Option<(CredentialId, Timestamp)>,
-    /// How long the provider has refused it, outages left out.
-    pub refused_for: Duration,
-    /// When it was refused last, if nothing else has happened since.
-    pub last_refused_at: Option<Timestamp>,
-}
-
-impl InFlight {
-    /// Of a rotation whose intent was just recorded.
-    #[must_use]
-    pub fn new(rotation: RotationId) -> Self {
-        Self {
-            rotation,
-            create_sent: false,
-            secret: None,
-            first_verified_at: None,
-            verified_at: None,
-            previous: None,
-            refused_for: Duration::ZERO,
-            last_refused_at: None,
-        }
-    }
-}
 
 /// What to do next. At most one thing outside, and what is recorded before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::core::change::{
     Change, DeliveryResult, DeliveryStart, ImmediateRevocation, PreviousRevocation, ScheduleChange,
     SkippedDelivery, Transition,
 };
-use crate::core::decide::next_step::InFlight;
+use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, sink_hold};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};

@@ -6,7 +6,8 @@ use crate::core::ids::{RotationId, SinkId};
 use crate::core::policy::{RetryClass, backoff_delay};
 use crate::core::state::{DeliveryState, Rotation};
 use crate::core::time;
-use crate::engine::worker::{ManagedKey, Worker};
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::sink::{Acceptance, DeliveredPayload, DeliveryError, Payload, ReplacedCredential};
 

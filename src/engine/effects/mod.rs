@@ -2,6 +2,8 @@
 
 mod create;
 mod deliver;
+pub(super) mod drift;
+mod operator;
 mod preconditions;
 mod revoke;
 mod verify;

@@ -5,15 +5,16 @@ use std::time::Duration;
 use crate::core::change::{
     Change, ImmediateRevocation, MissedRun, PreviousRevocation, RotationIntent, Transition,
 };
-use crate::core::decide::next_step::InFlight;
 use crate::core::ids::{CredentialId, Label, RotationId};
+use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::KeyPolicy;
 use crate::core::state::{DeliveryState, Rotation, Trigger};
 use crate::core::time;
 use crate::engine::effects::retry_delay;
-use crate::engine::work::RotationStart;
-use crate::engine::worker::{ManagedKey, Worker};
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::rotation_request::RotationStart;
+use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 

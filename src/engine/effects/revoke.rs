@@ -16,9 +16,8 @@ use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
 use crate::engine::conditions::{clock_mismatch_message, clocks_agree};
 use crate::engine::effects::{redacted_value_of, retry_delay};
-use crate::engine::reconciliation::{Discrepancy, RemoteState};
 use crate::engine::worker::Worker;
-use crate::ledger::LedgerError;
+use crate::ledger::{Discrepancy, LedgerError, RemoteState};
 use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 
 /// How soon a credential that is still used is looked at again.

@@ -4,9 +4,10 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::core::change::{DeliveryChange, RotationChange};
-use crate::core::ids::{KeyName, Label};
+use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::policy::KeyPolicy;
 use crate::core::schedule::Schedule;
+use crate::core::secret::Secret;
 use crate::core::state::{CredentialMetadata, MissingSince, Trigger};
 
 const NOW: &str = "2026-11-24T12:00:00Z";

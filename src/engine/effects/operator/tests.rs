@@ -1,6 +1,9 @@
 //! What becomes of each order, and what is said.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};

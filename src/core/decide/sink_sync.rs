@@ -1,24 +1,28 @@
-//! Makes the ledger agree with the configured sinks.
+//! What the ledger records when the configured sinks are not those of a key's
+//! live rotations.
 
 use jiff::Timestamp;
 
 use crate::core::change::{AddedSink, Change, RemovedSink, ReturnedSink, SinkRequirement};
-use crate::core::decide::next_step::InFlight;
 use crate::core::ids::SinkId;
+use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, delivery_hold};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
-use crate::engine::worker::ManagedKey;
 
-/// What changes for the deliveries of a key's live rotations: a sink that is
-/// not configured any more holds what it held for one more overlap from `now`,
-/// and until it has a newer one if it comes back; one that is required now, or
-/// not any more, counts so from now on; one that is new takes part in the
-/// rotation that this process has open.
-pub(crate) fn sink_changes(
+/// Returns what changes for the deliveries of a key's live rotations. `sinks`
+/// are the configured ones, and whether each is required; none for a key that
+/// is not configured any more.
+///
+/// A sink that is not configured any more holds what it held for one more
+/// overlap from `now`, and until it accepts a newer credential if it comes back.
+/// A sink that became required or optional counts so from now on. A new sink
+/// takes part in the rotation that this process has open.
+#[must_use]
+pub fn sink_changes(
     state: &KeyState,
-    managed: Option<&ManagedKey>,
+    sinks: Option<&[(SinkId, bool)]>,
     memory: Option<&InFlight>,
     now: Timestamp,
 ) -> Vec<Change> {
@@ -30,11 +34,11 @@ pub(crate) fn sink_changes(
         let lost = rotation.stranded_at.is_some() || (rotation.phase.is_open() && !ours);
         for delivery in &rotation.deliveries {
             changes.extend(existing_sink_change(
-                state, rotation, delivery, lost, managed, now,
+                state, rotation, delivery, lost, sinks, now,
             ));
         }
         if rotation.phase.is_open() && ours {
-            changes.extend(new_sink_changes(rotation, managed));
+            changes.extend(new_sink_changes(rotation, sinks));
         }
     }
     changes
@@ -45,13 +49,11 @@ fn existing_sink_change(
     rotation: &Rotation,
     delivery: &Delivery,
     lost: bool,
-    managed: Option<&ManagedKey>,
+    sinks: Option<&[(SinkId, bool)]>,
     now: Timestamp,
 ) -> Option<Change> {
-    let configured = managed.and_then(|managed| {
-        let mut sinks = managed.sinks.iter();
-        sinks.find(|(sink, _)| *sink.id() == delivery.sink)
-    });
+    let mut configured = sinks.unwrap_or_default().iter();
+    let configured = configured.find(|(sink, _)| *sink == delivery.sink);
     let held = match delivery.state {
         DeliveryState::Removed => {
             // Its consumers have gone on with what they had. What is open takes
@@ -71,7 +73,7 @@ fn existing_sink_change(
     };
     match configured {
         // What retired goes as planned where its sink has taken a newer one.
-        None if managed.is_none() && rotation.phase == Phase::Retired && {
+        None if sinks.is_none() && rotation.phase == Phase::Retired && {
             let until = delivery_hold(
                 delivery,
                 rotation,
@@ -99,25 +101,22 @@ fn existing_sink_change(
     }
 }
 
-fn new_sink_changes(rotation: &Rotation, managed: Option<&ManagedKey>) -> Vec<Change> {
+fn new_sink_changes(rotation: &Rotation, sinks: Option<&[(SinkId, bool)]>) -> Vec<Change> {
     // One that was removed and came back takes part in the next rotation.
     let known = |sink: &SinkId| {
         let mut deliveries = rotation.deliveries.iter();
         deliveries.any(|delivery| delivery.sink == *sink)
     };
-    let sinks = managed.map(ManagedKey::all_sinks).unwrap_or_default();
     sinks
-        .into_iter()
+        .unwrap_or_default()
+        .iter()
         .filter(|(sink, _)| !known(sink))
         .map(|(sink, required)| {
             Change::from(AddedSink {
                 rotation: rotation.id.clone(),
-                sink,
-                required,
+                sink: sink.clone(),
+                required: *required,
             })
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,16 +1,21 @@
-//! What changes when other sinks are configured.
+//! What is recorded when other sinks are configured.
 
 use std::time::Duration;
 
-use super::*;
-use crate::core::change::{AddedSink, DeliveryChange, RemovedSink, SinkRequirement, Transition};
+use crate::core::change::{
+    AddedSink, Change, DeliveryChange, RemovedSink, SinkRequirement, Transition,
+};
+use crate::core::decide::sink_sync::sink_changes;
 use crate::core::ids::SinkId;
-use crate::core::lifecycle::LifecycleEvent;
-use crate::engine::RunMode;
+use crate::core::in_flight::InFlight;
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::{SinkHold, SinkOverlaps, delivery_hold};
+use crate::core::state::{DeliveryState, KeyState};
 use crate::engine::tests::fake::{Fakes, at, key, sink_id, sink_named};
 use crate::engine::tests::rotation_changes::{
     accepted as accepted_rows, created, current, delivery_started, rotation, transitioned,
 };
+use crate::engine::{ManagedKey, RunMode};
 
 /// A key's state after these changes.
 async fn state_after(changes: Vec<Change>) -> KeyState {
@@ -32,7 +37,10 @@ async fn an_unchanged_configuration_changes_nothing() {
     let managed = fakes.managed_key(key(), |_| {});
     let mut state = state_after(current(1)).await;
     accept_with_requirement(&mut state, true);
-    assert_eq!(sink_changes(&state, Some(&managed), None, at()), []);
+    assert_eq!(
+        sink_changes(&state, Some(&managed.all_sinks()), None, at()),
+        []
+    );
 }
 
 #[tokio::test]
@@ -46,7 +54,10 @@ async fn a_changed_requirement_is_recorded() {
         sink: sink_id(),
         required: true,
     });
-    assert_eq!(sink_changes(&state, Some(&managed), None, at()), [expected]);
+    assert_eq!(
+        sink_changes(&state, Some(&managed.all_sinks()), None, at()),
+        [expected]
+    );
 }
 
 #[tokio::test]
@@ -111,7 +122,10 @@ async fn a_returned_optional_sink_holds_nothing() {
         state.live[0].deliveries[0].required = was;
         let mut managed = fakes.managed_key(key(), |_| {});
         managed.sinks[0].1 = is;
-        assert_eq!(sink_changes(&state, Some(&managed), None, at()), []);
+        assert_eq!(
+            sink_changes(&state, Some(&managed.all_sinks()), None, at()),
+            []
+        );
     }
 }
 
@@ -131,7 +145,10 @@ async fn a_sink_with_another_target_is_another_sink() {
         sink: moved,
         removed_at: Some(at()),
     });
-    assert_eq!(sink_changes(&state, Some(&managed), None, at()), [expected]);
+    assert_eq!(
+        sink_changes(&state, Some(&managed.all_sinks()), None, at()),
+        [expected]
+    );
 }
 
 #[tokio::test]
@@ -151,7 +168,7 @@ async fn a_new_sink_joins_only_rotations_opened_by_this_process() {
         (Phase::Current, Some(&memory), false),
     ] {
         state.live[0].phase = phase;
-        let changes = sink_changes(&state, Some(&managed), memory, at());
+        let changes = sink_changes(&state, Some(&managed.all_sinks()), memory, at());
         assert_eq!(changes.contains(&added), adds, "{phase}");
     }
 }
@@ -174,7 +191,8 @@ async fn retired_credentials_keep_their_revocation_time_only_if_the_key_was_remo
     let mut state = state_after(changes).await;
     accepted(&mut state);
     let removed = |managed: Option<&ManagedKey>| {
-        let changes = sink_changes(&state, managed, None, at()).into_iter();
+        let sinks = managed.map(ManagedKey::all_sinks);
+        let changes = sink_changes(&state, sinks.as_deref(), None, at()).into_iter();
         let removed = changes.filter_map(|change| {
             let Change::Delivery(DeliveryChange::SinkRemoved(removed)) = change else {
                 return None;

@@ -1,0 +1,335 @@
+//! Executes operator commands.
+
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+
+use crate::core::change::{
+    Adoption, Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
+};
+use crate::core::decide::due::expiry_window;
+use crate::core::ids::{CredentialId, RotationId};
+use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::policy::{SinkHold, sink_hold};
+use crate::core::state::{CredentialMetadata, Delivery, Pause, Rotation};
+use crate::core::time;
+use crate::engine::effects::redacted_value_of;
+use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+use crate::engine::worker::Worker;
+use crate::ledger::LedgerError;
+use crate::provider::ProviderError;
+
+impl Worker {
+    /// Does what a person asked for, and says what became of it.
+    pub(crate) async fn execute(&mut self, asked: PendingCommand) -> Result<(), LedgerError> {
+        let PendingCommand {
+            command: order,
+            started: begun,
+            reply,
+        } = asked;
+        // Whoever asked was told meanwhile that it was not done.
+        if reply.is_closed() {
+            return Ok(());
+        }
+        begun.store(true, Ordering::Relaxed);
+        let done = match order {
+            OperatorCommand::Revoke {
+                credential,
+                force,
+                operator,
+            } => self.revoke_manually(&credential, force, operator).await,
+            OperatorCommand::Hold {
+                credential,
+                until,
+                operator,
+            } => self.hold(credential.as_ref(), until, operator).await,
+            OperatorCommand::Pause { until, operator } => self.pause(until, operator).await,
+            OperatorCommand::Resume { operator } => self.resume(operator).await,
+            OperatorCommand::Adopt {
+                credential,
+                operator,
+            } => self.adopt(&credential, operator).await,
+        };
+        let (told, result) = match done {
+            Ok(told) => (told, Ok(())),
+            Err(error) => (Err(error.to_string()), Err(error)),
+        };
+        // Whoever asked may have gone.
+        let _ = reply.send(told);
+        result
+    }
+
+    fn live_rotation(&self, credential: &CredentialId) -> Option<&Rotation> {
+        self.state.live.iter().find(|rotation| {
+            let facts = rotation.credential.as_ref();
+            facts.is_some_and(|facts| facts.id == *credential)
+        })
+    }
+
+    async fn revoke_manually(
+        &mut self,
+        credential: &CredentialId,
+        force: bool,
+        operator: Option<OperatorNote>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let Some(found) = self.live_rotation(credential).cloned() else {
+            return Ok(Err(format!(
+                "{credential} is not alive in this ledger; `rekeyd history` shows every one"
+            )));
+        };
+        let Some(facts) = found.credential.clone() else {
+            return Ok(Err(format!("{credential} has no credential yet")));
+        };
+        // Asking also tells whether this host's clock can be believed.
+        let in_use = self.is_in_use(&facts).await;
+        let holders = self.holders(&found);
+        if !force && !holders.is_empty() {
+            return Ok(Err(format!(
+                "{credential} may be held by {}; rotate first (`rekeyd rotate {}`), or leave \
+                 them with a dead key (--force)",
+                holders.join(", "),
+                self.state.key
+            )));
+        }
+        let done = match in_use {
+            Ok(false) => self.delete(&facts).await,
+            Ok(true) => {
+                return Ok(Err(format!(
+                    "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"
+                )));
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(true) => {}
+            Ok(false) => {
+                return Ok(Err(format!(
+                    "the provider still shows {credential} after deleting it; try again"
+                )));
+            }
+            Err(error) => return Ok(Err(format!("{error}; try again"))),
+        }
+        let event = match found.phase {
+            Phase::Orphaned => LifecycleEvent::Deleted,
+            Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Current
+            | Phase::Retired
+            | Phase::Stranded
+            | Phase::Revoked
+            | Phase::Failed => LifecycleEvent::RevokedManually,
+        };
+        let moved = Transition {
+            operator,
+            ..Transition::new(&found.id, event)
+        };
+        let mut changes = vec![Change::from(moved)];
+        if !holders.is_empty() {
+            // Should it be seen alive once more, its holders do not count either.
+            changes.push(Change::from(ImmediateRevocation {
+                rotation: found.id.clone(),
+            }));
+        }
+        self.record(changes).await?;
+        Ok(Ok(format!("revoked {credential}")))
+    }
+
+    async fn is_in_use(&self, facts: &CredentialMetadata) -> Result<bool, ProviderError> {
+        // Asking at all makes sure that a credential is in use.
+        let seen = self.retrieve(facts).await?.value;
+        let redacted = redacted_value_of(seen.as_ref(), facts);
+        Ok(self.services.provider.may_be_in_use(redacted))
+    }
+
+    /// The sinks that may hold it now.
+    fn holders(&self, rotation: &Rotation) -> Vec<String> {
+        let overlap = self.overlap();
+        let now = self.now();
+        // By a clock that is not believed, no overlap is over.
+        let believed = self.services.conditions.permits().can_trust_clock;
+        let alone = |delivery: &Delivery| Rotation {
+            deliveries: vec![delivery.clone()],
+            ..rotation.clone()
+        };
+        let holding = rotation.deliveries.iter().filter(|delivery| {
+            match sink_hold(&alone(delivery), &self.state, overlap) {
+                SinkHold::None => false,
+                SinkHold::Until(at) => at > now || !believed,
+                SinkHold::Indefinite => true,
+            }
+        });
+        holding.map(|delivery| delivery.sink.to_string()).collect()
+    }
+
+    async fn hold(
+        &mut self,
+        credential: Option<&CredentialId>,
+        until: Option<Timestamp>,
+        operator: Option<OperatorNote>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        if until.is_some_and(|until| until <= self.now()) {
+            let key = &self.state.key;
+            return Ok(Err(format!(
+                "nothing of {key} can be held until a time that is over; `rekeyd release` ends a hold"
+            )));
+        }
+        let wanted = |rotation: &&Rotation| {
+            let facts = rotation.credential.as_ref();
+            facts.is_some_and(|facts| credential.is_none_or(|wanted| facts.id == *wanted))
+        };
+        let found: Vec<_> = self.state.live.iter().filter(wanted).cloned().collect();
+        if found.is_empty() {
+            return Ok(Err(match credential {
+                Some(credential) => format!(
+                    "{credential} is not alive in this ledger; `rekeyd history` shows every one"
+                ),
+                None => format!("{} has no live credential", self.state.key),
+            }));
+        }
+        let changes = found.iter().map(|rotation| {
+            Change::from(CredentialHold {
+                rotation: rotation.id.clone(),
+                until: until.map(time::next_whole_second),
+                operator: operator.clone(),
+            })
+        });
+        self.record(changes.collect()).await?;
+        let ids: Vec<_> = found
+            .iter()
+            .filter_map(|rotation| rotation.credential.as_ref())
+            .map(|facts| facts.id.as_str())
+            .collect();
+        let ids = ids.join(", ");
+        Ok(Ok(match until {
+            Some(until) if until == Timestamp::MAX => {
+                format!("the schedule does not revoke {ids} before `rekeyd release`")
+            }
+            Some(until) => format!(
+                "the schedule does not revoke {ids} before {}",
+                time::to_text(until)
+            ),
+            None => format!("the schedule may revoke {ids} again"),
+        }))
+    }
+
+    async fn pause(
+        &mut self,
+        until: Option<Timestamp>,
+        operator: Option<OperatorNote>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let (now, key) = (self.now(), self.state.key.clone());
+        let until = until.map(time::next_whole_second);
+        if until.is_some_and(|until| until <= now) {
+            return Ok(Err(format!(
+                "{key} cannot be paused until a time that is over"
+            )));
+        }
+        // A longer pause is the same one.
+        let before = self.state.pause.filter(|pause| pause.is_active(now));
+        let from = before.map_or(time::whole_seconds(now), |pause| pause.from);
+        let pause = Pause { from, until };
+        self.record(vec![Change::from(PauseUpdate { pause, operator })])
+            .await?;
+        let mut told = match until {
+            Some(until) => format!(
+                "{key}: nothing is begun by schedule before {}",
+                time::to_text(until)
+            ),
+            None => format!("{key}: nothing is begun by schedule before `rekeyd resume {key}`"),
+        };
+        if self.state.open_rotation().is_some() {
+            told.push_str("; the rotation that is open is finished");
+        }
+        if let Some((near, end)) = expiry_window(&self.state)
+            && until.is_none_or(|until| near < until)
+        {
+            told.push_str(&format!(
+                "\nwarning: its credential ends at {}; {key} is rotated from {} on in spite of \
+                 the pause",
+                time::to_text(end),
+                time::to_text(near)
+            ));
+        }
+        Ok(Ok(told))
+    }
+
+    async fn resume(
+        &mut self,
+        operator: Option<OperatorNote>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let (now, key) = (self.now(), self.state.key.clone());
+        let Some(pause) = self.state.pause.filter(|pause| pause.is_active(now)) else {
+            return Ok(Ok(format!("{key} is not paused")));
+        };
+        let pause = Pause {
+            until: Some(time::whole_seconds(now)),
+            ..pause
+        };
+        self.record(vec![Change::from(PauseUpdate { pause, operator })])
+            .await?;
+        Ok(Ok(format!("{key} is rotated by schedule again")))
+    }
+
+    async fn adopt(
+        &mut self,
+        credential: &CredentialId,
+        operator: Option<OperatorNote>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let Some(managed) = self.managed.clone() else {
+            return Ok(Err(format!("the key {} is not configured", self.state.key)));
+        };
+        if let Some(key) = self.services.ledger.key_for_credential(credential).await? {
+            return Ok(Err(format!(
+                "{credential} is in this ledger already, as one of the key {key}"
+            )));
+        }
+        let answer = self.services.provider.retrieve(credential).await;
+        self.observe_response(&answer);
+        let found = match answer {
+            Ok(answer) => answer.value,
+            Err(error) => return Ok(Err(format!("{error}; try again"))),
+        };
+        let Some(found) = found else {
+            return Ok(Err(format!("the provider has no credential {credential}")));
+        };
+        let redacted = found.metadata.redacted_value.as_deref().unwrap_or_default();
+        let own = managed
+            .sinks
+            .iter()
+            .any(|(sink, _)| sink.rotates_own_credential());
+        if self.services.provider.may_be_in_use(redacted) && !own {
+            return Ok(Err(format!(
+                "{credential} is what rekeyd itself works with; only a key with the sink \
+                 \"self\" can adopt it"
+            )));
+        }
+        let mut id = [0; 8];
+        if let Err(error) = self.services.entropy.fill(&mut id) {
+            return Ok(Err(error.to_string()));
+        }
+        // What is open will be current: then there is one already.
+        let alive = self.state.current().is_some() || self.state.open_rotation().is_some();
+        let event = if alive {
+            LifecycleEvent::AdoptedAlongside
+        } else {
+            LifecycleEvent::Adopted
+        };
+        let adoption = Adoption {
+            rotation: RotationId::new(id),
+            credential: found.metadata,
+            event,
+            sinks: managed.all_sinks(),
+            operator,
+        };
+        self.record(vec![Change::from(adoption)]).await?;
+        let phase = if alive { "stranded" } else { "current" };
+        Ok(Ok(format!(
+            "adopted {credential} as {phase} of {}",
+            self.state.key
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests;
