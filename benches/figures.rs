@@ -88,15 +88,15 @@ fn main() {
 }
 
 fn measure(words: &[&str]) {
-    let wanted = words.iter().filter(|word| !word.starts_with("--"));
-    let wanted: Vec<_> = wanted.copied().collect();
+    let expected = words.iter().filter(|word| !word.starts_with("--"));
+    let expected: Vec<_> = expected.copied().collect();
     let is_part = |word: &str| MEASUREMENTS.iter().any(|(name, _)| *name == word);
-    if let Some(word) = wanted.iter().find(|word| !is_part(word)) {
+    if let Some(word) = expected.iter().find(|word| !is_part(word)) {
         let known = MEASUREMENTS.map(|(name, _)| name).join(", ");
         eprintln!("there is no part {word}; there are: {known}");
         std::process::exit(2);
     }
-    let chosen = |name: &str| wanted.is_empty() || wanted.contains(&name);
+    let chosen = |name: &str| expected.is_empty() || expected.contains(&name);
     let (mut rows, mut failed) = (Vec::new(), false);
     for (name, part) in MEASUREMENTS.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("measuring: {name}");

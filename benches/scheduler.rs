@@ -178,9 +178,9 @@ fn idle(what: &str) {
             std::thread::sleep(Duration::from_secs(1));
             own_processor_time() - before
         };
-        let (mut calm, begun) = (0, Instant::now());
+        let (mut calm, started) = (0, Instant::now());
         while calm < 3 {
-            if begun.elapsed() > MAX_SETTLING_TIME {
+            if started.elapsed() > MAX_SETTLING_TIME {
                 eprintln!(
                     "not at rest within {MAX_SETTLING_TIME:?}: this host is too busy to measure it"
                 );
@@ -192,9 +192,9 @@ fn idle(what: &str) {
                 0
             };
         }
-        let (before, begun) = (own_processor_time(), Instant::now());
+        let (before, started) = (own_processor_time(), Instant::now());
         std::thread::sleep(WATCH_TIME);
-        let part = (own_processor_time() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let part = (own_processor_time() - before).as_secs_f64() / started.elapsed().as_secs_f64();
         println!("{}", part * 60_000.0);
         std::process::exit(0);
     });
@@ -253,9 +253,9 @@ fn burst(count: usize) {
         let managed = instant::managed_keys(&settings);
         let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
         run_loop_until(&mut engine, || provider.now() >= firing).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         let (late, turn) = run_loop_until(&mut engine, || provider.made() == 2 * count).await;
-        (late, turn, begun.elapsed())
+        (late, turn, started.elapsed())
     });
     println!(
         "{count} keys due at once took {:.1} s; a timer came {:.1} ms late at most, \

@@ -116,9 +116,9 @@ fn rotate_all(dir: &Path) -> (Duration, u32) {
         };
         let managed = engine::managed_keys(&settings, &clock);
         let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         engine::run_until_idle(&mut engine).await;
-        let took = begun.elapsed();
+        let took = started.elapsed();
         let views = engine.key_views().filter_map(|view| view.state?.current());
         assert_eq!(views.count(), KEYS, "each is delivered");
         took

@@ -129,11 +129,11 @@ fn rotate(dir: &Path, sinks: usize, rounds: usize, mut each: impl FnMut(Duration
         // The second retires the first one; each after it revokes one, too.
         for round in 0..rounds + 2 {
             provider.skip(PERIOD);
-            let (made, before) = (provider.made(), count.0.load(Ordering::Relaxed));
-            let begun = Instant::now();
+            let (created, before) = (provider.made(), count.0.load(Ordering::Relaxed));
+            let started = Instant::now();
             engine::run_until_idle(&mut engine).await;
-            let took = begun.elapsed();
-            assert_eq!(provider.made(), made + 1);
+            let took = started.elapsed();
+            assert_eq!(provider.made(), created + 1);
             if round >= 2 {
                 each(took, count.0.load(Ordering::Relaxed) - before);
             }
@@ -205,16 +205,16 @@ impl Baseline {
 
     /// The time for one commit.
     fn commit(&self) -> Duration {
-        let begun = Instant::now();
+        let started = Instant::now();
         let insert = "INSERT INTO bare (text) VALUES (?1)";
         let mut insert = self.connection.prepare_cached(insert).unwrap();
         insert.execute([TEXT]).unwrap();
-        begun.elapsed()
+        started.elapsed()
     }
 
     /// The time for so many commits and one file.
     fn commits_and_file(&self, commits: usize) -> Duration {
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..commits {
             self.commit();
         }
@@ -224,6 +224,6 @@ impl Baseline {
         file.sync_all().unwrap();
         std::fs::rename(&beside, &self.path).unwrap();
         self.folder.sync_all().unwrap();
-        begun.elapsed()
+        started.elapsed()
     }
 }

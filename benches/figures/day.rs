@@ -26,15 +26,15 @@ pub(crate) fn rows() -> Vec<TableRow> {
             .args(["--child", "day"])
             .output()
             .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let told = String::from_utf8(output.stdout).unwrap();
-    let numbers: Vec<u64> = told
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<u64> = stdout
         .split_whitespace()
         .map(|number| number.parse().unwrap())
         .collect();
     let [hour, half, day, hour_files, day_files, made] = numbers[..] else {
-        panic!("{told}");
+        panic!("{stdout}");
     };
     vec![
         TableRow::new(
@@ -70,8 +70,8 @@ pub(crate) fn child() {
         let (half, _) = memory_and_files();
         live_until(&mut engine, &provider, begin, HOUR * 24).await;
         let (day, day_files) = memory_and_files();
-        let made = provider.made();
-        println!("{hour} {half} {day} {hour_files} {day_files} {made}");
+        let created = provider.made();
+        println!("{hour} {half} {day} {hour_files} {day_files} {created}");
     });
 }
 

@@ -34,9 +34,9 @@ pub(crate) fn rows() -> Vec<TableRow> {
         one.path().join("billing-exporter.key"),
     );
     let many = ready::start(many.path());
-    let begun = Instant::now();
+    let started = Instant::now();
     while !rotated.exists() {
-        assert!(begun.elapsed() < ready::START_TIMEOUT, "it rotates");
+        assert!(started.elapsed() < ready::START_TIMEOUT, "it rotates");
         std::thread::sleep(Duration::from_millis(50));
     }
     std::thread::sleep(CALM_TIME);

@@ -104,7 +104,7 @@ impl LongLedger {
 }
 
 fn create_ledger(count: usize, dir: &Path) {
-    let begun = Instant::now();
+    let started = Instant::now();
     // The sinks are known by their paths.
     let stem = dir.display().to_string();
     let dir_then = stem.strip_suffix(".unfinished").unwrap();
@@ -135,7 +135,7 @@ fn create_ledger(count: usize, dir: &Path) {
     let size = fs::metadata(&path).unwrap().len() / 1_000_000;
     eprintln!(
         "made {ROTATIONS} rotations of {count} keys, {size} MB, in {:.0} s",
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     );
 }
 

@@ -30,11 +30,11 @@ pub(crate) fn missing(programs: &[&str]) -> Option<String> {
 /// its end.
 pub(crate) fn time_command(command: &mut Command) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let begun = Instant::now();
+    let started = Instant::now();
     let output = command.stderr(Stdio::piped()).output().unwrap();
-    let took = begun.elapsed();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let took = started.elapsed();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     took
 }
 

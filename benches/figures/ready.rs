@@ -39,7 +39,7 @@ pub(crate) fn start(dir: &Path) -> ReadyDaemon {
         .env("NOTIFY_SOCKET", &path)
         .stdout(Stdio::null())
         .stderr(fs::File::create(&log).unwrap());
-    let begun = Instant::now();
+    let started = Instant::now();
     let daemon = ChildGuard(command.spawn().unwrap());
     let mut told = [0; 4_096];
     loop {
@@ -53,7 +53,7 @@ pub(crate) fn start(dir: &Path) -> ReadyDaemon {
         }
     }
     ReadyDaemon {
-        ready_after: begun.elapsed(),
+        ready_after: started.elapsed(),
         daemon,
         _socket: folder,
     }

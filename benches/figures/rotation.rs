@@ -53,13 +53,13 @@ pub(crate) fn rows() -> Vec<TableRow> {
         }
     }
     for _ in 0..ROUNDS {
-        let begun = Instant::now();
+        let started = Instant::now();
         if missing.is_none() {
             for ((_, script), spent) in SCRIPTS.iter().zip(&mut scripts) {
                 spent.run(&mut shell(script, &provider.base_url, dir));
             }
         }
-        std::thread::sleep(PERIOD.saturating_sub(begun.elapsed()));
+        std::thread::sleep(PERIOD.saturating_sub(started.elapsed()));
         once.run(&mut keys::rekeyd(dir, &["once"]));
     }
     let ledger = rekeyd::ledger::read::open(&dir.join("ledger.db")).unwrap();

@@ -23,13 +23,13 @@ fn files(world: &TestEnv) -> Vec<String> {
 /// What `check` says, which must end with `code`.
 fn check(world: &TestEnv, code: i32) -> String {
     let output = world.run(&["check"]);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    told
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    stderr
 }
 
 /// Waits until the daemon has started and said each of `wanted`.
-fn starts_and_shows(world: &TestEnv, wanted: &[&str]) {
+fn assert_daemon_starts_and_logs(world: &TestEnv, expected: &[&str]) {
     let mut child = world
         .command(&["run"])
         .stderr(Stdio::piped())
@@ -43,30 +43,30 @@ fn starts_and_shows(world: &TestEnv, wanted: &[&str]) {
         told.push_str(&line);
         told.push('\n');
         let is_told = |text: &str| told.contains(text);
-        if is_told(" started at ") && wanted.iter().copied().all(is_told) {
+        if is_told(" started at ") && expected.iter().copied().all(is_told) {
             return;
         }
     }
-    panic!("it ended without {wanted:?}:\n{told}");
+    panic!("it ended without {expected:?}:\n{told}");
 }
 
 #[test]
-fn what_only_an_edit_repairs_ends_everything_with_78_and_makes_nothing() {
+fn configuration_error_exits_with_78_and_creates_nothing() {
     let world = TestEnv::start(&[]);
     world.configure(&format!(
         "{}[key.Other]\nschedule = \"@reboot\"\n",
         KEY.replace("path", "paht")
     ));
     let before = files(&world);
-    let told = check(&world, 78);
-    for wanted in [
+    let stderr = check(&world, 78);
+    for expected in [
         "key.billing.sink[0]: has no path",
         "key.billing.sink[0].paht: there is no such option; did you mean path?",
         "key.Other: \"Other\" is no name for a key",
         "key.Other.schedule: \"@reboot\" is no cron expression",
         "key.Other: has no sink",
     ] {
-        assert!(told.contains(wanted), "{wanted}: {told}");
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
     }
     for command in [
         &["run"][..],
@@ -77,13 +77,13 @@ fn what_only_an_edit_repairs_ends_everything_with_78_and_makes_nothing() {
     ] {
         let output = world.run(command);
         assert_eq!(output.status.code(), Some(78), "{command:?}");
-        assert_eq!(text(&output.stderr), told, "{command:?}");
+        assert_eq!(text(&output.stderr), stderr, "{command:?}");
     }
     assert_eq!(files(&world), before);
 }
 
 #[test]
-fn a_credential_file_that_is_missing_or_open_is_told_with_what_to_run() {
+fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
     let world = TestEnv::start(&[]);
     world.configure(KEY);
     let file = world.path("admin-key");
@@ -97,43 +97,46 @@ fn a_credential_file_that_is_missing_or_open_is_told_with_what_to_run() {
     let open =
         format!("{shown} has mode 0644: others can read or write it; run: chmod 0600 {shown}");
     assert_eq!(check(&world, 1), format!("{at}{open}\n"));
-    starts_and_shows(&world, &[&format!("provider.credential-file: {open}")]);
+    assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {open}")]);
 
     fs::remove_file(&file).unwrap();
     let missing =
         format!("{shown} does not exist; write the secret into it and run: chmod 0600 {shown}");
     assert_eq!(check(&world, 1), format!("{at}{missing}\n"));
-    starts_and_shows(&world, &[&format!("provider.credential-file: {missing}")]);
+    assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {missing}")]);
 
     write(&file, &world.admin_key);
     world.ok(&["check"]);
 }
 
 #[test]
-fn what_a_sink_lacks_on_this_host_stops_no_daemon() {
+fn sink_host_problems_do_not_stop_the_daemon() {
     let world = TestEnv::start(&[]);
     let webhook = "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"https://h.example/\"\n\
         signing-secret-file = \"DIR/signing\"\nbearer-token-file = \"DIR/token\"\n";
     let key = KEY.replace("DIR/billing.key", "DIR/mount/billing.key");
     world.configure(&format!("{key}{webhook}"));
-    let told = check(&world, 1);
+    let stderr = check(&world, 1);
     // Each once.
-    assert_eq!(told.lines().count(), 3, "{told}");
+    assert_eq!(stderr.lines().count(), 3, "{stderr}");
     for (at, file) in [
         ("key.billing.sink.file: ", "mount"),
         ("key.billing.sink.webhook: ", "signing"),
         ("key.billing.sink.webhook: ", "token"),
     ] {
         let file = world.path(file).display().to_string();
-        let wanted = |line: &str| line.contains(at) && line.contains(&file);
-        assert!(told.lines().any(wanted), "{at}{file}: {told}");
+        let expected = |line: &str| line.contains(at) && line.contains(&file);
+        assert!(stderr.lines().any(expected), "{at}{file}: {stderr}");
     }
-    let shown: Vec<_> = told.lines().map(|line| &line["error: ".len()..]).collect();
-    starts_and_shows(&world, &shown);
+    let shown: Vec<_> = stderr
+        .lines()
+        .map(|line| &line["error: ".len()..])
+        .collect();
+    assert_daemon_starts_and_logs(&world, &shown);
 }
 
 #[test]
-fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
+fn check_reports_an_unusable_ledger_as_run_does() {
     let world = TestEnv::start(&[]);
     world.configure(KEY);
     let configuration = fs::read_to_string(world.path("config.toml")).unwrap();
@@ -142,16 +145,16 @@ fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
         write(&world.path("config.toml"), &elsewhere);
         world.path(path)
     };
-    let told = |code: i32, wanted: &str| {
+    let told = |code: i32, expected: &str| {
         let told = check(&world, code);
         assert_eq!(told.lines().count(), 1, "{told}");
         assert!(told.contains("config.toml: ledger.path: "), "{told}");
-        assert!(told.contains(wanted), "{wanted}: {told}");
+        assert!(told.contains(expected), "{expected}: {told}");
         // The daemon says the same.
         let output = world.run(&["run"]);
-        assert_eq!(output.status.code(), Some(code), "{wanted}");
-        let said = text(&output.stderr);
-        assert!(said.contains(wanted), "{wanted}: {said}");
+        assert_eq!(output.status.code(), Some(code), "{expected}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
     };
 
     at("nowhere/ledger.db");
@@ -200,7 +203,7 @@ fn a_ledger_that_cannot_be_opened_is_told_before_the_daemon_ends_with_it() {
 }
 
 #[test]
-fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
+fn unreachable_provider_is_a_host_problem() {
     let mut world = TestEnv::start(&[]);
     world.configure(KEY);
     world.ok(&["check", "--online"]);
@@ -208,13 +211,13 @@ fn a_provider_that_cannot_be_asked_is_the_hosts_affair() {
     world.ok(&["check"]);
     let output = world.run(&["check", "--online"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("config.toml: provider: "), "{told}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("config.toml: provider: "), "{stderr}");
 }
 
 /// systemd guards what it puts there, and other managers of services do.
 #[test]
-fn files_in_the_folder_for_credentials_are_not_checked_for_their_rights() {
+fn credentials_directory_is_exempt_from_permission_checks() {
     let mut world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\ntype = \"webhook\"\n\

@@ -42,8 +42,8 @@ fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_js
     (status, serde_json::from_str(body).unwrap())
 }
 
-/// The column `detail ->> member` of the last row of the journal with `event`.
-fn told(world: &TestEnv, event: &str, member: &str) -> Option<String> {
+/// The column `detail ->> member` of the last row of the ledger with `event`.
+fn last_event_detail(world: &TestEnv, event: &str, member: &str) -> Option<String> {
     let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
     let sql = "SELECT detail ->> ?2 FROM journal WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
     ledger
@@ -52,7 +52,7 @@ fn told(world: &TestEnv, event: &str, member: &str) -> Option<String> {
 }
 
 #[test]
-fn what_changes_something_is_done_by_the_running_daemon() {
+fn changing_commands_are_executed_by_the_running_daemon() {
     let world = world();
     let daemon = running(&world);
     let first = world.live_ids();
@@ -61,9 +61,9 @@ fn what_changes_something_is_done_by_the_running_daemon() {
     let history = world.history();
     assert_eq!(history[0]["trigger"], "manual");
     let own = format!("uid {}", rustix::process::getuid().as_raw());
-    assert_eq!(told(&world, "due", "by"), Some(own));
+    assert_eq!(last_event_detail(&world, "due", "by"), Some(own));
     assert_eq!(
-        told(&world, "due", "reason").as_deref(),
+        last_event_detail(&world, "due", "reason").as_deref(),
         Some("somebody left")
     );
     let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
@@ -91,7 +91,7 @@ fn what_changes_something_is_done_by_the_running_daemon() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_in_words() {
+fn rejected_request_is_answered_with_a_reason() {
     let world = world();
     let daemon = running(&world);
     for (command, words) in [
@@ -116,7 +116,7 @@ fn what_cannot_be_done_is_told_in_words() {
 }
 
 #[test]
-fn anybody_who_speaks_http_can_ask() {
+fn control_socket_serves_plain_http() {
     let world = world();
     let daemon = running(&world);
     let (status, about) = http(&world, "GET", "/daemon", "");
@@ -166,7 +166,7 @@ fn anybody_who_speaks_http_can_ask() {
 
 /// Needs root to be somebody else: as anybody else there is nobody to ask as.
 #[test]
-fn the_group_may_look_and_only_some_may_change() {
+fn group_can_read_and_only_admins_can_change() {
     const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
         return;
@@ -183,15 +183,21 @@ fn the_group_may_look_and_only_some_may_change() {
     let daemon = running(&world);
     let output = as_nobody(&["pause", "billing"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains("as a member of the socket's group"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("as a member of the socket's group"),
+        "{stderr}"
+    );
     let socket = world.path("control.sock");
     std::fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let output = as_nobody(&["pause", "billing"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains("may look and not change anything"), "{said}");
-    assert!(said.contains("[control] admins"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("may look and not change anything"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("[control] admins"), "{stderr}");
     daemon.stop();
     // Its group may.
     let group = "nogroup";
@@ -212,11 +218,14 @@ fn the_group_may_look_and_only_some_may_change() {
     std::fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let output = as_nobody(&["pause", "billing"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(told(&world, "pause", "by"), Some(format!("uid {NOBODY}")));
+    assert_eq!(
+        last_event_detail(&world, "pause", "by"),
+        Some(format!("uid {NOBODY}"))
+    );
 }
 
 #[test]
-fn whoever_waits_is_answered_when_the_daemon_stops() {
+fn waiting_request_is_answered_at_shutdown() {
     let mut world = world();
     let mut daemon = running(&world);
     world.restart_sandbox(&["--fault", "create:slow:1", "--fault", "any:500-before:1"]);
@@ -230,13 +239,13 @@ fn whoever_waits_is_answered_when_the_daemon_stops() {
     assert!(daemon.wait().success());
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.starts_with("error: "), "{said}");
-    assert!(!said.contains("did not answer"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    assert!(!stderr.contains("did not answer"), "{stderr}");
 }
 
 #[test]
-fn a_socket_that_was_left_behind_is_replaced_and_another_ones_is_not_asked() {
+fn stale_socket_is_replaced_and_foreign_socket_is_not_used() {
     let world = world();
     let mut daemon = running(&world);
     daemon.signal(Signal::KILL);
@@ -272,7 +281,7 @@ fn a_socket_that_was_left_behind_is_replaced_and_another_ones_is_not_asked() {
 }
 
 #[test]
-fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
+fn valid_configuration_is_applied_and_invalid_changes_nothing() {
     let world = world();
     let mut daemon = running(&world);
     let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
@@ -302,9 +311,12 @@ fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
     write(&world.path("config.toml"), &url);
     let output = world.run(&["reload"]);
     assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
-    let said = text(&output.stderr);
-    assert!(said.contains("[provider] base-url cannot change"), "{said}");
-    assert!(said.contains("restart"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("[provider] base-url cannot change"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("restart"), "{stderr}");
     // One more key; a command that knows of it before the daemon says so.
     let more = "[key.more]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
                 [[key.more.sink]]\ntype = \"file\"\npath = \"DIR/more.key\"\n";
@@ -312,9 +324,9 @@ fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
     write(&world.path("config.toml"), &format!("{good}{more}"));
     let output = world.run(&["rotate", "more"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains("`rekeyd reload`"), "{said}");
-    assert!(said.contains("no key more is configured"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("`rekeyd reload`"), "{stderr}");
+    assert!(stderr.contains("no key more is configured"), "{stderr}");
     assert!(world.ok(&["reload"]).contains("took "));
     daemon.wait_for("is the current credential of more");
     assert!((0..200).any(|_| problem().is_null()));
@@ -326,7 +338,7 @@ fn a_good_configuration_is_taken_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
-fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_signal() {
+fn reload_without_control_socket_signals_the_main_process() {
     let world = world();
     let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
     let socket = world.path("control.sock").display().to_string();
@@ -356,7 +368,7 @@ fn without_a_control_socket_the_process_that_the_service_manager_names_gets_the_
 }
 
 #[test]
-fn a_ledger_that_cannot_be_asked_refuses_a_request_and_ends_nothing() {
+fn unreadable_ledger_rejects_a_request_and_keeps_the_daemon() {
     let world = world();
     let daemon = running(&world);
     let id = world.live_ids().remove(0);
@@ -364,15 +376,15 @@ fn a_ledger_that_cannot_be_asked_refuses_a_request_and_ends_nothing() {
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let output = world.run(&["hold", &id]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("not done: "), "{told}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("not done: "), "{stderr}");
     lock.execute_batch("ROLLBACK").unwrap();
     world.ok(&["hold", &id]);
     drop(daemon);
 }
 
 #[test]
-fn what_is_told_as_not_rotated_is_not_rotated_later() {
+fn rejected_rotation_does_not_run_later() {
     let mut world = world();
     let mut daemon = running(&world);
     world.stop_sandbox();
@@ -380,8 +392,8 @@ fn what_is_told_as_not_rotated_is_not_rotated_later() {
     for _ in 0..2 {
         let output = world.run(&["rotate", "billing"]);
         assert_eq!(output.status.code(), Some(1));
-        let told = text(&output.stderr);
-        assert!(told.contains("billing was not rotated"), "{told}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("billing was not rotated"), "{stderr}");
     }
     world.restart_sandbox(&[]);
     daemon.wait_for("has passed");
@@ -394,19 +406,19 @@ fn what_is_told_as_not_rotated_is_not_rotated_later() {
 }
 
 #[test]
-fn no_secret_gets_into_the_ledger_by_a_reason() {
+fn reason_is_redacted_before_it_is_recorded() {
     let world = world();
     let daemon = running(&world);
     let secret = world.secret_of(&world.live_ids()[0]);
     let reason = format!("found\n{secret} in a chat");
     world.ok(&["pause", "billing", "--reason", &reason]);
-    let kept = told(&world, "pause", "reason");
+    let kept = last_event_detail(&world, "pause", "reason");
     assert_eq!(kept.as_deref(), Some("found [secret] in a chat"));
     drop(daemon);
 }
 
 #[test]
-fn a_reload_of_a_file_with_a_mistake_is_told_by_the_daemon_as_well() {
+fn rejected_reload_is_logged_and_shown_by_status() {
     let world = world();
     let mut daemon = running(&world);
     let file = world.path("config.toml");
@@ -426,21 +438,21 @@ fn a_reload_of_a_file_with_a_mistake_is_told_by_the_daemon_as_well() {
 }
 
 #[test]
-fn a_reload_to_another_ledger_is_refused() {
+fn reload_to_another_ledger_is_rejected() {
     let world = world();
     let daemon = running(&world);
     let file = world.path("config.toml");
     let right = std::fs::read_to_string(&file).unwrap();
     write(&file, &right.replace("/ledger.db", "/other.db"));
     let output = world.run(&["reload"]);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{told}");
-    assert!(told.contains("[ledger] path cannot change"), "{told}");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{stderr}");
+    assert!(stderr.contains("[ledger] path cannot change"), "{stderr}");
     drop(daemon);
 }
 
 #[test]
-fn what_an_optional_sink_missed_is_shown() {
+fn skipped_delivery_to_optional_sink_is_shown() {
     let world = TestEnv::start(&[]);
     let optional = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\nrequired = false\n\
                     path = \"DIR/away/copy.key\"\n";

@@ -8,7 +8,7 @@ use crate::support::{TestEnv, file_key_text, text};
 use rustix::process::Signal;
 
 #[test]
-fn the_first_signal_ends_it_in_order() {
+fn first_signal_shuts_down_gracefully() {
     for signal in [Signal::TERM, Signal::INT] {
         let world = TestEnv::start(&[]);
         world.configure(&file_key_text("0s"));
@@ -23,7 +23,7 @@ fn the_first_signal_ends_it_in_order() {
 }
 
 #[test]
-fn the_previous_credential_is_revoked_after_the_overlap() {
+fn previous_credential_is_revoked_after_the_overlap() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("1s"));
     world.ok(&["once"]);
@@ -44,7 +44,7 @@ fn the_previous_credential_is_revoked_after_the_overlap() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_exits_immediately() {
     let world = TestEnv::start(&["--fault", "create:hang:1"]);
     world.configure(&file_key_text("0s"));
     let mut daemon = Daemon::start(&world);
@@ -56,7 +56,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn it_says_so_when_it_has_no_keys() {
+fn daemon_without_keys_logs_it() {
     let world = TestEnv::start(&[]);
     world.configure("");
     let mut daemon = Daemon::start(&world);
@@ -66,7 +66,7 @@ fn it_says_so_when_it_has_no_keys() {
 }
 
 #[test]
-fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
+fn killed_rotation_is_stranded_and_started_again() {
     let world = TestEnv::start(&[]);
     // The receiver is nobody: the delivery is tried for as long as it lives.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -106,7 +106,7 @@ fn a_rotation_that_was_killed_is_stranded_and_done_anew() {
 
 /// What the service manager shows of it.
 #[test]
-fn the_service_manager_is_told_which_key_is_failing() {
+fn failing_key_is_sent_to_the_service_manager() {
     let mut world = TestEnv::start(&[]);
     let path = world.path("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -116,11 +116,11 @@ fn the_service_manager_is_told_which_key_is_failing() {
     world.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
     world.configure(&file_key_text("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
     let daemon = Daemon::start(&world);
-    let told = |wanted: &str| {
+    let told = |expected: &str| {
         let mut message = [0; 4_096];
         loop {
-            let length = manager.recv(&mut message).expect(wanted);
-            if text(&message[..length]).contains(wanted) {
+            let length = manager.recv(&mut message).expect(expected);
+            if text(&message[..length]).contains(expected) {
                 return;
             }
         }

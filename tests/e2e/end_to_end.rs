@@ -3,7 +3,7 @@
 use crate::support::{TestEnv, file_key_text, text, write};
 
 #[test]
-fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
+fn new_key_is_rotated_and_all_views_agree() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     world.ok(&["check"]);
@@ -28,7 +28,7 @@ fn once_rotates_a_new_key_and_everything_tells_the_same_story() {
 }
 
 #[test]
-fn a_rotation_by_hand_retires_the_previous_credential() {
+fn manual_rotation_retires_the_previous_credential() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
@@ -59,24 +59,24 @@ fn a_rotation_by_hand_retires_the_previous_credential() {
 }
 
 #[test]
-fn the_history_gives_the_newest_up_to_its_limit() {
+fn history_lists_the_newest_up_to_its_limit() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     for _ in 0..2 {
         world.ok(&["rotate", "billing"]);
     }
-    for (limit, wanted) in [("0", &[][..]), ("2", &[3, 2]), ("9", &[3, 2, 1])] {
-        let told = world.ok(&["history", "--json", "--limit", limit]);
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        let rows = told.as_array().unwrap().iter();
+    for (limit, expected) in [("0", &[][..]), ("2", &[3, 2]), ("9", &[3, 2, 1])] {
+        let stdout = world.ok(&["history", "--json", "--limit", limit]);
+        let stdout: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        let rows = stdout.as_array().unwrap().iter();
         let sequences: Vec<_> = rows.map(|row| row["sequence"].as_u64().unwrap()).collect();
-        assert_eq!(sequences, wanted, "{limit}");
+        assert_eq!(sequences, expected, "{limit}");
     }
 }
 
 #[test]
-fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
+fn uncertain_create_is_found_revoked_and_never_repeated() {
     let world = TestEnv::start(&["--fault", "create:drop-after:1"]);
     world.configure(&file_key_text("24h"));
     let output = world.run(&["rotate", "billing"]);
@@ -89,31 +89,31 @@ fn an_unclear_create_is_found_and_revoked_and_never_sent_twice() {
         world.live_ids().is_empty(),
         "what was made without us knowing its secret is gone"
     );
-    let made: Vec<_> = world
+    let created: Vec<_> = world
         .keys()
         .into_iter()
         .filter(|key| key["name"] == history[0]["label"])
         .collect();
-    assert_eq!(made.len(), 1);
+    assert_eq!(created.len(), 1);
 }
 
 #[test]
-fn a_provider_that_is_away_costs_nothing() {
+fn unreachable_provider_starts_no_rotation() {
     let mut world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
     world.stop_sandbox();
     let output = world.run(&["rotate", "billing"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("the provider cannot be asked"), "{told}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("the provider cannot be asked"), "{stderr}");
     let history = world.history();
     assert_eq!(history.len(), 1, "nothing was begun");
     assert_eq!(history[0]["phase"], "current");
 }
 
 #[test]
-fn a_sink_that_cannot_take_it_defers_the_create() {
+fn unready_sink_defers_the_create() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h").replace("DIR/billing.key", "DIR/missing/billing.key"));
     let output = world.run(&["once"]);
@@ -125,7 +125,7 @@ fn a_sink_that_cannot_take_it_defers_the_create() {
 }
 
 #[test]
-fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
+fn second_writer_exits_with_75_and_names_the_holder() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     let _lock =
@@ -141,7 +141,7 @@ fn a_second_writer_ends_with_75_and_says_who_holds_the_ledger() {
 }
 
 #[test]
-fn a_ledger_of_another_provider_or_organization_is_refused() {
+fn ledger_of_another_provider_or_organization_is_rejected() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
@@ -155,10 +155,13 @@ fn a_ledger_of_another_provider_or_organization_is_refused() {
         write(&world.path("config.toml"), other);
         for command in [&["once"][..], &["run"], &["rotate", "--all"]] {
             let output = world.run(command);
-            let told = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(78), "{told}");
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{stderr}");
             let theirs = format!("belongs to {} without an organization", world.base_url);
-            assert!(told.contains(&theirs) && told.contains(named), "{told}");
+            assert!(
+                stderr.contains(&theirs) && stderr.contains(named),
+                "{stderr}"
+            );
         }
     }
     // The right one still goes on, and has made nothing meanwhile.
@@ -168,7 +171,7 @@ fn a_ledger_of_another_provider_or_organization_is_refused() {
 }
 
 #[test]
-fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
+fn empty_ledger_is_bound_to_the_configured_provider() {
     let world = TestEnv::start(&[]);
     world.configure("");
     let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
@@ -185,7 +188,7 @@ fn a_ledger_that_tells_of_nothing_goes_to_the_provider_that_is_configured() {
 }
 
 #[test]
-fn what_is_no_ledger_or_a_newer_one_is_refused_and_nothing_is_made() {
+fn unrecognized_or_newer_database_is_rejected_unchanged() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     write(

@@ -43,7 +43,7 @@ impl Ledger {
         self.bound.run(arguments)
     }
 
-    fn works(&self) {
+    fn assert_works(&self) {
         let output = self.run(&["check"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let output = self.run(&["rotate", "--all"]);
@@ -52,20 +52,23 @@ impl Ledger {
 
     /// Every command that would write says why it cannot, and makes nothing; so
     /// does the one that looks whether it could.
-    fn refuses(&self, wanted: &[&str]) {
-        self.refuse(&["check"], wanted);
-        self.refuse(&["once", "--for", "1s"], wanted);
-        self.refuse(&["run"], wanted);
-        self.refuse(&["rotate", "--all"], wanted);
+    fn assert_all_rejected(&self, expected: &[&str]) {
+        self.assert_rejected(&["check"], expected);
+        self.assert_rejected(&["once", "--for", "1s"], expected);
+        self.assert_rejected(&["run"], expected);
+        self.assert_rejected(&["rotate", "--all"], expected);
     }
 
-    fn refuse(&self, command: &[&str], wanted: &[&str]) {
+    fn assert_rejected(&self, command: &[&str], expected: &[&str]) {
         let before = self.bound.env.keys().len();
         let output = self.run(command);
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{command:?}: {told}");
-        for wanted in wanted {
-            assert!(told.contains(wanted), "{command:?}: no {wanted:?}: {told}");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+        for expected in expected {
+            assert!(
+                stderr.contains(expected),
+                "{command:?}: no {expected:?}: {stderr}"
+            );
         }
         assert_eq!(self.bound.env.keys().len(), before, "nothing was made");
     }
@@ -79,58 +82,58 @@ impl Drop for Ledger {
 }
 
 #[test]
-fn a_ledger_that_cannot_be_made_is_refused() {
+fn ledger_that_cannot_be_created_is_rejected() {
     let ledger = Ledger::start();
     set_mode(&ledger.bound.env.path("state"), 0o500);
-    ledger.refuses(&[
+    ledger.assert_all_rejected(&[
         "ledger.db.lock",
         "Permission denied",
         "able to write in that folder",
     ]);
     set_mode(&ledger.bound.env.path("state"), 0o700);
-    ledger.works();
+    ledger.assert_works();
 }
 
 #[test]
-fn a_read_only_ledger_is_refused() {
+fn read_only_ledger_is_rejected() {
     let ledger = Ledger::start();
-    ledger.works();
+    ledger.assert_works();
     set_mode(&ledger.state("ledger.db"), 0o440);
-    ledger.refuses(&["ledger.db", "read-only", "able to write both"]);
+    ledger.assert_all_rejected(&["ledger.db", "read-only", "able to write both"]);
     set_mode(&ledger.state("ledger.db"), 0o640);
-    ledger.works();
+    ledger.assert_works();
 }
 
 #[test]
-fn a_read_only_folder_is_refused_when_something_has_to_be_made_there() {
+fn read_only_folder_is_rejected_if_files_are_missing() {
     let ledger = Ledger::start();
-    ledger.works();
+    ledger.assert_works();
     // As after a ledger was put back from a backup.
     for name in ["ledger.db-wal", "ledger.db-shm"] {
         std::fs::remove_file(ledger.state(name)).unwrap();
     }
     set_mode(&ledger.bound.env.path("state"), 0o500);
-    ledger.refuses(&[
+    ledger.assert_all_rejected(&[
         "cannot open the ledger",
         "state/ledger.db",
         "its folder is read-only",
     ]);
     set_mode(&ledger.bound.env.path("state"), 0o700);
-    ledger.works();
+    ledger.assert_works();
 }
 
 #[test]
-fn a_read_only_folder_will_do_when_nothing_has_to_be_made_there() {
+fn read_only_folder_is_accepted_if_all_files_exist() {
     let ledger = Ledger::start();
-    ledger.works();
+    ledger.assert_works();
     set_mode(&ledger.bound.env.path("state"), 0o500);
-    ledger.works();
+    ledger.assert_works();
 }
 
 #[test]
-fn something_else_in_the_place_of_its_files_is_refused() {
+fn unexpected_file_type_beside_the_ledger_is_rejected() {
     let ledger = Ledger::start();
-    for (name, wanted) in [
+    for (name, expected) in [
         ("ledger.db", "it is a folder; give the path of a file"),
         ("ledger.db-wal", "cannot open the ledger"),
         ("ledger.db.lock", "cannot open the lock file"),
@@ -138,20 +141,20 @@ fn something_else_in_the_place_of_its_files_is_refused() {
         let path = ledger.state(name);
         let _ = std::fs::remove_file(&path);
         std::fs::create_dir(&path).unwrap();
-        ledger.refuses(&[wanted, "state/ledger.db"]);
+        ledger.assert_all_rejected(&[expected, "state/ledger.db"]);
         std::fs::remove_dir(&path).unwrap();
     }
-    ledger.works();
+    ledger.assert_works();
 }
 
 #[test]
-fn a_folder_that_may_not_be_entered_is_not_one_without_a_ledger() {
+fn inaccessible_folder_is_not_an_absent_ledger() {
     let ledger = Ledger::start();
-    ledger.works();
+    ledger.assert_works();
     set_mode(&ledger.bound.env.path("state"), 0o000);
     for command in ["status", "history", "audit"] {
-        ledger.refuse(&[command], &["state/ledger.db", "Permission denied"]);
+        ledger.assert_rejected(&[command], &["state/ledger.db", "Permission denied"]);
     }
     set_mode(&ledger.bound.env.path("state"), 0o700);
-    ledger.works();
+    ledger.assert_works();
 }

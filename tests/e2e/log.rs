@@ -140,7 +140,7 @@ fn read(mut datagram: &[u8]) -> Entry {
 }
 
 #[test]
-fn each_line_is_an_entry_with_its_fields() {
+fn each_journal_entry_has_its_fields() {
     let Some(host) = Host::new() else { return };
     let journal = host.journal();
     let told = host.run(
@@ -176,7 +176,7 @@ fn each_line_is_an_entry_with_its_fields() {
 }
 
 #[test]
-fn auto_is_the_journal_only_where_standard_error_goes_there() {
+fn auto_format_uses_journald_only_if_stderr_goes_there() {
     let Some(host) = Host::new() else { return };
     let journal = host.journal();
     let elsewhere = host.run(&["once"], false);
@@ -193,7 +193,7 @@ fn auto_is_the_journal_only_where_standard_error_goes_there() {
 }
 
 #[test]
-fn without_a_journal_it_says_so_once_and_tells_people() {
+fn missing_journald_is_reported_once_and_text_is_used() {
     for (arguments, of_its_own) in [
         (&["--log-format", "journald", "once"][..], false),
         (&["once"], true),

@@ -11,7 +11,7 @@ use crate::support::{TestEnv, file_key_text, write};
 
 /// An address that nobody listened at a moment ago, and that nobody else looks
 /// for one at.
-fn free() -> String {
+fn free_address() -> String {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -43,7 +43,7 @@ fn value(page: &str, sample: &str) -> f64 {
 }
 
 /// Every metric that `text` names is on the page.
-fn assert_known(text: &str, page: &str) {
+fn assert_metrics_exist(text: &str, page: &str) {
     let mut known = 0;
     for word in text.split(|sign: char| !(sign.is_ascii_lowercase() || sign == '_')) {
         let name = word.strip_prefix("rekeyd_").filter(|name| !name.is_empty());
@@ -57,7 +57,7 @@ fn assert_known(text: &str, page: &str) {
 
 /// Prometheus' own opinion of the page, where `REKEYD_PROMTOOL` names its
 /// promtool.
-fn by_prometheus_itself(page: &str) {
+fn check_with_promtool(page: &str) {
     let Some(tool) = std::env::var_os("REKEYD_PROMTOOL") else {
         return;
     };
@@ -89,8 +89,8 @@ fn expect(page: &str, sample: &str, expected: f64) {
 }
 
 #[test]
-fn the_page_tells_what_the_ledger_tells() {
-    let address = free();
+fn metrics_agree_with_the_ledger() {
+    let address = free_address();
     let mut world = TestEnv::start(&[]);
     let key = file_key_text("24h").replace(
         "verify-interval",
@@ -161,12 +161,12 @@ fn the_page_tells_what_the_ledger_tells() {
     assert!(value(&page, "rekeyd_last_sweep_timestamp_seconds") > 1.7e9);
     assert!(value(&page, "rekeyd_clock_offset_seconds").abs() < 60.0);
     assert!(page.contains("rekeyd_build_info{version=\""), "{page}");
-    by_prometheus_itself(&page);
+    check_with_promtool(&page);
     for text in [
         include_str!("../../docs/alerts.yml"),
         include_str!("../../README.md"),
     ] {
-        assert_known(text, &page);
+        assert_metrics_exist(text, &page);
     }
     let secret = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert!(!page.contains(secret.trim()));
@@ -186,17 +186,17 @@ fn the_page_tells_what_the_ledger_tells() {
 }
 
 /// Waits until nobody listens there any more.
-fn expect_nobody(address: &str) {
-    let begun = Instant::now();
+fn assert_not_listening(address: &str) {
+    let started = Instant::now();
     while TcpStream::connect(address).is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{address}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{address}");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn where_it_listens_follows_the_configuration() {
-    let (first, second) = (free(), free());
+fn metrics_address_follows_the_configuration() {
+    let (first, second) = (free_address(), free_address());
     let world = TestEnv::start(&[]);
     let listen = |address: &str| {
         let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
@@ -229,18 +229,18 @@ fn where_it_listens_follows_the_configuration() {
     listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
     world.ok(&["reload"]);
     daemon.wait_for("going on without");
-    expect_nobody(&first);
+    assert_not_listening(&first);
     drop(taken);
     listen("");
     world.ok(&["reload"]);
-    expect_nobody(&second);
+    assert_not_listening(&second);
     daemon.stop();
 }
 
 /// Nobody is to be paged for what is not rotated any more.
 #[test]
-fn a_key_that_is_not_configured_any_more_pages_nobody() {
-    let address = free();
+fn removed_key_raises_no_alert() {
+    let address = free_address();
     let world = TestEnv::start(&[]);
     let first = file_key_text("24h").replace(
         "verify-interval",

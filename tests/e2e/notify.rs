@@ -52,8 +52,8 @@ impl Hook {
                 request.body.as_bytes(),
                 &header("webhook-signature"),
             );
-            let wanted = (request.method.as_str(), request.path.as_str());
-            if !good || wanted != ("POST", "/hook?token=hidden") {
+            let expected = (request.method.as_str(), request.path.as_str());
+            if !good || expected != ("POST", "/hook?token=hidden") {
                 return (401, "the signature is not good".to_owned());
             }
             let posted = Posted {
@@ -105,7 +105,7 @@ fn world() -> TestEnv {
 }
 
 /// A key whose file sink has no folder.
-fn without_folder() -> String {
+fn key_without_folder() -> String {
     file_key_text("1h").replace("DIR/billing.key", "DIR/away/billing.key")
 }
 
@@ -114,9 +114,13 @@ fn make_folder(world: &TestEnv) {
 }
 
 #[test]
-fn a_failing_sink_is_told_once_and_once_more_when_it_is_over() {
+fn failing_sink_is_notified_once_and_once_when_resolved() {
     let (world, hook) = (world(), Hook::start());
-    world.configure(&format!("{}{}", without_folder(), hook.configuration("")));
+    world.configure(&format!(
+        "{}{}",
+        key_without_folder(),
+        hook.configuration("")
+    ));
     let output = world.run(&["once", "--for", "30s"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let posted = hook.posted.try_recv().unwrap();
@@ -157,7 +161,7 @@ fn a_failing_sink_is_told_once_and_once_more_when_it_is_over() {
 }
 
 #[test]
-fn a_provider_that_is_away_is_told_once_for_all_keys() {
+fn unreachable_provider_is_notified_once_for_all_keys() {
     let (mut world, hook) = (world(), Hook::start());
     let keys: String = ["a", "b", "c"]
         .iter()
@@ -175,7 +179,7 @@ fn a_provider_that_is_away_is_told_once_for_all_keys() {
 }
 
 #[test]
-fn a_command_reads_the_notice_and_knows_nothing_else() {
+fn command_channel_gets_the_notification_and_a_clean_environment() {
     let world = world();
     write(
         &world.path("page"),
@@ -216,11 +220,11 @@ fn a_command_reads_the_notice_and_knows_nothing_else() {
 }
 
 #[test]
-fn only_the_keys_that_are_named_are_told_of() {
+fn channel_is_limited_to_its_keys() {
     let (world, hook) = (world(), Hook::start());
     let keys = [
-        without_folder(),
-        without_folder().replace("billing", "other"),
+        key_without_folder(),
+        key_without_folder().replace("billing", "other"),
     ]
     .concat();
     let only = hook.configuration("keys = [\"other\"]");
@@ -230,7 +234,7 @@ fn only_the_keys_that_are_named_are_told_of() {
 }
 
 #[test]
-fn a_running_daemon_tells_whom_a_reload_names() {
+fn reload_changes_the_channels() {
     let (world, hook) = (world(), Hook::start());
     world.configure(&file_key_text("1h"));
     let mut daemon = Daemon::start(&world);
@@ -254,9 +258,13 @@ fn a_running_daemon_tells_whom_a_reload_names() {
 }
 
 #[test]
-fn a_daemon_tells_of_a_sink_that_goes_on_failing_and_of_its_end() {
+fn daemon_notifies_of_a_persistent_failure_and_its_resolution() {
     let (world, hook) = (world(), Hook::start());
-    world.configure(&format!("{}{}", without_folder(), hook.configuration("")));
+    world.configure(&format!(
+        "{}{}",
+        key_without_folder(),
+        hook.configuration("")
+    ));
     let mut daemon = Daemon::start(&world);
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
     assert_eq!(posted.body["data"]["event"], "failure");
@@ -273,33 +281,33 @@ fn a_daemon_tells_of_a_sink_that_goes_on_failing_and_of_its_end() {
 }
 
 #[test]
-fn check_looks_at_whom_it_would_tell() {
+fn check_inspects_notification_channels() {
     let world = world();
     let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
                   signing-secret-file = \"DIR/none\"\n\
                   [[notify]]\ntype = \"command\"\nargv = [\"DIR/none\"]\n";
     world.configure(&format!("{}{notify}", file_key_text("1h")));
     let output = world.run(&["check"]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    for wanted in ["notify[0]: ", "notify[1]: ", "/none does not exist"] {
-        assert!(said.contains(wanted), "{wanted}: {said}");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for expected in ["notify[0]: ", "notify[1]: ", "/none does not exist"] {
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
     }
     let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
                   signing-secret-file = \"DIR/signing\"\n";
     world.configure(&format!("{}{notify}", file_key_text("1h")));
     world.ok(&["check"]);
     let output = world.run(&["check", "--online"]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        said.contains("notify[0]: cannot connect to 127.0.0.1:9"),
-        "{said}"
+        stderr.contains("notify[0]: cannot connect to 127.0.0.1:9"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn a_rehearsal_records_what_it_would_tell() {
+fn rehearsal_records_notifications() {
     let (world, hook) = (world(), Hook::start());
     let notify = hook.configuration("on = [\"rotated\"]");
     world.configure(&format!("{}{notify}", file_key_text("1h")));
@@ -307,10 +315,10 @@ fn a_rehearsal_records_what_it_would_tell() {
     let (dir, config) = (dir.to_str().unwrap(), config.to_str().unwrap());
     let arguments = ["demo", "--rehearse", config, "--dir", dir, "--for", "15s"];
     let output = world.run(&arguments);
-    let said = text(&output.stdout);
-    assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert!(said.contains("recorded in notices.jsonl"), "{said}");
-    assert!(!said.contains("hidden"), "{said}");
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
+    assert!(stdout.contains("recorded in notices.jsonl"), "{stdout}");
+    assert!(!stdout.contains("hidden"), "{stdout}");
     let recorded = std::fs::read_to_string(world.path("rehearsal/notices.jsonl")).unwrap();
     let first: Value = serde_json::from_str(recorded.lines().next().unwrap()).unwrap();
     assert_eq!(first["data"]["event"], "rotated");
@@ -318,7 +326,7 @@ fn a_rehearsal_records_what_it_would_tell() {
 }
 
 #[tokio::test]
-async fn a_mail_is_handed_to_sendmail() {
+async fn mail_is_passed_to_sendmail() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let script = format!(
@@ -352,12 +360,12 @@ async fn a_mail_is_handed_to_sendmail() {
     let arguments = std::fs::read_to_string(path("arguments")).unwrap();
     assert_eq!(arguments, "-i root ops@example.com\n");
     let mail = std::fs::read_to_string(path("mail")).unwrap();
-    for wanted in [
+    for expected in [
         "To: root, ops@example.com\n",
         "Subject: [rekeyd] ops1: billing: failing\n",
         "\nbilling is failing: its folder is gone\n",
         "\"event\":\"failure\"",
     ] {
-        assert!(mail.contains(wanted), "{wanted}: {mail}");
+        assert!(mail.contains(expected), "{expected}: {mail}");
     }
 }

@@ -52,7 +52,7 @@ fn read(world: &TestEnv, name: &str) -> String {
 }
 
 #[test]
-fn it_runs_when_the_file_has_changed_and_knows_no_secret() {
+fn on_change_runs_after_a_file_change_without_the_secret() {
     let world = TestEnv::start(&[]);
     fs::write(world.path("ready"), "").unwrap();
     configure(&world, UNTIL_READY, "", OTHER_SINK);
@@ -89,7 +89,7 @@ fn it_runs_when_the_file_has_changed_and_knows_no_secret() {
 }
 
 #[test]
-fn another_process_runs_it_again_and_leaves_the_file_alone() {
+fn failed_on_change_is_repeated_after_restart_without_a_write() {
     let world = TestEnv::start(&[]);
     fs::write(world.path("ready"), "").unwrap();
     configure(&world, UNTIL_READY, "", OTHER_SINK);
@@ -140,7 +140,7 @@ fn another_process_runs_it_again_and_leaves_the_file_alone() {
 }
 
 #[test]
-fn what_the_file_does_not_hold_any_more_is_told_to_nobody() {
+fn on_change_is_skipped_if_the_file_was_replaced() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let mut daemon = Daemon::start(&world);
@@ -160,14 +160,14 @@ fn what_the_file_does_not_hold_any_more_is_told_to_nobody() {
 }
 
 #[test]
-fn once_leaves_it_to_the_next_run() {
+fn once_leaves_failed_on_change_to_the_next_run() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let output = world.run(&["once", "--for", "5s"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let status = world.run(&["status", "billing"]);
-    let told = text(&status.stdout);
-    assert!(told.contains("not ready"), "{told}");
+    let stdout = text(&status.stdout);
+    assert!(stdout.contains("not ready"), "{stdout}");
     fs::write(world.path("ready"), "").unwrap();
     // Whether or not it is time to try again.
     world.ok(&["rotate", "billing"]);
@@ -178,7 +178,7 @@ fn once_leaves_it_to_the_next_run() {
 }
 
 #[test]
-fn it_is_killed_at_its_own_timeout() {
+fn on_change_is_killed_at_its_timeout() {
     let world = TestEnv::start(&[]);
     configure(&world, "sleep 1000", "on-change-timeout = \"1s\"\n", "");
     let mut daemon = Daemon::start(&world);
@@ -189,7 +189,7 @@ fn it_is_killed_at_its_own_timeout() {
 }
 
 #[test]
-fn an_optional_copy_is_told_by_another_process_too() {
+fn on_change_of_optional_sink_is_repeated_after_restart() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "required = false\n", OTHER_SINK);
     let mut daemon = Daemon::start(&world);
@@ -206,23 +206,23 @@ fn an_optional_copy_is_told_by_another_process_too() {
 }
 
 #[test]
-fn a_program_that_is_not_there_holds_up_the_create() {
+fn missing_on_change_program_defers_the_create() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     fs::remove_file(world.path("after")).unwrap();
     let output = world.run(&["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
+    let stderr = text(&output.stderr);
     assert!(
-        told.contains("on-change: ") && told.contains("does not exist"),
-        "{told}"
+        stderr.contains("on-change: ") && stderr.contains("does not exist"),
+        "{stderr}"
     );
     world.run(&["once", "--for", "2s"]);
     assert!(world.live_ids().is_empty());
 }
 
 #[test]
-fn a_reload_without_it_owes_nothing_any_more() {
+fn removed_on_change_is_no_longer_pending_after_reload() {
     let world = TestEnv::start(&[]);
     configure(&world, UNTIL_READY, "", "");
     let mut daemon = Daemon::start(&world);

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A world with a key whose receiver lets everybody connect and answers
 /// nobody.
-fn world_without_answers() -> (TestEnv, TcpListener) {
+fn world_with_silent_provider() -> (TestEnv, TcpListener) {
     let world = TestEnv::start(&[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -27,8 +27,8 @@ fn world_without_answers() -> (TestEnv, TcpListener) {
 }
 
 #[test]
-fn once_says_that_its_time_was_over() {
-    let (world, _silent) = world_without_answers();
+fn once_reports_that_its_time_limit_passed() {
+    let (world, _silent) = world_with_silent_provider();
     let output = world.run(&["once", "--for", "5s"]);
     let log = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
@@ -43,8 +43,8 @@ fn once_says_that_its_time_was_over() {
 }
 
 #[test]
-fn once_says_that_a_signal_ended_it() {
-    let (world, _silent) = world_without_answers();
+fn once_reports_that_a_signal_ended_it() {
+    let (world, _silent) = world_with_silent_provider();
     let mut child = world
         .command(&["once"])
         .stderr(Stdio::piped())
@@ -70,7 +70,7 @@ fn once_says_that_a_signal_ended_it() {
 }
 
 #[test]
-fn once_that_came_to_its_end_says_nothing_of_it() {
+fn finished_once_reports_no_interruption() {
     let world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
@@ -84,7 +84,7 @@ fn once_that_came_to_its_end_says_nothing_of_it() {
 
 /// From so many keys on the ledger is read before the lock is held.
 #[test]
-fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
+fn once_with_many_keys_continues_after_the_previous_run() {
     let world = TestEnv::start(&[]);
     let key = |name: &str, first: &str| {
         format!(
@@ -95,8 +95,8 @@ fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
     let others = (1..1_000).map(|number| key(&format!("other-{number}"), "scheduled"));
     let keys: String = others.chain([key("billing", "now")]).collect();
     world.configure(&keys);
-    for wanted in [&["once"][..], &["once"], &["rotate", "billing"], &["once"]] {
-        let output = world.run(wanted);
+    for expected in [&["once"][..], &["once"], &["rotate", "billing"], &["once"]] {
+        let output = world.run(expected);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     let phases: Vec<_> = world
@@ -115,7 +115,7 @@ fn once_with_very_many_keys_knows_what_the_one_before_has_done() {
 
 /// A credential that cannot be revoked is somebody's matter, too.
 #[test]
-fn once_fails_while_a_revocation_does() {
+fn once_fails_while_a_revocation_fails() {
     let world = TestEnv::start(&["--fault", "delete:401-scope:1"]);
     let key = file_key_text("1s").replace(
         "verify-interval",

@@ -18,7 +18,7 @@ fn stderr(output: &Output) -> String {
 }
 
 /// The API as an administrator with another tool uses it.
-fn by_another_tool<T>(world: &TestEnv, work: impl AsyncFnOnce(&dyn Provider) -> T) -> T {
+fn with_provider<T>(world: &TestEnv, work: impl AsyncFnOnce(&dyn Provider) -> T) -> T {
     let url = world.base_url.parse().unwrap();
     let cell = crate::adapter::credential_with(&world.admin_key);
     let provider = crate::adapter::adapter_with(&url, Duration::from_secs(10), cell);
@@ -29,15 +29,15 @@ fn by_another_tool<T>(world: &TestEnv, work: impl AsyncFnOnce(&dyn Provider) -> 
     runtime.block_on(work(&provider))
 }
 
-fn make_by_hand(world: &TestEnv, name: &str) -> String {
+fn create_manually(world: &TestEnv, name: &str) -> String {
     let label = Label::from_recorded(name.to_owned());
-    let made = by_another_tool(world, async |provider| provider.create(&label, None).await);
-    made.unwrap().value.metadata.id.as_str().to_owned()
+    let created = with_provider(world, async |provider| provider.create(&label, None).await);
+    created.unwrap().value.metadata.id.as_str().to_owned()
 }
 
-fn delete_by_hand(world: &TestEnv, id: &str) {
+fn delete_manually(world: &TestEnv, id: &str) {
     let id = CredentialId::new(id.to_owned());
-    by_another_tool(world, async |provider| provider.delete(&id).await).unwrap();
+    with_provider(world, async |provider| provider.delete(&id).await).unwrap();
 }
 
 /// A key that was rotated `times` times, with a long overlap.
@@ -60,7 +60,7 @@ fn phase(world: &TestEnv, place: usize) -> String {
 }
 
 #[test]
-fn what_a_sink_may_hold_is_revoked_by_force_alone() {
+fn credential_a_sink_may_hold_is_revoked_only_with_force() {
     let world = rotated(2);
     let (current, retired) = (credential(&world, 0), credential(&world, 1));
     for held in [&current, &retired] {
@@ -80,7 +80,7 @@ fn what_a_sink_may_hold_is_revoked_by_force_alone() {
 }
 
 #[test]
-fn what_is_not_ours_is_not_revoked() {
+fn unrecognized_credential_is_not_revoked() {
     let world = rotated(1);
     let refused = world.run(&["revoke", "key_unknown", "--force"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -92,7 +92,7 @@ fn what_is_not_ours_is_not_revoked() {
 }
 
 #[test]
-fn previous_ones_go_at_once_when_a_person_says_so() {
+fn revoke_previous_now_skips_the_overlap() {
     let world = rotated(2);
     world.ok(&["rotate", "billing", "--revoke-previous-now"]);
     world.ok(&["once"]);
@@ -102,7 +102,7 @@ fn previous_ones_go_at_once_when_a_person_says_so() {
 }
 
 #[test]
-fn a_hold_and_its_release_are_told() {
+fn hold_and_release_are_recorded_and_shown() {
     let world = rotated(1);
     let id = credential(&world, 0);
     let held = world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
@@ -115,34 +115,37 @@ fn a_hold_and_its_release_are_told() {
 }
 
 #[test]
-fn one_made_by_hand_is_adopted_once() {
+fn manually_created_credential_is_adopted_once() {
     let world = rotated(1);
-    let made = make_by_hand(&world, "somebody");
-    let adopted = world.ok(&["adopt", "billing", &made]);
-    assert_eq!(adopted, format!("adopted {made} as stranded of billing\n"));
+    let created = create_manually(&world, "somebody");
+    let adopted = world.ok(&["adopt", "billing", &created]);
+    assert_eq!(
+        adopted,
+        format!("adopted {created} as stranded of billing\n")
+    );
     assert_eq!(phase(&world, 0), "stranded");
-    let again = world.run(&["adopt", "billing", &made]);
+    let again = world.run(&["adopt", "billing", &created]);
     assert_eq!(again.status.code(), Some(1));
     assert!(
         stderr(&again).contains("in this ledger already"),
         "{}",
         stderr(&again)
     );
-    let refused = world.run(&["revoke", &made]);
+    let refused = world.run(&["revoke", &created]);
     assert_eq!(refused.status.code(), Some(1), "any sink may hold it");
 }
 
 #[test]
-fn an_audit_tells_ours_from_the_rest() {
+fn audit_separates_managed_from_unrecognized_credentials() {
     let world = rotated(2);
-    let stranger = make_by_hand(&world, "somebody");
+    let stranger = create_manually(&world, "somebody");
     let output = world.run(&["audit"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let told = stdout(&output);
     assert_eq!(told.matches("ours, alive ").count(), 2, "{told}");
     let line = told.lines().find(|line| line.contains(&stranger)).unwrap();
     assert!(line.starts_with("foreign"), "{line}");
-    delete_by_hand(&world, &credential(&world, 0));
+    delete_manually(&world, &credential(&world, 0));
     let output = world.run(&["audit"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -154,21 +157,21 @@ fn an_audit_tells_ours_from_the_rest() {
 
 /// Where the list and the ledger disagree, the credential itself is asked for.
 #[test]
-fn an_audit_does_not_believe_a_list_that_is_behind() {
+fn audit_verifies_against_a_stale_list() {
     let mut world = TestEnv::start(&["--fault", "list:stale-list:1"]);
     world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
-    let told = world.ok(&["audit"]);
-    assert!(told.contains("ours, alive "), "{told}");
+    let stdout = world.ok(&["audit"]);
+    assert!(stdout.contains("ours, alive "), "{stdout}");
     // A sandbox in which nothing has changed yet shows what there is.
     world.restart_sandbox(&["--fault", "list:stale-list:1"]);
-    let told = world.ok(&["audit"]);
-    assert!(told.contains("ours, alive "), "{told}");
-    assert!(told.contains("foreign"), "its admin key: {told}");
+    let stdout = world.ok(&["audit"]);
+    assert!(stdout.contains("ours, alive "), "{stdout}");
+    assert!(stdout.contains("foreign"), "its admin key: {stdout}");
 }
 
 #[test]
-fn an_audit_does_not_compare_with_another_organization() {
+fn audit_refuses_another_organization() {
     let world = rotated(1);
     let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
     ledger
@@ -180,7 +183,7 @@ fn an_audit_does_not_compare_with_another_organization() {
 }
 
 #[test]
-fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
+fn ledger_of_another_host_needs_take_over() {
     let world = rotated(1);
     let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
     let known: Option<String> = ledger
@@ -223,7 +226,7 @@ fn a_ledger_of_another_machine_is_taken_over_by_word_alone() {
 /// Only root can make a ledger somebody else's: elsewhere there is nothing to
 /// refuse.
 #[test]
-fn root_does_not_write_the_ledger_of_another_user() {
+fn root_does_not_write_another_users_ledger() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("1s"));
     world.ok(&["once"]);
@@ -239,14 +242,14 @@ fn root_does_not_write_the_ledger_of_another_user() {
     ] {
         let output = world.run(arguments);
         assert_eq!(output.status.code(), Some(1));
-        let told = text(&output.stderr);
-        assert!(told.contains("belongs to nobody"), "{told}");
-        let line = told.split("run: ").nth(1).unwrap().trim();
-        let wanted = format!(
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("belongs to nobody"), "{stderr}");
+        let line = stderr.split("run: ").nth(1).unwrap().trim();
+        let expected = format!(
             "runuser -u nobody -- {} --config ",
             crate::support::binary().display()
         );
-        assert!(line.starts_with(&wanted), "{line}");
+        assert!(line.starts_with(&expected), "{line}");
         if arguments[0] == "rotate" {
             assert!(
                 line.ends_with("rotate billing --reason 'somebody'\\''s left'"),

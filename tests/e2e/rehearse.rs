@@ -18,7 +18,7 @@ struct Host {
 }
 
 /// What a rehearsal that was interrupted told.
-struct Told {
+struct RehearsalOutput {
     code: Option<i32>,
     out: String,
     err: String,
@@ -73,7 +73,7 @@ impl Host {
     }
 
     /// Rehearses until every one of `keys` is rotated, and interrupts then.
-    fn rehearse_until_current(&self, keys: usize) -> Told {
+    fn rehearse_until_current(&self, keys: usize) -> RehearsalOutput {
         let mut child = self
             .command(&["demo", "--rehearse", "config.toml", "--dir", "rehearsal"])
             // A rehearsal that never comes so far ends by itself.
@@ -94,7 +94,7 @@ impl Host {
         lines.read_to_string(&mut out).unwrap();
         let mut err = String::new();
         errors.read_to_string(&mut err).unwrap();
-        Told {
+        RehearsalOutput {
             code: demo.0.wait().unwrap().code(),
             out,
             err,
@@ -161,7 +161,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn everything_stays_in_its_folder_and_nobody_is_called() {
+fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     let real_receiver = TcpListener::bind("127.0.0.1:0").unwrap();
     real_receiver.set_nonblocking(true).unwrap();
     let host = Host::with(&two_keys(real_receiver.local_addr().unwrap().port()));
@@ -238,9 +238,9 @@ fn everything_stays_in_its_folder_and_nobody_is_called() {
 }
 
 #[test]
-fn it_says_what_is_replaced_and_when_each_key_would_rotate() {
+fn rehearsal_lists_replacements_and_rotation_times() {
     let host = Host::with(&two_keys(9));
-    let Told { out, .. } = host.rehearse_until_current(2);
+    let RehearsalOutput { out, .. } = host.rehearse_until_current(2);
     let real = host.path("host").display().to_string();
     let line_with = |word: &str| {
         let found = out.lines().find(|line| line.contains(word));
@@ -273,7 +273,7 @@ fn it_says_what_is_replaced_and_when_each_key_would_rotate() {
 }
 
 #[test]
-fn a_key_that_did_not_rotate_is_named() {
+fn rehearsal_names_a_key_that_did_not_rotate() {
     let sink = |key: &str, path: &str| {
         format!(
             "[key.{key}]\nschedule = \"@yearly\"\nverify-interval = \"0s\"\n[[key.{key}.sink]]\n\
@@ -284,15 +284,15 @@ fn a_key_that_did_not_rotate_is_named() {
     let keys = format!("{}{}", sink("good", "/a/b/c"), sink("never", "/a/b"));
     let output = Host::with(&keys).rehearse(&["--for", "1s"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
-    let told = text(&output.stderr);
-    assert!(told.contains("never did not rotate: "), "{told}");
-    assert!(told.contains("not a regular file"), "{told}");
-    assert!(!told.contains("good did not"), "{told}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("never did not rotate: "), "{stderr}");
+    assert!(stderr.contains("not a regular file"), "{stderr}");
+    assert!(!stderr.contains("good did not"), "{stderr}");
     assert!(text(&output.stdout).contains("1 of 2 keys rotated"));
 }
 
 #[test]
-fn a_mistake_is_told_as_check_tells_it() {
+fn rehearsal_reports_problems_as_check_does() {
     let keys = two_keys(9)
         .replace("0640", "0644")
         .replace("@yearly", "@never");
@@ -311,7 +311,7 @@ fn a_mistake_is_told_as_check_tells_it() {
 }
 
 #[test]
-fn a_folder_where_rekeyd_works_is_left_alone() {
+fn rehearsal_refuses_a_folder_in_use() {
     let host = Host::with(&two_keys(9));
     std::fs::create_dir(host.path("rehearsal")).unwrap();
     for (arguments, name) in [
@@ -325,9 +325,12 @@ fn a_folder_where_rekeyd_works_is_left_alone() {
             .args(arguments)
             .output()
             .unwrap();
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains(&format!("there is a {name} in")), "{told}");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.contains(&format!("there is a {name} in")),
+            "{stderr}"
+        );
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the real one");
         assert_eq!(files(&host.path("rehearsal")), [name]);
         std::fs::remove_file(&kept).unwrap();
@@ -341,7 +344,7 @@ fn a_folder_where_rekeyd_works_is_left_alone() {
 }
 
 #[test]
-fn without_a_folder_it_makes_a_fresh_one() {
+fn rehearsal_creates_a_fresh_folder_by_default() {
     let host = Host::with(&two_keys(9));
     let output = host
         .command(&["demo", "--rehearse", "config.toml", "--for", "0s"])
@@ -363,20 +366,26 @@ fn without_a_folder_it_makes_a_fresh_one() {
 
 /// Whatever the folder is called, what is written there can be read again.
 #[test]
-fn a_folder_may_be_called_anything() {
+fn rehearsal_folder_name_is_unrestricted() {
     let host = Host::with(&two_keys(9));
     let folder = "a \"b\\t";
     let output = host
         .command(&["demo", "--dir", folder, "--for", "1s"])
         .output()
         .unwrap();
-    let told = text(&output.stderr);
-    assert_ne!(output.status.code(), Some(78), "{told}");
-    let made = files(&host.path(folder));
-    assert!(made.contains(&"ledger.db".to_owned()), "{made:?} {told}");
+    let stderr = text(&output.stderr);
+    assert_ne!(output.status.code(), Some(78), "{stderr}");
+    let created = files(&host.path(folder));
+    assert!(
+        created.contains(&"ledger.db".to_owned()),
+        "{created:?} {stderr}"
+    );
     let refused = host.command(&["demo", "--dir", "a\tb"]).output().unwrap();
-    let told = text(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(1), "{told}");
-    assert!(told.contains("cannot stand in a configuration"), "{told}");
+    let stderr = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("cannot stand in a configuration"),
+        "{stderr}"
+    );
     assert!(!host.path("a\tb").exists());
 }

@@ -21,7 +21,7 @@ fn triggers(world: &TestEnv) -> Vec<String> {
 }
 
 #[test]
-fn a_file_that_is_as_it_was_left_is_left() {
+fn unchanged_file_is_not_replaced() {
     for format in ["raw", "env", "json"] {
         let world = rotated(format);
         world.ok(&["once"]);
@@ -30,7 +30,7 @@ fn a_file_that_is_as_it_was_left_is_left() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_delivered_anew() {
+fn missing_file_is_delivered_again() {
     let world = rotated("raw");
     fs::remove_file(world.path("billing.key")).unwrap();
     world.ok(&["once"]);
@@ -46,7 +46,7 @@ fn a_file_that_is_gone_is_delivered_anew() {
 }
 
 #[test]
-fn a_file_that_holds_something_else_is_delivered_anew() {
+fn overwritten_file_is_delivered_again() {
     for (format, instead) in [
         ("raw", "sk-admin-somebody-elses\n"),
         ("raw", ""),
@@ -65,7 +65,7 @@ fn a_file_that_holds_something_else_is_delivered_anew() {
 }
 
 #[test]
-fn a_sink_that_is_added_gets_its_own_credential() {
+fn added_sink_gets_a_new_credential() {
     let world = rotated("raw");
     let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
     let named = file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
@@ -79,7 +79,7 @@ fn a_sink_that_is_added_gets_its_own_credential() {
 /// It was being written when its process was killed, and its sink was taken out
 /// of the configuration before the next one came.
 #[test]
-fn what_is_half_written_beside_a_file_of_the_past_is_removed() {
+fn stale_temp_of_a_past_target_is_removed() {
     let world = TestEnv::start(&[]);
     let more = "[[key.billing.sink]]\ntype = \"file\"\nname = \"copy\"\npath = \"DIR/copy.key\"\n";
     let named = file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
@@ -100,7 +100,7 @@ fn what_is_half_written_beside_a_file_of_the_past_is_removed() {
 /// As root made it, before there was rekeyd: that its owner cannot be kept is no
 /// reason not to deliver, where the configuration asks for a group alone.
 #[test]
-fn a_file_of_another_is_replaced_also_where_a_group_is_asked_for() {
+fn file_of_another_owner_is_replaced_with_the_configured_group() {
     let world = TestEnv::start(&[]);
     let group = rustix::process::getegid().as_raw();
     let group = if group == 0 { 65_534 } else { group };
@@ -119,7 +119,7 @@ fn a_file_of_another_is_replaced_also_where_a_group_is_asked_for() {
 
 /// What was wrong with the rotation of a key is over once nobody rotates it.
 #[test]
-fn a_key_taken_out_of_the_configuration_is_not_failing() {
+fn removed_key_is_not_failing() {
     let world = rotated("raw");
     fs::remove_file(world.path("billing.key")).unwrap();
     let elsewhere = file_key_text("24h").replace("DIR/billing", "DIR/none/billing");
@@ -128,8 +128,8 @@ fn a_key_taken_out_of_the_configuration_is_not_failing() {
     assert_eq!(world.run(&["status"]).status.code(), Some(1));
     world.configure(&file_key_text("24h").replace("billing", "other"));
     world.ok(&["once"]);
-    let told = world.ok(&["status"]);
-    assert!(told.contains("unmanaged"), "{told}");
-    let told = world.ok(&["history", "nobody"]);
-    assert_eq!(told, "no such rotation\n");
+    let stdout = world.ok(&["status"]);
+    assert!(stdout.contains("unmanaged"), "{stdout}");
+    let stdout = world.ok(&["history", "nobody"]);
+    assert_eq!(stdout, "no such rotation\n");
 }

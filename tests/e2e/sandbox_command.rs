@@ -38,7 +38,7 @@ fn refused(arguments: &[&str], status: i32) -> String {
 }
 
 #[test]
-fn it_says_what_to_configure_and_with_which_key() {
+fn sandbox_prints_configuration_and_admin_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (first, rest) = introduction(&[]);
@@ -58,7 +58,7 @@ fn it_says_what_to_configure_and_with_which_key() {
 }
 
 #[test]
-fn a_key_that_was_deleted_is_not_offered() {
+fn deleted_admin_key_is_not_printed() {
     let mut world = TestEnv::start(&[]);
     world.stop_sandbox();
     let mut keys = world.keys();
@@ -71,7 +71,7 @@ fn a_key_that_was_deleted_is_not_offered() {
 }
 
 #[test]
-fn what_is_no_fault_is_refused_with_what_there_is() {
+fn unknown_fault_is_rejected_with_the_known_ones() {
     for (fault, said) in [
         ("creat:429:1", "create, list, retrieve, delete or any"),
         ("create:418:1", "401-scope, stale-list, late"),
@@ -85,7 +85,7 @@ fn what_is_no_fault_is_refused_with_what_there_is() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_said() {
+fn address_in_use_is_reported() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let message = refused(&["--listen", &address], 1);
@@ -94,7 +94,7 @@ fn an_address_that_is_taken_is_said() {
 }
 
 #[test]
-fn a_rotated_key_works_on_after_a_restart_of_the_sandbox() {
+fn rotated_admin_key_works_after_a_sandbox_restart() {
     let mut world = TestEnv::start(&[]);
     world.configure(
         "[key.billing]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\

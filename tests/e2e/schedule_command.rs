@@ -16,7 +16,7 @@ fn read(printed: &str) -> Value {
 }
 
 #[test]
-fn three_zones_read_right_against_a_calendar() {
+fn firings_in_three_zones_match_a_calendar() {
     // Neither a provider nor a ledger is there.
     let dir = crate::support::scratch_dir();
     let world = TestEnv::without_sandbox("http://127.0.0.1:9/v1".to_owned(), "none", dir);
@@ -136,7 +136,7 @@ fn schedule_and_status_agree_to_the_second() {
 }
 
 #[test]
-fn a_paused_key_is_not_rotated_by_schedule_and_stays_paused() {
+fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
     let world = TestEnv::start(&[]);
     let daily = "schedule = \"@daily\"\nexpires-after = \"4d\"";
     world.configure(&[key("a", daily), key("b", daily)].concat());
@@ -148,9 +148,9 @@ fn a_paused_key_is_not_rotated_by_schedule_and_stays_paused() {
             keys.next().unwrap()["paused"].as_bool().unwrap()
         })
     };
-    let told = world.ok(&["pause", "a", "--reason", "a freeze"]);
+    let stdout = world.ok(&["pause", "a", "--reason", "a freeze"]);
     assert_eq!(
-        told,
+        stdout,
         "a: nothing is begun by schedule before `rekeyd resume a`\n"
     );
     world.ok(&["once"]);
@@ -164,11 +164,11 @@ fn a_paused_key_is_not_rotated_by_schedule_and_stays_paused() {
     // By hand it is rotated; then a pause that outlasts the credential warns.
     world.ok(&["rotate", "a"]);
     assert_eq!(paused(&world), [true, false]);
-    let told = world.ok(&["pause", "--all"]);
+    let stdout = world.ok(&["pause", "--all"]);
     assert_eq!(
-        told.matches("warning: its credential ends at").count(),
+        stdout.matches("warning: its credential ends at").count(),
         2,
-        "{told}"
+        "{stdout}"
     );
     let soon = world.history()[0]["created_at"]
         .as_str()
@@ -176,8 +176,8 @@ fn a_paused_key_is_not_rotated_by_schedule_and_stays_paused() {
         .to_owned();
     let soon: jiff::Timestamp = soon.parse().unwrap();
     let soon = (soon + jiff::SignedDuration::from_hours(1)).to_string();
-    let told = world.ok(&["pause", "b", "--until", &soon]);
-    assert!(!told.contains("warning"), "{told}");
+    let stdout = world.ok(&["pause", "b", "--until", &soon]);
+    assert!(!stdout.contains("warning"), "{stdout}");
     assert!(
         world
             .ok(&["status"])

@@ -182,10 +182,10 @@ impl Hidden {
     }
 }
 
-fn contains(bytes: &[u8], wanted: &str) -> bool {
+fn contains(bytes: &[u8], expected: &str) -> bool {
     bytes
-        .windows(wanted.len())
-        .any(|window| window == wanted.as_bytes())
+        .windows(expected.len())
+        .any(|window| window == expected.as_bytes())
 }
 
 /// Every file below a folder, by its path in it.
@@ -257,7 +257,7 @@ impl Echoing {
         let files = files(self.world.dir.path());
         let signing = SIGNING.strip_prefix("whsec_").unwrap();
         let delivered = newest.map(|secret| ("billing.key", vec![secret]));
-        let mut wanted: BTreeMap<_, _> = [
+        let mut expected: BTreeMap<_, _> = [
             ("admin-key", vec![ADMIN_KEY]),
             ("signing", vec![SIGNING, signing]),
             ("token", vec![TOKEN]),
@@ -268,12 +268,12 @@ impl Echoing {
         .collect();
         for (name, bytes) in &files {
             let found = self.hidden.found(bytes);
-            let wanted = wanted.remove(name.to_str().unwrap()).unwrap_or_default();
-            assert_eq!(found, wanted, "{}", name.display());
+            let expected = expected.remove(name.to_str().unwrap()).unwrap_or_default();
+            assert_eq!(found, expected, "{}", name.display());
         }
         assert!(
-            wanted.is_empty(),
-            "the search finds what is there: {wanted:?}"
+            expected.is_empty(),
+            "the search finds what is there: {expected:?}"
         );
         for name in [
             "ledger.db",
@@ -284,7 +284,7 @@ impl Echoing {
             assert!(files.contains_key(Path::new(name)), "{name} was searched");
         }
         let ledger = ["ledger.db", "ledger.db-wal"].map(|name| &files[Path::new(name)]);
-        let told = |wanted| ledger.iter().any(|bytes| contains(bytes, wanted));
+        let told = |expected| ledger.iter().any(|bytes| contains(bytes, expected));
         assert!(told("key_echo_1") && told("[secret]"), "errors are kept");
     }
 
@@ -330,7 +330,7 @@ impl Echoing {
     }
 }
 
-fn nothing_gives_a_secret_away(format: &str) {
+fn assert_no_output_contains_a_secret(format: &str) {
     let mut echoing = Echoing::start();
     let folder = echoing.world.path("tmp");
     echoing.world.set_env("TMPDIR", folder.to_str().unwrap());
@@ -360,16 +360,16 @@ fn nothing_gives_a_secret_away(format: &str) {
         echoing.refuses.store(false, Ordering::SeqCst);
         rotate.join().unwrap()
     });
-    let told = text(&rotate.stderr);
-    assert!(rotate.status.success(), "{told}");
-    log.push_str(&told);
+    let stderr = text(&rotate.stderr);
+    assert!(rotate.status.success(), "{stderr}");
+    log.push_str(&stderr);
     let mut daemon = Daemon::start_with(world, &talkative);
     daemon.wait_for("revoked the previous");
     log.push_str(&daemon.stop());
 
     hidden.assert_none("log", log.as_bytes());
     hidden.assert_none("rotate", &rotate.stdout);
-    for wanted in [
+    for expected in [
         "TRACE",
         "key_echo_1",
         "key_echo_2",
@@ -378,18 +378,18 @@ fn nothing_gives_a_secret_away(format: &str) {
         "command echo [secret]",
         "ended with exit code 1: ",
     ] {
-        assert!(log.contains(wanted), "{wanted} is in the log:\n{log}");
+        assert!(log.contains(expected), "{expected} is in the log:\n{log}");
     }
     echoing.assert_commands(&talkative);
     echoing.assert_files(Some(&new_secret(2)));
 }
 
 #[test]
-fn nothing_gives_a_secret_away_to_people() {
-    nothing_gives_a_secret_away("human");
+fn text_output_contains_no_secret() {
+    assert_no_output_contains_a_secret("human");
 }
 
 #[test]
-fn nothing_gives_a_secret_away_in_json() {
-    nothing_gives_a_secret_away("json");
+fn json_output_contains_no_secret() {
+    assert_no_output_contains_a_secret("json");
 }

@@ -18,7 +18,7 @@ fn newest(world: &TestEnv) -> serde_json::Value {
 }
 
 #[test]
-fn the_file_is_replaced_and_the_next_process_works_with_it() {
+fn replaced_admin_key_is_used_by_the_next_process() {
     let world = TestEnv::start(&[]);
     world.configure(OWN_SECRET);
     world.ok(&["once"]);
@@ -37,7 +37,7 @@ fn the_file_is_replaced_and_the_next_process_works_with_it() {
 /// The daemon is killed as soon as its log says so, and what it leaves is a
 /// file that the next process works with.
 #[test]
-fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
+fn admin_key_file_works_after_a_kill_in_any_phase() {
     for (line, at_most) in [
         ("rotating own", 1),
         ("created key_", 2),
@@ -74,7 +74,7 @@ fn in_whatever_phase_it_is_killed_the_file_holds_a_key_that_works() {
 
 /// Not even by force, and where the answer to its create did not show its end.
 #[test]
-fn the_one_in_use_is_not_revoked_by_hand() {
+fn credential_in_use_cannot_be_revoked_manually() {
     let world = TestEnv::start(&[]);
     world.configure(OWN_SECRET);
     world.ok(&["once"]);

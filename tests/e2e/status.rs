@@ -123,56 +123,56 @@ impl Past {
     }
 
     /// Whether it is overdue, and whether it is healthy; the exit code agrees.
-    fn told(&self) -> (bool, bool) {
+    fn status(&self) -> (bool, bool) {
         let output = self.world.run(&["status", "--json"]);
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let key = &told["keys"][0];
+        let stdout: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let key = &stdout["keys"][0];
         let is = |name: &str| key[name].as_bool().unwrap();
         let (overdue, healthy) = (is("overdue"), is("healthy"));
         let code = if healthy && !overdue { 0 } else { 1 };
-        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert_eq!(output.status.code(), Some(code), "{stdout}");
         (overdue, healthy)
     }
 }
 
 #[test]
-fn a_key_is_overdue_since_its_first_failure_whatever_the_next_try_is() {
+fn failing_key_is_overdue_from_its_first_failure() {
     let past = Past::of("@yearly");
     past.failed(50 * 60, 1);
-    assert_eq!(past.told(), (false, false), "failing, and not for long");
+    assert_eq!(past.status(), (false, false), "failing, and not for long");
     let past = Past::of("@yearly");
     past.failed(2 * HOUR, 1);
     past.failed(90 * 60, 2);
     past.failed(60, 3);
-    assert_eq!(past.told(), (true, false));
+    assert_eq!(past.status(), (true, false));
     let shown = past.world.run(&["status"]);
     assert!(crate::support::text(&shown.stdout).contains("overdue"));
 }
 
 #[test]
-fn a_failure_that_is_over_does_not_count() {
+fn resolved_failure_does_not_count_as_overdue() {
     let past = Past::of("@yearly");
     past.failed(5 * HOUR, 1);
     past.failed(4 * HOUR, 2);
     past.rotated(3 * HOUR);
-    assert_eq!(past.told(), (false, true));
+    assert_eq!(past.status(), (false, true));
     past.failed(60, 1);
-    assert_eq!(past.told(), (false, false));
+    assert_eq!(past.status(), (false, false));
 }
 
 #[test]
-fn a_key_is_overdue_since_the_first_firing_that_was_missed() {
+fn key_is_overdue_from_its_first_missed_run() {
     // The last firing is never more than a minute ago.
     let past = Past::of("* * * * *");
     past.rotated(30 * 60);
-    assert_eq!(past.told(), (false, true));
+    assert_eq!(past.status(), (false, true));
     let past = Past::of("* * * * *");
     past.rotated(2 * HOUR);
-    assert_eq!(past.told(), (true, true));
+    assert_eq!(past.status(), (true, true));
 }
 
 #[test]
-fn what_is_open_is_overdue_since_its_first_failure() {
+fn open_rotation_is_overdue_from_its_first_failure() {
     let past = Past::of("@yearly");
     past.failed(2 * HOUR, 1);
     let intent = RotationIntent {
@@ -185,7 +185,7 @@ fn what_is_open_is_overdue_since_its_first_failure() {
         operator: None,
     };
     past.record(60, vec![Change::from(intent)]);
-    assert_eq!(past.told(), (true, false));
+    assert_eq!(past.status(), (true, false));
     let shown = crate::support::text(&past.world.run(&["status"]).stdout);
     assert!(shown.contains("under way"), "{shown}");
 }

@@ -201,8 +201,8 @@ fn planted_bug_patches_apply() {
         let mut check = std::process::Command::new("git");
         let check = check.current_dir(root).args(["apply", "--check"]);
         let output = check.arg(&path).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", path.display());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {stderr}", path.display());
     }
     assert!(count >= 12, "{count} planted bugs");
 }

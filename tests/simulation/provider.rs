@@ -159,15 +159,15 @@ impl Provider for SimProvider {
             let seconds = usize::try_from(self.world.true_now().as_second()).unwrap();
             LATE_CREATE_DELAYS[seconds % LATE_CREATE_DELAYS.len()]
         });
-        let made = self.world.create(label, late);
-        let mut facts = made.as_ref().map_or_else(empty_metadata, metadata);
+        let created = self.world.create(label, late);
+        let mut facts = created.as_ref().map_or_else(empty_metadata, metadata);
         let life = facts.created_at.zip(expires_in);
         facts.expires_at = life.map(|(born, life)| time::after(born, life));
-        let made = CreatedCredential {
+        let created = CreatedCredential {
             metadata: facts,
-            secret: made.map(|made| Secret::new(made.secret)),
+            secret: created.map(|created| Secret::new(created.secret)),
         };
-        self.complete(SimOperation::Create, fault, made).await
+        self.complete(SimOperation::Create, fault, created).await
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {

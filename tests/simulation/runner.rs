@@ -306,7 +306,7 @@ fn managed_key(
 ) -> ManagedKey {
     let schedule = Schedule::parse(SCHEDULE, TimeZone::UTC).unwrap();
     let sinks = key.sinks.iter().map(|sink| {
-        let made: Arc<dyn Sink> = Arc::new(SimSink {
+        let created: Arc<dyn Sink> = Arc::new(SimSink {
             world: Arc::clone(world),
             process: life,
             id: SinkId {
@@ -316,11 +316,11 @@ fn managed_key(
             location: (key.name.to_owned(), sink.name.to_owned()),
             kind: sink.kind,
         });
-        let made = match sink.kind {
-            SinkKind::SelfCredential => Arc::new(SelfCredentialSink::new(made, cell.clone())),
-            SinkKind::File | SinkKind::NotifiedFile | SinkKind::Webhook => made,
+        let created = match sink.kind {
+            SinkKind::SelfCredential => Arc::new(SelfCredentialSink::new(created, cell.clone())),
+            SinkKind::File | SinkKind::NotifiedFile | SinkKind::Webhook => created,
         };
-        (made, sink.required)
+        (created, sink.required)
     });
     ManagedKey {
         name: key_name(key.name),

@@ -595,8 +595,8 @@ impl SimWorld {
     pub(crate) fn newest_created_at(&self, key: &str) -> Option<Timestamp> {
         let state = self.state();
         let all = state.credentials.values();
-        let made = all.filter(|one| !one.unmanaged && key_of_label(&one.name) == key);
-        made.map(|one| one.created_at).max()
+        let created = all.filter(|one| !one.unmanaged && key_of_label(&one.name) == key);
+        created.map(|one| one.created_at).max()
     }
 
     /// Every credential as it was at a time.
@@ -854,7 +854,7 @@ impl WorldState {
 
     fn create_credential(&mut self, name: &str, at: Timestamp, by_others: bool) -> SimCredential {
         let number = self.credentials.len();
-        let made = SimCredential {
+        let created = SimCredential {
             id: format!("key_{number:04}"),
             name: name.to_owned(),
             secret: format!("sk-admin-{name}-T3BlbkFJ-{number:06}"),
@@ -863,8 +863,8 @@ impl WorldState {
             unmanaged: by_others,
             deletion_requested: false,
         };
-        self.credentials.insert(made.id.clone(), made.clone());
-        made
+        self.credentials.insert(created.id.clone(), created.clone());
+        created
     }
 
     /// What the neighbour does until now: it makes a credential of each key, with
@@ -876,11 +876,12 @@ impl WorldState {
                 let name = KeyName::new(key.name).unwrap();
                 let number = self.credentials.len().to_be_bytes();
                 let tail = [number[5], number[6], number[7]];
-                let made = self.create_credential(Label::new(&name, at, tail).as_str(), at, true);
+                let created =
+                    self.create_credential(Label::new(&name, at, tail).as_str(), at, true);
                 let kept = time::before(at, NEIGHBOUR_PERIOD);
                 for one in self.credentials.values_mut() {
                     let its_own =
-                        one.unmanaged && key_of_label(&one.name) == key_of_label(&made.name);
+                        one.unmanaged && key_of_label(&one.name) == key_of_label(&created.name);
                     if its_own && one.created_at < kept {
                         one.deleted_at.get_or_insert(at);
                     }
@@ -922,9 +923,9 @@ impl WorldState {
         }
         let all = self.credentials.values();
         let mut doomed = all.filter(|one| one.deletion_requested);
-        let wanted =
+        let expected =
             self.revoked_at_once.contains(&place.0) || doomed.any(|one| one.secret == secret);
-        if !works && !wanted {
+        if !works && !expected {
             self.record_violation(format!("{place:?} is given a dead credential"));
         }
     }

@@ -46,7 +46,7 @@ impl CapturedLog {
     /// The lines at `level` with `text` in them.
     pub(crate) fn lines_with(&self, level: &str, text: &str) -> Vec<String> {
         let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let wanted = |line: &&str| line.contains(level) && line.contains(text);
-        log.lines().filter(wanted).map(str::to_owned).collect()
+        let expected = |line: &&str| line.contains(level) && line.contains(text);
+        log.lines().filter(expected).map(str::to_owned).collect()
     }
 }

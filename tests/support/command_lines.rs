@@ -38,7 +38,7 @@ pub(crate) fn commands(script: &str) -> Vec<Vec<String>> {
 
 fn simple_commands(line: &str) -> Vec<Vec<String>> {
     let (mut all, mut words) = (Vec::new(), Vec::new());
-    let (mut word, mut begun, mut quote) = (String::new(), false, None);
+    let (mut word, mut started, mut quote) = (String::new(), false, None);
     let mut letters = line.chars().peekable();
     loop {
         let letter = letters.next();
@@ -47,13 +47,13 @@ fn simple_commands(line: &str) -> Vec<Vec<String>> {
             (Some(letter), Some(open)) if letter == open => quote = None,
             (Some('\\'), None | Some('"')) => word.extend(letters.next()),
             (Some(letter), Some(_)) => word.push(letter),
-            (Some(open @ ('"' | '\'')), None) => (quote, begun) = (Some(open), true),
+            (Some(open @ ('"' | '\'')), None) => (quote, started) = (Some(open), true),
             (None | Some(' ' | '\t' | '|' | ';' | '&' | '>' | '#'), None)
                 if letter != Some('#') || word.is_empty() =>
             {
-                if begun || !word.is_empty() {
+                if started || !word.is_empty() {
                     words.push(std::mem::take(&mut word));
-                    begun = false;
+                    started = false;
                 }
                 if matches!(letter, None | Some('|' | ';' | '&' | '>' | '#')) && !words.is_empty() {
                     all.push(std::mem::take(&mut words));

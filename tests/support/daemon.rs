@@ -68,15 +68,15 @@ impl Daemon {
     }
 
     /// Reads the log up to a line with `wanted`.
-    pub fn wait_for(&mut self, wanted: &str) {
+    pub fn wait_for(&mut self, expected: &str) {
         let mut seen = String::new();
         while let Ok(line) = self.log_lines.recv_timeout(LOG_TIMEOUT) {
-            if line.contains(wanted) {
+            if line.contains(expected) {
                 return;
             }
             seen = format!("{seen}{line}\n");
         }
-        panic!("no {wanted:?} in the log:\n{seen}");
+        panic!("no {expected:?} in the log:\n{seen}");
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -226,8 +226,8 @@ impl Provider for FakeWorld {
         self.provider_call(format!("find {label}"))?;
         let ids: Vec<_> = self.live.lock().unwrap().keys().cloned().collect();
         let found = ids.iter().filter_map(|id| self.credential(id));
-        let wanted = |one: &ListedCredential| one.name.as_deref() == Some(label.as_str());
-        self.respond(found.filter(wanted).collect())
+        let expected = |one: &ListedCredential| one.name.as_deref() == Some(label.as_str());
+        self.respond(found.filter(expected).collect())
     }
 
     async fn retrieve(

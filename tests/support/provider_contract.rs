@@ -10,18 +10,18 @@ fn label(text: &str) -> Label {
 }
 
 pub(crate) async fn created_credential_works_and_is_found(provider: &dyn Provider) {
-    let made = provider.create(&label("found"), None).await.unwrap();
-    assert!(made.server_time.is_some());
-    let secret = made.value.secret.unwrap();
+    let created = provider.create(&label("found"), None).await.unwrap();
+    assert!(created.server_time.is_some());
+    let secret = created.value.secret.unwrap();
     provider.verify(&secret).await.unwrap();
     let found = provider.find(&label("found")).await.unwrap();
     assert!(found.server_time.is_some());
     assert_eq!(found.value.len(), 1);
-    assert_eq!(found.value[0].metadata, made.value.metadata);
-    let retrieved = provider.retrieve(&made.value.metadata.id).await.unwrap();
+    assert_eq!(found.value[0].metadata, created.value.metadata);
+    let retrieved = provider.retrieve(&created.value.metadata.id).await.unwrap();
     let retrieved = retrieved.value.unwrap();
     assert_eq!(retrieved.name.as_deref(), Some("found"));
-    assert_eq!(retrieved.metadata, made.value.metadata);
+    assert_eq!(retrieved.metadata, created.value.metadata);
     let redacted = retrieved.metadata.redacted_value.unwrap();
     assert!(redacted.starts_with("sk-admin..."));
     assert!(secret.expose().ends_with(&redacted[11..]));
@@ -38,8 +38,8 @@ pub(crate) async fn credentials_with_one_name_are_all_found(provider: &dyn Provi
 
 pub(crate) async fn requested_lifetime_is_applied(provider: &dyn Provider) {
     let day = Duration::from_secs(86_400);
-    let made = provider.create(&label("lives"), Some(day)).await.unwrap();
-    let facts = made.value.metadata;
+    let created = provider.create(&label("lives"), Some(day)).await.unwrap();
+    let facts = created.value.metadata;
     let life = facts
         .expires_at
         .unwrap()
@@ -48,15 +48,15 @@ pub(crate) async fn requested_lifetime_is_applied(provider: &dyn Provider) {
 }
 
 pub(crate) async fn deletion_is_final_and_idempotent(provider: &dyn Provider) {
-    let made = provider.create(&label("gone"), None).await.unwrap().value;
-    provider.delete(&made.metadata.id).await.unwrap();
-    provider.delete(&made.metadata.id).await.unwrap();
+    let created = provider.create(&label("gone"), None).await.unwrap().value;
+    provider.delete(&created.metadata.id).await.unwrap();
+    provider.delete(&created.metadata.id).await.unwrap();
     assert_eq!(
-        provider.retrieve(&made.metadata.id).await.unwrap().value,
+        provider.retrieve(&created.metadata.id).await.unwrap().value,
         None
     );
     assert_eq!(provider.find(&label("gone")).await.unwrap().value, []);
-    let error = provider.verify(&made.secret.unwrap()).await.unwrap_err();
+    let error = provider.verify(&created.secret.unwrap()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CredentialRefused);
 }
 
@@ -70,10 +70,10 @@ pub(crate) async fn unknown_id_is_none(provider: &dyn Provider) {
 
 pub(crate) async fn paginated_list_has_each_credential_once(provider: &dyn Provider) {
     let before = provider.list().await.unwrap().value.len();
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for number in 0..230 {
         let name = label(&format!("many-{number}"));
-        made.push(
+        created.push(
             provider
                 .create(&name, None)
                 .await
@@ -85,7 +85,7 @@ pub(crate) async fn paginated_list_has_each_credential_once(provider: &dyn Provi
     }
     let listed = provider.list().await.unwrap().value;
     assert_eq!(listed.len(), before + 230);
-    for id in made {
+    for id in created {
         let times = listed.iter().filter(|one| one.metadata.id == id).count();
         assert_eq!(times, 1);
     }
