@@ -88,15 +88,15 @@ fn main() {
 }
 
 fn measure(words: &[&str]) {
-    let expected = words.iter().filter(|word| !word.starts_with("--"));
-    let expected: Vec<_> = expected.copied().collect();
+    let selected = words.iter().filter(|word| !word.starts_with("--"));
+    let selected: Vec<_> = selected.copied().collect();
     let is_part = |word: &str| MEASUREMENTS.iter().any(|(name, _)| *name == word);
-    if let Some(word) = expected.iter().find(|word| !is_part(word)) {
+    if let Some(word) = selected.iter().find(|word| !is_part(word)) {
         let known = MEASUREMENTS.map(|(name, _)| name).join(", ");
         eprintln!("there is no part {word}; there are: {known}");
         std::process::exit(2);
     }
-    let chosen = |name: &str| expected.is_empty() || expected.contains(&name);
+    let chosen = |name: &str| selected.is_empty() || selected.contains(&name);
     let (mut rows, mut failed) = (Vec::new(), false);
     for (name, part) in MEASUREMENTS.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("measuring: {name}");
