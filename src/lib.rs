@@ -22,6 +22,7 @@ pub mod sandbox;
 pub mod sink;
 
 pub mod config;
+pub mod config_reader;
 pub mod ledger;
 
 pub mod engine;

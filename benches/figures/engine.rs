@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rekeyd::config::settings::Settings;
 use rekeyd::core::secret::ActiveCredential;
-use rekeyd::core::settings::Settings;
 use rekeyd::daemon::runtime::build_sinks;
 use rekeyd::engine::{Engine, ManagedKey};
 use rekeyd::platform::clock::Clock;

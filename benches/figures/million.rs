@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use rekeyd::config::settings::{KeySettings, Settings};
 use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
-use rekeyd::core::settings::{KeySettings, Settings};
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use rekeyd::config::settings::Settings;
 use rekeyd::core::ids::{CredentialId, Label, SinkId};
 use rekeyd::core::secret::Secret;
-use rekeyd::core::settings::Settings;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
 use rekeyd::engine::conditions::Conditions;

@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
+use rekeyd::config::settings::{KeySettings, Settings};
 use rekeyd::config::{self, Environment};
 use rekeyd::core::change::{
     Change, DeliveryResult, DeliveryStart, RotationIntent, ScheduleChange, Transition,
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
-use rekeyd::core::settings::{KeySettings, Settings};
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::alerting::channel::{self, Channel, ClockFn};
+use crate::alerting::channel::Channel;
+use crate::alerting::channel::target::{ChannelTarget, ClockFn, NotifySettings};
 use crate::alerting::outbox::OutboxSignal;
 use crate::core::notification::{ChannelId, NOTIFICATION_MAX_AGE, Notification, retry_delay};
 use crate::core::policy::plausible_retry;
-use crate::core::settings::{NotifySettings, NotifyTarget};
 use crate::core::time;
 use crate::ledger::Ledger;
 use crate::platform::clock::Clock;
@@ -35,7 +35,7 @@ pub(crate) struct NotificationDispatcher {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     outbox_signal: watch::Receiver<OutboxSignal>,
-    workers: BTreeMap<ChannelId, (NotifyTarget, JoinSet<()>)>,
+    workers: BTreeMap<ChannelId, (Arc<dyn ChannelTarget>, JoinSet<()>)>,
 }
 
 /// Delivers to one who is told.
@@ -75,9 +75,9 @@ impl NotificationDispatcher {
     /// Delivers to these from now on. Who is delivered to already is not
     /// disturbed.
     pub(crate) fn set_channels(&mut self, wanted: &[NotifySettings]) {
-        let stays = |id: &ChannelId, target: &NotifyTarget| {
+        let stays = |id: &ChannelId, target: &Arc<dyn ChannelTarget>| {
             let mut wanted = wanted.iter();
-            wanted.any(|one| one.subscription.channel == *id && one.target == *target)
+            wanted.any(|one| one.subscription.channel == *id && one.target.is_same(&**target))
         };
         self.workers.retain(|id, (target, _)| stays(id, target));
         for settings in wanted {
@@ -89,7 +89,7 @@ impl NotificationDispatcher {
             let mut task = JoinSet::new();
             task.spawn(carrier.run(self.outbox_signal.clone()));
             self.workers
-                .insert(id.clone(), (settings.target.clone(), task));
+                .insert(id.clone(), (Arc::clone(&settings.target), task));
         }
     }
 
@@ -110,7 +110,7 @@ impl NotificationDispatcher {
         let clock = Arc::clone(&self.clock);
         let now: ClockFn = Arc::new(move || clock.now());
         ChannelWorker {
-            channel: channel::build(settings, &now),
+            channel: settings.build(&now),
             ledger: self.ledger.clone(),
             clock: Arc::clone(&self.clock),
             host: machine::hostname(),

@@ -2,9 +2,9 @@
 
 use crate::cli::preflight::{self, CheckLevel};
 use crate::cli::{Cli, Failure, output, read_environment};
+use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::secret::ActiveCredential;
-use crate::core::settings::Settings;
 use crate::daemon::failover::FailoverProvider;
 use crate::provider::Provider as _;
 use crate::provider::openai::OpenAiProvider;
@@ -58,7 +58,7 @@ fn provider_not_checked(settings: &Settings) -> Problem {
     let at = "provider".to_owned();
     let message = "was not asked: only the service is given the admin key; run as root: \
                    CREDENTIALS_DIRECTORY=/etc/credstore rekeyd check --online";
-    Problem::for_host(settings, at, message.to_owned())
+    Problem::for_host(&settings.file, at, message.to_owned())
 }
 
 async fn check_provider(settings: &Settings) -> Option<Problem> {
@@ -67,5 +67,5 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
     let provider = FailoverProvider::new(provider, cell, Cli::credential_sources(settings));
     let error = provider.list().await.err()?;
     let at = "provider".to_owned();
-    Some(Problem::for_host(settings, at, error.to_string()))
+    Some(Problem::for_host(&settings.file, at, error.to_string()))
 }

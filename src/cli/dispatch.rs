@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli::{Cli, Failure, output};
-use crate::core::settings::Settings;
+use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;

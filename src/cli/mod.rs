@@ -27,9 +27,9 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment, Problem, ProblemKind};
 use crate::core::secret::Secret;
-use crate::core::settings::{KeySettings, Settings};
 use crate::daemon::event_loop::ServiceError;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::hardening;

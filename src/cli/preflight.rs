@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alerting::channel::{self, ClockFn};
+use crate::alerting::channel::target::ClockFn;
 use crate::cli::{exit_code, ledger_exit_code};
+use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::secret::ActiveCredential;
-use crate::core::settings::Settings;
 use crate::daemon::runtime;
 use crate::ledger;
 use crate::platform::clock::{Clock, SystemClock};
@@ -31,7 +31,7 @@ pub(crate) async fn check_channels(settings: &Settings, look: CheckLevel) -> Vec
     let now: ClockFn = Arc::new(|| SystemClock.now());
     let mut problems = Vec::new();
     for (number, one) in settings.notify.iter().enumerate() {
-        let notifier = channel::build(one, &now);
+        let notifier = one.build(&now);
         let local = notifier.check().await;
         let found = if look == CheckLevel::Online && local.is_empty() {
             notifier.check_reachable().await.err().into_iter().collect()
@@ -40,7 +40,8 @@ pub(crate) async fn check_channels(settings: &Settings, look: CheckLevel) -> Vec
         };
         let at = format!("notify[{number}]");
         let found = found.into_iter();
-        problems.extend(found.map(|message| Problem::for_host(settings, at.clone(), message)));
+        problems
+            .extend(found.map(|message| Problem::for_host(&settings.file, at.clone(), message)));
     }
     problems
 }
@@ -53,9 +54,9 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Option<Problem> {
     let shown = settings.ledger.display().to_string();
     let error = match run_blocking(&shown, LEDGER_CHECK_TIMEOUT, looked).await {
         Ok(looked) => looked.err()?,
-        Err(message) => return Some(Problem::for_host(settings, at, message)),
+        Err(message) => return Some(Problem::for_host(&settings.file, at, message)),
     };
-    let mut problem = Problem::for_host(settings, at, error.to_string());
+    let mut problem = Problem::for_host(&settings.file, at, error.to_string());
     if ledger_exit_code(&error) == exit_code::CONFIGURATION {
         problem.kind = ProblemKind::Configuration;
     }
@@ -76,7 +77,9 @@ pub(crate) async fn check_sinks(settings: &Settings, look: CheckLevel) -> Vec<Pr
             };
             let at = format!("key.{}.sink.{}", key.name, sink.id().name);
             let found = found.into_iter();
-            problems.extend(found.map(|message| Problem::for_host(settings, at.clone(), message)));
+            problems.extend(
+                found.map(|message| Problem::for_host(&settings.file, at.clone(), message)),
+            );
         }
     }
     problems

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cli::preflight::{self, CheckLevel};
 use crate::cli::{Cli, Failure, load_configuration, read_environment};
 use crate::config;
-use crate::core::settings::Settings;
+use crate::config::settings::Settings;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 

@@ -7,9 +7,9 @@ use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
 
 use crate::cli::{Cli, Failure, find_key, output, text};
+use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
-use crate::core::settings::{KeySettings, Settings};
 use crate::core::state::KeyState;
 use crate::core::{duration, time};
 use crate::ledger::{LedgerError, read};

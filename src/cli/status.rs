@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::cli::status::snapshot::LedgerSnapshot;
 use crate::cli::{Cli, Failure, output, text};
+use crate::config::settings::KeySettings;
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
 use crate::core::health::{alertable_error, last_error};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
-use crate::core::settings::KeySettings;
 use crate::core::state::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
 use crate::ledger::WriterLock;

@@ -3,26 +3,26 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::options::Section;
-use super::quote::quoted;
-use super::reader::ConfigTable;
-use super::report::ProblemReport;
-use super::values;
-use crate::core::settings::ControlSettings;
+use super::options;
+use super::settings::ControlSettings;
+use crate::config_reader::quote::quoted;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::values;
 
 /// Where the daemon is asked for something when nobody says anything.
 const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
 
 /// Reads `[control]`.
 pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ControlSettings {
-    let table = top.subtable(Section::Top, "control", report);
-    table.reject_unknown(&[Section::Control], report);
-    let socket = match table.get(Section::Control, "socket") {
+    let table = top.subtable(options::TOP, "control", report);
+    table.reject_unknown(&[options::CONTROL], report);
+    let socket = match table.get(options::CONTROL, "socket") {
         None => Some(PathBuf::from(DEFAULT_SOCKET)),
         Some(value) if value.as_text() == Some("") => None,
         Some(value) => values::read_path(&value, report),
     };
-    let admins = table.get(Section::Control, "admins");
+    let admins = table.get(options::CONTROL, "admins");
     ControlSettings {
         socket,
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
@@ -34,9 +34,9 @@ pub(super) fn read_metrics_address(
     top: &ConfigTable<'_>,
     report: &mut ProblemReport,
 ) -> Option<SocketAddr> {
-    let table = top.subtable(Section::Top, "metrics", report);
-    table.reject_unknown(&[Section::Metrics], report);
-    let value = table.get(Section::Metrics, "listen")?;
+    let table = top.subtable(options::TOP, "metrics", report);
+    table.reject_unknown(&[options::METRICS], report);
+    let value = table.get(options::METRICS, "listen")?;
     let text = value.text(report)?;
     let address = text.parse();
     if address.is_err() {

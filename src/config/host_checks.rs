@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::Environment;
-use super::problem::Problem;
-use super::quote::redact_if_secret;
-use crate::core::settings::{KeySettings, Settings, SinkTarget};
+use super::environment::Environment;
+use super::settings::{KeySettings, Settings};
+use crate::config_reader::problem::Problem;
+use crate::config_reader::quote::redact_if_secret;
 use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME, permission_check_for};
 
 /// Everything that the host may repair: `check` shows it, and `run` starts
@@ -62,7 +62,7 @@ impl HostCheck<'_> {
 
     fn has_self_credential_sink(&self) -> bool {
         let mut sinks = self.settings.keys.iter().flat_map(|key| &key.sinks);
-        sinks.any(|sink| matches!(sink.target, SinkTarget::SelfCredential(_)))
+        sinks.any(|sink| sink.target.is_self_credential())
     }
 
     /// Whether the service will be given the admin key that this process, from
@@ -79,14 +79,9 @@ impl HostCheck<'_> {
     /// The roots alone: files with secrets are the sinks' own.
     fn check_sinks(&mut self, key: &KeySettings) {
         for sink in &key.sinks {
-            match &sink.target {
-                SinkTarget::File(_) | SinkTarget::Command(_) | SinkTarget::SelfCredential(_) => {}
-                SinkTarget::Webhook(webhook) => {
-                    if let Some(file) = &webhook.ca_file {
-                        let at = format!("key.{}.sink.{}.ca-file", key.name, sink.id.name);
-                        self.check_ca_file(file, at);
-                    }
-                }
+            if let Some(file) = sink.target.ca_file() {
+                let at = format!("key.{}.sink.{}.ca-file", key.name, sink.id.name);
+                self.check_ca_file(file, at);
             }
         }
     }
@@ -108,7 +103,7 @@ impl HostCheck<'_> {
     }
 
     fn add_problem(&mut self, at: String, message: String, hint: &str) {
-        let problem = Problem::for_host(self.settings, at, redact_if_secret(message));
+        let problem = Problem::for_host(&self.settings.file, at, redact_if_secret(message));
         self.problems.push(Problem {
             hint: hint.to_owned(),
             ..problem

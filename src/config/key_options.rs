@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::location::Location;
-use super::options::{Section, closest_match};
-use super::quote::quoted;
-use super::reader::{ConfigTable, ConfigValue};
-use super::report::ProblemReport;
-use super::values;
+use super::options;
+use crate::config_reader::location::Location;
+use crate::config_reader::quote::quoted;
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::suggestion::closest_match;
+use crate::config_reader::values;
 use crate::core::duration::MAX_DURATION;
 use crate::core::policy::{InitialRotation, KeyPolicy};
 use crate::core::schedule::timetable::Timetable;
@@ -45,7 +46,7 @@ pub(super) struct KeyOptions {
 
 impl KeyOptions {
     pub(super) fn read(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Self {
-        let get = |name| table.get(Section::Defaults, name);
+        let get = |name| table.get(options::DEFAULTS, name);
         let mut span = |name, least, most| {
             let value = get(name)?;
             let span = values::read_duration(&value, least, most, report)?;

@@ -3,107 +3,63 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Environment;
-use super::check::PathClaims;
-use super::chunks::ConfigChunks;
+use super::claims::PathClaims;
+use super::environment::Environment;
 use super::key_options::KeyOptions;
-use super::location::Location;
-use super::options::Section;
+use super::options;
 use super::policy::PolicyBuilder;
-use super::quote::quoted;
-use super::reader::{ConfigTable, ConfigValue, OwnedEntry};
-use super::report::ProblemReport;
-use super::sinks::{self, ParsedSinks, SelfCredentialClaim};
+use super::settings::KeySettings;
+use super::sinks::{self, ParsedSinks};
+use crate::config_reader::quote::quoted;
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::report::ProblemReport;
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
-use crate::core::settings::KeySettings;
+use crate::provider::kind::registry::DEFAULT_KIND;
+use crate::sink::target::FileWideContext;
 
-/// The keys, before they are read.
-pub(super) enum UnparsedKeys<'t> {
-    /// As they were taken out of the file's table, if there are any.
-    Table(Option<OwnedEntry<'t>>),
-    /// Those of a long file.
-    Chunks(ConfigChunks<'t>),
+/// The names of the keys, right or wrong.
+pub(super) fn key_names<'t>(top: &ConfigTable<'t>) -> Vec<&'t str> {
+    let keys = top.get(options::TOP, "key");
+    let table = keys.and_then(|value| value.as_table());
+    let entries = table.iter().flat_map(ConfigTable::entries);
+    entries.map(|(name, _)| name).collect()
 }
 
-impl UnparsedKeys<'_> {
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Table(taken) => taken.as_ref().map_or(0, OwnedEntry::len),
-            Self::Chunks(pieces) => pieces.key_names().count(),
-        }
-    }
-
-    /// What they are called.
-    pub(super) fn names(&self) -> Vec<&str> {
-        match self {
-            Self::Table(taken) => taken.as_ref().map(OwnedEntry::names).unwrap_or_default(),
-            Self::Chunks(pieces) => pieces.key_names().collect(),
-        }
-    }
-}
-
-/// Reads every key, in the order of their names; none if they cannot be read in
-/// the pieces that they are in.
+/// Reads every key, in the order of their names.
 pub(super) fn read_keys(
     top: &ConfigTable<'_>,
-    keys: UnparsedKeys<'_>,
     environment: &Environment,
     credential_file: Option<&Path>,
     claims: &mut PathClaims,
     report: &mut ProblemReport,
-) -> Option<Vec<KeySettings>> {
-    let table = top.subtable(Section::Top, "defaults", report);
-    table.reject_unknown(&[Section::Defaults], report);
+) -> Vec<KeySettings> {
+    let table = top.subtable(options::TOP, "defaults", report);
+    table.reject_unknown(&[options::DEFAULTS], report);
     let mut reader = KeyReader {
         defaults: KeyOptions::read(&table, report),
         policies: PolicyBuilder::new(environment),
-        self_credential: SelfCredentialClaim::new(credential_file),
+        file_wide: FileWideContext::new(credential_file),
         report,
     };
-    let mut read = Vec::with_capacity(keys.len());
-    match keys {
-        UnparsedKeys::Table(None) => {}
-        UnparsedKeys::Table(Some(taken)) => {
-            let table = top.entry_value(&taken).table(reader.report);
-            let place = table.map_or_else(Location::whole_file, |table| table.location);
-            let table = ConfigTable::empty(place);
-            for entry in taken.into_entries() {
-                read.extend(reader.read_key(entry.name(), &table.entry_value(&entry)));
-            }
-        }
-        UnparsedKeys::Chunks(pieces) => {
-            let table = top.subtable(Section::Top, "key", reader.report);
-            pieces.for_each_key(|entry| {
-                read.push(reader.read_key(entry.name(), &table.entry_value(entry))?);
-                Some(())
-            })?;
-            // A file mostly has its keys in some order, which this makes use of.
-            read.sort_by(|one, other| one.name.cmp(&other.name));
-            if read.windows(2).any(|pair| pair[0].name == pair[1].name) {
-                return None;
-            }
-        }
-    }
-
-    // First what is only read, of every key, so that the order of the keys
-    // does not decide which of two options is called wrong.
-    read.iter().for_each(|key| key.sinks.reserve_files(claims));
-    let mut keys: Vec<_> = read
-        .into_iter()
-        .filter_map(|key| {
-            let sinks = key.sinks.claim_files(claims, report);
-            Some(KeySettings {
-                name: key.name?,
-                policy: key.policy?,
-                sinks,
-            })
-        })
+    let table = top.subtable(options::TOP, "key", reader.report);
+    let entries = table.entries();
+    let read: Vec<_> = entries
+        .filter_map(|(name, value)| reader.read_key(name, &value))
         .collect();
-    // They were collected in the room of what was read.
-    keys.shrink_to_fit();
-    Some(keys)
+
+    // First the files that are only read, of every key, so that the order of
+    // the keys does not decide which of two options is called wrong.
+    read.iter().for_each(|key| key.sinks.reserve_files(claims));
+    let keys = read.into_iter().filter_map(|key| {
+        let sinks = key.sinks.claim_files(claims, report);
+        Some(KeySettings {
+            name: key.name?,
+            policy: key.policy?,
+            sinks,
+        })
+    });
+    keys.collect()
 }
 
 /// A key as far as it could be read.
@@ -117,7 +73,7 @@ struct ParsedKey {
 struct KeyReader<'e, 'r> {
     defaults: KeyOptions,
     policies: PolicyBuilder<'e>,
-    self_credential: SelfCredentialClaim<'e>,
+    file_wide: FileWideContext<'e>,
     report: &'r mut ProblemReport,
 }
 
@@ -130,12 +86,15 @@ impl KeyReader<'_, '_> {
                 .add_problem(&value.location, message, error.to_string());
         }
         let table = value.table(self.report)?;
-        table.reject_unknown(&[Section::Defaults, Section::Key], self.report);
+        table.reject_unknown(
+            &[options::DEFAULTS, options::KEY, DEFAULT_KIND.options],
+            self.report,
+        );
         let name = checked.ok();
         let policy = self
             .policies
             .build(&table, name.as_ref(), &self.defaults, self.report);
-        let sinks = sinks::read_sinks(&table, &mut self.self_credential, self.report);
+        let sinks = sinks::read_sinks(&table, &mut self.file_wide, self.report);
         Some(ParsedKey {
             name,
             policy,

@@ -10,14 +10,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Environment;
+use super::environment::Environment;
 use super::key_options::KeyOptions;
-use super::location::Location;
-use super::options::Section;
-use super::quote::{is_secret_like, quoted};
-use super::reader::ConfigTable;
-use super::report::ProblemReport;
-use super::values;
+use super::options;
+use crate::config_reader::location::Location;
+use crate::config_reader::quote::{is_secret_like, quoted};
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::values;
 use crate::core::duration::{MAX_DURATION, to_text};
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
@@ -71,7 +71,7 @@ impl<'e> PolicyBuilder<'e> {
         defaults: &KeyOptions,
         report: &mut ProblemReport,
     ) -> Option<Arc<KeyPolicy>> {
-        let has_own = table.has_any(Section::Defaults);
+        let has_own = table.has_any(options::DEFAULTS);
         let own = has_own.then(|| KeyOptions::read(table, report).with_defaults(defaults));
         let patience = own.as_ref().unwrap_or(defaults);
         let known = self.timetable(table, &patience.time_zone(), report)?;
@@ -108,8 +108,8 @@ impl<'e> PolicyBuilder<'e> {
         zone: &TimeZone,
         report: &mut ProblemReport,
     ) -> Option<Rc<CachedTimetable>> {
-        let schedule = table.get(Section::Key, "schedule");
-        let every = table.get(Section::Key, "every");
+        let schedule = table.get(options::KEY, "schedule");
+        let every = table.get(options::KEY, "every");
         match (schedule, every) {
             (Some(value), None) => {
                 let text = value.text(report)?;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Environment;
-use super::location::Location;
-use super::options::Section;
-use super::quote::quoted;
-use super::reader::{ConfigTable, ConfigValue};
-use super::report::ProblemReport;
-use super::values::{self, UrlRole};
-use crate::core::settings::ProviderSettings;
+use super::environment::Environment;
+use super::options;
+use crate::config_reader::location::Location;
+use crate::config_reader::quote::quoted;
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::values::{self, MAX_TIMEOUT, MIN_TIMEOUT, UrlRole};
+use crate::provider::settings::ProviderSettings;
 
 /// Where OpenAI answers.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
@@ -22,12 +22,6 @@ const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
 
 /// How long one request may take by default.
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The longest that one request or one delivery may be waited for.
-pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Below this every request would time out.
-pub(super) const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the provider's list is compared with the ledger: by default, at
 /// most, and at least.
@@ -50,9 +44,9 @@ pub(super) struct ProviderSection {
 
 /// Reads `[provider]`.
 pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ProviderSection {
-    let table = top.subtable(Section::Top, "provider", report);
-    table.reject_unknown(&[Section::Provider], report);
-    let get = |name| table.get(Section::Provider, name);
+    let table = top.subtable(options::TOP, "provider", report);
+    table.reject_unknown(&[options::PROVIDER], report);
+    let get = |name| table.get(options::PROVIDER, name);
 
     let base_url = match get("base-url") {
         Some(value) => read_base_url(&value, report),
@@ -79,7 +73,7 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
         max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
         reconcile_every: reconcile_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
     });
-    let place = table.location_of(Section::Provider, "credential-file");
+    let place = table.location_of(options::PROVIDER, "credential-file");
     ProviderSection {
         settings,
         credential_file: credential_file.map(|file| (file, place)),
@@ -93,16 +87,16 @@ pub(super) fn read_ledger_path(
     environment: &Environment,
     report: &mut ProblemReport,
 ) -> (PathBuf, Location) {
-    let table = top.subtable(Section::Top, "ledger", report);
-    table.reject_unknown(&[Section::Ledger], report);
+    let table = top.subtable(options::TOP, "ledger", report);
+    table.reject_unknown(&[options::LEDGER], report);
     let path = table
-        .get(Section::Ledger, "path")
+        .get(options::LEDGER, "path")
         .and_then(|value| values::read_path(&value, report))
         .unwrap_or_else(|| match &environment.state_directory {
             Some(folder) => folder.join("ledger.db"),
             None => PathBuf::from(DEFAULT_LEDGER),
         });
-    (path, table.location_of(Section::Ledger, "path"))
+    (path, table.location_of(options::LEDGER, "path"))
 }
 
 fn read_base_url(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<Url> {

@@ -1,52 +1,30 @@
 //! The sinks of a key.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use url::Url;
-
-use super::check::{PathClaims, PathOwner};
-use super::location::Location;
-use super::options::Section;
-use super::provider::{MAX_TIMEOUT, MIN_TIMEOUT};
-use super::quote::quoted;
-use super::reader::{ConfigTable, ConfigValue};
-use super::report::ProblemReport;
-use super::values::{self, UrlRole};
-use super::{command_sink, file_sink};
+use super::claims::{PathClaims, PathOwner};
+use super::options;
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::location::Location;
+use crate::config_reader::quote::{one_of, quoted};
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::core::ids::{NameError, SinkId, is_valid_name};
-use crate::core::settings::{
-    CommandTarget, FileFormat, FileTarget, SinkSettings, SinkTarget, WebhookTarget,
+use crate::sink::registry::SINK_TYPES;
+use crate::sink::target::{
+    COMMON_OPTIONS, FileWideContext, ReadContext, SinkSettings, SinkTarget, target_text,
 };
-
-/// What a message says of the types.
-const ALLOWED_TYPES: &str = "\"file\", \"webhook\", \"command\" or \"self\" is allowed";
-
-/// How long one attempt may take by default.
-pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The sinks of a key as far as they could be read.
 pub(super) struct ParsedSinks(Vec<ParsedSink>);
 
-/// A sink. Its files count also when something else about it is wrong: two
-/// sinks that write one file are told beside the names that they lack.
+/// A sink. Its files count also when something else about it is wrong.
 struct ParsedSink {
     location: Location,
-    files: SinkFiles,
+    files: NamedFiles,
     settings: Option<SinkSettings>,
-}
-
-/// The files that a sink names.
-#[derive(Default)]
-struct SinkFiles {
-    /// The one that is replaced, and where that is said.
-    written: Option<(PathBuf, Location)>,
-    /// Those that are only read, with their options.
-    read_only: Vec<(&'static str, PathBuf)>,
 }
 
 impl ParsedSinks {
@@ -77,93 +55,19 @@ impl ParsedSinks {
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
-        // They were collected in the room of what was read.
-        sinks.shrink_to_fit();
-        sinks.sort_by_key(|sink| (!sink.required, rotates_own_credential(sink)));
+        sinks.sort_by_key(|sink| (!sink.required, sink.target.is_self_credential()));
         sinks
     }
-}
-
-fn rotates_own_credential(sink: &SinkSettings) -> bool {
-    match sink.target {
-        SinkTarget::SelfCredential(_) => true,
-        SinkTarget::File(_) | SinkTarget::Webhook(_) | SinkTarget::Command(_) => false,
-    }
-}
-
-/// What a sink of type "self" stands for. There is one credential that rekeyd
-/// works with, so one sink may replace it.
-pub(super) struct SelfCredentialClaim<'c> {
-    credential_file: Option<&'c Path>,
-    claimed_by: Option<Location>,
-}
-
-impl<'c> SelfCredentialClaim<'c> {
-    pub(super) fn new(credential_file: Option<&'c Path>) -> Self {
-        Self {
-            credential_file,
-            claimed_by: None,
-        }
-    }
-
-    fn claim(&mut self, table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileTarget> {
-        table.reject_unknown(&[Section::Sink, Section::SelfCredential], report);
-        let place = table.location_of(Section::Sink, "type");
-        if let Some(other) = &self.claimed_by {
-            let message = format!("{other} replaces rekeyd's own admin key already");
-            let hint = "there may be one sink of type \"self\" in the whole file";
-            report.add_problem(&place, message, hint);
-            return None;
-        }
-        self.claimed_by = Some(table.location.clone());
-        let Some(file) = self.credential_file else {
-            let message = "replaces [provider] credential-file, and there is none";
-            let hint = "set it to the file with the admin key that rekeyd works with";
-            report.add_problem(&place, message.to_owned(), hint);
-            return None;
-        };
-        Some(FileTarget {
-            path: file.to_owned(),
-            format: FileFormat::Raw,
-            mode: file_sink::DEFAULT_MODE,
-            owner: None,
-            group: None,
-            on_change: None,
-        })
-    }
-}
-
-/// How the name of a file ends that is written first.
-const TEMP_FILE_SUFFIX: &str = ".rekeyd";
-
-/// The file beside the target that takes the secret before it is renamed.
-pub(super) fn temp_file_path(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(TEMP_FILE_SUFFIX);
-    path.with_file_name(name)
-}
-
-/// Whether a file is called like one that is written first.
-pub(super) fn is_temp_file_name(path: &Path) -> bool {
-    let ends_so = path
-        .as_os_str()
-        .as_bytes()
-        .ends_with(TEMP_FILE_SUFFIX.as_bytes());
-    ends_so
-        && path
-            .file_name()
-            .is_some_and(|name| name.as_bytes().starts_with(b"."))
 }
 
 /// Reads the sinks of the key in `key`.
 pub(super) fn read_sinks(
     key: &ConfigTable<'_>,
-    own: &mut SelfCredentialClaim<'_>,
+    file_wide: &mut FileWideContext<'_>,
     report: &mut ProblemReport,
 ) -> ParsedSinks {
     let hint = || format!("add one under [[{}.sink]]", key.location);
-    let Some(list) = key.get(Section::Key, "sink") else {
+    let Some(list) = key.get(options::KEY, "sink") else {
         report.add_missing(&key.location, "has no sink", &hint());
         return ParsedSinks(Vec::new());
     };
@@ -171,7 +75,7 @@ pub(super) fn read_sinks(
     let tables = list.tables(report);
     let all_are_tables = report.count() == before;
     let is_optional = |table: &ConfigTable<'_>| {
-        let given = table.get(Section::Sink, "required");
+        let given = table.get(COMMON_OPTIONS, "required");
         given.is_some_and(|value| value.as_flag() == Some(false))
     };
     if all_are_tables && tables.iter().all(is_optional) {
@@ -185,7 +89,7 @@ pub(super) fn read_sinks(
     let mut names = SinkNames::new(&tables);
     let mut sinks = Vec::with_capacity(tables.len());
     for table in &tables {
-        sinks.extend(read_sink(table, &mut names, own, report));
+        sinks.extend(read_sink(table, &mut names, file_wide, report));
     }
     ParsedSinks(sinks)
 }
@@ -204,7 +108,7 @@ impl SinkNames {
         // One alone shares neither its type nor its name.
         let several = if tables.len() > 1 { tables } else { &[] };
         for table in several {
-            let kind = table.get(Section::Sink, "type");
+            let kind = table.get(COMMON_OPTIONS, "type");
             if let Some(kind) = kind.as_ref().and_then(ConfigValue::as_text) {
                 *types.entry(kind.to_owned()).or_default() += 1;
             }
@@ -221,7 +125,7 @@ impl SinkNames {
         kind: &str,
         report: &mut ProblemReport,
     ) -> Option<String> {
-        let given = table.get(Section::Sink, "name");
+        let given = table.get(COMMON_OPTIONS, "name");
         let place = given
             .as_ref()
             .map_or(&table.location, |value| &value.location);
@@ -257,12 +161,12 @@ impl SinkNames {
 fn read_sink(
     table: &ConfigTable<'_>,
     names: &mut SinkNames,
-    own: &mut SelfCredentialClaim<'_>,
+    file_wide: &mut FileWideContext<'_>,
     report: &mut ProblemReport,
 ) -> Option<ParsedSink> {
-    let get = |name| table.get(Section::Sink, name);
+    let get = |name| table.get(COMMON_OPTIONS, name);
     let Some(kind) = get("type") else {
-        report.add_missing(&table.location, "has no type", ALLOWED_TYPES);
+        report.add_missing(&table.location, "has no type", &allowed_types());
         return None;
     };
     let text = kind.text(report)?;
@@ -275,32 +179,16 @@ fn read_sink(
         None => Some(DEFAULT_TIMEOUT),
     };
     let name = names.assign(table, text, report);
-    let mut files = SinkFiles::default();
-    let target = match text {
-        "file" => read_file_sink(table, &mut files, report)
-            .map(Arc::new)
-            .map(SinkTarget::File),
-        "webhook" => read_webhook_sink(table, &mut files, report)
-            .map(Arc::new)
-            .map(SinkTarget::Webhook),
-        "command" => read_command_sink(table, &mut files, report)
-            .map(Arc::new)
-            .map(SinkTarget::Command),
-        "self" => own
-            .claim(table, report)
-            .map(Arc::new)
-            .map(SinkTarget::SelfCredential),
-        other => {
-            let message = format!("there is no sink type {}", quoted(other));
-            report.add_problem(&kind.location, message, ALLOWED_TYPES);
-            None
-        }
+    let mut context = ReadContext {
+        files: NamedFiles::default(),
+        file_wide,
     };
+    let target = read_target(table, text, &kind, &mut context, report);
     let settings = (|| {
         let target = target?;
         let id = SinkId {
             name: name?,
-            target: target_text(&target),
+            target: target_text(&*target),
         };
         Some(SinkSettings {
             id,
@@ -311,91 +199,28 @@ fn read_sink(
     })();
     Some(ParsedSink {
         location: table.location.clone(),
-        files,
+        files: context.files,
         settings,
     })
 }
 
-/// What the ledger remembers a sink by. Without a query: that may hold a token.
-fn target_text(target: &SinkTarget) -> String {
-    match target {
-        SinkTarget::File(file) => "file:".to_owned() + &file.path.to_string_lossy(),
-        SinkTarget::SelfCredential(file) => "self:".to_owned() + &file.path.to_string_lossy(),
-        SinkTarget::Webhook(webhook) => {
-            let mut url: Url = webhook.url.clone();
-            url.set_query(None);
-            url.set_fragment(None);
-            format!("webhook:{url}")
-        }
-        SinkTarget::Command(command) => format!("command:{}", command.argv),
-    }
-}
-
-fn read_file_sink(
+fn read_target(
     table: &ConfigTable<'_>,
-    files: &mut SinkFiles,
+    type_name: &str,
+    type_value: &ConfigValue<'_>,
+    context: &mut ReadContext<'_, '_>,
     report: &mut ProblemReport,
-) -> Option<FileTarget> {
-    table.reject_unknown(&[Section::Sink, Section::File], report);
-    let path = file_sink::read_path(table, report);
-    if let Some(path) = &path {
-        let place = table.location_of(Section::File, "path");
-        files.written = Some((path.clone(), place));
-    }
-    let target = file_sink::read_target(table, path, report)?;
-    if let Some(after) = &target.on_change {
-        files
-            .read_only
-            .push(("on-change", after.argv.path().to_owned()));
-    }
-    Some(target)
-}
-
-fn read_webhook_sink(
-    table: &ConfigTable<'_>,
-    files: &mut SinkFiles,
-    report: &mut ProblemReport,
-) -> Option<WebhookTarget> {
-    table.reject_unknown(&[Section::Sink, Section::Webhook], report);
-    let get = |name| table.get(Section::Webhook, name);
-    let url = match get("url") {
-        Some(value) => values::read_url(&value, UrlRole::Receiver, report),
-        None => {
-            let hint = "add url = \"https://…\", where it is posted to";
-            report.add_missing(&table.location, "has no url", hint);
-            None
-        }
+) -> Option<Arc<dyn SinkTarget>> {
+    let Some(kind) = SINK_TYPES.iter().find(|one| one.name == type_name) else {
+        let message = format!("there is no sink type {}", quoted(type_name));
+        report.add_problem(&type_value.location, message, allowed_types());
+        return None;
     };
-    if get("signing-secret-file").is_none() {
-        let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
-        report.add_missing(&table.location, "has no signing-secret-file", hint);
-    }
-    let mut file = |name| {
-        let path = get(name).and_then(|value| values::read_path(&value, report))?;
-        files.read_only.push((name, path.clone()));
-        Some(path)
-    };
-    let signing_secret_file = file("signing-secret-file");
-    let bearer_token_file = file("bearer-token-file");
-    let ca_file = file("ca-file");
-    Some(WebhookTarget {
-        url: url?,
-        signing_secret_file: signing_secret_file?,
-        bearer_token_file,
-        ca_file,
-    })
+    table.reject_unknown(&[COMMON_OPTIONS, kind.options], report);
+    (kind.read)(table, context, report)
 }
 
-fn read_command_sink(
-    table: &ConfigTable<'_>,
-    files: &mut SinkFiles,
-    report: &mut ProblemReport,
-) -> Option<CommandTarget> {
-    table.reject_unknown(&[Section::Sink, Section::Command], report);
-    let target = command_sink::read_target(table, report)?;
-    // A program that a file sink replaced would be a secret that is run.
-    files
-        .read_only
-        .push(("argv", target.argv.path().to_owned()));
-    Some(target)
+/// What a message says about the types.
+fn allowed_types() -> String {
+    one_of(SINK_TYPES.iter().map(|one| one.name))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::problem::{Problem, ProblemKind};
+use crate::config_reader::problem::{Problem, ProblemKind};
 
 /// Ten thousand keys fit, and a wrong path cannot fill the memory.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;

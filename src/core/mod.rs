@@ -22,7 +22,6 @@ pub mod policy;
 pub mod redact;
 pub mod schedule;
 pub mod secret;
-pub mod settings;
 pub mod state;
 pub mod subscriptions;
 pub mod time;

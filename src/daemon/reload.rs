@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::core::settings::Settings;
+use crate::config::settings::Settings;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::alerting::dispatcher::NotificationDispatcher;
+use crate::config::settings::{KeySettings, Settings};
 use crate::core::secret::ActiveCredential;
-use crate::core::settings::{KeySettings, Settings, SinkTarget};
 use crate::daemon::event_loop::ServiceError;
 use crate::daemon::failover::{AdminCredentialSources, FailoverProvider};
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
@@ -28,10 +28,7 @@ use crate::platform::{machine, zones};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAiProvider;
 use crate::sink::Sink;
-use crate::sink::command::CommandSink;
-use crate::sink::file::FileSink;
-use crate::sink::self_credential::SelfCredentialSink;
-use crate::sink::webhook::WebhookSink;
+use crate::sink::target::SinkServices;
 
 /// An engine, and the lock that makes this process the ledger's writer.
 pub struct Runtime {
@@ -214,29 +211,21 @@ pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
     }
 }
 
-/// The sinks of a key, ready to take secrets. `cell` holds the credential in
-/// use, which a sink of type "self" replaces.
+/// The sinks of a key, ready to take secrets. `credential` holds the credential
+/// in use, which a sink of type `self` replaces.
 #[must_use]
 pub fn build_sinks(
     key: &KeySettings,
     clock: &Arc<dyn Clock>,
-    cell: &ActiveCredential,
+    credential: &ActiveCredential,
 ) -> Vec<(Arc<dyn Sink>, bool)> {
-    let ready = key.sinks.iter().map(|sink| {
-        let made: Arc<dyn Sink> = match &sink.target {
-            SinkTarget::File(target) => Arc::new(FileSink::new(sink, target)),
-            SinkTarget::SelfCredential(target) => {
-                let file = Arc::new(FileSink::new(sink, target));
-                Arc::new(SelfCredentialSink::new(file, cell.clone()))
-            }
-            SinkTarget::Webhook(target) => {
-                let clock = Arc::clone(clock);
-                let now = Arc::new(move || -> Timestamp { clock.now() });
-                Arc::new(WebhookSink::new(sink, target, now))
-            }
-            SinkTarget::Command(target) => Arc::new(CommandSink::new(sink, target)),
-        };
-        (made, sink.required)
-    });
-    ready.collect()
+    let clock = Arc::clone(clock);
+    let services = SinkServices {
+        now: Arc::new(move || clock.now()),
+        active_credential: credential.clone(),
+    };
+    let sinks = key.sinks.iter();
+    sinks
+        .map(|sink| (sink.build(&services), sink.required))
+        .collect()
 }

@@ -3,19 +3,19 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::config::settings::{KeySettings, Settings};
 use crate::core::duration;
 use crate::core::ids::{KeyName, SinkId};
-use crate::core::settings::{
-    FileFormat, FileTarget, KeySettings, Settings, SinkSettings, SinkTarget,
-};
 use crate::platform::blocking_pool;
+use crate::sink::file::settings::FileTarget;
 use crate::sink::file::{FileSink, stale_temp};
+use crate::sink::registry;
+use crate::sink::target::SinkSettings;
 
 /// How long a look at all places together may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,15 +28,17 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// written now.
 pub(crate) async fn remove_stale_temps(settings: &Settings, before: Option<&Settings>) {
     let before = before.into_iter().flat_map(sink_files);
-    let before: HashSet<_> = before.map(|(_, _, target)| target_path(target)).collect();
+    let before: HashSet<_> = before
+        .map(|(_, _, target)| target_path(&target).to_owned())
+        .collect();
     let files: Vec<_> = sink_files(settings)
         .filter(|(_, _, target)| !before.contains(target_path(target)))
         .collect();
-    let absent = check_absent(files.iter().map(|(_, _, target)| *target)).await;
+    let absent = check_absent(files.iter().map(|(_, _, target)| target)).await;
     let left = without_absent(files, absent).map(|(key, sink, target)| SinkFile {
         key: key.name.clone(),
         sink: Arc::clone(sink),
-        target: Arc::clone(target),
+        target,
     });
     remove_all(left).await;
 }
@@ -48,21 +50,13 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
     sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
 ) {
     let files = sinks.filter_map(|(key, id)| {
-        let path = id.target.strip_prefix("file:");
-        let path = path.or_else(|| id.target.strip_prefix("self:"))?;
-        let target = Arc::new(FileTarget {
-            path: PathBuf::from(path),
-            format: FileFormat::Raw,
-            mode: 0o600,
-            owner: None,
-            group: None,
-            on_change: None,
-        });
+        let path = registry::replaced_path(&id.target)?;
+        let target = Arc::new(FileTarget::plain(path));
         let sink = SinkSettings {
             id: id.clone(),
             required: false,
             timeout: REMOVAL_TIMEOUT,
-            target: SinkTarget::File(Arc::clone(&target)),
+            target: Arc::<FileTarget>::clone(&target),
         };
         Some(SinkFile {
             key: key.clone(),
@@ -145,13 +139,11 @@ async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bo
 /// Every file that a sink writes: of which key, which sink, and where.
 fn sink_files(
     settings: &Settings,
-) -> impl Iterator<Item = (&KeySettings, &Arc<SinkSettings>, &Arc<FileTarget>)> {
+) -> impl Iterator<Item = (&KeySettings, &Arc<SinkSettings>, Arc<FileTarget>)> {
     settings.keys.iter().flat_map(|key| {
-        key.sinks.iter().filter_map(move |sink| match &sink.target {
-            SinkTarget::File(target) | SinkTarget::SelfCredential(target) => {
-                Some((key, sink, target))
-            }
-            SinkTarget::Webhook(_) | SinkTarget::Command(_) => None,
+        key.sinks.iter().filter_map(move |sink| {
+            let target = Arc::clone(&sink.target).replaced_file()?;
+            Some((key, sink, target))
         })
     })
 }

@@ -3,7 +3,9 @@
 //! [`Provider`] is what the engine asks for, with the obligations that its
 //! decisions rest on; [`openai`] is the real one over HTTP.
 
+pub mod kind;
 pub mod openai;
+pub mod settings;
 
 use std::time::Duration;
 

@@ -6,7 +6,10 @@
 pub mod command;
 pub mod file;
 mod program_log;
+pub mod recording;
+pub mod registry;
 pub mod self_credential;
+pub mod target;
 pub mod webhook;
 
 use std::pin::Pin;
@@ -47,7 +50,7 @@ pub trait Sink: Send + Sync {
     }
 
     /// Whether it replaces the credential that rekeyd itself works with.
-    fn rotates_own_credential(&self) -> bool {
+    fn rotates_self_credential(&self) -> bool {
         false
     }
 

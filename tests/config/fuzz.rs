@@ -62,9 +62,9 @@ fn config_text() -> impl Strategy<Value = String> {
         "[[key.b.sink]]",
     ]);
     let name = prop::sample::select(
-        rekeyd::config::options::Section::ALL
+        rekeyd::config::options::all_sections()
             .into_iter()
-            .flat_map(|section| section.options().iter().copied())
+            .flat_map(|section| section.options.iter().copied())
             .chain(["nonsense", "\"\"", "a.b"])
             .collect::<Vec<_>>(),
     );

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::configuration::{expect_problems, file_key_text, parse_text};
 use rekeyd::core::notification::EventKind;
-use rekeyd::core::settings::NotifyTarget;
 
 /// A command that is told, with these lines from 4 on, and a key behind it.
 fn with_command_channel(lines: &str) -> String {
@@ -33,10 +32,8 @@ fn valid_channels_are_accepted() {
         let text =
             with_command_channel("").replace("argv = [\"/bin/page\"]", &format!("to = {to}"));
         let settings = parse_text(&text.replace("\"command\"", "\"sendmail\"")).unwrap();
-        let NotifyTarget::Sendmail(mail) = &settings.notify[0].target else {
-            panic!("{:?}", settings.notify);
-        };
-        assert_eq!(mail.to[0], "root");
+        let id = settings.notify[0].subscription.channel.as_str();
+        assert!(id.starts_with("sendmail:root"), "{id}");
     }
     // The query of a URL may hold a token.
     let hook = "[[notify]]\ntype = \"webhook\"\nurl = \"https://a/b?token=c\"\n\

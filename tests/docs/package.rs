@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use rekeyd::config::options::Section;
+use rekeyd::config::options;
+use rekeyd::config::settings::Settings;
 use rekeyd::config::{Environment, parse};
-use rekeyd::core::settings::Settings;
 
 const UNITS: [&str; 3] = [
     include_str!("../../systemd/rekeyd.service"),
@@ -51,10 +51,10 @@ fn described_options() -> BTreeSet<String> {
 #[test]
 fn man_page_describes_every_option() {
     let described = described_options();
-    for section in Section::ALL {
+    for section in options::all_sections() {
         // The names of the tables are its headings.
-        if section == Section::Top {
-            for table in section.options() {
+        if section == options::TOP {
+            for table in section.options {
                 assert!(
                     MAN_PAGE.contains(&format!("[{table}")),
                     "[{table}] is described"
@@ -62,7 +62,7 @@ fn man_page_describes_every_option() {
             }
             continue;
         }
-        for option in section.options() {
+        for option in section.options {
             // Said in the text of their type.
             if ["to"].contains(option) {
                 continue;

@@ -8,12 +8,11 @@ use std::time::Duration;
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, text, write};
 use rekeyd::alerting::channel::Channel as _;
-use rekeyd::alerting::channel::sendmail::SendmailChannel;
+use rekeyd::alerting::channel::sendmail::{SendmailChannel, SendmailChannelTarget};
 use rekeyd::core::ids::KeyName;
 use rekeyd::core::notification::{
     Alert, AlertKind, ChannelId, Notification, NotificationId, NotificationState,
 };
-use rekeyd::core::settings::SendmailTarget;
 use rekeyd::net::signature::SigningKeys;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -336,7 +335,7 @@ async fn mail_is_passed_to_sendmail() {
     std::fs::write(path("sendmail"), script).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(path("sendmail"), executable).unwrap();
-    let mail = SendmailTarget {
+    let mail = SendmailChannelTarget {
         to: vec!["root".to_owned(), "ops@example.com".to_owned()],
     };
     let id = ChannelId::new("sendmail:root,ops@example.com".to_owned());

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::adapter::credential_with;
-use rekeyd::core::settings::ProviderSettings;
 use rekeyd::net::connect_check::check_connection;
 use rekeyd::provider::openai::OpenAiProvider;
+use rekeyd::provider::settings::ProviderSettings;
 use rekeyd::provider::{Effect, ErrorKind, Provider};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;

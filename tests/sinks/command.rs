@@ -16,9 +16,10 @@ use base64::engine::general_purpose::STANDARD;
 use rekeyd::core::command::CommandLine;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
-use rekeyd::core::settings::{CommandTarget, SinkSettings, SinkTarget};
 use rekeyd::platform::process::{LANG, PATH};
 use rekeyd::sink::command::CommandSink;
+use rekeyd::sink::command::CommandTarget;
+use rekeyd::sink::target::SinkSettings;
 use rekeyd::sink::{Acceptance, DeliveryError, Payload, Sink as _};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
@@ -103,7 +104,7 @@ fn sink(program: &str, arguments: Vec<String>, timeout: Duration) -> CommandSink
         },
         required: true,
         timeout,
-        target: SinkTarget::Command(Arc::new(target.clone())),
+        target: Arc::new(target.clone()),
     };
     CommandSink::new(&settings, &target)
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
-use rekeyd::core::settings::{FileFormat, FileTarget, SinkSettings, SinkTarget};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::sink::file::FileSink;
+use rekeyd::sink::file::settings::{FileFormat, FileTarget};
+use rekeyd::sink::target::SinkSettings;
 use rekeyd::sink::{Acceptance, Payload, Sink};
 
 const SECRET_VALUE: &str = "sk-admin-file-test-0123456789";
@@ -338,7 +339,7 @@ impl FileFixture {
             },
             required: true,
             timeout: Duration::from_secs(30),
-            target: SinkTarget::File(Arc::clone(&target)),
+            target: Arc::<FileTarget>::clone(&target),
         };
         FileSink::new(&Arc::new(settings), &target)
     }

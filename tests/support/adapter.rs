@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use rekeyd::core::secret::{ActiveCredential, Secret};
-use rekeyd::core::settings::ProviderSettings;
 use rekeyd::provider::openai::OpenAiProvider;
+use rekeyd::provider::settings::ProviderSettings;
 use url::Url;
 
 /// The credential that [`adapter`] asks with.

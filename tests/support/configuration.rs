@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use rekeyd::config::settings::Settings;
 use rekeyd::config::{Environment, parse};
-use rekeyd::core::settings::Settings;
 
 pub(crate) fn environment() -> Environment {
     Environment::empty("2026-11-24T03:00:00Z".parse().unwrap())

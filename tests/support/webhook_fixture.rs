@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::secret::Secret;
-use rekeyd::core::settings::{SinkSettings, SinkTarget, WebhookTarget};
 use rekeyd::core::state::CredentialMetadata;
-use rekeyd::sink::webhook::WebhookSink;
+use rekeyd::sink::target::SinkSettings;
+use rekeyd::sink::webhook::{WebhookSink, WebhookTarget};
 use rekeyd::sink::{DeliveryError, Payload, Sink as _};
 use tempfile::TempDir;
 
@@ -49,7 +49,7 @@ impl WebhookFixture {
             },
             required: true,
             timeout: Duration::from_secs(20),
-            target: SinkTarget::Webhook(Arc::new(target.clone())),
+            target: Arc::new(target.clone()),
         };
         let hook = Self {
             folder,

@@ -6,27 +6,22 @@
 pub mod command;
 pub mod file;
 pub mod message;
+pub mod registry;
 pub mod sendmail;
+pub mod target;
 pub mod webhook;
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use crate::core::duration;
 use crate::core::notification::{ChannelId, Notification};
-use crate::core::settings::{NotifySettings, NotifyTarget};
 use crate::platform::process::{ExitKind, ProcessExit};
 use crate::platform::run_blocking;
 
 /// How long one try may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Tells the time of a try.
-pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Somebody who can be told.
 #[async_trait]
@@ -52,25 +47,6 @@ pub trait Channel: Send + Sync {
     /// # Errors
     /// Why nobody may have heard it, in words, masked.
     async fn send(&self, notice: &Notification, host: &str) -> Result<(), String>;
-}
-
-/// A notifier that is ready to tell.
-#[must_use]
-pub fn build(settings: &NotifySettings, now: &ClockFn) -> Arc<dyn Channel> {
-    let id = settings.subscription.channel.clone();
-    match &settings.target {
-        NotifyTarget::Webhook(target) => {
-            Arc::new(webhook::WebhookChannel::new(id, target, Arc::clone(now)))
-        }
-        NotifyTarget::Command(target) => {
-            Arc::new(command::CommandChannel::new(id, target.argv.clone()))
-        }
-        NotifyTarget::Sendmail(mail) => {
-            let program = PathBuf::from(sendmail::SENDMAIL_PATH);
-            Arc::new(sendmail::SendmailChannel::new(id, mail, program))
-        }
-        NotifyTarget::File(path) => Arc::new(file::FileChannel::new(id, path.clone())),
-    }
 }
 
 /// What the end of a program says; what it wrote goes to the log.

@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::cli::Failure;
 use crate::cli::demo::folder::DemoFolder;
+use crate::config::settings::Settings;
 use crate::core::secret::Secret;
-use crate::core::settings::Settings;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;

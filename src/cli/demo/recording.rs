@@ -1,6 +1,6 @@
-//! Webhooks and commands of a rehearsal, recorded instead of called: a line of
-//! JSON each, without the secret. Both are posted to the receiver of the
-//! rehearsal, which has this module as its witness.
+//! Deliveries of a rehearsal that are recorded instead of made: a line of JSON
+//! each, without the secret. They are posted to the receiver of the rehearsal,
+//! which records them with this module.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -8,60 +8,35 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::core::command::{CommandLine, delivery_environment};
+use crate::config::settings::KeySettings;
 use crate::core::ids::KeyName;
-use crate::core::settings::{KeySettings, SinkTarget};
 use crate::receiver::{ReceivedWebhook, Recorder};
+use crate::sink::recording::{DeliveryRecorder, RecordedDelivery};
+use crate::sink::registry::SINK_TYPES;
+use crate::sink::target::{RehearsalPlaces, Substitute};
 
-/// The folder of the webhooks' records.
-pub(super) const WEBHOOKS_FOLDER: &str = "webhooks";
-
-/// The folder of the commands' records.
-pub(super) const COMMANDS_FOLDER: &str = "commands";
+/// The folder of the files that stand in for those of file sinks.
+pub(super) const FILES_FOLDER: &str = "files";
 
 /// The file of what people would be told.
 pub(super) const NOTIFICATIONS_FILE: &str = "notices.jsonl";
 
-/// Both.
-pub(super) const RECORD_FOLDERS: [&str; 2] = [WEBHOOKS_FOLDER, COMMANDS_FOLDER];
-
 /// What stands where the secret stood, if the provider shows no part of it.
 const REDACTED: &str = "(not recorded)";
 
-/// One webhook or command of the configuration.
+/// A sink whose deliveries are recorded.
 struct RecordedSink {
     sink_name: String,
-    original: OriginalTarget,
+    recorder: DeliveryRecorder,
     record_file: PathBuf,
 }
 
-/// What is not called.
-enum OriginalTarget {
-    /// The URL, without its query.
-    Webhook(String),
-    Command(CommandLine),
-}
-
-/// A line of a webhook's record.
-#[derive(Serialize)]
-struct WebhookRecord<'a> {
-    sink: &'a str,
-    url: &'a str,
-    webhook_id: &'a str,
-    body: Value,
-}
-
-/// A line of a command's record.
-#[derive(Serialize)]
-struct CommandRecord<'a> {
-    sink: &'a str,
-    argv: Vec<&'a str>,
-    environment: BTreeMap<&'static str, String>,
-    /// What it would read, but for the newline.
-    stdin: &'a Value,
+/// The folders of all records.
+pub(super) fn record_folders() -> Vec<&'static str> {
+    let types = SINK_TYPES.iter();
+    types.filter_map(|one| one.record_folder).collect()
 }
 
 /// The path at the receiver that stands for a sink of the configuration.
@@ -75,29 +50,28 @@ pub(super) fn record_path(folder: &str, key: &KeyName, sink: &str) -> PathBuf {
     Path::new(folder).join(format!("{key}.{sink}.jsonl"))
 }
 
-/// Records every webhook and command of `keys` below `folder`.
+/// Records the deliveries to the sinks of `keys` that are not made in a
+/// rehearsal, below `folder`.
 pub(super) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
+    let places = RehearsalPlaces {
+        folder,
+        files: FILES_FOLDER,
+        credential_file: folder,
+    };
     let mut sinks = BTreeMap::new();
     for key in keys {
         for sink in &key.sinks {
-            let (records, real) = match &sink.target {
-                SinkTarget::Webhook(target) => {
-                    let mut url = target.url.clone();
-                    url.set_query(None);
-                    (WEBHOOKS_FOLDER, OriginalTarget::Webhook(url.into()))
-                }
-                SinkTarget::Command(target) => (
-                    COMMANDS_FOLDER,
-                    OriginalTarget::Command(target.argv.clone()),
-                ),
-                SinkTarget::File(_) | SinkTarget::SelfCredential(_) => continue,
+            let name = &sink.id.name;
+            let recorder = match sink.target.rehearsal(&places).substitute {
+                Substitute::Record(recorder) => recorder,
+                Substitute::Target { .. } => continue,
             };
             let recorded = RecordedSink {
-                sink_name: sink.id.name.clone(),
-                original: real,
-                record_file: folder.join(record_path(records, &key.name, &sink.id.name)),
+                sink_name: name.clone(),
+                record_file: folder.join(record_path(recorder.folder, &key.name, name)),
+                recorder,
             };
-            sinks.insert(receiver_path(&key.name, &sink.id.name), recorded);
+            sinks.insert(receiver_path(&key.name, name), recorded);
         }
     }
     Box::new(move |received| match sinks.get(&received.path) {
@@ -108,10 +82,7 @@ pub(super) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
 
 fn append_record(sink: &RecordedSink, received: &ReceivedWebhook) -> Result<(), String> {
     let cannot = |why: &dyn std::fmt::Display| {
-        let what = match &sink.original {
-            OriginalTarget::Webhook(url) => format!("was to be posted to {url}"),
-            OriginalTarget::Command(line) => format!("{line} was to be given"),
-        };
+        let what = &sink.recorder.description;
         let record = sink.record_file.display();
         format!("cannot record in {record} what {what}: {why}")
     };
@@ -133,31 +104,13 @@ fn record_line(
     sink: &RecordedSink,
     received: &ReceivedWebhook,
 ) -> Result<String, serde_json::Error> {
-    let body = redacted_body(received)?;
-    match &sink.original {
-        OriginalTarget::Webhook(url) => serde_json::to_string(&WebhookRecord {
-            sink: &sink.sink_name,
-            url,
-            webhook_id: &received.id,
-            body,
-        }),
-        OriginalTarget::Command(line) => {
-            let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
-            let environment = delivery_environment(
-                &received.key,
-                text("/data/rotation").unwrap_or_default(),
-                received.sequence,
-                &sink.sink_name,
-                text("/data/credential/id").unwrap_or_default(),
-            );
-            serde_json::to_string(&CommandRecord {
-                sink: &sink.sink_name,
-                argv: line.argv().collect(),
-                environment: environment.into_iter().collect(),
-                stdin: &body["data"]["value"],
-            })
-        }
-    }
+    (sink.recorder.line)(&RecordedDelivery {
+        sink: &sink.sink_name,
+        key: &received.key,
+        sequence: received.sequence,
+        webhook_id: &received.id,
+        body: redacted_body(received)?,
+    })
 }
 
 /// The body with the part of the secret that the provider shows to everybody.
@@ -212,7 +165,7 @@ mod tests {
     #[test]
     fn recorded_webhook_holds_the_redacted_value_instead_of_the_secret() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(WEBHOOKS_FOLDER)).unwrap();
+        std::fs::create_dir(dir.path().join("webhooks")).unwrap();
         let record = sample_recorder(dir.path());
         for _ in 0..2 {
             record(&sample_delivery("/billing/webhook", "sk-admin...ord")).unwrap();
@@ -232,7 +185,7 @@ mod tests {
     #[test]
     fn recorded_command_holds_argv_environment_and_stdin() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(COMMANDS_FOLDER)).unwrap();
+        std::fs::create_dir(dir.path().join("commands")).unwrap();
         let record = sample_recorder(dir.path());
         record(&sample_delivery("/billing/command", "sk-admin...ord")).unwrap();
         let written =
@@ -264,12 +217,12 @@ mod tests {
             missing.contains("https://deploy.example.com/hook: "),
             "{missing}"
         );
-        std::fs::create_dir(dir.path().join(WEBHOOKS_FOLDER)).unwrap();
+        std::fs::create_dir(dir.path().join("webhooks")).unwrap();
         assert!(record(&sample_delivery("/billing/other", "")).is_err());
         // A provider that shows the whole secret as its redacted value.
         let whole = record(&sample_delivery("/billing/webhook", SECRET)).unwrap_err();
         assert!(!whole.contains(SECRET), "{whole}");
-        let written = std::fs::read_dir(dir.path().join(WEBHOOKS_FOLDER))
+        let written = std::fs::read_dir(dir.path().join("webhooks"))
             .unwrap()
             .count();
         assert_eq!(written, 0);

@@ -5,7 +5,7 @@
 //! host, a folder that does not exist or a secret that cannot be read, is not
 //! asked: a configuration is rehearsed before it comes to its host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::cli::demo::environment::{self, DemoEnvironment};
 use crate::cli::demo::folder::DemoFolder;
 use crate::cli::demo::recording;
 use crate::cli::demo::rehearsal_intro::rehearsal_intro;
-use crate::cli::demo::replacements::{self, RehearsalTargets, replace_settings};
+use crate::cli::demo::replacements::{RehearsalTargets, replace_settings};
 use crate::cli::history::HistoryCommand;
 use crate::cli::{Failure, load_configuration, output, read_environment};
-use crate::core::settings::{Settings, SinkTarget};
+use crate::config::settings::Settings;
 use crate::core::state::KeyState;
 use crate::ledger::read;
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -34,16 +34,16 @@ pub(super) async fn rehearse(
         );
         return output::print(text.as_bytes());
     }
-    let made = [replacements::FILES_FOLDER, recording::NOTIFICATIONS_FILE];
+    let made = [recording::FILES_FOLDER, recording::NOTIFICATIONS_FILE];
     let names = [
         &environment::ENVIRONMENT_FILES[..],
         &made,
-        &recording::RECORD_FOLDERS,
+        &recording::record_folders(),
     ]
     .concat();
     let folder = DemoFolder::open(dir, &names)?;
-    let witness = recording::build_recorder(&real.keys, folder.path());
-    let stage = DemoEnvironment::start(&folder, witness).await?;
+    let recorder = recording::build_recorder(&real.keys, folder.path());
+    let stage = DemoEnvironment::start(&folder, recorder).await?;
     let instead = RehearsalTargets {
         folder: folder.path(),
         provider_url: &stage.provider_url,
@@ -52,12 +52,12 @@ pub(super) async fn rehearse(
         receiver_url: &stage.receiver_url,
         signing_secret_file: &stage.signing_secret_file,
     };
-    let (settings, sinks) = replace_settings(Settings::clone(&real), &instead);
-    create_folders(&settings, &folder)?;
-    let text = rehearsal_intro(&real, &sinks, folder.path(), limit, SystemClock.now());
+    let plan = replace_settings(Settings::clone(&real), &instead);
+    create_folders(&plan.folders, &folder)?;
+    let text = rehearsal_intro(&real, &plan.sinks, folder.path(), limit, SystemClock.now());
     output::print(text.as_bytes())?;
 
-    let settings = Arc::new(settings);
+    let settings = Arc::new(plan.settings);
     stage.run(&settings, limit).await?;
 
     output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
@@ -66,19 +66,12 @@ pub(super) async fn rehearse(
 }
 
 /// The folders that sinks and records need, for nobody but us.
-fn create_folders(settings: &Settings, folder: &DemoFolder) -> Result<(), Failure> {
-    for records in recording::RECORD_FOLDERS {
+fn create_folders(needed: &[PathBuf], folder: &DemoFolder) -> Result<(), Failure> {
+    for records in recording::record_folders() {
         folder.create_subfolder(Path::new(records))?;
     }
-    for sink in settings.keys.iter().flat_map(|key| &key.sinks) {
-        match &sink.target {
-            SinkTarget::File(file) => {
-                if let Some(parent) = file.path.parent() {
-                    folder.create_subfolder(parent)?;
-                }
-            }
-            SinkTarget::Webhook(_) | SinkTarget::Command(_) | SinkTarget::SelfCredential(_) => {}
-        }
+    for path in needed {
+        folder.create_subfolder(path)?;
     }
     Ok(())
 }

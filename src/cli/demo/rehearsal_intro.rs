@@ -10,7 +10,7 @@ use crate::cli::demo::environment;
 use crate::cli::demo::recording;
 use crate::cli::demo::replacements::ReplacedSink;
 use crate::cli::text;
-use crate::core::settings::{KeySettings, Settings};
+use crate::config::settings::{KeySettings, Settings};
 use crate::core::{duration, time};
 
 /// The whole introduction to a rehearsal of `real` in `folder`.

@@ -10,16 +10,15 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::alerting::channel::file::FileChannelTarget;
+use crate::alerting::channel::target::NotifySettings;
 use crate::cli::demo::recording;
+use crate::config::settings::{ControlSettings, KeySettings, Settings};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::InitialRotation;
-use crate::core::settings::{
-    CommandTarget, ControlSettings, FileTarget, KeySettings, NotifySettings, NotifyTarget,
-    ProviderSettings, Settings, SinkSettings, SinkTarget, WebhookTarget,
-};
-
-/// The folder of the files that stand for those of file sinks.
-pub(super) const FILES_FOLDER: &str = "files";
+use crate::provider::settings::ProviderSettings;
+use crate::sink::target::{RehearsalPlaces, SinkSettings, SinkTarget, Substitute, target_text};
+use crate::sink::webhook::WebhookTarget;
 
 /// What a rehearsal has to offer.
 pub(super) struct RehearsalTargets<'a> {
@@ -37,6 +36,17 @@ pub(super) struct RehearsalTargets<'a> {
     pub(super) signing_secret_file: &'a Path,
 }
 
+impl RehearsalTargets<'_> {
+    /// The places that the types of sinks know of.
+    const fn places(&self) -> RehearsalPlaces<'_> {
+        RehearsalPlaces {
+            folder: self.folder,
+            files: recording::FILES_FOLDER,
+            credential_file: self.credential_file,
+        }
+    }
+}
+
 /// What a person is told of one sink.
 pub(super) struct ReplacedSink {
     /// Its key.
@@ -51,11 +61,25 @@ pub(super) struct ReplacedSink {
     pub(super) ignored_options: Vec<String>,
 }
 
-/// The settings to rehearse with, and what became of each sink.
-pub(super) fn replace_settings(
-    real: Settings,
-    instead: &RehearsalTargets<'_>,
-) -> (Settings, Vec<ReplacedSink>) {
+/// What a rehearsal works with.
+pub(super) struct RehearsalPlan {
+    /// The settings.
+    pub(super) settings: Settings,
+    /// What became of each sink.
+    pub(super) sinks: Vec<ReplacedSink>,
+    /// The folders that the sinks need.
+    pub(super) folders: Vec<PathBuf>,
+}
+
+/// What takes the place of one sink.
+struct SinkReplacement {
+    settings: Arc<SinkSettings>,
+    report: ReplacedSink,
+    folder: Option<PathBuf>,
+}
+
+/// The settings to rehearse with.
+pub(super) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -> RehearsalPlan {
     let Settings {
         file,
         digest,
@@ -66,7 +90,7 @@ pub(super) fn replace_settings(
         notify,
         keys,
     } = real;
-    let mut told = Vec::new();
+    let (mut replaced, mut folders) = (Vec::new(), Vec::new());
     let keys = keys
         .into_iter()
         .map(|key| {
@@ -78,9 +102,10 @@ pub(super) fn replace_settings(
             let sinks = sinks
                 .into_iter()
                 .map(|sink| {
-                    let (sink, replaced) = replace_sink(&name, Arc::unwrap_or_clone(sink), instead);
-                    told.push(replaced);
-                    Arc::new(sink)
+                    let replacement = replace_sink(&name, &sink, instead);
+                    replaced.push(replacement.report);
+                    folders.extend(replacement.folder);
+                    replacement.settings
                 })
                 .collect();
             // Whoever watches does not wait for the first firing. What many keys
@@ -112,7 +137,11 @@ pub(super) fn replace_settings(
             .collect(),
         keys,
     };
-    (settings, told)
+    RehearsalPlan {
+        settings,
+        sinks: replaced,
+        folders,
+    }
 }
 
 fn replace_provider(real: ProviderSettings, instead: &RehearsalTargets<'_>) -> ProviderSettings {
@@ -144,189 +173,70 @@ fn record_notifications(real: NotifySettings, instead: &RehearsalTargets<'_>) ->
     } = real;
     NotifySettings {
         subscription: listener,
-        target: NotifyTarget::File(instead.folder.join(recording::NOTIFICATIONS_FILE)),
+        target: Arc::new(FileChannelTarget {
+            path: instead.folder.join(recording::NOTIFICATIONS_FILE),
+        }),
     }
-}
-
-/// What takes the place of a sink's target.
-struct SinkReplacement {
-    target: SinkTarget,
-    /// The target as the ledger knows it.
-    ledger_target: String,
-    original: String,
-    replaced_by: String,
-    ignored_options: Vec<String>,
 }
 
 fn replace_sink(
     key: &KeyName,
-    sink: SinkSettings,
+    sink: &SinkSettings,
     instead: &RehearsalTargets<'_>,
-) -> (SinkSettings, ReplacedSink) {
+) -> SinkReplacement {
     let SinkSettings {
         id,
         required,
         timeout,
         target,
     } = sink;
-    let name = id.name;
-    let replacement = match target {
-        SinkTarget::File(file) => replace_file_target(Arc::unwrap_or_clone(file), instead),
-        SinkTarget::SelfCredential(file) => {
-            replace_self_credential(Arc::unwrap_or_clone(file), instead)
-        }
-        SinkTarget::Webhook(webhook) => {
-            replace_webhook(key, &name, Arc::unwrap_or_clone(webhook), instead)
-        }
-        SinkTarget::Command(command) => {
-            replace_command(key, &name, Arc::unwrap_or_clone(command), instead)
+    let name = &id.name;
+    let rehearsal = target.rehearsal(&instead.places());
+    let (target, replaced_by, folder): (Arc<dyn SinkTarget>, _, _) = match rehearsal.substitute {
+        Substitute::Target {
+            target,
+            display,
+            folder,
+        } => (target, display.display().to_string(), folder),
+        Substitute::Record(recorder) => {
+            let record = recording::record_path(recorder.folder, key, name);
+            let replaced_by = format!("recorded in {}", record.display());
+            (receiver_target(key, name, instead), replaced_by, None)
         }
     };
-    let told = ReplacedSink {
-        key: key.clone(),
-        name: name.clone(),
-        original: replacement.original,
-        replaced_by: replacement.replaced_by,
-        ignored_options: replacement.ignored_options,
-    };
-    let sink = SinkSettings {
-        id: SinkId {
-            name,
-            target: replacement.ledger_target,
+    SinkReplacement {
+        report: ReplacedSink {
+            key: key.clone(),
+            name: name.clone(),
+            original: rehearsal.original,
+            replaced_by,
+            ignored_options: rehearsal.ignored_options,
         },
-        required,
-        timeout,
-        target: replacement.target,
-    };
-    (sink, told)
-}
-
-/// The same path below the folder of the rehearsal.
-fn replace_file_target(real: FileTarget, instead: &RehearsalTargets<'_>) -> SinkReplacement {
-    let FileTarget {
-        path,
-        format,
-        mode,
-        owner,
-        group,
-        on_change: after,
-    } = real;
-    let below = Path::new(FILES_FOLDER).join(path.strip_prefix("/").unwrap_or(&path));
-    let ignored = [("owner", owner), ("group", group)]
-        .into_iter()
-        .filter_map(|(option, name)| Some(format!("{option} = {:?}", name?)))
-        .chain(after.map(|after| format!("on-change ({})", after.argv)))
-        .collect();
-    let target = FileTarget {
-        path: instead.folder.join(&below),
-        format,
-        mode,
-        // Who is to have the real file need not be known on this host.
-        owner: None,
-        group: None,
-        // Nothing is run: consumers of the real file would be told of a new
-        // key that is none.
-        on_change: None,
-    };
-    SinkReplacement {
-        ledger_target: format!("file:{}", target.path.display()),
-        target: SinkTarget::File(Arc::new(target)),
-        original: path.display().to_string(),
-        replaced_by: below.display().to_string(),
-        ignored_options: ignored,
+        settings: Arc::new(SinkSettings {
+            id: SinkId {
+                name: name.clone(),
+                target: target_text(&*target),
+            },
+            required: *required,
+            timeout: *timeout,
+            target,
+        }),
+        folder,
     }
 }
 
-/// The file with the sandbox's admin key.
-fn replace_self_credential(real: FileTarget, instead: &RehearsalTargets<'_>) -> SinkReplacement {
-    let path = instead.credential_file.to_owned();
-    let FileTarget {
-        path: shown,
-        format,
-        mode,
-        owner: _,
-        group: _,
-        on_change: _,
-    } = real;
-    let below = path.strip_prefix(instead.folder).unwrap_or(&path);
-    SinkReplacement {
-        ledger_target: format!("self:{}", path.display()),
-        original: shown.display().to_string(),
-        replaced_by: below.display().to_string(),
-        ignored_options: Vec::new(),
-        target: SinkTarget::SelfCredential(Arc::new(FileTarget {
-            path,
-            format,
-            mode,
-            owner: None,
-            group: None,
-            on_change: None,
-        })),
-    }
-}
-
-/// A path at the receiver that stands for this webhook.
-fn replace_webhook(
-    key: &KeyName,
-    sink: &str,
-    real: WebhookTarget,
-    instead: &RehearsalTargets<'_>,
-) -> SinkReplacement {
-    let WebhookTarget {
-        url: mut shown,
-        signing_secret_file: _,
-        bearer_token_file,
-        ca_file: _,
-    } = real;
-    // A query may hold a token.
-    shown.set_query(None);
-    let (id, target) = receiver_target(key, sink, instead);
-    let record = recording::record_path(recording::WEBHOOKS_FOLDER, key, sink);
-    SinkReplacement {
-        ledger_target: id,
-        target,
-        original: shown.into(),
-        replaced_by: format!("recorded in {}", record.display()),
-        ignored_options: bearer_token_file
-            .map(|_| "bearer-token-file".to_owned())
-            .into_iter()
-            .collect(),
-    }
-}
-
-/// The same for a command: nothing is run.
-fn replace_command(
-    key: &KeyName,
-    sink: &str,
-    real: CommandTarget,
-    instead: &RehearsalTargets<'_>,
-) -> SinkReplacement {
-    let CommandTarget { argv } = real;
-    let (id, target) = receiver_target(key, sink, instead);
-    let record = recording::record_path(recording::COMMANDS_FOLDER, key, sink);
-    SinkReplacement {
-        ledger_target: id,
-        target,
-        original: argv.to_string(),
-        replaced_by: format!("recorded in {}", record.display()),
-        ignored_options: Vec::new(),
-    }
-}
-
-/// A webhook to the receiver of the rehearsal, and what the ledger knows it by.
+/// A webhook to the receiver of the rehearsal, which records the delivery.
 fn receiver_target(
     key: &KeyName,
     sink: &str,
     instead: &RehearsalTargets<'_>,
-) -> (String, SinkTarget) {
+) -> Arc<WebhookTarget> {
     let mut url = instead.receiver_url.clone();
     url.set_path(&recording::receiver_path(key, sink));
-    let id = format!("webhook:{url}");
-    let target = WebhookTarget {
+    Arc::new(WebhookTarget {
         url,
         signing_secret_file: instead.signing_secret_file.to_owned(),
         bearer_token_file: None,
         ca_file: None,
-    };
-    (id, SinkTarget::Webhook(Arc::new(target)))
+    })
 }

@@ -297,7 +297,7 @@ impl Worker {
         let own = managed
             .sinks
             .iter()
-            .any(|(sink, _)| sink.rotates_own_credential());
+            .any(|(sink, _)| sink.rotates_self_credential());
         if self.services.provider.may_be_in_use(redacted) && !own {
             return Ok(Err(format!(
                 "{credential} is what rekeyd itself works with; only a key with the sink \

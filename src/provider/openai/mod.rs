@@ -23,13 +23,13 @@ use url::Url;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::redact::sanitize;
 use crate::core::secret::{ActiveCredential, Secret};
-use crate::core::settings::ProviderSettings;
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::openai::http::{
     RawResponse, authorization_header, error_before_send, fatal_error_before_send, send_request,
 };
+use crate::provider::settings::ProviderSettings;
 use crate::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
     ProviderResponse, RetryAdvice,

@@ -3,7 +3,7 @@
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
-use crate::core::settings::FileFormat;
+use super::settings::FileFormat;
 use crate::sink::Payload;
 
 /// Room for everything of the JSON form but the secret. With it the buffer

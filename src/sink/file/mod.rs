@@ -14,24 +14,109 @@ mod attempt_guard;
 mod content;
 mod disk;
 mod on_change;
+mod options;
 mod private_mount;
 mod replace;
+pub mod settings;
 pub(crate) mod stale_temp;
 mod target;
+pub(crate) mod temp_name;
 mod verify;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use self::attempt_guard::ReplaceAttempt;
+use self::settings::FileTarget;
 use self::target::TargetLocation;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
 use crate::core::duration;
 use crate::core::ids::SinkId;
-use crate::core::settings::{FileTarget, SinkSettings};
 use crate::core::state::CredentialMetadata;
 use crate::platform::{blocking_pool, process};
+use crate::sink::target::{
+    ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
+    Substitute,
+};
 use crate::sink::{Acceptance, DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink};
+
+/// The type of these sinks.
+pub static TYPE: SinkType = SinkType {
+    name: "file",
+    options: options::OPTIONS,
+    replaces_file: true,
+    record_folder: None,
+    read,
+};
+
+fn read(
+    table: &ConfigTable<'_>,
+    context: &mut ReadContext<'_, '_>,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn SinkTarget>> {
+    Some(Arc::new(options::read(table, &mut context.files, report)?))
+}
+
+impl SinkTarget for FileTarget {
+    fn sink_type(&self) -> &'static SinkType {
+        &TYPE
+    }
+
+    fn identity(&self) -> String {
+        self.path.to_string_lossy().into_owned()
+    }
+
+    fn replaced_file(self: Arc<Self>) -> Option<Arc<FileTarget>> {
+        Some(self)
+    }
+
+    /// The same path below the folder of the rehearsal.
+    fn rehearsal(&self, places: &RehearsalPlaces<'_>) -> Rehearsal {
+        let Self {
+            path,
+            format,
+            mode,
+            owner,
+            group,
+            on_change,
+        } = self;
+        let below = Path::new(places.files).join(path.strip_prefix("/").unwrap_or(path));
+        let ignored = [("owner", owner), ("group", group)]
+            .into_iter()
+            .filter_map(|(option, name)| Some(format!("{option} = {:?}", name.as_ref()?)))
+            .chain(
+                on_change
+                    .iter()
+                    .map(|run| format!("on-change ({})", run.argv)),
+            );
+        let target = Self {
+            path: places.folder.join(&below),
+            format: format.clone(),
+            mode: *mode,
+            // The owner of the real file need not be known on this host.
+            owner: None,
+            group: None,
+            // Consumers of the real file must not hear of a key that is none.
+            on_change: None,
+        };
+        Rehearsal {
+            original: path.display().to_string(),
+            ignored_options: ignored.collect(),
+            substitute: Substitute::Target {
+                folder: target.path.parent().map(Path::to_owned),
+                target: Arc::new(target),
+                display: below,
+            },
+        }
+    }
+
+    fn build(self: Arc<Self>, settings: &Arc<SinkSettings>, _: &SinkServices) -> Arc<dyn Sink> {
+        Arc::new(FileSink::new(settings, &self))
+    }
+}
 
 /// A file that takes each new secret.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use secrecy::zeroize::Zeroizing;
 
+use super::settings::OnChange;
 use crate::core::command::delivery_environment;
 use crate::core::duration;
 use crate::core::ids::SinkId;
-use crate::core::settings::OnChange;
 use crate::platform::process::{ExitKind, Invocation, ProcessExit, run};
 use crate::sink::DeliveredPayload;
 use crate::sink::program_log::{self, ProgramContext};

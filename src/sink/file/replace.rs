@@ -8,12 +8,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Stat, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use super::attempt_guard::ReplaceAttempt;
 use super::disk;
-use super::target::{TargetLocation, describe_io_error};
+use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::sink::{Acceptance, DeliveryError};
 
 /// Whom the new file is given to; `Skip` where nothing is to be changed.
@@ -241,8 +241,4 @@ fn remove_temp(
             describe_io_error(&error.into())
         )),
     }
-}
-
-pub(super) fn is_regular(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }

@@ -6,8 +6,9 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::target::{self, TargetLocation};
-use crate::core::settings::FileTarget;
+use super::settings::FileTarget;
+use super::target::TargetLocation;
+use super::temp_name::is_temp_name;
 
 /// A folder with more targets than that is listed, which takes less than to
 /// look for what each of them may have beside it; with fewer, it may hold far
@@ -43,7 +44,7 @@ fn temp_names_in(folder: &Path) -> io::Result<HashSet<OsString>> {
     let mut left = HashSet::new();
     for entry in folder.read_dir()? {
         let name = entry?.file_name();
-        if target::is_temp_name(&name) {
+        if is_temp_name(&name) {
             left.insert(name);
         }
     }
@@ -53,17 +54,9 @@ fn temp_names_in(folder: &Path) -> io::Result<HashSet<OsString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::settings::FileFormat;
 
     fn targets(folder: &Path, count: usize) -> Vec<Arc<FileTarget>> {
-        let target = |number| FileTarget {
-            path: folder.join(format!("{number}.key")),
-            format: FileFormat::Raw,
-            mode: 0o600,
-            owner: None,
-            group: None,
-            on_change: None,
-        };
+        let target = |number| FileTarget::plain(folder.join(format!("{number}.key")));
         (0..count).map(target).map(Arc::new).collect()
     }
 

@@ -3,16 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::private_mount;
-use super::replace::is_regular;
-use crate::core::settings::FileTarget;
+use super::settings::FileTarget;
+use super::{private_mount, temp_name};
 use crate::platform::users;
 
 /// The free space that a new credential is not made without. Far more than a
@@ -21,15 +19,6 @@ const MIN_FREE_BYTES: u64 = 64 * 1024;
 
 /// What a file name may take on every file system in use.
 const MAX_NAME_BYTES: usize = 255;
-
-/// What stands around the target's name in that of the file beside it.
-const TEMP_AFFIXES: [&str; 2] = [".", ".rekeyd"];
-
-/// Whether rekeyd may have given this name to what it prepares.
-pub(super) fn is_temp_name(name: &OsStr) -> bool {
-    let [before, behind] = TEMP_AFFIXES.map(str::as_bytes);
-    name.as_bytes().starts_with(before) && name.as_bytes().ends_with(behind)
-}
 
 /// A target file, taken apart when it is asked for: ten thousand of them are
 /// held.
@@ -59,11 +48,7 @@ impl TargetLocation {
 
     /// The name beside it under which the new content is prepared.
     pub(super) fn temp_name(&self) -> OsString {
-        let [before, behind] = TEMP_AFFIXES;
-        let mut temporary = OsString::from(before);
-        temporary.push(self.file_name());
-        temporary.push(behind);
-        temporary
+        temp_name::temp_name(self.file_name())
     }
 
     pub(super) fn temp_path(&self) -> PathBuf {
@@ -233,6 +218,11 @@ impl TargetLocation {
         }
         Ok(())
     }
+}
+
+/// Whether it is a regular file.
+pub(super) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
 /// An operating system's reason, with what to do where that is not plain.

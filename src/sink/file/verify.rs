@@ -8,10 +8,9 @@ use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
-use super::replace::is_regular;
-use super::target::TargetLocation;
+use super::settings::FileFormat;
+use super::target::{TargetLocation, is_regular};
 use crate::core::secret::matches_suffix;
-use crate::core::settings::FileFormat;
 
 /// More than any content that rekeyd writes.
 const MAX_READ_BYTES: usize = 64 * 1024;

@@ -6,6 +6,8 @@
 //! deliberately does not do: follow redirects, or try again by itself.
 
 mod body;
+mod options;
+mod rehearsal;
 mod response;
 mod send_tracker;
 
@@ -14,24 +16,87 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
 use crate::core::duration;
 use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
-use crate::core::settings::{SinkSettings, WebhookTarget};
 use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
 use crate::platform::secret_file;
+use crate::sink::target::{
+    ReadContext, Rehearsal, RehearsalPlaces, SigningClock, SinkServices, SinkSettings, SinkTarget,
+    SinkType, Substitute,
+};
 use crate::sink::webhook::send_tracker::{SendTracker, TrackedBody};
 use crate::sink::{Acceptance, DeliveryError, Payload, Sink};
 
-/// Tells the time of a try.
-pub type SigningClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub use self::options::WebhookTarget;
+
+/// The type of these sinks.
+pub static TYPE: SinkType = SinkType {
+    name: "webhook",
+    options: options::OPTIONS,
+    replaces_file: false,
+    record_folder: Some(rehearsal::FOLDER),
+    read,
+};
+
+fn read(
+    table: &ConfigTable<'_>,
+    context: &mut ReadContext<'_, '_>,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn SinkTarget>> {
+    Some(Arc::new(options::read(table, &mut context.files, report)?))
+}
+
+impl SinkTarget for WebhookTarget {
+    fn sink_type(&self) -> &'static SinkType {
+        &TYPE
+    }
+
+    /// Without the query, which may hold a token.
+    fn identity(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        url.into()
+    }
+
+    fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    fn rehearsal(&self, _: &RehearsalPlaces<'_>) -> Rehearsal {
+        let Self {
+            url: _,
+            signing_secret_file: _,
+            bearer_token_file,
+            ca_file: _,
+        } = self;
+        let url = self.identity();
+        let ignored = bearer_token_file.iter();
+        Rehearsal {
+            original: url.clone(),
+            ignored_options: ignored.map(|_| "bearer-token-file".to_owned()).collect(),
+            substitute: Substitute::Record(rehearsal::recorder(url)),
+        }
+    }
+
+    fn build(
+        self: Arc<Self>,
+        settings: &Arc<SinkSettings>,
+        services: &SinkServices,
+    ) -> Arc<dyn Sink> {
+        let clock = Arc::clone(&services.now);
+        Arc::new(WebhookSink::new(settings, &self, clock))
+    }
+}
 
 /// A receiver that takes each new secret by HTTP.
 pub struct WebhookSink {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::settings::{FileFormat, FileTarget};
 use crate::sink::file::disk::interruption::{Interruption, run_interrupted_at};
+use crate::sink::file::settings::FileTarget;
 
 const OLD: &[u8] = b"the-old-secret\n";
 const NEW: &[u8] = b"the-new-secret\n";
@@ -34,12 +34,8 @@ fn set_up(before: InitialFiles) -> (TempDir, TargetLocation) {
         std::fs::write(&path, OLD).unwrap();
     }
     let place = TargetLocation(Arc::new(FileTarget {
-        on_change: None,
-        path,
-        format: FileFormat::Raw,
         mode: MODE,
-        owner: None,
-        group: None,
+        ..FileTarget::plain(path)
     }));
     if before == InitialFiles::OldContentAndStaleTemp {
         let path = place.temp_path();

@@ -1,29 +1,13 @@
-//! The options of a sink with `type = "command"`.
+//! A program and its arguments, as an option names them.
 
-use super::options::Section;
 use super::quote::is_secret_like;
-use super::reader::{ConfigTable, ConfigValue};
+use super::reader::ConfigValue;
 use super::report::ProblemReport;
 use super::values;
 use crate::core::command::CommandLine;
-use crate::core::settings::CommandTarget;
 
-/// Reads what the sink in `table` runs.
-pub(super) fn read_target(
-    table: &ConfigTable<'_>,
-    report: &mut ProblemReport,
-) -> Option<CommandTarget> {
-    let Some(value) = table.get(Section::Command, "argv") else {
-        let hint = "add argv = [\"/…\"], the program that reads the secret from its standard input";
-        report.add_missing(&table.location, "has no argv", hint);
-        return None;
-    };
-    let argv = read_command_line(&value, report)?;
-    Some(CommandTarget { argv })
-}
-
-/// A program and its arguments, one by one: never a line for a shell.
-pub(super) fn read_command_line(
+/// Reads a program and its arguments as a list. A line for a shell is refused.
+pub(crate) fn read_command_line(
     value: &ConfigValue<'_>,
     report: &mut ProblemReport,
 ) -> Option<CommandLine> {
@@ -44,7 +28,8 @@ pub(super) fn read_command_line(
     })
 }
 
-/// The arguments of a program can be seen by everybody on the host.
+/// Reads one argument. Every user of the host can see the arguments of a
+/// program, so that a secret is refused.
 fn read_argument(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
     if is_secret_like(text) && !text.starts_with('/') {

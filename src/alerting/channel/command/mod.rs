@@ -1,14 +1,53 @@
 //! A program of this host, which reads the notice from its standard input.
 
+mod options;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
+use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
 use crate::alerting::channel::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
 use crate::core::command::CommandLine;
 use crate::core::notification::{ChannelId, Notification};
 use crate::platform::process::{self, Invocation};
 
-/// A program that is told.
+pub use self::options::CommandChannelTarget;
+
+/// The type of these channels.
+pub static TYPE: ChannelType = ChannelType {
+    name: "command",
+    options: options::OPTIONS,
+    read,
+};
+
+fn read(
+    table: &ConfigTable<'_>,
+    files: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn ChannelTarget>> {
+    Some(Arc::new(options::read(table, files, report)?))
+}
+
+impl ChannelTarget for CommandChannelTarget {
+    fn type_name(&self) -> &'static str {
+        TYPE.name
+    }
+
+    fn identity(&self) -> String {
+        self.argv.to_string()
+    }
+
+    fn build(self: Arc<Self>, id: ChannelId, _: &ClockFn) -> Arc<dyn Channel> {
+        Arc::new(CommandChannel::new(id, self.argv.clone()))
+    }
+}
+
+/// A program that reads notifications.
 #[derive(Debug)]
 pub struct CommandChannel {
     id: ChannelId,

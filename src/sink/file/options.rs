@@ -1,28 +1,57 @@
-//! The options of a sink with `type = "file"`.
+//! Reads the options of a sink with `type = "file"`.
 
 use std::path::PathBuf;
 
-use super::command_sink::read_command_line;
-use super::options::Section;
-use super::provider::{MAX_TIMEOUT, MIN_TIMEOUT};
-use super::quote::quoted;
-use super::reader::{ConfigTable, ConfigValue};
-use super::report::ProblemReport;
-use super::sinks::DEFAULT_TIMEOUT;
-use super::values;
-use crate::core::settings::{FileFormat, FileTarget, OnChange};
+use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange};
+use crate::config_reader::command_line::read_command_line;
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::quote::quoted;
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::Section;
+use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
 
-/// What a file may be used for by default: only by its owner.
-pub(super) const DEFAULT_MODE: u32 = 0o600;
+/// The options that only a file sink has.
+pub(super) const OPTIONS: Section = Section {
+    name: "sink.file",
+    options: &[
+        "path",
+        "format",
+        "variable",
+        "mode",
+        "owner",
+        "group",
+        "on-change",
+        "on-change-timeout",
+    ],
+};
 
 /// The variable of `format = "env"` by default.
 const DEFAULT_VARIABLE: &str = "OPENAI_ADMIN_KEY";
 
+/// Reads the file that the sink in `table` replaces, and how.
+pub(super) fn read(
+    table: &ConfigTable<'_>,
+    files: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<FileTarget> {
+    let path = read_path(table, report);
+    if let Some(path) = &path {
+        files.written = Some((path.clone(), table.location_of(OPTIONS, "path")));
+    }
+    let target = read_target(table, path, report)?;
+    if let Some(on_change) = &target.on_change {
+        let program = on_change.argv.path().to_owned();
+        files.read_only.push(("on-change", program));
+    }
+    Some(target)
+}
+
 /// Reads the file that the sink in `table` replaces. Without `..`, which
 /// behind a symbolic link means another folder than it seems to: nobody could
 /// tell whose file it is.
-pub(super) fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
-    let Some(value) = table.get(Section::File, "path") else {
+fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
+    let Some(value) = table.get(OPTIONS, "path") else {
         let hint = "add path = \"/…\", the file to be written";
         report.add_missing(&table.location, "has no path", hint);
         return None;
@@ -37,12 +66,12 @@ pub(super) fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> 
 }
 
 /// Reads what else the sink in `table` says of its file.
-pub(super) fn read_target(
+fn read_target(
     table: &ConfigTable<'_>,
     path: Option<PathBuf>,
     report: &mut ProblemReport,
 ) -> Option<FileTarget> {
-    let get = |name| table.get(Section::File, name);
+    let get = |name| table.get(OPTIONS, name);
     let format = read_format(table, report);
     let mode = match get("mode") {
         Some(value) => read_mode(&value, report),
@@ -67,7 +96,7 @@ fn read_on_change(
     table: &ConfigTable<'_>,
     report: &mut ProblemReport,
 ) -> Option<Option<Box<OnChange>>> {
-    let get = |name| table.get(Section::File, name);
+    let get = |name| table.get(OPTIONS, name);
     let timeout = match get("on-change-timeout") {
         Some(value) if get("on-change").is_none() => {
             let hint = "add on-change = [\"/…\"], or leave it out";
@@ -86,12 +115,12 @@ fn read_on_change(
 }
 
 fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileFormat> {
-    let given = table.get(Section::File, "format");
+    let given = table.get(OPTIONS, "format");
     let format = match &given {
         Some(value) => value.text(report)?,
         None => "raw",
     };
-    let variable = table.get(Section::File, "variable");
+    let variable = table.get(OPTIONS, "variable");
     match format {
         "env" => {
             let variable = match variable {

@@ -5,13 +5,37 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::alerting::channel::target::{ChannelTarget, ClockFn};
 use crate::alerting::channel::{Channel, message, run_off_thread};
 use crate::core::notification::{ChannelId, Notification};
 
-/// A file that is told.
+/// The file that a rehearsal records notifications in. No configuration names
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChannelTarget {
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl ChannelTarget for FileChannelTarget {
+    fn type_name(&self) -> &'static str {
+        "record"
+    }
+
+    fn identity(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn build(self: Arc<Self>, id: ChannelId, _: &ClockFn) -> Arc<dyn Channel> {
+        Arc::new(FileChannel::new(id, self.path.clone()))
+    }
+}
+
+/// A file to which each notification is added.
 #[derive(Debug)]
 pub struct FileChannel {
     id: ChannelId,

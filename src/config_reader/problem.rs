@@ -1,9 +1,7 @@
 //! What is wrong, where, and what would be right.
 
 use std::fmt;
-use std::path::PathBuf;
-
-use crate::core::settings::Settings;
+use std::path::{Path, PathBuf};
 
 /// Who can repair a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +31,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that the host may repair; it has no line.
+    /// A problem that the host may repair, of an option of the configuration in
+    /// `file`. It has no line.
     #[must_use]
-    pub fn for_host(settings: &Settings, at: String, message: String) -> Self {
+    pub fn for_host(file: &Path, at: String, message: String) -> Self {
         Self {
             kind: ProblemKind::Host,
-            file: settings.file.clone(),
+            file: file.to_owned(),
             line: None,
             option: at,
             message,

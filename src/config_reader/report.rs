@@ -15,7 +15,7 @@ use super::quote::redact_if_secret;
 const MAX_PROBLEMS: usize = 1_000;
 
 /// The problems found so far.
-pub(super) struct ProblemReport {
+pub(crate) struct ProblemReport {
     file: PathBuf,
     syntax_errors: Option<SyntaxErrors>,
     problems: Vec<ReportedProblem>,
@@ -43,7 +43,7 @@ struct ReportedProblem {
 }
 
 impl ProblemReport {
-    pub(super) fn new(file: &Path) -> Self {
+    pub(crate) fn new(file: &Path) -> Self {
         Self {
             file: file.to_owned(),
             syntax_errors: None,
@@ -53,7 +53,7 @@ impl ProblemReport {
     }
 
     /// What is there and wrong.
-    pub(super) fn add_problem(
+    pub(crate) fn add_problem(
         &mut self,
         place: &Location,
         message: impl Into<String>,
@@ -79,14 +79,14 @@ impl ProblemReport {
     }
 
     /// What should be there and is not.
-    pub(super) fn add_missing(&mut self, place: &Location, message: &str, hint: &str) {
+    pub(crate) fn add_missing(&mut self, place: &Location, message: &str, hint: &str) {
         if !self.has_syntax_errors() {
             self.add_problem(place, message, hint);
         }
     }
 
     /// Takes over toml's own complaints: their words and lines, not the text.
-    pub(super) fn add_syntax_errors(&mut self, errors: &[toml::de::Error], text: &str) {
+    pub(crate) fn add_syntax_errors(&mut self, errors: &[toml::de::Error], text: &str) {
         let offset = |error: &toml::de::Error| error.span().map(|span| span.start);
         for error in errors {
             let words = redact_if_secret(error.message().to_owned());
@@ -105,17 +105,17 @@ impl ProblemReport {
     }
 
     /// Whether the file is no TOML in places.
-    pub(super) fn has_syntax_errors(&self) -> bool {
+    pub(crate) fn has_syntax_errors(&self) -> bool {
         self.syntax_errors.is_some()
     }
 
     /// How many problems there are by now.
-    pub(super) const fn count(&self) -> usize {
+    pub(crate) const fn count(&self) -> usize {
         self.problems.len()
     }
 
     /// The problems of the file with this text, in the order of its lines.
-    pub(super) fn into_problems(self, text: &str) -> Vec<Problem> {
+    pub(crate) fn into_problems(self, text: &str) -> Vec<Problem> {
         if self.problems.is_empty() {
             return Vec::new();
         }

@@ -1,4 +1,4 @@
-//! From the tables of the file to what the program needs.
+//! Which files the configuration claims, and for which option.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,69 +7,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Environment;
-use super::keys::UnparsedKeys;
-use super::location::Location;
-use super::options::Section;
-use super::quote;
-use super::reader::ConfigTable;
-use super::report::ProblemReport;
-use super::{control, keys, notify, provider, sinks, values};
-use crate::core::settings::Settings;
-
-/// Checks the whole file, `keys` and what else is in it. Whatever is wrong is
-/// in `report`; there are settings only if enough of it was right to make some.
-pub(super) fn check_configuration(
-    top: &ConfigTable<'_>,
-    keys: UnparsedKeys<'_>,
-    path: &Path,
-    environment: &Environment,
-    report: &mut ProblemReport,
-) -> Option<Settings> {
-    top.reject_unknown(&[Section::Top], report);
-    let provider = provider::read_provider(top, report);
-    let (ledger, ledger_place) = provider::read_ledger_path(top, environment, report);
-    let control = control::read_control(top, report);
-    let metrics = control::read_metrics_address(top, report);
-
-    let mut claims = PathClaims::with_capacity(keys.len());
-    claims.reserve(path, "this configuration file");
-    if let Some(socket) = &control.socket {
-        claims.reserve(socket, "the control socket");
-    }
-    for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
-        let mut name = OsString::from(&ledger);
-        name.push(ending);
-        let what = if ending.is_empty() {
-            "the ledger".to_owned()
-        } else {
-            format!("the ledger's {ending} file")
-        };
-        claims.claim(Path::new(&name), what, &ledger_place, report);
-    }
-    if let Some((file, place)) = &provider.credential_file {
-        let owner = PathOwner::from("the credential file");
-        let owner = owner.with_temp_file("beside the credential file");
-        claims.claim(file, owner, place, report);
-    }
-    if let Some(file) = &provider.ca_file {
-        claims.reserve(file, "provider.ca-file");
-    }
-    let notify = notify::read_channels(top, &keys, &mut claims, report);
-    let credential_file = provider.credential_file.as_ref();
-    let credential_file = credential_file.map(|(file, _)| file.as_path());
-    let keys = keys::read_keys(top, keys, environment, credential_file, &mut claims, report)?;
-    Some(Settings {
-        file: path.to_owned(),
-        provider: provider.settings?,
-        digest: String::new(),
-        ledger,
-        control,
-        metrics,
-        notify,
-        keys,
-    })
-}
+use crate::config_reader::location::Location;
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::{quote, values};
+use crate::sink::file::temp_name;
 
 /// Which file belongs to whom. Two that write one file would destroy each
 /// other's work, and the ledger or a secret would be lost for good.
@@ -139,7 +80,7 @@ impl fmt::Display for PathOwner {
 
 impl PathClaims {
     /// None yet, with room for those of so many keys.
-    fn with_capacity(keys: usize) -> Self {
+    pub(super) fn with_capacity(keys: usize) -> Self {
         Self {
             owners: HashMap::with_capacity(keys),
             has_temp_files: false,
@@ -196,7 +137,7 @@ impl PathClaims {
     /// From the first file on that is called like one that is written first,
     /// those are claimed, too.
     fn track_temp_files_from(&mut self, path: &Path) {
-        if self.has_temp_files || !sinks::is_temp_file_name(path) {
+        if self.has_temp_files || !temp_name::is_temp_path(path) {
             return;
         }
         self.has_temp_files = true;
@@ -213,7 +154,7 @@ impl PathClaims {
             .has_temp_files
             .then(|| owner.temp_file_owner())
             .flatten()?;
-        Some((sinks::temp_file_path(path), owner))
+        Some((temp_name::temp_path(path), owner))
     }
 }
 

@@ -10,8 +10,17 @@ use super::reader::ConfigValue;
 use super::report::ProblemReport;
 use crate::core::{duration, loopback};
 
+/// The longest that one request or one delivery may be waited for.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Below this every request would time out.
+pub(crate) const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long one attempt of a sink or of its program may take by default.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A duration from `least` to `most`.
-pub(super) fn read_duration(
+pub(crate) fn read_duration(
     value: &ConfigValue<'_>,
     least: Duration,
     most: Duration,
@@ -41,7 +50,7 @@ pub(super) fn read_duration(
 }
 
 /// An absolute path of a file.
-pub(super) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
+pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let text = value.text(report)?;
     if !text.starts_with('/') && is_secret_like(text) {
         report.add_problem(
@@ -77,7 +86,7 @@ pub(super) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
 
 /// The path with every `..` taken back, as far as that can be told without
 /// looking at the disk: for comparing, not for opening.
-pub(super) fn normalize(path: &Path) -> PathBuf {
+pub(crate) fn normalize(path: &Path) -> PathBuf {
     if path.to_str().is_some_and(is_normalized) {
         return path.to_owned();
     }
@@ -101,14 +110,14 @@ fn is_normalized(path: &str) -> bool {
 }
 
 /// Whether a path has a `..` in it.
-pub(super) fn has_parent_component(path: &Path) -> bool {
+pub(crate) fn has_parent_component(path: &Path) -> bool {
     let is_upwards = |part| part == Component::ParentDir;
     !path.to_str().is_some_and(is_normalized) && path.components().any(is_upwards)
 }
 
 /// Whose address it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UrlRole {
+pub(crate) enum UrlRole {
     /// The provider's: paths are put behind it, so that it has no query.
     Provider,
     /// A receiver's, which may want a query.
@@ -118,7 +127,7 @@ pub(super) enum UrlRole {
 /// An address that a secret may be sent to: https, or http on loopback,
 /// without userinfo. The text is not quoted: its userinfo or its query may be
 /// what nobody should see.
-pub(super) fn read_url(
+pub(crate) fn read_url(
     value: &ConfigValue<'_>,
     whose: UrlRole,
     report: &mut ProblemReport,

@@ -1,15 +1,21 @@
 //! A mail, handed to this host's sendmail. What this deliberately does not do:
 //! speak to a mail server.
 
+mod options;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
+use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
 use crate::alerting::channel::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
 use crate::core::command::CommandLine;
 use crate::core::notification::{ChannelId, Notification, NotificationState};
-use crate::core::settings::SendmailTarget;
 use crate::core::time;
 use crate::platform::process::{self, Invocation};
 
@@ -19,7 +25,42 @@ pub const SENDMAIL_PATH: &str = "/usr/sbin/sendmail";
 /// So many characters of a line: mail allows 998 bytes.
 const MAX_LINE_CHARS: usize = 76;
 
-/// Somebody who is told by mail.
+pub use self::options::SendmailChannelTarget;
+
+/// The type of these channels.
+pub static TYPE: ChannelType = ChannelType {
+    name: "sendmail",
+    options: options::OPTIONS,
+    read,
+};
+
+fn read(
+    table: &ConfigTable<'_>,
+    _: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn ChannelTarget>> {
+    Some(Arc::new(options::read(table, report)?))
+}
+
+impl ChannelTarget for SendmailChannelTarget {
+    fn type_name(&self) -> &'static str {
+        TYPE.name
+    }
+
+    fn identity(&self) -> String {
+        self.to.join(",")
+    }
+
+    fn build(self: Arc<Self>, id: ChannelId, _: &ClockFn) -> Arc<dyn Channel> {
+        Arc::new(SendmailChannel::new(
+            id,
+            &self,
+            PathBuf::from(SENDMAIL_PATH),
+        ))
+    }
+}
+
+/// Mail by the sendmail of this host.
 #[derive(Debug)]
 pub struct SendmailChannel {
     id: ChannelId,
@@ -30,7 +71,7 @@ pub struct SendmailChannel {
 impl SendmailChannel {
     /// Tells `mail` by the sendmail at `program`, usually [`SENDMAIL_PATH`].
     #[must_use]
-    pub fn new(id: ChannelId, mail: &SendmailTarget, program: PathBuf) -> Self {
+    pub fn new(id: ChannelId, mail: &SendmailChannelTarget, program: PathBuf) -> Self {
         // A line with a dot alone does not end the mail.
         let options = std::iter::once("-i".to_owned());
         let line = CommandLine {

@@ -7,88 +7,32 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::location::{Location, OptionScope};
-use super::options::{Section, closest_match, renamed_to};
 use super::quote::quoted;
 use super::report::ProblemReport;
+use super::section::Section;
+use super::suggestion::{closest_match, renamed_to};
 
 /// A table of the file, or one that is not there and so has no options.
-pub(super) struct ConfigTable<'t> {
-    pub(super) location: Location,
+pub(crate) struct ConfigTable<'t> {
+    pub(crate) location: Location,
     scope: OptionScope,
     entries: Option<&'t DeTable<'t>>,
 }
 
 /// One value of the file.
-pub(super) struct ConfigValue<'t> {
-    pub(super) location: Location,
+pub(crate) struct ConfigValue<'t> {
+    pub(crate) location: Location,
     value: &'t DeValue<'t>,
-}
-
-/// An entry that was taken out of its table, to be let go once it is read: what
-/// toml holds of ten thousand keys is larger than all that is made of them.
-pub(super) struct OwnedEntry<'t> {
-    name: Spanned<DeString<'t>>,
-    value: Spanned<DeValue<'t>>,
-}
-
-impl<'t> OwnedEntry<'t> {
-    /// Takes an option out of a table.
-    pub(super) fn remove_from(
-        table: &mut DeTable<'t>,
-        section: Section,
-        name: &str,
-    ) -> Option<Self> {
-        debug_assert!(section.options().contains(&name), "{name}");
-        let (name, value) = table.remove_entry(name)?;
-        Some(Self { name, value })
-    }
-
-    /// The keys in a text that begins with the header of one, in the order of
-    /// their names; none if it is no TOML or has something else in it.
-    pub(super) fn parse_keys(text: &'t str) -> Option<Vec<Self>> {
-        let (table, errors) = DeTable::parse_recoverable(text);
-        let mut table = table.into_inner();
-        let keys = Self::remove_from(&mut table, Section::Top, "key")?;
-        (errors.is_empty() && table.is_empty()).then(|| keys.into_entries())
-    }
-
-    /// What its table calls it.
-    pub(super) fn name(&self) -> &str {
-        self.name.get_ref()
-    }
-
-    /// How many there are in it if it is a table.
-    pub(super) fn len(&self) -> usize {
-        self.value.get_ref().as_table().map_or(0, DeTable::len)
-    }
-
-    /// The names in it if it is a table; what else it may be is told by others.
-    pub(super) fn names(&self) -> Vec<&str> {
-        let entries = self.value.get_ref().as_table().into_iter().flatten();
-        entries.map(|(name, _)| &**name.get_ref()).collect()
-    }
-
-    /// What is in it if it is a table, in the order of the names; what else it
-    /// may be is told by others.
-    pub(super) fn into_entries(self) -> Vec<Self> {
-        let DeValue::Table(table) = self.value.into_inner() else {
-            return Vec::new();
-        };
-        let entries = table.into_iter();
-        let mut entries: Vec<_> = entries.map(|(name, value)| Self { name, value }).collect();
-        entries.sort_by(|one, other| one.name().cmp(other.name()));
-        entries
-    }
 }
 
 impl<'t> ConfigTable<'t> {
     /// The file itself.
-    pub(super) fn root(table: &'t DeTable<'t>) -> Self {
+    pub(crate) fn root(table: &'t DeTable<'t>) -> Self {
         Self::new(Location::whole_file(), Some(table))
     }
 
-    /// A table whose entries were taken out of it.
-    pub(super) fn empty(place: Location) -> Self {
+    /// A table that the file does not have.
+    pub(crate) fn empty(place: Location) -> Self {
         Self::new(place, None)
     }
 
@@ -102,8 +46,8 @@ impl<'t> ConfigTable<'t> {
 
     /// An option's value, if it is there. It must be one of `section`'s: a
     /// name that is read and not listed would be refused as unknown.
-    pub(super) fn get(&self, section: Section, name: &'static str) -> Option<ConfigValue<'t>> {
-        debug_assert!(section.options().contains(&name), "{name}");
+    pub(crate) fn get(&self, section: Section, name: &'static str) -> Option<ConfigValue<'t>> {
+        debug_assert!(section.has(name), "{name}");
         let (key, value) = self.entries?.get_key_value(name)?;
         Some(ConfigValue {
             location: self.scope.option(name, Some(key.span().start)),
@@ -112,23 +56,27 @@ impl<'t> ConfigTable<'t> {
     }
 
     /// Whether any option of `section` is there.
-    pub(super) fn has_any(&self, section: Section) -> bool {
+    pub(crate) fn has_any(&self, section: Section) -> bool {
         let mut names = self.entries.into_iter().flat_map(DeTable::keys);
-        names.any(|name| section.options().contains(&&**name.get_ref()))
+        names.any(|name| section.has(name.get_ref()))
     }
 
     /// Where an option stands, or would.
-    pub(super) fn location_of(&self, section: Section, name: &'static str) -> Location {
+    pub(crate) fn location_of(&self, section: Section, name: &'static str) -> Location {
         let value = self.get(section, name);
         value.map_or_else(|| self.location.option(name), |value| value.location)
     }
 
-    /// The value of an entry that was taken out of this table.
-    pub(super) fn entry_value<'v>(&self, taken: &'v OwnedEntry<'v>) -> ConfigValue<'v> {
-        ConfigValue {
-            location: self.entry_location(&taken.name),
-            value: taken.value.get_ref(),
-        }
+    /// Every entry with its name, in the order of the names.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'t str, ConfigValue<'t>)> {
+        let entries = self.entries.into_iter().flatten();
+        entries.map(|(name, value)| {
+            let value = ConfigValue {
+                location: self.entry_location(name),
+                value: value.get_ref(),
+            };
+            (&**name.get_ref(), value)
+        })
     }
 
     fn entry_location(&self, name: &Spanned<DeString<'_>>) -> Location {
@@ -137,7 +85,7 @@ impl<'t> ConfigTable<'t> {
     }
 
     /// A table within, or an empty one.
-    pub(super) fn subtable(
+    pub(crate) fn subtable(
         &self,
         section: Section,
         name: &'static str,
@@ -149,11 +97,11 @@ impl<'t> ConfigTable<'t> {
     }
 
     /// Refuses every option that none of `sections` has.
-    pub(super) fn reject_unknown(&self, sections: &[Section], report: &mut ProblemReport) {
+    pub(crate) fn reject_unknown(&self, sections: &[Section], report: &mut ProblemReport) {
         if report.has_syntax_errors() {
             return;
         }
-        let known = || sections.iter().flat_map(|section| section.options());
+        let known = || sections.iter().flat_map(|section| section.options);
         for key in self.entries.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
             if known().any(|option| *option == name) {
@@ -175,7 +123,7 @@ impl<'t> ConfigTable<'t> {
 
 impl<'t> ConfigValue<'t> {
     /// The value if it is text.
-    pub(super) fn text(&self, report: &mut ProblemReport) -> Option<&'t str> {
+    pub(crate) fn text(&self, report: &mut ProblemReport) -> Option<&'t str> {
         let text = self.value.as_str();
         if text.is_none() {
             self.report_wrong_type("text in quotes", report);
@@ -184,12 +132,12 @@ impl<'t> ConfigValue<'t> {
     }
 
     /// The value if it is text; what else it may be is told by others.
-    pub(super) fn as_text(&self) -> Option<&'t str> {
+    pub(crate) fn as_text(&self) -> Option<&'t str> {
         self.value.as_str()
     }
 
     /// The value if it is `true` or `false`.
-    pub(super) fn flag(&self, report: &mut ProblemReport) -> Option<bool> {
+    pub(crate) fn flag(&self, report: &mut ProblemReport) -> Option<bool> {
         let flag = self.value.as_bool();
         if flag.is_none() {
             self.report_wrong_type("true or false", report);
@@ -199,12 +147,12 @@ impl<'t> ConfigValue<'t> {
 
     /// The value if it is `true` or `false`; what else it may be is told by
     /// others.
-    pub(super) fn as_flag(&self) -> Option<bool> {
+    pub(crate) fn as_flag(&self) -> Option<bool> {
         self.value.as_bool()
     }
 
     /// The value if it is a whole number from `least` to `most`.
-    pub(super) fn number(
+    pub(crate) fn number(
         &self,
         least: usize,
         most: usize,
@@ -226,7 +174,7 @@ impl<'t> ConfigValue<'t> {
     }
 
     /// The values if they are text, each with its own place.
-    pub(super) fn text_items(&self, report: &mut ProblemReport) -> Option<Vec<Self>> {
+    pub(crate) fn text_items(&self, report: &mut ProblemReport) -> Option<Vec<Self>> {
         let items = self.value.as_array();
         let all_are_text = |items: &&DeArray<'_>| {
             let mut items = items.iter();
@@ -240,14 +188,14 @@ impl<'t> ConfigValue<'t> {
     }
 
     /// The value if it is a list of text.
-    pub(super) fn text_list(&self, report: &mut ProblemReport) -> Vec<String> {
+    pub(crate) fn text_list(&self, report: &mut ProblemReport) -> Vec<String> {
         let items = self.text_items(report).unwrap_or_default();
         let texts = items.iter().filter_map(Self::as_text);
         texts.map(str::to_owned).collect()
     }
 
     /// The value if it is a table.
-    pub(super) fn table(&self, report: &mut ProblemReport) -> Option<ConfigTable<'t>> {
+    pub(crate) fn table(&self, report: &mut ProblemReport) -> Option<ConfigTable<'t>> {
         let Some(table) = self.value.as_table() else {
             self.report_wrong_type(&format!("a table ([{}])", self.location), report);
             return None;
@@ -255,8 +203,14 @@ impl<'t> ConfigValue<'t> {
         Some(ConfigTable::new(self.location.clone(), Some(table)))
     }
 
+    /// The value if it is a table; what else it may be is reported elsewhere.
+    pub(crate) fn as_table(&self) -> Option<ConfigTable<'t>> {
+        let table = self.value.as_table()?;
+        Some(ConfigTable::new(self.location.clone(), Some(table)))
+    }
+
     /// The values if they are tables: `[[key.billing.sink]]`.
-    pub(super) fn tables(&self, report: &mut ProblemReport) -> Vec<ConfigTable<'t>> {
+    pub(crate) fn tables(&self, report: &mut ProblemReport) -> Vec<ConfigTable<'t>> {
         let wanted = || format!("a list of tables ([[{}]])", self.location);
         let Some(items) = self.value.as_array() else {
             self.report_wrong_type(&wanted(), report);

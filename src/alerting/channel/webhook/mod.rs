@@ -3,14 +3,21 @@
 //! Signed as the webhooks that carry secrets are. What this deliberately does
 //! not do: follow redirects, or try again by itself.
 
+mod options;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
-use crate::alerting::channel::{Channel, ClockFn, TIMEOUT, message, run_off_thread};
+use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
+use crate::alerting::channel::{Channel, TIMEOUT, message, run_off_thread};
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::redact::sanitize_bytes;
 use crate::core::secret::Secret;
-use crate::core::settings::NotifyWebhook;
 use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
 use crate::net::signature::SigningKeys;
@@ -18,10 +25,44 @@ use crate::net::target::{query_secrets, sanitized_url};
 use crate::net::{body, error_text};
 use crate::platform::secret_file;
 
-/// A receiver that is told.
+pub use self::options::WebhookChannelTarget;
+
+/// The type of these channels.
+pub static TYPE: ChannelType = ChannelType {
+    name: "webhook",
+    options: options::OPTIONS,
+    read,
+};
+
+fn read(
+    table: &ConfigTable<'_>,
+    files: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn ChannelTarget>> {
+    Some(Arc::new(options::read(table, files, report)?))
+}
+
+impl ChannelTarget for WebhookChannelTarget {
+    fn type_name(&self) -> &'static str {
+        TYPE.name
+    }
+
+    /// Without the query, which may hold a token.
+    fn identity(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.into()
+    }
+
+    fn build(self: Arc<Self>, id: ChannelId, now: &ClockFn) -> Arc<dyn Channel> {
+        Arc::new(WebhookChannel::new(id, &self, Arc::clone(now)))
+    }
+}
+
+/// A receiver of notifications.
 pub struct WebhookChannel {
     id: ChannelId,
-    target: NotifyWebhook,
+    target: WebhookChannelTarget,
     /// The URL as it may be shown: without its query.
     redacted_url: String,
     now: ClockFn,
@@ -38,7 +79,7 @@ impl WebhookChannel {
     /// Tells `target`; nothing is read or connected to yet. `now` gives the
     /// time that each try is signed with.
     #[must_use]
-    pub fn new(id: ChannelId, target: &NotifyWebhook, now: ClockFn) -> Self {
+    pub fn new(id: ChannelId, target: &WebhookChannelTarget, now: ClockFn) -> Self {
         Self {
             id,
             target: target.clone(),

@@ -5,19 +5,70 @@
 //! of the secret. What this deliberately does not do: ask a shell, or run the
 //! program without a secret, to see whether it would work.
 
+mod options;
+mod rehearsal;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
 use crate::core::command::{CommandLine, delivery_environment};
 use crate::core::duration;
 use crate::core::ids::SinkId;
-use crate::core::settings::{CommandTarget, SinkSettings};
 use crate::platform::process::{ExitKind, Invocation, ProcessExit, check_executable, run};
 use crate::platform::run_blocking;
 use crate::sink::program_log::{self, ProgramContext};
+use crate::sink::target::{
+    ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
+    Substitute,
+};
 use crate::sink::{Acceptance, DeliveryError, Payload, Sink};
+
+pub use self::options::CommandTarget;
+
+/// The type of these sinks.
+pub static TYPE: SinkType = SinkType {
+    name: "command",
+    options: options::OPTIONS,
+    replaces_file: false,
+    record_folder: Some(rehearsal::FOLDER),
+    read,
+};
+
+fn read(
+    table: &ConfigTable<'_>,
+    context: &mut ReadContext<'_, '_>,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn SinkTarget>> {
+    Some(Arc::new(options::read(table, &mut context.files, report)?))
+}
+
+impl SinkTarget for CommandTarget {
+    fn sink_type(&self) -> &'static SinkType {
+        &TYPE
+    }
+
+    fn identity(&self) -> String {
+        self.argv.to_string()
+    }
+
+    fn rehearsal(&self, _: &RehearsalPlaces<'_>) -> Rehearsal {
+        let Self { argv } = self;
+        Rehearsal {
+            original: argv.to_string(),
+            ignored_options: Vec::new(),
+            substitute: Substitute::Record(rehearsal::recorder(argv.clone())),
+        }
+    }
+
+    fn build(self: Arc<Self>, settings: &Arc<SinkSettings>, _: &SinkServices) -> Arc<dyn Sink> {
+        Arc::new(CommandSink::new(settings, &self))
+    }
+}
 
 /// The program has taken it.
 const EXIT_ACCEPTED: i32 = 0;

@@ -10,9 +10,9 @@ use super::quote::quote_segment;
 /// only when they are told: ten thousand keys have a hundred thousand places,
 /// and hardly ever a mistake.
 #[derive(Debug, Clone)]
-pub(super) struct Location {
+pub(crate) struct Location {
     /// How many bytes of the file stand before it.
-    pub(super) offset: Option<usize>,
+    pub(crate) offset: Option<usize>,
     parent: ParentPath,
     /// The last part of its key path; none is the file as a whole.
     segment: Option<PathSegment>,
@@ -41,16 +41,16 @@ type OptionName = Cow<'static, str>;
 
 /// What is in a table or in a list, which share the way to it.
 #[derive(Debug, Clone)]
-pub(super) struct OptionScope(ParentPath);
+pub(crate) struct OptionScope(ParentPath);
 
 impl Location {
     /// The file as a whole.
-    pub(super) const fn whole_file() -> Self {
+    pub(crate) const fn whole_file() -> Self {
         Self::at_offset(None)
     }
 
     /// A place of which it is not known what it says.
-    pub(super) const fn at_offset(offset: Option<usize>) -> Self {
+    pub(crate) const fn at_offset(offset: Option<usize>) -> Self {
         Self {
             offset,
             parent: None,
@@ -59,7 +59,7 @@ impl Location {
     }
 
     /// What is in the table or in the list here.
-    pub(super) fn scope(&self) -> OptionScope {
+    pub(crate) fn scope(&self) -> OptionScope {
         OptionScope(self.segment.as_ref().map(|part| {
             Rc::new(PathNode {
                 parent: self.parent.clone(),
@@ -69,12 +69,12 @@ impl Location {
     }
 
     /// An option that is not there, at its table.
-    pub(super) fn option(&self, name: &'static str) -> Self {
+    pub(crate) fn option(&self, name: &'static str) -> Self {
         self.scope().option(name, self.offset)
     }
 
     /// The same place, told as another option.
-    pub(super) fn reported_at(&self, other: &Self) -> Self {
+    pub(crate) fn reported_at(&self, other: &Self) -> Self {
         Self {
             offset: self.offset,
             ..other.clone()
@@ -82,19 +82,19 @@ impl Location {
     }
 
     /// Whether it is an option of that name.
-    pub(super) fn is_option(&self, name: &str) -> bool {
+    pub(crate) fn is_option(&self, name: &str) -> bool {
         matches!(&self.segment, Some(PathSegment::Name(own)) if own == name)
     }
 }
 
 impl OptionScope {
     /// An option of the table.
-    pub(super) fn option(&self, name: impl Into<OptionName>, offset: Option<usize>) -> Location {
+    pub(crate) fn option(&self, name: impl Into<OptionName>, offset: Option<usize>) -> Location {
         self.segment(PathSegment::Name(name.into()), offset)
     }
 
     /// One of the list.
-    pub(super) fn item(&self, number: usize, offset: Option<usize>) -> Location {
+    pub(crate) fn item(&self, number: usize, offset: Option<usize>) -> Location {
         self.segment(PathSegment::Index(number), offset)
     }
 

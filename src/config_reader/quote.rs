@@ -13,7 +13,7 @@ const MAX_WORD_LENGTH: usize = 40;
 const REDACTED: &str = "(not shown: it looks like a secret)";
 
 /// A name in a key path, in quotes where TOML needs them.
-pub(super) fn quote_segment(name: &str) -> String {
+pub(crate) fn quote_segment(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !name.is_empty() && name.bytes().all(bare) {
         if name.len() <= MAX_QUOTED_LENGTH && !is_secret_like(name) {
@@ -27,7 +27,7 @@ pub(super) fn quote_segment(name: &str) -> String {
 
 /// Text of the file as a message shows it: cut, without control characters,
 /// and not at all where somebody may have written a secret.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     if is_secret_like(text) {
         return REDACTED.to_owned();
     }
@@ -37,13 +37,25 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// The values that an option allows, as a message lists them: `"a", "b" or "c"
+/// is allowed`.
+pub(crate) fn one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() {
+        format!("{last} is allowed")
+    } else {
+        format!("{} or {last} is allowed", names.join(", "))
+    }
+}
+
 /// A path as a message shows it.
-pub(super) fn quote_path(path: &Path) -> String {
+pub(crate) fn quote_path(path: &Path) -> String {
     redact_if_secret(path.display().to_string())
 }
 
 /// Somebody else's words that may quote the file, such as the parser's.
-pub(super) fn redact_if_secret(words: String) -> String {
+pub(crate) fn redact_if_secret(words: String) -> String {
     if is_secret_like(&words) {
         REDACTED.to_owned()
     } else {
@@ -53,7 +65,7 @@ pub(super) fn redact_if_secret(words: String) -> String {
 
 /// Whether `text` has something in the form of a secret, none of which may
 /// stand in the file.
-pub(super) fn is_secret_like(text: &str) -> bool {
+pub(crate) fn is_secret_like(text: &str) -> bool {
     text.contains("whsec_")
         || text.match_indices("sk-").any(|(at, found)| {
             let within_a_word = text[..at].ends_with(|letter: char| letter.is_ascii_alphabetic());

@@ -1,0 +1,39 @@
+//! Reads the options of `[[notify]]` with `type = "command"`.
+
+use crate::config_reader::command_line::read_command_line;
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::Section;
+use crate::core::command::CommandLine;
+
+/// The options that only a command has.
+pub(super) const OPTIONS: Section = Section {
+    name: "notify.command",
+    options: &["argv"],
+};
+
+/// The checked options of `[[notify]]` with `type = "command"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandChannelTarget {
+    /// What is run.
+    pub argv: CommandLine,
+}
+
+/// Reads the program that `table` names.
+pub(super) fn read(
+    table: &ConfigTable<'_>,
+    files: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<CommandChannelTarget> {
+    let Some(value) = table.get(OPTIONS, "argv") else {
+        let hint = "add argv = [\"/…\"], the program that reads what is wrong from its standard \
+                    input";
+        report.add_missing(&table.location, "has no argv", hint);
+        return None;
+    };
+    let argv = read_command_line(&value, report)?;
+    // A program that a file sink replaced would be a secret that is run.
+    files.read_only.push(("argv", argv.path().to_owned()));
+    Some(CommandChannelTarget { argv })
+}

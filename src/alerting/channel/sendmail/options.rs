@@ -1,0 +1,62 @@
+//! Reads the options of `[[notify]]` with `type = "sendmail"`.
+
+use crate::config_reader::quote::quoted;
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::Section;
+
+/// The options that only a mail has.
+pub(super) const OPTIONS: Section = Section {
+    name: "notify.sendmail",
+    options: &["to"],
+};
+
+/// The checked options of `[[notify]]` with `type = "sendmail"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendmailChannelTarget {
+    /// The addresses it goes to.
+    pub to: Vec<String>,
+}
+
+/// Reads the addresses that `table` names.
+pub(super) fn read(
+    table: &ConfigTable<'_>,
+    report: &mut ProblemReport,
+) -> Option<SendmailChannelTarget> {
+    let Some(value) = table.get(OPTIONS, "to") else {
+        let hint = "add to = \"…\", the address that it goes to, or a list of them";
+        report.add_missing(&table.location, "has no to", hint);
+        return None;
+    };
+    let items = match value.as_text() {
+        Some(_) => vec![value],
+        None => value.text_items(report)?,
+    };
+    if items.is_empty() {
+        let hint = "name an address, such as \"root\" or \"ops@example.com\"";
+        report.add_problem(&table.location, "goes to nobody", hint);
+        return None;
+    }
+    let to: Vec<_> = items
+        .iter()
+        .map(|item| read_recipient(item, report))
+        .collect();
+    let to = to.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(SendmailChannelTarget { to })
+}
+
+/// An address that is one word of a command line and of a header, and no
+/// option.
+fn read_recipient(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
+    let text = value.text(report)?;
+    let plain = |letter: char| letter.is_ascii_graphic() && !",;:<>()[]\\\"|`$".contains(letter);
+    let is_plain = !text.is_empty() && text.chars().all(plain) && !text.starts_with('-');
+    let is_whole = text.split('@').all(|part| !part.is_empty());
+    if is_plain && is_whole && text.matches('@').count() <= 1 {
+        return Some(text.to_owned());
+    }
+    let message = format!("{} is no address for mail", quoted(text));
+    let hint = "a user of this host or NAME@HOST is allowed, each in quotes of its own";
+    report.add_problem(&value.location, message, hint);
+    None
+}

@@ -1,0 +1,98 @@
+//! What a type of notification channel implements beside its behaviour: its
+//! options and the identity of its target.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Channel;
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::Section;
+use crate::core::notification::ChannelId;
+use crate::core::subscriptions::Subscription;
+
+/// The options that every `[[notify]]` has, beside those of its type.
+pub const COMMON_OPTIONS: Section = Section {
+    name: "notify",
+    options: &["type", "on", "keys"],
+};
+
+/// A type of channel, as [`super::registry`] lists it.
+#[derive(Debug)]
+pub struct ChannelType {
+    /// The value of the option `type`, and the first part of a channel's id.
+    pub name: &'static str,
+    /// The options that only this type has.
+    pub options: Section,
+    /// Reads the options of one channel.
+    pub(crate) read: ReadChannel,
+}
+
+/// Reads the options of one channel; unknown ones are refused already. Reports
+/// every problem, and returns a target only if there is none.
+pub(crate) type ReadChannel =
+    fn(&ConfigTable<'_>, &mut NamedFiles, &mut ProblemReport) -> Option<Arc<dyn ChannelTarget>>;
+
+/// What the configuration says about one channel: the checked options of its
+/// type.
+pub trait ChannelTarget: fmt::Debug + Send + Sync + DynEq {
+    /// Its type, as ids name it.
+    fn type_name(&self) -> &'static str;
+
+    /// Identifies the channel among those of its type. The ledger keeps it. It
+    /// MUST NOT hold a secret.
+    fn identity(&self) -> String;
+
+    /// The channel, ready to send. Reads nothing and connects nowhere.
+    fn build(self: Arc<Self>, id: ChannelId, now: &ClockFn) -> Arc<dyn Channel>;
+}
+
+impl dyn ChannelTarget {
+    /// Whether `other` has the same type and the same options.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.dyn_eq(other)
+    }
+}
+
+/// Compares values whose types may differ.
+pub trait DynEq: Any {
+    /// Whether `other` has the same type and is equal.
+    fn dyn_eq(&self, other: &dyn Any) -> bool;
+}
+
+impl<T: Any + PartialEq> DynEq for T {
+    fn dyn_eq(&self, other: &dyn Any) -> bool {
+        other.downcast_ref::<Self>() == Some(self)
+    }
+}
+
+/// Tells the time of a try.
+pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The id of a channel in the ledger: its type and its identity.
+#[must_use]
+pub fn channel_id(target: &dyn ChannelTarget) -> ChannelId {
+    ChannelId::new(format!("{}:{}", target.type_name(), target.identity()))
+}
+
+/// One `[[notify]]`: a channel, and the notifications that it gets.
+#[derive(Debug, Clone)]
+pub struct NotifySettings {
+    /// The channel's id, and what it subscribes to.
+    pub subscription: Subscription,
+    /// Where it sends to.
+    pub target: Arc<dyn ChannelTarget>,
+}
+
+impl NotifySettings {
+    /// The channel, ready to send.
+    #[must_use]
+    pub fn build(&self, now: &ClockFn) -> Arc<dyn Channel> {
+        Arc::clone(&self.target).build(self.subscription.channel.clone(), now)
+    }
+}

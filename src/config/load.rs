@@ -1,0 +1,127 @@
+//! From the file to the settings, or to everything that is wrong with it.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::claims::{PathClaims, PathOwner};
+use super::environment::Environment;
+use super::settings::Settings;
+use super::{control, keys, notify, options, provider, source_file};
+use crate::config_reader::problem::Problem;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+
+/// Reads and checks the configuration file.
+///
+/// # Errors
+/// Every problem of the file at once, in the order of the lines.
+pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = source_file::read_text(&path).map_err(|problem| vec![problem])?;
+    into_result(parse_lenient(&path, &text, environment))
+}
+
+/// What could be made of the file, whatever is wrong with it: to find the
+/// daemon that has taken an earlier one, and for nothing else.
+#[must_use]
+pub fn load_lenient(path: &Path, environment: &Environment) -> Option<Settings> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = source_file::read_text(&path).ok()?;
+    parse_lenient(&path, &text, environment).0
+}
+
+/// Checks the text of a configuration file that would be at `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Settings, Vec<Problem>> {
+    into_result(parse_lenient(path, text, environment))
+}
+
+fn into_result(parsed: (Option<Settings>, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
+    match parsed {
+        (Some(settings), problems) if problems.is_empty() => Ok(settings),
+        (_, problems) => Err(problems),
+    }
+}
+
+fn parse_lenient(
+    path: &Path,
+    text: &str,
+    environment: &Environment,
+) -> (Option<Settings>, Vec<Problem>) {
+    let mut report = ProblemReport::new(path);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    report.add_syntax_errors(&errors, text);
+    let top = ConfigTable::root(table.get_ref());
+    let settings = check_configuration(&top, path, environment, &mut report);
+    let settings = settings.map(|settings| Settings {
+        digest: sha256_hex(text),
+        ..settings
+    });
+    (settings, report.into_problems(text))
+}
+
+/// Checks the whole file. Every problem is in `report`; there are settings only
+/// if enough of the file was right to make some.
+fn check_configuration(
+    top: &ConfigTable<'_>,
+    path: &Path,
+    environment: &Environment,
+    report: &mut ProblemReport,
+) -> Option<Settings> {
+    top.reject_unknown(&[options::TOP], report);
+    let provider = provider::read_provider(top, report);
+    let (ledger, ledger_place) = provider::read_ledger_path(top, environment, report);
+    let key_names = keys::key_names(top);
+    let control = control::read_control(top, report);
+    let metrics = control::read_metrics_address(top, report);
+
+    let mut claims = PathClaims::with_capacity(key_names.len());
+    claims.reserve(path, "this configuration file");
+    if let Some(socket) = &control.socket {
+        claims.reserve(socket, "the control socket");
+    }
+    for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
+        let mut name = OsString::from(&ledger);
+        name.push(ending);
+        let what = if ending.is_empty() {
+            "the ledger".to_owned()
+        } else {
+            format!("the ledger's {ending} file")
+        };
+        claims.claim(Path::new(&name), what, &ledger_place, report);
+    }
+    if let Some((file, place)) = &provider.credential_file {
+        let owner = PathOwner::from("the credential file");
+        let owner = owner.with_temp_file("beside the credential file");
+        claims.claim(file, owner, place, report);
+    }
+    if let Some(file) = &provider.ca_file {
+        claims.reserve(file, "provider.ca-file");
+    }
+    let notify = notify::read_channels(top, &key_names, &mut claims, report);
+    let credential_file = provider.credential_file.as_ref();
+    let credential_file = credential_file.map(|(file, _)| file.as_path());
+    let keys = keys::read_keys(top, environment, credential_file, &mut claims, report);
+    Some(Settings {
+        file: path.to_owned(),
+        provider: provider.settings?,
+        digest: String::new(),
+        ledger,
+        control,
+        metrics,
+        notify,
+        keys,
+    })
+}
+
+fn sha256_hex(text: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

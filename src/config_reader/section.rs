@@ -1,0 +1,20 @@
+//! The options that a part of the file has.
+
+/// A part of the configuration file, or a type of sink or channel, with the
+/// options that it allows. An option that no section lists is refused as
+/// unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    /// Identifies it among all sections: `provider`, `sink.file`.
+    pub name: &'static str,
+    /// The names of its options.
+    pub options: &'static [&'static str],
+}
+
+impl Section {
+    /// Whether it lists an option of that name.
+    #[must_use]
+    pub fn has(&self, option: &str) -> bool {
+        self.options.contains(&option)
+    }
+}

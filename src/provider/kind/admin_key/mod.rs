@@ -1,0 +1,13 @@
+//! Organization admin keys: a rotation creates one, a revocation deletes it.
+
+use super::KeyKind;
+use crate::config_reader::section::Section;
+
+/// The kind of a key whose credentials are organization admin keys.
+pub static KIND: KeyKind = KeyKind {
+    name: "admin-key",
+    options: Section {
+        name: "key.admin-key",
+        options: &[],
+    },
+};

@@ -1,0 +1,57 @@
+//! The name of the file beside a target that takes the new content before it is
+//! renamed over the target.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// What stands around the target's name.
+const AFFIXES: [&str; 2] = [".", ".rekeyd"];
+
+/// The name for a target of this name.
+pub(crate) fn temp_name(target: &OsStr) -> OsString {
+    let [before, behind] = AFFIXES;
+    let mut name = OsString::from(before);
+    name.push(target);
+    name.push(behind);
+    name
+}
+
+/// The path for a target at this path.
+pub(crate) fn temp_path(target: &Path) -> PathBuf {
+    target.with_file_name(temp_name(target.file_name().unwrap_or_default()))
+}
+
+/// Whether a file of this name may be such a file.
+pub(crate) fn is_temp_name(name: &OsStr) -> bool {
+    let [before, behind] = AFFIXES.map(str::as_bytes);
+    name.as_bytes().starts_with(before) && name.as_bytes().ends_with(behind)
+}
+
+/// Whether the file at this path may be such a file.
+pub(crate) fn is_temp_path(path: &Path) -> bool {
+    // To take a path apart costs more than to look at its end.
+    let ends_so = path.as_os_str().as_bytes().ends_with(AFFIXES[1].as_bytes());
+    ends_so && path.file_name().is_some_and(is_temp_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temp_file_stands_beside_its_target_and_is_recognized() {
+        for (target, expected) in [
+            ("/etc/billing/key", "/etc/billing/.key.rekeyd"),
+            ("/key", "/.key.rekeyd"),
+            ("/etc/.key.rekeyd", "/etc/..key.rekeyd.rekeyd"),
+        ] {
+            let found = temp_path(Path::new(target));
+            assert_eq!(found, Path::new(expected));
+            assert!(is_temp_path(&found), "{expected}");
+        }
+        for other in ["/etc/key", "/etc/key.rekeyd", "/etc/.key", "/.d.rekeyd/key"] {
+            assert!(!is_temp_path(Path::new(other)), "{other}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! rekeyd's own admin credential: the file that it is read from at the next
+//! start, and the credential in use.
+//!
+//! The file is replaced first. Whatever ends the process after that, the next
+//! one starts with the new credential; whatever ends it before, with the old
+//! one, which nobody revokes until a newer one was delivered.
+
+mod options;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+use crate::core::ids::SinkId;
+use crate::core::secret::ActiveCredential;
+use crate::core::state::CredentialMetadata;
+use crate::sink::file::FileSink;
+use crate::sink::file::settings::FileTarget;
+use crate::sink::target::{
+    ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
+    Substitute,
+};
+use crate::sink::{DeliveryError, DriftCheck, Payload, Sink};
+
+/// The type of these sinks.
+pub static TYPE: SinkType = SinkType {
+    name: options::NAME,
+    options: options::OPTIONS,
+    replaces_file: true,
+    record_folder: None,
+    read,
+};
+
+/// The checked options of a sink with `type = "self"`.
+#[derive(Debug, Clone)]
+pub struct SelfCredentialTarget {
+    /// The file that rekeyd's own admin credential is read from.
+    pub file: Arc<FileTarget>,
+}
+
+fn read(
+    table: &ConfigTable<'_>,
+    context: &mut ReadContext<'_, '_>,
+    report: &mut ProblemReport,
+) -> Option<Arc<dyn SinkTarget>> {
+    let file = options::read(table, context.file_wide, report)?;
+    Some(Arc::new(SelfCredentialTarget { file }))
+}
+
+impl SinkTarget for SelfCredentialTarget {
+    fn sink_type(&self) -> &'static SinkType {
+        &TYPE
+    }
+
+    fn identity(&self) -> String {
+        self.file.path.to_string_lossy().into_owned()
+    }
+
+    fn is_self_credential(&self) -> bool {
+        true
+    }
+
+    fn replaced_file(self: Arc<Self>) -> Option<Arc<FileTarget>> {
+        Some(Arc::clone(&self.file))
+    }
+
+    /// The file with the admin key of the sandbox.
+    fn rehearsal(&self, places: &RehearsalPlaces<'_>) -> Rehearsal {
+        let Self { file } = self;
+        let path = places.credential_file;
+        let display = path.strip_prefix(places.folder).unwrap_or(path);
+        let target = Self {
+            file: Arc::new(FileTarget::plain(path.to_owned())),
+        };
+        Rehearsal {
+            original: file.path.display().to_string(),
+            ignored_options: Vec::new(),
+            substitute: Substitute::Target {
+                target: Arc::new(target),
+                display: display.to_owned(),
+                folder: None,
+            },
+        }
+    }
+
+    fn build(
+        self: Arc<Self>,
+        settings: &Arc<SinkSettings>,
+        services: &SinkServices,
+    ) -> Arc<dyn Sink> {
+        let file = Arc::new(FileSink::new(settings, &self.file));
+        let credential = services.active_credential.clone();
+        Arc::new(SelfCredentialSink::new(file, credential))
+    }
+}
+
+/// Replaces the credential that rekeyd works with.
+pub struct SelfCredentialSink {
+    file: Arc<dyn Sink>,
+    active_credential: ActiveCredential,
+}
+
+impl SelfCredentialSink {
+    /// `file` replaces the file that the credential is read from; `cell` is
+    /// the one that the provider's client reads.
+    #[must_use]
+    pub fn new(file: Arc<dyn Sink>, cell: ActiveCredential) -> Self {
+        Self {
+            file,
+            active_credential: cell,
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for SelfCredentialSink {
+    fn id(&self) -> &SinkId {
+        self.file.id()
+    }
+
+    async fn inspect(&self) -> Vec<String> {
+        self.file.inspect().await
+    }
+
+    async fn preflight(&self) -> Result<(), String> {
+        self.file.preflight().await
+    }
+
+    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+        self.file.check_drift(credential)
+    }
+
+    fn rotates_self_credential(&self) -> bool {
+        true
+    }
+
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
+        self.file.deliver(parcel).await?;
+        let previous = parcel.previous.as_ref();
+        let previous = previous.map(|previous| previous.id.clone());
+        self.active_credential
+            .switch_to(parcel.secret.clone(), previous);
+        Ok(())
+    }
+}

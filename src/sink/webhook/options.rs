@@ -1,0 +1,64 @@
+//! Reads the options of a sink with `type = "webhook"`.
+
+use std::path::PathBuf;
+
+use crate::config_reader::files::NamedFiles;
+use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::report::ProblemReport;
+use crate::config_reader::section::Section;
+use crate::config_reader::values::{self, UrlRole};
+
+/// The options that only a webhook sink has.
+pub(super) const OPTIONS: Section = Section {
+    name: "sink.webhook",
+    options: &["url", "signing-secret-file", "ca-file", "bearer-token-file"],
+};
+
+/// The checked options of a sink with `type = "webhook"`.
+#[derive(Debug, Clone)]
+pub struct WebhookTarget {
+    /// Where it is posted to; https, or http on loopback, without userinfo.
+    pub url: url::Url,
+    /// One or two lines `whsec_<base64>`; read again for each delivery.
+    pub signing_secret_file: PathBuf,
+    /// A token for the `Authorization: Bearer` header; read again for each
+    /// delivery.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Roots (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Reads the receiver that the sink in `table` posts to.
+pub(super) fn read(
+    table: &ConfigTable<'_>,
+    files: &mut NamedFiles,
+    report: &mut ProblemReport,
+) -> Option<WebhookTarget> {
+    let get = |name| table.get(OPTIONS, name);
+    let url = match get("url") {
+        Some(value) => values::read_url(&value, UrlRole::Receiver, report),
+        None => {
+            let hint = "add url = \"https://…\", where it is posted to";
+            report.add_missing(&table.location, "has no url", hint);
+            None
+        }
+    };
+    if get("signing-secret-file").is_none() {
+        let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
+        report.add_missing(&table.location, "has no signing-secret-file", hint);
+    }
+    let mut file = |name| {
+        let path = get(name).and_then(|value| values::read_path(&value, report))?;
+        files.read_only.push((name, path.clone()));
+        Some(path)
+    };
+    let signing_secret_file = file("signing-secret-file");
+    let bearer_token_file = file("bearer-token-file");
+    let ca_file = file("ca-file");
+    Some(WebhookTarget {
+        url: url?,
+        signing_secret_file: signing_secret_file?,
+        bearer_token_file,
+        ca_file,
+    })
+}
