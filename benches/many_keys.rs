@@ -19,7 +19,7 @@ use rekeyd::core::ids::SinkId;
 use rekeyd::core::schedule::Schedule;
 use rekeyd::core::state::KeyState;
 use rekeyd::engine::{Engine, RunMode};
-use rekeyd::ledger::read;
+use rekeyd::ledger::LedgerReader;
 
 use instant::InstantProvider;
 use many::COUNTS;
@@ -97,12 +97,13 @@ fn bench_keys(criterion: &mut Criterion) {
             provider.create_credential(label, now())
         }));
 
-        let connection = read::open(&settings.ledger).unwrap();
+        let reader = LedgerReader::open(&settings.ledger).unwrap();
+        let snapshot = reader.snapshot().unwrap();
         group.bench_function(BenchmarkId::new("all states", count), |bencher| {
-            bencher.iter(|| read::all_key_states(&connection).unwrap());
+            bencher.iter(|| snapshot.key_states().unwrap());
         });
 
-        let states = read::all_key_states(&connection).unwrap();
+        let states = snapshot.key_states().unwrap();
         let asked: Vec<_> = settings
             .keys
             .iter()

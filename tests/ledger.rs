@@ -12,7 +12,8 @@ use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
 use rekeyd::core::state::{CredentialMetadata, KeyState, Trigger};
 use rekeyd::ledger::{
-    Ledger, LedgerIdentity, WriterDriver, limit_wal_size, open, open_memory, read,
+    HistoryFilter, Ledger, LedgerIdentity, LedgerOptions, LedgerReader, SHORT_WAL_PAGES,
+    WriterDriver, prepare,
 };
 use rusqlite::types::Value;
 
@@ -20,15 +21,30 @@ fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
 }
 
-fn identity() -> LedgerIdentity {
-    LedgerIdentity {
+fn options() -> LedgerOptions {
+    LedgerOptions::new(LedgerIdentity {
         provider: "https://example.com/v1".to_owned(),
         organization: String::new(),
-    }
+    })
 }
 
 fn ledger(path: &Path) -> Ledger {
-    Ledger::start(open(path, &identity(), at()).unwrap(), WriterDriver::Task).unwrap()
+    Ledger::open(path, &options(), at(), WriterDriver::Task).unwrap()
+}
+
+/// The state of a key as a reader beside the writer sees it.
+fn read_key_state(path: &Path, key: &KeyName) -> KeyState {
+    let reader = LedgerReader::open(path).unwrap();
+    reader.snapshot().unwrap().key_state(key).unwrap()
+}
+
+/// An empty ledger, opened as nobody but a test may.
+fn raw_ledger() -> (tempfile::TempDir, PathBuf, rusqlite::Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    prepare(&path, &options(), at()).unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    (dir, path, connection)
 }
 
 fn key(number: u64) -> KeyName {
@@ -61,11 +77,11 @@ fn transitioned(number: u64, event: LifecycleEvent) -> Change {
     ))
 }
 
-fn rotation_count(path: &Path) -> i64 {
-    let reader = read::open(path).unwrap();
-    reader
-        .query_row("SELECT count(*) FROM history", [], |row| row.get(0))
-        .unwrap()
+fn rotation_count(path: &Path) -> usize {
+    let reader = LedgerReader::open(path).unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let mut history = snapshot.history(&HistoryFilter::default()).unwrap();
+    history.rows().unwrap().map(Result::unwrap).count()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -77,13 +93,15 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// How large the log is after many commits.
-fn wal_size_after_many_commits(prepare: impl FnOnce(&rusqlite::Connection)) -> u64 {
+fn wal_size_after_many_commits(wal_pages: Option<u32>) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    let connection = open(&path, &identity(), at()).unwrap();
-    prepare(&connection);
+    let options = LedgerOptions {
+        wal_pages,
+        ..options()
+    };
     block_on(async {
-        let ledger = Ledger::start(connection, WriterDriver::Task).unwrap();
+        let ledger = Ledger::open(&path, &options, at(), WriterDriver::Task).unwrap();
         for number in 1..=60 {
             ledger
                 .record(&key(number), at(), vec![rotation_started(number)])
@@ -97,8 +115,8 @@ fn wal_size_after_many_commits(prepare: impl FnOnce(&rusqlite::Connection)) -> u
 
 #[test]
 fn limited_wal_does_not_grow_with_commits() {
-    let short = wal_size_after_many_commits(|connection| limit_wal_size(connection).unwrap());
-    let otherwise = wal_size_after_many_commits(|_| {});
+    let short = wal_size_after_many_commits(Some(SHORT_WAL_PAGES));
+    let otherwise = wal_size_after_many_commits(None);
     assert!(short * 2 < otherwise, "{short} {otherwise}");
 }
 
@@ -133,11 +151,8 @@ fn a_failed_operation_is_rolled_back_alone() {
         );
         assert_eq!(good.unwrap().sequence, 1);
     });
-    let states = read::all_key_states(&read::open(&path).unwrap()).unwrap();
-    assert_eq!(
-        states[&key(1)].open_rotation().unwrap().phase,
-        Phase::Intended
-    );
+    let state = read_key_state(&path, &key(1));
+    assert_eq!(state.open_rotation().unwrap().phase, Phase::Intended);
     assert_eq!(rotation_count(&path), 2);
 }
 
@@ -244,7 +259,7 @@ fn migration_preserves_every_row() {
     let before = readable_rows(&path);
     assert_eq!(before.len(), 5, "one row each");
 
-    drop(open(&path, &identity(), at()).unwrap());
+    prepare(&path, &options(), at()).unwrap();
     assert_eq!(readable_rows(&path), before);
     let new = rusqlite::Connection::open(&path).unwrap();
     let check = |sql| new.query_row(sql, [], |row| row.get::<_, String>(0));
@@ -253,11 +268,7 @@ fn migration_preserves_every_row() {
     assert_eq!(broken, rusqlite::Error::QueryReturnedNoRows);
     check_constraints(&path);
     // The journal goes on where it was.
-    let ledger = Ledger::start(
-        open(&path, &identity(), at()).unwrap(),
-        WriterDriver::Thread,
-    )
-    .unwrap();
+    let ledger = Ledger::open(&path, &options(), at(), WriterDriver::Thread).unwrap();
     block_on(ledger.record(&key(1), at(), vec![rotation_started(1)])).unwrap();
     let last = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
     let last: i64 = new.query_row(last, [], |row| row.get(0)).unwrap();
@@ -287,8 +298,9 @@ fn migration_turns_the_last_day_sentence_into_a_column() {
         );
         old.execute_batch(&sql).unwrap();
     }
-    let new = open(&path, &identity(), at()).unwrap();
-    let states = read::all_key_states(&new).unwrap();
+    prepare(&path, &options(), at()).unwrap();
+    let reader = LedgerReader::open(&path).unwrap();
+    let states = reader.snapshot().unwrap().key_states().unwrap();
     for (key, expected) in [("k1", true), ("k2", false), ("k3", false), ("a", false)] {
         let state = &states[&KeyName::new(key).unwrap()];
         assert_eq!(state.live[0].final_warning, expected, "{key}");
@@ -303,7 +315,7 @@ fn a_failed_migration_changes_nothing() {
     let old = rusqlite::Connection::open(&path).unwrap();
     // Halfway the step finds that this is not there.
     old.execute_batch("DROP TRIGGER rotation_moves").unwrap();
-    let error = open(&path, &identity(), at()).unwrap_err().to_string();
+    let error = prepare(&path, &options(), at()).unwrap_err().to_string();
     assert!(error.contains("rotation_moves"), "{error}");
     assert_eq!(readable_rows(&path), before);
     let number = |sql| old.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
@@ -315,7 +327,7 @@ fn a_failed_migration_changes_nothing() {
 
 #[test]
 fn key_states_contain_live_rotations_and_their_deliveries() {
-    let ledger = open_memory(&identity(), at()).unwrap();
+    let (_dir, path, ledger) = raw_ledger();
     let rows = "INSERT INTO key_state (key, sequence) VALUES ('b', 9), ('c', 0), ('a', 4);
          INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, phase,
                                credential_id, label, current_at)
@@ -342,7 +354,9 @@ fn key_states_contain_live_rotations_and_their_deliveries() {
         });
         (state.newest_phase, live.collect::<Vec<_>>())
     };
-    let states = read::all_key_states(&ledger).unwrap();
+    let reader = LedgerReader::open(&path).unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let states = snapshot.key_states().unwrap();
     let none = String::new;
     let wanted = [
         (
@@ -362,13 +376,13 @@ fn key_states_contain_live_rotations_and_their_deliveries() {
         let key = KeyName::new(name).unwrap();
         let all = &states[&key];
         assert_eq!(told(all), (newest, live), "{name}");
-        assert_eq!(*all, read::key_state(&ledger, &key).unwrap(), "{name}");
+        assert_eq!(*all, snapshot.key_state(&key).unwrap(), "{name}");
     }
 }
 
 #[test]
 fn writes_use_no_ephemeral_table() {
-    let ledger = open_memory(&identity(), at()).unwrap();
+    let (_dir, _, ledger) = raw_ledger();
     for sql in [
         "INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, label, phase)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -410,7 +424,7 @@ fn recorded_changes_read_back_equal() {
         });
         ledger.record(&key(1), at(), vec![created]).await.unwrap()
     });
-    let read = read::key_state(&read::open(&path).unwrap(), &key(1)).unwrap();
+    let read = read_key_state(&path, &key(1));
     assert_eq!(read, written);
     assert_eq!(read.newest_phase, Some(Phase::Created));
     let facts = read.open_rotation().unwrap().credential.clone().unwrap();
@@ -441,7 +455,7 @@ fn concurrent_callers_share_one_transaction() {
         let path = dir.path().join("ledger.db");
         block_on(async {
             let is_thread = matches!(driver, WriterDriver::Thread);
-            let ledger = Ledger::start(open(&path, &identity(), at()).unwrap(), driver).unwrap();
+            let ledger = Ledger::open(&path, &options(), at(), driver).unwrap();
             let before = commit_count(&path);
             ledger
                 .record(&key(0), at(), vec![rotation_started(0)])
@@ -466,8 +480,7 @@ fn concurrent_callers_share_one_transaction() {
                     let (key, changes) = (key(number), vec![rotation_started(number)]);
                     let answer = ledger.record(&key, at(), changes).await;
                     // Whoever is told Ok finds it on disk at that moment.
-                    let reader = read::open(&path).unwrap();
-                    let found = read::key_state(&reader, &key).unwrap();
+                    let found = read_key_state(&path, &key);
                     answer.unwrap() == found && found.open_rotation().is_some()
                 });
             }
@@ -556,7 +569,10 @@ fn full_disk_child_process() {
 fn conditions_are_cleared_at_start_and_listed_by_severity() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    let told = || read::conditions(&read::open(&path).unwrap()).unwrap();
+    let told = || {
+        let reader = LedgerReader::open(&path).unwrap();
+        reader.snapshot().unwrap().conditions().unwrap()
+    };
     block_on(async {
         let problem = Some("it cannot be asked".to_owned());
         let first = ledger(&path);

@@ -15,7 +15,7 @@ use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
-use rekeyd::ledger::{self, Ledger, SCHEMA_VERSION, WriterDriver};
+use rekeyd::ledger::{self, Ledger, LedgerOptions, SCHEMA_VERSION, WriterDriver};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 use tokio::task::JoinSet;
 
@@ -117,18 +117,13 @@ fn create_ledger(count: usize, dir: &Path) {
     let now = SystemClock.now();
     let settings = many::settings(&text, now);
     let path = dir.join("ledger.db");
-    let connection = ledger::open(&path, &ledger_identity(&settings), now).unwrap();
-    // It is made anew if the host fails meanwhile.
-    connection
-        .pragma_update(None, "synchronous", "OFF")
-        .unwrap();
-    connection
-        .pragma_update(None, "cache_size", -500_000)
-        .unwrap();
-    connection
-        .pragma_update(None, "wal_autocheckpoint", 50_000)
-        .unwrap();
-    let ledger = Ledger::start(connection, WriterDriver::Thread).unwrap();
+    let options = LedgerOptions {
+        // It is made anew if the host fails meanwhile.
+        is_synced: false,
+        wal_pages: Some(50_000),
+        ..LedgerOptions::new(ledger_identity(&settings))
+    };
+    let ledger = Ledger::open(&path, &options, now, WriterDriver::Thread).unwrap();
     engine::runtime().block_on(record_rotations(&ledger, &settings, now));
     drop(ledger);
     checkpoint(&path);

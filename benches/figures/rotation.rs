@@ -5,6 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rekeyd::core::lifecycle::Phase;
+use rekeyd::ledger::{HistoryFilter, LedgerReader};
+
 use crate::provider::TlsSandbox;
 use crate::table::{TableRow, ms, time_ratio};
 use crate::{keys, process, support};
@@ -62,14 +65,11 @@ pub(crate) fn rows() -> Vec<TableRow> {
         std::thread::sleep(PERIOD.saturating_sub(started.elapsed()));
         once.run(&mut keys::rekeyd(dir, &["once"]));
     }
-    let ledger = rekeyd::ledger::read::open(&dir.join("ledger.db")).unwrap();
-    let revoked: usize = ledger
-        .query_row(
-            "SELECT count(*) FROM history WHERE phase = 'revoked'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
+    let reader = LedgerReader::open(&dir.join("ledger.db")).unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let mut history = snapshot.history(&HistoryFilter::default()).unwrap();
+    let rows = history.rows().unwrap().map(Result::unwrap);
+    let revoked = rows.filter(|row| row.phase == Phase::Revoked).count();
     assert!(revoked >= ROUNDS - 1, "each run rotates: {revoked}");
 
     let wall = TableRow::new("a rotation by `once`", ms(once.wall())).reach("8 times");

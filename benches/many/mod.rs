@@ -16,7 +16,7 @@ use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
-use rekeyd::ledger::{self, Ledger, WriterDriver};
+use rekeyd::ledger::{Ledger, LedgerOptions, WriterDriver};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -69,8 +69,8 @@ pub(crate) fn settings(text: &str, now: Timestamp) -> Settings {
 
 /// The ledger of these settings.
 pub(crate) fn open_ledger(settings: &Settings, now: Timestamp) -> Ledger {
-    let connection = ledger::open(&settings.ledger, &ledger_identity(settings), now).unwrap();
-    Ledger::start(connection, WriterDriver::Thread).unwrap()
+    let options = LedgerOptions::new(ledger_identity(settings));
+    Ledger::open(&settings.ledger, &options, now, WriterDriver::Thread).unwrap()
 }
 
 /// Records that each key was rotated at `born`; `make` gives the provider's id

@@ -12,9 +12,7 @@ use crate::core::secret::ActiveCredential;
 use crate::core::{duration, redact, time};
 use crate::daemon::failover::FailoverProvider;
 use crate::daemon::runtime::ledger_identity;
-use crate::ledger::{
-    self, Discrepancy, Reconciliation, RemoteCredential, RemoteState, read, reconciliation,
-};
+use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::openai::OpenAiProvider;
 use crate::provider::{ListedCredential, Provider, ProviderResponse};
@@ -70,8 +68,9 @@ impl AuditStatus {
 impl AuditCommand {
     pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.load_settings()?;
-        let ledger = read::open(&settings.ledger)?;
-        ledger::check_identity(&ledger, &settings.ledger, &ledger_identity(&settings))?;
+        let reader = LedgerReader::open(&settings.ledger)?;
+        let identity = ledger_identity(&settings);
+        reader.snapshot()?.check_identity(&identity)?;
         let cell = ActiveCredential::new();
         let provider = OpenAiProvider::new(&settings.provider, cell.clone());
         let provider = FailoverProvider::new(provider, cell, Cli::credential_sources(&settings));
@@ -88,9 +87,12 @@ impl AuditCommand {
             metadata: one.metadata,
             name: one.name,
         });
-        let compared = reconciliation::reconcile(&ledger, to_compare.collect(), |_| true)?;
         let mut keys: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
-        keys.extend(read::all_key_states(&ledger)?.into_keys());
+        let compared = {
+            let snapshot = reader.snapshot()?;
+            keys.extend(snapshot.key_states()?.into_keys());
+            snapshot.reconcile(to_compare.collect())?
+        };
         let mut lines = audit_entries(compared, &keys);
         for line in &mut lines {
             line.confirm_with_provider(&provider, &mut known).await;

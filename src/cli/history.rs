@@ -1,14 +1,19 @@
-//! `rekeyd history`: past rotations, as the SQL view tells them.
+//! `rekeyd history`: past rotations, with the columns of the view `history`.
 
+use std::io::{Error, ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::types::Value as Sql;
+use jiff::Timestamp;
+use serde::Serializer as _;
+use serde::ser::SerializeSeq as _;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Cli, Failure, output, text};
+use crate::cli::output::{self, PrintError};
+use crate::cli::text::TableLayout;
+use crate::cli::{Cli, Failure};
 use crate::core::{duration, time};
-use crate::ledger::{LedgerError, read};
+use crate::ledger::{HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader};
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -29,131 +34,146 @@ pub(crate) struct HistoryCommand {
     csv: bool,
 }
 
-/// The view's columns and its rows.
-struct HistoryTable {
-    columns: Vec<String>,
-    rows: Vec<Vec<Sql>>,
-}
-
 impl HistoryCommand {
     pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.load_settings()?;
-        let found = self.query(&settings.ledger)?;
+        self.print(&settings.ledger)
+    }
+
+    /// Prints the newest rotations as a table: the end of the demo.
+    pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
+        let reader = LedgerReader::open(ledger)?;
+        let snapshot = reader.snapshot()?;
+        let mut history = snapshot.history(&HistoryFilter {
+            limit: Some(50),
+            ..HistoryFilter::default()
+        })?;
+        output::print_stream(|out| write_table(&mut history, out))
+    }
+
+    fn print(&self, ledger: &Path) -> Result<(), Failure> {
+        let reader = LedgerReader::open(ledger)?;
+        let snapshot = reader.snapshot()?;
+        let mut history = snapshot.history(&self.filter())?;
         if self.json {
-            return output::print_json(&to_json(&found));
+            return output::print_stream(|out| write_json(&mut history, out));
         }
         if self.csv {
-            return output::print(&to_csv(&found)?);
+            return output::print_stream(|out| write_csv(&mut history, out));
         }
-        if found.rows.is_empty() {
-            let is_all = self.key.is_none() && self.since.is_none() && self.limit != Some(0);
-            let said: &[u8] = if is_all {
-                b"no rotation yet\n"
-            } else {
-                b"no such rotation\n"
-            };
-            return output::print(said);
+        if history.rows()?.next().is_none() {
+            return output::print(self.nothing_found().as_bytes());
         }
-        output::print(to_table(&found).as_bytes())
+        output::print_stream(|out| write_table(&mut history, out))
     }
 
-    /// Prints the table for people: the end of the demo.
-    pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
-        let all = Self {
-            key: None,
-            since: None,
-            limit: Some(50),
-            json: false,
-            csv: false,
-        };
-        output::print(to_table(&all.query(ledger)?).as_bytes())
+    fn filter(&self) -> HistoryFilter {
+        HistoryFilter {
+            key: self.key.clone(),
+            since: self
+                .since
+                .map(|since| time::before(SystemClock.now(), since)),
+            limit: self.limit,
+        }
     }
 
-    fn query(&self, ledger: &Path) -> Result<HistoryTable, LedgerError> {
-        let connection = read::open(ledger)?;
-        let since = self
-            .since
-            .map(|since| time::to_text(time::before(SystemClock.now(), since)));
-        let mut sql = "SELECT * FROM history WHERE true".to_owned();
-        let mut values = Vec::new();
-        if let Some(key) = &self.key {
-            sql.push_str(" AND key = ?");
-            values.push(Sql::Text(key.clone()));
+    const fn nothing_found(&self) -> &'static str {
+        if self.key.is_none() && self.since.is_none() && !matches!(self.limit, Some(0)) {
+            "no rotation yet\n"
+        } else {
+            "no such rotation\n"
         }
-        if let Some(since) = since {
-            sql.push_str(" AND started_at >= ?");
-            values.push(Sql::Text(since));
-        }
-        // Otherwise SQLite sorts every row there is before it gives the first.
-        if let (None, Some(limit)) = (&self.key, self.limit) {
-            sql.push_str(
-                " AND started_at >= coalesce((SELECT started_at FROM history
-                  ORDER BY started_at DESC LIMIT 1 OFFSET ?), '')",
-            );
-            values.push(Sql::Integer(i64::from(limit.saturating_sub(1))));
-        }
-        // Of one key the sequence says what is newer, whatever the clock did.
-        sql.push_str(match self.key {
-            Some(_) => " ORDER BY sequence DESC",
-            None => " ORDER BY started_at DESC, key, sequence DESC",
-        });
-        sql.push_str(" LIMIT ?");
-        values.push(Sql::Integer(self.limit.map_or(-1, i64::from)));
-        let mut statement = connection.prepare(&sql)?;
-        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-        let width = columns.len();
-        let rows = statement
-            .query_map(rusqlite::params_from_iter(values), |row| {
-                (0..width).map(|at| row.get::<_, Sql>(at)).collect()
-            })?
-            .collect::<Result<_, _>>()?;
-        Ok(HistoryTable { columns, rows })
     }
 }
 
-fn to_json(found: &HistoryTable) -> Value {
-    let rows = found.rows.iter().map(|row| {
-        let members = found.columns.iter().zip(row).map(|(column, value)| {
-            let value = match value {
-                Sql::Null => Value::Null,
-                Sql::Integer(number) => json!(number),
-                Sql::Real(number) => json!(number),
-                Sql::Text(text) => json!(text),
-                Sql::Blob(_) => json!("(not text)"),
-            };
-            (column.clone(), value)
-        });
-        Value::Object(members.collect::<Map<_, _>>())
-    });
-    Value::Array(rows.collect())
+/// The columns of the view.
+const COLUMNS: [&str; 17] = [
+    "rotation",
+    "key",
+    "sequence",
+    "trigger",
+    "scheduled_for",
+    "started_at",
+    "label",
+    "credential_id",
+    "redacted_value",
+    "created_at",
+    "expires_at",
+    "phase",
+    "current_at",
+    "retired_at",
+    "revoke_after",
+    "revoked_at",
+    "error",
+];
+
+/// The values of a rotation in the order of [`COLUMNS`].
+fn values(entry: &HistoryEntry) -> [Value; COLUMNS.len()] {
+    let timestamp = |at: Option<Timestamp>| json!(at.map(time::to_text));
+    [
+        json!(entry.rotation.as_str()),
+        json!(entry.key),
+        json!(entry.sequence),
+        json!(entry.trigger.as_str()),
+        timestamp(entry.scheduled_for),
+        timestamp(Some(entry.started_at)),
+        json!(entry.label),
+        json!(entry.credential),
+        json!(entry.redacted_value),
+        timestamp(entry.created_at),
+        timestamp(entry.expires_at),
+        json!(entry.phase.as_str()),
+        timestamp(entry.current_at),
+        timestamp(entry.retired_at),
+        timestamp(entry.revoke_after),
+        timestamp(entry.revoked_at),
+        json!(entry.error),
+    ]
 }
 
-fn cell_text(value: &Sql) -> String {
-    match value {
-        Sql::Null => String::new(),
-        Sql::Integer(number) => number.to_string(),
-        Sql::Real(number) => number.to_string(),
-        Sql::Text(text) => text.clone(),
-        Sql::Blob(_) => "(not text)".to_owned(),
+fn write_json(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
+    let formatter = serde_json::ser::PrettyFormatter::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, formatter);
+    let mut array = serializer.serialize_seq(None).map_err(Error::from)?;
+    for entry in history.rows()? {
+        let members = COLUMNS.map(str::to_owned).into_iter().zip(values(&entry?));
+        let object = members.collect::<Map<_, _>>();
+        array.serialize_element(&object).map_err(Error::from)?;
     }
+    array.end().map_err(Error::from)?;
+    Ok(writeln!(out)?)
 }
 
-fn to_csv(found: &HistoryTable) -> Result<Vec<u8>, Failure> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let failed = |error: csv::Error| Failure::Other(format!("cannot write the values: {error}"));
-    writer.write_record(&found.columns).map_err(failed)?;
-    for row in &found.rows {
+fn write_csv(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(COLUMNS).map_err(csv_error)?;
+    for entry in history.rows()? {
+        let cells = values(&entry?);
         writer
-            .write_record(row.iter().map(cell_text))
-            .map_err(failed)?;
+            .write_record(cells.iter().map(cell_text))
+            .map_err(csv_error)?;
     }
-    writer
-        .into_inner()
-        .map_err(|error| Failure::Other(error.to_string()))
+    Ok(writer.flush()?)
 }
 
-/// The columns that a person looks for first; the rest is in JSON and SQL.
-const SUMMARY_COLUMNS: [&str; 7] = [
+fn csv_error(error: csv::Error) -> Error {
+    let text = error.to_string();
+    if let csv::ErrorKind::Io(error) = error.into_kind() {
+        return error;
+    }
+    Error::new(ErrorKind::InvalidData, text)
+}
+
+fn cell_text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// The columns that a person looks for first; JSON and SQL have the others.
+const SUMMARY_COLUMNS: [&str; 8] = [
     "key",
     "sequence",
     "trigger",
@@ -161,25 +181,37 @@ const SUMMARY_COLUMNS: [&str; 7] = [
     "credential_id",
     "phase",
     "revoke_after",
+    "error",
 ];
 
-fn to_table(found: &HistoryTable) -> String {
-    let at = |name: &str| found.columns.iter().position(|column| column == name);
-    let places: Vec<_> = SUMMARY_COLUMNS.iter().filter_map(|name| at(name)).collect();
-    let error = at("error");
-    let rows: Vec<Vec<String>> = found
-        .rows
-        .iter()
-        .map(|row| {
-            let mut cells: Vec<_> = places.iter().map(|place| cell_text(&row[*place])).collect();
-            cells.push(
-                error
-                    .map(|place| cell_text(&row[place]))
-                    .unwrap_or_default(),
-            );
-            cells
-        })
-        .collect();
-    let head: Vec<_> = SUMMARY_COLUMNS.into_iter().chain(["error"]).collect();
-    text::format_table(&head, &rows)
+/// Reads the rows twice, the first time for their widths, so that not all are
+/// in memory.
+fn write_table(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
+    let mut layout = TableLayout::new(&SUMMARY_COLUMNS);
+    for entry in history.rows()? {
+        layout.fit(&summary(&entry?));
+    }
+    out.write_all(layout.format_row(&SUMMARY_COLUMNS).as_bytes())?;
+    for entry in history.rows()? {
+        out.write_all(layout.format_row(&summary(&entry?)).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn summary(entry: &HistoryEntry) -> [String; SUMMARY_COLUMNS.len()] {
+    let text = |at: Option<Timestamp>| at.map(time::to_text).unwrap_or_default();
+    [
+        entry.key.to_string(),
+        entry.sequence.to_string(),
+        entry.trigger.as_str().to_owned(),
+        text(Some(entry.started_at)),
+        entry
+            .credential
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        entry.phase.as_str().to_owned(),
+        text(entry.revoke_after),
+        entry.error.clone().unwrap_or_default(),
+    ]
 }

@@ -199,7 +199,7 @@ fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Open { .. }
         | LedgerError::Corrupt(_)
         | LedgerError::IllegalTransition(_)
-        | LedgerError::Sqlite(_)
+        | LedgerError::Database(_)
         | LedgerError::BatchAborted(_)
         | LedgerError::WriterStopped => exit_code::FAILED,
     }

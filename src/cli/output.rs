@@ -1,17 +1,38 @@
 //! Standard output for data, standard error for messages.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use crate::cli::Failure;
+use crate::ledger::LedgerError;
 
 /// Writes data. A reader that went away is no failure.
 pub(crate) fn print(data: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(data).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Other(format!(
+    print_stream(|out| Ok(out.write_all(data)?))
+}
+
+/// Why data could not be printed while it was read from the ledger.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrintError {
+    /// Standard output cannot be written.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Writes data piece by piece, and stops if its reader went away.
+pub(crate) fn print_stream(
+    write: impl FnOnce(&mut dyn Write) -> Result<(), PrintError>,
+) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => Ok(()),
+        Err(PrintError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(PrintError::Output(error)) => Err(Failure::Other(format!(
             "cannot write to standard output: {error}"
         ))),
-        Ok(()) | Err(_) => Ok(()),
+        Err(PrintError::Ledger(error)) => Err(error.into()),
     }
 }
 
@@ -22,7 +43,7 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 
 /// Writes a message, each line of it marked as an error.
 pub(crate) fn report_error(text: &str) {
-    let mut out = std::io::stderr().lock();
+    let mut out = io::stderr().lock();
     for line in text.lines() {
         // There is nowhere left to tell of a failure.
         let _ = writeln!(out, "error: {line}");
@@ -32,5 +53,5 @@ pub(crate) fn report_error(text: &str) {
 /// Writes a message that is no error.
 pub(crate) fn report_warning(text: &str) {
     // There is nowhere left to tell of a failure.
-    let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+    let _ = writeln!(io::stderr().lock(), "warning: {text}");
 }

@@ -12,7 +12,7 @@ use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::core::{duration, time};
-use crate::ledger::{LedgerError, read};
+use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -78,8 +78,7 @@ impl ScheduleCommand {
     }
 }
 
-/// How the keys stand whose firings depend on it. The ledger is not needed for
-/// any other.
+/// Returns the states of the keys, if the firings of any depend on it.
 fn read_key_states(
     settings: &Settings,
     keys: &[&KeySettings],
@@ -87,10 +86,9 @@ fn read_key_states(
     if !keys.iter().any(|key| key.policy.timetable.is_by_age()) {
         return Ok(BTreeMap::new());
     }
-    match read::open(&settings.ledger) {
-        Ok(connection) => Ok(read::all_key_states(&connection)?),
-        Err(LedgerError::NotFound { .. }) => Ok(BTreeMap::new()),
-        Err(error) => Err(error.into()),
+    match LedgerReader::open_existing(&settings.ledger)? {
+        Some(reader) => Ok(reader.snapshot()?.key_states()?),
+        None => Ok(BTreeMap::new()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `rekeyd status`: how each key stands, from the configuration and the ledger.
 
-mod snapshot;
+mod recorded_status;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::status::snapshot::LedgerSnapshot;
+use crate::cli::status::recorded_status::RecordedStatus;
 use crate::cli::{Cli, Failure, output, text};
 use crate::config::settings::KeySettings;
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
@@ -46,11 +46,11 @@ impl StatusCommand {
     pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
         let settings = cli.load_settings()?;
         let now = SystemClock.now();
-        let LedgerSnapshot {
+        let RecordedStatus {
             mut states,
             failing_since,
             problems,
-        } = LedgerSnapshot::read(&settings.ledger)?;
+        } = RecordedStatus::read(&settings.ledger)?;
         let mut standings: Vec<_> = settings
             .keys
             .iter()

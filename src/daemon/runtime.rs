@@ -20,7 +20,8 @@ use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
-    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, WriterDriver, WriterLock,
+    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions, WriterDriver,
+    WriterLock,
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
@@ -79,15 +80,7 @@ pub async fn start(
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
-    let connection = open_ledger(settings, clock.now(), false)?;
-    if course != RunMode::Daemon {
-        ledger::limit_wal_size(&connection)?;
-    }
-    let ledger =
-        Ledger::start(connection, WriterDriver::Thread).map_err(|error| LedgerError::Open {
-            path: settings.ledger.clone(),
-            reason: format!("no thread for its writer: {error}"),
-        })?;
+    let ledger = open_ledger(settings, course, clock.now())?;
     let common = ProcessContext {
         ledger,
         clock: Arc::clone(&clock),
@@ -181,20 +174,36 @@ impl ProcessContext {
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
     let _lock = WriterLock::acquire(&settings.ledger, command)?;
-    open_ledger(settings, SystemClock.now(), true)?;
-    Ok(())
+    let options = ledger_options(settings, true);
+    Ok(ledger::prepare(
+        &settings.ledger,
+        &options,
+        SystemClock.now(),
+    )?)
 }
 
 fn open_ledger(
     settings: &Settings,
+    course: RunMode,
     now: Timestamp,
-    takes_over: bool,
-) -> Result<rusqlite::Connection, LedgerError> {
-    let machine = HostIdentity {
-        id: machine::id(),
-        can_take_over: takes_over,
+) -> Result<Ledger, LedgerError> {
+    let mut options = ledger_options(settings, false);
+    options.wal_pages = match course {
+        RunMode::Daemon => None,
+        RunMode::Once | RunMode::Command => Some(ledger::SHORT_WAL_PAGES),
     };
-    ledger::open_for_host(&settings.ledger, &ledger_identity(settings), &machine, now)
+    Ledger::open(&settings.ledger, &options, now, WriterDriver::Thread)
+}
+
+/// How this machine opens the ledger; `takes_over` one of another machine too.
+fn ledger_options(settings: &Settings, takes_over: bool) -> LedgerOptions {
+    LedgerOptions {
+        host: HostIdentity {
+            id: machine::id(),
+            can_take_over: takes_over,
+        },
+        ..LedgerOptions::new(ledger_identity(settings))
+    }
 }
 
 /// Whose ledger the configuration wants.

@@ -81,9 +81,9 @@ pub enum LedgerError {
     /// A change that the table of transitions does not know.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
-    /// SQLite refused to read or write.
+    /// The database refused to read or write.
     #[error("cannot write the ledger: {0}")]
-    Sqlite(Arc<rusqlite::Error>),
+    Database(DatabaseError),
     /// SQLite ended the transaction that this change was part of.
     #[error("cannot write the ledger: a change beside this one ended the transaction ({0})")]
     BatchAborted(String),
@@ -99,9 +99,7 @@ impl LedgerError {
     pub fn is_content_error(&self) -> bool {
         match self {
             Self::Corrupt(_) | Self::IllegalTransition(_) => true,
-            Self::Sqlite(error) => {
-                error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
-            }
+            Self::Database(error) => error.is_constraint_violation(),
             Self::Locked { .. }
             | Self::LockFile { .. }
             | Self::NewerVersion { .. }
@@ -116,8 +114,23 @@ impl LedgerError {
     }
 }
 
+/// An error of the database library, opaque outside the ledger.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct DatabaseError(Arc<rusqlite::Error>);
+
+impl DatabaseError {
+    pub(super) fn inner(&self) -> &rusqlite::Error {
+        &self.0
+    }
+
+    fn is_constraint_violation(&self) -> bool {
+        self.0.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+    }
+}
+
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(Arc::new(error))
+        Self::Database(DatabaseError(Arc::new(error)))
     }
 }

@@ -4,12 +4,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::sibling_path;
-use crate::ledger::preflight::missing_directory_error;
+use crate::ledger::paths::{lock_path, missing_directory_error};
 
 /// Readers hold the lock file for moments, to see whether a writer is there. A
 /// writer that meets one tries again so often, a fifth of a second in all and
@@ -118,11 +117,6 @@ fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockCont
         pause();
     }
     Ok(LockContention::Reader)
-}
-
-/// The file by which the writer of the ledger at `ledger` is known.
-pub(super) fn lock_path(ledger: &Path) -> PathBuf {
-    sibling_path(ledger, ".lock")
 }
 
 fn read_holder(file: &mut File) -> String {

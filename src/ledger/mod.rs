@@ -1,13 +1,14 @@
-//! The SQLite file in which every intent, credential, delivery and revocation
-//! stands, and from which all of it can be told again.
+//! The SQLite file that records every intent, credential, delivery and
+//! revocation.
 //!
-//! [`Ledger`] is the one writer's handle: whatever belongs together is
-//! recorded together
-//! ([`crate::core::change::Change`]), and nobody hears Ok before it is on disk.
-//! Readers open the file on their own ([`read`]).
+//! [`Ledger`] is the handle of the one writer: it records the changes of a key
+//! ([`crate::core::change::Change`]) in one transaction, and returns once they
+//! are on disk. [`LedgerReader`] is the read side of the commands, with a
+//! connection of its own. Both take and return domain types: no file outside
+//! this folder names the database library.
 //!
-//! Deliberately not here: any decision. What follows from what stands here is
-//! in [`crate::core`].
+//! Deliberately not here: decisions. [`crate::core`] derives them from what is
+//! recorded.
 
 mod error;
 mod group_commit;
@@ -15,23 +16,27 @@ mod lock;
 mod open;
 mod operator;
 mod outbox;
+mod paths;
 mod preflight;
-pub mod read;
-pub mod reconciliation;
+mod read;
+mod read_only;
+mod reader;
+mod reconciliation;
 mod rows;
 mod schedule;
 mod store;
 mod transition;
 mod write;
 
-pub use error::LedgerError;
+pub use error::{DatabaseError, LedgerError};
 pub use lock::WriterLock;
 pub use open::{
-    HostIdentity, LedgerIdentity, SCHEMA_VERSION, check_identity, limit_wal_size, open,
-    open_for_host, open_memory,
+    HostIdentity, LedgerIdentity, LedgerOptions, SCHEMA_VERSION, SHORT_WAL_PAGES, prepare,
 };
 pub use outbox::{OutboxEntry, PendingNotification};
 pub use preflight::check_usable;
+pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
+pub use reader::{LedgerReader, LedgerSnapshot};
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };

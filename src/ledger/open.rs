@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,10 +27,10 @@ const MIGRATIONS: [&str; 6] = [
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Readers hold the file for moments only; more than this is a fault.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many pages are in a log that is kept short. A rotation writes fifty.
-const SHORT_WAL_PAGES: u64 = 200;
+/// The length of a short log, in pages. A rotation writes fifty.
+pub const SHORT_WAL_PAGES: u32 = 200;
 
 /// What is wrong with a file that may only be read.
 pub(super) const READ_ONLY_REASON: &str =
@@ -65,17 +65,34 @@ impl std::fmt::Display for LedgerIdentity {
     }
 }
 
-/// Opens or makes the ledger at `path` for its one writer. Take the
-/// [`crate::ledger::WriterLock`] first.
-///
-/// # Errors
-/// No database, a newer or foreign one, or what SQLite and the system said.
-pub fn open(
-    path: &Path,
-    identity: &LedgerIdentity,
-    now: Timestamp,
-) -> Result<Connection, LedgerError> {
-    open_for_host(path, identity, &HostIdentity::default(), now)
+/// How a ledger is opened for writing.
+#[derive(Debug, Clone)]
+pub struct LedgerOptions {
+    /// Whose credentials it holds.
+    pub identity: LedgerIdentity,
+    /// The machine that opens it.
+    pub host: HostIdentity,
+    /// The length of the log, in pages, at which SQLite copies it into the
+    /// ledger; SQLite's own limit if not given. A process that lives for one
+    /// run sets [`SHORT_WAL_PAGES`]: whoever opens a ledger alone reads all of
+    /// its log. For a process that lives long a longer log is cheaper.
+    pub wal_pages: Option<u32>,
+    /// Whether each commit is synced to the disk. Only simulations and
+    /// benchmarks turn this off: their ledgers outlive no power failure.
+    pub is_synced: bool,
+}
+
+impl LedgerOptions {
+    /// The options of a long-lived writer that compares no machine.
+    #[must_use]
+    pub fn new(identity: LedgerIdentity) -> Self {
+        Self {
+            identity,
+            host: HostIdentity::default(),
+            wal_pages: None,
+            is_synced: true,
+        }
+    }
 }
 
 /// The machine that a ledger is opened on.
@@ -87,51 +104,39 @@ pub struct HostIdentity {
     pub can_take_over: bool,
 }
 
-/// As [`open`], and notes that the ledger is this machine's. One that was last
-/// written on another is refused unless it is taken over; then nothing in it is
-/// changed.
+/// Creates the ledger at `path` if there is none, migrates an older one and
+/// records that it is this machine's. Take the [`crate::ledger::WriterLock`]
+/// first.
 ///
 /// # Errors
-/// As [`open`], and [`LedgerError::OtherHost`].
-pub fn open_for_host(
+/// As [`crate::ledger::Ledger::open`].
+pub fn prepare(path: &Path, options: &LedgerOptions, now: Timestamp) -> Result<(), LedgerError> {
+    open(path, options, now).map(drop)
+}
+
+/// Opens or creates the ledger at `path` for its one writer, and records that
+/// it is this machine's. One that was last written on another is refused unless
+/// it is taken over; then nothing in it is changed.
+pub(super) fn open(
     path: &Path,
-    identity: &LedgerIdentity,
-    machine: &HostIdentity,
+    options: &LedgerOptions,
     now: Timestamp,
 ) -> Result<Connection, LedgerError> {
     create_file(path)?;
     let mut connection =
         Connection::open(path).map_err(|error| classify_open_error(path, &error))?;
-    let prepared = configure_and_migrate(&mut connection, path, now, identity, machine);
+    let prepared = configure_and_migrate(&mut connection, path, now, options);
     prepared.map_err(|error| into_open_error(path, error))?;
     Ok(connection)
 }
 
-/// Has the log beside the ledger copied into it more often than by itself:
-/// whoever opens a ledger alone goes through all of its log, which counts for a
-/// process that lives for one run. For one that lives long it is cheaper the
-/// other way.
-///
-/// # Errors
-/// SQLite's.
-pub fn limit_wal_size(connection: &Connection) -> Result<(), LedgerError> {
-    Ok(connection.pragma_update(None, "wal_autocheckpoint", SHORT_WAL_PAGES)?)
-}
-
-/// A ledger in memory, for simulations.
-///
-/// # Errors
-/// SQLite's.
-pub fn open_memory(identity: &LedgerIdentity, now: Timestamp) -> Result<Connection, LedgerError> {
+/// Opens an empty ledger in memory, for tests.
+pub(super) fn open_in_memory(
+    options: &LedgerOptions,
+    now: Timestamp,
+) -> Result<Connection, LedgerError> {
     let mut connection = Connection::open_in_memory()?;
-    let machine = HostIdentity::default();
-    configure_and_migrate(
-        &mut connection,
-        Path::new(":memory:"),
-        now,
-        identity,
-        &machine,
-    )?;
+    configure_and_migrate(&mut connection, Path::new(":memory:"), now, options)?;
     Ok(connection)
 }
 
@@ -156,9 +161,9 @@ fn configure_and_migrate(
     connection: &mut Connection,
     path: &Path,
     now: Timestamp,
-    identity: &LedgerIdentity,
-    machine: &HostIdentity,
+    options: &LedgerOptions,
 ) -> Result<(), LedgerError> {
+    let (identity, machine) = (&options.identity, &options.host);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // SQLite opens such a file all the same, and refuses the first write.
     if connection.is_readonly(rusqlite::MAIN_DB)? {
@@ -179,7 +184,11 @@ fn configure_and_migrate(
         }
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if options.is_synced { "FULL" } else { "OFF" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    if let Some(pages) = options.wal_pages {
+        connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+    }
     connection.pragma_update(None, "foreign_keys", true)?;
     // What undoes one job of a batch is small, and no file is made for it.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -286,12 +295,8 @@ fn identity_mismatch(path: &Path, theirs: &LedgerIdentity, ours: &LedgerIdentity
     }
 }
 
-/// Refuses a ledger that tells of other credentials than `ours`, for those who
-/// only read it.
-///
-/// # Errors
-/// [`LedgerError::IdentityMismatch`], or SQLite's.
-pub fn check_identity(
+/// Refuses a ledger that holds other credentials than `ours`.
+pub(super) fn check_identity(
     connection: &Connection,
     path: &Path,
     ours: &LedgerIdentity,
@@ -335,22 +340,15 @@ pub(super) fn check_host(
 /// Why the ledger cannot be opened: what SQLite says is put in words that say
 /// what to do.
 pub(super) fn into_open_error(path: &Path, error: LedgerError) -> LedgerError {
-    if let LedgerError::Sqlite(error) = &error {
-        classify_open_error(path, error)
+    if let LedgerError::Database(error) = &error {
+        classify_open_error(path, error.inner())
     } else {
         error
     }
 }
 
-/// The file beside the ledger that has its name and `ending`.
-pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
 /// SQLite's error on opening, in words that say what to do.
-pub(crate) fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
+fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         _ if path.is_dir() => LedgerError::Open {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::lock::lock_path;
 use crate::ledger::open::{
     IS_DIRECTORY_REASON, LedgerIdentity, READ_ONLY_REASON, check_host, check_identity,
-    into_open_error, sibling_path,
+    into_open_error,
 };
-use crate::ledger::read;
+use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
+use crate::ledger::read_only;
 
 /// systemd makes it, and a folder in it for each instance, when the service
 /// starts (`StateDirectory=` in the units).
@@ -113,9 +113,9 @@ fn check_content(
         sibling_path(path, "-shm").exists(),
     );
     let opened = match (can_read, log, index) {
-        (true, true, true) => read::open_any_version(path)?,
+        (true, true, true) => read_only::open_any_version(path)?,
         // To read it otherwise SQLite would make both.
-        (true, false, false) => read::open_immutable(path)?,
+        (true, false, false) => read_only::open_immutable(path)?,
         _ => return Ok(()),
     };
     let (connection, version) = opened;
@@ -136,19 +136,4 @@ fn is_created_by_systemd(folder: &Path) -> bool {
     let state = Path::new(STATE_DIRECTORY);
     let is_state = folder == state || folder.parent() == Some(state);
     is_free && is_state && Path::new(SYSTEMD_RUNTIME_DIRECTORY).exists()
-}
-
-/// The folder of the ledger at `path` is missing.
-pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
-    LedgerError::Open {
-        path: path.to_owned(),
-        reason: format!(
-            "the folder {} does not exist; make it",
-            parent_directory(path).display()
-        ),
-    }
-}
-
-fn parent_directory(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
 }

@@ -1,100 +1,25 @@
-//! What stands in the ledger: for the engine within its transaction, for the
-//! commands from a connection of their own that cannot write.
-
-use std::collections::BTreeMap;
-use std::path::Path;
+//! Queries that the writer and the read side share: the state of keys, and what
+//! the engine asks for.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params, params_from_iter};
-use url::Url;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::Phase;
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{SCHEMA_VERSION, into_open_error, schema_version};
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
 };
 
-/// Opens the ledger for reading only, beside its writer or alone.
-///
-/// # Errors
-/// [`LedgerError::NotFound`], or why it cannot be read.
-pub fn open(path: &Path) -> Result<Connection, LedgerError> {
-    // A folder that may not be entered is not one without a ledger.
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(LedgerError::NotFound {
-                path: path.to_owned(),
-            });
-        }
-        Err(error) => {
-            return Err(LedgerError::Open {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            });
-        }
-    }
-    match open_any_version(path)? {
-        (connection, SCHEMA_VERSION) => Ok(connection),
-        _ => Err(LedgerError::Open {
-            path: path.to_owned(),
-            reason: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
-        }),
-    }
-}
-
-/// Opens a ledger of this version or an older one, and tells which that is.
-pub(super) fn open_any_version(path: &Path) -> Result<(Connection, i64), LedgerError> {
-    open_named(path, path)
-}
-
-/// As [`open_any_version`] a ledger with nothing beside it, and makes nothing there.
-pub(super) fn open_immutable(path: &Path) -> Result<(Connection, i64), LedgerError> {
-    let mut name = Url::from_file_path(path).map_err(|()| LedgerError::Open {
-        path: path.to_owned(),
-        reason: "its path is not absolute".to_owned(),
-    })?;
-    name.set_query(Some("immutable=1"));
-    open_named(path, Path::new(name.as_str()))
-}
-
-/// Opens it by what SQLite is to call it.
-fn open_named(path: &Path, name: &Path) -> Result<(Connection, i64), LedgerError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_URI;
-    let opened = || {
-        let connection = Connection::open_with_flags(name, flags)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        let version = schema_version(&connection, path)?;
-        Ok((connection, version))
-    };
-    opened().map_err(|error| into_open_error(path, error))
-}
-
-/// How every key stands that the ledger knows, in the order of their names.
-///
-/// # Errors
-/// SQLite's, or a row that rekeyd never writes.
-pub fn all_key_states(connection: &Connection) -> Result<BTreeMap<KeyName, KeyState>, LedgerError> {
-    let states = key_states(connection, None)?.into_iter();
-    Ok(states.map(|state| (state.key.clone(), state)).collect())
-}
-
-/// How one key stands.
-///
-/// # Errors
-/// As [`all_key_states`].
-pub fn key_state(connection: &Connection, key: &KeyName) -> Result<KeyState, LedgerError> {
+/// Returns the state of one key.
+pub(super) fn key_state(connection: &Connection, key: &KeyName) -> Result<KeyState, LedgerError> {
     let mut states = key_states(connection, Some(key))?;
     let unknown = || KeyState::unknown(key.clone());
     Ok(states.pop().unwrap_or_else(unknown))
 }
 
-/// How one key stands, or every one, in the order of their names.
+/// Returns the state of every key, or of one, in the order of their names.
 pub(super) fn key_states(
     connection: &Connection,
     only: Option<&KeyName>,
@@ -216,12 +141,9 @@ fn for_each_row(
     Ok(())
 }
 
-/// How many creates of `key` were made, or maybe made, between two times, and
-/// when the oldest of them was.
-///
-/// # Errors
-/// SQLite's.
-pub fn creates_between(
+/// Returns how many creates of `key` took place, or may have, between two
+/// times, and when the oldest of them was.
+pub(super) fn creates_between(
     connection: &Connection,
     key: &KeyName,
     from: Timestamp,
@@ -238,12 +160,9 @@ pub fn creates_between(
     Ok(found)
 }
 
-/// When the present row of failures of a key began: each failure is in the
-/// journal with its number in the row.
-///
-/// # Errors
-/// SQLite's.
-pub fn failing_since(
+/// Returns when the present series of failures of a key began: the event of
+/// each failure holds its number in the series.
+pub(super) fn failing_since(
     connection: &Connection,
     key: &KeyName,
 ) -> Result<Option<Timestamp>, LedgerError> {
@@ -258,11 +177,8 @@ pub fn failing_since(
     Ok(found.flatten())
 }
 
-/// Which key a credential belongs to, if it has a row.
-///
-/// # Errors
-/// SQLite's.
-pub fn key_for_credential(
+/// Returns the key that a credential belongs to, if it has a row.
+pub(super) fn key_for_credential(
     connection: &Connection,
     credential: &CredentialId,
 ) -> Result<Option<KeyName>, LedgerError> {
@@ -273,12 +189,9 @@ pub fn key_for_credential(
     Ok(found)
 }
 
-/// When every row was last compared with the provider, and whether a create
-/// begun since `since` came to nothing that may still land.
-///
-/// # Errors
-/// SQLite's.
-pub fn last_reconciliation(
+/// Returns when the ledger was last reconciled with the provider, and whether a
+/// create that was sent since `since` failed and may still take effect.
+pub(super) fn last_reconciliation(
     connection: &Connection,
     since: Timestamp,
 ) -> Result<(Option<Timestamp>, bool), LedgerError> {
@@ -296,35 +209,11 @@ pub fn last_reconciliation(
     Ok(found)
 }
 
-/// The words of what may be wrong with the daemon as a whole, worst first.
-const CONDITIONS_BY_SEVERITY: [&str; 5] =
-    ["ledger", "credential", "organization", "clock", "provider"];
-
-/// What is wrong with the daemon as a whole, worst first; what keeps nothing
-/// from being done, such as a configuration that was not taken, comes last.
-///
-/// # Errors
-/// SQLite's.
-pub fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {
-    let mut found =
-        connection.prepare("SELECT condition, problem FROM condition ORDER BY since")?;
-    let found = found.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-    })?;
-    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
-    let rank = |word: &str| {
-        CONDITIONS_BY_SEVERITY
-            .iter()
-            .position(|known| *known == word)
-    };
-    found.sort_by_key(|(word, _)| rank(word).unwrap_or(CONDITIONS_BY_SEVERITY.len()));
-    Ok(found.into_iter().map(|(_, problem)| problem).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{LedgerIdentity, open_memory};
+    use crate::ledger::open::open_in_memory;
+    use crate::ledger::{LedgerIdentity, LedgerOptions};
 
     #[test]
     fn live_rotations_are_read_by_index_without_sorting() {
@@ -332,7 +221,8 @@ mod tests {
             provider: String::new(),
             organization: String::new(),
         };
-        let ledger = open_memory(&ours, Timestamp::UNIX_EPOCH).unwrap();
+        let options = LedgerOptions::new(ours);
+        let ledger = open_in_memory(&options, Timestamp::UNIX_EPOCH).unwrap();
         for (filter, by) in [("", "SCAN"), ("AND r.key = 'a'", "SEARCH")] {
             let sql = format!("EXPLAIN QUERY PLAN {}", live_rotations_sql(filter));
             let mut explained = ledger.prepare(&sql).unwrap();

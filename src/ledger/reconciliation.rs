@@ -74,13 +74,9 @@ struct RotationRow {
     credential: Option<CredentialId>,
 }
 
-/// Compares `listed` with every row ever written. Of what was seen of rows only
-/// what is `wanted` is kept: nearly all is as expected, and there may be ten
-/// thousand.
-///
-/// # Errors
-/// SQLite's.
-pub fn reconcile(
+/// Compares `listed` with every row ever written, and returns the states that
+/// are `wanted`.
+pub(super) fn reconcile(
     connection: &Connection,
     listed: Vec<RemoteCredential>,
     wanted: impl Fn(&RemoteState) -> bool,

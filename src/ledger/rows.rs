@@ -31,7 +31,7 @@ impl FromSql for SqlTimestamp {
 }
 
 /// A word of ours, such as a phase.
-struct SqlText<T>(T);
+pub(crate) struct SqlText<T>(T);
 
 macro_rules! impl_from_sql_text {
     ($($kind:ty),*) => {$(
@@ -139,7 +139,7 @@ impl<'a> RowReader<'a> {
         self.row.get(at)
     }
 
-    fn parsed<T>(&mut self) -> rusqlite::Result<T>
+    pub(crate) fn parsed<T>(&mut self) -> rusqlite::Result<T>
     where
         SqlText<T>: FromSql,
     {
@@ -150,7 +150,11 @@ impl<'a> RowReader<'a> {
         self.parsed()
     }
 
-    fn timestamp(&mut self) -> rusqlite::Result<Option<Timestamp>> {
+    pub(crate) fn required_timestamp(&mut self) -> rusqlite::Result<Timestamp> {
+        Ok(self.get::<SqlTimestamp>()?.0)
+    }
+
+    pub(crate) fn timestamp(&mut self) -> rusqlite::Result<Option<Timestamp>> {
         Ok(self.get::<Option<SqlTimestamp>>()?.map(|text| text.0))
     }
 }
@@ -195,7 +199,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         sequence: cells.get()?,
         trigger: cells.parsed()?,
         scheduled_for: cells.timestamp()?,
-        started_at: cells.get::<SqlTimestamp>()?.0,
+        started_at: cells.required_timestamp()?,
         label: cells.get::<Option<Arc<str>>>()?.map(Label::from_recorded),
         phase: cells.parsed()?,
         current_at: cells.timestamp()?,

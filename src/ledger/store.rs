@@ -1,5 +1,6 @@
 //! The writer's handle, and the two ways in which its jobs are driven.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,10 +15,11 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::group_commit::{
     MAX_BATCH_SIZE, PendingOperation, WriteOperation, commit_batch, reply_all, run_transaction,
 };
+use crate::ledger::open::LedgerOptions;
 use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
-use crate::ledger::{read, write};
+use crate::ledger::{open, read, write};
 
 /// The ledger's one writer. Cheap to clone; jobs of all clones that wait at
 /// the same time share one transaction and its fsync.
@@ -50,18 +52,47 @@ pub trait FaultInjector: Send + Sync {
 }
 
 impl Ledger {
-    /// Hands the connection to its driver. It is closed when the last handle
-    /// is gone.
+    /// Opens or creates the ledger at `path`. Take the
+    /// [`crate::ledger::WriterLock`] first. The file is closed when the last
+    /// handle is gone.
     ///
     /// # Errors
-    /// The system has no thread to give.
-    pub fn start(connection: Connection, driver: WriterDriver) -> std::io::Result<Self> {
+    /// It is no ledger, a newer one, another provider's or another machine's;
+    /// or it cannot be opened or written.
+    pub fn open(
+        path: &Path,
+        options: &LedgerOptions,
+        now: Timestamp,
+        driver: WriterDriver,
+    ) -> Result<Self, LedgerError> {
+        let connection = open::open(path, options, now)?;
+        Self::start(path, connection, driver)
+    }
+
+    /// Opens an empty ledger in memory, for tests; its writer is a task.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn open_in_memory(options: &LedgerOptions, now: Timestamp) -> Result<Self, LedgerError> {
+        let connection = open::open_in_memory(options, now)?;
+        Self::start(Path::new(":memory:"), connection, WriterDriver::Task)
+    }
+
+    fn start(
+        path: &Path,
+        connection: Connection,
+        driver: WriterDriver,
+    ) -> Result<Self, LedgerError> {
         let (jobs, waiting) = mpsc::unbounded_channel();
         match driver {
             WriterDriver::Thread => {
                 std::thread::Builder::new()
                     .name("ledger".to_owned())
-                    .spawn(move || run_on_thread(&connection, waiting))?;
+                    .spawn(move || run_on_thread(&connection, waiting))
+                    .map_err(|error| LedgerError::Open {
+                        path: path.to_owned(),
+                        reason: format!("no thread for its writer: {error}"),
+                    })?;
             }
             WriterDriver::Task => {
                 tokio::spawn(run_as_task(connection, waiting));

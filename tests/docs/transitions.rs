@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase, apply};
-use rekeyd::ledger::{self, LedgerIdentity};
+use rekeyd::ledger::{self, LedgerIdentity, LedgerOptions};
 use rusqlite::Connection;
 
 type TransitionTable = BTreeMap<(Option<Phase>, LifecycleEvent), Phase>;
@@ -66,7 +66,14 @@ fn ledger_with_phase(phase: Phase) -> Connection {
         provider: "https://example.com/v1".to_owned(),
         organization: String::new(),
     };
-    let ledger = ledger::open_memory(&identity, Timestamp::UNIX_EPOCH).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let options = LedgerOptions {
+        is_synced: false,
+        ..LedgerOptions::new(identity)
+    };
+    ledger::prepare(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
+    let ledger = Connection::open(&path).unwrap();
     let begins = "DROP TRIGGER rotation_begins;
          INSERT INTO key_state (key) VALUES ('a');
          INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, label, phase,

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use crate::support::{ChildGuard, TestEnv, text, write};
+use crate::support::{ChildGuard, TestEnv, text, write, write_ledger};
 
 const KEY: &str = "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\n\
     type = \"file\"\npath = \"DIR/billing.key\"\n";
@@ -178,7 +178,7 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     world.ok(&["check"]);
     // What SQLite keeps beside it is gone then, as after a backup was put back.
     let set = |sql: &str| {
-        let connection = rusqlite::Connection::open(&ledger).unwrap();
+        let connection = write_ledger(&ledger);
         connection.execute_batch(sql).unwrap();
     };
     set("UPDATE identity SET organization = 'org-other'");

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, text, write};
+use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 use rustix::process::Signal;
 
 /// A daemon that has rotated its key once.
@@ -44,7 +44,7 @@ fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_js
 
 /// The column `detail ->> member` of the last row of the ledger with `event`.
 fn last_event_detail(world: &TestEnv, event: &str, member: &str) -> Option<String> {
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let sql = "SELECT detail ->> ?2 FROM journal WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
     ledger
         .query_row(sql, [event, member], |row| row.get(0))
@@ -372,7 +372,7 @@ fn unreadable_ledger_rejects_a_request_and_keeps_the_daemon() {
     let world = world();
     let daemon = running(&world);
     let id = world.live_ids().remove(0);
-    let lock = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let lock = write_ledger(&world.path("ledger.db"));
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let output = world.run(&["hold", &id]);
     assert_eq!(output.status.code(), Some(1));
@@ -471,7 +471,7 @@ fn skipped_delivery_to_optional_sink_is_shown() {
         "{status}"
     );
     world.ok(&["rotate", "billing"]);
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let sql = "SELECT d.state FROM deliveries d JOIN history h USING (rotation)
                WHERE d.sink = 'copy' AND h.sequence = 1";
     let state: String = ledger.query_row(sql, [], |row| row.get(0)).unwrap();

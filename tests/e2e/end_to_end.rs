@@ -1,6 +1,6 @@
 //! Whole rotations by the real binary against the sandbox.
 
-use crate::support::{TestEnv, file_key_text, text, write};
+use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 
 #[test]
 fn new_key_is_rotated_and_all_views_agree() {
@@ -47,7 +47,7 @@ fn manual_rotation_retires_the_previous_credential() {
         delivered.trim(),
         world.secret_of(history[0]["credential_id"].as_str().unwrap())
     );
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let reason: String = ledger
         .query_row(
             "SELECT detail ->> 'reason' FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1",
@@ -56,6 +56,52 @@ fn manual_rotation_retires_the_previous_credential() {
         )
         .unwrap();
     assert_eq!(reason, "somebody left");
+}
+
+#[test]
+fn history_has_the_columns_and_values_of_the_view() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    world.ok(&["rotate", "billing"]);
+    let ledger = read_ledger(&world.path("ledger.db"));
+    let view = ledger.prepare("SELECT * FROM history").unwrap();
+    let columns: Vec<String> = view.column_names().map(str::to_owned).collect();
+    let texts: Vec<_> = columns
+        .iter()
+        .map(|name| format!("CAST({name:?} AS TEXT)"))
+        .collect();
+    let sql = format!(
+        "SELECT {} FROM history ORDER BY sequence DESC",
+        texts.join(", ")
+    );
+    let mut rows = ledger.prepare(&sql).unwrap();
+    let rows = rows.query_map([], |row| (0..columns.len()).map(|at| row.get(at)).collect());
+    let rows: Vec<Vec<Option<String>>> = rows.unwrap().map(Result::unwrap).collect();
+
+    let lines = rows.iter().map(|row| {
+        let cells: Vec<_> = row
+            .iter()
+            .map(|cell| cell.clone().unwrap_or_default())
+            .collect();
+        cells.join(",")
+    });
+    let lines: Vec<_> = std::iter::once(columns.join(",")).chain(lines).collect();
+    assert_eq!(world.ok(&["history", "--csv"]), lines.join("\n") + "\n");
+
+    let objects = world.history();
+    assert_eq!(objects.len(), rows.len());
+    for (object, row) in objects.iter().zip(rows) {
+        assert_eq!(object.as_object().unwrap().len(), columns.len());
+        for (name, cell) in columns.iter().zip(row) {
+            let value = &object[name];
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let shown = (!value.is_null()).then_some(text);
+            assert_eq!(shown, cell, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -203,7 +249,7 @@ fn unrecognized_or_newer_database_is_rejected_unchanged() {
         text(&output.stderr)
     );
     std::fs::remove_file(world.path("ledger.db")).unwrap();
-    let newer = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let newer = write_ledger(&world.path("ledger.db"));
     newer.pragma_update(None, "user_version", 99).unwrap();
     drop(newer);
     let output = world.run(&["once"]);

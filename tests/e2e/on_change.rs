@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, text, write};
+use crate::support::{TestEnv, read_ledger, text, write};
 use rustix::process::Signal;
 
 /// A key whose file sink has an `after` with these lines, in which `$1` is the
@@ -31,7 +31,7 @@ const OTHER_SINK: &str =
 
 /// What `deliveries` says of the newest rotation's sink.
 fn delivery(world: &TestEnv, sink: &str) -> (String, u32, Option<String>) {
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let row = "SELECT d.state, d.attempts, d.error FROM deliveries d JOIN history h
         ON h.rotation = d.rotation WHERE d.sink = ?1 ORDER BY h.sequence DESC LIMIT 1";
     ledger
@@ -42,7 +42,7 @@ fn delivery(world: &TestEnv, sink: &str) -> (String, u32, Option<String>) {
 }
 
 fn events(world: &TestEnv, event: &str) -> u32 {
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let row = "SELECT count(*) FROM journal WHERE event = ?1";
     ledger.query_row(row, [event], |row| row.get(0)).unwrap()
 }

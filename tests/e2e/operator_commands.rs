@@ -7,7 +7,7 @@ use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::provider::Provider;
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, text};
+use crate::support::{TestEnv, file_key_text, text, write_ledger};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -173,7 +173,7 @@ fn audit_verifies_against_a_stale_list() {
 #[test]
 fn audit_refuses_another_organization() {
     let world = rotated(1);
-    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let ledger = write_ledger(&world.path("ledger.db"));
     ledger
         .execute("UPDATE identity SET organization = 'org-other'", [])
         .unwrap();
@@ -185,7 +185,7 @@ fn audit_refuses_another_organization() {
 #[test]
 fn ledger_of_another_host_needs_take_over() {
     let world = rotated(1);
-    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let ledger = write_ledger(&world.path("ledger.db"));
     let known: Option<String> = ledger
         .query_row("SELECT machine FROM identity", [], |row| row.get(0))
         .unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{ChildGuard, binary, text, write};
+use crate::support::{ChildGuard, binary, read_ledger, text, write};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -189,7 +189,7 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     assert_eq!(mode(delivered.parent().unwrap()), 0o700);
     assert_eq!(mode(&host.path("rehearsal")), 0o700);
 
-    let ledger = rekeyd::ledger::read::open(&host.path("rehearsal/ledger.db")).unwrap();
+    let ledger = read_ledger(&host.path("rehearsal/ledger.db"));
     let current: u64 = ledger
         .query_row(
             "SELECT count(*) FROM history WHERE phase = 'current' AND \"trigger\" = 'first'",

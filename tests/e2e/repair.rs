@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::unprivileged::UnprivilegedEnv;
-use crate::support::{TestEnv, file_key_text, text, write};
+use crate::support::{TestEnv, file_key_text, text, write, write_ledger};
 
 /// A key with one file sink of this format, rotated once.
 fn rotated(format: &str) -> TestEnv {
@@ -85,7 +85,7 @@ fn stale_temp_of_a_past_target_is_removed() {
     let named = file_key_text("24h").replace("type = \"file\"", "type = \"file\"\nname = \"file\"");
     world.configure(&format!("{named}{more}"));
     world.ok(&["once"]);
-    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let ledger = write_ledger(&world.path("ledger.db"));
     let begun = "UPDATE delivery SET state = 'uncertain', accepted_at = NULL WHERE sink = 'copy'";
     assert_eq!(ledger.execute(begun, []).unwrap(), 1);
     drop(ledger);

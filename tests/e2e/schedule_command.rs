@@ -1,7 +1,7 @@
 //! What is shown of the schedule, and what a pause does to it, through the
 //! binary.
 
-use crate::support::{TestEnv, text};
+use crate::support::{TestEnv, read_ledger, text};
 use serde_json::{Value, json};
 
 fn key(name: &str, lines: &str) -> String {
@@ -185,7 +185,7 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
     );
     world.ok(&["resume", "--all"]);
     assert_eq!(paused(&world), [false, false]);
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let mut rows = ledger
         .prepare(
             "SELECT event || coalesce(' ' || (detail ->> 'reason'), '') FROM journal

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, write};
+use crate::support::{TestEnv, write, write_ledger};
 
 const OWN_SECRET: &str = "[key.own]\nschedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
     revoke-when-idle-for = \"0s\"\n[[key.own.sink]]\ntype = \"self\"\n";
@@ -79,7 +79,7 @@ fn credential_in_use_cannot_be_revoked_manually() {
     world.configure(OWN_SECRET);
     world.ok(&["once"]);
     let id = newest(&world)["credential_id"].as_str().unwrap().to_owned();
-    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let ledger = write_ledger(&world.path("ledger.db"));
     for forgotten in [false, true] {
         if forgotten {
             let forget = "UPDATE rotation SET redacted_value = NULL";

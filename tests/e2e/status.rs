@@ -12,7 +12,7 @@ use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
-use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
+use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 
 const HOUR: u64 = 3_600;
@@ -38,11 +38,12 @@ impl Past {
             organization: String::new(),
         };
         let now = SystemClock.now();
-        let connection = ledger::open(&world.path("ledger.db"), &identity, now).unwrap();
+        let options = LedgerOptions::new(identity);
+        let path = world.path("ledger.db");
         Self {
             key: KeyName::new("billing").unwrap(),
             now,
-            ledger: Ledger::start(connection, WriterDriver::Thread).unwrap(),
+            ledger: Ledger::open(&path, &options, now, WriterDriver::Thread).unwrap(),
             world,
         }
     }

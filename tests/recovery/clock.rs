@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::TestEnv;
 use crate::support::clock::FakeClock;
 use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, read_ledger};
 use serde_json::{Value, json};
 
 /// What the log says when a key has been rotated.
@@ -57,7 +57,7 @@ fn rotations(world: &TestEnv, key: &str) -> Vec<(String, Value)> {
 /// The firings that nobody was there for: each with the reason and what became
 /// of it.
 fn missed_runs(world: &TestEnv, key: &str) -> Vec<Value> {
-    let ledger = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let mut rows = ledger
         .prepare("SELECT detail FROM journal WHERE event = 'firing-missed' AND key = ?1")
         .unwrap();

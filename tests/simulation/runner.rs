@@ -21,7 +21,7 @@ use rekeyd::daemon::failover::FailoverProvider;
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::operator_command::{OperatorCommand, PendingCommand};
 use rekeyd::engine::{Engine, ManagedKey, RotationRequest, RunMode, Services};
-use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
+use rekeyd::ledger::{self, Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
 use rekeyd::platform::clock::Clock;
 use rekeyd::sink::Sink;
 use rekeyd::sink::self_credential::SelfCredentialSink;
@@ -214,32 +214,35 @@ fn rotation_request(revoke_previous: bool) -> RotationRequest {
     }
 }
 
-fn identity() -> LedgerIdentity {
-    LedgerIdentity {
+/// Nothing here outlives the power.
+fn ledger_options() -> LedgerOptions {
+    let identity = LedgerIdentity {
         provider: "https://example.com/v1".to_owned(),
         organization: String::new(),
+    };
+    LedgerOptions {
+        is_synced: false,
+        ..LedgerOptions::new(identity)
     }
 }
 
 /// Makes an empty ledger, if there is none.
 pub(crate) fn create_ledger(world: &SimWorld) {
-    world.install_empty_ledger(|path| ledger::open(path, &identity(), world.start_time).unwrap());
+    world.install_empty_ledger(|path| {
+        ledger::prepare(path, &ledger_options(), world.start_time).unwrap();
+    });
 }
 
 /// Starts a process; none if it cannot begin.
 async fn start_engine(world: &Arc<SimWorld>, life: u64, seed: u64) -> Option<(Engine, SimProcess)> {
     create_ledger(world);
-    let connection = ledger::open(&world.ledger(), &identity(), world.now()).unwrap();
-    // Nothing here outlives the power.
-    connection
-        .pragma_update(None, "synchronous", "OFF")
-        .unwrap();
     let disk = SimDisk {
         world: Arc::clone(world),
         process: life,
         fault: Mutex::new(None),
     };
-    let ledger = Ledger::start(connection, WriterDriver::TaskWithFaults(Arc::new(disk))).unwrap();
+    let driver = WriterDriver::TaskWithFaults(Arc::new(disk));
+    let ledger = Ledger::open(&world.ledger(), &ledger_options(), world.now(), driver).unwrap();
     let cell = ActiveCredential::new();
     let provider = SimProvider {
         world: Arc::clone(world),

@@ -14,9 +14,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::core::ids::{KeyName, Label};
 use rekeyd::core::time;
-use rekeyd::ledger;
+use rekeyd::ledger::{HistoryFilter, LedgerReader};
 use rekeyd::platform::clock::Clock;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -286,13 +286,14 @@ impl SimWorld {
 
     /// Puts an empty ledger in its place at the very beginning. It is made
     /// once: that takes longer than a rotation.
-    pub(crate) fn install_empty_ledger(&self, make: impl FnOnce(&Path) -> Connection) {
+    pub(crate) fn install_empty_ledger(&self, make: impl FnOnce(&Path)) {
         static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
         if self.ledger().exists() {
             return;
         }
         let bytes = EMPTY.get_or_init(|| {
-            let connection = make(&self.backup_path());
+            make(&self.backup_path());
+            let connection = Connection::open(self.backup_path()).unwrap();
             connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .unwrap();
@@ -468,14 +469,13 @@ impl SimWorld {
 
     /// Every label that the ledger knows.
     fn labels(&self) -> BTreeSet<String> {
-        let Ok(connection) = ledger::read::open(&self.ledger()) else {
+        let Ok(reader) = LedgerReader::open(&self.ledger()) else {
             return BTreeSet::new();
         };
-        let mut rows = connection
-            .prepare("SELECT label FROM history WHERE label IS NOT NULL")
-            .unwrap();
-        let labels = rows.query_map([], |row| row.get(0)).unwrap();
-        labels.map(Result::unwrap).collect()
+        let snapshot = reader.snapshot().unwrap();
+        let mut history = snapshot.history(&HistoryFilter::default()).unwrap();
+        let labels = history.rows().unwrap().filter_map(|row| row.unwrap().label);
+        labels.map(|label| label.as_str().to_owned()).collect()
     }
 
     /// Begins another turn of the loop that runs the engine. False if there
@@ -581,7 +581,7 @@ impl SimWorld {
     /// Reads the ledger beside the engine.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
         let mut reader = self.ledger_reader.lock().unwrap();
-        read(reader.get_or_insert_with(|| ledger::read::open(&self.ledger()).unwrap()))
+        read(reader.get_or_insert_with(|| open_ledger(&self.ledger())))
     }
 
     /// A person makes a credential.
@@ -1045,6 +1045,11 @@ fn with_suffix(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
+}
+
+/// Opens the ledger beside its writer, as a person with `sqlite3` does.
+fn open_ledger(path: &Path) -> Connection {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
 fn copy_ledger(from: &Path, to: &Path) {

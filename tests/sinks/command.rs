@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::captured_log::CapturedLog;
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, text, write};
+use crate::support::{TestEnv, read_ledger, text, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rekeyd::core::command::CommandLine;
@@ -362,7 +362,7 @@ fn key_with_command_sink_rotates() {
     let held = fs::read_to_string(world.path("held")).unwrap();
     assert_eq!(held, format!("{}\n", world.secret_of(current)));
     assert!(!log.contains(held.trim()));
-    let ledger = rekeyd::ledger::read::open(&world.path("ledger.db")).unwrap();
+    let ledger = read_ledger(&world.path("ledger.db"));
     let (sink, target, state): (String, String, String) = ledger
         .query_row(
             "SELECT sink, target, state FROM delivery ORDER BY rotation DESC LIMIT 1",

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::engine::conditions::Conditions;
 use rekeyd::engine::{Engine, ManagedKey, RunMode, Services};
-use rekeyd::ledger::{self, Ledger, LedgerIdentity, WriterDriver};
+use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
 use rekeyd::platform::clock::Clock;
 use rekeyd::platform::entropy::{Entropy, EntropyError};
 use rekeyd::provider::{
@@ -344,13 +345,22 @@ impl Fakes {
             .unwrap();
     }
 
+    fn ledger_path(&self) -> PathBuf {
+        self.dir.path().join("l.db")
+    }
+
+    /// The ledger as nobody but a test may open it.
+    fn raw_ledger(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.ledger_path()).unwrap()
+    }
+
     fn open_ledger(&self) -> Ledger {
         let identity = LedgerIdentity {
             provider: "https://example.com/v1".to_owned(),
             organization: String::new(),
         };
-        let connection = ledger::open(&self.dir.path().join("l.db"), &identity, at()).unwrap();
-        Ledger::start(connection, WriterDriver::Task).unwrap()
+        let options = LedgerOptions::new(identity);
+        Ledger::open(&self.ledger_path(), &options, at(), WriterDriver::Task).unwrap()
     }
 
     /// A key that rotates once a month, with one sink.
@@ -422,7 +432,7 @@ impl Fakes {
 
     /// What a query of the ledger gives, a text for each row.
     pub(crate) fn query_rows(&self, sql: &str) -> Vec<String> {
-        let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
+        let ledger = self.raw_ledger();
         let mut statement = ledger.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
@@ -430,7 +440,7 @@ impl Fakes {
 
     /// Runs `sql` on the ledger, as nobody but a test may.
     pub(crate) fn execute_sql(&self, sql: &str) {
-        let ledger = rusqlite::Connection::open(self.dir.path().join("l.db")).unwrap();
+        let ledger = self.raw_ledger();
         ledger.execute_batch(sql).unwrap();
     }
 
@@ -511,7 +521,7 @@ impl Fakes {
 
     /// What the journal tells of an event, newest last.
     pub(crate) fn journal_details(&self, event: &str) -> Vec<String> {
-        let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
+        let ledger = self.raw_ledger();
         let mut rows = ledger
             .prepare("SELECT detail FROM journal WHERE event = ?1 ORDER BY seq")
             .unwrap();
@@ -581,7 +591,7 @@ impl Fakes {
     }
 
     pub(crate) fn phase_of(&self, rotation: &RotationId) -> String {
-        let ledger = ledger::read::open(&self.dir.path().join("l.db")).unwrap();
+        let ledger = self.raw_ledger();
         ledger
             .query_row(
                 "SELECT phase FROM history WHERE rotation = ?1",

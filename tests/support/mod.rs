@@ -50,6 +50,17 @@ pub struct TestEnv {
     sandbox: Option<ChildGuard>,
 }
 
+/// Opens a ledger as a person with `sqlite3` does, to look at its views.
+pub fn read_ledger(path: &Path) -> rusqlite::Connection {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    rusqlite::Connection::open_with_flags(path, flags).unwrap()
+}
+
+/// Opens a ledger to change it, as only a test may.
+pub fn write_ledger(path: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(path).unwrap()
+}
+
 pub fn write(path: &Path, text: &str) {
     use std::io::Write as _;
     let mut options = std::fs::OpenOptions::new();

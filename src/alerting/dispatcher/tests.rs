@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::core::ids::KeyName;
 use crate::core::notification::{Alert, AlertKind, NotificationId, NotificationState};
-use crate::ledger::{self, LedgerIdentity, OutboxEntry, WriterDriver};
+use crate::ledger::{LedgerIdentity, LedgerOptions, OutboxEntry};
 
 /// Time as tokio has it, from a round moment on.
 struct VirtualClock(Instant);
@@ -71,9 +71,9 @@ impl DispatcherFixture {
             provider: "https://example.com/v1".to_owned(),
             organization: String::new(),
         };
-        let connection = ledger::open_memory(&identity, clock.now()).unwrap();
+        let options = LedgerOptions::new(identity);
         let scene = Self {
-            ledger: Ledger::start(connection, WriterDriver::Task).unwrap(),
+            ledger: Ledger::open_in_memory(&options, clock.now()).unwrap(),
             clock,
             channel: Arc::new(FakeChannel {
                 id: ChannelId::new("command:/bin/page".to_owned()),

@@ -18,7 +18,7 @@ use crate::cli::history::HistoryCommand;
 use crate::cli::{Failure, load_configuration, output, read_environment};
 use crate::config::settings::Settings;
 use crate::core::state::KeyState;
-use crate::ledger::read;
+use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
 
 pub(super) async fn rehearse(
@@ -78,8 +78,8 @@ fn create_folders(needed: &[PathBuf], folder: &DemoFolder) -> Result<(), Failure
 
 /// Says which keys rotated, and fails if one did not.
 fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
-    let connection = read::open(&settings.ledger)?;
-    let states = read::all_key_states(&connection)?;
+    let reader = LedgerReader::open(&settings.ledger)?;
+    let states = reader.snapshot()?.key_states()?;
     let mut failed = 0;
     for key in &settings.keys {
         let state = states.get(&key.name);

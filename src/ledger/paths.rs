@@ -1,0 +1,33 @@
+//! The ledger's path, and those of the files beside it.
+
+use std::path::{Path, PathBuf};
+
+use crate::ledger::error::LedgerError;
+
+/// The file beside the ledger that has its name and `ending`.
+pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The lock file of the ledger at `ledger`.
+pub(super) fn lock_path(ledger: &Path) -> PathBuf {
+    sibling_path(ledger, ".lock")
+}
+
+/// The folder that holds the file at `path`.
+pub(super) fn parent_directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// The error for a ledger at `path` whose folder is missing.
+pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
+    LedgerError::Open {
+        path: path.to_owned(),
+        reason: format!(
+            "the folder {} does not exist; make it",
+            parent_directory(path).display()
+        ),
+    }
+}

@@ -1,0 +1,159 @@
+//! Past rotations, row by row.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Row, Statement, params_from_iter};
+
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
+use crate::core::lifecycle::Phase;
+use crate::core::state::Trigger;
+use crate::core::time;
+use crate::ledger::error::LedgerError;
+use crate::ledger::reader::LedgerSnapshot;
+use crate::ledger::rows::RowReader;
+
+/// Which rotations [`LedgerSnapshot::history`] returns; all by default.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryFilter {
+    /// Only those of the key with this name.
+    pub key: Option<String>,
+    /// Only those that started then or later.
+    pub since: Option<Timestamp>,
+    /// Only the newest, at most this many.
+    pub limit: Option<u32>,
+}
+
+/// A past or present rotation: a row of the view `history`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Its key.
+    pub key: KeyName,
+    /// Its number among the rotations of its key.
+    pub sequence: u64,
+    /// Why it started.
+    pub trigger: Trigger,
+    /// The firing that it started for.
+    pub scheduled_for: Option<Timestamp>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The label of its credential; an adopted one has none.
+    pub label: Option<Label>,
+    /// Its credential, once there is one.
+    pub credential: Option<CredentialId>,
+    /// The secret as the provider shows it.
+    pub redacted_value: Option<String>,
+    /// When the provider created the credential.
+    pub created_at: Option<Timestamp>,
+    /// When the credential expires by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Its phase.
+    pub phase: Phase,
+    /// When it became current.
+    pub current_at: Option<Timestamp>,
+    /// When a newer one superseded it.
+    pub retired_at: Option<Timestamp>,
+    /// When its overlap ends.
+    pub revoke_after: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Its last error.
+    pub error: Option<String>,
+}
+
+/// A prepared query of the history. It can be run more than once, with the same
+/// result.
+pub struct HistoryQuery<'s> {
+    statement: Statement<'s>,
+    parameters: Vec<Value>,
+}
+
+impl HistoryQuery<'_> {
+    /// Runs the query: newest first, read one by one, since there may be a
+    /// million.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or a row is none that rekeyd writes.
+    pub fn rows(
+        &mut self,
+    ) -> Result<impl Iterator<Item = Result<HistoryEntry, LedgerError>> + '_, LedgerError> {
+        let parameters = params_from_iter(&self.parameters);
+        let rows = self.statement.query_map(parameters, read_entry)?;
+        Ok(rows.map(|row| row.map_err(LedgerError::from)))
+    }
+}
+
+impl LedgerSnapshot<'_> {
+    /// Prepares a query of the rotations that `filter` selects.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn history(&self, filter: &HistoryFilter) -> Result<HistoryQuery<'_>, LedgerError> {
+        let (sql, parameters) = history_sql(filter);
+        Ok(HistoryQuery {
+            statement: self.transaction.prepare(&sql)?,
+            parameters,
+        })
+    }
+}
+
+/// The columns in the order of [`read_entry`].
+const COLUMNS: &str = "rotation, key, sequence, \"trigger\", scheduled_for, started_at, label,
+    credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
+    revoke_after, revoked_at, error";
+
+fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
+    let mut sql = format!("SELECT {COLUMNS} FROM history WHERE true");
+    let mut parameters = Vec::new();
+    if let Some(key) = &filter.key {
+        sql.push_str(" AND key = ?");
+        parameters.push(Value::Text(key.clone()));
+    }
+    if let Some(since) = filter.since {
+        sql.push_str(" AND started_at >= ?");
+        parameters.push(Value::Text(time::to_text(since)));
+    }
+    // Without this bound SQLite sorts all rows before it returns the first.
+    if let (None, Some(limit)) = (&filter.key, filter.limit) {
+        sql.push_str(
+            " AND started_at >= coalesce((SELECT started_at FROM history
+              ORDER BY started_at DESC LIMIT 1 OFFSET ?), '')",
+        );
+        parameters.push(Value::Integer(i64::from(limit.saturating_sub(1))));
+    }
+    // The sequences of one key tell which is newer even after a step of the
+    // clock.
+    sql.push_str(match filter.key {
+        Some(_) => " ORDER BY sequence DESC",
+        None => " ORDER BY started_at DESC, key, sequence DESC",
+    });
+    sql.push_str(" LIMIT ?");
+    parameters.push(Value::Integer(filter.limit.map_or(-1, i64::from)));
+    (sql, parameters)
+}
+
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
+    let mut cells = RowReader::new(row);
+    Ok(HistoryEntry {
+        rotation: RotationId::from_recorded(cells.get::<Arc<str>>()?),
+        key: cells.key_name()?,
+        sequence: cells.get()?,
+        trigger: cells.parsed()?,
+        scheduled_for: cells.timestamp()?,
+        started_at: cells.required_timestamp()?,
+        label: cells.get::<Option<Arc<str>>>()?.map(Label::from_recorded),
+        credential: cells.get::<Option<Arc<str>>>()?.map(CredentialId::new),
+        redacted_value: cells.get()?,
+        created_at: cells.timestamp()?,
+        expires_at: cells.timestamp()?,
+        phase: cells.parsed()?,
+        current_at: cells.timestamp()?,
+        retired_at: cells.timestamp()?,
+        revoke_after: cells.timestamp()?,
+        revoked_at: cells.timestamp()?,
+        error: cells.get()?,
+    })
+}
