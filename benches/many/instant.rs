@@ -23,7 +23,7 @@ use rekeyd::platform::zones;
 use rekeyd::provider::{
     CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
 };
-use rekeyd::sink::{DeliveryError, Payload, Sink};
+use rekeyd::sink::{DeliveryError, Payload, Sink, SinkError, SinkProblem};
 
 /// The provider; also the clock that everything goes by.
 pub(crate) struct InstantProvider {
@@ -156,11 +156,11 @@ impl Sink for AcceptingSink {
         &self.0
     }
 
-    async fn inspect(&self) -> Vec<String> {
+    async fn inspect(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 
-    async fn preflight(&self) -> Result<(), String> {
+    async fn preflight(&self) -> Result<(), SinkError> {
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::alerting::channel::Channel;
 use crate::alerting::channel::target::{ChannelTarget, ClockFn, NotifySettings};
+use crate::alerting::channel::{Channel, ChannelError};
 use crate::alerting::outbox::OutboxSignal;
 use crate::core::notification::{ChannelId, NOTIFICATION_MAX_AGE, Notification, retry_delay};
 use crate::core::policy::plausible_retry;
@@ -201,7 +201,7 @@ impl ChannelWorker {
             }
             if self.unrecorded_row != Some(owed.row_id) {
                 if let Err(error) = self.channel.send(&owed.notification, &self.host).await {
-                    return self.retry_or_give_up(&owed, &error).await.unwrap_or(later);
+                    return self.retry_or_give_up(&owed, error).await.unwrap_or(later);
                 }
                 self.unrecorded_row = Some(owed.row_id);
             }
@@ -222,7 +222,7 @@ impl ChannelWorker {
     async fn retry_or_give_up(
         &self,
         owed: &crate::ledger::PendingNotification,
-        error: &str,
+        error: ChannelError,
     ) -> Option<DispatchProgress> {
         let id = self.channel.id();
         let now = self.clock.now();
@@ -248,7 +248,7 @@ impl ChannelWorker {
         );
         let noted =
             self.ledger
-                .record_notification_failure(id, owed.row_id, retry_at, error.to_owned());
+                .record_notification_failure(id, owed.row_id, retry_at, error.message);
         noted.await.ok()?;
         Some(DispatchProgress::RetryAt(retry_at))
     }

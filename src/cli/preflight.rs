@@ -39,9 +39,10 @@ pub(crate) async fn check_channels(settings: &Settings, look: CheckLevel) -> Vec
             local
         };
         let at = format!("notify[{number}]");
-        let found = found.into_iter();
-        problems
-            .extend(found.map(|message| Problem::for_host(&settings.file, at.clone(), message)));
+        problems.extend(found.into_iter().map(|error| {
+            let message = error.to_string();
+            Problem::for_host(&settings.file, at.clone(), message)
+        }));
     }
     problems
 }
@@ -51,10 +52,10 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Option<Problem> {
     let at = "ledger.path".to_owned();
     let (path, ours) = (settings.ledger.clone(), runtime::ledger_identity(settings));
     let looked = move || ledger::check_usable(&path, &ours, machine::id().as_deref());
-    let shown = settings.ledger.display().to_string();
-    let error = match run_blocking(&shown, LEDGER_CHECK_TIMEOUT, looked).await {
+    let describe = || format!("looking at {}", settings.ledger.display());
+    let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, looked).await {
         Ok(looked) => looked.err()?,
-        Err(message) => return Some(Problem::for_host(&settings.file, at, message)),
+        Err(error) => return Some(Problem::for_host(&settings.file, at, error.to_string())),
     };
     let mut problem = Problem::for_host(&settings.file, at, error.to_string());
     if ledger_exit_code(&error) == exit_code::CONFIGURATION {
@@ -70,10 +71,11 @@ pub(crate) async fn check_sinks(settings: &Settings, look: CheckLevel) -> Vec<Pr
     for key in &settings.keys {
         for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new()) {
             let local = sink.inspect().await;
-            let found = if look == CheckLevel::Online && local.is_empty() {
-                sink.preflight().await.err().into_iter().collect()
+            let found: Vec<_> = if look == CheckLevel::Online && local.is_empty() {
+                let error = sink.preflight().await.err();
+                error.map(|error| error.to_string()).into_iter().collect()
             } else {
-                local
+                local.into_iter().map(|problem| problem.message).collect()
             };
             let at = format!("key.{}.sink.{}", key.name, sink.id().name);
             let found = found.into_iter();

@@ -12,6 +12,7 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::duration;
 use crate::core::ids::{KeyName, SinkId};
 use crate::platform::blocking_pool;
+use crate::sink::SinkProblem;
 use crate::sink::file::settings::FileTarget;
 use crate::sink::file::{FileSink, stale_temp};
 use crate::sink::registry;
@@ -108,7 +109,7 @@ struct SinkFile {
 }
 
 impl SinkFile {
-    fn log_removal(&self, removed: Result<bool, String>) {
+    fn log_removal(&self, removed: Result<bool, SinkProblem>) {
         let (key, sink) = (&self.key, &self.sink.id);
         match removed {
             Ok(true) => tracing::warn!(%key, %sink,

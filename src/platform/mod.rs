@@ -11,4 +11,5 @@ pub mod secret_file;
 pub mod users;
 pub mod zones;
 
+pub use run_blocking::BlockingError;
 pub(crate) use run_blocking::run_blocking;

@@ -85,6 +85,25 @@ pub struct CapturedOutput {
 }
 
 impl ProcessExit {
+    /// Describes how `program` ended, with the last that it wrote. `timeout` is
+    /// the time that it had.
+    #[must_use]
+    pub fn describe(&self, program: &str, timeout: Duration) -> String {
+        let output = self.error_suffix();
+        match &self.kind {
+            ExitKind::NotStarted(why) => why.clone(),
+            ExitKind::Code(code) => format!("{program} ended with exit code {code}{output}"),
+            ExitKind::Signal(signal) => format!("{program} was ended by signal {signal}{output}"),
+            ExitKind::TimedOut => format!(
+                "{program} did not end within {} and was killed{output}",
+                duration::to_text(timeout)
+            ),
+            ExitKind::Failed(why) => {
+                format!("{program} was started, and then the system failed: {why}")
+            }
+        }
+    }
+
     /// The last that it said, most often what went wrong, as the end of a
     /// sentence.
     #[must_use]

@@ -4,6 +4,7 @@
 //! decisions rest on.
 
 pub mod command;
+pub mod error;
 pub mod file;
 mod program_log;
 pub mod recording;
@@ -21,9 +22,13 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 
-/// A look at a target, which gives in words what is wrong with it. None also
-/// where nothing can be seen.
-pub type DriftCheck = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+pub use self::error::{
+    Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
+};
+
+/// A comparison of a target with what was delivered to it. None also where the
+/// target cannot be read.
+pub type DriftCheck = Pin<Box<dyn Future<Output = Option<Drift>> + Send>>;
 
 /// A place that takes secrets.
 #[async_trait]
@@ -34,12 +39,12 @@ pub trait Sink: Send + Sync {
     /// What is wrong with it as far as this host can see without writing to it
     /// or connecting anywhere: folders, rights, files with secrets. Every
     /// problem at once, each in words that say what would be right.
-    async fn inspect(&self) -> Vec<String>;
+    async fn inspect(&self) -> Vec<SinkProblem>;
 
     /// Whether a delivery would have a chance now: [`Sink::inspect`] and, for
     /// a remote one, a connection (TCP and TLS, nothing sent). Asked before a
     /// credential is made.
-    async fn preflight(&self) -> Result<(), String>;
+    async fn preflight(&self) -> Result<(), SinkError>;
 
     /// Begins to look what is wrong with what it accepted, if that can be seen
     /// from here: the target is gone, or holds something else than the secret
@@ -62,7 +67,7 @@ pub trait Sink: Send + Sync {
 
     /// Runs that, within its own timeout. The error says in words, masked, why
     /// it is to be run again.
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), String> {
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
         let _ = taken;
         Ok(())
     }
@@ -114,25 +119,4 @@ pub struct ReplacedCredential {
     pub id: CredentialId,
     /// It is not revoked by the schedule before this.
     pub not_before: Timestamp,
-}
-
-/// Why a delivery was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct DeliveryError {
-    /// What the sink did with the secret.
-    pub acceptance: Acceptance,
-    /// Why, in words, masked: it may quote the receiver.
-    pub message: String,
-}
-
-/// What a sink that did not accept did with the secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acceptance {
-    /// Certainly nothing; trying again may help soon.
-    NotAccepted,
-    /// Certainly nothing, and it will not by being asked again soon.
-    Rejected,
-    /// It may have taken it.
-    Uncertain,
 }

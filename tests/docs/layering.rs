@@ -102,7 +102,6 @@ const FOLDERS_WITH_CYCLES: [&str; 5] = [
     "core/schedule",
     "daemon/",
     "platform/process",
-    "sink/file/",
 ];
 
 #[test]

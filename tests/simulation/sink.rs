@@ -8,7 +8,10 @@ use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::matches_suffix;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::ledger::{FaultInjector, LedgerError};
-use rekeyd::sink::{Acceptance, DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink};
+use rekeyd::sink::{
+    Acceptance, DeliveredPayload, DeliveryError, Drift, DriftCheck, DriftKind, Payload, Sink,
+    SinkError, SinkProblem,
+};
 
 use crate::fault::{SimFault, SimOperation};
 use crate::scenario::SinkKind;
@@ -39,17 +42,17 @@ impl Sink for SimSink {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
+    async fn inspect(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 
-    async fn preflight(&self) -> Result<(), String> {
+    async fn preflight(&self) -> Result<(), SinkError> {
         match self
             .world
             .begin_operation(self.process, SimOperation::Preflight, "")
             .await
         {
-            Some(_) => Err("out of order".to_owned()),
+            Some(_) => Err(SinkProblem::host("out of order".to_owned()).into()),
             None => Ok(()),
         }
     }
@@ -65,10 +68,10 @@ impl Sink for SimSink {
                 .begin_operation(life, SimOperation::CheckDrift, "")
                 .await;
             let Some(content) = world.sink_content(&place) else {
-                return Some("it is gone".to_owned());
+                return Some(drift(DriftKind::Missing, "it is gone"));
             };
             let same = matches_suffix(&content, redacted.as_deref()?) == Some(true);
-            (!same).then(|| "it holds something else".to_owned())
+            (!same).then(|| drift(DriftKind::OtherContent, "it holds something else"))
         })
     }
 
@@ -76,17 +79,17 @@ impl Sink for SimSink {
         self.kind == SinkKind::NotifiedFile
     }
 
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), String> {
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
         let about = format!("{:?} {}", self.location, taken.sequence);
         let fault = self
             .world
             .begin_operation(self.process, SimOperation::OnChange, &about)
             .await;
         match fault {
-            Some(SimFault::Fails) => return Err("it failed".to_owned()),
+            Some(SimFault::Fails) => return Err(SinkProblem::host("it failed".to_owned())),
             Some(SimFault::Hangs) => {
                 self.world.wait_for_timeout().await;
-                return Err("it hung".to_owned());
+                return Err(SinkProblem::host("it hung".to_owned()));
             }
             _ => {}
         }
@@ -97,7 +100,7 @@ impl Sink for SimSink {
         }
         self.world.end_operation(fault).await;
         if fault == Some(SimFault::LostReply) {
-            return Err("nobody knows".to_owned());
+            return Err(SinkProblem::host("nobody knows".to_owned()));
         }
         Ok(())
     }
@@ -167,5 +170,12 @@ impl FaultInjector for SimDisk {
             return Err(disk_error());
         }
         Ok(())
+    }
+}
+
+fn drift(kind: DriftKind, message: &str) -> Drift {
+    Drift {
+        kind,
+        message: message.to_owned(),
     }
 }

@@ -13,7 +13,7 @@ use rekeyd::core::state::CredentialMetadata;
 use rekeyd::sink::file::FileSink;
 use rekeyd::sink::file::settings::{FileFormat, FileTarget};
 use rekeyd::sink::target::SinkSettings;
-use rekeyd::sink::{Acceptance, Payload, Sink};
+use rekeyd::sink::{Acceptance, Payload, Sink, SinkProblemKind};
 
 const SECRET_VALUE: &str = "sk-admin-file-test-0123456789";
 
@@ -139,7 +139,7 @@ async fn all_problems_are_reported_at_once() {
     let wanted = ["chmod o-w", "regular", "no-such-user", "no-such-group"];
     assert_eq!(problems.len(), wanted.len(), "{problems:?}");
     for (problem, wanted) in problems.iter().zip(wanted) {
-        assert!(problem.contains(wanted), "{problem}");
+        assert!(problem.message.contains(wanted), "{problem}");
         place.assert_preflight_refused(wanted).await;
     }
 }
@@ -207,7 +207,11 @@ async fn unrecognized_temp_file_is_not_removed() {
     fs::write(&elsewhere, "untouched").unwrap();
     symlink(&elsewhere, place.temp_path()).unwrap();
     let problem = place.sink().remove_stale_temp().await.unwrap_err();
-    assert!(problem.contains("no regular file of ours"), "{problem}");
+    assert_eq!(problem.kind, SinkProblemKind::Host);
+    assert!(
+        problem.message.contains("no regular file of ours"),
+        "{problem}"
+    );
     let error = place
         .sink()
         .deliver(&payload(SECRET_VALUE))
@@ -365,9 +369,12 @@ impl FileFixture {
     /// Inspection and preflight both say so.
     async fn assert_preflight_refused(&self, why: &str) {
         let problems = self.sink().inspect().await;
-        assert!(problems.iter().any(|one| one.contains(why)), "{problems:?}");
-        let problem = self.sink().preflight().await.unwrap_err();
-        assert!(problem.contains(why), "{problem}");
+        assert!(
+            problems.iter().any(|one| one.message.contains(why)),
+            "{problems:?}"
+        );
+        let error = self.sink().preflight().await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
     }
 
     /// So does a delivery, which leaves nothing behind.

@@ -26,7 +26,9 @@ use rekeyd::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
     ProviderResponse, RetryAdvice,
 };
-use rekeyd::sink::{Acceptance, DeliveryError, DriftCheck, Payload, Sink};
+use rekeyd::sink::{
+    Acceptance, DeliveryError, Drift, DriftCheck, DriftKind, Payload, Sink, SinkError, SinkProblem,
+};
 
 pub(crate) fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -266,11 +268,11 @@ impl Sink for FakeSink {
         &self.1
     }
 
-    async fn inspect(&self) -> Vec<String> {
+    async fn inspect(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 
-    async fn preflight(&self) -> Result<(), String> {
+    async fn preflight(&self) -> Result<(), SinkError> {
         self.0.record_call("preflight".to_owned());
         Ok(())
     }
@@ -278,7 +280,10 @@ impl Sink for FakeSink {
     fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
         let lost = self.0.drifted_credential.lock().unwrap();
         let lost = lost.as_deref() == Some(credential.id.as_str());
-        Box::pin(std::future::ready(lost.then(|| "it is gone".to_owned())))
+        Box::pin(std::future::ready(lost.then(|| Drift {
+            kind: DriftKind::Missing,
+            message: "it is gone".to_owned(),
+        })))
     }
 
     async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {

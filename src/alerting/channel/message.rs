@@ -3,6 +3,7 @@
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
+use crate::alerting::channel::{ChannelError, ChannelErrorKind};
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::time;
 
@@ -33,7 +34,7 @@ struct NotificationData<'a> {
 ///
 /// # Errors
 /// None that is known of: it is made of text alone.
-pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, String> {
+pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, ChannelError> {
     let event = NotificationEvent {
         r#type: "rekeyd.notice",
         timestamp: time::to_text(notice.created_at),
@@ -49,7 +50,10 @@ pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, String> {
             host,
         },
     };
-    serde_json::to_vec(&event).map_err(|error| format!("cannot put the notice together: {error}"))
+    serde_json::to_vec(&event).map_err(|error| {
+        let message = format!("cannot put the notice together: {error}");
+        ChannelError::new(ChannelErrorKind::Internal, message)
+    })
 }
 
 /// The `webhook-id` of a notice to one receiver.

@@ -4,6 +4,7 @@
 //! is told to whom, and when it is tried again.
 
 pub mod command;
+pub mod error;
 pub mod file;
 pub mod message;
 pub mod registry;
@@ -15,10 +16,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::core::duration;
 use crate::core::notification::{ChannelId, Notification};
 use crate::platform::process::{ExitKind, ProcessExit};
 use crate::platform::run_blocking;
+
+pub use self::error::{ChannelError, ChannelErrorKind};
 
 /// How long one try may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,13 +34,13 @@ pub trait Channel: Send + Sync {
     /// What is wrong with it as far as this host can see without telling
     /// anybody. Every problem at once, each in words that say what would be
     /// right.
-    async fn check(&self) -> Vec<String>;
+    async fn check(&self) -> Vec<ChannelError>;
 
     /// Whether it could be reached now; nothing is sent.
     ///
     /// # Errors
     /// Why not, in words.
-    async fn check_reachable(&self) -> Result<(), String> {
+    async fn check_reachable(&self) -> Result<(), ChannelError> {
         Ok(())
     }
 
@@ -46,37 +48,46 @@ pub trait Channel: Send + Sync {
     ///
     /// # Errors
     /// Why nobody may have heard it, in words, masked.
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String>;
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError>;
 }
 
 /// What the end of a program says; what it wrote goes to the log.
-fn exit_result(id: &ChannelId, program: &str, ended: &ProcessExit) -> Result<(), String> {
+fn exit_result(id: &ChannelId, program: &str, ended: &ProcessExit) -> Result<(), ChannelError> {
     for line in ended.stdout.display_lines() {
         tracing::info!(notifier = %id, "{program} says: {line}");
     }
     for line in ended.stderr.display_lines() {
         tracing::warn!(notifier = %id, "{program} complains: {line}");
     }
-    let quoted = ended.error_suffix();
-    Err(match &ended.kind {
-        ExitKind::Code(0) => return Ok(()),
-        ExitKind::NotStarted(why) => why.clone(),
-        ExitKind::Code(code) => format!("{program} ended with exit code {code}{quoted}"),
-        ExitKind::Signal(signal) => format!("{program} was ended by signal {signal}{quoted}"),
-        ExitKind::TimedOut => format!(
-            "{program} did not end within {} and was killed{quoted}",
-            duration::to_text(TIMEOUT)
-        ),
-        ExitKind::Failed(why) => {
-            format!("{program} was started, and then the system failed: {why}")
+    match ended.kind {
+        ExitKind::Code(0) => Ok(()),
+        ExitKind::NotStarted(_)
+        | ExitKind::Code(_)
+        | ExitKind::Signal(_)
+        | ExitKind::TimedOut
+        | ExitKind::Failed(_) => {
+            let message = ended.describe(program, TIMEOUT);
+            Err(ChannelError::of_exit(ended, message))
         }
-    })
+    }
 }
 
-/// Asks off the loop's thread: file systems may hang.
+/// Checks a file off the event loop's thread: file systems may hang.
 async fn run_off_thread<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    run_blocking(what, TIMEOUT, work).await
+) -> Result<T, ChannelError> {
+    let describe = || format!("looking at {what}");
+    Ok(run_blocking(describe, TIMEOUT, work).await?)
+}
+
+/// The problem that a check off the event loop's thread found, if any.
+async fn problem_of(
+    what: &str,
+    check: impl FnOnce() -> Option<String> + Send + 'static,
+) -> Option<ChannelError> {
+    match run_off_thread(what, check).await {
+        Ok(problem) => problem.map(ChannelError::host),
+        Err(error) => Some(error),
+    }
 }

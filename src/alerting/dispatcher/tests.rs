@@ -38,18 +38,18 @@ impl Channel for FakeChannel {
         &self.id
     }
 
-    async fn check(&self) -> Vec<String> {
+    async fn check(&self) -> Vec<ChannelError> {
         Vec::new()
     }
 
-    async fn send(&self, notice: &Notification, _: &str) -> Result<(), String> {
+    async fn send(&self, notice: &Notification, _: &str) -> Result<(), ChannelError> {
         let at = self.started.elapsed().as_secs();
         self.attempts
             .lock()
             .unwrap()
             .push((at, notice.text.clone()));
         if *self.is_failing.lock().unwrap() {
-            Err("nobody hears".to_owned())
+            Err(ChannelError::host("nobody hears".to_owned()))
         } else {
             Ok(())
         }

@@ -57,13 +57,10 @@ impl Worker {
         else {
             return Ok(());
         };
-        let answer = if let Some(problem) = target.check_drift(&credential).await {
+        let answer = if let Some(drift) = target.check_drift(&credential).await {
             // It is written once more, and not at once: whoever else writes
             // there may do it again.
-            let error = DeliveryError {
-                acceptance: Acceptance::Uncertain,
-                message: problem,
-            };
+            let error = DeliveryError::uncertain(drift.message);
             self.failed_result(&found, &managed, sink, &error)
         } else {
             let taken = DeliveredPayload {
@@ -74,18 +71,13 @@ impl Worker {
             };
             match target.run_on_change(&taken).await {
                 Ok(()) => self.accepted_result(rotation, sink),
-                Err(message) => DeliveryResult {
-                    is_written: true,
-                    ..self.failed_result(
-                        &found,
-                        &managed,
-                        sink,
-                        &DeliveryError {
-                            acceptance: Acceptance::Uncertain,
-                            message,
-                        },
-                    )
-                },
+                Err(problem) => {
+                    let error = DeliveryError::uncertain(problem.message);
+                    DeliveryResult {
+                        is_written: true,
+                        ..self.failed_result(&found, &managed, sink, &error)
+                    }
+                }
             }
         };
         self.record_delivery_result(&found, &managed, answer).await

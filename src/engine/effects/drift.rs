@@ -16,11 +16,11 @@ impl Worker {
         };
         let mut changes = Vec::new();
         for (delivery, look) in drift_checks(&managed, current) {
-            if let Some(problem) = look.await {
+            if let Some(drift) = look.await {
                 changes.push(Change::from(SinkDrift {
                     rotation: current.id.clone(),
                     sink: delivery.sink.clone(),
-                    problem,
+                    problem: drift.message,
                 }));
             }
         }

@@ -17,7 +17,6 @@ use secrecy::zeroize::Zeroizing;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::command::{CommandLine, delivery_environment};
-use crate::core::duration;
 use crate::core::ids::SinkId;
 use crate::platform::process::{ExitKind, Invocation, ProcessExit, check_executable, run};
 use crate::platform::run_blocking;
@@ -26,7 +25,7 @@ use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{Acceptance, DeliveryError, Payload, Sink};
+use crate::sink::{DeliveryError, Payload, Sink, SinkError, SinkProblem};
 
 pub use self::options::CommandTarget;
 
@@ -95,51 +94,23 @@ impl CommandSink {
         }
     }
 
-    /// What the exit says of the secret.
-    fn classify_exit(&self, ended: &ProcessExit) -> Result<(), DeliveryError> {
+    /// What the exit says about the secret.
+    fn classify_exit(&self, exit: &ProcessExit) -> Result<(), DeliveryError> {
         let program = &self.command.program;
-        let maybe = "it may have taken the secret; it is tried again";
-        let (taken, message) = match &ended.kind {
-            ExitKind::Code(EXIT_ACCEPTED) => return Ok(()),
-            ExitKind::NotStarted(why) => (Acceptance::NotAccepted, why.clone()),
-            ExitKind::Code(EXIT_TRY_LATER) => (
-                Acceptance::NotAccepted,
-                format!(
-                    "{program} wants to be asked later (exit code {EXIT_TRY_LATER}){}",
-                    ended.error_suffix()
-                ),
-            ),
-            ExitKind::Code(code) => (
-                Acceptance::Uncertain,
-                format!(
-                    "{program} ended with exit code {code}{}; {maybe}",
-                    ended.error_suffix()
-                ),
-            ),
-            ExitKind::Signal(signal) => (
-                Acceptance::Uncertain,
-                format!(
-                    "{program} was ended by signal {signal}{}; {maybe}",
-                    ended.error_suffix()
-                ),
-            ),
-            ExitKind::TimedOut => (
-                Acceptance::Uncertain,
-                format!(
-                    "{program} did not end within {} and was killed{}; {maybe}",
-                    duration::to_text(self.timeout),
-                    ended.error_suffix()
-                ),
-            ),
-            ExitKind::Failed(why) => (
-                Acceptance::Uncertain,
-                format!("{program} was started, and then the system failed: {why}; {maybe}"),
-            ),
-        };
-        Err(DeliveryError {
-            acceptance: taken,
-            message,
-        })
+        let description = exit.describe(program, self.timeout);
+        match &exit.kind {
+            ExitKind::Code(EXIT_ACCEPTED) => Ok(()),
+            ExitKind::NotStarted(_) => Err(DeliveryError::not_accepted(description)),
+            ExitKind::Code(EXIT_TRY_LATER) => Err(DeliveryError::not_accepted(format!(
+                "{program} wants to be asked later (exit code {EXIT_TRY_LATER}){}",
+                exit.error_suffix()
+            ))),
+            ExitKind::Code(_) | ExitKind::Signal(_) | ExitKind::TimedOut | ExitKind::Failed(_) => {
+                Err(DeliveryError::uncertain(format!(
+                    "{description}; it may have taken the secret; it is tried again"
+                )))
+            }
+        }
     }
 }
 
@@ -149,24 +120,19 @@ impl Sink for CommandSink {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
+    async fn inspect(&self) -> Vec<SinkProblem> {
         let path = self.command.path().to_owned();
-        let found = run_blocking(&self.command.program, self.timeout, move || {
-            check_executable(&path)
-        });
-        match found.await {
-            Ok(problem) => problem.into_iter().collect(),
-            Err(problem) => vec![problem],
-        }
+        let describe = || format!("looking at {}", self.command.program);
+        let check = move || check_executable(&path);
+        let problem = match run_blocking(describe, self.timeout, check).await {
+            Ok(problem) => problem.map(SinkProblem::host),
+            Err(error) => Some(error.into()),
+        };
+        problem.into_iter().collect()
     }
 
-    async fn preflight(&self) -> Result<(), String> {
-        let problems = self.inspect().await;
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems.join("; "))
-        }
+    async fn preflight(&self) -> Result<(), SinkError> {
+        SinkError::if_any(self.inspect().await)
     }
 
     async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {

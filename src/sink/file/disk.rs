@@ -64,7 +64,7 @@ fn step<T, E: From<Errno>>(
 pub(super) mod interruption {
     use std::cell::{Cell, RefCell};
 
-    use super::Errno;
+    use rustix::io::Errno;
 
     /// What happens at a step.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

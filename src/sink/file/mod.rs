@@ -33,15 +33,17 @@ use self::settings::FileTarget;
 use self::target::TargetLocation;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::core::duration;
 use crate::core::ids::SinkId;
 use crate::core::state::CredentialMetadata;
-use crate::platform::{blocking_pool, process};
+use crate::platform::{BlockingError, blocking_pool, process, run_blocking};
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{Acceptance, DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink};
+use crate::sink::{
+    DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink, SinkError, SinkProblem,
+    SinkProblemKind,
+};
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -148,55 +150,47 @@ impl FileSink {
     ///
     /// # Errors
     /// What is in the way, in words.
-    pub async fn remove_stale_temp(&self) -> Result<bool, String> {
+    pub async fn remove_stale_temp(&self) -> Result<bool, SinkProblem> {
         let place = self.location();
         let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
-            return Err(self.busy_message());
+            return Err(self.busy());
         };
-        self.run_with_timeout(move || {
+        let removed = self.run_with_timeout(move || {
             let _attempt = attempt;
             replace::remove_stale_temp(&place)
-        })
-        .await?
+        });
+        removed.await?.map_err(SinkProblem::host)
     }
 
     /// Does file work on a thread of its own, for no longer than the timeout.
     async fn run_with_timeout<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, String> {
-        let work = tokio::task::spawn_blocking(work);
-        match tokio::time::timeout(self.settings.timeout, work).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(format!(
-                "the work on {} ended unexpectedly; this is a mistake in rekeyd, please report it",
-                self.target.path.display()
-            )),
-            Err(_) => Err(format!(
-                "{} did not come back within {}; see whether its file system hangs",
-                self.target.path.display(),
-                duration::to_text(self.settings.timeout)
-            )),
-        }
+    ) -> Result<T, BlockingError> {
+        let describe = || format!("work on {}", self.target.path.display());
+        run_blocking(describe, self.settings.timeout, work).await
     }
 
     /// What is wrong with the file's place, and with what is run then.
-    fn local_check(&self) -> impl FnOnce() -> Vec<String> + Send + 'static {
+    fn local_check(&self) -> impl FnOnce() -> Vec<SinkProblem> + Send + 'static {
         let place = self.location();
         move || {
             let mut problems = place.problems();
             let after = place.0.on_change.as_ref();
             let after = after.and_then(|after| process::check_executable(after.argv.path()));
             problems.extend(after.map(|problem| format!("on-change: {problem}")));
-            problems
+            problems.into_iter().map(SinkProblem::host).collect()
         }
     }
 
-    fn busy_message(&self) -> String {
-        format!(
-            "earlier work on {} has not come back yet; see whether its file system hangs",
-            self.target.path.display()
-        )
+    fn busy(&self) -> SinkProblem {
+        SinkProblem {
+            kind: SinkProblemKind::Busy,
+            message: format!(
+                "earlier work on {} has not come back yet; see whether its file system hangs",
+                self.target.path.display()
+            ),
+        }
     }
 }
 
@@ -206,30 +200,28 @@ impl Sink for FileSink {
         &self.settings.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
-        let looked = self.local_check();
-        self.run_with_timeout(looked)
+    async fn inspect(&self) -> Vec<SinkProblem> {
+        let check = self.local_check();
+        self.run_with_timeout(check)
             .await
-            .unwrap_or_else(|problem| vec![problem])
+            .unwrap_or_else(|error| vec![error.into()])
     }
 
-    async fn preflight(&self) -> Result<(), String> {
+    async fn preflight(&self) -> Result<(), SinkError> {
         let place = self.location();
         let looked = self.local_check();
         // Each look at a file system that hangs would take one more thread.
         let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
-            return Err(self.busy_message());
+            return Err(self.busy().into());
         };
-        self.run_with_timeout(move || {
+        let checked = self.run_with_timeout(move || {
             let _attempt = attempt;
-            let problems = looked();
-            if problems.is_empty() {
-                place.check_free_space()
-            } else {
-                Err(problems.join("; "))
-            }
-        })
-        .await?
+            SinkError::if_any(looked())?;
+            place
+                .check_free_space()
+                .map_err(|problem| SinkProblem::host(problem).into())
+        });
+        checked.await.map_err(SinkProblem::from)?
     }
 
     fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
@@ -245,7 +237,7 @@ impl Sink for FileSink {
         self.target.on_change.is_some()
     }
 
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), String> {
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
         match &self.target.on_change {
             Some(after) => on_change::run_on_change(after, &self.settings.id, taken).await,
             // A reload has taken it out of the configuration meanwhile.
@@ -254,27 +246,18 @@ impl Sink for FileSink {
     }
 
     async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
-        let not_taken = |message| DeliveryError {
-            acceptance: Acceptance::NotAccepted,
-            message,
-        };
         let content = content::render_content(&self.target.format, parcel).map_err(|error| {
-            not_taken(format!(
+            DeliveryError::not_accepted(format!(
                 "cannot put together the content of {}: {error}",
                 self.target.path.display()
             ))
         })?;
         let place = self.location();
         let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
-            return Err(not_taken(self.busy_message()));
+            return Err(DeliveryError::not_accepted(self.busy().message));
         };
         self.run_with_timeout(move || replace::replace(&place, &content, &attempt))
             .await
-            .unwrap_or_else(|message| {
-                Err(DeliveryError {
-                    acceptance: Acceptance::Uncertain,
-                    message,
-                })
-            })
+            .unwrap_or_else(|error| Err(DeliveryError::uncertain(error.to_string())))
     }
 }

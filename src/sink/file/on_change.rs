@@ -4,11 +4,10 @@ use secrecy::zeroize::Zeroizing;
 
 use super::settings::OnChange;
 use crate::core::command::delivery_environment;
-use crate::core::duration;
 use crate::core::ids::SinkId;
-use crate::platform::process::{ExitKind, Invocation, ProcessExit, run};
-use crate::sink::DeliveredPayload;
+use crate::platform::process::{ExitKind, Invocation, run};
 use crate::sink::program_log::{self, ProgramContext};
+use crate::sink::{DeliveredPayload, SinkProblem};
 
 /// The program has done what it is for.
 const EXIT_SUCCESS: i32 = 0;
@@ -19,7 +18,7 @@ pub(super) async fn run_on_change(
     after: &OnChange,
     sink: &SinkId,
     taken: &DeliveredPayload,
-) -> Result<(), String> {
+) -> Result<(), SinkProblem> {
     let variables = delivery_environment(
         taken.key.as_str(),
         taken.rotation.as_str(),
@@ -41,23 +40,15 @@ pub(super) async fn run_on_change(
         sink,
     };
     program_log::log_output(&whose, &ended);
-    exit_result(after, &ended)
-}
-
-fn exit_result(after: &OnChange, ended: &ProcessExit) -> Result<(), String> {
-    let program = &after.argv.program;
-    let quoted = ended.error_suffix();
-    Err(match &ended.kind {
-        ExitKind::Code(EXIT_SUCCESS) => return Ok(()),
-        ExitKind::NotStarted(why) => why.clone(),
-        ExitKind::Code(code) => format!("{program} ended with exit code {code}{quoted}"),
-        ExitKind::Signal(signal) => format!("{program} was ended by signal {signal}{quoted}"),
-        ExitKind::TimedOut => format!(
-            "{program} did not end within {} and was killed{quoted}",
-            duration::to_text(after.timeout)
-        ),
-        ExitKind::Failed(why) => {
-            format!("{program} was started, and then the system failed: {why}")
+    match ended.kind {
+        ExitKind::Code(EXIT_SUCCESS) => Ok(()),
+        ExitKind::NotStarted(_)
+        | ExitKind::Code(_)
+        | ExitKind::Signal(_)
+        | ExitKind::TimedOut
+        | ExitKind::Failed(_) => {
+            let message = ended.describe(&after.argv.program, after.timeout);
+            Err(SinkProblem::of_exit(&ended, message))
         }
-    })
+    }
 }

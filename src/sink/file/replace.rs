@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::attempt_guard::ReplaceAttempt;
 use super::disk;
 use super::target::{TargetLocation, describe_io_error, is_regular};
-use crate::sink::{Acceptance, DeliveryError};
+use crate::sink::DeliveryError;
 
 /// Whom the new file is given to; `Skip` where nothing is to be changed.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +37,12 @@ pub(super) fn replace(
 ) -> Result<(), DeliveryError> {
     let folder = write_and_rename(place, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
-    disk::sync(&folder).map_err(|error| DeliveryError {
-        acceptance: Acceptance::Uncertain,
-        message: format!(
+    disk::sync(&folder).map_err(|error| {
+        DeliveryError::uncertain(format!(
             "{} is replaced, but its folder could not be written to disk: {}",
             place.path().display(),
             describe_io_error(&error.into())
-        ),
+        ))
     })
 }
 
@@ -63,12 +62,12 @@ fn write_and_rename(
     attempt: &ReplaceAttempt,
 ) -> Result<OwnedFd, DeliveryError> {
     if let Some(problem) = place.problems().into_iter().next() {
-        return Err(not_accepted(problem));
+        return Err(DeliveryError::not_accepted(problem));
     }
-    let folder = place.open_folder().map_err(not_accepted)?;
-    let wanted = resolve_ownership(place, &folder).map_err(not_accepted)?;
-    remove_temp(place, &folder, wanted).map_err(not_accepted)?;
-    let file = create_temp(place, &folder).map_err(not_accepted)?;
+    let folder = place.open_folder().map_err(DeliveryError::not_accepted)?;
+    let wanted = resolve_ownership(place, &folder).map_err(DeliveryError::not_accepted)?;
+    remove_temp(place, &folder, wanted).map_err(DeliveryError::not_accepted)?;
+    let file = create_temp(place, &folder).map_err(DeliveryError::not_accepted)?;
     let problem = match write_temp(&file, place, content, wanted) {
         Ok(()) if attempt.may_finish() => {
             match disk::rename(&folder, &place.temp_name(), place.file_name()) {
@@ -86,7 +85,7 @@ fn write_and_rename(
             describe_io_error(&error)
         ),
     };
-    Err(not_accepted(
+    Err(DeliveryError::not_accepted(
         match disk::remove(&folder, &place.temp_name()) {
             Ok(()) => format!("{problem}; the old content stands"),
             Err(error) => format!(
@@ -106,22 +105,14 @@ fn rename_error(place: &TargetLocation, folder: &OwnedFd, error: Errno) -> Deliv
         describe_io_error(&error.into())
     );
     match disk::remove(folder, &place.temp_name()) {
-        Ok(()) => not_accepted(format!("{problem}; the old content stands")),
-        Err(Errno::NOENT) => DeliveryError {
-            acceptance: Acceptance::Uncertain,
-            message: format!("{problem}; it may stand there all the same"),
-        },
-        Err(error) => DeliveryError {
-            acceptance: Acceptance::Uncertain,
-            message: format!("{problem}; and {}", stale_temp_message(place, error)),
-        },
-    }
-}
-
-fn not_accepted(message: String) -> DeliveryError {
-    DeliveryError {
-        acceptance: Acceptance::NotAccepted,
-        message,
+        Ok(()) => DeliveryError::not_accepted(format!("{problem}; the old content stands")),
+        Err(Errno::NOENT) => {
+            DeliveryError::uncertain(format!("{problem}; it may stand there all the same"))
+        }
+        Err(error) => DeliveryError::uncertain(format!(
+            "{problem}; and {}",
+            stale_temp_message(place, error)
+        )),
     }
 }
 

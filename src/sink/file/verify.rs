@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::settings::FileFormat;
 use super::target::{TargetLocation, is_regular};
 use crate::core::secret::matches_suffix;
+use crate::sink::{Drift, DriftKind};
 
 /// More than any content that rekeyd writes.
 const MAX_READ_BYTES: usize = 64 * 1024;
@@ -23,20 +24,29 @@ struct StoredJson<'a> {
 
 /// What stands there instead of the secret whose `redacted` value this is; none
 /// if it is there, or if that cannot be seen.
-pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Option<String> {
+pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Option<Drift> {
     let format = &place.0.format;
     let path = place.path().display();
+    let drift = |kind, message| Some(Drift { kind, message });
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match fs::open(place.path(), flags, Mode::empty()) {
         Ok(file) => file,
-        Err(Errno::NOENT) => return Some(format!("{path} is gone")),
-        Err(Errno::LOOP) => return Some(format!("{path} is a symbolic link now")),
+        Err(Errno::NOENT) => return drift(DriftKind::Missing, format!("{path} is gone")),
+        Err(Errno::LOOP) => {
+            return drift(
+                DriftKind::Replaced,
+                format!("{path} is a symbolic link now"),
+            );
+        }
         // It is there, and more cannot be seen from here.
         Err(_) => return None,
     };
     let stat = fs::fstat(&file).ok();
     let Some(stat) = stat.filter(is_regular) else {
-        return Some(format!("{path} is no regular file any more"));
+        return drift(
+            DriftKind::Replaced,
+            format!("{path} is no regular file any more"),
+        );
     };
     // No more room than is needed, since all of it is wiped; and what was read
     // to its size need not be asked for more.
@@ -52,10 +62,14 @@ pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Opt
     let content = &content[..length];
     let same = stored_value(format, content).and_then(|value| matches_suffix(&value, redacted?));
     match same {
-        Some(false) => Some(format!("{path} holds another key than the one delivered")),
-        None if stored_value(format, content).is_none() => {
-            Some(format!("{path} does not hold what rekeyd wrote"))
-        }
+        Some(false) => drift(
+            DriftKind::OtherContent,
+            format!("{path} holds another key than the one delivered"),
+        ),
+        None if stored_value(format, content).is_none() => drift(
+            DriftKind::OtherContent,
+            format!("{path} does not hold what rekeyd wrote"),
+        ),
         Some(true) | None => None,
     }
 }

@@ -22,7 +22,7 @@ use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{DeliveryError, DriftCheck, Payload, Sink};
+use crate::sink::{DeliveryError, DriftCheck, Payload, Sink, SinkError, SinkProblem};
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -120,11 +120,11 @@ impl Sink for SelfCredentialSink {
         self.file.id()
     }
 
-    async fn inspect(&self) -> Vec<String> {
+    async fn inspect(&self) -> Vec<SinkProblem> {
         self.file.inspect().await
     }
 
-    async fn preflight(&self) -> Result<(), String> {
+    async fn preflight(&self) -> Result<(), SinkError> {
         self.file.preflight().await
     }
 

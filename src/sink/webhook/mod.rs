@@ -21,20 +21,19 @@ use tokio::time::Instant;
 
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::core::duration;
 use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
 use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
-use crate::platform::secret_file;
+use crate::platform::{run_blocking, secret_file};
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SigningClock, SinkServices, SinkSettings, SinkTarget,
     SinkType, Substitute,
 };
 use crate::sink::webhook::send_tracker::{SendTracker, TrackedBody};
-use crate::sink::{Acceptance, DeliveryError, Payload, Sink};
+use crate::sink::{DeliveryError, Payload, Sink, SinkError, SinkProblem, SinkProblemKind};
 
 pub use self::options::WebhookTarget;
 
@@ -149,23 +148,12 @@ impl WebhookSink {
         }
     }
 
-    /// Reads the files with secrets, off the loop's thread.
-    async fn load_secrets(&self) -> Result<WebhookSecrets, Vec<String>> {
+    /// Reads the files with secrets, off the event loop's thread.
+    async fn load_secrets(&self) -> Result<WebhookSecrets, SinkError> {
         let target = self.target.clone();
-        let work = tokio::task::spawn_blocking(move || read_secrets(&target));
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(vec![
-                "reading the webhook's secret files ended unexpectedly; this is a mistake in \
-                 rekeyd, please report it"
-                    .to_owned(),
-            ]),
-            Err(_) => Err(vec![format!(
-                "reading {} did not come back within {}; see whether its file system hangs",
-                self.target.signing_secret_file.display(),
-                duration::to_text(self.timeout)
-            )]),
-        }
+        let describe = || format!("reading {}", self.target.signing_secret_file.display());
+        let read = run_blocking(describe, self.timeout, move || read_secrets(&target));
+        read.await.map_err(SinkProblem::from)?
     }
 
     /// Everything that can fail before a byte of the request leaves.
@@ -174,7 +162,7 @@ impl WebhookSink {
         let credentials = self
             .load_secrets()
             .await
-            .map_err(|problems| problems.join("; "))?;
+            .map_err(|error| error.to_string())?;
         let url = &self.target.url;
         let limits = ClientOptions {
             url,
@@ -218,31 +206,30 @@ impl Sink for WebhookSink {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<String> {
-        self.load_secrets().await.err().unwrap_or_default()
+    async fn inspect(&self) -> Vec<SinkProblem> {
+        let error = self.load_secrets().await.err();
+        error.map_or_else(Vec::new, |error| error.problems)
     }
 
-    async fn preflight(&self) -> Result<(), String> {
-        let problems = self.inspect().await;
-        if !problems.is_empty() {
-            return Err(problems.join("; "));
-        }
+    async fn preflight(&self) -> Result<(), SinkError> {
+        SinkError::if_any(self.inspect().await)?;
         check_connection(
             &self.target.url,
             self.target.ca_file.as_deref(),
             self.timeout,
         )
         .await
+        .map_err(|message| {
+            let kind = SinkProblemKind::Unreachable;
+            SinkProblem { kind, message }.into()
+        })
     }
 
     async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
         let prepared = self
             .prepare(parcel)
             .await
-            .map_err(|message| DeliveryError {
-                acceptance: Acceptance::NotAccepted,
-                message,
-            })?;
+            .map_err(DeliveryError::not_accepted)?;
         match prepared.request.send().await {
             Ok(response) => response::classify(&self.redacted_url, response).await,
             Err(error) => {
@@ -254,7 +241,7 @@ impl Sink for WebhookSink {
 }
 
 /// Every problem of the files at once.
-fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, Vec<String>> {
+fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, SinkError> {
     let keys = read_signing_keys(&target.signing_secret_file);
     let bearer = target
         .bearer_token_file
@@ -266,7 +253,12 @@ fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, Vec<String>> {
             signing_keys: keys,
             bearer_token: bearer,
         }),
-        (keys, bearer) => Err([keys.err(), bearer.err()].into_iter().flatten().collect()),
+        (keys, bearer) => {
+            let problems = [keys.err(), bearer.err()].into_iter().flatten();
+            Err(SinkError {
+                problems: problems.map(SinkProblem::host).collect(),
+            })
+        }
     }
 }
 

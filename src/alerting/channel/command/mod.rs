@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
-use crate::alerting::channel::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, exit_result, message, problem_of};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -71,16 +71,14 @@ impl Channel for CommandChannel {
         &self.id
     }
 
-    async fn check(&self) -> Vec<String> {
+    async fn check(&self) -> Vec<ChannelError> {
         let path = self.command_line.path().to_owned();
-        let found = run_off_thread(&self.command_line.program, move || {
-            process::check_executable(&path)
-        })
-        .await;
-        found.unwrap_or_else(Some).into_iter().collect()
+        let check = move || process::check_executable(&path);
+        let problem = problem_of(&self.command_line.program, check).await;
+        problem.into_iter().collect()
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
         let mut input = message::to_json(notice, host)?;
         input.push(b'\n');
         let key = notice.alert.key.as_ref();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::alerting::channel::target::{ChannelTarget, ClockFn};
-use crate::alerting::channel::{Channel, message, run_off_thread};
+use crate::alerting::channel::{Channel, ChannelError, message, run_off_thread};
 use crate::core::notification::{ChannelId, Notification};
 
 /// The file that a rehearsal records notifications in. No configuration names
@@ -56,11 +56,11 @@ impl Channel for FileChannel {
         &self.id
     }
 
-    async fn check(&self) -> Vec<String> {
+    async fn check(&self) -> Vec<ChannelError> {
         Vec::new()
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
         let mut line = message::to_json(notice, host)?;
         line.push(b'\n');
         let path = self.path.clone();
@@ -74,6 +74,6 @@ impl Channel for FileChannel {
                 .and_then(|mut file| file.write_all(&line))
         });
         let written = written.await?;
-        written.map_err(|error| format!("cannot record in {shown}: {error}"))
+        written.map_err(|error| ChannelError::host(format!("cannot record in {shown}: {error}")))
     }
 }

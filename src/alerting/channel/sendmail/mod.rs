@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
-use crate::alerting::channel::{Channel, TIMEOUT, exit_result, message, run_off_thread};
+use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, exit_result, message, problem_of};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -93,7 +93,7 @@ impl Channel for SendmailChannel {
         &self.id
     }
 
-    async fn check(&self) -> Vec<String> {
+    async fn check(&self) -> Vec<ChannelError> {
         let path = self.command_line.path().to_owned();
         let look = move || match path.exists() {
             true => process::check_executable(&path),
@@ -103,11 +103,11 @@ impl Channel for SendmailChannel {
                 path.display()
             )),
         };
-        let found = run_off_thread(&self.command_line.program, look).await;
-        found.unwrap_or_else(Some).into_iter().collect()
+        let problem = problem_of(&self.command_line.program, look).await;
+        problem.into_iter().collect()
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
         let json = message::to_json(notice, host)?;
         let mail = compose_mail(notice, host, &self.to, &String::from_utf8_lossy(&json));
         let ended = process::run(Invocation {

@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
-use crate::alerting::channel::{Channel, TIMEOUT, message, run_off_thread};
+use crate::alerting::channel::{
+    Channel, ChannelError, ChannelErrorKind, TIMEOUT, message, run_off_thread,
+};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -88,7 +90,7 @@ impl WebhookChannel {
         }
     }
 
-    async fn read_signing_keys(&self) -> Result<SigningKeys, String> {
+    async fn read_signing_keys(&self) -> Result<SigningKeys, ChannelError> {
         let path = self.target.signing_secret_file.clone();
         let shown = path.display().to_string();
         let read = run_off_thread(&shown, move || {
@@ -96,7 +98,7 @@ impl WebhookChannel {
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
         });
-        read.await?
+        read.await?.map_err(ChannelError::host)
     }
 
     async fn send_request(
@@ -104,7 +106,7 @@ impl WebhookChannel {
         notice: &Notification,
         host: &str,
         keys: &SigningKeys,
-    ) -> Result<(), String> {
+    ) -> Result<(), ChannelError> {
         let (url, shown) = (&self.target.url, &self.redacted_url);
         let limits = ClientOptions {
             url,
@@ -112,7 +114,7 @@ impl WebhookChannel {
             ca_file: None,
         };
         let client = build_client(&limits)
-            .map_err(|problem| format!("cannot post to {shown}: {problem}"))?;
+            .map_err(|problem| ChannelError::host(format!("cannot post to {shown}: {problem}")))?;
         let body = message::to_json(notice, host)?;
         let id = message::webhook_id(notice, &self.id);
         let timestamp = (self.now)().as_second();
@@ -124,10 +126,10 @@ impl WebhookChannel {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body);
-        let response = request
-            .send()
-            .await
-            .map_err(|error| format!("cannot post to {shown}: {}", error_text::explain(error)))?;
+        let response = request.send().await.map_err(|error| {
+            let why = error_text::explain(error);
+            unreachable(format!("cannot post to {shown}: {why}"))
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -136,8 +138,9 @@ impl WebhookChannel {
             Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
             Ok(_) | Err(_) => String::new(),
         };
-        Err(format!(
-            "posted to {shown}, the answer was {status}{quoted}"
+        Err(ChannelError::new(
+            ChannelErrorKind::Rejected,
+            format!("posted to {shown}, the answer was {status}{quoted}"),
         ))
     }
 }
@@ -148,25 +151,31 @@ impl Channel for WebhookChannel {
         &self.id
     }
 
-    async fn check(&self) -> Vec<String> {
+    async fn check(&self) -> Vec<ChannelError> {
         self.read_signing_keys().await.err().into_iter().collect()
     }
 
-    async fn check_reachable(&self) -> Result<(), String> {
-        check_connection(&self.target.url, None, TIMEOUT).await
+    async fn check_reachable(&self) -> Result<(), ChannelError> {
+        check_connection(&self.target.url, None, TIMEOUT)
+            .await
+            .map_err(unreachable)
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), String> {
+    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
         let keys = self.read_signing_keys().await?;
         // Kept until the answer is judged: only living secrets are masked in
         // what the receiver may echo.
         let _query: Vec<Secret> = query_secrets(&self.target.url);
         match tokio::time::timeout(TIMEOUT, self.send_request(notice, host, &keys)).await {
             Ok(told) => told,
-            Err(_) => Err(format!(
+            Err(_) => Err(unreachable(format!(
                 "posted to {}, no answer came in time",
                 self.redacted_url
-            )),
+            ))),
         }
     }
+}
+
+const fn unreachable(message: String) -> ChannelError {
+    ChannelError::new(ChannelErrorKind::Unreachable, message)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
+use crate::sink::Acceptance;
 use crate::sink::file::disk::interruption::{Interruption, run_interrupted_at};
 use crate::sink::file::settings::FileTarget;
 
