@@ -15,7 +15,7 @@ use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
-use crate::provider::kind::registry::DEFAULT_KIND;
+use crate::provider::kind::DEFAULT_KIND;
 use crate::sink::target::FileWideContext;
 
 /// The names of the keys, right or wrong.

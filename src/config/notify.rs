@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::claims::{PathClaims, PathOwner};
 use super::options;
-use crate::alerting::channel::registry::CHANNEL_TYPES;
+use crate::alerting::channel::CHANNEL_TYPES;
 use crate::alerting::channel::target::{COMMON_OPTIONS, ChannelTarget, NotifySettings, channel_id};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::quote::{one_of, quoted};

@@ -1,10 +1,10 @@
 //! The names of all options: the file is checked against them, and so are the
 //! example and the manual page.
 
-use crate::alerting::channel::registry::CHANNEL_TYPES;
+use crate::alerting::channel::CHANNEL_TYPES;
 use crate::config_reader::section::Section;
-use crate::provider::kind::registry::KEY_KINDS;
-use crate::sink::registry::SINK_TYPES;
+use crate::provider::kind::KEY_KINDS;
+use crate::sink::SINK_TYPES;
 
 /// The top of the file: the names of its tables.
 pub const TOP: Section = Section {

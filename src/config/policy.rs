@@ -22,7 +22,7 @@ use crate::core::duration::{MAX_DURATION, to_text};
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
 use crate::core::schedule::timetable::Timetable;
-use crate::core::schedule::{SYNTAX_HELP, Schedule, ScheduleError};
+use crate::core::schedule::{SYNTAX_HELP, Schedule};
 use crate::core::time;
 
 /// How many of the next firings a message shows.
@@ -31,34 +31,24 @@ const RUNS_IN_HINT: usize = 3;
 /// Reads when keys rotate.
 pub(super) struct PolicyBuilder<'e> {
     environment: &'e Environment,
-    /// The expressions read so far: ten thousand keys with one of them cost
-    /// one parse, and one schedule's memory.
-    parsed: BTreeMap<String, CachedExpression>,
-}
-
-/// An expression that was read.
-struct CachedExpression {
-    schedule: Result<Schedule, ScheduleError>,
-    /// The same in its zones, with what is costly to find out.
-    by_zone: BTreeMap<String, Rc<CachedTimetable>>,
+    /// The cron expressions read so far, each with its zone: to measure the
+    /// gaps of one takes longer than to read a hundred keys.
+    measured: BTreeMap<(String, String), Rc<MeasuredTimetable>>,
 }
 
 /// A timetable without jitter, and its gaps.
-struct CachedTimetable {
+struct MeasuredTimetable {
     timetable: Timetable,
     shortest_gap: Option<Duration>,
     longest_gap: OnceCell<Option<Duration>>,
     runs_per_day: usize,
-    /// The policy of the keys that have nothing but it and the defaults, once it
-    /// was found to be in order.
-    shared_policy: OnceCell<Arc<KeyPolicy>>,
 }
 
 impl<'e> PolicyBuilder<'e> {
     pub(super) const fn new(environment: &'e Environment) -> Self {
         Self {
             environment,
-            parsed: BTreeMap::new(),
+            measured: BTreeMap::new(),
         }
     }
 
@@ -71,35 +61,23 @@ impl<'e> PolicyBuilder<'e> {
         defaults: &KeyOptions,
         report: &mut ProblemReport,
     ) -> Option<Arc<KeyPolicy>> {
-        let has_own = table.has_any(options::DEFAULTS);
-        let own = has_own.then(|| KeyOptions::read(table, report).with_defaults(defaults));
-        let patience = own.as_ref().unwrap_or(defaults);
-        let known = self.timetable(table, &patience.time_zone(), report)?;
-        let is_plain = own.is_none() && patience.jitter.is_none();
-        if is_plain && let Some(policy) = known.shared_policy.get() {
-            return Some(Arc::clone(policy));
-        }
-        let before = report.count();
+        let options = KeyOptions::read(table, report).with_defaults(defaults);
+        let measured = self.timetable(table, &options.time_zone(), report)?;
         let check = PolicyCheck {
-            cached: &known,
+            measured: &measured,
             now: self.environment.now,
             table,
-            options: patience,
+            options: &options,
         };
         let room = check.check_jitter(report);
         let overlap = check.check_overlap(room, report);
         check.check_budget(report);
         check.check_expiry(overlap, report);
-        let mut timetable = known.timetable.clone();
-        if let (Some(name), Some((jitter, _))) = (name, &patience.jitter) {
+        let mut timetable = measured.timetable.clone();
+        if let (Some(name), Some((jitter, _))) = (name, &options.jitter) {
             timetable = timetable.with_jitter(name, *jitter);
         }
-        let policy = Arc::new(patience.to_policy(timetable, overlap));
-        // What is wrong with the defaults is told of each key.
-        if is_plain && report.count() == before {
-            known.shared_policy.get_or_init(|| Arc::clone(&policy));
-        }
-        Some(policy)
+        Some(Arc::new(options.to_policy(timetable, overlap)))
     }
 
     fn timetable(
@@ -107,7 +85,7 @@ impl<'e> PolicyBuilder<'e> {
         table: &ConfigTable<'_>,
         zone: &TimeZone,
         report: &mut ProblemReport,
-    ) -> Option<Rc<CachedTimetable>> {
+    ) -> Option<Rc<MeasuredTimetable>> {
         let schedule = table.get(options::KEY, "schedule");
         let every = table.get(options::KEY, "every");
         match (schedule, every) {
@@ -143,18 +121,13 @@ impl<'e> PolicyBuilder<'e> {
         zone: &TimeZone,
         place: &Location,
         report: &mut ProblemReport,
-    ) -> Option<Rc<CachedTimetable>> {
-        let name = zone.iana_name().unwrap_or_default();
-        let known = self
-            .parsed
-            .get(text)
-            .and_then(|parsed| parsed.by_zone.get(name));
-        if let Some(known) = known {
-            return Some(Rc::clone(known));
+    ) -> Option<Rc<MeasuredTimetable>> {
+        let zone_name = zone.iana_name().unwrap_or_default();
+        let id = (text.to_owned(), zone_name.to_owned());
+        if let Some(measured) = self.measured.get(&id) {
+            return Some(Rc::clone(measured));
         }
-        let schedule = self
-            .parse_expression(text, place, report)?
-            .in_zone(zone.clone());
+        let schedule = parse_expression(text, place, report)?.in_zone(zone.clone());
         if schedule.next_after(self.environment.now).is_none() {
             let message = format!("{} never fires", quoted(text));
             let hint = "it falls only into an hour that the clock of its zone skips: \
@@ -162,62 +135,43 @@ impl<'e> PolicyBuilder<'e> {
             report.add_problem(place, message, hint);
             return None;
         }
-        let known = Rc::new(self.measure_gaps(schedule.into()));
-        if let Some(parsed) = self.parsed.get_mut(text) {
-            parsed.by_zone.insert(name.to_owned(), Rc::clone(&known));
-        }
-        Some(known)
+        let measured = Rc::new(self.measure_gaps(schedule.into()));
+        self.measured.insert(id, Rc::clone(&measured));
+        Some(measured)
     }
 
-    /// The schedule of an expression, in no zone yet.
-    fn parse_expression(
-        &mut self,
-        text: &str,
-        place: &Location,
-        report: &mut ProblemReport,
-    ) -> Option<&Schedule> {
-        let parsed = self
-            .parsed
-            .entry(text.to_owned())
-            .or_insert_with(|| CachedExpression {
-                schedule: Schedule::parse(text, TimeZone::UTC),
-                by_zone: BTreeMap::new(),
-            });
-        match &parsed.schedule {
-            Err(error) => {
-                let message = if is_secret_like(text) {
-                    format!("{} is no cron expression", quoted(text))
-                } else {
-                    error.to_string()
-                };
-                report.add_problem(place, message, SYNTAX_HELP);
-                None
-            }
-            Ok(schedule) if !schedule.can_fire() => {
-                let message = format!("{} never fires", quoted(text));
-                let hint = "no date matches its day and month, so there is no next time: \
-                            name a day that the month has";
-                report.add_problem(place, message, hint);
-                None
-            }
-            Ok(schedule) => Some(schedule),
-        }
-    }
-
-    fn measure_gaps(&self, timetable: Timetable) -> CachedTimetable {
-        CachedTimetable {
+    fn measure_gaps(&self, timetable: Timetable) -> MeasuredTimetable {
+        MeasuredTimetable {
             shortest_gap: timetable.shortest_gap(self.environment.now),
             longest_gap: OnceCell::new(),
             runs_per_day: timetable.firings_per_day(),
-            shared_policy: OnceCell::new(),
             timetable,
         }
     }
 }
 
+/// The schedule of an expression, in no zone yet.
+fn parse_expression(text: &str, place: &Location, report: &mut ProblemReport) -> Option<Schedule> {
+    let problem = match Schedule::parse(text, TimeZone::UTC) {
+        Ok(schedule) if schedule.can_fire() => return Some(schedule),
+        Ok(_) => {
+            let hint = "no date matches its day and month, so there is no next time: \
+                        name a day that the month has";
+            (format!("{} never fires", quoted(text)), hint)
+        }
+        Err(_) if is_secret_like(text) => {
+            let message = format!("{} is no cron expression", quoted(text));
+            (message, SYNTAX_HELP)
+        }
+        Err(error) => (error.to_string(), SYNTAX_HELP),
+    };
+    report.add_problem(place, problem.0, problem.1);
+    None
+}
+
 /// Checks what depends on the gaps between firings.
 struct PolicyCheck<'c> {
-    cached: &'c CachedTimetable,
+    measured: &'c MeasuredTimetable,
     now: Timestamp,
     table: &'c ConfigTable<'c>,
     options: &'c KeyOptions,
@@ -232,7 +186,7 @@ impl PolicyCheck<'_> {
     /// The shortest time between two firings that may be left of the gap by
     /// the jitter.
     fn check_jitter(&self, report: &mut ProblemReport) -> Duration {
-        let gap = self.cached.shortest_gap.unwrap_or(Duration::MAX);
+        let gap = self.measured.shortest_gap.unwrap_or(Duration::MAX);
         let Some((jitter, place)) = &self.options.jitter else {
             return gap;
         };
@@ -245,7 +199,7 @@ impl PolicyCheck<'_> {
 
     fn check_overlap(&self, room: Duration, report: &mut ProblemReport) -> Duration {
         let Some((overlap, place)) = &self.options.overlap else {
-            let plain = KeyPolicy::new(self.cached.timetable.clone()).overlap;
+            let plain = KeyPolicy::new(self.measured.timetable.clone()).overlap;
             return plain.min(room / 2);
         };
         if *overlap >= room {
@@ -279,7 +233,7 @@ impl PolicyCheck<'_> {
         let message = format!(
             "\"{}\" is not shorter than the shortest gap between two firings of {}{less}",
             to_text(span),
-            quoted(&self.cached.timetable.to_string())
+            quoted(&self.measured.timetable.to_string())
         );
         let hint = format!(
             "less than \"{}\" is allowed; {}",
@@ -292,8 +246,8 @@ impl PolicyCheck<'_> {
     /// A budget that the schedule alone can use up would stop the key on the
     /// first day with a failure.
     fn check_budget(&self, report: &mut ProblemReport) {
-        let timetable = &self.cached.timetable;
-        let needed = self.cached.runs_per_day.saturating_mul(2);
+        let timetable = &self.measured.timetable;
+        let needed = self.measured.runs_per_day.saturating_mul(2);
         let budget = self.options.max_creates_per_day.as_ref();
         let plain = KeyPolicy::new(timetable.clone()).max_creates_per_day;
         let most = budget.map_or(plain, |(most, _)| *most);
@@ -318,9 +272,9 @@ impl PolicyCheck<'_> {
         let Some((life, place)) = &self.options.expires_after else {
             return;
         };
-        let timetable = &self.cached.timetable;
+        let timetable = &self.measured.timetable;
         let longest = || timetable.longest_gap(self.now);
-        let Some(gap) = *self.cached.longest_gap.get_or_init(longest) else {
+        let Some(gap) = *self.measured.longest_gap.get_or_init(longest) else {
             return;
         };
         let least = gap * 3 / 2 + overlap + self.jitter();
@@ -342,7 +296,7 @@ impl PolicyCheck<'_> {
 
     /// The next firings in words.
     fn next_runs_text(&self) -> String {
-        let timetable = &self.cached.timetable;
+        let timetable = &self.measured.timetable;
         let firings = timetable.firings_from(self.now);
         let next =
             std::iter::successors(firings.next_after(self.now), |at| firings.next_after(*at));

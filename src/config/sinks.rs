@@ -12,7 +12,7 @@ use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values::{self, DEFAULT_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::core::ids::{NameError, SinkId, is_valid_name};
-use crate::sink::registry::SINK_TYPES;
+use crate::sink::SINK_TYPES;
 use crate::sink::target::{
     COMMON_OPTIONS, FileWideContext, ReadContext, SinkSettings, SinkTarget, target_text,
 };

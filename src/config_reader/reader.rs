@@ -55,12 +55,6 @@ impl<'t> ConfigTable<'t> {
         })
     }
 
-    /// Whether any option of `section` is there.
-    pub(crate) fn has_any(&self, section: Section) -> bool {
-        let mut names = self.entries.into_iter().flat_map(DeTable::keys);
-        names.any(|name| section.has(name.get_ref()))
-    }
-
     /// Where an option stands, or would.
     pub(crate) fn location_of(&self, section: Section, name: &'static str) -> Location {
         let value = self.get(section, name);

@@ -12,10 +12,10 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::core::duration;
 use crate::core::ids::{KeyName, SinkId};
 use crate::platform::blocking_pool;
+use crate::sink;
 use crate::sink::SinkProblem;
 use crate::sink::file::settings::FileTarget;
 use crate::sink::file::{FileSink, stale_temp};
-use crate::sink::registry;
 use crate::sink::target::SinkSettings;
 
 /// How long a look at all places together may take.
@@ -51,7 +51,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
     sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
 ) {
     let files = sinks.filter_map(|(key, id)| {
-        let path = registry::replaced_path(&id.target)?;
+        let path = sink::replaced_path(&id.target)?;
         let target = Arc::new(FileTarget::plain(path));
         let sink = SinkSettings {
             id: id.clone(),

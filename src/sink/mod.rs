@@ -1,122 +1,73 @@
 //! Where a new secret is delivered.
 //!
-//! [`Sink`] is what the engine asks for, with the obligations that its
-//! decisions rest on.
+//! [`Sink`] is the behaviour that the engine needs. A type of sink is a folder
+//! here with its options, its target's identity, its rehearsal and its
+//! behaviour ([`target::SinkTarget`]), and a line in [`SINK_TYPES`].
 
 pub mod command;
-pub mod error;
+mod contract;
+mod error;
 pub mod file;
 mod program_log;
 pub mod recording;
-pub mod registry;
 pub mod self_credential;
 pub mod target;
 pub mod webhook;
 
-use std::pin::Pin;
+use std::path::PathBuf;
 
-use async_trait::async_trait;
-use jiff::Timestamp;
+use self::target::SinkType;
 
-use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
-use crate::core::secret::Secret;
-use crate::core::state::CredentialMetadata;
-
+pub use self::contract::{DeliveredPayload, DriftCheck, Payload, ReplacedCredential, Sink};
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
 };
 
-/// A comparison of a target with what was delivered to it. None also where the
-/// target cannot be read.
-pub type DriftCheck = Pin<Box<dyn Future<Output = Option<Drift>> + Send>>;
+/// Every type of sink, one line each, in the order in which messages list them.
+pub static SINK_TYPES: [&SinkType; 4] = [
+    &file::TYPE,
+    &webhook::TYPE,
+    &command::TYPE,
+    &self_credential::TYPE,
+];
 
-/// A place that takes secrets.
-#[async_trait]
-pub trait Sink: Send + Sync {
-    /// Its name and target.
-    fn id(&self) -> &SinkId;
-
-    /// What is wrong with it as far as this host can see without writing to it
-    /// or connecting anywhere: folders, rights, files with secrets. Every
-    /// problem at once, each in words that say what would be right.
-    async fn inspect(&self) -> Vec<SinkProblem>;
-
-    /// Whether a delivery would have a chance now: [`Sink::inspect`] and, for
-    /// a remote one, a connection (TCP and TLS, nothing sent). Asked before a
-    /// credential is made.
-    async fn preflight(&self) -> Result<(), SinkError>;
-
-    /// Begins to look what is wrong with what it accepted, if that can be seen
-    /// from here: the target is gone, or holds something else than the secret
-    /// of `credential`. Many are begun before the first is waited for.
-    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
-        let _ = credential;
-        Box::pin(std::future::ready(None))
-    }
-
-    /// Whether it replaces the credential that rekeyd itself works with.
-    fn rotates_self_credential(&self) -> bool {
-        false
-    }
-
-    /// Whether something is to run once it has taken a secret: until that has
-    /// ended well, nothing is accepted.
-    fn has_on_change(&self) -> bool {
-        false
-    }
-
-    /// Runs that, within its own timeout. The error says in words, masked, why
-    /// it is to be run again.
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
-        let _ = taken;
-        Ok(())
-    }
-
-    /// Delivers once, within the sink's own timeout. The error says whether
-    /// the sink may have taken it; when in doubt, it may.
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError>;
+/// The path in the text of the target of a sink that is no longer configured,
+/// if it replaced a file: only the ledger knows that sink.
+#[must_use]
+pub fn replaced_path(target_text: &str) -> Option<PathBuf> {
+    let (name, identity) = target_text.split_once(':')?;
+    let kind = SINK_TYPES.iter().find(|one| one.name == name)?;
+    kind.replaces_file.then(|| PathBuf::from(identity))
 }
 
-/// What is delivered: one rotation's new credential. The same for each try.
-#[derive(Debug, Clone)]
-pub struct Payload {
-    /// The key.
-    pub key: KeyName,
-    /// The rotation.
-    pub rotation: RotationId,
-    /// Grows with each rotation of the key.
-    pub sequence: u64,
-    /// The credential's name at the provider.
-    pub label: Label,
-    /// What is known of the credential.
-    pub credential: CredentialMetadata,
-    /// The secret.
-    pub secret: Secret,
-    /// When the secret was seen to work: the webhook's `timestamp`.
-    pub verified_at: Timestamp,
-    /// The credential that was current when this one was verified.
-    pub previous: Option<ReplacedCredential>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What a sink has taken, without the secret: it may have been another process
-/// that delivered it.
-#[derive(Debug, Clone)]
-pub struct DeliveredPayload {
-    /// The key.
-    pub key: KeyName,
-    /// The rotation.
-    pub rotation: RotationId,
-    /// Grows with each rotation of the key.
-    pub sequence: u64,
-    /// The credential.
-    pub credential: CredentialMetadata,
-}
+    #[test]
+    fn sections_are_named_after_their_types() {
+        for (number, one) in SINK_TYPES.iter().enumerate() {
+            assert_eq!(one.options.name, format!("sink.{}", one.name));
+            let before = &SINK_TYPES[..number];
+            assert!(
+                before.iter().all(|other| other.name != one.name),
+                "{}",
+                one.name
+            );
+        }
+    }
 
-/// The credential that a new one replaces.
-#[derive(Debug, Clone)]
-pub struct ReplacedCredential {
-    /// Its id.
-    pub id: CredentialId,
-    /// It is not revoked by the schedule before this.
-    pub not_before: Timestamp,
+    #[test]
+    fn only_targets_that_are_files_have_a_path() {
+        for (text, expected) in [
+            ("file:/etc/a:b", Some("/etc/a:b")),
+            ("self:/etc/rekeyd/key", Some("/etc/rekeyd/key")),
+            ("command:/bin/put", None),
+            ("webhook:https://host/path", None),
+            ("removed-type:/etc/key", None),
+            ("/etc/key", None),
+        ] {
+            assert_eq!(replaced_path(text), expected.map(PathBuf::from), "{text}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Sink;
+use super::contract::Sink;
 use super::file::settings::FileTarget;
 use super::recording::DeliveryRecorder;
 use crate::config_reader::files::NamedFiles;
@@ -26,7 +26,7 @@ pub const COMMON_OPTIONS: Section = Section {
     options: &["type", "name", "required", "timeout"],
 };
 
-/// A type of sink, as [`super::registry`] lists it.
+/// A type of sink, as [`super::SINK_TYPES`] lists it.
 #[derive(Debug)]
 pub struct SinkType {
     /// The value of the option `type`, and the first part of a target's text.

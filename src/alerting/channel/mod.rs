@@ -1,93 +1,59 @@
-//! How people are told what is wrong: by a webhook, a command, a mail.
+//! How notifications reach people: by a webhook, a command, a mail.
 //!
-//! All three are given the same JSON ([`message`]). Deliberately not here: what
-//! is told to whom, and when it is tried again.
+//! Every channel gets the same JSON ([`message`]). A type of channel is a
+//! folder here with its options, its target's identity and its behaviour
+//! ([`target::ChannelTarget`]), and a line in [`CHANNEL_TYPES`]. Deliberately
+//! not here: what is sent to whom, and when it is tried again.
 
 pub mod command;
-pub mod error;
+mod contract;
+mod error;
 pub mod file;
 pub mod message;
-pub mod registry;
 pub mod sendmail;
+mod support;
 pub mod target;
 pub mod webhook;
 
-use std::time::Duration;
+use self::target::ChannelType;
 
-use async_trait::async_trait;
-
-use crate::core::notification::{ChannelId, Notification};
-use crate::platform::process::{ExitKind, ProcessExit};
-use crate::platform::run_blocking;
-
+pub use self::contract::{Channel, TIMEOUT};
 pub use self::error::{ChannelError, ChannelErrorKind};
 
-/// How long one try may take.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// Every type of channel that a configuration may name, one line each, in the
+/// order in which messages list them. [`file`] stands in for all of them
+/// in a rehearsal.
+pub static CHANNEL_TYPES: [&ChannelType; 3] = [&webhook::TYPE, &command::TYPE, &sendmail::TYPE];
 
-/// Somebody who can be told.
-#[async_trait]
-pub trait Channel: Send + Sync {
-    /// Its type and target.
-    fn id(&self) -> &ChannelId;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerting::channel::file::FileChannelTarget;
+    use crate::alerting::channel::sendmail::SendmailChannelTarget;
+    use crate::alerting::channel::target::ChannelTarget;
 
-    /// What is wrong with it as far as this host can see without telling
-    /// anybody. Every problem at once, each in words that say what would be
-    /// right.
-    async fn check(&self) -> Vec<ChannelError>;
-
-    /// Whether it could be reached now; nothing is sent.
-    ///
-    /// # Errors
-    /// Why not, in words.
-    async fn check_reachable(&self) -> Result<(), ChannelError> {
-        Ok(())
+    #[test]
+    fn targets_are_the_same_only_with_equal_type_and_options() {
+        let file = |path: &str| FileChannelTarget { path: path.into() };
+        let mail = SendmailChannelTarget {
+            to: vec!["/a".to_owned()],
+        };
+        let one: &dyn ChannelTarget = &file("/a");
+        assert!(one.is_same(&file("/a")));
+        assert!(!one.is_same(&file("/b")));
+        assert!(!one.is_same(&mail));
     }
 
-    /// Tells once, within [`TIMEOUT`]. `host` is who tells.
-    ///
-    /// # Errors
-    /// Why nobody may have heard it, in words, masked.
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError>;
-}
-
-/// What the end of a program says; what it wrote goes to the log.
-fn exit_result(id: &ChannelId, program: &str, ended: &ProcessExit) -> Result<(), ChannelError> {
-    for line in ended.stdout.display_lines() {
-        tracing::info!(notifier = %id, "{program} says: {line}");
-    }
-    for line in ended.stderr.display_lines() {
-        tracing::warn!(notifier = %id, "{program} complains: {line}");
-    }
-    match ended.kind {
-        ExitKind::Code(0) => Ok(()),
-        ExitKind::NotStarted(_)
-        | ExitKind::Code(_)
-        | ExitKind::Signal(_)
-        | ExitKind::TimedOut
-        | ExitKind::Failed(_) => {
-            let message = ended.describe(program, TIMEOUT);
-            Err(ChannelError::of_exit(ended, message))
+    #[test]
+    fn sections_are_named_after_their_types() {
+        for (number, one) in CHANNEL_TYPES.iter().enumerate() {
+            assert_eq!(one.options.name, format!("notify.{}", one.name));
+            let before = &CHANNEL_TYPES[..number];
+            assert!(
+                before.iter().all(|other| other.name != one.name),
+                "{}",
+                one.name
+            );
         }
-    }
-}
-
-/// Checks a file off the event loop's thread: file systems may hang.
-async fn run_off_thread<T: Send + 'static>(
-    what: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ChannelError> {
-    let describe = || format!("looking at {what}");
-    Ok(run_blocking(describe, TIMEOUT, work).await?)
-}
-
-/// The problem that a check off the event loop's thread found, if any.
-async fn problem_of(
-    what: &str,
-    check: impl FnOnce() -> Option<String> + Send + 'static,
-) -> Option<ChannelError> {
-    match run_off_thread(what, check).await {
-        Ok(problem) => problem.map(ChannelError::host),
-        Err(error) => Some(error),
     }
 }

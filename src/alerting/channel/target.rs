@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Channel;
+use super::contract::Channel;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -21,7 +21,7 @@ pub const COMMON_OPTIONS: Section = Section {
     options: &["type", "on", "keys"],
 };
 
-/// A type of channel, as [`super::registry`] lists it.
+/// A type of channel, as [`super::CHANNEL_TYPES`] lists it.
 #[derive(Debug)]
 pub struct ChannelType {
     /// The value of the option `type`, and the first part of a channel's id.

@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::config::settings::KeySettings;
 use crate::core::ids::KeyName;
 use crate::receiver::{ReceivedWebhook, Recorder};
+use crate::sink::SINK_TYPES;
 use crate::sink::recording::{DeliveryRecorder, RecordedDelivery};
-use crate::sink::registry::SINK_TYPES;
 use crate::sink::target::{RehearsalPlaces, Substitute};
 
 /// The folder of the files that stand in for those of file sinks.

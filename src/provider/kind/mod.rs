@@ -1,16 +1,13 @@
-//! Kinds of key: what a rotation creates at the provider. Each kind is a folder
-//! of its own and one line in [`registry`].
+//! Kinds of key: what a rotation creates at the provider. A kind is a folder here
+//! and a line in [`KEY_KINDS`].
 
 pub mod admin_key;
-pub mod registry;
+mod key_kind;
 
-use crate::config_reader::section::Section;
+pub use self::key_kind::KeyKind;
 
-/// One kind of key.
-#[derive(Debug)]
-pub struct KeyKind {
-    /// What the contract calls it: `admin-key`.
-    pub name: &'static str,
-    /// The options that only keys of this kind have.
-    pub options: Section,
-}
+/// Every kind of key, one line each.
+pub static KEY_KINDS: [&KeyKind; 1] = [&admin_key::KIND];
+
+/// The kind of a key that names none.
+pub static DEFAULT_KIND: &KeyKind = &admin_key::KIND;

@@ -68,7 +68,7 @@ pub(super) mod interruption {
 
     /// What happens at a step.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(in crate::sink::file) enum Interruption {
+    pub(crate) enum Interruption {
         /// It is not done, and fails.
         FailBefore,
         /// It is done, and fails: over a network the answer may be lost.
@@ -84,7 +84,7 @@ pub(super) mod interruption {
 
     /// Does `work` on this thread with an interruption at the step of that
     /// number. Gives the names of the steps too.
-    pub(in crate::sink::file) fn run_interrupted_at<T>(
+    pub(crate) fn run_interrupted_at<T>(
         number: usize,
         what: Interruption,
         work: impl FnOnce() -> T,

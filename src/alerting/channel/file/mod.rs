@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::alerting::channel::support::run_off_thread;
 use crate::alerting::channel::target::{ChannelTarget, ClockFn};
-use crate::alerting::channel::{Channel, ChannelError, message, run_off_thread};
+use crate::alerting::channel::{Channel, ChannelError, message};
 use crate::core::notification::{ChannelId, Notification};
 
 /// The file that a rehearsal records notifications in. No configuration names

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
+use crate::alerting::channel::support::{exit_result, problem_of};
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
-use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, exit_result, message, problem_of};
+use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
+use crate::alerting::channel::support::run_off_thread;
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
-use crate::alerting::channel::{
-    Channel, ChannelError, ChannelErrorKind, TIMEOUT, message, run_off_thread,
-};
+use crate::alerting::channel::{Channel, ChannelError, ChannelErrorKind, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;

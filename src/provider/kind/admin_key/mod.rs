@@ -1,7 +1,7 @@
 //! Organization admin keys: a rotation creates one, a revocation deletes it.
 
-use super::KeyKind;
 use crate::config_reader::section::Section;
+use crate::provider::kind::KeyKind;
 
 /// The kind of a key whose credentials are organization admin keys.
 pub static KIND: KeyKind = KeyKind {

@@ -1,0 +1,107 @@
+//! What the engine asks of a sink, with the obligations that its decisions rest
+//! on.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::error::{DeliveryError, Drift, SinkError, SinkProblem};
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
+use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
+
+/// A comparison of a target with what was delivered to it. None also where the
+/// target cannot be read.
+pub type DriftCheck = Pin<Box<dyn Future<Output = Option<Drift>> + Send>>;
+
+/// A place that takes secrets.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Its name and target.
+    fn id(&self) -> &SinkId;
+
+    /// What is wrong with it as far as this host can see without writing to it
+    /// or connecting anywhere: folders, rights, files with secrets. Every
+    /// problem at once, each in words that say what would be right.
+    async fn inspect(&self) -> Vec<SinkProblem>;
+
+    /// Whether a delivery would have a chance now: [`Sink::inspect`] and, for
+    /// a remote one, a connection (TCP and TLS, nothing sent). Asked before a
+    /// credential is made.
+    async fn preflight(&self) -> Result<(), SinkError>;
+
+    /// Begins to look what is wrong with what it accepted, if that can be seen
+    /// from here: the target is gone, or holds something else than the secret
+    /// of `credential`. Many are begun before the first is waited for.
+    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+        let _ = credential;
+        Box::pin(std::future::ready(None))
+    }
+
+    /// Whether it replaces the credential that rekeyd itself works with.
+    fn rotates_self_credential(&self) -> bool {
+        false
+    }
+
+    /// Whether something is to run once it has taken a secret: until that has
+    /// ended well, nothing is accepted.
+    fn has_on_change(&self) -> bool {
+        false
+    }
+
+    /// Runs that, within its own timeout. The error says in words, masked, why
+    /// it is to be run again.
+    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
+        let _ = taken;
+        Ok(())
+    }
+
+    /// Delivers once, within the sink's own timeout. The error says whether
+    /// the sink may have taken it; when in doubt, it may.
+    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError>;
+}
+
+/// What is delivered: one rotation's new credential. The same for each try.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// The key.
+    pub key: KeyName,
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Grows with each rotation of the key.
+    pub sequence: u64,
+    /// The credential's name at the provider.
+    pub label: Label,
+    /// What is known of the credential.
+    pub credential: CredentialMetadata,
+    /// The secret.
+    pub secret: Secret,
+    /// When the secret was seen to work: the webhook's `timestamp`.
+    pub verified_at: Timestamp,
+    /// The credential that was current when this one was verified.
+    pub previous: Option<ReplacedCredential>,
+}
+
+/// What a sink has taken, without the secret: it may have been another process
+/// that delivered it.
+#[derive(Debug, Clone)]
+pub struct DeliveredPayload {
+    /// The key.
+    pub key: KeyName,
+    /// The rotation.
+    pub rotation: RotationId,
+    /// Grows with each rotation of the key.
+    pub sequence: u64,
+    /// The credential.
+    pub credential: CredentialMetadata,
+}
+
+/// The credential that a new one replaces.
+#[derive(Debug, Clone)]
+pub struct ReplacedCredential {
+    /// Its id.
+    pub id: CredentialId,
+    /// It is not revoked by the schedule before this.
+    pub not_before: Timestamp,
+}
