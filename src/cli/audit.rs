@@ -127,8 +127,8 @@ fn audit_entries(compared: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> 
                 .filter_map(|found| audit_entry(&key, found)),
         );
     }
-    for stranger in compared.unknown {
-        let name = stranger.name.as_deref().unwrap_or_default();
+    for unknown in compared.unknown {
+        let name = unknown.name.as_deref().unwrap_or_default();
         let lookalike = keys.iter().any(|key| Label::matches_format(name, key));
         lines.push(AuditEntry {
             status: if lookalike {
@@ -138,7 +138,7 @@ fn audit_entries(compared: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> 
             },
             key: None,
             phase: None,
-            id: stranger.metadata.id,
+            id: unknown.metadata.id,
         });
     }
     lines

@@ -52,7 +52,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
 ) {
     let files = sinks.filter_map(|(key, id)| {
         let path = sink::replaced_path(&id.target)?;
-        let target = Arc::new(FileTarget::plain(path));
+        let target = Arc::new(FileTarget::with_defaults(path));
         let sink = SinkSettings {
             id: id.clone(),
             required: false,

@@ -123,20 +123,20 @@ pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCre
 }
 
 fn log_unknown_credentials(new: &[UnknownCredential]) {
-    for stranger in new.iter().filter(|stranger| stranger.is_lookalike) {
-        let name = stranger.name.as_deref().unwrap_or_default();
+    for unknown in new.iter().filter(|unknown| unknown.is_lookalike) {
+        let name = unknown.name.as_deref().unwrap_or_default();
         tracing::warn!(
-            credential = %stranger.id,
+            credential = %unknown.id,
             "{} bears the name {name}, which looks like a label of this configuration, but it is \
              not in this ledger; it is left alone: `rekeyd audit` shows more",
-            stranger.id
+            unknown.id
         );
     }
-    let foreign = new.iter().filter(|stranger| !stranger.is_lookalike).count();
-    if foreign > 0 {
+    let unrecognized = new.iter().filter(|unknown| !unknown.is_lookalike).count();
+    if unrecognized > 0 {
         tracing::info!(
-            count = foreign,
-            "{foreign} admin keys of this organization are not rekeyd's and are left alone"
+            count = unrecognized,
+            "{unrecognized} admin keys of this organization are not rekeyd's and are left alone"
         );
     }
 }

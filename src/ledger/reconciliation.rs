@@ -196,17 +196,17 @@ pub(super) fn record_reconciliation(
          ON CONFLICT (credential_id) DO UPDATE SET kind = ?2, name = ?3, seen_at = ?4",
     )?;
     let mut new = Vec::new();
-    for stranger in strangers {
-        let kind = if stranger.is_lookalike {
+    for unknown in strangers {
+        let kind = if unknown.is_lookalike {
             "lookalike"
         } else {
             "foreign"
         };
-        let name = stranger.name.as_deref().map(crate::core::redact::sanitize);
-        let id = stranger.id.as_str();
+        let name = unknown.name.as_deref().map(crate::core::redact::sanitize);
+        let id = unknown.id.as_str();
         if again.execute(params![id, kind, name, SqlTimestamp(at)])? == 0 {
             first.execute(params![id, kind, name, SqlTimestamp(at)])?;
-            new.push(stranger);
+            new.push(unknown);
         }
     }
     Ok(new)

@@ -8,6 +8,7 @@ mod support;
 
 mod imports;
 mod layering;
+mod names;
 mod package;
 mod readme;
 mod transitions;

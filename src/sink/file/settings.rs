@@ -51,7 +51,7 @@ pub enum FileFormat {
 impl FileTarget {
     /// A file with the secret and a newline, and the defaults otherwise.
     #[must_use]
-    pub const fn plain(path: PathBuf) -> Self {
+    pub const fn with_defaults(path: PathBuf) -> Self {
         Self {
             path,
             format: FileFormat::Raw,

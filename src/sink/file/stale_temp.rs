@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn targets(folder: &Path, count: usize) -> Vec<Arc<FileTarget>> {
-        let target = |number| FileTarget::plain(folder.join(format!("{number}.key")));
+        let target = |number| FileTarget::with_defaults(folder.join(format!("{number}.key")));
         (0..count).map(target).map(Arc::new).collect()
     }
 

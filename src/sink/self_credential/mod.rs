@@ -72,7 +72,7 @@ impl SinkTarget for SelfCredentialTarget {
         let path = places.credential_file;
         let display = path.strip_prefix(places.folder).unwrap_or(path);
         let target = Self {
-            file: Arc::new(FileTarget::plain(path.to_owned())),
+            file: Arc::new(FileTarget::with_defaults(path.to_owned())),
         };
         Rehearsal {
             original: file.path.display().to_string(),

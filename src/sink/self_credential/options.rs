@@ -37,5 +37,5 @@ pub(super) fn read(
         report.add_problem(&place, message.to_owned(), hint);
         return None;
     };
-    Some(Arc::new(FileTarget::plain(file.to_owned())))
+    Some(Arc::new(FileTarget::with_defaults(file.to_owned())))
 }

@@ -36,7 +36,7 @@ fn set_up(before: InitialFiles) -> (TempDir, TargetLocation) {
     }
     let place = TargetLocation(Arc::new(FileTarget {
         mode: MODE,
-        ..FileTarget::plain(path)
+        ..FileTarget::with_defaults(path)
     }));
     if before == InitialFiles::OldContentAndStaleTemp {
         let path = place.temp_path();
