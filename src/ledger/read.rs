@@ -1,12 +1,14 @@
 //! Queries that the writer and the read side share: the state of keys, and what
 //! the engine asks for.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::Phase;
-use crate::core::state::KeyState;
+use crate::core::state::{KeyState, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
@@ -24,38 +26,16 @@ pub(super) fn key_states(
     connection: &Connection,
     only: Option<&KeyName>,
 ) -> Result<Vec<KeyState>, LedgerError> {
-    let filter = |column: &str| only.map_or(String::new(), |_| format!("AND {column} = ?1"));
+    let mut live = live_rotations(connection, only)?;
     let mut states = Vec::new();
     let sql = format!(
-        "SELECT {KEY_STATE_COLUMNS}
-         FROM key_state k WHERE true {}",
-        filter("k.key")
+        "SELECT {KEY_STATE_COLUMNS} FROM key_state k WHERE true {}",
+        key_filter("k.key", only)
     );
     for_each_row(connection, &sql, only, |row| {
-        states.push(rows::read_key_state(&mut RowReader::new(row))?);
-        Ok(())
-    })?;
-    states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-
-    let sql = live_rotations_sql(&filter("r.key"));
-    // The rotation of the row before, and its key's place.
-    let (mut last, mut at) = (None, Some(0));
-    for_each_row(connection, &sql, only, |row| {
-        let mut cells = RowReader::new(row);
-        let id: i64 = cells.get()?;
-        if last != Some(id) {
-            last = Some(id);
-            at = find_key_index(&states, &cells.key_name()?, at.unwrap_or_default());
-            if let Some(at) = at {
-                push_exact(&mut states[at].live, rows::read_rotation(&mut cells)?);
-            }
-        }
-        let mut cells = cells.skip_to(2 + const { rows::column_count(ROTATION_COLUMNS) });
-        let delivered: Option<i64> = cells.get()?;
-        let rotation = at.and_then(|at| states[at].live.last_mut());
-        if let (Some(_), Some(rotation)) = (delivered, rotation) {
-            push_exact(&mut rotation.deliveries, rows::read_delivery(&mut cells)?);
-        }
+        let mut state = rows::read_key_state(&mut RowReader::new(row))?;
+        state.live = live.remove(&state.key).unwrap_or_default();
+        states.push(state);
         Ok(())
     })?;
     for state in &mut states {
@@ -63,14 +43,47 @@ pub(super) fn key_states(
         state.newest_phase = newest_phase(connection, state)?;
         state.has_lost_credential = has_lost_credential(connection, state)?;
     }
+    states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     Ok(states)
 }
 
-/// What asks for the live rotations and their deliveries.
+/// Returns the live rotations of every key, or of one, with their deliveries.
+fn live_rotations(
+    connection: &Connection,
+    only: Option<&KeyName>,
+) -> Result<BTreeMap<KeyName, Vec<Rotation>>, LedgerError> {
+    let mut live = BTreeMap::new();
+    let mut last = None;
+    let sql = live_rotations_sql(&key_filter("r.key", only));
+    for_each_row(connection, &sql, only, |row| {
+        let mut cells = RowReader::new(row);
+        let (id, key) = (cells.get::<i64>()?, cells.key_name()?);
+        // Room for one, the usual number: an empty list grows to four at once,
+        // which is half of what the daemon needs for a key.
+        let of_key = live.entry(key).or_insert_with(|| Vec::with_capacity(1));
+        if last != Some(id) {
+            last = Some(id);
+            of_key.push(rows::read_rotation(&mut cells)?);
+        }
+        let mut cells = cells.skip_to(2 + const { rows::column_count(ROTATION_COLUMNS) });
+        let place: Option<i64> = cells.get()?;
+        if let (Some(_), Some(rotation)) = (place, of_key.last_mut()) {
+            rotation.deliveries.push(rows::read_delivery(&mut cells)?);
+        }
+        Ok(())
+    })?;
+    Ok(live)
+}
+
+fn key_filter(column: &str, only: Option<&KeyName>) -> String {
+    only.map_or_else(String::new, |_| format!("AND {column} = ?1"))
+}
+
+/// The query of [`live_rotations`].
 fn live_rotations_sql(filter: &str) -> String {
-    // By itself SQLite goes through every row of the key, or every delivery
-    // ever: what is read after each commit must not grow with the history. In
-    // the order of the index nothing has to be sorted.
+    // By itself SQLite reads every row of the key, or every delivery ever: what
+    // is read after each commit must not grow with the history. In the order of
+    // the index nothing needs sorting.
     format!(
         "SELECT r.id, r.key, {ROTATION_COLUMNS}, d.place, {DELIVERY_COLUMNS}
          FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation = r.id
@@ -79,8 +92,8 @@ fn live_rotations_sql(filter: &str) -> String {
     )
 }
 
-/// The phase of a key's newest rotation. It is mostly live and known: to look
-/// for each among all would read a page of its index for every key.
+/// Returns the phase of a key's newest rotation. It is mostly live and known;
+/// a query for each key would read a page of its index for each.
 fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, LedgerError> {
     let mut live = state.live.iter().rev();
     if let Some(newest) = live.find(|rotation| rotation.sequence == state.sequence) {
@@ -95,8 +108,8 @@ fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phas
     Ok(found.flatten())
 }
 
-/// Whether what was current last is revoked. Only where nothing is current is
-/// anything asked, and then no more rows are passed over than have failed in a
+/// Whether the credential that was current last is revoked. Queries only where
+/// nothing is current, and then reads no more rows than rotations failed in a
 /// row.
 fn has_lost_credential(connection: &Connection, state: &KeyState) -> Result<bool, LedgerError> {
     let all_live = u64::try_from(state.live.len()).is_ok_and(|live| live == state.sequence);
@@ -111,20 +124,6 @@ fn has_lost_credential(connection: &Connection, state: &KeyState) -> Result<bool
         .query_row([state.key.as_str()], |row| rows::phase_column(row, "phase"))
         .optional()?;
     Ok(found.flatten() == Some(Phase::Revoked))
-}
-
-/// Where a key stands in the order of names. The index gives one after another,
-/// so that it is mostly where the last was, or next to it.
-fn find_key_index(states: &[KeyState], key: &KeyName, last: usize) -> Option<usize> {
-    let mut near = (last..states.len()).take(2);
-    near.find(|at| states[*at].key == *key)
-        .or_else(|| states.binary_search_by(|state| state.key.cmp(key)).ok())
-}
-
-/// One in a list is the rule, and one that grows by itself has room for four.
-fn push_exact<T>(list: &mut Vec<T>, one: T) {
-    list.reserve_exact(1);
-    list.push(one);
 }
 
 fn for_each_row(

@@ -135,8 +135,6 @@ pub(super) fn reconcile(
 impl Reconciliation {
     fn add_discrepancy(&mut self, row: RotationRow, seen: RemoteState) {
         let of_key = self.discrepancies.entry(row.key).or_default();
-        // One of each key is the rule, and there may be ten thousand keys.
-        of_key.reserve_exact(1);
         of_key.push(Discrepancy {
             rotation: row.rotation,
             phase: row.phase,

@@ -109,9 +109,8 @@ pub(crate) const fn column_count(list: &str) -> usize {
     width
 }
 
-/// The columns of a row, one after another. By their names each would be looked
-/// for among all of them, which is most of the time that it takes to read the
-/// ledger of ten thousand keys.
+/// Reads the columns of a row one after another. By name each would be searched
+/// among all of them, which takes longer than everything else about a row.
 pub(crate) struct RowReader<'a> {
     row: &'a Row<'a>,
     next_column: usize,
@@ -220,7 +219,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         hold_until: cells.timestamp()?,
         revoke_now: cells.get()?,
         final_warning: cells.get()?,
-        deliveries: Vec::new(),
+        deliveries: Vec::with_capacity(1),
     })
 }
 
