@@ -41,7 +41,7 @@ pub(super) async fn run_off_thread<T: Send + 'static>(
 }
 
 /// The problem that a check off the event loop's thread found, if any.
-pub(super) async fn problem_of(
+pub(super) async fn check_off_thread(
     what: &str,
     check: impl FnOnce() -> Option<String> + Send + 'static,
 ) -> Option<ChannelError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
-use crate::alerting::channel::support::{exit_result, problem_of};
+use crate::alerting::channel::support::{check_off_thread, exit_result};
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
 use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
@@ -75,7 +75,7 @@ impl Channel for CommandChannel {
     async fn check(&self) -> Vec<ChannelError> {
         let path = self.command_line.path().to_owned();
         let check = move || process::check_executable(&path);
-        let problem = problem_of(&self.command_line.program, check).await;
+        let problem = check_off_thread(&self.command_line.program, check).await;
         problem.into_iter().collect()
     }
 

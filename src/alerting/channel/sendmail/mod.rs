@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::zeroize::Zeroizing;
 
-use crate::alerting::channel::support::{exit_result, problem_of};
+use crate::alerting::channel::support::{check_off_thread, exit_result};
 use crate::alerting::channel::target::{ChannelTarget, ChannelType, ClockFn};
 use crate::alerting::channel::{Channel, ChannelError, TIMEOUT, message};
 use crate::config_reader::files::NamedFiles;
@@ -104,7 +104,7 @@ impl Channel for SendmailChannel {
                 path.display()
             )),
         };
-        let problem = problem_of(&self.command_line.program, look).await;
+        let problem = check_off_thread(&self.command_line.program, look).await;
         problem.into_iter().collect()
     }
 
