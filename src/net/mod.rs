@@ -10,6 +10,7 @@ pub mod body;
 pub mod client;
 pub mod connect_check;
 pub mod error_text;
+pub(crate) mod http_server;
 pub mod signature;
 pub mod target;
 mod tls;

@@ -5,7 +5,6 @@
 //! against it without an account. It is no store of anything real: it holds
 //! its secrets in plain text, with [`SandboxOptions::state_file`] also on disk.
 
-mod connection;
 mod fault;
 mod key_format;
 mod reply;
@@ -19,7 +18,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
@@ -29,9 +27,12 @@ pub use crate::sandbox::key_format::DEFAULT_ADMIN_KEY;
 pub use crate::sandbox::state::{ADMIN_KEY_NAME, PropagationDelays};
 
 use crate::core::secret::Secret;
-use crate::sandbox::connection::{ConnectionHandle, DroppableListener};
+use crate::net::http_server::{self, ConnectionLimits};
 use crate::sandbox::server::SandboxApp;
 use crate::sandbox::state::SandboxState;
+
+/// More than any rehearsal has.
+const MAX_CONNECTIONS: usize = 1024;
 
 /// How a sandbox is to be.
 #[derive(Clone)]
@@ -141,9 +142,11 @@ impl Sandbox {
             (options.late_create_delay, options.slow_reply_delay),
         ));
         app.set_faults(options.faults);
-        tokio::spawn(serve(
-            DroppableListener(listener),
-            Arc::clone(&app),
+        tokio::spawn(http_server::serve(
+            listener,
+            ConnectionLimits::new(MAX_CONNECTIONS),
+            routes::router(Arc::clone(&app)),
+            |_| (),
             stopped,
         ));
         Ok(Self {
@@ -225,18 +228,5 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         // Nobody may be listening any more, when the runtime went first.
         let _ = self.stop.send(true);
-    }
-}
-
-async fn serve(lines: DroppableListener, app: Arc<SandboxApp>, mut stopped: watch::Receiver<bool>) {
-    let service: IntoMakeServiceWithConnectInfo<axum::Router, ConnectionHandle> =
-        routes::router(app).into_make_service_with_connect_info();
-    let outcome = axum::serve(lines, service)
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        })
-        .await;
-    if let Err(error) = outcome {
-        tracing::warn!("the sandbox stopped serving: {error}");
     }
 }

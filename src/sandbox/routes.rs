@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State as Shared};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State as Shared};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::sandbox::connection::ConnectionHandle;
 use crate::sandbox::fault::ApiOperation;
 use crate::sandbox::reply::ApiReply;
 use crate::sandbox::server::SandboxApp;
@@ -40,15 +39,9 @@ pub(super) fn router(app: Arc<SandboxApp>) -> Router {
         .with_state(app)
 }
 
-async fn create(
-    Shared(app): Shared<Arc<SandboxApp>>,
-    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn create(Shared(app): Shared<Arc<SandboxApp>>, headers: HeaderMap, body: Bytes) -> Response {
     app.respond(
         ApiOperation::Create,
-        &line,
         &headers,
         move |state, _stale| match parse_create(&body) {
             Ok((name, life)) => ApiReply::ok(state.create(name, life).to_json(true)),
@@ -60,11 +53,10 @@ async fn create(
 
 async fn list(
     Shared(app): Shared<Arc<SandboxApp>>,
-    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    app.respond(ApiOperation::List, &line, &headers, move |state, stale| {
+    app.respond(ApiOperation::List, &headers, move |state, stale| {
         list_page(state, query.as_deref().unwrap_or_default(), stale)
     })
     .await
@@ -72,13 +64,11 @@ async fn list(
 
 async fn retrieve(
     Shared(app): Shared<Arc<SandboxApp>>,
-    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
     app.respond(
         ApiOperation::Retrieve,
-        &line,
         &headers,
         move |state, _stale| match state.retrieve(&id) {
             Some(key) => ApiReply::ok(key.to_json(false)),
@@ -90,25 +80,19 @@ async fn retrieve(
 
 async fn delete(
     Shared(app): Shared<Arc<SandboxApp>>,
-    ConnectInfo(line): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
-    app.respond(
-        ApiOperation::Delete,
-        &line,
-        &headers,
-        move |state, _stale| {
-            if !state.delete(&id) {
-                return key_not_found(&id);
-            }
-            ApiReply::ok(json!({
-                "id": id,
-                "object": "organization.admin_api_key.deleted",
-                "deleted": true,
-            }))
-        },
-    )
+    app.respond(ApiOperation::Delete, &headers, move |state, _stale| {
+        if !state.delete(&id) {
+            return key_not_found(&id);
+        }
+        ApiReply::ok(json!({
+            "id": id,
+            "object": "organization.admin_api_key.deleted",
+            "deleted": true,
+        }))
+    })
     .await
 }
 

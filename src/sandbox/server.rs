@@ -9,7 +9,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
 use tokio::sync::watch;
 
-use crate::sandbox::connection::ConnectionHandle;
+use crate::net::http_server;
 use crate::sandbox::fault::{ApiOperation, Fault, FaultKind};
 use crate::sandbox::key_format::random_fraction;
 use crate::sandbox::reply::{ApiReply, proxy_block_page};
@@ -77,7 +77,6 @@ impl SandboxApp {
     pub(super) async fn respond<W>(
         self: &Arc<Self>,
         operation: ApiOperation,
-        line: &ConnectionHandle,
         headers: &HeaderMap,
         work: W,
     ) -> Response
@@ -99,10 +98,10 @@ impl SandboxApp {
             "a fault strikes"
         );
         match kind {
-            FaultKind::DropBefore => aborted_response(line),
+            FaultKind::DropBefore => http_server::hang_up(),
             FaultKind::DropAfter => {
                 self.update(|state| job(state, false));
-                aborted_response(line)
+                http_server::hang_up()
             }
             FaultKind::ErrorBefore => ApiReply::server_error().into_response(),
             FaultKind::ErrorAfter => {
@@ -113,7 +112,7 @@ impl SandboxApp {
             FaultKind::Hang => {
                 self.update(|state| job(state, false));
                 self.wait_until_stopped().await;
-                aborted_response(line)
+                http_server::hang_up()
             }
             FaultKind::Slow => {
                 let reply = self.update(|state| job(state, false));
@@ -130,7 +129,7 @@ impl SandboxApp {
                     tokio::time::sleep(app.late_create_delay).await;
                     app.update(|state| job(state, false));
                 });
-                aborted_response(line)
+                http_server::hang_up()
             }
         }
     }
@@ -148,12 +147,6 @@ impl SandboxApp {
         // An error means that the sandbox is gone, which is the same.
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
     }
-}
-
-/// An answer that is never seen: the connection ends instead.
-fn aborted_response(line: &ConnectionHandle) -> Response {
-    line.abort();
-    Response::default()
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<String> {

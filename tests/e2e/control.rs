@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
@@ -477,4 +478,43 @@ fn skipped_delivery_to_optional_sink_is_shown() {
     let state: String = ledger.query_row(sql, [], |row| row.get(0)).unwrap();
     assert_eq!(state, "missed");
     drop(daemon);
+}
+
+/// Local users who connect and send no whole request do not keep commands out,
+/// and do not keep their connections.
+#[test]
+fn silent_control_connections_delay_no_command() {
+    let mut world = world();
+    let mut daemon = running(&world);
+    world.restart_sandbox(&["--fault", "create:slow:1"]);
+    let waiting = world
+        .command(&["rotate", "billing"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    daemon.wait_for("asks to rotate");
+    let mut silent: Vec<UnixStream> = (0..150)
+        .map(|_| UnixStream::connect(world.path("control.sock")).unwrap())
+        .collect();
+    let begun = Instant::now();
+    assert_eq!(http(&world, "GET", "/daemon", "").0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    // The command waits for its answer, which is not silence.
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "billing: rotated\n");
+    let begun = Instant::now();
+    let last = silent.last_mut().unwrap();
+    assert_eq!(last.read(&mut [0]).unwrap_or_default(), 0);
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    // A head alone is not enough for long.
+    let mut half = UnixStream::connect(world.path("control.sock")).unwrap();
+    write!(
+        half,
+        "POST /rotate HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    daemon.stop();
 }

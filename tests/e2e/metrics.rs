@@ -270,3 +270,39 @@ fn removed_key_raises_no_alert() {
     );
     daemon.stop();
 }
+
+/// A peer that connects and sends no whole request does not keep monitoring
+/// out, and does not keep its connection.
+#[test]
+fn silent_connections_delay_no_health_check() {
+    let address = free();
+    let world = TestEnv::start(&[]);
+    world.configure(&format!(
+        "[metrics]\nlisten = \"{address}\"\n{}",
+        file_key_text("24h")
+    ));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let mut silent: Vec<TcpStream> = (0..80)
+        .map(|_| TcpStream::connect(&address).unwrap())
+        .collect();
+    let begun = Instant::now();
+    assert_eq!(get(&address, "/healthz").0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    // The ones that were silent longest made way.
+    for evicted in &mut silent[..16] {
+        assert_eq!(evicted.read(&mut [0]).unwrap_or_default(), 0);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    // One of which a head comes, but never the whole of it.
+    let mut slow = TcpStream::connect(&address).unwrap();
+    write!(slow, "GET /healthz HTTP/1.1\r\nhost: x\r\n").unwrap();
+    let begun = Instant::now();
+    assert_eq!(slow.read(&mut [0]).unwrap_or_default(), 0);
+    let closed_after = begun.elapsed();
+    assert!(
+        (9..15).contains(&closed_after.as_secs()),
+        "{closed_after:?}"
+    );
+    daemon.stop();
+}

@@ -14,20 +14,19 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::connect_info::Connected;
+use axum::body::{self, Body};
 use axum::extract::{ConnectInfo, Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody};
 use crate::daemon::control::tracker::IncomingRequest;
+use crate::net::http_server::{self, ConnectionLimits};
 use crate::platform::users;
 
 /// The owner and the group of the socket may connect.
@@ -35,6 +34,13 @@ const SOCKET_MODE: u32 = 0o660;
 
 /// The largest request: a rotation of as many keys as a command line can name.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
+/// How long a peer has for the rest of a request whose head has come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More commands than wait for a daemon at one time, and few beside what a
+/// process may open.
+const MAX_CONNECTIONS: usize = 128;
 
 /// How long whoever waited has to take its answer when rekeyd ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -65,9 +71,9 @@ pub(crate) struct ControlConfig {
 #[derive(Debug, Clone, Copy)]
 struct PeerCredentials(Option<(u32, u32)>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for PeerCredentials {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let peer = stream.io().peer_cred().ok();
+impl PeerCredentials {
+    fn of(stream: &UnixStream) -> Self {
+        let peer = stream.peer_cred().ok();
         Self(peer.map(|peer| (peer.uid(), peer.gid())))
     }
 }
@@ -97,22 +103,19 @@ impl ControlServer {
             requests: jobs,
             config: Mutex::new(told),
         });
-        let (stop, mut stopped) = watch::channel(false);
-        let service =
-            routes(Arc::clone(&shared)).into_make_service_with_connect_info::<PeerCredentials>();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
-        let serving = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!("the control socket is not served any more: {error}");
-            }
-        });
+        let (shutdown, stopped) = watch::channel(false);
+        let serving = http_server::serve(
+            listener,
+            ConnectionLimits::new(MAX_CONNECTIONS),
+            routes(Arc::clone(&shared)),
+            PeerCredentials::of,
+            stopped,
+        );
         Ok(Self {
             path: path.to_owned(),
             state: shared,
-            shutdown: stop,
-            server_task: Some(serving),
+            shutdown,
+            server_task: Some(tokio::spawn(serving)),
         })
     }
 
@@ -179,7 +182,6 @@ fn routes(shared: Arc<ControlState>) -> Router {
         .route("/daemon", get(daemon_info))
         .route("/{verb}", post(handle_request))
         .fallback(not_found)
-        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(shared)
 }
 
@@ -200,7 +202,7 @@ async fn handle_request(
     State(shared): State<Arc<ControlState>>,
     ConnectInfo(peer): ConnectInfo<PeerCredentials>,
     UrlPath(verb): UrlPath<String>,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let admins = shared.lock_config().admins.clone();
     let by = match authorize(peer, &admins) {
@@ -210,6 +212,10 @@ async fn handle_request(
             tracing::warn!("refused {verb} on the control socket: {why}");
             return error_response(StatusCode::FORBIDDEN, why);
         }
+    };
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err((status, why)) => return error_response(status, why.to_owned()),
     };
     let request = match ControlRequest::parse(&verb, &body) {
         Ok(request) => request,
@@ -232,6 +238,22 @@ async fn handle_request(
     match answer.await {
         Ok(answer) => Json(answer).into_response(),
         Err(_) => stopping(),
+    }
+}
+
+/// The whole body of a request, which has to come soon.
+async fn read_body(body: Body) -> Result<body::Bytes, (StatusCode, &'static str)> {
+    let whole = body::to_bytes(body, MAX_BODY_BYTES);
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request is too long or did not come whole",
+        )),
+        Err(_) => Err((
+            StatusCode::REQUEST_TIMEOUT,
+            "the request did not come whole in time",
+        )),
     }
 }
 

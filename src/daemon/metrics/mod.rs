@@ -5,7 +5,6 @@
 //! process began. Everything else is asked of the engine when somebody reads,
 //! by the daemon's loop: an answer is also a sign that the loop turns.
 
-mod connection_limit;
 pub(crate) mod instrumented_provider;
 pub(crate) mod registry;
 pub(crate) mod server;

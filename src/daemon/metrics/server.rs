@@ -14,7 +14,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::daemon::metrics::connection_limit::LimitedListener;
+use crate::net::http_server::{self, ConnectionLimits};
+
+/// More than monitoring needs, and few beside what a process may open.
+const MAX_CONNECTIONS: usize = 64;
 
 /// A loop that has not answered after this is taken to be stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,26 +64,18 @@ impl MetricsServer {
         let listener = std::net::TcpListener::bind(address).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
         let listener = TcpListener::from_std(listener).map_err(cannot)?;
-        let (stop, mut stopped) = watch::channel(false);
+        let (shutdown, stopped) = watch::channel(false);
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(health))
             .route("/readyz", get(readiness))
             .with_state(Arc::new(wanted));
-        let serving = axum::serve(LimitedListener::new(listener), router).with_graceful_shutdown(
-            async move {
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            },
-        );
-        let serving = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!("metrics are not served any more: {error}");
-            }
-        });
+        let limits = ConnectionLimits::new(MAX_CONNECTIONS);
+        let serving = http_server::serve(listener, limits, router, |_| (), stopped);
         Ok(Self {
             address,
-            shutdown: stop,
-            server_task: serving,
+            shutdown,
+            server_task: tokio::spawn(serving),
         })
     }
 

@@ -7,30 +7,32 @@
 //! has no clock, so it does not refuse old timestamps as a real one should:
 //! it is not for production.
 
-mod hangup_listener;
-
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
-use self::hangup_listener::HangupListener;
 use crate::core::secret::Secret;
+use crate::net::http_server::{self, ConnectionLimits};
 use crate::net::signature::SigningKeys;
+
+/// More than a test or a demo has.
+const MAX_CONNECTIONS: usize = 1024;
 
 /// A running receiver; it stops when it is dropped.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<ReceiverShared>,
-    server: JoinHandle<()>,
+    /// Its end ends the server.
+    _shutdown: watch::Sender<bool>,
 }
 
 /// What the receiver answers from now on.
@@ -74,8 +76,6 @@ struct ReceiverShared {
     keys: SigningKeys,
     recorder: Recorder,
     state: Mutex<ReceiverState>,
-    /// While set, connections break instead of carrying an answer.
-    hang_up: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,6 @@ impl Receiver {
     pub async fn start_with(signing_secret: &Secret, witness: Recorder) -> Result<Self, String> {
         let keys = SigningKeys::parse(signing_secret.expose())
             .map_err(|error| format!("cannot start the webhook receiver: {error}"))?;
-        let broken = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(ReceiverShared {
             keys,
             recorder: witness,
@@ -115,7 +114,6 @@ impl Receiver {
                 requests: 0,
                 rejected: 0,
             }),
-            hang_up: Arc::clone(&broken),
         });
         let no_port = |error| format!("cannot start the webhook receiver on loopback: {error}");
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -126,14 +124,18 @@ impl Receiver {
             .route("/", post(receive))
             .route("/{*path}", post(receive))
             .with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            // Serving ends only with the task.
-            let _ = axum::serve(HangupListener::new(listener, broken), router).await;
-        });
+        let (shutdown, stopped) = watch::channel(false);
+        tokio::spawn(http_server::serve(
+            listener,
+            ConnectionLimits::new(MAX_CONNECTIONS),
+            router,
+            |_| (),
+            stopped,
+        ));
         Ok(Self {
             address,
             shared,
-            server,
+            _shutdown: shutdown,
         })
     }
 
@@ -173,19 +175,12 @@ impl Receiver {
     /// Changes what it answers.
     pub fn set_mode(&self, answer: ReceiverMode) {
         self.shared.lock().mode = answer;
-        self.shared.hang_up.store(false, Ordering::SeqCst);
     }
 }
 
 impl std::fmt::Debug for ReceiverShared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Shared(…)")
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 
@@ -210,44 +205,43 @@ async fn receive(
     target: Uri,
     headers: HeaderMap,
     body: Bytes,
-) -> (StatusCode, &'static str) {
+) -> Response {
     let mut state = shared.lock();
     state.requests += 1;
-    let answer = state.mode;
-    match answer {
-        ReceiverMode::RejectWithStatus(status) => return (status_code(status), "as told\n"),
-        ReceiverMode::Close => {
-            shared.hang_up.store(true, Ordering::SeqCst);
-            return (StatusCode::OK, "never sent\n");
+    let mode = state.mode;
+    match mode {
+        ReceiverMode::RejectWithStatus(status) => {
+            return (status_code(status), "as configured\n").into_response();
         }
+        ReceiverMode::Close => return http_server::hang_up(),
         ReceiverMode::Accept | ReceiverMode::AcceptWithStatus(_) | ReceiverMode::AcceptAndClose => {
         }
     }
     let Some(id) = shared.verified_id(&headers, &body) else {
         state.rejected += 1;
-        return (StatusCode::UNAUTHORIZED, "the signature is not good\n");
+        return (StatusCode::UNAUTHORIZED, "the signature is not valid\n").into_response();
     };
     let Some(received) = parse_event(target.path(), &id, &body) else {
         state.rejected += 1;
-        return (StatusCode::BAD_REQUEST, "this is no key.rotated event\n");
+        return (StatusCode::BAD_REQUEST, "this is no key.rotated event\n").into_response();
     };
     if !state.seen_ids.contains(&id) {
         if let Err(problem) = (shared.recorder)(&received) {
-            tracing::error!("a webhook was not taken: {problem}");
-            return (StatusCode::INTERNAL_SERVER_ERROR, "it was not recorded\n");
+            tracing::error!("a webhook was not accepted: {problem}");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return (status, "it was not recorded\n").into_response();
         }
         state.seen_ids.insert(id);
         state.received.push(received);
     }
-    match answer {
-        ReceiverMode::Accept => (StatusCode::OK, "taken\n"),
-        ReceiverMode::AcceptWithStatus(status) | ReceiverMode::RejectWithStatus(status) => {
-            (status_code(status), "taken, but as told\n")
-        }
-        ReceiverMode::AcceptAndClose | ReceiverMode::Close => {
-            shared.hang_up.store(true, Ordering::SeqCst);
-            (StatusCode::OK, "never sent\n")
-        }
+    match mode {
+        ReceiverMode::Accept => (StatusCode::OK, "accepted\n").into_response(),
+        ReceiverMode::AcceptWithStatus(status) | ReceiverMode::RejectWithStatus(status) => (
+            status_code(status),
+            "accepted, with the configured status\n",
+        )
+            .into_response(),
+        ReceiverMode::AcceptAndClose | ReceiverMode::Close => http_server::hang_up(),
     }
 }
 
@@ -273,6 +267,8 @@ fn parse_event(path: &str, id: &str, body: &[u8]) -> Option<ReceivedWebhook> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     const SIGNING_SECRET: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz";
@@ -294,7 +290,7 @@ mod tests {
         let body = Bytes::from_static(body);
         receive(shared, Uri::from_static(path), headers, body)
             .await
-            .0
+            .status()
     }
 
     #[tokio::test]

@@ -1,0 +1,205 @@
+//! An HTTP/1.1 server whose connections are bounded in number and in time.
+//!
+//! axum's own `serve` has no limit at all: a peer that connects and sends
+//! nothing would keep a file descriptor for ever. Here a connection has to
+//! send a whole request head in time, and when all places are taken the one
+//! that has been silent longest makes way ([`connections`]).
+
+mod connections;
+mod tracked_stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use axum::response::Response;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use self::connections::{Connection, Connections};
+use self::tracked_stream::TrackedStream;
+
+/// How long a peer has for a whole request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle after an answer, and how long a peer may
+/// take nothing of an answer. Longer than the pace at which monitoring
+/// commonly reads, since a new connection costs more.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The limits of one server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// How many connections are served at once.
+    max_connections: usize,
+    /// From the connection's start, or from the first byte of a later request.
+    head_timeout: Duration,
+    /// Between requests, and while a peer takes nothing of an answer.
+    idle_timeout: Duration,
+}
+
+impl ConnectionLimits {
+    /// `max_connections` at once, and the usual times.
+    pub(crate) const fn new(max_connections: usize) -> Self {
+        Self {
+            max_connections,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown` becomes true, and then until
+/// the requests that have begun are answered. Handlers get what `describe`
+/// says of their connection as [`ConnectInfo`].
+pub(crate) async fn serve<L, I>(
+    mut listener: L,
+    limits: ConnectionLimits,
+    router: Router,
+    describe: fn(&L::Io) -> I,
+    mut shutdown: watch::Receiver<bool>,
+) where
+    L: Listener,
+    I: Clone + Send + Sync + 'static,
+{
+    let connections = Arc::new(Connections::new(limits));
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, connection) = tokio::select! {
+            biased;
+            () = wait_for_shutdown(&mut shutdown) => break,
+            accepted = async {
+                let (stream, _) = listener.accept().await;
+                (stream, connections.admit().await)
+            } => accepted,
+        };
+        let service = ConnectionService {
+            router: router.clone(),
+            info: ConnectInfo(describe(&stream)),
+        };
+        tasks.spawn(serve_connection(
+            stream,
+            connection,
+            service,
+            shutdown.clone(),
+        ));
+        while tasks.try_join_next().is_some() {}
+    }
+    // The address is free while the last requests are answered.
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Breaks the connection instead of answering, as when a host or something in
+/// between fails: a handler returns this as its response.
+pub(crate) fn hang_up() -> Response {
+    let mut response = Response::default();
+    response.extensions_mut().insert(HangUp);
+    response
+}
+
+/// Marks a response that is never sent.
+#[derive(Debug, Clone, Copy)]
+struct HangUp;
+
+/// Why hyper is to close a connection without an answer.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Refusal {
+    #[error("the connection was closed to make way for another")]
+    Evicted,
+    #[error("the handler hangs up")]
+    HangUp,
+}
+
+/// What one connection's requests are handled with.
+struct ConnectionService<I> {
+    router: Router,
+    info: ConnectInfo<I>,
+}
+
+/// Serves one connection until it ends, one of its deadlines passes, or it is
+/// evicted.
+async fn serve_connection<S, I>(
+    stream: S,
+    connection: Connection,
+    service: ConnectionService<I>,
+    mut shutdown: watch::Receiver<bool>,
+) where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    I: Clone + Send + Sync + 'static,
+{
+    let ConnectionService { router, info } = service;
+    let router = TowerToHyperService::new(router);
+    let handle = |mut request: Request<Incoming>| {
+        let begun = connection.begin_request();
+        request.extensions_mut().insert(info.clone());
+        let response = router.call(request);
+        let connection = &connection;
+        async move {
+            if !begun {
+                return Err(Refusal::Evicted);
+            }
+            let response: Response = match response.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            if response.extensions().get::<HangUp>().is_some() {
+                return Err(Refusal::HangUp);
+            }
+            connection.begin_answer();
+            Ok(response)
+        }
+    };
+    let stream = TokioIo::new(TrackedStream::new(stream, &connection));
+    // The deadlines are kept here: hyper's own would close an idle connection
+    // as soon as a slow one.
+    let served = http1::Builder::new()
+        .header_read_timeout(None)
+        .serve_connection(stream, service_fn(handle));
+    let mut served = std::pin::pin!(served);
+    let mut is_stopping = false;
+    while let Some(deadline) = connection.deadline() {
+        tokio::select! {
+            biased;
+            () = connection.changed() => {}
+            () = wait_for_shutdown(&mut shutdown), if !is_stopping => {
+                if connection.is_silent() {
+                    return;
+                }
+                is_stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+            // An error is the peer's, who cannot be answered any more.
+            _ = served.as_mut() => return,
+            () = sleep_until_some(deadline) => {
+                if connection.is_overdue() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the server's owner is gone, which is the same.
+    let _ = shutdown.wait_for(|stops| *stops).await;
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;
