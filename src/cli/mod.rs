@@ -30,7 +30,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment, Problem, ProblemKind};
 use crate::core::secret::Secret;
-use crate::daemon::event_loop::ServiceError;
+use crate::daemon::error::ServiceError;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::hardening;
 use crate::ledger::LedgerError;

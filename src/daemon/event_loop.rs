@@ -12,13 +12,13 @@ use crate::core::state::KeyState;
 use crate::core::time;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse};
 use crate::daemon::control::tracker::IncomingRequest;
+use crate::daemon::error::ServiceError;
 use crate::daemon::inbox::{Inbox, InboxEvent};
 use crate::daemon::reload::ConfigReader;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::signals::SignalAction;
 use crate::daemon::ticker::Ticker;
 use crate::engine::Engine;
-use crate::ledger::LedgerError;
 
 /// How long a key waits whose rotation was given up at the end of a command:
 /// the next run of a timer must not make another credential at once.
@@ -39,26 +39,6 @@ const REVOCATION_GRACE: Duration = Duration::from_secs(30);
 /// How long a command that ends waits for people to be told: for one that
 /// takes its time, and a little more.
 const NOTIFICATION_GRACE: Duration = Duration::from_secs(45);
-
-/// Why a loop could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The scheduler that wakes the loop.
-    #[error("cannot start the scheduler: {0}")]
-    Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
-    /// The metrics.
-    #[error("cannot set the metrics up: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// It is another user's ledger.
-    #[error("{0}")]
-    WrongLedgerOwner(String),
-    /// Signals.
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[from] std::io::Error),
-}
 
 /// How a loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +196,11 @@ async fn run_until(
         drain_deliveries(engine, asked, &mut wake).await;
     }
     finish_steps(engine, asked).await;
-    asked.shut_down(engine, ended).await;
+    let unanswered = match ended {
+        ExitReason::Signaled => "a signal ended rekeyd before it was done",
+        ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
+    };
+    asked.shut_down(engine, unanswered).await;
     Ok(ended)
 }
 

@@ -16,7 +16,6 @@ use crate::daemon::control::protocol::{
 };
 use crate::daemon::control::server::{ControlConfig, ControlServer};
 use crate::daemon::control::tracker::{IncomingRequest, RequestTracker};
-use crate::daemon::event_loop::ExitReason;
 use crate::daemon::metrics::server::{MetricsServer, MonitoringPage, PageRequest};
 use crate::daemon::reload::{self, ConfigReadResult, ConfigReader};
 use crate::daemon::runtime::Runtime;
@@ -225,13 +224,10 @@ impl Inbox {
         }
     }
 
-    /// Answers everybody who still waits, and serves nobody any more.
-    pub(crate) async fn shut_down(&mut self, engine: &mut Engine, ended: ExitReason) {
-        let why = match ended {
-            ExitReason::Signaled => "a signal ended rekeyd before it was done",
-            ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
-        };
-        self.tracker.close(engine, why);
+    /// Answers the requests that are still open with `unanswered`, and ends the
+    /// servers.
+    pub(crate) async fn shut_down(&mut self, engine: &mut Engine, unanswered: &str) {
+        self.tracker.close(engine, unanswered);
         self.reload_replies.clear();
         self.requests = None;
         self.page_requests = None;

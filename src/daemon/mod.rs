@@ -1,6 +1,7 @@
 //! The long-running service: start order, wake, signals, stop.
 
 pub mod control;
+pub mod error;
 pub mod event_loop;
 pub mod failover;
 pub mod hardening;

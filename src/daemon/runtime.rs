@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::alerting::dispatcher::NotificationDispatcher;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::secret::ActiveCredential;
-use crate::daemon::event_loop::ServiceError;
+use crate::daemon::error::ServiceError;
 use crate::daemon::failover::{AdminCredentialSources, FailoverProvider};
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;

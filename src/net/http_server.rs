@@ -9,7 +9,6 @@ mod connections;
 mod tracked_stream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -25,38 +24,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use self::connections::ConnectionLimits;
 use self::connections::{Connection, Connections};
 use self::tracked_stream::TrackedStream;
-
-/// How long a peer has for a whole request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a connection may be idle after an answer, and how long a peer may
-/// take nothing of an answer. Longer than the pace at which monitoring
-/// commonly reads, since a new connection costs more.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// The limits of one server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConnectionLimits {
-    /// How many connections are served at once.
-    max_connections: usize,
-    /// From the connection's start, or from the first byte of a later request.
-    head_timeout: Duration,
-    /// Between requests, and while a peer takes nothing of an answer.
-    idle_timeout: Duration,
-}
-
-impl ConnectionLimits {
-    /// `max_connections` at once, and the usual times.
-    pub(crate) const fn new(max_connections: usize) -> Self {
-        Self {
-            max_connections,
-            head_timeout: HEAD_TIMEOUT,
-            idle_timeout: IDLE_TIMEOUT,
-        }
-    }
-}
 
 /// Serves `router` on `listener` until `shutdown` becomes true, and then until
 /// the requests that have begun are answered. Handlers get what `describe`

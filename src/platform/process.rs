@@ -20,6 +20,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use self::capture::CapturedOutput;
 use self::capture::OutputCapture;
 use self::process_group::ProcessGroup;
 use crate::core::command::CommandLine;
@@ -74,16 +75,6 @@ pub enum ExitKind {
     Failed(String),
 }
 
-/// What a program wrote: masked, fit to be shown, and no more than is worth
-/// showing.
-#[derive(Debug, Default)]
-pub struct CapturedOutput {
-    /// Its lines.
-    pub lines: Vec<String>,
-    /// Whether it wrote more.
-    pub is_truncated: bool,
-}
-
 impl ProcessExit {
     /// Describes how `program` ended, with the last that it wrote. `timeout` is
     /// the time that it had.
@@ -110,14 +101,6 @@ impl ProcessExit {
     pub fn error_suffix(&self) -> String {
         let last = self.stderr.lines.last().or(self.stdout.lines.last());
         last.map_or_else(String::new, |line| format!(": {line}"))
-    }
-}
-
-impl CapturedOutput {
-    /// The lines, and that there were more.
-    pub fn display_lines(&self) -> impl Iterator<Item = &str> {
-        let more = self.is_truncated.then_some("(the rest is not shown)");
-        self.lines.iter().map(String::as_str).chain(more)
     }
 }
 

@@ -3,11 +3,40 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::ConnectionLimits;
+/// How long a peer has for a whole request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle after an answer, and how long a peer may
+/// take nothing of an answer. Longer than the pace at which monitoring
+/// commonly reads, since a new connection costs more.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The limits of one server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// How many connections are served at once.
+    max_connections: usize,
+    /// From the connection's start, or from the first byte of a later request.
+    head_timeout: Duration,
+    /// Between requests, and while a peer takes nothing of an answer.
+    idle_timeout: Duration,
+}
+
+impl ConnectionLimits {
+    /// `max_connections` at once, and the usual times.
+    pub(crate) const fn new(max_connections: usize) -> Self {
+        Self {
+            max_connections,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+        }
+    }
+}
 
 /// All connections of one server.
 pub(super) struct Connections {

@@ -3,7 +3,6 @@
 use secrecy::zeroize::Zeroizing;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::CapturedOutput;
 use crate::core::redact::sanitize_lines;
 
 /// So much is kept of each of the two outputs. The rest is read all the same,
@@ -12,6 +11,24 @@ const MAX_CAPTURED_BYTES: usize = 8 * 1024;
 
 /// So many lines are kept: each becomes a line of the log.
 const MAX_CAPTURED_LINES: usize = 100;
+
+/// What a program wrote: masked, fit to be shown, and no more than is worth
+/// showing.
+#[derive(Debug, Default)]
+pub struct CapturedOutput {
+    /// Its lines.
+    pub lines: Vec<String>,
+    /// Whether it wrote more.
+    pub is_truncated: bool,
+}
+
+impl CapturedOutput {
+    /// The lines, and that there were more.
+    pub fn display_lines(&self) -> impl Iterator<Item = &str> {
+        let more = self.is_truncated.then_some("(the rest is not shown)");
+        self.lines.iter().map(String::as_str).chain(more)
+    }
+}
 
 /// One of the two outputs. Wiped, since it may hold the secret.
 pub(super) struct OutputCapture {

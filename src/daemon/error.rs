@@ -1,0 +1,23 @@
+//! Why a process that works on keys cannot start, or cannot go on.
+
+use crate::ledger::LedgerError;
+
+/// Why a process that works on keys cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The ledger cannot be opened, read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The scheduler that wakes the loop does not start.
+    #[error("cannot start the scheduler: {0}")]
+    Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
+    /// The metrics cannot be registered.
+    #[error("cannot set the metrics up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The ledger belongs to another user.
+    #[error("{0}")]
+    WrongLedgerOwner(String),
+    /// Signal handlers cannot be installed.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[from] std::io::Error),
+}
