@@ -4,12 +4,16 @@
 //! the log, and in the ledger for `status`, until one is taken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::settings::Settings;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup;
-use crate::platform::zones;
+use crate::platform::{run_blocking, zones};
+
+/// How long a configuration may take to read. The largest takes a second.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads the configuration anew, with where the admin credential may come
 /// from; otherwise, what is wrong with it.
@@ -21,13 +25,12 @@ pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), Stri
 /// Reads the configuration on a thread of its own: a large one takes a while,
 /// and its disk may hang.
 pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
-    let reading = tokio::task::spawn_blocking(move || {
+    let describe = || "reading the configuration".to_owned();
+    let reading = run_blocking(describe, READ_TIMEOUT, move || {
         zones::clear_cache();
         read()
     });
-    reading
-        .await
-        .unwrap_or_else(|error| Err(format!("reading the configuration failed: {error}")))
+    reading.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 impl Runtime {

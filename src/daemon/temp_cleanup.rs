@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::duration;
 use crate::core::ids::{KeyName, SinkId};
-use crate::platform::blocking_pool;
+use crate::platform::run_blocking;
 use crate::sink;
 use crate::sink::SinkProblem;
 use crate::sink::file::settings::FileTarget;
@@ -132,7 +132,8 @@ async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bo
     let targets: Vec<_> = targets.cloned().collect();
     let none = vec![false; targets.len()];
     let look = move || stale_temp::temp_files_absent(&targets);
-    blocking_pool::run(CHECK_TIMEOUT, look)
+    let describe = || "the search for temporary files".to_owned();
+    run_blocking(describe, CHECK_TIMEOUT, look)
         .await
         .unwrap_or(none)
 }

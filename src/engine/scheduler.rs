@@ -76,7 +76,7 @@ pub(super) enum Completion {
     Key(Box<Worker>),
     Probe,
     /// The keys whose sinks seem to have lost something.
-    DriftCheck(Vec<KeyName>),
+    DriftCheck(BTreeSet<KeyName>),
     Reconciliation(Option<ReconciliationReport>),
     LedgerWrite,
     Notifications(WriteOutcome),

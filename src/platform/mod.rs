@@ -1,7 +1,6 @@
 //! What the rest asks of this host: files with secrets, programs, users and
 //! groups, time zones.
 
-pub(crate) mod blocking_pool;
 pub mod clock;
 pub mod entropy;
 pub mod machine;
@@ -12,4 +11,4 @@ pub mod users;
 pub mod zones;
 
 pub use run_blocking::BlockingError;
-pub(crate) use run_blocking::run_blocking;
+pub(crate) use run_blocking::{BlockingPool, run_blocking};

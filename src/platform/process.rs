@@ -25,6 +25,7 @@ use self::capture::OutputCapture;
 use self::process_group::ProcessGroup;
 use crate::core::command::CommandLine;
 use crate::core::duration;
+use crate::platform::run_blocking;
 
 /// Where a program finds others. That of the service is not passed on: a
 /// program is to find the same in every way that rekeyd is started.
@@ -132,7 +133,7 @@ pub fn check_executable(program: &Path) -> Option<String> {
 /// Runs it. Dropped before it has ended, its group is killed.
 pub async fn run(run: Invocation<'_>) -> ProcessExit {
     let deadline = Instant::now() + run.timeout;
-    let mut group = match spawn(&run, deadline).await {
+    let mut group = match spawn(&run).await {
         Ok(group) => group,
         Err(why) => {
             return ProcessExit {
@@ -184,21 +185,18 @@ pub async fn run(run: Invocation<'_>) -> ProcessExit {
 
 /// On a thread of its own: the file system of the program may hang. Should
 /// nobody wait for it any more when it has started, it is killed at once.
-async fn spawn(run: &Invocation<'_>, deadline: Instant) -> Result<ProcessGroup, String> {
+async fn spawn(run: &Invocation<'_>) -> Result<ProcessGroup, String> {
     let line = run.command.clone();
     let variables = run.environment.to_vec();
-    let work = tokio::task::spawn_blocking(move || ProcessGroup::start(&line, variables));
     let program = &run.command.program;
-    match timeout_at(deadline, work).await {
-        Ok(Ok(Ok(group))) => Ok(group),
-        Ok(Ok(Err(error))) => Err(format!("cannot start {program}: {error}")),
-        Ok(Err(_)) => Err(format!(
-            "starting {program} ended unexpectedly; this is a mistake in rekeyd, please report it"
-        )),
-        Err(_) => Err(format!(
-            "{program} was not started within {}; see whether its file system hangs",
-            duration::to_text(run.timeout)
-        )),
+    let describe = || format!("the start of {program}");
+    let started = run_blocking(describe, run.timeout, move || {
+        ProcessGroup::start(&line, variables)
+    });
+    match started.await {
+        Ok(Ok(group)) => Ok(group),
+        Ok(Err(error)) => Err(format!("cannot start {program}: {error}")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

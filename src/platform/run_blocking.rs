@@ -1,6 +1,11 @@
 //! Work on files off the event loop's thread: file systems may hang.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::core::duration;
 
@@ -25,6 +30,14 @@ pub enum BlockingError {
         /// What was done.
         work: String,
     },
+    /// It was not begun: all threads of its pool hang.
+    #[error("{work} was not begun, since {threads} earlier checks of files do not come back")]
+    Exhausted {
+        /// What was to be done.
+        work: String,
+        /// How many threads the pool has.
+        threads: usize,
+    },
 }
 
 /// Runs `work` on a blocking thread and waits for at most `limit`. `describe`
@@ -37,13 +50,171 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BlockingError> {
+    run_until(describe, limit, Instant::now() + limit, work).await
+}
+
+async fn run_until<T: Send + 'static>(
+    describe: impl FnOnce() -> String,
+    limit: Duration,
+    deadline: Instant,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BlockingError> {
     let task = tokio::task::spawn_blocking(work);
-    match tokio::time::timeout(limit, task).await {
+    match timeout_at(deadline, task).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(_)) => Err(BlockingError::Panicked { work: describe() }),
         Err(_) => Err(BlockingError::TimedOut {
             work: describe(),
             limit,
         }),
+    }
+}
+
+/// Blocking work on few threads: thousands of files are checked at one time,
+/// and a file system that hangs costs no more than these threads.
+#[derive(Debug)]
+pub(crate) struct BlockingPool {
+    threads: usize,
+    /// A thread that hangs keeps its permit.
+    permits: Arc<Semaphore>,
+    /// Whether work was refused since a thread was last free.
+    is_exhausted: AtomicBool,
+}
+
+impl BlockingPool {
+    /// `threads` at once.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self {
+            threads,
+            permits: Arc::new(Semaphore::new(threads)),
+            is_exhausted: AtomicBool::new(false),
+        }
+    }
+
+    /// As [`run_blocking`], as soon as a thread is free within `limit`. Once
+    /// none was, work is refused at once until a thread comes back.
+    ///
+    /// # Errors
+    /// As [`run_blocking`], or all threads hang.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        describe: impl FnOnce() -> String,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BlockingError> {
+        let deadline = Instant::now() + limit;
+        let permit = if self.is_exhausted.load(Ordering::Relaxed) {
+            Arc::clone(&self.permits).try_acquire_owned().ok()
+        } else {
+            let free = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+            // The semaphore is never closed.
+            free.ok().and_then(Result::ok)
+        };
+        let Some(permit) = permit else {
+            if !self.is_exhausted.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    "{} checks of files do not come back, so none is begun until one does; \
+                     see whether a file system hangs",
+                    self.threads
+                );
+            }
+            return Err(BlockingError::Exhausted {
+                work: describe(),
+                threads: self.threads,
+            });
+        };
+        self.is_exhausted.store(false, Ordering::Relaxed);
+        run_until(describe, limit, deadline, move || {
+            let result = work();
+            drop(permit);
+            result
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn panicking_work_is_an_error_and_frees_its_thread() {
+        let pool = BlockingPool::new(1);
+        let panicked = pool.run(
+            || "it".to_owned(),
+            LONG,
+            || panic!("work panics, as it should"),
+        );
+        let error = panicked.await.map(|(): ()| ()).unwrap_err();
+        assert_eq!(
+            error,
+            BlockingError::Panicked {
+                work: "it".to_owned()
+            }
+        );
+        assert_eq!(pool.run(|| "it".to_owned(), LONG, || 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn hung_work_delays_nothing_else() {
+        let pool = Arc::new(BlockingPool::new(2));
+        let (release, hang) = mpsc::channel::<()>();
+        let stuck = pool
+            .run(|| "it".to_owned(), SHORT, move || hang.recv())
+            .await;
+        let limit = SHORT;
+        let work = "it".to_owned();
+        assert_eq!(stuck, Err(BlockingError::TimedOut { work, limit }));
+        let mut others = JoinSet::new();
+        for number in 0..100 {
+            let pool = Arc::clone(&pool);
+            others.spawn(async move { pool.run(|| "it".to_owned(), LONG, move || number).await });
+        }
+        let mut done = others.join_all().await;
+        done.sort_unstable_by_key(|number| number.clone().ok());
+        assert_eq!(done, (0..100).map(Ok).collect::<Vec<_>>());
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_begun_while_all_threads_hang() {
+        const THREADS: usize = 3;
+        let pool = Arc::new(BlockingPool::new(THREADS));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (release, hang) = mpsc::channel::<()>();
+        let hang = Arc::new(std::sync::Mutex::new(hang));
+        let mut stuck = JoinSet::new();
+        for _ in 0..5 * THREADS {
+            let (pool, begun, hang) = (Arc::clone(&pool), Arc::clone(&begun), Arc::clone(&hang));
+            stuck.spawn(async move {
+                let work = move || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    hang.lock().map(|hang| hang.recv().is_err()).is_ok()
+                };
+                pool.run(|| "it".to_owned(), SHORT, work).await.is_err()
+            });
+        }
+        assert!(stuck.join_all().await.into_iter().all(|failed| failed));
+        let work = "one more".to_owned();
+        let threads = THREADS;
+        // At once, however long it might take.
+        let refused = pool.run(|| "one more".to_owned(), LONG, || 1);
+        let refused = timeout(LONG / 2, refused).await.unwrap();
+        assert_eq!(refused, Err(BlockingError::Exhausted { work, threads }));
+        assert_eq!(begun.load(Ordering::SeqCst), THREADS);
+        drop(release);
+        while pool.permits.available_permits() < THREADS {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.run(|| "it".to_owned(), LONG, || 1).await, Ok(1));
     }
 }

@@ -1,8 +1,6 @@
 //! What the engine asks of a sink, with the obligations that its decisions rest
 //! on.
 
-use std::pin::Pin;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -10,10 +8,6 @@ use super::error::{DeliveryError, Drift, SinkError, SinkProblem};
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
-
-/// A comparison of a target with what was delivered to it. None also where the
-/// target cannot be read.
-pub type DriftCheck = Pin<Box<dyn Future<Output = Option<Drift>> + Send>>;
 
 /// A place that takes secrets.
 #[async_trait]
@@ -31,12 +25,12 @@ pub trait Sink: Send + Sync {
     /// credential is made.
     async fn preflight(&self) -> Result<(), SinkError>;
 
-    /// Begins to look what is wrong with what it accepted, if that can be seen
-    /// from here: the target is gone, or holds something else than the secret
-    /// of `credential`. Many are begun before the first is waited for.
-    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+    /// Checks whether the target still holds the secret of `credential`, as far
+    /// as that can be seen from here. None also where nothing can be seen. Many
+    /// sinks are checked at one time; MUST return within the sink's timeout.
+    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
         let _ = credential;
-        Box::pin(std::future::ready(None))
+        None
     }
 
     /// Whether it replaces the credential that rekeyd itself works with.

@@ -61,7 +61,9 @@ impl SinkProblem {
 impl From<BlockingError> for SinkProblem {
     fn from(error: BlockingError) -> Self {
         let kind = match error {
-            BlockingError::TimedOut { .. } => SinkProblemKind::TimedOut,
+            BlockingError::TimedOut { .. } | BlockingError::Exhausted { .. } => {
+                SinkProblemKind::TimedOut
+            }
             BlockingError::Panicked { .. } => SinkProblemKind::Internal,
         };
         Self {

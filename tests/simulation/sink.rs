@@ -9,8 +9,8 @@ use rekeyd::core::secret::matches_suffix;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
-    Acceptance, DeliveredPayload, DeliveryError, Drift, DriftCheck, DriftKind, Payload, Sink,
-    SinkError, SinkProblem,
+    Acceptance, DeliveredPayload, DeliveryError, Drift, DriftKind, Payload, Sink, SinkError,
+    SinkProblem,
 };
 
 use crate::fault::{SimFault, SimOperation};
@@ -57,22 +57,19 @@ impl Sink for SimSink {
         }
     }
 
-    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
         if self.kind == SinkKind::Webhook {
-            return Box::pin(std::future::ready(None));
+            return None;
         }
-        let (world, life) = (Arc::clone(&self.world), self.process);
-        let (place, redacted) = (self.location.clone(), credential.redacted_value.clone());
-        Box::pin(async move {
-            world
-                .begin_operation(life, SimOperation::CheckDrift, "")
-                .await;
-            let Some(content) = world.sink_content(&place) else {
-                return Some(drift(DriftKind::Missing, "it is gone"));
-            };
-            let same = matches_suffix(&content, redacted.as_deref()?) == Some(true);
-            (!same).then(|| drift(DriftKind::OtherContent, "it holds something else"))
-        })
+        self.world
+            .begin_operation(self.process, SimOperation::CheckDrift, "")
+            .await;
+        let Some(content) = self.world.sink_content(&self.location) else {
+            return Some(drift(DriftKind::Missing, "it is gone"));
+        };
+        let redacted = credential.redacted_value.as_deref()?;
+        let same = matches_suffix(&content, redacted) == Some(true);
+        (!same).then(|| drift(DriftKind::OtherContent, "it holds something else"))
     }
 
     fn has_on_change(&self) -> bool {

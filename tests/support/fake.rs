@@ -27,7 +27,7 @@ use rekeyd::provider::{
     ProviderResponse, RetryAdvice,
 };
 use rekeyd::sink::{
-    Acceptance, DeliveryError, Drift, DriftCheck, DriftKind, Payload, Sink, SinkError, SinkProblem,
+    Acceptance, DeliveryError, Drift, DriftKind, Payload, Sink, SinkError, SinkProblem,
 };
 
 pub(crate) fn at() -> Timestamp {
@@ -277,13 +277,13 @@ impl Sink for FakeSink {
         Ok(())
     }
 
-    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
         let lost = self.0.drifted_credential.lock().unwrap();
         let lost = lost.as_deref() == Some(credential.id.as_str());
-        Box::pin(std::future::ready(lost.then(|| Drift {
+        lost.then(|| Drift {
             kind: DriftKind::Missing,
             message: "it is gone".to_owned(),
-        })))
+        })
     }
 
     async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {

@@ -59,7 +59,9 @@ impl ChannelError {
 impl From<BlockingError> for ChannelError {
     fn from(error: BlockingError) -> Self {
         let kind = match error {
-            BlockingError::TimedOut { .. } => ChannelErrorKind::TimedOut,
+            BlockingError::TimedOut { .. } | BlockingError::Exhausted { .. } => {
+                ChannelErrorKind::TimedOut
+            }
             BlockingError::Panicked { .. } => ChannelErrorKind::Internal,
         };
         Self::new(kind, error.to_string())

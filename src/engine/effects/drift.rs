@@ -1,22 +1,24 @@
 //! Checks whether sinks still hold what they accepted.
 
+use std::sync::Arc;
+
 use crate::core::change::{Change, SinkDrift};
-use crate::core::state::{Delivery, DeliveryState, Rotation};
+use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Rotation};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::sink::DriftCheck;
+use crate::sink::Sink;
 
 impl Worker {
-    /// Asks the sinks of the current credential whether they still have what
-    /// they accepted. What is gone is made good by a new rotation.
+    /// Checks whether the sinks of the current credential still hold what they
+    /// accepted. What is lost is made good by a new rotation.
     pub(crate) async fn check_drift(&mut self) -> Result<(), LedgerError> {
         let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current()) else {
             return Ok(());
         };
         let mut changes = Vec::new();
-        for (delivery, look) in drift_checks(&managed, current) {
-            if let Some(drift) = look.await {
+        for (delivery, sink, credential) in accepted_deliveries(&managed, current) {
+            if let Some(drift) = sink.check_drift(credential).await {
                 changes.push(Change::from(SinkDrift {
                     rotation: current.id.clone(),
                     sink: delivery.sink.clone(),
@@ -31,16 +33,15 @@ impl Worker {
     }
 }
 
-/// Begins to look, one after another, at what was accepted of a credential.
-pub(crate) fn drift_checks<'r>(
+/// What was accepted of a rotation's credential, with the sinks that did.
+pub(crate) fn accepted_deliveries<'r>(
     managed: &'r ManagedKey,
     rotation: &'r Rotation,
-) -> impl Iterator<Item = (&'r Delivery, DriftCheck)> {
+) -> impl Iterator<Item = (&'r Delivery, &'r Arc<dyn Sink>, &'r CredentialMetadata)> {
     let deliveries = rotation.deliveries.iter();
     let accepted = deliveries.filter(|delivery| delivery.state == DeliveryState::Accepted);
     accepted.filter_map(|delivery| {
         let sink = managed.sink(&delivery.sink)?;
-        let credential = rotation.credential.as_ref()?;
-        Some((delivery, sink.check_drift(credential)))
+        Some((delivery, sink, rotation.credential.as_ref()?))
     })
 }

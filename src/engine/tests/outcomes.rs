@@ -6,7 +6,7 @@ use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::state::{Delivery, DeliveryState};
 use crate::core::time;
-use crate::engine::drift::{DRIFT_BATCH_SIZE, MAX_BATCHES_IN_FLIGHT};
+use crate::engine::drift::DRIFT_BATCH_SIZE;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::current;
 use crate::engine::{Engine, RunMode};
@@ -138,7 +138,7 @@ async fn sink_drift_starts_a_repair_rotation() {
 async fn drift_checks_cover_all_batches_of_keys() {
     let fakes = Fakes::new(&[]);
     let name = |number: u64| KeyName::new(&format!("key-{number:04}")).unwrap();
-    let last = u64::try_from(MAX_BATCHES_IN_FLIGHT * DRIFT_BATCH_SIZE).unwrap() + 1;
+    let last = u64::try_from(2 * DRIFT_BATCH_SIZE).unwrap() + 1;
     let rows = (1..=last).map(|number| (name(number), current(number)));
     fakes.write_ledger(rows.collect()).await;
     let managed = (1..=last).map(|number| fakes.managed_key(name(number), |_| {}));

@@ -24,7 +24,7 @@ pub(crate) mod temp_name;
 mod verify;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 
@@ -35,15 +35,19 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::SinkId;
 use crate::core::state::CredentialMetadata;
-use crate::platform::{BlockingError, blocking_pool, process, run_blocking};
+use crate::platform::{BlockingError, BlockingPool, process, run_blocking};
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
 use crate::sink::{
-    DeliveredPayload, DeliveryError, DriftCheck, Payload, Sink, SinkError, SinkProblem,
-    SinkProblemKind,
+    DeliveredPayload, DeliveryError, Drift, Payload, Sink, SinkError, SinkProblem, SinkProblemKind,
 };
+
+/// The hourly drift checks of all file sinks of this process: 10,000 files at
+/// once would start hundreds of threads otherwise, and each file system that
+/// hangs would keep some for ever.
+static DRIFT_CHECKS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(16));
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -224,13 +228,15 @@ impl Sink for FileSink {
         checked.await.map_err(SinkProblem::from)?
     }
 
-    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
+    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
         let place = self.location();
         let redacted = credential.redacted_value.clone();
-        let looked = move || verify::check_drift(&place, redacted.as_deref());
-        let looked = blocking_pool::run(self.settings.timeout, looked);
-        // A file system that hangs tells nothing about the file.
-        Box::pin(async move { looked.await.flatten() })
+        let describe = || format!("the check of {}", self.target.path.display());
+        let checked = DRIFT_CHECKS.run(describe, self.settings.timeout, move || {
+            verify::check_drift(&place, redacted.as_deref())
+        });
+        // A file system that hangs says nothing about the file.
+        checked.await.ok().flatten()
     }
 
     fn has_on_change(&self) -> bool {

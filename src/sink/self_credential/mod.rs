@@ -22,7 +22,7 @@ use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{DeliveryError, DriftCheck, Payload, Sink, SinkError, SinkProblem};
+use crate::sink::{DeliveryError, Drift, Payload, Sink, SinkError, SinkProblem};
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -128,8 +128,8 @@ impl Sink for SelfCredentialSink {
         self.file.preflight().await
     }
 
-    fn check_drift(&self, credential: &CredentialMetadata) -> DriftCheck {
-        self.file.check_drift(credential)
+    async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
+        self.file.check_drift(credential).await
     }
 
     fn rotates_self_credential(&self) -> bool {
