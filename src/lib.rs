@@ -17,7 +17,7 @@ pub mod net;
 pub mod platform;
 
 pub mod provider;
-pub mod receiver;
+#[cfg(feature = "demo")]
 pub mod sandbox;
 pub mod sink;
 

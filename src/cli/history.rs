@@ -41,6 +41,7 @@ impl HistoryCommand {
     }
 
     /// Prints the newest rotations as a table: the end of the demo.
+    #[cfg(feature = "demo")]
     pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
         let reader = LedgerReader::open(ledger)?;
         let snapshot = reader.snapshot()?;

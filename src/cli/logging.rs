@@ -11,7 +11,6 @@ use tracing::Level;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
@@ -116,9 +115,10 @@ fn is_journal_stream(stream: Option<&OsStr>, file: &Stat) -> bool {
     device.parse() == Ok(file.st_dev) && inode.parse() == Ok(file.st_ino)
 }
 
-/// Begins to tell a story: the sentences alone, on standard output.
+/// Logs the messages alone, on standard output: a demo reads like a story.
+#[cfg(feature = "demo")]
 pub(crate) fn init_demo_output() {
-    let sentences = debug_fn(|writer, field, value| {
+    let sentences = fmt::format::debug_fn(|writer, field, value| {
         if field.name() == "message" {
             write!(writer, "{value:?}")
         } else {

@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod credential_commands;
+#[cfg(feature = "demo")]
 mod demo;
 mod dispatch;
 mod history;
@@ -14,6 +15,7 @@ mod preflight;
 mod reload;
 mod rotate;
 mod run;
+#[cfg(feature = "demo")]
 mod sandbox;
 mod schedule;
 mod status;
@@ -103,8 +105,10 @@ enum CliCommand {
     /// Shows the next times at which each key rotates, in UTC and in its zone
     Schedule(schedule::ScheduleCommand),
     /// Serves a local Admin API that behaves like the real one, to rehearse against
+    #[cfg(feature = "demo")]
     Sandbox(sandbox::SandboxCommand),
     /// Shows everything at work: a sandbox, a receiver and the real daemon
+    #[cfg(feature = "demo")]
     Demo(demo::DemoCommand),
     /// Prints the completions for a shell
     Completions {
@@ -255,7 +259,9 @@ impl Cli {
             CliCommand::Audit(command) => self.run_with_logging(command.run(self)),
             CliCommand::Status(command) => command.run(self),
             CliCommand::History(command) => command.run(self),
+            #[cfg(feature = "demo")]
             CliCommand::Sandbox(command) => self.run_with_logging(command.run()),
+            #[cfg(feature = "demo")]
             CliCommand::Demo(command) => command.run(),
             CliCommand::Completions { shell } => {
                 let mut script = Vec::new();

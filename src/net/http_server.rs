@@ -71,6 +71,7 @@ pub(crate) async fn serve<L, I>(
 
 /// Breaks the connection instead of answering, as when a host or something in
 /// between fails: a handler returns this as its response.
+#[cfg(any(test, feature = "demo"))]
 pub(crate) fn hang_up() -> Response {
     let mut response = Response::default();
     response.extensions_mut().insert(HangUp);

@@ -5,8 +5,10 @@
 //! against it without an account. It is no store of anything real: it holds
 //! its secrets in plain text, with [`SandboxOptions::state_file`] also on disk.
 
+pub(crate) mod demo;
 mod fault;
 mod key_format;
+pub mod receiver;
 mod reply;
 mod routes;
 mod server;

@@ -3,7 +3,7 @@
 use crate::webhook_fixture::{SECRET_VALUE, SIGNING_SECRET, WebhookFixture, payload};
 use rekeyd::core::ids::RotationId;
 use rekeyd::core::secret::Secret;
-use rekeyd::receiver::{Receiver, ReceiverMode};
+use rekeyd::sandbox::receiver::{Receiver, ReceiverMode};
 use rekeyd::sink::{Acceptance, Sink as _};
 
 const OTHER_SIGNING_SECRET: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";

@@ -2,12 +2,8 @@
 //! sandbox that plays the Admin API, a receiver of webhooks, and the real
 //! daemon between them.
 
-mod environment;
-mod folder;
-mod recording;
 mod rehearsal;
 mod rehearsal_intro;
-mod replacements;
 mod standalone;
 
 use std::path::PathBuf;
@@ -15,6 +11,7 @@ use std::time::Duration;
 
 use crate::cli::{Failure, logging};
 use crate::core::duration;
+use crate::sandbox::demo::error::DemoError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoCommand {
@@ -40,5 +37,15 @@ impl DemoCommand {
                 None => standalone::run_standalone(dir, self.limit).await,
             }
         })
+    }
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::Service(error) => Self::Service(error),
+            DemoError::Io(error) => Self::Other(error.to_string()),
+            DemoError::Other(message) => Self::Other(message),
+        }
     }
 }

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::demo::environment::{self, DemoEnvironment};
-use crate::cli::demo::folder::DemoFolder;
-use crate::cli::demo::recording;
 use crate::cli::demo::rehearsal_intro::rehearsal_intro;
-use crate::cli::demo::replacements::{RehearsalTargets, replace_settings};
 use crate::cli::history::HistoryCommand;
 use crate::cli::{Failure, load_configuration, output, read_environment};
 use crate::config::settings::Settings;
 use crate::core::state::KeyState;
 use crate::ledger::LedgerReader;
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::sandbox::demo::environment::{self, DemoEnvironment};
+use crate::sandbox::demo::folder::DemoFolder;
+use crate::sandbox::demo::recording;
+use crate::sandbox::demo::replacements::{RehearsalTargets, replace_settings};
 
 pub(super) async fn rehearse(
     file: &Path,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cli::demo::environment;
-use crate::cli::demo::recording;
-use crate::cli::demo::replacements::ReplacedSink;
 use crate::cli::text;
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::{duration, time};
+use crate::sandbox::demo::environment;
+use crate::sandbox::demo::recording;
+use crate::sandbox::demo::replacements::ReplacedSink;
 
 /// The whole introduction to a rehearsal of `real` in `folder`.
 pub(super) fn rehearsal_intro(

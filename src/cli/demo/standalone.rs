@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::demo::environment::{self, DemoEnvironment};
-use crate::cli::demo::folder::DemoFolder;
 use crate::cli::history::HistoryCommand;
 use crate::cli::{Failure, load_configuration, output};
 use crate::config::Environment;
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::sandbox::demo::environment::{self, DemoEnvironment};
+use crate::sandbox::demo::folder::DemoFolder;
 
 /// The configuration that it writes.
 const CONFIG_FILE: &str = "config.toml";

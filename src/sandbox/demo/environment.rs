@@ -9,46 +9,46 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use crate::cli::Failure;
-use crate::cli::demo::folder::DemoFolder;
 use crate::config::settings::Settings;
 use crate::core::secret::Secret;
 use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
-use crate::receiver::{Receiver, Recorder};
+use crate::sandbox::demo::error::DemoError;
+use crate::sandbox::demo::folder::DemoFolder;
+use crate::sandbox::receiver::{Receiver, Recorder};
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Sandbox, SandboxOptions};
 
 /// The files that a stage puts into its folder.
-pub(super) const ENVIRONMENT_FILES: [&str; 3] = [ADMIN_KEY_FILE, WEBHOOK_SECRET_FILE, LEDGER_FILE];
+pub(crate) const ENVIRONMENT_FILES: [&str; 3] = [ADMIN_KEY_FILE, WEBHOOK_SECRET_FILE, LEDGER_FILE];
 
 /// The admin key of the sandbox.
-pub(super) const ADMIN_KEY_FILE: &str = "admin-key";
+pub(crate) const ADMIN_KEY_FILE: &str = "admin-key";
 /// What webhooks are signed with.
 const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 /// The ledger.
-pub(super) const LEDGER_FILE: &str = "ledger.db";
+pub(crate) const LEDGER_FILE: &str = "ledger.db";
 
 /// A sandbox and a receiver; they stop when this is dropped.
-pub(super) struct DemoEnvironment {
+pub(crate) struct DemoEnvironment {
     sandbox: Sandbox,
     /// The receiver of all webhooks.
-    pub(super) receiver: Receiver,
+    pub(crate) receiver: Receiver,
     /// Where the sandbox is.
-    pub(super) provider_url: Url,
+    pub(crate) provider_url: Url,
     /// Where webhooks go to.
-    pub(super) receiver_url: Url,
+    pub(crate) receiver_url: Url,
     /// The file with the sandbox's admin key.
-    pub(super) credential_file: PathBuf,
+    pub(crate) credential_file: PathBuf,
     /// The file with what webhooks are signed with.
-    pub(super) signing_secret_file: PathBuf,
+    pub(crate) signing_secret_file: PathBuf,
 }
 
 impl DemoEnvironment {
     /// Starts both, and writes their secrets into `folder`.
-    pub(super) async fn start(folder: &DemoFolder, witness: Recorder) -> Result<Self, Failure> {
-        let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+    pub(crate) async fn start(folder: &DemoFolder, witness: Recorder) -> Result<Self, DemoError> {
+        let other = |error: &dyn std::fmt::Display| DemoError::Other(error.to_string());
         let sandbox = Sandbox::start(SandboxOptions::default())
             .await
             .map_err(|error| other(&error))?;
@@ -68,11 +68,11 @@ impl DemoEnvironment {
     }
 
     /// The real daemon, until a signal asks for the end, for `limit` at most.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         settings: &Arc<Settings>,
         limit: Option<Duration>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DemoError> {
         let sources = AdminCredentialSources {
             file: settings.provider.credential_file.clone(),
             ..AdminCredentialSources::default()
@@ -82,14 +82,14 @@ impl DemoEnvironment {
     }
 
     /// Whether the provider would accept this secret now.
-    pub(super) fn accepts(&self, secret: &str) -> bool {
+    pub(crate) fn accepts(&self, secret: &str) -> bool {
         self.sandbox.accepts(secret)
     }
 }
 
-fn generate_signing_secret() -> Result<Secret, Failure> {
+fn generate_signing_secret() -> Result<Secret, DemoError> {
     let mut bytes = [0; 32];
     let filled = SystemEntropy::new().fill(&mut bytes);
-    filled.map_err(|error| Failure::Other(error.to_string()))?;
+    filled.map_err(|error| DemoError::Other(error.to_string()))?;
     Ok(Secret::new(format!("whsec_{}", STANDARD.encode(bytes))))
 }

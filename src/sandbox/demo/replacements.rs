@@ -12,28 +12,28 @@ use url::Url;
 
 use crate::alerting::channel::file::FileChannelTarget;
 use crate::alerting::channel::target::NotifySettings;
-use crate::cli::demo::recording;
 use crate::config::settings::{ControlSettings, KeySettings, Settings};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::InitialRotation;
 use crate::provider::settings::ProviderSettings;
+use crate::sandbox::demo::recording;
 use crate::sink::target::{RehearsalPlaces, SinkSettings, SinkTarget, Substitute, target_text};
 use crate::sink::webhook::WebhookTarget;
 
 /// What a rehearsal has to offer.
-pub(super) struct RehearsalTargets<'a> {
+pub(crate) struct RehearsalTargets<'a> {
     /// The folder below which everything stays.
-    pub(super) folder: &'a Path,
+    pub(crate) folder: &'a Path,
     /// The sandbox.
-    pub(super) provider_url: &'a Url,
+    pub(crate) provider_url: &'a Url,
     /// Its admin key.
-    pub(super) credential_file: &'a Path,
+    pub(crate) credential_file: &'a Path,
     /// The ledger.
-    pub(super) ledger: PathBuf,
+    pub(crate) ledger: PathBuf,
     /// The receiver of what is recorded.
-    pub(super) receiver_url: &'a Url,
+    pub(crate) receiver_url: &'a Url,
     /// What they are signed with.
-    pub(super) signing_secret_file: &'a Path,
+    pub(crate) signing_secret_file: &'a Path,
 }
 
 impl RehearsalTargets<'_> {
@@ -48,27 +48,27 @@ impl RehearsalTargets<'_> {
 }
 
 /// What a person is told of one sink.
-pub(super) struct ReplacedSink {
+pub(crate) struct ReplacedSink {
     /// Its key.
-    pub(super) key: KeyName,
+    pub(crate) key: KeyName,
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What the configuration says.
-    pub(super) original: String,
+    pub(crate) original: String,
     /// What takes its place, in the folder of the rehearsal.
-    pub(super) replaced_by: String,
+    pub(crate) replaced_by: String,
     /// What of its options does not count here.
-    pub(super) ignored_options: Vec<String>,
+    pub(crate) ignored_options: Vec<String>,
 }
 
 /// What a rehearsal works with.
-pub(super) struct RehearsalPlan {
+pub(crate) struct RehearsalPlan {
     /// The settings.
-    pub(super) settings: Settings,
+    pub(crate) settings: Settings,
     /// What became of each sink.
-    pub(super) sinks: Vec<ReplacedSink>,
+    pub(crate) sinks: Vec<ReplacedSink>,
     /// The folders that the sinks need.
-    pub(super) folders: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 /// What takes the place of one sink.
@@ -79,7 +79,7 @@ struct SinkReplacement {
 }
 
 /// The settings to rehearse with.
-pub(super) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -> RehearsalPlan {
+pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -> RehearsalPlan {
     let Settings {
         file,
         digest,

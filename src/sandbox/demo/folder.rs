@@ -5,18 +5,18 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::cli::Failure;
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
+use crate::sandbox::demo::error::DemoError;
 
 /// A folder that nobody but us can write.
 #[derive(Debug)]
-pub(super) struct DemoFolder(PathBuf);
+pub(crate) struct DemoFolder(PathBuf);
 
 impl DemoFolder {
     /// The folder `given`, or a fresh one. None of `names` may be in it yet:
     /// it could be a folder where rekeyd really works, whose admin key and
     /// ledger must not be lost to a demo.
-    pub(super) fn open(given: Option<&Path>, names: &[&str]) -> Result<Self, Failure> {
+    pub(crate) fn open(given: Option<&Path>, names: &[&str]) -> Result<Self, DemoError> {
         let Some(given) = given else {
             return Self::create_temporary();
         };
@@ -25,15 +25,16 @@ impl DemoFolder {
             .to_str()
             .is_none_or(|path| path.contains(char::is_control))
         {
-            return Err(Failure::Other(format!(
+            return Err(DemoError::Other(format!(
                 "{path:?} cannot stand in a configuration; give a --dir without control characters"
             )));
         }
         create_folder(&path)?;
-        let cannot = |error| Failure::Other(format!("cannot look at {}: {error}", path.display()));
+        let cannot =
+            |error| DemoError::Other(format!("cannot look at {}: {error}", path.display()));
         let found = std::fs::metadata(&path).map_err(cannot)?;
         if found.permissions().mode() & 0o022 != 0 {
-            return Err(Failure::Other(format!(
+            return Err(DemoError::Other(format!(
                 "others can write {}, and so change what is kept there; give a --dir that \
                  nobody else can write",
                 path.display()
@@ -41,7 +42,7 @@ impl DemoFolder {
         }
         for name in names {
             if path.join(name).symlink_metadata().is_ok() {
-                return Err(Failure::Other(format!(
+                return Err(DemoError::Other(format!(
                     "there is a {name} in {} already, and a demo overwrites nothing; give another \
                      --dir",
                     path.display()
@@ -53,10 +54,10 @@ impl DemoFolder {
 
     /// A new folder beside the system's temporary files. It must not be there
     /// before: whoever made it could read what is put into it.
-    fn create_temporary() -> Result<Self, Failure> {
+    fn create_temporary() -> Result<Self, DemoError> {
         let mut random = [0; 4];
         let filled = SystemEntropy::new().fill(&mut random);
-        filled.map_err(|error| Failure::Other(error.to_string()))?;
+        filled.map_err(|error| DemoError::Other(error.to_string()))?;
         let name = format!("rekeyd-demo-{:08x}", u32::from_be_bytes(random));
         let path = std::env::temp_dir().join(name);
         let made = DirBuilder::new().mode(0o700).create(&path);
@@ -65,17 +66,17 @@ impl DemoFolder {
     }
 
     /// The folder itself.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Makes a folder below this one, with those in between.
-    pub(super) fn create_subfolder(&self, below: &Path) -> Result<(), Failure> {
+    pub(crate) fn create_subfolder(&self, below: &Path) -> Result<(), DemoError> {
         create_folder(&self.0.join(below))
     }
 
     /// Writes a file that is not there yet, for nobody but us.
-    pub(super) fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    pub(crate) fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, DemoError> {
         let path = self.0.join(name);
         let written = OpenOptions::new()
             .write(true)
@@ -85,7 +86,7 @@ impl DemoFolder {
             .and_then(|mut file| file.write_all(text.as_bytes()));
         match written {
             Ok(()) => Ok(path),
-            Err(error) => Err(Failure::Other(format!(
+            Err(error) => Err(DemoError::Other(format!(
                 "cannot write {}: {error}",
                 path.display()
             ))),
@@ -93,13 +94,13 @@ impl DemoFolder {
     }
 }
 
-fn create_folder(path: &Path) -> Result<(), Failure> {
+fn create_folder(path: &Path) -> Result<(), DemoError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| create_error(path, &error))
 }
 
-fn create_error(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Other(format!(
+fn create_error(path: &Path, error: &std::io::Error) -> DemoError {
+    DemoError::Other(format!(
         "cannot make the folder {}: {error}",
         path.display()
     ))

@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use crate::config::settings::KeySettings;
 use crate::core::ids::KeyName;
-use crate::receiver::{ReceivedWebhook, Recorder};
+use crate::sandbox::receiver::{ReceivedWebhook, Recorder};
 use crate::sink::SINK_TYPES;
 use crate::sink::recording::{DeliveryRecorder, RecordedDelivery};
 use crate::sink::target::{RehearsalPlaces, Substitute};
 
 /// The folder of the files that stand in for those of file sinks.
-pub(super) const FILES_FOLDER: &str = "files";
+pub(crate) const FILES_FOLDER: &str = "files";
 
 /// The file of what people would be told.
-pub(super) const NOTIFICATIONS_FILE: &str = "notices.jsonl";
+pub(crate) const NOTIFICATIONS_FILE: &str = "notices.jsonl";
 
 /// What stands where the secret stood, if the provider shows no part of it.
 const REDACTED: &str = "(not recorded)";
@@ -34,25 +34,25 @@ struct RecordedSink {
 }
 
 /// The folders of all records.
-pub(super) fn record_folders() -> Vec<&'static str> {
+pub(crate) fn record_folders() -> Vec<&'static str> {
     let types = SINK_TYPES.iter();
     types.filter_map(|one| one.record_folder).collect()
 }
 
 /// The path at the receiver that stands for a sink of the configuration.
 /// Names of keys and sinks need no escaping.
-pub(super) fn receiver_path(key: &KeyName, sink: &str) -> String {
+pub(crate) fn receiver_path(key: &KeyName, sink: &str) -> String {
     format!("/{key}/{sink}")
 }
 
 /// The record of a sink, in the folder of the rehearsal. No name has a dot.
-pub(super) fn record_path(folder: &str, key: &KeyName, sink: &str) -> PathBuf {
+pub(crate) fn record_path(folder: &str, key: &KeyName, sink: &str) -> PathBuf {
     Path::new(folder).join(format!("{key}.{sink}.jsonl"))
 }
 
 /// Records the deliveries to the sinks of `keys` that are not made in a
 /// rehearsal, below `folder`.
-pub(super) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
+pub(crate) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
     let places = RehearsalPlaces {
         folder,
         files: FILES_FOLDER,
