@@ -22,21 +22,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::capture::CapturedOutput;
 use self::capture::OutputCapture;
-use self::process_group::ProcessGroup;
+pub use self::process_group::{LANG, PATH};
+use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
 use crate::core::command::CommandLine;
 use crate::core::duration;
 use crate::platform::run_blocking;
-
-/// Where a program finds others. That of the service is not passed on: a
-/// program is to find the same in every way that rekeyd is started.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The language of its messages.
-pub const LANG: &str = "C.UTF-8";
-
-/// How long the last words of a program that has ended are waited for.
-/// Whoever has left its group may hold its output open for ever.
-const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A program that is to be run once.
 pub struct Invocation<'r> {

@@ -275,7 +275,7 @@ fn removed_key_raises_no_alert() {
 /// out, and does not keep its connection.
 #[test]
 fn silent_connections_delay_no_health_check() {
-    let address = free();
+    let address = free_address();
     let world = TestEnv::start(&[]);
     world.configure(&format!(
         "[metrics]\nlisten = \"{address}\"\n{}",

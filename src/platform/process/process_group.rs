@@ -3,13 +3,24 @@
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::{LANG, OUTPUT_DRAIN_TIMEOUT, PATH};
 use crate::core::command::CommandLine;
+
+/// Where a program finds others. That of the service is not passed on: a
+/// program is to find the same in every way that rekeyd is started.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The language of its messages.
+pub const LANG: &str = "C.UTF-8";
+
+/// How long the last words of a program that has ended are waited for.
+/// Whoever has left its group may hold its output open for ever.
+pub(super) const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A process group; dropped, it is killed.
 pub(super) struct ProcessGroup {
