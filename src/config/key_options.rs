@@ -14,11 +14,10 @@ use crate::config_reader::values;
 use crate::core::duration::MAX_DURATION;
 use crate::core::policy::{InitialRotation, KeyPolicy};
 use crate::core::schedule::timetable::Timetable;
+use crate::core::time::{DAY, HOUR};
 use crate::platform::zones;
 
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// Twice a create a second for a day: no schedule needs more.
 const LARGEST_CREATES_PER_DAY: usize = 172_800;

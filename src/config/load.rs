@@ -12,6 +12,7 @@ use super::{control, keys, notify, options, provider, source_file};
 use crate::config_reader::problem::Problem;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
+use crate::core::hex;
 
 /// Reads and checks the configuration file.
 ///
@@ -120,8 +121,5 @@ fn check_configuration(
 
 fn sha256_hex(text: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    hash.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(hash.as_ref())
 }

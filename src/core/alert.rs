@@ -26,7 +26,7 @@ use crate::core::time;
 pub const FAILURE_GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A person is told so long before a credential goes that was held.
-const HOLD_EXPIRY_WARNING: Duration = Duration::from_secs(24 * 3_600);
+const HOLD_EXPIRY_WARNING: Duration = time::DAY;
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy)]

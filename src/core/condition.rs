@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::core::backoff::Backoff;
+
 /// Something that is wrong with the daemon as a whole, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
@@ -43,17 +45,14 @@ impl Condition {
     /// last pace is kept for ever.
     #[must_use]
     pub fn probe_delay(self, attempt: u32) -> Duration {
-        let table: &[u64] = match self {
-            Self::Ledger => &[1, 2, 5],
-            Self::Provider => &[1, 2, 5, 15, 30, 60],
+        let backoff = match self {
+            Self::Ledger => Backoff(&[1, 2, 5]),
+            Self::Provider => Backoff(&[1, 2, 5, 15, 30, 60]),
             // A person has to act, and every probe is a refused request.
-            Self::Credential => &[5, 15, 30, 60, 300],
-            Self::Clock => &[30, 60],
-            Self::Organization => &[300],
+            Self::Credential => Backoff(&[5, 15, 30, 60, 300]),
+            Self::Clock => Backoff(&[30, 60]),
+            Self::Organization => Backoff(&[300]),
         };
-        let at = usize::try_from(attempt.max(1) - 1)
-            .unwrap_or(usize::MAX)
-            .min(table.len() - 1);
-        Duration::from_secs(table[at])
+        backoff.delay(attempt)
     }
 }

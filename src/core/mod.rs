@@ -6,12 +6,14 @@
 //! simulation and when the ledger is read back.
 
 pub mod alert;
+pub mod backoff;
 pub mod change;
 pub mod command;
 pub mod condition;
 pub mod decide;
 pub mod duration;
 pub mod health;
+pub mod hex;
 pub mod ids;
 pub mod in_flight;
 pub mod lifecycle;

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::backoff::Backoff;
 use crate::core::ids::{CredentialId, KeyName};
+use crate::core::time::DAY;
 
 /// A notice that cannot be delivered for so long is given up: whoever reads
 /// it then learns more from `rekeyd status`.
-pub const NOTIFICATION_MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
+pub const NOTIFICATION_MAX_AGE: Duration = DAY;
 
 /// On what occasion somebody wants to be told: the words of `on`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -353,9 +355,7 @@ impl fmt::Display for ChannelId {
 /// from 1. The last pace is kept until the notice is given up.
 #[must_use]
 pub fn retry_delay(attempt: u32) -> Duration {
-    const SECONDS: [u64; 6] = [5, 15, 60, 300, 900, 1_800];
-    let at = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
-    Duration::from_secs(SECONDS[at.min(SECONDS.len() - 1)])
+    Backoff(&[5, 15, 60, 300, 900, 1_800]).delay(attempt)
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::backoff::Backoff;
 use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
-use crate::core::time;
+use crate::core::time::{self, DAY, HOUR, MINUTE};
 
 /// When and how patiently a key rotates.
 #[derive(Debug, Clone)]
@@ -65,13 +66,10 @@ impl KeyPolicy {
             max_live_credentials: 6,
             expires_after: None,
             revoke_when_idle_for: HOUR,
-            max_revoke_delay: HOUR * 24 * 7,
+            max_revoke_delay: DAY * 7,
         }
     }
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How often a credential must be missing before it is taken for gone.
 pub const CHECKS_UNTIL_GONE: u32 = 3;
@@ -82,7 +80,7 @@ pub const MISSING_CHECK_INTERVAL: Duration = Duration::from_secs(8 * 60);
 
 /// The overlap of what is no longer configured: nobody says how long its
 /// consumers need, so it is the contract's default.
-pub const UNMANAGED_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
+pub const UNMANAGED_OVERLAP: Duration = DAY;
 
 /// The overlap of a key by its policy; none is of one that is not configured any
 /// more.
@@ -109,21 +107,16 @@ pub enum RetryClass {
 }
 
 /// How long to wait after the `attempt`th failure in a row, counted from 1.
-///
-/// Each table ends in the pace that is kept for ever.
 #[must_use]
 pub fn backoff_delay(waiting: RetryClass, attempt: u32) -> Duration {
-    let table: &[u64] = match waiting {
-        RetryClass::NextRotation => &[10, 60, 300, 900, 3_600, 7_200],
-        RetryClass::Provider => &[1, 2, 5, 15, 30, 60, 300],
-        RetryClass::Verification => &[1, 1, 2, 5, 10, 30],
-        RetryClass::Sink => &[1, 2, 5, 15, 30, 60, 300],
-        RetryClass::FailingSink => &[60, 300, 900, 1_800],
+    let backoff = match waiting {
+        RetryClass::NextRotation => Backoff(&[10, 60, 300, 900, 3_600, 7_200]),
+        RetryClass::Provider => Backoff(&[1, 2, 5, 15, 30, 60, 300]),
+        RetryClass::Verification => Backoff(&[1, 1, 2, 5, 10, 30]),
+        RetryClass::Sink => Backoff(&[1, 2, 5, 15, 30, 60, 300]),
+        RetryClass::FailingSink => Backoff(&[60, 300, 900, 1_800]),
     };
-    let at = usize::try_from(attempt.max(1) - 1)
-        .unwrap_or(usize::MAX)
-        .min(table.len() - 1);
-    Duration::from_secs(table[at])
+    backoff.delay(attempt)
 }
 
 /// How long a key waits after its `attempt`th failure in a row, counted from 1,
@@ -134,14 +127,14 @@ pub fn backoff_delay(waiting: RetryClass, attempt: u32) -> Duration {
 /// that may rotate each minute does not wait for hours.
 #[must_use]
 pub fn key_backoff_delay(attempt: u32, creates_per_day: u32) -> Duration {
-    let pace = HOUR * 24 * 2 / creates_per_day.max(1);
+    let pace = DAY * 2 / creates_per_day.max(1);
     let first = backoff_delay(RetryClass::NextRotation, 1);
     backoff_delay(RetryClass::NextRotation, attempt).min(pace.max(first))
 }
 
 /// No back-off is this long: a time to try again that is further ahead was
 /// written by a wrong clock, and would silence the key until it came.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(24 * 3_600);
+const MAX_RETRY_DELAY: Duration = DAY;
 
 /// When something is tried again, as far as that can be believed now.
 #[must_use]

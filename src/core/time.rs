@@ -1,6 +1,20 @@
 //! Times as the ledger, the views and people see them: UTC, whole seconds.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+
+/// Sixty seconds.
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// Sixty minutes.
+pub const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Twenty-four hours.
+pub const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// How far two clocks may differ before one of them is not believed.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// The text of the contract, `2026-11-23T03:00:00Z`: what the ledger stores
 /// and what the JSON outputs show.
@@ -30,7 +44,7 @@ pub fn whole_seconds(at: Timestamp) -> Timestamp {
 pub fn next_whole_second(at: Timestamp) -> Timestamp {
     let cut = whole_seconds(at);
     if cut < at {
-        after(cut, std::time::Duration::from_secs(1))
+        after(cut, Duration::from_secs(1))
     } else {
         cut
     }
@@ -39,21 +53,21 @@ pub fn next_whole_second(at: Timestamp) -> Timestamp {
 /// `at` plus `span`, at the end of representable time instead of an overflow:
 /// a configuration with an absurd duration must not stop the daemon.
 #[must_use]
-pub fn after(at: Timestamp, span: std::time::Duration) -> Timestamp {
+pub fn after(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
 /// `at` minus `span`, at the beginning of representable time instead of an
 /// overflow.
 #[must_use]
-pub fn before(at: Timestamp, span: std::time::Duration) -> Timestamp {
+pub fn before(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
 /// How long it is from `from` until `to`; zero when `to` is not later.
 #[must_use]
-pub fn until(from: Timestamp, to: Timestamp) -> std::time::Duration {
-    std::time::Duration::try_from(to.duration_since(from)).unwrap_or_default()
+pub fn until(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 
 /// How long a key waits whose rotation was given up at the end of a command:
 /// the next run of a timer must not make another credential at once.
-const ABANDONED_ROTATION_BACKOFF: Duration = Duration::from_secs(3_600);
+const ABANDONED_ROTATION_BACKOFF: Duration = time::HOUR;
 
 /// How long a daemon that was asked to stop goes on delivering.
 const DELIVERY_GRACE: Duration = Duration::from_secs(20);

@@ -15,10 +15,6 @@ use crate::core::decide::next_step::Permits;
 use crate::core::time;
 use crate::provider::{ErrorKind, ProviderError};
 
-/// A provider whose clock differs from ours by more is not believed, and
-/// neither are we.
-pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
-
 /// The provider's clock has whole seconds and its words take a moment: it is
 /// ahead if it is so by more.
 const CLOCK_RESOLUTION: Duration = Duration::from_secs(2);
@@ -190,7 +186,7 @@ impl Conditions {
 
 /// Whether the two clocks agree.
 pub(crate) fn clocks_agree(theirs: Timestamp, ours: Timestamp) -> bool {
-    time::until(theirs, ours).max(time::until(ours, theirs)) <= CLOCK_TOLERANCE
+    time::until(theirs, ours).max(time::until(ours, theirs)) <= time::CLOCK_TOLERANCE
 }
 
 /// In words, what is wrong when the two clocks do not agree.

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use crate::core::condition::Condition;
 use crate::core::time;
 use crate::engine::conditions::Conditions;
-use crate::engine::reconciliation::{FOLLOW_UP_DELAYS, RETRY_DELAYS};
+use crate::engine::reconciliation::{FOLLOW_UP_DELAYS, RETRY_BACKOFF};
 use crate::engine::services::{RunMode, Services};
 use crate::ledger::LedgerError;
 
 /// How often the sinks are asked whether they still have what they took.
-const DRIFT_CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
+const DRIFT_CHECK_INTERVAL: Duration = time::HOUR;
 
 /// Something to do beside the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) struct MaintenanceSchedule {
     extra_reconciliations: BTreeSet<Timestamp>,
     is_reconciling: bool,
     /// How many sweeps in a row had no answer.
-    failed_reconciliations: usize,
+    failed_reconciliations: u32,
     /// When the ledger was last compared with the provider, if that is lately
     /// enough to begin anything.
     pub(crate) reconciled_at: Option<Timestamp>,
@@ -225,9 +225,8 @@ impl MaintenanceSchedule {
             self.failed_reconciliations = 0;
             every
         } else {
-            let pace = self.failed_reconciliations.min(RETRY_DELAYS.len() - 1);
-            self.failed_reconciliations += 1;
-            RETRY_DELAYS[pace]
+            self.failed_reconciliations = self.failed_reconciliations.saturating_add(1);
+            RETRY_BACKOFF.delay(self.failed_reconciliations)
         };
         self.regular_at = Some(time::after(now, next));
         first

@@ -7,29 +7,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::backoff::Backoff;
 use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, Label};
 use crate::core::state::Lookalike;
+use crate::core::time::{HOUR, MINUTE};
 use crate::engine::probe::{describe_problem, is_global_failure};
 use crate::engine::services::Services;
 use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
 use crate::provider::ListedCredential;
 
 /// When the provider is swept again after an unclear create: it may land late.
-pub(crate) const FOLLOW_UP_DELAYS: [Duration; 3] = [
-    Duration::from_secs(60),
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(3_600),
-];
+pub(crate) const FOLLOW_UP_DELAYS: [Duration; 3] = [MINUTE, Duration::from_secs(15 * 60), HOUR];
 
 /// How soon a sweep is tried again that the provider did not answer; the last
 /// pace is kept.
-pub(crate) const RETRY_DELAYS: [Duration; 4] = [
-    Duration::from_secs(5),
-    Duration::from_secs(30),
-    Duration::from_secs(60),
-    Duration::from_secs(300),
-];
+pub(crate) const RETRY_BACKOFF: Backoff = Backoff(&[5, 30, 60, 300]);
 
 /// What a sweep found, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use ring::digest::{SHA256, digest};
 
+use crate::core::hex;
+
 /// Where the machine's id stands.
 const MACHINE_ID_PATH: &str = "/etc/machine-id";
 
@@ -32,8 +34,7 @@ fn read_hashed_id(path: &Path) -> Option<String> {
         return None;
     }
     let hash = digest(&SHA256, &[SALT, id.as_bytes()].concat());
-    let bytes = &hash.as_ref()[..16];
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex::encode(&hash.as_ref()[..16]))
 }
 
 #[cfg(test)]

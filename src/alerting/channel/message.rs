@@ -4,6 +4,7 @@ use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use crate::alerting::channel::{ChannelError, ChannelErrorKind};
+use crate::core::hex;
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::time;
 
@@ -59,10 +60,7 @@ pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, ChannelErro
 /// The `webhook-id` of a notice to one receiver.
 #[must_use]
 pub fn webhook_id(notice: &Notification, notifier: &ChannelId) -> String {
-    let mut id = format!("msg_{}_", notice.id);
     let hash = digest(&SHA256, notifier.as_str().as_bytes());
-    for byte in &hash.as_ref()[..CHANNEL_DIGEST_BYTES] {
-        id.push_str(&format!("{byte:02x}"));
-    }
-    id
+    let digest = hex::encode(&hash.as_ref()[..CHANNEL_DIGEST_BYTES]);
+    format!("msg_{}_{digest}", notice.id)
 }

@@ -16,9 +16,6 @@ use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::time;
 
-/// A row from further ahead than this was written by a wrong clock.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
-
 /// Whether a rotation of a key is to be begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -278,7 +275,7 @@ fn find_downtime(
 /// and the next rotation puts it right. Were it believed, the key would not
 /// rotate until that date.
 fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let believed = |at: Timestamp| at <= time::after(now, CLOCK_TOLERANCE);
+    let believed = |at: Timestamp| at <= time::after(now, time::CLOCK_TOLERANCE);
     let started = state.current().map(|current| current.started_at);
     let started = started.map(|at| if believed(at) { at } else { watching_since });
     // Without a rotation either, nothing else says when somebody began to watch.
@@ -297,7 +294,7 @@ fn age_origin_or(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestam
         let credential = current.credential.as_ref()?;
         credential.created_at.or(Some(current.started_at))
     });
-    born.filter(|born| *born <= time::after(now, CLOCK_TOLERANCE))
+    born.filter(|born| *born <= time::after(now, time::CLOCK_TOLERANCE))
         .unwrap_or(since)
 }
 

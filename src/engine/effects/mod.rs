@@ -14,11 +14,12 @@ use crate::core::change::{Change, Transition};
 use crate::core::ids::RotationId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::state::CredentialMetadata;
+use crate::core::time;
 use crate::engine::worker::Worker;
 use crate::provider::{ListedCredential, ProviderError, RetryAdvice};
 
 /// How long to wait for something that will not pass before a person acts.
-const PERMANENT_FAILURE_PAUSE: Duration = Duration::from_secs(3_600);
+const PERMANENT_FAILURE_PAUSE: Duration = time::HOUR;
 
 impl Worker {
     /// The rotation failed; the next one waits.

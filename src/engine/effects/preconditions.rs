@@ -18,9 +18,6 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
-/// The time over which `max-creates-per-day` counts.
-const DAY: Duration = Duration::from_secs(24 * 3_600);
-
 /// How long a listing says whether a key without rows is alone.
 const LISTING_FRESHNESS: Duration = Duration::from_secs(5 * 60);
 
@@ -143,7 +140,7 @@ impl Worker {
         let now = self.now();
         let most = managed.policy.max_creates_per_day;
         let ledger = &self.services.ledger;
-        let (from, to) = (time::before(now, DAY), time::after(now, DAY));
+        let (from, to) = (time::before(now, time::DAY), time::after(now, time::DAY));
         let (count, oldest) = ledger.creates_between(&managed.name, from, to).await?;
         if count < most {
             return Ok(true);
@@ -157,7 +154,7 @@ impl Worker {
             tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
             return Ok(true);
         }
-        let free = oldest.map(|oldest| time::until(now, time::after(oldest, DAY)));
+        let free = oldest.map(|oldest| time::until(now, time::after(oldest, time::DAY)));
         let problem = format!("no rotation begun: {problem}; `rekeyd rotate` rotates all the same");
         self.record_backoff(&problem, free).await?;
         Ok(false)

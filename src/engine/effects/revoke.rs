@@ -24,7 +24,7 @@ use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 const IN_USE_RECHECK_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// A person is told so long before a credential that is still used goes.
-const FINAL_WARNING_LEAD: Duration = Duration::from_secs(24 * 3_600);
+const FINAL_WARNING_LEAD: Duration = time::DAY;
 
 /// What a fresh look at the provider says about a revocation.
 enum RevocationDecision {

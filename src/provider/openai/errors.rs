@@ -8,12 +8,13 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use crate::core::redact::{sanitize, sanitize_bytes};
+use crate::core::time::DAY;
 use crate::provider::openai::schema::{self, ErrorEnvelope};
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
 /// The longest wait that the provider may ask for; what it says beyond that is
 /// no hint any more.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+const MAX_RETRY_AFTER: Duration = DAY;
 
 /// 429 codes that do not pass by waiting a little.
 const QUOTA_CODES: [&str; 2] = ["insufficient_quota", "credit_balance_exhausted"];

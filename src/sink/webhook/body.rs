@@ -5,6 +5,7 @@ use ring::digest;
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
+use crate::core::hex;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::time;
 use crate::sink::Payload;
@@ -91,11 +92,8 @@ pub(super) fn message_id(rotation: &RotationId, sink: &SinkId) -> String {
     // Names hold no zero byte: no two sinks run together into one text.
     context.update(&[0]);
     context.update(sink.target.as_bytes());
-    let mut id = format!("msg_{rotation}_");
-    for byte in &context.finish().as_ref()[..SINK_DIGEST_BYTES] {
-        id.push_str(&format!("{byte:02x}"));
-    }
-    id
+    let digest = hex::encode(&context.finish().as_ref()[..SINK_DIGEST_BYTES]);
+    format!("msg_{rotation}_{digest}")
 }
 
 #[cfg(test)]
