@@ -22,10 +22,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use rekeyd::daemon::failover::AdminCredentialSources;
 use rekeyd::daemon::{event_loop, runtime};
 use rekeyd::engine::{Engine, RunMode};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
+use rekeyd::provider::failover::AdminCredentialSources;
 use rekeyd::sandbox::{Sandbox, SandboxOptions};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;

@@ -10,10 +10,10 @@ use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
 use crate::core::secret::ActiveCredential;
 use crate::core::{duration, redact, time};
-use crate::daemon::failover::FailoverProvider;
 use crate::daemon::runtime::ledger_identity;
 use crate::ledger::{Discrepancy, LedgerReader, Reconciliation, RemoteCredential, RemoteState};
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::provider::failover::FailoverProvider;
 use crate::provider::openai::OpenAiProvider;
 use crate::provider::{ListedCredential, Provider, ProviderResponse};
 

@@ -5,8 +5,8 @@ use crate::cli::{Cli, Failure, output, read_environment};
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::secret::ActiveCredential;
-use crate::daemon::failover::FailoverProvider;
 use crate::provider::Provider as _;
+use crate::provider::failover::FailoverProvider;
 use crate::provider::openai::OpenAiProvider;
 
 #[derive(Debug, clap::Args)]

@@ -33,10 +33,10 @@ use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment, Problem, ProblemKind};
 use crate::core::secret::Secret;
 use crate::daemon::error::ServiceError;
-use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::hardening;
 use crate::ledger::LedgerError;
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::provider::failover::AdminCredentialSources;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]

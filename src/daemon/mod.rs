@@ -3,7 +3,6 @@
 pub mod control;
 pub mod error;
 pub mod event_loop;
-pub mod failover;
 pub mod hardening;
 mod inbox;
 pub(crate) mod metrics;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::Settings;
-use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup;
 use crate::platform::{run_blocking, zones};
+use crate::provider::failover::AdminCredentialSources;
 
 /// How long a configuration may take to read. The largest takes a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,8 +1,10 @@
 //! Who issues, verifies, lists and revokes credentials.
 //!
 //! [`Provider`] is what the engine asks for, with the obligations that its
-//! decisions rest on; [`openai`] is the real one over HTTP.
+//! decisions rest on; [`openai`] is the real one over HTTP, and [`failover`]
+//! chooses the credential that it is asked with.
 
+pub mod failover;
 pub mod kind;
 pub mod openai;
 pub mod settings;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::adapter::{adapter_with, credential_with};
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::secret::{ActiveCredential, Secret};
-use rekeyd::daemon::failover::{CredentialSource, FailoverProvider};
+use rekeyd::provider::failover::{CredentialSource, FailoverProvider};
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{ErrorKind, Provider as _};
 use rekeyd::sandbox::{Sandbox, SandboxOptions};

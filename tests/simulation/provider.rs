@@ -9,7 +9,7 @@ use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::secret::{ActiveCredential, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
-use rekeyd::daemon::failover::CredentialSource;
+use rekeyd::provider::failover::CredentialSource;
 use rekeyd::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
     ProviderResponse, RetryAdvice,

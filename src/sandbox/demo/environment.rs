@@ -11,10 +11,10 @@ use url::Url;
 
 use crate::config::settings::Settings;
 use crate::core::secret::Secret;
-use crate::daemon::failover::AdminCredentialSources;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
+use crate::provider::failover::AdminCredentialSources;
 use crate::sandbox::demo::error::DemoError;
 use crate::sandbox::demo::folder::DemoFolder;
 use crate::sandbox::receiver::{Receiver, Recorder};
