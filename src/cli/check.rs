@@ -6,7 +6,7 @@ use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::secret::ActiveCredential;
 use crate::provider::Provider as _;
-use crate::provider::failover::FailoverProvider;
+use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
 
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ impl CheckCommand {
         };
         problems.extend(preflight::check_sinks(&settings, look).await);
         problems.extend(preflight::check_channels(&settings, look).await);
-        let (found, _) = Cli::credential_sources(&settings).read_all();
+        let (found, _) = Cli::credential_sources(&settings).read_all().await;
         if self.online && !found.is_empty() {
             problems.extend(check_provider(&settings).await);
         } else if self.online && problems.is_empty() {

@@ -2,12 +2,14 @@
 //! and which of them is in use.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::core::ids::{CredentialId, Label};
 use crate::core::secret::{ActiveCredential, Secret};
+use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
     self, ADMIN_CREDENTIAL_NAME, PermissionCheck, permission_check_for,
 };
@@ -30,8 +32,7 @@ pub struct AdminCredentialSources {
 impl AdminCredentialSources {
     /// Every credential that can be read, with the name of its place, and what
     /// is wrong with the other places.
-    #[must_use]
-    pub fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    fn read_blocking(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         let (mut found, mut problems) = (Vec::new(), Vec::new());
         let mut take = |place: String, read: Result<Secret, String>| match read {
             Ok(secret) => found.push((place, secret)),
@@ -73,15 +74,29 @@ impl AdminCredentialSources {
 }
 
 /// Where the admin credential may come from.
+#[async_trait]
 pub trait CredentialSource: Send + Sync {
     /// Every credential that can be read, with the name of its place, in the
     /// order in which they count; and what is wrong with the other places.
-    fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>);
+    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>);
 }
 
+/// How long the places may take to read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the places off the loop's thread. While they hang, each probe would
+/// cost one more thread.
+static READS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(2));
+
+#[async_trait]
 impl CredentialSource for AdminCredentialSources {
-    fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
-        Self::read_all(self)
+    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+        let sources = self.clone();
+        let describe = || "reading the admin credential".to_owned();
+        READS
+            .run(describe, READ_TIMEOUT, move || sources.read_blocking())
+            .await
+            .unwrap_or_else(|error| (Vec::new(), vec![error.to_string()]))
     }
 }
 
@@ -128,7 +143,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
     /// places, then the one from before a change over. If all are, what is in
     /// use stays. Gives what is wrong with the places.
     async fn select(&self) -> Vec<String> {
-        let (mut found, mut problems) = self.source.read_all();
+        let (mut found, mut problems) = self.source.read_all().await;
         if self.active.get().is_none()
             && let [(place, secret)] = found.as_slice()
         {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::adapter::{adapter_with, credential_with};
+use async_trait::async_trait;
 use rekeyd::core::ids::{CredentialId, Label};
 use rekeyd::core::secret::{ActiveCredential, Secret};
 use rekeyd::provider::failover::{CredentialSource, FailoverProvider};
@@ -25,8 +26,9 @@ impl FakeSources {
     }
 }
 
+#[async_trait]
 impl CredentialSource for FakeSources {
-    fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         (
             self.0.lock().unwrap().clone(),
             vec!["a: unreadable".to_owned()],

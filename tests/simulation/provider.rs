@@ -242,8 +242,9 @@ fn empty_metadata() -> CredentialMetadata {
 /// The file that rekeyd's own credential is read from.
 pub(crate) struct SelfCredentialFile(pub(crate) Arc<SimWorld>);
 
+#[async_trait]
 impl CredentialSource for SelfCredentialFile {
-    fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
+    async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         let keys = &self.0.scenario.keys;
         let own = keys.iter().find_map(|key| {
             let mut sinks = key.sinks.iter();
