@@ -1,4 +1,5 @@
-//! The loops of `run`, `once` and `rotate`: the same engine, another end.
+//! The event loop of `run`, `once` and commands: the same engine, with another
+//! condition for its end.
 
 use std::time::{Duration, Instant};
 
@@ -20,47 +21,48 @@ use crate::daemon::signals::SignalAction;
 use crate::daemon::ticker::Ticker;
 use crate::engine::Engine;
 
-/// How long a key waits whose rotation was given up at the end of a command:
-/// the next run of a timer must not make another credential at once.
+/// How long a key waits whose rotation was abandoned at the end of a command:
+/// the next run of a timer must not create another credential at once.
 const ABANDONED_ROTATION_BACKOFF: Duration = time::HOUR;
 
-/// How long a daemon that was asked to stop goes on delivering.
+/// How long a daemon that stops goes on delivering.
 const DELIVERY_GRACE: Duration = Duration::from_secs(20);
 
-/// How long the steps that run then may take to end, until that is told anew.
+/// How long the steps that still run then may take, before the stop timeout is
+/// extended again.
 const STEP_GRACE: Duration = Duration::from_secs(40);
 
-/// How often it is told that they still run.
+/// How often the stop timeout is extended while steps run.
 const STOP_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a command that ends waits to revoke what it gave up.
+/// How long a command that ends waits for the revocation of what it abandoned.
 const REVOCATION_GRACE: Duration = Duration::from_secs(30);
 
-/// How long a command that ends waits for people to be told: for one that
-/// takes its time, and a little more.
+/// How long a command that ends waits for notifications: the timeout of one
+/// delivery, and a little more.
 const NOTIFICATION_GRACE: Duration = Duration::from_secs(45);
 
 /// How a loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a command that did not end by itself has to say so"]
 pub enum ExitReason {
-    /// What was waited for has happened.
+    /// Everything is done.
     Done,
-    /// A signal asked for the end.
+    /// A signal.
     Signaled,
-    /// The time was over.
+    /// The time limit.
     TimedOut,
 }
 
-/// Rotates by schedule until a signal asks for the end. SIGHUP has the
-/// configuration read anew, and the control socket is served.
+/// Rotates by schedule until a signal stops it. SIGHUP reloads the
+/// configuration, and the control socket and the metrics are served.
 ///
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_daemon(mut started: Runtime, read: ConfigReader) -> Result<(), ServiceError> {
     let mut asked = Inbox::for_daemon(read);
     asked.listen(&started).await;
-    // Whoever reads this can ask it for something.
+    // Logged once the servers listen, so that a reader can send a request.
     tracing::info!(
         keys = started.settings.keys.len(),
         ledger = %started.settings.ledger.display(),
@@ -94,8 +96,8 @@ fn log_exit(ended: ExitReason) {
     tracing::info!("{why}; what is open is settled at the next start");
 }
 
-/// Works until nothing is due and nothing is open, for `limit` at most. What
-/// is open then is given up.
+/// Works until nothing is due and no rotation is open, for `limit` at most. A
+/// rotation that is open then is abandoned.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -119,8 +121,8 @@ pub async fn run_once(
     Ok((engine, ended))
 }
 
-/// Does what a running daemon would do by `request`, and ends when it is
-/// answered. A rotation that is open then is given up.
+/// Executes `request` as a running daemon would, and returns its response. A
+/// rotation that is open then is abandoned.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -151,7 +153,7 @@ pub async fn run_request(
     Ok(answer.try_recv().unwrap_or_default())
 }
 
-/// Wakes and works until `over`, a signal or the end of the time.
+/// Runs the event loop until `over`, a signal or the time limit.
 async fn run_until(
     started: &mut Runtime,
     limit: Option<Duration>,
@@ -204,8 +206,8 @@ async fn run_until(
     Ok(ended)
 }
 
-/// Delivers what this process alone knows the secrets of, for a while: what it
-/// ends with is stranded, and costs a credential.
+/// Goes on delivering for a while: a secret that is still in memory at the end
+/// is lost, and its rotation is stranded.
 async fn drain_deliveries(engine: &mut Engine, asked: &mut Inbox, wake: &mut Ticker) {
     engine.drain();
     let begun = Instant::now();
@@ -220,8 +222,8 @@ async fn drain_deliveries(engine: &mut Engine, asked: &mut Inbox, wake: &mut Tic
     }
 }
 
-/// Lets the steps that run end, each within its own time. The service manager is
-/// told again and again that it goes on: what it does not hear of it ends.
+/// Waits for the steps that run, each of which has its own timeout, and extends
+/// the stop timeout meanwhile: the service manager would kill the process.
 async fn finish_steps(engine: &mut Engine, asked: &mut Inbox) {
     let mut stopped = std::pin::pin!(engine.stop());
     while tokio::time::timeout(STOP_EXTENSION_INTERVAL, &mut stopped)
@@ -241,7 +243,7 @@ fn undelivered_reason(ended: ExitReason, limit: Duration) -> String {
     }
 }
 
-/// Gives up what is open, and revokes at once what no sink can hold.
+/// Abandons open rotations, and revokes at once what no sink can hold.
 async fn abandon_open_rotations(started: &mut Runtime, why: &str) -> Result<(), ServiceError> {
     let engine = &mut started.engine;
     engine
@@ -251,8 +253,8 @@ async fn abandon_open_rotations(started: &mut Runtime, why: &str) -> Result<(), 
     Ok(())
 }
 
-/// The configured keys that are not in order, in the order of their names, and
-/// how each stands, for commands that end with an exit code.
+/// The configured keys that are failing and their states, in the order of their
+/// names: for the exit code of a command.
 pub fn failing_keys(engine: &Engine) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {
     let now = engine.now();
     let is_failing = move |state: &KeyState| {

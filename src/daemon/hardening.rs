@@ -1,16 +1,17 @@
-//! What the process does for itself before it holds any secret.
+//! What protects the process before it holds any secret.
 
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::clear_ambient_capability_set;
 
 /// Turns core dumps off, keeps other processes of the same user from reading
-/// this one's memory, and keeps what a drop-in allows rekeyd (to give files
-/// away) from the programs that it starts. Called before there is a second
-/// thread: each has its own of the latter and begins with its maker's.
+/// this one's memory, and keeps the capabilities that a drop-in grants rekeyd
+/// (to change the owner of files) from the programs that it starts. MUST be
+/// called before there is a second thread: threads have capabilities of their
+/// own, and inherit them.
 ///
 /// # Errors
-/// The system refused; nothing secret should be read then.
+/// The system refused. The process must not read any secret then.
 pub fn harden() -> std::io::Result<()> {
     setrlimit(
         Resource::Core,
@@ -21,7 +22,7 @@ pub fn harden() -> std::io::Result<()> {
     )?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     match clear_ambient_capability_set() {
-        // A kernel without them.
+        // A kernel without ambient capabilities.
         Err(Errno::INVAL) => Ok(()),
         cleared => Ok(cleared?),
     }

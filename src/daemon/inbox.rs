@@ -1,6 +1,6 @@
-//! What is asked of a process while it runs: requests, by the control socket or
-//! by its own command line, and configurations to be read anew. A daemon also
-//! tells its service manager how it goes.
+//! What reaches a process while it runs: requests, from the control socket or
+//! its own command line, configurations that were read, and monitoring pages to
+//! render. A daemon also reports its state to the service manager.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,24 +22,24 @@ use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
 use crate::engine::Engine;
 
-/// What is asked of this process.
+/// What reaches this process while it runs, and its servers.
 #[derive(Default)]
 pub(crate) struct Inbox {
     pub(crate) tracker: RequestTracker,
     config_reader: Option<ConfigReader>,
-    /// The configurations that are being read.
+    /// The configuration that is being read.
     config_reads: JoinSet<ConfigReadResult>,
-    /// Who waits for what becomes of them.
+    /// Callers that wait for the outcome of the reload.
     reload_replies: Vec<oneshot::Sender<ControlResponse>>,
     requests: Option<mpsc::UnboundedReceiver<IncomingRequest>>,
     control_server: Option<ControlServer>,
     page_requests: Option<mpsc::UnboundedReceiver<PageRequest>>,
     metrics_server: Option<MetricsServer>,
-    /// Whom a daemon tells how it goes.
+    /// Set in a daemon alone.
     service_manager: Option<ServiceManager>,
 }
 
-/// Something to do.
+/// Something for the event loop to handle.
 pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ConfigReadResult>),
@@ -47,7 +47,7 @@ pub(crate) enum InboxEvent {
 }
 
 impl Inbox {
-    /// Of a daemon, which can read its configuration anew.
+    /// The inbox of a daemon, which reads its configuration with `read`.
     pub(crate) fn for_daemon(read: ConfigReader) -> Self {
         Self {
             config_reader: Some(read),
@@ -56,8 +56,9 @@ impl Inbox {
         }
     }
 
-    /// Serves what the configuration wants served. Where that cannot be, the
-    /// daemon does without: keys must rotate all the same.
+    /// Starts the servers that the configuration names, and stops the others.
+    /// The daemon goes on without a server that does not start: keys must
+    /// rotate all the same.
     pub(crate) async fn listen(&mut self, started: &Runtime) {
         self.listen_control(started);
         self.listen_metrics(started).await;
@@ -105,8 +106,8 @@ impl Inbox {
         }
     }
 
-    /// Reads the configuration anew. What is being read already may be older
-    /// than the wish.
+    /// Reads the configuration again. A read that is under way is dropped: it
+    /// may be older than this request.
     pub(crate) fn start_reload(&mut self, reply: Option<oneshot::Sender<ControlResponse>>) {
         let Some(read) = &self.config_reader else {
             tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
@@ -116,13 +117,13 @@ impl Inbox {
             manager.reloading();
         }
         self.reload_replies.extend(reply);
-        // One that is done already is not to be taken for it either.
+        // A read that has ended and was not handled yet is dropped, too.
         self.config_reads = JoinSet::new();
         self.config_reads
             .spawn(reload::read_config(Arc::clone(read)));
     }
 
-    /// Waits for something to do. Safe to drop and call again.
+    /// Returns the next event. Cancel safe.
     pub(crate) async fn next(&mut self) -> InboxEvent {
         loop {
             tokio::select! {
@@ -133,7 +134,7 @@ impl Inbox {
                 },
                 wanted = recv_or_pending(&mut self.page_requests) => return InboxEvent::PageRequest(wanted),
                 Some(read) = self.config_reads.join_next() => {
-                    // Else it was aborted, since a newer one is being read.
+                    // An error: it was aborted by a newer reload.
                     if let Ok(read) = read {
                         return InboxEvent::ConfigRead(Box::new(read));
                     }
@@ -143,8 +144,8 @@ impl Inbox {
         }
     }
 
-    /// Has the process go on with a configuration that was read, if it can be
-    /// taken.
+    /// Applies a configuration that was read, if it is valid, and replies to
+    /// those who asked for the reload.
     pub(crate) async fn apply_config(&mut self, read: ConfigReadResult, started: &mut Runtime) {
         let taken = started.apply_reload(read).await;
         if taken.is_ok() {
@@ -158,14 +159,14 @@ impl Inbox {
             message: taken.map_or_else(|problem| problem, |()| format!("took {file}")),
         };
         for reader in std::mem::take(&mut self.reload_replies) {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = reader.send(ControlResponse {
                 outcomes: vec![outcome.clone()],
             });
         }
     }
 
-    /// Shows a page to whoever wants it.
+    /// Renders a monitoring page.
     pub(crate) fn reply_page(&self, wanted: PageRequest, started: &Runtime) {
         let engine = &started.engine;
         let shown = match wanted.page {
@@ -182,19 +183,18 @@ impl Inbox {
                 None => Err("nothing is counted".to_owned()),
             },
         };
-        // Whoever wanted it may have gone.
+        // The connection may have ended.
         let _ = wanted.reply.send(shown);
     }
 
-    /// The loop turns from now on.
+    /// Reports to the service manager that the daemon is ready.
     pub(crate) fn ready(&mut self) {
         if let Some(manager) = &mut self.service_manager {
             manager.ready();
         }
     }
 
-    /// The process ends, within `span` at most. False if nobody started it to
-    /// stay.
+    /// Reports that the process stops within `span`. False if it is no daemon.
     pub(crate) fn stopping(&mut self, span: Duration) -> bool {
         if let Some(manager) = &mut self.service_manager {
             manager.stopping(span);
@@ -202,15 +202,15 @@ impl Inbox {
         self.service_manager.is_some()
     }
 
-    /// The process still ends, and takes `span` more at most.
+    /// Reports that stopping takes up to `span` from now on.
     pub(crate) fn extend_stop_timeout(&mut self, span: Duration) {
         if let Some(manager) = &mut self.service_manager {
             manager.extend_stop_timeout(span);
         }
     }
 
-    /// Answers what is done, and tells how it goes: once for each turn of the
-    /// loop.
+    /// Replies to finished requests and reports the state of the engine. Called
+    /// once in each iteration of the loop.
     pub(crate) fn publish_progress(&mut self, engine: &mut Engine) {
         self.tracker.reply_finished(engine);
         let problem = engine.active_conditions().into_iter().next();
@@ -237,7 +237,7 @@ impl Inbox {
     }
 }
 
-/// In one line, how it goes.
+/// The state of the engine in one line.
 fn status_line(engine: &Engine, problem: Option<&str>) -> String {
     if let Some(problem) = problem {
         return format!("problem: {problem}");
@@ -257,7 +257,7 @@ fn status_line(engine: &Engine, problem: Option<&str>) -> String {
     }
 }
 
-/// The first of some keys, how many more there are, and what they do.
+/// The first of `keys`, how many more there are, and their state.
 fn summarize_keys(keys: &BTreeSet<KeyName>, one: &str, several: &str) -> Option<String> {
     let first = keys.first()?;
     Some(match keys.len() - 1 {
@@ -266,7 +266,7 @@ fn summarize_keys(keys: &BTreeSet<KeyName>, one: &str, several: &str) -> Option<
     })
 }
 
-/// The next of what comes in; never, where nothing can.
+/// The next message; pending for ever without a channel.
 async fn recv_or_pending<T>(incoming: &mut Option<mpsc::UnboundedReceiver<T>>) -> T {
     match incoming {
         Some(receiver) => match receiver.recv().await {

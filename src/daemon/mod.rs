@@ -1,4 +1,4 @@
-//! The long-running service: start order, wake, signals, stop.
+//! The long-running service: start order, event loop, signals, shutdown.
 
 pub mod control;
 pub mod error;

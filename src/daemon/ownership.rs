@@ -1,8 +1,7 @@
-//! Whose ledger it is: root is not to write that of another user.
+//! The owner of the ledger: root does not write the ledger of another user.
 //!
-//! What root makes beside it (the files that SQLite keeps while it works, the
-//! files of sinks) would belong to root, and the service could not write them
-//! any more.
+//! The files that root would create (those of SQLite beside the ledger, those
+//! of sinks) would belong to root, and the service could not write them.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,19 +11,20 @@ use rustix::process::geteuid;
 
 use crate::platform::users;
 
-/// Refuses to go on as root with the ledger at `path` if it is another user's.
+/// Refuses to work as root on a ledger at `path` that belongs to another user.
 ///
 /// # Errors
-/// What to run instead, with `arguments`, those of this process.
+/// A message with the command to run instead, which has the `arguments` of this
+/// process.
 pub(super) fn refuse_root(
     path: &Path,
     arguments: impl Iterator<Item = OsString>,
 ) -> Result<(), String> {
-    // One that is not there yet will be its folder's.
+    // A ledger that does not exist yet will belong to the owner of its folder.
     let folder = path.parent().unwrap_or(Path::new("/"));
     let found = path.metadata().or_else(|_| folder.metadata());
     let Ok(owner) = found.map(|found| found.uid()) else {
-        // It cannot be seen: opening it will tell.
+        // Opening it gives a better error.
         return Ok(());
     };
     if !geteuid().is_root() || owner == 0 {
@@ -46,7 +46,7 @@ pub(super) fn refuse_root(
     ))
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn shell_quote(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,7 +1,7 @@
 //! Another configuration for a running daemon.
 //!
-//! One that cannot be read changes nothing; what is wrong with it stands in
-//! the log, and in the ledger for `status`, until one is taken.
+//! An invalid one changes nothing. Its problem is logged, and recorded in the
+//! ledger for `status` until a configuration is applied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::provider::failover::AdminCredentialSources;
 /// How long a configuration may take to read. The largest takes a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads the configuration anew, with where the admin credential may come
-/// from; otherwise, what is wrong with it.
+/// Reads the configuration again.
 pub type ConfigReader = Arc<dyn Fn() -> ConfigReadResult + Send + Sync>;
 
-/// What was read, or what is wrong with it.
+/// The settings and the sources of the admin credential, or what is wrong with
+/// the configuration.
 pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), String>;
 
-/// Reads the configuration on a thread of its own: a large one takes a while,
-/// and its disk may hang.
+/// Reads the configuration off the loop's thread: a large one takes a while,
+/// and its file system may hang.
 pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
     let describe = || "reading the configuration".to_owned();
     let reading = run_blocking(describe, READ_TIMEOUT, move || {
@@ -34,10 +34,10 @@ pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
 }
 
 impl Runtime {
-    /// Goes on with what was read, if it can be taken.
+    /// Applies what was read.
     ///
     /// # Errors
-    /// It is wrong, or changes what only a restart can change; in words.
+    /// The configuration is invalid, or changes what only a restart can change.
     pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), String> {
         let taken = match read {
             Ok((settings, sources)) => match restart_reason(&self.settings, &settings) {
@@ -76,12 +76,12 @@ impl Runtime {
             .reconfigure(parts, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);
         self.settings = settings;
-        // A person may have put another admin credential in its place.
+        // The place of the admin credential may hold another one.
         drop(tokio::spawn(async move { provider.reselect().await }));
     }
 }
 
-/// What was changed that holds for as long as the process lives.
+/// Why the process has to be restarted for this change, if it has.
 fn restart_reason(before: &Settings, now: &Settings) -> Option<String> {
     let changed = [
         ("[ledger] path", before.ledger != now.ledger),

@@ -1,5 +1,5 @@
-//! From the configuration to an engine that is ready: the order in which a
-//! writing process starts.
+//! The order in which a process that writes the ledger starts: from the
+//! configuration to an engine that is ready.
 
 use std::sync::Arc;
 
@@ -35,21 +35,21 @@ use crate::sink::target::SinkServices;
 pub struct Runtime {
     /// The engine.
     pub engine: Engine,
-    /// The clock that the engine goes by.
+    /// The clock that the engine reads.
     pub clock: Arc<dyn Clock>,
-    /// How this process goes about its keys.
+    /// How long this process works on its keys.
     pub(crate) run_mode: RunMode,
-    /// What signals ask for: heard from before anything was begun.
+    /// Signals, received from before the ledger was opened.
     pub(crate) signals: UnboundedReceiver<SignalAction>,
-    /// The configuration that is in force.
+    /// The configuration in force.
     pub(crate) settings: Arc<Settings>,
     pub(crate) context: ProcessContext,
-    /// Who delivers notices.
+    /// Delivers notifications.
     pub(crate) dispatcher: NotificationDispatcher,
     _lock: WriterLock,
 }
 
-/// What stays the same for as long as the process lives.
+/// What stays the same over a reload.
 pub(crate) struct ProcessContext {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
@@ -57,19 +57,19 @@ pub(crate) struct ProcessContext {
     conditions: Arc<Conditions>,
     active_credential: ActiveCredential,
     pub(crate) metrics: Option<Arc<Metrics>>,
-    /// Whether people are told what is wrong: by hand, one is there.
+    /// Whether alerts are sent. A command has a person who reads its output.
     can_notify: bool,
 }
 
-/// The provider, asked with the credential in use.
+/// The provider, with failover between credentials and with metrics.
 pub(crate) type ProviderStack = Arc<FailoverProvider<InstrumentedProvider<OpenAiProvider>>>;
 
-/// Becomes the ledger's writer and reads how everything stands. `command` is
-/// what this process tells others of itself.
+/// Locks and opens the ledger, and builds an engine over it. `command` is how
+/// this process names itself to others that find the ledger locked.
 ///
 /// # Errors
-/// The ledger is another user's, is held by another process, or cannot be
-/// opened; signals cannot be heard.
+/// The ledger belongs to another user, is locked by another process, or cannot
+/// be opened; signal handlers cannot be installed.
 pub async fn start(
     settings: &Arc<Settings>,
     sources: AdminCredentialSources,
@@ -87,7 +87,7 @@ pub async fn start(
         entropy: Arc::new(SystemEntropy::new()),
         conditions: Arc::default(),
         active_credential: ActiveCredential::new(),
-        // Only a daemon lives long enough to be read.
+        // Nothing reads the metrics of a process that ends soon.
         metrics: match course {
             RunMode::Daemon => Some(Arc::new(Metrics::new()?)),
             RunMode::Once | RunMode::Command => None,
@@ -98,7 +98,7 @@ pub async fn start(
         },
     };
     let (parts, _) = common.build_services(settings, sources);
-    // While one thread reads the ledger another can look at the files.
+    // One thread reads the ledger while another searches for files.
     let managed = common.managed_keys(settings);
     let opening = Engine::open(parts, managed, course);
     let (opened, ()) = tokio::join!(opening, temp_cleanup::remove_stale_temps(settings, None));
@@ -118,7 +118,7 @@ pub async fn start(
 }
 
 impl ProcessContext {
-    /// What all keys share under these settings.
+    /// The services that all keys share under these settings.
     pub(crate) fn build_services(
         &self,
         settings: &Settings,
@@ -155,7 +155,7 @@ impl ProcessContext {
         (parts, provider)
     }
 
-    /// The keys, with their sinks ready to take secrets.
+    /// The configured keys with their sinks.
     pub(crate) fn managed_keys(&self, settings: &Settings) -> Vec<ManagedKey> {
         let keys = settings.keys.iter().map(|key| ManagedKey {
             name: key.name.clone(),
@@ -166,11 +166,11 @@ impl ProcessContext {
     }
 }
 
-/// Makes a ledger that was last written on another machine this one's.
+/// Binds a ledger that was last written on another host to this one.
 ///
 /// # Errors
-/// The ledger is another user's, is held by another process, or cannot be
-/// opened.
+/// The ledger belongs to another user, is locked by another process, or cannot
+/// be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
     let _lock = WriterLock::acquire(&settings.ledger, command)?;
@@ -206,7 +206,7 @@ fn ledger_options(settings: &Settings, takes_over: bool) -> LedgerOptions {
     }
 }
 
-/// Whose ledger the configuration wants.
+/// The provider and the organization that the ledger has to belong to.
 #[must_use]
 pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
     LedgerIdentity {
@@ -220,8 +220,8 @@ pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
     }
 }
 
-/// The sinks of a key, ready to take secrets. `credential` holds the credential
-/// in use, which a sink of type `self` replaces.
+/// The sinks of a key. `credential` holds the credential in use, which a sink
+/// of type `self` replaces.
 #[must_use]
 pub fn build_sinks(
     key: &KeySettings,

@@ -1,26 +1,27 @@
-//! What the service manager is told: systemd, or nobody where there is none.
+//! Reports to the service manager by the protocol of `sd_notify`; without one,
+//! nothing is sent.
 //!
-//! The watchdog is fed by the loop itself and by nothing beside it: a loop that
-//! makes no progress is to be ended.
+//! Only the event loop pings the watchdog: a loop that makes no progress has to
+//! be ended.
 
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// A watchdog is fed so many times in the time it allows.
+/// How many pings are sent in the time that the watchdog allows.
 const PINGS_PER_TIMEOUT: u32 = 3;
 
-/// The service manager, and what it was told last.
+/// The service manager, and what was sent to it last.
 #[derive(Debug)]
 pub(crate) struct ServiceManager {
     status: String,
-    /// How long it waits for a sign of life.
+    /// How long it waits for a ping.
     watchdog_timeout: Option<Duration>,
     pinged_at: Option<Instant>,
 }
 
 impl ServiceManager {
-    /// The one that started this process, as the environment says.
+    /// The service manager that started this process, by its environment.
     pub(crate) fn from_env() -> Self {
         Self {
             status: String::new(),
@@ -29,13 +30,13 @@ impl ServiceManager {
         }
     }
 
-    /// The process does its work from now on, or does it again.
+    /// Reports that the daemon is ready, at start or after a reload.
     pub(crate) fn ready(&mut self) {
         send_state(&[NotifyState::Ready]);
     }
 
-    /// The configuration is being read anew. [`ServiceManager::ready`] ends that,
-    /// whether or not it was taken.
+    /// Reports that a reload has begun. [`ServiceManager::ready`] ends it,
+    /// whether or not the configuration was applied.
     pub(crate) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => send_state(&[NotifyState::Reloading, now]),
@@ -43,7 +44,7 @@ impl ServiceManager {
         }
     }
 
-    /// The process ends, within `span` at most.
+    /// Reports that the process stops within `span`.
     pub(crate) fn stopping(&mut self, span: Duration) {
         send_state(&[
             NotifyState::Stopping,
@@ -51,12 +52,12 @@ impl ServiceManager {
         ]);
     }
 
-    /// The process still ends, and takes `span` more at most.
+    /// Reports that stopping takes up to `span` from now on.
     pub(crate) fn extend_stop_timeout(&mut self, span: Duration) {
         send_state(&[NotifyState::ExtendTimeoutUsec(microseconds(span))]);
     }
 
-    /// What it shows for people, in one line; told when it changes.
+    /// Sets the status line; sent when it changes.
     pub(crate) fn set_status(&mut self, status: String) {
         if self.status != status {
             send_state(&[NotifyState::Status(&status)]);
@@ -64,7 +65,7 @@ impl ServiceManager {
         }
     }
 
-    /// A sign of life.
+    /// Pings the watchdog, if a ping is due.
     pub(crate) fn ping_watchdog(&mut self) {
         let Some(patience) = self.watchdog_timeout else {
             return;
@@ -82,7 +83,7 @@ fn microseconds(span: Duration) -> u32 {
 }
 
 fn send_state(states: &[NotifyState<'_>]) {
-    // A service manager that is away is no reason to stop.
+    // A service manager that does not listen is no reason to stop.
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("the service manager does not listen: {error}");
     }

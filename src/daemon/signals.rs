@@ -1,5 +1,5 @@
-//! Signals: the first SIGTERM or SIGINT asks for an orderly end, the second
-//! ends the process at once.
+//! Signals: the first SIGTERM or SIGINT stops the process in order, the second
+//! ends it at once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,19 +9,19 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalAction {
-    /// End in a safe state.
+    /// Stop in a safe state.
     Stop,
-    /// Read the configuration anew.
+    /// Reload the configuration.
     Reload,
 }
 
 /// The exit code of a process that a second signal ends.
 const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 
-/// Listens for signals from now on.
+/// Installs the handlers and returns what the signals request.
 ///
 /// # Errors
 /// The system refused a handler or a thread.

@@ -1,5 +1,5 @@
-//! What an earlier process that was killed left half written beside the files
-//! of sinks: a secret, to be removed before anything else is written there.
+//! Removes the temporary files that a killed process left beside the files of
+//! sinks, with secrets in them, before anything else is written there.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -18,15 +18,14 @@ use crate::sink::file::settings::FileTarget;
 use crate::sink::file::{FileSink, stale_temp};
 use crate::sink::target::SinkSettings;
 
-/// How long a look at all places together may take.
+/// How long the search for temporary files may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the removals may take, all of them together.
+/// How long all removals together may take.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Removes the secrets that an earlier process left half written beside the
-/// files of sinks. Those of `before` are left alone: one of them may be being
-/// written now.
+/// Removes the temporary files beside the files of sinks. Those of `before` are
+/// left alone: a delivery may be writing one of them.
 pub(crate) async fn remove_stale_temps(settings: &Settings, before: Option<&Settings>) {
     let before = before.into_iter().flat_map(sink_files);
     let before: HashSet<_> = before
@@ -44,9 +43,8 @@ pub(crate) async fn remove_stale_temps(settings: &Settings, before: Option<&Sett
     remove_all(left).await;
 }
 
-/// Removes them beside files that a sink of the past wrote, `(key, sink)` each:
-/// who took it out of the configuration may have done so while nobody was there
-/// to remove what was left.
+/// Removes the temporary files beside the files of removed sinks, `(key, sink)`
+/// each: they may have been removed while no rekeyd was running.
 pub(crate) async fn remove_stale_temps_of_removed_sinks(
     sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
 ) {
@@ -73,7 +71,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
     remove_all(without_absent(files, absent)).await;
 }
 
-/// Those beside which something may have been left.
+/// The files beside which there may be a temporary file.
 fn without_absent<T>(files: Vec<T>, absent: Vec<bool>) -> impl Iterator<Item = T> {
     let files = files.into_iter().zip(absent);
     files.filter(|(_, absent)| !absent).map(|(file, _)| file)
@@ -89,7 +87,7 @@ async fn remove_all(files: impl Iterator<Item = SinkFile>) {
             file.log_removal(removed);
         });
     }
-    // What hangs must not keep all else from being begun.
+    // A file system that hangs must not delay the start.
     let all = async { while removals.join_next().await.is_some() {} };
     if tokio::time::timeout(REMOVAL_TIMEOUT, all).await.is_err() {
         tracing::error!(
@@ -125,9 +123,9 @@ fn target_path(target: &FileTarget) -> &OsStr {
     target.path.as_os_str()
 }
 
-/// Beside which of `targets` certainly nothing was left: one look at all of
-/// them together, since that is how it is nearly always. What hangs is left to
-/// the careful way.
+/// Returns for each of `targets` whether there is certainly no temporary file:
+/// one search for all of them, since there is nearly never one. False for all
+/// if the search hangs.
 async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
     let targets: Vec<_> = targets.cloned().collect();
     let none = vec![false; targets.len()];
@@ -138,7 +136,7 @@ async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bo
         .unwrap_or(none)
 }
 
-/// Every file that a sink writes: of which key, which sink, and where.
+/// Every file that a sink writes, with its key and its sink.
 fn sink_files(
     settings: &Settings,
 ) -> impl Iterator<Item = (&KeySettings, &Arc<SinkSettings>, Arc<FileTarget>)> {

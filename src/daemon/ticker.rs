@@ -1,11 +1,11 @@
-//! What wakes the loop: in a daemon tokio-cron-scheduler each second, and a
-//! monotonic sleep for when the scheduler is silent; in a process that lives
-//! for one run a sleep alone: it has mostly ended before the first second.
+//! Wakes the event loop: in a daemon by tokio-cron-scheduler each second, and by
+//! a monotonic sleep in case the scheduler is silent; in a command by a sleep
+//! alone, since it mostly ends within the first second.
 //!
-//! The scheduler is asked for nothing else. It freezes time zones, and after
-//! the wall clock was set back it says nothing until the old time is reached
-//! again; so what is due is computed elsewhere, and a step back is seen here
-//! and answered with a new job.
+//! The scheduler has no other role (docs/design/decisions/tick-source.md). It
+//! freezes time zones, and after the wall clock was set back it is silent until
+//! the former time is reached again: what is due is computed elsewhere, and the
+//! job is replaced after such a step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use crate::engine::RunMode;
 use crate::platform::clock::{Clock, ClockJump, ClockReading};
 
-/// What is due is looked at so often.
+/// How often the loop checks what is due.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest that the loop sleeps when the scheduler says nothing.
+/// The longest sleep of the loop when the scheduler is silent.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
-/// Wakes the loop.
+/// Wakes the event loop.
 pub enum Ticker {
     /// By the scheduler.
     Cron(CronTicker),
@@ -31,7 +31,7 @@ pub enum Ticker {
 }
 
 impl Ticker {
-    /// Begins to wake.
+    /// Starts the ticker for this mode.
     ///
     /// # Errors
     /// The scheduler cannot be started.
@@ -42,8 +42,7 @@ impl Ticker {
         })
     }
 
-    /// Returns when the loop should look at what is due. Safe to drop and call
-    /// again.
+    /// Returns when the loop should check what is due. Cancel safe.
     pub async fn tick(&mut self) {
         match self {
             Self::Cron(scheduled) => scheduled.tick().await,
@@ -88,15 +87,15 @@ impl CronTicker {
         }
     }
 
-    /// Whether the wall clock was set back since the last look.
+    /// Whether the wall clock was set back since the last call.
     fn has_stepped_back(&mut self) -> bool {
         let now = ClockReading::read(self.clock.as_ref());
         let before = std::mem::replace(&mut self.last_reading, now);
         before.jump_until(now) == Some(ClockJump::Backward)
     }
 
-    /// Sets the job anew, in a task of its own: whoever waits for
-    /// [`CronTicker::tick`] may drop it between the removal and the new job.
+    /// Replaces the job, in a task of its own: [`CronTicker::tick`] may be
+    /// dropped between the removal and the addition.
     fn replace_job(&mut self) {
         let job = match tick_job(&self.ticks) {
             Ok(job) => job,
@@ -119,7 +118,7 @@ fn log_replace_failure(error: &JobSchedulerError) {
         looking every {} s", MAX_SLEEP.as_secs());
 }
 
-/// The one job: its body cannot fail and cannot last.
+/// The one job. Its body cannot fail and cannot block.
 fn tick_job(ticks: &Arc<Notify>) -> Result<Job, JobSchedulerError> {
     let ticks = Arc::clone(ticks);
     Job::new("* * * * * *", move |_, _| ticks.notify_one())

@@ -1,10 +1,10 @@
 //! The control socket: HTTP with JSON on a Unix socket, so that `curl
 //! --unix-socket` works, too.
 //!
-//! Whoever may connect may look: the system lets in the socket's owner and its
-//! group. Who may change something is told from who the system says the peer
-//! is: root, the user that rekeyd runs as, and members of the groups that
-//! `[control] admins` names. No route gives or takes a secret.
+//! The mode of the socket lets its owner and its group connect, and read. Only
+//! root, the user that rekeyd runs as, and members of the groups in `[control]
+//! admins` may change anything: the system says who the peer is. No route
+//! returns or accepts a secret.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -35,17 +35,17 @@ const SOCKET_MODE: u32 = 0o660;
 /// The largest request: a rotation of as many keys as a command line can name.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long a peer has for the rest of a request whose head has come.
+/// How long a peer has for the body of a request whose head is complete.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More commands than wait for a daemon at one time, and few beside what a
-/// process may open.
+/// More commands than wait for a daemon at one time, and few beside the file
+/// descriptors that a process may open.
 const MAX_CONNECTIONS: usize = 128;
 
-/// How long whoever waited has to take its answer when rekeyd ends.
+/// How long peers have to read their responses when rekeyd stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// A control socket that is served until this is dropped.
+/// The server of the control socket; it stops when this is dropped.
 pub(crate) struct ControlServer {
     path: PathBuf,
     state: Arc<ControlState>,
@@ -53,21 +53,21 @@ pub(crate) struct ControlServer {
     server_task: Option<JoinHandle<()>>,
 }
 
-/// What the handlers work with.
+/// What the handlers share.
 struct ControlState {
     requests: mpsc::UnboundedSender<IncomingRequest>,
-    /// Groups that may change things, and what the daemon says of itself.
+    /// Who may change things, and what `GET /daemon` returns.
     config: Mutex<ControlConfig>,
 }
 
-/// What a configuration says to the control socket.
+/// What depends on the configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlConfig {
     pub(crate) admins: Vec<String>,
     pub(crate) info: DaemonInfo,
 }
 
-/// Who is at the other end.
+/// User and group of the peer, if the system knows them.
 #[derive(Debug, Clone, Copy)]
 struct PeerCredentials(Option<(u32, u32)>);
 
@@ -79,14 +79,14 @@ impl PeerCredentials {
 }
 
 impl ControlServer {
-    /// Listens at `path`; requests go to `jobs`.
+    /// Listens at `path`; requests are sent to `requests`.
     ///
     /// # Errors
-    /// The socket cannot be made, or another process listens there; in words.
+    /// The socket cannot be created, or another process listens there.
     pub(crate) fn listen(
         path: &Path,
-        jobs: mpsc::UnboundedSender<IncomingRequest>,
-        told: ControlConfig,
+        requests: mpsc::UnboundedSender<IncomingRequest>,
+        config: ControlConfig,
     ) -> Result<Self, String> {
         let cannot = |why: String| format!("cannot listen at {}: {why}", path.display());
         remove_stale_socket(path).map_err(cannot)?;
@@ -100,8 +100,8 @@ impl ControlServer {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))
             .map_err(|error| cannot(error.to_string()))?;
         let shared = Arc::new(ControlState {
-            requests: jobs,
-            config: Mutex::new(told),
+            requests,
+            config: Mutex::new(config),
         });
         let (shutdown, stopped) = watch::channel(false);
         let serving = http_server::serve(
@@ -119,8 +119,8 @@ impl ControlServer {
         })
     }
 
-    /// Ends once everybody who waited has the answer that was given, or has had
-    /// time to take it.
+    /// Stops, once the responses that were given are sent or
+    /// [`SHUTDOWN_GRACE`] is over.
     pub(crate) async fn shut_down(mut self) {
         let _ = self.shutdown.send(true);
         if let Some(serving) = self.server_task.take() {
@@ -128,17 +128,17 @@ impl ControlServer {
         }
     }
 
-    /// Where it listens.
+    /// The path of the socket.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Goes by another configuration from now on.
-    pub(crate) fn set_config(&self, told: ControlConfig) {
-        *self.state.lock_config() = told;
+    /// Replaces the configuration.
+    pub(crate) fn set_config(&self, config: ControlConfig) {
+        *self.state.lock_config() = config;
     }
 
-    /// Notes what is wrong with the daemon as a whole.
+    /// Sets the global problem that `GET /daemon` shows.
     pub(crate) fn set_problem(&self, problem: Option<String>) {
         self.state.lock_config().info.problem = problem;
     }
@@ -147,7 +147,7 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         let _ = self.shutdown.send(true);
-        // Whoever connects from now on is to find nobody.
+        // Commands that come later have to find that no daemon listens.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -158,7 +158,7 @@ impl ControlState {
     }
 }
 
-/// Removes the socket of a process that is gone.
+/// Removes the socket of a process that has ended.
 fn remove_stale_socket(path: &Path) -> Result<(), String> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -241,7 +241,7 @@ async fn handle_request(
     }
 }
 
-/// The whole body of a request, which has to come soon.
+/// Reads the whole body of a request, within [`BODY_TIMEOUT`].
 async fn read_body(body: Body) -> Result<body::Bytes, (StatusCode, &'static str)> {
     let whole = body::to_bytes(body, MAX_BODY_BYTES);
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
@@ -261,7 +261,7 @@ fn error_response(status: StatusCode, error: String) -> Response {
     (status, Json(ErrorBody { error })).into_response()
 }
 
-/// Who the peer is, for the journal; or why it may not change anything.
+/// The name of the peer for the ledger, or why it may not change anything.
 fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String> {
     let Some((user, group)) = peer.0 else {
         return Err("the system does not say who you are".to_owned());

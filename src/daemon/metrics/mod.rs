@@ -1,9 +1,9 @@
-//! What Prometheus reads, and whether rekeyd is well: `/metrics`, `/healthz`
+//! Metrics for Prometheus and checks for load balancers: `/metrics`, `/healthz`
 //! and `/readyz`.
 //!
-//! Counters count what was recorded and what the provider was asked since the
-//! process began. Everything else is asked of the engine when somebody reads,
-//! by the daemon's loop: an answer is also a sign that the loop turns.
+//! Counters count recorded changes and requests to the provider since the start
+//! of the process. All other values are read from the engine by the event loop
+//! when a page is requested: a response proves that the loop is alive.
 
 pub(crate) mod instrumented_provider;
 pub(crate) mod registry;

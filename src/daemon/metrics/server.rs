@@ -1,4 +1,4 @@
-//! The pages over HTTP.
+//! The monitoring pages over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,46 +16,47 @@ use tokio::task::JoinHandle;
 
 use crate::net::http_server::{self, ConnectionLimits};
 
-/// More than monitoring needs, and few beside what a process may open.
+/// More than monitoring needs, and few beside the file descriptors that a
+/// process may open.
 const MAX_CONNECTIONS: usize = 64;
 
-/// A loop that has not answered after this is taken to be stuck.
+/// How long the event loop has to answer before it counts as stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which page somebody wants.
+/// A monitoring page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MonitoringPage {
     /// `/metrics`.
     Metrics,
-    /// `/healthz`: whether the loop turns.
+    /// `/healthz`: whether the event loop is alive.
     Health,
     /// `/readyz`: whether keys are rotated.
     Readiness,
 }
 
-/// A page that somebody waits for.
+/// A request for a page, for the event loop to answer.
 pub(crate) struct PageRequest {
     pub(crate) page: MonitoringPage,
-    /// The page, or with an error why all is not well.
+    /// The page, or the problem for a 503.
     pub(crate) reply: oneshot::Sender<Result<String, String>>,
 }
 
-/// The pages are served until this is dropped.
+/// The server of the pages; it stops when this is dropped.
 pub(crate) struct MetricsServer {
     address: SocketAddr,
     shutdown: watch::Sender<bool>,
     server_task: JoinHandle<()>,
 }
 
-/// How long the end of the pages is waited for: who still reads one does not
-/// keep the address.
+/// How long the server has to end: a peer that still reads a page does not keep
+/// the address.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 impl MetricsServer {
-    /// Listens at `address`; what is wanted goes to `wanted`.
+    /// Listens at `address`; requests are sent to `requests`.
     ///
     /// # Errors
-    /// The address cannot be listened at, in words.
+    /// The address cannot be bound.
     pub(crate) fn listen(
         address: SocketAddr,
         wanted: mpsc::UnboundedSender<PageRequest>,
@@ -79,13 +80,13 @@ impl MetricsServer {
         })
     }
 
-    /// Serves no more. The address is free then, and others that overlap it.
+    /// Stops. The address is free then, and so are others that overlap it.
     pub(crate) async fn shut_down(mut self) {
         let _ = self.shutdown.send(true);
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, &mut self.server_task).await;
     }
 
-    /// Where it listens.
+    /// The address that it listens at.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
