@@ -12,26 +12,26 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::{quote, values};
 use crate::sink::file::temp_name;
 
-/// Which file belongs to whom. Two that write one file would destroy each
-/// other's work, and the ledger or a secret would be lost for good.
+/// The option that each file belongs to. Two options that write one file would
+/// destroy each other's work, and the ledger or a secret would be lost for good.
 pub(super) struct PathClaims {
     owners: HashMap<OsString, PathOwner>,
-    /// Whether what is written first is among them. Nearly no file is called
-    /// like that, and then it cannot be another's.
+    /// Whether a claimed path looks like a temporary file. Nearly none does; only
+    /// then are the paths of temporary files claimed, too.
     has_temp_files: bool,
 }
 
-/// Whose a file is, put into words only if another wants it.
+/// The owner of a file, put into words only if another option claims it.
 pub(super) struct PathOwner {
     description: Cow<'static, str>,
-    /// What the words are about, if they do not say it.
+    /// The option that the words describe, if they do not name it.
     location: Option<Location>,
-    /// What would be said of the file beside it that is written first, if one is.
+    /// Describes the temporary file beside it, if there is one.
     temp_file_description: Option<&'static str>,
 }
 
 impl PathOwner {
-    /// One of what is said at `place`: "written by" it, the "argv of" it.
+    /// An owner at `place`: "written by" it, the "argv of" it.
     pub(super) fn of(words: impl Into<Cow<'static, str>>, place: &Location) -> Self {
         Self {
             description: words.into(),
@@ -40,8 +40,8 @@ impl PathOwner {
         }
     }
 
-    /// Who replaces the file, by another that is written first: in `words`,
-    /// whose that one is.
+    /// Adds that the file is replaced by way of a temporary file, described by
+    /// `words`.
     pub(super) fn with_temp_file(self, words: &'static str) -> Self {
         Self {
             temp_file_description: Some(words),
@@ -49,7 +49,7 @@ impl PathOwner {
         }
     }
 
-    /// Whose the file is that is written first.
+    /// The owner of the temporary file.
     fn temp_file_owner(&self) -> Option<Self> {
         Some(Self {
             description: self.temp_file_description?.into(),
@@ -79,7 +79,7 @@ impl fmt::Display for PathOwner {
 }
 
 impl PathClaims {
-    /// None yet, with room for those of so many keys.
+    /// No claims yet, with capacity for those of so many keys.
     pub(super) fn with_capacity(keys: usize) -> Self {
         Self {
             owners: HashMap::with_capacity(keys),
@@ -87,7 +87,7 @@ impl PathClaims {
         }
     }
 
-    /// Claims a file that only one may have, and what is written first.
+    /// Claims a file that only one option may have, with its temporary file.
     pub(super) fn claim(
         &mut self,
         path: &Path,
@@ -106,7 +106,7 @@ impl PathClaims {
         }
     }
 
-    /// Says whether nobody had it.
+    /// Returns whether it was free.
     fn claim_one(
         &mut self,
         path: &Path,
@@ -127,15 +127,14 @@ impl PathClaims {
         }
     }
 
-    /// Claims a file that several may read: nobody may write it.
+    /// Claims a file that several options may read and none may write.
     pub(super) fn reserve(&mut self, path: &Path, owner: impl Into<PathOwner>) {
         self.track_temp_files_from(path);
         let owner = || owner.into();
         self.owners.entry(path_key(path)).or_insert_with(owner);
     }
 
-    /// From the first file on that is called like one that is written first,
-    /// those are claimed, too.
+    /// Claims temporary files, too, from the first path on that looks like one.
     fn track_temp_files_from(&mut self, path: &Path) {
         if self.has_temp_files || !temp_name::is_temp_path(path) {
             return;
@@ -158,8 +157,8 @@ impl PathClaims {
     }
 }
 
-/// What files are known by. As it is written: to compare paths is to take them
-/// apart each time.
+/// The path as a key of the claims: comparing paths would take them apart each
+/// time.
 fn path_key(path: &Path) -> OsString {
     values::normalize(path).into_os_string()
 }

@@ -10,7 +10,7 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
 
-/// Where the daemon is asked for something when nobody says anything.
+/// The control socket by default.
 const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
 
 /// Reads `[control]`.

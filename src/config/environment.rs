@@ -20,12 +20,12 @@ pub struct Environment {
     pub credential_stores: Vec<PathBuf>,
     /// Whether there is an `$OPENAI_ADMIN_KEY`.
     pub has_admin_key: bool,
-    /// The time, from which the gaps of schedules are looked at.
+    /// The time from which the gaps of schedules are measured.
     pub now: Timestamp,
 }
 
 impl Environment {
-    /// An environment that says nothing.
+    /// An environment without any of them.
     #[must_use]
     pub const fn empty(now: Timestamp) -> Self {
         Self {

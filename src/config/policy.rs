@@ -213,7 +213,7 @@ impl PolicyCheck<'_> {
         *overlap
     }
 
-    /// Where an option is told to stand that may come from `[defaults]`.
+    /// The location to report for an option that may come from `[defaults]`.
     fn option_location(&self, name: &'static str, place: &Location) -> Location {
         place.reported_at(&self.table.location.option(name))
     }

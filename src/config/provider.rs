@@ -17,7 +17,7 @@ use crate::provider::settings::ProviderSettings;
 /// Where OpenAI answers.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 
-/// Where the ledger is when nobody says anything.
+/// The ledger by default.
 const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
 
 /// How long one request may take by default.
@@ -33,9 +33,8 @@ const MAX_RECONCILE_EVERY: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_MAX_IN_FLIGHT: usize = 8;
 const LARGEST_MAX_IN_FLIGHT: usize = 256;
 
-/// What was read of `[provider]`. Its files are told apart from the settings,
-/// which are none if its address is wrong: nobody may write these files all
-/// the same.
+/// What was read of `[provider]`. Its files count also when its address is wrong
+/// and there are no settings: no sink may write them all the same.
 pub(super) struct ProviderSection {
     pub(super) settings: Option<ProviderSettings>,
     pub(super) credential_file: Option<(PathBuf, Location)>,
@@ -106,8 +105,8 @@ fn read_base_url(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<
     Some(url)
 }
 
-/// It goes into a header: what a header cannot carry is refused here and not
-/// at the first request.
+/// Reads an organization's id. It becomes a header, so that what a header cannot
+/// carry is refused here and not at the first request.
 fn read_organization(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {

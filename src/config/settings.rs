@@ -27,16 +27,16 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[metrics] listen`.
     pub metrics: Option<SocketAddr>,
-    /// `[[notify]]`: who is told what is wrong.
+    /// `[[notify]]`: the notification channels.
     pub notify: Vec<NotifySettings>,
     /// The keys, in the order of their names.
     pub keys: Vec<KeySettings>,
 }
 
-/// `[control]`: how a running daemon is asked for something.
+/// `[control]`: the socket that commands reach a running daemon by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlSettings {
-    /// The socket; none for a daemon that is not to be asked.
+    /// The socket; none for a daemon without one.
     pub socket: Option<PathBuf>,
     /// Groups that may change things, beside root and the daemon's user.
     pub admins: Vec<String>,
@@ -55,7 +55,7 @@ pub struct KeySettings {
 }
 
 impl Settings {
-    /// Everybody who is told of something.
+    /// The subscriptions of all channels.
     #[must_use]
     pub fn subscriptions(&self) -> Subscriptions {
         let listeners = self.notify.iter().map(|one| one.subscription.clone());

@@ -12,7 +12,7 @@ use crate::config_reader::problem::{Problem, ProblemKind};
 /// Ten thousand keys fit, and a wrong path cannot fill the memory.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
-/// Reads the file if nobody but root and us can write it.
+/// Reads the file if only root and this process's user can write it.
 pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
     let bytes = read_bytes(path).map_err(|(message, hint)| Problem {
         kind: ProblemKind::Configuration,
@@ -40,7 +40,7 @@ type MessageAndHint = (String, String);
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
     let shown = path.display();
-    // Opening a pipe would wait for somebody to write into it.
+    // Opening a pipe would wait for a writer.
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = OpenOptions::new()
         .read(true)

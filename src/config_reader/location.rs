@@ -1,4 +1,4 @@
-//! Where something stands in the file.
+//! The location of an option or a value in the file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use super::quote::quote_segment;
 
-/// Where something stands. Its line is counted and its key path put together
-/// only when they are told: ten thousand keys have a hundred thousand places,
-/// and hardly ever a mistake.
+/// The location of an option or a value. Its line is counted and its key path put
+/// together only for a message: ten thousand keys have a hundred thousand
+/// locations, and hardly ever a mistake.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
-    /// How many bytes of the file stand before it.
+    /// The number of bytes of the file before it.
     pub(crate) offset: Option<usize>,
     parent: ParentPath,
     /// The last part of its key path; none is the file as a whole.
@@ -49,7 +49,7 @@ impl Location {
         Self::at_offset(None)
     }
 
-    /// A place of which it is not known what it says.
+    /// A location without a key path.
     pub(crate) const fn at_offset(offset: Option<usize>) -> Self {
         Self {
             offset,
@@ -73,7 +73,7 @@ impl Location {
         self.scope().option(name, self.offset)
     }
 
-    /// The same place, told as another option.
+    /// The same line, reported as another option.
     pub(crate) fn reported_at(&self, other: &Self) -> Self {
         Self {
             offset: self.offset,

@@ -1,12 +1,12 @@
-//! How messages show what stands in the file.
+//! How messages quote the file.
 
 use std::path::Path;
 
 /// The longest part of a file's text that is quoted in a message.
 const MAX_QUOTED_LENGTH: usize = 60;
 
-/// What stands behind `sk-` in the middle of a word, such as `task-queue`, is a
-/// part of that word while it is no longer than this. Secrets are longer.
+/// The text behind `sk-` in the middle of a word, such as `task-queue`, is a part
+/// of that word while it is no longer than this. Secrets are longer.
 const MAX_WORD_LENGTH: usize = 40;
 
 /// What is shown in the place of a secret.
@@ -26,7 +26,7 @@ pub(crate) fn quote_segment(name: &str) -> String {
 }
 
 /// Text of the file as a message shows it: cut, without control characters,
-/// and not at all where somebody may have written a secret.
+/// and not at all where it looks like a secret.
 pub(crate) fn quoted(text: &str) -> String {
     if is_secret_like(text) {
         return REDACTED.to_owned();
@@ -54,7 +54,7 @@ pub(crate) fn quote_path(path: &Path) -> String {
     redact_if_secret(path.display().to_string())
 }
 
-/// Somebody else's words that may quote the file, such as the parser's.
+/// A message of another library that may quote the file, such as the parser's.
 pub(crate) fn redact_if_secret(words: String) -> String {
     if is_secret_like(&words) {
         REDACTED.to_owned()
@@ -63,8 +63,7 @@ pub(crate) fn redact_if_secret(words: String) -> String {
     }
 }
 
-/// Whether `text` has something in the form of a secret, none of which may
-/// stand in the file.
+/// Whether `text` has something in the form of a secret. The file may hold none.
 pub(crate) fn is_secret_like(text: &str) -> bool {
     text.contains("whsec_")
         || text.match_indices("sk-").any(|(at, found)| {

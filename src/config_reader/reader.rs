@@ -1,5 +1,5 @@
 //! A walk over toml's spanned tables, so that every value has its place in the
-//! text and its key path, and every problem can be told at once.
+//! text and its key path, and every problem can be reported at once.
 //!
 //! Deliberately not here: what any option means.
 
@@ -55,7 +55,7 @@ impl<'t> ConfigTable<'t> {
         })
     }
 
-    /// Where an option stands, or would.
+    /// The location of an option, also of one that is missing.
     pub(crate) fn location_of(&self, section: Section, name: &'static str) -> Location {
         let value = self.get(section, name);
         value.map_or_else(|| self.location.option(name), |value| value.location)
@@ -125,7 +125,7 @@ impl<'t> ConfigValue<'t> {
         text
     }
 
-    /// The value if it is text; what else it may be is told by others.
+    /// The value if it is text. Another type is not reported.
     pub(crate) fn as_text(&self) -> Option<&'t str> {
         self.value.as_str()
     }
@@ -139,8 +139,7 @@ impl<'t> ConfigValue<'t> {
         flag
     }
 
-    /// The value if it is `true` or `false`; what else it may be is told by
-    /// others.
+    /// The value if it is `true` or `false`. Another type is not reported.
     pub(crate) fn as_flag(&self) -> Option<bool> {
         self.value.as_bool()
     }
@@ -197,7 +196,7 @@ impl<'t> ConfigValue<'t> {
         Some(ConfigTable::new(self.location.clone(), Some(table)))
     }
 
-    /// The value if it is a table; what else it may be is reported elsewhere.
+    /// The value if it is a table. Another type is not reported.
     pub(crate) fn as_table(&self) -> Option<ConfigTable<'t>> {
         let table = self.value.as_table()?;
         Some(ConfigTable::new(self.location.clone(), Some(table)))

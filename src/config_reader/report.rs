@@ -10,7 +10,7 @@ use super::location::Location;
 use super::problem::{Problem, ProblemKind};
 use super::quote::redact_if_secret;
 
-/// More problems than anybody reads; a file of another kind could have one in
+/// The most problems that are reported. A file of another kind could have one in
 /// each of its lines.
 const MAX_PROBLEMS: usize = 1_000;
 
@@ -23,9 +23,9 @@ pub(crate) struct ProblemReport {
     omitted: usize,
 }
 
-/// The lines that are no TOML, of which there is at least one. What seems to be
-/// missing may only stand behind them, what follows a header among them seems to
-/// stand elsewhere, and what was made of them is not what they say.
+/// The lines that are no TOML, of which there is at least one. An option that
+/// seems to be missing may be in one of them, and what follows a broken header
+/// seems to belong to another table.
 struct SyntaxErrors {
     lines: LineIndex,
     line_numbers: BTreeSet<usize>,
@@ -52,7 +52,7 @@ impl ProblemReport {
         }
     }
 
-    /// What is there and wrong.
+    /// Adds a problem with something that is there.
     pub(crate) fn add_problem(
         &mut self,
         place: &Location,
@@ -78,14 +78,14 @@ impl ProblemReport {
         }
     }
 
-    /// What should be there and is not.
+    /// Adds a problem with something that is missing.
     pub(crate) fn add_missing(&mut self, place: &Location, message: &str, hint: &str) {
         if !self.has_syntax_errors() {
             self.add_problem(place, message, hint);
         }
     }
 
-    /// Takes over toml's own complaints: their words and lines, not the text.
+    /// Adds the parser's errors: their words and lines, not the text.
     pub(crate) fn add_syntax_errors(&mut self, errors: &[toml::de::Error], text: &str) {
         let offset = |error: &toml::de::Error| error.span().map(|span| span.start);
         for error in errors {
@@ -155,7 +155,7 @@ impl LineIndex {
         Self(ends.map(|(at, _)| at).collect())
     }
 
-    /// The number of the line with what stands there, from 1.
+    /// The number of the line at an offset, from 1.
     fn line_of(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }

@@ -84,8 +84,8 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
     None
 }
 
-/// The path with every `..` taken back, as far as that can be told without
-/// looking at the disk: for comparing, not for opening.
+/// The path with every `..` resolved as text, without reading the disk: for
+/// comparing, not for opening.
 pub(crate) fn normalize(path: &Path) -> PathBuf {
     if path.to_str().is_some_and(is_normalized) {
         return path.to_owned();
@@ -115,7 +115,7 @@ pub(crate) fn has_parent_component(path: &Path) -> bool {
     !path.to_str().is_some_and(is_normalized) && path.components().any(is_upwards)
 }
 
-/// Whose address it is.
+/// What an address is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UrlRole {
     /// The provider's: paths are put behind it, so that it has no query.
@@ -125,8 +125,8 @@ pub(crate) enum UrlRole {
 }
 
 /// An address that a secret may be sent to: https, or http on loopback,
-/// without userinfo. The text is not quoted: its userinfo or its query may be
-/// what nobody should see.
+/// without userinfo. Messages do not quote it: its userinfo or its query may be
+/// a secret.
 pub(crate) fn read_url(
     value: &ConfigValue<'_>,
     whose: UrlRole,

@@ -53,7 +53,7 @@ pub trait Sink: Send + Sync {
 
     /// Delivers once, within the sink's own timeout. The error says whether
     /// the sink may have taken it; when in doubt, it may.
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError>;
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
 }
 
 /// What is delivered: one rotation's new credential. The same for each try.

@@ -24,7 +24,7 @@ pub use self::error::{
 };
 
 /// Every type of sink, one line each, in the order in which messages list them.
-pub static SINK_TYPES: [&SinkType; 4] = [
+pub static SINK_TYPES: &[&SinkType] = &[
     &file::TYPE,
     &webhook::TYPE,
     &command::TYPE,

@@ -7,31 +7,30 @@ use async_trait::async_trait;
 use super::error::ChannelError;
 use crate::core::notification::{ChannelId, Notification};
 
-/// How long one try may take.
+/// The time that one try may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Somebody who can be told.
+/// A channel that notifications are sent by.
 #[async_trait]
 pub trait Channel: Send + Sync {
-    /// Its type and target.
+    /// Its id in the ledger.
     fn id(&self) -> &ChannelId;
 
-    /// What is wrong with it as far as this host can see without telling
-    /// anybody. Every problem at once, each in words that say what would be
-    /// right.
+    /// Every problem that this host can see without sending anything, each with
+    /// what to do.
     async fn check(&self) -> Vec<ChannelError>;
 
-    /// Whether it could be reached now; nothing is sent.
+    /// Checks whether it can be reached now. Nothing is sent.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// It cannot.
     async fn check_reachable(&self) -> Result<(), ChannelError> {
         Ok(())
     }
 
-    /// Tells once, within [`TIMEOUT`]. `host` is who tells.
+    /// Sends once, within [`TIMEOUT`]. `host` is the name of this host.
     ///
     /// # Errors
-    /// Why nobody may have heard it, in words, masked.
+    /// The notification may not have arrived.
     async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError>;
 }

@@ -1,4 +1,4 @@
-//! The JSON that everybody is told: the same in every try, without a secret.
+//! The JSON that every channel gets: the same in every try, without a secret.
 
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::core::hex;
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::time;
 
-/// So many bytes of the digest tell those who are told apart.
+/// The bytes of the digest that distinguish the channels.
 const CHANNEL_DIGEST_BYTES: usize = 8;
 
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ struct NotificationData<'a> {
     host: &'a str,
 }
 
-/// The notice as JSON.
+/// The notification as JSON.
 ///
 /// # Errors
 /// None that is known of: it is made of text alone.
@@ -57,7 +57,7 @@ pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, ChannelErro
     })
 }
 
-/// The `webhook-id` of a notice to one receiver.
+/// The `webhook-id` of a notification to one receiver.
 #[must_use]
 pub fn webhook_id(notice: &Notification, notifier: &ChannelId) -> String {
     let hash = digest(&SHA256, notifier.as_str().as_bytes());

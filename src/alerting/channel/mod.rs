@@ -23,7 +23,7 @@ pub use self::error::{ChannelError, ChannelErrorKind};
 /// Every type of channel that a configuration may name, one line each, in the
 /// order in which messages list them. [`file`] stands in for all of them
 /// in a rehearsal.
-pub static CHANNEL_TYPES: [&ChannelType; 3] = [&webhook::TYPE, &command::TYPE, &sendmail::TYPE];
+pub static CHANNEL_TYPES: &[&ChannelType] = &[&webhook::TYPE, &command::TYPE, &sendmail::TYPE];
 
 #[cfg(test)]
 mod tests {

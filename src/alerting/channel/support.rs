@@ -6,7 +6,7 @@ use crate::core::notification::ChannelId;
 use crate::platform::process::{ExitKind, ProcessExit};
 use crate::platform::run_blocking;
 
-/// What the end of a program says; what it wrote goes to the log.
+/// The result of a program that ended. Logs what the program wrote.
 pub(super) fn exit_result(
     id: &ChannelId,
     program: &str,

@@ -7,7 +7,7 @@ mod key_kind;
 pub use self::key_kind::KeyKind;
 
 /// Every kind of key, one line each.
-pub static KEY_KINDS: [&KeyKind; 1] = [&admin_key::KIND];
+pub static KEY_KINDS: &[&KeyKind] = &[&admin_key::KIND];
 
 /// The kind of a key that names none.
 pub static DEFAULT_KIND: &KeyKind = &admin_key::KIND;

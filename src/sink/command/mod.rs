@@ -84,7 +84,7 @@ pub struct CommandSink {
 }
 
 impl CommandSink {
-    /// A sink for `target`; nothing is looked at yet.
+    /// A sink for `target`. Nothing is checked yet.
     #[must_use]
     pub fn new(settings: &SinkSettings, target: &CommandTarget) -> Self {
         Self {
@@ -135,25 +135,25 @@ impl Sink for CommandSink {
         SinkError::if_any(self.inspect().await)
     }
 
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
         let variables = delivery_environment(
-            parcel.key.as_str(),
-            parcel.rotation.as_str(),
-            parcel.sequence,
+            payload.key.as_str(),
+            payload.rotation.as_str(),
+            payload.sequence,
             &self.id.name,
-            parcel.credential.id.as_str(),
+            payload.credential.id.as_str(),
         );
         let ended = run(Invocation {
             command: &self.command,
             environment: &variables,
-            stdin: stdin_content(parcel),
+            stdin: stdin_content(payload),
             timeout: self.timeout,
         })
         .await;
         let whose = ProgramContext {
             role: "command",
-            key: &parcel.key,
-            rotation: &parcel.rotation,
+            key: &payload.key,
+            rotation: &payload.rotation,
             sink: &self.id,
         };
         program_log::log_output(&whose, &ended);
@@ -162,8 +162,8 @@ impl Sink for CommandSink {
 }
 
 /// The secret and a newline, wiped when it is dropped.
-fn stdin_content(parcel: &Payload) -> Zeroizing<Vec<u8>> {
-    let secret = parcel.secret.expose();
+fn stdin_content(payload: &Payload) -> Zeroizing<Vec<u8>> {
+    let secret = payload.secret.expose();
     let mut input = Zeroizing::new(Vec::with_capacity(secret.len() + 1));
     input.extend_from_slice(secret.as_bytes());
     input.push(b'\n');

@@ -1,4 +1,4 @@
-//! What stands in a file sink's file.
+//! The content of a file sink's file.
 
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
@@ -28,9 +28,9 @@ struct JsonContent<'a> {
 /// The whole content, wiped when it is dropped.
 pub(super) fn render_content(
     format: &FileFormat,
-    parcel: &Payload,
+    payload: &Payload,
 ) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
-    let secret = parcel.secret.expose();
+    let secret = payload.secret.expose();
     let room = JSON_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * secret.len();
     let mut content = Zeroizing::new(Vec::with_capacity(room));
     match format {
@@ -41,14 +41,14 @@ pub(super) fn render_content(
             content.extend_from_slice(secret.as_bytes());
         }
         FileFormat::Json => {
-            let credential = &parcel.credential;
+            let credential = &payload.credential;
             let object = JsonContent {
-                key: parcel.key.as_str(),
+                key: payload.key.as_str(),
                 credential_id: credential.id.as_str(),
                 created_at: credential.created_at.map(|at| at.as_second()),
                 expires_at: credential.expires_at.map(|at| at.as_second()),
                 redacted_value: credential.redacted_value.as_deref(),
-                sequence: parcel.sequence,
+                sequence: payload.sequence,
                 value: secret,
             };
             serde_json::to_writer(&mut *content, &object)?;

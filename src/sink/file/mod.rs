@@ -133,8 +133,7 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// A sink for `target`, which is that of `settings`; nothing is looked at
-    /// yet.
+    /// A sink for `target`, which is that of `settings`. Nothing is checked yet.
     #[must_use]
     pub fn new(settings: &Arc<SinkSettings>, target: &Arc<FileTarget>) -> Self {
         Self {
@@ -175,7 +174,7 @@ impl FileSink {
         run_blocking(describe, self.settings.timeout, work).await
     }
 
-    /// What is wrong with the file's place, and with what is run then.
+    /// Checks the file's folder, its target and its `on-change` program.
     fn local_check(&self) -> impl FnOnce() -> Vec<SinkProblem> + Send + 'static {
         let place = self.location();
         move || {
@@ -214,7 +213,7 @@ impl Sink for FileSink {
     async fn preflight(&self) -> Result<(), SinkError> {
         let place = self.location();
         let looked = self.local_check();
-        // Each look at a file system that hangs would take one more thread.
+        // Each check on a file system that hangs would take one more thread.
         let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
             return Err(self.busy().into());
         };
@@ -251,8 +250,8 @@ impl Sink for FileSink {
         }
     }
 
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
-        let content = content::render_content(&self.target.format, parcel).map_err(|error| {
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
+        let content = content::render_content(&self.target.format, payload).map_err(|error| {
             DeliveryError::not_accepted(format!(
                 "cannot put together the content of {}: {error}",
                 self.target.path.display()

@@ -47,9 +47,9 @@ pub(super) fn read(
     Some(target)
 }
 
-/// Reads the file that the sink in `table` replaces. Without `..`, which
-/// behind a symbolic link means another folder than it seems to: nobody could
-/// tell whose file it is.
+/// Reads the file that the sink in `table` replaces. A path with
+/// `..` is refused: behind a symbolic link it means another folder than it seems
+/// to, so that its claim could not be compared.
 fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let Some(value) = table.get(OPTIONS, "path") else {
         let hint = "add path = \"/…\", the file to be written";

@@ -1,11 +1,10 @@
-//! Places of which a service has its own, or none: what is put there nobody else
-//! finds.
+//! Folders that a service sees as private ones: no consumer finds a file there.
 
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-/// The folders that systemd hides from a service or gives it anew, by
+/// The folders that systemd hides from a service or replaces, by
 /// `PrivateTmp=` and `ProtectHome=`.
 const PRIVATE_FOLDERS: [&str; 5] = ["/tmp", "/var/tmp", "/home", "/root", "/run/user"];
 
@@ -37,7 +36,7 @@ pub(super) fn check_path(path: &Path) -> Option<String> {
 fn is_on_root_mount(path: &Path) -> bool {
     let mount = |folder: &Path| {
         let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
-        // Kernels before 5.8 do not tell.
+        // Kernels before 5.8 do not report it.
         let is_told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
         is_told.then_some(found.stx_mnt_id)
     };

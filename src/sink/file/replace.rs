@@ -148,7 +148,7 @@ fn resolve_ownership(place: &TargetLocation, folder: &OwnedFd) -> Result<Ownersh
     })
 }
 
-/// Made exclusively, so that nobody else can have it open, and never more
+/// Created exclusively, so that no other process has it open, and never more
 /// permissive than the file will be: the descriptor writes whatever the mode
 /// says.
 fn create_temp(place: &TargetLocation, folder: &OwnedFd) -> Result<File, String> {
@@ -176,7 +176,7 @@ fn write_temp(
     Ok(disk::sync(file)?)
 }
 
-/// The group first: once the file belongs to somebody else, it can no longer
+/// The group first: once the file belongs to another user, it can no longer
 /// be changed without privileges.
 fn apply_ownership(file: &File, wanted: Ownership) -> io::Result<()> {
     let present = fs::fstat(file)?;

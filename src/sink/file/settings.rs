@@ -13,7 +13,7 @@ pub(crate) const DEFAULT_MODE: u32 = 0o600;
 pub struct FileTarget {
     /// The file that is replaced; absolute.
     pub path: PathBuf,
-    /// What stands in it.
+    /// Its content.
     pub format: FileFormat,
     /// Its permission bits.
     pub mode: u32,
@@ -34,7 +34,7 @@ pub struct OnChange {
     pub timeout: Duration,
 }
 
-/// What stands in a file sink's file.
+/// The content of a file sink's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileFormat {
     /// The secret and a newline.

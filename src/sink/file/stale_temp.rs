@@ -87,7 +87,7 @@ mod tests {
         }
     }
 
-    /// What cannot be seen is left to the careful way, which tells why.
+    /// A folder that cannot be read is left to the removal, which reports why.
     #[test]
     fn unreadable_folder_is_uncertain() {
         let file = tempfile::NamedTempFile::new().unwrap();

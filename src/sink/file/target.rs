@@ -1,4 +1,4 @@
-//! Where a file sink's file stands, and whether it can be replaced there.
+//! The location of a file sink's file, and whether it can be replaced there.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -36,7 +36,7 @@ impl TargetLocation {
         Mode::from_raw_mode(self.0.mode)
     }
 
-    /// The folder that the target stands in.
+    /// The folder of the target.
     pub(super) fn folder(&self) -> &Path {
         self.path().parent().unwrap_or(Path::new("/"))
     }
@@ -79,7 +79,7 @@ impl TargetLocation {
         Ok((owner, group))
     }
 
-    /// All that stands in the way of replacing the file.
+    /// Every problem that prevents replacing the file.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.file_name().is_empty() {

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// What stands around the target's name.
+/// What is put around the target's name.
 const AFFIXES: [&str; 2] = [".", ".rekeyd"];
 
 /// The name for a target of this name.
@@ -30,7 +30,7 @@ pub(crate) fn is_temp_name(name: &OsStr) -> bool {
 
 /// Whether the file at this path may be such a file.
 pub(crate) fn is_temp_path(path: &Path) -> bool {
-    // To take a path apart costs more than to look at its end.
+    // Taking a path apart costs more than comparing its end.
     let ends_so = path.as_os_str().as_bytes().ends_with(AFFIXES[1].as_bytes());
     ends_so && path.file_name().is_some_and(is_temp_name)
 }

@@ -22,8 +22,8 @@ struct StoredJson<'a> {
     value: std::borrow::Cow<'a, str>,
 }
 
-/// What stands there instead of the secret whose `redacted` value this is; none
-/// if it is there, or if that cannot be seen.
+/// How the file differs from the secret whose `redacted` value this is; none if it
+/// holds that secret, or if it cannot be read.
 pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Option<Drift> {
     let format = &place.0.format;
     let path = place.path().display();

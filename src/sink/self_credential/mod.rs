@@ -3,7 +3,7 @@
 //!
 //! The file is replaced first. Whatever ends the process after that, the next
 //! one starts with the new credential; whatever ends it before, with the old
-//! one, which nobody revokes until a newer one was delivered.
+//! one, which is not revoked until a newer one was delivered.
 
 mod options;
 
@@ -136,12 +136,12 @@ impl Sink for SelfCredentialSink {
         true
     }
 
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
-        self.file.deliver(parcel).await?;
-        let previous = parcel.previous.as_ref();
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
+        self.file.deliver(payload).await?;
+        let previous = payload.previous.as_ref();
         let previous = previous.map(|previous| previous.id.clone());
         self.active_credential
-            .switch_to(parcel.secret.clone(), previous);
+            .switch_to(payload.secret.clone(), previous);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ const BODY_OVERHEAD_BYTES: usize = 2048;
 /// The longest that one byte of a secret becomes in JSON: `\u0000`.
 const MAX_ESCAPE_BYTES: usize = 6;
 
-/// So many bytes of the digest tell a rotation's few sinks apart.
+/// The bytes of the digest that distinguish a rotation's few sinks.
 const SINK_DIGEST_BYTES: usize = 8;
 
 #[derive(Serialize)]
@@ -52,25 +52,25 @@ struct PreviousCredentialData<'a> {
     not_before: String,
 }
 
-/// The body for a parcel. Nothing in it depends on when it is asked for.
-pub(super) fn render_body(parcel: &Payload) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
-    let credential = &parcel.credential;
+/// The body for a payload. Nothing in it depends on when it is asked for.
+pub(super) fn render_body(payload: &Payload) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let credential = &payload.credential;
     let event = KeyRotatedEvent {
         r#type: "key.rotated",
-        timestamp: time::to_text(parcel.verified_at),
+        timestamp: time::to_text(payload.verified_at),
         data: KeyRotatedData {
-            key: parcel.key.as_str(),
-            rotation: parcel.rotation.as_str(),
-            sequence: parcel.sequence,
-            value: parcel.secret.expose(),
+            key: payload.key.as_str(),
+            rotation: payload.rotation.as_str(),
+            sequence: payload.sequence,
+            value: payload.secret.expose(),
             credential: NewCredentialData {
                 id: credential.id.as_str(),
-                name: parcel.label.as_str(),
+                name: payload.label.as_str(),
                 created_at: credential.created_at.map(|at| at.as_second()),
                 expires_at: credential.expires_at.map(|at| at.as_second()),
                 redacted_value: credential.redacted_value.as_deref(),
             },
-            previous: parcel
+            previous: payload
                 .previous
                 .as_ref()
                 .map(|previous| PreviousCredentialData {
@@ -79,7 +79,7 @@ pub(super) fn render_body(parcel: &Payload) -> Result<Zeroizing<Vec<u8>>, serde_
                 }),
         },
     };
-    let room = BODY_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * parcel.secret.expose().len();
+    let room = BODY_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * payload.secret.expose().len();
     let mut body = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *body, &event)?;
     Ok(body)

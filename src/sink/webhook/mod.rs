@@ -1,8 +1,8 @@
 //! An HTTP receiver that understands Standard Webhooks.
 //!
-//! Each delivery reads the files with secrets anew and uses a connection of
+//! Each delivery reads the files with secrets again and uses a connection of
 //! its own: one that was kept might be closed by the receiver just when the
-//! secret is sent, and nobody would know whether it arrived. What this
+//! secret is sent, and it would be unclear whether it arrived. What this
 //! deliberately does not do: follow redirects, or try again by itself.
 
 mod body;
@@ -157,7 +157,7 @@ impl WebhookSink {
     }
 
     /// Everything that can fail before a byte of the request leaves.
-    async fn prepare(&self, parcel: &Payload) -> Result<PreparedRequest, String> {
+    async fn prepare(&self, payload: &Payload) -> Result<PreparedRequest, String> {
         let deadline = Instant::now() + self.timeout;
         let credentials = self
             .load_secrets()
@@ -171,13 +171,13 @@ impl WebhookSink {
         };
         let client = build_client(&limits)
             .map_err(|problem| format!("cannot post to {}: {problem}", self.redacted_url))?;
-        let body = body::render_body(parcel).map_err(|error| {
+        let body = body::render_body(payload).map_err(|error| {
             format!(
                 "cannot put together what is posted to {}: {error}",
                 self.redacted_url
             )
         })?;
-        let id = body::message_id(&parcel.rotation, &self.id);
+        let id = body::message_id(&payload.rotation, &self.id);
         let timestamp = (self.clock)().as_second();
         let signature = credentials.signing_keys.sign(&id, timestamp, &body);
         let (body, trace) = TrackedBody::new(body);
@@ -225,9 +225,9 @@ impl Sink for WebhookSink {
         })
     }
 
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
         let prepared = self
-            .prepare(parcel)
+            .prepare(payload)
             .await
             .map_err(DeliveryError::not_accepted)?;
         match prepared.request.send().await {

@@ -1,4 +1,4 @@
-//! A program of this host, which reads the notice from its standard input.
+//! A program of this host that reads a notification from its standard input.
 
 mod options;
 
@@ -56,7 +56,7 @@ pub struct CommandChannel {
 }
 
 impl CommandChannel {
-    /// Tells `line`; nothing is looked at yet.
+    /// A channel that runs `line`. Nothing is checked yet.
     #[must_use]
     pub const fn new(id: ChannelId, line: CommandLine) -> Self {
         Self {

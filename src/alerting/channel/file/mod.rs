@@ -1,5 +1,5 @@
-//! A file to which each notice is added as a line: of a rehearsal, where
-//! nobody is told.
+//! A file to which each notification is added as a line: the stand-in for every
+//! channel in a rehearsal.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -44,7 +44,7 @@ pub struct FileChannel {
 }
 
 impl FileChannel {
-    /// Adds to `path`, which is made when there is something to tell.
+    /// Adds to `path`, which is created with the first notification.
     #[must_use]
     pub const fn new(id: ChannelId, path: PathBuf) -> Self {
         Self { id, path }

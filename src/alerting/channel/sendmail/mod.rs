@@ -70,7 +70,7 @@ pub struct SendmailChannel {
 }
 
 impl SendmailChannel {
-    /// Tells `mail` by the sendmail at `program`, usually [`SENDMAIL_PATH`].
+    /// A channel that sends to `mail` by the sendmail at `program`, usually [`SENDMAIL_PATH`].
     #[must_use]
     pub fn new(id: ChannelId, mail: &SendmailChannelTarget, program: PathBuf) -> Self {
         // A line with a dot alone does not end the mail.

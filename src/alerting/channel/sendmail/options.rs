@@ -14,7 +14,7 @@ pub(super) const OPTIONS: Section = Section {
 /// The checked options of `[[notify]]` with `type = "sendmail"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendmailChannelTarget {
-    /// The addresses it goes to.
+    /// The addresses that it is sent to.
     pub to: Vec<String>,
 }
 

@@ -77,8 +77,8 @@ impl std::fmt::Debug for WebhookChannel {
 }
 
 impl WebhookChannel {
-    /// Tells `target`; nothing is read or connected to yet. `now` gives the
-    /// time that each try is signed with.
+    /// A channel that posts to `target`. Nothing is read or connected to yet.
+    /// `now` gives the time that each try is signed with.
     #[must_use]
     pub fn new(id: ChannelId, target: &WebhookChannelTarget, now: ClockFn) -> Self {
         Self {
