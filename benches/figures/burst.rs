@@ -56,6 +56,10 @@ impl Provider for SlowProvider {
         self.inner.may_be_in_use(redacted)
     }
 
+    fn may_be_previous(&self, _: &str) -> bool {
+        false
+    }
+
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.inner.list().await
     }

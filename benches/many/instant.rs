@@ -126,6 +126,10 @@ impl Provider for InstantProvider {
         false
     }
 
+    fn may_be_previous(&self, _: &str) -> bool {
+        false
+    }
+
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.respond(self.with_live(|alive| alive.values().cloned().collect()))
     }

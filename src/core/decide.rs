@@ -4,4 +4,5 @@
 pub mod due;
 pub mod next_step;
 pub mod outcome;
+pub mod revocation;
 pub mod sink_sync;

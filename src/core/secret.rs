@@ -153,6 +153,14 @@ impl ActiveCredential {
             .is_some_and(|used| matches_suffix(used.expose(), redacted_value) == Some(true))
     }
 
+    /// Whether the one that was in use before may be the one with this redacted
+    /// value.
+    #[must_use]
+    pub fn previous_might_be(&self, redacted_value: &str) -> bool {
+        self.previous()
+            .is_some_and(|previous| matches_suffix(previous.expose(), redacted_value) == Some(true))
+    }
+
     /// Puts another credential to use.
     pub fn set(&self, secret: Secret) {
         self.write().in_use = Some(secret);
@@ -259,10 +267,13 @@ mod tests {
         assert!(!cell.might_be("sk-admin...one"));
         cell.set(secret("sk-admin-one"));
         assert!(cell.might_be("sk-admin...one") && !cell.might_be("sk-admin...two"));
+        assert!(!cell.previous_might_be("sk-admin...one"), "there is none");
         assert!(!cell.might_be("sk-admin..."));
         cell.switch_to(secret("sk-admin-two"), Some(id("key_1")));
         assert_eq!(cell.get().unwrap().expose(), "sk-admin-two");
         assert_eq!(cell.previous().unwrap().expose(), "sk-admin-one");
+        assert!(cell.previous_might_be("sk-admin...one"));
+        assert!(!cell.previous_might_be("sk-admin...two"));
         assert!(!cell.is_using_previous());
         // The same once more is no change over.
         cell.switch_to(secret("sk-admin-two"), Some(id("key_2")));

@@ -70,6 +70,12 @@ pub fn until(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
+/// Returns whether two clocks agree, by what they said at one moment.
+#[must_use]
+pub fn clocks_agree(theirs: Timestamp, ours: Timestamp) -> bool {
+    until(theirs, ours).max(until(ours, theirs)) <= CLOCK_TOLERANCE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

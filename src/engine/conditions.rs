@@ -127,7 +127,7 @@ impl Conditions {
             inner.clock_offset = Some(date.duration_since(now).as_secs_f64());
             inner.provider_time = Some((date, monotonic));
         }
-        if clocks_agree(date, now) {
+        if time::clocks_agree(date, now) {
             return;
         }
         self.raise(Condition::Clock, &clock_mismatch_message(Some(date), now));
@@ -182,11 +182,6 @@ impl Conditions {
     fn inner(&self) -> MutexGuard<'_, ConditionState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether the two clocks agree.
-pub(crate) fn clocks_agree(theirs: Timestamp, ours: Timestamp) -> bool {
-    time::until(theirs, ours).max(time::until(ours, theirs)) <= time::CLOCK_TOLERANCE
 }
 
 /// In words, what is wrong when the two clocks do not agree.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::core::condition::Condition;
-use crate::engine::conditions::{clock_mismatch_message, clocks_agree, condition_of_error};
+use crate::core::time::clocks_agree;
+use crate::engine::conditions::{clock_mismatch_message, condition_of_error};
 use crate::engine::services::Services;
 use crate::provider::ProviderError;
 

@@ -17,6 +17,7 @@ mod notifications;
 mod outcomes;
 mod reconciliation;
 mod recovery;
+mod revocation;
 mod rotation_requests;
 mod sink_sync;
 mod views;

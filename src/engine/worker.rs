@@ -14,7 +14,7 @@ use crate::core::decide::due::Downtime;
 use crate::core::ids::RotationId;
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
-use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, overlap_or_default};
+use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay};
 use crate::core::state::{Delivery, KeyState};
 use crate::core::time;
 use crate::engine::log;
@@ -183,11 +183,6 @@ impl Worker {
         let (conditions, clock) = (&self.services.conditions, &self.services.clock);
         let from = conditions.overlap_start(clock.now(), clock.monotonic());
         from.is_some()
-    }
-
-    pub(crate) fn overlap(&self) -> Duration {
-        let managed = self.managed.as_deref();
-        overlap_or_default(managed.map(|managed| managed.policy.as_ref()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {

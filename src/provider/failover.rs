@@ -237,6 +237,10 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         self.inner.may_be_in_use(redacted_value)
     }
 
+    fn may_be_previous(&self, redacted_value: &str) -> bool {
+        self.inner.may_be_previous(redacted_value)
+    }
+
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.ensure_selected().await?;
         self.inner.list().await
@@ -255,7 +259,8 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
-        self.ensure_selected().await?;
+        // None is selected here: the caller has compared the one in use with what
+        // is deleted.
         let deleted = self.inner.delete(id).await?;
         self.active.forget_revoked(id);
         Ok(deleted)

@@ -38,6 +38,10 @@ pub trait Provider: Send + Sync {
     /// that one is never revoked. When in doubt, it may.
     fn may_be_in_use(&self, redacted_value: &str) -> bool;
 
+    /// Whether the credential with this redacted value may be the one that was
+    /// in use before, which rekeyd falls back to when the one in use is refused.
+    fn may_be_previous(&self, redacted_value: &str) -> bool;
+
     /// Every admin credential of the organization, all pages, each once.
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError>;
 
@@ -53,7 +57,10 @@ pub trait Provider: Send + Sync {
     /// [`ErrorKind::Forbidden`] that the provider refused it.
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError>;
 
-    /// Deletes a credential; also `Ok` when there was none any more.
+    /// Deletes a credential; also `Ok` when there was none any more. It MUST
+    /// change the credential in use neither before nor while it sends the
+    /// request, and must read that credential without an `.await` after it was
+    /// called: the caller compares it with `id` right before.
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError>;
 
     /// Every credential that bears `label`: names need not be unique there.

@@ -6,6 +6,7 @@ mod command_lines;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod design_tables;
 mod imports;
 mod layering;
 mod names;

@@ -179,6 +179,10 @@ impl Provider for SimProvider {
         self.active_credential.might_be(redacted_value)
     }
 
+    fn may_be_previous(&self, redacted_value: &str) -> bool {
+        self.active_credential.previous_might_be(redacted_value)
+    }
+
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         let fault = self.request(SimOperation::List, "").await?;
         let now = self.world.true_now();

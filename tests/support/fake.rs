@@ -76,6 +76,11 @@ struct FakeWorld {
     delivery_failure: Mutex<Option<Acceptance>>,
     /// Whether whatever is asked for may be the credential in use.
     in_use: AtomicBool,
+    /// Whether whatever is asked for may be the credential that was in use
+    /// before.
+    is_previous: AtomicBool,
+    /// At which call whatever is asked for comes into use.
+    comes_into_use_at: Mutex<Option<String>>,
     /// At which call the host goes to sleep, and for how long.
     suspend_at: Mutex<Option<(&'static str, Duration)>>,
     /// How long the host has slept.
@@ -97,6 +102,11 @@ impl FakeWorld {
             *self.suspended_for.lock().unwrap() += span;
         }
         drop(sleeps_at);
+        let mut comes_into_use_at = self.comes_into_use_at.lock().unwrap();
+        if comes_into_use_at.take_if(|at| *at == call).is_some() {
+            self.in_use.store(true, Ordering::SeqCst);
+        }
+        drop(comes_into_use_at);
         self.calls.lock().unwrap().push(call);
     }
 
@@ -208,6 +218,10 @@ impl Provider for FakeWorld {
 
     fn may_be_in_use(&self, _: &str) -> bool {
         self.in_use.load(Ordering::SeqCst)
+    }
+
+    fn may_be_previous(&self, _: &str) -> bool {
+        self.is_previous.load(Ordering::SeqCst)
     }
 
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
@@ -517,6 +531,17 @@ impl Fakes {
     /// Whether fresh secrets are refused from now on.
     pub(crate) fn refuse_secrets(&self, refuses: bool) {
         self.world.refuses_secrets.store(refuses, Ordering::SeqCst);
+    }
+
+    /// From then on whatever is asked for may be the credential that was in use
+    /// before.
+    pub(crate) fn set_previous(&self, is_previous: bool) {
+        self.world.is_previous.store(is_previous, Ordering::SeqCst);
+    }
+
+    /// Has whatever is asked for come into use at this call.
+    pub(crate) fn take_into_use_at(&self, call: &str) {
+        *self.world.comes_into_use_at.lock().unwrap() = Some(call.to_owned());
     }
 
     /// Whether whatever is asked for may be the credential in use.

@@ -4,18 +4,19 @@
 //! Deliberately not here: whether a new rotation is due ([`crate::core::decide::due`])
 //! and what a step's outcome means ([`crate::core::decide::outcome`]).
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::core::change::{Change, DeliveryStart, OverlapExtension, SkippedDelivery, Transition};
 use crate::core::decide::outcome::{self, OverlapBounds};
+use crate::core::decide::revocation::{
+    DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps,
+};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{
-    KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, SinkOverlaps, UNMANAGED_OVERLAP,
-    overlap_or_default, plausible_retry, sink_hold, sink_hold_with,
+    KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, overlap_or_default, plausible_retry, sink_hold,
+    sink_hold_with,
 };
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
@@ -104,7 +105,7 @@ pub fn next_step(
         for step in steps {
             if let Step::Wait(until) = step {
                 wait = wait.into_iter().chain(until).min();
-            } else if is_permitted(&step, rotation, allowed) {
+            } else if is_permitted(&step, rotation, key, allowed) {
                 return step;
             }
         }
@@ -112,12 +113,13 @@ pub fn next_step(
     Step::Wait(wait)
 }
 
-fn is_permitted(step: &Step, rotation: &Rotation, allowed: Permits) -> bool {
+fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, allowed: Permits) -> bool {
     match step {
         Step::Record(_) | Step::Deliver { .. } | Step::RunOnChange { .. } | Step::Wait(_) => true,
         Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => allowed.can_use_provider,
         Step::Revoke(_) => {
-            allowed.can_use_provider && (allowed.can_trust_clock || is_undelivered_orphan(rotation))
+            let needs_clock = !is_undelivered_orphan(rotation) || depends_on_time(rotation, key);
+            allowed.can_use_provider && (allowed.can_trust_clock || !needs_clock)
         }
         Step::RecheckMissing(_) => allowed.can_use_provider && allowed.can_trust_clock,
     }
@@ -207,83 +209,48 @@ fn rotation_step(
                 now,
             )]),
         },
-        (Phase::Retired, _, _) => retired_step(rotation, key, policy.map(|_| overlap), now),
-        (Phase::Orphaned, _, _) => orphaned_step(rotation, key, policy.map(|_| overlap), now),
+        (Phase::Retired, _, _) => retired_step(rotation, key, policy, now),
+        (Phase::Orphaned, _, _) => revoke_when_due(rotation, key, policy, now),
         (Phase::Revoked | Phase::Failed, _, _) => Step::Wait(None),
     }
 }
 
-/// A retired credential goes when nobody may hold it any more and a newer one
-/// works; by a person's word, as soon as it is retired. An overlap that became
-/// longer moves it, one that became shorter does not. Of a key that is not
-/// configured any more it goes as planned.
+/// An overlap that became longer moves the revocation of a retired credential,
+/// one that became shorter does not.
 fn retired_step(
     rotation: &Rotation,
     key: &KeyState,
-    overlap: Option<Duration>,
+    policy: Option<&KeyPolicy>,
     now: Timestamp,
 ) -> Step {
-    let hold = rotation.hold_until;
-    if rotation.revoke_now {
-        return revoke_at(rotation, hold, now);
+    if !rotation.revoke_now
+        && has_newer_current(rotation, key)
+        && let SinkHold::Until(at) = sink_hold_with(rotation, key, sink_overlaps(policy))
+        && at > now
+        && Some(time::next_whole_second(at)) > rotation.revoke_after
+    {
+        return Step::Record(vec![Change::from(OverlapExtension {
+            rotation: rotation.id.clone(),
+            revoke_after: time::next_whole_second(at),
+        })]);
     }
-    // Without a newer one it may be the newest that works.
-    if !has_newer_current(rotation, key) {
-        return Step::Wait(None);
-    }
-    match sink_hold_with(rotation, key, sink_overlaps(overlap)) {
-        SinkHold::Indefinite => Step::Wait(None),
-        // What is over tells nobody anything.
-        SinkHold::Until(at)
-            if at > now && Some(time::next_whole_second(at)) > rotation.revoke_after =>
-        {
-            Step::Record(vec![Change::from(OverlapExtension {
-                rotation: rotation.id.clone(),
-                revoke_after: time::next_whole_second(at),
-            })])
-        }
-        SinkHold::None | SinkHold::Until(_) => {
-            revoke_at(rotation, rotation.revoke_after.max(hold), now)
-        }
-    }
+    revoke_when_due(rotation, key, policy, now)
 }
 
-/// An orphan that no sink ever took goes at once. One that was taken for gone
-/// while sinks had it, and is alive after all, has consumers: they are given a
-/// newer one first, as with one that retired.
-fn orphaned_step(
+fn revoke_when_due(
     rotation: &Rotation,
     key: &KeyState,
-    overlap: Option<Duration>,
+    policy: Option<&KeyPolicy>,
     now: Timestamp,
 ) -> Step {
-    let hold = rotation.hold_until;
-    match sink_hold_with(rotation, key, sink_overlaps(overlap)) {
-        _ if rotation.revoke_now => revoke_at(rotation, hold, now),
-        SinkHold::None => revoke_at(rotation, hold, now),
-        SinkHold::Until(at) => revoke_at(rotation, hold.max(Some(at)), now),
-        SinkHold::Indefinite => Step::Wait(None),
+    match due_time(rotation, key, policy) {
+        DueTime::Never => Step::Wait(None),
+        DueTime::From(at) => {
+            wait_until_or(at.max(plausible_retry(rotation.retry_at, now)), now, || {
+                Step::Revoke(rotation.id.clone())
+            })
+        }
     }
-}
-
-/// How long sinks hold what they held; none for a key that is not configured
-/// any more.
-fn sink_overlaps(overlap: Option<Duration>) -> SinkOverlaps {
-    SinkOverlaps {
-        after_acceptance: overlap.unwrap_or_default(),
-        after_removal: overlap.unwrap_or(UNMANAGED_OVERLAP),
-    }
-}
-
-fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
-    key.current()
-        .is_some_and(|current| current.sequence > rotation.sequence)
-}
-
-fn revoke_at(rotation: &Rotation, at: Option<Timestamp>, now: Timestamp) -> Step {
-    wait_until_or(at.max(plausible_retry(rotation.retry_at, now)), now, || {
-        Step::Revoke(rotation.id.clone())
-    })
 }
 
 fn deliver_required(

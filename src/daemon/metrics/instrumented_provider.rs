@@ -56,6 +56,10 @@ impl<P: Provider> Provider for InstrumentedProvider<P> {
         self.inner.may_be_in_use(redacted_value)
     }
 
+    fn may_be_previous(&self, redacted_value: &str) -> bool {
+        self.inner.may_be_previous(redacted_value)
+    }
+
     async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.measure("list", self.inner.list()).await
     }

@@ -103,7 +103,7 @@ fn clocks_agree_within_five_minutes() {
         ("2026-11-24T03:05:01Z", false),
         ("2026-11-24T02:54:59Z", false),
     ] {
-        assert_eq!(clocks_agree(at(theirs), ours), agrees, "{theirs}");
+        assert_eq!(time::clocks_agree(at(theirs), ours), agrees, "{theirs}");
         let conditions = Conditions::default();
         conditions.observe_response(Some(at(theirs)), ours, Duration::ZERO);
         assert_eq!(conditions.is_active(Condition::Clock), !agrees, "{theirs}");

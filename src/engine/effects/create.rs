@@ -1,10 +1,13 @@
 //! Sends a create, once, and settles what became of it.
 
-use crate::core::change::{Change, Transition};
+use crate::core::change::{Change, RevokedDuplicate, Transition};
+use crate::core::decide::revocation::RevocationReason;
 use crate::core::ids::{Label, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
+use crate::core::time;
 use crate::engine::effects::retry_delay;
+use crate::engine::effects::revoke::{RevocationOutcome, STILL_SHOWN};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
@@ -158,17 +161,31 @@ impl Worker {
         let Some(double) = found.last() else {
             return Ok(());
         };
-        let change = self.revoke_duplicate(rotation, &double.metadata).await;
-        match change {
-            Ok(change) => self.record(vec![change]).await,
-            Err(error) if self.is_global_failure(&error).await => Ok(()),
-            Err(error) => {
-                let text = format!("{} credentials bear its label; {error}", found.len());
-                let change =
-                    self.schedule_retry(rotation, RetryClass::Provider, &text, retry_delay(&error));
-                self.record(vec![change]).await
+        let credential = &double.metadata;
+        let reason = RevocationReason::DuplicateLabel;
+        let (problem, after) = match self.revoke_if_allowed(credential, None, reason).await {
+            Ok(RevocationOutcome::Deleted) => {
+                let revoked = RevokedDuplicate {
+                    rotation: rotation.clone(),
+                    credential: credential.id.clone(),
+                };
+                return self.record(vec![Change::from(revoked)]).await;
             }
-        }
+            Ok(RevocationOutcome::AlreadyGone) => ("the list is an old one".to_owned(), None),
+            Ok(RevocationOutcome::StillShown) => (STILL_SHOWN.to_owned(), None),
+            Ok(RevocationOutcome::Deferred(deferral)) => {
+                let pause = time::until(self.now(), deferral.until);
+                (deferral.message(), Some(pause))
+            }
+            Ok(RevocationOutcome::Blocked(_)) => {
+                (format!("{} has a row of its own", credential.id), None)
+            }
+            Err(error) if self.is_global_failure(&error).await => return Ok(()),
+            Err(error) => (error.to_string(), retry_delay(&error)),
+        };
+        let text = format!("{} credentials bear its label; {problem}", found.len());
+        let change = self.schedule_retry(rotation, RetryClass::Provider, &text, after);
+        self.record(vec![change]).await
     }
 
     fn log_missing_expiry(&self) {

@@ -2,6 +2,7 @@
 
 mod create;
 mod deliver;
+mod discrepancy;
 pub(super) mod drift;
 mod operator;
 mod preconditions;

@@ -8,16 +8,15 @@ use crate::core::change::{
     Adoption, Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
 };
 use crate::core::decide::due::expiry_window;
-use crate::core::ids::{CredentialId, RotationId};
+use crate::core::decide::revocation::{Blocker, Observation, RevocationReason, holding_sinks};
+use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::policy::{SinkHold, sink_hold};
-use crate::core::state::{CredentialMetadata, Delivery, Pause, Rotation};
+use crate::core::state::{CredentialMetadata, Pause, Rotation};
 use crate::core::time;
-use crate::engine::effects::redacted_value_of;
+use crate::engine::effects::revoke::RevocationOutcome;
 use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
-use crate::provider::ProviderError;
 
 impl Worker {
     /// Does what a person asked for, and says what became of it.
@@ -80,31 +79,26 @@ impl Worker {
         let Some(facts) = found.credential.clone() else {
             return Ok(Err(format!("{credential} has no credential yet")));
         };
-        // Asking also tells whether this host's clock can be believed.
-        let in_use = self.is_in_use(&facts).await;
-        let holders = self.holders(&found);
-        if !force && !holders.is_empty() {
-            return Ok(Err(format!(
-                "{credential} may be held by {}; rotate first (`rekeyd rotate {}`), or leave \
-                 them with a dead key (--force)",
-                holders.join(", "),
-                self.state.key
-            )));
-        }
-        let done = match in_use {
-            Ok(false) => self.delete(&facts).await,
-            Ok(true) => {
-                return Ok(Err(format!(
-                    "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"
-                )));
-            }
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(true) => {}
-            Ok(false) => {
+        let reason = RevocationReason::Operator { force };
+        match self.revoke_if_allowed(&facts, Some(&found), reason).await {
+            Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {}
+            Ok(RevocationOutcome::StillShown) => {
                 return Ok(Err(format!(
                     "the provider still shows {credential} after deleting it; try again"
+                )));
+            }
+            Ok(RevocationOutcome::Blocked(Blocker::HeldBy(sinks))) => {
+                let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
+                return Ok(Err(format!(
+                    "{credential} may be held by {}; rotate first (`rekeyd rotate {}`), or leave \
+                     them with a dead key (--force)",
+                    sinks.join(", "),
+                    self.state.key
+                )));
+            }
+            Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Deferred(_)) => {
+                return Ok(Err(format!(
+                    "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"
                 )));
             }
             Err(error) => return Ok(Err(format!("{error}; try again"))),
@@ -125,7 +119,7 @@ impl Worker {
             ..Transition::new(&found.id, event)
         };
         let mut changes = vec![Change::from(moved)];
-        if !holders.is_empty() {
+        if !self.holding_sinks(&found, &facts).is_empty() {
             // Should it be seen alive once more, its holders do not count either.
             changes.push(Change::from(ImmediateRevocation {
                 rotation: found.id.clone(),
@@ -135,31 +129,10 @@ impl Worker {
         Ok(Ok(format!("revoked {credential}")))
     }
 
-    async fn is_in_use(&self, facts: &CredentialMetadata) -> Result<bool, ProviderError> {
-        // Asking at all makes sure that a credential is in use.
-        let seen = self.retrieve(facts).await?.value;
-        let redacted = redacted_value_of(seen.as_ref(), facts);
-        Ok(self.services.provider.may_be_in_use(redacted))
-    }
-
-    /// The sinks that may hold it now.
-    fn holders(&self, rotation: &Rotation) -> Vec<String> {
-        let overlap = self.overlap();
-        let now = self.now();
-        // By a clock that is not believed, no overlap is over.
-        let believed = self.services.conditions.permits().can_trust_clock;
-        let alone = |delivery: &Delivery| Rotation {
-            deliveries: vec![delivery.clone()],
-            ..rotation.clone()
-        };
-        let holding = rotation.deliveries.iter().filter(|delivery| {
-            match sink_hold(&alone(delivery), &self.state, overlap) {
-                SinkHold::None => false,
-                SinkHold::Until(at) => at > now || !believed,
-                SinkHold::Indefinite => true,
-            }
-        });
-        holding.map(|delivery| delivery.sink.to_string()).collect()
+    fn holding_sinks(&self, rotation: &Rotation, facts: &CredentialMetadata) -> Vec<SinkId> {
+        let reason = RevocationReason::Operator { force: true };
+        let candidate = self.candidate(facts, Some(rotation), reason);
+        holding_sinks(&candidate, &Observation::default(), self.now())
     }
 
     async fn hold(

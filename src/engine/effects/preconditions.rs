@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::core::change::{
     Change, ImmediateRevocation, MissedRun, PreviousRevocation, RotationIntent, Transition,
 };
+use crate::core::decide::revocation::{Revocation, RevocationReason, is_evictable};
 use crate::core::ids::{CredentialId, Label, RotationId};
 use crate::core::in_flight::InFlight;
-use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::policy::KeyPolicy;
-use crate::core::state::{DeliveryState, Rotation, Trigger};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::{Rotation, Trigger};
 use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::managed_key::ManagedKey;
@@ -182,13 +182,10 @@ impl Worker {
             tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
             return Ok(Readiness::Ready);
         }
-        let stranded = self.state.live.iter();
-        let candidates: Vec<_> = stranded
-            .filter(|one| is_never_delivered(one))
-            .cloned()
-            .collect();
+        let stranded = self.state.live.iter().filter(|one| is_evictable(one));
+        let candidates: Vec<_> = stranded.cloned().collect();
         for candidate in candidates {
-            match self.is_unused(&candidate, &managed.policy).await {
+            match self.can_evict(&candidate).await {
                 Ok(true) => {
                     self.evict(&candidate).await?;
                     return Ok(Readiness::Deferred);
@@ -212,26 +209,21 @@ impl Worker {
         Ok(Readiness::Deferred)
     }
 
-    /// Whether nobody but our own verification ever used it. What a process did
-    /// whose last words are not in this ledger is not told by its row: of what
-    /// was stranded long after it was made, a use in between was a consumer's.
-    async fn is_unused(
-        &self,
-        rotation: &Rotation,
-        policy: &KeyPolicy,
-    ) -> Result<bool, ProviderError> {
+    async fn can_evict(&self, rotation: &Rotation) -> Result<bool, ProviderError> {
         let Some(credential) = &rotation.credential else {
             return Ok(false);
         };
-        let answer = self.services.provider.retrieve(&credential.id).await;
-        self.observe_response(&answer);
-        let begun = rotation.started_at;
-        let verified = time::after(begun, policy.verify_timeout + policy.verify_interval);
-        let ours_until = verified.min(rotation.stranded_at.unwrap_or(begun));
-        let used = answer?.value.and_then(|found| found.last_used_at);
-        Ok(used.is_none_or(|used| used <= ours_until))
+        let reason = RevocationReason::Eviction;
+        let decided = self
+            .decide_revocation(credential, Some(rotation), reason)
+            .await?;
+        Ok(match decided.revocation {
+            Revocation::Delete | Revocation::AlreadyGone => true,
+            Revocation::Defer(_) | Revocation::Blocked(_) | Revocation::Observe(_) => false,
+        })
     }
 
+    /// Retires what is evicted: its deletion is the next step, and decided again.
     async fn evict(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {
         let retired = Transition {
             revoke_after: Some(time::next_whole_second(self.now())),
@@ -302,14 +294,6 @@ impl Worker {
         );
         self.record_backoff(&problem, None).await?;
         Ok(Readiness::Deferred)
-    }
-}
-
-/// Stranded, and this ledger never saw a delivery of it begin.
-fn is_never_delivered(rotation: &Rotation) -> bool {
-    rotation.phase == Phase::Stranded && rotation.trigger != Trigger::Adopted && {
-        let mut deliveries = rotation.deliveries.iter();
-        deliveries.all(|delivery| delivery.state == DeliveryState::Pending)
     }
 }
 

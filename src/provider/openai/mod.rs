@@ -272,6 +272,10 @@ impl Provider for OpenAiProvider {
         self.credential.might_be(redacted_value)
     }
 
+    fn may_be_previous(&self, redacted_value: &str) -> bool {
+        self.credential.previous_might_be(redacted_value)
+    }
+
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
         let (_, head) = self
             .fetch_page("verify a secret", Some(secret), 1, None)

@@ -1,5 +1,7 @@
 //! Each phase, and what is done about it next.
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 use super::*;

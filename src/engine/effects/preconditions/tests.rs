@@ -19,22 +19,20 @@ async fn rotation_after(changes: Vec<Change>) -> Rotation {
 }
 
 #[tokio::test]
-async fn only_stranded_rotations_without_deliveries_are_never_delivered() {
+async fn only_stranded_rotations_without_deliveries_are_evictable() {
     let found_open = |mut changes: Vec<Change>| {
         changes.push(transitioned(1, LifecycleEvent::Interrupted));
         changes
     };
-    assert!(is_never_delivered(
-        &rotation_after(found_open(created(1))).await
-    ));
-    assert!(!is_never_delivered(
+    assert!(is_evictable(&rotation_after(found_open(created(1))).await));
+    assert!(!is_evictable(
         &rotation_after(found_open(delivery_started(1))).await
     ));
     assert!(
-        !is_never_delivered(&rotation_after(created(1)).await),
+        !is_evictable(&rotation_after(created(1)).await),
         "it is open"
     );
-    assert!(!is_never_delivered(&rotation_after(current(1)).await));
+    assert!(!is_evictable(&rotation_after(current(1)).await));
     // Whoever made it by hand has delivered it by hand.
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
@@ -48,5 +46,5 @@ async fn only_stranded_rotations_without_deliveries_are_never_delivered() {
         sinks: vec![(sink_id(), true)],
         operator: None,
     });
-    assert!(!is_never_delivered(&rotation_after(vec![adopted]).await));
+    assert!(!is_evictable(&rotation_after(vec![adopted]).await));
 }

@@ -1,0 +1,561 @@
+//! Whether a credential is revoked now: the one decision that every deletion
+//! follows from.
+//!
+//! [`decide`] is called with what was observed so far, and names what it needs
+//! to know next: so only that is asked of the provider. `docs/design/revocation.md`
+//! lists who asks for a revocation and what blocks it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::ids::{CredentialId, SinkId};
+use crate::core::lifecycle::Phase;
+use crate::core::policy::{
+    KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, delivery_hold,
+    overlap_or_default, sink_hold_with,
+};
+use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
+use crate::core::time;
+
+/// How soon the revocation of a credential that is in use is decided again.
+const IN_USE_RECHECK_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// How long before the revocation of a credential that is still in use people
+/// are warned for the last time.
+const FINAL_WARNING_LEAD: Duration = time::DAY;
+
+/// Why a credential is to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationReason {
+    /// It retired, its overlap is over, and a newer credential works.
+    Superseded,
+    /// It retired, and is revoked whichever sink holds it: by `rotate
+    /// --revoke-previous`, by `revoke --force`, or because it was evicted.
+    Immediate,
+    /// Its rotation was given up, or it was found alive after its revocation.
+    Orphan,
+    /// It bears the label of another credential and has no row.
+    DuplicateLabel,
+    /// It was stranded, and a new rotation needs its place below
+    /// `max-live-credentials`.
+    Eviction,
+    /// `rekeyd revoke`.
+    Operator {
+        /// Whether sinks may be left with a revoked credential.
+        force: bool,
+    },
+}
+
+impl RevocationReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Superseded,
+        Self::Immediate,
+        Self::Orphan,
+        Self::DuplicateLabel,
+        Self::Eviction,
+        Self::Operator { force: false },
+        Self::Operator { force: true },
+    ];
+
+    /// Returns the reason for which a rotation's credential is revoked without
+    /// a command; none in phases that are not revoked.
+    #[must_use]
+    pub const fn of_rotation(rotation: &Rotation) -> Option<Self> {
+        match rotation.phase {
+            Phase::Retired if rotation.revoke_now => Some(Self::Immediate),
+            Phase::Retired => Some(Self::Superseded),
+            Phase::Orphaned => Some(Self::Orphan),
+            Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Current
+            | Phase::Stranded
+            | Phase::Revoked
+            | Phase::Failed => None,
+        }
+    }
+
+    /// Returns its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::Immediate => "immediate",
+            Self::Orphan => "orphan",
+            Self::DuplicateLabel => "duplicate-label",
+            Self::Eviction => "eviction",
+            Self::Operator { force: false } => "operator",
+            Self::Operator { force: true } => "operator-force",
+        }
+    }
+}
+
+/// A credential that is to be revoked, with what is known of it before the
+/// provider is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The key that it belongs to.
+    pub key: &'a KeyState,
+    /// Its rotation; none for a duplicate, which has no row.
+    pub rotation: Option<&'a Rotation>,
+    /// Its id.
+    pub credential: &'a CredentialId,
+    /// The key's policy; none for a key that is not configured any more.
+    pub policy: Option<&'a KeyPolicy>,
+    /// Why it is to be revoked.
+    pub reason: RevocationReason,
+    /// Whether no condition says that this host's clock is wrong.
+    pub is_clock_trusted: bool,
+}
+
+/// What was observed for one decision. A part that was not observed yet is
+/// none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// The provider's answer about the credential.
+    pub credential: Option<RemoteAnswer>,
+    /// The provider's time in that answer, if it had one.
+    pub server_time: Option<Timestamp>,
+    /// Whether rekeyd authenticates with the credential.
+    pub usage: Option<CredentialUsage>,
+    /// Whether the provider has the credential that replaced it.
+    pub successor_exists: Option<bool>,
+}
+
+/// The provider's answer about one credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteAnswer {
+    /// There is none.
+    Gone,
+    /// It is alive.
+    Live {
+        /// When it was last used, as far as the provider knows.
+        last_used_at: Option<Timestamp>,
+    },
+}
+
+/// Whether rekeyd itself authenticates with a credential. Observed after a
+/// request that makes rekeyd look for a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CredentialUsage {
+    /// It does not.
+    Unused,
+    /// It did before it changed to the one in use, which works, and would fall
+    /// back to it.
+    Previous,
+    /// It does, or may.
+    InUse,
+}
+
+/// A part of an [`Observation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObservationPart {
+    /// [`Observation::credential`] and [`Observation::server_time`].
+    Credential,
+    /// [`Observation::usage`].
+    Usage,
+    /// [`Observation::successor_exists`].
+    Successor,
+}
+
+/// What is done about a credential that is to be revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    /// This part is observed, and then it is decided again.
+    Observe(ObservationPart),
+    /// It is deleted.
+    Delete,
+    /// It is gone, and recorded as revoked.
+    AlreadyGone,
+    /// It is decided again later.
+    Defer(Deferral),
+    /// It is not revoked.
+    Blocked(Blocker),
+}
+
+/// When and why a revocation is decided again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deferral {
+    /// When.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: DeferReason,
+    /// Whether this is the last day of a credential that is still in use.
+    pub final_warning: bool,
+}
+
+impl Deferral {
+    /// Returns the deferral of a credential that rekeyd authenticates with.
+    #[must_use]
+    pub fn own_credential(now: Timestamp) -> Self {
+        Self {
+            until: time::after(now, IN_USE_RECHECK_PAUSE),
+            reason: DeferReason::OwnCredential,
+            final_warning: false,
+        }
+    }
+
+    /// Returns the reason in words.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let hint = if self.final_warning {
+            "; see that its consumers read the new one"
+        } else {
+            ""
+        };
+        format!("{}{hint}", self.reason)
+    }
+}
+
+/// Why a revocation is deferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeferReason {
+    /// rekeyd authenticates with it.
+    OwnCredential,
+    /// A consumer used it within `revoke-when-idle-for`.
+    RecentlyUsed {
+        /// When it was last used.
+        last_used_at: Timestamp,
+        /// When it is revoked even if it is used.
+        revoked_at: Timestamp,
+    },
+    /// The provider does not have what replaced it.
+    SuccessorMissing,
+}
+
+impl fmt::Display for DeferReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnCredential => formatter.write_str("rekeyd itself works with it"),
+            Self::RecentlyUsed {
+                last_used_at,
+                revoked_at,
+            } => {
+                let (used, last) = (time::to_text(*last_used_at), time::to_text(*revoked_at));
+                write!(
+                    formatter,
+                    "it was used at {used}; it goes at {last} at the latest"
+                )
+            }
+            Self::SuccessorMissing => {
+                formatter.write_str("what replaced it is missing at the provider")
+            }
+        }
+    }
+}
+
+/// Why a credential is not revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocker {
+    /// It is not to be revoked before this time, or for this reason at all.
+    NotDue(Option<Timestamp>),
+    /// A time is the reason, and this host's clock is not the provider's.
+    Clock,
+    /// rekeyd authenticates with it.
+    OwnCredential,
+    /// Sinks may hold it.
+    HeldBy(Vec<SinkId>),
+    /// It was used after it was stranded, so that a consumer has it.
+    UsedByConsumer,
+    /// It is the credential of a row, and no duplicate.
+    HasRow,
+}
+
+/// Decides what is done about a credential that is to be revoked.
+#[must_use]
+pub fn decide(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Revocation {
+    if let Some(blocker) = blocker(candidate, seen, now) {
+        return Revocation::Blocked(blocker);
+    }
+    let last_used_at = match seen.credential {
+        None => return Revocation::Observe(ObservationPart::Credential),
+        // One such answer may be an old one: what an operator wants revoked is
+        // deleted all the same.
+        Some(RemoteAnswer::Gone) => match candidate.reason {
+            RevocationReason::Operator { .. } => None,
+            RevocationReason::Superseded
+            | RevocationReason::Immediate
+            | RevocationReason::Orphan
+            | RevocationReason::DuplicateLabel
+            | RevocationReason::Eviction => return Revocation::AlreadyGone,
+        },
+        Some(RemoteAnswer::Live { last_used_at }) => last_used_at,
+    };
+    match seen.usage {
+        None => return Revocation::Observe(ObservationPart::Usage),
+        Some(CredentialUsage::InUse) => return own_credential(candidate.reason, now),
+        Some(CredentialUsage::Previous | CredentialUsage::Unused) => {}
+    }
+    if is_time_based(candidate) && !clock_agrees(candidate, seen, now) {
+        return Revocation::Blocked(Blocker::Clock);
+    }
+    match (candidate.reason, candidate.rotation) {
+        (RevocationReason::Superseded, Some(rotation)) => {
+            decide_superseded(candidate, rotation, last_used_at, seen, now)
+        }
+        (RevocationReason::Eviction, Some(rotation)) => {
+            decide_eviction(candidate.policy, rotation, last_used_at)
+        }
+        (
+            RevocationReason::Immediate
+            | RevocationReason::Orphan
+            | RevocationReason::DuplicateLabel
+            | RevocationReason::Operator { .. },
+            _,
+        ) => Revocation::Delete,
+        (RevocationReason::Superseded | RevocationReason::Eviction, None) => {
+            Revocation::Blocked(Blocker::NotDue(None))
+        }
+    }
+}
+
+/// The earliest time at which a credential may be revoked without a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DueTime {
+    /// Not as the ledger stands.
+    Never,
+    /// From this time on; none is at once.
+    From(Option<Timestamp>),
+}
+
+/// Returns from when a retired or orphaned credential may be revoked.
+///
+/// A retired one is revoked when no sink can hold it any more and a newer one
+/// works; by an operator's word, as soon as it is retired. An orphan that no
+/// sink received is revoked at once; one that was recorded as gone while sinks
+/// held it has consumers, which get a newer one first.
+#[must_use]
+pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>) -> DueTime {
+    let hold = rotation.hold_until;
+    let held = sink_hold_with(rotation, key, sink_overlaps(policy));
+    match RevocationReason::of_rotation(rotation) {
+        Some(RevocationReason::Superseded) => match held {
+            // Without a newer one it may be the newest that works.
+            _ if !has_newer_current(rotation, key) => DueTime::Never,
+            SinkHold::Indefinite => DueTime::Never,
+            SinkHold::None => DueTime::From(rotation.revoke_after.max(hold)),
+            SinkHold::Until(at) => DueTime::From(rotation.revoke_after.max(hold).max(Some(at))),
+        },
+        Some(RevocationReason::Orphan) if !rotation.revoke_now => match held {
+            SinkHold::None => DueTime::From(hold),
+            SinkHold::Until(at) => DueTime::From(hold.max(Some(at))),
+            SinkHold::Indefinite => DueTime::Never,
+        },
+        Some(RevocationReason::Immediate | RevocationReason::Orphan) => DueTime::From(hold),
+        Some(
+            RevocationReason::DuplicateLabel
+            | RevocationReason::Eviction
+            | RevocationReason::Operator { .. },
+        )
+        | None => DueTime::Never,
+    }
+}
+
+/// Returns whether a time is the reason of a revocation without a command: then
+/// a wrong clock must not cause it.
+#[must_use]
+pub fn depends_on_time(rotation: &Rotation, key: &KeyState) -> bool {
+    let overlap = SinkOverlaps::uniform(UNMANAGED_OVERLAP);
+    let is_held = || sink_hold_with(rotation, key, overlap) != SinkHold::None;
+    let by_itself = rotation.phase == Phase::Retired || is_held();
+    rotation.hold_until.is_some() || (by_itself && !rotation.revoke_now)
+}
+
+/// Returns the sinks that may hold a credential now. By a clock that is not
+/// trusted no overlap is over.
+#[must_use]
+pub fn holding_sinks(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Vec<SinkId> {
+    let Some(rotation) = candidate.rotation else {
+        return Vec::new();
+    };
+    let is_trusted = candidate.is_clock_trusted && !clock_disagrees(seen, now);
+    let overlaps = SinkOverlaps::uniform(overlap_or_default(candidate.policy));
+    let required = rotation.deliveries.iter().filter(|one| one.required);
+    let holding = required.filter(|delivery| {
+        match delivery_hold(delivery, rotation, candidate.key, overlaps) {
+            SinkHold::None => false,
+            SinkHold::Until(at) => at > now || !is_trusted,
+            SinkHold::Indefinite => true,
+        }
+    });
+    holding.map(|delivery| delivery.sink.clone()).collect()
+}
+
+/// Returns how long sinks hold what they held.
+#[must_use]
+pub fn sink_overlaps(policy: Option<&KeyPolicy>) -> SinkOverlaps {
+    SinkOverlaps {
+        after_acceptance: policy.map_or(Duration::ZERO, |policy| policy.overlap),
+        after_removal: overlap_or_default(policy),
+    }
+}
+
+/// Returns whether a newer credential of the key is current.
+#[must_use]
+pub fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
+    key.current()
+        .is_some_and(|current| current.sequence > rotation.sequence)
+}
+
+/// Returns whether a rotation was stranded before any delivery of it was
+/// recorded: only such a credential is evicted.
+#[must_use]
+pub fn is_evictable(rotation: &Rotation) -> bool {
+    rotation.phase == Phase::Stranded && rotation.trigger != Trigger::Adopted && {
+        let mut deliveries = rotation.deliveries.iter();
+        deliveries.all(|delivery| delivery.state == DeliveryState::Pending)
+    }
+}
+
+/// What the ledger alone says against the revocation.
+fn blocker(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Option<Blocker> {
+    let is_due = |due: DueTime| match due {
+        DueTime::Never => Some(Blocker::NotDue(None)),
+        DueTime::From(at) => at
+            .filter(|at| *at > now)
+            .map(|at| Blocker::NotDue(Some(at))),
+    };
+    let reason = candidate.reason;
+    match (reason, candidate.rotation) {
+        (RevocationReason::DuplicateLabel, _) => {
+            let mut live = candidate.key.live.iter();
+            let has_row = live.any(|rotation| {
+                let known = rotation.credential.as_ref();
+                known.is_some_and(|known| known.id == *candidate.credential)
+            });
+            has_row.then_some(Blocker::HasRow)
+        }
+        (_, None) => Some(Blocker::NotDue(None)),
+        (
+            RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan,
+            Some(rotation),
+        ) => {
+            if RevocationReason::of_rotation(rotation) != Some(reason) {
+                return Some(Blocker::NotDue(None));
+            }
+            is_due(due_time(rotation, candidate.key, candidate.policy))
+        }
+        (RevocationReason::Eviction, Some(rotation)) => {
+            (!is_evictable(rotation)).then_some(Blocker::NotDue(None))
+        }
+        (RevocationReason::Operator { force: true }, Some(_)) => None,
+        (RevocationReason::Operator { force: false }, Some(_)) => {
+            let sinks = holding_sinks(candidate, seen, now);
+            (!sinks.is_empty()).then_some(Blocker::HeldBy(sinks))
+        }
+    }
+}
+
+fn own_credential(reason: RevocationReason, now: Timestamp) -> Revocation {
+    match reason {
+        RevocationReason::Superseded
+        | RevocationReason::Immediate
+        | RevocationReason::Orphan
+        | RevocationReason::DuplicateLabel => Revocation::Defer(Deferral::own_credential(now)),
+        RevocationReason::Eviction | RevocationReason::Operator { .. } => {
+            Revocation::Blocked(Blocker::OwnCredential)
+        }
+    }
+}
+
+fn is_time_based(candidate: &Candidate<'_>) -> bool {
+    match candidate.reason {
+        RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan => {
+            let rotation = candidate.rotation;
+            rotation.is_none_or(|rotation| depends_on_time(rotation, candidate.key))
+        }
+        RevocationReason::DuplicateLabel
+        | RevocationReason::Eviction
+        | RevocationReason::Operator { .. } => false,
+    }
+}
+
+fn clock_agrees(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> bool {
+    candidate.is_clock_trusted
+        && seen
+            .server_time
+            .is_some_and(|theirs| time::clocks_agree(theirs, now))
+}
+
+fn clock_disagrees(seen: &Observation, now: Timestamp) -> bool {
+    seen.server_time
+        .is_some_and(|theirs| !time::clocks_agree(theirs, now))
+}
+
+/// A consumer may read its sink late, and the newest credential that works is
+/// never revoked.
+fn decide_superseded(
+    candidate: &Candidate<'_>,
+    rotation: &Rotation,
+    last_used_at: Option<Timestamp>,
+    seen: &Observation,
+    now: Timestamp,
+) -> Revocation {
+    let policy = candidate.policy;
+    if let Some(deferral) = policy.and_then(|policy| {
+        let used = last_used_at?;
+        defer_recently_used(rotation, policy, used, now)
+    }) {
+        return Revocation::Defer(deferral);
+    }
+    match seen.successor_exists {
+        None => Revocation::Observe(ObservationPart::Successor),
+        Some(true) => Revocation::Delete,
+        Some(false) => Revocation::Defer(Deferral {
+            until: time::after(now, MISSING_CHECK_INTERVAL),
+            reason: DeferReason::SuccessorMissing,
+            final_warning: false,
+        }),
+    }
+}
+
+fn defer_recently_used(
+    rotation: &Rotation,
+    policy: &KeyPolicy,
+    last_used_at: Timestamp,
+    now: Timestamp,
+) -> Option<Deferral> {
+    // What was used before it was current was used by rekeyd's verification.
+    let by_others = rotation.current_at.is_none_or(|at| last_used_at > at);
+    let is_recent = by_others && time::until(last_used_at, now) < policy.revoke_when_idle_for;
+    let revoked_at = time::after(rotation.revoke_after?, policy.max_revoke_delay);
+    if !is_recent || now >= revoked_at {
+        return None;
+    }
+    let left = time::until(now, revoked_at);
+    Some(Deferral {
+        until: time::after(now, IN_USE_RECHECK_PAUSE.min(left)),
+        reason: DeferReason::RecentlyUsed {
+            last_used_at,
+            revoked_at,
+        },
+        final_warning: left <= FINAL_WARNING_LEAD,
+    })
+}
+
+/// A process whose last commits are not in this ledger may have delivered it. Of
+/// a credential that was stranded long after it was created, a use in between
+/// was a consumer's.
+fn decide_eviction(
+    policy: Option<&KeyPolicy>,
+    rotation: &Rotation,
+    last_used_at: Option<Timestamp>,
+) -> Revocation {
+    let verified_by = policy.map(|policy| {
+        let patience = policy.verify_timeout + policy.verify_interval;
+        time::after(rotation.started_at, patience)
+    });
+    let stranded_at = rotation.stranded_at.unwrap_or(rotation.started_at);
+    let ours_until = verified_by.map_or(stranded_at, |at| at.min(stranded_at));
+    if last_used_at.is_none_or(|used| used <= ours_until) {
+        Revocation::Delete
+    } else {
+        Revocation::Blocked(Blocker::UsedByConsumer)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,758 @@
+//! Every observation, reason, phase and hold, against the rules as a table.
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::core::ids::{KeyName, Label, RotationId};
+use crate::core::schedule::Schedule;
+use crate::core::state::{CredentialMetadata, Delivery};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
+/// The same for a key that is configured and for one that is not.
+const OVERLAP: Duration = UNMANAGED_OVERLAP;
+
+const PHASES: [Phase; 9] = [
+    Phase::Intended,
+    Phase::Created,
+    Phase::Verified,
+    Phase::Current,
+    Phase::Retired,
+    Phase::Stranded,
+    Phase::Orphaned,
+    Phase::Revoked,
+    Phase::Failed,
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Never,
+    Past,
+    Future,
+}
+
+/// What the one required sink has of the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sink {
+    None,
+    NotDelivered,
+    Accepted,
+    RemovedLongAgo,
+    RemovedLately,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    NotAsked,
+    Gone,
+    NeverUsed,
+    /// By rekeyd's own verification.
+    UsedLongAgo,
+    /// By a consumer, ten minutes ago.
+    UsedLately,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ProviderTime {
+    Untold,
+    Same,
+    Other,
+}
+
+/// One case in plain words.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    reason: RevocationReason,
+    phase: Phase,
+    revoke_now: bool,
+    has_newer: bool,
+    sink: Sink,
+    hold: When,
+    overlap_end: When,
+    is_configured: bool,
+    is_clock_trusted: bool,
+    has_row: bool,
+    answer: Answer,
+    usage: Option<CredentialUsage>,
+    successor: Option<bool>,
+    provider_time: ProviderTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Observe(ObservationPart),
+    Delete,
+    AlreadyGone,
+    DeferOwn,
+    DeferUsed,
+    DeferSuccessor,
+    NotDue,
+    Clock,
+    Own,
+    HeldBy,
+    Used,
+    HasRow,
+}
+
+impl Case {
+    fn is_scheduled(&self) -> bool {
+        matches!(
+            self.reason,
+            RevocationReason::Superseded | RevocationReason::Immediate | RevocationReason::Orphan
+        )
+    }
+
+    fn fits_phase(&self) -> bool {
+        match self.reason {
+            RevocationReason::Superseded => self.phase == Phase::Retired && !self.revoke_now,
+            RevocationReason::Immediate => self.phase == Phase::Retired && self.revoke_now,
+            RevocationReason::Orphan => self.phase == Phase::Orphaned,
+            RevocationReason::DuplicateLabel
+            | RevocationReason::Eviction
+            | RevocationReason::Operator { .. } => true,
+        }
+    }
+
+    fn waits_for_sinks(&self) -> bool {
+        self.reason == RevocationReason::Superseded
+            || (self.reason == RevocationReason::Orphan && !self.revoke_now)
+    }
+
+    /// Whether the sink has it for now, by a clock that is right.
+    fn is_held(&self) -> bool {
+        match self.sink {
+            Sink::None | Sink::RemovedLongAgo => false,
+            // A process whose last commits are lost may have delivered it.
+            Sink::NotDelivered => self.phase == Phase::Stranded,
+            Sink::Accepted | Sink::RemovedLately => true,
+        }
+    }
+
+    fn is_clock_sure(&self) -> bool {
+        self.is_clock_trusted && self.provider_time == ProviderTime::Same
+    }
+
+    fn time_is_a_reason(&self) -> bool {
+        self.reason == RevocationReason::Superseded
+            || (self.is_scheduled() && self.hold == When::Past)
+            || (self.waits_for_sinks() && self.sink == Sink::RemovedLongAgo)
+    }
+}
+
+/// The rules; the first that applies decides.
+type Rule = (&'static str, fn(&Case) -> bool, Expected);
+const OPERATOR: RevocationReason = RevocationReason::Operator { force: false };
+const RULES: [Rule; 25] = [
+    (
+        "the credential of a row is no duplicate",
+        |case| case.reason == RevocationReason::DuplicateLabel && case.has_row,
+        Expected::HasRow,
+    ),
+    (
+        "the reason fits no other phase",
+        |case| !case.fits_phase(),
+        Expected::NotDue,
+    ),
+    (
+        "the newest that works stays",
+        |case| case.reason == RevocationReason::Superseded && !case.has_newer,
+        Expected::NotDue,
+    ),
+    (
+        "what a sink holds stays",
+        |case| case.waits_for_sinks() && case.is_held(),
+        Expected::NotDue,
+    ),
+    (
+        "its overlap is not over",
+        |case| case.reason == RevocationReason::Superseded && case.overlap_end == When::Future,
+        Expected::NotDue,
+    ),
+    (
+        "an operator holds it",
+        |case| case.is_scheduled() && case.hold == When::Future,
+        Expected::NotDue,
+    ),
+    (
+        "only what was stranded is evicted",
+        |case| case.reason == RevocationReason::Eviction && case.phase != Phase::Stranded,
+        Expected::NotDue,
+    ),
+    (
+        "what was delivered is not evicted",
+        |case| {
+            case.reason == RevocationReason::Eviction
+                && !matches!(case.sink, Sink::None | Sink::NotDelivered)
+        },
+        Expected::NotDue,
+    ),
+    (
+        "an operator is told who holds it",
+        |case| case.reason == OPERATOR && case.is_held(),
+        Expected::HeldBy,
+    ),
+    (
+        "no overlap is over by a clock that is not trusted",
+        |case| {
+            case.reason == OPERATOR
+                && case.sink == Sink::RemovedLongAgo
+                && (!case.is_clock_trusted || case.provider_time == ProviderTime::Other)
+        },
+        Expected::HeldBy,
+    ),
+    (
+        "nothing is decided without a fresh answer",
+        |case| case.answer == Answer::NotAsked,
+        Expected::Observe(ObservationPart::Credential),
+    ),
+    (
+        "what is gone is recorded",
+        |case| {
+            case.answer == Answer::Gone && !matches!(case.reason, RevocationReason::Operator { .. })
+        },
+        Expected::AlreadyGone,
+    ),
+    (
+        "nothing is decided without knowing who uses it",
+        |case| case.usage.is_none(),
+        Expected::Observe(ObservationPart::Usage),
+    ),
+    (
+        "an operator does not revoke what rekeyd works with",
+        |case| {
+            case.usage == Some(CredentialUsage::InUse)
+                && matches!(case.reason, RevocationReason::Operator { .. })
+        },
+        Expected::Own,
+    ),
+    (
+        "what rekeyd works with is not evicted",
+        |case| {
+            case.usage == Some(CredentialUsage::InUse) && case.reason == RevocationReason::Eviction
+        },
+        Expected::Own,
+    ),
+    (
+        "what rekeyd works with stays",
+        |case| case.usage == Some(CredentialUsage::InUse),
+        Expected::DeferOwn,
+    ),
+    (
+        "no time has come by a wrong clock",
+        |case| case.time_is_a_reason() && !case.is_clock_sure(),
+        Expected::Clock,
+    ),
+    (
+        "a consumer that reads late has its time",
+        |case| {
+            case.reason == RevocationReason::Superseded
+                && case.is_configured
+                && case.answer == Answer::UsedLately
+        },
+        Expected::DeferUsed,
+    ),
+    (
+        "the successor is looked at",
+        |case| case.reason == RevocationReason::Superseded && case.successor.is_none(),
+        Expected::Observe(ObservationPart::Successor),
+    ),
+    (
+        "nothing replaces it",
+        |case| case.reason == RevocationReason::Superseded && case.successor == Some(false),
+        Expected::DeferSuccessor,
+    ),
+    (
+        "what a consumer used is not evicted",
+        |case| case.reason == RevocationReason::Eviction && case.answer == Answer::UsedLately,
+        Expected::Used,
+    ),
+    (
+        "a superseded credential is revoked",
+        |case| case.reason == RevocationReason::Superseded,
+        Expected::Delete,
+    ),
+    (
+        "an operator's command is carried out",
+        |case| matches!(case.reason, RevocationReason::Operator { .. }),
+        Expected::Delete,
+    ),
+    (
+        "a stranded one makes room",
+        |case| case.reason == RevocationReason::Eviction,
+        Expected::Delete,
+    ),
+    (
+        "what nobody holds, or nobody may keep, is revoked",
+        |_| true,
+        Expected::Delete,
+    ),
+];
+
+#[test]
+fn every_case_is_decided_by_the_first_rule_that_applies() {
+    let mut used = [0_u64; RULES.len()];
+    for_each_case(|case, decided| {
+        let rule = RULES
+            .iter()
+            .position(|(_, applies, _)| applies(case))
+            .unwrap();
+        used[rule] += 1;
+        let (name, _, expected) = RULES[rule];
+        assert_eq!(tag(decided), expected, "{name}: {case:?}");
+    });
+    for ((name, ..), count) in RULES.iter().zip(used) {
+        assert!(count > 0, "no case is decided by the rule: {name}");
+    }
+}
+
+#[test]
+fn nothing_is_deleted_that_is_in_use_held_alone_or_due_by_a_wrong_clock() {
+    let mut deletions = 0_u64;
+    for_each_case(|case, decided| {
+        if *decided != Revocation::Delete {
+            return;
+        }
+        deletions += 1;
+        assert_ne!(case.answer, Answer::NotAsked, "{case:?}");
+        let usage = case.usage.unwrap();
+        assert_ne!(usage, CredentialUsage::InUse, "{case:?}");
+        // Sinks are disregarded by an operator's word, for a credential that
+        // was never used, and for one that nobody has the secret of.
+        let disregards_sinks = match case.reason {
+            RevocationReason::Operator { force } => force,
+            RevocationReason::Immediate => true,
+            RevocationReason::Orphan => case.revoke_now,
+            RevocationReason::Eviction => case.answer != Answer::UsedLately,
+            RevocationReason::DuplicateLabel => !case.has_row,
+            RevocationReason::Superseded => false,
+        };
+        assert!(disregards_sinks || !case.is_held(), "{case:?}");
+        if case.reason == RevocationReason::Superseded {
+            assert_eq!(case.successor, Some(true), "{case:?}");
+            assert!(case.has_newer, "{case:?}");
+        }
+        assert!(!case.time_is_a_reason() || case.is_clock_sure(), "{case:?}");
+    });
+    assert!(deletions > 1_000, "{deletions}");
+}
+
+#[test]
+fn the_last_day_before_the_end_of_a_delay_is_a_final_warning() {
+    let (mut rotation, key) = superseded();
+    let policy = policy();
+    for (left, warns, pause) in [
+        (HOUR * 48, false, MINUTE * 15),
+        (HOUR * 24 + MINUTE, false, MINUTE * 15),
+        (HOUR * 24, true, MINUTE * 15),
+        (MINUTE * 5, true, MINUTE * 5),
+    ] {
+        rotation.revoke_after = Some(time::before(
+            time::after(now(), left),
+            policy.max_revoke_delay,
+        ));
+        let seen = observation(Answer::UsedLately, ProviderTime::Same);
+        let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+        let Revocation::Defer(deferral) = decided else {
+            panic!("{decided:?}");
+        };
+        assert_eq!(deferral.final_warning, warns, "{left:?}");
+        assert_eq!(deferral.until, time::after(now(), pause), "{left:?}");
+        let text = deferral.message();
+        assert!(
+            text.starts_with("it was used at 2026-11-24T11:50:00Z; it goes at "),
+            "{text}"
+        );
+        assert_eq!(
+            text.ends_with("; see that its consumers read the new one"),
+            warns,
+            "{text}"
+        );
+    }
+    // At its end it is revoked even if it is used.
+    rotation.revoke_after = Some(time::before(now(), policy.max_revoke_delay));
+    let seen = observation(Answer::UsedLately, ProviderTime::Same);
+    let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+    assert_eq!(decided, Revocation::Delete);
+}
+
+#[test]
+fn a_use_by_the_own_verification_defers_nothing() {
+    let (mut rotation, key) = superseded();
+    let policy = policy();
+    let seen = observation(Answer::UsedLately, ProviderTime::Same);
+    for (current_minutes_ago, is_deferred) in [(11, true), (10, false), (9, false)] {
+        rotation.current_at = Some(time::before(now(), MINUTE * current_minutes_ago));
+        let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+        let deferred = matches!(decided, Revocation::Defer(_));
+        assert_eq!(deferred, is_deferred, "{current_minutes_ago}");
+    }
+}
+
+#[test]
+fn deferrals_say_why() {
+    let own = Deferral::own_credential(now());
+    assert_eq!(own.message(), "rekeyd itself works with it");
+    assert_eq!(own.until, time::after(now(), MINUTE * 15));
+    let (rotation, key) = superseded();
+    let policy = policy();
+    let mut seen = observation(Answer::NeverUsed, ProviderTime::Same);
+    seen.successor_exists = Some(false);
+    let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+    let Revocation::Defer(deferral) = decided else {
+        panic!("{decided:?}");
+    };
+    assert_eq!(
+        deferral.message(),
+        "what replaced it is missing at the provider"
+    );
+    assert_eq!(deferral.until, time::after(now(), MISSING_CHECK_INTERVAL));
+}
+
+#[test]
+fn adopted_credentials_are_not_evicted() {
+    let case = Case {
+        phase: Phase::Stranded,
+        ..plain_case()
+    };
+    let mut rotation = rotation(&case);
+    assert!(is_evictable(&rotation));
+    rotation.trigger = Trigger::Adopted;
+    assert!(!is_evictable(&rotation), "an operator has delivered it");
+}
+
+#[test]
+fn reasons_have_different_words() {
+    let words: std::collections::BTreeSet<_> = RevocationReason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .collect();
+    assert_eq!(words.len(), RevocationReason::ALL.len());
+}
+
+fn for_each_case(mut check: impl FnMut(&Case, &Revocation)) {
+    let policy = policy();
+    let observations = observations();
+    for_each_ledger_case(|mut case| {
+        let rotation = rotation(&case);
+        let key = key_state(&case, &rotation);
+        let id = match case.has_row {
+            true => credential_id(1),
+            false => credential_id(9),
+        };
+        let candidate = Candidate {
+            key: &key,
+            rotation: (case.reason != RevocationReason::DuplicateLabel).then_some(&rotation),
+            credential: &id,
+            policy: case.is_configured.then_some(&policy),
+            reason: case.reason,
+            is_clock_trusted: case.is_clock_trusted,
+        };
+        for (answer, usage, successor, provider_time, seen) in &observations {
+            case.answer = *answer;
+            case.usage = *usage;
+            case.successor = *successor;
+            case.provider_time = *provider_time;
+            check(&case, &decide(&candidate, seen, now()));
+        }
+    });
+}
+
+fn for_each_ledger_case(mut check: impl FnMut(Case)) {
+    const BOTH: [bool; 2] = [false, true];
+    const SINKS: [Sink; 5] = [
+        Sink::None,
+        Sink::NotDelivered,
+        Sink::Accepted,
+        Sink::RemovedLongAgo,
+        Sink::RemovedLately,
+    ];
+    for reason in RevocationReason::ALL {
+        for phase in PHASES {
+            for sink in SINKS {
+                for hold in [When::Never, When::Past, When::Future] {
+                    for overlap_end in [When::Past, When::Future] {
+                        for revoke_now in BOTH {
+                            for has_newer in BOTH {
+                                for is_configured in BOTH {
+                                    for is_clock_trusted in BOTH {
+                                        for has_row in rows_of(reason) {
+                                            check(Case {
+                                                reason,
+                                                phase,
+                                                revoke_now,
+                                                has_newer,
+                                                sink,
+                                                hold,
+                                                overlap_end,
+                                                is_configured,
+                                                is_clock_trusted,
+                                                has_row: *has_row,
+                                                ..plain_case()
+                                            });
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn rows_of(reason: RevocationReason) -> &'static [bool] {
+    if reason == RevocationReason::DuplicateLabel {
+        &[true, false]
+    } else {
+        &[true]
+    }
+}
+
+type Observed = (
+    Answer,
+    Option<CredentialUsage>,
+    Option<bool>,
+    ProviderTime,
+    Observation,
+);
+
+fn observations() -> Vec<Observed> {
+    let mut all = Vec::new();
+    for answer in [
+        Answer::NotAsked,
+        Answer::Gone,
+        Answer::NeverUsed,
+        Answer::UsedLongAgo,
+        Answer::UsedLately,
+    ] {
+        for provider_time in [
+            ProviderTime::Untold,
+            ProviderTime::Same,
+            ProviderTime::Other,
+        ] {
+            for usage in [
+                None,
+                Some(CredentialUsage::Unused),
+                Some(CredentialUsage::Previous),
+                Some(CredentialUsage::InUse),
+            ] {
+                for successor_exists in [None, Some(false), Some(true)] {
+                    let seen = Observation {
+                        usage,
+                        successor_exists,
+                        ..observation(answer, provider_time)
+                    };
+                    all.push((answer, usage, successor_exists, provider_time, seen));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn tag(decided: &Revocation) -> Expected {
+    match decided {
+        Revocation::Observe(part) => Expected::Observe(*part),
+        Revocation::Delete => Expected::Delete,
+        Revocation::AlreadyGone => Expected::AlreadyGone,
+        Revocation::Defer(deferral) => match deferral.reason {
+            DeferReason::OwnCredential => Expected::DeferOwn,
+            DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
+            DeferReason::SuccessorMissing => Expected::DeferSuccessor,
+        },
+        Revocation::Blocked(blocker) => match blocker {
+            Blocker::NotDue(_) => Expected::NotDue,
+            Blocker::Clock => Expected::Clock,
+            Blocker::OwnCredential => Expected::Own,
+            Blocker::HeldBy(sinks) => {
+                assert_eq!(*sinks, [sink_id()]);
+                Expected::HeldBy
+            }
+            Blocker::UsedByConsumer => Expected::Used,
+            Blocker::HasRow => Expected::HasRow,
+        },
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn policy() -> KeyPolicy {
+    KeyPolicy {
+        overlap: OVERLAP,
+        ..KeyPolicy::new(Schedule::parse("@yearly", TimeZone::UTC).unwrap())
+    }
+}
+
+/// Of a retired credential that may be revoked.
+fn plain_case() -> Case {
+    Case {
+        reason: RevocationReason::Superseded,
+        phase: Phase::Retired,
+        revoke_now: false,
+        has_newer: true,
+        sink: Sink::None,
+        hold: When::Never,
+        overlap_end: When::Past,
+        is_configured: true,
+        is_clock_trusted: true,
+        has_row: true,
+        answer: Answer::NeverUsed,
+        usage: Some(CredentialUsage::Unused),
+        successor: Some(true),
+        provider_time: ProviderTime::Same,
+    }
+}
+
+fn superseded() -> (Rotation, KeyState) {
+    let case = plain_case();
+    let rotation = rotation(&case);
+    let key = key_state(&case, &rotation);
+    (rotation, key)
+}
+
+fn candidate<'a>(
+    rotation: &'a Rotation,
+    key: &'a KeyState,
+    policy: &'a KeyPolicy,
+) -> Candidate<'a> {
+    Candidate {
+        key,
+        rotation: Some(rotation),
+        credential: &rotation.credential.as_ref().unwrap().id,
+        policy: Some(policy),
+        reason: RevocationReason::Superseded,
+        is_clock_trusted: true,
+    }
+}
+
+fn observation(answer: Answer, provider_time: ProviderTime) -> Observation {
+    let live = |last_used_at| Some(RemoteAnswer::Live { last_used_at });
+    Observation {
+        credential: match answer {
+            Answer::NotAsked => None,
+            Answer::Gone => Some(RemoteAnswer::Gone),
+            Answer::NeverUsed => live(None),
+            Answer::UsedLongAgo => live(Some(time::before(now(), HOUR * 5 - MINUTE * 5))),
+            Answer::UsedLately => live(Some(time::before(now(), MINUTE * 10))),
+        },
+        server_time: match provider_time {
+            ProviderTime::Untold => None,
+            ProviderTime::Same => Some(now()),
+            ProviderTime::Other => Some(time::after(now(), MINUTE * 6)),
+        },
+        usage: Some(CredentialUsage::Unused),
+        successor_exists: Some(true),
+    }
+}
+
+fn credential_id(number: u64) -> CredentialId {
+    CredentialId::new(format!("key_{number}"))
+}
+
+fn sink_id() -> SinkId {
+    SinkId {
+        name: "file".to_owned(),
+        target: "file:/x".to_owned(),
+    }
+}
+
+fn time_of(when: When) -> Option<Timestamp> {
+    match when {
+        When::Never => None,
+        When::Past => Some(time::before(now(), HOUR)),
+        When::Future => Some(time::after(now(), HOUR)),
+    }
+}
+
+/// Started five hours ago, current twenty minutes later; stranded two hours ago,
+/// if it is.
+fn rotation(case: &Case) -> Rotation {
+    let is_stranded = case.phase == Phase::Stranded;
+    Rotation {
+        id: RotationId::new([1; 8]),
+        sequence: 1,
+        trigger: Trigger::Schedule,
+        scheduled_for: None,
+        started_at: time::before(now(), HOUR * 5),
+        label: Some(Label::new(
+            &KeyName::new("billing").unwrap(),
+            now(),
+            [1, 2, 3],
+        )),
+        credential: Some(CredentialMetadata {
+            id: credential_id(1),
+            redacted_value: None,
+            created_at: None,
+            expires_at: None,
+        }),
+        phase: case.phase,
+        current_at: Some(time::before(now(), HOUR * 5 - MINUTE * 20)),
+        retired_at: None,
+        revoke_after: time_of(case.overlap_end),
+        revoked_at: None,
+        error: None,
+        final_warning: false,
+        attempt: 0,
+        retry_at: None,
+        stranded_at: is_stranded.then(|| time::before(now(), HOUR * 2)),
+        missing: None,
+        hold_until: time_of(case.hold),
+        revoke_now: case.revoke_now,
+        deliveries: deliveries(case.sink),
+    }
+}
+
+fn deliveries(sink: Sink) -> Vec<Delivery> {
+    let delivery = |state, removed_at| {
+        vec![Delivery {
+            sink: sink_id(),
+            required: true,
+            state,
+            maybe_accepted: false,
+            attempts: 1,
+            last_attempt_at: None,
+            written_at: None,
+            accepted_at: None,
+            removed_at,
+            retry_at: None,
+            error: None,
+        }]
+    };
+    match sink {
+        Sink::None => Vec::new(),
+        Sink::NotDelivered => delivery(DeliveryState::Pending, None),
+        Sink::Accepted => delivery(DeliveryState::Accepted, None),
+        Sink::RemovedLongAgo => {
+            let at = time::before(now(), OVERLAP + HOUR);
+            delivery(DeliveryState::Removed, Some(at))
+        }
+        Sink::RemovedLately => {
+            let at = time::before(now(), OVERLAP / 2);
+            delivery(DeliveryState::Removed, Some(at))
+        }
+    }
+}
+
+fn key_state(case: &Case, rotation: &Rotation) -> KeyState {
+    let mut key = KeyState::unknown(KeyName::new("billing").unwrap());
+    key.live.push(rotation.clone());
+    if case.has_newer {
+        key.live.push(Rotation {
+            id: RotationId::new([2; 8]),
+            sequence: 2,
+            phase: Phase::Current,
+            deliveries: Vec::new(),
+            credential: Some(CredentialMetadata {
+                id: credential_id(2),
+                redacted_value: None,
+                created_at: None,
+                expires_at: None,
+            }),
+            ..rotation.clone()
+        });
+    }
+    key
+}

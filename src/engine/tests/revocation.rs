@@ -1,0 +1,129 @@
+//! What is observed before a deletion is sent, and what keeps it from being
+//! sent.
+
+use std::time::Duration;
+
+use crate::core::change::Change;
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rotation_changes::{current, intended};
+use crate::engine::{Engine, RotationRequest, RunMode};
+
+const OVERLAP: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn open_daemon(fakes: &Fakes, changes: Vec<Change>) -> Engine {
+    fakes.write_ledger(vec![(key(), changes)]).await;
+    let managed = fakes.managed_key(key(), |policy| policy.overlap = OVERLAP);
+    fakes.open_engine(vec![managed], RunMode::Daemon).await
+}
+
+/// A key whose first credential, `key_1`, has retired.
+async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
+    let mut engine = open_daemon(fakes, current(1)).await;
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: false,
+    };
+    engine.request_rotation(&key(), request);
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    fakes.take_calls();
+    engine
+}
+
+fn successor(engine: &Engine) -> String {
+    let current = engine.state(&key()).unwrap().current().unwrap();
+    current.credential.as_ref().unwrap().id.as_str().to_owned()
+}
+
+fn is_deletion(call: &String) -> bool {
+    call.starts_with("delete ")
+}
+
+#[tokio::test]
+async fn a_duplicate_that_rekeyd_uses_is_not_revoked() {
+    let alive = [("key_1", "label-1"), ("key_double", "label-1")];
+    for changes in [current(1), intended(1)] {
+        let fakes = Fakes::new(&alive);
+        fakes.set_in_use(true);
+        let mut engine = open_daemon(&fakes, changes).await;
+        fakes.run_for(&mut engine, MINUTE * 5).await;
+        assert_eq!(fakes.live_ids(), ["key_1", "key_double"]);
+        assert!(!fakes.take_calls().iter().any(is_deletion));
+        // Once something else is in use, it is revoked.
+        fakes.set_in_use(false);
+        fakes.run_for(&mut engine, OVERLAP).await;
+        assert!(!fakes.live_ids().contains(&"key_double".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_that_is_gone_is_not_deleted() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    fakes.override_list(&[("key_1", "label-1"), ("key_double", "label-1")]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    fakes.run_for(&mut engine, MINUTE).await;
+    let calls = fakes.take_calls();
+    assert!(
+        calls.contains(&"retrieve key_double".to_owned()),
+        "{calls:?}"
+    );
+    assert!(!calls.iter().any(is_deletion), "{calls:?}");
+    assert!(fakes.journal_details("double-revoked").is_empty());
+}
+
+/// A fall-back or a reload after the observation.
+#[tokio::test]
+async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_retired_credential(&fakes).await;
+    fakes.take_into_use_at(&format!("retrieve {}", successor(&engine)));
+    fakes.run_for(&mut engine, OVERLAP * 2).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    assert!(!fakes.take_calls().iter().any(is_deletion));
+    assert!(fakes.journal_details("held-back")[0].contains("rekeyd itself works with it"));
+    fakes.set_in_use(false);
+    fakes.run_for(&mut engine, OVERLAP).await;
+    assert_eq!(fakes.live_ids(), [successor(&engine)]);
+}
+
+/// Without a working one in use, rekeyd would have to fall back to it.
+#[tokio::test]
+async fn the_credential_in_use_is_checked_before_the_previous_one_is_deleted() {
+    for is_previous in [true, false] {
+        let fakes = Fakes::new(&[("key_1", "label-1")]);
+        let mut engine = engine_with_retired_credential(&fakes).await;
+        fakes.set_previous(is_previous);
+        fakes.run_for(&mut engine, OVERLAP + MINUTE).await;
+        let calls = fakes.take_calls();
+        let deletion = calls
+            .iter()
+            .position(|call| call == "delete key_1")
+            .unwrap();
+        let retrieved = calls[..deletion]
+            .iter()
+            .position(|call| call == "retrieve key_1");
+        let between = &calls[retrieved.unwrap()..deletion];
+        assert_eq!(
+            between.contains(&"check".to_owned()),
+            is_previous,
+            "{between:?}"
+        );
+        assert_eq!(fakes.live_ids(), [successor(&engine)]);
+    }
+}
+
+/// The sink has accepted the newer one a moment ago.
+#[tokio::test]
+async fn a_request_that_revokes_previous_deletes_within_the_overlap() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = open_daemon(&fakes, current(1)).await;
+    let request = RotationRequest {
+        operator: None,
+        revoke_previous: true,
+    };
+    engine.request_rotation(&key(), request);
+    fakes.run_for(&mut engine, MINUTE).await;
+    assert_eq!(fakes.live_ids(), [successor(&engine)]);
+    assert!(fakes.take_calls().contains(&"delete key_1".to_owned()));
+}
