@@ -10,13 +10,13 @@
 //! Deliberately not here: whether a key is due ([`crate::core::decide::due`]).
 
 mod cache;
+mod dates;
 mod gaps;
 pub mod timetable;
 mod wall_clock;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use croner::Cron;
 use croner::errors::CronError;
@@ -78,7 +78,7 @@ impl Schedule {
             let why = invalid_field(&fields.text).unwrap_or_else(|| describe_error(&error));
             invalid_expression(expression, &why)
         })?;
-        let fires = gaps::can_fire(&cron);
+        let fires = dates::can_fire(&cron);
         let parsed = ParsedExpression {
             expression: expression.to_owned(),
             cron,
@@ -163,33 +163,6 @@ impl Schedule {
         let from = at.to_zoned(self.zone.clone());
         let last = self.parsed.cron.find_previous_occurrence(&from, true);
         last.ok().map(|last| last.timestamp())
-    }
-
-    /// The shortest time between two firings in the 400 days after `from`, or
-    /// between the next two if they are further apart; none if it never fires
-    /// twice.
-    ///
-    /// It is read off the parsed fields; only around a change of the zone's
-    /// offset are real firings looked at.
-    #[must_use]
-    pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
-        if !self.parsed.can_fire {
-            return None;
-        }
-        gaps::shortest(self, from)
-    }
-
-    /// The longest time between two firings in the years after `from`; none
-    /// if it does not fire twice.
-    #[must_use]
-    pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
-        gaps::longest(self, from)
-    }
-
-    /// How often it fires on a day on which it does.
-    #[must_use]
-    pub fn firings_per_day(&self) -> usize {
-        gaps::firings_per_day(&self.parsed.cron)
     }
 }
 

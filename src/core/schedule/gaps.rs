@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use croner::Cron;
-use jiff::civil::{Date, Weekday};
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-use super::Schedule;
+use crate::core::schedule::Schedule;
+use crate::core::schedule::dates::matches_date;
 use crate::core::time;
 
 /// How far ahead gaps are looked at: a year and a bit, so that every season
@@ -17,28 +18,39 @@ const HORIZON: Duration = Duration::from_secs(400 * DAY.unsigned_abs());
 /// One day of the wall clock.
 const DAY: i64 = 86_400;
 
-/// How many years are looked at for a date that matches. 29 February falls on
-/// each weekday within 40 years, also across 2100, which has none.
-const YEARS_SEARCHED: i16 = 48;
+impl Schedule {
+    /// The shortest time between two firings in the 400 days after `from`, or
+    /// between the next two if they are further apart; none if it never fires
+    /// twice.
+    ///
+    /// It is read off the parsed fields; only around a change of the zone's
+    /// offset are real firings looked at.
+    #[must_use]
+    pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
+        if !self.parsed.can_fire {
+            return None;
+        }
+        shortest(self, from)
+    }
 
-/// Whether any date matches the expression.
-pub(super) fn can_fire(cron: &Cron) -> bool {
-    let months: Vec<i8> = to_i8_values(&cron.pattern.months.values());
-    (2020..2020 + YEARS_SEARCHED).any(|year| {
-        months.iter().any(|month| {
-            Date::new(year, *month, 1).is_ok_and(|first| {
-                (1..=first.days_in_month())
-                    .filter_map(|day| Date::new(year, *month, day).ok())
-                    .any(|date| matches_date(cron, date))
-            })
-        })
-    })
+    /// The longest time between two firings in the years after `from`; none
+    /// if it does not fire twice.
+    #[must_use]
+    pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
+        longest(self, from)
+    }
+
+    /// How often it fires on a day on which it does.
+    #[must_use]
+    pub fn firings_per_day(&self) -> usize {
+        TimesOfDay::new(&self.parsed.cron).map_or(0, |times| times.count)
+    }
 }
 
 /// The shortest gap in the 400 days after `from`. A schedule too rare for two
 /// firings in them has the gap between its next two: whether a configuration
 /// with `@yearly` is right must not depend on the month it is read in.
-pub(super) fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
+fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
     let end = time::after(from, HORIZON);
     let on_the_wall = shortest_by_fields(
         &schedule.parsed.cron,
@@ -59,7 +71,7 @@ pub(super) fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration>
 /// schedule too rare for two of its days in them, that between its next two
 /// days. Only a skipped hour, for which a schedule that follows the real time
 /// does not make up, is looked at in real firings.
-pub(super) fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
+fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
     if !schedule.parsed.can_fire {
         return None;
     }
@@ -103,11 +115,6 @@ fn longest_over_skipped_hour(
             Some(time::until(last, schedule.next_after(last)?))
         })
         .max()
-}
-
-/// How often it fires on a day that matches.
-pub(super) fn firings_per_day(cron: &Cron) -> usize {
-    TimesOfDay::new(cron).map_or(0, |times| times.count)
 }
 
 /// The shortest gap on the wall clock, as if there were no zone, from the
@@ -215,40 +222,4 @@ impl TimesOfDay {
 /// The shorter and the longer of gaps.
 fn extremes(one: (i64, i64), other: (i64, i64)) -> (i64, i64) {
     (one.0.min(other.0), one.1.max(other.1))
-}
-
-fn matches_date(cron: &Cron, date: Date) -> bool {
-    let (Ok(month), Ok(day)) = (u32::try_from(date.month()), u32::try_from(date.day())) else {
-        return false;
-    };
-    let pattern = &cron.pattern;
-    pattern.month_match(month).unwrap_or(false)
-        && pattern
-            .day_match(
-                i32::from(date.year()),
-                month,
-                day,
-                to_croner_weekday(date.weekday()),
-            )
-            .unwrap_or(false)
-}
-
-const fn to_croner_weekday(day: Weekday) -> croner::time::Weekday {
-    use croner::time::Weekday as W;
-    match day {
-        Weekday::Sunday => W::Sunday,
-        Weekday::Monday => W::Monday,
-        Weekday::Tuesday => W::Tuesday,
-        Weekday::Wednesday => W::Wednesday,
-        Weekday::Thursday => W::Thursday,
-        Weekday::Friday => W::Friday,
-        Weekday::Saturday => W::Saturday,
-    }
-}
-
-fn to_i8_values(values: &[u16]) -> Vec<i8> {
-    values
-        .iter()
-        .filter_map(|value| i8::try_from(*value).ok())
-        .collect()
 }

@@ -36,7 +36,7 @@ fn successor(engine: &Engine) -> String {
     current.credential.as_ref().unwrap().id.as_str().to_owned()
 }
 
-fn is_deletion(call: &String) -> bool {
+fn is_deletion(call: &str) -> bool {
     call.starts_with("delete ")
 }
 
@@ -49,7 +49,7 @@ async fn a_duplicate_that_rekeyd_uses_is_not_revoked() {
         let mut engine = open_daemon(&fakes, changes).await;
         fakes.run_for(&mut engine, MINUTE * 5).await;
         assert_eq!(fakes.live_ids(), ["key_1", "key_double"]);
-        assert!(!fakes.take_calls().iter().any(is_deletion));
+        assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
         // Once something else is in use, it is revoked.
         fakes.set_in_use(false);
         fakes.run_for(&mut engine, OVERLAP).await;
@@ -68,7 +68,7 @@ async fn a_duplicate_that_is_gone_is_not_deleted() {
         calls.contains(&"retrieve key_double".to_owned()),
         "{calls:?}"
     );
-    assert!(!calls.iter().any(is_deletion), "{calls:?}");
+    assert!(!calls.iter().any(|call| is_deletion(call)), "{calls:?}");
     assert!(fakes.journal_details("double-revoked").is_empty());
 }
 
@@ -80,7 +80,7 @@ async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     fakes.take_into_use_at(&format!("retrieve {}", successor(&engine)));
     fakes.run_for(&mut engine, OVERLAP * 2).await;
     assert_eq!(fakes.live_ids().len(), 2);
-    assert!(!fakes.take_calls().iter().any(is_deletion));
+    assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
     assert!(fakes.journal_details("held-back")[0].contains("rekeyd itself works with it"));
     fakes.set_in_use(false);
     fakes.run_for(&mut engine, OVERLAP).await;
