@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 
 use crate::core::change::OperatorNote;
 use crate::core::ids::CredentialId;
+use crate::ledger::LedgerError;
+use crate::provider::ProviderError;
 
 /// Something to do with one credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +56,26 @@ pub enum OperatorCommand {
     },
 }
 
-/// An order, and who waits for what became of it.
+/// Why an operator's command was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommandError {
+    /// The state of the key or the credential does not allow it.
+    #[error("{0}")]
+    Rejected(String),
+    /// The provider failed.
+    #[error("{0}; try again")]
+    Provider(#[from] ProviderError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// A command, and the caller that waits for its result.
 pub struct PendingCommand {
     /// What is to be done.
     pub command: OperatorCommand,
     /// Set once it is being done: from then on it cannot be told as not done.
     pub started: Arc<AtomicBool>,
     /// What was done, or why not.
-    pub reply: oneshot::Sender<Result<String, String>>,
+    pub reply: oneshot::Sender<Result<String, CommandError>>,
 }

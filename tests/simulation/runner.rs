@@ -18,7 +18,7 @@ use rekeyd::core::secret::ActiveCredential;
 use rekeyd::core::subscriptions::{Subscription, Subscriptions};
 use rekeyd::core::time;
 use rekeyd::engine::conditions::Conditions;
-use rekeyd::engine::operator_command::{OperatorCommand, PendingCommand};
+use rekeyd::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use rekeyd::engine::{Engine, ManagedKey, RotationRequest, RunMode, Services};
 use rekeyd::ledger::{self, Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
 use rekeyd::platform::clock::Clock;
@@ -338,7 +338,7 @@ fn managed_key(
 }
 
 /// What a person who gave an order waits for.
-type PendingReply = oneshot::Receiver<Result<String, String>>;
+type PendingReply = oneshot::Receiver<Result<String, CommandError>>;
 
 /// A person does something with the first key.
 fn perform_action(

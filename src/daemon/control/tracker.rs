@@ -15,7 +15,7 @@ use crate::core::ids::{CredentialId, KeyName};
 use crate::core::state::KeyState;
 use crate::core::{duration, redact, time};
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, RequestOutcome};
-use crate::engine::operator_command::{self, OperatorCommand};
+use crate::engine::operator_command::{self, CommandError, OperatorCommand};
 use crate::engine::{Engine, RotationRequest};
 
 /// How long an order may take: a few requests with their timeouts.
@@ -66,7 +66,7 @@ enum WaitCondition {
     },
     /// For what becomes of an order.
     Command {
-        result: oneshot::Receiver<Result<String, String>>,
+        result: oneshot::Receiver<Result<String, CommandError>>,
         started: Arc<AtomicBool>,
     },
 }
@@ -467,7 +467,7 @@ impl PendingItem {
                 previous_sequence: before,
             } => rotation_result(engine, key, *before),
             WaitCondition::Command { result: answer, .. } => match answer.try_recv() {
-                Ok(outcome) => Some(outcome),
+                Ok(outcome) => Some(outcome.map_err(|error| error.to_string())),
                 Err(oneshot::error::TryRecvError::Empty) => None,
                 Err(oneshot::error::TryRecvError::Closed) => {
                     Some(Err("the engine dropped it; report this".to_owned()))

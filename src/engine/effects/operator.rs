@@ -14,19 +14,19 @@ use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::{CredentialMetadata, Pause, Rotation};
 use crate::core::time;
 use crate::engine::effects::revoke::RevocationOutcome;
-use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
 impl Worker {
-    /// Does what a person asked for, and says what became of it.
+    /// Carries out a command, and replies to its caller.
     pub(crate) async fn execute(&mut self, asked: PendingCommand) -> Result<(), LedgerError> {
         let PendingCommand {
             command: order,
             started: begun,
             reply,
         } = asked;
-        // Whoever asked was told meanwhile that it was not done.
+        // The caller was told that it was not done.
         if reply.is_closed() {
             return Ok(());
         }
@@ -49,12 +49,12 @@ impl Worker {
                 operator,
             } => self.adopt(&credential, operator).await,
         };
-        let (told, result) = match done {
-            Ok(told) => (told, Ok(())),
-            Err(error) => (Err(error.to_string()), Err(error)),
+        let result = match &done {
+            Err(CommandError::Ledger(error)) => Err(error.clone()),
+            Ok(_) | Err(CommandError::Rejected(_) | CommandError::Provider(_)) => Ok(()),
         };
-        // Whoever asked may have gone.
-        let _ = reply.send(told);
+        // The caller may be gone.
+        let _ = reply.send(done);
         result
     }
 
@@ -70,26 +70,28 @@ impl Worker {
         credential: &CredentialId,
         force: bool,
         operator: Option<OperatorNote>,
-    ) -> Result<Result<String, String>, LedgerError> {
+    ) -> Result<String, CommandError> {
         let Some(found) = self.live_rotation(credential).cloned() else {
-            return Ok(Err(format!(
+            return Err(CommandError::Rejected(format!(
                 "{credential} is not alive in this ledger; `rekeyd history` shows every one"
             )));
         };
         let Some(facts) = found.credential.clone() else {
-            return Ok(Err(format!("{credential} has no credential yet")));
+            return Err(CommandError::Rejected(format!(
+                "{credential} has no credential yet"
+            )));
         };
         let reason = RevocationReason::Operator { force };
         match self.revoke_if_allowed(&facts, Some(&found), reason).await {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {}
             Ok(RevocationOutcome::StillShown) => {
-                return Ok(Err(format!(
+                return Err(CommandError::Rejected(format!(
                     "the provider still shows {credential} after deleting it; try again"
                 )));
             }
             Ok(RevocationOutcome::Blocked(Blocker::HeldBy(sinks))) => {
                 let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
-                return Ok(Err(format!(
+                return Err(CommandError::Rejected(format!(
                     "{credential} may be held by {}; rotate first (`rekeyd rotate {}`), or leave \
                      them with a dead key (--force)",
                     sinks.join(", "),
@@ -97,11 +99,11 @@ impl Worker {
                 )));
             }
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Deferred(_)) => {
-                return Ok(Err(format!(
+                return Err(CommandError::Rejected(format!(
                     "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"
                 )));
             }
-            Err(error) => return Ok(Err(format!("{error}; try again"))),
+            Err(error) => return Err(CommandError::Provider(error)),
         }
         let event = match found.phase {
             Phase::Orphaned => LifecycleEvent::Deleted,
@@ -126,7 +128,7 @@ impl Worker {
             }));
         }
         self.record(changes).await?;
-        Ok(Ok(format!("revoked {credential}")))
+        Ok(format!("revoked {credential}"))
     }
 
     fn holding_sinks(&self, rotation: &Rotation, facts: &CredentialMetadata) -> Vec<SinkId> {
@@ -140,10 +142,10 @@ impl Worker {
         credential: Option<&CredentialId>,
         until: Option<Timestamp>,
         operator: Option<OperatorNote>,
-    ) -> Result<Result<String, String>, LedgerError> {
+    ) -> Result<String, CommandError> {
         if until.is_some_and(|until| until <= self.now()) {
             let key = &self.state.key;
-            return Ok(Err(format!(
+            return Err(CommandError::Rejected(format!(
                 "nothing of {key} can be held until a time that is over; `rekeyd release` ends a hold"
             )));
         }
@@ -153,7 +155,7 @@ impl Worker {
         };
         let found: Vec<_> = self.state.live.iter().filter(wanted).cloned().collect();
         if found.is_empty() {
-            return Ok(Err(match credential {
+            return Err(CommandError::Rejected(match credential {
                 Some(credential) => format!(
                     "{credential} is not alive in this ledger; `rekeyd history` shows every one"
                 ),
@@ -174,7 +176,7 @@ impl Worker {
             .map(|facts| facts.id.as_str())
             .collect();
         let ids = ids.join(", ");
-        Ok(Ok(match until {
+        Ok(match until {
             Some(until) if until == Timestamp::MAX => {
                 format!("the schedule does not revoke {ids} before `rekeyd release`")
             }
@@ -183,18 +185,18 @@ impl Worker {
                 time::to_text(until)
             ),
             None => format!("the schedule may revoke {ids} again"),
-        }))
+        })
     }
 
     async fn pause(
         &mut self,
         until: Option<Timestamp>,
         operator: Option<OperatorNote>,
-    ) -> Result<Result<String, String>, LedgerError> {
+    ) -> Result<String, CommandError> {
         let (now, key) = (self.now(), self.state.key.clone());
         let until = until.map(time::next_whole_second);
         if until.is_some_and(|until| until <= now) {
-            return Ok(Err(format!(
+            return Err(CommandError::Rejected(format!(
                 "{key} cannot be paused until a time that is over"
             )));
         }
@@ -224,16 +226,13 @@ impl Worker {
                 time::to_text(near)
             ));
         }
-        Ok(Ok(told))
+        Ok(told)
     }
 
-    async fn resume(
-        &mut self,
-        operator: Option<OperatorNote>,
-    ) -> Result<Result<String, String>, LedgerError> {
+    async fn resume(&mut self, operator: Option<OperatorNote>) -> Result<String, CommandError> {
         let (now, key) = (self.now(), self.state.key.clone());
         let Some(pause) = self.state.pause.filter(|pause| pause.is_active(now)) else {
-            return Ok(Ok(format!("{key} is not paused")));
+            return Ok(format!("{key} is not paused"));
         };
         let pause = Pause {
             until: Some(time::whole_seconds(now)),
@@ -241,19 +240,22 @@ impl Worker {
         };
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
-        Ok(Ok(format!("{key} is rotated by schedule again")))
+        Ok(format!("{key} is rotated by schedule again"))
     }
 
     async fn adopt(
         &mut self,
         credential: &CredentialId,
         operator: Option<OperatorNote>,
-    ) -> Result<Result<String, String>, LedgerError> {
+    ) -> Result<String, CommandError> {
         let Some(managed) = self.managed.clone() else {
-            return Ok(Err(format!("the key {} is not configured", self.state.key)));
+            return Err(CommandError::Rejected(format!(
+                "the key {} is not configured",
+                self.state.key
+            )));
         };
         if let Some(key) = self.services.ledger.key_for_credential(credential).await? {
-            return Ok(Err(format!(
+            return Err(CommandError::Rejected(format!(
                 "{credential} is in this ledger already, as one of the key {key}"
             )));
         }
@@ -261,10 +263,12 @@ impl Worker {
         self.observe_response(&answer);
         let found = match answer {
             Ok(answer) => answer.value,
-            Err(error) => return Ok(Err(format!("{error}; try again"))),
+            Err(error) => return Err(CommandError::Provider(error)),
         };
         let Some(found) = found else {
-            return Ok(Err(format!("the provider has no credential {credential}")));
+            return Err(CommandError::Rejected(format!(
+                "the provider has no credential {credential}"
+            )));
         };
         let redacted = found.metadata.redacted_value.as_deref().unwrap_or_default();
         let own = managed
@@ -272,14 +276,14 @@ impl Worker {
             .iter()
             .any(|(sink, _)| sink.rotates_self_credential());
         if self.services.provider.may_be_in_use(redacted) && !own {
-            return Ok(Err(format!(
+            return Err(CommandError::Rejected(format!(
                 "{credential} is what rekeyd itself works with; only a key with the sink \
                  \"self\" can adopt it"
             )));
         }
         let mut id = [0; 8];
         if let Err(error) = self.services.entropy.fill(&mut id) {
-            return Ok(Err(error.to_string()));
+            return Err(CommandError::Rejected(error.to_string()));
         }
         // What is open will be current: then there is one already.
         let alive = self.state.current().is_some() || self.state.open_rotation().is_some();
@@ -297,10 +301,10 @@ impl Worker {
         };
         self.record(vec![Change::from(adoption)]).await?;
         let phase = if alive { "stranded" } else { "current" };
-        Ok(Ok(format!(
+        Ok(format!(
             "adopted {credential} as {phase} of {}",
             self.state.key
-        )))
+        ))
     }
 }
 

@@ -65,7 +65,8 @@ async fn run_command(
         }
     ));
     fakes.run_for(engine, Duration::ZERO).await;
-    answer.await.unwrap()
+    let result = answer.await.unwrap();
+    result.map_err(|error| error.to_string())
 }
 
 fn assert_rejected(said: Result<String, String>, part: &str) {
