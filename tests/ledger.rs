@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use rekeyd::core::change::{AddedSink, Change, RotationIntent, Transition};
+use rekeyd::core::change::{AddedSink, Change, KeyBackoff, RotationIntent, Transition};
 use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
 use rekeyd::core::state::{CredentialMetadata, KeyState, Trigger};
 use rekeyd::ledger::{
-    HistoryFilter, Ledger, LedgerIdentity, LedgerOptions, LedgerReader, SHORT_WAL_PAGES,
-    WriterDriver, prepare,
+    HistoryFilter, Ledger, LedgerError, LedgerIdentity, LedgerOptions, LedgerReader,
+    SHORT_WAL_PAGES, WriterDriver, prepare,
 };
 use rusqlite::types::Value;
 
@@ -55,6 +55,7 @@ fn rotation_started(number: u64) -> Change {
     let [.., a, b, c] = number.to_be_bytes();
     Change::from(RotationIntent {
         rotation: RotationId::new(number.to_be_bytes()),
+        sequence: number + 1,
         label: Label::new(&key(number), at(), [a, b, c]),
         trigger: Trigger::First,
         scheduled_for: None,
@@ -75,6 +76,16 @@ fn transitioned(number: u64, event: LifecycleEvent) -> Change {
         &RotationId::new(number.to_be_bytes()),
         event,
     ))
+}
+
+/// Records changes of a key as it is in the ledger.
+async fn record(
+    ledger: &Ledger,
+    key: &KeyName,
+    changes: Vec<Change>,
+) -> Result<KeyState, LedgerError> {
+    let before = ledger.key_state(key).await?;
+    ledger.record(&before, at(), &changes).await
 }
 
 fn rotation_count(path: &Path) -> usize {
@@ -103,8 +114,7 @@ fn wal_size_after_many_commits(wal_pages: Option<u32>) -> u64 {
     block_on(async {
         let ledger = Ledger::open(&path, &options, at(), WriterDriver::Task).unwrap();
         for number in 1..=60 {
-            ledger
-                .record(&key(number), at(), vec![rotation_started(number)])
+            record(&ledger, &key(number), vec![rotation_started(number)])
                 .await
                 .unwrap();
         }
@@ -124,56 +134,61 @@ fn limited_wal_does_not_grow_with_commits() {
 fn a_failed_operation_is_rolled_back_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    block_on(async {
+    let before = block_on(async {
         let ledger = ledger(&path);
-        let good = ledger
-            .record(&key(1), at(), vec![rotation_started(1)])
+        let open = record(&ledger, &key(1), vec![rotation_started(1)])
             .await
             .unwrap();
-        assert_eq!(good.open_rotation().unwrap().phase, Phase::Intended);
-        let (one, two) = (key(1), key(2));
+        assert_eq!(open.open_rotation().unwrap().phase, Phase::Intended);
+        let failed = transitioned(1, LifecycleEvent::NotCreated);
+        let failed = record(&ledger, &key(1), vec![failed]).await.unwrap();
+        // By a state that is not the ledger's any more: the key's row is
+        // written, its rotation is not as expected, and both are undone.
+        let stale = [
+            Change::from(KeyBackoff {
+                attempt: 1,
+                retry_at: at(),
+                problem: "no answer".to_owned(),
+            }),
+            transitioned(1, LifecycleEvent::LabelNotFound),
+        ];
+        let (unknown, started) = (KeyState::unknown(key(2)), [rotation_started(2)]);
         let (bad, good) = tokio::join!(
-            // The second change is illegal: the first goes with it.
-            ledger.record(
-                &one,
-                at(),
-                vec![
-                    transitioned(1, LifecycleEvent::NotCreated),
-                    transitioned(1, LifecycleEvent::Verified)
-                ]
-            ),
-            ledger.record(&two, at(), vec![rotation_started(2)]),
+            ledger.record(&open, at(), &stale),
+            ledger.record(&unknown, at(), &started),
         );
+        let bad = bad.unwrap_err();
         assert!(
-            bad.unwrap_err()
-                .to_string()
-                .contains("cannot take the event")
+            bad.is_content_error() && bad.to_string().contains("0 rows"),
+            "{bad}"
         );
-        assert_eq!(good.unwrap().sequence, 1);
+        assert_eq!(good.unwrap().sequence, 3);
+        failed
     });
-    let state = read_key_state(&path, &key(1));
-    assert_eq!(state.open_rotation().unwrap().phase, Phase::Intended);
+    assert_eq!(read_key_state(&path, &key(1)), before);
     assert_eq!(rotation_count(&path), 2);
 }
 
 #[test]
-fn database_constraints_reject_impossible_rows() {
+fn impossible_changes_and_rows_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     block_on(async {
         let ledger = ledger(&path);
-        ledger
-            .record(&key(1), at(), vec![rotation_started(1)])
+        record(&ledger, &key(1), vec![rotation_started(1)])
             .await
             .unwrap();
-        let error = ledger
-            .record(&key(1), at(), vec![rotation_started(2)])
-            .await
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("UNIQUE"),
-            "two open rotations: {error}"
-        );
+        for (change, problem) in [
+            (rotation_started(2), "another rotation of the key is open"),
+            (
+                transitioned(1, LifecycleEvent::Verified),
+                "cannot take the event",
+            ),
+        ] {
+            let error = record(&ledger, &key(1), vec![change]).await.unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(error.is_content_error());
+        }
     });
     check_constraints(&path);
 }
@@ -269,7 +284,7 @@ fn migration_preserves_every_row() {
     check_constraints(&path);
     // The journal goes on where it was.
     let ledger = Ledger::open(&path, &options(), at(), WriterDriver::Thread).unwrap();
-    block_on(ledger.record(&key(1), at(), vec![rotation_started(1)])).unwrap();
+    block_on(record(&ledger, &key(1), vec![rotation_started(1)])).unwrap();
     let last = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
     let last: i64 = new.query_row(last, [], |row| row.get(0)).unwrap();
     assert_eq!(last, 42);
@@ -406,8 +421,7 @@ fn recorded_changes_read_back_equal() {
     let path = dir.path().join("ledger.db");
     let written = block_on(async {
         let ledger = ledger(&path);
-        ledger
-            .record(&key(1), at(), vec![rotation_started(1)])
+        record(&ledger, &key(1), vec![rotation_started(1)])
             .await
             .unwrap();
         let created = Change::from(Transition {
@@ -422,7 +436,7 @@ fn recorded_changes_read_back_equal() {
                 LifecycleEvent::Created,
             )
         });
-        ledger.record(&key(1), at(), vec![created]).await.unwrap()
+        record(&ledger, &key(1), vec![created]).await.unwrap()
     });
     let read = read_key_state(&path, &key(1));
     assert_eq!(read, written);
@@ -457,8 +471,7 @@ fn concurrent_callers_share_one_transaction() {
             let is_thread = matches!(driver, WriterDriver::Thread);
             let ledger = Ledger::open(&path, &options(), at(), driver).unwrap();
             let before = commit_count(&path);
-            ledger
-                .record(&key(0), at(), vec![rotation_started(0)])
+            record(&ledger, &key(0), vec![rotation_started(0)])
                 .await
                 .unwrap();
             assert_eq!(
@@ -477,8 +490,9 @@ fn concurrent_callers_share_one_transaction() {
             for number in 1..=CALLERS {
                 let (ledger, path) = (ledger.clone(), path.clone());
                 callers.spawn(async move {
-                    let (key, changes) = (key(number), vec![rotation_started(number)]);
-                    let answer = ledger.record(&key, at(), changes).await;
+                    let (key, changes) = (key(number), [rotation_started(number)]);
+                    let unknown = KeyState::unknown(key.clone());
+                    let answer = ledger.record(&unknown, at(), &changes).await;
                     // Whoever is told Ok finds it on disk at that moment.
                     let found = read_key_state(&path, &key);
                     answer.unwrap() == found && found.open_rotation().is_some()
@@ -529,8 +543,7 @@ fn full_disk_child_process() {
     let path = dir.join("ledger.db");
     let told = block_on(async {
         let ledger = ledger(&path);
-        ledger
-            .record(&key(1), at(), vec![rotation_started(1)])
+        record(&ledger, &key(1), vec![rotation_started(1)])
             .await
             .unwrap();
         // The signal's default would end the process.
@@ -551,9 +564,7 @@ fn full_disk_child_process() {
         for number in 2..42 {
             let ledger = ledger.clone();
             jobs.spawn(async move {
-                ledger
-                    .record(&key(number), at(), vec![rotation_started(number)])
-                    .await
+                record(&ledger, &key(number), vec![rotation_started(number)]).await
             });
         }
         jobs.join_all()
@@ -616,7 +627,7 @@ fn a_sink_added_twice_is_recorded_once() {
     });
     block_on(async {
         let (ledger, key) = (ledger(&path), key(1));
-        let record = |changes| ledger.record(&key, at(), changes);
+        let record = |changes| record(&ledger, &key, changes);
         record(vec![rotation_started(1)]).await.unwrap();
         record(vec![added.clone()]).await.unwrap();
         let state = record(vec![added.clone()]).await.unwrap();

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::config::settings::{KeySettings, Settings};
-use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::change::{
+    Change, DeliveryResult, DeliveryStart, RotationChange, RotationIntent, Transition,
+};
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
-use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, KeyState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
 use rekeyd::ledger::{self, Ledger, LedgerOptions, SCHEMA_VERSION, WriterDriver};
@@ -136,23 +138,35 @@ fn create_ledger(count: usize, dir: &Path) {
 
 async fn record_rotations(ledger: &Ledger, settings: &Settings, now: Timestamp) {
     let mut recording = JoinSet::new();
+    let keys = settings.keys.iter();
+    let mut states: Vec<_> = keys
+        .map(|key| Some(KeyState::unknown(key.name.clone())))
+        .collect();
     for number in 0..ROTATIONS {
-        let key = &settings.keys[number % settings.keys.len()];
+        let place = number % settings.keys.len();
+        let key = &settings.keys[place];
+        if states[place].is_none() || recording.len() == MAX_PENDING {
+            join_all(&mut recording, &mut states).await;
+        }
+        let before = states[place].take().unwrap();
         let ago = i64::try_from(ROTATIONS - number).unwrap() * 30;
         let at = now - SignedDuration::from_secs(ago);
-        let changes = rotation(number, settings.keys.len(), key, at);
-        let (ledger, name) = (ledger.clone(), key.name.clone());
-        recording.spawn(async move { ledger.record(&name, at, changes).await.map(drop) });
-        if recording.len() == MAX_PENDING {
-            join_all(&mut recording).await;
+        let mut changes = rotation(number, settings.keys.len(), key, at);
+        if let Some(Change::Rotation(RotationChange::Started(intent))) = changes.first_mut() {
+            intent.sequence = before.next_sequence(at);
         }
+        let ledger = ledger.clone();
+        recording.spawn(async move { (place, ledger.record(&before, at, &changes).await) });
     }
-    join_all(&mut recording).await;
+    join_all(&mut recording, &mut states).await;
 }
 
-async fn join_all(recording: &mut JoinSet<Result<(), ledger::LedgerError>>) {
+type Recorded = (usize, Result<KeyState, ledger::LedgerError>);
+
+async fn join_all(recording: &mut JoinSet<Recorded>, states: &mut [Option<KeyState>]) {
     while let Some(recorded) = recording.join_next().await {
-        recorded.unwrap().unwrap();
+        let (place, state) = recorded.unwrap();
+        states[place] = Some(state.unwrap());
     }
 }
 
@@ -175,6 +189,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
     let mut changes = vec![
         Change::from(RotationIntent {
             rotation: id.clone(),
+            sequence: 0,
             label: Label::new(&key.name, at, [a, b, c]),
             trigger: Trigger::Schedule,
             scheduled_for: Some(time::whole_seconds(at)),

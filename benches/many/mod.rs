@@ -13,7 +13,7 @@ use rekeyd::core::change::{
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
-use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
+use rekeyd::core::state::{CredentialMetadata, DeliveryState, KeyState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
 use rekeyd::ledger::{Ledger, LedgerOptions, WriterDriver};
@@ -85,8 +85,8 @@ pub(crate) async fn rotate_all(
     for (number, key) in settings.keys.iter().enumerate() {
         let number = u32::try_from(number).unwrap();
         let changes = rotation(number, key, born, &make);
-        let (ledger, name) = (ledger.clone(), key.name.clone());
-        recording.spawn(async move { ledger.record(&name, born, changes).await.map(drop) });
+        let (ledger, new) = (ledger.clone(), KeyState::unknown(key.name.clone()));
+        recording.spawn(async move { ledger.record(&new, born, &changes).await.map(drop) });
     }
     while let Some(recorded) = recording.join_next().await {
         recorded.unwrap().unwrap();
@@ -114,6 +114,7 @@ fn rotation(
     vec![
         Change::from(RotationIntent {
             rotation: id.clone(),
+            sequence: KeyState::unknown(key.name.clone()).next_sequence(born),
             label,
             trigger: Trigger::First,
             scheduled_for: None,

@@ -165,6 +165,12 @@ impl Phase {
         Self::ALL.into_iter().find(|phase| phase.as_str() == text)
     }
 
+    /// Whether its credential is not alive any more, or never was.
+    #[must_use]
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Revoked | Self::Failed)
+    }
+
     /// Whether the rotation is still being made: one such a key.
     #[must_use]
     pub const fn is_open(self) -> bool {

@@ -6,6 +6,7 @@
 //! simulation and when the ledger is read back.
 
 pub mod alert;
+pub mod apply;
 pub mod backoff;
 pub mod change;
 pub mod command;

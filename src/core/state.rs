@@ -77,7 +77,7 @@ pub struct CredentialMetadata {
 pub struct Rotation {
     /// Its id in this ledger.
     pub id: RotationId,
-    /// Grows with each rotation of the key, from 1.
+    /// Grows with each rotation of the key: see [`KeyState::next_sequence`].
     pub sequence: u64,
     /// Why it was begun.
     pub trigger: Trigger,
@@ -119,11 +119,67 @@ pub struct Rotation {
     /// Whether its revocation is deferred for the last day, since it is still in
     /// use: [`Rotation::error`] is the reason then.
     pub final_warning: bool,
+    /// Whether its create was sent, or maybe sent, and counts as one. An
+    /// adopted credential was created by others.
+    pub maybe_created: bool,
     /// Its deliveries, in the order they are made.
     pub deliveries: Vec<Delivery>,
 }
 
 impl Rotation {
+    /// Returns a rotation of which only this is known.
+    #[must_use]
+    pub fn new(
+        id: RotationId,
+        sequence: u64,
+        trigger: Trigger,
+        phase: Phase,
+        started_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            sequence,
+            trigger,
+            scheduled_for: None,
+            started_at,
+            label: None,
+            credential: None,
+            phase,
+            current_at: None,
+            retired_at: None,
+            revoke_after: None,
+            revoked_at: None,
+            error: None,
+            attempt: 0,
+            retry_at: None,
+            stranded_at: None,
+            missing: None,
+            hold_until: None,
+            revoke_now: false,
+            final_warning: false,
+            maybe_created: false,
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// Adds a delivery to each sink, with whether it is required.
+    pub fn add_deliveries(&mut self, sinks: &[(SinkId, bool)], state: DeliveryState) {
+        let added = sinks.iter().map(|(sink, required)| Delivery {
+            sink: sink.clone(),
+            required: *required,
+            state,
+            maybe_accepted: false,
+            attempts: 0,
+            last_attempt_at: None,
+            written_at: None,
+            accepted_at: None,
+            removed_at: None,
+            retry_at: None,
+            error: None,
+        });
+        self.deliveries.extend(added);
+    }
+
     /// Whether it can go on without its secret: what is left of it is to run
     /// what follows a file that has changed.
     #[must_use]
@@ -275,9 +331,8 @@ pub struct KeyState {
     pub sequence: u64,
     /// How its newest rotation stands; none before the first.
     pub newest_phase: Option<Phase>,
-    /// Whether the credential that was current last is revoked and none is
-    /// current now: what its consumers hold is dead, whatever failed since.
-    pub has_lost_credential: bool,
+    /// The newest rotation that is or ever was current.
+    pub last_current: Option<LastCurrent>,
     /// How often in a row a rotation of this key failed to become current, or
     /// could not be begun.
     pub attempt: u32,
@@ -300,6 +355,15 @@ pub struct KeyState {
     pub pause: Option<Pause>,
     /// Its live rotations, oldest first.
     pub live: Vec<Rotation>,
+}
+
+/// The newest rotation of a key that is or ever was current.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCurrent {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Whether its credential is revoked.
+    pub is_revoked: bool,
 }
 
 /// That a person paused a key; over, or not.
@@ -327,7 +391,7 @@ impl KeyState {
             key,
             sequence: 0,
             newest_phase: None,
-            has_lost_credential: false,
+            last_current: None,
             attempt: 0,
             retry_at: None,
             problem: None,
@@ -352,6 +416,22 @@ impl KeyState {
     #[must_use]
     pub fn open_rotation(&self) -> Option<&Rotation> {
         self.live.iter().find(|rotation| rotation.phase.is_open())
+    }
+
+    /// Whether the credential that was current last is revoked and none is
+    /// current now: its consumers hold a dead one, whatever failed since.
+    #[must_use]
+    pub fn has_lost_credential(&self) -> bool {
+        self.current().is_none() && self.last_current.is_some_and(|last| last.is_revoked)
+    }
+
+    /// The sequence of a rotation that starts at `now`. It is never less than
+    /// the time in seconds, so that a restored ledger, a renamed key or a
+    /// database that lost commits counts beyond what sinks have applied.
+    #[must_use]
+    pub fn next_sequence(&self, now: Timestamp) -> u64 {
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        seconds.max(self.sequence.saturating_add(1))
     }
 
     /// Whether a person has paused it, and the pause is not over.

@@ -51,6 +51,8 @@ pub(super) struct ParkedKey {
     /// In a box, since most keys have none.
     pub(super) in_flight: Option<Box<InFlight>>,
     unrecorded: Vec<Change>,
+    /// See [`Worker::unclear_commit`].
+    unclear_commit: Option<Vec<Change>>,
 }
 
 impl KeyEntry {
@@ -78,6 +80,7 @@ impl KeyEntry {
                 state,
                 in_flight: None,
                 unrecorded: Vec::new(),
+                unclear_commit: None,
             }),
         }
     }
@@ -94,6 +97,7 @@ impl KeyEntry {
             state: idle.state,
             in_flight: idle.in_flight.map(|memory| *memory),
             unrecorded: idle.unrecorded,
+            unclear_commit: idle.unclear_commit,
             request: self.request.take(),
             commands: std::mem::take(&mut self.commands),
             discrepancies: std::mem::take(&mut self.discrepancies),
@@ -120,6 +124,7 @@ impl KeyEntry {
             state: worker.state,
             in_flight: worker.in_flight.map(Box::new),
             unrecorded: worker.unrecorded,
+            unclear_commit: worker.unclear_commit,
         });
         self.interrupted.store(false, Ordering::Relaxed);
         self.needs_sink_sync |= worker.needs_sink_sync;
@@ -157,6 +162,22 @@ impl KeyEntry {
     /// works on it, that of before.
     pub(super) fn sequence(&self) -> u64 {
         self.state().map_or(self.last_sequence, sequence_of)
+    }
+}
+
+impl ParkedKey {
+    /// Whether the last commit failed or may have been done.
+    pub(super) const fn has_unclear_commit(&self) -> bool {
+        self.unclear_commit.is_some()
+    }
+
+    /// Takes the state that was read after such a commit.
+    pub(super) fn replace_state(&mut self, state: KeyState) {
+        self.unclear_commit = None;
+        if state != self.state {
+            self.unrecorded.clear();
+            self.state = state;
+        }
     }
 }
 

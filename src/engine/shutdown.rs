@@ -88,6 +88,11 @@ impl Engine {
             let Some(idle) = &mut slot.parked else {
                 continue;
             };
+            let ledger = &self.services.ledger;
+            if idle.has_unclear_commit() {
+                let state = ledger.key_state(&idle.state.key).await?;
+                idle.replace_state(state);
+            }
             let Some(open) = idle
                 .state
                 .open_rotation()
@@ -105,12 +110,8 @@ impl Engine {
                 retry_at: time::after(now, pause),
                 problem: why.to_owned(),
             }));
-            let before = idle.state.clone();
-            idle.state = self
-                .services
-                .ledger
-                .record(&before.key, now, changes.clone())
-                .await?;
+            let state = ledger.record(&idle.state, now, &changes).await?;
+            let before = std::mem::replace(&mut idle.state, state);
             idle.in_flight = None;
             log::log_changes(&before, &idle.state, &changes, now);
             self.services.observer.observe(&idle.state, &changes);

@@ -26,6 +26,9 @@ use crate::platform::clock::ClockReading;
 
 /// What is done next.
 pub(crate) enum Work {
+    /// To read the key's state, since it is unknown whether the last commit was
+    /// done.
+    ReadState,
     /// To record what could not be recorded before.
     FlushUnrecorded,
     /// To make the ledger agree with the configured sinks.
@@ -70,8 +73,9 @@ impl Worker {
         signs.iter().any(|sign| sign.load(Ordering::Relaxed))
     }
 
-    /// The ledger would not record. That is the whole daemon's matter, unless
-    /// it is this key's rows that make no sense.
+    /// The ledger did not record. That is the whole daemon's problem, unless
+    /// this key's changes and rows contradict each other: then what the ledger
+    /// holds counts.
     async fn handle_ledger_error(&mut self, error: &LedgerError) {
         if !error.is_content_error() {
             let text = describe_problem(Condition::Ledger, &error.to_string());
@@ -79,21 +83,21 @@ impl Worker {
             return;
         }
         tracing::error!(key = %self.state.key, "{error}");
-        self.wake_at = Some(time::after(self.now(), CORRUPT_PAUSE));
-        // A commit whose answer was lost may have been done all the same:
-        // what stands there counts.
-        if let Ok(state) = self.services.ledger.key_state(&self.state.key).await
-            && state != self.state
-        {
-            self.state = state;
-            self.unrecorded.clear();
-            self.wake_at = Some(self.now());
-        }
+        let is_changed = self.read_state().await.unwrap_or(false);
+        let pause = if is_changed {
+            Duration::ZERO
+        } else {
+            CORRUPT_PAUSE
+        };
+        self.wake_at = Some(time::after(self.now(), pause));
     }
 
     /// What is to be done now; none if there is nothing, as with nearly every
     /// key that is looked at. Notes then when to look again.
     pub(crate) fn next_work(&mut self) -> Option<Work> {
+        if self.unclear_commit.is_some() {
+            return Some(Work::ReadState);
+        }
         if !self.unrecorded.is_empty() {
             return Some(Work::FlushUnrecorded);
         }
@@ -219,6 +223,9 @@ impl Worker {
     /// Does it. False if nothing is to be done now after it.
     pub(crate) async fn perform(&mut self, task: Work) -> Result<bool, LedgerError> {
         match task {
+            Work::ReadState => {
+                self.read_state().await?;
+            }
             Work::FlushUnrecorded => self.record(Vec::new()).await?,
             Work::SyncSinks(changes) => {
                 self.record(changes).await?;

@@ -51,6 +51,9 @@ pub(crate) struct Worker {
     pub(crate) in_flight: Option<InFlight>,
     /// What was done and could not be recorded yet.
     pub(crate) unrecorded: Vec<Change>,
+    /// The changes of a commit that failed: it may have been done, and
+    /// [`Worker::state`] is read before anything else.
+    pub(crate) unclear_commit: Option<Vec<Change>>,
     pub(crate) request: Option<RotationRequest>,
     pub(crate) commands: VecDeque<PendingCommand>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
@@ -72,29 +75,51 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Records `changes` after whatever could not be recorded before, and
-    /// tells the log. What cannot be recorded now is kept.
+    /// Records `changes` after those that could not be recorded before, and logs
+    /// them. Those that cannot be recorded now are kept.
     pub(crate) async fn record(&mut self, changes: Vec<Change>) -> Result<(), LedgerError> {
         self.unrecorded.extend(changes);
+        let changes = std::mem::take(&mut self.unrecorded);
         let now = self.now();
-        let changes = self.unrecorded.clone();
-        let recorded = self
-            .services
-            .ledger
-            .record(&self.state.key, now, changes)
-            .await;
-        if recorded.is_err() {
-            // What has had no effect outside yet is dropped and decided anew;
-            // everything else has happened, and is recorded when it can be.
-            self.unrecorded.retain(|change| !change.is_decision());
+        let ledger = &self.services.ledger;
+        match ledger.record(&self.state, now, &changes).await {
+            Ok(state) => {
+                self.finish_commit(state, &changes);
+                Ok(())
+            }
+            Err(error) => {
+                // What has had no effect outside yet is dropped and decided
+                // again; everything else has happened, and is recorded later.
+                let kept = changes.iter().filter(|change| !change.is_decision());
+                self.unrecorded = kept.cloned().collect();
+                // What contradicts the rows is certainly not recorded.
+                let is_unclear = !error.is_content_error();
+                self.unclear_commit = Some(if is_unclear { changes } else { Vec::new() });
+                Err(error)
+            }
         }
-        let state = recorded?;
-        let told = std::mem::take(&mut self.unrecorded);
+    }
+
+    /// Reads the key's state after a commit that failed, or whose outcome is
+    /// unknown. Returns whether it differs from the state before: then the
+    /// commit was done.
+    pub(crate) async fn read_state(&mut self) -> Result<bool, LedgerError> {
+        let state = self.services.ledger.key_state(&self.state.key).await?;
+        let attempted = self.unclear_commit.take().unwrap_or_default();
+        if state == self.state {
+            return Ok(false);
+        }
+        self.unrecorded.clear();
+        self.finish_commit(state, &attempted);
+        Ok(true)
+    }
+
+    /// Takes over the state that `changes` led to, now that they are recorded.
+    fn finish_commit(&mut self, state: KeyState, changes: &[Change]) {
         let before = std::mem::replace(&mut self.state, state);
-        log::log_changes(&before, &self.state, &told, now);
-        self.services.observer.observe(&self.state, &told);
+        log::log_changes(&before, &self.state, changes, self.now());
+        self.services.observer.observe(&self.state, changes);
         self.drop_unneeded_secret();
-        Ok(())
     }
 
     /// Drops the secret as soon as nobody is to get it any more.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::core::lifecycle::IllegalTransition;
+use crate::core::apply::ApplyError;
 
 /// Why the ledger could not be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -78,9 +78,9 @@ pub enum LedgerError {
     /// Something recorded cannot be what this program recorded.
     #[error("the ledger says what rekeyd never writes: {0}; restore it from a backup")]
     Corrupt(String),
-    /// A change that the table of transitions does not know.
-    #[error(transparent)]
-    IllegalTransition(#[from] IllegalTransition),
+    /// A change that the key's state does not allow.
+    #[error("cannot record a change: {0}")]
+    Rejected(#[from] ApplyError),
     /// The database refused to read or write.
     #[error("cannot write the ledger: {0}")]
     Database(DatabaseError),
@@ -98,7 +98,7 @@ impl LedgerError {
     #[must_use]
     pub fn is_content_error(&self) -> bool {
         match self {
-            Self::Corrupt(_) | Self::IllegalTransition(_) => true,
+            Self::Corrupt(_) | Self::Rejected(_) => true,
             Self::Database(error) => error.is_constraint_violation(),
             Self::Locked { .. }
             | Self::LockFile { .. }

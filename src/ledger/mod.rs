@@ -10,11 +10,11 @@
 //! Deliberately not here: decisions. [`crate::core`] derives them from what is
 //! recorded.
 
+mod difference;
 mod error;
 mod group_commit;
 mod lock;
 mod open;
-mod operator;
 mod outbox;
 mod paths;
 mod preflight;
@@ -23,9 +23,7 @@ mod read_only;
 mod reader;
 mod reconciliation;
 mod rows;
-mod schedule;
 mod store;
-mod transition;
 mod write;
 
 pub use error::{DatabaseError, LedgerError};

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use crate::core::ids::{CredentialId, KeyName};
+use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
-use crate::core::state::{KeyState, Rotation};
+use crate::core::state::{KeyState, LastCurrent, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     self, DELIVERY_COLUMNS, KEY_STATE_COLUMNS, ROTATION_COLUMNS, RowReader, SqlTimestamp,
@@ -41,7 +41,7 @@ pub(super) fn key_states(
     for state in &mut states {
         state.live.sort_by_key(|rotation| rotation.sequence);
         state.newest_phase = newest_phase(connection, state)?;
-        state.has_lost_credential = has_lost_credential(connection, state)?;
+        state.last_current = last_current(connection, state)?;
     }
     states.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     Ok(states)
@@ -108,22 +108,66 @@ fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phas
     Ok(found.flatten())
 }
 
-/// Whether the credential that was current last is revoked. Queries only where
-/// nothing is current, and then reads no more rows than rotations failed in a
-/// row.
-fn has_lost_credential(connection: &Connection, state: &KeyState) -> Result<bool, LedgerError> {
-    let all_live = u64::try_from(state.live.len()).is_ok_and(|live| live == state.sequence);
-    if all_live || state.current().is_some() {
-        return Ok(false);
+/// The newest rotation that is or ever was current. Where one is current it is
+/// that one, and nothing is read.
+fn last_current(
+    connection: &Connection,
+    state: &KeyState,
+) -> Result<Option<LastCurrent>, LedgerError> {
+    if state.sequence == 0 {
+        return Ok(None);
+    }
+    if let Some(current) = state.current() {
+        return Ok(Some(LastCurrent {
+            sequence: current.sequence,
+            is_revoked: false,
+        }));
     }
     let found = connection
         .prepare_cached(
-            "SELECT phase FROM rotation WHERE key = ?1 AND current_at IS NOT NULL
+            "SELECT sequence, phase FROM rotation WHERE key = ?1 AND current_at IS NOT NULL
              ORDER BY sequence DESC LIMIT 1",
         )?
-        .query_row([state.key.as_str()], |row| rows::phase_column(row, "phase"))
+        .query_row([state.key.as_str()], |row| {
+            let phase = rows::phase_column(row, "phase")?;
+            Ok(LastCurrent {
+                sequence: row.get("sequence")?,
+                is_revoked: phase == Some(Phase::Revoked),
+            })
+        })
         .optional()?;
-    Ok(found.flatten() == Some(Phase::Revoked))
+    Ok(found)
+}
+
+/// Returns one rotation of a key, live or ended, if there is one.
+///
+/// # Errors
+/// As [`all_key_states`].
+pub(super) fn rotation(
+    connection: &Connection,
+    key: &KeyName,
+    rotation: &RotationId,
+) -> Result<Option<Rotation>, LedgerError> {
+    let sql = format!(
+        "SELECT {ROTATION_COLUMNS}, r.id FROM rotation r WHERE r.rotation = ?1 AND r.key = ?2"
+    );
+    let found = connection
+        .prepare_cached(&sql)?
+        .query_row([rotation.as_str(), key.as_str()], |row| {
+            let mut cells = RowReader::new(row);
+            Ok((rows::read_rotation(&mut cells)?, cells.get::<i64>()?))
+        })
+        .optional()?;
+    let Some((mut found, row)) = found else {
+        return Ok(None);
+    };
+    let sql =
+        format!("SELECT {DELIVERY_COLUMNS} FROM delivery d WHERE d.rotation = ?1 ORDER BY d.place");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let deliveries =
+        statement.query_map([row], |row| rows::read_delivery(&mut RowReader::new(row)))?;
+    found.deliveries = deliveries.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(found))
 }
 
 fn for_each_row(

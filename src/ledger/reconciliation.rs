@@ -211,12 +211,12 @@ pub(super) fn record_reconciliation(
 }
 
 /// What looked like a credential of `key` when the provider was last listed,
-/// and has no row: id and name. By the names alone: the key may not have been
+/// and has no row. By the names alone: the key may not have been
 /// configured then.
 pub(super) fn lookalikes(
     connection: &Connection,
     key: &KeyName,
-) -> Result<Vec<(CredentialId, String)>, LedgerError> {
+) -> Result<Vec<CredentialId>, LedgerError> {
     let mut found = connection.prepare_cached(
         "SELECT credential_id, name FROM stranger
          WHERE name > ?1 AND name < ?1 || '.'
@@ -231,5 +231,5 @@ pub(super) fn lookalikes(
     })?;
     let mut lookalikes = found.collect::<rusqlite::Result<Vec<_>>>()?;
     lookalikes.retain(|(_, name)| Label::matches_format(name, key));
-    Ok(lookalikes)
+    Ok(lookalikes.into_iter().map(|(id, _)| id).collect())
 }

@@ -91,7 +91,8 @@ pub(crate) const ROTATION_COLUMNS: &str =
     "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
     r.rotation, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
-    r.stranded_at, r.missing_since, r.missing_looks, r.hold_until, r.revoke_now, r.final_warning";
+    r.stranded_at, r.missing_since, r.missing_looks, r.hold_until, r.revoke_now, r.final_warning,
+    r.maybe_made";
 
 /// What is read of a row of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_taken,
@@ -164,7 +165,7 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         key: cells.key_name()?,
         sequence: cells.get()?,
         newest_phase: None,
-        has_lost_credential: false,
+        last_current: None,
         attempt: cells.get()?,
         retry_at: cells.timestamp()?,
         problem: cells.get()?,
@@ -219,6 +220,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         hold_until: cells.timestamp()?,
         revoke_now: cells.get()?,
         final_warning: cells.get()?,
+        maybe_created: cells.get()?,
         deliveries: Vec::with_capacity(1),
     })
 }

@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
+use crate::core::apply::apply;
 use crate::core::change::Change;
-use crate::core::ids::{CredentialId, KeyName};
-use crate::core::state::KeyState;
+use crate::core::ids::{CredentialId, KeyName, RotationId};
+use crate::core::state::{KeyState, Rotation};
+use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::group_commit::{
     MAX_BATCH_SIZE, PendingOperation, WriteOperation, commit_batch, reply_all, run_transaction,
@@ -23,9 +25,10 @@ use crate::ledger::{open, read, write};
 
 /// The ledger's one writer. Cheap to clone; jobs of all clones that wait at
 /// the same time share one transaction and its fsync.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ledger {
     operations: mpsc::UnboundedSender<Box<dyn WriteOperation>>,
+    faults: Option<Arc<dyn FaultInjector>>,
 }
 
 /// Who runs the jobs.
@@ -49,6 +52,10 @@ pub trait FaultInjector: Send + Sync {
     /// After a transaction, before anybody hears how it ended; an error is
     /// what they hear then, although it is done.
     async fn after_transaction(&self) -> Result<(), LedgerError>;
+
+    /// Within each transaction that records changes of a key, with the state
+    /// that was computed and the state that is read back.
+    fn after_record(&self, computed: &KeyState, read: &KeyState);
 }
 
 impl Ledger {
@@ -84,6 +91,10 @@ impl Ledger {
         driver: WriterDriver,
     ) -> Result<Self, LedgerError> {
         let (jobs, waiting) = mpsc::unbounded_channel();
+        let faults = match &driver {
+            WriterDriver::TaskWithFaults(disk) => Some(Arc::clone(disk)),
+            WriterDriver::Thread | WriterDriver::Task => None,
+        };
         match driver {
             WriterDriver::Thread => {
                 std::thread::Builder::new()
@@ -101,23 +112,39 @@ impl Ledger {
                 tokio::spawn(run_with_faults(connection, waiting, disk));
             }
         }
-        Ok(Self { operations: jobs })
+        Ok(Self {
+            operations: jobs,
+            faults,
+        })
     }
 
-    /// Records `changes` of `key`, all or none, and tells how the key stands
-    /// then. Returns when they are on disk.
+    /// Records `changes` of the key in `before`, all or none, and returns the
+    /// state that they lead to. Returns when they are on disk.
     ///
     /// # Errors
-    /// Nothing was recorded; see [`LedgerError`].
+    /// With [`LedgerError::is_content_error`] nothing was recorded. After any
+    /// other error it is unknown whether the changes were recorded: read the
+    /// state with [`Ledger::key_state`].
     pub async fn record(
         &self,
-        key: &KeyName,
+        before: &KeyState,
         at: Timestamp,
-        changes: Vec<Change>,
+        changes: &[Change],
     ) -> Result<KeyState, LedgerError> {
-        let key = key.clone();
-        self.submit(move |connection| write::record(connection, &key, at, &changes))
-            .await
+        let applied = apply(before, changes, at)?;
+        let difference = Difference::new(before, &applied, at);
+        let state = applied.state;
+        // The injector compares what was computed with what was written.
+        let observed = self.faults.clone().map(|faults| (faults, state.clone()));
+        self.submit(move |connection| {
+            write::write_difference(connection, &difference)?;
+            if let Some((faults, computed)) = observed {
+                faults.after_record(&computed, &read::key_state(connection, &computed.key)?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(state)
     }
 
     /// How every key stands, in the order of their names.
@@ -136,6 +163,20 @@ impl Ledger {
     pub async fn key_state(&self, key: &KeyName) -> Result<KeyState, LedgerError> {
         let key = key.clone();
         self.submit(move |connection| read::key_state(connection, &key))
+            .await
+    }
+
+    /// Returns one rotation of a key, live or ended, if there is one.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn rotation(
+        &self,
+        key: &KeyName,
+        rotation: &RotationId,
+    ) -> Result<Option<Rotation>, LedgerError> {
+        let (key, rotation) = (key.clone(), rotation.clone());
+        self.submit(move |connection| read::rotation(connection, &key, &rotation))
             .await
     }
 
@@ -202,11 +243,8 @@ impl Ledger {
     /// See [`LedgerError`].
     pub async fn lookalikes(&self, key: &KeyName) -> Result<Vec<CredentialId>, LedgerError> {
         let key = key.clone();
-        self.submit(move |connection| {
-            let found = reconciliation::lookalikes(connection, &key)?.into_iter();
-            Ok(found.map(|(id, _)| id).collect())
-        })
-        .await
+        self.submit(move |connection| reconciliation::lookalikes(connection, &key))
+            .await
     }
 
     /// When every row was last compared with the provider, and whether a

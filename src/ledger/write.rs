@@ -1,38 +1,54 @@
-//! Records changes. Every change of phase passes the table of transitions
-//! here, and is told in the journal in the same transaction.
+//! Writes what changes to a key differ by, in the caller's transaction.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
-use serde_json::{Value, json};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
-use crate::core::change::{
-    Change, DeliveryChange, DeliveryResult, OperatorChange, OperatorNote, RotationChange,
-    RotationIntent, ScheduleChange,
-};
-use crate::core::ids::{KeyName, RotationId, SinkId};
-use crate::core::lifecycle::{LifecycleEvent, Phase, apply};
-use crate::core::state::{DeliveryState, KeyState};
-use crate::core::time;
+use crate::core::apply::LedgerEvent;
+use crate::core::ids::{KeyName, RotationId};
+use crate::ledger::difference::{Column, DeliveryWrite, Difference, KeyWrite, RotationWrite};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::SqlTimestamp;
-use crate::ledger::{read, reconciliation};
 
-/// Records all of `changes` and tells how the key stands then.
-pub(crate) fn record(
+/// Writes a difference. Each statement names what it expects in the row that it
+/// changes, and hits exactly one.
+pub(crate) fn write_difference(
     connection: &Connection,
-    key: &KeyName,
-    at: Timestamp,
-    changes: &[Change],
-) -> Result<KeyState, LedgerError> {
-    let writer = ChangeWriter {
+    difference: &Difference,
+) -> Result<(), LedgerError> {
+    let mut writer = Writer {
         connection,
-        key,
-        at,
+        key: &difference.key,
+        row_ids: Vec::new(),
     };
-    for change in changes {
-        writer.write_change(change)?;
+    if let Some(key) = &difference.key_state {
+        writer.write_key_state(key)?;
     }
-    read::key_state(connection, key)
+    for write in &difference.rotations {
+        match write {
+            RotationWrite::Insert {
+                rotation,
+                columns,
+                deliveries,
+            } => {
+                writer.insert_rotation(rotation, columns)?;
+                writer.write_deliveries(rotation, deliveries)?;
+            }
+            RotationWrite::Update {
+                rotation,
+                from,
+                columns,
+                deliveries,
+            } => {
+                writer.update_rotation(rotation, from, columns)?;
+                writer.write_deliveries(rotation, deliveries)?;
+            }
+        }
+    }
+    for event in &difference.events {
+        writer.append_event(difference.at, event)?;
+    }
+    Ok(())
 }
 
 /// Records what is wrong with the daemon as a whole, or that nothing is.
@@ -59,448 +75,296 @@ pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError>
     Ok(())
 }
 
-pub(super) struct ChangeWriter<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) key: &'a KeyName,
-    pub(super) at: Timestamp,
+struct Writer<'a> {
+    connection: &'a Connection,
+    key: &'a KeyName,
+    /// The rows of the rotations that were written or looked up.
+    row_ids: Vec<(RotationId, i64)>,
 }
 
-impl ChangeWriter<'_> {
-    fn write_change(&self, change: &Change) -> Result<(), LedgerError> {
-        match change {
-            Change::Rotation(change) => self.write_rotation_change(change),
-            Change::Delivery(change) => self.write_delivery_change(change),
-            Change::Schedule(change) => self.write_schedule_change(change),
-            Change::Operator(change) => self.write_operator_change(change),
-        }
+impl Writer<'_> {
+    /// The row of a key may be missing as long as nothing of it differs from a
+    /// new key's.
+    fn write_key_state(&self, write: &KeyWrite) -> Result<(), LedgerError> {
+        let names: Vec<_> = write.columns.iter().map(|(name, _)| *name).collect();
+        let set = names.iter().map(|name| format!("{name} = excluded.{name}"));
+        let sql = format!(
+            "INSERT INTO key_state (key, {}) VALUES (?{})
+             ON CONFLICT (key) DO UPDATE SET {} WHERE key_state.sequence = ?",
+            names.join(", "),
+            ", ?".repeat(names.len()),
+            set.collect::<Vec<_>>().join(", "),
+        );
+        let values = write.columns.iter().map(|(_, value)| value.clone());
+        let key = Value::Text(self.key.to_string());
+        let values = std::iter::once(key).chain(values);
+        let values = values.chain([write.expected_sequence.clone()]);
+        let changed = self
+            .connection
+            .prepare_cached(&sql)?
+            .execute(params_from_iter(values))?;
+        self.expect_one_row(changed, "key")
     }
 
-    fn write_rotation_change(&self, change: &RotationChange) -> Result<(), LedgerError> {
-        match change {
-            RotationChange::Started(intent) => self.start_rotation(intent),
-            RotationChange::Transitioned(moved) => self.apply_transition(moved),
-            RotationChange::RetryScheduled(retry) => {
-                self.schedule_retry(&retry.rotation, retry.attempt, retry.retry_at, &retry.error)
-            }
-            RotationChange::OverlapExtended(extension) => {
-                self.extend_overlap(&extension.rotation, extension.revoke_after)
-            }
-            RotationChange::RevocationDeferred(deferral) => self.defer_revocation(deferral),
-            RotationChange::CredentialMissing(missing) => {
-                self.set_missing(&missing.rotation, Some(missing.missing))
-            }
-            RotationChange::CredentialFound(found) => self.set_missing(&found.rotation, None),
-            RotationChange::DuplicateRevoked(duplicate) => {
-                let (row, _) = self.find_rotation(&duplicate.rotation)?;
-                let detail = json!({"credential_id": duplicate.credential});
-                self.append_event(Some(row), "double-revoked", detail)
-            }
-        }
-    }
-
-    fn write_delivery_change(&self, change: &DeliveryChange) -> Result<(), LedgerError> {
-        match change {
-            DeliveryChange::Started(start) => self.start_delivery(&start.rotation, &start.sink),
-            DeliveryChange::Finished(result) => self.finish_delivery(result),
-            DeliveryChange::Skipped(skipped) => {
-                self.skip_delivery(&skipped.rotation, &skipped.sink)
-            }
-            DeliveryChange::SinkAdded(added) => {
-                self.add_sink(&added.rotation, &added.sink, added.required)
-            }
-            DeliveryChange::SinkRemoved(removed) => {
-                self.remove_sink(&removed.rotation, &removed.sink, removed.removed_at)
-            }
-            DeliveryChange::SinkReturned(returned) => {
-                self.return_sink(&returned.rotation, &returned.sink)
-            }
-            DeliveryChange::SinkRequirementChanged(change) => {
-                self.set_sink_required(&change.rotation, &change.sink, change.required)
-            }
-            DeliveryChange::SinkDrifted(drift) => {
-                self.record_sink_drift(&drift.rotation, &drift.sink, &drift.problem)
-            }
-        }
-    }
-
-    fn write_schedule_change(&self, change: &ScheduleChange) -> Result<(), LedgerError> {
-        match change {
-            ScheduleChange::BackedOff(backoff) => {
-                self.back_off_key(backoff.attempt, backoff.retry_at, &backoff.problem)
-            }
-            ScheduleChange::Recovered => self.recover_key(),
-            ScheduleChange::TimetableChanged(change) => {
-                self.set_timetable(&change.timetable, change.counts_from, change.pending_run)
-            }
-            ScheduleChange::RunMissed(missed) => {
-                self.record_missed_run(missed.firing, missed.reason, missed.is_skipped)
-            }
-        }
-    }
-
-    fn write_operator_change(&self, change: &OperatorChange) -> Result<(), LedgerError> {
-        match change {
-            OperatorChange::RetryRequested(request) => {
-                self.request_retry(&request.rotation, request.operator.as_ref())
-            }
-            OperatorChange::HoldSet(hold) => {
-                self.set_hold(&hold.rotation, hold.until, hold.operator.as_ref())
-            }
-            OperatorChange::RevokePreviousSet(previous) => {
-                self.set_revoke_previous(previous.is_pending, previous.operator.as_ref())
-            }
-            OperatorChange::ImmediateRevocationSet(set) => {
-                self.set_immediate_revocation(&set.rotation)
-            }
-            OperatorChange::CredentialAdopted(adoption) => self.adopt_credential(adoption),
-            OperatorChange::PauseSet(update) => {
-                self.set_pause(update.pause, update.operator.as_ref())
-            }
-        }
-    }
-
-    fn start_rotation(&self, intent: &RotationIntent) -> Result<(), LedgerError> {
-        let phase = apply(None, LifecycleEvent::Started)?;
-        self.advance_sequence()?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO rotation
-                     (rotation, key, sequence, \"trigger\", scheduled_for, started_at, label, phase)
-                 SELECT ?1, key, sequence, ?2, ?3, ?4, ?5, ?6 FROM key_state WHERE key = ?7",
-            )?
-            .execute(params![
-                intent.rotation.as_str(),
-                intent.trigger.as_str(),
-                intent.scheduled_for.map(SqlTimestamp),
-                SqlTimestamp(self.at),
-                intent.label.as_str(),
-                phase.as_str(),
-                self.key.as_str(),
-            ])?;
+    fn insert_rotation(
+        &mut self,
+        rotation: &RotationId,
+        columns: &[Column],
+    ) -> Result<(), LedgerError> {
+        self.insert("rotation", columns)?;
         let row = self.connection.last_insert_rowid();
-        self.add_deliveries(row, &intent.sinks, DeliveryState::Pending)?;
-        self.connection
-            .prepare_cached("UPDATE key_state SET timetable = ?2, owed = NULL WHERE key = ?1")?
-            .execute([self.key.as_str(), &intent.timetable])?;
-        let detail = json!({
-            "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
-            "scheduled_for": intent.scheduled_for.map(time::to_text),
-            "reason": operator_reason(intent.operator.as_ref()), "by": operator_name(intent.operator.as_ref()),
-        });
-        self.append_event(Some(row), LifecycleEvent::Started.as_str(), detail)
-    }
-
-    /// A receiver ignores what is not greater than the last it applied. Where
-    /// newer labels of this key are at the provider than here, this ledger is
-    /// an older one or a new one, and nobody knows how far the other has
-    /// counted: it goes on with the time, which no count of rotations reaches.
-    pub(super) fn advance_sequence(&self) -> Result<(), LedgerError> {
-        let beyond = if self.has_newer_lookalike()? {
-            time::whole_seconds(self.at).as_second()
-        } else {
-            1
-        };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO key_state (key, sequence) VALUES (?1, ?2)
-                 ON CONFLICT (key) DO UPDATE SET sequence = max(sequence + 1, ?2)",
-            )?
-            .execute(params![self.key.as_str(), beyond])?;
+        self.row_ids.push((rotation.clone(), row));
         Ok(())
     }
 
-    fn has_newer_lookalike(&self) -> Result<bool, LedgerError> {
-        let key = self.key.as_str();
-        let newest = "SELECT label FROM rotation
-             WHERE key = ?1 AND label IS NOT NULL ORDER BY sequence DESC LIMIT 1";
-        let mut newest = self.connection.prepare_cached(newest)?;
-        let newest: Option<String> = newest.query_row([key], |row| row.get(0)).optional()?;
-        let newest = newest.unwrap_or_default();
-        // Labels of one key sort by their time.
-        let lookalikes = reconciliation::lookalikes(self.connection, self.key)?;
-        Ok(lookalikes.iter().any(|(_, name)| *name > newest))
+    fn update_rotation(
+        &mut self,
+        rotation: &RotationId,
+        from: &Value,
+        columns: &[Column],
+    ) -> Result<(), LedgerError> {
+        let row = self.find_row(rotation)?;
+        let expected = [("id", row.into()), ("phase", from.clone())];
+        self.update("rotation", columns, &expected)
     }
 
-    pub(super) fn add_deliveries(
-        &self,
-        row: i64,
-        sinks: &[(SinkId, bool)],
-        state: DeliveryState,
+    fn write_deliveries(
+        &mut self,
+        rotation: &RotationId,
+        deliveries: &[DeliveryWrite],
     ) -> Result<(), LedgerError> {
-        for (place, (sink, required)) in sinks.iter().enumerate() {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO delivery (rotation, place, sink, target, required, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
-                .execute(params![
-                    row,
-                    place,
-                    sink.name,
-                    sink.target,
-                    required,
-                    state.as_str()
-                ])?;
+        for write in deliveries {
+            let row = self.find_row(rotation)?;
+            match write {
+                DeliveryWrite::Insert { columns } => {
+                    let mut columns = columns.clone();
+                    columns.push(("rotation", row.into()));
+                    self.insert("delivery", &columns)?;
+                }
+                DeliveryWrite::Update { expected, columns } => {
+                    let mut expected = expected.clone();
+                    expected.push(("rotation", row.into()));
+                    self.update("delivery", columns, &expected)?;
+                }
+            }
         }
         Ok(())
     }
 
-    fn schedule_retry(
-        &self,
-        rotation: &RotationId,
-        attempt: u32,
-        retry_at: Timestamp,
-        error: &str,
-    ) -> Result<(), LedgerError> {
-        let (row, _) = self.find_rotation(rotation)?;
-        self.connection
-            .prepare_cached(
-                "UPDATE rotation SET attempt = ?2, retry_at = ?3, error = ?4, final_warning = 0
-                 WHERE id = ?1",
-            )?
-            .execute(params![row, attempt, SqlTimestamp(retry_at), error])?;
-        Ok(())
-    }
-
-    fn start_delivery(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
-        let state = DeliveryState::Uncertain.as_str();
-        let row = self.update_delivery("state = ?1", state, rotation, sink)?;
-        self.append_event(Some(row), "delivery-begun", sink_detail(sink, None))
-    }
-
-    fn finish_delivery(&self, answered: &DeliveryResult) -> Result<(), LedgerError> {
-        let (row, _) = self.find_rotation(&answered.rotation)?;
-        let changed = self
-            .connection
-            .prepare_cached(
-                "UPDATE delivery SET state = ?4, maybe_taken = max(maybe_taken, ?4 = 'uncertain'),
-                     attempts = attempts + 1, last_attempt_at = ?5,
-                     accepted_at = coalesce(?6, accepted_at), retry_at = ?7, error = ?8,
-                     written_at = CASE WHEN ?9 THEN coalesce(written_at, ?5) END
-                 WHERE rotation = ?1 AND sink = ?2 AND target = ?3",
-            )?
-            .execute(params![
-                row,
-                answered.sink.name,
-                answered.sink.target,
-                answered.state.as_str(),
-                SqlTimestamp(self.at),
-                answered.accepted_at.map(SqlTimestamp),
-                answered.retry_at.map(SqlTimestamp),
-                answered.error,
-                answered.is_written,
-            ])?;
-        check_one_row(changed, "delivery")?;
-        let event = match (answered.is_written, &answered.error) {
-            (true, None) => "delivery-written".to_owned(),
-            (true, Some(_)) => "after-failed".to_owned(),
-            (false, _) => format!("delivery-{}", answered.state.as_str()),
-        };
-        self.append_event(
-            Some(row),
-            &event,
-            sink_detail(&answered.sink, answered.error.as_deref()),
-        )
-    }
-
-    fn remove_sink(
-        &self,
-        rotation: &RotationId,
-        sink: &SinkId,
-        held_since: Option<Timestamp>,
-    ) -> Result<(), LedgerError> {
-        let state = DeliveryState::Removed.as_str();
-        let set = "state = ?1, written_at = NULL, retry_at = NULL";
-        self.update_delivery(set, state, rotation, sink)?;
-        let row = self.update_delivery(
-            "removed_at = ?1",
-            held_since.map(SqlTimestamp),
-            rotation,
-            sink,
-        )?;
-        self.append_event(Some(row), "sink-removed", sink_detail(sink, None))
-    }
-
-    fn return_sink(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
-        let state = DeliveryState::Uncertain.as_str();
-        let row = self.update_delivery("state = ?1, removed_at = NULL", state, rotation, sink)?;
-        self.append_event(Some(row), "sink-returned", sink_detail(sink, None))
-    }
-
-    fn add_sink(
-        &self,
-        rotation: &RotationId,
-        sink: &SinkId,
-        required: bool,
-    ) -> Result<(), LedgerError> {
-        let (row, _) = self.find_rotation(rotation)?;
-        // Whoever did not hear that it was recorded records it again.
-        self.connection
-            .prepare_cached(
-                "INSERT INTO delivery (rotation, place, sink, target, required)
-                 SELECT ?1, coalesce(1 + max(place), 0), ?2, ?3, ?4
-                 FROM delivery WHERE rotation = ?1
-                 HAVING NOT EXISTS (SELECT 1 FROM delivery
-                     WHERE rotation = ?1 AND sink = ?2 AND target = ?3)",
-            )?
-            .execute(params![row, sink.name, sink.target, required])?;
-        self.append_event(Some(row), "sink-added", sink_detail(sink, None))
-    }
-
-    fn skip_delivery(&self, rotation: &RotationId, sink: &SinkId) -> Result<(), LedgerError> {
-        let state = DeliveryState::Missed.as_str();
-        let set = "state = ?1, written_at = NULL, retry_at = NULL";
-        let row = self.update_delivery(set, state, rotation, sink)?;
-        self.append_event(Some(row), "sink-missed", sink_detail(sink, None))
-    }
-
-    fn set_sink_required(
-        &self,
-        rotation: &RotationId,
-        sink: &SinkId,
-        required: bool,
-    ) -> Result<(), LedgerError> {
-        self.update_delivery("required = ?1", required, rotation, sink)?;
-        Ok(())
-    }
-
-    fn extend_overlap(
-        &self,
-        rotation: &RotationId,
-        revoke_after: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let (row, _) = self.find_rotation(rotation)?;
-        self.connection
-            .prepare_cached(
-                "UPDATE rotation SET revoke_after = max(revoke_after, ?2)
-                 WHERE id = ?1 AND phase = 'retired'",
-            )?
-            .execute(params![row, SqlTimestamp(revoke_after)])?;
-        self.append_event(
-            Some(row),
-            "extended",
-            json!({"revoke_after": time::to_text(revoke_after)}),
-        )
-    }
-
-    fn back_off_key(
-        &self,
-        attempt: u32,
-        retry_at: Timestamp,
-        problem: &str,
-    ) -> Result<(), LedgerError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO key_state (key, attempt, retry_at, problem) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (key) DO UPDATE SET attempt = ?2, retry_at = ?3, problem = ?4",
-            )?
-            .execute(params![
-                self.key.as_str(),
-                attempt,
-                SqlTimestamp(retry_at),
-                problem
-            ])?;
-        self.append_event(
-            None,
-            "deferred",
-            json!({"reason": problem, "attempt": attempt}),
-        )
-    }
-
-    fn recover_key(&self) -> Result<(), LedgerError> {
-        self.connection
-            .prepare_cached(
-                "UPDATE key_state SET attempt = 0, retry_at = NULL, problem = NULL WHERE key = ?1",
-            )?
-            .execute([self.key.as_str()])?;
-        Ok(())
-    }
-
-    /// Changes one column or more of a delivery. Gives its rotation's row.
-    pub(super) fn update_delivery(
-        &self,
-        set: &str,
-        value: impl rusqlite::ToSql,
-        rotation: &RotationId,
-        sink: &SinkId,
-    ) -> Result<i64, LedgerError> {
-        let (row, _) = self.find_rotation(rotation)?;
-        let changed = self
-            .connection
-            .prepare_cached(&format!(
-                "UPDATE delivery SET {set} WHERE rotation = ?2 AND sink = ?3 AND target = ?4"
-            ))?
-            .execute(params![value, row, sink.name, sink.target])?;
-        check_one_row(changed, "delivery")?;
-        Ok(row)
-    }
-
-    /// The row and phase of a rotation of this key.
-    pub(super) fn find_rotation(&self, rotation: &RotationId) -> Result<(i64, Phase), LedgerError> {
-        let found = self
-            .connection
-            .prepare_cached("SELECT id, phase FROM rotation WHERE rotation = ?1 AND key = ?2")?
-            .query_row([rotation.as_str(), self.key.as_str()], |row| {
-                Ok((
-                    row.get::<_, i64>("id")?,
-                    crate::ledger::rows::phase_column(row, "phase")?,
-                ))
-            })
-            .optional()?;
-        match found {
-            Some((row, Some(phase))) => Ok((row, phase)),
-            Some((_, None)) | None => Err(LedgerError::Corrupt(format!(
-                "no rotation {rotation} of the key {}",
-                self.key
-            ))),
-        }
-    }
-
-    pub(super) fn append_event(
-        &self,
-        rotation: Option<i64>,
-        event: &str,
-        mut detail: Value,
-    ) -> Result<(), LedgerError> {
-        if let Value::Object(members) = &mut detail {
-            members.retain(|_, value| !value.is_null());
-        }
+    fn append_event(&mut self, at: Timestamp, event: &LedgerEvent) -> Result<(), LedgerError> {
+        let rotation = event.rotation.as_ref();
+        let row = rotation.map(|rotation| self.find_row(rotation));
         self.connection
             .prepare_cached(
                 "INSERT INTO journal_entry (at, rotation, key, event, detail)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![
-                SqlTimestamp(self.at),
-                rotation,
+                SqlTimestamp(at),
+                row.transpose()?,
                 self.key.as_str(),
-                event,
-                detail.to_string()
+                event.event,
+                event.detail.to_string()
             ])?;
         Ok(())
     }
-}
 
-/// Why a person decided so.
-pub(super) fn operator_reason(operator: Option<&OperatorNote>) -> Option<&str> {
-    operator?.reason.as_deref()
-}
-
-/// Who it was.
-pub(super) fn operator_name(operator: Option<&OperatorNote>) -> Option<&str> {
-    operator.map(|operator| operator.by.as_str())
-}
-
-pub(super) fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
-    json!({"sink": sink.name, "target": sink.target, "reason": reason})
-}
-
-fn check_one_row(changed: usize, what: &str) -> Result<(), LedgerError> {
-    if changed == 1 {
+    fn insert(&self, table: &str, columns: &[Column]) -> Result<(), LedgerError> {
+        let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+        let (names, more) = (names.join(", "), ", ?".repeat(columns.len() - 1));
+        let sql = format!("INSERT INTO {table} ({names}) VALUES (?{more})");
+        let values = columns.iter().map(|(_, value)| value);
+        self.connection
+            .prepare_cached(&sql)?
+            .execute(params_from_iter(values))?;
         Ok(())
-    } else {
+    }
+
+    /// Nothing is written where nothing differs. A column of an index that does
+    /// not change is not named: SQLite would write its index entry again.
+    fn update(
+        &self,
+        table: &str,
+        columns: &[Column],
+        expected: &[Column],
+    ) -> Result<(), LedgerError> {
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let set: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+        let rows: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
+        let (set, rows) = (set.join(" = ?, "), rows.join(" = ? AND "));
+        let sql = format!("UPDATE {table} SET {set} = ? WHERE {rows} = ?");
+        let values = columns.iter().chain(expected).map(|(_, value)| value);
+        let changed = self
+            .connection
+            .prepare_cached(&sql)?
+            .execute(params_from_iter(values))?;
+        self.expect_one_row(changed, table)
+    }
+
+    /// The row of a rotation of this key.
+    fn find_row(&mut self, rotation: &RotationId) -> Result<i64, LedgerError> {
+        let mut known = self.row_ids.iter();
+        if let Some((_, row)) = known.find(|(id, _)| id == rotation) {
+            return Ok(*row);
+        }
+        let sql = "SELECT id FROM rotation WHERE rotation = ?1 AND key = ?2";
+        let found = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([rotation.as_str(), self.key.as_str()], |row| row.get(0))
+            .optional()?;
+        let row = found.ok_or_else(|| {
+            LedgerError::Corrupt(format!("no rotation {rotation} of the key {}", self.key))
+        })?;
+        self.row_ids.push((rotation.clone(), row));
+        Ok(row)
+    }
+
+    fn expect_one_row(&self, changed: usize, what: &str) -> Result<(), LedgerError> {
+        if changed == 1 {
+            return Ok(());
+        }
+        let key = self.key;
         Err(LedgerError::Corrupt(format!(
-            "{changed} rows for one {what}"
+            "{changed} rows of one {what} of the key {key} are as they were read"
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::apply::apply;
+    use crate::core::apply::changes::{at, changes, current};
+    use crate::core::change::{Change, RotationChange};
+    use crate::core::lifecycle::LifecycleEvent;
+    use crate::core::state::KeyState;
+    use crate::ledger::open::open_in_memory;
+    use crate::ledger::{LedgerIdentity, LedgerOptions, read};
+
+    fn ledger() -> Connection {
+        let identity = LedgerIdentity {
+            provider: String::new(),
+            organization: String::new(),
+        };
+        open_in_memory(&LedgerOptions::new(identity), at()).unwrap()
+    }
+
+    fn unknown() -> KeyState {
+        KeyState::unknown(KeyName::new("billing").unwrap())
+    }
+
+    /// Records what can be applied, as the store does.
+    fn record(
+        connection: &Connection,
+        state: &KeyState,
+        changes: &[Change],
+    ) -> Result<KeyState, LedgerError> {
+        let applied = apply(state, changes, at())?;
+        let transaction = connection.unchecked_transaction()?;
+        let difference = Difference::new(state, &applied, at());
+        write_difference(&transaction, &difference)?;
+        transaction.commit()?;
+        Ok(applied.state)
+    }
+
+    /// A rotation that ended comes with its row.
+    fn with_row(connection: &Connection, state: &KeyState, mut change: Change) -> Change {
+        if let Change::Rotation(RotationChange::Transitioned(moved)) = &mut change
+            && moved.event == LifecycleEvent::FoundAlive
+        {
+            let row = read::rotation(connection, &state.key, &moved.rotation).unwrap();
+            moved.ended_row = row.map(Box::new);
+        }
+        change
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The schema has the same rules, and what is read is what was computed.
+        #[test]
+        fn whatever_is_applied_is_written_and_read_back(
+            changes in changes(),
+            together in 1_usize..4,
+        ) {
+            let connection = ledger();
+            let mut state = unknown();
+            for some in changes.chunks(together) {
+                let some = some.iter().cloned();
+                let some: Vec<_> = some.map(|one| with_row(&connection, &state, one)).collect();
+                match record(&connection, &state, &some) {
+                    Ok(after) => state = after,
+                    Err(LedgerError::Rejected(_)) => {}
+                    Err(error) => {
+                        // The event of a rotation that no row has.
+                        let is_duplicate = |change: &Change| matches!(
+                            change,
+                            Change::Rotation(RotationChange::DuplicateRevoked(_))
+                        );
+                        prop_assert!(some.iter().any(is_duplicate), "{error}");
+                    }
+                }
+                let read = read::key_state(&connection, &state.key).unwrap();
+                prop_assert_eq!(&read, &state);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_as_expected_is_not_written() {
+        let connection = ledger();
+        let mut changes = current(1);
+        let last = changes.pop().unwrap();
+        let before = record(&connection, &unknown(), &changes).unwrap();
+        record(&connection, &before, std::slice::from_ref(&last)).unwrap();
+        let error = record(&connection, &before, &[last]).unwrap_err();
+        assert!(
+            error.to_string().contains("0 rows of one rotation"),
+            "{error}"
+        );
+        assert!(error.is_content_error());
+
+        let backoff = || {
+            let problem = "no answer".to_owned();
+            Change::from(crate::core::change::KeyBackoff {
+                attempt: 1,
+                retry_at: at(),
+                problem,
+            })
+        };
+        let error = record(&connection, &unknown(), &[backoff()]).unwrap_err();
+        assert!(error.to_string().contains("0 rows of one key"), "{error}");
+        record(&connection, &before, &[backoff()]).unwrap();
+    }
+
+    #[test]
+    fn columns_of_an_index_are_named_only_when_they_change() {
+        let steps = current(1);
+        let mut state = unknown();
+        for (step, expected) in steps.into_iter().zip([
+            None,
+            Some(&["credential_id", "created_at", "phase"][..]),
+            Some(&["phase"][..]),
+            Some(&[][..]),
+            Some(&[][..]),
+            Some(&["phase", "current_at"][..]),
+        ]) {
+            let applied = apply(&state, &[step], at()).unwrap();
+            let difference = Difference::new(&state, &applied, at());
+            for write in difference.rotations {
+                let RotationWrite::Update { columns, .. } = write else {
+                    assert_eq!(expected, None);
+                    continue;
+                };
+                let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+                assert_eq!(Some(&names[..]), expected);
+            }
+            state = applied.state;
+        }
     }
 }

@@ -56,10 +56,11 @@ impl Past {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let recorded = self
-            .ledger
-            .record(&self.key, self.ago(seconds_ago), changes);
-        runtime.block_on(recorded).unwrap();
+        let at = self.ago(seconds_ago);
+        runtime.block_on(async {
+            let before = self.ledger.key_state(&self.key).await.unwrap();
+            self.ledger.record(&before, at, &changes).await.unwrap();
+        });
     }
 
     /// A failure that is tried again half an hour from now.
@@ -81,6 +82,7 @@ impl Past {
         let label = Label::new(&self.key, self.ago(seconds_ago), [1; 3]);
         let intent = RotationIntent {
             rotation: rotation.clone(),
+            sequence: 1,
             label,
             trigger: Trigger::First,
             scheduled_for: None,
@@ -178,6 +180,7 @@ fn open_rotation_is_overdue_from_its_first_failure() {
     past.failed(2 * HOUR, 1);
     let intent = RotationIntent {
         rotation: RotationId::new([2; 8]),
+        sequence: 2,
         label: Label::new(&past.key, past.ago(60), [2; 3]),
         trigger: Trigger::Retry,
         scheduled_for: None,

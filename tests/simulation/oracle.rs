@@ -198,6 +198,9 @@ fn check_journal_replay(world: &SimWorld, connection: &Connection) {
         .into_iter()
         .map(|(rotation, phase)| (rotation, phase.as_str().to_owned()))
         .collect();
+    if !phases.is_empty() && !world.has_compared_states() {
+        world.record_violation("no commit was compared with the computed state".to_owned());
+    }
     if rows != phases {
         world.record_violation(format!(
             "the journal says {phases:?}, and the rows {rows:?}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::matches_suffix;
-use rekeyd::core::state::CredentialMetadata;
+use rekeyd::core::state::{CredentialMetadata, KeyState};
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
     Acceptance, DeliveredPayload, DeliveryError, Drift, DriftKind, Payload, Sink, SinkError,
@@ -167,6 +167,10 @@ impl FaultInjector for SimDisk {
             return Err(disk_error());
         }
         Ok(())
+    }
+
+    fn after_record(&self, computed: &KeyState, read: &KeyState) {
+        self.world.compare_states(computed, read);
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::core::ids::{KeyName, Label};
+use rekeyd::core::state::KeyState;
 use rekeyd::core::time;
 use rekeyd::ledger::{HistoryFilter, LedgerReader};
 use rekeyd::platform::clock::Clock;
@@ -153,6 +154,8 @@ struct WorldState {
     /// When the neighbour rotates next, if there is one.
     neighbour_at: Option<Timestamp>,
     violations: Vec<String>,
+    /// How many commits were compared with the computed state.
+    compared_states: u64,
     trace: Vec<String>,
     traced: bool,
 }
@@ -250,6 +253,7 @@ impl SimWorld {
             requested_keys: BTreeSet::new(),
             neighbour_at: scenario.neighbour.then_some(before),
             violations: Vec::new(),
+            compared_states: 0,
             trace: Vec::new(),
             traced,
         };
@@ -717,6 +721,19 @@ impl SimWorld {
         state
             .requested_keys
             .extend(keys.iter().map(|key| key.name.to_owned()));
+    }
+
+    /// Whether any commit was compared.
+    pub(crate) fn has_compared_states(&self) -> bool {
+        self.state().compared_states > 0
+    }
+
+    /// What changes to a key lead to must be what the ledger holds then.
+    pub(crate) fn compare_states(&self, computed: &KeyState, read: &KeyState) {
+        self.state().compared_states += 1;
+        if computed != read {
+            self.record_violation(format!("computed {computed:#?}, and read {read:#?}"));
+        }
     }
 
     pub(crate) fn record_violation(&self, what: String) {

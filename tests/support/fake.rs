@@ -356,7 +356,8 @@ impl Fakes {
     pub(crate) async fn write_ledger(&self, keys: Vec<(KeyName, Vec<Change>)>) {
         let ledger = self.open_ledger();
         for (key, changes) in keys {
-            ledger.record(&key, at(), changes).await.unwrap();
+            let before = ledger.key_state(&key).await.unwrap();
+            ledger.record(&before, at(), &changes).await.unwrap();
         }
         ledger
             .record_reconciliation(at(), Vec::new())
@@ -374,12 +375,16 @@ impl Fakes {
     }
 
     fn open_ledger(&self) -> Ledger {
+        self.open_ledger_with(WriterDriver::Task)
+    }
+
+    pub(crate) fn open_ledger_with(&self, driver: WriterDriver) -> Ledger {
         let identity = LedgerIdentity {
             provider: "https://example.com/v1".to_owned(),
             organization: String::new(),
         };
         let options = LedgerOptions::new(identity);
-        Ledger::open(&self.ledger_path(), &options, at(), WriterDriver::Task).unwrap()
+        Ledger::open(&self.ledger_path(), &options, at(), driver).unwrap()
     }
 
     /// A key that rotates once a month, with one sink.
@@ -455,6 +460,16 @@ impl Fakes {
         let mut statement = ledger.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
+    }
+
+    /// The place of a sequence among those of all rotations, from 1.
+    pub(crate) fn place_of(&self, sequence: u64) -> usize {
+        let sequences =
+            self.query_rows("SELECT CAST(sequence AS TEXT) FROM rotation ORDER BY sequence");
+        let place = sequences
+            .iter()
+            .position(|one| *one == sequence.to_string());
+        place.map_or(0, |place| place + 1)
     }
 
     /// Runs `sql` on the ledger, as nobody but a test may.

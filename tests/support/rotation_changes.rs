@@ -15,6 +15,7 @@ pub(crate) fn rotation(number: u64) -> RotationId {
 pub(crate) fn intended(number: u64) -> Vec<Change> {
     vec![Change::from(RotationIntent {
         rotation: rotation(number),
+        sequence: number,
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,
         scheduled_for: None,

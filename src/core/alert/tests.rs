@@ -45,6 +45,7 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
         hold_until: None,
         revoke_now: false,
         final_warning: false,
+        maybe_created: true,
         deliveries: Vec::new(),
     }
 }

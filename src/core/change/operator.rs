@@ -76,6 +76,8 @@ pub struct ImmediateRevocation {
 pub struct Adoption {
     /// The id of its row.
     pub rotation: RotationId,
+    /// Its sequence, by [`crate::core::state::KeyState::next_sequence`].
+    pub sequence: u64,
     /// The credential.
     pub credential: CredentialMetadata,
     /// [`LifecycleEvent::Adopted`] or [`LifecycleEvent::AdoptedAlongside`].

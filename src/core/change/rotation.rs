@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::core::change::operator::OperatorNote;
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
-use crate::core::state::{CredentialMetadata, MissingSince, Trigger};
+use crate::core::state::{CredentialMetadata, MissingSince, Rotation, Trigger};
 
 /// A change to one rotation of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum RotationChange {
 pub struct RotationIntent {
     /// Its id.
     pub rotation: RotationId,
+    /// Its sequence, by [`crate::core::state::KeyState::next_sequence`].
+    pub sequence: u64,
     /// The name that its credential will bear.
     pub label: Label,
     /// Why it starts.
@@ -62,6 +64,9 @@ pub struct Transition {
     pub error: Option<String>,
     /// The operator, where it is a manual act.
     pub operator: Option<OperatorNote>,
+    /// The rotation as recorded, where it ended before and is not among the
+    /// key's live ones.
+    pub ended_row: Option<Box<Rotation>>,
 }
 
 impl Transition {
@@ -75,6 +80,7 @@ impl Transition {
             revoke_after: None,
             error: None,
             operator: None,
+            ended_row: None,
         }
     }
 }

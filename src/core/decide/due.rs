@@ -99,7 +99,7 @@ pub fn check_due(
     let ends = state.current().and_then(last_quarter_start);
     // Consumers that are left with nothing that works, or soon will be: neither
     // a pause nor a window keeps them so.
-    let in_spite = ends.is_some_and(|at| at <= now) || state.has_lost_credential;
+    let in_spite = ends.is_some_and(|at| at <= now) || state.has_lost_credential();
     let retry_at = plausible_retry(state.retry_at, now);
     let (trigger, firing) = match find_candidate(policy, required, state, absence, now) {
         _ if in_spite => (Trigger::Repair, None),

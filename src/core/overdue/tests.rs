@@ -38,6 +38,7 @@ fn current(started: &str) -> KeyState {
         hold_until: None,
         revoke_now: false,
         final_warning: false,
+        maybe_created: true,
         deliveries: Vec::new(),
     };
     let mut state = KeyState::unknown(KeyName::new("k").unwrap());

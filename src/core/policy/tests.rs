@@ -113,6 +113,7 @@ fn rotation(sequence: u64, phase: Phase, deliveries: Vec<Delivery>) -> Rotation 
         hold_until: None,
         revoke_now: false,
         final_warning: false,
+        maybe_created: true,
         deliveries,
     }
 }

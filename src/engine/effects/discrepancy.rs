@@ -172,8 +172,11 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         match self.retrieve(&facts).await {
             Ok(answer) if answer.value.is_some() => {
+                let ledger = &self.services.ledger;
+                let ended_row = ledger.rotation(&self.state.key, rotation).await?;
                 let moved = Transition {
                     credential: Some(facts),
+                    ended_row: ended_row.map(Box::new),
                     ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };
                 self.record(vec![Change::from(moved)]).await?;

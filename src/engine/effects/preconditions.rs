@@ -65,6 +65,7 @@ impl Worker {
         let operator = wish.as_ref().and_then(|wish| wish.operator.clone());
         let intent = RotationIntent {
             rotation: rotation.clone(),
+            sequence: self.state.next_sequence(self.now()),
             label: Label::new(&managed.name, self.now(), tail),
             trigger,
             scheduled_for,

@@ -158,6 +158,7 @@ async fn clock_disagreement_blocks_rotations_and_revocations() {
 fn missing_credential(number: u64) -> (KeyName, Vec<Change>) {
     let adopted = Change::from(Adoption {
         rotation: rotation(number),
+        sequence: number,
         credential: CredentialMetadata {
             id: CredentialId::new(format!("key_{number}")),
             redacted_value: None,

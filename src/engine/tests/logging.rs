@@ -51,6 +51,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
+        sequence: 1,
         credential: CredentialMetadata {
             id: CredentialId::new("key_1".to_owned()),
             redacted_value: None,
@@ -76,7 +77,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     fakes.fail_provider(None);
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     let state = engine.state(&key()).unwrap();
-    assert_eq!(state.current().unwrap().sequence, 2);
+    assert_eq!(fakes.place_of(state.current().unwrap().sequence), 2);
     assert_eq!(lines.lines_with("ERROR", "ends at").len(), 1, "and no more");
 }
 

@@ -13,7 +13,7 @@ use crate::core::policy::{InitialRotation, KeyPolicy};
 use crate::core::schedule::Schedule;
 use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{
-    CredentialMetadata, Delivery, DeliveryState, KeyState, Pause, Rotation, Trigger,
+    CredentialMetadata, Delivery, DeliveryState, KeyState, LastCurrent, Pause, Rotation, Trigger,
 };
 
 const DAEMON_START: &str = "2026-11-24T01:30:00Z";
@@ -77,6 +77,7 @@ fn rotation(
         hold_until: None,
         revoke_now: false,
         final_warning: false,
+        maybe_created: true,
         deliveries: sinks.iter().map(delivery).collect(),
     }
 }
@@ -537,7 +538,11 @@ fn pause_does_not_block_repair_of_lost_credential() {
     let repair = due_since(Trigger::Repair, DAEMON_START, None);
     for newest in [Phase::Revoked, Phase::Failed, Phase::Orphaned] {
         let mut bereft = state((5, newest), vec![]);
-        (bereft.has_lost_credential, bereft.pause) = (true, paused);
+        bereft.pause = paused;
+        bereft.last_current = Some(LastCurrent {
+            sequence: 4,
+            is_revoked: true,
+        });
         assert_eq!(
             due_for_policy(&policy("@hourly"), &bereft, downtime_before_start()),
             repair

@@ -77,6 +77,7 @@ fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
         hold_until: None,
         revoke_now: false,
         final_warning: false,
+        maybe_created: true,
         deliveries: vec![delivery(state)],
     }
 }

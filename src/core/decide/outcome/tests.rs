@@ -63,6 +63,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
         hold_until: None,
         revoke_now: false,
         final_warning: false,
+        maybe_created: true,
         deliveries: deliveries.collect(),
     }
 }

@@ -701,6 +701,7 @@ fn rotation(case: &Case) -> Rotation {
         missing: None,
         hold_until: time_of(case.hold),
         revoke_now: case.revoke_now,
+        maybe_created: true,
         deliveries: deliveries(case.sink),
     }
 }

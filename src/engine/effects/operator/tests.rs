@@ -232,6 +232,7 @@ async fn an_adopted_credential_is_current_only_if_none_is() {
 async fn a_credential_adopted_during_a_rotation_is_stranded() {
     let intent = RotationIntent {
         rotation: RotationId::new([1; 8]),
+        sequence: 1,
         label: crate::core::ids::Label::from_recorded("label-1".to_owned()),
         trigger: Trigger::First,
         scheduled_for: None,
@@ -265,6 +266,7 @@ async fn pause_warns_when_the_credential_expires_first() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
+        sequence: 1,
         credential: CredentialMetadata {
             id: id("key_1"),
             redacted_value: None,

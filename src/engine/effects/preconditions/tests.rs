@@ -36,6 +36,7 @@ async fn only_stranded_rotations_without_deliveries_are_evictable() {
     // Whoever made it by hand has delivered it by hand.
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
+        sequence: 1,
         credential: CredentialMetadata {
             id: CredentialId::new("key_1".to_owned()),
             redacted_value: None,

@@ -1,0 +1,283 @@
+//! Changes for tests: of one key, in every order that could come up.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::core::change::{
+    AddedSink, Adoption, Change, CredentialHold, DeliveryResult, DeliveryStart, DowntimeReason,
+    FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential,
+    OverlapExtension, PauseUpdate, PreviousRevocation, RemovedSink, RetryRequest, RetrySchedule,
+    ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent, ScheduleChange, SinkDrift,
+    SinkRequirement, SkippedDelivery, TimetableChange, Transition,
+};
+use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Pause, Trigger};
+
+pub(crate) fn at() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn sink(name: &str) -> SinkId {
+    SinkId {
+        name: name.to_owned(),
+        target: format!("file:/{name}"),
+    }
+}
+
+fn rotation(number: u8) -> RotationId {
+    RotationId::new([number; 8])
+}
+
+fn credential(number: u8) -> CredentialMetadata {
+    CredentialMetadata {
+        id: CredentialId::new(format!("key_{number}")),
+        redacted_value: (number % 2 == 0).then(|| format!("sk-admin...{number}")),
+        created_at: Some(at() + Duration::from_millis(400)),
+        expires_at: None,
+    }
+}
+
+/// The rotation of that number, which is its sequence, too.
+pub(crate) fn intent(number: u8) -> RotationIntent {
+    RotationIntent {
+        rotation: rotation(number),
+        sequence: number.into(),
+        label: Label::from_recorded(format!("label-{number}")),
+        trigger: Trigger::First,
+        scheduled_for: Some(at()),
+        timetable: "@daily".to_owned(),
+        sinks: vec![(sink("file"), true)],
+        operator: None,
+    }
+}
+
+pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
+    Adoption {
+        rotation: rotation(number),
+        sequence: number.into(),
+        credential: credential(number),
+        event,
+        sinks: vec![(sink("file"), true)],
+        operator: None,
+    }
+}
+
+/// From the intent to the current credential.
+pub(crate) fn current(number: u8) -> Vec<Change> {
+    let (id, moved) = (rotation(number), |event| {
+        Transition::new(&rotation(number), event)
+    });
+    vec![
+        intent(number).into(),
+        Transition {
+            credential: Some(credential(number)),
+            ..moved(LifecycleEvent::Created)
+        }
+        .into(),
+        moved(LifecycleEvent::Verified).into(),
+        DeliveryStart {
+            rotation: id.clone(),
+            sink: sink("file"),
+        }
+        .into(),
+        DeliveryResult {
+            state: DeliveryState::Accepted,
+            accepted_at: Some(at()),
+            ..DeliveryResult::uncertain(&id, &sink("file"))
+        }
+        .into(),
+        moved(LifecycleEvent::Delivered).into(),
+    ]
+}
+
+/// Some of a rotation's life, and then anything.
+pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let lives = (1_u8..3, 0_usize..7).prop_map(|(number, steps)| {
+        let mut life = current(number);
+        life.truncate(steps);
+        life
+    });
+    vec(
+        prop_oneof![
+            3 => lives,
+            6 => any_transition().prop_map(|change| vec![change]),
+            2 => any_rotation_change().prop_map(|change| vec![change]),
+            3 => any_delivery_change().prop_map(|change| vec![change]),
+            1 => any_key_change().prop_map(|change| vec![change]),
+        ],
+        1..24,
+    )
+    .prop_map(|lives| lives.into_iter().flatten().collect())
+}
+
+fn any_number() -> impl Strategy<Value = u8> {
+    1_u8..4
+}
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    (0_u64..4_000).prop_map(|millis| at() + Duration::from_millis(millis * 250))
+}
+
+fn any_transition() -> impl Strategy<Value = Change> {
+    let event = proptest::sample::select(LifecycleEvent::ALL.to_vec());
+    let more = (any::<bool>(), any_time(), any::<bool>());
+    (any_number(), event, more).prop_map(|(number, event, (with_credential, until, is_failure))| {
+        if matches!(
+            event,
+            LifecycleEvent::Adopted | LifecycleEvent::AdoptedAlongside
+        ) {
+            return adoption(number, event).into();
+        }
+        // Most events need what they bring in real life.
+        let retires = matches!(event, LifecycleEvent::Superseded | LifecycleEvent::Replaced);
+        Transition {
+            credential: with_credential.then(|| credential(number)),
+            revoke_after: retires.then_some(until),
+            error: is_failure.then(|| "no answer".to_owned()),
+            ..Transition::new(&rotation(number), event)
+        }
+        .into()
+    })
+}
+
+fn any_rotation_change() -> impl Strategy<Value = Change> {
+    (any_number(), 0_u8..9, any_time(), any::<bool>()).prop_map(|(number, kind, time, flag)| {
+        let rotation = rotation(number);
+        match kind {
+            0 => RetrySchedule {
+                rotation,
+                attempt: number.into(),
+                retry_at: time,
+                error: "no answer".to_owned(),
+            }
+            .into(),
+            1 => OverlapExtension {
+                rotation,
+                revoke_after: time,
+            }
+            .into(),
+            2 => RevocationDeferral {
+                rotation,
+                retry_at: time,
+                reason: "it was used".to_owned(),
+                final_warning: flag,
+            }
+            .into(),
+            3 => MissingCredential {
+                rotation,
+                missing: MissingSince {
+                    since: time,
+                    checks: number.into(),
+                },
+            }
+            .into(),
+            4 => FoundCredential { rotation }.into(),
+            5 => RetryRequest {
+                rotation,
+                operator: None,
+            }
+            .into(),
+            6 => CredentialHold {
+                rotation,
+                until: flag.then_some(time),
+                operator: None,
+            }
+            .into(),
+            7 => ImmediateRevocation { rotation }.into(),
+            _ => RevokedDuplicate {
+                rotation,
+                credential: CredentialId::new("key_double".to_owned()),
+            }
+            .into(),
+        }
+    })
+}
+
+fn any_delivery_change() -> impl Strategy<Value = Change> {
+    let sink = proptest::sample::select(vec![sink("file"), sink("webhook"), sink("command")]);
+    let state = proptest::sample::select(DeliveryState::ALL.to_vec());
+    let what = (any_number(), sink, 0_u8..9, state);
+    (what, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
+        let rotation = rotation(number);
+        match kind {
+            0 => DeliveryStart { rotation, sink }.into(),
+            1 => SkippedDelivery { rotation, sink }.into(),
+            2 => AddedSink {
+                rotation,
+                sink,
+                required: flag,
+            }
+            .into(),
+            3 => RemovedSink {
+                rotation,
+                sink,
+                removed_at: flag.then_some(time),
+            }
+            .into(),
+            4 => ReturnedSink { rotation, sink }.into(),
+            5 => SinkRequirement {
+                rotation,
+                sink,
+                required: flag,
+            }
+            .into(),
+            6 => SinkDrift {
+                rotation,
+                sink,
+                problem: "it is empty".to_owned(),
+            }
+            .into(),
+            _ => DeliveryResult {
+                rotation,
+                sink,
+                state,
+                is_written: flag,
+                accepted_at: (state == DeliveryState::Accepted).then_some(time),
+                retry_at: flag.then_some(time),
+                error: flag.then(|| "exit 1".to_owned()),
+            }
+            .into(),
+        }
+    })
+}
+
+fn any_key_change() -> impl Strategy<Value = Change> {
+    (0_u8..7, any_time(), any::<bool>()).prop_map(|(kind, time, flag)| match kind {
+        0 => KeyBackoff {
+            attempt: 1,
+            retry_at: time,
+            problem: "no answer".to_owned(),
+        }
+        .into(),
+        1 => ScheduleChange::Recovered.into(),
+        2 => TimetableChange {
+            timetable: "@hourly".to_owned(),
+            counts_from: flag.then_some(time),
+            pending_run: flag.then_some(time),
+        }
+        .into(),
+        3 => MissedRun {
+            firing: time,
+            reason: DowntimeReason::Suspended,
+            is_skipped: flag,
+        }
+        .into(),
+        4 => PreviousRevocation {
+            is_pending: flag,
+            operator: None,
+        }
+        .into(),
+        _ => PauseUpdate {
+            pause: Pause {
+                from: time,
+                until: flag.then_some(time),
+            },
+            operator: None,
+        }
+        .into(),
+    })
+}

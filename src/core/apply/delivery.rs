@@ -1,0 +1,127 @@
+//! Applies changes to a delivery of a rotation to a sink.
+
+use serde_json::{Value, json};
+
+use crate::core::apply::update::{ApplyError, KeyUpdate};
+use crate::core::change::{AddedSink, DeliveryChange, DeliveryResult};
+use crate::core::ids::{RotationId, SinkId};
+use crate::core::state::{Delivery, DeliveryState};
+use crate::core::time;
+
+pub(super) fn apply_change(
+    update: &mut KeyUpdate,
+    change: &DeliveryChange,
+) -> Result<(), ApplyError> {
+    match change {
+        DeliveryChange::Started(start) => {
+            let (rotation, sink) = (&start.rotation, &start.sink);
+            set(update, rotation, sink, "delivery-begun", |delivery| {
+                delivery.state = DeliveryState::Uncertain;
+            })
+        }
+        DeliveryChange::Finished(result) => finish(update, result),
+        DeliveryChange::Skipped(skipped) => {
+            let (rotation, sink) = (&skipped.rotation, &skipped.sink);
+            set(update, rotation, sink, "sink-missed", |delivery| {
+                delivery.state = DeliveryState::Missed;
+                (delivery.written_at, delivery.retry_at) = (None, None);
+            })
+        }
+        DeliveryChange::SinkAdded(added) => add_sink(update, added),
+        DeliveryChange::SinkRemoved(removed) => {
+            let (rotation, sink) = (&removed.rotation, &removed.sink);
+            set(update, rotation, sink, "sink-removed", |delivery| {
+                delivery.state = DeliveryState::Removed;
+                (delivery.written_at, delivery.retry_at) = (None, None);
+                delivery.removed_at = removed.removed_at.map(time::whole_seconds);
+            })
+        }
+        DeliveryChange::SinkReturned(returned) => {
+            let (rotation, sink) = (&returned.rotation, &returned.sink);
+            set(update, rotation, sink, "sink-returned", |delivery| {
+                delivery.state = DeliveryState::Uncertain;
+                delivery.removed_at = None;
+            })
+        }
+        DeliveryChange::SinkRequirementChanged(change) => {
+            update.update_delivery(&change.rotation, &change.sink, |delivery| {
+                delivery.required = change.required;
+            })
+        }
+        DeliveryChange::SinkDrifted(drift) => {
+            // The sink goes on holding the secret: its consumers may have read
+            // it.
+            update.update_delivery(&drift.rotation, &drift.sink, |delivery| {
+                delivery.state = DeliveryState::Uncertain;
+                delivery.maybe_accepted = true;
+                delivery.error = Some(drift.problem.clone());
+            })?;
+            let detail = sink_detail(&drift.sink, Some(&drift.problem));
+            update.append_event(Some(&drift.rotation), "target-lost", detail);
+            Ok(())
+        }
+    }
+}
+
+/// Changes a delivery and appends an event about its sink.
+fn set(
+    update: &mut KeyUpdate,
+    rotation: &RotationId,
+    sink: &SinkId,
+    event: &'static str,
+    change: impl FnOnce(&mut Delivery),
+) -> Result<(), ApplyError> {
+    update.update_delivery(rotation, sink, change)?;
+    update.append_event(Some(rotation), event, sink_detail(sink, None));
+    Ok(())
+}
+
+fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyError> {
+    let at = update.at;
+    update.update_delivery(&result.rotation, &result.sink, |delivery| {
+        delivery.state = result.state;
+        // A later refusal does not undo that a former attempt was maybe
+        // accepted.
+        delivery.maybe_accepted |= result.state == DeliveryState::Uncertain;
+        delivery.attempts = delivery.attempts.saturating_add(1);
+        delivery.last_attempt_at = Some(at);
+        let accepted_at = result.accepted_at.map(time::whole_seconds);
+        delivery.accepted_at = accepted_at.or(delivery.accepted_at);
+        delivery.retry_at = result.retry_at.map(time::whole_seconds);
+        delivery.error.clone_from(&result.error);
+        let written_at = delivery.written_at.or(Some(at));
+        delivery.written_at = written_at.filter(|_| result.is_written);
+    })?;
+    let event = match (result.is_written, &result.error, result.state) {
+        (true, None, _) => "delivery-written",
+        (true, Some(_), _) => "after-failed",
+        (false, _, DeliveryState::Pending) => "delivery-pending",
+        (false, _, DeliveryState::Uncertain) => "delivery-uncertain",
+        (false, _, DeliveryState::Accepted) => "delivery-accepted",
+        (false, _, DeliveryState::Refused) => "delivery-refused",
+        (false, _, DeliveryState::Missed) => "delivery-missed",
+        (false, _, DeliveryState::Removed) => "delivery-removed",
+    };
+    let detail = sink_detail(&result.sink, result.error.as_deref());
+    update.append_event(Some(&result.rotation), event, detail);
+    Ok(())
+}
+
+/// A sink that was added already stays as it is.
+fn add_sink(update: &mut KeyUpdate, added: &AddedSink) -> Result<(), ApplyError> {
+    update.update_rotation(&added.rotation, |row| {
+        let mut deliveries = row.deliveries.iter();
+        if !deliveries.any(|delivery| delivery.sink == added.sink) {
+            let sink = (added.sink.clone(), added.required);
+            row.add_deliveries(&[sink], DeliveryState::Pending);
+        }
+        Ok(())
+    })?;
+    let detail = sink_detail(&added.sink, None);
+    update.append_event(Some(&added.rotation), "sink-added", detail);
+    Ok(())
+}
+
+fn sink_detail(sink: &SinkId, reason: Option<&str>) -> Value {
+    json!({"sink": sink.name, "target": sink.target, "reason": reason})
+}

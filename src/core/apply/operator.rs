@@ -1,0 +1,132 @@
+//! Applies changes that an operator requested.
+
+use serde_json::json;
+
+use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
+use crate::core::change::{
+    Adoption, CredentialHold, ImmediateRevocation, OperatorChange, PauseUpdate, RetryRequest,
+};
+use crate::core::lifecycle::{self, Phase};
+use crate::core::state::{CredentialMetadata, DeliveryState, Pause, Rotation, Trigger};
+use crate::core::time;
+
+pub(super) fn apply_change(
+    update: &mut KeyUpdate,
+    change: &OperatorChange,
+) -> Result<(), ApplyError> {
+    match change {
+        OperatorChange::RetryRequested(request) => request_retry(update, request),
+        OperatorChange::HoldSet(hold) => set_hold(update, hold),
+        OperatorChange::RevokePreviousSet(previous) => {
+            update.state.revoke_previous = previous.is_pending;
+            if previous.is_pending {
+                let operator = previous.operator.as_ref();
+                let detail = json!({
+                    "reason": operator_reason(operator), "by": operator_name(operator),
+                });
+                update.append_event(None, "revoke-previous-now", detail);
+            }
+            Ok(())
+        }
+        OperatorChange::ImmediateRevocationSet(set) => set_immediate_revocation(update, set),
+        OperatorChange::CredentialAdopted(adoption) => adopt(update, adoption),
+        OperatorChange::PauseSet(pause) => {
+            set_pause(update, pause);
+            Ok(())
+        }
+    }
+}
+
+fn request_retry(update: &mut KeyUpdate, request: &RetryRequest) -> Result<(), ApplyError> {
+    update.update_rotation(&request.rotation, |row| {
+        row.retry_at = None;
+        for delivery in &mut row.deliveries {
+            delivery.retry_at = None;
+        }
+        Ok(())
+    })?;
+    let operator = request.operator.as_ref();
+    let detail = json!({"reason": operator_reason(operator), "by": operator_name(operator)});
+    update.append_event(Some(&request.rotation), "try-now", detail);
+    Ok(())
+}
+
+fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyError> {
+    update.update_rotation(&hold.rotation, |row| {
+        row.hold_until = hold.until.map(time::whole_seconds);
+        Ok(())
+    })?;
+    let event = if hold.until.is_some() {
+        "hold"
+    } else {
+        "release"
+    };
+    let operator = hold.operator.as_ref();
+    let detail = json!({
+        "until": hold.until.map(time::to_text), "reason": operator_reason(operator),
+        "by": operator_name(operator),
+    });
+    update.append_event(Some(&hold.rotation), event, detail);
+    Ok(())
+}
+
+fn set_immediate_revocation(
+    update: &mut KeyUpdate,
+    set: &ImmediateRevocation,
+) -> Result<(), ApplyError> {
+    update.update_rotation(&set.rotation, |row| {
+        row.revoke_now = true;
+        (row.attempt, row.retry_at) = (0, None);
+        Ok(())
+    })?;
+    update.append_event(Some(&set.rotation), "revoke-now", json!({}));
+    Ok(())
+}
+
+/// Any of the key's sinks may hold the credential: no delivery of it was
+/// recorded.
+fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> {
+    let phase = lifecycle::apply(None, adoption.event)?;
+    let mut rotation = Rotation::new(
+        adoption.rotation.clone(),
+        adoption.sequence,
+        Trigger::Adopted,
+        phase,
+        update.at,
+    );
+    rotation.credential = Some(CredentialMetadata {
+        created_at: adoption.credential.created_at.map(time::whole_seconds),
+        expires_at: adoption.credential.expires_at.map(time::whole_seconds),
+        ..adoption.credential.clone()
+    });
+    rotation.current_at = (phase == Phase::Current).then_some(update.at);
+    rotation.stranded_at = (phase == Phase::Stranded).then_some(update.at);
+    rotation.add_deliveries(&adoption.sinks, DeliveryState::Uncertain);
+    update.start_rotation(rotation)?;
+    let operator = adoption.operator.as_ref();
+    let detail = json!({
+        "to": phase.as_str(), "credential_id": adoption.credential.id,
+        "reason": operator_reason(operator), "by": operator_name(operator),
+    });
+    update.append_event(Some(&adoption.rotation), adoption.event.as_str(), detail);
+    Ok(())
+}
+
+fn set_pause(update: &mut KeyUpdate, change: &PauseUpdate) {
+    let pause = Pause {
+        from: time::whole_seconds(change.pause.from),
+        until: change.pause.until.map(time::whole_seconds),
+    };
+    let event = if pause.is_active(update.at) {
+        "pause"
+    } else {
+        "resume"
+    };
+    update.state.pause = Some(pause);
+    let operator = change.operator.as_ref();
+    let detail = json!({
+        "until": pause.until.map(time::to_text), "reason": operator_reason(operator),
+        "by": operator_name(operator),
+    });
+    update.append_event(None, event, detail);
+}

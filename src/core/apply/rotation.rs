@@ -1,0 +1,197 @@
+//! Applies changes to a rotation and its credential.
+
+use serde_json::json;
+
+use crate::core::apply::update::{ApplyError, KeyUpdate, operator_name, operator_reason};
+use crate::core::change::{
+    OverlapExtension, RevocationDeferral, RotationChange, RotationIntent, Transition,
+};
+use crate::core::ids::RotationId;
+use crate::core::lifecycle::{self, LifecycleEvent, Phase};
+use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Rotation};
+use crate::core::time;
+
+pub(super) fn apply_change(
+    update: &mut KeyUpdate,
+    change: &RotationChange,
+) -> Result<(), ApplyError> {
+    match change {
+        RotationChange::Started(intent) => start(update, intent),
+        RotationChange::Transitioned(moved) => transition(update, moved),
+        RotationChange::RetryScheduled(retry) => update.update_rotation(&retry.rotation, |row| {
+            row.attempt = retry.attempt;
+            row.retry_at = Some(time::whole_seconds(retry.retry_at));
+            row.error = Some(retry.error.clone());
+            row.final_warning = false;
+            Ok(())
+        }),
+        RotationChange::OverlapExtended(extension) => extend_overlap(update, extension),
+        RotationChange::RevocationDeferred(deferral) => defer_revocation(update, deferral),
+        RotationChange::CredentialMissing(found) => {
+            set_missing(update, &found.rotation, Some(found.missing))
+        }
+        RotationChange::CredentialFound(found) => set_missing(update, &found.rotation, None),
+        RotationChange::DuplicateRevoked(duplicate) => {
+            // Its own credential may have ended long ago: nothing but the event
+            // is recorded.
+            let detail = json!({"credential_id": duplicate.credential});
+            update.append_event(Some(&duplicate.rotation), "double-revoked", detail);
+            Ok(())
+        }
+    }
+}
+
+fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyError> {
+    let phase = lifecycle::apply(None, LifecycleEvent::Started)?;
+    let mut rotation = Rotation::new(
+        intent.rotation.clone(),
+        intent.sequence,
+        intent.trigger,
+        phase,
+        update.at,
+    );
+    rotation.scheduled_for = intent.scheduled_for.map(time::whole_seconds);
+    rotation.label = Some(intent.label.clone());
+    rotation.maybe_created = true;
+    rotation.add_deliveries(&intent.sinks, DeliveryState::Pending);
+    update.start_rotation(rotation)?;
+    update.state.timetable = Some(intent.timetable.clone());
+    update.state.pending_run = None;
+    let operator = intent.operator.as_ref();
+    let detail = json!({
+        "to": phase.as_str(), "trigger": intent.trigger.as_str(), "label": intent.label,
+        "scheduled_for": intent.scheduled_for.map(time::to_text),
+        "reason": operator_reason(operator), "by": operator_name(operator),
+    });
+    let event = LifecycleEvent::Started.as_str();
+    update.append_event(Some(&intent.rotation), event, detail);
+    Ok(())
+}
+
+fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyError> {
+    let known = update.find_rotation(&moved.rotation).cloned();
+    let carried = moved.ended_row.as_deref();
+    let carried = carried.filter(|row| row.id == moved.rotation && row.phase.is_ended());
+    let before = known.or_else(|unknown| carried.cloned().ok_or(unknown))?;
+    let (from, to) = (
+        before.phase,
+        lifecycle::apply(Some(before.phase), moved.event)?,
+    );
+    let mut row = before.clone();
+    row.phase = to;
+    (row.attempt, row.retry_at, row.missing) = (0, None, None);
+    row.final_warning = false;
+    row.maybe_created &= moved.event != LifecycleEvent::NotCreated;
+    if let Some(credential) = &moved.credential {
+        merge_credential(&mut row, credential)?;
+    }
+    match to {
+        Phase::Current => row.current_at = Some(update.at),
+        Phase::Retired => row.retired_at = Some(update.at),
+        Phase::Stranded => row.stranded_at = Some(update.at),
+        Phase::Revoked => row.revoked_at = Some(update.at),
+        // It may have been taken for revoked.
+        Phase::Orphaned => row.revoked_at = None,
+        Phase::Intended | Phase::Created | Phase::Verified | Phase::Failed => {}
+    }
+    let revoke_after = moved.revoke_after.map(time::whole_seconds);
+    row.revoke_after = revoke_after.or(row.revoke_after);
+    match (&moved.error, to) {
+        (Some(error), _) => row.error = Some(error.clone()),
+        (None, Phase::Created | Phase::Verified | Phase::Current) => row.error = None,
+        (None, _) => {}
+    }
+    update.put_rotation(Some(before), row)?;
+    let operator = moved.operator.as_ref();
+    let detail = json!({
+        "from": from.as_str(), "to": to.as_str(),
+        "credential_id": moved.credential.as_ref().map(|credential| &credential.id),
+        "revoke_after": moved.revoke_after.map(time::to_text),
+        "reason": operator_reason(operator).or(moved.error.as_deref()),
+        "by": operator_name(operator),
+    });
+    update.append_event(Some(&moved.rotation), moved.event.as_str(), detail);
+    Ok(())
+}
+
+/// Adds what is new of a credential; what is unknown now stays as it was.
+fn merge_credential(row: &mut Rotation, seen: &CredentialMetadata) -> Result<(), ApplyError> {
+    let known = row.credential.take();
+    if known.as_ref().is_some_and(|known| known.id != seen.id) {
+        return Err(ApplyError::Impossible {
+            rotation: row.id.clone(),
+            phase: row.phase,
+            problem: "it has another credential",
+        });
+    }
+    let known = known.as_ref();
+    let redacted = seen.redacted_value.clone();
+    let created_at = seen.created_at.map(time::whole_seconds);
+    let expires_at = seen.expires_at.map(time::whole_seconds);
+    row.credential = Some(CredentialMetadata {
+        id: seen.id.clone(),
+        redacted_value: redacted.or_else(|| known?.redacted_value.clone()),
+        created_at: created_at.or_else(|| known?.created_at),
+        expires_at: expires_at.or_else(|| known?.expires_at),
+    });
+    Ok(())
+}
+
+/// Only a retired credential has an end of its overlap.
+fn extend_overlap(update: &mut KeyUpdate, extension: &OverlapExtension) -> Result<(), ApplyError> {
+    let revoke_after = time::whole_seconds(extension.revoke_after);
+    update.update_rotation(&extension.rotation, |row| {
+        if row.phase == Phase::Retired {
+            row.revoke_after = row.revoke_after.max(Some(revoke_after));
+        }
+        Ok(())
+    })?;
+    let detail = json!({"revoke_after": time::to_text(revoke_after)});
+    update.append_event(Some(&extension.rotation), "extended", detail);
+    Ok(())
+}
+
+/// The revocation is decided every quarter of an hour: only the first deferral
+/// and a final warning are events.
+fn defer_revocation(
+    update: &mut KeyUpdate,
+    deferral: &RevocationDeferral,
+) -> Result<(), ApplyError> {
+    let before = update.find_rotation(&deferral.rotation)?;
+    let is_repeated = before.error.is_some() && before.final_warning == deferral.final_warning;
+    update.update_rotation(&deferral.rotation, |row| {
+        row.attempt = 0;
+        row.retry_at = Some(time::whole_seconds(deferral.retry_at));
+        row.error = Some(deferral.reason.clone());
+        row.final_warning = deferral.final_warning;
+        Ok(())
+    })?;
+    if !is_repeated {
+        let until = time::to_text(deferral.retry_at);
+        let detail = json!({"until": until, "reason": deferral.reason});
+        update.append_event(Some(&deferral.rotation), "held-back", detail);
+    }
+    Ok(())
+}
+
+fn set_missing(
+    update: &mut KeyUpdate,
+    rotation: &RotationId,
+    missing: Option<MissingSince>,
+) -> Result<(), ApplyError> {
+    update.update_rotation(rotation, |row| {
+        row.missing = missing.map(|missing| MissingSince {
+            since: time::whole_seconds(missing.since),
+            checks: missing.checks,
+        });
+        Ok(())
+    })?;
+    let event = if missing.is_some() {
+        "missing"
+    } else {
+        "found"
+    };
+    let detail = json!({"looks": missing.map(|missing| missing.checks)});
+    update.append_event(Some(rotation), event, detail);
+    Ok(())
+}

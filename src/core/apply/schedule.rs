@@ -1,0 +1,60 @@
+//! Applies changes to when a key is rotated.
+
+use serde_json::json;
+
+use crate::core::apply::update::KeyUpdate;
+use crate::core::change::{KeyBackoff, MissedRun, ScheduleChange, TimetableChange};
+use crate::core::time;
+
+pub(super) fn apply_change(update: &mut KeyUpdate, change: &ScheduleChange) {
+    match change {
+        ScheduleChange::BackedOff(backoff) => back_off(update, backoff),
+        ScheduleChange::Recovered => {
+            let state = &mut update.state;
+            (state.attempt, state.retry_at, state.problem) = (0, None, None);
+        }
+        ScheduleChange::TimetableChanged(change) => change_timetable(update, change),
+        ScheduleChange::RunMissed(missed) => miss_run(update, missed),
+    }
+}
+
+fn back_off(update: &mut KeyUpdate, backoff: &KeyBackoff) {
+    let state = &mut update.state;
+    state.attempt = backoff.attempt;
+    state.retry_at = Some(time::whole_seconds(backoff.retry_at));
+    state.problem = Some(backoff.problem.clone());
+    let detail = json!({"reason": backoff.problem, "attempt": backoff.attempt});
+    update.append_event(None, "deferred", detail);
+}
+
+fn change_timetable(update: &mut KeyUpdate, change: &TimetableChange) {
+    let state = &mut update.state;
+    state.timetable = Some(change.timetable.clone());
+    state.counts_from = change.counts_from.map(time::whole_seconds);
+    state.pending_run = change.pending_run.map(time::whole_seconds);
+    let detail = json!({
+        "timetable": change.timetable, "counts_from": change.counts_from.map(time::to_text),
+        "owed": change.pending_run.map(time::to_text),
+    });
+    update.append_event(None, "timetable", detail);
+}
+
+/// A skipped run is settled, and so is every run before it.
+fn miss_run(update: &mut KeyUpdate, missed: &MissedRun) {
+    if missed.is_skipped {
+        let state = &mut update.state;
+        state.counts_from = state
+            .counts_from
+            .max(Some(time::whole_seconds(missed.firing)));
+        state.pending_run = None;
+    }
+    let then = if missed.is_skipped {
+        "dropped"
+    } else {
+        "made up for"
+    };
+    let detail = json!({
+        "firing": time::to_text(missed.firing), "reason": missed.reason.as_str(), "then": then,
+    });
+    update.append_event(None, "firing-missed", detail);
+}

@@ -1,0 +1,250 @@
+//! What is written of changes to a key: the columns that differ between the
+//! state before and after.
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+
+use crate::core::apply::{Applied, LedgerEvent, RotationUpdate};
+use crate::core::ids::{KeyName, RotationId};
+use crate::core::state::{Delivery, KeyState, Rotation};
+use crate::core::time;
+
+/// A column and its value.
+pub(crate) type Column = (&'static str, Value);
+
+/// What is to be written of one key, in order.
+pub(crate) struct Difference {
+    pub(crate) key: KeyName,
+    /// When the changes are recorded.
+    pub(crate) at: Timestamp,
+    pub(crate) key_state: Option<KeyWrite>,
+    pub(crate) rotations: Vec<RotationWrite>,
+    pub(crate) events: Vec<LedgerEvent>,
+}
+
+/// What is to be written of the key itself.
+pub(crate) struct KeyWrite {
+    /// The sequence that the row is expected to have.
+    pub(crate) expected_sequence: Value,
+    pub(crate) columns: Vec<Column>,
+}
+
+/// What is to be written of a rotation.
+pub(crate) enum RotationWrite {
+    /// A new row.
+    Insert {
+        rotation: RotationId,
+        columns: Vec<Column>,
+        deliveries: Vec<DeliveryWrite>,
+    },
+    /// Changed columns of a row.
+    Update {
+        rotation: RotationId,
+        /// The phase that the row is expected to have.
+        from: Value,
+        columns: Vec<Column>,
+        deliveries: Vec<DeliveryWrite>,
+    },
+}
+
+/// What is to be written of a delivery of a rotation.
+pub(crate) enum DeliveryWrite {
+    /// A new row.
+    Insert { columns: Vec<Column> },
+    /// Changed columns of a row.
+    Update {
+        /// What the row is expected to have.
+        expected: Vec<Column>,
+        columns: Vec<Column>,
+    },
+}
+
+impl Difference {
+    /// The difference that `applied`, recorded at `at`, makes to `before`.
+    pub(crate) fn new(before: &KeyState, applied: &Applied, at: Timestamp) -> Self {
+        let columns = changed_columns(key_columns(before), key_columns(&applied.state));
+        let key_state = (!columns.is_empty()).then(|| KeyWrite {
+            expected_sequence: integer(before.sequence),
+            columns,
+        });
+        let rotations = applied.rotations.iter();
+        let rotations = rotations.map(|update| rotation_write(&before.key, update));
+        Self {
+            key: before.key.clone(),
+            at,
+            key_state,
+            rotations: rotations.collect(),
+            events: applied.events.clone(),
+        }
+    }
+}
+
+fn rotation_write(key: &KeyName, update: &RotationUpdate) -> RotationWrite {
+    let (before, after) = (update.before.as_ref(), &update.after);
+    let rotation = after.id.clone();
+    let known = before.map_or(&[][..], |before| &before.deliveries);
+    let deliveries = after.deliveries.iter().enumerate();
+    let deliveries = deliveries
+        .filter_map(|(place, delivery)| delivery_write(place, known.get(place), delivery))
+        .collect();
+    match before {
+        None => RotationWrite::Insert {
+            rotation,
+            columns: without_nulls(key_and(key, rotation_columns(after))),
+            deliveries,
+        },
+        Some(before) => RotationWrite::Update {
+            rotation,
+            from: text(before.phase.as_str()),
+            columns: changed_columns(rotation_columns(before), rotation_columns(after)),
+            deliveries,
+        },
+    }
+}
+
+/// Deliveries keep their places.
+fn delivery_write(
+    place: usize,
+    before: Option<&Delivery>,
+    after: &Delivery,
+) -> Option<DeliveryWrite> {
+    let place = ("place", integer(place as u64));
+    let Some(before) = before else {
+        let mut columns = without_nulls(delivery_columns(after).into());
+        columns.push(place);
+        return Some(DeliveryWrite::Insert { columns });
+    };
+    let columns = changed_columns(delivery_columns(before), delivery_columns(after));
+    (!columns.is_empty()).then(|| DeliveryWrite::Update {
+        expected: vec![
+            place,
+            ("sink", text(&before.sink.name)),
+            ("target", text(&before.sink.target)),
+        ],
+        columns,
+    })
+}
+
+fn key_and<const N: usize>(key: &KeyName, columns: [Column; N]) -> Vec<Column> {
+    let key = [("key", text(key.as_str()))];
+    key.into_iter().chain(columns).collect()
+}
+
+fn without_nulls(mut columns: Vec<Column>) -> Vec<Column> {
+    columns.retain(|(_, value)| *value != Value::Null);
+    columns
+}
+
+fn changed_columns<const N: usize>(before: [Column; N], after: [Column; N]) -> Vec<Column> {
+    let both = before.into_iter().zip(after);
+    both.filter_map(|(before, after)| (before != after).then_some(after))
+        .collect()
+}
+
+fn key_columns(state: &KeyState) -> [Column; 10] {
+    [
+        ("sequence", integer(state.sequence)),
+        ("attempt", integer(state.attempt)),
+        ("retry_at", timestamp(state.retry_at)),
+        ("problem", optional_text(state.problem.as_deref())),
+        ("revoke_previous", boolean(state.revoke_previous)),
+        ("timetable", optional_text(state.timetable.as_deref())),
+        ("counts_from", timestamp(state.counts_from)),
+        ("owed", timestamp(state.pending_run)),
+        (
+            "paused_from",
+            timestamp(state.pause.map(|pause| pause.from)),
+        ),
+        (
+            "paused_until",
+            timestamp(state.pause.and_then(|pause| pause.until)),
+        ),
+    ]
+}
+
+fn rotation_columns(rotation: &Rotation) -> [Column; 25] {
+    let credential = rotation.credential.as_ref();
+    let label = rotation.label.as_ref();
+    let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
+    let missing = rotation.missing;
+    [
+        ("rotation", text(rotation.id.as_str())),
+        ("sequence", integer(rotation.sequence)),
+        ("\"trigger\"", text(rotation.trigger.as_str())),
+        ("scheduled_for", timestamp(rotation.scheduled_for)),
+        ("started_at", timestamp(Some(rotation.started_at))),
+        ("label", optional_text(label.map(|label| label.as_str()))),
+        (
+            "credential_id",
+            optional_text(credential.map(|credential| credential.id.as_str())),
+        ),
+        ("redacted_value", optional_text(redacted)),
+        (
+            "created_at",
+            timestamp(credential.and_then(|credential| credential.created_at)),
+        ),
+        (
+            "expires_at",
+            timestamp(credential.and_then(|credential| credential.expires_at)),
+        ),
+        ("phase", text(rotation.phase.as_str())),
+        ("current_at", timestamp(rotation.current_at)),
+        ("retired_at", timestamp(rotation.retired_at)),
+        ("revoke_after", timestamp(rotation.revoke_after)),
+        ("revoked_at", timestamp(rotation.revoked_at)),
+        ("error", optional_text(rotation.error.as_deref())),
+        ("attempt", integer(rotation.attempt)),
+        ("retry_at", timestamp(rotation.retry_at)),
+        ("maybe_made", boolean(rotation.maybe_created)),
+        ("stranded_at", timestamp(rotation.stranded_at)),
+        (
+            "missing_since",
+            timestamp(missing.map(|missing| missing.since)),
+        ),
+        (
+            "missing_looks",
+            integer(missing.map_or(0, |missing| missing.checks)),
+        ),
+        ("hold_until", timestamp(rotation.hold_until)),
+        ("revoke_now", boolean(rotation.revoke_now)),
+        ("final_warning", boolean(rotation.final_warning)),
+    ]
+}
+
+fn delivery_columns(delivery: &Delivery) -> [Column; 12] {
+    [
+        ("sink", text(&delivery.sink.name)),
+        ("target", text(&delivery.sink.target)),
+        ("required", boolean(delivery.required)),
+        ("state", text(delivery.state.as_str())),
+        ("maybe_taken", boolean(delivery.maybe_accepted)),
+        ("attempts", integer(delivery.attempts)),
+        ("last_attempt_at", timestamp(delivery.last_attempt_at)),
+        ("written_at", timestamp(delivery.written_at)),
+        ("accepted_at", timestamp(delivery.accepted_at)),
+        ("removed_at", timestamp(delivery.removed_at)),
+        ("retry_at", timestamp(delivery.retry_at)),
+        ("error", optional_text(delivery.error.as_deref())),
+    ]
+}
+
+/// The core refuses what SQLite's signed integers cannot hold.
+fn integer(value: impl Into<u64>) -> Value {
+    Value::Integer(i64::try_from(value.into()).unwrap_or(i64::MAX))
+}
+
+fn boolean(value: bool) -> Value {
+    Value::Integer(value.into())
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+fn optional_text(value: Option<&str>) -> Value {
+    value.map_or(Value::Null, text)
+}
+
+fn timestamp(value: Option<Timestamp>) -> Value {
+    value.map_or(Value::Null, |at| Value::Text(time::to_text(at)))
+}
