@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::{Cli, Failure, output, text};
+use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::failure::Failure;
+use crate::cli::{output, text};
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
 use crate::core::secret::ActiveCredential;
@@ -66,14 +68,14 @@ impl AuditStatus {
 }
 
 impl AuditCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.load_settings()?;
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = options.load_settings()?;
         let reader = LedgerReader::open(&settings.ledger)?;
         let identity = ledger_identity(&settings);
         reader.snapshot()?.check_identity(&identity)?;
         let cell = ActiveCredential::new();
         let provider = OpenAiProvider::new(&settings.provider, cell.clone());
-        let provider = FailoverProvider::new(provider, cell, Cli::credential_sources(&settings));
+        let provider = FailoverProvider::new(provider, cell, credential_sources(&settings));
         let listed = provider
             .list()
             .await

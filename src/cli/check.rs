@@ -1,7 +1,9 @@
 //! `rekeyd check`: every problem at once, without changing anything.
 
+use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
+use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::preflight::{self, CheckLevel};
-use crate::cli::{Cli, Failure, output, read_environment};
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::secret::ActiveCredential;
@@ -20,8 +22,8 @@ pub(crate) struct CheckCommand {
 }
 
 impl CheckCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.load_settings()?;
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = options.load_settings()?;
         let mut problems = config::host_problems(&settings, &read_environment());
         problems.extend(preflight::check_ledger(&settings).await);
         let look = if self.online {
@@ -31,7 +33,7 @@ impl CheckCommand {
         };
         problems.extend(preflight::check_sinks(&settings, look).await);
         problems.extend(preflight::check_channels(&settings, look).await);
-        let (found, _) = Cli::credential_sources(&settings).read_all().await;
+        let (found, _) = credential_sources(&settings).read_all().await;
         if self.online && !found.is_empty() {
             problems.extend(check_provider(&settings).await);
         } else if self.online && problems.is_empty() {
@@ -45,7 +47,7 @@ impl CheckCommand {
             let noun = if keys == 1 { "key" } else { "keys" };
             let text = format!(
                 "{}: no problem found, {keys} {noun}\n",
-                cli.config.display()
+                options.config.display()
             );
             output::print(text.as_bytes())?;
         }
@@ -64,7 +66,7 @@ fn provider_not_checked(settings: &Settings) -> Problem {
 async fn check_provider(settings: &Settings) -> Option<Problem> {
     let cell = ActiveCredential::new();
     let provider = OpenAiProvider::new(&settings.provider, cell.clone());
-    let provider = FailoverProvider::new(provider, cell, Cli::credential_sources(settings));
+    let provider = FailoverProvider::new(provider, cell, credential_sources(settings));
     let error = provider.list().await.err()?;
     let at = "provider".to_owned();
     Some(Problem::for_host(&settings.file, at, error.to_string()))

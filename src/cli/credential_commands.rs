@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
+use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;
-use crate::cli::{Cli, Failure};
+use crate::cli::failure::Failure;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -57,44 +58,44 @@ pub(crate) struct AdoptCommand {
 }
 
 impl RevokeCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Revoke {
             credential_id: self.credential.clone(),
             force: self.force,
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }
 
 impl HoldCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Hold {
             what: self.target.clone(),
             until: self.until.map(|until| until.to_string()),
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }
 
 impl ReleaseCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Release {
             what: self.target.clone(),
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }
 
 impl AdoptCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Adopt {
             key: self.key.clone(),
             credential_id: self.credential.clone(),
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }

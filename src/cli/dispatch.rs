@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::cli::{Cli, Failure, output};
+use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::daemon::{event_loop, runtime};
@@ -11,8 +13,11 @@ use crate::engine::RunMode;
 use crate::net::client::build_unix_client;
 
 /// Has `request` done, and prints what became of it.
-pub(crate) async fn execute(cli: &Cli, request: ControlRequest) -> Result<(), Failure> {
-    let settings = cli.load_settings()?;
+pub(crate) async fn execute(
+    options: &GlobalOptions,
+    request: ControlRequest,
+) -> Result<(), Failure> {
+    let settings = options.load_settings()?;
     match find_daemon(&settings).await? {
         Some(daemon) => {
             daemon.warn_if_config_is_stale(&settings);
@@ -20,7 +25,7 @@ pub(crate) async fn execute(cli: &Cli, request: ControlRequest) -> Result<(), Fa
         }
         None => {
             let command = format!("rekeyd {}", request.verb());
-            let sources = Cli::credential_sources(&settings);
+            let sources = credential_sources(&settings);
             let started = runtime::start(&settings, sources, &command, RunMode::Command).await?;
             report_results(
                 &event_loop::run_request(started, without_no_wait(request), current_operator())

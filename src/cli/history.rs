@@ -9,9 +9,10 @@ use serde::Serializer as _;
 use serde::ser::SerializeSeq as _;
 use serde_json::{Map, Value, json};
 
+use crate::cli::context::GlobalOptions;
+use crate::cli::failure::Failure;
 use crate::cli::output::{self, PrintError};
 use crate::cli::text::TableLayout;
-use crate::cli::{Cli, Failure};
 use crate::core::{duration, time};
 use crate::ledger::{HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader};
 use crate::platform::clock::{Clock as _, SystemClock};
@@ -35,8 +36,8 @@ pub(crate) struct HistoryCommand {
 }
 
 impl HistoryCommand {
-    pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.load_settings()?;
+    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = options.load_settings()?;
         self.print(&settings.ledger)
     }
 

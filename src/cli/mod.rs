@@ -2,10 +2,12 @@
 
 mod audit;
 mod check;
+mod context;
 mod credential_commands;
 #[cfg(feature = "demo")]
 mod demo;
 mod dispatch;
+mod failure;
 mod history;
 pub mod logging;
 mod once;
@@ -22,21 +24,14 @@ mod status;
 mod text;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::settings::{KeySettings, Settings};
-use crate::config::{self, Environment, Problem, ProblemKind};
-use crate::core::secret::Secret;
-use crate::daemon::error::ServiceError;
+use crate::cli::context::{GlobalOptions, block_on};
+use crate::cli::failure::{Failure, exit_code};
 use crate::daemon::hardening;
-use crate::ledger::LedgerError;
-use crate::platform::clock::{Clock as _, SystemClock};
-use crate::provider::failover::AdminCredentialSources;
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]
@@ -47,27 +42,8 @@ use crate::provider::failover::AdminCredentialSources;
     max_term_width = 100
 )]
 pub struct Cli {
-    /// The configuration file
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "REKEYD_CONFIG",
-        default_value = "/etc/rekeyd/config.toml"
-    )]
-    config: PathBuf,
-    /// How much is logged: error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    log_level: tracing::Level,
-    /// The form of log lines on standard error
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        value_enum,
-        default_value_t
-    )]
-    log_format: logging::LogFormat,
+    #[command(flatten)]
+    options: GlobalOptions,
     #[command(subcommand)]
     command: CliCommand,
 }
@@ -123,6 +99,7 @@ enum CliCommand {
     },
 }
 
+<<<<<<< HEAD
 /// Why a command failed, with what the exit code depends on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -209,6 +186,8 @@ fn ledger_exit_code(error: &LedgerError) -> u8 {
     }
 }
 
+=======
+>>>>>>> 326523d (Break the import cycle of the command line's files)
 /// The program: reads the command line and does what it says.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -244,21 +223,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Cli {
     fn run(&self) -> Result<(), Failure> {
         match &self.command {
-            CliCommand::Run(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Once(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Check(command) => block_on(command.run(self)),
-            CliCommand::Rotate(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Revoke(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Hold(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Release(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Adopt(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Reload(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Pause(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Resume(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Schedule(command) => command.run(self),
-            CliCommand::Audit(command) => self.run_with_logging(command.run(self)),
-            CliCommand::Status(command) => command.run(self),
-            CliCommand::History(command) => command.run(self),
+            CliCommand::Run(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Once(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Check(command) => block_on(command.run(&self.options)),
+            CliCommand::Rotate(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Revoke(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Hold(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Release(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Adopt(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Reload(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Pause(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Resume(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Schedule(command) => command.run(&self.options),
+            CliCommand::Audit(command) => self.run_with_logging(command.run(&self.options)),
+            CliCommand::Status(command) => command.run(&self.options),
+            CliCommand::History(command) => command.run(&self.options),
             #[cfg(feature = "demo")]
             CliCommand::Sandbox(command) => self.run_with_logging(command.run()),
             #[cfg(feature = "demo")]
@@ -277,25 +256,8 @@ impl Cli {
         &self,
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        logging::init(self.log_level, self.log_format);
+        logging::init(self.options.log_level, self.options.log_format);
         block_on(work)
-    }
-
-    /// The configuration, or every problem with it.
-    fn load_settings(&self) -> Result<Arc<Settings>, Failure> {
-        load_configuration(&self.config, &read_environment())
-    }
-
-    /// Where the admin credential may come from.
-    fn credential_sources(settings: &Settings) -> AdminCredentialSources {
-        AdminCredentialSources {
-            file: settings.provider.credential_file.clone(),
-            credentials_directory: read_environment().credentials_directory,
-            env_secret: std::env::var("OPENAI_ADMIN_KEY")
-                .ok()
-                .filter(|value| !value.is_empty())
-                .map(Secret::new),
-        }
     }
 }
 
@@ -316,38 +278,4 @@ fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
     let mut page = Vec::new();
     clap_mangen::Man::new(described).render(&mut page)?;
     output::print(&page)
-}
-
-/// The configuration in `file`, or every problem with it.
-fn load_configuration(file: &Path, environment: &Environment) -> Result<Arc<Settings>, Failure> {
-    let accepted = config::load(file, environment).map(Arc::new);
-    accepted.map_err(|problems| Failure::from_problems(&problems))
-}
-
-/// The key with this name.
-fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Failure> {
-    let mut keys = settings.keys.iter();
-    keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
-        let names: Vec<_> = settings.keys.iter().map(|key| key.name.as_str()).collect();
-        Failure::Other(format!(
-            "no key {name:?} is configured; there are: {}",
-            names.join(", ")
-        ))
-    })
-}
-
-/// What a configuration depends on besides its file, as this process has it.
-fn read_environment() -> Environment {
-    Environment::read(SystemClock.now(), |name| std::env::var_os(name))
-}
-
-/// One thread is enough: file work and the ledger have threads of their own.
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let done = runtime.block_on(work);
-    // Nothing that still runs is worth waiting for: what matters is on disk.
-    runtime.shutdown_background();
-    done
 }

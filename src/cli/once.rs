@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cli::{Cli, Failure};
+use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::failure::Failure;
 use crate::core::duration;
 use crate::core::health::last_error;
 use crate::daemon::event_loop::{self, ExitReason};
@@ -17,9 +18,9 @@ pub(crate) struct OnceCommand {
 }
 
 impl OnceCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.load_settings()?;
-        let sources = Cli::credential_sources(&settings);
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = options.load_settings()?;
+        let sources = credential_sources(&settings);
         let started = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
         let (engine, ended) = event_loop::run_once(started, self.limit).await?;
         let at_rest = self.check_completed(ended);

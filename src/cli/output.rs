@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::ledger::LedgerError;
 
 /// Writes data. A reader that went away is no failure.

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;
-use crate::cli::{Cli, Failure};
+use crate::cli::failure::Failure;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -39,25 +40,25 @@ struct KeySelection {
 }
 
 impl PauseCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Pause {
             keys: self.selection.key_names(),
             all: self.selection.all,
             until: self.until.map(|until| until.to_string()),
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }
 
 impl ResumeCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Resume {
             keys: self.selection.key_names(),
             all: self.selection.all,
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }
 

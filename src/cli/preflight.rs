@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerting::channel::target::ClockFn;
-use crate::cli::{exit_code, ledger_exit_code};
+use crate::cli::failure::{exit_code, ledger_exit_code};
 use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::secret::ActiveCredential;

@@ -6,8 +6,10 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cli::context::{GlobalOptions, read_environment};
 use crate::cli::dispatch::find_daemon_to_reload;
-use crate::cli::{Cli, Failure, output, read_environment};
+use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::config;
 use crate::daemon::control::protocol::ControlRequest;
 
@@ -15,13 +17,13 @@ use crate::daemon::control::protocol::ControlRequest;
 pub(crate) struct ReloadCommand {}
 
 impl ReloadCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = match cli.load_settings() {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = match options.load_settings() {
             Ok(settings) => settings,
             Err(wrong) => {
                 // Every problem with the file is told here. The daemon is asked
                 // as well: its log and its status are to tell them, too.
-                request_reload_of_invalid_config(cli).await;
+                request_reload_of_invalid_config(options).await;
                 return Err(wrong);
             }
         };
@@ -39,8 +41,8 @@ impl ReloadCommand {
     }
 }
 
-async fn request_reload_of_invalid_config(cli: &Cli) {
-    let Some(settings) = config::load_lenient(&cli.config, &read_environment()) else {
+async fn request_reload_of_invalid_config(options: &GlobalOptions) {
+    let Some(settings) = config::load_lenient(&options.config, &read_environment()) else {
         return;
     };
     if let Ok(Some(daemon)) = find_daemon_to_reload(&settings).await {

@@ -1,7 +1,8 @@
 //! `rekeyd rotate`: a rotation by hand.
 
+use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;
-use crate::cli::{Cli, Failure};
+use crate::cli::failure::Failure;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ pub(crate) struct RotateCommand {
 }
 
 impl RotateCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let request = ControlRequest::Rotate {
             keys: self.keys.clone(),
             all: self.all,
@@ -32,6 +33,6 @@ impl RotateCommand {
             no_wait: self.no_wait,
             reason: self.reason.clone(),
         };
-        execute(cli, request).await
+        execute(options, request).await
     }
 }

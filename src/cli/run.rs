@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::cli::context::{
+    GlobalOptions, credential_sources, load_configuration, read_environment,
+};
+use crate::cli::failure::Failure;
 use crate::cli::preflight::{self, CheckLevel};
-use crate::cli::{Cli, Failure, load_configuration, read_environment};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::daemon::{event_loop, runtime};
@@ -17,21 +20,21 @@ pub(crate) struct RunCommand {
 }
 
 impl RunCommand {
-    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         if self.take_over {
-            let settings = cli.load_settings()?;
+            let settings = options.load_settings()?;
             runtime::take_over(&settings, "rekeyd run")?;
         }
-        run_daemon(cli).await
+        run_daemon(options).await
     }
 }
 
-async fn run_daemon(cli: &Cli) -> Result<(), Failure> {
-    let settings = cli.load_settings()?;
+async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
+    let settings = options.load_settings()?;
     log_host_problems(&settings);
     let started = runtime::start(
         &settings,
-        Cli::credential_sources(&settings),
+        credential_sources(&settings),
         "rekeyd run",
         RunMode::Daemon,
     )
@@ -39,18 +42,18 @@ async fn run_daemon(cli: &Cli) -> Result<(), Failure> {
     if settings.keys.is_empty() {
         tracing::warn!(
             "no key is configured in {}: nothing will be rotated",
-            cli.config.display()
+            options.config.display()
         );
     }
     // Behind the start, which it would hold up where there are many sinks.
     spawn_sink_checks(settings);
-    let file = cli.config.clone();
+    let file = options.config.clone();
     let read = move || {
         let settings = load_configuration(&file, &read_environment())
             .map_err(|failure| failure.to_string())?;
         log_host_problems(&settings);
         spawn_sink_checks(Arc::clone(&settings));
-        let sources = Cli::credential_sources(&settings);
+        let sources = credential_sources(&settings);
         Ok((settings, sources))
     };
     Ok(event_loop::run_daemon(started, Arc::new(read)).await?)

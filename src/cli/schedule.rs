@@ -6,7 +6,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
 
-use crate::cli::{Cli, Failure, find_key, output, text};
+use crate::cli::context::{GlobalOptions, find_key};
+use crate::cli::failure::Failure;
+use crate::cli::{output, text};
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
@@ -37,8 +39,8 @@ struct ScheduledRun<'s> {
 }
 
 impl ScheduleCommand {
-    pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.load_settings()?;
+    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = options.load_settings()?;
         let keys = self.selected_keys(&settings)?;
         let now = SystemClock.now();
         let from = self.from.unwrap_or(now);

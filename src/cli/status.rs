@@ -5,8 +5,10 @@ mod recorded_status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::cli::context::GlobalOptions;
+use crate::cli::failure::Failure;
 use crate::cli::status::recorded_status::RecordedStatus;
-use crate::cli::{Cli, Failure, output, text};
+use crate::cli::{output, text};
 use crate::config::settings::KeySettings;
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
 use crate::core::health::{alertable_error, last_error};
@@ -43,8 +45,8 @@ struct KeyStatus {
 }
 
 impl StatusCommand {
-    pub(crate) fn run(&self, cli: &Cli) -> Result<(), Failure> {
-        let settings = cli.load_settings()?;
+    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = options.load_settings()?;
         let now = SystemClock.now();
         let RecordedStatus {
             mut states,

@@ -9,7 +9,9 @@ mod standalone;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::{Failure, logging};
+use crate::cli::context::block_on;
+use crate::cli::failure::Failure;
+use crate::cli::logging;
 use crate::core::duration;
 use crate::sandbox::demo::error::DemoError;
 
@@ -31,7 +33,7 @@ impl DemoCommand {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         logging::init_demo_output();
         let dir = self.dir.as_deref();
-        super::block_on(async {
+        block_on(async {
             match &self.rehearse {
                 Some(file) => rehearsal::rehearse(file, dir, self.limit).await,
                 None => standalone::run_standalone(dir, self.limit).await,

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cli::context::{load_configuration, read_environment};
 use crate::cli::demo::rehearsal_intro::rehearsal_intro;
+use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
-use crate::cli::{Failure, load_configuration, output, read_environment};
+use crate::cli::output;
 use crate::config::settings::Settings;
 use crate::core::state::KeyState;
 use crate::ledger::LedgerReader;

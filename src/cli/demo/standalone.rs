@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cli::context::load_configuration;
+use crate::cli::failure::Failure;
 use crate::cli::history::HistoryCommand;
-use crate::cli::{Failure, load_configuration, output};
+use crate::cli::output;
 use crate::config::Environment;
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::sandbox::demo::environment::{self, DemoEnvironment};

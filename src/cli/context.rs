@@ -1,0 +1,98 @@
+//! What every command works with: the options before it, the configuration and
+//! the environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::cli::failure::Failure;
+use crate::cli::logging::LogFormat;
+use crate::config::settings::{KeySettings, Settings};
+use crate::config::{self, Environment};
+use crate::core::secret::Secret;
+use crate::platform::clock::{Clock as _, SystemClock};
+use crate::provider::failover::AdminCredentialSources;
+
+// A doc comment here would take the place of the program's description.
+#[derive(Debug, Args)]
+pub(crate) struct GlobalOptions {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "REKEYD_CONFIG",
+        default_value = "/etc/rekeyd/config.toml"
+    )]
+    pub(super) config: PathBuf,
+    /// How much is logged: error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: tracing::Level,
+    /// The form of log lines on standard error
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    pub(super) log_format: LogFormat,
+}
+
+impl GlobalOptions {
+    /// Returns the configuration, or every problem with it.
+    pub(super) fn load_settings(&self) -> Result<Arc<Settings>, Failure> {
+        load_configuration(&self.config, &read_environment())
+    }
+}
+
+/// Returns where the admin credential may come from.
+pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources {
+    AdminCredentialSources {
+        file: settings.provider.credential_file.clone(),
+        credentials_directory: read_environment().credentials_directory,
+        env_secret: std::env::var("OPENAI_ADMIN_KEY")
+            .ok()
+            .filter(|value| !value.is_empty())
+            .map(Secret::new),
+    }
+}
+
+/// Returns the configuration in `file`, or every problem with it.
+pub(super) fn load_configuration(
+    file: &Path,
+    environment: &Environment,
+) -> Result<Arc<Settings>, Failure> {
+    let accepted = config::load(file, environment).map(Arc::new);
+    accepted.map_err(|problems| Failure::from_problems(&problems))
+}
+
+/// Returns the key with this name.
+pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s KeySettings, Failure> {
+    let mut keys = settings.keys.iter();
+    keys.find(|key| key.name.as_str() == name).ok_or_else(|| {
+        let names: Vec<_> = settings.keys.iter().map(|key| key.name.as_str()).collect();
+        Failure::Other(format!(
+            "no key {name:?} is configured; there are: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// Returns what a configuration depends on besides its file.
+pub(super) fn read_environment() -> Environment {
+    Environment::read(SystemClock.now(), |name| std::env::var_os(name))
+}
+
+/// Runs a command. One thread is enough: file work and the ledger have threads
+/// of their own.
+pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(work);
+    // What still runs is not waited for: everything that matters is on disk.
+    runtime.shutdown_background();
+    done
+}
