@@ -83,7 +83,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::NotFound { .. }
         | LedgerError::Open { .. }
         | LedgerError::Corrupt(_)
-        | LedgerError::IllegalTransition(_)
+        | LedgerError::Rejected(_)
         | LedgerError::Database(_)
         | LedgerError::BatchAborted(_)
         | LedgerError::WriterStopped => exit_code::FAILED,
