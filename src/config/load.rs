@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::claims::{PathClaims, PathOwner};
+use super::claims::PathClaims;
 use super::environment::Environment;
 use super::settings::Settings;
 use super::{control, keys, notify, options, provider, source_file};
@@ -80,7 +80,7 @@ fn check_configuration(
     let control = control::read_control(top, report);
     let metrics = control::read_metrics_address(top, report);
 
-    let mut claims = PathClaims::with_capacity(key_names.len());
+    let mut claims = PathClaims::new();
     claims.reserve(path, "this configuration file");
     if let Some(socket) = &control.socket {
         claims.reserve(socket, "the control socket");
@@ -96,9 +96,8 @@ fn check_configuration(
         claims.claim(Path::new(&name), what, &ledger_place, report);
     }
     if let Some((file, place)) = &provider.credential_file {
-        let owner = PathOwner::from("the credential file");
-        let owner = owner.with_temp_file("beside the credential file");
-        claims.claim(file, owner, place, report);
+        let owners = ["the credential file", "beside the credential file"];
+        claims.claim_replaced(file, owners[0], owners[1], place, report);
     }
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");

@@ -49,9 +49,9 @@ impl ParsedSinks {
             let Some((file, place)) = &sink.files.written else {
                 continue;
             };
-            let owner =
-                PathOwner::of("written by", &sink.location).with_temp_file("written first by");
-            claims.claim(file, owner, place, report);
+            let owner = PathOwner::of("written by", &sink.location);
+            let temp_owner = PathOwner::of("written first by", &sink.location);
+            claims.claim_replaced(file, owner, temp_owner, place, report);
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
