@@ -190,10 +190,10 @@ pub struct Deferral {
 impl Deferral {
     /// Returns the deferral of a credential that rekeyd authenticates with.
     #[must_use]
-    pub fn own_credential(now: Timestamp) -> Self {
+    pub fn self_credential(now: Timestamp) -> Self {
         Self {
             until: time::after(now, IN_USE_RECHECK_PAUSE),
-            reason: DeferReason::OwnCredential,
+            reason: DeferReason::SelfCredential,
             final_warning: false,
         }
     }
@@ -214,7 +214,7 @@ impl Deferral {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeferReason {
     /// rekeyd authenticates with it.
-    OwnCredential,
+    SelfCredential,
     /// A consumer used it within `revoke-when-idle-for`.
     RecentlyUsed {
         /// When it was last used.
@@ -229,7 +229,7 @@ pub enum DeferReason {
 impl fmt::Display for DeferReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OwnCredential => formatter.write_str("rekeyd itself works with it"),
+            Self::SelfCredential => formatter.write_str("rekeyd itself works with it"),
             Self::RecentlyUsed {
                 last_used_at,
                 revoked_at,
@@ -255,7 +255,7 @@ pub enum Blocker {
     /// A time is the reason, and this host's clock is not the provider's.
     Clock,
     /// rekeyd authenticates with it.
-    OwnCredential,
+    SelfCredential,
     /// Sinks may hold it.
     HeldBy(Vec<SinkId>),
     /// It was used after it was stranded, so that a consumer has it.
@@ -286,7 +286,7 @@ pub fn decide(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> 
     };
     match seen.usage {
         None => return Revocation::Observe(ObservationPart::Usage),
-        Some(CredentialUsage::InUse) => return own_credential(candidate.reason, now),
+        Some(CredentialUsage::InUse) => return keep_self_credential(candidate.reason, now),
         Some(CredentialUsage::Previous | CredentialUsage::Unused) => {}
     }
     if is_time_based(candidate) && !clock_agrees(candidate, seen, now) {
@@ -449,14 +449,14 @@ fn blocker(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Opt
     }
 }
 
-fn own_credential(reason: RevocationReason, now: Timestamp) -> Revocation {
+fn keep_self_credential(reason: RevocationReason, now: Timestamp) -> Revocation {
     match reason {
         RevocationReason::Superseded
         | RevocationReason::Immediate
         | RevocationReason::Orphan
-        | RevocationReason::DuplicateLabel => Revocation::Defer(Deferral::own_credential(now)),
+        | RevocationReason::DuplicateLabel => Revocation::Defer(Deferral::self_credential(now)),
         RevocationReason::Eviction | RevocationReason::Operator { .. } => {
-            Revocation::Blocked(Blocker::OwnCredential)
+            Revocation::Blocked(Blocker::SelfCredential)
         }
     }
 }

@@ -189,7 +189,7 @@ impl Worker {
         let observed = decided.observation.usage;
         let usage = self.credential_usage(&decided.redacted);
         if usage != CredentialUsage::Unused && Some(usage) != observed {
-            let deferral = Deferral::own_credential(self.now());
+            let deferral = Deferral::self_credential(self.now());
             return Ok(RevocationOutcome::Deferred(deferral));
         }
         let deleted = self.services.provider.delete(&credential.id).await;

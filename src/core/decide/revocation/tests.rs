@@ -42,7 +42,7 @@ enum Sink {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+enum Remote {
     NotAsked,
     Gone,
     NeverUsed,
@@ -72,7 +72,7 @@ struct Case {
     is_configured: bool,
     is_clock_trusted: bool,
     has_row: bool,
-    answer: Answer,
+    answer: Remote,
     usage: Option<CredentialUsage>,
     successor: Option<bool>,
     provider_time: ProviderTime,
@@ -202,13 +202,13 @@ const RULES: [Rule; 25] = [
     ),
     (
         "nothing is decided without a fresh answer",
-        |case| case.answer == Answer::NotAsked,
+        |case| case.answer == Remote::NotAsked,
         Expected::Observe(ObservationPart::Credential),
     ),
     (
         "what is gone is recorded",
         |case| {
-            case.answer == Answer::Gone && !matches!(case.reason, RevocationReason::Operator { .. })
+            case.answer == Remote::Gone && !matches!(case.reason, RevocationReason::Operator { .. })
         },
         Expected::AlreadyGone,
     ),
@@ -247,7 +247,7 @@ const RULES: [Rule; 25] = [
         |case| {
             case.reason == RevocationReason::Superseded
                 && case.is_configured
-                && case.answer == Answer::UsedLately
+                && case.answer == Remote::UsedLately
         },
         Expected::DeferUsed,
     ),
@@ -263,7 +263,7 @@ const RULES: [Rule; 25] = [
     ),
     (
         "what a consumer used is not evicted",
-        |case| case.reason == RevocationReason::Eviction && case.answer == Answer::UsedLately,
+        |case| case.reason == RevocationReason::Eviction && case.answer == Remote::UsedLately,
         Expected::Used,
     ),
     (
@@ -313,7 +313,7 @@ fn nothing_is_deleted_that_is_in_use_held_alone_or_due_by_a_wrong_clock() {
             return;
         }
         deletions += 1;
-        assert_ne!(case.answer, Answer::NotAsked, "{case:?}");
+        assert_ne!(case.answer, Remote::NotAsked, "{case:?}");
         let usage = case.usage.unwrap();
         assert_ne!(usage, CredentialUsage::InUse, "{case:?}");
         // Sinks are disregarded by an operator's word, for a credential that
@@ -322,7 +322,7 @@ fn nothing_is_deleted_that_is_in_use_held_alone_or_due_by_a_wrong_clock() {
             RevocationReason::Operator { force } => force,
             RevocationReason::Immediate => true,
             RevocationReason::Orphan => case.revoke_now,
-            RevocationReason::Eviction => case.answer != Answer::UsedLately,
+            RevocationReason::Eviction => case.answer != Remote::UsedLately,
             RevocationReason::DuplicateLabel => !case.has_row,
             RevocationReason::Superseded => false,
         };
@@ -350,7 +350,7 @@ fn the_last_day_before_the_end_of_a_delay_is_a_final_warning() {
             time::after(now(), left),
             policy.max_revoke_delay,
         ));
-        let seen = observation(Answer::UsedLately, ProviderTime::Same);
+        let seen = observation(Remote::UsedLately, ProviderTime::Same);
         let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
         let Revocation::Defer(deferral) = decided else {
             panic!("{decided:?}");
@@ -370,7 +370,7 @@ fn the_last_day_before_the_end_of_a_delay_is_a_final_warning() {
     }
     // At its end it is revoked even if it is used.
     rotation.revoke_after = Some(time::before(now(), policy.max_revoke_delay));
-    let seen = observation(Answer::UsedLately, ProviderTime::Same);
+    let seen = observation(Remote::UsedLately, ProviderTime::Same);
     let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
     assert_eq!(decided, Revocation::Delete);
 }
@@ -379,7 +379,7 @@ fn the_last_day_before_the_end_of_a_delay_is_a_final_warning() {
 fn a_use_by_the_own_verification_defers_nothing() {
     let (mut rotation, key) = superseded();
     let policy = policy();
-    let seen = observation(Answer::UsedLately, ProviderTime::Same);
+    let seen = observation(Remote::UsedLately, ProviderTime::Same);
     for (current_minutes_ago, is_deferred) in [(11, true), (10, false), (9, false)] {
         rotation.current_at = Some(time::before(now(), MINUTE * current_minutes_ago));
         let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
@@ -390,12 +390,12 @@ fn a_use_by_the_own_verification_defers_nothing() {
 
 #[test]
 fn deferrals_say_why() {
-    let own = Deferral::own_credential(now());
+    let own = Deferral::self_credential(now());
     assert_eq!(own.message(), "rekeyd itself works with it");
     assert_eq!(own.until, time::after(now(), MINUTE * 15));
     let (rotation, key) = superseded();
     let policy = policy();
-    let mut seen = observation(Answer::NeverUsed, ProviderTime::Same);
+    let mut seen = observation(Remote::NeverUsed, ProviderTime::Same);
     seen.successor_exists = Some(false);
     let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
     let Revocation::Defer(deferral) = decided else {
@@ -510,7 +510,7 @@ fn rows_of(reason: RevocationReason) -> &'static [bool] {
 }
 
 type Observed = (
-    Answer,
+    Remote,
     Option<CredentialUsage>,
     Option<bool>,
     ProviderTime,
@@ -520,11 +520,11 @@ type Observed = (
 fn observations() -> Vec<Observed> {
     let mut all = Vec::new();
     for answer in [
-        Answer::NotAsked,
-        Answer::Gone,
-        Answer::NeverUsed,
-        Answer::UsedLongAgo,
-        Answer::UsedLately,
+        Remote::NotAsked,
+        Remote::Gone,
+        Remote::NeverUsed,
+        Remote::UsedLongAgo,
+        Remote::UsedLately,
     ] {
         for provider_time in [
             ProviderTime::Untold,
@@ -557,14 +557,14 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::Delete => Expected::Delete,
         Revocation::AlreadyGone => Expected::AlreadyGone,
         Revocation::Defer(deferral) => match deferral.reason {
-            DeferReason::OwnCredential => Expected::DeferOwn,
+            DeferReason::SelfCredential => Expected::DeferOwn,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
             DeferReason::SuccessorMissing => Expected::DeferSuccessor,
         },
         Revocation::Blocked(blocker) => match blocker {
             Blocker::NotDue(_) => Expected::NotDue,
             Blocker::Clock => Expected::Clock,
-            Blocker::OwnCredential => Expected::Own,
+            Blocker::SelfCredential => Expected::Own,
             Blocker::HeldBy(sinks) => {
                 assert_eq!(*sinks, [sink_id()]);
                 Expected::HeldBy
@@ -599,7 +599,7 @@ fn plain_case() -> Case {
         is_configured: true,
         is_clock_trusted: true,
         has_row: true,
-        answer: Answer::NeverUsed,
+        answer: Remote::NeverUsed,
         usage: Some(CredentialUsage::Unused),
         successor: Some(true),
         provider_time: ProviderTime::Same,
@@ -628,15 +628,15 @@ fn candidate<'a>(
     }
 }
 
-fn observation(answer: Answer, provider_time: ProviderTime) -> Observation {
+fn observation(answer: Remote, provider_time: ProviderTime) -> Observation {
     let live = |last_used_at| Some(RemoteAnswer::Live { last_used_at });
     Observation {
         credential: match answer {
-            Answer::NotAsked => None,
-            Answer::Gone => Some(RemoteAnswer::Gone),
-            Answer::NeverUsed => live(None),
-            Answer::UsedLongAgo => live(Some(time::before(now(), HOUR * 5 - MINUTE * 5))),
-            Answer::UsedLately => live(Some(time::before(now(), MINUTE * 10))),
+            Remote::NotAsked => None,
+            Remote::Gone => Some(RemoteAnswer::Gone),
+            Remote::NeverUsed => live(None),
+            Remote::UsedLongAgo => live(Some(time::before(now(), HOUR * 5 - MINUTE * 5))),
+            Remote::UsedLately => live(Some(time::before(now(), MINUTE * 10))),
         },
         server_time: match provider_time {
             ProviderTime::Untold => None,
