@@ -1,4 +1,4 @@
-//! What a process knows of the rotation that it began, and the ledger does not.
+//! What a process knows of the rotation that it started, and the ledger does not.
 
 use std::time::Duration;
 
@@ -7,14 +7,12 @@ use jiff::Timestamp;
 use crate::core::ids::{CredentialId, RotationId};
 use crate::core::secret::Secret;
 
-/// What this process remembers of the rotation it began, and loses when it
-/// ends.
+/// The volatile state of an open rotation, lost when the process ends.
 #[derive(Debug, Clone)]
 pub struct InFlight {
-    /// The rotation that this is about.
+    /// The rotation.
     pub rotation: RotationId,
-    /// Whether its create was sent. Without an answer that was understood, the
-    /// create is unclear.
+    /// Whether its create was sent. Without an answer, its outcome is unknown.
     pub create_sent: bool,
     /// Its secret.
     pub secret: Option<Secret>,
@@ -22,17 +20,17 @@ pub struct InFlight {
     pub first_verified_at: Option<Timestamp>,
     /// When it worked for the second time.
     pub verified_at: Option<Timestamp>,
-    /// The credential that was current then, and before when it is not revoked
-    /// by the schedule: what receivers are told, the same in every try.
+    /// The credential that was current then, and before when the schedule does not
+    /// revoke it: what receivers are sent, the same in every attempt.
     pub previous: Option<(CredentialId, Timestamp)>,
-    /// How long the provider has refused it, outages left out.
+    /// How long the provider has refused the secret, without outages.
     pub refused_for: Duration,
-    /// When it was refused last, if nothing else has happened since.
+    /// When it was last refused, if nothing else happened since.
     pub last_refused_at: Option<Timestamp>,
 }
 
 impl InFlight {
-    /// Of a rotation whose intent was just recorded.
+    /// Returns the state of a rotation whose intent was just recorded.
     #[must_use]
     pub fn new(rotation: RotationId) -> Self {
         Self {

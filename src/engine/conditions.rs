@@ -1,8 +1,8 @@
-//! What is wrong with the daemon as a whole: one cause, one alarm.
+//! The conditions of the daemon as a whole: one cause, one alert.
 //!
-//! While a condition holds nothing is begun, no key's attempt counts up and
-//! one probe runs (`engine/probe.rs`); the first success wakes all.
-//! Each is told once when it begins and once when it ends.
+//! While a condition holds, no rotation starts, no key's attempts count up and
+//! one probe runs (`engine/probe.rs`); the first success wakes all keys. Each
+//! condition is logged once when it begins and once when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,19 +15,19 @@ use crate::core::decide::next_step::Permits;
 use crate::core::time;
 use crate::provider::{ErrorKind, ProviderError};
 
-/// The provider's clock has whole seconds and its words take a moment: it is
-/// ahead if it is so by more.
+/// The provider's clock has whole seconds and its answers take a moment: it is
+/// ahead only by more than this.
 const CLOCK_RESOLUTION: Duration = Duration::from_secs(2);
 
-/// How long a word of the provider counts as a sign that it is there.
+/// How long an answer of the provider proves that it is reachable.
 const RESPONSE_FRESHNESS: Duration = Duration::from_secs(5 * 60);
 
-/// The conditions that hold, shared by everything that works.
+/// The active conditions, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Conditions {
     inner: Mutex<ConditionState>,
-    /// Taken by whoever finds out whether a failure is the provider's or a
-    /// key's, so that many failures at once ask one question.
+    /// Held by the worker that finds out whether a failure is global or its
+    /// key's, so that many failures at once cause one request.
     diagnosis_lock: tokio::sync::Mutex<()>,
 }
 
@@ -35,20 +35,20 @@ pub struct Conditions {
 struct ConditionState {
     active: BTreeMap<Condition, String>,
     last_response_at: Option<Timestamp>,
-    /// How far the provider's clock was ahead then, in seconds.
+    /// How far the provider's clock was ahead in that answer, in seconds.
     clock_offset: Option<f64>,
-    /// What time it was by the provider, and by the monotonic clock then.
+    /// The provider's time, and the monotonic time at which it was observed.
     provider_time: Option<(Timestamp, Duration)>,
-    /// What is told once in a process.
+    /// What was logged and is logged once in a process.
     logged_once: BTreeSet<&'static str>,
-    /// How often any has begun or ended.
+    /// How often a condition began or ended.
     change_count: u64,
-    /// Changed and not yet written to the ledger.
+    /// Changes that are not yet recorded in the ledger.
     unrecorded: BTreeMap<Condition, Option<String>>,
 }
 
 impl Conditions {
-    /// Says that a condition holds; told once.
+    /// Activates a condition, and logs it unless it is active.
     pub fn raise(&self, condition: Condition, problem: &str) {
         let mut inner = self.inner();
         if inner.active.contains_key(&condition) {
@@ -63,7 +63,7 @@ impl Conditions {
         );
     }
 
-    /// Says that a condition has passed. True if it held.
+    /// Ends a condition. Returns whether it was active.
     pub fn clear(&self, condition: Condition) -> bool {
         let mut inner = self.inner();
         let held = inner.active.remove(&condition);
@@ -80,12 +80,12 @@ impl Conditions {
         true
     }
 
-    /// How often any has begun or ended.
+    /// Returns how often a condition began or ended.
     pub(crate) fn change_count(&self) -> u64 {
         self.inner().change_count
     }
 
-    /// Those that hold, worst first.
+    /// Returns the active conditions with their problems, worst first.
     #[must_use]
     pub fn active(&self) -> Vec<(Condition, String)> {
         let inner = self.inner();
@@ -94,19 +94,19 @@ impl Conditions {
             .collect()
     }
 
-    /// Whether this one holds.
+    /// Returns whether this condition is active.
     #[must_use]
     pub fn is_active(&self, condition: Condition) -> bool {
         self.inner().active.contains_key(&condition)
     }
 
-    /// Whether a rotation may be begun.
+    /// Returns whether a rotation may start.
     #[must_use]
     pub fn can_start_rotation(&self) -> bool {
         self.inner().active.is_empty()
     }
 
-    /// What steps may be taken.
+    /// Returns which steps are permitted.
     #[must_use]
     pub fn permits(&self) -> Permits {
         let inner = self.inner();
@@ -117,8 +117,8 @@ impl Conditions {
         }
     }
 
-    /// Notes the provider's `Date`, and whether our clock can be believed.
-    /// `monotonic` is the time by a clock that never jumps.
+    /// Observes the provider's `Date`, and whether this host's clock agrees with
+    /// it. `monotonic` is the time by a clock that never jumps.
     pub fn observe_response(&self, date: Option<Timestamp>, now: Timestamp, monotonic: Duration) {
         self.inner().last_response_at = Some(now);
         let Some(date) = date else { return };
@@ -133,10 +133,10 @@ impl Conditions {
         self.raise(Condition::Clock, &clock_mismatch_message(Some(date), now));
     }
 
-    /// From when an overlap counts that begins now: this host's time, or the
-    /// provider's if that is ahead. Were a clock believed that is behind, the
-    /// overlap would be over as soon as the clock is set right. None before
-    /// the provider has told its time.
+    /// Returns from when an overlap counts that begins now: this host's time, or
+    /// the provider's if that is ahead, since an overlap by a clock that is behind
+    /// would end as soon as the clock is corrected. None before the provider's
+    /// time was observed.
     #[must_use]
     pub fn overlap_start(&self, now: Timestamp, monotonic: Duration) -> Option<Timestamp> {
         let (date, then) = self.inner().provider_time?;
@@ -147,14 +147,14 @@ impl Conditions {
         Some(if ahead { theirs } else { now })
     }
 
-    /// How far the provider's clock was ahead when it was last heard, in
+    /// Returns how far the provider's clock was ahead in its last answer, in
     /// seconds; its clock has whole ones.
     #[must_use]
     pub fn clock_offset(&self) -> Option<f64> {
         self.inner().clock_offset
     }
 
-    /// Whether the provider has said something lately.
+    /// Returns whether the provider answered lately.
     #[must_use]
     pub fn has_recent_response(&self, now: Timestamp) -> bool {
         self.inner()
@@ -162,19 +162,19 @@ impl Conditions {
             .is_some_and(|at| time::until(at, now).max(time::until(now, at)) <= RESPONSE_FRESHNESS)
     }
 
-    /// What the ledger is still to be told.
+    /// Takes the changes that are to be recorded in the ledger.
     pub fn take_unrecorded(&self) -> Vec<(Condition, Option<String>)> {
         std::mem::take(&mut self.inner().unrecorded)
             .into_iter()
             .collect()
     }
 
-    /// True the first time it is asked with this word.
+    /// Returns true at the first call with this word.
     pub(crate) fn is_first_occurrence(&self, word: &'static str) -> bool {
         self.inner().logged_once.insert(word)
     }
 
-    /// Waits for the right to find out what a failure means.
+    /// Waits until no other worker diagnoses a failure.
     pub(crate) async fn lock_diagnosis(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.diagnosis_lock.lock().await
     }
@@ -184,7 +184,7 @@ impl Conditions {
     }
 }
 
-/// In words, what is wrong when the two clocks do not agree.
+/// Describes the difference of two clocks that do not agree.
 pub(crate) fn clock_mismatch_message(theirs: Option<Timestamp>, ours: Timestamp) -> String {
     let theirs = theirs.map_or("nothing".to_owned(), time::to_text);
     format!(
@@ -193,8 +193,8 @@ pub(crate) fn clock_mismatch_message(theirs: Option<Timestamp>, ours: Timestamp)
     )
 }
 
-/// Which condition an error of a harmless request tells of, made with the
-/// credential in use; none if the provider is there and the credential works.
+/// Returns the condition that an error of a harmless request with the credential
+/// in use stands for; none if the provider is reachable and accepts it.
 #[must_use]
 pub fn condition_of_error(error: &ProviderError) -> Option<Condition> {
     match error.kind {

@@ -6,18 +6,18 @@ use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
 use crate::sink::Sink;
 
-/// A configured key with its sinks ready to take secrets.
+/// A configured key, with sinks that are ready to receive secrets.
 pub struct ManagedKey {
     /// Its name.
     pub name: KeyName,
-    /// When and how patiently it rotates.
+    /// Its schedule, overlap and limits.
     pub policy: Arc<KeyPolicy>,
     /// Its sinks in the order of delivery, and whether each is required.
     pub sinks: Vec<(Arc<dyn Sink>, bool)>,
 }
 
 impl ManagedKey {
-    /// The sink with this name and target.
+    /// Returns the sink with this name and target.
     #[must_use]
     pub fn sink(&self, id: &SinkId) -> Option<&Arc<dyn Sink>> {
         self.sinks
@@ -26,14 +26,14 @@ impl ManagedKey {
             .find(|sink| sink.id() == id)
     }
 
-    /// The sinks that a rotation waits for.
+    /// Returns the sinks that a rotation waits for.
     #[must_use]
     pub fn required_sinks(&self) -> Vec<SinkId> {
         let required = self.sinks.iter().filter(|(_, required)| *required);
         required.map(|(sink, _)| sink.id().clone()).collect()
     }
 
-    /// Every sink, and whether a rotation waits for it.
+    /// Returns every sink, and whether a rotation waits for it.
     #[must_use]
     pub fn all_sinks(&self) -> Vec<(SinkId, bool)> {
         let sinks = self.sinks.iter();

@@ -1,5 +1,5 @@
-//! What an operator asks to be done with a key or one of its credentials,
-//! beside the schedule. `effects/operator.rs` does it.
+//! Commands of an operator about a key or one of its credentials.
+//! `effects/operator.rs` executes them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,46 +12,46 @@ use crate::core::ids::CredentialId;
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
-/// Something to do with one credential.
+/// A command about a key or one of its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperatorCommand {
-    /// Revoke it now; with `force` also when a sink may hold it.
+    /// Revoke a credential now; with `force` even if a sink may hold it.
     Revoke {
         /// The credential.
         credential: CredentialId,
-        /// Whether a sink may be left with a dead one.
+        /// Whether sinks may be left with a revoked credential.
         force: bool,
-        /// Who asked, and why.
+        /// Who requested it, and why.
         operator: Option<OperatorNote>,
     },
-    /// The schedule does not revoke it before `until`, or with none that it
-    /// may again. Without a credential: all that are alive.
+    /// Keep the schedule from revoking a credential before `until`; with none, let
+    /// it revoke the credential again. Without a credential: all that are alive.
     Hold {
         /// The credential.
         credential: Option<CredentialId>,
         /// Not before this.
         until: Option<Timestamp>,
-        /// Who asked, and why.
+        /// Who requested it, and why.
         operator: Option<OperatorNote>,
     },
-    /// Begin nothing by schedule before `until`, or with none before a
+    /// Start no scheduled rotation before `until`; with none, before
     /// [`OperatorCommand::Resume`].
     Pause {
         /// Not before this.
         until: Option<Timestamp>,
-        /// Who asked, and why.
+        /// Who requested it, and why.
         operator: Option<OperatorNote>,
     },
-    /// Rotate by schedule again.
+    /// Start scheduled rotations again.
     Resume {
-        /// Who asked, and why.
+        /// Who requested it, and why.
         operator: Option<OperatorNote>,
     },
-    /// Take a credential made by hand into the ledger.
+    /// Adopt a credential that was created manually.
     Adopt {
         /// The credential.
         credential: CredentialId,
-        /// Who asked, and why.
+        /// Who requested it, and why.
         operator: Option<OperatorNote>,
     },
 }
@@ -72,10 +72,11 @@ pub enum CommandError {
 
 /// A command, and the caller that waits for its result.
 pub struct PendingCommand {
-    /// What is to be done.
+    /// The command.
     pub command: OperatorCommand,
-    /// Set once it is being done: from then on it cannot be told as not done.
+    /// Set when execution starts: from then on the caller is never told that it was
+    /// not done.
     pub started: Arc<AtomicBool>,
-    /// What was done, or why not.
+    /// Receives what was done, or why it was not.
     pub reply: oneshot::Sender<Result<String, CommandError>>,
 }

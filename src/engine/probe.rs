@@ -8,7 +8,7 @@ use crate::engine::conditions::{clock_mismatch_message, condition_of_error};
 use crate::engine::services::Services;
 use crate::provider::ProviderError;
 
-/// Finds out which of the conditions that hold have passed.
+/// Checks which of the active conditions have ended.
 pub(crate) async fn probe(parts: Arc<Services>) {
     let conditions = &parts.conditions;
     if conditions.is_active(Condition::Ledger) && parts.ledger.check_writable().await.is_ok() {
@@ -51,8 +51,9 @@ async fn probe_provider(parts: &Services) {
     }
 }
 
-/// Whether a failure is the whole daemon's matter: then it is told once for
-/// all. One failed request may be about itself alone; a harmless one tells.
+/// Returns whether a failure is global: then it raises one condition for all
+/// keys. A failed request may concern one key alone, so a harmless request
+/// decides.
 pub(crate) async fn is_global_failure(parts: &Services, error: &ProviderError) -> bool {
     if condition_of_error(error).is_none() {
         return false;
@@ -72,7 +73,7 @@ pub(crate) async fn is_global_failure(parts: &Services, error: &ProviderError) -
     true
 }
 
-/// In words that say what to do.
+/// Describes a condition, with what to do about it.
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Credential => format!(

@@ -1,7 +1,7 @@
-//! Compares every row ever written with the provider's list.
+//! Compares every row of the ledger with the provider's list.
 //!
-//! A list may be stale and a create may land late, so what is found is a
-//! reason to look, and proves nothing by itself.
+//! A list may be stale and a create may land late, so a discrepancy is a reason
+//! to ask again, and proves nothing by itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,24 +17,25 @@ use crate::engine::services::Services;
 use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
 use crate::provider::ListedCredential;
 
-/// When the provider is swept again after an unclear create: it may land late.
+/// When the ledger is reconciled again after an unclear create, which may land
+/// late.
 pub(crate) const FOLLOW_UP_DELAYS: [Duration; 3] = [MINUTE, Duration::from_secs(15 * 60), HOUR];
 
-/// How soon a sweep is tried again that the provider did not answer; the last
-/// pace is kept.
+/// How soon a reconciliation is retried that the provider did not answer; the
+/// last pace is kept.
 pub(crate) const RETRY_BACKOFF: Backoff = Backoff(&[5, 30, 60, 300]);
 
-/// What a sweep found, by key.
+/// The discrepancies that a reconciliation found, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
 
-/// What a sweep found.
+/// The result of a reconciliation.
 pub(crate) struct ReconciliationReport {
     pub(crate) discrepancies: DiscrepanciesByKey,
     pub(crate) lookalikes: Vec<Lookalike>,
 }
 
-/// Lists, compares, and tells of strangers. None if the provider or the ledger
-/// did not answer.
+/// Lists the provider's credentials, compares them with the ledger, and logs
+/// unknown ones. Returns none if the provider or the ledger failed.
 pub(crate) async fn reconcile(
     parts: Arc<Services>,
     keys: Arc<Vec<KeyName>>,
@@ -42,7 +43,7 @@ pub(crate) async fn reconcile(
     let listed = match parts.provider.list().await {
         Ok(listed) => listed,
         Err(error) => {
-            // A list may fail while all else works.
+            // A list may fail while other requests work.
             if !is_global_failure(&parts, &error).await {
                 tracing::warn!(
                     "cannot compare the ledger with the provider: {error}; it is tried again soon"
@@ -91,8 +92,8 @@ pub(crate) async fn reconcile(
         .collect();
     match parts.ledger.record_reconciliation(now, strangers).await {
         Ok(new) => log_unknown_credentials(&new),
-        // Who looks like our keys is not noted: a key without rows would take
-        // itself to be alone.
+        // Without recorded lookalikes, a key without rows would be rotated beside
+        // them.
         Err(error) => {
             let text = describe_problem(Condition::Ledger, &error.to_string());
             parts.conditions.raise(Condition::Ledger, &text);
@@ -105,7 +106,7 @@ pub(crate) async fn reconcile(
     })
 }
 
-/// What the ledger compares of a list.
+/// Converts a list to what the ledger compares.
 pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCredential> {
     let listed = listed.into_iter();
     let listed = listed.map(|one| RemoteCredential {

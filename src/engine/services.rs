@@ -1,4 +1,4 @@
-//! What every key of a process works with.
+//! What all workers of a process share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,41 +13,40 @@ use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::provider::Provider;
 
-/// What all keys share.
+/// The services that all keys share.
 #[derive(Clone)]
 pub struct Services {
-    /// Who issues credentials.
+    /// The provider of credentials.
     pub provider: Arc<dyn Provider>,
-    /// Where everything is recorded.
+    /// The ledger.
     pub ledger: Ledger,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and labels.
     pub entropy: Arc<dyn Entropy>,
-    /// How many keys are worked on at once.
+    /// How many keys have a worker at once.
     pub max_in_flight: usize,
-    /// How often every row is compared with the provider.
+    /// How often the ledger is reconciled with the provider.
     pub reconcile_every: Duration,
-    /// What is wrong with the daemon as a whole.
+    /// The conditions of the daemon as a whole.
     pub conditions: Arc<Conditions>,
-    /// Who counts what is recorded.
+    /// The observer of recorded changes.
     pub observer: Arc<dyn ChangeObserver>,
-    /// Who is told of what.
+    /// Who is notified of what.
     pub subscriptions: Arc<Subscriptions>,
-    /// Looks a time zone up by its name, for timetables that stand in the
-    /// ledger.
+    /// Finds a time zone by its name, for timetables in the ledger.
     pub find_zone: fn(&str) -> Option<TimeZone>,
 }
 
-/// How a process goes about its keys.
+/// How a process runs its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunMode {
-    /// The daemon: rotations are begun by schedule, and everything is compared
-    /// with the provider at start.
+    /// The daemon: the schedule starts rotations, and the ledger is reconciled at
+    /// start.
     Daemon,
-    /// `once`: as the daemon, but a comparison of less than `reconcile-every` ago
-    /// will do.
+    /// `once`: as the daemon, but a reconciliation less than `reconcile-every`
+    /// ago is not repeated.
     Once,
-    /// Rotations are begun by [`Engine::request_rotation`] alone.
+    /// Only requests start rotations.
     Command,
 }

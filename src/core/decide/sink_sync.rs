@@ -29,8 +29,7 @@ pub fn sink_changes(
     let mut changes = Vec::new();
     for rotation in &state.live {
         let ours = memory.is_some_and(|memory| memory.rotation == rotation.id);
-        // What was found open or stranded may have got to its sinks without
-        // this ledger's knowing.
+        // What was found open or stranded may have reached its sinks unrecorded.
         let lost = rotation.stranded_at.is_some() || (rotation.phase.is_open() && !ours);
         for delivery in &rotation.deliveries {
             changes.extend(existing_sink_change(
@@ -56,8 +55,8 @@ fn existing_sink_change(
     let configured = configured.find(|(sink, _)| *sink == delivery.sink);
     let held = match delivery.state {
         DeliveryState::Removed => {
-            // Its consumers have gone on with what they had. What is open takes
-            // its course without it: it gets the next one.
+            // Its consumers still use what it held. An open rotation goes on
+            // without it: it receives the next one.
             let holds = delivery.removed_at.is_some() && !rotation.phase.is_open();
             let counts = delivery.required && configured.is_some_and(|(_, required)| *required);
             return (holds && counts).then(|| {
@@ -72,7 +71,8 @@ fn existing_sink_change(
         DeliveryState::Missed => false,
     };
     match configured {
-        // What retired goes as planned where its sink has taken a newer one.
+        // A retired credential keeps its revocation time where its sink has
+        // accepted a newer one.
         None if sinks.is_none() && rotation.phase == Phase::Retired && {
             let until = delivery_hold(
                 delivery,
@@ -102,7 +102,7 @@ fn existing_sink_change(
 }
 
 fn new_sink_changes(rotation: &Rotation, sinks: Option<&[(SinkId, bool)]>) -> Vec<Change> {
-    // One that was removed and came back takes part in the next rotation.
+    // A sink that was removed and came back takes part in the next rotation.
     let known = |sink: &SinkId| {
         let mut deliveries = rotation.deliveries.iter();
         deliveries.any(|delivery| delivery.sink == *sink)

@@ -1,4 +1,4 @@
-//! Sends a create, once, and settles what became of it.
+//! Sends a create, once, and resolves one whose outcome is unknown.
 
 use crate::core::change::{Change, RevokedDuplicate, Transition};
 use crate::core::decide::revocation::RevocationReason;
@@ -75,14 +75,14 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let mut changes = self.failure_changes(rotation, LifecycleEvent::NotCreated, error);
         if self.is_global_failure(error).await {
-            // It counts for no key; the next one begins when it has passed.
+            // It counts for no key: the next rotation starts when the condition ends.
             changes.truncate(1);
         }
         self.record(changes).await
     }
 
-    /// It may have been made, and is never sent again: its label is looked for
-    /// next.
+    /// The create may have been applied, and is never sent again: the next step
+    /// looks for its label.
     async fn handle_unknown_create(
         &mut self,
         rotation: &RotationId,
@@ -100,8 +100,8 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Looks for the label of an unclear create, and gives the rotation up
-    /// either way: nobody has its secret.
+    /// Looks for the label of an unclear create, and abandons the rotation either
+    /// way, since its secret is lost.
     pub(crate) async fn find(
         &mut self,
         rotation: &RotationId,
@@ -150,9 +150,9 @@ impl Worker {
             .await
     }
 
-    /// More than one credential bears the label: something in between repeated
-    /// the create. All of them are ours and nobody has their secrets. One of
-    /// them goes now, and the label is looked for again.
+    /// Revokes one of several credentials that bear the label, because a proxy
+    /// repeated the create, and has the label looked for again. rekeyd created all
+    /// of them, and their secrets are lost.
     async fn revoke_duplicates(
         &mut self,
         rotation: &RotationId,

@@ -17,7 +17,7 @@ use crate::ledger::{Discrepancy, LedgerError, RemoteState};
 use crate::provider::ProviderError;
 
 impl Worker {
-    /// That it is missing once more.
+    /// Returns since when a credential is missing, one check later.
     pub(crate) fn missing_since(&self, rotation: &Rotation) -> MissingSince {
         let start_over = self.services.conditions.is_active(Condition::Organization);
         match rotation.missing {
@@ -32,8 +32,8 @@ impl Worker {
         }
     }
 
-    /// Asks for a credential that may be gone. Three answers of 404 over a
-    /// quarter of an hour prove it; a list proves nothing.
+    /// Checks whether a credential still exists. Three answers of 404 over a
+    /// quarter of an hour prove that it does not; a list proves nothing.
     pub(crate) async fn check_presence(
         &mut self,
         rotation: &RotationId,
@@ -64,7 +64,7 @@ impl Worker {
                 }
             }
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
-            // Not an answer: it is asked again with the next sweep, or at once
+            // No answer: the next reconciliation checks again, or the next step
             // where it is missing already.
             Err(error) => {
                 tracing::warn!(key = %self.state.key, %rotation, "{error}");
@@ -83,7 +83,7 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// What a sweep found about one rotation of this key.
+    /// Handles what a reconciliation found about one rotation of this key.
     pub(crate) async fn handle_discrepancy(
         &mut self,
         finding: Discrepancy,
@@ -104,7 +104,7 @@ impl Worker {
                 self.handle_live_credential(&rotation, facts).await
             }
             RemoteState::UnexpectedlyLive(_) => Ok(()),
-            // The row may have got its credential since the list was made.
+            // The row may have received its credential since the list was made.
             RemoteState::DuplicateLabel(facts)
                 if self.is_knself_credential(&facts) || row.is_some_and(is_create_pending) =>
             {
@@ -138,7 +138,7 @@ impl Worker {
                 };
                 return self.record(vec![Change::from(revoked)]).await;
             }
-            // The list was an old one.
+            // The list was stale.
             Ok(RevocationOutcome::AlreadyGone | RevocationOutcome::Blocked(_)) => return Ok(()),
             Ok(RevocationOutcome::StillShown) => STILL_SHOWN.to_owned(),
             Ok(RevocationOutcome::Deferred(deferral)) => deferral.message(),
@@ -150,7 +150,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The next sweep finds it again.
+    /// Logs a failure; the next reconciliation finds the discrepancy again.
     async fn handle_discrepancy_error(
         &mut self,
         rotation: &RotationId,
@@ -163,8 +163,8 @@ impl Worker {
         Ok(())
     }
 
-    /// A list may be old: that it is alive is asked again before it is
-    /// believed.
+    /// Records a credential as alive that was recorded as revoked, after asking
+    /// the provider once more: a list may be stale.
     async fn handle_live_credential(
         &mut self,
         rotation: &RotationId,
@@ -180,7 +180,7 @@ impl Worker {
                     ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };
                 self.record(vec![Change::from(moved)]).await?;
-                // While it was taken for gone no sink was taken from it.
+                // While it was recorded as gone, removed sinks were not recorded.
                 self.needs_sink_sync = true;
                 Ok(())
             }
@@ -190,7 +190,7 @@ impl Worker {
     }
 }
 
-/// Whether absence from a list is a reason to look.
+/// Returns whether absence from a list is a reason to ask the provider.
 fn can_be_missing(rotation: &Rotation) -> bool {
     rotation.missing.is_none()
         && matches!(
@@ -199,7 +199,7 @@ fn can_be_missing(rotation: &Rotation) -> bool {
         )
 }
 
-/// Whether its create has no answer yet.
+/// Returns whether the create has no answer yet.
 fn is_create_pending(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Intended
 }
@@ -211,7 +211,7 @@ mod tests {
     use crate::engine::tests::fake::{Fakes, at, key};
     use crate::engine::tests::rotation_changes::{created, current, intended, transitioned};
 
-    /// The one rotation that these changes lead to.
+    /// Returns the one rotation that these changes lead to.
     async fn rotation_after(changes: Vec<Change>) -> Rotation {
         let fakes = Fakes::new(&[]);
         fakes.write_ledger(vec![(key(), changes)]).await;

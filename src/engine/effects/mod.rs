@@ -1,4 +1,4 @@
-//! The steps that touch the outside, each followed by one commit.
+//! The steps with an external effect, each followed by one commit.
 
 mod create;
 mod deliver;
@@ -19,11 +19,11 @@ use crate::core::time;
 use crate::engine::worker::Worker;
 use crate::provider::{ListedCredential, ProviderError, RetryAdvice};
 
-/// How long to wait for something that will not pass before a person acts.
+/// How long to wait where only an operator can repair the cause.
 const PERMANENT_FAILURE_PAUSE: Duration = time::HOUR;
 
 impl Worker {
-    /// The rotation failed; the next one waits.
+    /// Returns the changes of a failed rotation: the next one waits.
     fn failure_changes(
         &self,
         rotation: &RotationId,
@@ -42,7 +42,7 @@ impl Worker {
     }
 }
 
-/// What the provider asks for, or what its kind of refusal needs at least.
+/// Returns the pause that the provider asks for, or that its refusal needs.
 fn retry_delay(error: &ProviderError) -> Option<Duration> {
     match error.retry {
         RetryAdvice::Later(after) => after,
@@ -50,8 +50,8 @@ fn retry_delay(error: &ProviderError) -> Option<Duration> {
     }
 }
 
-/// The redacted value of a credential: as it is `seen`, or as it was recorded,
-/// since the answer to a create may not have had one; empty if there is none.
+/// Returns the redacted value of a credential: from a fresh answer, or as it was
+/// recorded, since the answer to a create may lack it; empty if there is none.
 pub(crate) fn redacted_value_of<'c>(
     seen: Option<&'c ListedCredential>,
     known: &'c CredentialMetadata,

@@ -122,7 +122,7 @@ impl Worker {
         };
         let mut changes = vec![Change::from(moved)];
         if !self.holding_sinks(&found, &facts).is_empty() {
-            // Should it be seen alive once more, its holders do not count either.
+            // If it is found alive later, its sinks are disregarded again.
             changes.push(Change::from(ImmediateRevocation {
                 rotation: found.id.clone(),
             }));
@@ -200,7 +200,7 @@ impl Worker {
                 "{key} cannot be paused until a time that is over"
             )));
         }
-        // A longer pause is the same one.
+        // A pause that is extended keeps its start.
         let before = self.state.pause.filter(|pause| pause.is_active(now));
         let from = before.map_or(time::whole_seconds(now), |pause| pause.from);
         let pause = Pause { from, until };
@@ -285,7 +285,7 @@ impl Worker {
         if let Err(error) = self.services.entropy.fill(&mut id) {
             return Err(CommandError::Rejected(error.to_string()));
         }
-        // What is open will be current: then there is one already.
+        // An open rotation becomes current: then there is one already.
         let alive = self.state.current().is_some() || self.state.open_rotation().is_some();
         let event = if alive {
             LifecycleEvent::AdoptedAlongside

@@ -1,4 +1,4 @@
-//! Begins a rotation: everything that is asked before its intent is recorded.
+//! Starts a rotation: checks its preconditions, then records its intent.
 
 use std::time::Duration;
 
@@ -18,22 +18,21 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 
-/// How long a listing says whether a key without rows is alone.
+/// How long a list proves that a key without rows has no lookalikes.
 const LISTING_FRESHNESS: Duration = Duration::from_secs(5 * 60);
 
-/// How far a step before the intent got.
+/// Whether a rotation may start.
 enum Readiness {
-    /// It may be begun.
+    /// It may.
     Ready,
-    /// Not now; the key is recorded as deferred, or something was done that
-    /// makes room.
+    /// Not now; the key's back-off was recorded, or an eviction makes room.
     Deferred,
-    /// Not now, and it is the daemon's matter: nothing is recorded.
+    /// Not now, because of a condition: nothing is recorded for the key.
     Blocked,
 }
 
 impl Worker {
-    /// Asks what is to be asked before a create, then records the intent.
+    /// Checks what must hold before a create, then records the intent.
     pub(crate) async fn record_intent(
         &mut self,
         managed: &ManagedKey,
@@ -49,7 +48,7 @@ impl Worker {
         match ready {
             Readiness::Ready => {}
             Readiness::Deferred => {
-                // The wish is answered, by a problem.
+                // The request is answered, with a problem.
                 self.request = None;
                 return Ok(());
             }
@@ -132,7 +131,7 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// `max-creates-per-day`: a guard against any loop, across restarts.
+    /// Checks `max-creates-per-day`, which guards against loops across restarts.
     async fn has_create_budget(
         &mut self,
         managed: &ManagedKey,
@@ -161,8 +160,9 @@ impl Worker {
         Ok(false)
     }
 
-    /// `max-live-credentials`. What was stranded before any delivery of it began, and
-    /// was never used, goes first: a crash loop must not end in a standstill.
+    /// Checks `max-live-credentials`. A credential that was stranded before any of
+    /// its deliveries started, and was never used, is evicted: a crash loop must not
+    /// end in a standstill.
     async fn enforce_live_limit(
         &mut self,
         managed: &ManagedKey,
@@ -224,7 +224,8 @@ impl Worker {
         })
     }
 
-    /// Retires what is evicted: its deletion is the next step, and decided again.
+    /// Retires a credential that is evicted: its deletion is the next step, and
+    /// decided again.
     async fn evict(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {
         let retired = Transition {
             revoke_after: Some(time::next_whole_second(self.now())),
@@ -240,8 +241,8 @@ impl Worker {
         self.record(changes).await
     }
 
-    /// Whether the provider is there, takes our credential, and has our time,
-    /// unless it has said so lately.
+    /// Checks that the provider is reachable, accepts rekeyd's credential, and
+    /// agrees on the time, unless it answered lately.
     async fn check_provider(&mut self) -> Result<Readiness, LedgerError> {
         let conditions = &self.services.conditions;
         if !conditions.has_recent_response(self.now()) {
@@ -268,8 +269,9 @@ impl Worker {
         }
     }
 
-    /// Before the first create of a key without rows: a live credential with
-    /// its name tells of a ledger that was lost. All keys share one listing.
+    /// Checks for lookalikes before the first create of a key without rows: a live
+    /// credential with its name means that a ledger was lost. All keys share one
+    /// list.
     async fn check_no_lookalikes(&mut self) -> Result<Readiness, LedgerError> {
         let now = self.now();
         let fresh = self

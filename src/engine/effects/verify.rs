@@ -1,4 +1,4 @@
-//! Asks whether a new secret works.
+//! Verifies that a new secret works.
 
 use crate::core::decide::outcome;
 use crate::core::ids::RotationId;
@@ -11,8 +11,8 @@ use crate::ledger::LedgerError;
 use crate::provider::{ErrorKind, ProviderError};
 
 impl Worker {
-    /// Asks the provider for something harmless with the new secret. It must
-    /// work twice; it may be refused for as long as `verify-timeout`.
+    /// Sends a harmless request with the new secret. It must work twice, and may
+    /// be refused for as long as `verify-timeout`.
     pub(crate) async fn verify(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let secret = self
             .in_flight
@@ -34,7 +34,7 @@ impl Worker {
                 self.handle_refused_secret(rotation, &error).await
             }
             Err(error) => {
-                // An outage says nothing about the secret and counts for nothing.
+                // An outage says nothing about the secret, and uses up no time.
                 if let Some(memory) = self.in_flight.as_mut() {
                     memory.last_refused_at = None;
                 }
