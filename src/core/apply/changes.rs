@@ -35,7 +35,9 @@ fn rotation(number: u8) -> RotationId {
 fn credential(number: u8) -> CredentialMetadata {
     CredentialMetadata {
         id: CredentialId::new(format!("key_{number}")),
-        redacted_value: (number % 2 == 0).then(|| format!("sk-admin...{number}")),
+        redacted_value: number
+            .is_multiple_of(2)
+            .then(|| format!("sk-admin...{number}")),
         created_at: Some(at() + Duration::from_millis(400)),
         expires_at: None,
     }
