@@ -49,14 +49,14 @@ impl SandboxCommand {
         })
         .await
         .map_err(|error| Failure::Other(error.to_string()))?;
-        // Whoever has read where it is may end it.
+        // Before the address is printed: a reader may send a signal at once.
         let mut told = signals::listen()?;
         output::print(startup_message(&sandbox).as_bytes())?;
         told.recv().await;
         Ok(())
     }
 
-    /// The admin key of the command line or of the file that it names.
+    /// The admin key from the command line or from the file that it names.
     fn read_admin_key(&self) -> Result<Option<String>, Failure> {
         match (&self.admin_key, &self.admin_key_file) {
             (Some(secret), _) => Ok(Some(secret.clone())),
@@ -68,7 +68,7 @@ impl SandboxCommand {
     }
 }
 
-/// What to configure, and which admin key to work with.
+/// The value for `base-url`, and the admin key.
 fn startup_message(sandbox: &Sandbox) -> String {
     let admin_key = sandbox.admin_key();
     let about_the_key = if !sandbox.accepts(admin_key.expose()) {

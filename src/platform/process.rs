@@ -1,8 +1,8 @@
-//! Running a program of this host: without a shell, in a bare environment, in
-//! a process group of its own, and for no longer than it may take.
+//! Runs a program of this host: without a shell, in a bare environment, in a
+//! process group of its own, and within a timeout.
 //!
-//! What the program leaves running in its group is killed when it ends: what
-//! is done late could put an older secret in the place of a newer one.
+//! Processes that the program leaves running in its group are killed when it
+//! ends: they could replace a newer secret with an older one later.
 
 mod capture;
 mod process_group;
@@ -28,41 +28,41 @@ use crate::core::command::CommandLine;
 use crate::core::duration;
 use crate::platform::run_blocking;
 
-/// A program that is to be run once.
+/// A program to run once.
 pub struct Invocation<'r> {
     /// The program and its arguments.
     pub command: &'r CommandLine,
     /// Its environment, beside `PATH` and `LANG`.
     pub environment: &'r [(&'static str, String)],
-    /// What it reads from its standard input.
+    /// Its standard input.
     pub stdin: Zeroizing<Vec<u8>>,
-    /// After so long it is killed.
+    /// It is killed after this time.
     pub timeout: Duration,
 }
 
-/// How it went.
+/// How it ended.
 #[derive(Debug)]
 pub struct ProcessExit {
     /// Why it ended.
     pub kind: ExitKind,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: CapturedOutput,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: CapturedOutput,
 }
 
 /// Why a program ended.
 #[derive(Debug)]
 pub enum ExitKind {
-    /// It was never started: it has seen nothing of its input. Why, in words.
+    /// It was never started, and has read nothing of its input. Why.
     NotStarted(String),
-    /// It ended by itself, with this exit code.
+    /// It exited with this code.
     Code(i32),
     /// A signal ended it.
     Signal(i32),
-    /// It was killed, because its time was over.
+    /// It was killed after its timeout.
     TimedOut,
-    /// The system failed in between, and it was killed. Why, in words.
+    /// The system failed meanwhile, and it was killed. Why.
     Failed(String),
 }
 
@@ -86,8 +86,8 @@ impl ProcessExit {
         }
     }
 
-    /// The last that it said, most often what went wrong, as the end of a
-    /// sentence.
+    /// The last line of its output, which mostly says what failed, as the end of
+    /// a sentence.
     #[must_use]
     pub fn error_suffix(&self) -> String {
         let last = self.stderr.lines.last().or(self.stdout.lines.last());
@@ -95,7 +95,7 @@ impl ProcessExit {
     }
 }
 
-/// Why a program cannot be run, as far as that can be seen without running it.
+/// Why a program cannot be run, as far as that shows without running it.
 #[must_use]
 pub fn check_executable(program: &Path) -> Option<String> {
     let shown = program.display();
@@ -120,7 +120,7 @@ pub fn check_executable(program: &Path) -> Option<String> {
     })
 }
 
-/// Runs it. Dropped before it has ended, its group is killed.
+/// Runs a program. When the future is dropped, its group is killed.
 pub async fn run(run: Invocation<'_>) -> ProcessExit {
     let deadline = Instant::now() + run.timeout;
     let mut group = match spawn(&run).await {
@@ -136,7 +136,7 @@ pub async fn run(run: Invocation<'_>) -> ProcessExit {
     let (stdin, stdout, stderr) = group.take_pipes();
     let (mut out, mut err) = (OutputCapture::new(), OutputCapture::new());
     let how = {
-        // Both are read all the time: a full pipe would stop the program.
+        // Both outputs are read all the time: a full pipe would block the program.
         let reading = async { tokio::join!(out.read(stdout), err.read(stderr)) };
         let mut reading = pin!(reading);
         let mut is_read = false;
@@ -164,7 +164,7 @@ pub async fn run(run: Invocation<'_>) -> ProcessExit {
             Err(_) => ExitKind::TimedOut,
         }
     };
-    // Whoever was killed may have written half a secret.
+    // A program that was killed may have written half a secret.
     let is_whole = matches!(how, ExitKind::Code(_));
     ProcessExit {
         kind: how,
@@ -173,8 +173,8 @@ pub async fn run(run: Invocation<'_>) -> ProcessExit {
     }
 }
 
-/// On a thread of its own: the file system of the program may hang. Should
-/// nobody wait for it any more when it has started, it is killed at once.
+/// Starts the program off the event loop's thread, since its file system may
+/// hang. A program that starts after the timeout is killed at once.
 async fn spawn(run: &Invocation<'_>) -> Result<ProcessGroup, String> {
     let line = run.command.clone();
     let variables = run.environment.to_vec();
@@ -190,8 +190,8 @@ async fn spawn(run: &Invocation<'_>) -> Result<ProcessGroup, String> {
     }
 }
 
-/// Writes the input and closes it. A program that does not read it is judged
-/// by how it ends.
+/// Writes the input and closes it. That a program does not read it is no error:
+/// its exit code decides.
 async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
     let Some(mut stdin) = stdin else {
         return Ok(());

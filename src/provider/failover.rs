@@ -1,5 +1,5 @@
-//! The admin credential that rekeyd itself works with: where it may come from,
-//! and which of them is in use.
+//! The admin credential that rekeyd authenticates with: its sources, and the
+//! choice between them.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ use crate::provider::{
     ProviderResponse, RetryAdvice,
 };
 
-/// Where the admin credential may come from, in the order in which they count.
+/// The sources of the admin credential, in the order of their precedence.
 #[derive(Debug, Clone, Default)]
 pub struct AdminCredentialSources {
     /// `[provider] credential-file`.
@@ -30,8 +30,8 @@ pub struct AdminCredentialSources {
 }
 
 impl AdminCredentialSources {
-    /// Every credential that can be read, with the name of its place, and what
-    /// is wrong with the other places.
+    /// Every credential that can be read with the name of its source, and the
+    /// problems of the other sources.
     fn read_blocking(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         let (mut found, mut problems) = (Vec::new(), Vec::new());
         let mut take = |place: String, read: Result<Secret, String>| match read {
@@ -73,19 +73,19 @@ impl AdminCredentialSources {
     }
 }
 
-/// Where the admin credential may come from.
+/// The sources of the admin credential.
 #[async_trait]
 pub trait CredentialSource: Send + Sync {
-    /// Every credential that can be read, with the name of its place, in the
-    /// order in which they count; and what is wrong with the other places.
+    /// Every credential that can be read with the name of its source, in the
+    /// order of precedence, and the problems of the other sources.
     async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>);
 }
 
-/// How long the places may take to read.
+/// How long the sources may take to read.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the places off the loop's thread. While they hang, each probe would
-/// cost one more thread.
+/// Reads the sources off the event loop's thread. While they hang, each probe
+/// would cost one more thread.
 static READS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(2));
 
 #[async_trait]
@@ -100,9 +100,9 @@ impl CredentialSource for AdminCredentialSources {
     }
 }
 
-/// A provider that is asked with the first credential it accepts. When it
-/// refuses the one in use, [`Provider::check`] looks for another: so whoever
-/// probes for the end of a refusal finds what a person has put right.
+/// A provider that authenticates with the first credential that it accepts.
+/// When it refuses the one in use, [`Provider::check`] selects another: a probe
+/// for the end of a refusal finds a credential that was replaced meanwhile.
 pub struct FailoverProvider<P, S = AdminCredentialSources> {
     inner: P,
     active: ActiveCredential,
@@ -110,7 +110,7 @@ pub struct FailoverProvider<P, S = AdminCredentialSources> {
 }
 
 impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
-    /// `cell` is the one that `inner` reads.
+    /// `cell` MUST be the one that `inner` reads.
     pub fn new(inner: P, cell: ActiveCredential, places: S) -> Self {
         Self {
             inner,
@@ -119,7 +119,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         }
     }
 
-    /// Puts a credential to use, if there is none.
+    /// Selects a credential, if none is in use.
     async fn ensure_selected(&self) -> Result<(), ProviderError> {
         if self.active.get().is_some() {
             return Ok(());
@@ -139,15 +139,15 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         })
     }
 
-    /// Puts the first credential to use that is not refused: those of the
-    /// places, then the one from before a change over. If all are, what is in
-    /// use stays. Gives what is wrong with the places.
+    /// Selects the first credential that is not refused: those of the sources,
+    /// then the one before the last switch. If all are refused, the one in use
+    /// stays. Returns the problems of the sources.
     async fn select(&self) -> Vec<String> {
         let (mut found, mut problems) = self.source.read_all().await;
         if self.active.get().is_none()
             && let [(place, secret)] = found.as_slice()
         {
-            // There is no choice, and whether it works is seen at once.
+            // There is no choice, and the next request shows whether it works.
             self.activate(place, secret.clone());
             return problems;
         }
@@ -162,7 +162,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
                 Err(error) if error.kind == ErrorKind::CredentialRefused => {
                     problems.push(format!("the provider refuses that of {place}"));
                 }
-                // It says nothing about this one; what was first counts.
+                // The error says nothing about the credential: precedence decides.
                 Err(_) if self.active.get().is_none() => {
                     self.activate(&place, secret);
                     return problems;
@@ -173,7 +173,7 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         problems
     }
 
-    /// Looks at the places again, and puts the first credential to use that the
+    /// Reads the sources again, and selects the first credential that the
     /// provider accepts.
     pub async fn reselect(&self) {
         for problem in self.select().await {

@@ -1,9 +1,12 @@
 //! The local Admin API with faults.
 //!
 //! It behaves like the real one as far as that is known (`state`, `routes`)
-//! and goes wrong on request ([`Fault`]), so that rekeyd can be rehearsed
-//! against it without an account. It is no store of anything real: it holds
-//! its secrets in plain text, with [`SandboxOptions::state_file`] also on disk.
+//! and fails on request ([`Fault`]), so that rekeyd can be rehearsed against it
+//! without an account. It must not store anything real: it holds its secrets in
+//! plain text, with [`SandboxOptions::state_file`] also on disk.
+//!
+//! Beside it are the [`receiver`] of webhooks and what the demo works with. All
+//! of it is behind the cargo feature `demo`.
 
 pub(crate) mod demo;
 mod fault;
@@ -33,27 +36,27 @@ use crate::net::http_server::{self, ConnectionLimits};
 use crate::sandbox::server::SandboxApp;
 use crate::sandbox::state::SandboxState;
 
-/// More than any rehearsal has.
+/// More connections than any rehearsal opens.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// How a sandbox is to be.
+/// The options of a sandbox.
 #[derive(Clone)]
 pub struct SandboxOptions {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The admin key that it takes from the start; [`DEFAULT_ADMIN_KEY`] if
-    /// none is given.
+    /// The admin key that it accepts from the start; [`DEFAULT_ADMIN_KEY`] by
+    /// default.
     pub admin_key: Option<String>,
-    /// Where its keys stay over a restart: JSON with the secrets in it, mode
-    /// 0600. Without it they are gone with the process.
+    /// The file that keeps its keys over a restart: JSON with the secrets in
+    /// it, mode 0600. Without it they are lost with the process.
     pub state_file: Option<PathBuf>,
-    /// What goes wrong.
+    /// The faults that are injected.
     pub faults: Vec<Fault>,
-    /// How long changes take to count when secrets are checked.
+    /// How long changes take until they count when secrets are checked.
     pub delays: PropagationDelays,
-    /// When a create that a [`FaultKind::Late`] struck lands.
+    /// When a create that was hit by a [`FaultKind::Late`] takes effect.
     pub late_create_delay: Duration,
-    /// How late a [`FaultKind::Slow`] answer is.
+    /// The delay of a [`FaultKind::Slow`] response.
     pub slow_reply_delay: Duration,
 }
 
@@ -78,15 +81,15 @@ pub struct LiveKey {
 /// Why a sandbox did not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SandboxError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {reason}; choose another one with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the system.
         reason: String,
     },
-    /// The file with its keys is no good.
+    /// The file with its keys cannot be read or written.
     #[error("{0}")]
     State(String),
 }
@@ -160,20 +163,21 @@ impl Sandbox {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens at.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to configure as `base-url`: `http://127.0.0.1:8787/v1`.
+    /// The value for `base-url`: `http://127.0.0.1:8787/v1`.
     #[must_use]
     pub fn base_url(&self) -> Url {
         self.base_url.clone()
     }
 
-    /// The admin key that it took at the start, for a client in this process:
-    /// while the answer lives, it is masked in this process's output.
+    /// The admin key that it accepts from the start, for a client in this
+    /// process: while the returned secret lives, it is redacted in the output of
+    /// this process.
     #[must_use]
     pub fn admin_key(&self) -> Secret {
         Secret::new(self.admin_key.clone())
@@ -193,7 +197,7 @@ impl Sandbox {
             .collect()
     }
 
-    /// Whether a request with `secret` would be taken now.
+    /// Whether it accepts a request with `secret` now.
     #[must_use]
     pub fn accepts(&self, secret: &str) -> bool {
         self.app.lock_state().accepts(secret)
@@ -204,8 +208,8 @@ impl Sandbox {
         self.app.set_faults(faults);
     }
 
-    /// Makes a key as a person would on the provider's page: its id and its
-    /// secret.
+    /// Creates a key as a person would on the provider's page, and returns its
+    /// id and its secret.
     #[must_use]
     pub fn create_manually(&self, name: &str) -> (String, String) {
         let key = self.app.update(|state| state.create(name.to_owned(), None));
@@ -219,7 +223,7 @@ impl Sandbox {
         self.app.update(|state| state.delete(id))
     }
 
-    /// How many requests for `operation` have come, answered or not.
+    /// The number of requests for `operation`, answered or not.
     #[must_use]
     pub fn requests(&self, operation: ApiOperation) -> u64 {
         self.app.requests(operation)
@@ -228,7 +232,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Nobody may be listening any more, when the runtime went first.
+        // The server has ended already if the runtime was dropped first.
         let _ = self.stop.send(true);
     }
 }

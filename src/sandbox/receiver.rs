@@ -1,11 +1,9 @@
-//! A webhook receiver on loopback: what the demo delivers to and the tests
-//! ask.
+//! A webhook receiver on loopback, for the demo and the tests.
 //!
-//! It does what a receiver should: verifies the Standard Webhooks signature,
-//! drops repeats by `webhook-id` with a 2xx, and [`Receiver::applied`] ignores
-//! what is not the greatest sequence. It keeps the secrets as plain data, and it
-//! has no clock, so it does not refuse old timestamps as a real one should:
-//! it is not for production.
+//! It does what a receiver should: it verifies the Standard Webhooks signature
+//! and answers repeats of a `webhook-id` with a 2xx, and [`Receiver::applied`]
+//! ignores all but the greatest sequence. It is not for production: it keeps the
+//! secrets as plain data, and without a clock it cannot reject old timestamps.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +21,7 @@ use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::net::signature::SigningKeys;
 
-/// More than a test or a demo has.
+/// More connections than a test or a demo opens.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// A running receiver; it stops when it is dropped.
@@ -31,31 +29,31 @@ const MAX_CONNECTIONS: usize = 1024;
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<ReceiverShared>,
-    /// Its end ends the server.
+    /// Dropped, it stops the server.
     _shutdown: watch::Sender<bool>,
 }
 
-/// What the receiver answers from now on.
+/// How the receiver answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiverMode {
-    /// Takes what is signed well, with 200.
+    /// Accepts valid webhooks with 200.
     Accept,
-    /// Takes nothing and answers this status.
+    /// Rejects everything with this status.
     RejectWithStatus(u16),
-    /// Takes what is signed well, and answers this status all the same: 504
-    /// is what a proxy in front of a slow receiver answers.
+    /// Accepts valid webhooks and answers this status all the same: 504 is what
+    /// a proxy in front of a slow receiver answers.
     AcceptWithStatus(u16),
-    /// Takes what is signed well, and closes the connection without an answer.
+    /// Accepts valid webhooks and closes the connection without an answer.
     AcceptAndClose,
-    /// Takes nothing, and closes the connection without an answer.
+    /// Rejects everything by closing the connection without an answer.
     Close,
 }
 
-/// Sees each webhook before it is taken. While it fails, nothing is taken and
-/// the answer is 500.
+/// Records each webhook before it is accepted. While it fails, webhooks are
+/// answered with 500.
 pub type Recorder = Box<dyn Fn(&ReceivedWebhook) -> Result<(), String> + Send + Sync>;
 
-/// One webhook that was verified and was no repeat.
+/// One webhook that was verified and is no repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedWebhook {
     /// The path that it was posted to.
@@ -88,16 +86,16 @@ struct ReceiverState {
 }
 
 impl Receiver {
-    /// Starts one on a free port of loopback, inside the running runtime.
+    /// Starts a receiver on a free port of loopback, on the current runtime.
     /// `signing_secret` holds one or two lines `whsec_<base64>`.
     ///
     /// # Errors
-    /// A signing secret that does not parse, or no free port, in words.
+    /// The signing secret does not parse, or there is no free port.
     pub async fn start(signing_secret: &Secret) -> Result<Self, String> {
         Self::start_with(signing_secret, Box::new(|_| Ok(()))).await
     }
 
-    /// As [`Receiver::start`], with somebody who sees what is taken.
+    /// As [`Receiver::start`], with a recorder.
     ///
     /// # Errors
     /// As [`Receiver::start`].
@@ -139,13 +137,13 @@ impl Receiver {
         })
     }
 
-    /// Where webhooks are to be posted; a path behind it is taken as well.
+    /// The URL for webhooks; a path behind it is accepted as well.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// What was taken, in the order of arrival.
+    /// The accepted webhooks in the order of their arrival.
     #[must_use]
     pub fn received(&self) -> Vec<ReceivedWebhook> {
         self.shared.lock().received.clone()
@@ -160,19 +158,19 @@ impl Receiver {
         of_key.max_by_key(|one| one.sequence).cloned()
     }
 
-    /// How many requests came, repeats and bad ones included.
+    /// The number of requests, repeats and rejected ones included.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.lock().requests
     }
 
-    /// How many of them were not signed well or were no webhook of ours.
+    /// The number of requests with an invalid signature or body.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.shared.lock().rejected
     }
 
-    /// Changes what it answers.
+    /// Changes how it answers.
     pub fn set_mode(&self, answer: ReceiverMode) {
         self.shared.lock().mode = answer;
     }
@@ -189,7 +187,7 @@ impl ReceiverShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The `webhook-id` of a request that is signed well.
+    /// The `webhook-id` of a request with a valid signature.
     fn verified_id(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
         let text = |name| headers.get(name)?.to_str().ok();
         let id = text("webhook-id")?;

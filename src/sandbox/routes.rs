@@ -16,7 +16,7 @@ use crate::sandbox::reply::ApiReply;
 use crate::sandbox::server::SandboxApp;
 use crate::sandbox::state::{ListQuery, SandboxState};
 
-/// The longest body that is taken: a create has a hundred bytes.
+/// The longest body that is accepted: a create has a hundred bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Items on a page when the request does not say how many.
@@ -25,7 +25,7 @@ const DEFAULT_PAGE_SIZE: usize = 20;
 /// The most items on a page.
 const MAX_PAGE_SIZE: usize = 100;
 
-/// The longest life of a key that may be asked for.
+/// The longest lifetime of a key that a request may name.
 const MAX_LIFETIME_SECONDS: u64 = 31_536_000;
 
 pub(super) fn router(app: Arc<SandboxApp>) -> Router {
@@ -124,7 +124,7 @@ fn bad_request(message: &str) -> ApiReply {
     )
 }
 
-/// Name and life of the key that a create asks for.
+/// Name and lifetime of the key that a create names.
 fn parse_create(body: &[u8]) -> Result<(String, Option<Duration>), ApiReply> {
     let wish: Value = serde_json::from_slice(body)
         .map_err(|_| bad_request("We could not parse the JSON body of your request."))?;

@@ -1,4 +1,4 @@
-//! One request: whether a fault strikes, the work, the answer.
+//! One request: the injected fault, the work and the response.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,12 +46,12 @@ impl SandboxApp {
         }
     }
 
-    /// The state, for a look. No change made through this is kept in the file.
+    /// The state, for reading: a change through this is not written to the file.
     pub(super) fn lock_state(&self) -> MutexGuard<'_, SandboxState> {
         lock(&self.state)
     }
 
-    /// Changes the state and keeps it.
+    /// Changes the state and writes it to the file.
     pub(super) fn update<T>(&self, work: impl FnOnce(&mut SandboxState) -> T) -> T {
         let mut state = lock(&self.state);
         let outcome = work(&mut state);
@@ -67,13 +67,13 @@ impl SandboxApp {
         *lock(&self.faults) = faults;
     }
 
-    /// How many requests for `operation` have come, answered or not.
+    /// The number of requests for `operation`, answered or not.
     pub(super) fn requests(&self, operation: ApiOperation) -> u64 {
         lock(&self.requests)[operation as usize]
     }
 
-    /// Does one request with `work`, whose second argument says whether the
-    /// list is to be stale.
+    /// Handles one request with `work`, whose second argument says whether the
+    /// list has to be stale.
     pub(super) async fn respond<W>(
         self: &Arc<Self>,
         operation: ApiOperation,
@@ -134,7 +134,7 @@ impl SandboxApp {
         }
     }
 
-    /// The first fault that strikes this time.
+    /// The first of the faults that hits this request.
     fn select_fault(&self, operation: ApiOperation) -> Option<FaultKind> {
         lock(&self.faults)
             .iter()
@@ -144,7 +144,7 @@ impl SandboxApp {
     }
 
     async fn wait_until_stopped(&self) {
-        // An error means that the sandbox is gone, which is the same.
+        // An error means that the sandbox was dropped.
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
     }
 }

@@ -1,9 +1,9 @@
 //! `--rehearse CONFIG`: the keys and schedules of a real configuration, and
 //! nothing else of the real world.
 //!
-//! The configuration is checked as `run` checks it. What is wrong with this
-//! host, a folder that does not exist or a secret that cannot be read, is not
-//! asked: a configuration is rehearsed before it comes to its host.
+//! The configuration is checked as `run` checks it. Problems of this host, such
+//! as a missing folder or an unreadable secret, are not: a configuration is
+//! rehearsed before it comes to its host.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(super) async fn rehearse(
     report_results(&settings, folder.path())
 }
 
-/// The folders that sinks and records need, for nobody but us.
+/// Creates the folders for sinks and records.
 fn create_folders(needed: &[PathBuf], folder: &DemoFolder) -> Result<(), Failure> {
     for records in recording::record_folders() {
         folder.create_subfolder(Path::new(records))?;
@@ -78,7 +78,7 @@ fn create_folders(needed: &[PathBuf], folder: &DemoFolder) -> Result<(), Failure
     Ok(())
 }
 
-/// Says which keys rotated, and fails if one did not.
+/// Reports which keys rotated, and fails if one did not.
 fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     let reader = LedgerReader::open(&settings.ledger)?;
     let states = reader.snapshot()?.key_states()?;
@@ -108,7 +108,7 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What kept a key without a current credential from getting one.
+/// Why a key has no current credential.
 fn failure_reason(state: &KeyState) -> Option<&str> {
     let open = state.open_rotation();
     let delivery = open.and_then(|open| {

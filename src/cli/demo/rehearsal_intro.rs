@@ -1,5 +1,5 @@
-//! What a person reads before a rehearsal begins: what is replaced by what,
-//! and when each key would rotate.
+//! The text before a rehearsal: what is replaced by what, and when each key
+//! rotates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::sandbox::demo::environment;
 use crate::sandbox::demo::recording;
 use crate::sandbox::demo::replacements::ReplacedSink;
 
-/// The whole introduction to a rehearsal of `real` in `folder`.
+/// The introduction to a rehearsal of `real` in `folder`.
 pub(super) fn rehearsal_intro(
     real: &Settings,
     sinks: &[ReplacedSink],

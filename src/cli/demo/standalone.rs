@@ -104,7 +104,7 @@ fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
     )
 }
 
-/// A text as TOML takes it, which is as JSON does.
+/// A string literal of TOML, which is one of JSON, too.
 fn toml_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

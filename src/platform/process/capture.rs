@@ -1,36 +1,35 @@
-//! What a program writes, as far as it is worth keeping.
+//! The output of a program, as far as it is kept.
 
 use secrecy::zeroize::Zeroizing;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::core::redact::sanitize_lines;
 
-/// So much is kept of each of the two outputs. The rest is read all the same,
-/// so that the program does not wait for it.
+/// How much is kept of each of the two outputs. The rest is read and dropped:
+/// the program would block otherwise.
 const MAX_CAPTURED_BYTES: usize = 8 * 1024;
 
-/// So many lines are kept: each becomes a line of the log.
+/// How many lines are kept: each becomes a line of the log.
 const MAX_CAPTURED_LINES: usize = 100;
 
-/// What a program wrote: masked, fit to be shown, and no more than is worth
-/// showing.
+/// The output of a program: redacted, sanitized and cut.
 #[derive(Debug, Default)]
 pub struct CapturedOutput {
     /// Its lines.
     pub lines: Vec<String>,
-    /// Whether it wrote more.
+    /// Whether there was more.
     pub is_truncated: bool,
 }
 
 impl CapturedOutput {
-    /// The lines, and that there were more.
+    /// The lines, and a note if there was more.
     pub fn display_lines(&self) -> impl Iterator<Item = &str> {
         let more = self.is_truncated.then_some("(the rest is not shown)");
         self.lines.iter().map(String::as_str).chain(more)
     }
 }
 
-/// One of the two outputs. Wiped, since it may hold the secret.
+/// One of the two outputs. It is wiped, since it may hold the secret.
 pub(super) struct OutputCapture {
     bytes: Zeroizing<Vec<u8>>,
     is_truncated: bool,
@@ -39,7 +38,7 @@ pub(super) struct OutputCapture {
 impl OutputCapture {
     pub(super) fn new() -> Self {
         Self {
-            // At once, since a buffer that grows leaves copies behind.
+            // With its full capacity: a buffer that grows leaves copies behind.
             bytes: Zeroizing::new(Vec::with_capacity(MAX_CAPTURED_BYTES)),
             is_truncated: false,
         }
@@ -49,7 +48,7 @@ impl OutputCapture {
     pub(super) async fn read(&mut self, from: Option<impl AsyncRead + Unpin>) {
         let Some(mut from) = from else { return };
         let mut chunk = Zeroizing::new([0; 4 * 1024]);
-        // An output that cannot be read any more has ended.
+        // An error counts as the end.
         while let Ok(length @ 1..) = from.read(&mut chunk[..]).await {
             let kept = length.min(MAX_CAPTURED_BYTES - self.bytes.len());
             self.bytes.extend_from_slice(&chunk[..kept]);
@@ -57,8 +56,8 @@ impl OutputCapture {
         }
     }
 
-    /// All of it, fit to be shown. `is_whole` says that it ended as the
-    /// program wanted it to end.
+    /// Redacts and sanitizes the output. `is_whole` says that the program ended
+    /// it by itself.
     pub(super) fn to_captured_output(&self, is_whole: bool) -> CapturedOutput {
         let mut lines = sanitize_lines(&self.bytes, self.is_truncated || !is_whole);
         let is_cut = self.is_truncated || lines.len() > MAX_CAPTURED_LINES;

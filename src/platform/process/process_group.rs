@@ -1,5 +1,4 @@
-//! A program and all that it starts, as long as that stays in its process
-//! group.
+//! A program and its descendants, as long as they stay in its process group.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -11,26 +10,26 @@ use tokio::time::timeout;
 
 use crate::core::command::CommandLine;
 
-/// Where a program finds others. That of the service is not passed on: a
-/// program is to find the same in every way that rekeyd is started.
+/// The `PATH` of programs. That of the service is not passed on: a program finds
+/// the same in every way that rekeyd is started.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The language of its messages.
+/// The `LANG` of programs.
 pub const LANG: &str = "C.UTF-8";
 
-/// How long the last words of a program that has ended are waited for.
-/// Whoever has left its group may hold its output open for ever.
+/// How long to wait for the end of the output of a program that has ended. A
+/// process that has left its group may keep the output open for ever.
 pub(super) const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A process group; dropped, it is killed.
+/// A process group; it is killed when this is dropped.
 pub(super) struct ProcessGroup {
     leader: Child,
-    /// The number of its leader and of the group.
+    /// The id of its leader and of the group.
     id: Option<Pid>,
 }
 
 impl ProcessGroup {
-    /// Starts the program, inside a runtime.
+    /// Starts the program. MUST be called on a runtime.
     pub(super) fn start(
         line: &CommandLine,
         variables: Vec<(&'static str, String)>,
@@ -65,22 +64,22 @@ impl ProcessGroup {
         )
     }
 
-    /// Waits for the program itself, not for what it has started.
+    /// Waits for the program itself, not for its descendants.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.leader.wait().await
     }
 
-    /// Kills what is left of the group.
+    /// Kills the processes that are left in the group.
     pub(super) async fn terminate(mut self) {
         self.kill();
-        // One that hangs in the kernel dies later; tokio sees to it then.
+        // A process that hangs in the kernel dies later; tokio reaps it then.
         let _ = timeout(OUTPUT_DRAIN_TIMEOUT, self.leader.wait()).await;
     }
 
-    /// At most once: what has this number later may be somebody else.
+    /// Sends the signal at most once: the id may be reused later.
     fn kill(&mut self) {
         if let Some(id) = self.id.take() {
-            // That nobody is left is what is wanted.
+            // An error means that no process is left.
             let _ = kill_process_group(id, Signal::KILL);
         }
     }

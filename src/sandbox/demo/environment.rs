@@ -1,5 +1,5 @@
-//! What rekeyd works with in a demo: a provider, a receiver and the secrets
-//! between them. Everything that is asked of the sandbox is asked here.
+//! The environment of a demo: the sandbox as the provider, a receiver, and the
+//! files with their secrets. Only this module calls the sandbox.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use crate::sandbox::demo::folder::DemoFolder;
 use crate::sandbox::receiver::{Receiver, Recorder};
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Sandbox, SandboxOptions};
 
-/// The files that a stage puts into its folder.
+/// The files that are created in the folder of the demo.
 pub(crate) const ENVIRONMENT_FILES: [&str; 3] = [ADMIN_KEY_FILE, WEBHOOK_SECRET_FILE, LEDGER_FILE];
 
 /// The admin key of the sandbox.
 pub(crate) const ADMIN_KEY_FILE: &str = "admin-key";
-/// What webhooks are signed with.
+/// The secret that signs webhooks.
 const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 /// The ledger.
 pub(crate) const LEDGER_FILE: &str = "ledger.db";
 
-/// A sandbox and a receiver; they stop when this is dropped.
+/// A running sandbox and receiver; they stop when this is dropped.
 pub(crate) struct DemoEnvironment {
     sandbox: Sandbox,
     /// The receiver of all webhooks.
     pub(crate) receiver: Receiver,
-    /// Where the sandbox is.
+    /// The `base-url` of the sandbox.
     pub(crate) provider_url: Url,
-    /// Where webhooks go to.
+    /// The URL of the receiver.
     pub(crate) receiver_url: Url,
     /// The file with the sandbox's admin key.
     pub(crate) credential_file: PathBuf,
-    /// The file with what webhooks are signed with.
+    /// The file with the secret that signs webhooks.
     pub(crate) signing_secret_file: PathBuf,
 }
 
@@ -67,7 +67,7 @@ impl DemoEnvironment {
         })
     }
 
-    /// The real daemon, until a signal asks for the end, for `limit` at most.
+    /// Runs the real daemon until a signal stops it, for `limit` at most.
     pub(crate) async fn run(
         &self,
         settings: &Arc<Settings>,
@@ -81,7 +81,7 @@ impl DemoEnvironment {
         Ok(event_loop::run_for(started, limit).await?)
     }
 
-    /// Whether the provider would accept this secret now.
+    /// Whether the sandbox accepts this secret now.
     pub(crate) fn accepts(&self, secret: &str) -> bool {
         self.sandbox.accepts(secret)
     }

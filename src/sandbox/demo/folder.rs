@@ -1,4 +1,4 @@
-//! The folder that a demo keeps to.
+//! The folder of a demo: it writes nothing elsewhere.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use crate::platform::entropy::{Entropy as _, SystemEntropy};
 use crate::sandbox::demo::error::DemoError;
 
-/// A folder that nobody but us can write.
+/// A folder that no other user can write.
 #[derive(Debug)]
 pub(crate) struct DemoFolder(PathBuf);
 
 impl DemoFolder {
-    /// The folder `given`, or a fresh one. None of `names` may be in it yet:
-    /// it could be a folder where rekeyd really works, whose admin key and
-    /// ledger must not be lost to a demo.
+    /// The folder `given`, or a fresh one. None of `names` may exist in it: it
+    /// could be the folder of a real rekeyd, whose admin key and ledger must not
+    /// be overwritten by a demo.
     pub(crate) fn open(given: Option<&Path>, names: &[&str]) -> Result<Self, DemoError> {
         let Some(given) = given else {
             return Self::create_temporary();
@@ -52,8 +52,8 @@ impl DemoFolder {
         Ok(Self(path))
     }
 
-    /// A new folder beside the system's temporary files. It must not be there
-    /// before: whoever made it could read what is put into it.
+    /// A new folder beside the system's temporary files. It must not exist: its
+    /// owner could read what is written into it.
     fn create_temporary() -> Result<Self, DemoError> {
         let mut random = [0; 4];
         let filled = SystemEntropy::new().fill(&mut random);
@@ -70,12 +70,12 @@ impl DemoFolder {
         &self.0
     }
 
-    /// Makes a folder below this one, with those in between.
+    /// Creates a folder below this one, with its parents.
     pub(crate) fn create_subfolder(&self, below: &Path) -> Result<(), DemoError> {
         create_folder(&self.0.join(below))
     }
 
-    /// Writes a file that is not there yet, for nobody but us.
+    /// Writes a file that does not exist yet, readable by this user alone.
     pub(crate) fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, DemoError> {
         let path = self.0.join(name);
         let written = OpenOptions::new()

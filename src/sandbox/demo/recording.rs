@@ -20,10 +20,10 @@ use crate::sink::target::{RehearsalPlaces, Substitute};
 /// The folder of the files that stand in for those of file sinks.
 pub(crate) const FILES_FOLDER: &str = "files";
 
-/// The file of what people would be told.
+/// The file with the notifications.
 pub(crate) const NOTIFICATIONS_FILE: &str = "notices.jsonl";
 
-/// What stands where the secret stood, if the provider shows no part of it.
+/// What replaces the secret if the provider shows no part of it.
 const REDACTED: &str = "(not recorded)";
 
 /// A sink whose deliveries are recorded.
@@ -39,7 +39,7 @@ pub(crate) fn record_folders() -> Vec<&'static str> {
     types.filter_map(|one| one.record_folder).collect()
 }
 
-/// The path at the receiver that stands for a sink of the configuration.
+/// The path at the receiver that stands in for a sink of the configuration.
 /// Names of keys and sinks need no escaping.
 pub(crate) fn receiver_path(key: &KeyName, sink: &str) -> String {
     format!("/{key}/{sink}")
@@ -113,7 +113,8 @@ fn record_line(
     })
 }
 
-/// The body with the part of the secret that the provider shows to everybody.
+/// The body with the redacted value that the provider shows, instead of the
+/// secret.
 fn redacted_body(received: &ReceivedWebhook) -> Result<Value, serde_json::Error> {
     let mut body: Value = serde_json::from_slice(&received.body)?;
     let shown = body

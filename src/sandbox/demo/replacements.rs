@@ -1,9 +1,9 @@
-//! From a real configuration to one that can be rehearsed: everything that
-//! reaches out of this process is replaced by something below one folder.
-//! Nothing is read or made here.
+//! Turns a real configuration into one for a rehearsal: everything that reaches
+//! out of this process is replaced by something below one folder. Pure: nothing
+//! is read or created here.
 //!
-//! Every value is taken apart by name, without `..`: an option that is added
-//! later has to be looked at here before it can reach out.
+//! Every value is destructured by name, without `..`: an option that is added
+//! later has to be considered here before it can reach out.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::sandbox::demo::recording;
 use crate::sink::target::{RehearsalPlaces, SinkSettings, SinkTarget, Substitute, target_text};
 use crate::sink::webhook::WebhookTarget;
 
-/// What a rehearsal has to offer.
+/// What replaces the real targets.
 pub(crate) struct RehearsalTargets<'a> {
     /// The folder below which everything stays.
     pub(crate) folder: &'a Path,
@@ -30,9 +30,9 @@ pub(crate) struct RehearsalTargets<'a> {
     pub(crate) credential_file: &'a Path,
     /// The ledger.
     pub(crate) ledger: PathBuf,
-    /// The receiver of what is recorded.
+    /// The receiver that records deliveries.
     pub(crate) receiver_url: &'a Url,
-    /// What they are signed with.
+    /// The file with the secret that signs them.
     pub(crate) signing_secret_file: &'a Path,
 }
 
@@ -47,7 +47,7 @@ impl RehearsalTargets<'_> {
     }
 }
 
-/// What a person is told of one sink.
+/// What the introduction shows of one sink.
 pub(crate) struct ReplacedSink {
     /// Its key.
     pub(crate) key: KeyName,
@@ -57,7 +57,7 @@ pub(crate) struct ReplacedSink {
     pub(crate) original: String,
     /// What takes its place, in the folder of the rehearsal.
     pub(crate) replaced_by: String,
-    /// What of its options does not count here.
+    /// The options that have no effect in a rehearsal.
     pub(crate) ignored_options: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct ReplacedSink {
 pub(crate) struct RehearsalPlan {
     /// The settings.
     pub(crate) settings: Settings,
-    /// What became of each sink.
+    /// The replacement of each sink.
     pub(crate) sinks: Vec<ReplacedSink>,
     /// The folders that the sinks need.
     pub(crate) folders: Vec<PathBuf>,
@@ -108,8 +108,8 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
                     replacement.settings
                 })
                 .collect();
-            // Whoever watches does not wait for the first firing. What many keys
-            // share is copied only where it says otherwise.
+            // A rehearsal rotates at once. A policy that many keys share is
+            // copied only where it says otherwise.
             if policy.initial_rotation != InitialRotation::Now {
                 Arc::make_mut(&mut policy).initial_rotation = InitialRotation::Now;
             }
@@ -125,7 +125,7 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
         digest,
         provider: replace_provider(provider, instead),
         ledger: instead.ledger.clone(),
-        // Nobody asks a rehearsal for anything.
+        // A rehearsal serves no requests.
         control: ControlSettings {
             socket: None,
             admins: Vec::new(),
@@ -165,7 +165,7 @@ fn replace_provider(real: ProviderSettings, instead: &RehearsalTargets<'_>) -> P
     }
 }
 
-/// Nobody is told: what would be is recorded.
+/// Notifications are recorded instead of sent.
 fn record_notifications(real: NotifySettings, instead: &RehearsalTargets<'_>) -> NotifySettings {
     let NotifySettings {
         subscription: listener,
