@@ -59,20 +59,20 @@ pub enum ExitReason {
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run_daemon(mut started: Runtime, read: ConfigReader) -> Result<(), ServiceError> {
-    let mut asked = Inbox::for_daemon(read);
-    asked.listen(&started).await;
+pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), ServiceError> {
+    let mut inbox = Inbox::for_daemon(read);
+    inbox.listen(&runtime).await;
     // Logged once the servers listen, so that a reader can send a request.
     tracing::info!(
-        keys = started.settings.keys.len(),
-        ledger = %started.settings.ledger.display(),
-        provider = %started.settings.provider.base_url,
+        keys = runtime.settings.keys.len(),
+        ledger = %runtime.settings.ledger.display(),
+        provider = %runtime.settings.provider.base_url,
         "rekeyd {} started at {}",
         env!("CARGO_PKG_VERSION"),
-        time::to_text(started.clock.now()),
+        time::to_text(runtime.clock.now()),
     );
-    started.dispatcher.set_channels(&started.settings.notify);
-    let ended = run_until(&mut started, None, &mut asked, |_, _| false).await?;
+    runtime.dispatcher.set_channels(&runtime.settings.notify);
+    let ended = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
     log_exit(ended);
     Ok(())
 }
@@ -81,9 +81,9 @@ pub async fn run_daemon(mut started: Runtime, read: ConfigReader) -> Result<(), 
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub async fn run_for(mut started: Runtime, limit: Option<Duration>) -> Result<(), ServiceError> {
-    started.dispatcher.set_channels(&started.settings.notify);
-    let ended = run_until(&mut started, limit, &mut Inbox::default(), |_, _| false).await?;
+pub async fn run_for(mut runtime: Runtime, limit: Option<Duration>) -> Result<(), ServiceError> {
+    runtime.dispatcher.set_channels(&runtime.settings.notify);
+    let ended = run_until(&mut runtime, limit, &mut Inbox::default(), |_, _| false).await?;
     log_exit(ended);
     Ok(())
 }
@@ -102,20 +102,20 @@ fn log_exit(ended: ExitReason) {
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_once(
-    mut started: Runtime,
+    mut runtime: Runtime,
     limit: Duration,
 ) -> Result<(Engine, ExitReason), ServiceError> {
-    let at_rest = |engine: &Engine, _: &Inbox| engine.is_idle();
-    let ended = run_until(&mut started, Some(limit), &mut Inbox::default(), at_rest).await?;
-    abandon_open_rotations(&mut started, &undelivered_reason(ended, limit)).await?;
+    let is_idle = |engine: &Engine, _: &Inbox| engine.is_idle();
+    let ended = run_until(&mut runtime, Some(limit), &mut Inbox::default(), is_idle).await?;
+    abandon_open_rotations(&mut runtime, &undelivered_reason(ended, limit)).await?;
     let Runtime {
         mut engine,
-        dispatcher: carriers,
+        dispatcher,
         settings,
         ..
-    } = started;
+    } = runtime;
     engine.notify_before_exit().await;
-    carriers
+    dispatcher
         .flush_pending(&settings.notify, NOTIFICATION_GRACE)
         .await;
     Ok((engine, ended))
@@ -127,46 +127,46 @@ pub async fn run_once(
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run_request(
-    mut started: Runtime,
+    mut runtime: Runtime,
     request: ControlRequest,
-    by: String,
+    requested_by: String,
 ) -> Result<ControlResponse, ServiceError> {
     let (reply, mut answer) = oneshot::channel();
     let rotates = matches!(request, ControlRequest::Rotate { .. });
-    let mut asked = Inbox::default();
+    let mut inbox = Inbox::default();
     let job = IncomingRequest {
         request,
-        requested_by: by,
+        requested_by,
         reply,
     };
-    asked.tracker.submit(job, &mut started.engine).await;
-    let over =
-        |engine: &Engine, asked: &Inbox| engine.active_tasks() == 0 && asked.tracker.is_empty();
-    let ended = run_until(&mut started, None, &mut asked, over).await?;
+    inbox.tracker.submit(job, &mut runtime.engine).await;
+    let is_over =
+        |engine: &Engine, inbox: &Inbox| engine.active_tasks() == 0 && inbox.tracker.is_empty();
+    let ended = run_until(&mut runtime, None, &mut inbox, is_over).await?;
     if rotates {
         let why = match ended {
             ExitReason::Done | ExitReason::TimedOut => "not delivered before the command ended",
             ExitReason::Signaled => "not delivered before a signal ended the command",
         };
-        abandon_open_rotations(&mut started, why).await?;
+        abandon_open_rotations(&mut runtime, why).await?;
     }
     Ok(answer.try_recv().unwrap_or_default())
 }
 
 /// Runs the event loop until `over`, a signal or the time limit.
 async fn run_until(
-    started: &mut Runtime,
+    runtime: &mut Runtime,
     limit: Option<Duration>,
-    asked: &mut Inbox,
-    over: impl Fn(&Engine, &Inbox) -> bool,
+    inbox: &mut Inbox,
+    is_over: impl Fn(&Engine, &Inbox) -> bool,
 ) -> Result<ExitReason, ServiceError> {
-    let mut wake = Ticker::start(started.run_mode, started.clock.clone()).await?;
+    let mut ticker = Ticker::start(runtime.run_mode, runtime.clock.clone()).await?;
     let begun = Instant::now();
-    asked.ready();
+    inbox.ready();
     let ended = loop {
-        started.engine.start_due();
-        asked.publish_progress(&mut started.engine);
-        if over(&started.engine, asked) {
+        runtime.engine.start_due();
+        inbox.publish_progress(&mut runtime.engine);
+        if is_over(&runtime.engine, inbox) {
             break ExitReason::Done;
         }
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
@@ -174,63 +174,63 @@ async fn run_until(
         }
         tokio::select! {
             biased;
-            signal = started.signals.recv() => match signal {
-                Some(SignalAction::Reload) => asked.start_reload(None),
+            signal = runtime.signals.recv() => match signal {
+                Some(SignalAction::Reload) => inbox.start_reload(None),
                 Some(SignalAction::Stop) | None => break ExitReason::Signaled,
             },
-            next = asked.next() => match next {
-                InboxEvent::Request(job) => asked.tracker.submit(job, &mut started.engine).await,
-                InboxEvent::ConfigRead(read) => asked.apply_config(*read, started).await,
-                InboxEvent::PageRequest(wanted) => asked.reply_page(wanted, started),
+            next = inbox.next() => match next {
+                InboxEvent::Request(job) => inbox.tracker.submit(job, &mut runtime.engine).await,
+                InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
+                InboxEvent::PageRequest(wanted) => inbox.reply_page(wanted, runtime),
             },
-            _ = started.engine.process_completions(), if started.engine.active_tasks() > 0 => {}
-            () = wake.tick() => {}
+            _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
+            () = ticker.tick() => {}
         }
     };
-    let engine = &mut started.engine;
+    let engine = &mut runtime.engine;
     if engine.active_tasks() > 0 {
         tracing::info!(
             at_work = engine.active_tasks(),
             "finishing the steps that are running"
         );
     }
-    if ended == ExitReason::Signaled && asked.stopping(DELIVERY_GRACE + STEP_GRACE) {
-        drain_deliveries(engine, asked, &mut wake).await;
+    if ended == ExitReason::Signaled && inbox.stopping(DELIVERY_GRACE + STEP_GRACE) {
+        drain_deliveries(engine, inbox, &mut ticker).await;
     }
-    finish_steps(engine, asked).await;
+    finish_steps(engine, inbox).await;
     let unanswered = match ended {
         ExitReason::Signaled => "a signal ended rekeyd before it was done",
         ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
     };
-    asked.shut_down(engine, unanswered).await;
+    inbox.shut_down(engine, unanswered).await;
     Ok(ended)
 }
 
 /// Goes on delivering for a while: a secret that is still in memory at the end
 /// is lost, and its rotation is stranded.
-async fn drain_deliveries(engine: &mut Engine, asked: &mut Inbox, wake: &mut Ticker) {
+async fn drain_deliveries(engine: &mut Engine, inbox: &mut Inbox, ticker: &mut Ticker) {
     engine.drain();
     let begun = Instant::now();
     while engine.has_pending_secrets() && begun.elapsed() < DELIVERY_GRACE {
         engine.start_due();
-        asked.publish_progress(engine);
+        inbox.publish_progress(engine);
         tokio::select! {
             biased;
             _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
-            () = wake.tick() => {}
+            () = ticker.tick() => {}
         }
     }
 }
 
 /// Waits for the steps that run, each of which has its own timeout, and extends
 /// the stop timeout meanwhile: the service manager would kill the process.
-async fn finish_steps(engine: &mut Engine, asked: &mut Inbox) {
+async fn finish_steps(engine: &mut Engine, inbox: &mut Inbox) {
     let mut stopped = std::pin::pin!(engine.stop());
     while tokio::time::timeout(STOP_EXTENSION_INTERVAL, &mut stopped)
         .await
         .is_err()
     {
-        asked.extend_stop_timeout(STEP_GRACE);
+        inbox.extend_stop_timeout(STEP_GRACE);
     }
 }
 
@@ -244,8 +244,8 @@ fn undelivered_reason(ended: ExitReason, limit: Duration) -> String {
 }
 
 /// Abandons open rotations, and revokes at once what no sink can hold.
-async fn abandon_open_rotations(started: &mut Runtime, why: &str) -> Result<(), ServiceError> {
-    let engine = &mut started.engine;
+async fn abandon_open_rotations(runtime: &mut Runtime, why: &str) -> Result<(), ServiceError> {
+    let engine = &mut runtime.engine;
     engine
         .abandon_open_rotations(why, ABANDONED_ROTATION_BACKOFF)
         .await?;

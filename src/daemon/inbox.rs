@@ -59,45 +59,45 @@ impl Inbox {
     /// Starts the servers that the configuration names, and stops the others.
     /// The daemon goes on without a server that does not start: keys must
     /// rotate all the same.
-    pub(crate) async fn listen(&mut self, started: &Runtime) {
-        self.listen_control(started);
-        self.listen_metrics(started).await;
+    pub(crate) async fn listen(&mut self, runtime: &Runtime) {
+        self.listen_control(runtime);
+        self.listen_metrics(runtime).await;
     }
 
-    async fn listen_metrics(&mut self, started: &Runtime) {
-        let wanted = started.settings.metrics;
-        if self.metrics_server.as_ref().map(MetricsServer::address) == wanted {
+    async fn listen_metrics(&mut self, runtime: &Runtime) {
+        let configured = runtime.settings.metrics;
+        if self.metrics_server.as_ref().map(MetricsServer::address) == configured {
             return;
         }
         if let Some(pages) = self.metrics_server.take() {
             pages.shut_down().await;
         }
-        let Some(address) = wanted else { return };
-        let (sender, wanted) = mpsc::unbounded_channel();
+        let Some(address) = configured else { return };
+        let (sender, requests) = mpsc::unbounded_channel();
         match MetricsServer::listen(address, sender) {
             Ok(pages) => {
-                self.page_requests = Some(wanted);
+                self.page_requests = Some(requests);
                 self.metrics_server = Some(pages);
             }
             Err(error) => tracing::warn!("{error}; going on without"),
         }
     }
 
-    fn listen_control(&mut self, started: &Runtime) {
-        let told = control_config(started);
-        let wanted = started.settings.control.socket.as_deref();
+    fn listen_control(&mut self, runtime: &Runtime) {
+        let config = control_config(runtime);
+        let configured = runtime.settings.control.socket.as_deref();
         if let Some(control) = &self.control_server
-            && wanted == Some(control.path())
+            && configured == Some(control.path())
         {
-            control.set_config(told);
+            control.set_config(config);
             return;
         }
         self.control_server = None;
-        let Some(path) = wanted else { return };
-        let (sender, jobs) = mpsc::unbounded_channel();
-        match ControlServer::listen(path, sender, told) {
+        let Some(path) = configured else { return };
+        let (sender, requests) = mpsc::unbounded_channel();
+        match ControlServer::listen(path, sender, config) {
             Ok(control) => {
-                self.requests = Some(jobs);
+                self.requests = Some(requests);
                 self.control_server = Some(control);
             }
             Err(error) => tracing::warn!(
@@ -146,17 +146,17 @@ impl Inbox {
 
     /// Applies a configuration that was read, if it is valid, and replies to
     /// those who asked for the reload.
-    pub(crate) async fn apply_config(&mut self, read: ConfigReadResult, started: &mut Runtime) {
-        let taken = started.apply_reload(read).await;
-        if taken.is_ok() {
-            self.listen(started).await;
+    pub(crate) async fn apply_config(&mut self, read: ConfigReadResult, runtime: &mut Runtime) {
+        let applied = runtime.apply_reload(read).await;
+        if applied.is_ok() {
+            self.listen(runtime).await;
         }
         self.ready();
-        let file = started.settings.file.display();
+        let file = runtime.settings.file.display();
         let outcome = RequestOutcome {
             about: "configuration".to_owned(),
-            done: taken.is_ok(),
-            message: taken.map_or_else(|problem| problem, |()| format!("took {file}")),
+            done: applied.is_ok(),
+            message: applied.map_or_else(|problem| problem, |()| format!("took {file}")),
         };
         for reader in std::mem::take(&mut self.reload_replies) {
             // The caller may have gone.
@@ -167,8 +167,8 @@ impl Inbox {
     }
 
     /// Renders a monitoring page.
-    pub(crate) fn reply_page(&self, wanted: PageRequest, started: &Runtime) {
-        let engine = &started.engine;
+    pub(crate) fn reply_page(&self, wanted: PageRequest, runtime: &Runtime) {
+        let engine = &runtime.engine;
         let shown = match wanted.page {
             MonitoringPage::Health => Ok("ok\n".to_owned()),
             MonitoringPage::Readiness => {
@@ -178,7 +178,7 @@ impl Inbox {
                     (None, Some(_)) => Ok("ok\n".to_owned()),
                 }
             }
-            MonitoringPage::Metrics => match &started.context.metrics {
+            MonitoringPage::Metrics => match &runtime.context.metrics {
                 Some(metrics) => Ok(metrics.render(engine)),
                 None => Err("nothing is counted".to_owned()),
             },
@@ -277,8 +277,8 @@ async fn recv_or_pending<T>(incoming: &mut Option<mpsc::UnboundedReceiver<T>>) -
     }
 }
 
-fn control_config(started: &Runtime) -> ControlConfig {
-    let settings = &started.settings;
+fn control_config(runtime: &Runtime) -> ControlConfig {
+    let settings = &runtime.settings;
     ControlConfig {
         admins: settings.control.admins.clone(),
         info: DaemonInfo {

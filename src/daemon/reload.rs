@@ -39,7 +39,7 @@ impl Runtime {
     /// # Errors
     /// The configuration is invalid, or changes what only a restart can change.
     pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), String> {
-        let taken = match read {
+        let applied = match read {
             Ok((settings, sources)) => match restart_reason(&self.settings, &settings) {
                 None => {
                     self.switch_to(settings, sources).await;
@@ -49,7 +49,7 @@ impl Runtime {
             },
             Err(problem) => Err(problem),
         };
-        match &taken {
+        match &applied {
             Ok(()) => {
                 self.engine.record_configuration_problem(None);
                 tracing::info!(
@@ -66,14 +66,14 @@ impl Runtime {
                 self.engine.record_configuration_problem(Some(problem));
             }
         }
-        taken
+        applied
     }
 
     async fn switch_to(&mut self, settings: Arc<Settings>, sources: AdminCredentialSources) {
         temp_cleanup::remove_stale_temps(&settings, Some(&self.settings)).await;
-        let (parts, provider) = self.context.build_services(&settings, sources);
+        let (services, provider) = self.context.build_services(&settings, sources);
         self.engine
-            .reconfigure(parts, self.context.managed_keys(&settings));
+            .reconfigure(services, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);
         self.settings = settings;
         // The place of the admin credential may hold another one.

@@ -74,45 +74,45 @@ pub async fn start(
     settings: &Arc<Settings>,
     sources: AdminCredentialSources,
     command: &str,
-    course: RunMode,
+    run_mode: RunMode,
 ) -> Result<Runtime, ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
     let asked = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
-    let ledger = open_ledger(settings, course, clock.now())?;
-    let common = ProcessContext {
+    let ledger = open_ledger(settings, run_mode, clock.now())?;
+    let context = ProcessContext {
         ledger,
         clock: Arc::clone(&clock),
         entropy: Arc::new(SystemEntropy::new()),
         conditions: Arc::default(),
         active_credential: ActiveCredential::new(),
         // Nothing reads the metrics of a process that ends soon.
-        metrics: match course {
+        metrics: match run_mode {
             RunMode::Daemon => Some(Arc::new(Metrics::new()?)),
             RunMode::Once | RunMode::Command => None,
         },
-        can_notify: match course {
+        can_notify: match run_mode {
             RunMode::Daemon | RunMode::Once => true,
             RunMode::Command => false,
         },
     };
-    let (parts, _) = common.build_services(settings, sources);
+    let (services, _) = context.build_services(settings, sources);
     // One thread reads the ledger while another searches for files.
-    let managed = common.managed_keys(settings);
-    let opening = Engine::open(parts, managed, course);
+    let managed = context.managed_keys(settings);
+    let opening = Engine::open(services, managed, run_mode);
     let (opened, ()) = tokio::join!(opening, temp_cleanup::remove_stale_temps(settings, None));
     let engine = opened?;
     temp_cleanup::remove_stale_temps_of_removed_sinks(engine.unconfigured_sinks()).await;
-    let posted = engine.subscribe_outbox();
+    let outbox = engine.subscribe_outbox();
     Ok(Runtime {
-        dispatcher: NotificationDispatcher::new(common.ledger.clone(), Arc::clone(&clock), posted),
+        dispatcher: NotificationDispatcher::new(context.ledger.clone(), Arc::clone(&clock), outbox),
         engine,
         clock,
-        run_mode: course,
+        run_mode,
         signals: asked,
         settings: Arc::clone(settings),
-        context: common,
+        context,
         _lock: lock,
     })
 }
@@ -133,7 +133,7 @@ impl ProcessContext {
             self.active_credential.clone(),
             sources,
         ));
-        let parts = Services {
+        let services = Services {
             provider: Arc::clone(&provider) as Arc<dyn Provider>,
             ledger: self.ledger.clone(),
             clock: Arc::clone(&self.clock),
@@ -152,7 +152,7 @@ impl ProcessContext {
             },
             find_zone: zones::find,
         };
-        (parts, provider)
+        (services, provider)
     }
 
     /// The configured keys with their sinks.
@@ -184,11 +184,11 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
 
 fn open_ledger(
     settings: &Settings,
-    course: RunMode,
+    run_mode: RunMode,
     now: Timestamp,
 ) -> Result<Ledger, LedgerError> {
     let mut options = ledger_options(settings, false);
-    options.wal_pages = match course {
+    options.wal_pages = match run_mode {
         RunMode::Daemon => None,
         RunMode::Once | RunMode::Command => Some(ledger::SHORT_WAL_PAGES),
     };
