@@ -84,7 +84,7 @@ struct HangUp;
 
 /// Why hyper is to close a connection without an answer.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-enum Refusal {
+enum CloseReason {
     #[error("the connection was closed to make way for another")]
     Evicted,
     #[error("the handler hangs up")]
@@ -117,14 +117,14 @@ async fn serve_connection<S, I>(
         let connection = &connection;
         async move {
             if !begun {
-                return Err(Refusal::Evicted);
+                return Err(CloseReason::Evicted);
             }
             let response: Response = match response.await {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
             if response.extensions().get::<HangUp>().is_some() {
-                return Err(Refusal::HangUp);
+                return Err(CloseReason::HangUp);
             }
             connection.begin_answer();
             Ok(response)
