@@ -1,8 +1,8 @@
-//! When a key is due: from the configuration, the ledger and the time, and
-//! from nothing else.
+//! When a key is due: a pure function of the configuration, the ledger and the
+//! time.
 //!
-//! Deliberately not here: what may hold a due key back besides its own
-//! `retry_at`, such as a problem of the daemon.
+//! Deliberately not here: what else delays a due key besides its own `retry_at`,
+//! such as a condition.
 
 use std::time::Duration;
 
@@ -16,48 +16,48 @@ use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::time;
 
-/// Whether a rotation of a key is to be begun.
+/// Whether a rotation of a key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// Not now.
     NotDue {
-        /// When it will be; none if never, or if one is open.
+        /// When it is; none if never, or if one is open.
         next: Option<Timestamp>,
     },
-    /// A firing that nobody was there for is too old to be made up for: that
-    /// is to be recorded, and then asked again.
+    /// A missed run is too old to be made up for: that is recorded, and then it is
+    /// decided again.
     MissedRunSkipped {
-        /// Which.
+        /// The missed run.
         firing: Timestamp,
-        /// Why nobody was there.
+        /// Why it was missed.
         reason: DowntimeReason,
     },
     /// Now.
     Now {
         /// Since when.
         since: Timestamp,
-        /// For which firing of its timetable.
+        /// For which run of its timetable.
         scheduled_for: Option<Timestamp>,
         /// Why.
         trigger: Trigger,
-        /// Why nobody was there for that firing, if so.
+        /// Why that run was missed, if it was.
         missed_reason: Option<DowntimeReason>,
     },
 }
 
-/// A time in which nobody was there to see a firing.
+/// A time in which no process could start a scheduled run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Downtime {
-    /// After this moment.
+    /// Its start.
     pub from: Timestamp,
-    /// Before this moment: somebody is there again.
+    /// Its end.
     pub to: Timestamp,
     /// Why.
     pub reason: DowntimeReason,
 }
 
 impl Downtime {
-    /// Of a process that began at `at`: what was before, it has not seen.
+    /// Returns the downtime before a process that started at `at`.
     #[must_use]
     pub const fn before_start(at: Timestamp) -> Self {
         Self {
@@ -67,7 +67,8 @@ impl Downtime {
         }
     }
 
-    /// Of somebody who only looks at `now`, and cannot know who was there.
+    /// Returns the downtime for a command that only reads at `now`, and cannot know
+    /// of others.
     #[must_use]
     pub const fn none(now: Timestamp) -> Self {
         Self {
@@ -78,9 +79,8 @@ impl Downtime {
     }
 }
 
-/// Whether a rotation of a key is to be begun at `now`. `required` are the
-/// sinks that the configuration wants served, and `absence` is when nobody was
-/// there last.
+/// Decides whether a rotation of a key is due at `now`. `required` are the key's
+/// required sinks, and `absence` is the last downtime.
 #[must_use]
 pub fn check_due(
     policy: &KeyPolicy,
@@ -97,8 +97,8 @@ pub fn check_due(
         ..absence
     };
     let ends = state.current().and_then(last_quarter_start);
-    // Consumers that are left with nothing that works, or soon will be: neither
-    // a pause nor a window keeps them so.
+    // Consumers that have no working credential, or soon have none: neither a
+    // pause nor a window delays the rotation.
     let in_spite = ends.is_some_and(|at| at <= now) || state.has_lost_credential();
     let retry_at = plausible_retry(state.retry_at, now);
     let (trigger, firing) = match find_candidate(policy, required, state, absence, now) {
@@ -136,7 +136,7 @@ pub fn check_due(
     }
 }
 
-/// What speaks for a rotation, pause and back-off left out.
+/// Why a rotation is due, without regard to pause and back-off.
 enum DueCandidate {
     NotDue {
         next: Option<Timestamp>,
@@ -151,7 +151,7 @@ enum DueCandidate {
     },
 }
 
-/// A firing that has come.
+/// A scheduled run that is due.
 #[derive(Debug, Clone, Copy)]
 struct DueFiring {
     at: Timestamp,
@@ -193,14 +193,14 @@ fn find_candidate(
     counted
 }
 
-/// The last firing that has come and was not made up for.
+/// Returns the last run that is due and was not made up for.
 fn schedule_candidate(
     policy: &KeyPolicy,
     state: &KeyState,
     absence: Downtime,
     now: Timestamp,
 ) -> DueCandidate {
-    // Of what was never seen before, firings count from now.
+    // The runs of a key that was never seen before count from now.
     let since = counted_from(state, absence.to, now).unwrap_or(now);
     let firings = policy
         .timetable
@@ -232,8 +232,8 @@ fn schedule_candidate(
     }
 }
 
-/// The first firing since those that count began, whether or not it has come;
-/// one that is owed is older.
+/// Returns the first run that counts, whether or not it is due; a pending run of
+/// the timetable before is older.
 pub(crate) fn first_firing(
     policy: &KeyPolicy,
     state: &KeyState,
@@ -247,7 +247,7 @@ pub(crate) fn first_firing(
     next.into_iter().chain(state.pending_run).min()
 }
 
-/// Why nobody was there for a firing, and since when somebody is again.
+/// Returns why a run was missed, and when the downtime ended.
 fn find_downtime(
     firing: Timestamp,
     state: &KeyState,
@@ -269,16 +269,15 @@ fn find_downtime(
         .max_by_key(|(_, until)| *until)
 }
 
-/// After which moment firings count; none for a key that was never rotated and
-/// of which it was not recorded when it came. A row from a wrong future is
-/// kept and ignored: firings count from when somebody was there to see them,
-/// and the next rotation puts it right. Were it believed, the key would not
-/// rotate until that date.
+/// Returns the time after which runs count; none for a key that was never rotated
+/// and whose first sight was not recorded. A row from an implausible future is
+/// ignored: runs count from the end of the downtime, and the next rotation
+/// corrects it. Otherwise the key would not rotate until that date.
 fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let believed = |at: Timestamp| at <= time::after(now, time::CLOCK_TOLERANCE);
     let started = state.current().map(|current| current.started_at);
     let started = started.map(|at| if believed(at) { at } else { watching_since });
-    // Without a rotation either, nothing else says when somebody began to watch.
+    // Without a rotation either, only the downtime says from when runs count.
     let otherwise = started.map_or(watching_since, |_| Timestamp::MIN);
     let counts_from = state
         .counts_from
@@ -286,8 +285,8 @@ fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> 
     started.max(counts_from)
 }
 
-/// From when the age of the current credential counts: the provider's word for
-/// it, as far as that can be believed.
+/// Returns from when the age of the current credential counts: its creation by
+/// the provider's clock, if that is plausible.
 fn age_origin_or(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
     let current = state.current();
     let born = current.and_then(|current| {
@@ -298,17 +297,17 @@ fn age_origin_or(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestam
         .unwrap_or(since)
 }
 
-/// From when the firings of a key are to be listed for people, by the age of
-/// its current credential where that counts.
+/// Returns from when the runs of a key are listed for people, by the age of its
+/// current credential where that counts.
 #[must_use]
 pub fn age_origin(state: &KeyState, now: Timestamp) -> Timestamp {
     age_origin_or(state, now, now)
 }
 
-/// What is to be recorded before the firings of a key are counted by `policy`:
-/// that its timetable is another one than before, and from when it counts.
-/// Firings of a time before the timetable was written down are nobody's wish;
-/// one of the timetable before, read by `read`, is still owed.
+/// Returns the change to record before the runs of a key are counted by `policy`,
+/// if its timetable changed. Runs before the new timetable was recorded do not
+/// count; a due run of the timetable before, which `read` parses, is still made up
+/// for.
 #[must_use]
 pub fn timetable_change(
     policy: &KeyPolicy,
@@ -327,12 +326,12 @@ pub fn timetable_change(
     };
     match &state.timetable {
         Some(before) if timetable.matches_text(before) => None,
-        // It goes with the first intent.
+        // It is recorded with the first intent.
         None if state.newest_phase.is_none() && policy.initial_rotation == InitialRotation::Now => {
             None
         }
         None if state.newest_phase.is_none() => timetabled(Some(now), None),
-        // A ledger from before this was recorded.
+        // A ledger from before timetables were recorded.
         None => timetabled(state.counts_from, state.pending_run),
         Some(before) => {
             let owed = read(before).and_then(|timetable| {
@@ -345,9 +344,8 @@ pub fn timetable_change(
     }
 }
 
-/// When the current credential of a key ends by itself, if that is so soon
-/// that its successor should be there: what keeps it from being made is
-/// urgent.
+/// Returns when the current credential of a key expires, if that is so soon that
+/// its successor should exist: what prevents it is urgent.
 #[must_use]
 pub fn imminent_expiry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
     let current = state.current()?;
@@ -355,8 +353,8 @@ pub fn imminent_expiry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
     current.credential.as_ref()?.expires_at.filter(|_| near)
 }
 
-/// When the last quarter of the life of a key's current credential begins, and
-/// when it ends by itself; none if it does not.
+/// Returns when the last quarter of the life of a key's current credential begins,
+/// and when it expires; none if it does not.
 #[must_use]
 pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
     let current = state.current()?;
@@ -364,8 +362,8 @@ pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
     Some((last_quarter_start(current)?, end))
 }
 
-/// When the last quarter of a credential's life begins, if it ends by itself:
-/// its successor is made while there is time for failures.
+/// Returns when the last quarter of a credential's life begins, if it expires: its
+/// successor is created while there is time for failures.
 fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
     let credential = current.credential.as_ref()?;
     let end = credential.expires_at?;
@@ -373,8 +371,8 @@ fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
     Some(time::before(end, time::until(begin, end) / 4))
 }
 
-/// Why a key without a current credential is due, by how its newest rotation
-/// ended.
+/// Returns why a key without a current credential is due, by how its newest
+/// rotation ended.
 fn trigger_without_current(newest: Phase) -> Trigger {
     match newest {
         Phase::Failed | Phase::Orphaned => Trigger::Retry,
@@ -400,8 +398,8 @@ fn is_unsuccessful(newest: Phase) -> bool {
     }
 }
 
-/// Whether something is not as it should be for the current credential: a
-/// required sink has not accepted it, or a stranded one waits for a newer.
+/// Returns whether the current credential needs a repair: a required sink has not
+/// accepted it, or a stranded credential waits for a newer one.
 fn needs_repair(
     current: &Rotation,
     required: &[SinkId],
@@ -426,9 +424,9 @@ fn needs_repair(
         })
 }
 
-/// Whether a sink that a successor would be delivered to may hold the secret
-/// of `stranded` without end. One that is not configured any more would never
-/// let go, and the key would be due for ever.
+/// Returns whether a sink that a successor is delivered to may hold the secret of
+/// `stranded` indefinitely. A sink that is not configured any more never accepts a
+/// newer one, and the key would be due for ever.
 fn is_held_by_configured_sink(
     stranded: &Rotation,
     required: &[SinkId],

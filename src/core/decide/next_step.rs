@@ -1,8 +1,9 @@
-//! What to do next about a key: a pure function of what the ledger says, what
-//! this process holds in memory, and the time.
+//! The next step of a key: a pure function of the ledger, the volatile state of
+//! its open rotation, and the time.
 //!
-//! Deliberately not here: whether a new rotation is due ([`crate::core::decide::due`])
-//! and what a step's outcome means ([`crate::core::decide::outcome`]).
+//! Deliberately not here: whether a new rotation is due ([`crate::core::decide::due`]),
+//! what a step's outcome means ([`crate::core::decide::outcome`]), and whether a
+//! credential is revoked ([`crate::core::decide::revocation`]).
 
 use jiff::Timestamp;
 
@@ -24,18 +25,18 @@ use crate::core::time;
 /// What to do next. At most one thing outside, and what is recorded before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Record this; nothing is done outside.
+    /// Record this, without an external effect.
     Record(Vec<Change>),
     /// Send the create of a rotation whose intent is recorded.
     Create(RotationId),
-    /// Look for the label of a create that is unclear.
+    /// Look for the label of a create whose outcome is unknown.
     FindLabel {
         /// The rotation.
         rotation: RotationId,
         /// Whether an earlier process sent it.
         after_restart: bool,
     },
-    /// Ask the provider whether the new secret works.
+    /// Verify the new secret.
     Verify(RotationId),
     /// Deliver to a sink; that it begins is recorded.
     Deliver {
@@ -52,38 +53,38 @@ pub enum Step {
         /// The sink.
         sink: SinkId,
     },
-    /// Delete the credential at the provider.
+    /// Decide about the revocation of the credential, and delete it if so.
     Revoke(RotationId),
-    /// Ask the provider again for a credential that it said it does not have.
+    /// Check again for a credential that the provider does not have.
     RecheckMissing(RotationId),
-    /// Nothing before this moment, or ever.
+    /// Do nothing before this time; with none, until something changes.
     Wait(Option<Timestamp>),
 }
 
-/// What the daemon's conditions leave to be done.
+/// Which steps the daemon's conditions permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permits {
-    /// Whether the provider may be asked for anything.
+    /// Whether the provider may be sent requests.
     pub can_use_provider: bool,
-    /// Whether this host's clock is believed: no credential is revoked, or
-    /// taken for gone, because of a time that may be wrong.
+    /// Whether this host's clock is trusted: no credential is revoked, or recorded
+    /// as gone, because of a time that may be wrong.
     pub can_trust_clock: bool,
 }
 
 impl Permits {
-    /// Nothing is wrong.
+    /// No condition is active.
     pub const ALL: Self = Self {
         can_use_provider: true,
         can_trust_clock: true,
     };
 }
 
-/// Why what is open of a key is given up that is not configured any more.
+/// Why an open rotation of a key is abandoned that is not configured any more.
 const KEY_REMOVED: &str = "the key was removed";
 
-/// What to do next about a key. `policy` is none for a key that is not
-/// configured any more. What `allowed` rules out is not waited for: when that
-/// passes, everything is looked at anew.
+/// Decides the next step of a key. `policy` is none for a key that is not
+/// configured any more. A step that `allowed` rules out sets no time to wait for:
+/// the end of a condition wakes every key.
 #[must_use]
 pub fn next_step(
     key: &KeyState,
@@ -93,7 +94,7 @@ pub fn next_step(
     now: Timestamp,
 ) -> Step {
     let mut wait: Option<Timestamp> = None;
-    // What is open comes first; otherwise the oldest.
+    // The open rotation comes first; otherwise the oldest.
     let open = key.live.iter().filter(|rotation| rotation.phase.is_open());
     let settled = key.live.iter().filter(|rotation| !rotation.phase.is_open());
     for rotation in open.chain(settled) {
@@ -125,7 +126,7 @@ fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, allowed: Permi
     }
 }
 
-/// An orphan that no sink ever took: no time counts for it.
+/// Returns whether no delivery of an orphan ever started: no time counts for it.
 fn is_undelivered_orphan(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Orphaned && {
         let mut deliveries = rotation.deliveries.iter();
@@ -133,7 +134,7 @@ fn is_undelivered_orphan(rotation: &Rotation) -> bool {
     }
 }
 
-/// The next look for a credential that the provider said it does not have.
+/// Returns the next check for a credential that the provider does not have.
 fn recheck_missing(rotation: &Rotation, now: Timestamp) -> Step {
     let Some(missing) = rotation.missing else {
         return Step::Wait(None);
@@ -167,14 +168,14 @@ fn rotation_step(
                 }
             }),
         },
-        // Its secret is where it belongs, and is not needed any more.
+        // Its sinks have the secret, which is not needed any more.
         (Phase::Verified, _, Some(_)) if rotation.can_finish_without_secret() => {
             deliver_required(rotation, key, OverlapBounds::new(overlap, memory), now)
         }
         (Phase::Created | Phase::Verified, None, _) => Step::Record(vec![Change::from(
             Transition::new(id, LifecycleEvent::Interrupted),
         )]),
-        // A key that is not configured any more has nowhere to deliver to.
+        // A key that is not configured any more has no sinks.
         (Phase::Created | Phase::Verified, Some(_), None) => {
             Step::Record(outcome::abandon(rotation, KEY_REMOVED))
         }
@@ -197,7 +198,7 @@ fn rotation_step(
         (Phase::Current, _, None) => skip_optional(rotation, Delivery::is_outstanding),
         (Phase::Stranded, _, _) => match sink_hold(rotation, key, overlap) {
             SinkHold::Indefinite => Step::Wait(None),
-            // Nothing newer works yet: this may be the newest that does.
+            // Nothing newer works yet: this may be the newest that works.
             SinkHold::None | SinkHold::Until(_) if !has_newer_current(rotation, key) => {
                 Step::Wait(None)
             }

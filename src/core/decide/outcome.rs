@@ -1,4 +1,4 @@
-//! What follows from a step's outcome: the changes to record, pure.
+//! The changes that follow from a step's outcome.
 
 use std::time::Duration;
 
@@ -26,18 +26,18 @@ pub fn finish_verification(rotation: &Rotation) -> Vec<Change> {
     changes
 }
 
-/// What a key's overlap says, and what receivers were told of it.
+/// How long the former credential stays, and what receivers were sent about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlapBounds {
     /// How long the former credential stays.
     pub duration: Duration,
-    /// Not before this is it revoked, as every receiver was told that has taken
-    /// the new one: a reload may have made the overlap shorter since.
+    /// Not before this is it revoked, as every receiver was sent that accepted the
+    /// new one: a reload may have made the overlap shorter since.
     pub not_before: Option<Timestamp>,
 }
 
 impl OverlapBounds {
-    /// By the policy, and by what this process remembers of the rotation.
+    /// Returns the bounds by the policy and by the rotation's volatile state.
     #[must_use]
     pub fn new(span: Duration, memory: Option<&InFlight>) -> Self {
         let told = memory.and_then(|memory| memory.previous.as_ref());
@@ -47,7 +47,7 @@ impl OverlapBounds {
         }
     }
 
-    /// When it is over at the earliest if it begins now.
+    /// Returns the earliest end of an overlap that begins now.
     fn earliest_end(&self, now: Timestamp) -> Timestamp {
         let end = time::after(now, self.duration);
         self.not_before.map_or(end, |told| told.max(end))
@@ -81,11 +81,11 @@ pub fn finish_delivery(
     changes
 }
 
-/// Every required sink has accepted: the rotation is current, the former
-/// current one retires, and so does what was stranded before. Where a person
-/// wants it so, all of them go at once.
+/// Makes a rotation current that every required sink has accepted: the former
+/// current one retires, and so do stranded ones. Where an operator requested it,
+/// all of them are revoked at once.
 ///
-/// The former one stays for one overlap from now, whoever held it: its sinks
+/// The former one stays for one overlap from now, whichever sinks held it: they
 /// may have been replaced by others, whose consumers had it as well.
 #[must_use]
 pub fn make_current(
@@ -136,7 +136,7 @@ pub fn make_current(
             | Phase::Failed => {}
         }
     }
-    // After the former one has left the place: there is one current a key.
+    // After the former one has retired: a key has one current rotation.
     changes.push(Change::from(Transition::new(
         &rotation.id,
         LifecycleEvent::Delivered,
@@ -163,9 +163,8 @@ fn skip_optional_deliveries(rotation: &Rotation) -> impl Iterator<Item = Change>
     })
 }
 
-/// A credential retires. What a sink holds without end is not revoked when its
-/// time is over, whatever stands as `revoke_after`, which is `least` then: that
-/// is asked again.
+/// Retires a credential. One that a sink holds indefinitely is not revoked at its
+/// `revoke_after`, which is `least` then: that is decided again.
 #[must_use]
 pub fn retire(
     rotation: &Rotation,
@@ -185,7 +184,7 @@ pub fn retire(
     })
 }
 
-/// The process that holds the secret gives the rotation up.
+/// Abandons a rotation in the process that holds its secret.
 #[must_use]
 pub fn abandon(rotation: &Rotation, why: &str) -> Vec<Change> {
     let event = if rotation.deliveries.iter().any(Delivery::was_started) {
@@ -199,7 +198,7 @@ pub fn abandon(rotation: &Rotation, why: &str) -> Vec<Change> {
     })]
 }
 
-/// The create of a rotation is not sent any more.
+/// Cancels a rotation whose create was not sent.
 #[must_use]
 pub fn cancel_create(rotation: &Rotation, why: &str) -> Change {
     Change::from(Transition {
