@@ -27,10 +27,7 @@ async fn loopback_requests_bypass_the_proxy() {
     let address = format!("http://127.0.0.1:{}", proxy.url.port().unwrap());
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     child
-        .args([
-            "--exact",
-            "proxy::loopback_is_asked_without_the_proxy_and_others_with_it",
-        ])
+        .args(["--exact", "proxy::loopback_requests_bypass_the_proxy"])
         .env(CHILD, "1")
         .env("HTTP_PROXY", &address)
         .env("http_proxy", &address)
