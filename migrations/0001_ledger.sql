@@ -1,64 +1,98 @@
--- The ledger: what was intended, made, delivered and revoked.
+-- The ledger: what was intended, created, delivered and revoked.
 --
 -- Times are UTC text, 2026-11-23T03:00:00Z, in whole seconds, as the views show
--- them, so that the views can use the indices. Nothing here is a secret or can
--- be turned into one. The rules of the program are repeated as constraints: the
--- database is the last assertion.
+-- them, so that the views can use the indexes. No column holds a secret or
+-- anything that a secret can be computed from. The constraints repeat the rules
+-- of the program: the database is the last assertion.
+--
+-- A list of three or more words is written as a chain of OR: for IN, SQLite
+-- builds a temporary table each time a row is written, which takes ten times as
+-- long.
+--
+-- A scope is what the provider lists, refuses or loses as one. There is one
+-- today, 'admin-keys': the organization's admin keys. A condition of the whole
+-- daemon has the scope 'daemon'.
 
--- Whose ledger this is. One row.
-CREATE TABLE identity (
-    id           INTEGER PRIMARY KEY CHECK (id = 1),
-    provider     TEXT NOT NULL,
-    organization TEXT NOT NULL,
-    -- A hash of the id of the machine that writes it, where there is one.
-    machine      TEXT,
-    -- When every row was last compared with the provider.
-    swept_at     TEXT CHECK (swept_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    made_at      TEXT NOT NULL CHECK (made_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
+-- Which host writes this ledger. One row.
+CREATE TABLE ledger_identity (
+    id         INTEGER PRIMARY KEY CHECK (id = 1),
+    -- A hash of the host's machine id; NULL where the host has none.
+    host       TEXT,
+    created_at TEXT NOT NULL CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
 ) STRICT;
 
+-- Whose credentials this ledger records, and when all of them were last
+-- compared with the provider's list.
+CREATE TABLE scope (
+    scope         TEXT PRIMARY KEY,
+    provider      TEXT NOT NULL,
+    -- Empty where the configuration names none.
+    organization  TEXT NOT NULL,
+    reconciled_at TEXT CHECK (reconciled_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE key_state (
-    key      TEXT PRIMARY KEY CHECK (length(key) BETWEEN 1 AND 48),
-    sequence INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),
-    attempt  INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
-    retry_at TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    problem  TEXT,
-    -- A person wants every older credential revoked as soon as a new one is current.
-    revoke_previous INTEGER NOT NULL DEFAULT 0 CHECK (revoke_previous IN (0, 1))
+    key             TEXT PRIMARY KEY CHECK (length(key) BETWEEN 1 AND 48),
+    sequence        INTEGER NOT NULL DEFAULT 0 CHECK (sequence >= 0),
+    attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    last_error      TEXT,
+    -- An operator wants every older credential revoked once a new one is current.
+    revoke_previous INTEGER NOT NULL DEFAULT 0 CHECK (revoke_previous IN (0, 1)),
+    -- The schedule as text: a changed one counts from the moment of the change.
+    timetable       TEXT,
+    -- Scheduled runs up to this moment are settled.
+    counts_from     TEXT CHECK (counts_from GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- A run of the schedule before the change, which is still to be caught up.
+    pending_run     TEXT CHECK (pending_run GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- The last pause; without an end it lasts until an operator resumes the key.
+    paused_from     TEXT CHECK (paused_from GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    paused_until    TEXT CHECK (paused_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE rotation (
-    id             INTEGER PRIMARY KEY,
-    rotation       TEXT NOT NULL UNIQUE CHECK (length(rotation) = 16),
-    key            TEXT NOT NULL REFERENCES key_state (key),
-    sequence       INTEGER NOT NULL CHECK (sequence > 0),
-    "trigger"      TEXT NOT NULL CHECK ("trigger" IN ('first', 'schedule', 'catch-up', 'retry', 'repair', 'manual', 'adopted')),
-    scheduled_for  TEXT CHECK (scheduled_for GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    started_at     TEXT NOT NULL CHECK (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    label          TEXT UNIQUE CHECK (label IS NOT NULL OR "trigger" = 'adopted'),
-    credential_id  TEXT UNIQUE,
-    redacted_value TEXT,
-    created_at     TEXT CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    expires_at     TEXT CHECK (expires_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    phase          TEXT NOT NULL CHECK (phase IN ('intended', 'created', 'verified', 'current', 'retired', 'stranded', 'orphaned', 'revoked', 'failed')),
-    current_at     TEXT CHECK (current_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    retired_at     TEXT CHECK (retired_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    revoke_after   TEXT CHECK (revoke_after GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    revoked_at     TEXT CHECK (revoked_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    error          TEXT,
-    attempt        INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
-    retry_at       TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    -- Whether its create counts: 0 once it was certainly not done.
-    maybe_made     INTEGER NOT NULL DEFAULT 1 CHECK (maybe_made IN (0, 1)),
-    stranded_at    TEXT CHECK (stranded_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    -- The provider had no such credential: since when, and how often in a row.
-    missing_since  TEXT CHECK (missing_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    missing_looks  INTEGER NOT NULL DEFAULT 0 CHECK (missing_looks >= 0),
-    hold_until     TEXT CHECK (hold_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    -- A person wants it gone as soon as it is retired, whoever may hold it.
-    revoke_now     INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
+    id              INTEGER PRIMARY KEY,
+    rotation        TEXT NOT NULL UNIQUE CHECK (length(rotation) = 16),
+    key             TEXT NOT NULL REFERENCES key_state (key),
+    sequence        INTEGER NOT NULL CHECK (sequence > 0),
+    "trigger"       TEXT NOT NULL CHECK ("trigger" = 'first' OR "trigger" = 'schedule'
+        OR "trigger" = 'catch-up' OR "trigger" = 'retry' OR "trigger" = 'repair'
+        OR "trigger" = 'manual' OR "trigger" = 'adopted'),
+    scheduled_for   TEXT CHECK (scheduled_for GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    started_at      TEXT NOT NULL CHECK (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    label           TEXT UNIQUE CHECK (label IS NOT NULL OR "trigger" = 'adopted'),
+    credential_id   TEXT UNIQUE,
+    redacted_value  TEXT,
+    created_at      TEXT CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    expires_at      TEXT CHECK (expires_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    phase           TEXT NOT NULL CHECK (phase = 'intended' OR phase = 'created'
+        OR phase = 'verified' OR phase = 'current' OR phase = 'retired' OR phase = 'stranded'
+        OR phase = 'orphaned' OR phase = 'revoked' OR phase = 'failed'),
+    current_at      TEXT CHECK (current_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    retired_at      TEXT CHECK (retired_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    revoke_after    TEXT CHECK (revoke_after GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    revoked_at      TEXT CHECK (revoked_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    error           TEXT,
+    attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- 0 once its create was certainly not done; such a one does not count.
+    maybe_created   INTEGER NOT NULL DEFAULT 1 CHECK (maybe_created IN (0, 1)),
+    stranded_at     TEXT CHECK (stranded_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- The provider had no such credential: since when, and how many checks in a row.
+    missing_since   TEXT CHECK (missing_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    missing_checks  INTEGER NOT NULL DEFAULT 0 CHECK (missing_checks >= 0),
+    hold_until      TEXT CHECK (hold_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- It is revoked as soon as it is retired, whatever sinks may hold it.
+    revoke_now      INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
+    -- Its revocation is deferred because it is used, and within a day it is
+    -- revoked all the same.
+    final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),
+    -- A key has at most one rotation in each of these states.
+    exclusive_state TEXT AS (CASE phase
+        WHEN 'intended' THEN 'open' WHEN 'created' THEN 'open' WHEN 'verified' THEN 'open'
+        WHEN 'current' THEN 'current' END),
     UNIQUE (key, sequence),
-    CHECK ((missing_since IS NULL) = (missing_looks = 0)),
+    CHECK ((missing_since IS NULL) = (missing_checks = 0)),
     CHECK (credential_id IS NOT NULL OR phase IN ('intended', 'failed')),
     CHECK (credential_id IS NULL OR phase <> 'intended'),
     CHECK (current_at IS NOT NULL OR phase <> 'current'),
@@ -66,89 +100,149 @@ CREATE TABLE rotation (
     CHECK (revoked_at IS NOT NULL OR phase <> 'revoked')
 ) STRICT;
 
-CREATE UNIQUE INDEX rotation_open ON rotation (key) WHERE phase IN ('intended', 'created', 'verified');
-CREATE UNIQUE INDEX rotation_current ON rotation (key) WHERE phase = 'current';
-CREATE INDEX rotation_live ON rotation (key) WHERE phase NOT IN ('revoked', 'failed');
-CREATE INDEX rotation_phase ON rotation (phase, started_at);
-CREATE INDEX rotation_started ON rotation (started_at);
-CREATE INDEX rotation_key_started ON rotation (key, started_at);
+-- Each transition between phases writes to the indexes of the live rotations:
+-- this one finds them, and holds the rule of exclusive_state as well.
+CREATE UNIQUE INDEX rotation_live ON rotation (key, exclusive_state)
+    WHERE phase NOT IN ('revoked', 'failed');
+CREATE INDEX rotation_by_phase ON rotation (phase, started_at);
+CREATE INDEX rotation_by_start ON rotation (started_at);
+-- The index alone answers how often a key was rotated lately.
+CREATE INDEX rotation_by_key_and_start ON rotation (key, started_at, maybe_created);
 
 CREATE TABLE delivery (
-    rotation        INTEGER NOT NULL REFERENCES rotation (id),
-    place           INTEGER NOT NULL CHECK (place >= 0),
+    rotation_row    INTEGER NOT NULL REFERENCES rotation (id),
+    -- The sink's place in the configuration.
+    ordinal         INTEGER NOT NULL CHECK (ordinal >= 0),
     sink            TEXT NOT NULL,
     target          TEXT NOT NULL,
     required        INTEGER NOT NULL CHECK (required IN (0, 1)),
-    state           TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'uncertain', 'accepted', 'refused', 'missed', 'removed')),
-    -- Whether any try may have been taken: a later refusal does not undo that.
-    maybe_taken     INTEGER NOT NULL DEFAULT 0 CHECK (maybe_taken IN (0, 1)),
+    state           TEXT NOT NULL DEFAULT 'pending' CHECK (state = 'pending' OR state = 'uncertain'
+        OR state = 'accepted' OR state = 'refused' OR state = 'missed' OR state = 'removed'),
+    -- Whether the sink may have accepted any attempt: a later refusal does not
+    -- undo that.
+    maybe_accepted  INTEGER NOT NULL DEFAULT 0 CHECK (maybe_accepted IN (0, 1)),
     attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     last_attempt_at TEXT CHECK (last_attempt_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- Since when the sink's file holds the secret while its on-change command
+    -- has not yet succeeded.
+    written_at      TEXT CHECK (written_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
+        CHECK (written_at IS NULL OR state = 'uncertain'),
     accepted_at     TEXT CHECK (accepted_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     removed_at      TEXT CHECK (removed_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     error           TEXT,
-    PRIMARY KEY (rotation, place),
+    PRIMARY KEY (rotation_row, ordinal),
     CHECK (accepted_at IS NOT NULL OR state <> 'accepted'),
     CHECK (state = 'removed' OR removed_at IS NULL)
 ) STRICT, WITHOUT ROWID;
 
--- Credentials at the provider without a row here, so that each is told of once.
-CREATE TABLE stranger (
-    credential_id TEXT PRIMARY KEY,
-    kind          TEXT NOT NULL CHECK (kind IN ('lookalike', 'foreign')),
+-- Credentials at the provider that no rotation created, each reported once.
+CREATE TABLE unknown_credential (
+    scope         TEXT NOT NULL DEFAULT 'admin-keys',
+    credential_id TEXT NOT NULL,
+    kind          TEXT NOT NULL CHECK (kind IN ('lookalike', 'unrecognized')),
     name          TEXT,
-    seen_at       TEXT NOT NULL CHECK (seen_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
+    last_seen_at  TEXT NOT NULL CHECK (last_seen_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    PRIMARY KEY (scope, credential_id)
 ) STRICT, WITHOUT ROWID;
 
--- What is wrong with the daemon as a whole, for those who ask beside it.
+-- What stops rotations now, for commands that run beside the daemon.
 CREATE TABLE condition (
-    condition TEXT PRIMARY KEY,
-    since     TEXT NOT NULL CHECK (since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    problem   TEXT NOT NULL
+    scope  TEXT NOT NULL DEFAULT 'daemon',
+    name   TEXT NOT NULL,
+    since  TEXT NOT NULL CHECK (since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    reason TEXT NOT NULL,
+    PRIMARY KEY (scope, name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE journal_entry (
-    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
-    at       TEXT NOT NULL CHECK (at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    rotation INTEGER REFERENCES rotation (id),
-    key      TEXT,
-    event    TEXT NOT NULL,
-    detail   TEXT NOT NULL CHECK (json_valid(detail))
+-- What happened, in order. No row is ever deleted, so that numbers are not
+-- given twice even without AUTOINCREMENT.
+CREATE TABLE event_log (
+    seq          INTEGER PRIMARY KEY,
+    at           TEXT NOT NULL CHECK (at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    rotation_row INTEGER REFERENCES rotation (id),
+    key          TEXT,
+    event        TEXT NOT NULL,
+    detail       TEXT NOT NULL CHECK (json_valid(detail))
 ) STRICT;
 
-CREATE INDEX journal_entry_key ON journal_entry (key, seq);
-CREATE INDEX journal_entry_rotation ON journal_entry (rotation);
-CREATE INDEX journal_entry_at ON journal_entry (at);
+CREATE INDEX event_log_by_key ON event_log (key, seq);
+CREATE INDEX event_log_by_rotation ON event_log (rotation_row);
+CREATE INDEX event_log_by_time ON event_log (at);
 
-CREATE TRIGGER journal_entry_is_never_changed BEFORE UPDATE ON journal_entry
-BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER journal_entry_is_never_deleted BEFORE DELETE ON journal_entry
-BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER rotation_is_never_deleted BEFORE DELETE ON rotation
-BEGIN SELECT RAISE(ABORT, 'a rotation is never forgotten'); END;
+-- Alerts that have begun, so that each is notified once, and once more when it
+-- is over. One without a key concerns the daemon; '' stands for none.
+CREATE TABLE alert (
+    key           TEXT NOT NULL,
+    kind          TEXT NOT NULL,
+    credential_id TEXT NOT NULL,
+    since         TEXT NOT NULL CHECK (since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    PRIMARY KEY (key, kind, credential_id)
+) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER rotation_begins BEFORE INSERT ON rotation
-WHEN NEW.phase NOT IN ('intended', 'current', 'stranded')
-    OR (NEW.phase <> 'intended' AND NEW."trigger" <> 'adopted')
-BEGIN SELECT RAISE(ABORT, 'a rotation cannot begin in this phase'); END;
+CREATE TABLE notification (
+    -- Old rows are deleted, and an id is never given twice.
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    notification_id TEXT NOT NULL UNIQUE CHECK (length(notification_id) = 16),
+    created_at      TEXT NOT NULL CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    state           TEXT NOT NULL CHECK (state IN ('begun', 'over', 'once')),
+    key             TEXT NOT NULL,
+    alert_kind      TEXT NOT NULL,
+    credential_id   TEXT NOT NULL,
+    since           TEXT NOT NULL CHECK (since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    text            TEXT NOT NULL
+) STRICT;
 
-CREATE TRIGGER rotation_moves BEFORE UPDATE OF phase ON rotation
-WHEN OLD.phase <> NEW.phase AND OLD.phase || '>' || NEW.phase NOT IN (
-    'intended>created', 'intended>orphaned', 'intended>failed', 'intended>stranded',
-    'created>verified', 'created>orphaned', 'created>stranded', 'created>revoked',
-    'verified>orphaned', 'verified>stranded', 'verified>current', 'verified>revoked',
-    'current>retired', 'current>revoked',
-    'stranded>retired', 'stranded>revoked',
-    'retired>revoked', 'orphaned>revoked',
-    'failed>orphaned', 'revoked>orphaned')
-BEGIN SELECT RAISE(ABORT, 'a rotation cannot move between these phases'); END;
+-- One notification for one channel. It is pending while it has no outcome.
+CREATE TABLE outbox_entry (
+    channel          TEXT NOT NULL,
+    notification_row INTEGER NOT NULL REFERENCES notification (id) ON DELETE CASCADE,
+    attempts         INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    retry_at         TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    error            TEXT,
+    outcome          TEXT CHECK (outcome IN ('sent', 'abandoned')),
+    finished_at      TEXT CHECK (finished_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    PRIMARY KEY (channel, notification_row),
+    CHECK ((outcome IS NULL) = (finished_at IS NULL))
+) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER rotation_stays_itself BEFORE UPDATE ON rotation
+CREATE INDEX outbox_entry_pending ON outbox_entry (channel, notification_row) WHERE outcome IS NULL;
+CREATE INDEX outbox_entry_by_notification ON outbox_entry (notification_row);
+
+CREATE TRIGGER event_log_no_update BEFORE UPDATE ON event_log
+BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+CREATE TRIGGER event_log_no_delete BEFORE DELETE ON event_log
+BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+CREATE TRIGGER rotation_no_delete BEFORE DELETE ON rotation
+BEGIN SELECT RAISE(ABORT, 'a rotation cannot be deleted'); END;
+
+CREATE TRIGGER rotation_initial_phase BEFORE INSERT ON rotation
+WHEN NOT (NEW.phase = 'intended'
+    OR (NEW."trigger" = 'adopted' AND (NEW.phase = 'current' OR NEW.phase = 'stranded')))
+BEGIN SELECT RAISE(ABORT, 'a rotation cannot start in this phase'); END;
+
+CREATE TRIGGER rotation_phase_transition BEFORE UPDATE OF phase ON rotation
+WHEN OLD.phase <> NEW.phase AND NOT CASE OLD.phase
+    WHEN 'intended' THEN NEW.phase = 'created' OR NEW.phase = 'orphaned'
+        OR NEW.phase = 'failed' OR NEW.phase = 'stranded'
+    WHEN 'created' THEN NEW.phase = 'verified' OR NEW.phase = 'orphaned'
+        OR NEW.phase = 'stranded' OR NEW.phase = 'revoked'
+    WHEN 'verified' THEN NEW.phase = 'orphaned' OR NEW.phase = 'stranded'
+        OR NEW.phase = 'current' OR NEW.phase = 'revoked'
+    WHEN 'current' THEN NEW.phase = 'retired' OR NEW.phase = 'revoked'
+    WHEN 'stranded' THEN NEW.phase = 'retired' OR NEW.phase = 'revoked'
+    WHEN 'retired' THEN NEW.phase = 'revoked'
+    WHEN 'orphaned' THEN NEW.phase = 'revoked'
+    WHEN 'failed' THEN NEW.phase = 'orphaned'
+    WHEN 'revoked' THEN NEW.phase = 'orphaned'
+    ELSE false END
+BEGIN SELECT RAISE(ABORT, 'illegal transition between phases'); END;
+
+CREATE TRIGGER rotation_immutable_columns BEFORE UPDATE ON rotation
 WHEN OLD.rotation IS NOT NEW.rotation OR OLD.key IS NOT NEW.key
     OR OLD.sequence IS NOT NEW.sequence OR OLD.label IS NOT NEW.label
     OR (OLD.credential_id IS NOT NULL AND OLD.credential_id IS NOT NEW.credential_id)
-BEGIN SELECT RAISE(ABORT, 'a rotation keeps its id, key, sequence, label and credential'); END;
+BEGIN SELECT RAISE(ABORT, 'id, key, sequence, label and credential of a rotation are immutable'); END;
 
 CREATE VIEW history AS
 SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,
@@ -159,8 +253,8 @@ FROM rotation;
 CREATE VIEW deliveries AS
 SELECT r.rotation, r.key, d.sink, d.state, d.attempts, d.last_attempt_at,
        d.accepted_at, d.error
-FROM delivery d JOIN rotation r ON r.id = d.rotation;
+FROM delivery d JOIN rotation r ON r.id = d.rotation_row;
 
-CREATE VIEW journal AS
-SELECT j.seq, j.at, r.rotation, j.key, j.event, j.detail
-FROM journal_entry j LEFT JOIN rotation r ON r.id = j.rotation;
+CREATE VIEW events AS
+SELECT e.seq, e.at, r.rotation, e.key, e.event, e.detail
+FROM event_log e LEFT JOIN rotation r ON r.id = e.rotation_row;

@@ -307,7 +307,7 @@ async fn new_schedule_counts_from_the_reload() {
     assert_eq!(running.phases().len(), 2, "nothing is made up for");
     running.advance(22 * 60 * MINUTE).await;
     assert_eq!(running.phases().len(), 3);
-    let told = "SELECT detail ->> 'timetable' FROM journal WHERE event = 'timetable'";
+    let told = "SELECT detail ->> 'timetable' FROM events WHERE event = 'timetable-changed'";
     assert_eq!(
         running.fakes.query_rows(told),
         ["0 7 * * * | UTC | 0s", "0 2 * * * | UTC | 0s"]

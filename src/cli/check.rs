@@ -7,6 +7,7 @@ use crate::cli::preflight::{self, CheckLevel};
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::secret::ActiveCredential;
+use crate::ledger::PendingMigration;
 use crate::provider::Provider as _;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -25,7 +26,11 @@ impl CheckCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = options.load_settings()?;
         let mut problems = config::host_problems(&settings, &read_environment());
-        problems.extend(preflight::check_ledger(&settings).await);
+        let ledger = preflight::check_ledger(&settings).await;
+        let pending_migration = ledger.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let look = if self.online {
             CheckLevel::Online
         } else {
@@ -45,14 +50,28 @@ impl CheckCommand {
         if !self.quiet {
             let keys = settings.keys.len();
             let noun = if keys == 1 { "key" } else { "keys" };
-            let text = format!(
+            let mut text = format!(
                 "{}: no problem found, {keys} {noun}\n",
                 options.config.display()
             );
+            if let Some(migration) = pending_migration {
+                text.push_str(&announce(&settings, &migration));
+            }
             output::print(text.as_bytes())?;
         }
         Ok(())
     }
+}
+
+/// What the next `run` or `once` does first.
+fn announce(settings: &Settings, migration: &PendingMigration) -> String {
+    format!(
+        "note: rekeyd {} wrote the ledger {}; the next `rekeyd run` or `rekeyd once` migrates it, \
+         and keeps the former file as {}\n",
+        migration.release,
+        settings.ledger.display(),
+        migration.kept_path.display()
+    )
 }
 
 /// The service will have an admin key, and this process has none.

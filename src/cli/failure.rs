@@ -79,6 +79,9 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         }
         LedgerError::LockFile { .. }
         | LedgerError::NewerVersion { .. }
+        | LedgerError::NotMigrated { .. }
+        | LedgerError::Migration { .. }
+        | LedgerError::KeptFile { .. }
         | LedgerError::NotADatabase { .. }
         | LedgerError::NotFound { .. }
         | LedgerError::Open { .. }

@@ -10,7 +10,7 @@ use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::secret::ActiveCredential;
 use crate::daemon::runtime;
-use crate::ledger;
+use crate::ledger::{self, PendingMigration};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
 
@@ -47,21 +47,23 @@ pub(crate) async fn check_channels(settings: &Settings, look: CheckLevel) -> Vec
     problems
 }
 
-/// What would keep a writing process from its ledger.
-pub(crate) async fn check_ledger(settings: &Settings) -> Option<Problem> {
+/// Checks whether a writing process could open the ledger. Returns the
+/// migration that the next one makes.
+pub(crate) async fn check_ledger(settings: &Settings) -> Result<Option<PendingMigration>, Problem> {
     let at = "ledger.path".to_owned();
     let (path, ours) = (settings.ledger.clone(), runtime::ledger_identity(settings));
     let looked = move || ledger::check_usable(&path, &ours, machine::id().as_deref());
     let describe = || format!("looking at {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, looked).await {
-        Ok(looked) => looked.err()?,
-        Err(error) => return Some(Problem::for_host(&settings.file, at, error.to_string())),
+        Ok(Ok(pending)) => return Ok(pending),
+        Ok(Err(error)) => error,
+        Err(error) => return Err(Problem::for_host(&settings.file, at, error.to_string())),
     };
     let mut problem = Problem::for_host(&settings.file, at, error.to_string());
     if ledger_exit_code(&error) == exit_code::CONFIGURATION {
         problem.kind = ProblemKind::Configuration;
     }
-    Some(problem)
+    Err(problem)
 }
 
 /// What is wrong with the sinks.

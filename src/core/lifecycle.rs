@@ -214,27 +214,27 @@ impl LifecycleEvent {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Started => "due",
+            Self::Started => "started",
             Self::Created => "created",
             Self::SecretLost => "secret-lost",
-            Self::NotCreated => "not-done",
+            Self::NotCreated => "not-created",
             Self::LabelNotFound => "label-not-found",
             Self::LabelFound => "label-found",
             Self::LabelFoundAfterRestart => "label-found-after-restart",
-            Self::Verified => "worked",
-            Self::VerificationFailed => "refused",
-            Self::Abandoned => "given-up",
-            Self::AbandonedDuringDelivery => "given-up-delivering",
-            Self::Interrupted => "found-open",
+            Self::Verified => "verified",
+            Self::VerificationFailed => "verification-failed",
+            Self::Abandoned => "abandoned",
+            Self::AbandonedDuringDelivery => "abandoned-during-delivery",
+            Self::Interrupted => "interrupted",
             Self::Delivered => "delivered",
             Self::Superseded => "superseded",
             Self::Replaced => "replaced",
             Self::Deleted => "deleted",
-            Self::FoundDeleted => "gone",
-            Self::RevokedManually => "revoked-by-hand",
-            Self::FoundAlive => "seen-alive",
+            Self::FoundDeleted => "found-deleted",
+            Self::RevokedManually => "revoked-manually",
+            Self::FoundAlive => "found-alive",
             Self::Adopted => "adopted",
-            Self::AdoptedAlongside => "adopted-besides",
+            Self::AdoptedAlongside => "adopted-alongside",
         }
     }
 

@@ -85,7 +85,7 @@ fn rotation_write(key: &KeyName, update: &RotationUpdate) -> RotationWrite {
     let known = before.map_or(&[][..], |before| &before.deliveries);
     let deliveries = after.deliveries.iter().enumerate();
     let deliveries = deliveries
-        .filter_map(|(place, delivery)| delivery_write(place, known.get(place), delivery))
+        .filter_map(|(at, delivery)| delivery_write(at, known.get(at), delivery))
         .collect();
     match before {
         None => RotationWrite::Insert {
@@ -102,22 +102,22 @@ fn rotation_write(key: &KeyName, update: &RotationUpdate) -> RotationWrite {
     }
 }
 
-/// Deliveries keep their places.
+/// Deliveries keep their ordinals.
 fn delivery_write(
-    place: usize,
+    position: usize,
     before: Option<&Delivery>,
     after: &Delivery,
 ) -> Option<DeliveryWrite> {
-    let place = ("place", integer(place as u64));
+    let ordinal = ("ordinal", integer(position as u64));
     let Some(before) = before else {
         let mut columns = without_nulls(delivery_columns(after).into());
-        columns.push(place);
+        columns.push(ordinal);
         return Some(DeliveryWrite::Insert { columns });
     };
     let columns = changed_columns(delivery_columns(before), delivery_columns(after));
     (!columns.is_empty()).then(|| DeliveryWrite::Update {
         expected: vec![
-            place,
+            ordinal,
             ("sink", text(&before.sink.name)),
             ("target", text(&before.sink.target)),
         ],
@@ -146,11 +146,11 @@ fn key_columns(state: &KeyState) -> [Column; 10] {
         ("sequence", integer(state.sequence)),
         ("attempt", integer(state.attempt)),
         ("retry_at", timestamp(state.retry_at)),
-        ("problem", optional_text(state.problem.as_deref())),
+        ("last_error", optional_text(state.problem.as_deref())),
         ("revoke_previous", boolean(state.revoke_previous)),
         ("timetable", optional_text(state.timetable.as_deref())),
         ("counts_from", timestamp(state.counts_from)),
-        ("owed", timestamp(state.pending_run)),
+        ("pending_run", timestamp(state.pending_run)),
         (
             "paused_from",
             timestamp(state.pause.map(|pause| pause.from)),
@@ -195,14 +195,14 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 25] {
         ("error", optional_text(rotation.error.as_deref())),
         ("attempt", integer(rotation.attempt)),
         ("retry_at", timestamp(rotation.retry_at)),
-        ("maybe_made", boolean(rotation.maybe_created)),
+        ("maybe_created", boolean(rotation.maybe_created)),
         ("stranded_at", timestamp(rotation.stranded_at)),
         (
             "missing_since",
             timestamp(missing.map(|missing| missing.since)),
         ),
         (
-            "missing_looks",
+            "missing_checks",
             integer(missing.map_or(0, |missing| missing.checks)),
         ),
         ("hold_until", timestamp(rotation.hold_until)),
@@ -217,7 +217,7 @@ fn delivery_columns(delivery: &Delivery) -> [Column; 12] {
         ("target", text(&delivery.sink.target)),
         ("required", boolean(delivery.required)),
         ("state", text(delivery.state.as_str())),
-        ("maybe_taken", boolean(delivery.maybe_accepted)),
+        ("maybe_accepted", boolean(delivery.maybe_accepted)),
         ("attempts", integer(delivery.attempts)),
         ("last_attempt_at", timestamp(delivery.last_attempt_at)),
         ("written_at", timestamp(delivery.written_at)),

@@ -36,6 +36,35 @@ pub enum LedgerError {
         /// The newest version that is known here.
         supported_version: i64,
     },
+    /// It was written by an earlier release, and only reading was asked for.
+    #[error("the ledger {} was written by rekeyd {release}; `rekeyd run` or `rekeyd once` migrates \
+             it, and keeps the former file as {}", .path.display(), .kept_path.display())]
+    NotMigrated {
+        /// The ledger.
+        path: PathBuf,
+        /// The release that wrote it.
+        release: &'static str,
+        /// Where the former file will be.
+        kept_path: PathBuf,
+    },
+    /// It was written by an earlier release and cannot be migrated.
+    #[error("cannot migrate the ledger {} of rekeyd {release}: {reason}", .path.display())]
+    Migration {
+        /// The ledger.
+        path: PathBuf,
+        /// The release that wrote it.
+        release: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The former ledger cannot be kept before a migration.
+    #[error("cannot write {}, which is to keep the former ledger: {reason}", .path.display())]
+    KeptFile {
+        /// The file that is to keep it.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// It belongs to another provider or organization.
     #[error("the ledger {} belongs to {recorded}, and the configuration names {configured}; \
              set base-url and organization back, or give this provider a ledger of its own", .path.display())]
@@ -103,6 +132,9 @@ impl LedgerError {
             Self::Locked { .. }
             | Self::LockFile { .. }
             | Self::NewerVersion { .. }
+            | Self::NotMigrated { .. }
+            | Self::Migration { .. }
+            | Self::KeptFile { .. }
             | Self::IdentityMismatch { .. }
             | Self::OtherHost { .. }
             | Self::NotADatabase { .. }
@@ -122,6 +154,10 @@ pub struct DatabaseError(Arc<rusqlite::Error>);
 impl DatabaseError {
     pub(super) fn inner(&self) -> &rusqlite::Error {
         &self.0
+    }
+
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.0.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
     }
 
     fn is_constraint_violation(&self) -> bool {

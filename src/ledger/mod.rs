@@ -12,7 +12,10 @@
 
 mod difference;
 mod error;
+mod first_release;
 mod group_commit;
+mod identity;
+mod kept_file;
 mod lock;
 mod open;
 mod outbox;
@@ -24,18 +27,19 @@ mod reader;
 mod reconciliation;
 mod rows;
 mod store;
+mod version;
 mod write;
 
 pub use error::{DatabaseError, LedgerError};
+pub use identity::{HostIdentity, LedgerIdentity};
 pub use lock::WriterLock;
-pub use open::{
-    HostIdentity, LedgerIdentity, LedgerOptions, SCHEMA_VERSION, SHORT_WAL_PAGES, prepare,
-};
+pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare};
 pub use outbox::{OutboxEntry, PendingNotification};
-pub use preflight::check_usable;
+pub use preflight::{PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
 pub use reader::{LedgerReader, LedgerSnapshot};
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
 pub use store::{FaultInjector, Ledger, WriterDriver};
+pub use version::SCHEMA_VERSION;

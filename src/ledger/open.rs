@@ -7,24 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
+use rusqlite::{Connection, ErrorCode};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::SqlTimestamp;
-
-/// The steps from an empty file to the newest ledger. Shipped ones never
-/// change.
-const MIGRATIONS: [&str; 6] = [
-    include_str!("../../migrations/0001_ledger.sql"),
-    include_str!("../../migrations/0002_timetable.sql"),
-    include_str!("../../migrations/0003_after.sql"),
-    include_str!("../../migrations/0004_notify.sql"),
-    include_str!("../../migrations/0005_steps.sql"),
-    include_str!("../../migrations/0006_final_warning.sql"),
-];
-
-/// The version that this rekeyd writes.
-pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+use crate::ledger::first_release;
+use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
+use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
 
 /// Readers hold the file for moments only; more than this is a fault.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,32 +26,6 @@ pub(super) const READ_ONLY_REASON: &str =
 
 /// What is wrong with a path at which a folder stands.
 pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; give the path of a file";
-
-/// What is wrong with a database that rekeyd did not make.
-const NOT_A_LEDGER_REASON: &str =
-    "it is a database of something else; give the ledger a file of its own";
-
-/// Whose credentials a ledger tells of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerIdentity {
-    /// The provider's base URL.
-    pub provider: String,
-    /// The organization, empty where none is configured.
-    pub organization: String,
-}
-
-impl std::fmt::Display for LedgerIdentity {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.organization.as_str() {
-            "" => write!(formatter, "{} without an organization", self.provider),
-            organization => write!(
-                formatter,
-                "{} with the organization {organization}",
-                self.provider
-            ),
-        }
-    }
-}
 
 /// How a ledger is opened for writing.
 #[derive(Debug, Clone)]
@@ -93,15 +55,6 @@ impl LedgerOptions {
             is_synced: true,
         }
     }
-}
-
-/// The machine that a ledger is opened on.
-#[derive(Debug, Clone, Default)]
-pub struct HostIdentity {
-    /// Its id, if it has one: without one there is nothing to compare.
-    pub id: Option<String>,
-    /// Whether a ledger that was last written on another becomes this one's.
-    pub can_take_over: bool,
 }
 
 /// Creates the ledger at `path` if there is none, migrates an older one and
@@ -163,7 +116,6 @@ fn configure_and_migrate(
     now: Timestamp,
     options: &LedgerOptions,
 ) -> Result<(), LedgerError> {
-    let (identity, machine) = (&options.identity, &options.host);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // SQLite opens such a file all the same, and refuses the first write.
     if connection.is_readonly(rusqlite::MAIN_DB)? {
@@ -172,26 +124,39 @@ fn configure_and_migrate(
             reason: READ_ONLY_REASON.to_owned(),
         });
     }
-    let done = schema_version(connection, path)?;
-    let ours = machine.id.as_deref();
-    let mut theirs = None;
-    if done > 0 {
-        // An older rekeyd that this ledger belongs to could not read it any more
-        // once it is brought up to date.
-        check_identity(connection, path, identity)?;
-        if !machine.can_take_over {
-            theirs = check_host(connection, path, ours)?;
-        }
+    let version = LedgerVersion::read(connection, path)?;
+    let host = options.host.id.as_deref();
+    // Before it is migrated: the rekeyd that it belongs to may be an older one,
+    // which could not read it afterwards.
+    identity::check_identity(connection, path, version, &options.identity)?;
+    if !options.host.can_take_over {
+        identity::check_host(connection, path, version, host)?;
     }
+    configure(connection, options)?;
+    migrate(connection, path, version)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What undoes one job of a batch is small, and no file is made for it. What
+    // a migration holds in temporary files is as large as the ledger.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    identity::bind(connection, now, &options.identity, host)?;
+    // Conditions of an earlier process say nothing about this one. A failure is
+    // not worth an error: where this cannot be written, nothing can, and the
+    // next commit says so. Without the WHERE SQLite writes and syncs an empty
+    // table, too.
+    let _ = connection.execute("DELETE FROM condition WHERE true", []);
+    Ok(())
+}
+
+fn configure(connection: &Connection, options: &LedgerOptions) -> Result<(), LedgerError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = if options.is_synced { "FULL" } else { "OFF" };
     connection.pragma_update(None, "synchronous", synchronous)?;
     if let Some(pages) = options.wal_pages {
         connection.pragma_update(None, "wal_autocheckpoint", pages)?;
     }
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // What undoes one job of a batch is small, and no file is made for it.
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // A migration drops tables that others refer to, and checks the references
+    // at its end.
+    connection.pragma_update(None, "foreign_keys", false)?;
     // Readers of another user could not open a ledger whose -wal and -shm are
     // gone, since they may not make them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -199,141 +164,21 @@ fn configure_and_migrate(
     // with a column of a partial index; the plans would be the same.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
-    migrate(connection, done)?;
-    bind_identity(connection, now, identity)?;
-    if let Some(ours) = ours
-        && theirs.as_deref() != Some(ours)
-    {
-        connection.execute("UPDATE identity SET machine = ?1", [ours])?;
-    }
-    // What was wrong with an earlier process says nothing of this one. Where
-    // this cannot be written, nothing can, and that is told by others.
-    // Without the WHERE an empty table is written anew too, and synced.
-    let _ = connection.execute("DELETE FROM condition WHERE true", []);
     Ok(())
 }
 
-/// The version of a ledger that this rekeyd can write or bring up to date; 0 if
-/// it is still empty.
-pub(super) fn schema_version(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > SCHEMA_VERSION {
-        return Err(LedgerError::NewerVersion {
-            path: path.to_owned(),
-            found_version: found,
-            supported_version: SCHEMA_VERSION,
-        });
-    }
-    if found == 0 {
-        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
-        if connection.query_row(sql, [], |row| row.get(0))? {
-            return Err(LedgerError::Open {
-                path: path.to_owned(),
-                reason: NOT_A_LEDGER_REASON.to_owned(),
-            });
-        }
-    }
-    Ok(found)
-}
-
-/// Takes the steps that come after version `done`.
-fn migrate(connection: &mut Connection, done: i64) -> Result<(), LedgerError> {
-    let done = usize::try_from(done).unwrap_or_default();
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(done) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", step + 1)?;
-        transaction.commit()?;
-    }
-    Ok(())
-}
-
-/// Notes whose ledger it is, where that is not told yet; another's is refused
-/// before.
-fn bind_identity(
-    connection: &Connection,
-    now: Timestamp,
-    ours: &LedgerIdentity,
-) -> Result<(), LedgerError> {
-    match read_identity(connection)? {
-        Some(theirs) if theirs == *ours => Ok(()),
-        // Of a ledger that tells of nothing yet, nothing can go wrong: a service
-        // that was started before it was configured.
-        Some(_) => {
-            connection.execute(
-                "UPDATE identity SET provider = ?1, organization = ?2",
-                rusqlite::params![ours.provider, ours.organization],
-            )?;
-            Ok(())
-        }
-        None => {
-            connection.execute(
-                "INSERT INTO identity (id, provider, organization, made_at) VALUES (1, ?1, ?2, ?3)",
-                rusqlite::params![ours.provider, ours.organization, SqlTimestamp(now)],
-            )?;
-            Ok(())
-        }
-    }
-}
-
-fn read_identity(connection: &Connection) -> Result<Option<LedgerIdentity>, LedgerError> {
-    let sql = "SELECT provider, organization FROM identity";
-    let found = connection.query_row(sql, [], |row| {
-        Ok(LedgerIdentity {
-            provider: row.get(0)?,
-            organization: row.get(1)?,
-        })
-    });
-    Ok(found.optional()?)
-}
-
-fn identity_mismatch(path: &Path, theirs: &LedgerIdentity, ours: &LedgerIdentity) -> LedgerError {
-    LedgerError::IdentityMismatch {
-        path: path.to_owned(),
-        recorded: theirs.to_string(),
-        configured: ours.to_string(),
-    }
-}
-
-/// Refuses a ledger that holds other credentials than `ours`.
-pub(super) fn check_identity(
-    connection: &Connection,
+fn migrate(
+    connection: &mut Connection,
     path: &Path,
-    ours: &LedgerIdentity,
+    version: LedgerVersion,
 ) -> Result<(), LedgerError> {
-    match read_identity(connection)? {
-        Some(theirs) if theirs != *ours && !has_no_rotations(connection)? => {
-            Err(identity_mismatch(path, &theirs, ours))
+    match version {
+        LedgerVersion::Empty => version::migrate(connection, None),
+        LedgerVersion::FirstRelease(former) => {
+            first_release::migrate(connection, path, former)?;
+            version::migrate(connection, Some(FIRST_VERSION))
         }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Whether no rotation was ever begun.
-fn has_no_rotations(connection: &Connection) -> Result<bool, LedgerError> {
-    let sql = "SELECT NOT EXISTS (SELECT 1 FROM rotation)";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-/// Refuses a ledger that was last written on another machine than `ours`. Gives
-/// the one that it was written on. Where a machine has no id there is nothing to
-/// compare.
-///
-/// # Errors
-/// [`LedgerError::OtherHost`], or SQLite's.
-pub(super) fn check_host(
-    connection: &Connection,
-    path: &Path,
-    ours: Option<&str>,
-) -> Result<Option<String>, LedgerError> {
-    let sql = "SELECT machine FROM identity";
-    let found = connection.query_row(sql, [], |row| row.get(0)).optional()?;
-    let theirs: Option<String> = found.flatten();
-    match (theirs.as_deref(), ours) {
-        (Some(theirs), Some(ours)) if theirs != ours => Err(LedgerError::OtherHost {
-            path: path.to_owned(),
-        }),
-        _ => Ok(theirs),
+        LedgerVersion::Supported(done) => version::migrate(connection, Some(done)),
     }
 }
 

@@ -96,9 +96,9 @@ impl Ledger {
         self.submit(move |connection| {
             connection
                 .prepare_cached(
-                    "UPDATE telling SET attempts = attempts + 1, retry_at = NULL, error = NULL,
-                         outcome = 'told', ended_at = ?3
-                     WHERE notifier = ?1 AND notice = ?2",
+                    "UPDATE outbox_entry SET attempts = attempts + 1, retry_at = NULL, error = NULL,
+                         outcome = 'sent', finished_at = ?3
+                     WHERE channel = ?1 AND notification_row = ?2",
                 )?
                 .execute(params![notifier.as_str(), notice, SqlTimestamp(at)])?;
             Ok(())
@@ -121,8 +121,8 @@ impl Ledger {
         self.submit(move |connection| {
             connection
                 .prepare_cached(
-                    "UPDATE telling SET attempts = attempts + 1, retry_at = ?3, error = ?4
-                     WHERE notifier = ?1 AND notice = ?2 AND outcome IS NULL",
+                    "UPDATE outbox_entry SET attempts = attempts + 1, retry_at = ?3, error = ?4
+                     WHERE channel = ?1 AND notification_row = ?2 AND outcome IS NULL",
                 )?
                 .execute(params![
                     notifier.as_str(),
@@ -150,9 +150,9 @@ impl Ledger {
         self.submit(move |connection| {
             let count = connection
                 .prepare_cached(
-                    "UPDATE telling SET outcome = 'given-up', ended_at = ?3, retry_at = NULL
-                     WHERE notifier = ?1 AND outcome IS NULL
-                       AND notice IN (SELECT id FROM notice WHERE at < ?2)",
+                    "UPDATE outbox_entry SET outcome = 'abandoned', finished_at = ?3, retry_at = NULL
+                     WHERE channel = ?1 AND outcome IS NULL
+                       AND notification_row IN (SELECT id FROM notification WHERE created_at < ?2)",
                 )?
                 .execute(params![
                     notifier.as_str(),
@@ -171,22 +171,25 @@ fn retain_channels(
 ) -> Result<BTreeMap<Alert, Timestamp>, LedgerError> {
     if notifiers.is_empty() {
         // Without the WHERE an empty table is written anew too, and synced.
-        connection.execute("DELETE FROM notice WHERE true", [])?;
-        connection.execute("DELETE FROM cause WHERE true", [])?;
+        connection.execute("DELETE FROM notification WHERE true", [])?;
+        connection.execute("DELETE FROM alert WHERE true", [])?;
         return Ok(BTreeMap::new());
     }
     let known: Vec<String> = connection
-        .prepare("SELECT DISTINCT notifier FROM telling")?
+        .prepare("SELECT DISTINCT channel FROM outbox_entry")?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for gone in known {
         if !notifiers.iter().any(|one| one.as_str() == gone) {
-            connection.execute("DELETE FROM telling WHERE notifier = ?1", [gone])?;
+            connection.execute("DELETE FROM outbox_entry WHERE channel = ?1", [gone])?;
         }
     }
-    let mut rows = connection.prepare("SELECT key, cause, credential, since FROM cause")?;
+    let mut rows = connection.prepare("SELECT key, kind, credential_id, since FROM alert")?;
     let causes = rows.query_map([], |row| {
-        Ok((read_alert(row)?, row.get::<_, SqlTimestamp>("since")?.0))
+        Ok((
+            read_alert(row, "kind")?,
+            row.get::<_, SqlTimestamp>("since")?.0,
+        ))
     })?;
     Ok(causes.collect::<rusqlite::Result<_>>()?)
 }
@@ -208,7 +211,9 @@ fn enqueue_notifications(
         let row = connection.last_insert_rowid();
         for notifier in to {
             connection
-                .prepare_cached("INSERT INTO telling (notifier, notice) VALUES (?1, ?2)")?
+                .prepare_cached(
+                    "INSERT INTO outbox_entry (channel, notification_row) VALUES (?1, ?2)",
+                )?
                 .execute(params![notifier.as_str(), row])?;
         }
     }
@@ -220,23 +225,23 @@ fn enqueue_notifications(
 fn update_active_alerts(connection: &Connection, notice: &Notification) -> Result<(), LedgerError> {
     let (key, matter, credential) = alert_columns(&notice.alert);
     let forget = if notice.state == NotificationState::Resolved {
-        Some("credential = ?3")
+        Some("credential_id = ?3")
     } else if notice.alert.kind == AlertKind::Rotated {
-        Some("credential <> ?3")
+        Some("credential_id <> ?3")
     } else {
         None
     };
     if let Some(forget) = forget {
         connection
             .prepare_cached(&format!(
-                "DELETE FROM cause WHERE key = ?1 AND cause = ?2 AND {forget}"
+                "DELETE FROM alert WHERE key = ?1 AND kind = ?2 AND {forget}"
             ))?
             .execute(params![key, matter, credential])?;
     }
     if notice.state != NotificationState::Resolved {
         connection
             .prepare_cached(
-                "INSERT INTO cause (key, cause, credential, since) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO alert (key, kind, credential_id, since) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![key, matter, credential, SqlTimestamp(notice.since)])?;
@@ -252,8 +257,9 @@ fn insert_notification(
     let (key, matter, credential) = alert_columns(&notice.alert);
     let written = connection
         .prepare_cached(
-            "INSERT INTO notice (notice, at, state, key, cause, credential, since, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (notice) DO NOTHING",
+            "INSERT INTO notification
+                 (notification_id, created_at, state, key, alert_kind, credential_id, since, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (notification_id) DO NOTHING",
         )?
         .execute(params![
             notice.id.as_str(),
@@ -273,13 +279,15 @@ fn insert_notification(
 fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
     connection
         .prepare_cached(
-            "DELETE FROM notice WHERE id <= (SELECT max(id) FROM notice) - ?1
-                 AND NOT EXISTS (SELECT 1 FROM telling
-                     WHERE telling.notice = notice.id AND outcome IS NULL)",
+            "DELETE FROM notification WHERE id <= (SELECT max(id) FROM notification) - ?1
+                 AND NOT EXISTS (SELECT 1 FROM outbox_entry
+                     WHERE notification_row = notification.id AND outcome IS NULL)",
         )?
         .execute([MAX_SENT_NOTIFICATIONS])?;
     let owed = connection
-        .prepare_cached("DELETE FROM notice WHERE id <= (SELECT max(id) FROM notice) - ?1")?
+        .prepare_cached(
+            "DELETE FROM notification WHERE id <= (SELECT max(id) FROM notification) - ?1",
+        )?
         .execute([MAX_NOTIFICATIONS])?;
     if owed > 0 {
         tracing::error!(
@@ -295,8 +303,9 @@ fn next_notification(
 ) -> Result<Option<PendingNotification>, LedgerError> {
     let found = connection
         .prepare_cached(
-            "SELECT n.*, t.attempts, t.retry_at FROM telling t JOIN notice n ON n.id = t.notice
-             WHERE t.notifier = ?1 AND t.outcome IS NULL ORDER BY t.notice LIMIT 1",
+            "SELECT n.*, t.attempts, t.retry_at
+             FROM outbox_entry t JOIN notification n ON n.id = t.notification_row
+             WHERE t.channel = ?1 AND t.outcome IS NULL ORDER BY t.notification_row LIMIT 1",
         )?
         .query_row([notifier.as_str()], |row| {
             Ok(PendingNotification {
@@ -312,24 +321,24 @@ fn next_notification(
 
 fn read_notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
     Ok(Notification {
-        id: NotificationId::from_recorded(row.get("notice")?),
-        created_at: row.get::<_, SqlTimestamp>("at")?.0,
+        id: NotificationId::from_recorded(row.get("notification_id")?),
+        created_at: row.get::<_, SqlTimestamp>("created_at")?.0,
         state: rows::parsed_column(row, "state", NotificationState::from_text)?,
-        alert: read_alert(row)?,
+        alert: read_alert(row, "alert_kind")?,
         since: row.get::<_, SqlTimestamp>("since")?.0,
         text: row.get("text")?,
     })
 }
 
-fn read_alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
-    let (key, credential): (String, String) = (row.get("key")?, row.get("credential")?);
+fn read_alert(row: &Row<'_>, kind_column: &str) -> rusqlite::Result<Alert> {
+    let (key, credential): (String, String) = (row.get("key")?, row.get("credential_id")?);
     Ok(Alert {
         key: if key.is_empty() {
             None
         } else {
             Some(rows::key_column(row)?)
         },
-        kind: rows::parsed_column(row, "cause", AlertKind::from_text)?,
+        kind: rows::parsed_column(row, kind_column, AlertKind::from_text)?,
         credential: (!credential.is_empty()).then(|| CredentialId::new(credential)),
     })
 }

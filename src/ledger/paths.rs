@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use url::Url;
+
 use crate::ledger::error::LedgerError;
 
 /// The file beside the ledger that has its name and `ending`.
@@ -30,4 +32,14 @@ pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
             parent_directory(path).display()
         ),
     }
+}
+
+/// The `file:` URL by which SQLite opens the ledger at `path` with `option`.
+pub(super) fn sqlite_url(path: &Path, option: &str) -> Result<String, LedgerError> {
+    let mut name = Url::from_file_path(path).map_err(|()| LedgerError::Open {
+        path: path.to_owned(),
+        reason: "its path is not absolute".to_owned(),
+    })?;
+    name.set_query(Some(option));
+    Ok(name.into())
 }

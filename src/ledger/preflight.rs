@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{
-    IS_DIRECTORY_REASON, LedgerIdentity, READ_ONLY_REASON, check_host, check_identity,
-    into_open_error,
-};
+use crate::ledger::identity::{self, LedgerIdentity};
+use crate::ledger::open::{IS_DIRECTORY_REASON, READ_ONLY_REASON, into_open_error};
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
-use crate::ledger::read_only;
+use crate::ledger::version::LedgerVersion;
+use crate::ledger::{first_release, kept_file, read_only};
 
 /// systemd makes it, and a folder in it for each instance, when the service
 /// starts (`StateDirectory=` in the units).
@@ -22,17 +21,27 @@ const STATE_DIRECTORY: &str = "/var/lib/rekeyd";
 /// Where systemd is what runs this host (`sd_booted(3)`).
 const SYSTEMD_RUNTIME_DIRECTORY: &str = "/run/systemd/system";
 
-/// Looks at the ledger at `path` and at what it needs around it. `machine` is
-/// this one's, where it has an id. One that is not there yet is nothing wrong;
-/// what may be written is looked at by whom its folder belongs to.
+/// A migration that the next writer makes before it does anything else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingMigration {
+    /// The release that wrote the ledger.
+    pub release: &'static str,
+    /// Where the former file is kept.
+    pub kept_path: PathBuf,
+}
+
+/// Checks the ledger at `path` and the files and folder that it needs. `host`
+/// is the id of this one, where it has an id. A missing ledger is no problem;
+/// what may be written is checked only for the folder's owner. Returns the
+/// migration that the next writer makes.
 ///
 /// # Errors
-/// Why it cannot be opened, or is not to be.
+/// Why a writer could not open it, or would refuse it.
 pub fn check_usable(
     path: &Path,
     ours: &LedgerIdentity,
-    machine: Option<&str>,
-) -> Result<(), LedgerError> {
+    host: Option<&str>,
+) -> Result<Option<PendingMigration>, LedgerError> {
     let folder = parent_directory(path);
     let cannot = |why: String| LedgerError::Open {
         path: path.to_owned(),
@@ -44,7 +53,7 @@ pub fn check_usable(
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(cannot(error.to_string()));
         }
-        Err(_) if is_created_by_systemd(folder) => return Ok(()),
+        Err(_) if is_created_by_systemd(folder) => return Ok(None),
         Err(_) => return Err(missing_directory_error(path)),
     };
     let writes = owner == rustix::process::geteuid().as_raw();
@@ -70,7 +79,7 @@ pub fn check_usable(
             }
         })?;
     }
-    check_content(path, ours, machine)
+    check_content(path, ours, host)
 }
 
 /// Whether a file of the ledger is one, and can be written or made.
@@ -101,33 +110,33 @@ fn resolve_link(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether what the ledger says lets this process write it.
+/// Checks what the ledger records against the configuration and this host.
 fn check_content(
     path: &Path,
     ours: &LedgerIdentity,
-    machine: Option<&str>,
-) -> Result<(), LedgerError> {
+    host: Option<&str>,
+) -> Result<Option<PendingMigration>, LedgerError> {
     let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
     let (log, index) = (
         sibling_path(path, "-wal").exists(),
         sibling_path(path, "-shm").exists(),
     );
-    let opened = match (can_read, log, index) {
+    let (connection, version) = match (can_read, log, index) {
         (true, true, true) => read_only::open_any_version(path)?,
-        // To read it otherwise SQLite would make both.
+        // To read it otherwise SQLite would create both.
         (true, false, false) => read_only::open_immutable(path)?,
-        _ => return Ok(()),
+        _ => return Ok(None),
     };
-    let (connection, version) = opened;
-    if version == 0 {
-        // Its tables are still to be made.
-        return Ok(());
-    }
-    let expected = check_identity(&connection, path, ours);
-    let expected = expected.and_then(|()| check_host(&connection, path, machine));
-    expected
-        .map(drop)
-        .map_err(|error| into_open_error(path, error))
+    identity::check_identity(&connection, path, version, ours)
+        .and_then(|()| identity::check_host(&connection, path, version, host))
+        .map_err(|error| into_open_error(path, error))?;
+    Ok(match version {
+        LedgerVersion::FirstRelease(_) => Some(PendingMigration {
+            release: first_release::RELEASE,
+            kept_path: kept_file::kept_path(path, first_release::RELEASE),
+        }),
+        LedgerVersion::Empty | LedgerVersion::Supported(_) => None,
+    })
 }
 
 fn is_created_by_systemd(folder: &Path) -> bool {

@@ -85,10 +85,10 @@ fn live_rotations_sql(filter: &str) -> String {
     // is read after each commit must not grow with the history. In the order of
     // the index nothing needs sorting.
     format!(
-        "SELECT r.id, r.key, {ROTATION_COLUMNS}, d.place, {DELIVERY_COLUMNS}
-         FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation = r.id
+        "SELECT r.id, r.key, {ROTATION_COLUMNS}, d.ordinal, {DELIVERY_COLUMNS}
+         FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation_row = r.id
          WHERE r.phase NOT IN ('revoked', 'failed') {filter}
-         ORDER BY r.key, r.slot, r.id, d.place"
+         ORDER BY r.key, r.exclusive_state, r.id, d.ordinal"
     )
 }
 
@@ -161,8 +161,9 @@ pub(super) fn rotation(
     let Some((mut found, row)) = found else {
         return Ok(None);
     };
-    let sql =
-        format!("SELECT {DELIVERY_COLUMNS} FROM delivery d WHERE d.rotation = ?1 ORDER BY d.place");
+    let sql = format!(
+        "SELECT {DELIVERY_COLUMNS} FROM delivery d WHERE d.rotation_row = ?1 ORDER BY d.ordinal"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let deliveries =
         statement.query_map([row], |row| rows::read_delivery(&mut RowReader::new(row)))?;
@@ -194,7 +195,7 @@ pub(super) fn creates_between(
 ) -> Result<(u32, Option<Timestamp>), LedgerError> {
     let mut statement = connection.prepare_cached(
         "SELECT count(*) AS count, min(started_at) AS oldest FROM rotation
-         WHERE key = ?1 AND started_at > ?2 AND started_at <= ?3 AND maybe_made = 1",
+         WHERE key = ?1 AND started_at > ?2 AND started_at <= ?3 AND maybe_created = 1",
     )?;
     let found = statement.query_row(
         params![key.as_str(), SqlTimestamp(from), SqlTimestamp(to)],
@@ -211,8 +212,8 @@ pub(super) fn failing_since(
 ) -> Result<Option<Timestamp>, LedgerError> {
     let found = connection
         .prepare_cached(
-            "SELECT at FROM journal
-             WHERE key = ?1 AND event = 'deferred' AND detail ->> 'attempt' = 1
+            "SELECT at FROM events
+             WHERE key = ?1 AND event = 'key-backed-off' AND detail ->> 'attempt' = 1
              ORDER BY seq DESC LIMIT 1",
         )?
         .query_row([key.as_str()], |row| rows::timestamp_column(row, "at"))
@@ -239,12 +240,13 @@ pub(super) fn last_reconciliation(
     since: Timestamp,
 ) -> Result<(Option<Timestamp>, bool), LedgerError> {
     let found = connection.query_row(
-        "SELECT swept_at, EXISTS (SELECT 1 FROM rotation WHERE phase = 'failed'
-             AND started_at > ?1 AND maybe_made = 1) AS unclear FROM identity",
+        "SELECT reconciled_at, EXISTS (SELECT 1 FROM rotation WHERE phase = 'failed'
+             AND started_at > ?1 AND maybe_created = 1) AS unclear
+         FROM scope WHERE scope = 'admin-keys'",
         [SqlTimestamp(since)],
         |row| {
             Ok((
-                rows::timestamp_column(row, "swept_at")?,
+                rows::timestamp_column(row, "reconciled_at")?,
                 row.get("unclear")?,
             ))
         },

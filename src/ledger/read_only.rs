@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
-use url::Url;
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{BUSY_TIMEOUT, SCHEMA_VERSION, into_open_error, schema_version};
+use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
+use crate::ledger::paths::sqlite_url;
+use crate::ledger::version::LedgerVersion;
+use crate::ledger::{first_release, kept_file};
 
 /// Opens a ledger of this rekeyd's version, beside its writer or alone.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
@@ -25,40 +27,42 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
             });
         }
     }
-    match open_any_version(path)? {
-        (connection, SCHEMA_VERSION) => Ok(connection),
-        _ => Err(LedgerError::Open {
+    let (connection, version) = open_any_version(path)?;
+    match version {
+        LedgerVersion::CURRENT => Ok(connection),
+        LedgerVersion::FirstRelease(_) => Err(LedgerError::NotMigrated {
+            path: path.to_owned(),
+            release: first_release::RELEASE,
+            kept_path: kept_file::kept_path(path, first_release::RELEASE),
+        }),
+        LedgerVersion::Empty | LedgerVersion::Supported(_) => Err(LedgerError::Open {
             path: path.to_owned(),
             reason: "it is older than this rekeyd; `rekeyd run` brings it up to date".to_owned(),
         }),
     }
 }
 
-/// Opens a ledger of this version or an older one, and returns its version.
-pub(super) fn open_any_version(path: &Path) -> Result<(Connection, i64), LedgerError> {
+/// Opens a ledger of any version that this rekeyd can write or migrate, and
+/// returns its version.
+pub(super) fn open_any_version(path: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
     open_named(path, path)
 }
 
 /// As [`open_any_version`], for a ledger without `-wal` and `-shm`; creates
 /// neither.
-pub(super) fn open_immutable(path: &Path) -> Result<(Connection, i64), LedgerError> {
-    let mut name = Url::from_file_path(path).map_err(|()| LedgerError::Open {
-        path: path.to_owned(),
-        reason: "its path is not absolute".to_owned(),
-    })?;
-    name.set_query(Some("immutable=1"));
-    open_named(path, Path::new(name.as_str()))
+pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
+    open_named(path, Path::new(&sqlite_url(path, "immutable=1")?))
 }
 
 /// Opens the ledger at `path` by `name`, a path or a `file:` URL.
-fn open_named(path: &Path, name: &Path) -> Result<(Connection, i64), LedgerError> {
+fn open_named(path: &Path, name: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
     let opened = || {
         let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let version = schema_version(&connection, path)?;
+        let version = LedgerVersion::read(&connection, path)?;
         Ok((connection, version))
     };
     opened().map_err(|error| into_open_error(path, error))

@@ -11,8 +11,9 @@ use rusqlite::{Connection, Transaction};
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::{LedgerIdentity, check_identity};
+use crate::ledger::identity::{LedgerIdentity, check_identity};
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
+use crate::ledger::version::LedgerVersion;
 use crate::ledger::{read, read_only};
 
 /// A ledger that is only read, beside its writer or alone.
@@ -71,7 +72,7 @@ impl LedgerSnapshot<'_> {
     /// # Errors
     /// [`LedgerError::IdentityMismatch`], or it cannot be read.
     pub fn check_identity(&self, ours: &LedgerIdentity) -> Result<(), LedgerError> {
-        check_identity(&self.transaction, self.path, ours)
+        check_identity(&self.transaction, self.path, LedgerVersion::CURRENT, ours)
     }
 
     /// Returns the state of every key that the ledger knows.
@@ -123,8 +124,7 @@ const CONDITIONS_BY_SEVERITY: [&str; 5] =
     ["ledger", "credential", "organization", "clock", "provider"];
 
 fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {
-    let mut found =
-        connection.prepare("SELECT condition, problem FROM condition ORDER BY since")?;
+    let mut found = connection.prepare("SELECT name, reason FROM condition ORDER BY since")?;
     let found = found.query_map([], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
     })?;

@@ -184,21 +184,21 @@ pub(super) fn record_reconciliation(
     strangers: Vec<UnknownCredential>,
 ) -> Result<Vec<UnknownCredential>, LedgerError> {
     connection
-        .prepare_cached("UPDATE identity SET swept_at = ?1")?
+        .prepare_cached("UPDATE scope SET reconciled_at = ?1 WHERE scope = 'admin-keys'")?
         .execute([SqlTimestamp(at)])?;
     let mut again = connection.prepare_cached(
-        "UPDATE stranger SET name = ?3, seen_at = ?4 WHERE credential_id = ?1 AND kind = ?2",
+        "UPDATE unknown_credential SET name = ?3, last_seen_at = ?4 WHERE credential_id = ?1 AND kind = ?2",
     )?;
     let mut first = connection.prepare_cached(
-        "INSERT INTO stranger (credential_id, kind, name, seen_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (credential_id) DO UPDATE SET kind = ?2, name = ?3, seen_at = ?4",
+        "INSERT INTO unknown_credential (credential_id, kind, name, last_seen_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (scope, credential_id) DO UPDATE SET kind = ?2, name = ?3, last_seen_at = ?4",
     )?;
     let mut new = Vec::new();
     for unknown in strangers {
         let kind = if unknown.is_lookalike {
             "lookalike"
         } else {
-            "foreign"
+            "unrecognized"
         };
         let name = unknown.name.as_deref().map(crate::core::redact::sanitize);
         let id = unknown.id.as_str();
@@ -218,9 +218,9 @@ pub(super) fn lookalikes(
     key: &KeyName,
 ) -> Result<Vec<CredentialId>, LedgerError> {
     let mut found = connection.prepare_cached(
-        "SELECT credential_id, name FROM stranger
+        "SELECT credential_id, name FROM unknown_credential
          WHERE name > ?1 AND name < ?1 || '.'
-           AND seen_at = (SELECT swept_at FROM identity)
+           AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = 'admin-keys')
          ORDER BY name",
     )?;
     let found = found.query_map([key.as_str()], |row| {

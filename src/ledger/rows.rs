@@ -83,19 +83,19 @@ pub(crate) fn timestamp_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Op
 }
 
 /// What is read of a row of `key_state k`, in the order of [`read_key_state`].
-pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.problem,
-    k.revoke_previous, k.timetable, k.counts_from, k.owed, k.paused_from, k.paused_until";
+pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
+    k.revoke_previous, k.timetable, k.counts_from, k.pending_run, k.paused_from, k.paused_until";
 
 /// What is read of a row of `rotation r`, in the order of [`read_rotation`].
 pub(crate) const ROTATION_COLUMNS: &str =
     "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
     r.rotation, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
-    r.stranded_at, r.missing_since, r.missing_looks, r.hold_until, r.revoke_now, r.final_warning,
-    r.maybe_made";
+    r.stranded_at, r.missing_since, r.missing_checks, r.hold_until, r.revoke_now, r.final_warning,
+    r.maybe_created";
 
 /// What is read of a row of `delivery d`, in the order of [`read_delivery`].
-pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_taken,
+pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
     d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error";
 
 /// How many columns such a list names.

@@ -60,18 +60,18 @@ pub(crate) fn set_condition(
 ) -> Result<(), LedgerError> {
     match problem {
         Some(problem) => connection.execute(
-            "INSERT INTO condition (condition, since, problem) VALUES (?1, ?2, ?3)
-             ON CONFLICT (condition) DO UPDATE SET problem = ?3",
+            "INSERT INTO condition (name, since, reason) VALUES (?1, ?2, ?3)
+             ON CONFLICT (scope, name) DO UPDATE SET reason = ?3",
             params![condition, SqlTimestamp(at), problem],
         )?,
-        None => connection.execute("DELETE FROM condition WHERE condition = ?1", [condition])?,
+        None => connection.execute("DELETE FROM condition WHERE name = ?1", [condition])?,
     };
     Ok(())
 }
 
 /// Writes what is there already, to see whether anything can be written.
 pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError> {
-    connection.execute("UPDATE identity SET made_at = made_at", [])?;
+    connection.execute("UPDATE ledger_identity SET created_at = created_at", [])?;
     Ok(())
 }
 
@@ -138,12 +138,12 @@ impl Writer<'_> {
             match write {
                 DeliveryWrite::Insert { columns } => {
                     let mut columns = columns.clone();
-                    columns.push(("rotation", row.into()));
+                    columns.push(("rotation_row", row.into()));
                     self.insert("delivery", &columns)?;
                 }
                 DeliveryWrite::Update { expected, columns } => {
                     let mut expected = expected.clone();
-                    expected.push(("rotation", row.into()));
+                    expected.push(("rotation_row", row.into()));
                     self.update("delivery", columns, &expected)?;
                 }
             }
@@ -156,7 +156,7 @@ impl Writer<'_> {
         let row = rotation.map(|rotation| self.find_row(rotation));
         self.connection
             .prepare_cached(
-                "INSERT INTO journal_entry (at, rotation, key, event, detail)
+                "INSERT INTO event_log (at, rotation_row, key, event, detail)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![

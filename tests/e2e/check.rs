@@ -181,19 +181,17 @@ fn check_reports_an_unusable_ledger_as_run_does() {
         let connection = write_ledger(&ledger);
         connection.execute_batch(sql).unwrap();
     };
-    set("UPDATE identity SET organization = 'org-other'");
+    set("UPDATE scope SET organization = 'org-other'");
     told(78, "with the organization org-other");
-    set("UPDATE identity SET organization = ''");
-    set("UPDATE identity SET machine = 'another'");
+    set("UPDATE scope SET organization = ''");
+    set("UPDATE ledger_identity SET host = 'another'");
     let before = files(&world);
     assert!(!before.contains(&"new.db-wal".to_owned()), "{before:?}");
     let another = check(&world, 78);
     assert!(another.contains("on another machine"), "{another}");
     assert_eq!(files(&world), before);
-    set("UPDATE identity SET machine = NULL; PRAGMA user_version = 4");
-    world.ok(&["check"]);
-    set("PRAGMA user_version = 99");
-    told(1, "has version 99");
+    set("UPDATE ledger_identity SET host = NULL; PRAGMA user_version = 999");
+    told(1, "has version 999");
     set("PRAGMA user_version = 0");
     told(1, "it is a database of something else");
 

@@ -46,7 +46,7 @@ fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_js
 /// The column `detail ->> member` of the last row of the ledger with `event`.
 fn last_event_detail(world: &TestEnv, event: &str, member: &str) -> Option<String> {
     let ledger = read_ledger(&world.path("ledger.db"));
-    let sql = "SELECT detail ->> ?2 FROM journal WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
+    let sql = "SELECT detail ->> ?2 FROM events WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
     ledger
         .query_row(sql, [event, member], |row| row.get(0))
         .unwrap()
@@ -62,9 +62,9 @@ fn changing_commands_are_executed_by_the_running_daemon() {
     let history = world.history();
     assert_eq!(history[0]["trigger"], "manual");
     let own = format!("uid {}", rustix::process::getuid().as_raw());
-    assert_eq!(last_event_detail(&world, "due", "by"), Some(own));
+    assert_eq!(last_event_detail(&world, "started", "by"), Some(own));
     assert_eq!(
-        last_event_detail(&world, "due", "reason").as_deref(),
+        last_event_detail(&world, "started", "reason").as_deref(),
         Some("somebody left")
     );
     let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
@@ -220,7 +220,7 @@ fn group_can_read_and_only_admins_can_change() {
     let output = as_nobody(&["pause", "billing"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(
-        last_event_detail(&world, "pause", "by"),
+        last_event_detail(&world, "paused", "by"),
         Some(format!("uid {NOBODY}"))
     );
 }
@@ -413,7 +413,7 @@ fn reason_is_redacted_before_it_is_recorded() {
     let secret = world.secret_of(&world.live_ids()[0]);
     let reason = format!("found\n{secret} in a chat");
     world.ok(&["pause", "billing", "--reason", &reason]);
-    let kept = last_event_detail(&world, "pause", "reason");
+    let kept = last_event_detail(&world, "paused", "reason");
     assert_eq!(kept.as_deref(), Some("found [secret] in a chat"));
     drop(daemon);
 }

@@ -50,7 +50,7 @@ fn manual_rotation_retires_the_previous_credential() {
     let ledger = read_ledger(&world.path("ledger.db"));
     let reason: String = ledger
         .query_row(
-            "SELECT detail ->> 'reason' FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1",
+            "SELECT detail ->> 'reason' FROM events WHERE event = 'started' ORDER BY seq DESC LIMIT 1",
             [],
             |row| row.get(0),
         )
@@ -260,12 +260,14 @@ fn unrecognized_or_newer_database_is_rejected_unchanged() {
     );
     std::fs::remove_file(world.path("ledger.db")).unwrap();
     let newer = write_ledger(&world.path("ledger.db"));
-    newer.pragma_update(None, "user_version", 99).unwrap();
+    newer
+        .execute_batch("PRAGMA application_id = 0x726b7964; PRAGMA user_version = 999")
+        .unwrap();
     drop(newer);
     let output = world.run(&["once"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stderr).contains("version 99"),
+        text(&output.stderr).contains("version 999"),
         "{}",
         text(&output.stderr)
     );

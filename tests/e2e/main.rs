@@ -20,6 +20,7 @@ mod end_to_end;
 mod ledger_unwritable;
 mod log;
 mod metrics;
+mod migration;
 mod notify;
 mod on_change;
 mod once;

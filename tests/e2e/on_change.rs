@@ -43,7 +43,7 @@ fn delivery(world: &TestEnv, sink: &str) -> (String, u32, Option<String>) {
 
 fn events(world: &TestEnv, event: &str) -> u32 {
     let ledger = read_ledger(&world.path("ledger.db"));
-    let row = "SELECT count(*) FROM journal WHERE event = ?1";
+    let row = "SELECT count(*) FROM events WHERE event = ?1";
     ledger.query_row(row, [event], |row| row.get(0)).unwrap()
 }
 

@@ -175,7 +175,7 @@ fn audit_refuses_another_organization() {
     let world = rotated(1);
     let ledger = write_ledger(&world.path("ledger.db"));
     ledger
-        .execute("UPDATE identity SET organization = 'org-other'", [])
+        .execute("UPDATE scope SET organization = 'org-other'", [])
         .unwrap();
     let output = world.run(&["audit"]);
     assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
@@ -187,7 +187,7 @@ fn ledger_of_another_host_needs_take_over() {
     let world = rotated(1);
     let ledger = write_ledger(&world.path("ledger.db"));
     let known: Option<String> = ledger
-        .query_row("SELECT machine FROM identity", [], |row| row.get(0))
+        .query_row("SELECT host FROM ledger_identity", [], |row| row.get(0))
         .unwrap();
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     assert_eq!(known.is_some(), id.trim().len() == 32, "{id:?}");
@@ -196,12 +196,12 @@ fn ledger_of_another_host_needs_take_over() {
         return;
     }
     ledger
-        .execute("UPDATE identity SET machine = 'another'", [])
+        .execute("UPDATE ledger_identity SET host = 'another'", [])
         .unwrap();
     // An older rekeyd there could not read it any more if it were changed here.
     ledger
         .execute(
-            "INSERT INTO condition VALUES ('clock', '2026-11-24T03:00:00Z', 'another''s')",
+            "INSERT INTO condition VALUES ('daemon', 'clock', '2026-11-24T03:00:00Z', 'another''s')",
             [],
         )
         .unwrap();

@@ -188,8 +188,8 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
     let ledger = read_ledger(&world.path("ledger.db"));
     let mut rows = ledger
         .prepare(
-            "SELECT event || coalesce(' ' || (detail ->> 'reason'), '') FROM journal
-                  WHERE key = 'a' AND event IN ('pause', 'resume') ORDER BY seq",
+            "SELECT event || coalesce(' ' || (detail ->> 'reason'), '') FROM events
+                  WHERE key = 'a' AND event IN ('paused', 'resumed') ORDER BY seq",
         )
         .unwrap();
     let rows: Vec<String> = rows
@@ -197,5 +197,5 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
         .unwrap()
         .map(Result::unwrap)
         .collect();
-    assert_eq!(rows, ["pause a freeze", "pause", "resume"]);
+    assert_eq!(rows, ["paused a freeze", "paused", "resumed"]);
 }

@@ -59,7 +59,7 @@ fn rotations(world: &TestEnv, key: &str) -> Vec<(String, Value)> {
 fn missed_runs(world: &TestEnv, key: &str) -> Vec<Value> {
     let ledger = read_ledger(&world.path("ledger.db"));
     let mut rows = ledger
-        .prepare("SELECT detail FROM journal WHERE event = 'firing-missed' AND key = ?1")
+        .prepare("SELECT detail FROM events WHERE event = 'run-missed' AND key = ?1")
         .unwrap();
     let details = rows.query_map([key], |row| row.get::<_, String>(0));
     details

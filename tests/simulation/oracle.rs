@@ -130,7 +130,7 @@ pub(crate) fn check_keeps_rotating(world: &SimWorld) {
 
 /// What people were told and was not told to be over.
 fn open_alert(ledger: &Connection) -> Option<String> {
-    let sql = "SELECT key || ' is ' || cause || ' ' || credential FROM cause LIMIT 1";
+    let sql = "SELECT key || ' is ' || kind || ' ' || credential_id FROM alert LIMIT 1";
     let mut rows = ledger.prepare(sql).unwrap();
     let mut rows = rows.query_map([], |row| row.get(0)).unwrap();
     rows.next().transpose().unwrap()
@@ -138,7 +138,7 @@ fn open_alert(ledger: &Connection) -> Option<String> {
 
 /// Whether each cause was told once while it lasted, and once when it was over.
 fn check_alerts_notified_once(world: &SimWorld, ledger: &Connection) {
-    let sql = "SELECT key || ' ' || cause || ' ' || credential, state FROM notice ORDER BY id";
+    let sql = "SELECT key || ' ' || alert_kind || ' ' || credential_id, state FROM notification ORDER BY id";
     let mut rows = ledger.prepare(sql).unwrap();
     let told = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let mut lasting = BTreeSet::new();
@@ -173,7 +173,7 @@ pub(crate) fn check_final_ledger(world: &SimWorld) {
 /// Whether the journal tells the same story as the rows.
 fn check_journal_replay(world: &SimWorld, connection: &Connection) {
     let mut rows = connection
-        .prepare("SELECT rotation, event FROM journal WHERE rotation IS NOT NULL ORDER BY seq")
+        .prepare("SELECT rotation, event FROM events WHERE rotation IS NOT NULL ORDER BY seq")
         .unwrap();
     let told = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let told: Vec<(String, String)> = told.unwrap().map(Result::unwrap).collect();

@@ -776,7 +776,7 @@ impl SimWorld {
     /// What the ledger says is wrong with the daemon as a whole.
     pub(crate) fn conditions(&self) -> BTreeSet<String> {
         self.read(|ledger| {
-            let rows = "SELECT condition FROM condition";
+            let rows = "SELECT name FROM condition";
             let mut rows = ledger.prepare_cached(rows).unwrap();
             let rows = rows.query_map([], |row| row.get(0)).unwrap();
             rows.map(Result::unwrap).collect()

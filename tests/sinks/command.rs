@@ -366,7 +366,7 @@ fn key_with_command_sink_rotates() {
     let ledger = read_ledger(&world.path("ledger.db"));
     let (sink, target, state): (String, String, String) = ledger
         .query_row(
-            "SELECT sink, target, state FROM delivery ORDER BY rotation DESC LIMIT 1",
+            "SELECT sink, target, state FROM delivery ORDER BY rotation_row DESC LIMIT 1",
             [],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )

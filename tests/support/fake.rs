@@ -568,7 +568,7 @@ impl Fakes {
     pub(crate) fn journal_details(&self, event: &str) -> Vec<String> {
         let ledger = self.raw_ledger();
         let mut rows = ledger
-            .prepare("SELECT detail FROM journal WHERE event = ?1 ORDER BY seq")
+            .prepare("SELECT detail FROM events WHERE event = ?1 ORDER BY seq")
             .unwrap();
         let rows = rows.query_map([event], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()

@@ -96,7 +96,7 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     let (all, folder) = (settings.keys.len(), folder.display());
     let text = format!(
         "\n{} of {all} keys rotated. Everything is in {folder}; look again:\n\
-         sqlite3 {folder}/{} 'select * from journal'\n",
+         sqlite3 {folder}/{} 'select * from events'\n",
         all - failed,
         environment::LEDGER_FILE,
     );

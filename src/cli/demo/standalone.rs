@@ -70,7 +70,7 @@ fn outro(file: &Path, accepted: Option<u64>, works: bool) -> String {
     format!(
         "\nThe key in {folder}/demo.key {state}; the receiver verified up to sequence {sequence}.\n\
          Look again: rekeyd --config {} history, or\n\
-         sqlite3 {folder}/ledger.db 'select * from journal'\n",
+         sqlite3 {folder}/ledger.db 'select * from events'\n",
         file.display()
     )
 }

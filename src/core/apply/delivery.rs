@@ -15,14 +15,14 @@ pub(super) fn apply_change(
     match change {
         DeliveryChange::Started(start) => {
             let (rotation, sink) = (&start.rotation, &start.sink);
-            set(update, rotation, sink, "delivery-begun", |delivery| {
+            set(update, rotation, sink, "delivery-started", |delivery| {
                 delivery.state = DeliveryState::Uncertain;
             })
         }
         DeliveryChange::Finished(result) => finish(update, result),
         DeliveryChange::Skipped(skipped) => {
             let (rotation, sink) = (&skipped.rotation, &skipped.sink);
-            set(update, rotation, sink, "sink-missed", |delivery| {
+            set(update, rotation, sink, "delivery-skipped", |delivery| {
                 delivery.state = DeliveryState::Missed;
                 (delivery.written_at, delivery.retry_at) = (None, None);
             })
@@ -57,7 +57,7 @@ pub(super) fn apply_change(
                 delivery.error = Some(drift.problem.clone());
             })?;
             let detail = sink_detail(&drift.sink, Some(&drift.problem));
-            update.append_event(Some(&drift.rotation), "target-lost", detail);
+            update.append_event(Some(&drift.rotation), "sink-drifted", detail);
             Ok(())
         }
     }
@@ -94,7 +94,7 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
     })?;
     let event = match (result.is_written, &result.error, result.state) {
         (true, None, _) => "delivery-written",
-        (true, Some(_), _) => "after-failed",
+        (true, Some(_), _) => "on-change-failed",
         (false, _, DeliveryState::Pending) => "delivery-pending",
         (false, _, DeliveryState::Uncertain) => "delivery-uncertain",
         (false, _, DeliveryState::Accepted) => "delivery-accepted",

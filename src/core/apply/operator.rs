@@ -24,7 +24,7 @@ pub(super) fn apply_change(
                 let detail = json!({
                     "reason": operator_reason(operator), "by": operator_name(operator),
                 });
-                update.append_event(None, "revoke-previous-now", detail);
+                update.append_event(None, "revoke-previous-requested", detail);
             }
             Ok(())
         }
@@ -47,7 +47,7 @@ fn request_retry(update: &mut KeyUpdate, request: &RetryRequest) -> Result<(), A
     })?;
     let operator = request.operator.as_ref();
     let detail = json!({"reason": operator_reason(operator), "by": operator_name(operator)});
-    update.append_event(Some(&request.rotation), "try-now", detail);
+    update.append_event(Some(&request.rotation), "retry-requested", detail);
     Ok(())
 }
 
@@ -57,9 +57,9 @@ fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyEr
         Ok(())
     })?;
     let event = if hold.until.is_some() {
-        "hold"
+        "hold-set"
     } else {
-        "release"
+        "hold-released"
     };
     let operator = hold.operator.as_ref();
     let detail = json!({
@@ -79,7 +79,11 @@ fn set_immediate_revocation(
         (row.attempt, row.retry_at) = (0, None);
         Ok(())
     })?;
-    update.append_event(Some(&set.rotation), "revoke-now", json!({}));
+    update.append_event(
+        Some(&set.rotation),
+        "immediate-revocation-requested",
+        json!({}),
+    );
     Ok(())
 }
 
@@ -118,9 +122,9 @@ fn set_pause(update: &mut KeyUpdate, change: &PauseUpdate) {
         until: change.pause.until.map(time::whole_seconds),
     };
     let event = if pause.is_active(update.at) {
-        "pause"
+        "paused"
     } else {
-        "resume"
+        "resumed"
     };
     update.state.pause = Some(pause);
     let operator = change.operator.as_ref();

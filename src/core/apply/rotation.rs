@@ -35,7 +35,7 @@ pub(super) fn apply_change(
             // Its own credential may have ended long ago: nothing but the event
             // is recorded.
             let detail = json!({"credential_id": duplicate.credential});
-            update.append_event(Some(&duplicate.rotation), "double-revoked", detail);
+            update.append_event(Some(&duplicate.rotation), "duplicate-revoked", detail);
             Ok(())
         }
     }
@@ -147,7 +147,7 @@ fn extend_overlap(update: &mut KeyUpdate, extension: &OverlapExtension) -> Resul
         Ok(())
     })?;
     let detail = json!({"revoke_after": time::to_text(revoke_after)});
-    update.append_event(Some(&extension.rotation), "extended", detail);
+    update.append_event(Some(&extension.rotation), "overlap-extended", detail);
     Ok(())
 }
 
@@ -169,7 +169,7 @@ fn defer_revocation(
     if !is_repeated {
         let until = time::to_text(deferral.retry_at);
         let detail = json!({"until": until, "reason": deferral.reason});
-        update.append_event(Some(&deferral.rotation), "held-back", detail);
+        update.append_event(Some(&deferral.rotation), "revocation-deferred", detail);
     }
     Ok(())
 }
@@ -187,9 +187,9 @@ fn set_missing(
         Ok(())
     })?;
     let event = if missing.is_some() {
-        "missing"
+        "credential-missing"
     } else {
-        "found"
+        "credential-found"
     };
     let detail = json!({"looks": missing.map(|missing| missing.checks)});
     update.append_event(Some(rotation), event, detail);

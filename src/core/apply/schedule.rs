@@ -24,7 +24,7 @@ fn back_off(update: &mut KeyUpdate, backoff: &KeyBackoff) {
     state.retry_at = Some(time::whole_seconds(backoff.retry_at));
     state.problem = Some(backoff.problem.clone());
     let detail = json!({"reason": backoff.problem, "attempt": backoff.attempt});
-    update.append_event(None, "deferred", detail);
+    update.append_event(None, "key-backed-off", detail);
 }
 
 fn change_timetable(update: &mut KeyUpdate, change: &TimetableChange) {
@@ -36,7 +36,7 @@ fn change_timetable(update: &mut KeyUpdate, change: &TimetableChange) {
         "timetable": change.timetable, "counts_from": change.counts_from.map(time::to_text),
         "owed": change.pending_run.map(time::to_text),
     });
-    update.append_event(None, "timetable", detail);
+    update.append_event(None, "timetable-changed", detail);
 }
 
 /// A skipped run is settled, and so is every run before it.
@@ -56,5 +56,5 @@ fn miss_run(update: &mut KeyUpdate, missed: &MissedRun) {
     let detail = json!({
         "firing": time::to_text(missed.firing), "reason": missed.reason.as_str(), "then": then,
     });
-    update.append_event(None, "firing-missed", detail);
+    update.append_event(None, "run-missed", detail);
 }

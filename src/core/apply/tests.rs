@@ -48,10 +48,10 @@ fn words(applied: &Applied) -> Vec<&str> {
 fn a_rotation_becomes_current() {
     let applied = apply_ok(&key(), current(1));
     let expected = [
-        "due",
+        "started",
         "created",
-        "worked",
-        "delivery-begun",
+        "verified",
+        "delivery-started",
         "delivery-accepted",
         "delivered",
     ];
@@ -292,7 +292,7 @@ fn a_written_file_is_known_since_the_first_attempt() {
     assert_eq!(delivery.written_at, Some(at()));
     assert_eq!(delivery.last_attempt_at, Some(later));
     assert_eq!(words(&first).last(), Some(&"delivery-written"));
-    assert_eq!(words(&second), ["after-failed"]);
+    assert_eq!(words(&second), ["on-change-failed"]);
     assert_eq!(second.events[0].detail["reason"], "exit 1");
 
     let gone = result(DeliveryState::Uncertain).into();
@@ -354,7 +354,7 @@ fn a_sink_that_drifted_still_holds_the_secret() {
     let delivery = &applied.state.live[0].deliveries[0];
     assert_eq!(delivery.state, DeliveryState::Uncertain);
     assert!(delivery.maybe_accepted);
-    assert_eq!(words(&applied), ["target-lost"]);
+    assert_eq!(words(&applied), ["sink-drifted"]);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn a_duplicate_is_an_event_even_of_an_ended_rotation() {
     };
     let applied = apply_ok(&with_current(), [duplicate.into()]);
     assert_eq!(applied.state, with_current());
-    assert_eq!(words(&applied), ["double-revoked"]);
+    assert_eq!(words(&applied), ["duplicate-revoked"]);
     assert_eq!(applied.events[0].rotation, Some(id(7)));
 }
 
@@ -431,17 +431,17 @@ fn operators_hold_pause_and_retry() {
         operator: None,
     };
     let held = apply_ok(&with_current(), [hold(Some(Timestamp::MAX)).into()]);
-    assert_eq!(words(&held), ["hold"]);
+    assert_eq!(words(&held), ["hold-set"]);
     assert!(held.state.live[0].hold_until > Some(at()));
     let released = apply_ok(&held.state, [hold(None).into()]);
-    assert_eq!(words(&released), ["release"]);
+    assert_eq!(words(&released), ["hold-released"]);
     assert_eq!(released.state.live[0].hold_until, None);
 
     let pause = |until| PauseUpdate {
         pause: Pause { from: at(), until },
         operator: None,
     };
-    for (until, word) in [(None, "pause"), (Some(at()), "resume")] {
+    for (until, word) in [(None, "paused"), (Some(at()), "resumed")] {
         let applied = apply_ok(&key(), [pause(until).into()]);
         assert_eq!(words(&applied), [word]);
         assert_eq!(applied.state.is_paused(at()), until.is_none());
@@ -502,7 +502,7 @@ fn a_key_backs_off_and_recovers() {
     };
     let applied = apply_ok(&key(), [backoff.into()]);
     assert_eq!(applied.state.attempt, 2);
-    assert_eq!(words(&applied), ["deferred"]);
+    assert_eq!(words(&applied), ["key-backed-off"]);
     let recovered = apply_ok(&applied.state, [ScheduleChange::Recovered.into()]);
     assert_eq!(recovered.state, key());
     assert_eq!(recovered.events, []);

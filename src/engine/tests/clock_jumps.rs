@@ -24,7 +24,7 @@ async fn suspend_during_delivery(window: Option<Duration>) -> (Vec<String>, Vec<
     fakes.suspend_at("deliver", HOUR * 12);
     fakes.run_for(&mut engine, HOUR).await;
     let triggers = fakes.query_rows("SELECT \"trigger\" FROM rotation ORDER BY sequence");
-    (triggers, fakes.journal_details("firing-missed"))
+    (triggers, fakes.journal_details("run-missed"))
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What was written, in order.
 const NOTIFICATIONS_SQL: &str =
-    "SELECT trim(key || ' ' || cause || ' ' || state) FROM notice ORDER BY id";
+    "SELECT trim(key || ' ' || alert_kind || ' ' || state) FROM notification ORDER BY id";
 
 fn subscriptions(on: &[EventKind]) -> Subscriptions {
     Subscriptions::new(vec![Subscription {
@@ -71,7 +71,7 @@ async fn a_failing_sink_is_notified_once_and_once_when_resolved() {
     fakes.run_for(&mut engine, 600 * SECOND).await;
     let both = ["billing failing begun", "billing failing over"];
     assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), both);
-    assert_eq!(fakes.query_rows("SELECT cause FROM cause"), [""; 0]);
+    assert_eq!(fakes.query_rows("SELECT kind FROM alert"), [""; 0]);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn each_rotation_is_notified_to_its_subscribers() {
     fakes.run_for(&mut engine, 2 * HOUR).await;
     let twice = ["billing rotated once", "billing rotated once"];
     assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), twice);
-    assert_eq!(fakes.query_rows("SELECT cause FROM cause"), ["rotated"]);
+    assert_eq!(fakes.query_rows("SELECT kind FROM alert"), ["rotated"]);
     engine.stop().await;
     drop(engine);
     let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Rotated]).await;
@@ -170,14 +170,14 @@ async fn removing_all_subscriptions_clears_alerts_and_notifications() {
     fakes.fail_deliveries(Some(Acceptance::NotAccepted));
     let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
     fakes.run_for(&mut engine, 60 * SECOND).await;
-    assert_eq!(fakes.query_rows("SELECT cause FROM cause"), ["failing"]);
+    assert_eq!(fakes.query_rows("SELECT kind FROM alert"), ["failing"]);
     let parts = Services {
         subscriptions: Arc::default(),
         ..engine.services().clone()
     };
     engine.reconfigure(parts, vec![hourly(&fakes)]);
     fakes.run_for(&mut engine, HOUR).await;
-    for table in ["cause", "notice", "telling"] {
+    for table in ["alert", "notification", "outbox_entry"] {
         let rows = fakes.query_rows(&format!("SELECT 'row' FROM {table}"));
         assert_eq!(rows, [""; 0], "{table}");
     }

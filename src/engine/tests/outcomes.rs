@@ -34,7 +34,7 @@ async fn a_create_that_was_not_applied_is_not_searched_for() {
             !calls.iter().any(|call| call.starts_with("find")),
             "{calls:?}"
         );
-        assert!(fakes.journal_details("not-done")[0].contains(&format!("{cause:?}")));
+        assert!(fakes.journal_details("not-created")[0].contains(&format!("{cause:?}")));
         let state = engine.state(&key()).unwrap();
         assert_eq!((state.open_rotation(), state.attempt), (None, counted));
     }

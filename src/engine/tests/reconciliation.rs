@@ -77,13 +77,13 @@ async fn presence_in_a_listing_alone_is_not_alive() {
     fakes.override_list(&[("key_1", "label-1"), ("key_2", "label-2")]);
     let mut engine = open_daemon(&fakes, changes).await;
     fakes.run_for(&mut engine, MINUTE).await;
-    assert_eq!(fakes.journal_details("seen-alive"), [""; 0]);
+    assert_eq!(fakes.journal_details("found-alive"), [""; 0]);
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
     // Nor is what cannot be asked for: it is tried again.
     fakes.fail_calls(Some(("retrieve", ErrorKind::ServerError)));
     engine.maintenance.reconcile_now(fakes.now());
     fakes.run_for(&mut engine, MINUTE).await;
-    assert_eq!(fakes.journal_details("seen-alive"), [""; 0]);
+    assert_eq!(fakes.journal_details("found-alive"), [""; 0]);
 }
 
 #[tokio::test]
@@ -270,8 +270,8 @@ async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configur
     fakes.write_ledger(Vec::new()).await;
     let mut engine = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
     fakes.run_for(&mut engine, MINUTE).await;
-    let kinds = "SELECT kind FROM stranger";
-    assert_eq!(fakes.query_rows(kinds), ["foreign"]);
+    let kinds = "SELECT kind FROM unknown_credential";
+    assert_eq!(fakes.query_rows(kinds), ["unrecognized"]);
     let (lines, _guard) = CapturedLog::capture();
     let parts = engine.services().clone();
     engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);

@@ -69,7 +69,7 @@ async fn a_duplicate_that_is_gone_is_not_deleted() {
         "{calls:?}"
     );
     assert!(!calls.iter().any(|call| is_deletion(call)), "{calls:?}");
-    assert!(fakes.journal_details("double-revoked").is_empty());
+    assert!(fakes.journal_details("duplicate-revoked").is_empty());
 }
 
 /// A fall-back or a reload after the observation.
@@ -81,7 +81,9 @@ async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     fakes.run_for(&mut engine, OVERLAP * 2).await;
     assert_eq!(fakes.live_ids().len(), 2);
     assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
-    assert!(fakes.journal_details("held-back")[0].contains("rekeyd itself works with it"));
+    assert!(
+        fakes.journal_details("revocation-deferred")[0].contains("rekeyd itself works with it")
+    );
     fakes.set_in_use(false);
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids(), [successor(&engine)]);

@@ -71,7 +71,7 @@ async fn the_operator_of_a_retry_request_is_recorded() {
     };
     engine.request_rotation(&key(), wish);
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    let told = "SELECT detail FROM journal WHERE event = 'try-now'";
+    let told = "SELECT detail FROM events WHERE event = 'retry-requested'";
     assert_eq!(
         fakes.query_rows(told),
         [r#"{"by":"uid 7","reason":"at once"}"#]
@@ -86,7 +86,7 @@ async fn a_request_that_revokes_previous_abandons_the_open_rotation() {
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(open_rotation(&fakes, &engine), Some((2, Phase::Created, 1)));
     assert_eq!(fakes.live_ids().len(), 1, "the first is revoked at once");
-    assert!(fakes.journal_details("given-up")[0].contains("given up for a rotation by hand"));
+    assert!(fakes.journal_details("abandoned")[0].contains("given up for a rotation by hand"));
 }
 
 /// Whoever asks for less later does not spare what is to go.
@@ -108,8 +108,8 @@ async fn of_two_requests_the_one_that_revokes_wins() {
         fakes.run_for(&mut engine, Duration::ZERO).await;
         assert_eq!(open_rotation(&fakes, &engine), Some((2, Phase::Created, 1)));
         let revokes = if early { "uid 1" } else { "uid 2" };
-        assert!(fakes.journal_details("given-up")[0].contains("rotation by hand"));
-        let told = "SELECT detail FROM journal WHERE event = 'due' ORDER BY seq DESC LIMIT 1";
+        assert!(fakes.journal_details("abandoned")[0].contains("rotation by hand"));
+        let told = "SELECT detail FROM events WHERE event = 'started' ORDER BY seq DESC LIMIT 1";
         assert!(
             fakes.query_rows(told)[0].contains(revokes),
             "{:?}",
@@ -158,7 +158,7 @@ async fn the_reason_of_a_failure_is_recorded() {
     let managed = fakes.managed_key(key(), |policy| policy.verify_timeout = Duration::ZERO);
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    let told = &fakes.journal_details("refused")[0];
+    let told = &fakes.journal_details("verification-failed")[0];
     assert!(told.contains("CredentialRefused"), "{told}");
     let state = engine.state(&key()).unwrap();
     assert_eq!((state.attempt, state.open_rotation()), (1, None));

@@ -84,7 +84,7 @@ async fn a_commit_whose_answer_is_lost_is_read_logged_and_not_repeated() {
         1,
         "its create was never sent"
     );
-    let begun = "SELECT detail ->> 'trigger' FROM journal WHERE event = 'due' ORDER BY seq";
+    let begun = "SELECT detail ->> 'trigger' FROM events WHERE event = 'started' ORDER BY seq";
     assert_eq!(fakes.query_rows(begun), ["first", "manual", "retry"]);
     let current = engine.state(&key()).unwrap().current().unwrap();
     assert_eq!(fakes.place_of(current.sequence), 3);

@@ -111,7 +111,7 @@ async fn draining_finishes_open_rotations_only() {
 
 #[tokio::test]
 async fn a_rejected_configuration_is_recorded_in_the_ledger() {
-    let conditions = "SELECT condition || ': ' || problem FROM condition";
+    let conditions = "SELECT name || ': ' || reason FROM condition";
     let fakes = Fakes::new(&[]);
     let mut engine = fakes.engine(Vec::new(), HOUR).await;
     fakes.run_for(&mut engine, Duration::ZERO).await;

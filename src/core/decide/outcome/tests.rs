@@ -121,7 +121,7 @@ fn verification_starts_first_delivery() {
     let rotation = rotation(1, Phase::Created, &[PENDING, PENDING]);
     assert_eq!(
         summarize(&finish_verification(&rotation)),
-        ["worked 1", "begun a"]
+        ["verified 1", "begun a"]
     );
 }
 
@@ -270,6 +270,6 @@ fn abandoned_rotation_is_orphaned_only_if_no_delivery_started() {
         let rotation = rotation(1, Phase::Verified, &[PENDING, state]);
         summarize(&abandon(&rotation, "why")).remove(0)
     });
-    let begun = "given-up-delivering 1";
-    assert_eq!(events, ["given-up 1", begun, begun, begun]);
+    let begun = "abandoned-during-delivery 1";
+    assert_eq!(events, ["abandoned 1", begun, begun, begun]);
 }

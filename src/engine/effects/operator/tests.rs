@@ -102,7 +102,7 @@ async fn a_credential_a_sink_may_hold_is_revoked_only_with_force() {
     let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
     assert_eq!(said, Ok("revoked key_1".to_owned()));
     assert!(!fakes.live_ids().contains(&"key_1".to_owned()));
-    let told = fakes.journal_details("revoked-by-hand").remove(0);
+    let told = fakes.journal_details("revoked-manually").remove(0);
     assert!(told.contains("it leaked") && told.contains("ada"), "{told}");
     let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
     assert_rejected(said, "not alive in this ledger");
@@ -145,7 +145,9 @@ async fn own_credential_is_never_revoked_by_schedule() {
     fakes.set_in_use(true);
     fakes.run_for(&mut engine, OVERLAP * 3).await;
     assert_eq!(fakes.live_ids().len(), 2);
-    assert!(fakes.journal_details("held-back")[0].contains("rekeyd itself works with it"));
+    assert!(
+        fakes.journal_details("revocation-deferred")[0].contains("rekeyd itself works with it")
+    );
     fakes.set_in_use(false);
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
@@ -187,7 +189,7 @@ async fn a_hold_covers_one_or_all_credentials_until_released() {
     assert_eq!(said, Ok("the schedule may revoke key_1 again".to_owned()));
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
-    let held = fakes.journal_details("hold").len();
+    let held = fakes.journal_details("hold-set").len();
     assert_eq!(held, 2, "both of all");
 }
 

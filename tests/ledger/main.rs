@@ -2,6 +2,8 @@
 //! not there.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod migration;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +17,6 @@ use rekeyd::ledger::{
     HistoryFilter, Ledger, LedgerError, LedgerIdentity, LedgerOptions, LedgerReader,
     SHORT_WAL_PAGES, WriterDriver, prepare,
 };
-use rusqlite::types::Value;
 
 fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -197,11 +198,14 @@ fn impossible_changes_and_rows_are_rejected() {
 fn check_constraints(path: &Path) {
     let raw = rusqlite::Connection::open(path).unwrap();
     for (sql, wanted) in [
-        ("UPDATE journal_entry SET event = 'x'", "append-only"),
-        ("DELETE FROM journal_entry", "append-only"),
-        ("DELETE FROM rotation", "never forgotten"),
-        ("UPDATE rotation SET phase = 'current'", "cannot move"),
-        ("UPDATE rotation SET label = 'x'", "keeps its id"),
+        ("UPDATE event_log SET event = 'x'", "append-only"),
+        ("DELETE FROM event_log", "append-only"),
+        ("DELETE FROM rotation", "cannot be deleted"),
+        (
+            "UPDATE rotation SET phase = 'current'",
+            "illegal transition",
+        ),
+        ("UPDATE rotation SET label = 'x'", "are immutable"),
         ("UPDATE rotation SET started_at = 'yesterday'", "CHECK"),
         ("UPDATE rotation SET \"trigger\" = 'x'", "CHECK"),
         ("UPDATE delivery SET state = 'x'", "CHECK"),
@@ -226,120 +230,6 @@ fn check_constraints(path: &Path) {
     assert!(second.contains("UNIQUE"), "two are current: {second}");
 }
 
-/// Every row of the views and tables that people read.
-fn readable_rows(path: &Path) -> Vec<Vec<Value>> {
-    let reader = rusqlite::Connection::open(path).unwrap();
-    let mut rows = Vec::new();
-    for table in ["history", "deliveries", "journal", "key_state", "identity"] {
-        let mut statement = reader
-            .prepare(&format!("SELECT * FROM {table} ORDER BY 1"))
-            .unwrap();
-        let width = statement.column_count();
-        let found = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect());
-        rows.extend(found.unwrap().map(Result::unwrap));
-    }
-    rows
-}
-
-/// A ledger of version 4, with one row in each table.
-fn older_ledger(dir: &Path) -> PathBuf {
-    const STEPS: [&str; 4] = [
-        include_str!("../migrations/0001_ledger.sql"),
-        include_str!("../migrations/0002_timetable.sql"),
-        include_str!("../migrations/0003_after.sql"),
-        include_str!("../migrations/0004_notify.sql"),
-    ];
-    let path = dir.join("ledger.db");
-    let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch(&STEPS.concat()).unwrap();
-    old.pragma_update(None, "user_version", STEPS.len())
-        .unwrap();
-    let rows = "INSERT INTO identity (id, provider, organization, made_at)
-             VALUES (1, 'https://example.com/v1', '', '2026-01-01T00:00:00Z');
-         INSERT INTO key_state (key, sequence) VALUES ('a', 2);
-         INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, label, phase)
-             VALUES (7, '0123456789abcdef', 'a', 2, 'manual', '2026-01-01T00:00:00Z', 'a-label', 'intended');
-         INSERT INTO delivery (rotation, place, sink, target, required, state)
-             VALUES (7, 0, 'file', 'file:/x', 1, 'uncertain');
-         INSERT INTO journal_entry (seq, at, rotation, key, event, detail)
-             VALUES (41, '2026-01-01T00:00:00Z', 7, 'a', 'due', '{}')";
-    old.execute_batch(rows).unwrap();
-    path
-}
-
-#[test]
-fn migration_preserves_every_row() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = older_ledger(dir.path());
-    let before = readable_rows(&path);
-    assert_eq!(before.len(), 5, "one row each");
-
-    prepare(&path, &options(), at()).unwrap();
-    assert_eq!(readable_rows(&path), before);
-    let new = rusqlite::Connection::open(&path).unwrap();
-    let check = |sql| new.query_row(sql, [], |row| row.get::<_, String>(0));
-    assert_eq!(check("PRAGMA integrity_check").unwrap(), "ok");
-    let broken = check("PRAGMA foreign_key_check").unwrap_err();
-    assert_eq!(broken, rusqlite::Error::QueryReturnedNoRows);
-    check_constraints(&path);
-    // The journal goes on where it was.
-    let ledger = Ledger::open(&path, &options(), at(), WriterDriver::Thread).unwrap();
-    block_on(record(&ledger, &key(1), vec![rotation_started(1)])).unwrap();
-    let last = "SELECT seq FROM journal ORDER BY seq DESC LIMIT 1";
-    let last: i64 = new.query_row(last, [], |row| row.get(0)).unwrap();
-    assert_eq!(last, 42);
-}
-
-#[test]
-fn migration_turns_the_last_day_sentence_into_a_column() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = older_ledger(dir.path());
-    let old = rusqlite::Connection::open(&path).unwrap();
-    for (id, error) in [
-        (
-            1,
-            "'it was used at noon; see that its consumers read the new one'",
-        ),
-        (2, "'it was used at noon'"),
-        (3, "NULL"),
-    ] {
-        let sql = format!(
-            "INSERT INTO key_state (key) VALUES ('k{id}');
-             INSERT INTO rotation (id, rotation, key, sequence, \"trigger\", started_at, phase,
-                                   credential_id, stranded_at, retired_at, revoke_after, error)
-             SELECT {id}, printf('%016d', {id}), 'k{id}', 1, 'adopted', at, 'stranded',
-                    'key_{id}', at, at, at, {error} FROM (SELECT '2026-01-01T00:00:00Z' AS at);
-             UPDATE rotation SET phase = 'retired' WHERE id = {id}"
-        );
-        old.execute_batch(&sql).unwrap();
-    }
-    prepare(&path, &options(), at()).unwrap();
-    let reader = LedgerReader::open(&path).unwrap();
-    let states = reader.snapshot().unwrap().key_states().unwrap();
-    for (key, expected) in [("k1", true), ("k2", false), ("k3", false), ("a", false)] {
-        let state = &states[&KeyName::new(key).unwrap()];
-        assert_eq!(state.live[0].final_warning, expected, "{key}");
-    }
-}
-
-#[test]
-fn a_failed_migration_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = older_ledger(dir.path());
-    let before = readable_rows(&path);
-    let old = rusqlite::Connection::open(&path).unwrap();
-    // Halfway the step finds that this is not there.
-    old.execute_batch("DROP TRIGGER rotation_moves").unwrap();
-    let error = prepare(&path, &options(), at()).unwrap_err().to_string();
-    assert!(error.contains("rotation_moves"), "{error}");
-    assert_eq!(readable_rows(&path), before);
-    let number = |sql| old.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(number("PRAGMA user_version"), 4);
-    let indices = "SELECT count(*) FROM sqlite_schema
-         WHERE name IN ('rotation_open', 'rotation_current', 'rotation_live')";
-    assert_eq!(number(indices), 3);
-}
-
 #[test]
 fn key_states_contain_live_rotations_and_their_deliveries() {
     let (_dir, path, ledger) = raw_ledger();
@@ -355,7 +245,7 @@ fn key_states_contain_live_rotations_and_their_deliveries() {
                             (13, 'a', 1, 'adopted', 'stranded'), (15, 'a', 2, 'adopted', 'stranded'),
                             (14, 'b', 8, 'adopted', 'stranded')));
          UPDATE rotation SET phase = 'revoked', revoked_at = current_at WHERE id = 14;
-         INSERT INTO delivery (rotation, place, sink, target, required) VALUES
+         INSERT INTO delivery (rotation_row, ordinal, sink, target, required) VALUES
              (12, 1, 'file', 'file:/2', 0), (12, 0, 'file', 'file:/1', 1),
              (14, 0, 'file', 'file:/3', 1), (15, 0, 'webhook', 'https://h.example/', 1)";
     ledger.execute_batch(rows).unwrap();
@@ -402,9 +292,9 @@ fn writes_use_no_ephemeral_table() {
         "INSERT INTO rotation (rotation, key, sequence, \"trigger\", started_at, label, phase)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         "UPDATE rotation SET phase = ?1, attempt = 0, retry_at = NULL, error = NULL WHERE id = ?2",
-        "INSERT INTO delivery (rotation, place, sink, target, required) VALUES (?1, ?2, ?3, ?4, ?5)",
-        "UPDATE delivery SET state = ?1, error = ?2 WHERE rotation = ?3",
-        "INSERT INTO journal_entry (at, rotation, key, event, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO delivery (rotation_row, ordinal, sink, target, required) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "UPDATE delivery SET state = ?1, error = ?2 WHERE rotation_row = ?3",
+        "INSERT INTO event_log (at, rotation_row, key, event, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
     ] {
         let mut explained = ledger.prepare(&format!("EXPLAIN {sql}")).unwrap();
         let steps = explained.raw_query().mapped(|row| row.get("opcode"));

@@ -1,0 +1,214 @@
+//! Migrates a ledger of rekeyd 0.1.0 to the first version of today's schema.
+//!
+//! Its numbers, names and event words are other ones, so that every row is
+//! copied. The former ledger is first kept as a file of its own; then one
+//! transaction drops the former tables, creates the new ones and fills them
+//! from the former ledger, which is attached a second time and shows what was
+//! committed before. Until that transaction is on disk the file is a ledger of
+//! 0.1.0, afterwards one of this release, and never anything in between.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::kept_file::{self, KeptFile};
+use crate::ledger::paths::sqlite_url;
+use crate::ledger::version;
+
+/// What the program that wrote such a ledger calls itself.
+pub(super) const RELEASE: &str = "0.1.0";
+
+const ROWS: &str = include_str!("../../migrations/first_release/rows.sql");
+const NOTIFICATIONS: &str = include_str!("../../migrations/first_release/notifications.sql");
+
+/// The version from which on such a ledger has notifications.
+const NOTIFICATIONS_VERSION: i64 = 4;
+
+const FORMER_VIEWS: [&str; 3] = ["history", "deliveries", "journal"];
+
+/// The former tables in an order in which none is dropped before one that
+/// refers to it, and the table of today that has as many rows.
+const TABLES: [(&str, Option<&str>); 10] = [
+    ("telling", Some("outbox_entry")),
+    ("notice", Some("notification")),
+    ("cause", Some("alert")),
+    ("condition", None),
+    ("stranger", Some("unknown_credential")),
+    ("journal_entry", Some("event_log")),
+    ("delivery", Some("delivery")),
+    ("rotation", Some("rotation")),
+    ("key_state", Some("key_state")),
+    ("identity", Some("ledger_identity")),
+];
+
+/// Migrates the ledger at `path`, whose version is `former_version`. Foreign
+/// keys are not enforced meanwhile, and checked at the end.
+///
+/// # Errors
+/// Nothing in the ledger was changed, unless the commit itself failed: then
+/// the next start finds one ledger or the other.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    former_version: i64,
+) -> Result<(), LedgerError> {
+    tracing::info!(
+        "migrating the ledger {} of rekeyd {RELEASE}; a million rotations take two minutes",
+        path.display()
+    );
+    let kept = kept_file::keep(connection, path, RELEASE)
+        .and_then(|kept| {
+            attach_and_convert(connection, path, former_version, &kept)?;
+            Ok(kept)
+        })
+        .map_err(|error| into_migration_error(path, &error))?;
+    tracing::info!(
+        "migrated the ledger {} from version {former_version} of rekeyd {RELEASE} to version {}; \
+         the former ledger is kept as {}",
+        path.display(),
+        version::FIRST_VERSION,
+        kept.path().display()
+    );
+    Ok(())
+}
+
+fn attach_and_convert(
+    connection: &mut Connection,
+    path: &Path,
+    former_version: i64,
+    kept: &KeptFile,
+) -> Result<(), LedgerError> {
+    connection.execute("ATTACH ?1 AS former", [sqlite_url(path, "mode=ro")?])?;
+    let converted = convert(connection, former_version, kept);
+    let detached = connection.execute("DETACH former", []);
+    converted?;
+    detached?;
+    // The log holds the whole ledger now. Where readers keep it from being
+    // emptied it stays, and is written from its beginning later.
+    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    Ok(())
+}
+
+fn convert(
+    connection: &mut Connection,
+    former_version: i64,
+    kept: &KeptFile,
+) -> Result<(), LedgerError> {
+    // The write lock is held from the beginning: what `former` shows is what
+    // this transaction replaces.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let filled = replace_tables(&transaction, former_version);
+    if let Err(error) = filled {
+        drop(transaction);
+        kept.discard_if_new();
+        return Err(error);
+    }
+    Ok(transaction.commit()?)
+}
+
+fn replace_tables(transaction: &Transaction<'_>, former_version: i64) -> Result<(), LedgerError> {
+    for view in FORMER_VIEWS {
+        transaction.execute_batch(&format!("DROP VIEW main.{view}"))?;
+    }
+    for (table, _) in TABLES {
+        transaction.execute_batch(&format!("DROP TABLE IF EXISTS main.{table}"))?;
+    }
+    version::create_first_schema(transaction)?;
+    let postponed = postpone_triggers_and_indexes(transaction)?;
+    copy_rows(transaction, former_version)?;
+    for sql in postponed {
+        transaction.execute_batch(&sql)?;
+    }
+    check_copy(transaction)
+}
+
+/// Drops the triggers, which refuse rows in a later phase, and the indexes,
+/// which are built faster afterwards. Returns the statements that create them.
+fn postpone_triggers_and_indexes(
+    transaction: &Transaction<'_>,
+) -> Result<Vec<String>, LedgerError> {
+    let mut found = transaction.prepare(
+        "SELECT type, name, sql FROM main.sqlite_schema
+         WHERE type IN ('trigger', 'index') AND sql IS NOT NULL ORDER BY rowid",
+    )?;
+    let found = found.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))
+    })?;
+    let found = found.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+    let mut statements = Vec::new();
+    for (kind, name, sql) in found {
+        transaction.execute_batch(&format!("DROP {kind} main.{name}"))?;
+        statements.push(sql);
+    }
+    Ok(statements)
+}
+
+fn copy_rows(transaction: &Transaction<'_>, former_version: i64) -> Result<(), LedgerError> {
+    transaction.execute_batch(&former_views(former_version))?;
+    transaction.execute_batch(ROWS)?;
+    if former_version >= NOTIFICATIONS_VERSION {
+        transaction.execute_batch(NOTIFICATIONS)?;
+    }
+    transaction.execute_batch("DROP VIEW temp.former_key_state; DROP VIEW temp.former_delivery")?;
+    Ok(())
+}
+
+/// The tables to which later versions of 0.1.0 added columns, with all of them.
+fn former_views(former_version: i64) -> String {
+    let timetable = if former_version < 2 {
+        ", NULL AS timetable, NULL AS counts_from, NULL AS owed,
+         NULL AS paused_from, NULL AS paused_until"
+    } else {
+        ""
+    };
+    let written_at = if former_version < 3 {
+        ", NULL AS written_at"
+    } else {
+        ""
+    };
+    format!(
+        "CREATE TEMP VIEW former_key_state AS SELECT *{timetable} FROM former.key_state;
+         CREATE TEMP VIEW former_delivery AS SELECT *{written_at} FROM former.delivery"
+    )
+}
+
+/// Checks the new tables before they are committed: as many rows as before,
+/// every reference answered, and pages that SQLite can read.
+fn check_copy(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
+    for (former, table) in TABLES {
+        let Some(table) = table else { continue };
+        let is_there = "SELECT EXISTS (SELECT 1 FROM former.sqlite_schema WHERE name = ?1)";
+        if !transaction.query_row(is_there, [former], |row| row.get(0))? {
+            continue;
+        }
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM former.{former}), (SELECT count(*) FROM main.{table})"
+        );
+        let (wanted, copied): (i64, i64) =
+            transaction.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if wanted != copied {
+            return Err(LedgerError::Corrupt(format!(
+                "{wanted} rows in {former}, and {copied} in {table}"
+            )));
+        }
+    }
+    version::check_references(transaction)?;
+    kept_file::check_pages(transaction)
+}
+
+fn into_migration_error(path: &Path, error: &LedgerError) -> LedgerError {
+    let is_full = matches!(error, LedgerError::Database(error) if error.is_disk_full());
+    let reason = if is_full {
+        "the disk is full; a migration needs room for two more ledgers in its folder, and for one \
+         in /var/tmp"
+            .to_owned()
+    } else {
+        error.to_string()
+    };
+    LedgerError::Migration {
+        path: path.to_owned(),
+        release: RELEASE,
+        reason,
+    }
+}

@@ -1,0 +1,133 @@
+//! Which version of the schema a file has, and the steps to the newest one.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
+
+use crate::ledger::error::LedgerError;
+
+/// Marks a SQLite file as a ledger, in the header's `application_id`: "rkyd".
+/// Ledgers of 0.1.0 bear none.
+pub(super) const APPLICATION_ID: i64 = 0x726b_7964;
+
+/// The version of a ledger after the first step. 0.1.0 counted from 1 to 5, and
+/// refuses every greater number as newer.
+pub(super) const FIRST_VERSION: i64 = 100;
+
+/// The newest version of a ledger of 0.1.0.
+const LAST_VERSION_OF_FIRST_RELEASE: i64 = 5;
+
+/// The steps from an empty file to the newest schema. Those of a published
+/// release never change.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_ledger.sql")];
+
+/// The version that this rekeyd writes.
+pub const SCHEMA_VERSION: i64 = FIRST_VERSION - 1 + MIGRATIONS.len() as i64;
+
+/// What is wrong with a database that rekeyd did not create.
+const NOT_A_LEDGER_REASON: &str =
+    "it is a database of something else; give the ledger a file of its own";
+
+/// The version of a file that this rekeyd can write or migrate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LedgerVersion {
+    /// It has no tables yet.
+    Empty,
+    /// A ledger of 0.1.0, with its version from 1 to 5.
+    FirstRelease(i64),
+    /// A ledger of a later release, not newer than [`SCHEMA_VERSION`].
+    Supported(i64),
+}
+
+impl LedgerVersion {
+    /// The version that this rekeyd writes.
+    pub(super) const CURRENT: Self = Self::Supported(SCHEMA_VERSION);
+
+    /// Reads the version of the ledger at `path`.
+    ///
+    /// # Errors
+    /// A newer ledger, a database of another program, or SQLite's.
+    pub(super) fn read(connection: &Connection, path: &Path) -> Result<Self, LedgerError> {
+        let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let version = number("PRAGMA user_version")?;
+        let application_id = number("PRAGMA application_id")?;
+        if application_id == APPLICATION_ID {
+            return if version > SCHEMA_VERSION {
+                Err(LedgerError::NewerVersion {
+                    path: path.to_owned(),
+                    found_version: version,
+                    supported_version: SCHEMA_VERSION,
+                })
+            } else if version >= FIRST_VERSION {
+                Ok(Self::Supported(version))
+            } else {
+                Err(not_a_ledger(path))
+            };
+        }
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let former_tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
+             AND name IN ('identity', 'key_state', 'rotation', 'delivery', 'journal_entry')";
+        match (application_id, version) {
+            (0, 0) if number(tables)? == 0 => Ok(Self::Empty),
+            (0, 1..=LAST_VERSION_OF_FIRST_RELEASE) if number(former_tables)? == 5 => {
+                Ok(Self::FirstRelease(version))
+            }
+            _ => Err(not_a_ledger(path)),
+        }
+    }
+}
+
+fn not_a_ledger(path: &Path) -> LedgerError {
+    LedgerError::Open {
+        path: path.to_owned(),
+        reason: NOT_A_LEDGER_REASON.to_owned(),
+    }
+}
+
+/// Takes the steps after `version`, one transaction each; from the beginning
+/// without one. Foreign keys are not enforced meanwhile, so that a step can
+/// replace a table, and checked at the end of each.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    version: Option<i64>,
+) -> Result<(), LedgerError> {
+    let next = version.map_or(FIRST_VERSION, |version| version + 1);
+    for version in next..=SCHEMA_VERSION {
+        let transaction = connection.transaction()?;
+        apply(&transaction, version)?;
+        check_references(&transaction)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Brings a ledger of the version before to `version`.
+fn apply(transaction: &Transaction<'_>, version: i64) -> Result<(), LedgerError> {
+    let step = usize::try_from(version - FIRST_VERSION).unwrap_or_default();
+    transaction.execute_batch(MIGRATIONS[step])?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    Ok(())
+}
+
+/// Makes the tables of the first step in a file that has none, and marks it as
+/// a ledger of that version.
+pub(super) fn create_first_schema(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
+    apply(transaction, FIRST_VERSION)
+}
+
+/// Checks that every reference between rows is answered.
+pub(super) fn check_references(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
+    let broken = transaction
+        .query_row("PRAGMA main.foreign_key_check", [], |row| row.get(0))
+        .optional()?;
+    match broken {
+        None => Ok(()),
+        Some(table) => {
+            let table: String = table;
+            Err(LedgerError::Corrupt(format!(
+                "a row of {table} refers to a row that is missing"
+            )))
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Ledgers of earlier releases are migrated without losing a row, and whatever
+//! interrupts a migration leaves the former ledger or the new one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
+use rekeyd::core::state::KeyState;
+use rekeyd::ledger::{
+    Ledger, LedgerError, LedgerIdentity, LedgerOptions, LedgerReader, SCHEMA_VERSION, WriterDriver,
+    prepare,
+};
+use rusqlite::types::Value;
+
+use crate::{at, block_on, key, options, rotation_started};
+
+const FIRST_RELEASE: &str = "ledger-0.1.0.db";
+
+/// What must be the same in a ledger of 0.1.0 and in the migrated one.
+const SAME_ROWS: [[&str; 2]; 13] = [
+    ["SELECT * FROM history ORDER BY rotation"; 2],
+    ["SELECT * FROM deliveries ORDER BY rotation, sink, last_attempt_at, error"; 2],
+    [
+        "SELECT seq, at, rotation, key, detail FROM journal ORDER BY seq",
+        "SELECT seq, at, rotation, key, detail FROM events ORDER BY seq",
+    ],
+    [
+        "SELECT id, rotation, attempt, retry_at, maybe_made, stranded_at, missing_since,
+             missing_looks, hold_until, revoke_now, slot FROM rotation ORDER BY id",
+        "SELECT id, rotation, attempt, retry_at, maybe_created, stranded_at, missing_since,
+             missing_checks, hold_until, revoke_now, exclusive_state FROM rotation ORDER BY id",
+    ],
+    [
+        "SELECT rotation, place, sink, target, required, state, maybe_taken, attempts,
+             last_attempt_at, written_at, accepted_at, removed_at, retry_at, error
+         FROM delivery ORDER BY rotation, place",
+        "SELECT rotation_row, ordinal, sink, target, required, state, maybe_accepted, attempts,
+             last_attempt_at, written_at, accepted_at, removed_at, retry_at, error
+         FROM delivery ORDER BY rotation_row, ordinal",
+    ],
+    [
+        "SELECT key, sequence, attempt, retry_at, problem, revoke_previous, timetable,
+             counts_from, owed, paused_from, paused_until FROM key_state ORDER BY key",
+        "SELECT key, sequence, attempt, retry_at, last_error, revoke_previous, timetable,
+             counts_from, pending_run, paused_from, paused_until FROM key_state ORDER BY key",
+    ],
+    [
+        "SELECT id, provider, organization, machine, swept_at, made_at FROM identity",
+        "SELECT id, provider, organization, host, reconciled_at, created_at
+         FROM ledger_identity, scope WHERE scope = 'admin-keys'",
+    ],
+    [
+        "SELECT credential_id, replace(kind, 'foreign', 'unrecognized'), name, seen_at
+         FROM stranger ORDER BY credential_id",
+        "SELECT credential_id, kind, name, last_seen_at
+         FROM unknown_credential ORDER BY credential_id",
+    ],
+    [
+        "SELECT key, cause, credential, since FROM cause ORDER BY key, cause, credential",
+        "SELECT key, kind, credential_id, since FROM alert ORDER BY key, kind, credential_id",
+    ],
+    [
+        "SELECT id, notice, at, state, key, cause, credential, since, text
+         FROM notice ORDER BY id",
+        "SELECT id, notification_id, created_at, state, key, alert_kind, credential_id, since, text
+         FROM notification ORDER BY id",
+    ],
+    [
+        "SELECT notifier, notice, attempts, retry_at, error,
+             replace(replace(outcome, 'told', 'sent'), 'given-up', 'abandoned'), ended_at
+         FROM telling ORDER BY notifier, notice",
+        "SELECT channel, notification_row, attempts, retry_at, error, outcome, finished_at
+         FROM outbox_entry ORDER BY channel, notification_row",
+    ],
+    [
+        "SELECT seq FROM sqlite_sequence WHERE name = 'notice'",
+        "SELECT seq FROM sqlite_sequence WHERE name = 'notification'",
+    ],
+    [
+        "SELECT rotation FROM rotation WHERE phase = 'retired'
+             AND error LIKE '%see that its consumers read the new one%' ORDER BY id",
+        "SELECT rotation FROM rotation WHERE final_warning = 1 ORDER BY id",
+    ],
+];
+
+/// The event words of 0.1.0 that have another one now.
+const RENAMED_EVENTS: [(&str, &str); 30] = [
+    ("adopted-besides", "adopted-alongside"),
+    ("after-failed", "on-change-failed"),
+    ("deferred", "key-backed-off"),
+    ("delivery-begun", "delivery-started"),
+    ("double-revoked", "duplicate-revoked"),
+    ("due", "started"),
+    ("extended", "overlap-extended"),
+    ("firing-missed", "run-missed"),
+    ("found", "credential-found"),
+    ("found-open", "interrupted"),
+    ("given-up", "abandoned"),
+    ("given-up-delivering", "abandoned-during-delivery"),
+    ("gone", "found-deleted"),
+    ("held-back", "revocation-deferred"),
+    ("hold", "hold-set"),
+    ("missing", "credential-missing"),
+    ("not-done", "not-created"),
+    ("pause", "paused"),
+    ("refused", "verification-failed"),
+    ("release", "hold-released"),
+    ("resume", "resumed"),
+    ("revoke-now", "immediate-revocation-requested"),
+    ("revoke-previous-now", "revoke-previous-requested"),
+    ("revoked-by-hand", "revoked-manually"),
+    ("seen-alive", "found-alive"),
+    ("sink-missed", "delivery-skipped"),
+    ("target-lost", "sink-drifted"),
+    ("timetable", "timetable-changed"),
+    ("try-now", "retry-requested"),
+    ("worked", "verified"),
+];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// A folder with that ledger as `ledger.db`.
+fn place(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    fs::copy(fixture(name), &path).unwrap();
+    (dir, path)
+}
+
+/// The first release's name of the ledger that a migration keeps.
+fn kept_path(path: &Path) -> PathBuf {
+    path.with_extension("db.0.1.0")
+}
+
+fn read_rows(path: &Path, sql: &str) -> Vec<Vec<Value>> {
+    let reader = rusqlite::Connection::open(path).unwrap();
+    let mut statement = reader.prepare(sql).unwrap();
+    let width = statement.column_count();
+    let rows = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect());
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+fn read_text(path: &Path, sql: &str) -> Vec<String> {
+    let rows = read_rows(path, sql).into_iter();
+    rows.map(|row| match &row[..] {
+        [Value::Text(text)] => text.clone(),
+        other => panic!("{sql}: {other:?}"),
+    })
+    .collect()
+}
+
+fn read_number(path: &Path, sql: &str) -> i64 {
+    match &read_rows(path, sql)[..] {
+        [row] => match row[..] {
+            [Value::Integer(number)] => number,
+            ref other => panic!("{sql}: {other:?}"),
+        },
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+/// Every row of every table, and the schema.
+fn dump(path: &Path) -> Vec<Vec<Value>> {
+    let mut rows = read_rows(
+        path,
+        "SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2",
+    );
+    for table in read_text(
+        path,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1",
+    ) {
+        rows.extend(read_rows(
+            path,
+            &format!("SELECT * FROM {table} ORDER BY 1, 2"),
+        ));
+    }
+    rows.extend(read_rows(path, "PRAGMA user_version"));
+    rows
+}
+
+/// The options with which the process that wrote this ledger opens it.
+fn recorded_options(path: &Path) -> LedgerOptions {
+    let of_release = "SELECT provider || ' ' || organization FROM";
+    let is_first = read_number(path, "PRAGMA user_version") < 100;
+    let table = if is_first { "identity" } else { "scope" };
+    let text = read_text(path, &format!("{of_release} {table}")).remove(0);
+    let (provider, organization) = text.split_once(' ').unwrap();
+    LedgerOptions::new(LedgerIdentity {
+        provider: provider.to_owned(),
+        organization: organization.to_owned(),
+    })
+}
+
+fn migrate(path: &Path) -> Result<(), LedgerError> {
+    prepare(path, &recorded_options(path), at())
+}
+
+fn check_migrated(path: &Path, former: &Path) {
+    for [before, after] in SAME_ROWS {
+        assert_eq!(read_rows(path, after), read_rows(former, before), "{after}");
+    }
+    let events = "ORDER BY seq";
+    let before = read_text(former, &format!("SELECT event FROM journal {events}"));
+    let after = read_text(path, &format!("SELECT event FROM events {events}"));
+    let missing = RENAMED_EVENTS
+        .iter()
+        .find(|(former, _)| !before.iter().any(|word| word == former));
+    assert_eq!(missing, None, "the fixture has every event");
+    let renamed = before.iter().map(|word| {
+        let found = RENAMED_EVENTS.iter().find(|(former, _)| former == word);
+        found.map_or(word.as_str(), |(_, renamed)| renamed)
+    });
+    assert_eq!(after, renamed.collect::<Vec<_>>());
+    check_whole(path);
+}
+
+/// Checks that a migrated ledger cannot be told from a new one, rows apart.
+fn check_whole(path: &Path) {
+    assert_eq!(read_text(path, "PRAGMA integrity_check"), ["ok"]);
+    assert!(read_rows(path, "PRAGMA foreign_key_check").is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("ledger.db");
+    prepare(&new, &recorded_options(path), at()).unwrap();
+    for sql in [
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name",
+        "PRAGMA user_version",
+        "PRAGMA application_id",
+        "PRAGMA journal_mode",
+    ] {
+        assert_eq!(read_rows(path, sql), read_rows(&new, sql), "{sql}");
+    }
+    let raw = rusqlite::Connection::open(path).unwrap();
+    for sql in ["UPDATE event_log SET event = 'x'", "DELETE FROM rotation"] {
+        assert!(raw.execute(sql, []).is_err(), "{sql}");
+    }
+    let transitions = "SELECT DISTINCT event FROM events WHERE detail ->> 'to' IS NOT NULL";
+    for word in read_text(path, transitions) {
+        assert!(LifecycleEvent::from_text(&word).is_some(), "{word}");
+    }
+    let reader = LedgerReader::open(path).unwrap();
+    let live = reader.snapshot().unwrap().key_states().unwrap();
+    let live: usize = live.values().map(|state| state.live.len()).sum();
+    let wanted = "SELECT count(*) FROM history WHERE phase NOT IN ('revoked', 'failed')";
+    assert_eq!(i64::try_from(live).unwrap(), read_number(path, wanted));
+}
+
+/// The files in the ledger's folder whose names begin with that of the kept one.
+fn kept_files(path: &Path) -> Vec<String> {
+    let folder = fs::read_dir(path.parent().unwrap()).unwrap();
+    let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut kept: Vec<_> = names.filter(|name| name.contains("0.1.0")).collect();
+    kept.sort();
+    kept
+}
+
+#[test]
+fn every_earlier_version_has_a_fixture_with_every_phase() {
+    let later = (100..SCHEMA_VERSION).map(|version| format!("ledger-{version}.db"));
+    let phases: BTreeSet<_> = Phase::ALL.map(|phase| phase.as_str().to_owned()).into();
+    for name in later.chain([FIRST_RELEASE.to_owned()]) {
+        let (_dir, path) = place(&name);
+        let found = read_text(&path, "SELECT DISTINCT phase FROM history");
+        assert_eq!(BTreeSet::from_iter(found), phases, "{name}");
+        migrate(&path).unwrap();
+        check_whole(&path);
+    }
+}
+
+#[test]
+fn ledger_of_the_first_release_is_migrated() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let before = dump(&path);
+    migrate(&path).unwrap();
+    let kept = kept_path(&path);
+    assert_eq!(dump(&kept), before);
+    let mode = kept.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    check_migrated(&path, &kept);
+    // Another start finds nothing to do.
+    let after = dump(&path);
+    migrate(&path).unwrap();
+    assert_eq!(dump(&path), after);
+    assert_eq!(kept_files(&path), ["ledger.db.0.1.0"]);
+}
+
+#[test]
+fn event_numbers_go_on_after_a_migration() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let newest = "SELECT max(seq) FROM journal_entry";
+    let newest = read_number(&path, newest);
+    let options = recorded_options(&path);
+    block_on(async {
+        let ledger = Ledger::open(&path, &options, at(), WriterDriver::Task).unwrap();
+        let (unknown, started) = (KeyState::unknown(key(1)), [rotation_started(1)]);
+        ledger.record(&unknown, at(), &started).await.unwrap();
+    });
+    let next = read_number(&path, "SELECT max(seq) FROM events");
+    assert_eq!(next, newest + 1);
+}
+
+/// The log of a ledger that was not closed in order holds its newest rows.
+#[test]
+fn rows_that_are_only_in_the_write_ahead_log_are_migrated() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let in_log = "PRAGMA journal_mode = WAL;
+         INSERT INTO journal_entry (at, key, event, detail)
+         VALUES ('2026-01-01T00:00:00Z', NULL, 'due', '{}')";
+    other.execute_batch(in_log).unwrap();
+    let count = read_number(&path, "SELECT count(*) FROM journal");
+    migrate(&path).unwrap();
+    drop(other);
+    assert_eq!(read_number(&path, "SELECT count(*) FROM events"), count);
+    check_migrated(&path, &kept_path(&path));
+}
+
+/// 0.1.0 made its ledgers in five steps; the last changed no column.
+#[test]
+fn versions_before_the_first_release_are_migrated() {
+    let without_notices = "DROP TABLE telling; DROP TABLE notice; DROP TABLE cause";
+    let without_written_at = "ALTER TABLE delivery DROP COLUMN written_at";
+    let without_timetable = "ALTER TABLE key_state DROP COLUMN timetable;
+         ALTER TABLE key_state DROP COLUMN counts_from;
+         ALTER TABLE key_state DROP COLUMN owed;
+         ALTER TABLE key_state DROP COLUMN paused_from;
+         ALTER TABLE key_state DROP COLUMN paused_until";
+    let steps = [without_notices, without_written_at, without_timetable];
+    for (version, taken_back) in [(4, 0), (3, 1), (2, 2), (1, 3)] {
+        let (_dir, path) = place(FIRST_RELEASE);
+        let older = rusqlite::Connection::open(&path).unwrap();
+        older.execute_batch(&steps[..taken_back].join(";")).unwrap();
+        older.pragma_update(None, "user_version", version).unwrap();
+        drop(older);
+        let former = read_rows(&path, "SELECT * FROM history ORDER BY rotation");
+        migrate(&path).unwrap();
+        let migrated = read_rows(&path, "SELECT * FROM history ORDER BY rotation");
+        assert_eq!(migrated, former, "version {version}");
+        check_whole(&path);
+    }
+}
+
+/// A migration of a ledger of which a part is missing fails when most of it is
+/// done.
+#[test]
+fn a_failed_migration_changes_nothing() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let damaged = rusqlite::Connection::open(&path).unwrap();
+    damaged.execute_batch("DROP TABLE stranger").unwrap();
+    drop(damaged);
+    let before = dump(&path);
+    let error = migrate(&path).unwrap_err();
+    assert!(matches!(error, LedgerError::Migration { .. }), "{error:?}");
+    assert!(error.to_string().contains("stranger"), "{error}");
+    assert_eq!(dump(&path), before);
+    assert!(kept_files(&path).is_empty(), "{:?}", kept_files(&path));
+}
+
+#[test]
+fn files_that_an_interrupted_migration_left_are_used() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    migrate(&path).unwrap();
+    let copy = fs::read(kept_path(&path)).unwrap();
+    for (ending, left) in [
+        ("0.1.0", &copy[..]),
+        ("0.1.0", b""),
+        ("0.1.0.unfinished", &copy[..4_096]),
+    ] {
+        let (_dir, path) = place(FIRST_RELEASE);
+        fs::write(path.with_extension(format!("db.{ending}")), left).unwrap();
+        migrate(&path).unwrap();
+        assert_eq!(kept_files(&path), ["ledger.db.0.1.0"]);
+        assert_eq!(fs::read(kept_path(&path)).unwrap(), copy);
+    }
+}
+
+#[test]
+fn a_file_with_the_name_of_the_kept_ledger_is_not_overwritten() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let before = dump(&path);
+    let others = ["ledger.db.0.1.0", "ledger.db.0.1.0-2"];
+    for name in others {
+        fs::write(path.with_file_name(name), name).unwrap();
+    }
+    migrate(&path).unwrap();
+    for name in others {
+        assert_eq!(
+            fs::read(path.with_file_name(name)).unwrap(),
+            name.as_bytes()
+        );
+    }
+    assert_eq!(dump(&path.with_file_name("ledger.db.0.1.0-3")), before);
+}
+
+#[test]
+fn readers_name_the_command_that_migrates() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let before = fs::read(&path).unwrap();
+    let error = LedgerReader::open(&path).err().unwrap().to_string();
+    for part in ["0.1.0", "`rekeyd run` or `rekeyd once`", "ledger.db.0.1.0"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn newer_ledgers_and_other_databases_are_refused_untouched() {
+    let newer = format!("PRAGMA user_version = {}", SCHEMA_VERSION + 1);
+    let something_else = "database of something else";
+    for (sql, wanted) in [
+        (newer.as_str(), "has version 101"),
+        ("PRAGMA user_version = 5", something_else),
+        ("PRAGMA application_id = 1196444487", something_else),
+        ("PRAGMA application_id = 0", something_else),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        prepare(&path, &options(), at()).unwrap();
+        let raw = rusqlite::Connection::open(&path).unwrap();
+        raw.execute_batch(sql).unwrap();
+        drop(raw);
+        let before = dump(&path);
+        for error in [
+            prepare(&path, &options(), at()).unwrap_err(),
+            LedgerReader::open(&path).err().unwrap(),
+        ] {
+            assert!(error.to_string().contains(wanted), "{sql}: {error}");
+        }
+        assert_eq!(dump(&path), before, "{sql}");
+        assert!(kept_files(&path).is_empty(), "{sql}");
+    }
+}
+
+/// Another application may count its versions from 1 as well.
+#[test]
+fn another_database_with_a_low_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch("CREATE TABLE rotation (id); PRAGMA user_version = 5")
+        .unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = prepare(&path, &options(), at()).unwrap_err();
+    assert!(error.to_string().contains("something else"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// Runs `ledger_migration_child_process` with that ledger.
+fn spawn_child(path: &Path, largest_file: Option<u64>) -> std::process::Child {
+    let limit = largest_file.map_or(String::new(), |bytes| bytes.to_string());
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "migration::ledger_migration_child_process"])
+        .env("REKEYD_TEST_MIGRATION", path)
+        .env("REKEYD_TEST_LARGEST_FILE", limit)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The other half of the two tests below; does nothing by itself.
+#[test]
+fn ledger_migration_child_process() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let Some(path) = std::env::var_os("REKEYD_TEST_MIGRATION").map(PathBuf::from) else {
+        return;
+    };
+    if let Ok(bytes) = std::env::var("REKEYD_TEST_LARGEST_FILE").unwrap().parse() {
+        // The signal's default would end the process.
+        let signal = signal_hook::consts::SIGXFSZ;
+        signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        setrlimit(Resource::Fsize, limit).unwrap();
+    }
+    migrate(&path).unwrap();
+}
+
+#[test]
+fn a_full_disk_leaves_the_former_ledger() {
+    let (_dir, path) = place(FIRST_RELEASE);
+    let before = dump(&path);
+    let size = path.metadata().unwrap().len();
+    // No room for the copy; then none for the new tables, which are written to
+    // the log by the commit. The copy stays after a commit that failed.
+    for (limit, kept) in [(size / 2, &[][..]), (size + 4_096, &["ledger.db.0.1.0"])] {
+        let ended = spawn_child(&path, Some(limit)).wait().unwrap();
+        assert_eq!(ended.code(), Some(101), "{limit}");
+        assert_eq!(dump(&path), before, "{limit}");
+        assert_eq!(kept_files(&path), kept);
+    }
+    migrate(&path).unwrap();
+    assert_eq!(kept_files(&path), ["ledger.db.0.1.0"]);
+    check_migrated(&path, &kept_path(&path));
+}
+
+#[test]
+fn a_killed_migration_is_made_by_the_next_start() {
+    let mut killed_before_the_end = 0;
+    for delay in 0..40 {
+        let (_dir, path) = place(FIRST_RELEASE);
+        let before = dump(&path);
+        let mut child = spawn_child(&path, None);
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        let ended = child.wait().unwrap();
+        if read_number(&path, "PRAGMA user_version") < 100 {
+            killed_before_the_end += 1;
+            assert_eq!(dump(&path), before, "{delay}: {:?}", ended.signal());
+        }
+        migrate(&path).unwrap();
+        assert_eq!(kept_files(&path), ["ledger.db.0.1.0"], "{delay}");
+        assert_eq!(dump(&kept_path(&path)), before, "{delay}");
+        check_migrated(&path, &kept_path(&path));
+    }
+    assert!(killed_before_the_end > 0);
+}
