@@ -43,8 +43,11 @@ pub(super) fn read_keys(
         report,
     };
     let table = top.subtable(options::TOP, "key", reader.report);
-    let entries = table.entries();
+    // Commands list the keys by name, whatever their order in the file.
+    let mut entries: Vec<_> = table.entries().collect();
+    entries.sort_by_key(|(name, _)| *name);
     let read: Vec<_> = entries
+        .into_iter()
         .filter_map(|(name, value)| reader.read_key(name, &value))
         .collect();
 

@@ -37,6 +37,15 @@ fn omitted_options_have_defaults() {
 }
 
 #[test]
+fn keys_are_ordered_by_name() {
+    let second = file_key_text("").replace("/k/a", "/k/b");
+    let settings = parse_text(&[second.replace("key.a", "key.b"), file_key_text("")].concat());
+    let keys = settings.unwrap().keys;
+    let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
 fn systemd_directories_are_read_from_the_environment() {
     let now = environment().now;
     let read = |value: &'static str| Environment::read(now, move |_| Some(value.into()));

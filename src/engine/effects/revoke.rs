@@ -185,7 +185,7 @@ impl Worker {
         decided: &DecidedRevocation,
     ) -> Result<RevocationOutcome, ProviderError> {
         let (id, why) = (&credential.id, reason.as_str());
-        tracing::debug!(key = %self.state.key, credential = %id, "deleting {id} ({why})");
+        tracing::trace!(key = %self.state.key, credential = %id, "deleting {id} ({why})");
         let observed = decided.observation.usage;
         let usage = self.credential_usage(&decided.redacted);
         if usage != CredentialUsage::Unused && Some(usage) != observed {
