@@ -20,6 +20,12 @@ impl ServedRequest {
         found.map_or("", |(_, value)| value)
     }
 
+    /// Every header, in the order of the request.
+    #[allow(dead_code, reason = "only the golden files need all of them")]
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.head.lines().filter_map(|line| line.split_once(": "))
+    }
+
     /// Nothing when the peer hung up before the end.
     fn read(stream: &mut TcpStream) -> Option<Self> {
         let mut text = String::new();

@@ -1,0 +1,133 @@
+//! What the scenarios have seen, normalized, ready to become golden files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+/// What was seen. The recordings of all scenarios are merged: what a log line or
+/// an event looks like does not depend on the scenario that made it.
+#[derive(Default)]
+pub(crate) struct Recording {
+    /// Named entries of golden files, by file.
+    entries: BTreeMap<String, BTreeMap<String, Value>>,
+    /// The shape of each log line: its level, its target and its fields.
+    pub(crate) log_lines: BTreeSet<String>,
+    /// The members that the details of an event have, once for each row.
+    events: BTreeMap<String, Vec<BTreeMap<String, BTreeSet<String>>>>,
+    /// The columns of each view.
+    pub(crate) columns: BTreeMap<String, Vec<String>>,
+    /// The enumerated values in each column of each view.
+    pub(crate) words: BTreeMap<String, BTreeSet<String>>,
+    /// Each metric.
+    metrics: BTreeMap<String, Metric>,
+    /// Golden files that cannot be recorded on this host.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// A metric as the page shows it.
+#[derive(Default)]
+pub(crate) struct Metric {
+    pub(crate) kind: String,
+    /// The values of each label.
+    pub(crate) labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Recording {
+    pub(crate) fn entry(&mut self, file: &str, name: &str, value: Value) {
+        let entries = self.entries.entry(file.to_owned()).or_default();
+        let before = entries.insert(name.to_owned(), value);
+        assert!(before.is_none(), "{file}.json has {name:?} twice");
+    }
+
+    /// One row of the events' view: which members its detail has, and the values
+    /// of those that are enumerated.
+    pub(crate) fn event(&mut self, event: &str, detail: BTreeMap<String, BTreeSet<String>>) {
+        self.events
+            .entry(event.to_owned())
+            .or_default()
+            .push(detail);
+    }
+
+    pub(crate) fn metric(&mut self, name: &str) -> &mut Metric {
+        self.metrics.entry(name.to_owned()).or_default()
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (file, entries) in other.entries {
+            for (name, value) in entries {
+                self.entry(&file, &name, value);
+            }
+        }
+        self.log_lines.extend(other.log_lines);
+        for (event, rows) in other.events {
+            self.events.entry(event).or_default().extend(rows);
+        }
+        for (view, columns) in other.columns {
+            let known = self.columns.entry(view).or_insert_with(|| columns.clone());
+            assert_eq!(
+                *known, columns,
+                "a view has the same columns in each ledger"
+            );
+        }
+        for (column, words) in other.words {
+            self.words.entry(column).or_default().extend(words);
+        }
+        for (name, metric) in other.metrics {
+            let known = self.metric(&name);
+            known.kind = metric.kind;
+            for (label, values) in metric.labels {
+                known.labels.entry(label).or_default().extend(values);
+            }
+        }
+        self.skipped.extend(other.skipped);
+    }
+
+    /// The golden files, by name.
+    pub(crate) fn into_files(self) -> BTreeMap<String, Value> {
+        let mut files: BTreeMap<String, Value> = self
+            .entries
+            .into_iter()
+            .map(|(file, entries)| (file, Value::Object(entries.into_iter().collect())))
+            .collect();
+        files.insert("log-lines".to_owned(), json!(self.log_lines));
+        let events = self.events.iter();
+        let events = events.map(|(event, rows)| (event.clone(), event_shape(rows)));
+        files.insert("events".to_owned(), Value::Object(events.collect()));
+        let views = json!({"columns": self.columns, "values": self.words});
+        files.insert("views".to_owned(), views);
+        let metrics = self.metrics.iter().map(|(name, metric)| {
+            let shape = json!({"type": metric.kind, "labels": metric.labels});
+            (name.clone(), shape)
+        });
+        files.insert("metrics".to_owned(), Value::Object(metrics.collect()));
+        files
+    }
+}
+
+/// Which members the details of one event always have, which they may have, and
+/// the enumerated values.
+fn event_shape(rows: &[BTreeMap<String, BTreeSet<String>>]) -> Value {
+    let mut always: BTreeSet<&String> = rows[0].keys().collect();
+    let mut values: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+    for row in rows {
+        always.retain(|member| row.contains_key(*member));
+        for (member, words) in row {
+            values.entry(member).or_default().extend(words);
+        }
+    }
+    let mut shape = Map::new();
+    for (member, words) in values {
+        let presence = if always.contains(member) {
+            "always"
+        } else {
+            "sometimes"
+        };
+        let value = if words.is_empty() {
+            json!(presence)
+        } else {
+            json!({"present": presence, "values": words})
+        };
+        shape.insert(member.clone(), value);
+    }
+    Value::Object(shape)
+}
