@@ -8,7 +8,7 @@
 pub(crate) const VIEWS: [&str; 3] = ["history", "deliveries", EVENTS_VIEW];
 
 /// The view of what happened.
-pub(crate) const EVENTS_VIEW: &str = "journal";
+pub(crate) const EVENTS_VIEW: &str = "events";
 
 /// Where everything is.
 const PROGRAM: &str = r#"

@@ -40,7 +40,7 @@ pub(crate) fn run() -> Recording {
     ] {
         scenario.wait_for_delivery(key, sink, state);
     }
-    scenario.wait_for_event("changed", "after-failed");
+    scenario.wait_for_event("changed", "on-change-failed");
     scenario.wait_for_event("failing", "delivery-uncertain");
     scenario.wait("the receiver has the webhook", || {
         !scenario.receiver.received("/hanging").is_empty()
@@ -67,12 +67,12 @@ pub(crate) fn run() -> Recording {
     scenario.receiver.answer("/failing", 204);
     let daemon = scenario.daemon();
     for key in ["refusing", "failing"] {
-        scenario.wait_for_event(key, "found-open");
+        scenario.wait_for_event(key, "interrupted");
         scenario.wait_for_event(key, "replaced");
         scenario.wait_for_phase(key, "current");
     }
     scenario.ok(&["rotate", "changed", "--no-wait"]);
-    scenario.wait_for_event("changed", "try-now");
+    scenario.wait_for_event("changed", "retry-requested");
     write(&scenario.path("ready"), "");
     // By itself it is tried again later.
     scenario.ok(&["rotate", "changed"]);
@@ -80,13 +80,13 @@ pub(crate) fn run() -> Recording {
 
     scenario.ok(&["rotate", "optional"]);
     scenario.wait_for_delivery("optional", "webhook", "refused");
-    scenario.wait_for_event("optional", "sink-missed");
+    scenario.wait_for_event("optional", "delivery-skipped");
     scenario.ok(&["rotate", "moving"]);
     scenario.configure(&configuration::with_a_sink_removed());
     scenario.ok(&["reload"]);
     scenario.wait_for_event("moving", "sink-removed");
-    scenario.wait_for_event("moving", "extended");
-    scenario.wait_for_event("moving", "timetable");
+    scenario.wait_for_event("moving", "overlap-extended");
+    scenario.wait_for_event("moving", "timetable-changed");
     scenario.note_words();
     // How often one key was rotated until here depends on the host's pace.
     let name = "sinks that came, went and missed one";
@@ -102,7 +102,7 @@ pub(crate) fn run() -> Recording {
     let delivered = scenario.events("changed", "delivered");
     fs::remove_file(scenario.path("changed.key")).unwrap();
     let daemon = scenario.daemon();
-    scenario.wait_for_event("changed", "target-lost");
+    scenario.wait_for_event("changed", "sink-drifted");
     scenario.wait("it is delivered anew", || {
         scenario.events("changed", "delivered") > delivered
     });
@@ -125,7 +125,7 @@ fn hold_back(scenario: &Scenario) {
         key["last_used_at"].as_i64().unwrap() > current_at.as_second()
     });
     scenario.ok(&["rotate", "used"]);
-    scenario.wait_for_event("used", "held-back");
+    scenario.wait_for_event("used", "revocation-deferred");
 }
 
 /// The rows of the view `deliveries`, but for the number of tries.

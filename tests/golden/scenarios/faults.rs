@@ -25,7 +25,7 @@ pub(crate) fn run() -> Recording {
         &["create:401-scope:1", "list:500-before:1"],
         "forbidden",
     );
-    scenario.wait_for_event("forbidden", "not-done");
+    scenario.wait_for_event("forbidden", "not-created");
     scenario.note_words();
     record_outage(&mut scenario);
     scenario.env.restart_sandbox(&[]);
@@ -35,7 +35,7 @@ pub(crate) fn run() -> Recording {
     });
 
     fail(&mut scenario, &["create:429:1"], "rate-limited");
-    scenario.wait_for_event("rate-limited", "not-done");
+    scenario.wait_for_event("rate-limited", "not-created");
     fail(&mut scenario, &["create:html:1"], "html");
     scenario.wait_for_event("html", "label-not-found");
     fail(
@@ -60,7 +60,7 @@ pub(crate) fn run() -> Recording {
 
     scenario.env.restart_sandbox(&["--propagation", "1m"]);
     scenario.ok(&["rotate", "refused", "--no-wait"]);
-    scenario.wait_for_event("refused", "refused");
+    scenario.wait_for_event("refused", "verification-failed");
     scenario.wait_for_event("refused", "deleted");
 
     scenario.env.stop_sandbox();
@@ -143,7 +143,7 @@ pub(crate) fn run_given_up() -> Recording {
         !scenario.receiver.received("/silent").is_empty()
     });
     record_end(&mut scenario, "once: ended while it delivers", once);
-    scenario.wait_for_event("delivering", "given-up-delivering");
+    scenario.wait_for_event("delivering", "abandoned-during-delivery");
 
     scenario.env.restart_sandbox(&["--propagation", "1m"]);
     scenario.configure(&configuration::never_verified());
@@ -151,7 +151,7 @@ pub(crate) fn run_given_up() -> Recording {
     scenario.wait_for_phase("verifying", "created");
     scenario.note_words();
     record_end(&mut scenario, "once: ended while it verifies", once);
-    scenario.wait_for_event("verifying", "given-up");
+    scenario.wait_for_event("verifying", "abandoned");
     scenario.finish()
 }
 
@@ -179,12 +179,12 @@ pub(crate) fn run_differences() -> Recording {
         key["deleted_at"] = Value::Null;
     });
     let daemon = scenario.daemon();
-    scenario.wait_for_event("revived", "seen-alive");
+    scenario.wait_for_event("revived", "found-alive");
     scenario.wait("it is revoked again", || {
         scenario.events("revived", "deleted") == 2
     });
-    scenario.wait_for_event("doubled", "double-revoked");
-    scenario.wait_for_event("missing", "missing");
+    scenario.wait_for_event("doubled", "duplicate-revoked");
+    scenario.wait_for_event("missing", "credential-missing");
     daemon.stop();
     scenario.finish()
 }

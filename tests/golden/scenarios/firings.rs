@@ -84,6 +84,6 @@ fn miss_in_time(scenario: &Scenario, lead: Duration) -> bool {
     scenario.ok(&["once"]);
     assert!(rotations(scenario, "missed", "catch-up") > 0);
     assert!(rotations(scenario, "paused", "catch-up") > 0);
-    assert!(scenario.events("dropped", "firing-missed") > 0);
+    assert!(scenario.events("dropped", "run-missed") > 0);
     true
 }
