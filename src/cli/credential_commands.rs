@@ -13,7 +13,7 @@ pub(crate) struct RevokeCommand {
     /// The credential, such as key_abc
     #[arg(value_name = "CREDENTIAL_ID")]
     credential: String,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Also when a sink may hold it: its consumers are left with a dead key
@@ -29,7 +29,7 @@ pub(crate) struct HoldCommand {
     /// Until when, such as 2026-12-01T00:00:00Z; until `release` if not given
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct ReleaseCommand {
     /// The credential, or a key for all of its live ones
     #[arg(value_name = "CREDENTIAL_ID|KEY")]
     target: String,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -52,7 +52,7 @@ pub(crate) struct AdoptCommand {
     /// The credential, made by hand
     #[arg(value_name = "CREDENTIAL_ID")]
     credential: String,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

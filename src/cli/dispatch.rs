@@ -61,7 +61,7 @@ fn without_no_wait(request: ControlRequest) -> ControlRequest {
     }
 }
 
-/// Who asks, as the journal keeps it.
+/// Who asks, as the event log keeps it.
 fn current_operator() -> String {
     format!("uid {}", rustix::process::getuid().as_raw())
 }

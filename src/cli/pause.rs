@@ -14,7 +14,7 @@ pub(crate) struct PauseCommand {
     /// Until when, such as 2026-12-01T00:00:00Z; until `resume` if not given
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct PauseCommand {
 pub(crate) struct ResumeCommand {
     #[command(flatten)]
     selection: KeySelection,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

@@ -13,7 +13,7 @@ pub(crate) struct RotateCommand {
     /// Every key of the configuration
     #[arg(long, conflicts_with = "keys")]
     all: bool,
-    /// Why, for the journal
+    /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Revoke every older credential as soon as the new one is current, overlap or not

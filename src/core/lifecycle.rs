@@ -1,5 +1,5 @@
 //! A rotation's phases, what can happen to it, and what it becomes: one table,
-//! used when a change is recorded and again when the journal is read back.
+//! used when a change is recorded and again when the event log is read back.
 //!
 //! Deliberately not here: what to do next ([`crate::core::decide::next_step`]) and how long
 //! to wait ([`crate::core::policy`]).
@@ -210,7 +210,7 @@ impl LifecycleEvent {
         Self::AdoptedAlongside,
     ];
 
-    /// The event's word in the journal and in ARCHITECTURE.md.
+    /// The event's word in the event log and in ARCHITECTURE.md.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

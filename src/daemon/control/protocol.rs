@@ -23,7 +23,7 @@ pub enum ControlRequest {
         /// Whether to answer at once, and not when the keys are delivered.
         #[serde(default)]
         no_wait: bool,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -34,7 +34,7 @@ pub enum ControlRequest {
         /// Also when a sink may hold it.
         #[serde(default)]
         force: bool,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -45,7 +45,7 @@ pub enum ControlRequest {
         /// Until when, in RFC 3339; until it is released if not given.
         #[serde(default)]
         until: Option<String>,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -53,7 +53,7 @@ pub enum ControlRequest {
     Release {
         /// A credential's id or a key's name.
         what: String,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -63,7 +63,7 @@ pub enum ControlRequest {
         key: String,
         /// The credential.
         credential_id: String,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -78,7 +78,7 @@ pub enum ControlRequest {
         /// Until when, in RFC 3339; until they are resumed if not given.
         #[serde(default)]
         until: Option<String>,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -90,7 +90,7 @@ pub enum ControlRequest {
         /// Every key of the configuration instead.
         #[serde(default)]
         all: bool,
-        /// Why, for the journal.
+        /// Why, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },

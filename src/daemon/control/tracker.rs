@@ -28,7 +28,7 @@ const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct IncomingRequest {
     /// What is asked.
     pub request: ControlRequest,
-    /// Who asks, for the journal.
+    /// Who asks, for the event log.
     pub requested_by: String,
     /// Where the answer goes.
     pub reply: oneshot::Sender<ControlResponse>,
