@@ -23,7 +23,7 @@ use rekeyd::platform::zones;
 use rekeyd::provider::{
     CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
 };
-use rekeyd::sink::{DeliveryError, Payload, Sink, SinkError, SinkProblem};
+use rekeyd::sink::{DeliveryError, Destination, Payload, Sink, SinkError, SinkProblem};
 
 /// The provider; also the clock that everything goes by.
 pub(crate) struct InstantProvider {
@@ -156,6 +156,10 @@ struct AcceptingSink(SinkId);
 
 #[async_trait]
 impl Sink for AcceptingSink {
+    fn destination(&self) -> Destination {
+        Destination::File
+    }
+
     fn id(&self) -> &SinkId {
         &self.0
     }

@@ -196,6 +196,7 @@ async fn run_until(
     }
     if ended == ExitReason::Signaled && inbox.stopping(DELIVERY_GRACE + STEP_GRACE) {
         drain_deliveries(engine, inbox, &mut ticker).await;
+        engine.drop_deliveries();
     }
     finish_steps(engine, inbox).await;
     let unanswered = match ended {

@@ -15,7 +15,7 @@ use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
-use crate::engine::worker::{RunContext, Worker};
+use crate::engine::worker::{AwaitedPlace, Preflight, RunContext, Worker};
 use crate::ledger::Discrepancy;
 
 /// One key.
@@ -37,6 +37,12 @@ pub(super) struct KeyEntry {
     pub(super) presence: CredentialPresence,
     /// The sequence of its current rotation when it was put to work last.
     last_sequence: u64,
+    /// Its time in the queue for a place at the provider, kept until it has one.
+    pub(super) provider_turn: Option<Timestamp>,
+    /// Whether it is in that queue.
+    pub(super) is_queued_for_provider: bool,
+    /// How far the preflight of a rotation got that waits for a place.
+    pub(super) preflight: Preflight,
     /// When it is rotated next, as far as that was seen last.
     pub(super) rotates_at: Option<Timestamp>,
     /// Since when it has been failing.
@@ -74,6 +80,9 @@ impl KeyEntry {
             wake_at: Some(wake_at),
             presence: CredentialPresence::of(&state),
             last_sequence: 0,
+            provider_turn: None,
+            is_queued_for_provider: false,
+            preflight: Preflight::default(),
             rotates_at: None,
             failing_since: None,
             parked: Some(ParkedKey {
@@ -108,6 +117,10 @@ impl KeyEntry {
             wake_at: None,
             rotates_at: None,
             needs_follow_up: false,
+            provider_place: None,
+            delivery_place: None,
+            awaits: None,
+            preflight: std::mem::take(&mut self.preflight),
         })
     }
 
@@ -119,7 +132,24 @@ impl KeyEntry {
             _ => self.failing_since.or(Some(now)),
         };
         self.presence = CredentialPresence::of(&worker.state);
-        self.rotates_at = worker.rotates_at;
+        let has_operator_work = worker.has_operator_work();
+        match worker.awaits {
+            None => {
+                self.rotates_at = worker.rotates_at;
+                self.provider_turn = None;
+            }
+            Some(awaited) => {
+                self.preflight = worker.preflight;
+                if awaited == AwaitedPlace::Provider {
+                    self.is_queued_for_provider = true;
+                    self.provider_turn = if has_operator_work {
+                        Some(Timestamp::MIN)
+                    } else {
+                        self.provider_turn.or(Some(now))
+                    };
+                }
+            }
+        }
         self.parked = Some(ParkedKey {
             state: worker.state,
             in_flight: worker.in_flight.map(Box::new),

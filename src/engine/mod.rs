@@ -1,5 +1,5 @@
-//! Drives rotations: which keys have something to do now, side by side up to
-//! `max-in-flight`, each by the decisions of [`crate::core`].
+//! Drives rotations: which keys have something to do now, side by side as far
+//! as there are places, each by the decisions of [`crate::core`].
 //!
 //! The engine neither sleeps nor keeps time: whoever runs it asks
 //! [`Engine::next_at`] when to call [`Engine::start_due`] again. Start, wake
@@ -16,6 +16,7 @@ mod maintenance;
 mod managed_key;
 pub mod observer;
 pub mod operator_command;
+mod places;
 mod presence;
 mod probe;
 mod reconciliation;
@@ -25,7 +26,6 @@ mod run_queue;
 mod scheduler;
 mod services;
 mod shutdown;
-mod timer_queue;
 mod view;
 mod work;
 mod worker;

@@ -56,6 +56,16 @@ pub enum OperatorCommand {
     },
 }
 
+impl OperatorCommand {
+    /// Whether it sends requests to the provider.
+    pub(super) const fn uses_provider(&self) -> bool {
+        match self {
+            Self::Revoke { .. } | Self::Adopt { .. } => true,
+            Self::Hold { .. } | Self::Pause { .. } | Self::Resume { .. } => false,
+        }
+    }
+}
+
 /// Why an operator's command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommandError {

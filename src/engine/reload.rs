@@ -13,6 +13,7 @@ use crate::core::time;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
+use crate::engine::worker::Preflight;
 
 impl Engine {
     /// Works with other `parts` and keys from now on. Ledger, clock and
@@ -40,6 +41,7 @@ impl Engine {
             }
             slot.managed = managed;
             slot.needs_sink_sync = true;
+            slot.preflight = Preflight::default();
             slot.interrupted
                 .store(slot.parked.is_none(), Ordering::Relaxed);
             self.wake(&key, now);

@@ -1,73 +1,82 @@
-//! Which keys are to be looked at, and when: what has begun comes first.
+//! The keys in the order of their times; keys with an open rotation come first.
 //!
-//! A key with an open rotation has a secret in memory, or will have one. Were
-//! those that wait for their turn put to work before it, thousands of secrets
-//! would be made before the first is delivered, and lost with the process.
+//! Such a key has a secret in memory, or is about to. Were the keys that wait
+//! for their turn to start before it, thousands of secrets would be made before
+//! the first is delivered, and lost with the process.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use crate::core::ids::KeyName;
-use crate::engine::timer_queue::TimerQueue;
 
-/// The keys, in the order of their times.
+/// Keys, each with a time.
 #[derive(Debug, Default)]
 pub(super) struct RunQueue {
     /// Those with an open rotation.
-    priority: TimerQueue,
-    normal: TimerQueue,
-    /// How many of those that have begun came one after another.
+    priority: Lane,
+    normal: Lane,
+    /// How many keys of the priority lane were popped one after another.
     priority_streak: u8,
 }
 
-/// After so many that have begun comes one of the others, if one is due: where
-/// a receiver keeps every try waiting, those whose rotations hang on it would
-/// take all the room there is, again and again.
+type Lane = BTreeSet<(Timestamp, KeyName)>;
+
+/// After so many keys with an open rotation comes one of the others, if one is
+/// due: rotations that are tried again and again must not take every turn.
 const MAX_PRIORITY_STREAK: u8 = 3;
 
 impl RunQueue {
-    /// Has `key` looked at then.
-    pub(super) fn insert(&mut self, at: Timestamp, key: KeyName, is_begun: bool) {
-        let which = if is_begun {
+    /// Queues `key` for `at`.
+    pub(super) fn insert(&mut self, at: Timestamp, key: KeyName, is_rotating: bool) {
+        let lane = if is_rotating {
             &mut self.priority
         } else {
             &mut self.normal
         };
-        which.insert(at, key);
+        lane.insert((at, key));
     }
 
-    /// Forgets what was planned.
+    /// Removes the entry of `key` for `at`.
     pub(super) fn remove(&mut self, at: Timestamp, key: &KeyName) {
-        if !self.priority.remove(at, key) {
-            self.normal.remove(at, key);
+        let entry = (at, key.clone());
+        if !self.priority.remove(&entry) {
+            self.normal.remove(&entry);
         }
     }
 
-    /// The next key whose time has come.
+    /// Removes and returns the next key whose time has come.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<KeyName> {
         if self.priority_streak >= MAX_PRIORITY_STREAK
-            && let Some(other) = self.normal.pop_due(now)
+            && let Some(other) = pop_due(&mut self.normal, now)
         {
             self.priority_streak = 0;
             return Some(other);
         }
-        if let Some(begun) = self.priority.pop_due(now) {
+        if let Some(rotating) = pop_due(&mut self.priority, now) {
             self.priority_streak = self.priority_streak.saturating_add(1);
-            return Some(begun);
+            return Some(rotating);
         }
         self.priority_streak = 0;
-        self.normal.pop_due(now)
+        pop_due(&mut self.normal, now)
     }
 
-    /// When the first time comes.
+    /// The earliest time.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        let first = [&self.priority, &self.normal].map(TimerQueue::next_at);
-        first.into_iter().flatten().min()
+        let first = [&self.priority, &self.normal].map(|lane| lane.first());
+        first.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Forgets everything that was planned.
+    /// Removes every key.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+fn pop_due(lane: &mut Lane, now: Timestamp) -> Option<KeyName> {
+    let is_due = lane.first().is_some_and(|(at, _)| *at <= now);
+    let first = is_due.then(|| lane.pop_first()).flatten();
+    first.map(|(_, key)| key)
 }
 
 #[cfg(test)]

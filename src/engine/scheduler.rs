@@ -1,13 +1,13 @@
-//! Puts keys to work when they have something to do, side by side up to
-//! `max-in-flight`.
+//! Hands keys to workers when they have something to do and there is a place
+//! for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::alerting::outbox::WriteOutcome;
@@ -23,14 +23,14 @@ use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
+use crate::engine::places::Places;
 use crate::engine::presence::{CredentialPresence, PresenceTally};
 use crate::engine::probe;
 use crate::engine::reconciliation::{self, ReconciliationReport};
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::run_queue::RunQueue;
 use crate::engine::services::{RunMode, Services};
-use crate::engine::timer_queue::TimerQueue;
-use crate::engine::worker::{RunContext, Worker};
+use crate::engine::worker::{AwaitedPlace, RunContext, Worker};
 use crate::ledger::LedgerError;
 use crate::platform::clock::{ClockJump, ClockReading};
 
@@ -46,9 +46,8 @@ pub struct Engine {
     /// When each idle key has something to do; a key at work is not in here.
     pub(super) run_queue: RunQueue,
     /// When each key is rotated next.
-    pub(super) next_rotations: TimerQueue,
+    pub(super) next_rotations: BTreeSet<(Timestamp, KeyName)>,
     pub(super) running: JoinSet<Completion>,
-    pub(super) keys_in_progress: usize,
     /// Whether [`Engine::start_due`] left keys for its next call.
     pub(super) has_more_due: bool,
     pub(super) maintenance: MaintenanceSchedule,
@@ -62,6 +61,11 @@ pub struct Engine {
     /// The keys with an open rotation.
     pub(super) rotating: BTreeSet<KeyName>,
     pub(super) stopping: Arc<AtomicBool>,
+    /// Set at the end of a process: deliveries that still run are dropped.
+    pub(super) deliveries_dropped: watch::Sender<bool>,
+    pub(super) places: Places,
+    /// The keys that wait for a place at the provider, by since when.
+    pub(super) awaiting_provider: RunQueue,
     /// When nobody was there last to see a firing.
     pub(super) downtime: Downtime,
     /// When the clocks were looked at last.
@@ -112,9 +116,8 @@ impl Engine {
             services: Arc::new(parts),
             keys: BTreeMap::new(),
             run_queue: RunQueue::default(),
-            next_rotations: TimerQueue::default(),
+            next_rotations: BTreeSet::new(),
             running: JoinSet::new(),
-            keys_in_progress: 0,
             has_more_due: false,
             drift_cursor: None,
             awaiting_reconciliation: Vec::new(),
@@ -122,6 +125,9 @@ impl Engine {
             unhealthy: BTreeSet::new(),
             rotating: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
+            deliveries_dropped: watch::Sender::new(false),
+            places: Places::default(),
+            awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
             last_reading: seen,
             is_scheduling: course != RunMode::Command,
@@ -285,18 +291,39 @@ impl Engine {
             return;
         }
         for _ in 0..MAX_STARTS_PER_POLL {
-            if self.keys_in_progress >= self.services.max_in_flight {
+            self.wake_ready_keys(now);
+            // Every due key is looked at before any gets a place at the provider:
+            // only then is it known whether it needs one.
+            if let Some(key) = self.run_queue.pop_due(now) {
+                self.dispatch(&key, false);
+            } else if let Some(key) = self.pop_awaiting() {
+                self.dispatch(&key, true);
+            } else {
                 return;
             }
-            let Some(key) = self.run_queue.pop_due(now) else {
-                return;
-            };
-            self.dispatch(&key);
             // It may have been set meanwhile: who finds that comes back at
             // once, to be put to work by the new time.
             now = self.check_clock();
         }
         self.has_more_due = true;
+    }
+
+    /// The next key that waits for a place at the provider, if there is one.
+    fn pop_awaiting(&mut self) -> Option<KeyName> {
+        self.awaiting_provider.next_at()?;
+        let limit = self.services.max_in_flight;
+        let has_room = self.places.has_room_at_provider(limit);
+        has_room
+            .then(|| self.awaiting_provider.pop_due(Timestamp::MAX))
+            .flatten()
+    }
+
+    /// Wakes the keys that were granted a place at the destination of their
+    /// next delivery.
+    fn wake_ready_keys(&mut self, now: Timestamp) {
+        for key in self.places.take_ready() {
+            self.wake(&key, now);
+        }
     }
 
     /// After the clock was set back, whatever was planned by it would come too
@@ -375,12 +402,16 @@ impl Engine {
         });
     }
 
-    fn dispatch(&mut self, key: &KeyName) {
+    /// Puts a key to work. Unless it is its turn at the provider, it waits behind
+    /// the keys that wait for a place there already.
+    fn dispatch(&mut self, key: &KeyName, has_turn: bool) {
         let Some(slot) = self.keys.get_mut(key) else {
             return;
         };
         let turn = RunContext {
             stopping: Arc::clone(&self.stopping),
+            deliveries_dropped: self.deliveries_dropped.subscribe(),
+            places: self.places.clone(),
             is_scheduling: self.is_scheduling,
             downtime: self.downtime,
             clock_reading: self.last_reading,
@@ -389,22 +420,27 @@ impl Engine {
         let Some(mut worker) = slot.check_out(&self.services, turn) else {
             return;
         };
+        if std::mem::take(&mut slot.is_queued_for_provider)
+            && let Some(since) = slot.provider_turn
+        {
+            self.awaiting_provider.remove(since, key);
+        }
         let before = self.services.conditions.change_count();
         // Nearly all that are looked at have nothing to do now.
-        if let Some(task) = worker.next_work() {
-            let mut work = Box::pin(worker.run(task));
-            // What was decided is begun before anybody can have the key
-            // configured otherwise.
-            let mut unheard = Context::from_waker(Waker::noop());
-            worker = match work.as_mut().poll(&mut unheard) {
-                Poll::Ready(worker) => worker,
-                Poll::Pending => {
-                    self.keys_in_progress += 1;
-                    self.running
-                        .spawn(async move { Completion::Key(Box::new(work.await)) });
-                    return;
+        if let Some(work) = worker.next_work() {
+            let must_wait =
+                !has_turn && work.uses_provider() && self.awaiting_provider.next_at().is_some();
+            if must_wait {
+                worker.awaits = Some(AwaitedPlace::Provider);
+            } else if worker.reserve(&work) {
+                if work.uses_provider() {
+                    slot.provider_turn = None;
                 }
-            };
+                self.running
+                    .spawn(async move { Completion::Key(Box::new(worker.run(work).await)) });
+                return;
+            }
+            worker.put_back(work);
         }
         self.park(worker);
         if self.services.conditions.change_count() != before {
@@ -421,7 +457,15 @@ impl Engine {
             tokio::task::yield_now().await;
             self.running.try_join_next()
         } else {
-            self.running.join_next().await
+            let places = self.places.clone();
+            tokio::select! {
+                biased;
+                next = self.running.join_next() => next,
+                () = places.changed() => {
+                    self.wake_ready_keys(self.services.clock.now());
+                    return true;
+                }
+            }
         };
         let any = unfinished || next.is_some();
         while let Some(back) = next {
@@ -434,7 +478,6 @@ impl Engine {
     fn handle_completion(&mut self, back: Result<Completion, JoinError>) {
         match back {
             Ok(Completion::Key(worker)) => {
-                self.keys_in_progress -= 1;
                 self.park(*worker);
             }
             Ok(Completion::Probe) => self.maintenance.finish_probe(),
@@ -447,7 +490,6 @@ impl Engine {
             Err(error) => {
                 // A panic in a step: its key stays away until a restart, which
                 // finds its rotation open and strands it.
-                self.keys_in_progress = self.keys_in_progress.saturating_sub(1);
                 tracing::error!("a step panicked ({error}); restart rekeyd, and report this");
             }
         }
@@ -480,6 +522,7 @@ impl Engine {
             return;
         };
         let (standing, rotates_at) = (slot.presence, slot.rotates_at);
+        let awaits = worker.awaits;
         slot.check_in(worker, now);
         self.presence.update(standing, slot.presence);
         let is_configured = slot.managed.is_some();
@@ -490,13 +533,22 @@ impl Engine {
         let is_rotating = slot.is_rotating();
         set_membership(&mut self.rotating, &key, is_rotating);
         if let Some(before) = rotates_at {
-            self.next_rotations.remove(before, &key);
+            self.next_rotations.remove(&(before, key.clone()));
         }
         if let Some(at) = slot.rotates_at {
-            self.next_rotations.insert(at, key.clone());
+            self.next_rotations.insert((at, key.clone()));
         }
         if let Some(at) = slot.wake_at {
             self.run_queue.insert(at, key.clone(), is_rotating);
+        }
+        if slot.is_queued_for_provider
+            && let Some(since) = slot.provider_turn
+        {
+            self.awaiting_provider
+                .insert(since, key.clone(), is_rotating);
+        }
+        if awaits != Some(AwaitedPlace::Destination) {
+            self.places.leave(&key);
         }
         self.check_organization();
         self.update_key_alerts(&key, now);

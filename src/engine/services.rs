@@ -24,7 +24,7 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and labels.
     pub entropy: Arc<dyn Entropy>,
-    /// How many keys have a worker at once.
+    /// How many keys send requests to the provider at once.
     pub max_in_flight: usize,
     /// How often the ledger is reconciled with the provider.
     pub reconcile_every: Duration,

@@ -20,6 +20,14 @@ impl Engine {
         while self.process_completions().await {}
     }
 
+    /// Drops the deliveries that still run, and begins nothing any more. What was
+    /// begun may have reached its sink; requests to the provider are finished
+    /// by [`Engine::stop`].
+    pub fn drop_deliveries(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.deliveries_dropped.send_replace(true);
+    }
+
     /// Begins no rotation any more; what is open is gone on with.
     pub fn drain(&mut self) {
         self.is_scheduling = false;
@@ -60,13 +68,21 @@ impl Engine {
             return;
         }
         self.run_queue.clear();
+        self.awaiting_provider.clear();
+        for key in self.keys.keys() {
+            self.places.leave(key);
+        }
         for key in keys {
             self.run_queue.insert(now, key, false);
         }
         self.is_scheduling = false;
         self.stopping.store(false, Ordering::Relaxed);
-        self.start_due();
-        let finished = async { while self.process_completions().await {} };
+        let finished = async {
+            self.start_due();
+            while self.process_completions().await {
+                self.start_due();
+            }
+        };
         if tokio::time::timeout(limit, finished).await.is_err() {
             tracing::warn!("an orphaned credential is revoked at the next start");
         }

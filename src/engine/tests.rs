@@ -15,6 +15,7 @@ mod failure_scope;
 mod logging;
 mod notifications;
 mod outcomes;
+mod places;
 mod reconciliation;
 mod recovery;
 mod revocation;
@@ -114,7 +115,7 @@ async fn a_second_mass_loss_raises_the_organization_condition_again() {
 }
 
 #[tokio::test]
-async fn max_in_flight_limits_keys_in_progress() {
+async fn max_in_flight_limits_keys_at_the_provider() {
     for most in [1, 2, 5] {
         let fakes = Fakes::new(&[]);
         fakes.write_ledger(Vec::new()).await;
@@ -122,9 +123,9 @@ async fn max_in_flight_limits_keys_in_progress() {
         let mut engine = fakes.open_engine(managed.collect(), RunMode::Once).await;
         Arc::get_mut(&mut engine.services).unwrap().max_in_flight = most;
         engine.start_due();
-        assert_eq!(engine.keys_in_progress, most.min(4));
+        assert_eq!(engine.places.taken_at_provider(), most.min(4));
         engine.stop().await;
-        assert_eq!(engine.keys_in_progress, 0);
+        assert_eq!(engine.places.taken_at_provider(), 0);
     }
 }
 
@@ -135,7 +136,7 @@ async fn a_request_during_a_run_is_handled_after_it() {
     fakes.run_for(&mut engine, HOUR).await;
     engine.request_rotation(&key(), rotation_request());
     engine.start_due();
-    assert_eq!(engine.keys_in_progress, 1);
+    assert_eq!(engine.active_tasks(), 1);
     // The one that is at work has taken up the first.
     assert!(!engine.has_pending_request(&key()));
     assert!(engine.request_rotation(&key(), rotation_request()));

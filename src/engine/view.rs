@@ -80,7 +80,7 @@ impl Engine {
     /// been seen.
     #[must_use]
     pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
-        self.next_rotations.first().map(|(at, key)| (key, at))
+        self.next_rotations.first().map(|(at, key)| (key, *at))
     }
 
     /// The keys that something is wrong with, in the order of their names, as
@@ -135,6 +135,8 @@ impl Engine {
     pub fn is_idle(&self) -> bool {
         let now = self.services.clock.now();
         self.running.is_empty()
+            && self.awaiting_provider.next_at().is_none()
+            && !self.places.is_awaited()
             && self.next_at().is_none_or(|at| at > now)
             && self.services.conditions.can_start_rotation()
             && self.maintenance.reconciled_at.is_some()

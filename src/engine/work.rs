@@ -1,6 +1,6 @@
 //! Works on one key: decides what is next without waiting for anything, does
 //! it (one external effect, then one commit), and goes on until nothing is to be
-//! done before a later time.
+//! done before a later time, or until there is no place for what is next.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::engine::rotation_request::RotationStart;
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError};
 use crate::platform::clock::ClockReading;
+use crate::sink::Destination;
 
 /// What is done next.
 pub(crate) enum Work {
@@ -43,19 +44,57 @@ pub(crate) enum Work {
     Expedite(RotationId),
     /// The next step of a rotation.
     Step(Step),
-    /// To begin a rotation; where that cannot be, there is something else to do
-    /// then.
+    /// To check a sink at an endpoint before a rotation starts. The time is that
+    /// of the key's next other work.
+    Preflight(SinkId, Option<Timestamp>),
+    /// To start a rotation. The time is that of the key's next other work.
     StartRotation(RotationStart, Option<Timestamp>),
+}
+
+impl Work {
+    /// Whether it sends requests to the provider.
+    pub(crate) fn uses_provider(&self) -> bool {
+        match self {
+            Self::Execute(pending) => pending.command.uses_provider(),
+            Self::HandleDiscrepancy(_) | Self::StartRotation(..) => true,
+            Self::Step(step) => match step {
+                Step::Create(_)
+                | Step::FindLabel { .. }
+                | Step::Verify(_)
+                | Step::Revoke(_)
+                | Step::RecheckMissing(_) => true,
+                Step::Record(_)
+                | Step::Deliver { .. }
+                | Step::RunOnChange { .. }
+                | Step::Wait(_) => false,
+            },
+            Self::FlushUnrecorded
+            | Self::ReadState
+            | Self::SyncSinks(_)
+            | Self::CheckDrift
+            | Self::Expedite(_)
+            | Self::Preflight(..) => false,
+        }
+    }
 }
 
 /// How long to wait with a key whose rows make no sense.
 const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 
 impl Worker {
-    /// Does `first`, and then what there is to do until that is nothing now.
+    /// Performs `first`, whose place was reserved, and then whatever is next,
+    /// until nothing is left to do now or there is no place for it.
     pub(crate) async fn run(mut self, first: Work) -> Self {
         let mut next = Some(first);
+        if self.is_interrupted() {
+            // The key was configured otherwise after this was decided.
+            next.take().into_iter().for_each(|work| self.put_back(work));
+        }
         while let Some(task) = next {
+            if !self.reserve(&task) {
+                self.put_back(task);
+                break;
+            }
             next = match self.perform(task).await {
                 Ok(true) if !self.is_interrupted() => self.next_work(),
                 Ok(_) => None,
@@ -65,7 +104,62 @@ impl Worker {
                 }
             };
         }
+        self.provider_place = None;
+        self.delivery_place = None;
         self
+    }
+
+    /// Takes the place that this work needs: at the provider for its requests,
+    /// at its destination for a delivery. False if there is none now.
+    pub(crate) fn reserve(&mut self, work: &Work) -> bool {
+        self.awaits = None;
+        if work.uses_provider() {
+            return self.take_provider_place();
+        }
+        match work {
+            Work::Step(Step::Deliver { sink, .. }) | Work::Preflight(sink, _) => {
+                let managed = self.managed.as_ref();
+                let sink = managed.and_then(|managed| managed.sink(sink));
+                let destination = sink.map(|sink| sink.destination());
+                self.reserve_at(destination)
+            }
+            Work::Step(Step::RunOnChange { .. }) => self.reserve_at(Some(Destination::Program)),
+            Work::CheckDrift => self.reserve_at(None),
+            Work::FlushUnrecorded
+            | Work::ReadState
+            | Work::SyncSinks(_)
+            | Work::Execute(_)
+            | Work::HandleDiscrepancy(_)
+            | Work::Expedite(_)
+            | Work::Step(_)
+            | Work::StartRotation(..) => true,
+        }
+    }
+
+    fn reserve_at(&mut self, destination: Option<Destination>) -> bool {
+        self.provider_place = None;
+        // The process ends: no delivery starts any more.
+        if *self.context.deliveries_dropped.borrow() {
+            return false;
+        }
+        destination.is_none_or(|destination| self.take_delivery_place(destination))
+    }
+
+    /// Leaves undone what was decided; it is decided again when the key is
+    /// worked on the next time.
+    pub(crate) fn put_back(&mut self, work: Work) {
+        match work {
+            Work::Execute(command) => self.commands.push_front(command),
+            Work::HandleDiscrepancy(found) => self.discrepancies.push_front(found),
+            Work::CheckDrift => self.needs_drift_check = true,
+            Work::FlushUnrecorded
+            | Work::ReadState
+            | Work::SyncSinks(_)
+            | Work::Expedite(_)
+            | Work::Step(_)
+            | Work::Preflight(..)
+            | Work::StartRotation(..) => {}
+        }
     }
 
     fn is_interrupted(&self) -> bool {
@@ -171,7 +265,8 @@ impl Worker {
         }
         self.context.reconciled_at?;
         if let Some(wish) = self.request.clone() {
-            return Some(Work::StartRotation(
+            return Some(self.preflight_or_start(
+                &managed,
                 RotationStart::from_request(wish),
                 until,
             ));
@@ -215,8 +310,21 @@ impl Worker {
                     missed_run: scheduled_for.zip(missed),
                     request: None,
                 };
-                Some(Work::StartRotation(begin, until))
+                Some(self.preflight_or_start(&managed, begin, until))
             }
+        }
+    }
+
+    /// To check the key's endpoints first, if that was not done just now.
+    fn preflight_or_start(
+        &mut self,
+        managed: &ManagedKey,
+        start: RotationStart,
+        until: Option<Timestamp>,
+    ) -> Work {
+        match self.next_endpoint_to_check(managed) {
+            Some(sink) => Work::Preflight(sink, until),
+            None => Work::StartRotation(start, until),
         }
     }
 
@@ -236,6 +344,13 @@ impl Worker {
             Work::HandleDiscrepancy(finding) => self.handle_discrepancy(finding).await?,
             Work::Expedite(open) => return self.expedite(&open).await,
             Work::Step(step) => return self.run_step(step).await,
+            Work::Preflight(sink, until) => {
+                let has_passed = self.check_endpoint(&sink).await?;
+                if !has_passed {
+                    self.wait_for_retry(until);
+                }
+                return Ok(has_passed);
+            }
             Work::StartRotation(begin, until) => return self.start_rotation(begin, until).await,
         }
         Ok(true)

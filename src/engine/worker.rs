@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::core::change::{Change, KeyBackoff, RetrySchedule};
 use crate::core::decide::due::Downtime;
-use crate::core::ids::RotationId;
+use crate::core::ids::{RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay};
@@ -20,16 +21,22 @@ use crate::core::time;
 use crate::engine::log;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
+use crate::engine::places::{Place, Places, ProviderPlace};
 use crate::engine::probe;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
 use crate::ledger::{Discrepancy, LedgerError};
 use crate::platform::clock::ClockReading;
 use crate::provider::{ProviderError, ProviderResponse};
+use crate::sink::Destination;
 
 /// What whoever is put to work has to know of the process, as it was then.
 pub(crate) struct RunContext {
     pub(crate) stopping: Arc<AtomicBool>,
+    /// Whether deliveries that still run are dropped: the process ends.
+    pub(crate) deliveries_dropped: watch::Receiver<bool>,
+    /// The places at the provider and at the destinations of deliveries.
+    pub(crate) places: Places,
     /// Whether rotations are begun by schedule.
     pub(crate) is_scheduling: bool,
     /// When nobody was there last to see a firing.
@@ -72,6 +79,32 @@ pub(crate) struct Worker {
     pub(crate) rotates_at: Option<Timestamp>,
     /// Whether a create was unclear: the provider is swept again soon.
     pub(crate) needs_follow_up: bool,
+    /// Its place among those that work with the provider.
+    pub(crate) provider_place: Option<ProviderPlace>,
+    /// A place at the destination of the delivery that comes next.
+    pub(crate) delivery_place: Option<(Destination, Place)>,
+    /// What the key waits for, if the worker ended because there was no place.
+    pub(crate) awaits: Option<AwaitedPlace>,
+    /// How far the preflight of the next rotation got.
+    pub(crate) preflight: Preflight,
+}
+
+/// What a key without a place waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AwaitedPlace {
+    /// A place among those that work with the provider.
+    Provider,
+    /// A place at the destination of a delivery.
+    Destination,
+}
+
+/// The required sinks that passed the preflight of a rotation that has not
+/// started yet.
+#[derive(Debug, Default)]
+pub(crate) struct Preflight {
+    pub(crate) passed: Vec<SinkId>,
+    /// When the last of them did.
+    pub(crate) passed_at: Option<Timestamp>,
 }
 
 impl Worker {
@@ -137,6 +170,58 @@ impl Worker {
             });
         if !needed {
             self.in_flight = None;
+        }
+    }
+
+    /// Takes a place among those that work with the provider, or keeps the one
+    /// it has. Without one the key waits for it.
+    pub(crate) fn take_provider_place(&mut self) -> bool {
+        if self.provider_place.is_none() {
+            let limit = self.services.max_in_flight;
+            self.provider_place = self.context.places.take_at_provider(limit);
+        }
+        let has_place = self.provider_place.is_some();
+        if !has_place {
+            self.awaits = Some(AwaitedPlace::Provider);
+        }
+        has_place
+    }
+
+    /// Takes a place at `destination` for the delivery that comes next, or keeps
+    /// the one it has. Without one the key waits for it.
+    pub(crate) fn take_delivery_place(&mut self, destination: Destination) -> bool {
+        if let Some((held, _)) = &self.delivery_place
+            && *held == destination
+        {
+            return true;
+        }
+        self.delivery_place = None;
+        let place = self.context.places.take(&self.state.key, &destination);
+        self.delivery_place = place.map(|place| (destination, place));
+        let has_place = self.delivery_place.is_some();
+        if !has_place {
+            self.awaits = Some(AwaitedPlace::Destination);
+        }
+        has_place
+    }
+
+    /// Whether an operator waits for something that this worker has to do.
+    pub(crate) fn has_operator_work(&self) -> bool {
+        self.request.is_some() || !self.commands.is_empty()
+    }
+
+    /// Awaits `attempt` at a sink, without a place at the provider. Returns none
+    /// if deliveries are dropped first, because the process ends.
+    pub(crate) async fn attempt_at_sink<T>(
+        &mut self,
+        attempt: impl Future<Output = T>,
+    ) -> Option<T> {
+        self.provider_place = None;
+        let mut dropped = self.context.deliveries_dropped.clone();
+        tokio::select! {
+            biased;
+            outcome = attempt => Some(outcome),
+            _ = dropped.wait_for(|dropped| *dropped) => None,
         }
     }
 

@@ -16,7 +16,7 @@ pub struct ProviderSettings {
     pub ca_file: Option<PathBuf>,
     /// The time one request may take, from connecting to the last byte.
     pub request_timeout: Duration,
-    /// How many keys are worked on at once.
+    /// How many keys send requests to the provider at once.
     pub max_in_flight: usize,
     /// How often every row of the ledger is compared with the provider.
     pub reconcile_every: Duration,

@@ -15,6 +15,10 @@ pub trait Sink: Send + Sync {
     /// Its name and target.
     fn id(&self) -> &SinkId;
 
+    /// What its deliveries and preflights wait for: the places of each
+    /// destination are limited apart.
+    fn destination(&self) -> Destination;
+
     /// What is wrong with it as far as this host can see without writing to it
     /// or connecting anywhere: folders, rights, files with secrets. Every
     /// problem at once, each in words that say what would be right.
@@ -54,6 +58,36 @@ pub trait Sink: Send + Sync {
     /// Delivers once, within the sink's own timeout. The error says whether
     /// the sink may have taken it; when in doubt, it may.
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
+}
+
+/// What a delivery waits for while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination {
+    /// A file of this host.
+    File,
+    /// A program of this host.
+    Program,
+    /// A receiver, by what one connection goes to.
+    Endpoint {
+        /// The URL's scheme.
+        scheme: String,
+        /// The URL's host.
+        host: String,
+        /// The URL's port, or the scheme's.
+        port: u16,
+    },
+}
+
+impl Destination {
+    /// The endpoint that requests to `url` go to.
+    #[must_use]
+    pub fn of_url(url: &url::Url) -> Self {
+        Self::Endpoint {
+            scheme: url.scheme().to_owned(),
+            host: url.host_str().unwrap_or_default().to_owned(),
+            port: url.port_or_known_default().unwrap_or_default(),
+        }
+    }
 }
 
 /// What is delivered: one rotation's new credential. The same for each try.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use self::target::SinkType;
 
-pub use self::contract::{DeliveredPayload, Payload, ReplacedCredential, Sink};
+pub use self::contract::{DeliveredPayload, Destination, Payload, ReplacedCredential, Sink};
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
 };

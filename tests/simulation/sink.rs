@@ -9,8 +9,8 @@ use rekeyd::core::secret::matches_suffix;
 use rekeyd::core::state::{CredentialMetadata, KeyState};
 use rekeyd::ledger::{FaultInjector, LedgerError};
 use rekeyd::sink::{
-    Acceptance, DeliveredPayload, DeliveryError, Drift, DriftKind, Payload, Sink, SinkError,
-    SinkProblem,
+    Acceptance, DeliveredPayload, DeliveryError, Destination, Drift, DriftKind, Payload, Sink,
+    SinkError, SinkProblem,
 };
 
 use crate::fault::{SimFault, SimOperation};
@@ -38,6 +38,17 @@ fn delivery_error(taken: Acceptance) -> Result<(), DeliveryError> {
 
 #[async_trait]
 impl Sink for SimSink {
+    fn destination(&self) -> Destination {
+        match self.kind {
+            SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => Destination::File,
+            SinkKind::Webhook => Destination::Endpoint {
+                scheme: "https".to_owned(),
+                host: self.id.name.clone(),
+                port: 443,
+            },
+        }
+    }
+
     fn id(&self) -> &SinkId {
         &self.id
     }

@@ -27,8 +27,9 @@ use rekeyd::provider::{
     ProviderResponse, RetryAdvice,
 };
 use rekeyd::sink::{
-    Acceptance, DeliveryError, Drift, DriftKind, Payload, Sink, SinkError, SinkProblem,
+    Acceptance, DeliveryError, Destination, Drift, DriftKind, Payload, Sink, SinkError, SinkProblem,
 };
+use tokio::sync::watch;
 
 pub(crate) fn at() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
@@ -91,9 +92,17 @@ struct FakeWorld {
     last_used: Mutex<BTreeMap<String, Timestamp>>,
     /// The sinks that take nothing, by name.
     unavailable_sinks: Mutex<BTreeSet<String>>,
+    /// The sink that does not answer, by name.
+    hanging_sink: watch::Sender<Option<String>>,
 }
 
 impl FakeWorld {
+    async fn wait_while_hanging(&self, sink: &SinkId) {
+        let mut hanging = self.hanging_sink.subscribe();
+        let answers = |hanging: &Option<String>| hanging.as_ref() != Some(&sink.name);
+        hanging.wait_for(answers).await.unwrap();
+    }
+
     fn record_call(&self, call: String) {
         let mut sleeps_at = self.suspend_at.lock().unwrap();
         if let Some((_, span)) = sleeps_at.take_if(|(at, _)| *at == call) {
@@ -278,6 +287,19 @@ struct FakeSink(Arc<FakeWorld>, SinkId);
 
 #[async_trait]
 impl Sink for FakeSink {
+    /// A sink whose name begins with `endpoint` is the receiver of that name.
+    fn destination(&self) -> Destination {
+        if self.1.name.starts_with("endpoint") {
+            Destination::Endpoint {
+                scheme: "https".to_owned(),
+                host: self.1.name.clone(),
+                port: 443,
+            }
+        } else {
+            Destination::File
+        }
+    }
+
     fn id(&self) -> &SinkId {
         &self.1
     }
@@ -302,6 +324,7 @@ impl Sink for FakeSink {
 
     async fn deliver(&self, _: &Payload) -> Result<(), DeliveryError> {
         self.0.record_call("deliver".to_owned());
+        self.0.wait_while_hanging(&self.1).await;
         if self
             .0
             .unavailable_sinks
@@ -452,6 +475,13 @@ impl Fakes {
     pub(crate) fn set_unavailable_sinks(&self, names: &[&str]) {
         let names = names.iter().map(|name| (*name).to_owned());
         *self.world.unavailable_sinks.lock().unwrap() = names.collect();
+    }
+
+    /// Deliveries to this sink are not answered from now on, or with none all
+    /// are.
+    pub(crate) fn hang_deliveries(&self, sink: Option<&str>) {
+        let sink = sink.map(str::to_owned);
+        self.world.hanging_sink.send_replace(sink);
     }
 
     /// What a query of the ledger gives, a text for each row.

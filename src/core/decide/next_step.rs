@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DeliveryStart, OverlapExtension, SkippedDelivery, Transition};
+use crate::core::change::{Change, OverlapExtension, SkippedDelivery, Transition};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::decide::revocation::{
     DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps,
@@ -19,7 +19,7 @@ use crate::core::policy::{
     KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, overlap_or_default, plausible_retry, sink_hold,
     sink_hold_with,
 };
-use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
+use crate::core::state::{Delivery, KeyState, Rotation};
 use crate::core::time;
 
 /// What to do next. At most one thing outside, and what is recorded before it.
@@ -38,7 +38,8 @@ pub enum Step {
     },
     /// Verify the new secret.
     Verify(RotationId),
-    /// Deliver to a sink; that it begins is recorded.
+    /// Deliver to a sink. Without a place at its destination it waits; that the
+    /// delivery starts is recorded before the first byte leaves.
     Deliver {
         /// The rotation.
         rotation: RotationId,
@@ -307,10 +308,8 @@ fn delivery_step(rotation: &Rotation, delivery: &Delivery) -> Step {
     let (rotation, sink) = (rotation.id.clone(), delivery.sink.clone());
     if delivery.written_at.is_some() {
         Step::RunOnChange { rotation, sink }
-    } else if delivery.state == DeliveryState::Uncertain {
-        Step::Deliver { rotation, sink }
     } else {
-        Step::Record(vec![Change::from(DeliveryStart { rotation, sink })])
+        Step::Deliver { rotation, sink }
     }
 }
 

@@ -8,21 +8,22 @@ use crate::core::change::{
     Change, DeliveryResult, DeliveryStart, ImmediateRevocation, PreviousRevocation, ScheduleChange,
     SkippedDelivery, Transition,
 };
+use crate::core::ids::SinkId;
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::{SinkHold, sink_hold};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
 
-/// The new secret worked twice. The first delivery begins in the same
+/// The new secret worked twice. A delivery that has its place starts in the same
 /// transaction, which saves an fsync and loses nothing.
 #[must_use]
-pub fn finish_verification(rotation: &Rotation) -> Vec<Change> {
+pub fn finish_verification(rotation: &Rotation, starts: Option<&SinkId>) -> Vec<Change> {
     let mut changes = vec![Change::from(Transition::new(
         &rotation.id,
         LifecycleEvent::Verified,
     ))];
-    changes.extend(start_next_delivery(rotation));
+    changes.extend(starts.map(|sink| start_delivery(rotation, sink)));
     changes
 }
 
@@ -54,14 +55,15 @@ impl OverlapBounds {
     }
 }
 
-/// A sink answered. Where it accepted, the next delivery begins or the
-/// rotation becomes current in the same transaction.
+/// A sink answered. The next delivery starts in the same transaction, if it has
+/// its place, or the rotation becomes current.
 #[must_use]
 pub fn finish_delivery(
     rotation: &Rotation,
     answer: DeliveryResult,
     key: &KeyState,
     overlap: OverlapBounds,
+    starts: Option<&SinkId>,
     now: Timestamp,
 ) -> Vec<Change> {
     let after = with_result(rotation, &answer);
@@ -74,7 +76,7 @@ pub fn finish_delivery(
         .iter()
         .any(|delivery| delivery.required && delivery.is_outstanding())
     {
-        changes.extend(start_next_delivery(&after));
+        changes.extend(starts.map(|sink| start_delivery(&after, sink)));
     } else {
         changes.extend(make_current(&after, key, overlap, now));
     }
@@ -207,18 +209,22 @@ pub fn cancel_create(rotation: &Rotation, why: &str) -> Change {
     })
 }
 
-/// The beginning of the next required delivery that is not begun.
-fn start_next_delivery(rotation: &Rotation) -> Option<Change> {
-    rotation
-        .deliveries
-        .iter()
-        .find(|delivery| delivery.required && delivery.state == DeliveryState::Pending)
-        .map(|delivery| {
-            Change::from(DeliveryStart {
-                rotation: rotation.id.clone(),
-                sink: delivery.sink.clone(),
-            })
-        })
+/// The sink of the next required delivery that has not been started.
+#[must_use]
+pub fn next_pending_sink(rotation: &Rotation) -> Option<&SinkId> {
+    let mut deliveries = rotation.deliveries.iter();
+    let next =
+        deliveries.find(|delivery| delivery.required && delivery.state == DeliveryState::Pending);
+    next.map(|delivery| &delivery.sink)
+}
+
+/// That a delivery starts: from now on the sink may hold the secret.
+#[must_use]
+pub fn start_delivery(rotation: &Rotation, sink: &SinkId) -> Change {
+    Change::from(DeliveryStart {
+        rotation: rotation.id.clone(),
+        sink: sink.clone(),
+    })
 }
 
 fn with_result(rotation: &Rotation, answer: &DeliveryResult) -> Rotation {

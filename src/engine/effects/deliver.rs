@@ -29,7 +29,23 @@ impl Worker {
         let Some((parcel, target)) = self.payload(&found, &managed).zip(managed.sink(sink)) else {
             return Ok(());
         };
-        let answer = match target.deliver(&parcel).await {
+        // Taken before (`Worker::reserve`), and free again when this returns.
+        let place = self.delivery_place.take();
+        let mut deliveries = found.deliveries.iter();
+        let is_started =
+            deliveries.any(|known| known.sink == *sink && known.state == DeliveryState::Uncertain);
+        if !is_started {
+            self.record(vec![outcome::start_delivery(&found, sink)])
+                .await?;
+        }
+        let Some(delivered) = self.attempt_at_sink(target.deliver(&parcel)).await else {
+            return Ok(());
+        };
+        drop(place);
+        let Some(found) = self.state.rotation(rotation).cloned() else {
+            return Ok(());
+        };
+        let answer = match delivered {
             Ok(()) if target.has_on_change() => DeliveryResult {
                 is_written: true,
                 ..DeliveryResult::uncertain(rotation, sink)
@@ -57,7 +73,11 @@ impl Worker {
         else {
             return Ok(());
         };
-        let answer = if let Some(drift) = target.check_drift(&credential).await {
+        let place = self.delivery_place.take();
+        let Some(drift) = self.attempt_at_sink(target.check_drift(&credential)).await else {
+            return Ok(());
+        };
+        let answer = if let Some(drift) = drift {
             // It is written once more, and not at once: whoever else writes
             // there may do it again.
             let error = DeliveryError::uncertain(drift.message);
@@ -69,7 +89,10 @@ impl Worker {
                 sequence: found.sequence,
                 credential,
             };
-            match target.run_on_change(&taken).await {
+            let Some(ended) = self.attempt_at_sink(target.run_on_change(&taken)).await else {
+                return Ok(());
+            };
+            match ended {
                 Ok(()) => self.accepted_result(rotation, sink),
                 Err(problem) => {
                     let error = DeliveryError::uncertain(problem.message);
@@ -80,7 +103,18 @@ impl Worker {
                 }
             }
         };
+        drop(place);
         self.record_delivery_result(&found, &managed, answer).await
+    }
+
+    /// The sink of the next pending delivery, if it has a place for it now.
+    pub(crate) fn place_for_next_delivery(&mut self, rotation: &Rotation) -> Option<SinkId> {
+        let next = outcome::next_pending_sink(rotation)?.clone();
+        let destination = self.managed.as_ref()?.sink(&next)?.destination();
+        let has_place = self.take_delivery_place(destination);
+        // It is asked again by the delivery itself.
+        self.awaits = None;
+        has_place.then_some(next)
     }
 
     async fn record_delivery_result(
@@ -92,8 +126,10 @@ impl Worker {
         let memory = self.in_flight.as_ref();
         let memory = memory.filter(|memory| memory.rotation == rotation.id);
         let overlap = OverlapBounds::new(managed.policy.overlap, memory);
+        let starts = self.place_for_next_delivery(rotation);
         let now = self.now();
-        let changes = outcome::finish_delivery(rotation, answer, &self.state, overlap, now);
+        let changes =
+            outcome::finish_delivery(rotation, answer, &self.state, overlap, starts.as_ref(), now);
         self.record(changes).await
     }
 

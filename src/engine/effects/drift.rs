@@ -13,12 +13,17 @@ impl Worker {
     /// Checks whether the sinks of the current credential still hold what they
     /// accepted. What is lost is made good by a new rotation.
     pub(crate) async fn check_drift(&mut self) -> Result<(), LedgerError> {
-        let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current()) else {
+        let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current().cloned())
+        else {
             return Ok(());
         };
         let mut changes = Vec::new();
-        for (delivery, sink, credential) in accepted_deliveries(&managed, current) {
-            if let Some(drift) = sink.check_drift(credential).await {
+        for (delivery, sink, credential) in accepted_deliveries(&managed, &current) {
+            let Some(checked) = self.attempt_at_sink(sink.check_drift(credential)).await else {
+                self.needs_drift_check = true;
+                return Ok(());
+            };
+            if let Some(drift) = checked {
                 changes.push(Change::from(SinkDrift {
                     rotation: current.id.clone(),
                     sink: delivery.sink.clone(),

@@ -6,7 +6,7 @@ use crate::core::change::{
     Change, ImmediateRevocation, MissedRun, PreviousRevocation, RotationIntent, Transition,
 };
 use crate::core::decide::revocation::{Revocation, RevocationReason, is_evictable};
-use crate::core::ids::{CredentialId, Label, RotationId};
+use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::state::{Rotation, Trigger};
@@ -14,12 +14,21 @@ use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::rotation_request::RotationStart;
-use crate::engine::worker::Worker;
+use crate::engine::worker::{Preflight, Worker};
 use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
+use crate::sink::{Destination, Sink, SinkError};
 
 /// How long a list proves that a key without rows has no lookalikes.
 const LISTING_FRESHNESS: Duration = Duration::from_secs(5 * 60);
+
+/// How long a rotation may wait for its place at the provider before its
+/// endpoints are checked again.
+const PREFLIGHT_VALIDITY: Duration = Duration::from_secs(2 * 60);
+
+/// How long the check of a file or a program may take before it gives its place
+/// at the provider back.
+const LOCAL_PREFLIGHT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether a rotation may start.
 enum Readiness {
@@ -88,6 +97,7 @@ impl Worker {
             }));
         }
         self.record(changes).await?;
+        self.preflight = Preflight::default();
         self.in_flight = Some(InFlight::new(rotation));
         Ok(())
     }
@@ -105,12 +115,9 @@ impl Worker {
             Readiness::Ready => {}
             ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
         }
-        for (sink, required) in &managed.sinks {
-            if *required && let Err(problem) = sink.preflight().await {
-                let problem = format!("no rotation begun: sink {}: {problem}", sink.id().name);
-                self.record_backoff(&problem, None).await?;
-                return Ok(Readiness::Deferred);
-            }
+        match self.check_local_sinks(managed).await? {
+            Readiness::Ready => {}
+            ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
         }
         match self.check_provider().await? {
             Readiness::Ready => {}
@@ -120,6 +127,100 @@ impl Worker {
             return self.check_no_lookalikes().await;
         }
         Ok(Readiness::Ready)
+    }
+
+    /// The next required endpoint that has not passed the preflight of the
+    /// rotation that is to start. A pass of all of them is valid for a while.
+    pub(crate) fn next_endpoint_to_check(&mut self, managed: &ManagedKey) -> Option<SinkId> {
+        let next = self.next_unchecked_endpoint(managed);
+        if next.is_some() {
+            return next;
+        }
+        let now = self.now();
+        let is_valid = self
+            .preflight
+            .passed_at
+            .is_none_or(|at| at <= now && time::until(at, now) <= PREFLIGHT_VALIDITY);
+        if is_valid {
+            return None;
+        }
+        self.preflight = Preflight::default();
+        self.next_unchecked_endpoint(managed)
+    }
+
+    fn next_unchecked_endpoint(&self, managed: &ManagedKey) -> Option<SinkId> {
+        let mut sinks = managed.sinks.iter();
+        let next = sinks.find(|(sink, is_required)| {
+            *is_required && is_endpoint(sink.as_ref()) && !self.has_passed_preflight(sink.id())
+        });
+        next.map(|(sink, _)| sink.id().clone())
+    }
+
+    fn has_passed_preflight(&self, sink: &SinkId) -> bool {
+        self.preflight.passed.contains(sink)
+    }
+
+    /// Connects to a required endpoint before a rotation starts. False if it
+    /// failed and was recorded, or the process ends.
+    pub(crate) async fn check_endpoint(&mut self, sink: &SinkId) -> Result<bool, LedgerError> {
+        let place = self.delivery_place.take();
+        let Some(managed) = self.managed.clone() else {
+            return Ok(false);
+        };
+        let Some(target) = managed.sink(sink) else {
+            return Ok(false);
+        };
+        let Some(checked) = self.attempt_at_sink(target.preflight()).await else {
+            return Ok(false);
+        };
+        drop(place);
+        self.finish_preflight(sink, checked).await
+    }
+
+    async fn finish_preflight(
+        &mut self,
+        sink: &SinkId,
+        checked: Result<(), SinkError>,
+    ) -> Result<bool, LedgerError> {
+        let Err(problem) = checked else {
+            self.preflight.passed.push(sink.clone());
+            self.preflight.passed_at = Some(self.now());
+            return Ok(true);
+        };
+        self.preflight = Preflight::default();
+        let problem = format!("no rotation begun: sink {}: {problem}", sink.name);
+        self.record_backoff(&problem, None).await?;
+        // A problem answers the request.
+        self.request = None;
+        Ok(false)
+    }
+
+    /// Checks the required sinks on this host; the endpoints were checked
+    /// before the rotation got its place at the provider. A file system that
+    /// does not answer loses that place.
+    async fn check_local_sinks(&mut self, managed: &ManagedKey) -> Result<Readiness, LedgerError> {
+        for (sink, is_required) in &managed.sinks {
+            if !*is_required || is_endpoint(sink.as_ref()) || self.has_passed_preflight(sink.id()) {
+                continue;
+            }
+            let mut check = std::pin::pin!(sink.preflight());
+            let in_time = tokio::time::timeout(LOCAL_PREFLIGHT_PATIENCE, &mut check).await;
+            let checked = match in_time {
+                Ok(checked) => Some(checked),
+                Err(_) => self.attempt_at_sink(check).await,
+            };
+            let Some(checked) = checked else {
+                return Ok(Readiness::Blocked);
+            };
+            if !self.finish_preflight(sink.id(), checked).await? {
+                return Ok(Readiness::Deferred);
+            }
+        }
+        if self.take_provider_place() {
+            Ok(Readiness::Ready)
+        } else {
+            Ok(Readiness::Blocked)
+        }
     }
 
     async fn record_backoff(
@@ -297,6 +398,13 @@ impl Worker {
         );
         self.record_backoff(&problem, None).await?;
         Ok(Readiness::Deferred)
+    }
+}
+
+fn is_endpoint(sink: &dyn Sink) -> bool {
+    match sink.destination() {
+        Destination::Endpoint { .. } => true,
+        Destination::File | Destination::Program => false,
     }
 }
 

@@ -70,7 +70,9 @@ impl Worker {
         }
         memory.verified_at = Some(now);
         memory.previous = previous;
-        self.record(outcome::finish_verification(&found)).await
+        let starts = self.place_for_next_delivery(&found);
+        self.record(outcome::finish_verification(&found, starts.as_ref()))
+            .await
     }
 
     async fn handle_refused_secret(

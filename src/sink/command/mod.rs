@@ -25,7 +25,7 @@ use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{DeliveryError, Payload, Sink, SinkError, SinkProblem};
+use crate::sink::{DeliveryError, Destination, Payload, Sink, SinkError, SinkProblem};
 
 pub use self::options::CommandTarget;
 
@@ -116,6 +116,10 @@ impl CommandSink {
 
 #[async_trait]
 impl Sink for CommandSink {
+    fn destination(&self) -> Destination {
+        Destination::Program
+    }
+
     fn id(&self) -> &SinkId {
         &self.id
     }

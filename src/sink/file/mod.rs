@@ -41,7 +41,8 @@ use crate::sink::target::{
     Substitute,
 };
 use crate::sink::{
-    DeliveredPayload, DeliveryError, Drift, Payload, Sink, SinkError, SinkProblem, SinkProblemKind,
+    DeliveredPayload, DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem,
+    SinkProblemKind,
 };
 
 /// The hourly drift checks of all file sinks of this process: 10,000 files at
@@ -199,6 +200,10 @@ impl FileSink {
 
 #[async_trait]
 impl Sink for FileSink {
+    fn destination(&self) -> Destination {
+        Destination::File
+    }
+
     fn id(&self) -> &SinkId {
         &self.settings.id
     }

@@ -22,7 +22,7 @@ use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{DeliveryError, Drift, Payload, Sink, SinkError, SinkProblem};
+use crate::sink::{DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem};
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -116,6 +116,10 @@ impl SelfCredentialSink {
 
 #[async_trait]
 impl Sink for SelfCredentialSink {
+    fn destination(&self) -> Destination {
+        Destination::File
+    }
+
     fn id(&self) -> &SinkId {
         self.file.id()
     }

@@ -33,7 +33,9 @@ use crate::sink::target::{
     SinkType, Substitute,
 };
 use crate::sink::webhook::send_tracker::{SendTracker, TrackedBody};
-use crate::sink::{DeliveryError, Payload, Sink, SinkError, SinkProblem, SinkProblemKind};
+use crate::sink::{
+    DeliveryError, Destination, Payload, Sink, SinkError, SinkProblem, SinkProblemKind,
+};
 
 pub use self::options::WebhookTarget;
 
@@ -202,6 +204,10 @@ impl WebhookSink {
 
 #[async_trait]
 impl Sink for WebhookSink {
+    fn destination(&self) -> Destination {
+        Destination::of_url(&self.target.url)
+    }
+
     fn id(&self) -> &SinkId {
         &self.id
     }

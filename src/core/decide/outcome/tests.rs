@@ -116,21 +116,35 @@ fn result(sequence: u64, name: &str, state: DeliveryState) -> DeliveryResult {
     }
 }
 
+/// What follows where the next delivery has its place.
+fn finish(rotation: &Rotation, answer: DeliveryResult, key: &KeyState) -> Vec<Change> {
+    let starts = next_pending_sink(rotation);
+    finish_delivery(rotation, answer, key, overlap(), starts, now())
+}
+
 #[test]
-fn verification_starts_first_delivery() {
+fn verification_starts_first_delivery_that_has_a_place() {
     let rotation = rotation(1, Phase::Created, &[PENDING, PENDING]);
+    let next = next_pending_sink(&rotation);
     assert_eq!(
-        summarize(&finish_verification(&rotation)),
+        summarize(&finish_verification(&rotation, next)),
         ["verified 1", "begun a"]
+    );
+    assert_eq!(
+        summarize(&finish_verification(&rotation, None)),
+        ["verified 1"]
     );
 }
 
 #[test]
-fn acceptance_starts_next_delivery() {
+fn acceptance_starts_next_delivery_that_has_a_place() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     let state = key(vec![open.clone()]);
-    let changes = finish_delivery(&open, result(1, "a", ACCEPTED), &state, overlap(), now());
+    let changes = finish(&open, result(1, "a", ACCEPTED), &state);
     assert_eq!(summarize(&changes), ["answered a", "begun b"]);
+    let answer = result(1, "a", ACCEPTED);
+    let changes = finish_delivery(&open, answer, &state, overlap(), None, now());
+    assert_eq!(summarize(&changes), ["answered a"]);
 }
 
 /// Its first overlap begins with the acceptance, and with nothing else.
@@ -149,10 +163,10 @@ fn only_acceptance_sets_accepted_at() {
 fn unaccepted_delivery_does_not_block_other_sinks() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     let state = key(vec![open.clone()]);
-    let changes = finish_delivery(&open, result(1, "a", UNCERTAIN), &state, overlap(), now());
+    let changes = finish(&open, result(1, "a", UNCERTAIN), &state);
     assert_eq!(summarize(&changes), ["answered a", "begun b"]);
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, ACCEPTED]);
-    let changes = finish_delivery(&open, result(1, "a", UNCERTAIN), &state, overlap(), now());
+    let changes = finish(&open, result(1, "a", UNCERTAIN), &state);
     assert_eq!(summarize(&changes), ["answered a"]);
 }
 
@@ -161,7 +175,7 @@ fn last_acceptance_retires_previous_rotation_in_same_commit() {
     let former = rotation(1, Phase::Current, &[ACCEPTED, ACCEPTED]);
     let open = rotation(2, Phase::Verified, &[ACCEPTED, UNCERTAIN]);
     let state = key(vec![former, open.clone()]);
-    let changes = finish_delivery(&open, result(2, "b", ACCEPTED), &state, overlap(), now());
+    let changes = finish(&open, result(2, "b", ACCEPTED), &state);
     let expected = ["answered b", "superseded 1", "delivered 2", "recovered"];
     assert_eq!(summarize(&changes), expected);
     let Change::Rotation(RotationChange::Transitioned(moved)) = &changes[1] else {
@@ -217,7 +231,7 @@ fn stranded_rotation_retires_once_its_sinks_accepted_a_newer_one() {
 fn delivery_result_of_current_rotation_changes_nothing_else() {
     let current = rotation(1, Phase::Current, &[ACCEPTED, PENDING]);
     let state = key(vec![current.clone()]);
-    let changes = finish_delivery(&current, result(1, "b", ACCEPTED), &state, overlap(), now());
+    let changes = finish(&current, result(1, "b", ACCEPTED), &state);
     assert_eq!(summarize(&changes), ["answered b"]);
 }
 

@@ -1,0 +1,199 @@
+//! Deliveries that are not answered, beside keys whose sinks are in order.
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::*;
+use crate::core::state::DeliveryState;
+use crate::engine::operator_command::{OperatorCommand, PendingCommand};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A key that rotates at once, whose one sink has this name.
+fn key_to(fakes: &Fakes, number: u64, sink: &str) -> ManagedKey {
+    ManagedKey {
+        name: key_name(number),
+        ..fakes.key_with("@monthly", &[(sink, true)])
+    }
+}
+
+async fn engine_with(fakes: &Fakes, keys: Vec<ManagedKey>) -> Engine {
+    fakes.write_ledger(Vec::new()).await;
+    fakes.open_engine(keys, RunMode::Once).await
+}
+
+/// Works until `is_over`, whatever hangs.
+async fn drive(engine: &mut Engine, mut is_over: impl FnMut(&Engine) -> bool) {
+    let driven = async {
+        loop {
+            engine.start_due();
+            if is_over(engine) {
+                return;
+            }
+            tokio::select! {
+                biased;
+                _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    };
+    timeout(PATIENCE, driven).await.expect("it ends");
+}
+
+fn delivered(engine: &Engine, number: u64) -> bool {
+    let state = engine.state(&key_name(number));
+    state.is_some_and(|state| state.current().is_some())
+}
+
+/// The keys of these that a worker has.
+fn at_work(engine: &Engine, numbers: std::ops::RangeInclusive<u64>) -> usize {
+    let at_work = |number: &u64| engine.state(&key_name(*number)).is_none();
+    numbers.filter(at_work).count()
+}
+
+/// Six keys whose receiver does not answer, and one whose sink is a file, with
+/// one place at the provider.
+async fn engine_beside_hanging_receiver(fakes: &Fakes) -> Engine {
+    fakes.hang_deliveries(Some("endpoint"));
+    let keys = (1..=6).map(|number| key_to(fakes, number, "endpoint"));
+    let file = key_to(fakes, 7, "file");
+    let mut engine = engine_with(fakes, keys.chain([file]).collect()).await;
+    drive(&mut engine, |engine| {
+        let created = |number| {
+            let state = engine.state(&key_name(number));
+            state.is_none_or(|state| state.sequence > 0)
+        };
+        delivered(engine, 7) && at_work(engine, 1..=6) == 4 && (1..=6).all(created)
+    })
+    .await;
+    engine
+}
+
+#[tokio::test]
+async fn hanging_deliveries_leave_the_place_at_the_provider_to_other_keys() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_beside_hanging_receiver(&fakes).await;
+    assert_eq!(engine.places.taken_at_provider(), 0);
+    // The key goes on rotating.
+    let before = engine.current_sequence(&key_name(7));
+    engine.request_rotation(&key_name(7), rotation_request());
+    drive(&mut engine, |engine| {
+        engine.current_sequence(&key_name(7)) > before
+    })
+    .await;
+    fakes.hang_deliveries(None);
+    drive(&mut engine, |engine| {
+        (1..=7).all(|number| delivered(engine, number))
+    })
+    .await;
+    assert!(!engine.places.is_awaited());
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_for_its_place_is_not_recorded_as_started() {
+    let fakes = Fakes::new(&[]);
+    let engine = engine_beside_hanging_receiver(&fakes).await;
+    let waiting = (1..=6).filter_map(|number| engine.state(&key_name(number)));
+    let deliveries: Vec<_> = waiting
+        .filter_map(|state| state.open_rotation())
+        .flat_map(|rotation| &rotation.deliveries)
+        .collect();
+    assert_eq!(deliveries.len(), 2);
+    for delivery in deliveries {
+        assert_eq!(delivery.state, DeliveryState::Pending);
+        assert_eq!(delivery.attempts, 0);
+        assert!(!delivery.maybe_accepted);
+    }
+    assert!(!engine.is_idle());
+}
+
+#[tokio::test]
+async fn a_key_that_waits_for_its_place_executes_commands() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_beside_hanging_receiver(&fakes).await;
+    let waiting = (1..=6).map(key_name);
+    let waiting = waiting.filter(|key| engine.state(key).is_some());
+    let waiting: Vec<_> = waiting.collect();
+    let (reply, mut answer) = oneshot::channel();
+    let pause = PendingCommand {
+        command: OperatorCommand::Pause {
+            until: None,
+            operator: None,
+        },
+        started: Arc::default(),
+        reply,
+    };
+    assert!(engine.submit_command(&waiting[0], pause));
+    let mut answered = None;
+    drive(&mut engine, |_| {
+        answered = answer.try_recv().ok();
+        answered.is_some()
+    })
+    .await;
+    assert!(answered.unwrap().is_ok());
+    // It lost no turn for good.
+    fakes.hang_deliveries(None);
+    drive(&mut engine, |engine| {
+        (1..=6).all(|number| delivered(engine, number))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removed_key_that_waits_for_its_place_leaves_the_queue() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_beside_hanging_receiver(&fakes).await;
+    engine.reconfigure(engine.services().clone(), Vec::new());
+    drive(&mut engine, |engine| !engine.places.is_awaited()).await;
+    fakes.hang_deliveries(None);
+    drive(&mut engine, |engine| at_work(engine, 1..=7) == 0).await;
+}
+
+#[tokio::test]
+async fn dropped_deliveries_stay_uncertain() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_beside_hanging_receiver(&fakes).await;
+    engine.drop_deliveries();
+    timeout(PATIENCE, engine.stop()).await.expect("it ends");
+    let states = (1..=6).filter_map(|number| engine.state(&key_name(number)));
+    let uncertain = states.filter(|state| {
+        let mut deliveries = state
+            .open_rotation()
+            .into_iter()
+            .flat_map(|rotation| &rotation.deliveries);
+        deliveries.any(|delivery| delivery.state == DeliveryState::Uncertain)
+    });
+    assert_eq!(uncertain.count(), 4);
+}
+
+/// The engine decides, and a reload comes before the worker has begun.
+#[tokio::test]
+async fn what_was_decided_before_a_reload_is_decided_again() {
+    let fakes = Fakes::new(&[]);
+    let mut engine = engine_with(&fakes, vec![key_to(&fakes, 1, "file")]).await;
+    engine.start_due();
+    assert_eq!(at_work(&engine, 1..=1), 1);
+    engine.reconfigure(engine.services().clone(), Vec::new());
+    drive(&mut engine, |engine| at_work(engine, 1..=1) == 0).await;
+    assert_eq!(engine.state(&key_name(1)).unwrap().sequence, 0);
+    let calls = fakes.take_calls();
+    assert!(!calls.iter().any(|call| call.starts_with("create")));
+}
+
+#[tokio::test]
+async fn a_burst_puts_no_more_keys_to_work_than_there_are_places() {
+    const KEYS: u64 = 600;
+    let fakes = Fakes::new(&[]);
+    let keys = (1..=KEYS).map(|number| key_to(&fakes, number, "file"));
+    let mut engine = engine_with(&fakes, keys.collect()).await;
+    Arc::get_mut(&mut engine.services).unwrap().max_in_flight = 3;
+    let mut most = 0;
+    drive(&mut engine, |engine| {
+        assert!(engine.places.taken_at_provider() <= 3);
+        most = most.max(at_work(engine, 1..=KEYS));
+        (1..=KEYS).all(|number| delivered(engine, number))
+    })
+    .await;
+    // A key that records its delivery beside them has no place any more.
+    assert!((3..=16).contains(&most), "{most}");
+}
