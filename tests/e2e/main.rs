@@ -17,6 +17,7 @@ mod check;
 mod control;
 mod daemon;
 mod end_to_end;
+mod hanging_receivers;
 mod ledger_unwritable;
 mod log;
 mod metrics;

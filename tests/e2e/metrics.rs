@@ -11,7 +11,7 @@ use crate::support::{TestEnv, file_key_text, write};
 
 /// An address that nobody listened at a moment ago, and that nobody else looks
 /// for one at.
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -19,7 +19,7 @@ fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-fn get(address: &str, path: &str) -> (u16, String, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,

@@ -89,6 +89,7 @@ fn simulation_of_given_faults() {
     let scenario = match words.next() {
         Some("small") => scenario::small(),
         Some("shared") => scenario::shared(),
+        Some("hanging") => scenario::hanging(),
         _ => scenario::large(),
     };
     let plan = words.map(|word| {
@@ -128,6 +129,16 @@ fn simulation_of_every_single_fault_with_three_keys() {
     let reports = run_all(&scenario, &plans);
     assert_no_violations(&scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
+}
+
+/// Receivers that never answer delay nobody else, and every due rotation of the
+/// other keys is there.
+#[test]
+fn simulation_of_hanging_receivers() {
+    let scenario = scenario::hanging();
+    let report = runner::run(&scenario, FaultPlan::Exactly(Vec::new()), 1, true);
+    assert_eq!(report.violations, [""; 0], "{:#?}", report.trace);
+    assert_eq!(report.created, scenario.rotations, "{:#?}", report.trace);
 }
 
 /// Two daemons that know nothing of each other: whatever goes wrong with one,
@@ -251,9 +262,10 @@ fn run_random(seed: u64, traced: bool) -> SimReport {
     let mut chance = SeededRng(seed);
     // From a fault now and then to one nearly everywhere.
     let one_in = [4, 8, 16, 32][chance.below(4)];
-    let scenario = match chance.below(5) {
+    let scenario = match chance.below(6) {
         0 | 1 => scenario::large(),
         2 | 3 => scenario::small(),
+        4 => scenario::hanging(),
         _ => scenario::shared(),
     };
     runner::run(&scenario, FaultPlan::Random(chance, one_in), seed, traced)

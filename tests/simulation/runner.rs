@@ -65,6 +65,7 @@ pub(crate) fn run(scenario: &Scenario, plan: FaultPlan, seed: u64, traced: bool)
         runtime.block_on(async {
             run_until_rest(&world, seed).await;
             oracle::check_final_ledger(&world);
+            oracle::check_punctuality(&world);
         });
     };
     // Whoever runs many worlds is to be told which one it was.
@@ -321,7 +322,10 @@ fn managed_key(
         });
         let created = match sink.kind {
             SinkKind::SelfCredential => Arc::new(SelfCredentialSink::new(created, cell.clone())),
-            SinkKind::File | SinkKind::NotifiedFile | SinkKind::Webhook => created,
+            SinkKind::File
+            | SinkKind::NotifiedFile
+            | SinkKind::Webhook
+            | SinkKind::HangingWebhook => created,
         };
         (created, sink.required)
     });

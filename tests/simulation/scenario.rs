@@ -34,7 +34,17 @@ pub(crate) enum SinkKind {
     /// A file whose consumer reads it only when it is told to.
     NotifiedFile,
     Webhook,
+    /// A receiver that accepts connections and never answers.
+    HangingWebhook,
     SelfCredential,
+}
+
+impl KeySpec {
+    /// Whether it can never be delivered.
+    pub(crate) fn hangs(&self) -> bool {
+        let mut sinks = self.sinks.iter();
+        sinks.any(|sink| sink.kind == SinkKind::HangingWebhook)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -119,5 +129,29 @@ pub(crate) fn shared() -> Scenario {
         name: "shared",
         neighbour: true,
         ..small()
+    }
+}
+
+/// Keys whose receiver never answers, more than there are places at the
+/// provider, and two keys whose sinks are in order. All are due at once, and
+/// the names of the latter come last.
+pub(crate) fn hanging() -> Scenario {
+    let names = [
+        "hang-a", "hang-b", "hang-c", "hang-d", "hang-e", "hang-f", "hang-g", "hang-h", "hang-i",
+        "hang-j", "hang-k", "hang-l",
+    ];
+    let receiver = sink("receiver", SinkKind::HangingWebhook, true);
+    let hanging = names.map(|name| key(name, 10, vec![receiver.clone()]));
+    let file = key("sound-a", 10, vec![sink("file", SinkKind::File, true)]);
+    let hook = key("sound-b", 10, vec![sink("hook", SinkKind::Webhook, true)]);
+    let keys: Vec<_> = hanging.into_iter().chain([file, hook]).collect();
+    Scenario {
+        name: "hanging",
+        keys: keys.clone(),
+        changed_keys: keys,
+        fault_period: PERIOD + HOUR,
+        rest_after: PERIOD * 6 - MINUTE,
+        rotations: 24,
+        neighbour: false,
     }
 }

@@ -41,7 +41,7 @@ impl Sink for SimSink {
     fn destination(&self) -> Destination {
         match self.kind {
             SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => Destination::File,
-            SinkKind::Webhook => Destination::Endpoint {
+            SinkKind::Webhook | SinkKind::HangingWebhook => Destination::Endpoint {
                 scheme: "https".to_owned(),
                 host: self.id.name.clone(),
                 port: 443,
@@ -69,8 +69,9 @@ impl Sink for SimSink {
     }
 
     async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
-        if self.kind == SinkKind::Webhook {
-            return None;
+        match self.kind {
+            SinkKind::Webhook | SinkKind::HangingWebhook => return None,
+            SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => {}
         }
         self.world
             .begin_operation(self.process, SimOperation::CheckDrift, "")
@@ -119,6 +120,10 @@ impl Sink for SimSink {
             .world
             .begin_operation(self.process, delivery_operation(self.kind), &about)
             .await;
+        if self.kind == SinkKind::HangingWebhook {
+            self.world.wait_for_timeout().await;
+            return delivery_error(Acceptance::Uncertain);
+        }
         match fault {
             Some(SimFault::Refused) => return delivery_error(Acceptance::Rejected),
             Some(SimFault::Fails) => return delivery_error(Acceptance::NotAccepted),
@@ -131,7 +136,7 @@ impl Sink for SimSink {
         let late = (fault == Some(SimFault::LandsLate)).then_some(LATE_DELIVERY_DELAY);
         // A file is replaced whatever stands in it.
         let sequence = match self.kind {
-            SinkKind::Webhook => parcel.sequence,
+            SinkKind::Webhook | SinkKind::HangingWebhook => parcel.sequence,
             SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => self
                 .world
                 .next_sequence(&self.location, parcel.secret.expose()),

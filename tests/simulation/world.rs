@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::fault::{EVENTS, OperatorAction, SimFault, SimOperation};
 use crate::rng::SeededRng;
-use crate::scenario::{KeySpecs, Scenario, SinkKind};
+use crate::scenario::{KeySpec, KeySpecs, Scenario, SinkKind};
 
 /// When every simulation begins.
 const START_TIME: &str = "2026-11-24T00:00:00Z";
@@ -305,6 +305,10 @@ impl SimWorld {
             std::fs::read(self.backup_path()).unwrap()
         });
         std::fs::write(self.ledger(), bytes).unwrap();
+    }
+
+    pub(crate) fn has_hanging_keys(&self) -> bool {
+        self.scenario.keys.iter().any(KeySpec::hangs)
     }
 
     pub(crate) fn current_process(&self) -> u64 {
@@ -1031,7 +1035,10 @@ pub(crate) fn locations_of(key: &str, sink: &crate::scenario::SinkSpec) -> Vec<S
     let place = (key.to_owned(), sink.name.to_owned());
     match sink.kind {
         SinkKind::NotifiedFile => vec![consumer_cache(&place), place],
-        SinkKind::File | SinkKind::Webhook | SinkKind::SelfCredential => vec![place],
+        SinkKind::File
+        | SinkKind::Webhook
+        | SinkKind::HangingWebhook
+        | SinkKind::SelfCredential => vec![place],
     }
 }
 
@@ -1087,6 +1094,6 @@ fn remove_ledger(path: &Path) {
 pub(crate) fn delivery_operation(kind: SinkKind) -> SimOperation {
     match kind {
         SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => SimOperation::Deliver,
-        SinkKind::Webhook => SimOperation::DeliverWebhook,
+        SinkKind::Webhook | SinkKind::HangingWebhook => SimOperation::DeliverWebhook,
     }
 }

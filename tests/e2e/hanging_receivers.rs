@@ -1,0 +1,87 @@
+//! Receivers that accept a connection and never answer, beside keys whose sinks
+//! are in order.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::metrics::{free_address, get};
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, write};
+
+/// Twelve keys with such a receiver, three with a file every two seconds, and four
+/// places at the provider.
+fn configure(world: &TestEnv, port: u16, metrics: &str) {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+    write(&world.path("webhook-secret"), secret);
+    let mut keys = format!(
+        "[metrics]\nlisten = \"{metrics}\"\n\
+         [defaults]\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
+         max-live-credentials = 100\nmax-creates-per-day = 200000\n"
+    );
+    for number in 0..12 {
+        keys += &format!(
+            "[key.hanging{number}]\nschedule = \"@daily\"\n[[key.hanging{number}.sink]]\n\
+             type = \"webhook\"\nurl = \"http://127.0.0.1:{port}/{number}\"\n\
+             signing-secret-file = \"DIR/webhook-secret\"\n"
+        );
+    }
+    for number in 0..3 {
+        keys += &format!(
+            "[key.file{number}]\nschedule = \"*/2 * * * * *\"\n[[key.file{number}.sink]]\n\
+             type = \"file\"\npath = \"DIR/file{number}.key\"\n"
+        );
+    }
+    world.configure(&keys);
+    let path = world.path("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("[provider]\n", "[provider]\nmax-in-flight = 4\n");
+    std::fs::remove_file(&path).unwrap();
+    write(&path, &text);
+}
+
+#[test]
+fn other_keys_rotate_on_time_and_the_daemon_stops_in_time() {
+    let world = TestEnv::start(&[]);
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let metrics = free_address();
+    configure(&world, port, &metrics);
+    let mut daemon = Daemon::start(&world);
+    let started = Instant::now();
+    for _ in 0..5 {
+        for number in 0..3 {
+            daemon.wait_for(&format!("delivered file{number} to file"));
+        }
+    }
+    // A delivery that hangs ends after 30 seconds.
+    assert!(started.elapsed() < Duration::from_secs(25));
+
+    let asked = Instant::now();
+    let (status, _, page) = get(&metrics, "/metrics");
+    assert_eq!(status, 200);
+    assert!(page.contains("rekeyd_"), "{page}");
+    world.run(&["status"]);
+    assert!(asked.elapsed() < Duration::from_secs(5));
+
+    let signalled = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    let took = signalled.elapsed();
+    assert!(took < Duration::from_secs(25), "{took:?}");
+
+    let time = |row: &serde_json::Value, column: &str| {
+        let text = row[column].as_str()?;
+        Some(text.parse::<jiff::Timestamp>().unwrap())
+    };
+    let history = world.history();
+    let rows = history
+        .iter()
+        .filter(|row| row["key"].as_str().unwrap().starts_with("file"));
+    let mut late = rows.filter_map(|row| {
+        let due = time(row, "scheduled_for")?;
+        Some(time(row, "started_at")?.duration_since(due))
+    });
+    assert!(late.all(|late| late < jiff::SignedDuration::from_secs(10)));
+}
