@@ -18,25 +18,31 @@ mod sink;
 mod world;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fault::{EVENTS, SimFault};
 use rng::SeededRng;
 use scenario::Scenario;
 use world::{FaultPlan, PlannedFault, SimReport};
 
-/// Runs worlds side by side, and gives their reports in order.
+/// Runs worlds side by side, and gives their reports in order. With
+/// `REKEYD_STOP_EARLY` it skips the rest once a world went wrong: a planted bug
+/// needs no more.
 fn run_all(scenario: &Scenario, plans: &[Vec<PlannedFault>]) -> Vec<SimReport> {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(vec![SimReport::default(); plans.len()]);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let stops_early = std::env::var_os("REKEYD_STOP_EARLY").is_some();
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                loop {
+                while !is_over.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(plan) = plans.get(at) else { break };
                     let report = runner::run(scenario, FaultPlan::Exactly(plan.clone()), 1, false);
+                    let is_wrong = !report.violations.is_empty();
+                    is_over.fetch_or(stops_early && is_wrong, Ordering::Relaxed);
                     reports.lock().unwrap()[at] = report;
                 }
             });
