@@ -79,7 +79,7 @@ fn on_change_runs_after_a_file_change_without_the_secret() {
         format!("REKEYD_CREDENTIAL_ID={}", id.as_str().unwrap()),
         "REKEYD_KEY=billing".to_owned(),
         format!("REKEYD_ROTATION={}", rotation.as_str().unwrap()),
-        "REKEYD_SEQUENCE=1".to_owned(),
+        format!("REKEYD_SEQUENCE={}", history[0]["sequence"]),
         "REKEYD_SINK=file".to_owned(),
     ];
     assert_eq!(lines, told);
