@@ -26,7 +26,7 @@ const PLACES_IN_TOTAL: usize = 256;
 
 /// The places of one engine. Cheap to clone; all clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Places(Arc<Shared>);
+pub(crate) struct PlacePool(Arc<Shared>);
 
 /// A place at a destination, taken until it is dropped.
 #[must_use = "a place that is dropped is free again"]
@@ -84,7 +84,7 @@ enum Waiter {
     Granted(Destination),
 }
 
-impl Places {
+impl PlacePool {
     /// Takes a place at `destination` for `key`, or puts the key into the queue
     /// there and returns none. Files have as many places as are asked for.
     pub(crate) fn take(&self, key: &KeyName, destination: &Destination) -> Option<Place> {
@@ -133,7 +133,7 @@ impl Places {
     }
 
     /// Whether fewer than `limit` work with the provider. If not, the end of
-    /// another's work is a change ([`Places::changed`]).
+    /// another's work is a change ([`PlacePool::changed`]).
     pub(crate) fn has_room_at_provider(&self, limit: usize) -> bool {
         let mut inner = self.0.lock();
         let has_room = inner.at_provider < limit;
@@ -142,7 +142,7 @@ impl Places {
     }
 
     /// Takes a place among the `limit` that work with the provider at the same
-    /// time. Without one, the end of another's is a change ([`Places::changed`]).
+    /// time. Without one, the end of another's is a change ([`PlacePool::changed`]).
     pub(crate) fn take_at_provider(&self, limit: usize) -> Option<ProviderPlace> {
         let mut inner = self.0.lock();
         if inner.at_provider >= limit {
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_has_four_places_and_others_are_not_affected() {
-        let places = Places::default();
+        let places = PlacePool::default();
         let taken: Vec<_> = (0..4)
             .map(|number| places.take(&key(number), &endpoint(1)).unwrap())
             .collect();
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn places_go_to_waiting_keys_in_order_of_arrival() {
-        let places = Places::default();
+        let places = PlacePool::default();
         let mut taken: Vec<_> = (0..4)
             .map(|number| places.take(&key(number), &endpoint(1)).unwrap())
             .collect();
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_key_that_leaves_gives_its_turn_to_the_next() {
-        let places = Places::default();
+        let places = PlacePool::default();
         let mut taken: Vec<_> = (0..4)
             .map(|number| places.take(&key(number), &endpoint(1)).unwrap())
             .collect();
@@ -375,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_freed_place_wakes_whoever_waits_for_a_change() {
-        let places = Places::default();
+        let places = PlacePool::default();
         let mut taken: Vec<_> = (0..4)
             .map(|number| places.take(&key(number), &endpoint(1)).unwrap())
             .collect();
@@ -422,7 +422,7 @@ mod tests {
         fn limits_hold_and_no_place_stays_free_while_a_key_waits(
             actions in prop::collection::vec(action(), 1..200),
         ) {
-            let places = Places::default();
+            let places = PlacePool::default();
             let mut held: Vec<(u16, Place)> = Vec::new();
             let mut told: BTreeSet<KeyName> = BTreeSet::new();
             for action in actions {
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn the_total_is_limited_and_one_freed_place_wakes_one_key() {
-        let places = Places::default();
+        let places = PlacePool::default();
         let mut taken: Vec<_> = (0..PLACES_IN_TOTAL)
             .map(|number| {
                 let lane = u16::try_from(number / PLACES_PER_ENDPOINT).unwrap();
@@ -495,7 +495,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_freed_at_the_provider_is_news_where_a_key_waits_for_it() {
-        let places = Places::default();
+        let places = PlacePool::default();
         let first = places.take_at_provider(2).unwrap();
         let second = places.take_at_provider(2).unwrap();
         drop(first);

@@ -23,7 +23,7 @@ use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
-use crate::engine::places::Places;
+use crate::engine::places::PlacePool;
 use crate::engine::presence::{CredentialPresence, PresenceTally};
 use crate::engine::probe;
 use crate::engine::reconciliation::{self, ReconciliationReport};
@@ -63,7 +63,7 @@ pub struct Engine {
     pub(super) stopping: Arc<AtomicBool>,
     /// Set at the end of a process: deliveries that still run are dropped.
     pub(super) deliveries_dropped: watch::Sender<bool>,
-    pub(super) places: Places,
+    pub(super) places: PlacePool,
     /// The keys that wait for a place at the provider, by since when.
     pub(super) awaiting_provider: RunQueue,
     /// When nobody was there last to see a firing.
@@ -126,7 +126,7 @@ impl Engine {
             rotating: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             deliveries_dropped: watch::Sender::new(false),
-            places: Places::default(),
+            places: PlacePool::default(),
             awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
             last_reading: seen,
@@ -440,7 +440,7 @@ impl Engine {
                     .spawn(async move { Completion::Key(Box::new(worker.run(work).await)) });
                 return;
             }
-            worker.put_back(work);
+            worker.return_work(work);
         }
         self.park(worker);
         if self.services.conditions.change_count() != before {

@@ -88,11 +88,13 @@ impl Worker {
         let mut next = Some(first);
         if self.is_interrupted() {
             // The key was configured otherwise after this was decided.
-            next.take().into_iter().for_each(|work| self.put_back(work));
+            next.take()
+                .into_iter()
+                .for_each(|work| self.return_work(work));
         }
         while let Some(task) = next {
             if !self.reserve(&task) {
-                self.put_back(task);
+                self.return_work(task);
                 break;
             }
             next = match self.perform(task).await {
@@ -145,9 +147,9 @@ impl Worker {
         destination.is_none_or(|destination| self.take_delivery_place(destination))
     }
 
-    /// Leaves undone what was decided; it is decided again when the key is
+    /// Leaves undone what was decided: it is decided again when the key is
     /// worked on the next time.
-    pub(crate) fn put_back(&mut self, work: Work) {
+    pub(crate) fn return_work(&mut self, work: Work) {
         match work {
             Work::Execute(command) => self.commands.push_front(command),
             Work::HandleDiscrepancy(found) => self.discrepancies.push_front(found),

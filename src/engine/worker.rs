@@ -21,7 +21,7 @@ use crate::core::time;
 use crate::engine::log;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
-use crate::engine::places::{Place, Places, ProviderPlace};
+use crate::engine::places::{Place, PlacePool, ProviderPlace};
 use crate::engine::probe;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
@@ -36,7 +36,7 @@ pub(crate) struct RunContext {
     /// Whether deliveries that still run are dropped: the process ends.
     pub(crate) deliveries_dropped: watch::Receiver<bool>,
     /// The places at the provider and at the destinations of deliveries.
-    pub(crate) places: Places,
+    pub(crate) places: PlacePool,
     /// Whether rotations are begun by schedule.
     pub(crate) is_scheduling: bool,
     /// When nobody was there last to see a firing.

@@ -18,7 +18,7 @@ fn configure(world: &TestEnv, port: u16, metrics: &str) {
     let mut keys = format!(
         "[metrics]\nlisten = \"{metrics}\"\n\
          [defaults]\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
-         max-live-credentials = 100\nmax-creates-per-day = 200000\n"
+         max-live-credentials = 100\nmax-creates-per-day = 172800\n"
     );
     for number in 0..12 {
         keys += &format!(

@@ -148,7 +148,7 @@ pub(crate) fn check_keeps_rotating(world: &SimWorld) {
 /// How late a rotation may start that is due together with all others. A key
 /// has at most eight requests to the provider from its start to its delivery,
 /// of at most 128 ms each, eight keys at once, and a delivery to a receiver in
-/// order takes as long: fourteen keys are through in two seconds. What hangs
+/// order takes as long: seventeen keys are through in three seconds. What hangs
 /// takes 30 seconds and must not add to it.
 const MAX_LATENESS_SECONDS: f64 = 5.0;
 

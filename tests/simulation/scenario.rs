@@ -132,26 +132,30 @@ pub(crate) fn shared() -> Scenario {
     }
 }
 
-/// Keys whose receiver never answers, more than there are places at the
+/// Keys whose receivers never answer, more than there are places at the
 /// provider, and two keys whose sinks are in order. All are due at once, and
-/// the names of the latter come last.
+/// the names of the latter come last. Each receiver has its own places.
 pub(crate) fn hanging() -> Scenario {
+    let receivers = ["receiver-a", "receiver-b", "receiver-c"];
     let names = [
         "hang-a", "hang-b", "hang-c", "hang-d", "hang-e", "hang-f", "hang-g", "hang-h", "hang-i",
-        "hang-j", "hang-k", "hang-l",
+        "hang-j", "hang-k", "hang-l", "hang-m", "hang-n", "hang-o",
     ];
-    let receiver = sink("receiver", SinkKind::HangingWebhook, true);
-    let hanging = names.map(|name| key(name, 10, vec![receiver.clone()]));
+    let hanging = names.iter().zip(receivers.into_iter().cycle());
+    let hanging = hanging.map(|(name, receiver)| {
+        let receiver = sink(receiver, SinkKind::HangingWebhook, true);
+        key(name, 10, vec![receiver])
+    });
     let file = key("sound-a", 10, vec![sink("file", SinkKind::File, true)]);
     let hook = key("sound-b", 10, vec![sink("hook", SinkKind::Webhook, true)]);
-    let keys: Vec<_> = hanging.into_iter().chain([file, hook]).collect();
+    let keys: Vec<_> = hanging.chain([file, hook]).collect();
     Scenario {
         name: "hanging",
         keys: keys.clone(),
         changed_keys: keys,
         fault_period: PERIOD + HOUR,
         rest_after: PERIOD * 6 - MINUTE,
-        rotations: 24,
+        rotations: 27,
         neighbour: false,
     }
 }

@@ -106,7 +106,7 @@ impl Worker {
             RemoteState::UnexpectedlyLive(_) => Ok(()),
             // The row may have received its credential since the list was made.
             RemoteState::DuplicateLabel(facts)
-                if self.is_knself_credential(&facts) || row.is_some_and(is_create_pending) =>
+                if self.has_credential(&facts) || row.is_some_and(is_create_pending) =>
             {
                 Ok(())
             }
@@ -114,7 +114,7 @@ impl Worker {
         }
     }
 
-    fn is_knself_credential(&self, facts: &CredentialMetadata) -> bool {
+    fn has_credential(&self, facts: &CredentialMetadata) -> bool {
         let mut live = self.state.live.iter();
         live.any(|rotation| {
             let known = rotation.credential.as_ref();

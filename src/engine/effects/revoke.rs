@@ -55,6 +55,14 @@ impl Worker {
                 "no credential to revoke for the rotation {rotation}"
             )));
         };
+        // The rows do not agree with the configured sinks before the provider's
+        // time is known, and a sink that was configured again holds what it has.
+        if self.needs_sink_sync
+            && self.retrieve(&credential).await.is_ok()
+            && self.has_provider_time()
+        {
+            return Ok(());
+        }
         let outcome = self
             .revoke_if_allowed(&credential, Some(&found), reason)
             .await;
