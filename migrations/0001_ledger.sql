@@ -9,9 +9,9 @@
 -- builds a temporary table each time a row is written, which takes ten times as
 -- long.
 --
--- A scope is what the provider lists, refuses or loses as one. There is one
--- today, 'admin-keys': the organization's admin keys. A condition of the whole
--- daemon has the scope 'daemon'.
+-- A scope is what the provider lists, refuses or loses as one: 'admin-keys', the
+-- organization's admin keys, or 'project:' and the id of a project. A condition
+-- of the whole daemon, and its alert, have the scope 'daemon'.
 
 -- Which host writes this ledger. One row.
 CREATE TABLE ledger_identity (
@@ -54,6 +54,8 @@ CREATE TABLE rotation (
     id              INTEGER PRIMARY KEY,
     rotation        TEXT NOT NULL UNIQUE CHECK (length(rotation) = 16),
     key             TEXT NOT NULL REFERENCES key_state (key),
+    scope           TEXT NOT NULL DEFAULT 'admin-keys'
+        CHECK (scope = 'admin-keys' OR scope GLOB 'project:?*'),
     sequence        INTEGER NOT NULL CHECK (sequence > 0),
     "trigger"       TEXT NOT NULL CHECK ("trigger" = 'first' OR "trigger" = 'schedule'
         OR "trigger" = 'catch-up' OR "trigger" = 'retry' OR "trigger" = 'repair'
@@ -171,13 +173,15 @@ CREATE INDEX event_log_by_rotation ON event_log (rotation_row);
 CREATE INDEX event_log_by_time ON event_log (at);
 
 -- Alerts that have begun, so that each is notified once, and once more when it
--- is over. One without a key concerns the daemon; '' stands for none.
+-- is over. One without a key concerns the daemon, or one scope; '' stands for
+-- none.
 CREATE TABLE alert (
     key           TEXT NOT NULL,
     kind          TEXT NOT NULL,
+    scope         TEXT NOT NULL DEFAULT 'daemon',
     credential_id TEXT NOT NULL,
     since         TEXT NOT NULL CHECK (since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    PRIMARY KEY (key, kind, credential_id)
+    PRIMARY KEY (key, kind, scope, credential_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE notification (
@@ -188,6 +192,7 @@ CREATE TABLE notification (
     state           TEXT NOT NULL CHECK (state IN ('begun', 'over', 'once')),
     key             TEXT NOT NULL,
     alert_kind      TEXT NOT NULL,
+    scope           TEXT NOT NULL DEFAULT 'daemon',
     credential_id   TEXT NOT NULL,
     since           TEXT NOT NULL CHECK (since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     text            TEXT NOT NULL
@@ -240,9 +245,9 @@ BEGIN SELECT RAISE(ABORT, 'illegal transition between phases'); END;
 
 CREATE TRIGGER rotation_immutable_columns BEFORE UPDATE ON rotation
 WHEN OLD.rotation IS NOT NEW.rotation OR OLD.key IS NOT NEW.key
-    OR OLD.sequence IS NOT NEW.sequence OR OLD.label IS NOT NEW.label
+    OR OLD.scope IS NOT NEW.scope OR OLD.sequence IS NOT NEW.sequence OR OLD.label IS NOT NEW.label
     OR (OLD.credential_id IS NOT NULL AND OLD.credential_id IS NOT NEW.credential_id)
-BEGIN SELECT RAISE(ABORT, 'id, key, sequence, label and credential of a rotation are immutable'); END;
+BEGIN SELECT RAISE(ABORT, 'id, key, scope, sequence, label and credential of a rotation are immutable'); END;
 
 CREATE VIEW history AS
 SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fake::{Fakes, key};
 use rekeyd::core::ids::KeyName;
+use rekeyd::core::scope::Scope;
 use rekeyd::engine::{Engine, ManagedKey, RotationRequest, RunMode};
 use rekeyd::provider::ErrorKind;
 
@@ -87,6 +88,7 @@ const TWO_SINKS: [(&str, bool); 2] = [("a", true), ("b", true)];
 fn another_key(fakes: &Fakes) -> ManagedKey {
     ManagedKey {
         name: KeyName::new("another").unwrap(),
+        scope: Scope::AdminKeys,
         ..fakes.key_with(DAILY, &[("c", true)])
     }
 }
@@ -186,6 +188,7 @@ async fn renamed_key_is_new_and_its_old_name_is_unmanaged() {
         running.fakes.set_unavailable_sinks(&[]);
         let renamed = ManagedKey {
             name: KeyName::new("renamed").unwrap(),
+            scope: Scope::AdminKeys,
             ..running.fakes.key_with(DAILY, &TWO_SINKS)
         };
         running.reload(vec![renamed]).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
 use rekeyd::engine::{Engine, RunMode, Services};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
@@ -60,8 +61,11 @@ impl Provider for SlowProvider {
         false
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
-        self.inner.list().await
+    async fn list(
+        &self,
+        _: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        self.inner.list(&Scope::AdminKeys).await
     }
 
     async fn retrieve(

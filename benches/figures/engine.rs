@@ -37,6 +37,7 @@ pub(crate) fn managed_keys(settings: &Settings, clock: &Arc<InstantProvider>) ->
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let keys = settings.keys.iter().map(|key| ManagedKey {
         name: key.name.clone(),
+        scope: key.scope.clone(),
         policy: key.policy.clone(),
         sinks: build_sinks(key, &clock, &ActiveCredential::new()),
     });

@@ -14,6 +14,7 @@ use rekeyd::core::change::{
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::scope::Scope;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, KeyState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
@@ -100,7 +101,11 @@ impl LongLedger {
         let text = fs::read_to_string(self.0.join("config.toml")).unwrap();
         let now = SystemClock.now();
         let ledger = many::open_ledger(&many::settings(&text, now), now);
-        let noted = engine::runtime().block_on(ledger.record_reconciliation(now, Vec::new()));
+        let noted = engine::runtime().block_on(ledger.record_reconciliation(
+            &Scope::AdminKeys,
+            now,
+            Vec::new(),
+        ));
         noted.unwrap();
     }
 }
@@ -189,6 +194,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
     let mut changes = vec![
         Change::from(RotationIntent {
             rotation: id.clone(),
+            scope: Scope::AdminKeys,
             sequence: 0,
             label: Label::new(&key.name, at, [a, b, c]),
             trigger: Trigger::Schedule,

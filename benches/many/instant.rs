@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::config::settings::Settings;
 use rekeyd::core::ids::{CredentialId, Label, SinkId};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
@@ -130,7 +131,10 @@ impl Provider for InstantProvider {
         false
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+    async fn list(
+        &self,
+        _: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.respond(self.with_live(|alive| alive.values().cloned().collect()))
     }
 
@@ -201,6 +205,7 @@ pub(crate) fn services(
 pub(crate) fn managed_keys(settings: &Settings) -> Vec<ManagedKey> {
     let keys = settings.keys.iter().map(|key| ManagedKey {
         name: key.name.clone(),
+        scope: key.scope.clone(),
         policy: key.policy.clone(),
         sinks: vec![(Arc::new(AcceptingSink(key.sinks[0].id.clone())), true)],
     });

@@ -13,6 +13,7 @@ use rekeyd::core::change::{
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::scope::Scope;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, KeyState, Trigger};
 use rekeyd::core::time;
 use rekeyd::daemon::runtime::ledger_identity;
@@ -114,6 +115,7 @@ fn rotation(
     vec![
         Change::from(RotationIntent {
             rotation: id.clone(),
+            scope: Scope::AdminKeys,
             sequence: KeyState::unknown(key.name.clone()).next_sequence(born),
             label,
             trigger: Trigger::First,

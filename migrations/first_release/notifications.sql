@@ -1,12 +1,14 @@
 -- Copies what version 4 of a ledger of rekeyd 0.1.0 added.
 
-INSERT INTO alert (key, kind, credential_id, since)
-SELECT key, cause, credential, since FROM former.cause;
+INSERT INTO alert (key, kind, scope, credential_id, since)
+SELECT key, cause, CASE cause WHEN 'organization' THEN 'admin-keys' ELSE 'daemon' END, credential,
+       since
+FROM former.cause;
 
-INSERT INTO notification (id, notification_id, created_at, state, key, alert_kind, credential_id,
-                          since, text)
-SELECT id, notice, at, state, key, cause, credential,
-       since, text
+INSERT INTO notification (id, notification_id, created_at, state, key, alert_kind, scope,
+                          credential_id, since, text)
+SELECT id, notice, at, state, key, cause,
+       CASE cause WHEN 'organization' THEN 'admin-keys' ELSE 'daemon' END, credential, since, text
 FROM former.notice;
 
 -- The number of the last notification, which may be deleted already.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::alerting::outbox::Outbox;
 use crate::core::alert::{self, AlertContext, FAILURE_GRACE_PERIOD};
-use crate::core::condition::Condition;
+use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{
     Alert, AlertKind, EventKind, Notification, NotificationId, NotificationState,
@@ -38,8 +38,8 @@ pub(crate) struct AlertTracker {
     next_checks: BTreeMap<KeyName, Timestamp>,
     /// Since when there is trouble with a key.
     unhealthy_since: BTreeMap<KeyName, Timestamp>,
-    /// Since when something is wrong with rekeyd as a whole.
-    condition_since: BTreeMap<AlertKind, Timestamp>,
+    /// Since when each condition has been active.
+    condition_since: BTreeMap<Alert, Timestamp>,
     /// The current credentials of which nobody is told any more.
     baseline: BTreeMap<KeyName, CredentialId>,
     watching_since: Timestamp,
@@ -142,7 +142,7 @@ impl AlertTracker {
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
         let look = self.check_queue.first().map(|(at, _)| *at);
         let untold = self.condition_since.iter();
-        let untold = untold.filter(|(matter, _)| self.can_raise(&Alert::global(**matter)));
+        let untold = untold.filter(|(alert, _)| self.can_raise(alert));
         let conditions = untold.map(|(_, since)| time::after(*since, FAILURE_GRACE_PERIOD));
         look.into_iter().chain(conditions).min()
     }
@@ -280,28 +280,32 @@ impl AlertTracker {
         }
     }
 
-    /// Compares what is wrong with rekeyd as a whole with what was told.
+    /// Compares the active conditions with the alerts that were raised.
     pub(crate) fn update_conditions(
         &mut self,
-        held: &[(Condition, String)],
+        active: &[ActiveCondition],
         chance: &dyn Entropy,
         now: Timestamp,
     ) {
         if self.subscriptions.is_empty() {
             return;
         }
-        for condition in Condition::ALL {
-            let cause = Alert::global(alert_kind(condition));
-            let problem = held.iter().find(|(one, _)| *one == condition);
-            match problem {
-                Some((_, problem)) if self.can_raise(&cause) => {
-                    self.raise_condition_alert(cause, problem, chance, now);
+        let active: BTreeMap<_, _> = active.iter().map(condition_alert).collect();
+        let raised = self.active_alerts.keys();
+        let raised = raised.take_while(|alert| alert.key.is_none());
+        let known = raised.chain(self.condition_since.keys()).cloned();
+        // Worst first, whether they begin or end.
+        let alerts: BTreeSet<_> = known.chain(active.keys().cloned()).collect();
+        for alert in alerts {
+            match active.get(&alert) {
+                Some(problem) if self.can_raise(&alert) => {
+                    self.raise_condition_alert(alert, problem, chance, now);
                 }
                 Some(_) => {
-                    self.unconfirmed.remove(&cause);
-                    self.condition_since.entry(cause.kind).or_insert(now);
+                    self.unconfirmed.remove(&alert);
+                    self.condition_since.entry(alert).or_insert(now);
                 }
-                None => self.clear_condition_alert(cause, chance, now),
+                None => self.clear_condition_alert(alert, chance, now),
             }
         }
     }
@@ -318,7 +322,7 @@ impl AlertTracker {
         chance: &dyn Entropy,
         now: Timestamp,
     ) {
-        let since = self.condition_since.entry(cause.kind).or_insert(now);
+        let since = self.condition_since.entry(cause.clone()).or_insert(now);
         *since = (*since).min(now);
         let since = *since;
         if self.has_grace_period && time::after(since, FAILURE_GRACE_PERIOD) > now {
@@ -329,7 +333,7 @@ impl AlertTracker {
     }
 
     fn clear_condition_alert(&mut self, cause: Alert, chance: &dyn Entropy, now: Timestamp) {
-        if self.condition_since.remove(&cause.kind).is_some() {
+        if self.condition_since.remove(&cause).is_some() {
             self.reset_grace_period(now);
         }
         if self.is_active(&cause) && !self.unconfirmed.contains(&cause) {
@@ -404,6 +408,12 @@ impl AlertTracker {
 fn current_created_rotation(state: &KeyState) -> Option<&Rotation> {
     let current = state.current();
     current.filter(|current| current.trigger != Trigger::Adopted)
+}
+
+fn condition_alert(active: &ActiveCondition) -> (Alert, &str) {
+    let kind = alert_kind(active.condition);
+    let alert = Alert::for_condition(kind, active.scope.clone());
+    (alert, &active.problem)
 }
 
 const fn alert_kind(condition: Condition) -> AlertKind {

@@ -10,6 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{output, text};
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 use crate::core::secret::ActiveCredential;
 use crate::core::{duration, redact, time};
 use crate::daemon::runtime::ledger_identity;
@@ -77,7 +78,7 @@ impl AuditCommand {
         let provider = OpenAiProvider::new(&settings.provider, cell.clone());
         let provider = FailoverProvider::new(provider, cell, credential_sources(&settings));
         let listed = provider
-            .list()
+            .list(&Scope::AdminKeys)
             .await
             .map_err(|error| Failure::Other(error.to_string()))?
             .value;
@@ -93,7 +94,7 @@ impl AuditCommand {
         let compared = {
             let snapshot = reader.snapshot()?;
             keys.extend(snapshot.key_states()?.into_keys());
-            snapshot.reconcile(to_compare.collect())?
+            snapshot.reconcile(&Scope::AdminKeys, to_compare.collect())?
         };
         let mut lines = audit_entries(compared, &keys);
         for line in &mut lines {

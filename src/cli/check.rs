@@ -6,6 +6,7 @@ use crate::cli::output;
 use crate::cli::preflight::{self, CheckLevel};
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
+use crate::core::scope::Scope;
 use crate::core::secret::ActiveCredential;
 use crate::ledger::PendingMigration;
 use crate::provider::Provider as _;
@@ -86,7 +87,7 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
     let cell = ActiveCredential::new();
     let provider = OpenAiProvider::new(&settings.provider, cell.clone());
     let provider = FailoverProvider::new(provider, cell, credential_sources(settings));
-    let error = provider.list().await.err()?;
+    let error = provider.list(&Scope::AdminKeys).await.err()?;
     let at = "provider".to_owned();
     Some(Problem::for_host(&settings.file, at, error.to_string()))
 }

@@ -15,6 +15,7 @@ use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
+use crate::core::scope::Scope;
 use crate::provider::kind::DEFAULT_KIND;
 use crate::sink::target::FileWideContext;
 
@@ -58,6 +59,7 @@ pub(super) fn read_keys(
         let sinks = key.sinks.claim_files(claims, report);
         Some(KeySettings {
             name: key.name?,
+            scope: key.scope?,
             policy: key.policy?,
             sinks,
         })
@@ -68,6 +70,7 @@ pub(super) fn read_keys(
 /// A key as far as it could be read.
 struct ParsedKey {
     name: Option<KeyName>,
+    scope: Option<Scope>,
     policy: Option<Arc<KeyPolicy>>,
     sinks: ParsedSinks,
 }
@@ -94,12 +97,14 @@ impl KeyReader<'_, '_> {
             self.report,
         );
         let name = checked.ok();
+        let scope = (DEFAULT_KIND.read_scope)(&table, self.report);
         let policy = self
             .policies
             .build(&table, name.as_ref(), &self.defaults, self.report);
         let sinks = sinks::read_sinks(&table, &mut self.file_wide, self.report);
         Some(ParsedKey {
             name,
+            scope,
             policy,
             sinks,
         })

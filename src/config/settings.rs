@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::alerting::channel::target::NotifySettings;
 use crate::core::ids::KeyName;
 use crate::core::policy::KeyPolicy;
+use crate::core::scope::Scope;
 use crate::core::subscriptions::Subscriptions;
 use crate::provider::settings::ProviderSettings;
 use crate::sink::target::SinkSettings;
@@ -47,6 +48,8 @@ pub struct ControlSettings {
 pub struct KeySettings {
     /// Its name.
     pub name: KeyName,
+    /// The scope of its credentials.
+    pub scope: Scope,
     /// When and how patiently it rotates.
     pub policy: Arc<KeyPolicy>,
     /// Its sinks in the order of delivery: the required ones first. Shared with

@@ -1,10 +1,22 @@
-//! What can be wrong with the daemon as a whole.
+//! What can stop every rotation, of the whole daemon or of one scope.
 
 use std::time::Duration;
 
 use crate::core::backoff::Backoff;
+use crate::core::scope::Scope;
 
-/// Something that is wrong with the daemon as a whole, worst first.
+/// A condition that is active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveCondition {
+    /// What is wrong.
+    pub condition: Condition,
+    /// The scope whose keys it stops; none if it stops the whole daemon.
+    pub scope: Option<Scope>,
+    /// Why, and what to do about it.
+    pub problem: String,
+}
+
+/// Something that stops every rotation of a scope or of the daemon, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// The ledger cannot be written.

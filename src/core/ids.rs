@@ -69,6 +69,10 @@ text_newtype! {
     /// A credential's id at the provider (`key_…`): opaque, never taken apart.
     CredentialId
 }
+text_newtype! {
+    /// A project's id at the provider (`proj_…`): opaque, never taken apart.
+    ProjectId
+}
 
 impl KeyName {
     /// Checks a key name.
@@ -139,6 +143,14 @@ impl RotationId {
 
 impl CredentialId {
     /// An id as the provider or the ledger tells it.
+    #[must_use]
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl ProjectId {
+    /// An id as the configuration or the ledger tells it.
     #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())

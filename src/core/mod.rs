@@ -24,6 +24,7 @@ pub mod overdue;
 pub mod policy;
 pub mod redact;
 pub mod schedule;
+pub mod scope;
 pub mod secret;
 pub mod state;
 pub mod subscriptions;

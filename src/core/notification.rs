@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::core::backoff::Backoff;
 use crate::core::ids::{CredentialId, KeyName};
+use crate::core::scope::Scope;
 use crate::core::time::DAY;
 
 /// A notice that cannot be delivered for so long is given up: whoever reads
@@ -198,21 +199,35 @@ impl AlertKind {
 /// What a notice is about, and whose matter it is: what is told once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Alert {
-    /// The key; none for rekeyd as a whole.
+    /// The key; none for the whole daemon or one scope.
     pub key: Option<KeyName>,
     /// What it is.
     pub kind: AlertKind,
+    /// The scope, where it is a condition of one.
+    pub scope: Option<Scope>,
     /// The credential, where it is about one.
     pub credential: Option<CredentialId>,
 }
 
 impl Alert {
-    /// A matter of rekeyd as a whole.
+    /// Returns an alert of the whole daemon.
     #[must_use]
-    pub const fn global(matter: AlertKind) -> Self {
+    pub const fn global(kind: AlertKind) -> Self {
         Self {
             key: None,
-            kind: matter,
+            kind,
+            scope: None,
+            credential: None,
+        }
+    }
+
+    /// Returns the alert of a condition, of one scope or of the whole daemon.
+    #[must_use]
+    pub const fn for_condition(kind: AlertKind, scope: Option<Scope>) -> Self {
+        Self {
+            key: None,
+            kind,
+            scope,
             credential: None,
         }
     }
@@ -223,6 +238,7 @@ impl Alert {
         Self {
             key: Some(key.clone()),
             kind: matter,
+            scope: None,
             credential: None,
         }
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 
 /// Why a rotation was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,6 +78,8 @@ pub struct CredentialMetadata {
 pub struct Rotation {
     /// Its id in this ledger.
     pub id: RotationId,
+    /// The scope that its credential belongs to.
+    pub scope: Scope,
     /// Grows with each rotation of the key: see [`KeyState::next_sequence`].
     pub sequence: u64,
     /// Why it was begun.
@@ -131,6 +134,7 @@ impl Rotation {
     #[must_use]
     pub fn new(
         id: RotationId,
+        scope: Scope,
         sequence: u64,
         trigger: Trigger,
         phase: Phase,
@@ -138,6 +142,7 @@ impl Rotation {
     ) -> Self {
         Self {
             id,
+            scope,
             sequence,
             trigger,
             scheduled_for: None,

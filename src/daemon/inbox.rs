@@ -173,7 +173,7 @@ impl Inbox {
             MonitoringPage::Health => Ok("ok\n".to_owned()),
             MonitoringPage::Readiness => {
                 match (engine.active_conditions().first(), engine.reconciled_at()) {
-                    (Some((_, problem)), _) => Err(problem.clone()),
+                    (Some(active), _) => Err(active.problem.clone()),
                     (None, None) => Err("the provider was not asked yet".to_owned()),
                     (None, Some(_)) => Ok("ok\n".to_owned()),
                 }
@@ -214,7 +214,7 @@ impl Inbox {
     pub(crate) fn publish_progress(&mut self, engine: &mut Engine) {
         self.tracker.reply_finished(engine);
         let problem = engine.active_conditions().into_iter().next();
-        let problem = problem.map(|(_, problem)| problem);
+        let problem = problem.map(|active| active.problem);
         if let Some(manager) = &mut self.service_manager {
             manager.ping_watchdog();
             manager.set_status(status_line(engine, problem.as_deref()));

@@ -159,6 +159,7 @@ impl ProcessContext {
     pub(crate) fn managed_keys(&self, settings: &Settings) -> Vec<ManagedKey> {
         let keys = settings.keys.iter().map(|key| ManagedKey {
             name: key.name.clone(),
+            scope: key.scope.clone(),
             policy: key.policy.clone(),
             sinks: build_sinks(key, &self.clock, &self.active_credential),
         });

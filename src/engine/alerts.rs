@@ -45,7 +45,7 @@ impl Engine {
             failing_since: slot.failing_since,
             alertable_since: None,
             operational_since: None,
-            has_global_alert: !self.services.conditions.can_start_rotation(),
+            has_global_alert: !self.services.conditions.can_start_rotation(&slot.scope),
         };
         self.alert_tracker
             .update_key(facts, self.services.entropy.as_ref(), now);
@@ -129,7 +129,7 @@ impl Engine {
         let now = self.services.clock.now();
         let monotonic = self.services.clock.monotonic();
         let conditions = &self.services.conditions;
-        if conditions.can_start_rotation() && conditions.overlap_start(now, monotonic).is_some() {
+        if conditions.is_clear() && conditions.overlap_start(now, monotonic).is_some() {
             self.alert_tracker.confirm_conditions();
         }
         self.alert_tracker.alert_immediately();

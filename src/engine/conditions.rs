@@ -1,6 +1,7 @@
-//! The conditions of the daemon as a whole: one cause, one alert.
+//! The conditions of the daemon and of its scopes: one cause, one alert.
 //!
-//! While a condition holds, no rotation starts, no key's attempts count up and
+//! A condition is as wide as its cause: the daemon, or one scope. While it is
+//! active, no rotation of its keys starts, no attempts of theirs count up and
 //! one probe runs (`engine/probe.rs`); the first success wakes all keys. Each
 //! condition is logged once when it begins and once when it ends.
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::Condition;
+use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::decide::next_step::Permits;
+use crate::core::scope::Scope;
 use crate::core::time;
 use crate::provider::{ErrorKind, ProviderError};
 
@@ -31,9 +33,13 @@ pub struct Conditions {
     diagnosis_lock: tokio::sync::Mutex<()>,
 }
 
+/// A condition, and the scope whose keys it stops; none for the whole daemon.
+pub(crate) type ConditionKey = (Condition, Option<Scope>);
+
 #[derive(Debug, Default)]
 struct ConditionState {
-    active: BTreeMap<Condition, String>,
+    /// The problem of each, worst first.
+    active: BTreeMap<ConditionKey, String>,
     last_response_at: Option<Timestamp>,
     /// How far the provider's clock was ahead in that answer, in seconds.
     clock_offset: Option<f64>,
@@ -44,34 +50,54 @@ struct ConditionState {
     /// How often a condition began or ended.
     change_count: u64,
     /// Changes that are not yet recorded in the ledger.
-    unrecorded: BTreeMap<Condition, Option<String>>,
+    unrecorded: BTreeMap<ConditionKey, Option<String>>,
 }
 
 impl Conditions {
-    /// Activates a condition, and logs it unless it is active.
+    /// Activates a condition of the whole daemon, and logs it unless it is
+    /// active.
     pub fn raise(&self, condition: Condition, problem: &str) {
+        self.activate((condition, None), problem);
+    }
+
+    /// Activates a condition of one scope, and logs it unless it is active.
+    pub fn raise_in(&self, scope: &Scope, condition: Condition, problem: &str) {
+        self.activate((condition, Some(scope.clone())), problem);
+    }
+
+    fn activate(&self, key: ConditionKey, problem: &str) {
         let mut inner = self.inner();
-        if inner.active.contains_key(&condition) {
+        if inner.active.contains_key(&key) {
             return;
         }
+        let condition = key.0;
         inner.change_count += 1;
-        inner.active.insert(condition, problem.to_owned());
-        inner.unrecorded.insert(condition, Some(problem.to_owned()));
+        inner.active.insert(key.clone(), problem.to_owned());
+        inner.unrecorded.insert(key, Some(problem.to_owned()));
         tracing::error!(
             condition = condition.as_str(),
             "{problem}; no rotation is begun until this has passed"
         );
     }
 
-    /// Ends a condition. Returns whether it was active.
+    /// Ends a condition of the whole daemon. Returns whether it was active.
     pub fn clear(&self, condition: Condition) -> bool {
+        self.deactivate((condition, None))
+    }
+
+    /// Ends a condition of one scope. Returns whether it was active.
+    pub fn clear_in(&self, scope: &Scope, condition: Condition) -> bool {
+        self.deactivate((condition, Some(scope.clone())))
+    }
+
+    fn deactivate(&self, key: ConditionKey) -> bool {
         let mut inner = self.inner();
-        let held = inner.active.remove(&condition);
-        if held.is_none() {
+        if inner.active.remove(&key).is_none() {
             return false;
         }
+        let condition = key.0;
         inner.change_count += 1;
-        inner.unrecorded.insert(condition, None);
+        inner.unrecorded.insert(key, None);
         tracing::info!(
             condition = condition.as_str(),
             "the condition \"{}\" has passed; going on",
@@ -85,35 +111,66 @@ impl Conditions {
         self.inner().change_count
     }
 
-    /// Returns the active conditions with their problems, worst first.
+    /// Returns the active conditions, worst first.
     #[must_use]
-    pub fn active(&self) -> Vec<(Condition, String)> {
+    pub fn active(&self) -> Vec<ActiveCondition> {
         let inner = self.inner();
-        let held = inner.active.iter();
-        held.map(|(condition, problem)| (*condition, problem.clone()))
+        let active = inner.active.iter();
+        active
+            .map(|((condition, scope), problem)| ActiveCondition {
+                condition: *condition,
+                scope: scope.clone(),
+                problem: problem.clone(),
+            })
             .collect()
     }
 
-    /// Returns whether this condition is active.
-    #[must_use]
-    pub fn is_active(&self, condition: Condition) -> bool {
-        self.inner().active.contains_key(&condition)
+    /// Returns which conditions are active, worst first.
+    pub(crate) fn active_keys(&self) -> BTreeSet<ConditionKey> {
+        self.inner().active.keys().cloned().collect()
     }
 
-    /// Returns whether a rotation may start.
+    /// Returns whether no condition of the whole daemon forbids requests to the
+    /// provider.
     #[must_use]
-    pub fn can_start_rotation(&self) -> bool {
+    pub fn is_provider_usable(&self) -> bool {
+        !self.is_active(Condition::Provider) && !self.is_active(Condition::Credential)
+    }
+
+    /// Returns whether no condition is active at all.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
         self.inner().active.is_empty()
     }
 
-    /// Returns which steps are permitted.
+    /// Returns whether this condition of the whole daemon is active.
     #[must_use]
-    pub fn permits(&self) -> Permits {
+    pub fn is_active(&self, condition: Condition) -> bool {
+        self.inner().active.contains_key(&(condition, None))
+    }
+
+    /// Returns whether this condition stops the keys of a scope.
+    #[must_use]
+    pub fn is_active_in(&self, scope: &Scope, condition: Condition) -> bool {
+        self.inner().stops(scope, condition)
+    }
+
+    /// Returns whether a rotation of a key of this scope may start.
+    #[must_use]
+    pub fn can_start_rotation(&self, scope: &Scope) -> bool {
+        let inner = self.inner();
+        let mut active = inner.active.keys();
+        active.all(|key| !concerns(key, scope))
+    }
+
+    /// Returns which steps are permitted for the keys of a scope.
+    #[must_use]
+    pub fn permits(&self, scope: &Scope) -> Permits {
         let inner = self.inner();
         Permits {
-            can_use_provider: !inner.active.contains_key(&Condition::Provider)
-                && !inner.active.contains_key(&Condition::Credential),
-            can_trust_clock: !inner.active.contains_key(&Condition::Clock),
+            can_use_provider: !inner.stops(scope, Condition::Provider)
+                && !inner.stops(scope, Condition::Credential),
+            can_trust_clock: !inner.stops(scope, Condition::Clock),
         }
     }
 
@@ -163,10 +220,8 @@ impl Conditions {
     }
 
     /// Takes the changes that are to be recorded in the ledger.
-    pub fn take_unrecorded(&self) -> Vec<(Condition, Option<String>)> {
+    pub(crate) fn take_unrecorded(&self) -> BTreeMap<ConditionKey, Option<String>> {
         std::mem::take(&mut self.inner().unrecorded)
-            .into_iter()
-            .collect()
     }
 
     /// Returns true at the first call with this word.
@@ -182,6 +237,19 @@ impl Conditions {
     fn inner(&self) -> MutexGuard<'_, ConditionState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl ConditionState {
+    fn stops(&self, scope: &Scope, condition: Condition) -> bool {
+        let mut active = self.active.keys();
+        active.any(|key| key.0 == condition && concerns(key, scope))
+    }
+}
+
+/// Returns whether a condition stops the keys of `scope`: it is one of the whole
+/// daemon, or of this scope.
+pub(crate) fn concerns(key: &ConditionKey, scope: &Scope) -> bool {
+    key.1.as_ref().is_none_or(|of| of == scope)
 }
 
 /// Describes the difference of two clocks that do not agree.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::core::change::Change;
 use crate::core::in_flight::InFlight;
+use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
@@ -22,6 +23,8 @@ use crate::ledger::Discrepancy;
 pub(super) struct KeyEntry {
     /// As it is configured, if it is.
     pub(super) managed: Option<Arc<ManagedKey>>,
+    /// The scope of its credentials: see [`scope_of`].
+    pub(super) scope: Scope,
     pub(super) request: Option<RotationRequest>,
     pub(super) commands: VecDeque<PendingCommand>,
     pub(super) discrepancies: VecDeque<Discrepancy>,
@@ -69,6 +72,7 @@ impl KeyEntry {
         wake_at: Timestamp,
     ) -> Self {
         Self {
+            scope: scope_of(managed.as_deref(), &state),
             managed,
             request: None,
             commands: VecDeque::new(),
@@ -132,6 +136,7 @@ impl KeyEntry {
             _ => self.failing_since.or(Some(now)),
         };
         self.presence = CredentialPresence::of(&worker.state);
+        self.scope = scope_of(self.managed.as_deref(), &worker.state);
         let has_operator_work = worker.has_operator_work();
         match worker.awaits {
             None => {
@@ -209,6 +214,15 @@ impl ParkedKey {
             self.state = state;
         }
     }
+}
+
+/// Returns the scope of a key: that of its newest live credential, or, of a key
+/// that has none, the configured one.
+pub(super) fn scope_of(managed: Option<&ManagedKey>, state: &KeyState) -> Scope {
+    let newest = state.live.iter().max_by_key(|rotation| rotation.sequence);
+    let recorded = newest.map(|rotation| &rotation.scope);
+    let configured = managed.map(|managed| &managed.scope);
+    recorded.or(configured).cloned().unwrap_or(Scope::AdminKeys)
 }
 
 fn sequence_of(state: &KeyState) -> u64 {

@@ -1,105 +1,88 @@
-//! What is to be done beside the keys, and when: the probe, the sweep, the
-//! look at the sinks.
+//! When maintenance tasks are due: the probe, the reconciliation of each scope
+//! and the drift check.
 
-use std::collections::BTreeSet;
+mod reconciliation_schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::core::condition::Condition;
+use crate::core::scope::Scope;
 use crate::core::time;
-use crate::engine::conditions::Conditions;
-use crate::engine::reconciliation::{FOLLOW_UP_DELAYS, RETRY_BACKOFF};
+use crate::engine::conditions::{ConditionKey, Conditions, concerns};
+use crate::engine::maintenance::reconciliation_schedule::ReconciliationSchedule;
 use crate::engine::services::{RunMode, Services};
 use crate::ledger::LedgerError;
 
-/// How often the sinks are asked whether they still have what they took.
+/// How often the daemon checks whether the sinks still have what they accepted.
 const DRIFT_CHECK_INTERVAL: Duration = time::HOUR;
 
-/// Something to do beside the keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A task that concerns more than one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MaintenanceTask {
-    /// Find out whether what is wrong has passed.
+    /// Checks which of the active conditions have ended.
     Probe,
-    /// Compare every row with the provider.
-    Reconciliation,
-    /// Ask the sinks whether they still have what they took.
+    /// Compares every row of a scope with the provider's list.
+    Reconciliation(Scope),
+    /// Checks whether the sinks still have what they accepted.
     DriftCheck,
 }
 
-/// When each is due.
+/// When each task is due.
 #[derive(Debug)]
 pub(crate) struct MaintenanceSchedule {
-    /// The conditions as they were when this was last asked.
-    active_conditions: BTreeSet<Condition>,
+    /// The conditions that were active at the last call of
+    /// [`MaintenanceSchedule::schedule_probe`].
+    active_conditions: BTreeSet<ConditionKey>,
     probe_at: Option<Timestamp>,
     is_probing: bool,
     probe_attempts: u32,
-    /// When the provider is swept as always: one sweep plans the next.
-    regular_at: Option<Timestamp>,
-    /// When it is swept besides, for a reason.
-    extra_reconciliations: BTreeSet<Timestamp>,
-    is_reconciling: bool,
-    /// How many sweeps in a row had no answer.
-    failed_reconciliations: u32,
-    /// When the ledger was last compared with the provider, if that is lately
-    /// enough to begin anything.
-    pub(crate) reconciled_at: Option<Timestamp>,
-    /// When it was compared at all.
-    pub(crate) last_reconciliation: Option<Timestamp>,
+    scopes: BTreeMap<Scope, ReconciliationSchedule>,
     drift_check_at: Timestamp,
-    /// A person has said that the organization is the right one.
-    pub(crate) is_organization_confirmed: bool,
 }
 
 impl MaintenanceSchedule {
-    /// What is to be done at start. A process that does not last need not
-    /// compare again what was compared a short while ago.
+    /// Returns the schedule of an engine that starts with keys of these scopes.
+    /// A short-lived process does not reconcile again what was reconciled
+    /// recently.
     ///
     /// # Errors
     /// The ledger cannot be read.
     pub(crate) async fn at_start(
-        parts: &Services,
-        course: RunMode,
+        services: &Services,
+        run_mode: RunMode,
+        scopes: BTreeSet<Scope>,
         now: Timestamp,
     ) -> Result<Self, LedgerError> {
-        let recent = FOLLOW_UP_DELAYS[2];
-        let (swept_at, unclear) = parts
-            .ledger
-            .last_reconciliation(time::before(now, recent))
-            .await?;
-        let fresh = swept_at.is_some_and(|at| {
-            at <= now && time::until(at, now) < parts.reconcile_every && !unclear
-        });
-        let mut errands = Self {
+        let mut schedules = BTreeMap::new();
+        for scope in scopes {
+            let schedule = ReconciliationSchedule::at_start(services, &scope, run_mode, now);
+            let schedule = schedule.await?;
+            schedules.insert(scope, schedule);
+        }
+        Ok(Self {
             active_conditions: BTreeSet::new(),
             probe_at: None,
             is_probing: false,
             probe_attempts: 0,
-            regular_at: None,
-            extra_reconciliations: BTreeSet::new(),
-            is_reconciling: false,
-            failed_reconciliations: 0,
-            reconciled_at: swept_at.filter(|_| fresh && course != RunMode::Daemon),
-            last_reconciliation: swept_at,
-            drift_check_at: now,
-            is_organization_confirmed: false,
-        };
-        match course {
-            RunMode::Daemon => errands.regular_at = Some(now),
-            RunMode::Once | RunMode::Command if !fresh => errands.regular_at = Some(now),
-            RunMode::Once | RunMode::Command => {}
-        }
-        if unclear {
-            errands.schedule_follow_ups(now);
-        }
-        if course == RunMode::Command {
-            errands.drift_check_at = time::after(now, DRIFT_CHECK_INTERVAL);
-        }
-        Ok(errands)
+            scopes: schedules,
+            drift_check_at: match run_mode {
+                RunMode::Daemon | RunMode::Once => now,
+                RunMode::Command => time::after(now, DRIFT_CHECK_INTERVAL),
+            },
+        })
     }
 
-    /// What is due now; each is told of once.
+    /// Starts to reconcile a scope that a new configuration brought.
+    pub(crate) fn add_scope(&mut self, scope: &Scope, now: Timestamp) {
+        self.scopes
+            .entry(scope.clone())
+            .or_insert_with(|| ReconciliationSchedule::starting_at(now));
+    }
+
+    /// Takes the tasks that are due.
     pub(crate) fn due(&mut self, conditions: &Conditions, now: Timestamp) -> Vec<MaintenanceTask> {
         let mut due = Vec::new();
         if self.probe_at.is_some_and(|at| at <= now) && !self.is_probing {
@@ -107,16 +90,12 @@ impl MaintenanceSchedule {
             self.probe_at = None;
             due.push(MaintenanceTask::Probe);
         }
-        let blocked =
-            !conditions.permits().can_use_provider || conditions.is_active(Condition::Ledger);
-        if !self.is_reconciling
-            && !blocked
-            && self.next_reconciliation().is_some_and(|at| at <= now)
-        {
-            self.is_reconciling = true;
-            self.regular_at = self.regular_at.filter(|at| *at > now);
-            self.extra_reconciliations.retain(|at| *at > now);
-            due.push(MaintenanceTask::Reconciliation);
+        for (scope, schedule) in &mut self.scopes {
+            let is_blocked = !conditions.permits(scope).can_use_provider
+                || conditions.is_active(Condition::Ledger);
+            if !is_blocked && schedule.take_due(now) {
+                due.push(MaintenanceTask::Reconciliation(scope.clone()));
+            }
         }
         if self.drift_check_at <= now {
             self.drift_check_at = time::after(now, DRIFT_CHECK_INTERVAL);
@@ -125,111 +104,127 @@ impl MaintenanceSchedule {
         due
     }
 
-    /// When one is due next.
+    /// Returns when the next task is due.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        let mut times = vec![self.drift_check_at];
-        times.extend(self.probe_at);
-        // While something is wrong a sweep waits for the probe.
-        if !self.is_reconciling && self.active_conditions.is_empty() {
-            times.extend(self.next_reconciliation());
-        }
-        times.into_iter().min()
+        // While a condition is active, its scope's reconciliation waits for the
+        // probe.
+        let unhindered = self.scopes.iter().filter(|(scope, _)| {
+            let mut active = self.active_conditions.iter();
+            active.all(|key| !concerns(key, scope))
+        });
+        let reconciliations = unhindered.filter_map(|(_, schedule)| schedule.next_at());
+        let times = reconciliations.chain(self.probe_at);
+        times.chain([self.drift_check_at]).min()
     }
 
-    fn next_reconciliation(&self) -> Option<Timestamp> {
-        self.regular_at
-            .into_iter()
-            .chain(self.extra_reconciliations.first().copied())
-            .min()
-    }
-
-    /// What is wrong may have been put right: the probe is due now.
+    /// Makes the probe due now, since its condition may have ended.
     pub(crate) fn probe_now(&mut self, now: Timestamp) {
         self.probe_at = self.probe_at.map(|_| now);
     }
 
-    /// A probe has come back.
+    /// Records that the probe has ended.
     pub(crate) fn finish_probe(&mut self) {
         self.is_probing = false;
     }
 
-    /// Plans the next probe by what holds now. True if something has passed
-    /// since this was last asked.
-    pub(crate) fn schedule_probe(&mut self, held: &BTreeSet<Condition>, now: Timestamp) -> bool {
-        let passed = self
-            .active_conditions
-            .iter()
-            .any(|before| !held.contains(before));
-        let began = held.iter().any(|now| !self.active_conditions.contains(now));
-        if held.is_empty() {
+    /// Schedules the next probe for the conditions that are active now. Returns
+    /// whether one ended since the last call.
+    pub(crate) fn schedule_probe(
+        &mut self,
+        active: &BTreeSet<ConditionKey>,
+        now: Timestamp,
+    ) -> bool {
+        let has_ended = !self.active_conditions.is_subset(active);
+        let has_begun = !active.is_subset(&self.active_conditions);
+        if active.is_empty() || has_begun {
             self.probe_at = None;
             self.probe_attempts = 0;
-        } else if began {
-            self.probe_attempts = 0;
-            self.probe_at = None;
         }
         if self.probe_at.is_none() && !self.is_probing {
             self.probe_attempts = self.probe_attempts.saturating_add(1);
-            let pauses = held
+            let delays = active
                 .iter()
-                .map(|condition| condition.probe_delay(self.probe_attempts));
-            self.probe_at = pauses.min().map(|pause| time::after(now, pause));
+                .map(|(condition, _)| condition.probe_delay(self.probe_attempts));
+            self.probe_at = delays.min().map(|delay| time::after(now, delay));
         }
-        if passed && self.failed_reconciliations > 0 {
-            // What it was to find out may be what everybody waits for.
-            self.extra_reconciliations.insert(now);
+        if has_ended {
+            for schedule in self.scopes.values_mut() {
+                schedule.retry_failed(now);
+            }
         }
-        self.active_conditions.clone_from(held);
-        passed
+        self.active_conditions.clone_from(active);
+        has_ended
     }
 
-    /// The clock was set back: what was planned by it is done now.
+    /// Makes every task due now: the clock was set back, and times planned by it
+    /// would come too late.
     pub(crate) fn reschedule_all(&mut self, now: Timestamp) {
         self.probe_at = self.probe_at.map(|_| now);
-        self.regular_at = Some(now);
-        self.extra_reconciliations.clear();
+        for schedule in self.scopes.values_mut() {
+            schedule.restart(now);
+        }
         self.drift_check_at = now;
     }
 
-    /// The provider is swept at `at`, if not before.
+    /// Moves the regular reconciliations to `at` where they are later.
     pub(crate) fn reconcile_by(&mut self, at: Timestamp) {
-        self.regular_at = Some(self.regular_at.map_or(at, |planned| planned.min(at)));
-    }
-
-    /// A create may land late: the provider is swept a few times more.
-    pub(crate) fn schedule_follow_ups(&mut self, now: Timestamp) {
-        for pause in FOLLOW_UP_DELAYS {
-            self.extra_reconciliations.insert(time::after(now, pause));
+        for schedule in self.scopes.values_mut() {
+            schedule.reconcile_by(at);
         }
     }
 
-    /// A key cannot be begun before the provider was listed again.
-    pub(crate) fn reconcile_now(&mut self, now: Timestamp) {
-        if !self.is_reconciling {
-            self.extra_reconciliations.insert(now);
+    /// Schedules a few more reconciliations of a scope: an unclear create may
+    /// take effect late.
+    pub(crate) fn schedule_follow_ups(&mut self, scope: &Scope, now: Timestamp) {
+        if let Some(schedule) = self.scopes.get_mut(scope) {
+            schedule.schedule_follow_ups(now);
         }
     }
 
-    /// A sweep has come back. True if it was the first that was answered.
+    /// Makes a reconciliation of a scope due now: a key cannot start before.
+    pub(crate) fn reconcile_now(&mut self, scope: &Scope, now: Timestamp) {
+        if let Some(schedule) = self.scopes.get_mut(scope) {
+            schedule.reconcile_now(now);
+        }
+    }
+
+    /// Records that a reconciliation of a scope ended, and whether it succeeded.
+    /// Returns whether it was the scope's first success in this process.
     pub(crate) fn finish_reconciliation(
         &mut self,
-        answered: bool,
-        every: Duration,
+        scope: &Scope,
+        has_succeeded: bool,
+        interval: Duration,
         now: Timestamp,
     ) -> bool {
-        self.is_reconciling = false;
-        let first = answered && self.reconciled_at.is_none();
-        let next = if answered {
-            self.reconciled_at = Some(now);
-            self.last_reconciliation = Some(now);
-            self.failed_reconciliations = 0;
-            every
-        } else {
-            self.failed_reconciliations = self.failed_reconciliations.saturating_add(1);
-            RETRY_BACKOFF.delay(self.failed_reconciliations)
-        };
-        self.regular_at = Some(time::after(now, next));
-        first
+        let schedule = self.scopes.get_mut(scope);
+        schedule.is_some_and(|schedule| schedule.finish(has_succeeded, interval, now))
+    }
+
+    /// Returns when a scope was last reconciled, if that is recent enough to
+    /// start a rotation.
+    pub(crate) fn reconciled_at(&self, scope: &Scope) -> Option<Timestamp> {
+        self.scopes.get(scope)?.reconciled_at
+    }
+
+    /// Returns when the scope that is furthest behind was last reconciled
+    /// recently enough to start a rotation; none if one was not.
+    pub(crate) fn all_reconciled_at(&self) -> Option<Timestamp> {
+        self.earliest(|schedule| schedule.reconciled_at)
+    }
+
+    /// Returns when the scope that is furthest behind was last reconciled, by
+    /// this process or an earlier one; none if one never was.
+    pub(crate) fn last_reconciliation(&self) -> Option<Timestamp> {
+        self.earliest(|schedule| schedule.last_reconciliation)
+    }
+
+    fn earliest(
+        &self,
+        time: impl Fn(&ReconciliationSchedule) -> Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let times: Option<Vec<_>> = self.scopes.values().map(time).collect();
+        times?.into_iter().min()
     }
 }
 

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::KeyPolicy;
+use crate::core::scope::Scope;
 use crate::sink::Sink;
 
 /// A configured key, with sinks that are ready to receive secrets.
 pub struct ManagedKey {
     /// Its name.
     pub name: KeyName,
+    /// The scope that its credentials belong to.
+    pub scope: Scope,
     /// Its schedule, overlap and limits.
     pub policy: Arc<KeyPolicy>,
     /// Its sinks in the order of delivery, and whether each is required.

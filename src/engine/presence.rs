@@ -1,24 +1,26 @@
-//! Whether the keys' current credentials exist at the provider, counted over all
-//! keys.
+//! Whether the keys' current credentials exist at the provider, counted over the
+//! keys of a scope.
 
 use crate::core::state::KeyState;
 
-/// How a key's current credential stands at the provider.
+/// Whether a key's current credential exists at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CredentialPresence {
-    /// There is none.
+    /// The key has none.
     None,
-    /// As far as is known it is there.
+    /// It exists, as far as is known.
     Present,
-    /// The provider said that it is not.
+    /// The provider answered that it has no such credential.
     Missing,
 }
 
-/// How many keys' current credentials stand how.
+/// How many keys of one scope have which presence.
 #[derive(Debug, Default)]
 pub(super) struct PresenceTally {
     pub(super) present: usize,
     pub(super) missing: usize,
+    /// Whether an operator confirmed that the missing ones are really gone.
+    pub(super) is_confirmed: bool,
 }
 
 impl CredentialPresence {
@@ -32,9 +34,11 @@ impl CredentialPresence {
 }
 
 impl PresenceTally {
-    /// Whether more than half of several keys' credentials are missing.
-    pub(super) fn is_majority_missing(&self) -> bool {
-        self.missing >= 2 && self.missing > self.present
+    /// Returns whether more than half of several keys' credentials are missing,
+    /// and no operator confirmed that: then the organization may be the wrong
+    /// one.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.missing >= 2 && self.missing > self.present && !self.is_confirmed
     }
 
     pub(super) fn update(&mut self, before: CredentialPresence, after: CredentialPresence) {
@@ -48,6 +52,9 @@ impl PresenceTally {
             CredentialPresence::Present => self.present += 1,
             CredentialPresence::Missing => self.missing += 1,
         }
+        if self.missing == 0 {
+            self.is_confirmed = false;
+        }
     }
 }
 
@@ -57,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_tally_follows_presence_changes() {
-        let mut standings = PresenceTally::default();
+        let mut tally = PresenceTally::default();
         for (before, after, there, missing) in [
             (CredentialPresence::None, CredentialPresence::Present, 1, 0),
             (CredentialPresence::None, CredentialPresence::Present, 2, 0),
@@ -84,8 +91,8 @@ mod tests {
             (CredentialPresence::Missing, CredentialPresence::None, 1, 0),
             (CredentialPresence::None, CredentialPresence::None, 1, 0),
         ] {
-            standings.update(before, after);
-            assert_eq!((standings.present, standings.missing), (there, missing));
+            tally.update(before, after);
+            assert_eq!((tally.present, tally.missing), (there, missing));
         }
     }
 
@@ -100,15 +107,14 @@ mod tests {
             (5, 1, false),
             (0, 0, false),
         ] {
-            let standings = PresenceTally {
+            let mut tally = PresenceTally {
                 present: there,
                 missing,
+                is_confirmed: false,
             };
-            assert_eq!(
-                standings.is_majority_missing(),
-                suspect,
-                "{there} {missing}"
-            );
+            assert_eq!(tally.is_suspicious(), suspect, "{there} {missing}");
+            tally.is_confirmed = true;
+            assert!(!tally.is_suspicious(), "{there} {missing}");
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn is_global_failure(parts: &Services, error: &ProviderError) -
     }
     let conditions = &parts.conditions;
     let _turn = conditions.lock_diagnosis().await;
-    if !conditions.permits().can_use_provider {
+    if !conditions.is_provider_usable() {
         return true;
     }
     let Err(error) = parts.provider.check().await else {

@@ -1,29 +1,19 @@
-//! Compares every row of the ledger with the provider's list.
+//! Compares every row of a scope with the provider's list.
 //!
 //! A list may be stale and a create may land late, so a discrepancy is a reason
 //! to ask again, and proves nothing by itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::core::backoff::Backoff;
 use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, Label};
+use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
-use crate::core::time::{HOUR, MINUTE};
 use crate::engine::probe::{describe_problem, is_global_failure};
 use crate::engine::services::Services;
 use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
 use crate::provider::ListedCredential;
-
-/// When the ledger is reconciled again after an unclear create, which may land
-/// late.
-pub(crate) const FOLLOW_UP_DELAYS: [Duration; 3] = [MINUTE, Duration::from_secs(15 * 60), HOUR];
-
-/// How soon a reconciliation is retried that the provider did not answer; the
-/// last pace is kept.
-pub(crate) const RETRY_BACKOFF: Backoff = Backoff(&[5, 30, 60, 300]);
 
 /// The discrepancies that a reconciliation found, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
@@ -34,13 +24,15 @@ pub(crate) struct ReconciliationReport {
     pub(crate) lookalikes: Vec<Lookalike>,
 }
 
-/// Lists the provider's credentials, compares them with the ledger, and logs
-/// unknown ones. Returns none if the provider or the ledger failed.
+/// Lists the credentials of a scope, compares them with the ledger, and logs
+/// those without a row. `keys` are those whose labels a lookalike may bear.
+/// Returns none if the provider or the ledger failed.
 pub(crate) async fn reconcile(
     parts: Arc<Services>,
-    keys: Arc<Vec<KeyName>>,
+    scope: Scope,
+    keys: Vec<KeyName>,
 ) -> Option<ReconciliationReport> {
-    let listed = match parts.provider.list().await {
+    let listed = match parts.provider.list(&scope).await {
         Ok(listed) => listed,
         Err(error) => {
             // A list may fail while other requests work.
@@ -58,7 +50,7 @@ pub(crate) async fn reconcile(
         .observe_response(listed.server_time, now, parts.clock.monotonic());
     let compared = match parts
         .ledger
-        .reconcile(remote_credentials(listed.value))
+        .reconcile(&scope, remote_credentials(listed.value))
         .await
     {
         Ok(compared) => compared,
@@ -69,11 +61,11 @@ pub(crate) async fn reconcile(
         }
     };
     let Reconciliation {
-        discrepancies: findings,
-        unknown: strangers,
+        discrepancies,
+        unknown,
     } = compared;
     let mut lookalikes = Vec::new();
-    let strangers = strangers
+    let unknown = unknown
         .into_iter()
         .map(|found| {
             let name = found.name.as_deref().unwrap_or_default();
@@ -90,8 +82,9 @@ pub(crate) async fn reconcile(
             }
         })
         .collect();
-    match parts.ledger.record_reconciliation(now, strangers).await {
-        Ok(new) => log_unknown_credentials(&new),
+    let recorded = parts.ledger.record_reconciliation(&scope, now, unknown);
+    match recorded.await {
+        Ok(new) => log_unknown_credentials(&scope, &new),
         // Without recorded lookalikes, a key without rows would be rotated beside
         // them.
         Err(error) => {
@@ -101,7 +94,7 @@ pub(crate) async fn reconcile(
         }
     }
     Some(ReconciliationReport {
-        discrepancies: findings,
+        discrepancies,
         lookalikes,
     })
 }
@@ -116,7 +109,7 @@ pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCre
     listed.collect()
 }
 
-fn log_unknown_credentials(new: &[UnknownCredential]) {
+fn log_unknown_credentials(scope: &Scope, new: &[UnknownCredential]) {
     for unknown in new.iter().filter(|unknown| unknown.is_lookalike) {
         let name = unknown.name.as_deref().unwrap_or_default();
         tracing::warn!(
@@ -128,9 +121,13 @@ fn log_unknown_credentials(new: &[UnknownCredential]) {
     }
     let unrecognized = new.iter().filter(|unknown| !unknown.is_lookalike).count();
     if unrecognized > 0 {
+        let credentials = match scope {
+            Scope::AdminKeys => "admin keys of this organization".to_owned(),
+            Scope::Project(id) => format!("credentials of project {id}"),
+        };
         tracing::info!(
             count = unrecognized,
-            "{unrecognized} admin keys of this organization are not rekeyd's and are left alone"
+            "{unrecognized} {credentials} are not rekeyd's and are left alone"
         );
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::state::KeyState;
 use crate::core::time;
+use crate::engine::key_entry::scope_of;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
@@ -29,6 +30,9 @@ impl Engine {
             .into_iter()
             .map(|key| (key.name.clone(), Arc::new(key)))
             .collect();
+        for key in wanted.values() {
+            self.maintenance.add_scope(&key.scope, now);
+        }
         let known: Vec<_> = self.keys.keys().cloned().collect();
         for key in known {
             let managed = wanted.remove(&key);
@@ -40,6 +44,9 @@ impl Engine {
                 slot.request = None;
             }
             slot.managed = managed;
+            if let Some(state) = slot.state() {
+                slot.scope = scope_of(slot.managed.as_deref(), state);
+            }
             slot.needs_sink_sync = true;
             slot.preflight = Preflight::default();
             slot.interrupted
@@ -54,7 +61,7 @@ impl Engine {
     /// Has the ledger tell that the configuration cannot be taken, and why; or
     /// with none that it was.
     pub fn record_configuration_problem(&mut self, problem: Option<String>) {
-        self.record_condition(CONFIGURATION, problem);
+        self.record_condition(None, CONFIGURATION, problem);
     }
 }
 

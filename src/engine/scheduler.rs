@@ -18,6 +18,7 @@ use crate::core::decide::due::Downtime;
 use crate::core::duration;
 use crate::core::health::alertable_error;
 use crate::core::ids::{CredentialId, KeyName};
+use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
@@ -53,9 +54,9 @@ pub struct Engine {
     pub(super) maintenance: MaintenanceSchedule,
     /// From which key on the sinks are still to be looked at.
     pub(super) drift_cursor: Option<Bound<KeyName>>,
-    /// Keys that cannot be begun before the provider was listed again.
-    pub(super) awaiting_reconciliation: Vec<KeyName>,
-    pub(super) presence: PresenceTally,
+    /// Keys that cannot start before their scope was reconciled again.
+    pub(super) awaiting_reconciliation: Vec<(Scope, KeyName)>,
+    pub(super) presence: BTreeMap<Scope, PresenceTally>,
     /// The keys that something is wrong with.
     pub(super) unhealthy: BTreeSet<KeyName>,
     /// The keys with an open rotation.
@@ -81,7 +82,7 @@ pub(super) enum Completion {
     Probe,
     /// The keys whose sinks seem to have lost something.
     DriftCheck(BTreeSet<KeyName>),
-    Reconciliation(Option<ReconciliationReport>),
+    Reconciliation(Scope, Option<ReconciliationReport>),
     LedgerWrite,
     Notifications(WriteOutcome),
 }
@@ -110,9 +111,10 @@ impl Engine {
             }
             RunMode::Command => BTreeMap::new(),
         };
+        let scopes = scopes_of(&managed, &states);
         let mut engine = Self {
             alert_tracker: AlertTracker::new(Arc::clone(&parts.subscriptions), told, now),
-            maintenance: MaintenanceSchedule::at_start(&parts, course, now).await?,
+            maintenance: MaintenanceSchedule::at_start(&parts, course, scopes, now).await?,
             services: Arc::new(parts),
             keys: BTreeMap::new(),
             run_queue: RunQueue::default(),
@@ -121,7 +123,7 @@ impl Engine {
             has_more_due: false,
             drift_cursor: None,
             awaiting_reconciliation: Vec::new(),
-            presence: PresenceTally::default(),
+            presence: BTreeMap::new(),
             unhealthy: BTreeSet::new(),
             rotating: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -192,8 +194,8 @@ impl Engine {
         let troubled = alertable_error(&state, managed.is_some()).is_some();
         set_membership(&mut self.unhealthy, &key, troubled);
         let slot = KeyEntry::new(managed, state, now);
-        self.presence
-            .update(CredentialPresence::None, slot.presence);
+        let tally = self.presence.entry(slot.scope.clone()).or_default();
+        tally.update(CredentialPresence::None, slot.presence);
         (key, Box::new(slot))
     }
 
@@ -220,8 +222,12 @@ impl Engine {
     /// Asks for a rotation of every configured key now: a person who does is
     /// sure of the organization.
     pub fn request_all(&mut self, wish: &RotationRequest) {
-        self.services.conditions.clear(Condition::Organization);
-        self.maintenance.is_organization_confirmed = true;
+        for (scope, tally) in &mut self.presence {
+            self.services
+                .conditions
+                .clear_in(scope, Condition::Organization);
+            tally.is_confirmed = true;
+        }
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
             self.request_rotation(&key, wish.clone());
@@ -367,10 +373,12 @@ impl Engine {
                         Completion::Probe
                     });
                 }
-                MaintenanceTask::Reconciliation => {
-                    let keys = Arc::new(self.keys.keys().cloned().collect::<Vec<_>>());
+                MaintenanceTask::Reconciliation(scope) => {
+                    // A key may have had another scope in a ledger that was lost.
+                    let keys: Vec<_> = self.keys.keys().cloned().collect();
                     self.running.spawn(async move {
-                        Completion::Reconciliation(reconciliation::reconcile(parts, keys).await)
+                        let report = reconciliation::reconcile(parts, scope.clone(), keys).await;
+                        Completion::Reconciliation(scope, report)
                     });
                 }
                 MaintenanceTask::DriftCheck => self.start_drift_check(),
@@ -382,20 +390,25 @@ impl Engine {
     /// Tells the ledger of conditions that began or ended, for those who ask
     /// beside the daemon.
     fn record_conditions(&mut self) {
-        for (condition, problem) in self.services.conditions.take_unrecorded() {
+        for ((condition, scope), problem) in self.services.conditions.take_unrecorded() {
             if condition == Condition::Ledger {
                 // It cannot be told to what cannot be written.
                 continue;
             }
-            self.record_condition(condition.as_str(), problem);
+            self.record_condition(scope, condition.as_str(), problem);
         }
         self.update_condition_alerts();
     }
 
-    pub(super) fn record_condition(&mut self, word: &'static str, problem: Option<String>) {
+    pub(super) fn record_condition(
+        &mut self,
+        scope: Option<Scope>,
+        word: &'static str,
+        problem: Option<String>,
+    ) {
         let (ledger, now) = (self.services.ledger.clone(), self.services.clock.now());
         self.running.spawn(async move {
-            if let Err(error) = ledger.set_condition(word, now, problem).await {
+            if let Err(error) = ledger.set_condition(scope, word, now, problem).await {
                 tracing::debug!(%error, "cannot record the condition {word}");
             }
             Completion::LedgerWrite
@@ -415,7 +428,8 @@ impl Engine {
             is_scheduling: self.is_scheduling,
             downtime: self.downtime,
             clock_reading: self.last_reading,
-            reconciled_at: self.maintenance.reconciled_at,
+            scope: slot.scope.clone(),
+            reconciled_at: self.maintenance.reconciled_at(&slot.scope),
         };
         let Some(mut worker) = slot.check_out(&self.services, turn) else {
             return;
@@ -482,7 +496,9 @@ impl Engine {
             }
             Ok(Completion::Probe) => self.maintenance.finish_probe(),
             Ok(Completion::DriftCheck(suspect)) => self.finish_drift_batch(suspect),
-            Ok(Completion::Reconciliation(findings)) => self.handle_reconciliation(findings),
+            Ok(Completion::Reconciliation(scope, report)) => {
+                self.handle_reconciliation(&scope, report);
+            }
             Ok(Completion::LedgerWrite) => {}
             Ok(Completion::Notifications(recorded)) => {
                 self.alert_tracker.outbox.finish_batch(recorded)
@@ -499,10 +515,8 @@ impl Engine {
     /// Plans a probe while something is wrong, and wakes all when it is over.
     fn apply_condition_changes(&mut self) {
         let now = self.services.clock.now();
-        let held = self.services.conditions.active();
-        let held: BTreeSet<_> = held.into_iter().map(|(condition, _)| condition).collect();
-        let passed = self.maintenance.schedule_probe(&held, now);
-        if passed {
+        let active = self.services.conditions.active_keys();
+        if self.maintenance.schedule_probe(&active, now) {
             self.wake_all();
         }
         self.record_conditions();
@@ -512,19 +526,22 @@ impl Engine {
         let now = self.services.clock.now();
         let key = worker.state.key.clone();
         if worker.needs_follow_up {
-            self.maintenance.schedule_follow_ups(now);
+            self.maintenance
+                .schedule_follow_ups(&worker.context.scope, now);
         }
         if worker.needs_reconciliation {
-            self.maintenance.reconcile_now(now);
-            self.awaiting_reconciliation.push(key.clone());
+            let scope = worker.context.scope.clone();
+            self.maintenance.reconcile_now(&scope, now);
+            self.awaiting_reconciliation.push((scope, key.clone()));
         }
         let Some(slot) = self.keys.get_mut(&key) else {
             return;
         };
-        let (standing, rotates_at) = (slot.presence, slot.rotates_at);
+        let former = (slot.scope.clone(), slot.presence);
+        let rotates_at = slot.rotates_at;
         let awaits = worker.awaits;
         slot.check_in(worker, now);
-        self.presence.update(standing, slot.presence);
+        let presence = (slot.scope.clone(), slot.presence);
         let is_configured = slot.managed.is_some();
         let troubled = slot
             .state()
@@ -550,55 +567,72 @@ impl Engine {
         if awaits != Some(AwaitedPlace::Destination) {
             self.places.leave(&key);
         }
-        self.check_organization();
+        self.update_presence(former, presence);
         self.update_key_alerts(&key, now);
     }
 
-    /// When more than half of several keys' credentials are gone at once, it is
-    /// the organization that is wrong.
-    fn check_organization(&mut self) {
-        let PresenceTally {
-            present: there,
-            missing,
-        } = self.presence;
-        let wrong =
-            self.presence.is_majority_missing() && !self.maintenance.is_organization_confirmed;
+    /// Counts a key with another presence, and perhaps in another scope.
+    fn update_presence(
+        &mut self,
+        (from, mut before): (Scope, CredentialPresence),
+        (to, after): (Scope, CredentialPresence),
+    ) {
+        if from != to {
+            let tally = self.presence.entry(from.clone()).or_default();
+            tally.update(before, CredentialPresence::None);
+            self.check_organization(&from);
+            before = CredentialPresence::None;
+        }
+        let tally = self.presence.entry(to.clone()).or_default();
+        tally.update(before, after);
+        self.check_organization(&to);
+    }
+
+    /// Suspects the organization when more than half of several keys'
+    /// credentials in a scope are gone at once.
+    fn check_organization(&self, scope: &Scope) {
+        let Some(tally) = self.presence.get(scope) else {
+            return;
+        };
         let conditions = &self.services.conditions;
-        if wrong {
+        if tally.is_suspicious() {
             let problem = format!(
-                "the current credentials of {missing} of {} keys are gone at the provider; see \
+                "the current credentials of {} of {} keys are gone at the provider; see \
                  whether the admin credential belongs to another organization, or rotate all \
                  keys if they were really revoked (`rekeyd rotate --all`)",
-                there + missing
+                tally.missing,
+                tally.present + tally.missing
             );
-            conditions.raise(Condition::Organization, &problem);
+            conditions.raise_in(scope, Condition::Organization, &problem);
         } else {
-            conditions.clear(Condition::Organization);
-        }
-        if missing == 0 {
-            self.maintenance.is_organization_confirmed = false;
+            conditions.clear_in(scope, Condition::Organization);
         }
     }
 
-    fn handle_reconciliation(&mut self, swept: Option<ReconciliationReport>) {
+    fn handle_reconciliation(&mut self, scope: &Scope, report: Option<ReconciliationReport>) {
         let now = self.services.clock.now();
-        let findings = swept.map(|swept| {
-            self.update_lookalike_alerts(&swept.lookalikes, now);
-            swept.discrepancies
+        let discrepancies = report.map(|report| {
+            self.update_lookalike_alerts(&report.lookalikes, now);
+            report.discrepancies
         });
-        let every = self.services.reconcile_every;
-        if self
+        let has_succeeded = discrepancies.is_some();
+        let interval = self.services.reconcile_every;
+        let is_first = self
             .maintenance
-            .finish_reconciliation(findings.is_some(), every, now)
-        {
+            .finish_reconciliation(scope, has_succeeded, interval, now);
+        if is_first {
             self.wake_all();
         }
-        if findings.is_some() {
-            for key in std::mem::take(&mut self.awaiting_reconciliation) {
+        if has_succeeded {
+            let awaiting = std::mem::take(&mut self.awaiting_reconciliation);
+            let (ready, rest) = awaiting.into_iter().partition(|(of, _)| of == scope);
+            self.awaiting_reconciliation = rest;
+            let ready: Vec<(Scope, KeyName)> = ready;
+            for (_, key) in ready {
                 self.wake(&key, now);
             }
         }
-        for (key, found) in findings.into_iter().flatten() {
+        for (key, found) in discrepancies.into_iter().flatten() {
             if let Some(slot) = self.keys.get_mut(&key) {
                 slot.discrepancies.extend(found);
             }
@@ -618,6 +652,16 @@ impl Engine {
         let look = self.alert_tracker.next_at();
         key.into_iter().chain(errand).chain(look).min()
     }
+}
+
+/// Returns the scopes of these keys. The admin keys are always among them: the
+/// credential that rekeyd authenticates with is one.
+fn scopes_of(managed: &[ManagedKey], states: &[KeyState]) -> BTreeSet<Scope> {
+    let configured = managed.iter().map(|key| key.scope.clone());
+    let live = states.iter().flat_map(|state| &state.live);
+    let recorded = live.map(|rotation| rotation.scope.clone());
+    let all = configured.chain(recorded);
+    all.chain([Scope::AdminKeys]).collect()
 }
 
 /// Has `key` in the set, or not.

@@ -20,6 +20,7 @@ mod reconciliation;
 mod recovery;
 mod revocation;
 mod rotation_requests;
+mod scopes;
 mod sink_sync;
 mod unclear_commit;
 mod views;
@@ -32,6 +33,7 @@ use crate::core::change::{Adoption, Change};
 use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{current, rotation};
@@ -47,6 +49,7 @@ async fn engine_with_adopted_keys(fakes: &Fakes, numbers: &[u64]) -> Engine {
     let rows = numbers.iter().map(|number| {
         let adopted = Change::from(Adoption {
             rotation: rotation(*number),
+            scope: Scope::AdminKeys,
             sequence: *number,
             credential: CredentialMetadata {
                 id: CredentialId::new(format!("key_{number}")),
@@ -76,9 +79,11 @@ fn rotation_request() -> RotationRequest {
 
 fn has_organization_condition(engine: &Engine) -> bool {
     let problems = engine.active_conditions();
-    problems
-        .iter()
-        .any(|(held, problem)| *held == Condition::Organization && problem.contains("rotate --all"))
+    problems.iter().any(|active| {
+        active.condition == Condition::Organization
+            && active.scope == Some(Scope::AdminKeys)
+            && active.problem.contains("rotate --all")
+    })
 }
 
 #[tokio::test]
@@ -108,7 +113,9 @@ async fn a_second_mass_loss_raises_the_organization_condition_again() {
     for id in fakes.live_ids() {
         fakes.remove_credential(&id);
     }
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, HOUR).await;
     assert!(has_organization_condition(&engine));
     assert!(fakes.live_ids().is_empty());

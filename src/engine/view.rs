@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::Condition;
+use crate::core::condition::ActiveCondition;
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
 use crate::core::state::{DeliveryState, KeyState};
@@ -54,19 +54,20 @@ impl Engine {
         })
     }
 
-    /// When every row was last compared with the provider, if that was done
-    /// since the engine was opened; a process that does not last need not do so
-    /// again at once.
+    /// Returns when every row was last reconciled with the provider, recently
+    /// enough to start a rotation; of several scopes, the one furthest behind
+    /// counts.
     #[must_use]
     pub fn reconciled_at(&self) -> Option<Timestamp> {
-        self.maintenance.reconciled_at
+        self.maintenance.all_reconciled_at()
     }
 
-    /// When every row was last compared with the provider, by this process or
-    /// one before it.
+    /// Returns when every row was last reconciled with the provider, by this
+    /// process or an earlier one; of several scopes, the one furthest behind
+    /// counts.
     #[must_use]
     pub fn last_reconciliation(&self) -> Option<Timestamp> {
-        self.maintenance.last_reconciliation
+        self.maintenance.last_reconciliation()
     }
 
     /// How far the provider's clock was ahead when it was last heard, in
@@ -123,14 +124,24 @@ impl Engine {
         })
     }
 
-    /// What is wrong with the daemon as a whole, worst first.
+    /// Returns what stops rotations now, worst first.
     #[must_use]
-    pub fn active_conditions(&self) -> Vec<(Condition, String)> {
+    pub fn active_conditions(&self) -> Vec<ActiveCondition> {
         self.services.conditions.active()
     }
 
+    /// Returns the active conditions that stop this key, worst first.
+    #[must_use]
+    pub fn active_conditions_of(&self, key: &KeyName) -> Vec<ActiveCondition> {
+        let mut active = self.active_conditions();
+        if let Some(entry) = self.keys.get(key) {
+            active.retain(|one| one.scope.as_ref().is_none_or(|scope| *scope == entry.scope));
+        }
+        active
+    }
+
     /// Whether nothing is at work, nothing is to be done now, no rotation is
-    /// open and nothing is wrong with the daemon as a whole.
+    /// open and no condition is active.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let now = self.services.clock.now();
@@ -138,8 +149,8 @@ impl Engine {
             && self.awaiting_provider.next_at().is_none()
             && !self.places.is_awaited()
             && self.next_at().is_none_or(|at| at > now)
-            && self.services.conditions.can_start_rotation()
-            && self.maintenance.reconciled_at.is_some()
+            && self.services.conditions.is_clear()
+            && self.reconciled_at().is_some()
             && self.keys.values().all(|slot| {
                 let state = slot.state();
                 state.is_some_and(|state| state.open_rotation().is_none())

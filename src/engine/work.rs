@@ -207,7 +207,7 @@ impl Worker {
             }
             self.needs_sink_sync = false;
         }
-        let allowed = self.services.conditions.permits();
+        let allowed = self.services.conditions.permits(&self.context.scope);
         if let Some(asked) = self.commands.pop_front() {
             return Some(Work::Execute(asked));
         }
@@ -273,7 +273,12 @@ impl Worker {
                 until,
             ));
         }
-        if !self.context.is_scheduling || !self.services.conditions.can_start_rotation() {
+        if !self.context.is_scheduling
+            || !self
+                .services
+                .conditions
+                .can_start_rotation(&self.context.scope)
+        {
             return None;
         }
         let required = managed.required_sinks();

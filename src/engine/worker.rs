@@ -16,6 +16,7 @@ use crate::core::ids::{RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay};
+use crate::core::scope::Scope;
 use crate::core::state::{Delivery, KeyState};
 use crate::core::time;
 use crate::engine::log;
@@ -43,8 +44,10 @@ pub(crate) struct RunContext {
     pub(crate) downtime: Downtime,
     /// When the clocks were looked at for that.
     pub(crate) clock_reading: ClockReading,
-    /// When the ledger was compared with the provider: before that nothing is
-    /// begun, since it may be an older one.
+    /// The scope of the key's credentials.
+    pub(crate) scope: Scope,
+    /// When that scope was reconciled with the provider: before that no rotation
+    /// starts, since the ledger may be an older copy.
     pub(crate) reconciled_at: Option<Timestamp>,
 }
 

@@ -162,13 +162,14 @@ fn key_columns(state: &KeyState) -> [Column; 10] {
     ]
 }
 
-fn rotation_columns(rotation: &Rotation) -> [Column; 25] {
+fn rotation_columns(rotation: &Rotation) -> [Column; 26] {
     let credential = rotation.credential.as_ref();
     let label = rotation.label.as_ref();
     let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
     let missing = rotation.missing;
     [
         ("rotation", text(rotation.id.as_str())),
+        ("scope", text(&rotation.scope.to_string())),
         ("sequence", integer(rotation.sequence)),
         ("\"trigger\"", text(rotation.trigger.as_str())),
         ("scheduled_for", timestamp(rotation.scheduled_for)),

@@ -5,12 +5,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::core::scope::Scope;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::SqlTimestamp;
 use crate::ledger::version::LedgerVersion;
-
-/// The scope of the organization's admin keys.
-const ADMIN_KEYS_SCOPE: &str = "admin-keys";
 
 /// Whose credentials a ledger records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +41,8 @@ pub struct HostIdentity {
     pub can_take_over: bool,
 }
 
-/// Refuses a ledger that records other credentials than those of `ours`. One
-/// without rotations can become anybody's.
+/// Refuses a ledger in which a scope records other credentials than those of
+/// `ours`. A scope without rotations can become another one's.
 ///
 /// # Errors
 /// [`LedgerError::IdentityMismatch`], or SQLite's.
@@ -54,16 +52,16 @@ pub(super) fn check_identity(
     version: LedgerVersion,
     ours: &LedgerIdentity,
 ) -> Result<(), LedgerError> {
-    match read_identity(connection, version)? {
-        Some(theirs) if theirs != *ours && has_rotations(connection)? => {
-            Err(LedgerError::IdentityMismatch {
+    for (scope, theirs) in read_identities(connection, version)? {
+        if theirs != *ours && has_rotations(connection, version, &scope)? {
+            return Err(LedgerError::IdentityMismatch {
                 path: path.to_owned(),
                 recorded: theirs.to_string(),
                 configured: ours.to_string(),
-            })
+            });
         }
-        Some(_) | None => Ok(()),
     }
+    Ok(())
 }
 
 /// Refuses a ledger that another host than `ours` wrote last. Without either
@@ -95,11 +93,22 @@ pub(super) fn bind(
     host: Option<&str>,
 ) -> Result<(), LedgerError> {
     let version = LedgerVersion::CURRENT;
-    if read_identity(connection, version)?.as_ref() != Some(ours) {
+    let recorded = read_identities(connection, version)?;
+    if recorded.is_empty() || recorded.iter().any(|(_, theirs)| theirs != ours) {
+        // What was listed at another provider says nothing about this one.
+        connection.execute(
+            "UPDATE scope SET provider = ?1, organization = ?2, reconciled_at = NULL
+             WHERE provider <> ?1 OR organization <> ?2",
+            params![ours.provider, ours.organization],
+        )?;
         connection.execute(
             "INSERT INTO scope (scope, provider, organization) VALUES (?1, ?2, ?3)
-             ON CONFLICT (scope) DO UPDATE SET provider = ?2, organization = ?3",
-            params![ADMIN_KEYS_SCOPE, ours.provider, ours.organization],
+             ON CONFLICT (scope) DO NOTHING",
+            params![
+                Scope::AdminKeys.to_string(),
+                ours.provider,
+                ours.organization
+            ],
         )?;
         connection.execute(
             "INSERT INTO ledger_identity (id, created_at) VALUES (1, ?1) ON CONFLICT DO NOTHING",
@@ -112,24 +121,29 @@ pub(super) fn bind(
     Ok(())
 }
 
-fn read_identity(
+/// Returns whose credentials each scope of a ledger records, by the scope's text.
+fn read_identities(
     connection: &Connection,
     version: LedgerVersion,
-) -> Result<Option<LedgerIdentity>, LedgerError> {
+) -> Result<Vec<(String, LedgerIdentity)>, LedgerError> {
     let sql = match version {
-        LedgerVersion::Empty => return Ok(None),
-        LedgerVersion::FirstRelease(_) => "SELECT provider, organization FROM identity",
+        LedgerVersion::Empty => return Ok(Vec::new()),
+        LedgerVersion::FirstRelease(_) => {
+            "SELECT 'admin-keys', provider, organization FROM identity"
+        }
         LedgerVersion::Supported(_) => {
-            "SELECT provider, organization FROM scope WHERE scope = 'admin-keys'"
+            "SELECT scope, provider, organization FROM scope ORDER BY scope"
         }
     };
-    let found = connection.query_row(sql, [], |row| {
-        Ok(LedgerIdentity {
-            provider: row.get(0)?,
-            organization: row.get(1)?,
-        })
-    });
-    Ok(found.optional()?)
+    let mut statement = connection.prepare(sql)?;
+    let found = statement.query_map([], |row| {
+        let identity = LedgerIdentity {
+            provider: row.get(1)?,
+            organization: row.get(2)?,
+        };
+        Ok((row.get(0)?, identity))
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
 fn read_host(
@@ -145,7 +159,21 @@ fn read_host(
     Ok(found.flatten())
 }
 
-fn has_rotations(connection: &Connection) -> Result<bool, LedgerError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM rotation)";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+fn has_rotations(
+    connection: &Connection,
+    version: LedgerVersion,
+    scope: &str,
+) -> Result<bool, LedgerError> {
+    let found = match version {
+        LedgerVersion::Empty => return Ok(false),
+        LedgerVersion::FirstRelease(_) => {
+            let sql = "SELECT EXISTS (SELECT 1 FROM rotation)";
+            connection.query_row(sql, [], |row| row.get(0))
+        }
+        LedgerVersion::Supported(_) => {
+            let sql = "SELECT EXISTS (SELECT 1 FROM rotation WHERE scope = ?1)";
+            connection.query_row(sql, [scope], |row| row.get(0))
+        }
+    };
+    Ok(found?)
 }

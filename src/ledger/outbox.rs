@@ -184,7 +184,8 @@ fn retain_channels(
             connection.execute("DELETE FROM outbox_entry WHERE channel = ?1", [gone])?;
         }
     }
-    let mut rows = connection.prepare("SELECT key, kind, credential_id, since FROM alert")?;
+    let mut rows =
+        connection.prepare("SELECT key, kind, scope, credential_id, since FROM alert")?;
     let causes = rows.query_map([], |row| {
         Ok((
             read_alert(row, "kind")?,
@@ -223,28 +224,34 @@ fn enqueue_notifications(
 /// What was told is remembered until it is over; of what happens once, the
 /// last of a key.
 fn update_active_alerts(connection: &Connection, notice: &Notification) -> Result<(), LedgerError> {
-    let (key, matter, credential) = alert_columns(&notice.alert);
+    let (key, matter, scope, credential) = alert_columns(&notice.alert);
     let forget = if notice.state == NotificationState::Resolved {
-        Some("credential_id = ?3")
+        Some("credential_id = ?4")
     } else if notice.alert.kind == AlertKind::Rotated {
-        Some("credential_id <> ?3")
+        Some("credential_id <> ?4")
     } else {
         None
     };
     if let Some(forget) = forget {
         connection
             .prepare_cached(&format!(
-                "DELETE FROM alert WHERE key = ?1 AND kind = ?2 AND {forget}"
+                "DELETE FROM alert WHERE key = ?1 AND kind = ?2 AND scope = ?3 AND {forget}"
             ))?
-            .execute(params![key, matter, credential])?;
+            .execute(params![key, matter, scope, credential])?;
     }
     if notice.state != NotificationState::Resolved {
         connection
             .prepare_cached(
-                "INSERT INTO alert (key, kind, credential_id, since) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO alert (key, kind, scope, credential_id, since)
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
             )?
-            .execute(params![key, matter, credential, SqlTimestamp(notice.since)])?;
+            .execute(params![
+                key,
+                matter,
+                scope,
+                credential,
+                SqlTimestamp(notice.since)
+            ])?;
     }
     Ok(())
 }
@@ -254,12 +261,13 @@ fn insert_notification(
     connection: &Connection,
     notice: &Notification,
 ) -> Result<bool, LedgerError> {
-    let (key, matter, credential) = alert_columns(&notice.alert);
+    let (key, matter, scope, credential) = alert_columns(&notice.alert);
     let written = connection
         .prepare_cached(
             "INSERT INTO notification
-                 (notification_id, created_at, state, key, alert_kind, credential_id, since, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (notification_id) DO NOTHING",
+                 (notification_id, created_at, state, key, alert_kind, scope, credential_id, since,
+                  text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (notification_id) DO NOTHING",
         )?
         .execute(params![
             notice.id.as_str(),
@@ -267,6 +275,7 @@ fn insert_notification(
             notice.state.as_str(),
             key,
             matter,
+            scope,
             credential,
             SqlTimestamp(notice.since),
             notice.text,
@@ -339,15 +348,17 @@ fn read_alert(row: &Row<'_>, kind_column: &str) -> rusqlite::Result<Alert> {
             Some(rows::key_column(row)?)
         },
         kind: rows::parsed_column(row, kind_column, AlertKind::from_text)?,
+        scope: rows::condition_scope_column(row)?,
         credential: (!credential.is_empty()).then(|| CredentialId::new(credential)),
     })
 }
 
-/// Key, cause and credential as they stand in a row.
-fn alert_columns(cause: &Alert) -> (&str, &'static str, &str) {
+/// Returns key, kind, scope and credential of an alert as a row has them.
+fn alert_columns(cause: &Alert) -> (&str, &'static str, String, &str) {
     (
         cause.key.as_ref().map_or("", KeyName::as_str),
         cause.kind.as_str(),
+        rows::scope_text(cause.scope.as_ref()),
         cause.credential.as_ref().map_or("", CredentialId::as_str),
     )
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 use crate::core::state::{KeyState, LastCurrent, Rotation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
@@ -233,17 +234,18 @@ pub(super) fn key_for_credential(
     Ok(found)
 }
 
-/// Returns when the ledger was last reconciled with the provider, and whether a
-/// create that was sent since `since` failed and may still take effect.
+/// Returns when a scope was last reconciled with the provider, and whether a
+/// create in it that was sent since `since` failed and may still take effect.
 pub(super) fn last_reconciliation(
     connection: &Connection,
+    scope: &Scope,
     since: Timestamp,
 ) -> Result<(Option<Timestamp>, bool), LedgerError> {
     let found = connection.query_row(
-        "SELECT reconciled_at, EXISTS (SELECT 1 FROM rotation WHERE phase = 'failed'
-             AND started_at > ?1 AND maybe_created = 1) AS unclear
-         FROM scope WHERE scope = 'admin-keys'",
-        [SqlTimestamp(since)],
+        "SELECT (SELECT reconciled_at FROM scope WHERE scope = ?1) AS reconciled_at,
+             EXISTS (SELECT 1 FROM rotation WHERE phase = 'failed' AND started_at > ?2
+                 AND maybe_created = 1 AND scope = ?1) AS unclear",
+        params![scope.to_string(), SqlTimestamp(since)],
         |row| {
             Ok((
                 rows::timestamp_column(row, "reconciled_at")?,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
 use crate::core::ids::KeyName;
+use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{LedgerIdentity, check_identity};
@@ -109,13 +110,17 @@ impl LedgerSnapshot<'_> {
         conditions(&self.transaction)
     }
 
-    /// Compares the provider's list with every row ever written, and returns
+    /// Compares the provider's list of a scope with every row ever written, and returns
     /// the state of each credential of ours, expected or not.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn reconcile(&self, listed: Vec<RemoteCredential>) -> Result<Reconciliation, LedgerError> {
-        reconciliation::reconcile(&self.transaction, listed, |_| true)
+    pub fn reconcile(
+        &self,
+        scope: &Scope,
+        listed: Vec<RemoteCredential>,
+    ) -> Result<Reconciliation, LedgerError> {
+        reconciliation::reconcile(&self.transaction, scope, listed, |_| true)
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
@@ -74,10 +75,11 @@ struct RotationRow {
     credential: Option<CredentialId>,
 }
 
-/// Compares `listed` with every row ever written, and returns the states that
-/// are `wanted`.
+/// Compares the list of a scope with every row ever written, and returns the
+/// states that are `wanted`. A row is absent only from the list of its own scope.
 pub(super) fn reconcile(
     connection: &Connection,
+    scope: &Scope,
     listed: Vec<RemoteCredential>,
     wanted: impl Fn(&RemoteState) -> bool,
 ) -> Result<Reconciliation, LedgerError> {
@@ -122,7 +124,7 @@ pub(super) fn reconcile(
             compared.add_discrepancy(row, seen);
         }
     }
-    for row in live_rotations(connection)? {
+    for row in live_rotations(connection, scope)? {
         let known = row.credential.as_ref();
         let is_absent = known.is_some_and(|credential| !ids.contains(credential));
         if is_absent && wanted(&RemoteState::Absent) {
@@ -155,12 +157,12 @@ fn find_rotation_by(
     Ok(statement.query_row([value], read_rotation_row).optional()?)
 }
 
-fn live_rotations(connection: &Connection) -> Result<Vec<RotationRow>, LedgerError> {
+fn live_rotations(connection: &Connection, scope: &Scope) -> Result<Vec<RotationRow>, LedgerError> {
     let mut statement = connection.prepare_cached(
         "SELECT key, rotation, phase, credential_id FROM rotation
-         WHERE phase NOT IN ('revoked', 'failed') ORDER BY id",
+         WHERE phase NOT IN ('revoked', 'failed') AND scope = ?1 ORDER BY id",
     )?;
-    let rows = statement.query_map([], read_rotation_row)?;
+    let rows = statement.query_map([scope.to_string()], read_rotation_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -175,26 +177,36 @@ fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
     })
 }
 
-/// Notes that every row was compared, and who is not known here. Says which of
-/// them were not noted before, or not as what they are now: a key may have come
-/// into the configuration since, whose labels they look like.
+/// Records that every row of a scope was compared, and the credentials there
+/// without a row. Returns those that were not recorded before, or as another
+/// kind: a key whose labels they look like may have been configured since.
 pub(super) fn record_reconciliation(
     connection: &Connection,
+    scope: &Scope,
     at: Timestamp,
-    strangers: Vec<UnknownCredential>,
+    found: Vec<UnknownCredential>,
 ) -> Result<Vec<UnknownCredential>, LedgerError> {
+    let scope = scope.to_string();
+    // The scope of the admin keys was bound when the ledger was opened; another
+    // one belongs to the same provider and organization.
     connection
-        .prepare_cached("UPDATE scope SET reconciled_at = ?1 WHERE scope = 'admin-keys'")?
-        .execute([SqlTimestamp(at)])?;
+        .prepare_cached(
+            "INSERT INTO scope (scope, provider, organization, reconciled_at)
+             SELECT ?1, provider, organization, ?2 FROM scope WHERE scope = 'admin-keys'
+             ON CONFLICT (scope) DO UPDATE SET reconciled_at = ?2",
+        )?
+        .execute(params![scope, SqlTimestamp(at)])?;
     let mut again = connection.prepare_cached(
-        "UPDATE unknown_credential SET name = ?3, last_seen_at = ?4 WHERE credential_id = ?1 AND kind = ?2",
+        "UPDATE unknown_credential SET name = ?4, last_seen_at = ?5
+         WHERE scope = ?1 AND credential_id = ?2 AND kind = ?3",
     )?;
     let mut first = connection.prepare_cached(
-        "INSERT INTO unknown_credential (credential_id, kind, name, last_seen_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (scope, credential_id) DO UPDATE SET kind = ?2, name = ?3, last_seen_at = ?4",
+        "INSERT INTO unknown_credential (scope, credential_id, kind, name, last_seen_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (scope, credential_id) DO UPDATE SET kind = ?3, name = ?4, last_seen_at = ?5",
     )?;
     let mut new = Vec::new();
-    for unknown in strangers {
+    for unknown in found {
         let kind = if unknown.is_lookalike {
             "lookalike"
         } else {
@@ -202,28 +214,29 @@ pub(super) fn record_reconciliation(
         };
         let name = unknown.name.as_deref().map(crate::core::redact::sanitize);
         let id = unknown.id.as_str();
-        if again.execute(params![id, kind, name, SqlTimestamp(at)])? == 0 {
-            first.execute(params![id, kind, name, SqlTimestamp(at)])?;
+        if again.execute(params![scope, id, kind, name, SqlTimestamp(at)])? == 0 {
+            first.execute(params![scope, id, kind, name, SqlTimestamp(at)])?;
             new.push(unknown);
         }
     }
     Ok(new)
 }
 
-/// What looked like a credential of `key` when the provider was last listed,
-/// and has no row. By the names alone: the key may not have been
+/// Returns the credentials without a row whose names look like labels of `key`,
+/// by the last list of a scope. By the names alone: the key may not have been
 /// configured then.
 pub(super) fn lookalikes(
     connection: &Connection,
+    scope: &Scope,
     key: &KeyName,
 ) -> Result<Vec<CredentialId>, LedgerError> {
     let mut found = connection.prepare_cached(
         "SELECT credential_id, name FROM unknown_credential
-         WHERE name > ?1 AND name < ?1 || '.'
-           AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = 'admin-keys')
+         WHERE scope = ?1 AND name > ?2 AND name < ?2 || '.'
+           AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
          ORDER BY name",
     )?;
-    let found = found.query_map([key.as_str()], |row| {
+    let found = found.query_map([&scope.to_string(), key.as_str()], |row| {
         Ok((
             CredentialId::new(row.get::<_, Arc<str>>(0)?),
             row.get::<_, String>(1)?,

@@ -8,6 +8,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 use crate::core::state::{
     CredentialMetadata, Delivery, DeliveryState, KeyState, MissingSince, Pause, Rotation, Trigger,
 };
@@ -42,13 +43,29 @@ macro_rules! impl_from_sql_text {
         }
     )*};
 }
-impl_from_sql_text!(Phase, Trigger, DeliveryState);
+impl_from_sql_text!(Phase, Trigger, DeliveryState, Scope);
 
 impl FromSql for SqlText<KeyName> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let name = KeyName::new(value.as_str()?).map(Self);
         name.map_err(FromSqlError::other)
     }
+}
+
+/// The scope of a condition of the whole daemon.
+const DAEMON_SCOPE: &str = "daemon";
+
+/// Returns the text of the scope of a condition; none is the whole daemon.
+pub(crate) fn scope_text(scope: Option<&Scope>) -> String {
+    scope.map_or_else(|| DAEMON_SCOPE.to_owned(), Scope::to_string)
+}
+
+/// The scope of a condition in column `scope`; none for the whole daemon.
+pub(crate) fn condition_scope_column(row: &Row<'_>) -> rusqlite::Result<Option<Scope>> {
+    parsed_column(row, "scope", |text| match text {
+        DAEMON_SCOPE => Some(None),
+        other => Scope::from_text(other).map(Some),
+    })
 }
 
 /// A phase in column `name`.
@@ -89,7 +106,7 @@ pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retr
 /// What is read of a row of `rotation r`, in the order of [`read_rotation`].
 pub(crate) const ROTATION_COLUMNS: &str =
     "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
-    r.rotation, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
+    r.rotation, r.scope, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
     r.stranded_at, r.missing_since, r.missing_checks, r.hold_until, r.revoke_now, r.final_warning,
     r.maybe_created";
@@ -196,6 +213,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
     Ok(Rotation {
         credential,
         id: RotationId::from_recorded(cells.get::<Arc<str>>()?),
+        scope: cells.parsed()?,
         sequence: cells.get()?,
         trigger: cells.parsed()?,
         scheduled_for: cells.timestamp()?,

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::core::apply::apply;
 use crate::core::change::Change;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
+use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
@@ -219,59 +220,68 @@ impl Ledger {
             .await
     }
 
-    /// Compares the provider's list with every row ever written, and finds what
-    /// is not as expected.
+    /// Compares the provider's list of a scope with every row ever written, and
+    /// returns what is not as expected.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn reconcile(
         &self,
+        scope: &Scope,
         listed: Vec<RemoteCredential>,
     ) -> Result<Reconciliation, LedgerError> {
+        let scope = scope.clone();
         self.submit(move |connection| {
-            reconciliation::reconcile(connection, listed, |seen| {
+            reconciliation::reconcile(connection, &scope, listed, |seen| {
                 !matches!(seen, RemoteState::AsExpected(_))
             })
         })
         .await
     }
 
-    /// What looked like a credential of `key` when the provider was last
-    /// listed, and has no row.
+    /// Returns the lookalikes of `key` that the last list of its scope showed.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn lookalikes(&self, key: &KeyName) -> Result<Vec<CredentialId>, LedgerError> {
-        let key = key.clone();
-        self.submit(move |connection| reconciliation::lookalikes(connection, &key))
+    pub async fn lookalikes(
+        &self,
+        scope: &Scope,
+        key: &KeyName,
+    ) -> Result<Vec<CredentialId>, LedgerError> {
+        let (scope, key) = (scope.clone(), key.clone());
+        self.submit(move |connection| reconciliation::lookalikes(connection, &scope, &key))
             .await
     }
 
-    /// When every row was last compared with the provider, and whether a
-    /// create since `since` came to nothing that may land late.
+    /// Returns when a scope was last reconciled with the provider, and whether a
+    /// create in it since `since` failed and may still take effect.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn last_reconciliation(
         &self,
+        scope: &Scope,
         since: Timestamp,
     ) -> Result<(Option<Timestamp>, bool), LedgerError> {
-        self.submit(move |connection| read::last_reconciliation(connection, since))
+        let scope = scope.clone();
+        self.submit(move |connection| read::last_reconciliation(connection, &scope, since))
             .await
     }
 
-    /// Notes that every row was compared with the provider, and the
-    /// credentials there that have none. Gives back those not noted before.
+    /// Records that every row of a scope was compared with the provider, and the
+    /// credentials there that have no row. Returns those not recorded before.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn record_reconciliation(
         &self,
+        scope: &Scope,
         at: Timestamp,
-        strangers: Vec<UnknownCredential>,
+        unknown: Vec<UnknownCredential>,
     ) -> Result<Vec<UnknownCredential>, LedgerError> {
+        let scope = scope.clone();
         self.submit(move |connection| {
-            reconciliation::record_reconciliation(connection, at, strangers)
+            reconciliation::record_reconciliation(connection, &scope, at, unknown)
         })
         .await
     }
@@ -284,19 +294,26 @@ impl Ledger {
         self.submit(write::check_writable).await
     }
 
-    /// Tells those who ask beside the daemon what is wrong with it as a whole,
-    /// or with `Skip` that nothing is.
+    /// Records a condition of a scope, or without one of the whole daemon, for
+    /// commands that run beside it; without a problem, that it has ended.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn set_condition(
         &self,
+        scope: Option<Scope>,
         condition: &'static str,
         at: Timestamp,
         problem: Option<String>,
     ) -> Result<(), LedgerError> {
         self.submit(move |connection| {
-            write::set_condition(connection, condition, at, problem.as_deref())
+            write::set_condition(
+                connection,
+                scope.as_ref(),
+                condition,
+                at,
+                problem.as_deref(),
+            )
         })
         .await
     }

@@ -6,9 +6,10 @@ use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use crate::core::apply::LedgerEvent;
 use crate::core::ids::{KeyName, RotationId};
+use crate::core::scope::Scope;
 use crate::ledger::difference::{Column, DeliveryWrite, Difference, KeyWrite, RotationWrite};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::SqlTimestamp;
+use crate::ledger::rows::{self, SqlTimestamp};
 
 /// Writes a difference. Each statement names what it expects in the row that it
 /// changes, and hits exactly one.
@@ -51,20 +52,25 @@ pub(crate) fn write_difference(
     Ok(())
 }
 
-/// Records what is wrong with the daemon as a whole, or that nothing is.
+/// Records a condition of a scope or of the whole daemon, or that it has ended.
 pub(crate) fn set_condition(
     connection: &Connection,
+    scope: Option<&Scope>,
     condition: &str,
     at: Timestamp,
     problem: Option<&str>,
 ) -> Result<(), LedgerError> {
+    let scope = rows::scope_text(scope);
     match problem {
         Some(problem) => connection.execute(
-            "INSERT INTO condition (name, since, reason) VALUES (?1, ?2, ?3)
-             ON CONFLICT (scope, name) DO UPDATE SET reason = ?3",
-            params![condition, SqlTimestamp(at), problem],
+            "INSERT INTO condition (scope, name, since, reason) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (scope, name) DO UPDATE SET reason = ?4",
+            params![scope, condition, SqlTimestamp(at), problem],
         )?,
-        None => connection.execute("DELETE FROM condition WHERE name = ?1", [condition])?,
+        None => connection.execute(
+            "DELETE FROM condition WHERE scope = ?1 AND name = ?2",
+            params![scope, condition],
+        )?,
     };
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::core::ids::{CredentialId, Label};
+use crate::core::scope::Scope;
 use crate::core::secret::{ActiveCredential, Secret};
 use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
@@ -241,9 +242,12 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         self.inner.may_be_previous(redacted_value)
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+    async fn list(
+        &self,
+        scope: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.ensure_selected().await?;
-        self.inner.list().await
+        self.inner.list(scope).await
     }
 
     async fn retrieve(

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::core::ids::{CredentialId, Label};
+use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 
@@ -42,8 +43,11 @@ pub trait Provider: Send + Sync {
     /// in use before, which rekeyd falls back to when the one in use is refused.
     fn may_be_previous(&self, redacted_value: &str) -> bool;
 
-    /// Every admin credential of the organization, all pages, each once.
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError>;
+    /// Every credential of a scope, all pages, each once.
+    async fn list(
+        &self,
+        scope: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError>;
 
     /// One credential, or none if the provider says that there is none (404
     /// with its error envelope).
@@ -63,12 +67,14 @@ pub trait Provider: Send + Sync {
     /// called: the caller compares it with `id` right before.
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError>;
 
-    /// Every credential that bears `label`: names need not be unique there.
+    /// Every credential of a scope that bears `label`: names need not be unique
+    /// there.
     async fn find(
         &self,
+        scope: &Scope,
         label: &Label,
     ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
-        let mut answer = self.list().await?;
+        let mut answer = self.list(scope).await?;
         answer
             .value
             .retain(|credential| credential.name.as_deref() == Some(label.as_str()));

@@ -10,6 +10,7 @@ use rekeyd::core::change::{
 };
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::scope::Scope;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 use rekeyd::core::time;
 use rekeyd::ledger::{Ledger, LedgerIdentity, LedgerOptions, WriterDriver};
@@ -82,6 +83,7 @@ impl Past {
         let label = Label::new(&self.key, self.ago(seconds_ago), [1; 3]);
         let intent = RotationIntent {
             rotation: rotation.clone(),
+            scope: Scope::AdminKeys,
             sequence: 1,
             label,
             trigger: Trigger::First,
@@ -180,6 +182,7 @@ fn open_rotation_is_overdue_from_its_first_failure() {
     past.failed(2 * HOUR, 1);
     let intent = RotationIntent {
         rotation: RotationId::new([2; 8]),
+        scope: Scope::AdminKeys,
         sequence: 2,
         label: Label::new(&past.key, past.ago(60), [2; 3]),
         trigger: Trigger::Retry,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod migration;
+mod scopes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use rekeyd::core::change::{AddedSink, Change, KeyBackoff, RotationIntent, Transi
 use rekeyd::core::condition::Condition;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::state::{CredentialMetadata, KeyState, Trigger};
 use rekeyd::ledger::{
     HistoryFilter, Ledger, LedgerError, LedgerIdentity, LedgerOptions, LedgerReader,
@@ -56,6 +58,7 @@ fn rotation_started(number: u64) -> Change {
     let [.., a, b, c] = number.to_be_bytes();
     Change::from(RotationIntent {
         rotation: RotationId::new(number.to_be_bytes()),
+        scope: Scope::AdminKeys,
         sequence: number + 1,
         label: Label::new(&key(number), at(), [a, b, c]),
         trigger: Trigger::First,
@@ -478,7 +481,7 @@ fn conditions_are_cleared_at_start_and_listed_by_severity() {
         let problem = Some("it cannot be asked".to_owned());
         let first = ledger(&path);
         first
-            .set_condition("provider", at(), problem.clone())
+            .set_condition(None, "provider", at(), problem.clone())
             .await
             .unwrap();
         assert_eq!(told(), ["it cannot be asked"]);
@@ -489,7 +492,8 @@ fn conditions_are_cleared_at_start_and_listed_by_severity() {
         for word in std::iter::once("configuration").chain(others) {
             let since = at() - jiff::SignedDuration::from_secs(earlier);
             let problem = Some(word.to_owned());
-            first.set_condition(word, since, problem).await.unwrap();
+            let set = first.set_condition(None, word, since, problem);
+            set.await.unwrap();
             earlier -= 1;
         }
         let mut wanted = Condition::ALL.map(Condition::as_str).to_vec();

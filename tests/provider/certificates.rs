@@ -1,5 +1,6 @@
 //! Whom the adapter and the probe trust over https.
 
+use rekeyd::core::scope::Scope;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ async fn configured_roots_are_trusted_for_their_host_name() {
     let server = TlsServer::start().await;
     let url = server.url("localhost");
     let provider = provider_trusting(&url, Some(server.ca_file()));
-    let listed = provider.list().await.unwrap().value;
+    let listed = provider.list(&Scope::AdminKeys).await.unwrap().value;
     assert_eq!(listed[0].metadata.id.as_str(), "key_a");
     let ca_file = server.ca_file();
     check_connection(&url, Some(&ca_file), TIMEOUT)
@@ -106,7 +107,10 @@ async fn check_connection_is_rejected(url: &Url, ca_file: Option<PathBuf>) {
         .await
         .unwrap_err();
     assert!(error.contains("certificate"), "{error}");
-    let error = provider_trusting(url, ca_file).list().await.unwrap_err();
+    let error = provider_trusting(url, ca_file)
+        .list(&Scope::AdminKeys)
+        .await
+        .unwrap_err();
     assert_eq!(
         (error.kind, error.effect),
         (ErrorKind::Unreachable, Effect::NotApplied)
@@ -118,7 +122,7 @@ async fn check_connection_is_rejected(url: &Url, ca_file: Option<PathBuf>) {
 async fn an_unreadable_ca_file_is_named_in_the_error() {
     let url = "https://localhost:9/v1".parse().unwrap();
     let provider = provider_trusting(&url, Some(PathBuf::from("/nowhere/ca.pem")));
-    let error = provider.list().await.unwrap_err();
+    let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
     assert_eq!(error.effect, Effect::NotApplied);
     assert!(error.message.contains("/nowhere/ca.pem"), "{error}");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::adapter::{adapter_with, credential_with};
 use async_trait::async_trait;
 use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{ActiveCredential, Secret};
 use rekeyd::provider::failover::{CredentialSource, FailoverProvider};
 use rekeyd::provider::openai::OpenAiProvider;
@@ -77,12 +78,12 @@ impl FailoverFixture {
 #[tokio::test]
 async fn missing_credential_is_reported_until_one_is_found() {
     let world = FailoverFixture::new().await;
-    let error = world.subject.list().await.unwrap_err();
+    let error = world.subject.list(&Scope::AdminKeys).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NoCredential);
     assert!(error.to_string().contains("a: unreadable"), "{error}");
     let (_, secret) = world.create_credential("late").await;
     world.sources.set(&[("file", &secret)]);
-    world.subject.list().await.unwrap();
+    world.subject.list(&Scope::AdminKeys).await.unwrap();
     assert!(world.uses(&secret));
 }
 

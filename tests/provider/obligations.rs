@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::adapter::{adapter, adapter_with, credential_with};
-use rekeyd::core::ids::Label;
+use rekeyd::core::ids::{Label, ProjectId};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{ActiveCredential, Secret};
 use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{Effect, ErrorKind, Provider, RetryAdvice};
@@ -57,7 +58,12 @@ async fn each_create_fault_maps_to_its_error() {
         assert_eq!((error.kind, error.effect), (cause, outcome), "{error}");
         assert_eq!(error.kind.is_outage(), outcome == Unknown, "{error}");
         assert_eq!(sandbox.requests(ApiOperation::Create), sent + 1, "{kind}");
-        let found = provider.find(&name).await.unwrap().value.len();
+        let found = provider
+            .find(&Scope::AdminKeys, &name)
+            .await
+            .unwrap()
+            .value
+            .len();
         assert_eq!(found, made, "{kind}");
         if kind == "429" {
             assert_eq!(error.retry, RetryAdvice::Later(Some(second)));
@@ -121,7 +127,7 @@ async fn a_late_create_completes_after_its_connection_broke() {
     assert_eq!(error.effect, Effect::Unknown);
     let landed = async {
         while provider
-            .find(&label("late"))
+            .find(&Scope::AdminKeys, &label("late"))
             .await
             .unwrap()
             .value
@@ -151,7 +157,11 @@ async fn a_hanging_response_times_out() {
     );
     assert!(!error.to_string().contains("http://"), "{error}");
     sandbox.set_faults(Vec::new());
-    let found = provider.find(&label("hangs")).await.unwrap().value;
+    let found = provider
+        .find(&Scope::AdminKeys, &label("hangs"))
+        .await
+        .unwrap()
+        .value;
     assert_eq!(found.len(), 1, "it was done, and nobody heard");
 }
 
@@ -159,7 +169,14 @@ async fn a_hanging_response_times_out() {
 async fn a_stale_list_misses_the_last_change() {
     let (sandbox, provider) = subject(SandboxOptions::default()).await;
     let fresh = label("fresh");
-    let seen = async || provider.find(&fresh).await.unwrap().value.len();
+    let seen = async || {
+        provider
+            .find(&Scope::AdminKeys, &fresh)
+            .await
+            .unwrap()
+            .value
+            .len()
+    };
     let made = provider.create(&fresh, None).await.unwrap().value;
     sandbox.set_faults(fault("list:stale-list:1"));
     assert_eq!(seen().await, 0);
@@ -191,15 +208,18 @@ async fn the_credential_is_read_at_each_request() {
     let (sandbox, _) = subject(SandboxOptions::default()).await;
     let cell = ActiveCredential::new();
     let provider = adapter_with(&sandbox.base_url(), Duration::from_secs(5), cell.clone());
-    let error = provider.list().await.unwrap_err();
+    let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NoCredential);
     cell.set(Secret::new("sk-admin-wrong".to_owned()));
-    let error = provider.list().await.unwrap_err();
+    let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CredentialRefused);
     cell.set(sandbox.admin_key());
-    assert_eq!(provider.list().await.unwrap().value.len(), 1);
+    assert_eq!(
+        provider.list(&Scope::AdminKeys).await.unwrap().value.len(),
+        1
+    );
     cell.set(Secret::new("two\nlines-of-it".to_owned()));
-    let error = provider.list().await.unwrap_err();
+    let error = provider.list(&Scope::AdminKeys).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CredentialRefused);
 }
 
@@ -221,4 +241,19 @@ async fn a_fresh_secret_may_be_refused_for_a_while() {
     assert_eq!(own.name, ADMIN_KEY_NAME);
     assert!(sandbox.delete_manually(&own.id));
     assert!(sandbox.accepts(sandbox.admin_key().expose()));
+}
+
+/// A ledger that a later version wrote may record projects.
+#[tokio::test]
+async fn a_project_is_refused_and_not_taken_for_the_admin_keys() {
+    let (sandbox, provider) = subject(SandboxOptions::default()).await;
+    let project = Scope::Project(ProjectId::new("proj_abc"));
+    let error = provider.list(&project).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.effect, error.retry),
+        (ErrorKind::Refused, Effect::NotApplied, RetryAdvice::Never)
+    );
+    assert!(error.to_string().contains("proj_abc"), "{error}");
+    provider.find(&project, &label("any")).await.unwrap_err();
+    assert_eq!(sandbox.requests(ApiOperation::List), 0);
 }

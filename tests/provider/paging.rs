@@ -2,11 +2,12 @@
 
 use crate::adapter::adapter;
 use crate::canned_server::{CannedServer, ok};
+use rekeyd::core::scope::Scope;
 use rekeyd::provider::{ErrorKind, Provider, ProviderError};
 
 async fn list_ids(answers: Vec<Vec<u8>>) -> Result<Vec<String>, ProviderError> {
     let server = CannedServer::start(answers).await;
-    let listed = adapter(&server.url).list().await?;
+    let listed = adapter(&server.url).list(&Scope::AdminKeys).await?;
     let ids = listed
         .value
         .into_iter()
@@ -19,7 +20,11 @@ async fn paging_continues_after_the_last_item() {
     let first = ok(r#"{"data":[{"id":"key_1"},{"id":"key_2"}],"has_more":true,"last_id":"x"}"#);
     let second = ok(r#"{"data":[{"id":"key_2"},{"id":"key_3"}],"has_more":false}"#);
     let server = CannedServer::start(vec![first, second]).await;
-    let listed = adapter(&server.url).list().await.unwrap().value;
+    let listed = adapter(&server.url)
+        .list(&Scope::AdminKeys)
+        .await
+        .unwrap()
+        .value;
     let ids: Vec<_> = listed.iter().map(|one| one.metadata.id.as_str()).collect();
     assert_eq!(ids, ["key_1", "key_2", "key_3"]);
     let heard = server.heard();

@@ -1,5 +1,6 @@
 //! Which requests go through the proxy that the environment names.
 
+use rekeyd::core::scope::Scope;
 use std::time::Duration;
 
 use crate::adapter::adapter;
@@ -15,9 +16,9 @@ async fn loopback_requests_bypass_the_proxy() {
     const CHILD: &str = "REKEYD_TEST_BEHIND_A_PROXY";
     let direct = CannedServer::start(vec![ok(r#"{"data":[]}"#)]).await;
     if std::env::var_os(CHILD).is_some() {
-        adapter(&direct.url).list().await.unwrap();
+        adapter(&direct.url).list(&Scope::AdminKeys).await.unwrap();
         let other = Url::parse("http://rekeyd.invalid/v1").unwrap();
-        let error = adapter(&other).list().await.unwrap_err();
+        let error = adapter(&other).list(&Scope::AdminKeys).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ServerError, "{error}");
         let patience = Duration::from_secs(5);
         check_connection(&other, None, patience).await.unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::adapter::{OWN_SECRET, adapter};
 use crate::canned_server::{CannedServer, ok, response};
 use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
 use rekeyd::provider::{
     CreatedCredential, Effect, ErrorKind, Provider, ProviderError, RetryAdvice,
@@ -327,9 +328,9 @@ async fn only_create_opens_a_new_connection() {
     let (url, heard) = keep_alive_server(None).await;
     let provider = adapter(&url);
     let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c".to_owned());
-    provider.list().await.unwrap();
+    provider.list(&Scope::AdminKeys).await.unwrap();
     provider.create(&label, None).await.unwrap();
-    provider.list().await.unwrap();
+    provider.list(&Scope::AdminKeys).await.unwrap();
     provider.delete(&credential_id()).await.unwrap();
     provider.create(&label, None).await.unwrap();
     provider.check().await.unwrap();

@@ -35,7 +35,7 @@ pub(crate) fn check_engine_view(world: &SimWorld, engine: &Engine) {
         let told = world.conditions();
         let all = problems
             .iter()
-            .all(|(held, _)| told.contains(held.as_str()));
+            .all(|active| told.contains(active.condition.as_str()));
         world.check(all, "the ledger knows what is wrong");
     }
 }
@@ -56,7 +56,8 @@ fn check_view_at_rest(world: &SimWorld, engine: &Engine) {
 /// Whether every key has its one credential, every required sink holds it, and
 /// nothing else of ours is alive; why not, otherwise.
 pub(crate) fn check_at_rest(world: &SimWorld, engine: &Engine) -> Result<(), String> {
-    if let Some((_, problem)) = engine.active_conditions().first() {
+    if let Some(active) = engine.active_conditions().first() {
+        let problem = &active.problem;
         return Err(problem.clone());
     }
     let mut alive = world.live_managed_credentials();

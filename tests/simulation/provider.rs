@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::{ActiveCredential, Secret};
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::core::time;
@@ -183,7 +184,10 @@ impl Provider for SimProvider {
         self.active_credential.previous_might_be(redacted_value)
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+    async fn list(
+        &self,
+        _: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         let fault = self.request(SimOperation::List, "").await?;
         let now = self.world.true_now();
         let at = if fault == Some(SimFault::Stale) {

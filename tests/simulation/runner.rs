@@ -14,6 +14,7 @@ use rekeyd::core::ids::{CredentialId, KeyName, SinkId};
 use rekeyd::core::notification::{ChannelId, EventKind};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::schedule::Schedule;
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::ActiveCredential;
 use rekeyd::core::subscriptions::{Subscription, Subscriptions};
 use rekeyd::core::time;
@@ -138,7 +139,11 @@ async fn run_process(
         }
         oracle::check_engine_view(world, &engine);
         let problems = engine.active_conditions();
-        if person_at.is_none() && problems.iter().any(|(what, _)| needs_operator(*what)) {
+        if person_at.is_none()
+            && problems
+                .iter()
+                .any(|active| needs_operator(active.condition))
+        {
             person_at = Some(world.elapsed() + PERIOD / 4);
         }
         for act in world.take_actions() {
@@ -331,6 +336,7 @@ fn managed_key(
     });
     ManagedKey {
         name: key_name(key.name),
+        scope: Scope::AdminKeys,
         policy: Arc::new(KeyPolicy {
             overlap: key.overlap,
             max_creates_per_day: 1_000,

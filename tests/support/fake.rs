@@ -15,6 +15,7 @@ use rekeyd::core::change::Change;
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::policy::KeyPolicy;
 use rekeyd::core::schedule::Schedule;
+use rekeyd::core::scope::Scope;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::engine::conditions::Conditions;
@@ -61,6 +62,8 @@ struct FakeWorld {
     /// Name by id.
     live: Mutex<BTreeMap<String, String>>,
     entropy_counter: AtomicU64,
+    /// The scopes of credentials that are not admin keys, by id.
+    scopes: Mutex<BTreeMap<String, Scope>>,
     /// What every request to the provider fails with.
     outage: Mutex<Option<ErrorKind>>,
     /// What every request of one kind fails with.
@@ -233,13 +236,18 @@ impl Provider for FakeWorld {
         self.is_previous.load(Ordering::SeqCst)
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+    async fn list(
+        &self,
+        scope: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.provider_call("list".to_owned())?;
         let listed = self.list_override.lock().unwrap().clone();
         let listed = listed.unwrap_or_else(|| self.live.lock().unwrap().clone());
+        let scopes = self.scopes.lock().unwrap().clone();
         let listed = listed.into_iter();
         self.respond(
             listed
+                .filter(|(id, _)| scopes.get(id).unwrap_or(&Scope::AdminKeys) == scope)
                 .map(|(id, name)| self.credential_named(&id, name))
                 .collect(),
         )
@@ -247,6 +255,7 @@ impl Provider for FakeWorld {
 
     async fn find(
         &self,
+        _: &Scope,
         label: &Label,
     ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         self.provider_call(format!("find {label}"))?;
@@ -383,7 +392,7 @@ impl Fakes {
             ledger.record(&before, at(), &changes).await.unwrap();
         }
         ledger
-            .record_reconciliation(at(), Vec::new())
+            .record_reconciliation(&Scope::AdminKeys, at(), Vec::new())
             .await
             .unwrap();
     }
@@ -424,6 +433,7 @@ impl Fakes {
         adapt(&mut policy);
         ManagedKey {
             name,
+            scope: Scope::AdminKeys,
             policy: Arc::new(policy),
             sinks: vec![(Arc::new(FakeSink(Arc::clone(&self.world), sink_id())), true)],
         }
@@ -548,6 +558,12 @@ impl Fakes {
     /// Every request of this kind fails so from now on, or with none none does.
     pub(crate) fn fail_calls(&self, kind: Option<(&'static str, ErrorKind)>) {
         *self.world.failing_calls.lock().unwrap() = kind;
+    }
+
+    /// Moves a credential to another scope's list.
+    pub(crate) fn set_scope(&self, id: &str, scope: &Scope) {
+        let mut scopes = self.world.scopes.lock().unwrap();
+        scopes.insert(id.to_owned(), scope.clone());
     }
 
     /// A list shows these from now on, by id and name, whatever is alive.

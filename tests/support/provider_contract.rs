@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rekeyd::core::ids::{CredentialId, Label};
+use rekeyd::core::scope::Scope;
 use rekeyd::provider::{ErrorKind, Provider};
 
 fn label(text: &str) -> Label {
@@ -14,7 +15,10 @@ pub(crate) async fn created_credential_works_and_is_found(provider: &dyn Provide
     assert!(created.server_time.is_some());
     let secret = created.value.secret.unwrap();
     provider.verify(&secret).await.unwrap();
-    let found = provider.find(&label("found")).await.unwrap();
+    let found = provider
+        .find(&Scope::AdminKeys, &label("found"))
+        .await
+        .unwrap();
     assert!(found.server_time.is_some());
     assert_eq!(found.value.len(), 1);
     assert_eq!(found.value[0].metadata, created.value.metadata);
@@ -31,7 +35,11 @@ pub(crate) async fn credentials_with_one_name_are_all_found(provider: &dyn Provi
     for _ in 0..2 {
         provider.create(&label("twice"), None).await.unwrap();
     }
-    let found = provider.find(&label("twice")).await.unwrap().value;
+    let found = provider
+        .find(&Scope::AdminKeys, &label("twice"))
+        .await
+        .unwrap()
+        .value;
     assert_eq!(found.len(), 2);
     assert_ne!(found[0].metadata.id, found[1].metadata.id);
 }
@@ -55,7 +63,14 @@ pub(crate) async fn deletion_is_final_and_idempotent(provider: &dyn Provider) {
         provider.retrieve(&created.metadata.id).await.unwrap().value,
         None
     );
-    assert_eq!(provider.find(&label("gone")).await.unwrap().value, []);
+    assert_eq!(
+        provider
+            .find(&Scope::AdminKeys, &label("gone"))
+            .await
+            .unwrap()
+            .value,
+        []
+    );
     let error = provider.verify(&created.secret.unwrap()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CredentialRefused);
 }
@@ -69,7 +84,7 @@ pub(crate) async fn unknown_id_is_none(provider: &dyn Provider) {
 }
 
 pub(crate) async fn paginated_list_has_each_credential_once(provider: &dyn Provider) {
-    let before = provider.list().await.unwrap().value.len();
+    let before = provider.list(&Scope::AdminKeys).await.unwrap().value.len();
     let mut created = Vec::new();
     for number in 0..230 {
         let name = label(&format!("many-{number}"));
@@ -83,7 +98,7 @@ pub(crate) async fn paginated_list_has_each_credential_once(provider: &dyn Provi
                 .id,
         );
     }
-    let listed = provider.list().await.unwrap().value;
+    let listed = provider.list(&Scope::AdminKeys).await.unwrap().value;
     assert_eq!(listed.len(), before + 230);
     for id in created {
         let times = listed.iter().filter(|one| one.metadata.id == id).count();

@@ -4,6 +4,7 @@
 use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
+use rekeyd::core::scope::Scope;
 use rekeyd::core::state::{CredentialMetadata, DeliveryState, Trigger};
 
 use super::fake::{at, sink_id};
@@ -15,6 +16,7 @@ pub(crate) fn rotation(number: u64) -> RotationId {
 pub(crate) fn intended(number: u64) -> Vec<Change> {
     vec![Change::from(RotationIntent {
         rotation: rotation(number),
+        scope: Scope::AdminKeys,
         sequence: number,
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::alerting::outbox::WriteOutcome;
+use crate::core::ids::ProjectId;
 use crate::core::notification::ChannelId;
+use crate::core::scope::Scope;
 use crate::core::subscriptions::Subscription;
 use crate::platform::entropy::EntropyError;
 
@@ -38,8 +40,15 @@ fn hold_condition_at(
     condition: Condition,
     seconds: i64,
 ) {
-    let held = [(condition, "something is wrong".to_owned())];
-    watch.update_conditions(&held, chance, at(seconds));
+    watch.update_conditions(&[active(condition, None)], chance, at(seconds));
+}
+
+fn active(condition: Condition, scope: Option<Scope>) -> ActiveCondition {
+    ActiveCondition {
+        condition,
+        scope,
+        problem: "something is wrong".to_owned(),
+    }
 }
 
 #[test]
@@ -103,4 +112,30 @@ fn an_alert_of_an_earlier_process_is_resolved_after_confirmation() {
     let tellings = watch.outbox.take_batch();
     assert_eq!(tellings[0].notification.state, NotificationState::Resolved);
     assert_eq!(tellings[0].notification.since, at(-100));
+}
+
+#[test]
+fn the_same_condition_in_two_scopes_is_two_alerts() {
+    let (mut tracker, entropy) = tracker();
+    let admin_keys = active(Condition::Organization, Some(Scope::AdminKeys));
+    let project = Scope::Project(ProjectId::new("proj_abc"));
+    let project = active(Condition::Organization, Some(project));
+    let both = [admin_keys.clone(), project];
+    tracker.update_conditions(&both, &entropy, at(0));
+    tracker.update_conditions(&both, &entropy, at(30));
+    let sent = |tracker: &mut AlertTracker| {
+        let batch = tracker.outbox.take_batch();
+        tracker.outbox.finish_batch(WriteOutcome::Written);
+        let notifications = batch.into_iter().map(|entry| entry.notification);
+        let shown = notifications.map(|one| (one.state, one.alert.scope.unwrap().to_string()));
+        shown.collect::<Vec<_>>()
+    };
+    let (admin, proj) = ("admin-keys".to_owned(), "project:proj_abc".to_owned());
+    let raised = NotificationState::Raised;
+    assert_eq!(
+        sent(&mut tracker),
+        [(raised, admin), (raised, proj.clone())]
+    );
+    tracker.update_conditions(&[admin_keys], &entropy, at(40));
+    assert_eq!(sent(&mut tracker), [(NotificationState::Resolved, proj)]);
 }

@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::schedule::Schedule;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Delivery, DeliveryState, Trigger};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
@@ -21,6 +22,7 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
     let started = at("2026-11-24T03:00:00Z");
     Rotation {
         id: RotationId::new([u8::try_from(sequence).unwrap(); 8]),
+        scope: Scope::AdminKeys,
         sequence,
         trigger: Trigger::Schedule,
         scheduled_for: Some(started),

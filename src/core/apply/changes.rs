@@ -15,6 +15,7 @@ use crate::core::change::{
 };
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Pause, Trigger};
 
 pub(crate) fn at() -> Timestamp {
@@ -47,6 +48,7 @@ fn credential(number: u8) -> CredentialMetadata {
 pub(crate) fn intent(number: u8) -> RotationIntent {
     RotationIntent {
         rotation: rotation(number),
+        scope: Scope::AdminKeys,
         sequence: number.into(),
         label: Label::from_recorded(format!("label-{number}")),
         trigger: Trigger::First,
@@ -60,6 +62,7 @@ pub(crate) fn intent(number: u8) -> RotationIntent {
 pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
     Adoption {
         rotation: rotation(number),
+        scope: Scope::AdminKeys,
         sequence: number.into(),
         credential: credential(number),
         event,

@@ -93,6 +93,7 @@ fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> 
     let phase = lifecycle::apply(None, adoption.event)?;
     let mut rotation = Rotation::new(
         adoption.rotation.clone(),
+        adoption.scope.clone(),
         adoption.sequence,
         Trigger::Adopted,
         phase,

@@ -45,6 +45,7 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
     let phase = lifecycle::apply(None, LifecycleEvent::Started)?;
     let mut rotation = Rotation::new(
         intent.rotation.clone(),
+        intent.scope.clone(),
         intent.sequence,
         intent.trigger,
         phase,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Pause};
 
 /// A change that carries out an operator's command.
@@ -76,6 +77,8 @@ pub struct ImmediateRevocation {
 pub struct Adoption {
     /// The id of its row.
     pub rotation: RotationId,
+    /// The scope of the credential.
+    pub scope: Scope,
     /// Its sequence, by [`crate::core::state::KeyState::next_sequence`].
     pub sequence: u64,
     /// The credential.

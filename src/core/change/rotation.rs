@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::core::change::operator::OperatorNote;
 use crate::core::ids::{CredentialId, Label, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation, Trigger};
 
 /// A change to one rotation of a key.
@@ -33,6 +34,8 @@ pub enum RotationChange {
 pub struct RotationIntent {
     /// Its id.
     pub rotation: RotationId,
+    /// The scope that its credential will belong to.
+    pub scope: Scope,
     /// Its sequence, by [`crate::core::state::KeyState::next_sequence`].
     pub sequence: u64,
     /// The name that its credential will bear.

@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Delivery, Trigger};
 
 fn rotation(sequence: u64, phase: Phase) -> Rotation {
     let started = "2026-11-24T03:00:00Z".parse().unwrap();
     Rotation {
         id: RotationId::new(sequence.to_be_bytes()),
+        scope: Scope::AdminKeys,
         sequence,
         trigger: Trigger::Schedule,
         scheduled_for: None,

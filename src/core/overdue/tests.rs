@@ -8,6 +8,7 @@ use super::*;
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 use crate::core::schedule::Schedule;
+use crate::core::scope::Scope;
 use crate::core::state::{Pause, Rotation, Trigger};
 
 const NOW: &str = "2026-11-24T03:10:00Z";
@@ -19,6 +20,7 @@ fn at(text: &str) -> Timestamp {
 fn current(started: &str) -> KeyState {
     let rotation = Rotation {
         id: RotationId::new([1; 8]),
+        scope: Scope::AdminKeys,
         sequence: 1,
         trigger: Trigger::Adopted,
         scheduled_for: None,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
+use crate::core::scope::Scope;
 use crate::core::state::Trigger;
 
 const OVERLAP: Duration = Duration::from_secs(600);
@@ -94,6 +95,7 @@ fn delivery(name: &str, state: DeliveryState) -> Delivery {
 fn rotation(sequence: u64, phase: Phase, deliveries: Vec<Delivery>) -> Rotation {
     Rotation {
         id: RotationId::new(sequence.to_be_bytes()),
+        scope: Scope::AdminKeys,
         sequence,
         trigger: Trigger::Schedule,
         scheduled_for: None,

@@ -501,7 +501,7 @@ impl PendingItem {
 /// What became of a wished rotation; none while that is open.
 fn rotation_result(engine: &Engine, key: &KeyName, before: u64) -> Option<Result<String, String>> {
     let state = engine.state(key)?;
-    let of_all = engine.active_conditions().into_iter().next();
+    let of_all = engine.active_conditions_of(key).into_iter().next();
     // What cannot even be begun is told, and not waited for.
     if engine.has_pending_request(key) && of_all.is_none() || state.open_rotation().is_some() {
         return None;
@@ -512,7 +512,7 @@ fn rotation_result(engine: &Engine, key: &KeyName, before: u64) -> Option<Result
     {
         return Some(Ok(format!("{key}: rotated{}", hold_warning(engine, state))));
     }
-    let problem = of_all.map(|(_, problem)| problem);
+    let problem = of_all.map(|active| active.problem);
     let problem = problem.or_else(|| state.problem.clone());
     let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
     Some(Err(format!("{key} was not rotated: {problem}")))

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::core::ids::{CredentialId, Label};
+use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::daemon::metrics::registry::Metrics;
 use crate::provider::{
@@ -60,8 +61,11 @@ impl<P: Provider> Provider for InstrumentedProvider<P> {
         self.inner.may_be_previous(redacted_value)
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
-        self.measure("list", self.inner.list()).await
+    async fn list(
+        &self,
+        scope: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        self.measure("list", self.inner.list(scope)).await
     }
 
     async fn retrieve(

@@ -1,6 +1,8 @@
 //! What holds, what it rules out, and whose matter a failure is.
 
 use super::*;
+use crate::core::ids::ProjectId;
+use crate::core::scope::Scope;
 use crate::provider::{Effect, RetryAdvice};
 
 const ALL: [Condition; 5] = [
@@ -18,20 +20,31 @@ fn at(text: &str) -> Timestamp {
 #[test]
 fn each_condition_is_raised_once_and_cleared_once() {
     let conditions = Conditions::default();
-    assert!(conditions.can_start_rotation());
+    assert!(conditions.can_start_rotation(&Scope::AdminKeys));
     for condition in ALL {
         assert!(!conditions.clear(condition), "it did not hold");
         conditions.raise(condition, "first");
         conditions.raise(condition, "second");
         assert!(conditions.is_active(condition));
-        assert_eq!(conditions.active(), [(condition, "first".to_owned())]);
-        assert!(!conditions.can_start_rotation());
-        let unwritten = conditions.take_unrecorded();
-        assert_eq!(unwritten, [(condition, Some("first".to_owned()))]);
-        assert_eq!(conditions.take_unrecorded(), []);
+        let first = ActiveCondition {
+            condition,
+            scope: None,
+            problem: "first".to_owned(),
+        };
+        assert_eq!(conditions.active(), [first]);
+        assert!(!conditions.can_start_rotation(&Scope::AdminKeys));
+        let unrecorded = conditions.take_unrecorded();
+        let expected = [((condition, None), Some("first".to_owned()))];
+        assert_eq!(unrecorded, expected.into());
+        assert_eq!(conditions.take_unrecorded(), BTreeMap::new());
         assert!(conditions.clear(condition));
-        assert!(!conditions.is_active(condition) && conditions.can_start_rotation());
-        assert_eq!(conditions.take_unrecorded(), [(condition, None)]);
+        assert!(
+            !conditions.is_active(condition) && conditions.can_start_rotation(&Scope::AdminKeys)
+        );
+        assert_eq!(
+            conditions.take_unrecorded(),
+            [((condition, None), None)].into()
+        );
     }
 }
 
@@ -42,7 +55,7 @@ fn active_conditions_are_sorted_worst_first() {
         conditions.raise(condition, condition.as_str());
     }
     let held = conditions.active().into_iter();
-    let held: Vec<_> = held.map(|(condition, _)| condition).collect();
+    let held: Vec<_> = held.map(|active| active.condition).collect();
     assert_eq!(held, ALL);
     let words = ALL.map(Condition::as_str);
     let expected = ["ledger", "credential", "organization", "clock", "provider"];
@@ -53,7 +66,7 @@ fn active_conditions_are_sorted_worst_first() {
 fn each_condition_withdraws_the_permits_it_makes_unsafe() {
     for condition in ALL {
         let conditions = Conditions::default();
-        assert_eq!(conditions.permits(), Permits::ALL);
+        assert_eq!(conditions.permits(&Scope::AdminKeys), Permits::ALL);
         conditions.raise(condition, "why");
         let expected = match condition {
             Condition::Provider | Condition::Credential => Permits {
@@ -66,7 +79,11 @@ fn each_condition_withdraws_the_permits_it_makes_unsafe() {
             },
             Condition::Ledger | Condition::Organization => Permits::ALL,
         };
-        assert_eq!(conditions.permits(), expected, "{condition:?}");
+        assert_eq!(
+            conditions.permits(&Scope::AdminKeys),
+            expected,
+            "{condition:?}"
+        );
     }
 }
 
@@ -192,4 +209,40 @@ fn overlap_never_starts_at_a_clock_that_is_behind() {
         let found = from(now, minute * (1 + later));
         assert_eq!(found, Some(at(expected)), "{now}");
     }
+}
+
+#[test]
+fn a_condition_of_a_scope_stops_its_keys_alone() {
+    let project = Scope::Project(ProjectId::new("proj_abc"));
+    for condition in ALL {
+        let conditions = Conditions::default();
+        conditions.raise_in(&project, condition, "why");
+        assert!(!conditions.can_start_rotation(&project), "{condition:?}");
+        assert!(conditions.is_active_in(&project, condition));
+        assert!(conditions.can_start_rotation(&Scope::AdminKeys));
+        assert!(!conditions.is_active_in(&Scope::AdminKeys, condition));
+        assert_eq!(conditions.permits(&Scope::AdminKeys), Permits::ALL);
+        assert!(!conditions.is_active(condition), "of the whole daemon");
+        assert!(conditions.is_provider_usable() && !conditions.is_clear());
+        assert!(!conditions.clear(condition), "it is the scope's");
+        // Of the daemon, it stops the keys of both, and each ends on its own.
+        conditions.raise(condition, "why");
+        assert!(!conditions.can_start_rotation(&Scope::AdminKeys));
+        assert_eq!(conditions.active().len(), 2);
+        assert!(conditions.clear_in(&project, condition));
+        assert!(!conditions.can_start_rotation(&project));
+        assert!(conditions.clear(condition) && conditions.is_clear());
+    }
+}
+
+#[test]
+fn a_scope_whose_provider_is_away_does_not_withdraw_the_permits_of_another() {
+    let project = Scope::Project(ProjectId::new("proj_abc"));
+    let conditions = Conditions::default();
+    conditions.raise_in(&project, Condition::Provider, "why");
+    assert!(!conditions.permits(&project).can_use_provider);
+    assert!(conditions.permits(&project).can_trust_clock);
+    conditions.raise_in(&project, Condition::Clock, "why");
+    assert!(!conditions.permits(&project).can_trust_clock);
+    assert_eq!(conditions.permits(&Scope::AdminKeys), Permits::ALL);
 }

@@ -109,7 +109,11 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let label = self.label(rotation)?;
         self.needs_follow_up = true;
-        let answer = self.services.provider.find(&label).await;
+        let answer = self
+            .services
+            .provider
+            .find(&self.context.scope, &label)
+            .await;
         self.observe_response(&answer);
         let found = match answer {
             Ok(answer) => answer.value,

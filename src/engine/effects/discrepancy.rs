@@ -19,7 +19,10 @@ use crate::provider::ProviderError;
 impl Worker {
     /// Returns since when a credential is missing, one check later.
     pub(crate) fn missing_since(&self, rotation: &Rotation) -> MissingSince {
-        let start_over = self.services.conditions.is_active(Condition::Organization);
+        let start_over = self
+            .services
+            .conditions
+            .is_active_in(&self.context.scope, Condition::Organization);
         match rotation.missing {
             Some(before) if !start_over => MissingSince {
                 since: before.since,

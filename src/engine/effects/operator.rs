@@ -294,6 +294,7 @@ impl Worker {
         };
         let adoption = Adoption {
             rotation: RotationId::new(id),
+            scope: managed.scope.clone(),
             sequence: self.state.next_sequence(self.now()),
             credential: found.metadata,
             event,

@@ -73,6 +73,7 @@ impl Worker {
         let operator = wish.as_ref().and_then(|wish| wish.operator.clone());
         let intent = RotationIntent {
             rotation: rotation.clone(),
+            scope: managed.scope.clone(),
             sequence: self.state.next_sequence(self.now()),
             label: Label::new(&managed.name, self.now(), tail),
             trigger,
@@ -348,8 +349,7 @@ impl Worker {
         let conditions = &self.services.conditions;
         if !conditions.has_recent_response(self.now()) {
             let turn = conditions.lock_diagnosis().await;
-            if !conditions.has_recent_response(self.now()) && conditions.permits().can_use_provider
-            {
+            if !conditions.has_recent_response(self.now()) && conditions.is_provider_usable() {
                 let answer = self.services.provider.check().await;
                 self.observe_response(&answer);
                 drop(turn);
@@ -363,7 +363,8 @@ impl Worker {
                 }
             }
         }
-        if self.services.conditions.can_start_rotation() {
+        let scope = &self.context.scope;
+        if self.services.conditions.can_start_rotation(scope) {
             Ok(Readiness::Ready)
         } else {
             Ok(Readiness::Blocked)
@@ -383,7 +384,11 @@ impl Worker {
             self.needs_reconciliation = true;
             return Ok(Readiness::Blocked);
         }
-        let lookalikes = self.services.ledger.lookalikes(&self.state.key).await?;
+        let lookalikes = self
+            .services
+            .ledger
+            .lookalikes(&self.context.scope, &self.state.key);
+        let lookalikes = lookalikes.await?;
         let lookalikes: Vec<_> = lookalikes.iter().map(CredentialId::as_str).collect();
         if lookalikes.is_empty() {
             return Ok(Readiness::Ready);

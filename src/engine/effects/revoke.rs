@@ -166,7 +166,11 @@ impl Worker {
             credential: &credential.id,
             policy: self.managed.as_ref().map(|managed| managed.policy.as_ref()),
             reason,
-            is_clock_trusted: self.services.conditions.permits().can_trust_clock,
+            is_clock_trusted: self
+                .services
+                .conditions
+                .permits(&self.context.scope)
+                .can_trust_clock,
         }
     }
 

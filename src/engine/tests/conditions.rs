@@ -7,6 +7,7 @@ use crate::core::change::{Adoption, Change, PauseUpdate, Transition};
 use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Pause};
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
@@ -18,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 fn active_conditions(engine: &Engine) -> Vec<Condition> {
     let problems = engine.active_conditions().into_iter();
-    problems.map(|(condition, _)| condition).collect()
+    problems.map(|active| active.condition).collect()
 }
 
 /// Nothing is begun before the ledger was compared with the provider: where
@@ -158,6 +159,7 @@ async fn clock_disagreement_blocks_rotations_and_revocations() {
 fn missing_credential(number: u64) -> (KeyName, Vec<Change>) {
     let adopted = Change::from(Adoption {
         rotation: rotation(number),
+        scope: Scope::AdminKeys,
         sequence: number,
         credential: CredentialMetadata {
             id: CredentialId::new(format!("key_{number}")),
@@ -209,7 +211,9 @@ async fn reload_probes_active_conditions_immediately() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
     fakes.fail_provider(Some(ErrorKind::CredentialRefused));
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(active_conditions(&engine), [Condition::Credential]);
     fakes.fail_provider(None);
@@ -223,4 +227,30 @@ async fn reload_probes_active_conditions_immediately() {
     engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(active_conditions(&engine), []);
+}
+
+/// While the keys are read one after another, a majority of those read so far
+/// means nothing.
+#[tokio::test]
+async fn missing_credentials_that_come_first_raise_no_condition_at_start() {
+    let fakes = Fakes::new(&[
+        ("key_3", "by hand"),
+        ("key_4", "by hand"),
+        ("key_5", "by hand"),
+    ]);
+    let keys: Vec<_> = (1..=5).map(missing_credential).collect();
+    let managed = || {
+        let names = keys.iter().map(|(name, _)| name.clone());
+        names.map(|name| fakes.managed_key(name, |_| {})).collect()
+    };
+    fakes.write_ledger(keys.clone()).await;
+    fakes.execute_sql(
+        "UPDATE rotation SET missing_since = started_at, missing_checks = 1
+         WHERE key IN ('key-1', 'key-2')",
+    );
+    let (lines, _guard) = CapturedLog::capture();
+    let mut engine = fakes.open_engine(managed(), RunMode::Daemon).await;
+    fakes.run_for(&mut engine, HOUR * 24).await;
+    assert_eq!(lines.lines_with("ERROR", "rotate --all"), [""; 0]);
+    assert_eq!(fakes.live_ids().len(), 5);
 }

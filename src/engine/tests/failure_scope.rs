@@ -30,7 +30,7 @@ fn is_provider_condition_active(engine: &Engine) -> bool {
     let problems = engine.active_conditions();
     problems
         .iter()
-        .any(|(held, _)| *held == Condition::Provider)
+        .any(|active| active.condition == Condition::Provider)
 }
 
 async fn engine_with(fakes: &Fakes, changes: Vec<Change>, course: RunMode) -> Engine {

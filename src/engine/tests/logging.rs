@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::core::change::{Adoption, Change, DeliveryResult, PauseUpdate, TimetableChange};
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Pause};
 use crate::core::time;
 use crate::engine::log::log_changes;
@@ -51,6 +52,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
+        scope: Scope::AdminKeys,
         sequence: 1,
         credential: CredentialMetadata {
             id: CredentialId::new("key_1".to_owned()),
@@ -103,7 +105,9 @@ async fn missing_and_found_credentials_are_logged() {
     );
     // And once more, for good.
     fakes.remove_credential("key_1");
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(
         lines.lines_with("ERROR", "key_1 of billing is gone").len(),

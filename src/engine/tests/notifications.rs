@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::core::ids::KeyName;
 use crate::core::notification::{ChannelId, EventKind};
+use crate::core::scope::Scope;
 use crate::core::subscriptions::{Subscription, Subscriptions};
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::provider::ErrorKind;
@@ -83,6 +84,7 @@ async fn a_provider_outage_is_one_alert_for_all_keys() {
         names
             .map(|name| ManagedKey {
                 name,
+                scope: Scope::AdminKeys,
                 ..hourly(&fakes)
             })
             .into()

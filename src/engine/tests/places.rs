@@ -1,5 +1,6 @@
 //! Deliveries that are not answered, beside keys whose sinks are in order.
 
+use crate::core::scope::Scope;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -13,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn key_to(fakes: &Fakes, number: u64, sink: &str) -> ManagedKey {
     ManagedKey {
         name: key_name(number),
+        scope: Scope::AdminKeys,
         ..fakes.key_with("@monthly", &[(sink, true)])
     }
 }

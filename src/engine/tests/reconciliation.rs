@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::change::{Change, RotationChange, SinkDrift};
 use crate::core::lifecycle::LifecycleEvent;
+use crate::core::scope::Scope;
 use crate::core::state::Trigger;
 use crate::core::time;
 use crate::engine::tests::captured_log::CapturedLog;
@@ -81,7 +82,9 @@ async fn presence_in_a_listing_alone_is_not_alive() {
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
     // Nor is what cannot be asked for: it is tried again.
     fakes.fail_calls(Some(("retrieve", ErrorKind::ServerError)));
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.journal_details("found-alive"), [""; 0]);
 }
@@ -141,7 +144,9 @@ async fn a_credential_wrongly_recorded_as_gone_is_revoked_only_after_its_sinks_a
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
     // The provider was wrong, and its consumers have nothing else.
     fakes.add_credential("key_1", "label-1");
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE * 60).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
     assert_eq!(fakes.live_ids(), ["key_1"]);
@@ -165,7 +170,9 @@ async fn a_wrong_clock_revokes_no_orphan_that_sinks_hold() {
         "it was taken for gone and replaced"
     );
     fakes.add_credential("key_1", "label-1");
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE / 6).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "orphaned");
     fakes.set_provider_clock_ahead(MINUTE * 60);
@@ -185,7 +192,9 @@ async fn a_failing_listing_raises_no_condition_and_backs_off() {
     fakes.take_calls();
     fakes.fail_calls(Some(("list", ErrorKind::ServerError)));
     let (lines, _guard) = CapturedLog::capture();
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE * 60).await;
     let lists = fakes.take_calls();
     let lists = lists.iter().filter(|call| *call == "list").count();
@@ -278,7 +287,9 @@ async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configur
     // At once, by the list of a minute ago.
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.live_ids(), ["key_like"]);
-    engine.maintenance.reconcile_now(fakes.now());
+    engine
+        .maintenance
+        .reconcile_now(&Scope::AdminKeys, fakes.now());
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.query_rows(kinds), ["lookalike"]);
     assert_eq!(lines.lines_with("WARN", "it is left alone").len(), 1);

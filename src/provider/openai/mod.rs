@@ -20,8 +20,9 @@ use reqwest::{Client, Method};
 use serde_json::json;
 use url::Url;
 
-use crate::core::ids::{CredentialId, Label};
+use crate::core::ids::{CredentialId, Label, ProjectId};
 use crate::core::redact::sanitize;
+use crate::core::scope::Scope;
 use crate::core::secret::{ActiveCredential, Secret};
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
 use crate::provider::openai::decode::{CredentialLookup, provider_response};
@@ -188,6 +189,13 @@ impl OpenAiProvider {
     }
 }
 
+/// The error of a request in a project: a ledger may record projects, written by
+/// a later version of rekeyd.
+fn unsupported_project_error(operation: &str, project: &ProjectId) -> ProviderError {
+    let message = format!("this version of rekeyd has no keys of projects, such as {project}");
+    fatal_error_before_send(operation, ErrorKind::Refused, message)
+}
+
 #[async_trait]
 impl Provider for OpenAiProvider {
     async fn create(
@@ -207,8 +215,14 @@ impl Provider for OpenAiProvider {
         decode::decode_create(&operation, &reply)
     }
 
-    async fn list(&self) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+    async fn list(
+        &self,
+        scope: &Scope,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         let operation = "list credentials";
+        if let Scope::Project(id) = scope {
+            return Err(unsupported_project_error(operation, id));
+        }
         let mut all = Vec::new();
         let mut known = BTreeSet::new();
         let mut cursors = BTreeSet::new();

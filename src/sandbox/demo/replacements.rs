@@ -96,6 +96,7 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
         .map(|key| {
             let KeySettings {
                 name,
+                scope,
                 mut policy,
                 sinks,
             } = key;
@@ -115,6 +116,7 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
             }
             KeySettings {
                 name,
+                scope,
                 policy,
                 sinks,
             }

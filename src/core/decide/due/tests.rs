@@ -12,6 +12,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::policy::{InitialRotation, KeyPolicy};
 use crate::core::schedule::Schedule;
 use crate::core::schedule::timetable::Timetable;
+use crate::core::scope::Scope;
 use crate::core::state::{
     CredentialMetadata, Delivery, DeliveryState, KeyState, LastCurrent, Pause, Rotation, Trigger,
 };
@@ -58,6 +59,7 @@ fn rotation(
     };
     Rotation {
         id: RotationId::from_recorded(sequence.to_string()),
+        scope: Scope::AdminKeys,
         sequence,
         trigger: Trigger::Schedule,
         scheduled_for: None,

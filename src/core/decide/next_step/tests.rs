@@ -9,6 +9,7 @@ use crate::core::change::{DeliveryChange, RotationChange};
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::policy::KeyPolicy;
 use crate::core::schedule::Schedule;
+use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::state::{CredentialMetadata, DeliveryState, MissingSince, Trigger};
 
@@ -53,6 +54,7 @@ fn delivery(state: DeliveryState) -> Delivery {
 fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
     Rotation {
         id: RotationId::new(sequence.to_be_bytes()),
+        scope: Scope::AdminKeys,
         sequence,
         trigger: Trigger::Schedule,
         scheduled_for: None,

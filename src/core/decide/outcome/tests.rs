@@ -7,6 +7,7 @@
 use super::*;
 use crate::core::change::{DeliveryChange, OperatorChange, RotationChange, ScheduleChange};
 use crate::core::ids::{KeyName, RotationId, SinkId};
+use crate::core::scope::Scope;
 use crate::core::state::{Delivery, Trigger};
 
 const OVERLAP: Duration = Duration::from_secs(600);
@@ -44,6 +45,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
     });
     Rotation {
         id: RotationId::new(sequence.to_be_bytes()),
+        scope: Scope::AdminKeys,
         sequence,
         trigger: Trigger::Schedule,
         scheduled_for: None,

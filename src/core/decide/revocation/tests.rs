@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use super::*;
 use crate::core::ids::{KeyName, Label, RotationId};
 use crate::core::schedule::Schedule;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Delivery};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -673,6 +674,7 @@ fn rotation(case: &Case) -> Rotation {
     let is_stranded = case.phase == Phase::Stranded;
     Rotation {
         id: RotationId::new([1; 8]),
+        scope: Scope::AdminKeys,
         sequence: 1,
         trigger: Trigger::Schedule,
         scheduled_for: None,
@@ -743,6 +745,7 @@ fn key_state(case: &Case, rotation: &Rotation) -> KeyState {
     if case.has_newer {
         key.live.push(Rotation {
             id: RotationId::new([2; 8]),
+            scope: Scope::AdminKeys,
             sequence: 2,
             phase: Phase::Current,
             deliveries: Vec::new(),

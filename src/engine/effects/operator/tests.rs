@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};
 use crate::core::ids::KeyName;
+use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Trigger};
 use crate::engine::tests::fake::{Fakes, at, key};
 use crate::engine::tests::rotation_changes::{created, current, rotation, transitioned};
@@ -234,6 +235,7 @@ async fn an_adopted_credential_is_current_only_if_none_is() {
 async fn a_credential_adopted_during_a_rotation_is_stranded() {
     let intent = RotationIntent {
         rotation: RotationId::new([1; 8]),
+        scope: Scope::AdminKeys,
         sequence: 1,
         label: crate::core::ids::Label::from_recorded("label-1".to_owned()),
         trigger: Trigger::First,
@@ -268,6 +270,7 @@ async fn pause_warns_when_the_credential_expires_first() {
     let fakes = Fakes::new(&[("key_1", "by hand")]);
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
+        scope: Scope::AdminKeys,
         sequence: 1,
         credential: CredentialMetadata {
             id: id("key_1"),

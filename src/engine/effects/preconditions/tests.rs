@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::change::Adoption;
+use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
 use crate::engine::RunMode;
 use crate::engine::tests::fake::{Fakes, key, sink_id};
@@ -36,6 +37,7 @@ async fn only_stranded_rotations_without_deliveries_are_evictable() {
     // Whoever made it by hand has delivered it by hand.
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
+        scope: Scope::AdminKeys,
         sequence: 1,
         credential: CredentialMetadata {
             id: CredentialId::new("key_1".to_owned()),

@@ -1,6 +1,7 @@
 //! Organization admin keys: a rotation creates one, a revocation deletes it.
 
 use crate::config_reader::section::Section;
+use crate::core::scope::Scope;
 use crate::provider::kind::KeyKind;
 
 /// The kind of a key whose credentials are organization admin keys.
@@ -10,4 +11,6 @@ pub static KIND: KeyKind = KeyKind {
         name: "key.admin-key",
         options: &[],
     },
+    secret_prefixes: &["sk-admin-"],
+    read_scope: |_, _| Some(Scope::AdminKeys),
 };
