@@ -21,19 +21,23 @@ const MAX_SEARCHED_CHARS: usize = 8 * 1024;
 /// are looked at, however they are written.
 pub const MAX_INPUT_BYTES: usize = 4 * (MAX_SEARCHED_CHARS + 1);
 
-/// A text may break off in the middle of a secret: so many letters of one at
-/// its end are masked. Fewer may be what all secrets begin with, and are found
-/// at the end of innocent words.
-const MIN_PARTIAL_SECRET_BYTES: usize = SECRET_PREFIX.len() + 1;
+/// A text may break off in the middle of a secret: so many bytes of one at its
+/// end are masked. Fewer are found at the end of innocent words.
+const MIN_PARTIAL_SECRET_BYTES: usize = 10;
 
-/// What every secret of the provider begins with.
-const SECRET_PREFIX: &str = "sk-admin-";
+/// What the secrets of all providers begin with. Each kind of key declares the
+/// prefixes of its own secrets, and a test holds that they are here.
+const SECRET_PREFIXES: [&str; 3] = ["sk-admin-", "sk-proj-", "sk-svcacct-"];
+
+/// So many characters behind a prefix are a secret, even where the prefix is the
+/// end of a longer word: `task-proj-a` is none.
+const MIN_GLUED_SECRET_CHARS: usize = 20;
 
 /// What stands where a secret stood.
 const MASK: &str = "[secret]";
 
-/// The text, with every secret in memory, its base64 forms and everything like
-/// `sk-admin-…` masked, without control characters, cut to 200 characters.
+/// The text, with every secret in memory, its base64 forms and everything that
+/// begins like a secret (`sk-admin-…`) masked, without control characters, cut to 200 characters.
 #[must_use]
 pub fn sanitize(text: &str) -> String {
     let end = text.char_indices().nth(MAX_SEARCHED_CHARS);
@@ -213,22 +217,25 @@ fn base64_forms(value: &str) -> Vec<String> {
     forms
 }
 
-/// Masks every run that begins like one of the provider's secrets, whether or
-/// not this process knows it. A redacted value (`sk-admin...def`) is none.
+/// Masks every run that begins like a secret of a provider, whether or not this
+/// process knows it. A redacted value (`sk-admin...def`) is none.
 fn mask_prefixed(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(SECRET_PREFIX) {
-        let (before, found) = rest.split_at(at);
-        shown.push_str(before);
-        shown.push_str(MASK);
-        let end = found
-            .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')))
-            .unwrap_or(found.len());
-        rest = &found[end..];
-    }
-    shown.push_str(rest);
-    shown
+    let prefixes = SECRET_PREFIXES.iter();
+    let found = prefixes
+        .flat_map(|prefix| text.match_indices(prefix))
+        .filter_map(|(start, prefix)| find_secret(text, start, prefix.len()));
+    mask_ranges(text, found.collect())
+}
+
+/// Returns the range of the secret whose prefix starts at `start`, if it is one.
+fn find_secret(text: &str, start: usize, prefix_len: usize) -> Option<Range<usize>> {
+    let is_outside =
+        |letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+    let rest = &text[start + prefix_len..];
+    let length = rest.find(is_outside).unwrap_or(rest.len());
+    let is_glued = text[..start].ends_with(|letter: char| letter.is_ascii_alphanumeric());
+    let is_secret = !is_glued || length >= MIN_GLUED_SECRET_CHARS;
+    is_secret.then_some(start..start + prefix_len + length)
 }
 
 #[cfg(test)]
@@ -263,10 +270,24 @@ mod tests {
 
     #[test]
     fn unknown_secrets_are_masked_by_prefix() {
-        assert_eq!(
-            sanitize("bad key sk-admin-AbC_1-2, sk-admin...def"),
-            "bad key [secret], sk-admin...def"
-        );
+        let long = "aB1_".repeat(5);
+        for prefix in SECRET_PREFIXES {
+            assert_eq!(
+                sanitize(&format!(
+                    "bad key {prefix}AbC_1-2, {prefix}{prefix}x, sk-proj...def"
+                )),
+                "bad key [secret], [secret], sk-proj...def"
+            );
+            assert_eq!(
+                sanitize(&format!("key{prefix}{long}!")),
+                "key[secret]!",
+                "glued to a word"
+            );
+            assert_eq!(sanitize(prefix), MASK);
+        }
+        for innocent in ["task-proj-alpha", "/etc/disk-admin-1/key", "sk-other-thing"] {
+            assert_eq!(sanitize(innocent), innocent);
+        }
     }
 
     #[test]

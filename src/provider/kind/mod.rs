@@ -11,3 +11,20 @@ pub static KEY_KINDS: &[&KeyKind] = &[&admin_key::KIND];
 
 /// The kind of a key that names none.
 pub static DEFAULT_KIND: &KeyKind = &admin_key::KIND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::redact::sanitize;
+
+    #[test]
+    fn secrets_of_every_kind_are_masked_by_their_prefix() {
+        for kind in KEY_KINDS {
+            assert!(!kind.secret_prefixes.is_empty(), "{}", kind.name);
+            for prefix in kind.secret_prefixes {
+                let text = sanitize(&format!("refused {prefix}aB1_"));
+                assert_eq!(text, "refused [secret]", "{}", kind.name);
+            }
+        }
+    }
+}
