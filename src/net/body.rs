@@ -1,43 +1,43 @@
-//! Bodies of answers: never more than is bearable.
+//! Bodies of responses, with a limit on their length.
 
 use reqwest::Response;
 use secrecy::zeroize::Zeroizing;
 
 use crate::net::error_text;
 
-/// The longest body that is read. A page of 100 credentials is about 60 KiB;
-/// what is longer than this is not an answer to us.
+/// The longest body that is read, in bytes. A page of 100 credentials is about
+/// 60 KiB; no expected response is longer than this.
 pub const MAX_BODY_SIZE: usize = 1024 * 1024;
 
-/// Room for the answers that carry a secret, so that the buffer is not moved
-/// while it grows and leaves no copy behind.
+/// A capacity for responses that carry a secret, so that the buffer does not
+/// reallocate and leave a copy behind.
 const INITIAL_CAPACITY: usize = 16 * 1024;
 
-/// Why a body could not be read.
+/// The failure to read a body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// More than [`MAX_BODY_SIZE`].
+    /// The body is longer than [`MAX_BODY_SIZE`].
     #[error("the answer is longer than {} KiB", MAX_BODY_SIZE / 1024)]
     TooLong,
-    /// The connection broke, or the time was over.
+    /// The connection broke, or timed out.
     #[error("the answer broke off: {0}")]
     Interrupted(String),
 }
 
-/// Reads the whole body; it is wiped when it is dropped, since it may hold a
-/// secret.
+/// Reads the whole body into a buffer that is wiped on drop, since it may hold
+/// a secret.
 ///
 /// # Errors
 /// [`BodyError`].
 pub async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, BodyError> {
-    let announced = response.content_length().unwrap_or(0);
-    if announced > MAX_BODY_SIZE as u64 {
+    let content_length = response.content_length().unwrap_or(0);
+    if content_length > MAX_BODY_SIZE as u64 {
         return Err(BodyError::TooLong);
     }
-    let room = usize::try_from(announced)
+    let capacity = usize::try_from(content_length)
         .unwrap_or(MAX_BODY_SIZE)
         .max(INITIAL_CAPACITY);
-    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    let mut body = Zeroizing::new(Vec::with_capacity(capacity));
     loop {
         let chunk = response
             .chunk()

@@ -1,4 +1,4 @@
-//! The HTTP client, with nothing left to defaults that matter.
+//! The HTTP client, with every setting that matters written out.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,88 +10,89 @@ use url::Url;
 use crate::core::loopback::is_loopback;
 use crate::net::{error_text, tls};
 
-/// The time that connecting may take, TLS included. Part of the request's
-/// time, and short, so that a dead address is told from a slow answer: only
+/// The time limit of connecting, with TLS. It is part of the request's time and
+/// short, so that a dead address is distinguished from a slow response: only
 /// the first proves that nothing was sent.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What one client is for.
+/// The options of one client.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientOptions<'a> {
-    /// What it will be asked for: decides on proxies and roots.
+    /// The URL of its requests; determines proxies and roots.
     pub url: &'a Url,
-    /// The time of one request, from connecting to the last byte.
+    /// The time limit of one request, from connecting to the last byte.
     pub timeout: Duration,
-    /// Roots (PEM) to trust besides the system's.
+    /// The file with roots (PEM) to trust besides the system's.
     pub ca_file: Option<&'a Path>,
 }
 
-/// How long a connection that [`ClientPair::pooled`] is done with may be used
-/// again: far below what any server waits before it closes one.
+/// The time for which [`ClientPair::pooled`] reuses an idle connection: far
+/// below what any server waits before it closes one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Two clients for one host.
 #[derive(Debug)]
 pub struct ClientPair {
-    /// Opens a connection for each request: one that was kept could have been
-    /// closed by the other side in the meantime, and what was sent into it
-    /// would be unclear.
+    /// Opens a connection for each request. The server may have closed a pooled
+    /// one in the meantime, and the outcome of a request on it would be
+    /// uncertain.
     pub fresh: Client,
-    /// Uses a connection of the last second again. For what can be asked once
-    /// more without harm.
+    /// Reuses a connection of the last second, for requests that may be
+    /// repeated without harm.
     pub pooled: Client,
 }
 
-/// Builds a client for the host of `limits.url`, and only for that.
+/// Builds a client for the host of `options.url` alone.
 ///
-/// It never repeats a request, follows no redirect, speaks HTTP/1.1, and opens
-/// a connection for each request. Loopback targets are asked directly whatever
-/// the environment says; for all others `HTTPS_PROXY` and its like count.
+/// The client never repeats a request, follows no redirect, speaks HTTP/1.1,
+/// and opens a connection for each request. It connects to loopback targets
+/// directly, whatever the environment says; for all others it observes
+/// `HTTPS_PROXY` and its like.
 ///
 /// # Errors
-/// The roots or the client cannot be set up, in words.
-pub fn build_client(limits: &ClientOptions<'_>) -> Result<Client, String> {
-    finish_build(client_builder(limits, tls_config(limits)?))
+/// If the roots cannot be read or the client cannot be set up.
+pub fn build_client(options: &ClientOptions<'_>) -> Result<Client, String> {
+    finish_build(client_builder(options, tls_config(options)?))
 }
 
-/// Builds two clients as [`build_client`] does, of which one keeps its connections.
-/// They trust the same roots, which are read once.
+/// Builds two clients as [`build_client`] does, one of which keeps its
+/// connections. The roots that they trust are read once.
 ///
 /// # Errors
-/// The roots or the clients cannot be set up, in words.
-pub fn build_clients(limits: &ClientOptions<'_>) -> Result<ClientPair, String> {
-    let tls = tls_config(limits)?;
-    let keeping = client_builder(limits, tls.clone())
+/// If the roots cannot be read or the clients cannot be set up.
+pub fn build_clients(options: &ClientOptions<'_>) -> Result<ClientPair, String> {
+    let tls = tls_config(options)?;
+    let pooled = client_builder(options, tls.clone())
         .pool_max_idle_per_host(usize::MAX)
         .pool_idle_timeout(IDLE_TIMEOUT);
     Ok(ClientPair {
-        fresh: finish_build(client_builder(limits, tls))?,
-        pooled: finish_build(keeping)?,
+        fresh: finish_build(client_builder(options, tls))?,
+        pooled: finish_build(pooled)?,
     })
 }
 
-fn tls_config(limits: &ClientOptions<'_>) -> Result<ClientConfig, String> {
-    if is_loopback(limits.url) && limits.url.scheme() == "http" {
+fn tls_config(options: &ClientOptions<'_>) -> Result<ClientConfig, String> {
+    if is_loopback(options.url) && options.url.scheme() == "http" {
         tls::client_config_without_roots()
     } else {
-        tls::client_config(limits.ca_file)
+        tls::client_config(options.ca_file)
     }
 }
 
-fn client_builder(limits: &ClientOptions<'_>, tls: ClientConfig) -> ClientBuilder {
+fn client_builder(options: &ClientOptions<'_>, tls: ClientConfig) -> ClientBuilder {
     let builder = base_builder(tls)
         .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(limits.timeout)
+        .timeout(options.timeout)
         .referer(false);
-    if is_loopback(limits.url) {
+    if is_loopback(options.url) {
         builder.no_proxy()
     } else {
         builder
     }
 }
 
-/// What holds for every client here.
+/// Returns the settings that all clients share.
 fn base_builder(tls: ClientConfig) -> ClientBuilder {
     Client::builder()
         .redirect(redirect::Policy::none())
@@ -110,11 +111,11 @@ fn finish_build(builder: ClientBuilder) -> Result<Client, String> {
     })
 }
 
-/// A client for the HTTP server on a Unix socket of this host. Its requests
-/// may take as long as they take: some wait for a delivery.
+/// Builds a client for an HTTP server on a Unix socket of this host. Its
+/// requests have no timeout, since some wait for a delivery.
 ///
 /// # Errors
-/// The client cannot be set up, in words.
+/// If the client cannot be set up.
 pub fn build_unix_client(socket: &Path) -> Result<Client, String> {
     let tls = tls::client_config_without_roots()?;
     finish_build(base_builder(tls).unix_socket(socket).no_proxy())

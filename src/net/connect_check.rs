@@ -1,4 +1,4 @@
-//! Whether a host would take a connection now, asked without sending anything.
+//! A check that a host accepts connections, which sends no request.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use url::{Host, Url};
 use crate::core::loopback::is_loopback;
 use crate::net::{error_text, tls};
 
-/// Connects to the host of `url`, with a TLS handshake for https, and hangs
-/// up. Where a proxy of the environment would be used, only the connection to
-/// the proxy is tried: what lies behind it cannot be asked without a request.
+/// Connects to the host of `url`, with a TLS handshake for https, and
+/// disconnects. Where the environment names a proxy, only the connection to the
+/// proxy is checked, since reaching the host behind it takes a request.
 ///
 /// # Errors
-/// What could not be reached and why, in words.
+/// The host that cannot be reached, and why.
 pub async fn check_connection(
     url: &Url,
     ca_file: Option<&Path>,
@@ -56,9 +56,9 @@ async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-/// Host and port of the proxy that the environment names for `url`.
+/// Returns host and port of the proxy that the environment names for `url`.
 fn proxy_for(url: &Url) -> Result<Option<(String, u16)>, String> {
-    // Neither the path nor the query decides about the proxy.
+    // Neither the path nor the query affects the choice of a proxy.
     let origin = url.origin().ascii_serialization();
     let target = origin
         .parse()
@@ -79,10 +79,10 @@ fn proxy_for(url: &Url) -> Result<Option<(String, u16)>, String> {
     Ok(Some((host.to_owned(), port)))
 }
 
-async fn connect_tcp(host: &str, port: u16, what: &str) -> Result<TcpStream, String> {
+async fn connect_tcp(host: &str, port: u16, role: &str) -> Result<TcpStream, String> {
     TcpStream::connect((host, port))
         .await
-        .map_err(|error| format!("cannot connect to {what}{host}:{port}: {error}"))
+        .map_err(|error| format!("cannot connect to {role}{host}:{port}: {error}"))
 }
 
 async fn tls_handshake(

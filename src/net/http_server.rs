@@ -1,9 +1,9 @@
 //! An HTTP/1.1 server whose connections are bounded in number and in time.
 //!
 //! axum's own `serve` has no limit at all: a peer that connects and sends
-//! nothing would keep a file descriptor for ever. Here a connection has to
-//! send a whole request head in time, and when all places are taken the one
-//! that has been silent longest makes way ([`connections`]).
+//! nothing would keep a file descriptor for ever. Here a connection has to send
+//! a whole request head in time, and when all places are taken the one that has
+//! been silent longest is evicted ([`connections`]).
 
 mod connections;
 mod tracked_stream;
@@ -29,8 +29,8 @@ use self::connections::{Connection, Connections};
 use self::tracked_stream::TrackedStream;
 
 /// Serves `router` on `listener` until `shutdown` becomes true, and then until
-/// the requests that have begun are answered. Handlers get what `describe`
-/// says of their connection as [`ConnectInfo`].
+/// the requests in progress are answered. Handlers receive the result of
+/// `describe` for their connection as [`ConnectInfo`].
 pub(crate) async fn serve<L, I>(
     mut listener: L,
     limits: ConnectionLimits,
@@ -64,13 +64,13 @@ pub(crate) async fn serve<L, I>(
         ));
         while tasks.try_join_next().is_some() {}
     }
-    // The address is free while the last requests are answered.
+    // Frees the address while the last requests are answered.
     drop(listener);
     while tasks.join_next().await.is_some() {}
 }
 
-/// Breaks the connection instead of answering, as when a host or something in
-/// between fails: a handler returns this as its response.
+/// Returns a response that closes the connection without an answer, like a
+/// failing host.
 #[cfg(any(test, feature = "demo"))]
 pub(crate) fn hang_up() -> Response {
     let mut response = Response::default();
@@ -82,7 +82,7 @@ pub(crate) fn hang_up() -> Response {
 #[derive(Debug, Clone, Copy)]
 struct HangUp;
 
-/// Why hyper is to close a connection without an answer.
+/// The reason to make hyper close a connection without an answer.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 enum CloseReason {
     #[error("the connection was closed to make way for another")]
@@ -91,7 +91,7 @@ enum CloseReason {
     HangUp,
 }
 
-/// What one connection's requests are handled with.
+/// The handler of one connection's requests.
 struct ConnectionService<I> {
     router: Router,
     info: ConnectInfo<I>,
@@ -111,12 +111,12 @@ async fn serve_connection<S, I>(
     let ConnectionService { router, info } = service;
     let router = TowerToHyperService::new(router);
     let handle = |mut request: Request<Incoming>| {
-        let begun = connection.begin_request();
+        let is_admitted = connection.begin_request();
         request.extensions_mut().insert(info.clone());
         let response = router.call(request);
         let connection = &connection;
         async move {
-            if !begun {
+            if !is_admitted {
                 return Err(CloseReason::Evicted);
             }
             let response: Response = match response.await {
@@ -131,12 +131,12 @@ async fn serve_connection<S, I>(
         }
     };
     let stream = TokioIo::new(TrackedStream::new(stream, &connection));
-    // The deadlines are kept here: hyper's own would close an idle connection
-    // as soon as a slow one.
-    let served = http1::Builder::new()
+    // Deadlines are kept here, because hyper's own timeout would close an idle
+    // connection as early as a slow one.
+    let http_connection = http1::Builder::new()
         .header_read_timeout(None)
         .serve_connection(stream, service_fn(handle));
-    let mut served = std::pin::pin!(served);
+    let mut http_connection = std::pin::pin!(http_connection);
     let mut is_stopping = false;
     while let Some(deadline) = connection.deadline() {
         tokio::select! {
@@ -147,10 +147,10 @@ async fn serve_connection<S, I>(
                     return;
                 }
                 is_stopping = true;
-                served.as_mut().graceful_shutdown();
+                http_connection.as_mut().graceful_shutdown();
             }
-            // An error is the peer's, who cannot be answered any more.
-            _ = served.as_mut() => return,
+            // The peer caused an error and cannot be answered any more.
+            _ = http_connection.as_mut() => return,
             () = sleep_until_some(deadline) => {
                 if connection.is_overdue() {
                     return;
@@ -161,8 +161,8 @@ async fn serve_connection<S, I>(
 }
 
 async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
-    // An error means that the server's owner is gone, which is the same.
-    let _ = shutdown.wait_for(|stops| *stops).await;
+    // An error means that the server's owner was dropped, which also stops it.
+    let _ = shutdown.wait_for(|is_shutdown| *is_shutdown).await;
 }
 
 async fn sleep_until_some(deadline: Option<Instant>) {

@@ -1,10 +1,10 @@
-//! HTTP as rekeyd uses it: every limit written out, in one place.
+//! HTTP as rekeyd uses it, with every limit written out in one place.
 //!
-//! The adapters build their requests themselves; what they share is here: a
-//! client that never repeats, redirects or wanders through a proxy it should
-//! not ([`client`]), bodies that cannot be too long ([`body`]), a probe that
-//! sends nothing ([`connect_check`]), signatures of what is posted ([`signature`]), URLs as
-//! they may be shown ([`target`]), and errors without URLs ([`error_text`]).
+//! The adapters build their requests themselves and share what is here: a
+//! client that never repeats a request, follows a redirect or uses an unwanted
+//! proxy ([`client`]), bodies of limited length ([`body`]), a check that sends
+//! no request ([`connect_check`]), signatures of webhooks ([`signature`]), URLs
+//! without secrets ([`target`]), and errors without URLs ([`error_text`]).
 
 pub mod body;
 pub mod client;

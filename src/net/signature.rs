@@ -1,5 +1,5 @@
-//! Signatures as [Standard Webhooks](https://www.standardwebhooks.com) has
-//! them: HMAC-SHA256 over id, time and body.
+//! Signatures of [Standard Webhooks](https://www.standardwebhooks.com):
+//! HMAC-SHA256 over id, time and body.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -10,16 +10,17 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::core::secret::Secret;
 
-/// What a signing secret begins with.
+/// The prefix of a signing secret.
 const SIGNING_SECRET_PREFIX: &str = "whsec_";
 
-/// What a signature of this kind begins with.
+/// The prefix of a signature with HMAC-SHA256.
 const SIGNATURE_PREFIX: &str = "v1,";
 
-/// So many secrets sign at once: the present one and its successor.
+/// The number of secrets that sign concurrently: the present one and its
+/// successor.
 const MAX_SECRETS: usize = 2;
 
-/// Secrets are pasted with and without padding.
+/// Accepts secrets with and without padding, since people paste both.
 const OPTIONAL_PADDING: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -29,8 +30,8 @@ const OPTIONAL_PADDING: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug)]
 pub struct SigningKeys {
     keys: Vec<hmac::Key>,
-    /// Each secret without its prefix, alive as long as it is in use, so that
-    /// a receiver that echoes it is masked.
+    /// The secrets without their prefix, kept alive so that they are masked in
+    /// the response of a receiver that echoes them.
     _masked_secrets: Vec<Secret>,
 }
 
@@ -38,38 +39,38 @@ impl SigningKeys {
     /// Reads one or two lines `whsec_<base64>`.
     ///
     /// # Errors
-    /// What is wrong with which line, without showing any of it.
+    /// The line and its problem, without any of its text.
     pub fn parse(text: &str) -> Result<Self, SigningKeyError> {
         let mut keys = Vec::new();
-        let mut encoded = Vec::new();
+        let mut masked_secrets = Vec::new();
         let lines = text.lines().enumerate();
-        for (at, line) in lines.map(|(at, line)| (at + 1, line.trim())) {
+        for (number, line) in lines.map(|(number, line)| (number + 1, line.trim())) {
             if line.is_empty() {
                 continue;
             }
-            let rest = line
+            let encoded = line
                 .strip_prefix(SIGNING_SECRET_PREFIX)
-                .ok_or(SigningKeyError::MissingPrefix { line: at })?;
+                .ok_or(SigningKeyError::MissingPrefix { line: number })?;
             let key = OPTIONAL_PADDING
-                .decode(rest)
+                .decode(encoded)
                 .map(Zeroizing::new)
-                .map_err(|_| SigningKeyError::InvalidBase64 { line: at })?;
+                .map_err(|_| SigningKeyError::InvalidBase64 { line: number })?;
             if key.is_empty() {
-                return Err(SigningKeyError::InvalidBase64 { line: at });
+                return Err(SigningKeyError::InvalidBase64 { line: number });
             }
             keys.push(hmac::Key::new(hmac::HMAC_SHA256, &key));
-            encoded.push(Secret::new(rest.to_owned()));
+            masked_secrets.push(Secret::new(encoded.to_owned()));
         }
         match keys.len() {
             1..=MAX_SECRETS => Ok(Self {
                 keys,
-                _masked_secrets: encoded,
+                _masked_secrets: masked_secrets,
             }),
             found => Err(SigningKeyError::WrongCount { found }),
         }
     }
 
-    /// The `webhook-signature` header: one signature for each secret.
+    /// Returns the `webhook-signature` header: one signature for each secret.
     #[must_use]
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         self.keys
@@ -85,41 +86,45 @@ impl SigningKeys {
             .join(" ")
     }
 
-    /// Whether any signature in the header is of any of these secrets, in
-    /// constant time for each.
+    /// Whether any signature in the header was made with any of these secrets,
+    /// compared in constant time.
     #[must_use]
     pub fn verify(&self, id: &str, timestamp: &str, body: &[u8], header: &str) -> bool {
-        let signed = Zeroizing::new(signed_parts(id, timestamp, body).concat());
+        let content = Zeroizing::new(signed_parts(id, timestamp, body).concat());
         header
             .split(' ')
-            .filter_map(|one| STANDARD.decode(one.strip_prefix(SIGNATURE_PREFIX)?).ok())
+            .filter_map(|signature| {
+                STANDARD
+                    .decode(signature.strip_prefix(SIGNATURE_PREFIX)?)
+                    .ok()
+            })
             .any(|tag| {
                 self.keys
                     .iter()
-                    .any(|key| hmac::verify(key, &signed, &tag).is_ok())
+                    .any(|key| hmac::verify(key, &content, &tag).is_ok())
             })
     }
 }
 
-/// Why a text holds no signing secrets. Never shows the text.
+/// The problem of a text with signing secrets. Never shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
     /// A line without the prefix.
     #[error("line {line} does not begin with whsec_; put whsec_<base64> there")]
     MissingPrefix {
-        /// Counted from 1.
+        /// The line's number, from 1.
         line: usize,
     },
-    /// A line whose rest is no base64.
+    /// A line whose rest is not base64, or empty.
     #[error("what follows whsec_ in line {line} is not base64 of a secret")]
     InvalidBase64 {
-        /// Counted from 1.
+        /// The line's number, from 1.
         line: usize,
     },
-    /// None or too many.
+    /// No secret, or too many.
     #[error("there are {found} signing secrets; put one there, or two while it is changed")]
     WrongCount {
-        /// So many were found.
+        /// The number of secrets.
         found: usize,
     },
 }
@@ -154,15 +159,15 @@ mod tests {
         let both = SigningKeys::parse(&format!("{KEY}\r\n\n{other}\n")).unwrap();
         let header = both.sign("id", 1, b"{}");
         assert_eq!(header.split(' ').count(), 2);
-        for one in [KEY, other] {
-            let one = SigningKeys::parse(one).unwrap();
-            assert!(one.verify("id", "1", b"{}", &header));
+        for secret in [KEY, other] {
+            let keys = SigningKeys::parse(secret).unwrap();
+            assert!(keys.verify("id", "1", b"{}", &header));
         }
     }
 
     #[test]
     fn errors_hide_the_value() {
-        for (text, wanted) in [
+        for (text, expected) in [
             ("hunter2", SigningKeyError::MissingPrefix { line: 1 }),
             ("whsec_hunter2!", SigningKeyError::InvalidBase64 { line: 1 }),
             ("whsec_", SigningKeyError::InvalidBase64 { line: 1 }),
@@ -173,7 +178,7 @@ mod tests {
             ),
         ] {
             let error = SigningKeys::parse(text).unwrap_err();
-            assert_eq!(error, wanted);
+            assert_eq!(error, expected);
             assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
     }

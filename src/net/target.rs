@@ -1,23 +1,26 @@
-//! The URL that something is posted to, as far as it may be shown.
+//! URLs of receivers, without the parts that may hold a secret.
 
 use url::Url;
 
 use crate::core::secret::Secret;
 
-/// The query as a receiver may echo it: all of it, and its values. Masked for
-/// as long as they are kept.
+/// Returns every form of the query that a receiver may echo: the whole, and its
+/// values. They are masked as long as they are kept.
 #[must_use]
 pub fn query_secrets(url: &Url) -> Vec<Secret> {
-    let whole = url.query().map(str::to_owned);
-    let written = whole.iter().flat_map(|query| query.split(['&', '=']));
-    let written: Vec<_> = written.map(str::to_owned).collect();
-    let meant = url.query_pairs().map(|(_, value)| value.into_owned());
-    let all = whole.into_iter().chain(written).chain(meant);
+    let query = url.query().map(str::to_owned);
+    let encoded_values = query.iter().flat_map(|query| query.split(['&', '=']));
+    let encoded_values: Vec<_> = encoded_values.map(str::to_owned).collect();
+    let decoded_values = url.query_pairs().map(|(_, value)| value.into_owned());
+    let all = query
+        .into_iter()
+        .chain(encoded_values)
+        .chain(decoded_values);
     all.map(Secret::new).collect()
 }
 
-/// The URL as it may be shown. A query may hold a token; userinfo is refused by the configuration and a
-/// fragment means nothing to a server.
+/// Returns the URL for messages. A query may hold a token, the configuration
+/// refuses userinfo, and a fragment means nothing to a server.
 #[must_use]
 pub fn sanitized_url(url: &Url) -> String {
     let mut url = url.clone();

@@ -9,16 +9,16 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 
-/// A configuration that trusts the host's roots and those of `ca_file`. They
-/// are read now: a change takes effect with the next configuration.
+/// Returns a configuration that trusts the host's roots and those of `ca_file`,
+/// as they are now: a change takes effect with the next configuration.
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
-    let extra = match ca_file {
+    let extra_roots = match ca_file {
         Some(path) => read_roots(path)?,
         None => Vec::new(),
     };
     let provider = crypto_provider();
     let verifier =
-        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| {
+        Verifier::new_with_extra_roots(extra_roots, Arc::clone(&provider)).map_err(|error| {
             format!(
                 "cannot load the certificates to trust: {error}; \
                  install the system's (ca-certificates) or name some with ca-file"
@@ -30,8 +30,8 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Stri
         .with_no_client_auth())
 }
 
-/// A configuration that trusts nobody, for clients that only speak plain http
-/// on loopback: they need not wait until the host's roots are loaded.
+/// Returns a configuration that trusts no server, for plain http on loopback.
+/// It saves the time of loading the host's roots.
 pub(super) fn client_config_without_roots() -> Result<ClientConfig, String> {
     Ok(config_builder(crypto_provider())?
         .with_root_certificates(RootCertStore::empty())

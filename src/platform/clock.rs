@@ -1,4 +1,4 @@
-//! The clock, handed to the engine so that a simulation can hand in another.
+//! The clock, injected into the engine so that a simulation can replace it.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -7,20 +7,21 @@ use jiff::Timestamp;
 
 use crate::core::time;
 
-/// A clock that goes back by less was corrected, not set: NTP slews.
+/// The largest step back that counts as a correction, as NTP makes them.
 const MAX_SLEW: Duration = Duration::from_secs(2);
 
-/// A clock that goes ahead by more than this was set, or the host slept: what
-/// fired meanwhile was missed.
+/// The largest step forward that is no jump. After a larger one the clock was
+/// set, or the host was suspended, and scheduled runs were missed.
 const MAX_FORWARD_GAP: Duration = Duration::from_secs(30);
 
-/// Tells the time.
+/// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync {
-    /// The wall clock. It may jump in either direction.
+    /// Returns the time of the wall clock, which may jump in either direction.
     fn now(&self) -> Timestamp;
 
-    /// The time since some moment before. It never jumps, and it stands still
-    /// while the host sleeps: what the wall clock did besides is seen by it.
+    /// Returns the time since a fixed moment. It never jumps and stops while
+    /// the host is suspended, so that a comparison with it reveals jumps of the
+    /// wall clock.
     fn monotonic(&self) -> Duration;
 }
 
@@ -31,37 +32,38 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place that asks the host"
+        reason = "the only caller of the host's clock"
     )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 
     fn monotonic(&self) -> Duration {
-        static BEGIN: OnceLock<Instant> = OnceLock::new();
-        BEGIN.get_or_init(Instant::now).elapsed()
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
     }
 }
 
-/// A moment by both clocks.
+/// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct ClockReading {
-    /// By the wall clock.
+    /// The time of the wall clock.
     pub wall: Timestamp,
     monotonic: Duration,
 }
 
-/// How the wall clock went otherwise than time does.
+/// A difference between the wall clock and monotonic time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockJump {
-    /// It was set back.
+    /// The wall clock was set back.
     Backward,
-    /// It was set forward by so much, or the host slept so long.
+    /// The wall clock was set forward by this time, or the host was suspended
+    /// for it.
     Forward(Duration),
 }
 
 impl ClockReading {
-    /// The present one.
+    /// Reads both clocks.
     pub fn read(clock: &dyn Clock) -> Self {
         Self {
             wall: clock.now(),
@@ -69,17 +71,17 @@ impl ClockReading {
         }
     }
 
-    /// How the clocks have parted between this moment and a `later` one, if they
-    /// have.
+    /// Returns the jump of the wall clock between this reading and a `later`
+    /// one, if it jumped.
     #[must_use]
     pub fn jump_until(self, later: Self) -> Option<ClockJump> {
-        let passed = later.monotonic.saturating_sub(self.monotonic);
-        let expected = time::after(self.wall, passed);
+        let elapsed = later.monotonic.saturating_sub(self.monotonic);
+        let expected = time::after(self.wall, elapsed);
         if time::until(later.wall, expected) > MAX_SLEW {
             return Some(ClockJump::Backward);
         }
-        let ahead = time::until(expected, later.wall);
-        (ahead > MAX_FORWARD_GAP).then_some(ClockJump::Forward(ahead))
+        let gap = time::until(expected, later.wall);
+        (gap > MAX_FORWARD_GAP).then_some(ClockJump::Forward(gap))
     }
 }
 
@@ -89,24 +91,24 @@ mod tests {
 
     #[test]
     fn slewing_is_not_reported_as_a_clock_jump() {
-        let moment = |wall: i64, monotonic: u64| ClockReading {
+        let reading = |wall: i64, monotonic: u64| ClockReading {
             wall: Timestamp::from_second(wall).unwrap(),
             monotonic: Duration::from_secs(monotonic),
         };
-        let ahead = |seconds| Some(ClockJump::Forward(Duration::from_secs(seconds)));
-        for (wall, monotonic, parted) in [
+        let forward = |seconds| Some(ClockJump::Forward(Duration::from_secs(seconds)));
+        for (wall, monotonic, expected) in [
             (1_000, 100, None),
             (1_100, 200, None),
             (1_098, 200, None),
             (1_097, 200, Some(ClockJump::Backward)),
             (0, 100, Some(ClockJump::Backward)),
             (1_130, 200, None),
-            (1_131, 200, ahead(31)),
-            (1_031, 100, ahead(31)),
+            (1_131, 200, forward(31)),
+            (1_031, 100, forward(31)),
         ] {
-            let later = moment(wall, monotonic);
-            let found = moment(1_000, 100).jump_until(later);
-            assert_eq!(found, parted, "{wall} {monotonic}");
+            let later = reading(wall, monotonic);
+            let found = reading(1_000, 100).jump_until(later);
+            assert_eq!(found, expected, "{wall} {monotonic}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Randomness, handed to the engine so that a simulation can repeat it.
+//! Randomness, injected into the engine so that a simulation can repeat it.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-/// Gives random bytes.
+/// A source of random bytes.
 pub trait Entropy: Send + Sync {
     /// Fills `bytes`.
     ///
     /// # Errors
-    /// The system has no randomness to give.
+    /// If the system returns no random bytes.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError>;
 }
 
-/// The system has no randomness to give.
+/// The system returns no random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system gives no random bytes")]
 pub struct EntropyError;
@@ -21,10 +21,10 @@ pub struct EntropyError;
 pub struct SystemEntropy(SystemRandom);
 
 impl SystemEntropy {
-    /// The host's randomness.
+    /// Returns the host's source of randomness.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place that asks the host"
+        reason = "the only caller of the host's randomness"
     )]
     #[must_use]
     pub fn new() -> Self {

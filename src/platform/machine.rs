@@ -1,4 +1,4 @@
-//! Which machine this is.
+//! The identity of this host.
 
 use std::path::Path;
 
@@ -6,20 +6,21 @@ use ring::digest::{SHA256, digest};
 
 use crate::core::hex;
 
-/// Where the machine's id stands.
+/// The file with the machine's id.
 const MACHINE_ID_PATH: &str = "/etc/machine-id";
 
-/// What is hashed with the id: machine-id(5) asks not to use it bare.
+/// The text that is hashed with the id, since machine-id(5) forbids exposing
+/// the id itself.
 const SALT: &[u8] = b"rekeyd ledger ";
 
-/// A hash of this machine's id, 32 hexadecimal digits; none where there is no
-/// id, as in a small container.
+/// Returns a hash of this machine's id, 32 hexadecimal digits. A host without
+/// an id, such as a small container, has none.
 #[must_use]
 pub fn id() -> Option<String> {
     read_hashed_id(Path::new(MACHINE_ID_PATH))
 }
 
-/// The name of this host, as its messages are known by.
+/// Returns the host name that this host's notifications carry.
 #[must_use]
 pub fn hostname() -> String {
     let system = rustix::system::uname();
@@ -29,7 +30,7 @@ pub fn hostname() -> String {
 fn read_hashed_id(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let id = text.trim();
-    // systemd writes "uninitialized" there before the first boot is done.
+    // systemd writes "uninitialized" there during the first boot.
     if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
@@ -46,7 +47,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("machine-id");
         assert_eq!(read_hashed_id(&path), None);
-        for (text, there) in [
+        for (text, is_valid) in [
             ("0123456789abcdef0123456789abcdef\n", true),
             ("uninitialized\n", false),
             ("", false),
@@ -54,7 +55,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(
                 read_hashed_id(&path).map(|hash| hash.len()),
-                there.then_some(32),
+                is_valid.then_some(32),
                 "{text}"
             );
         }

@@ -1,4 +1,4 @@
-//! What the rest asks of this host: files with secrets, programs, users and
+//! The interface to this host: clocks, files with secrets, programs, users and
 //! groups, time zones.
 
 pub mod clock;

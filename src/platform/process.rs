@@ -1,8 +1,8 @@
 //! Runs a program of this host: without a shell, in a bare environment, in a
 //! process group of its own, and within a timeout.
 //!
-//! Processes that the program leaves running in its group are killed when it
-//! ends: they could replace a newer secret with an older one later.
+//! Processes that the program leaves in its group are killed when it ends:
+//! later they could replace a newer secret with an older one.
 
 mod capture;
 mod process_group;
@@ -32,18 +32,18 @@ use crate::platform::run_blocking;
 pub struct Invocation<'r> {
     /// The program and its arguments.
     pub command: &'r CommandLine,
-    /// Its environment, beside `PATH` and `LANG`.
+    /// Its environment besides `PATH` and `LANG`.
     pub environment: &'r [(&'static str, String)],
     /// Its standard input.
     pub stdin: Zeroizing<Vec<u8>>,
-    /// It is killed after this time.
+    /// The time after which it is killed.
     pub timeout: Duration,
 }
 
-/// How it ended.
+/// The exit of a program and its output.
 #[derive(Debug)]
 pub struct ProcessExit {
-    /// Why it ended.
+    /// The cause of its exit.
     pub kind: ExitKind,
     /// Its standard output.
     pub stdout: CapturedOutput,
@@ -51,43 +51,43 @@ pub struct ProcessExit {
     pub stderr: CapturedOutput,
 }
 
-/// Why a program ended.
+/// The cause of a program's exit.
 #[derive(Debug)]
 pub enum ExitKind {
-    /// It was never started, and has read nothing of its input. Why.
+    /// It was never started, and has read none of its input; with the reason.
     NotStarted(String),
     /// It exited with this code.
     Code(i32),
-    /// A signal ended it.
+    /// This signal ended it.
     Signal(i32),
     /// It was killed after its timeout.
     TimedOut,
-    /// The system failed meanwhile, and it was killed. Why.
+    /// The system failed while it ran, and it was killed; with the reason.
     Failed(String),
 }
 
 impl ProcessExit {
-    /// Describes how `program` ended, with the last that it wrote. `timeout` is
-    /// the time that it had.
+    /// Describes the exit of `program`, with its last line of output. `timeout`
+    /// is the limit of its run.
     #[must_use]
     pub fn describe(&self, program: &str, timeout: Duration) -> String {
         let output = self.error_suffix();
         match &self.kind {
-            ExitKind::NotStarted(why) => why.clone(),
+            ExitKind::NotStarted(reason) => reason.clone(),
             ExitKind::Code(code) => format!("{program} ended with exit code {code}{output}"),
             ExitKind::Signal(signal) => format!("{program} was ended by signal {signal}{output}"),
             ExitKind::TimedOut => format!(
                 "{program} did not end within {} and was killed{output}",
                 duration::to_text(timeout)
             ),
-            ExitKind::Failed(why) => {
-                format!("{program} was started, and then the system failed: {why}")
+            ExitKind::Failed(reason) => {
+                format!("{program} was started, and then the system failed: {reason}")
             }
         }
     }
 
-    /// The last line of its output, which mostly says what failed, as the end of
-    /// a sentence.
+    /// Returns the program's last line of output, which mostly says what
+    /// failed, as a suffix for a message.
     #[must_use]
     pub fn error_suffix(&self) -> String {
         let last = self.stderr.lines.last().or(self.stdout.lines.last());
@@ -95,61 +95,64 @@ impl ProcessExit {
     }
 }
 
-/// Why a program cannot be run, as far as that shows without running it.
+/// Returns the reason why a program cannot be run, as far as it shows without
+/// running it.
 #[must_use]
 pub fn check_executable(program: &Path) -> Option<String> {
-    let shown = program.display();
-    let found = match std::fs::metadata(program) {
-        Ok(found) => found,
+    let path = program.display();
+    let metadata = match std::fs::metadata(program) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Some(format!(
-                "{shown} does not exist; install it, or name another program"
+                "{path} does not exist; install it, or name another program"
             ));
         }
-        Err(error) => return Some(format!("cannot look at {shown}: {error}")),
+        Err(error) => return Some(format!("cannot look at {path}: {error}")),
     };
-    if !found.is_file() {
+    if !metadata.is_file() {
         return Some(format!(
-            "{shown} is not a regular file; name a program there"
+            "{path} is not a regular file; name a program there"
         ));
     }
-    let executable = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
-    executable.err().map(|error| {
+    let access = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
+    access.err().map(|error| {
         let error = io::Error::from(error);
-        format!("{shown} cannot be executed: {error}; run: chmod a+x {shown}")
+        format!("{path} cannot be executed: {error}; run: chmod a+x {path}")
     })
 }
 
-/// Runs a program. When the future is dropped, its group is killed.
-pub async fn run(run: Invocation<'_>) -> ProcessExit {
-    let deadline = Instant::now() + run.timeout;
-    let mut group = match spawn(&run).await {
+/// Runs a program. Dropping the future kills its process group.
+pub async fn run(invocation: Invocation<'_>) -> ProcessExit {
+    let deadline = Instant::now() + invocation.timeout;
+    let mut group = match spawn(&invocation).await {
         Ok(group) => group,
-        Err(why) => {
+        Err(reason) => {
             return ProcessExit {
-                kind: ExitKind::NotStarted(why),
+                kind: ExitKind::NotStarted(reason),
                 stdout: CapturedOutput::default(),
                 stderr: CapturedOutput::default(),
             };
         }
     };
     let (stdin, stdout, stderr) = group.take_pipes();
-    let (mut out, mut err) = (OutputCapture::new(), OutputCapture::new());
-    let how = {
-        // Both outputs are read all the time: a full pipe would block the program.
-        let reading = async { tokio::join!(out.read(stdout), err.read(stderr)) };
+    let (mut stdout_capture, mut stderr_capture) = (OutputCapture::new(), OutputCapture::new());
+    let kind = {
+        // Both outputs are read while the program runs: a full pipe would block
+        // it.
+        let reading =
+            async { tokio::join!(stdout_capture.read(stdout), stderr_capture.read(stderr)) };
         let mut reading = pin!(reading);
         let mut is_read = false;
-        let ended = {
+        let result = {
             let work = async {
-                write_stdin(stdin, &run.stdin).await?;
+                write_stdin(stdin, &invocation.stdin).await?;
                 group.wait().await
             };
             let mut work = pin!(timeout_at(deadline, work));
             loop {
                 tokio::select! {
                     biased;
-                    ended = &mut work => break ended,
+                    result = &mut work => break result,
                     _ = &mut reading, if !is_read => is_read = true,
                 }
             }
@@ -158,30 +161,30 @@ pub async fn run(run: Invocation<'_>) -> ProcessExit {
         if !is_read {
             let _ = timeout(OUTPUT_DRAIN_TIMEOUT, reading).await;
         }
-        match ended {
+        match result {
             Ok(Ok(status)) => exit_kind(status),
             Ok(Err(error)) => ExitKind::Failed(error.to_string()),
             Err(_) => ExitKind::TimedOut,
         }
     };
-    // A program that was killed may have written half a secret.
-    let is_whole = matches!(how, ExitKind::Code(_));
+    // A program that was killed may have written a part of a secret.
+    let is_whole = matches!(kind, ExitKind::Code(_));
     ProcessExit {
-        kind: how,
-        stdout: out.to_captured_output(is_whole),
-        stderr: err.to_captured_output(is_whole),
+        kind,
+        stdout: stdout_capture.to_captured_output(is_whole),
+        stderr: stderr_capture.to_captured_output(is_whole),
     }
 }
 
-/// Starts the program off the event loop's thread, since its file system may
-/// hang. A program that starts after the timeout is killed at once.
-async fn spawn(run: &Invocation<'_>) -> Result<ProcessGroup, String> {
-    let line = run.command.clone();
-    let variables = run.environment.to_vec();
-    let program = &run.command.program;
+/// Starts the program on a blocking thread, since its file system may hang. A
+/// program that starts after the timeout is killed at once.
+async fn spawn(invocation: &Invocation<'_>) -> Result<ProcessGroup, String> {
+    let command = invocation.command.clone();
+    let environment = invocation.environment.to_vec();
+    let program = &invocation.command.program;
     let describe = || format!("the start of {program}");
-    let started = run_blocking(describe, run.timeout, move || {
-        ProcessGroup::start(&line, variables)
+    let started = run_blocking(describe, invocation.timeout, move || {
+        ProcessGroup::start(&command, environment)
     });
     match started.await {
         Ok(Ok(group)) => Ok(group),
@@ -190,7 +193,7 @@ async fn spawn(run: &Invocation<'_>) -> Result<ProcessGroup, String> {
     }
 }
 
-/// Writes the input and closes it. That a program does not read it is no error:
+/// Writes the input and closes it. A program that does not read it is no error:
 /// its exit code decides.
 async fn write_stdin(stdin: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
     let Some(mut stdin) = stdin else {

@@ -1,4 +1,4 @@
-//! Work on files off the event loop's thread: file systems may hang.
+//! File work on blocking threads, with a timeout, since file systems may hang.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::core::duration;
 
-/// Why blocking work gave no result. The first field says what was done, such
-/// as `looking at /etc/key`.
+/// The failure of blocking work. `work` describes the work, such as `looking at
+/// /etc/key`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
     /// It did not end in time.
@@ -19,23 +19,23 @@ pub enum BlockingError {
         duration::to_text(*limit)
     )]
     TimedOut {
-        /// What was done.
+        /// The work.
         work: String,
-        /// How long it was waited for.
+        /// The time it had.
         limit: Duration,
     },
     /// It panicked.
     #[error("{work} ended unexpectedly; this is a mistake in rekeyd, please report it")]
     Panicked {
-        /// What was done.
+        /// The work.
         work: String,
     },
-    /// It was not begun: all threads of its pool hang.
+    /// It was not started: all threads of its pool hang.
     #[error("{work} was not begun, since {threads} earlier checks of files do not come back")]
     Exhausted {
-        /// What was to be done.
+        /// The work.
         work: String,
-        /// How many threads the pool has.
+        /// The number of threads of the pool.
         threads: usize,
     },
 }
@@ -44,7 +44,7 @@ pub enum BlockingError {
 /// names the work for an error.
 ///
 /// # Errors
-/// It did not end in time, or panicked.
+/// If the work did not end in time, or panicked.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     describe: impl FnOnce() -> String,
     limit: Duration,
@@ -70,19 +70,19 @@ async fn run_until<T: Send + 'static>(
     }
 }
 
-/// Blocking work on few threads: thousands of files are checked at one time,
-/// and a file system that hangs costs no more than these threads.
+/// A pool of few threads for checks of thousands of files: a file system that
+/// hangs occupies no more than these.
 #[derive(Debug)]
 pub(crate) struct BlockingPool {
     threads: usize,
     /// A thread that hangs keeps its permit.
     permits: Arc<Semaphore>,
-    /// Whether work was refused since a thread was last free.
+    /// Whether work was rejected since a thread was last free.
     is_exhausted: AtomicBool,
 }
 
 impl BlockingPool {
-    /// `threads` at once.
+    /// Returns a pool of `threads` threads.
     pub(crate) fn new(threads: usize) -> Self {
         Self {
             threads,
@@ -91,11 +91,12 @@ impl BlockingPool {
         }
     }
 
-    /// As [`run_blocking`], as soon as a thread is free within `limit`. Once
-    /// none was, work is refused at once until a thread comes back.
+    /// Runs `work` as [`run_blocking`] does, once a thread is free within
+    /// `limit`. After a rejection it rejects at once until a thread is free
+    /// again.
     ///
     /// # Errors
-    /// As [`run_blocking`], or all threads hang.
+    /// As [`run_blocking`]; also if all threads hang.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         describe: impl FnOnce() -> String,
@@ -106,9 +107,9 @@ impl BlockingPool {
         let permit = if self.is_exhausted.load(Ordering::Relaxed) {
             Arc::clone(&self.permits).try_acquire_owned().ok()
         } else {
-            let free = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+            let acquired = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
             // The semaphore is never closed.
-            free.ok().and_then(Result::ok)
+            acquired.ok().and_then(Result::ok)
         };
         let Some(permit) = permit else {
             if !self.is_exhausted.swap(true, Ordering::Relaxed) {
@@ -168,49 +169,50 @@ mod tests {
     async fn hung_work_delays_nothing_else() {
         let pool = Arc::new(BlockingPool::new(2));
         let (release, hang) = mpsc::channel::<()>();
-        let stuck = pool
+        let hung = pool
             .run(|| "it".to_owned(), SHORT, move || hang.recv())
             .await;
         let limit = SHORT;
         let work = "it".to_owned();
-        assert_eq!(stuck, Err(BlockingError::TimedOut { work, limit }));
+        assert_eq!(hung, Err(BlockingError::TimedOut { work, limit }));
         let mut others = JoinSet::new();
         for number in 0..100 {
             let pool = Arc::clone(&pool);
             others.spawn(async move { pool.run(|| "it".to_owned(), LONG, move || number).await });
         }
-        let mut done = others.join_all().await;
-        done.sort_unstable_by_key(|number| number.clone().ok());
-        assert_eq!(done, (0..100).map(Ok).collect::<Vec<_>>());
+        let mut results = others.join_all().await;
+        results.sort_unstable_by_key(|number| number.clone().ok());
+        assert_eq!(results, (0..100).map(Ok).collect::<Vec<_>>());
         drop(release);
     }
 
     #[tokio::test]
-    async fn nothing_is_begun_while_all_threads_hang() {
+    async fn work_is_rejected_while_all_threads_hang() {
         const THREADS: usize = 3;
         let pool = Arc::new(BlockingPool::new(THREADS));
-        let begun = Arc::new(AtomicUsize::new(0));
+        let started = Arc::new(AtomicUsize::new(0));
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(std::sync::Mutex::new(hang));
-        let mut stuck = JoinSet::new();
+        let mut hung = JoinSet::new();
         for _ in 0..5 * THREADS {
-            let (pool, begun, hang) = (Arc::clone(&pool), Arc::clone(&begun), Arc::clone(&hang));
-            stuck.spawn(async move {
+            let (pool, started, hang) =
+                (Arc::clone(&pool), Arc::clone(&started), Arc::clone(&hang));
+            hung.spawn(async move {
                 let work = move || {
-                    begun.fetch_add(1, Ordering::SeqCst);
+                    started.fetch_add(1, Ordering::SeqCst);
                     hang.lock().map(|hang| hang.recv().is_err()).is_ok()
                 };
                 pool.run(|| "it".to_owned(), SHORT, work).await.is_err()
             });
         }
-        assert!(stuck.join_all().await.into_iter().all(|failed| failed));
+        assert!(hung.join_all().await.into_iter().all(|failed| failed));
         let work = "one more".to_owned();
         let threads = THREADS;
-        // At once, however long it might take.
-        let refused = pool.run(|| "one more".to_owned(), LONG, || 1);
-        let refused = timeout(LONG / 2, refused).await.unwrap();
-        assert_eq!(refused, Err(BlockingError::Exhausted { work, threads }));
-        assert_eq!(begun.load(Ordering::SeqCst), THREADS);
+        // Immediately, whatever the limit is.
+        let rejected = pool.run(|| "one more".to_owned(), LONG, || 1);
+        let rejected = timeout(LONG / 2, rejected).await.unwrap();
+        assert_eq!(rejected, Err(BlockingError::Exhausted { work, threads }));
+        assert_eq!(started.load(Ordering::SeqCst), THREADS);
         drop(release);
         while pool.permits.available_permits() < THREADS {
             tokio::task::yield_now().await;

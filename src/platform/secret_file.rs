@@ -1,4 +1,5 @@
-//! Files that hold a secret: read only if nobody else can read or change them.
+//! Files that hold a secret. They are read only if no other user can read or
+//! change them.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _};
@@ -9,52 +10,54 @@ use zeroize::Zeroizing;
 
 use crate::core::secret::Secret;
 
-/// The longest file that is taken for a secret.
+/// The largest file that is read as a secret, in bytes.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
 
 /// The name of rekeyd's own admin key in `$CREDENTIALS_DIRECTORY`.
 pub const ADMIN_CREDENTIAL_NAME: &str = "openai-admin-key";
 
-/// What is asked of a file besides its being there.
+/// The required permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PermissionCheck {
-    /// Nobody but its owner (root or us) and readers in its group.
+    /// Access for its owner (root or the process's user) and read access for
+    /// its group, and no more.
     Enforce,
-    /// Nothing: systemd guards the folder it is in.
+    /// None: systemd protects the file's folder.
     Skip,
 }
 
-/// What is asked of the file at `path`: nothing of those in `credentials`,
-/// which is `$CREDENTIALS_DIRECTORY`.
+/// Returns the check for the file at `path`; `credentials` is
+/// `$CREDENTIALS_DIRECTORY`, whose files need none.
 #[must_use]
-pub fn permission_check_for(path: &Path, credentials: Option<&Path>) -> PermissionCheck {
-    let upwards = path
+pub fn permission_check_for(path: &Path, credentials_directory: Option<&Path>) -> PermissionCheck {
+    let has_parent_component = path
         .components()
         .any(|part| part == std::path::Component::ParentDir);
-    match credentials {
-        Some(folder) if path.starts_with(folder) && !upwards => PermissionCheck::Skip,
+    match credentials_directory {
+        Some(folder) if path.starts_with(folder) && !has_parent_component => PermissionCheck::Skip,
         Some(_) | None => PermissionCheck::Enforce,
     }
 }
 
-/// Reads a secret from a file that the configuration names, by the checks that
-/// are for it in this process.
+/// Reads a secret from a configured file, with the permission check that
+/// applies to it in this process.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_configured(path: &Path) -> Result<Secret, String> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let credentials = credentials.filter(|folder| folder.is_absolute());
-    read(path, permission_check_for(path, credentials.as_deref()))
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let directory = directory.filter(|folder| folder.is_absolute());
+    read(path, permission_check_for(path, directory.as_deref()))
 }
 
-/// Reads a secret from a file, without the white space around it.
+/// Reads a secret from a file, without surrounding white space.
 ///
 /// # Errors
-/// A file that is missing, cannot be read, is empty, longer than 64 KiB, not
-/// text, or open to others; the message names the file and what to run.
-pub fn read(path: &Path, checks: PermissionCheck) -> Result<Secret, String> {
-    let file = open_checked(path, checks)?;
+/// If the file is missing, cannot be read, is empty, longer than 64 KiB, not
+/// text, or open to others; the message names the file and the command that
+/// repairs it.
+pub fn read(path: &Path, permission_check: PermissionCheck) -> Result<Secret, String> {
+    let file = open_checked(path, permission_check)?;
     let mut text = Zeroizing::new(String::new());
     file.take(MAX_FILE_SIZE)
         .read_to_string(&mut text)
@@ -68,69 +71,69 @@ pub fn read(path: &Path, checks: PermissionCheck) -> Result<Secret, String> {
     }
 }
 
-/// Says what is wrong with a file that shall hold a secret: everything that
-/// [`read`] would, and the secret is forgotten at once.
+/// Checks a file that holds a secret as [`read`] does, and drops the secret at
+/// once.
 ///
 /// # Errors
-/// The problem in words.
-pub fn check(path: &Path, checks: PermissionCheck) -> Result<(), String> {
-    read(path, checks).map(drop)
+/// As [`read`].
+pub fn check(path: &Path, permission_check: PermissionCheck) -> Result<(), String> {
+    read(path, permission_check).map(drop)
 }
 
-/// Opens first and looks at what was opened, so that it cannot be exchanged
-/// between the two.
-fn open_checked(path: &Path, checks: PermissionCheck) -> Result<File, String> {
-    let cannot = |error: std::io::Error| {
-        let shown = path.display();
+/// Opens the file before checking it, so that it cannot be exchanged in
+/// between.
+fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, String> {
+    let describe_error = |error: std::io::Error| {
+        let path_text = path.display();
         if error.kind() == ErrorKind::NotFound {
-            let run = format!("run: chmod 0600 {shown}");
-            return format!("{shown} does not exist; write the secret into it and {run}");
+            let run = format!("run: chmod 0600 {path_text}");
+            return format!("{path_text} does not exist; write the secret into it and {run}");
         }
-        format!("{shown} cannot be read: {error}")
+        format!("{path_text} cannot be read: {error}")
     };
-    // A FIFO would hold the opening up for ever.
+    // Opening a FIFO would block for ever.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(nonblocking)
         .open(path)
-        .map_err(cannot)?;
-    let found = file.metadata().map_err(cannot)?;
-    if !found.is_file() {
+        .map_err(describe_error)?;
+    let metadata = file.metadata().map_err(describe_error)?;
+    if !metadata.is_file() {
         return Err(format!("{} is no regular file", path.display()));
     }
-    if found.len() > MAX_FILE_SIZE {
+    if metadata.len() > MAX_FILE_SIZE {
         return Err(format!(
             "{} is longer than 64 KiB; it is no secret",
             path.display()
         ));
     }
-    match checks {
-        PermissionCheck::Enforce => check_permissions(path, &found)?,
+    match permission_check {
+        PermissionCheck::Enforce => check_permissions(path, &metadata)?,
         PermissionCheck::Skip => {}
     }
     Ok(file)
 }
 
-fn check_permissions(path: &Path, found: &Metadata) -> Result<(), String> {
-    let shown = path.display();
-    let us = rustix::process::geteuid().as_raw();
-    if found.uid() != 0 && found.uid() != us {
+fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    let path_text = path.display();
+    let own_uid = rustix::process::geteuid().as_raw();
+    if metadata.uid() != 0 && metadata.uid() != own_uid {
         return Err(format!(
-            "{shown} belongs to user {}, neither root nor the user that rekeyd runs as; \
-             run: chown {us} {shown}",
-            found.uid()
+            "{path_text} belongs to user {}, neither root nor the user that rekeyd runs as; \
+             run: chown {own_uid} {path_text}",
+            metadata.uid()
         ));
     }
-    // To execute what is no program opens nothing.
-    let who = match (found.mode() & 0o006, found.mode() & 0o020) {
+    // An execute bit on a file that is no program grants no access.
+    let problem = match (metadata.mode() & 0o006, metadata.mode() & 0o020) {
         (0, 0) => return Ok(()),
         (0, _) => "its group can write it",
         (_, _) => "others can read or write it",
     };
-    let mode = found.mode() & 0o7777;
+    let mode = metadata.mode() & 0o7777;
     Err(format!(
-        "{shown} has mode {mode:04o}: {who}; run: chmod 0600 {shown}"
+        "{path_text} has mode {mode:04o}: {problem}; run: chmod 0600 {path_text}"
     ))
 }
 
@@ -161,20 +164,21 @@ mod tests {
 
     #[test]
     fn file_open_to_others_is_rejected_with_a_fix() {
-        for (mode, who) in [
+        for (mode, problem) in [
             (0o604, "others can read or write it"),
             (0o602, "others can read or write it"),
             (0o666, "others can read or write it"),
             (0o620, "its group can write it"),
         ] {
             let file = temp_secret_file("sk-admin-open-file", mode);
-            let shown = file.path().display();
-            let problem = format!("{shown} has mode {mode:04o}: {who}; run: chmod 0600 {shown}");
+            let path_text = file.path().display();
+            let message =
+                format!("{path_text} has mode {mode:04o}: {problem}; run: chmod 0600 {path_text}");
             assert_eq!(
                 read(file.path(), PermissionCheck::Enforce).unwrap_err(),
-                problem.clone()
+                message.clone()
             );
-            assert_eq!(check(file.path(), PermissionCheck::Enforce), Err(problem));
+            assert_eq!(check(file.path(), PermissionCheck::Enforce), Err(message));
             assert!(read(file.path(), PermissionCheck::Skip).is_ok());
         }
     }
@@ -183,10 +187,11 @@ mod tests {
     fn missing_file_is_reported_with_a_fix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin-key");
-        let shown = path.display();
-        let problem =
-            format!("{shown} does not exist; write the secret into it and run: chmod 0600 {shown}");
-        assert_eq!(check(&path, PermissionCheck::Skip), Err(problem));
+        let path_text = path.display();
+        let message = format!(
+            "{path_text} does not exist; write the secret into it and run: chmod 0600 {path_text}"
+        );
+        assert_eq!(check(&path, PermissionCheck::Skip), Err(message));
     }
 
     #[test]
@@ -194,18 +199,18 @@ mod tests {
         let file = temp_secret_file("sk-admin-foreign", 0o600);
         // Only root can give a file away.
         if std::os::unix::fs::chown(file.path(), Some(4_711), None).is_ok() {
-            let problem = check(file.path(), PermissionCheck::Enforce).unwrap_err();
-            let us = rustix::process::geteuid().as_raw();
-            let command = format!("run: chown {us} {}", file.path().display());
-            assert!(problem.contains("belongs to user 4711"), "{problem}");
-            assert!(problem.ends_with(&command), "{problem}");
+            let message = check(file.path(), PermissionCheck::Enforce).unwrap_err();
+            let own_uid = rustix::process::geteuid().as_raw();
+            let command = format!("run: chown {own_uid} {}", file.path().display());
+            assert!(message.contains("belongs to user 4711"), "{message}");
+            assert!(message.ends_with(&command), "{message}");
         }
     }
 
     #[test]
     fn only_files_in_the_credentials_directory_skip_checks() {
         let folder = Some(Path::new("/run/credentials/rekeyd.service"));
-        for (path, wanted) in [
+        for (path, expected) in [
             ("/run/credentials/rekeyd.service/a", PermissionCheck::Skip),
             (
                 "/run/credentials/rekeyd.service2/a",
@@ -219,7 +224,7 @@ mod tests {
         ] {
             assert_eq!(
                 permission_check_for(Path::new(path), folder),
-                wanted,
+                expected,
                 "{path}"
             );
             assert_eq!(

@@ -1,9 +1,9 @@
 //! Users and groups of this host, by name or number.
 //!
-//! Names are looked up in `/etc/passwd` and `/etc/group` themselves. The name
-//! service switch is not asked, so that looking up a name can neither hang on
-//! a directory server nor load foreign code: a user that only LDAP or
-//! systemd-homed knows is given by number.
+//! The lookup reads `/etc/passwd` and `/etc/group` itself. It does not use the
+//! name service switch, so it can neither hang on a directory server nor load
+//! foreign code: a user that only LDAP or systemd-homed knows is given by
+//! number.
 
 use std::path::Path;
 
@@ -17,23 +17,23 @@ const GROUP_PATH: &str = "/etc/group";
 /// The bit of `CAP_CHOWN` in the capability sets of `/proc/self/status`.
 const CAP_CHOWN: u64 = 1;
 
-/// The user that is named, or numbered.
+/// Returns the user with this name or number.
 ///
 /// # Errors
-/// A name that `/etc/passwd` does not have, in words.
+/// If `/etc/passwd` does not have the name.
 pub fn find_user(name_or_number: &str) -> Result<Uid, String> {
     resolve_id("user", name_or_number, Path::new(PASSWD_PATH)).map(Uid::from_raw)
 }
 
-/// The group that is named, or numbered.
+/// Returns the group with this name or number.
 ///
 /// # Errors
-/// A name that `/etc/group` does not have, in words.
+/// If `/etc/group` does not have the name.
 pub fn find_group(name_or_number: &str) -> Result<Gid, String> {
     resolve_id("group", name_or_number, Path::new(GROUP_PATH)).map(Gid::from_raw)
 }
 
-/// The name of the user with this number, if `/etc/passwd` has it.
+/// Returns the name of the user with this number, if `/etc/passwd` has it.
 #[must_use]
 pub fn user_name(user: u32) -> Option<String> {
     let users = std::fs::read_to_string(PASSWD_PATH).ok()?;
@@ -48,22 +48,22 @@ fn user_name_in(users: &str, user: u32) -> Option<&str> {
     })
 }
 
-/// Whether a user whose own group is `own_group` belongs to a group of this
-/// host. A group that does not exist has no members.
+/// Whether a user whose primary group is `own_group` is a member of `group`. A
+/// group that does not exist has no members.
 #[must_use]
-pub fn is_member(user: u32, own_group: u32, group: &str) -> bool {
+pub fn is_member(user: u32, primary_group: u32, group: &str) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     is_member_in(
         user,
-        own_group,
+        primary_group,
         group,
         &read(PASSWD_PATH),
         &read(GROUP_PATH),
     )
 }
 
-fn is_member_in(user: u32, own_group: u32, group: &str, users: &str, groups: &str) -> bool {
-    if find_id(groups, group) == Some(own_group) {
+fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups: &str) -> bool {
+    if find_id(groups, group) == Some(primary_group) {
         return true;
     }
     let Some(name) = user_name_in(users, user) else {
@@ -76,13 +76,13 @@ fn is_member_in(user: u32, own_group: u32, group: &str, users: &str, groups: &st
     })
 }
 
-/// Whether this process may give its files to that user.
+/// Whether this process may change the owner of its files to `user`.
 #[must_use]
 pub fn can_chown_to_user(user: Uid) -> bool {
     user == rustix::process::geteuid() || can_chown_to_anyone()
 }
 
-/// Whether this process may give its files to that group.
+/// Whether this process may change the group of its files to `group`.
 #[must_use]
 pub fn can_chown_to_group(group: Gid) -> bool {
     group == rustix::process::getegid()
@@ -102,7 +102,7 @@ fn can_chown_to_anyone() -> bool {
 }
 
 fn resolve_id(kind: &str, name_or_number: &str, list: &Path) -> Result<u32, String> {
-    // The highest number means "leave it as it is" to chown.
+    // chown(2) reads the highest number as "leave unchanged".
     if let Ok(number) = name_or_number.parse::<u32>()
         && number != u32::MAX
     {
@@ -124,7 +124,7 @@ fn resolve_id(kind: &str, name_or_number: &str, list: &Path) -> Result<u32, Stri
     })
 }
 
-/// The number in `name:password:number:…`.
+/// Returns the number in `name:password:number:…`.
 fn find_id(entries: &str, name: &str) -> Option<u32> {
     entries.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -160,7 +160,7 @@ mod tests {
         let users = "root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/:/bin/sh\n\
                      annabel:x:1001:1001::/:/bin/sh\n";
         let groups = "ops:x:50:bob, anna\nempty:x:51:\nanna:x:1000:\nops2:x:52:annabel\n";
-        for (user, own, group, belongs_to_it) in [
+        for (user, primary_group, group, expected) in [
             (1000, 1000, "ops", true),
             (1000, 1000, "anna", true),
             (1000, 50, "ops", true),
@@ -170,16 +170,16 @@ mod tests {
             (7, 7, "ops", false),
             (7, 7, "no-such-group", false),
         ] {
-            let found = is_member_in(user, own, group, users, groups);
-            assert_eq!(found, belongs_to_it, "{user} {own} {group}");
+            let is_member = is_member_in(user, primary_group, group, users, groups);
+            assert_eq!(is_member, expected, "{user} {primary_group} {group}");
         }
     }
 
     #[test]
     fn only_exact_names_match() {
-        let list = "rooty:x:7:\n\nroot:x:0:0:root:/root:/bin/bash\nbroken:x\n";
-        assert_eq!(find_id(list, "root"), Some(0));
-        assert_eq!(find_id(list, "broken"), None);
-        assert_eq!(find_id(list, ""), None);
+        let entries = "rooty:x:7:\n\nroot:x:0:0:root:/root:/bin/bash\nbroken:x\n";
+        assert_eq!(find_id(entries, "root"), Some(0));
+        assert_eq!(find_id(entries, "broken"), None);
+        assert_eq!(find_id(entries, ""), None);
     }
 }

@@ -2,8 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-/// The zone with this name; none if this host does not know it. UTC needs no
-/// tzdata.
+/// Returns the zone with this name, if this host knows it. UTC needs no tzdata.
 #[must_use]
 pub fn find(name: &str) -> Option<TimeZone> {
     if name == "UTC" {
@@ -12,14 +11,14 @@ pub fn find(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok()
 }
 
-/// Every name that this host knows; none where it has no tzdata.
+/// Lists every name that this host knows; empty without tzdata.
 #[must_use]
 pub fn names() -> Vec<String> {
     let names = jiff::tz::db().available();
     names.map(|name| name.as_str().to_owned()).collect()
 }
 
-/// Forgets what was looked up: the host's tzdata may be newer now.
+/// Clears the cache of zones, since the host may have newer tzdata.
 pub fn clear_cache() {
     jiff::tz::db().reset();
 }

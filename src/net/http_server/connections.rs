@@ -1,5 +1,5 @@
-//! The open connections of a server: what each is waiting for, and which one
-//! makes way when all places are taken.
+//! The open connections of a server: the activity of each, and the choice of
+//! the one that is evicted when all places are taken.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,27 +8,29 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a peer has for a whole request head.
+/// The time limit of a whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle after an answer, and how long a peer may
-/// take nothing of an answer. Longer than the pace at which monitoring
-/// commonly reads, since a new connection costs more.
+/// The time limit of an idle connection after an answer, and of an answer of
+/// which the peer reads nothing. Longer than the interval of common monitoring,
+/// since a new connection costs more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The limits of one server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
-    /// How many connections are served at once.
+    /// The number of connections that are served concurrently.
     max_connections: usize,
-    /// From the connection's start, or from the first byte of a later request.
+    /// The time from the connection's start, or from the first byte of a later
+    /// request, to the whole head.
     head_timeout: Duration,
-    /// Between requests, and while a peer takes nothing of an answer.
+    /// The time between requests, and between two reads of an answer by the
+    /// peer.
     idle_timeout: Duration,
 }
 
 impl ConnectionLimits {
-    /// `max_connections` at once, and the usual times.
+    /// Returns the limits with the usual times.
     pub(crate) const fn new(max_connections: usize) -> Self {
         Self {
             max_connections,
@@ -42,7 +44,7 @@ impl ConnectionLimits {
 pub(super) struct Connections {
     limits: ConnectionLimits,
     table: Mutex<Table>,
-    /// A place became free, or a connection silent.
+    /// Notified when a place is free or a connection has become silent.
     changed: Notify,
 }
 
@@ -58,28 +60,28 @@ struct Entry {
     changed: Arc<Notify>,
 }
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Activity {
-    /// No whole request head has come since the connection's start or its last
-    /// answer: it is silent.
+    /// It is silent: no whole request head has come since its start or its last
+    /// answer.
     AwaitingHead {
         silent_since: Instant,
         deadline: Instant,
-        /// Whether `deadline` is that of a head, and not that of an idle
-        /// connection.
-        head_begun: bool,
+        /// Whether `deadline` is that of a head, not of an idle connection.
+        head_started: bool,
     },
-    /// A request is handled.
+    /// A handler processes a request.
     Handling,
-    /// An answer is written, of which the peer has to take something by then.
+    /// An answer is being written, and the peer has to read some of it before
+    /// the deadline.
     Answering { deadline: Instant },
 }
 
-/// One connection's place; it is free again when this is dropped.
+/// The place of one connection, which is released on drop.
 pub(super) struct Connection {
     id: u64,
-    all: Arc<Connections>,
+    connections: Arc<Connections>,
     changed: Arc<Notify>,
 }
 
@@ -92,9 +94,9 @@ impl Connections {
         }
     }
 
-    /// Takes a place, at the cost of the connection that has been silent
-    /// longest if there is no free one. Waits while all connections are in the
-    /// middle of a request or an answer.
+    /// Takes a place. If none is free, evicts the connection that has been
+    /// silent longest, or waits while every one is in the middle of a request
+    /// or an answer.
     pub(super) async fn admit(self: &Arc<Self>) -> Connection {
         loop {
             if let Some(connection) = self.try_admit() {
@@ -107,7 +109,7 @@ impl Connections {
     fn try_admit(self: &Arc<Self>) -> Option<Connection> {
         let mut table = self.lock();
         if table.open.len() >= self.limits.max_connections {
-            let evicted = table.silent_longest()?;
+            let evicted = table.longest_silent()?;
             if let Some(entry) = table.open.remove(&evicted) {
                 entry.changed.notify_one();
             }
@@ -119,7 +121,7 @@ impl Connections {
         let activity = Activity::AwaitingHead {
             silent_since: now,
             deadline: now + self.limits.head_timeout,
-            head_begun: true,
+            head_started: true,
         };
         let entry = Entry {
             activity,
@@ -128,7 +130,7 @@ impl Connections {
         table.open.insert(id, entry);
         Some(Connection {
             id,
-            all: Arc::clone(self),
+            connections: Arc::clone(self),
             changed,
         })
     }
@@ -139,7 +141,7 @@ impl Connections {
 }
 
 impl Table {
-    fn silent_longest(&self) -> Option<u64> {
+    fn longest_silent(&self) -> Option<u64> {
         let silent = self.open.iter().filter_map(|(id, entry)| {
             let since = entry.activity.silent_since()?;
             Some((since, *id))
@@ -170,10 +172,10 @@ impl Connection {
         self.changed.notified().await;
     }
 
-    /// When the connection is closed unless something happens before, if ever;
-    /// `None` if it was evicted.
+    /// Returns the time at which the connection is closed unless its activity
+    /// changes, if it has one; `None` if it was evicted.
     pub(super) fn deadline(&self) -> Option<Option<Instant>> {
-        let table = self.all.lock();
+        let table = self.connections.lock();
         table
             .open
             .get(&self.id)
@@ -189,70 +191,70 @@ impl Connection {
     /// Whether no whole request head has come since the start or the last
     /// answer.
     pub(super) fn is_silent(&self) -> bool {
-        let table = self.all.lock();
+        let table = self.connections.lock();
         let entry = table.open.get(&self.id);
         entry.is_none_or(|entry| entry.activity.silent_since().is_some())
     }
 
-    /// Records that the peer has sent something.
+    /// Records that the peer has sent data.
     pub(super) fn note_read(&self) {
-        let head_timeout = self.all.limits.head_timeout;
+        let head_timeout = self.connections.limits.head_timeout;
         self.update(|activity| match activity {
             Activity::AwaitingHead {
                 silent_since,
-                head_begun: false,
+                head_started: false,
                 ..
             } => Some(Activity::AwaitingHead {
                 silent_since,
                 deadline: Instant::now() + head_timeout,
-                head_begun: true,
+                head_started: true,
             }),
             Activity::AwaitingHead { .. } | Activity::Handling | Activity::Answering { .. } => None,
         });
     }
 
-    /// Records that a whole request head has come; false if the connection was
-    /// evicted, and the request must not be handled.
+    /// Records that a whole request head has come. Returns false if the
+    /// connection was evicted and the request must not be handled.
     pub(super) fn begin_request(&self) -> bool {
         self.update(|_| Some(Activity::Handling))
     }
 
-    /// Records that the answer is written from now on.
+    /// Records the start of an answer.
     pub(super) fn begin_answer(&self) {
-        let deadline = Instant::now() + self.all.limits.idle_timeout;
+        let deadline = Instant::now() + self.connections.limits.idle_timeout;
         self.update(|_| Some(Activity::Answering { deadline }));
     }
 
-    /// Records that the peer has taken something.
+    /// Records that the peer has read data.
     pub(super) fn note_written(&self) {
-        let deadline = Instant::now() + self.all.limits.idle_timeout;
+        let deadline = Instant::now() + self.connections.limits.idle_timeout;
         self.update(|activity| match activity {
             Activity::Answering { .. } => Some(Activity::Answering { deadline }),
             Activity::AwaitingHead { .. } | Activity::Handling => None,
         });
     }
 
-    /// Records that everything is written that there was to write.
+    /// Records that all pending data is written.
     pub(super) fn note_flushed(&self) {
         let now = Instant::now();
-        let idle_until = now + self.all.limits.idle_timeout;
+        let idle_until = now + self.connections.limits.idle_timeout;
         let is_silent = self.update(|activity| match activity {
             Activity::Answering { .. } => Some(Activity::AwaitingHead {
                 silent_since: now,
                 deadline: idle_until,
-                head_begun: false,
+                head_started: false,
             }),
             Activity::AwaitingHead { .. } | Activity::Handling => None,
         });
         if is_silent {
-            self.all.changed.notify_one();
+            self.connections.changed.notify_one();
         }
     }
 
-    /// Goes on to the activity that `next` gives; false if it gives none, or
-    /// the connection was evicted.
+    /// Replaces the activity by the result of `next`. Returns false if there is
+    /// none, or if the connection was evicted.
     fn update(&self, next: impl FnOnce(Activity) -> Option<Activity>) -> bool {
-        let mut table = self.all.lock();
+        let mut table = self.connections.lock();
         let Some(entry) = table.open.get_mut(&self.id) else {
             return false;
         };
@@ -267,8 +269,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.all.lock().open.remove(&self.id).is_some() {
-            self.all.changed.notify_one();
+        if self.connections.lock().open.remove(&self.id).is_some() {
+            self.connections.changed.notify_one();
         }
     }
 }

@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// What fits into a connection unread.
+/// The capacity of a connection for unread data.
 const PIPE_BYTES: usize = 1024;
 
 const BIG_ANSWER: usize = 64 * PIPE_BYTES;
 
-/// Hands out the far ends of the connections that a test opens.
+/// Accepts the far ends of the connections that a test opens.
 struct TestListener(mpsc::UnboundedReceiver<DuplexStream>);
 
 impl Listener for TestListener {
@@ -46,13 +46,13 @@ impl TestServer {
         let (connect, accepted) = mpsc::unbounded_channel();
         let (shutdown, stopped) = watch::channel(false);
         let release = Arc::new(Notify::new());
-        let held = |State(release): State<Arc<Notify>>| async move {
+        let delayed = |State(release): State<Arc<Notify>>| async move {
             release.notified().await;
             "released"
         };
         let router = Router::new()
             .route("/", get(async || "hello"))
-            .route("/held", get(held))
+            .route("/held", get(delayed))
             .route("/big", get(async || "x".repeat(BIG_ANSWER)))
             .route("/broken", get(async || hang_up()))
             .with_state(Arc::clone(&release));
@@ -73,11 +73,11 @@ impl TestServer {
         near
     }
 
-    /// A connection that has sent `bytes`, which the server has read.
+    /// Opens a connection, sends `bytes`, and lets the server read them.
     async fn connect_and_send(&self, bytes: &str) -> DuplexStream {
         let mut stream = self.connect();
         stream.write_all(bytes.as_bytes()).await.unwrap();
-        // On one thread everything that can happen now happens in between.
+        // With a single thread, all other tasks run until they are idle.
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -89,7 +89,7 @@ fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")
 }
 
-/// Reads one answer of known end.
+/// Reads an answer up to the known `end`.
 async fn read_until(stream: &mut DuplexStream, end: &str) {
     let mut answer = Vec::new();
     while !answer.ends_with(end.as_bytes()) {
@@ -97,13 +97,13 @@ async fn read_until(stream: &mut DuplexStream, end: &str) {
     }
 }
 
-/// How many bytes come until the server closes.
+/// Returns the number of bytes until the server closes the connection.
 async fn read_to_end(stream: &mut DuplexStream) -> usize {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap_or_default()
 }
 
-async fn ask(server: &TestServer) {
+async fn send_request(server: &TestServer) {
     let mut stream = server.connect_and_send(&request("/")).await;
     read_until(&mut stream, "hello").await;
 }
@@ -111,7 +111,7 @@ async fn ask(server: &TestServer) {
 #[tokio::test(start_paused = true)]
 async fn slow_head_is_closed_after_ten_seconds() {
     let server = TestServer::start(4);
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut stream = server.connect();
     let mut silent = server.connect();
     for piece in ["GET / HT", "TP/1.1\r\n", "host: x\r\n"] {
@@ -119,9 +119,9 @@ async fn slow_head_is_closed_after_ten_seconds() {
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
     assert_eq!(read_to_end(&mut stream).await, 0);
-    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(read_to_end(&mut silent).await, 0);
-    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(start.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,9 +132,9 @@ async fn answered_connection_is_kept_idle_for_two_minutes() {
     tokio::time::sleep(Duration::from_secs(119)).await;
     stream.write_all(request("/").as_bytes()).await.unwrap();
     read_until(&mut stream, "hello").await;
-    let begun = Instant::now();
+    let start = Instant::now();
     assert_eq!(read_to_end(&mut stream).await, 0);
-    assert_eq!(begun.elapsed().as_secs(), 120);
+    assert_eq!(start.elapsed().as_secs(), 120);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,14 +143,14 @@ async fn later_head_has_ten_seconds_from_its_first_byte() {
     let mut stream = server.connect_and_send(&request("/")).await;
     read_until(&mut stream, "hello").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let begun = Instant::now();
+    let start = Instant::now();
     stream.write_all(b"GET").await.unwrap();
     assert_eq!(read_to_end(&mut stream).await, 0);
-    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(start.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn longest_silent_connection_makes_way_at_once() {
+async fn longest_silent_connection_is_evicted_at_once() {
     let server = TestServer::start(3);
     let mut answered = server.connect_and_send(&request("/")).await;
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -162,11 +162,11 @@ async fn longest_silent_connection_makes_way_at_once() {
     read_until(&mut answered, "hello").await;
     answered.write_all(request("/").as_bytes()).await.unwrap();
     read_until(&mut answered, "hello").await;
-    let begun = Instant::now();
-    ask(&server).await;
+    let start = Instant::now();
+    send_request(&server).await;
     assert_eq!(read_to_end(&mut silent).await, 0);
-    assert_eq!(begun.elapsed(), Duration::ZERO);
-    // The others are as before, until they are the longest silent.
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    // The others are unchanged, until they are the longest silent.
     tokio::time::advance(Duration::from_secs(1)).await;
     slow.write_all(b" HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
@@ -183,37 +183,37 @@ async fn many_silent_connections_delay_no_request() {
     for _ in 0..80 {
         silent.push(server.connect_and_send("").await);
     }
-    let begun = Instant::now();
-    ask(&server).await;
-    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let start = Instant::now();
+    send_request(&server).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn busy_connections_are_never_the_victim() {
+async fn busy_connections_are_never_evicted() {
     let server = TestServer::start(2);
-    let mut held = server.connect_and_send(&request("/held")).await;
+    let mut delayed = server.connect_and_send(&request("/held")).await;
     let mut unread = server.connect_and_send(&request("/big")).await;
     let mut waiting = server.connect_and_send(&request("/")).await;
-    let begun = Instant::now();
-    // Something of the answer is taken now and then.
+    let start = Instant::now();
+    // The peer reads a part of the answer now and then.
     for _ in 0..30 {
         tokio::time::advance(Duration::from_secs(10)).await;
         unread.read_exact(&mut [0; PIPE_BYTES]).await.unwrap();
     }
-    assert_eq!(begun.elapsed().as_secs(), 300);
-    // Whoever waits comes next when an answer is written.
+    assert_eq!(start.elapsed().as_secs(), 300);
+    // The waiting connection is admitted once an answer is written.
     server.release.notify_one();
     read_until(&mut waiting, "hello").await;
-    assert_eq!(begun.elapsed().as_secs(), 300);
-    read_until(&mut held, "released").await;
-    assert_eq!(read_to_end(&mut held).await, 0);
-    // The other one gets the whole of it.
+    assert_eq!(start.elapsed().as_secs(), 300);
+    read_until(&mut delayed, "released").await;
+    assert_eq!(read_to_end(&mut delayed).await, 0);
+    // The other one receives the rest of its answer.
     let rest = BIG_ANSWER - 30 * PIPE_BYTES;
     unread.read_exact(&mut vec![0; rest]).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_that_takes_nothing_of_an_answer_is_cut_off() {
+async fn peer_that_reads_nothing_of_an_answer_is_cut_off() {
     let server = TestServer::start(4);
     let mut stream = server.connect_and_send(&request("/big")).await;
     tokio::time::sleep(Duration::from_secs(121)).await;
@@ -228,14 +228,14 @@ async fn hang_up_ends_the_connection_without_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_answers_what_has_begun_and_closes_the_rest() {
+async fn shutdown_finishes_open_requests_and_closes_other_connections() {
     let server = TestServer::start(4);
-    let mut held = server.connect_and_send(&request("/held")).await;
+    let mut delayed = server.connect_and_send(&request("/held")).await;
     let mut slow = server.connect_and_send("GET /").await;
     server.shutdown.send(true).unwrap();
     assert_eq!(read_to_end(&mut slow).await, 0);
     assert!(!server.server.is_finished());
     server.release.notify_one();
-    read_until(&mut held, "released").await;
+    read_until(&mut delayed, "released").await;
     server.server.await.unwrap();
 }

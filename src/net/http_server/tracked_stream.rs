@@ -24,11 +24,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, into);
-        if into.filled().len() > before {
+        let previous_length = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > previous_length {
             self.connection.note_read();
         }
         read
@@ -39,16 +39,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        from: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, from);
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if written.is_ready() {
             self.connection.note_written();
         }
         written
     }
 
-    // hyper flushes as soon as it has written all that it holds of an answer.
+    // hyper flushes when it has written all of an answer that it holds.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {

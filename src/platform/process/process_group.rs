@@ -1,4 +1,4 @@
-//! A program and its descendants, as long as they stay in its process group.
+//! A program and those of its descendants that stay in its process group.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -10,35 +10,35 @@ use tokio::time::timeout;
 
 use crate::core::command::CommandLine;
 
-/// The `PATH` of programs. That of the service is not passed on: a program finds
-/// the same in every way that rekeyd is started.
+/// The `PATH` of programs. rekeyd does not pass on its own, so that a program
+/// runs alike however rekeyd was started.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The `LANG` of programs.
 pub const LANG: &str = "C.UTF-8";
 
-/// How long to wait for the end of the output of a program that has ended. A
-/// process that has left its group may keep the output open for ever.
+/// The wait for the end of the output of a program that has exited. A process
+/// that has left the group may keep the output open for ever.
 pub(super) const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A process group; it is killed when this is dropped.
+/// A process group, which is killed on drop.
 pub(super) struct ProcessGroup {
     leader: Child,
-    /// The id of its leader and of the group.
+    /// The process id of the leader, which is the group's id.
     id: Option<Pid>,
 }
 
 impl ProcessGroup {
     /// Starts the program. MUST be called on a runtime.
     pub(super) fn start(
-        line: &CommandLine,
-        variables: Vec<(&'static str, String)>,
+        command: &CommandLine,
+        environment: Vec<(&'static str, String)>,
     ) -> io::Result<Self> {
-        let leader = Command::new(&line.program)
-            .args(&line.arguments)
+        let leader = Command::new(&command.program)
+            .args(&command.arguments)
             .env_clear()
             .envs([("PATH", PATH), ("LANG", LANG)])
-            .envs(variables)
+            .envs(environment)
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -52,7 +52,7 @@ impl ProcessGroup {
         })
     }
 
-    /// The other ends of its standard input, output and error.
+    /// Returns the other ends of its standard input, output and error.
     pub(super) fn take_pipes(
         &mut self,
     ) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
@@ -64,22 +64,22 @@ impl ProcessGroup {
         )
     }
 
-    /// Waits for the program itself, not for its descendants.
+    /// Waits for the leader, not for its descendants.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.leader.wait().await
     }
 
-    /// Kills the processes that are left in the group.
+    /// Kills the processes of the group.
     pub(super) async fn terminate(mut self) {
         self.kill();
         // A process that hangs in the kernel dies later; tokio reaps it then.
         let _ = timeout(OUTPUT_DRAIN_TIMEOUT, self.leader.wait()).await;
     }
 
-    /// Sends the signal at most once: the id may be reused later.
+    /// Sends the signal at most once, since the id may be reused.
     fn kill(&mut self) {
         if let Some(id) = self.id.take() {
-            // An error means that no process is left.
+            // An error means that the group has no process.
             let _ = kill_process_group(id, Signal::KILL);
         }
     }
