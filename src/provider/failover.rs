@@ -1,5 +1,5 @@
 //! The admin credential that rekeyd authenticates with: its sources, and the
-//! choice between them.
+//! selection of one of them.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -24,23 +24,23 @@ use crate::provider::{
 pub struct AdminCredentialSources {
     /// `[provider] credential-file`.
     pub file: Option<PathBuf>,
-    /// `$CREDENTIALS_DIRECTORY`, made by systemd.
+    /// `$CREDENTIALS_DIRECTORY`, set by systemd.
     pub credentials_directory: Option<PathBuf>,
     /// `$OPENAI_ADMIN_KEY`.
     pub env_secret: Option<Secret>,
 }
 
 impl AdminCredentialSources {
-    /// Every credential that can be read with the name of its source, and the
-    /// problems of the other sources.
+    /// Reads the sources. Returns each credential with the name of its source,
+    /// and the problems of the other sources.
     fn read_blocking(&self) -> (Vec<(String, Secret)>, Vec<String>) {
-        let (mut found, mut problems) = (Vec::new(), Vec::new());
-        let mut take = |place: String, read: Result<Secret, String>| match read {
-            Ok(secret) => found.push((place, secret)),
+        let (mut credentials, mut problems) = (Vec::new(), Vec::new());
+        let mut add = |source: String, result: Result<Secret, String>| match result {
+            Ok(secret) => credentials.push((source, secret)),
             Err(problem) => problems.push(problem),
         };
         if let Some(path) = &self.file {
-            take(
+            add(
                 path.display().to_string(),
                 secret_file::read(
                     path,
@@ -54,39 +54,39 @@ impl AdminCredentialSources {
             .map(|folder| folder.join(ADMIN_CREDENTIAL_NAME))
             && path.exists()
         {
-            // systemd guards these files, in ways that differ by its version.
-            take(
+            // systemd protects these files, in ways that differ by its version.
+            add(
                 path.display().to_string(),
                 secret_file::read(&path, PermissionCheck::Skip),
             );
         }
         if let Some(secret) = &self.env_secret {
-            take("$OPENAI_ADMIN_KEY".to_owned(), Ok(secret.clone()));
+            add("$OPENAI_ADMIN_KEY".to_owned(), Ok(secret.clone()));
         }
-        if found.is_empty() && problems.is_empty() {
+        if credentials.is_empty() && problems.is_empty() {
             problems.push(
                 "no place for the admin credential is configured; set [provider] \
                  credential-file, or put it into /etc/credstore/openai-admin-key for rekeyd's unit"
                     .to_owned(),
             );
         }
-        (found, problems)
+        (credentials, problems)
     }
 }
 
 /// The sources of the admin credential.
 #[async_trait]
 pub trait CredentialSource: Send + Sync {
-    /// Every credential that can be read with the name of its source, in the
-    /// order of precedence, and the problems of the other sources.
+    /// Reads the sources. Returns each credential with the name of its source,
+    /// in the order of precedence, and the problems of the other sources.
     async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>);
 }
 
-/// How long the sources may take to read.
+/// The time limit of reading the sources.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the sources off the event loop's thread. While they hang, each probe
-/// would cost one more thread.
+/// The threads that read the sources. While these hang, each probe would occupy
+/// one more thread otherwise.
 static READS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(2));
 
 #[async_trait]
@@ -102,8 +102,9 @@ impl CredentialSource for AdminCredentialSources {
 }
 
 /// A provider that authenticates with the first credential that it accepts.
-/// When it refuses the one in use, [`Provider::check`] selects another: a probe
-/// for the end of a refusal finds a credential that was replaced meanwhile.
+/// When it refuses the one in use, [`Provider::check`] selects another, so that
+/// the probes during a refusal find a credential that was replaced in the
+/// meantime.
 pub struct FailoverProvider<P, S = AdminCredentialSources> {
     inner: P,
     active: ActiveCredential,
@@ -111,12 +112,13 @@ pub struct FailoverProvider<P, S = AdminCredentialSources> {
 }
 
 impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
-    /// `cell` MUST be the one that `inner` reads.
-    pub fn new(inner: P, cell: ActiveCredential, places: S) -> Self {
+    /// Returns a provider that selects from `source`. `inner` MUST read
+    /// `active`.
+    pub fn new(inner: P, active: ActiveCredential, source: S) -> Self {
         Self {
             inner,
-            active: cell,
-            source: places,
+            active,
+            source,
         }
     }
 
@@ -140,32 +142,36 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         })
     }
 
-    /// Selects the first credential that is not refused: those of the sources,
-    /// then the one before the last switch. If all are refused, the one in use
-    /// stays. Returns the problems of the sources.
+    /// Selects the first credential that the provider does not refuse: those of
+    /// the sources, then the one before the last switch. If it refuses all, the
+    /// one in use stays. Returns the problems of the sources.
     async fn select(&self) -> Vec<String> {
-        let (mut found, mut problems) = self.source.read_all().await;
+        let (mut credentials, mut problems) = self.source.read_all().await;
         if self.active.get().is_none()
-            && let [(place, secret)] = found.as_slice()
+            && let [(source, secret)] = credentials.as_slice()
         {
-            // There is no choice, and the next request shows whether it works.
-            self.activate(place, secret.clone());
+            // There is no choice, and the next request shows whether the only
+            // credential works.
+            self.activate(source, secret.clone());
             return problems;
         }
-        let former = self.active.previous();
-        found.extend(former.map(|secret| ("the time before the last rotation".to_owned(), secret)));
-        for (place, secret) in found {
+        let previous = self.active.previous();
+        credentials.extend(
+            previous.map(|secret| ("the time before the last rotation".to_owned(), secret)),
+        );
+        for (source, secret) in credentials {
             match self.inner.verify(&secret).await {
                 Ok(_) => {
-                    self.activate(&place, secret);
+                    self.activate(&source, secret);
                     return problems;
                 }
                 Err(error) if error.kind == ErrorKind::CredentialRefused => {
-                    problems.push(format!("the provider refuses that of {place}"));
+                    problems.push(format!("the provider refuses that of {source}"));
                 }
-                // The error says nothing about the credential: precedence decides.
+                // This error does not concern the credential, so precedence
+                // decides.
                 Err(_) if self.active.get().is_none() => {
-                    self.activate(&place, secret);
+                    self.activate(&source, secret);
                     return problems;
                 }
                 Err(_) => return problems,
@@ -182,12 +188,16 @@ impl<P: Provider, S: CredentialSource> FailoverProvider<P, S> {
         }
     }
 
-    fn activate(&self, place: &str, secret: Secret) {
-        if self.active.get().is_some_and(|used| used.same_as(&secret)) {
+    fn activate(&self, source: &str, secret: Secret) {
+        if self
+            .active
+            .get()
+            .is_some_and(|active| active.same_as(&secret))
+        {
             return;
         }
-        tracing::info!("working with the admin credential of {place}");
-        if place.starts_with('$') {
+        tracing::info!("working with the admin credential of {source}");
+        if source.starts_with('$') {
             tracing::warn!(
                 "the admin credential comes from the environment, where other \
                 programs can see it: for rehearsals only"
@@ -213,17 +223,17 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
         if self.active.is_using_previous() {
             self.select().await;
         }
-        let used = self.active.get();
+        let previous = self.active.get();
         let mut error = match self.inner.check().await {
             Err(error) if error.kind == ErrorKind::CredentialRefused => error,
-            answer => return answer,
+            response => return response,
         };
         let problems = self.select().await;
         if self
             .active
             .get()
-            .zip(used)
-            .is_some_and(|(now, before)| !now.same_as(&before))
+            .zip(previous)
+            .is_some_and(|(current, previous)| !current.same_as(&previous))
         {
             return self.inner.check().await;
         }
@@ -263,10 +273,10 @@ impl<P: Provider, S: CredentialSource> Provider for FailoverProvider<P, S> {
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
-        // None is selected here: the caller has compared the one in use with what
-        // is deleted.
-        let deleted = self.inner.delete(id).await?;
+        // No credential is selected here: the caller has compared the one in
+        // use with the one to delete.
+        let response = self.inner.delete(id).await?;
         self.active.forget_revoked(id);
-        Ok(deleted)
+        Ok(response)
     }
 }

@@ -1,8 +1,8 @@
-//! Who issues, verifies, lists and revokes credentials.
+//! The provider, which issues, verifies, lists and revokes credentials.
 //!
-//! [`Provider`] is what the engine asks for, with the obligations that its
-//! decisions rest on; [`openai`] is the real one over HTTP, and [`failover`]
-//! chooses the credential that it is asked with.
+//! [`Provider`] is the contract with the engine, whose decisions rest on its
+//! obligations. [`openai`] implements it over HTTP, and [`failover`] selects
+//! the credential of the requests.
 
 pub mod failover;
 pub mod kind;
@@ -19,128 +19,129 @@ use crate::core::scope::Scope;
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 
-/// The provider's operations. One call is at most one request that changes
-/// anything; nothing is repeated in here.
+/// The provider's operations. One call sends at most one request that changes
+/// anything, and repeats none.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Makes a credential that bears `label`. Never call it twice with one
-    /// label. An error whose outcome is [`Effect::Unknown`] may have made it.
+    /// Creates a credential that bears `label`. MUST NOT be called twice with
+    /// one label. An error with [`Effect::Unknown`] may have created it.
     async fn create(
         &self,
         label: &Label,
         expires_in: Option<Duration>,
     ) -> Result<ProviderResponse<CreatedCredential>, ProviderError>;
 
-    /// Asks for something harmless with the credential in use: whether the
-    /// provider is there, accepts it, and what time it has.
+    /// Sends a harmless request with the credential in use, which shows that
+    /// the provider is reachable and accepts it, and returns the provider's
+    /// time.
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError>;
 
-    /// Whether the credential with this redacted value may be the one in use:
-    /// that one is never revoked. When in doubt, it may.
+    /// Whether the credential with this redacted value may be the one in use,
+    /// which is never revoked. When in doubt, it may.
     fn may_be_in_use(&self, redacted_value: &str) -> bool;
 
-    /// Whether the credential with this redacted value may be the one that was
-    /// in use before, which rekeyd falls back to when the one in use is refused.
+    /// Whether the credential with this redacted value may be the previous one,
+    /// which rekeyd falls back to when the provider refuses the one in use.
     fn may_be_previous(&self, redacted_value: &str) -> bool;
 
-    /// Every credential of a scope, all pages, each once.
+    /// Lists every credential of a scope once, over all pages.
     async fn list(
         &self,
         scope: &Scope,
     ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError>;
 
-    /// One credential, or none if the provider says that there is none (404
-    /// with its error envelope).
+    /// Retrieves one credential. Returns `None` if the provider reports that
+    /// there is none (404 with its error envelope).
     async fn retrieve(
         &self,
         id: &CredentialId,
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError>;
 
-    /// Asks for something harmless with `secret` instead of the credential in
-    /// use. `Ok` means that it works; [`ErrorKind::CredentialRefused`] and
-    /// [`ErrorKind::Forbidden`] that the provider refused it.
+    /// Sends a harmless request with `secret` instead of the credential in use.
+    /// `Ok` means that it works; [`ErrorKind::CredentialRefused`] and
+    /// [`ErrorKind::Forbidden`] mean that the provider refused it.
     async fn verify(&self, secret: &Secret) -> Result<ProviderResponse<()>, ProviderError>;
 
-    /// Deletes a credential; also `Ok` when there was none any more. It MUST
+    /// Deletes a credential; `Ok` also if it did not exist any more. It MUST
     /// change the credential in use neither before nor while it sends the
-    /// request, and must read that credential without an `.await` after it was
-    /// called: the caller compares it with `id` right before.
+    /// request, and MUST read that credential without an `.await` after the
+    /// call: the caller compares it with `id` right before.
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError>;
 
-    /// Every credential of a scope that bears `label`: names need not be unique
-    /// there.
+    /// Lists every credential of a scope that bears `label`: names need not be
+    /// unique.
     async fn find(
         &self,
         scope: &Scope,
         label: &Label,
     ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
-        let mut answer = self.list(scope).await?;
-        answer
+        let mut response = self.list(scope).await?;
+        response
             .value
             .retain(|credential| credential.name.as_deref() == Some(label.as_str()));
-        Ok(answer)
+        Ok(response)
     }
 }
 
-/// What the provider said, and when by its clock.
+/// The result of a successful request, and the provider's time.
 #[derive(Debug, Clone)]
 pub struct ProviderResponse<T> {
-    /// What it said.
+    /// The result.
     pub value: T,
-    /// The `Date` of the answer, if it had a readable one.
+    /// The `Date` header of the response, if it had a valid one.
     pub server_time: Option<Timestamp>,
 }
 
-/// A credential just made.
+/// A credential that was just created.
 #[derive(Debug, Clone)]
 pub struct CreatedCredential {
-    /// What may be recorded of it.
+    /// Its metadata, which may be recorded.
     pub metadata: CredentialMetadata,
-    /// Its secret; none if the answer was that of a success and had none.
+    /// Its secret; `None` if a successful response contained none.
     pub secret: Option<Secret>,
 }
 
 /// A credential as the provider lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedCredential {
-    /// What may be recorded of it.
+    /// Its metadata, which may be recorded.
     pub metadata: CredentialMetadata,
-    /// Its name: a label of ours, somebody's text, or nothing.
+    /// Its name: one of this ledger's labels, another text, or none.
     pub name: Option<String>,
-    /// When it was last used, by what the provider knows: coarse and late, so
-    /// nothing is decided on it alone.
+    /// The time of its last use. The provider reports it imprecisely and late,
+    /// so that no decision rests on it alone.
     pub last_used_at: Option<Timestamp>,
-    /// Who it belongs to, for people.
+    /// Its owner, for people.
     pub owner: Option<String>,
 }
 
-/// Whether what was asked for was done.
+/// Whether a failed operation took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It certainly was not.
+    /// It certainly did not.
     NotApplied,
-    /// It may have been.
+    /// It may have.
     Unknown,
 }
 
-/// Whether asking again can help.
+/// Whether a retry can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAdvice {
-    /// Later; the provider may have said after what time.
+    /// Later; the provider may have named a delay.
     Later(Option<Duration>),
-    /// Not before a person changed something.
+    /// Not before a person has changed something.
     Never,
 }
 
-/// What kind of thing went wrong.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is no credential to ask with.
+    /// There is no credential to authenticate with.
     NoCredential,
-    /// 401 `invalid_api_key`: the credential is wrong, revoked or too fresh.
+    /// 401 `invalid_api_key`: the credential is wrong, revoked or too new.
     CredentialRefused,
-    /// Another 401, or 403: not allowed, and no proof that the credential is
-    /// dead.
+    /// Another 401, or 403: not allowed, which does not prove that the
+    /// credential is invalid.
     Forbidden,
     /// 404 with the provider's envelope.
     NotFound,
@@ -148,21 +149,21 @@ pub enum ErrorKind {
     Refused,
     /// 429: refused before any work.
     RateLimited,
-    /// 429 that does not pass by waiting a little.
+    /// 429 that a short wait does not resolve.
     QuotaExhausted,
     /// No connection could be made.
     Unreachable,
-    /// The connection broke or the time was over after the request was sent.
+    /// The connection broke or timed out after the request was sent.
     NoAnswer,
     /// A 5xx, 408 or 409.
     ServerError,
-    /// An answer that is not the provider's: HTML, a redirect, too long,
+    /// A response that is not the provider's: HTML, a redirect, too long,
     /// truncated.
     BadAnswer,
 }
 
 impl ErrorKind {
-    /// Its word in the metrics.
+    /// Returns its label in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -180,8 +181,8 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the provider, or the way to it, failed. Then it has refused
-    /// nothing: neither the request nor the credential it was made with.
+    /// Whether the provider, or the path to it, failed. Such an error refuses
+    /// neither the request nor the credential.
     #[must_use]
     pub const fn is_outage(self) -> bool {
         match self {
@@ -197,22 +198,22 @@ impl ErrorKind {
     }
 }
 
-/// Why the provider did not do what it was asked.
+/// The failure of an operation of the provider.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{operation}: {message}{}", .request_id.as_deref().map(|id| format!(" (x-request-id {id})")).unwrap_or_default())]
 pub struct ProviderError {
-    /// What was being done, for people: `create credential billing-…`.
+    /// The operation, for people: `create credential billing-…`.
     pub operation: String,
-    /// Whether it was done.
+    /// Whether it took effect.
     pub effect: Effect,
-    /// Whether asking again can help.
+    /// Whether a retry can succeed.
     pub retry: RetryAdvice,
-    /// What kind of thing went wrong.
+    /// The kind of the error.
     pub kind: ErrorKind,
-    /// Why, in words, masked: it may quote the provider.
+    /// The reason; masked, as it may quote the provider.
     pub message: String,
-    /// What the provider's support asks for.
+    /// The request's id for the provider's support.
     pub request_id: Option<String>,
-    /// The `Date` of the answer, if there was one.
+    /// The `Date` header of the response, if there was one.
     pub server_time: Option<Timestamp>,
 }

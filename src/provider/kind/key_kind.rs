@@ -1,4 +1,4 @@
-//! What a kind of key consists of.
+//! The description of a kind of key.
 
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -8,14 +8,14 @@ use crate::core::scope::Scope;
 /// One kind of key.
 #[derive(Debug)]
 pub struct KeyKind {
-    /// What the contract calls it: `admin-key`.
+    /// Its public name, such as `admin-key`.
     pub name: &'static str,
     /// The options that only keys of this kind have.
     pub options: Section,
-    /// What the secrets of this kind begin with: texts from outside are masked by
-    /// it, see [`crate::core::redact`].
+    /// The prefixes of this kind's secrets, by which untrusted text is masked, see
+    /// [`crate::core::redact`].
     pub secret_prefixes: &'static [&'static str],
-    /// Reads the scope of a key of this kind from the key's table; none if that
-    /// is a problem, which is reported.
+    /// Reads the scope of a key of this kind from the key's table. Returns `None`
+    /// after a problem, which it reports.
     pub(crate) read_scope: fn(&ConfigTable<'_>, &mut ProblemReport) -> Option<Scope>,
 }

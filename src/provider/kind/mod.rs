@@ -1,15 +1,15 @@
-//! Kinds of key: what a rotation creates at the provider. A kind is a folder here
-//! and a line in [`KEY_KINDS`].
+//! Kinds of key, which determine the credential that a rotation creates. A kind
+//! is a folder here and a line in [`KEY_KINDS`].
 
 pub mod admin_key;
 mod key_kind;
 
 pub use self::key_kind::KeyKind;
 
-/// Every kind of key, one line each.
+/// Every kind of key.
 pub static KEY_KINDS: &[&KeyKind] = &[&admin_key::KIND];
 
-/// The kind of a key that names none.
+/// The kind of keys whose options do not name one.
 pub static DEFAULT_KIND: &KeyKind = &admin_key::KIND;
 
 #[cfg(test)]

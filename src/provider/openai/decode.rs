@@ -1,5 +1,5 @@
-//! What each operation makes of the answer that it got: what a refusal means is
-//! in `refusal`, how a body is read in `wire`.
+//! The result of each operation, decoded from its response. Errors are
+//! classified in `errors`, and bodies parsed in `schema`.
 
 #[cfg(test)]
 mod tests;
@@ -14,54 +14,55 @@ use crate::provider::{
     CreatedCredential, ErrorKind, ListedCredential, ProviderError, ProviderResponse,
 };
 
-/// What the provider says about one credential.
+/// The provider's response about one credential.
 pub(super) enum CredentialLookup {
     Response(RawResponse),
-    /// That there is none, and when by its clock.
+    /// It does not exist; with the provider's time.
     NotFound(Option<Timestamp>),
 }
 
-/// The answer, if it is that of a success: every other is an error.
+/// Returns a successful response; every other one is an error.
 pub(super) fn require_success(
     operation: &str,
-    reply: RawResponse,
+    response: RawResponse,
 ) -> Result<RawResponse, ProviderError> {
-    if reply.head.status.is_success() {
-        Ok(reply)
+    if response.head.status.is_success() {
+        Ok(response)
     } else {
-        Err(reply.head.error_from_body(operation, &reply.body))
+        Err(response.head.error_from_body(operation, &response.body))
     }
 }
 
-/// What the answer to a create says. It is not shown when it cannot be read:
-/// half a secret may stand in it.
+/// Decodes the response to a create. An error does not quote it, since it may
+/// contain a part of a secret.
 pub(super) fn decode_create(
     operation: &str,
-    reply: &RawResponse,
+    response: &RawResponse,
 ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
-    match schema::parse_new_credential(&reply.body) {
-        Ok(value) => Ok(provider_response(value, reply.head.server_time)),
-        Err(why) => Err(reply.head.unusable_body_error(operation, &why)),
+    match schema::parse_new_credential(&response.body) {
+        Ok(value) => Ok(provider_response(value, response.head.server_time)),
+        Err(problem) => Err(response.head.unusable_body_error(operation, &problem)),
     }
 }
 
-/// One page of a list, and what surrounded it.
+/// Decodes one page of a list.
 pub(super) fn decode_page(
     operation: &str,
-    reply: RawResponse,
+    response: RawResponse,
 ) -> Result<(CredentialPage, ResponseHead), ProviderError> {
-    match schema::parse_page(&reply.body) {
-        Ok(page) => Ok((page, reply.head)),
-        Err(why) => Err(reply.head.unusable_body_error(operation, &why)),
+    match schema::parse_page(&response.body) {
+        Ok(page) => Ok((page, response.head)),
+        Err(problem) => Err(response.head.unusable_body_error(operation, &problem)),
     }
 }
 
-/// What came of asking about one credential, which may be gone.
+/// Converts the result of a request about one credential, which may not exist
+/// any more.
 pub(super) fn into_lookup(
-    asked: Result<RawResponse, ProviderError>,
+    result: Result<RawResponse, ProviderError>,
 ) -> Result<CredentialLookup, ProviderError> {
-    match asked {
-        Ok(reply) => Ok(CredentialLookup::Response(reply)),
+    match result {
+        Ok(response) => Ok(CredentialLookup::Response(response)),
         Err(error) if error.kind == ErrorKind::NotFound => {
             Ok(CredentialLookup::NotFound(error.server_time))
         }
@@ -69,44 +70,44 @@ pub(super) fn into_lookup(
     }
 }
 
-/// The credential `id` as it is there, or none.
+/// Decodes the credential `id`, or `None` if it does not exist.
 pub(super) fn decode_retrieve(
     operation: &str,
     id: &CredentialId,
-    about: CredentialLookup,
+    lookup: CredentialLookup,
 ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
-    let RawResponse { head, body } = match about {
-        CredentialLookup::Response(reply) => reply,
-        CredentialLookup::NotFound(date) => return Ok(provider_response(None, date)),
+    let RawResponse { head, body } = match lookup {
+        CredentialLookup::Response(response) => response,
+        CredentialLookup::NotFound(server_time) => return Ok(provider_response(None, server_time)),
     };
     match schema::parse_credential(&body) {
-        Ok(found) if found.metadata.id == *id => {
-            Ok(provider_response(Some(found), head.server_time))
+        Ok(credential) if credential.metadata.id == *id => {
+            Ok(provider_response(Some(credential), head.server_time))
         }
         Ok(_) => Err(head.unusable_body_error(operation, "it is about another credential")),
-        Err(why) => Err(head.unusable_body_error(operation, &why)),
+        Err(problem) => Err(head.unusable_body_error(operation, &problem)),
     }
 }
 
-/// That the credential `id` is gone.
+/// Decodes the confirmation that the credential `id` does not exist any more.
 pub(super) fn decode_delete(
     operation: &str,
     id: &CredentialId,
-    about: CredentialLookup,
+    lookup: CredentialLookup,
 ) -> Result<ProviderResponse<()>, ProviderError> {
-    let RawResponse { head, body } = match about {
-        CredentialLookup::Response(reply) => reply,
-        CredentialLookup::NotFound(date) => return Ok(provider_response((), date)),
+    let RawResponse { head, body } = match lookup {
+        CredentialLookup::Response(response) => response,
+        CredentialLookup::NotFound(server_time) => return Ok(provider_response((), server_time)),
     };
     match schema::parse_deletion(&body, id) {
         Ok(()) => Ok(provider_response((), head.server_time)),
-        Err(why) => Err(head.unusable_body_error(operation, &why)),
+        Err(problem) => Err(head.unusable_body_error(operation, &problem)),
     }
 }
 
-pub(super) fn provider_response<T>(value: T, date: Option<Timestamp>) -> ProviderResponse<T> {
-    ProviderResponse {
-        value,
-        server_time: date,
-    }
+pub(super) fn provider_response<T>(
+    value: T,
+    server_time: Option<Timestamp>,
+) -> ProviderResponse<T> {
+    ProviderResponse { value, server_time }
 }

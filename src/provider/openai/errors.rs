@@ -1,4 +1,5 @@
-//! What an answer that is not a success means: was it done, will it pass.
+//! The meaning of a response that is not a success: whether the operation took
+//! effect, and whether a retry can succeed.
 
 use std::time::Duration;
 
@@ -12,20 +13,21 @@ use crate::core::time::DAY;
 use crate::provider::openai::schema::{self, ErrorEnvelope};
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
-/// The longest wait that the provider may ask for; what it says beyond that is
-/// no hint any more.
+/// The longest delay that the provider may ask for; a longer one is no useful
+/// hint.
 const MAX_RETRY_AFTER: Duration = DAY;
 
-/// 429 codes that do not pass by waiting a little.
+/// The 429 codes that a short wait does not resolve.
 const QUOTA_CODES: [&str; 2] = ["insufficient_quota", "credit_balance_exhausted"];
 
 /// The code of a 404 that is about the path, not about a credential.
 const UNKNOWN_URL_CODE: &str = "unknown_url";
 
-/// How such a 404 begins when it has no code: the API has said it both ways.
+/// The beginning of the message of such a 404 without a code: the API has sent
+/// both forms.
 const INVALID_URL_PREFIX: &str = "Invalid URL";
 
-/// What surrounds every answer.
+/// The status and headers of a response.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
@@ -36,35 +38,36 @@ pub(super) struct ResponseHead {
 
 impl ResponseHead {
     pub(super) fn parse(status: StatusCode, headers: &HeaderMap) -> Self {
-        let date = header_text(headers, DATE.as_str()).and_then(parse_http_date);
+        let server_time = header_text(headers, DATE.as_str()).and_then(parse_http_date);
         Self {
             status,
             request_id: header_text(headers, "x-request-id").map(sanitize),
-            server_time: date,
-            retry_after: parse_retry_after(headers, date),
+            server_time,
+            retry_after: parse_retry_after(headers, server_time),
         }
     }
 
-    /// An error of this answer.
+    /// Returns an error for this response.
     pub(super) fn error(
         &self,
         operation: &str,
-        (cause, outcome, retry): (ErrorKind, Effect, RetryAdvice),
+        (kind, effect, retry): (ErrorKind, Effect, RetryAdvice),
         message: String,
     ) -> ProviderError {
         ProviderError {
             operation: operation.to_owned(),
-            effect: outcome,
+            effect,
             retry,
-            kind: cause,
+            kind,
             message,
             request_id: self.request_id.clone(),
             server_time: self.server_time,
         }
     }
 
-    /// A success that cannot be read: what it answers may have been done.
-    pub(super) fn unusable_body_error(&self, operation: &str, why: &str) -> ProviderError {
+    /// Returns the error of a success whose body cannot be used: the operation
+    /// may have taken effect.
+    pub(super) fn unusable_body_error(&self, operation: &str, problem: &str) -> ProviderError {
         self.error(
             operation,
             (
@@ -72,43 +75,51 @@ impl ResponseHead {
                 Effect::Unknown,
                 RetryAdvice::Later(None),
             ),
-            format!("the answer ({}) is not usable: {why}", self.status.as_u16()),
+            format!(
+                "the answer ({}) is not usable: {problem}",
+                self.status.as_u16()
+            ),
         )
     }
 
-    /// What an answer that is no success means.
+    /// Returns the error that a response without success means.
     pub(super) fn error_from_body(&self, operation: &str, body: &[u8]) -> ProviderError {
         let status = self.status.as_u16();
         match schema::parse_error_envelope(body) {
             Some(envelope) => {
-                let verdict = self.classify(&envelope);
-                let words = describe_envelope(&envelope);
-                let advice = hint_for(verdict.0);
+                let classification = self.classify(&envelope);
+                let description = describe_envelope(&envelope);
+                let hint = hint_for(classification.0);
                 self.error(
                     operation,
-                    verdict,
-                    format!("the provider answered {status}: {words}{advice}"),
+                    classification,
+                    format!("the provider answered {status}: {description}{hint}"),
                 )
             }
             None => self.unexpected_body_error(operation, body),
         }
     }
 
-    /// An answer without the provider's envelope: something in between, or
-    /// the provider in trouble. Whatever its status, it proves nothing.
+    /// Returns the error of a response without the provider's envelope: an
+    /// intermediary's, or the provider's own failure. Whatever its status, it
+    /// proves nothing.
     fn unexpected_body_error(&self, operation: &str, body: &[u8]) -> ProviderError {
         let status = self.status.as_u16();
-        let hint = "; check base-url and what stands between here and it";
-        let (cause, what, advice) = if is_ambiguous(self.status) {
+        let intermediary_hint = "; check base-url and what stands between here and it";
+        let (kind, description, hint) = if is_ambiguous(self.status) {
             (ErrorKind::ServerError, "an error", "")
         } else if self.status.is_redirection() {
             (
                 ErrorKind::BadAnswer,
                 "a redirect, which is not followed",
-                hint,
+                intermediary_hint,
             )
         } else {
-            (ErrorKind::BadAnswer, "not the provider's answer", hint)
+            (
+                ErrorKind::BadAnswer,
+                "not the provider's answer",
+                intermediary_hint,
+            )
         };
         let excerpt = sanitize_bytes(body);
         let excerpt = if excerpt.is_empty() {
@@ -118,8 +129,8 @@ impl ResponseHead {
         };
         self.error(
             operation,
-            (cause, Effect::Unknown, RetryAdvice::Later(self.retry_after)),
-            format!("{status}, {what}: {excerpt}{advice}"),
+            (kind, Effect::Unknown, RetryAdvice::Later(self.retry_after)),
+            format!("{status}, {description}: {excerpt}{hint}"),
         )
     }
 
@@ -132,12 +143,13 @@ impl ResponseHead {
         let is_quota = [code, envelope.kind.as_deref()]
             .into_iter()
             .flatten()
-            .any(|word| QUOTA_CODES.contains(&word));
-        let (cause, retry) = match self.status {
+            .any(|value| QUOTA_CODES.contains(&value));
+        let (kind, retry) = match self.status {
             StatusCode::UNAUTHORIZED if code == Some("invalid_api_key") => {
                 (ErrorKind::CredentialRefused, later)
             }
-            // Seen in bursts on credentials that work, so it may pass.
+            // Seen in bursts for credentials that work, so that a retry may
+            // succeed.
             StatusCode::UNAUTHORIZED => (ErrorKind::Forbidden, later),
             StatusCode::FORBIDDEN => (ErrorKind::Forbidden, RetryAdvice::Never),
             StatusCode::NOT_FOUND if !is_unknown_path(envelope) => {
@@ -150,17 +162,17 @@ impl ResponseHead {
             status if status.is_client_error() => (ErrorKind::Refused, RetryAdvice::Never),
             _ => return (ErrorKind::BadAnswer, Effect::Unknown, later),
         };
-        (cause, Effect::NotApplied, retry)
+        (kind, Effect::NotApplied, retry)
     }
 }
 
-/// Answers that leave open whether the work was done.
+/// Whether a status leaves open whether the operation took effect.
 fn is_ambiguous(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT)
 }
 
-/// Whether a 404 is about a path that the provider does not know: that proves
-/// nothing about what would be there.
+/// Whether a 404 concerns a path that the provider does not know, which proves
+/// nothing about a credential there.
 fn is_unknown_path(envelope: &ErrorEnvelope) -> bool {
     envelope.code.as_deref() == Some(UNKNOWN_URL_CODE)
         || envelope
@@ -177,8 +189,8 @@ fn describe_envelope(envelope: &ErrorEnvelope) -> String {
     }
 }
 
-fn hint_for(cause: ErrorKind) -> &'static str {
-    match cause {
+fn hint_for(kind: ErrorKind) -> &'static str {
+    match kind {
         ErrorKind::Forbidden => {
             "; the credential needs the owner's rights over admin keys in this organization"
         }
@@ -203,18 +215,19 @@ fn parse_http_date(text: &str) -> Option<Timestamp> {
     rfc2822::parse(text).ok().map(|time| time.timestamp())
 }
 
-/// How long the provider asks to wait: milliseconds before seconds or a date,
-/// the date against the answer's own `Date`, so that our clock does not matter.
+/// Returns the delay that the provider asks for: milliseconds before seconds or
+/// a date. A date is compared with the response's own `Date`, so that this
+/// host's clock does not matter.
 fn parse_retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
-    let span = |text: &str, unit: f64| {
+    let parse_span = |text: &str, unit: f64| {
         let number = text.trim().parse::<f64>().ok()?;
         Duration::try_from_secs_f64(number / unit).ok()
     };
     header_text(headers, "retry-after-ms")
-        .and_then(|text| span(text, 1000.0))
+        .and_then(|text| parse_span(text, 1000.0))
         .or_else(|| {
             let text = header_text(headers, RETRY_AFTER.as_str())?;
-            span(text, 1.0).or_else(|| {
+            parse_span(text, 1.0).or_else(|| {
                 let until = parse_http_date(text)?.duration_since(now?);
                 Some(Duration::try_from(until).unwrap_or_default())
             })

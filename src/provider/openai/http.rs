@@ -1,4 +1,4 @@
-//! One request and its answer, and what it means when there is none.
+//! One request and its response, or the error of a request without one.
 
 use reqwest::RequestBuilder;
 use reqwest::header::HeaderValue;
@@ -11,19 +11,19 @@ use crate::net::error_text::explain;
 use crate::provider::openai::errors::ResponseHead;
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
-/// An answer, whatever it says.
+/// A response with any status.
 pub(super) struct RawResponse {
     pub(super) head: ResponseHead,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-/// Sends a request once and reads all of its answer, whatever it says.
+/// Sends a request once, and reads the whole response, whatever its status.
 pub(super) async fn send_request(
     operation: &str,
     request: RequestBuilder,
 ) -> Result<RawResponse, ProviderError> {
-    let begun = Instant::now();
-    let elapsed = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let start = Instant::now();
+    let elapsed = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let response = request.send().await.map_err(|error| {
         let error = transport_error(operation, error);
         tracing::debug!(
@@ -45,21 +45,23 @@ pub(super) async fn send_request(
     );
     match body {
         Ok(body) => Ok(RawResponse { head, body }),
-        Err(why @ BodyError::TooLong) => Err(head.unusable_body_error(operation, &why.to_string())),
-        Err(why @ BodyError::Interrupted(_)) => Err(head.error(
+        Err(error @ BodyError::TooLong) => {
+            Err(head.unusable_body_error(operation, &error.to_string()))
+        }
+        Err(error @ BodyError::Interrupted(_)) => Err(head.error(
             operation,
             (
                 ErrorKind::NoAnswer,
                 Effect::Unknown,
                 RetryAdvice::Later(None),
             ),
-            why.to_string(),
+            error.to_string(),
         )),
     }
 }
 
-/// No answer came. Only where no connection could be made is it certain that
-/// nothing was done.
+/// Returns the error of a request without a response. The operation certainly
+/// had no effect only if no connection was made.
 fn transport_error(operation: &str, error: reqwest::Error) -> ProviderError {
     if error.is_connect() {
         return error_before_send(operation, ErrorKind::Unreachable, explain(error));
@@ -72,37 +74,38 @@ fn transport_error(operation: &str, error: reqwest::Error) -> ProviderError {
     error
 }
 
-/// An error from before anything was sent, and nothing will be until a person
-/// changes something.
+/// Returns an error that occurred before anything was sent, and that only a
+/// person can resolve.
 pub(super) fn fatal_error_before_send(
     operation: &str,
-    cause: ErrorKind,
+    kind: ErrorKind,
     message: String,
 ) -> ProviderError {
     ProviderError {
         retry: RetryAdvice::Never,
-        ..error_before_send(operation, cause, message)
+        ..error_before_send(operation, kind, message)
     }
 }
 
-/// An error from before anything was sent.
+/// Returns an error that occurred before anything was sent.
 pub(super) fn error_before_send(
     operation: &str,
-    cause: ErrorKind,
+    kind: ErrorKind,
     message: String,
 ) -> ProviderError {
     ProviderError {
         operation: operation.to_owned(),
         effect: Effect::NotApplied,
         retry: RetryAdvice::Later(None),
-        kind: cause,
+        kind,
         message,
         request_id: None,
         server_time: None,
     }
 }
 
-/// The header with the secret, marked so that it is not printed.
+/// Returns the header with the secret, marked as sensitive so that it is never
+/// printed.
 pub(super) fn authorization_header(
     operation: &str,
     secret: &Secret,

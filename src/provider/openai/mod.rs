@@ -1,8 +1,7 @@
 //! The OpenAI Admin API over HTTP.
 //!
-//! Each operation is one request (a list: one a page), sent once. Nothing is
-//! repeated, remembered or decided here; what an operation makes of its answer is
-//! in `reading`.
+//! Each operation is one request, or one for each page of a list, sent once.
+//! Retries and decisions are elsewhere; `decode` interprets the responses.
 
 mod decode;
 mod errors;
@@ -36,10 +35,10 @@ use crate::provider::{
     ProviderResponse, RetryAdvice,
 };
 
-/// Credentials on one page: as many as the API gives.
+/// The number of credentials on one page, the API's maximum.
 const PAGE_SIZE: usize = 100;
 
-/// A list that does not end after this many pages is going in circles.
+/// The limit of a list's pages: one that does not end by then repeats itself.
 const MAX_PAGES: usize = 1000;
 
 /// The Admin API at one base URL, for one organization.
@@ -54,9 +53,8 @@ pub struct OpenAiProvider {
 }
 
 impl OpenAiProvider {
-    /// Prepares for the provider of the configuration. Nothing is asked or
-    /// loaded before the first request; the credential is read from the cell
-    /// at each.
+    /// Returns the configured provider, without sending a request or reading a
+    /// file. Each request reads the credential from `credential`.
     #[must_use]
     pub fn new(settings: &ProviderSettings, credential: ActiveCredential) -> Self {
         Self {
@@ -69,8 +67,8 @@ impl OpenAiProvider {
         }
     }
 
-    /// Sends one request and reads all of its answer; every answer but that of
-    /// a success is an error.
+    /// Sends one request and reads the whole response. Every response but a
+    /// success is an error.
     async fn request(
         &self,
         operation: &str,
@@ -104,8 +102,8 @@ impl OpenAiProvider {
         decode::require_success(operation, send_request(operation, request).await?)
     }
 
-    /// Who sends a request of this method: what makes a credential is not to be
-    /// sent into a connection that the other side may just be closing.
+    /// Returns the client for a method: a create must not be sent on a
+    /// connection that the server may be closing.
     fn client_for(&self, operation: &str, method: &Method) -> Result<&Client, ProviderError> {
         let clients = self.clients(operation)?;
         Ok(if *method == Method::POST {
@@ -119,35 +117,36 @@ impl OpenAiProvider {
         if let Some(clients) = self.clients.get() {
             return Ok(clients);
         }
-        let limits = ClientOptions {
+        let options = ClientOptions {
             url: &self.base_url,
             timeout: self.timeout,
             ca_file: self.ca_file.as_deref(),
         };
-        let built = build_clients(&limits)
+        let clients = build_clients(&options)
             .map_err(|message| error_before_send(operation, ErrorKind::Unreachable, message))?;
-        Ok(self.clients.get_or_init(|| built))
+        Ok(self.clients.get_or_init(|| clients))
     }
 
-    /// `…/organization/admin_api_keys`, or one credential below it. Segments
-    /// are percent-encoded: an id is opaque.
+    /// Returns the URL `…/organization/admin_api_keys`, or that of one
+    /// credential below it. Percent-encodes the id, which is opaque.
     fn credential_url(
         &self,
         operation: &str,
         id: Option<&CredentialId>,
     ) -> Result<Url, ProviderError> {
-        let refuse =
-            |why: &str| fatal_error_before_send(operation, ErrorKind::Refused, why.to_owned());
+        let invalid_url = |reason: &str| {
+            fatal_error_before_send(operation, ErrorKind::Refused, reason.to_owned())
+        };
         let mut url = self.base_url.clone();
         let mut path = url
             .path_segments_mut()
-            .map_err(|()| refuse("base-url is no URL that has a path"))?;
+            .map_err(|()| invalid_url("base-url is no URL that has a path"))?;
         path.pop_if_empty()
             .extend(["organization", "admin_api_keys"]);
         if let Some(id) = id {
-            // These would name the collection, or what is above it.
+            // These would be the URL of the collection, or of its parent.
             if matches!(id.as_str(), "" | "." | "..") {
-                return Err(refuse("that is no credential's id"));
+                return Err(invalid_url("that is no credential's id"));
             }
             path.push(id.as_str());
         }
@@ -155,7 +154,7 @@ impl OpenAiProvider {
         Ok(url)
     }
 
-    /// Asks about one credential, which may be gone.
+    /// Sends a request about one credential, which may not exist any more.
     async fn lookup(
         &self,
         operation: &str,
@@ -174,23 +173,23 @@ impl OpenAiProvider {
         after: Option<&CredentialId>,
     ) -> Result<(schema::CredentialPage, ResponseHead), ProviderError> {
         let mut url = self.credential_url(operation, None)?;
-        // The oldest first: what is made while pages are read comes at the end,
-        // and moves nothing over a page's edge.
+        // Oldest first: credentials that are created meanwhile come last, and
+        // shift no others across pages.
         url.query_pairs_mut()
             .append_pair("limit", &limit.to_string())
             .append_pair("order", "asc");
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }
-        let reply = self
+        let response = self
             .request(operation, secret, Method::GET, url, None)
             .await?;
-        decode::decode_page(operation, reply)
+        decode::decode_page(operation, response)
     }
 }
 
-/// The error of a request in a project: a ledger may record projects, written by
-/// a later version of rekeyd.
+/// Returns the error of a request in a project, which a ledger of a later version
+/// of rekeyd may contain.
 fn unsupported_project_error(operation: &str, project: &ProjectId) -> ProviderError {
     let message = format!("this version of rekeyd has no keys of projects, such as {project}");
     fatal_error_before_send(operation, ErrorKind::Refused, message)
@@ -204,15 +203,21 @@ impl Provider for OpenAiProvider {
         expires_in: Option<Duration>,
     ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
         let operation = format!("create credential {label}");
-        let mut wish = json!({ "name": label.as_str() });
-        if let Some(span) = expires_in {
-            wish["expires_in_seconds"] = json!(span.as_secs());
+        let mut request = json!({ "name": label.as_str() });
+        if let Some(lifetime) = expires_in {
+            request["expires_in_seconds"] = json!(lifetime.as_secs());
         }
         let url = self.credential_url(&operation, None)?;
-        let reply = self
-            .request(&operation, None, Method::POST, url, Some(wish.to_string()))
+        let response = self
+            .request(
+                &operation,
+                None,
+                Method::POST,
+                url,
+                Some(request.to_string()),
+            )
             .await?;
-        decode::decode_create(&operation, &reply)
+        decode::decode_create(&operation, &response)
     }
 
     async fn list(
@@ -223,8 +228,8 @@ impl Provider for OpenAiProvider {
         if let Scope::Project(id) = scope {
             return Err(unsupported_project_error(operation, id));
         }
-        let mut all = Vec::new();
-        let mut known = BTreeSet::new();
+        let mut credentials = Vec::new();
+        let mut ids = BTreeSet::new();
         let mut cursors = BTreeSet::new();
         let mut after: Option<CredentialId> = None;
         for _ in 0..MAX_PAGES {
@@ -237,13 +242,13 @@ impl Provider for OpenAiProvider {
                 .last()
                 .map(|credential| credential.metadata.id.clone());
             for credential in page.credentials {
-                if known.insert(credential.metadata.id.clone()) {
-                    all.push(credential);
+                if ids.insert(credential.metadata.id.clone()) {
+                    credentials.push(credential);
                 }
             }
-            // Where the answer does not say it, a full page is not the end.
+            // A full page without `has_more` may not be the last.
             if !page.has_more.unwrap_or(count >= PAGE_SIZE) {
-                return Ok(provider_response(all, head.server_time));
+                return Ok(provider_response(credentials, head.server_time));
             }
             let Some(last) = last else {
                 return Err(
@@ -273,8 +278,8 @@ impl Provider for OpenAiProvider {
         id: &CredentialId,
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
         let operation = format!("retrieve credential {}", sanitize(id.as_str()));
-        let about = self.lookup(&operation, Method::GET, id).await?;
-        decode::decode_retrieve(&operation, id, about)
+        let lookup = self.lookup(&operation, Method::GET, id).await?;
+        decode::decode_retrieve(&operation, id, lookup)
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
@@ -299,7 +304,7 @@ impl Provider for OpenAiProvider {
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
         let operation = format!("delete credential {}", sanitize(id.as_str()));
-        let about = self.lookup(&operation, Method::DELETE, id).await?;
-        decode::decode_delete(&operation, id, about)
+        let lookup = self.lookup(&operation, Method::DELETE, id).await?;
+        decode::decode_delete(&operation, id, lookup)
     }
 }

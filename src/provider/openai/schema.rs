@@ -1,10 +1,10 @@
-//! The Admin API's answers, taken leniently.
+//! The Admin API's responses, parsed leniently.
 //!
 //! Only a credential's `id` is required. Any other field that is missing, null
-//! or of a type that was not expected counts as absent: the official
-//! descriptions and examples contradict each other, and a rotation must not
-//! fail for it. Fields that are not known are ignored. The shapes are those of
-//! `AdminApiKey` in the official OpenAPI document.
+//! or of an unexpected type counts as absent: the official descriptions and
+//! examples contradict each other, and a rotation must not fail for that.
+//! Unknown fields are ignored. The source is `AdminApiKey` in the official
+//! OpenAPI document.
 
 use jiff::Timestamp;
 use secrecy::zeroize::Zeroize as _;
@@ -16,18 +16,18 @@ use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 use crate::provider::{CreatedCredential, ListedCredential};
 
-/// The longest id that is taken for one.
+/// The longest id that is accepted.
 const MAX_ID_LENGTH: usize = 200;
 
 /// One page of a list.
 pub(super) struct CredentialPage {
     pub(super) credentials: Vec<ListedCredential>,
-    /// Whether there are more; none if the answer does not say.
+    /// Whether there are more pages, if the response says so.
     pub(super) has_more: Option<bool>,
 }
 
-/// The provider's error envelope, `{"error": {…}}`: proof that it was the
-/// provider who answered.
+/// The provider's error envelope, `{"error": {…}}`, which proves that the
+/// provider itself sent the response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ErrorEnvelope {
     pub(super) kind: Option<String>,
@@ -35,34 +35,31 @@ pub(super) struct ErrorEnvelope {
     pub(super) message: Option<String>,
 }
 
-/// Reads the answer to a create, with its secret if it has one.
+/// Parses the response to a create, with its secret if it has one.
 pub(super) fn parse_new_credential(body: &[u8]) -> Result<CreatedCredential, String> {
     let mut object = parse_object(body)?;
-    // The secret comes first: from then on it is masked in everything else.
+    // First, so that the secret is masked from then on.
     let secret = match object.get_mut("value").map(Value::take) {
         Some(Value::String(mut value)) if !value.is_empty() => {
-            // A copy of the exact size: taking `value` itself could move it,
-            // and leave what it was in unwiped memory.
+            // A copy of the exact size: using `value` itself could move it, and
+            // leave its former memory unwiped.
             let secret = Secret::new(value.clone());
             value.zeroize();
             Some(secret)
         }
         Some(_) | None => None,
     };
-    let facts = metadata_from_json(&object)?;
-    Ok(CreatedCredential {
-        metadata: facts,
-        secret,
-    })
+    let metadata = metadata_from_json(&object)?;
+    Ok(CreatedCredential { metadata, secret })
 }
 
-/// Reads the answer to a retrieve.
+/// Parses the response to a retrieve.
 pub(super) fn parse_credential(body: &[u8]) -> Result<ListedCredential, String> {
     credential_from_json(&parse_object(body)?)
 }
 
-/// Reads one page of a list. An item without an id spoils the page: to leave
-/// it out would say that a credential does not exist.
+/// Parses one page of a list. An item without an id makes the page invalid:
+/// leaving it out would mean that a credential does not exist.
 pub(super) fn parse_page(body: &[u8]) -> Result<CredentialPage, String> {
     let object = parse_object(body)?;
     let Some(items) = object.get("data").and_then(Value::as_array) else {
@@ -77,7 +74,7 @@ pub(super) fn parse_page(body: &[u8]) -> Result<CredentialPage, String> {
     })
 }
 
-/// Reads the answer to a delete of `id`.
+/// Parses the response to a delete of `id`.
 pub(super) fn parse_deletion(body: &[u8], id: &CredentialId) -> Result<(), String> {
     let object = parse_object(body)?;
     if object.get("deleted").and_then(Value::as_bool) != Some(true) {
@@ -92,8 +89,9 @@ pub(super) fn parse_deletion(body: &[u8], id: &CredentialId) -> Result<(), Strin
     }
 }
 
-/// The error envelope in a body, if there is one. `{"error": "text"}` is what
-/// others say, and so is an object without words, or with a number for a code.
+/// Parses the error envelope in a body, if there is one. Intermediaries send
+/// `{"error": "text"}`, an object without texts, or one with a number as its
+/// code.
 pub(super) fn parse_error_envelope(body: &[u8]) -> Option<ErrorEnvelope> {
     let object = parse_object(body).ok()?;
     let error = object.get("error").filter(|error| error.is_object())?;
@@ -102,9 +100,9 @@ pub(super) fn parse_error_envelope(body: &[u8]) -> Option<ErrorEnvelope> {
         code: text_field(error, "code"),
         message: text_field(error, "message"),
     };
-    let has_words = envelope.kind.is_some() || envelope.message.is_some();
+    let has_text = envelope.kind.is_some() || envelope.message.is_some();
     let is_number = error.get("code").is_some_and(Value::is_number);
-    (has_words && !is_number).then_some(envelope)
+    (has_text && !is_number).then_some(envelope)
 }
 
 fn parse_object(body: &[u8]) -> Result<Value, String> {
@@ -114,7 +112,8 @@ fn parse_object(body: &[u8]) -> Result<Value, String> {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) if value.is_object() => Ok(value),
         Ok(_) => Err("it is JSON, but no object".to_owned()),
-        // Position only: a parser's own words could quote the secret.
+        // The position alone, since the parser's message could quote the
+        // secret.
         Err(error) => Err(format!(
             "it is not readable as JSON from line {}, column {} on",
             error.line(),
@@ -143,14 +142,14 @@ fn metadata_from_json(object: &Value) -> Result<CredentialMetadata, String> {
         .ok_or("it has a credential without a usable \"id\"")?;
     Ok(CredentialMetadata {
         id: CredentialId::new(id.to_owned()),
-        // What is shown of a secret is shortened; anything else could be one.
-        redacted_value: text_field(object, "redacted_value").filter(|shown| shown.contains("...")),
+        // A redacted value is shortened; any other could be the secret itself.
+        redacted_value: text_field(object, "redacted_value").filter(|value| value.contains("...")),
         created_at: time_field(object, "created_at"),
         expires_at: time_field(object, "expires_at"),
     })
 }
 
-/// Opaque, but it is to stand in a path, a log line and a table.
+/// Whether an id, which is opaque, is safe in a path, a log line and a table.
 fn is_valid_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= MAX_ID_LENGTH
@@ -158,14 +157,14 @@ fn is_valid_id(id: &str) -> bool {
         && !id.contains(char::is_control)
 }
 
-/// A name is compared with labels, so it must be exact; one that cannot be
-/// shown as it is gets a mark, so that cleaning never makes it equal to one.
+/// Sanitizes a name. Names are compared with labels, so one that changes gets a
+/// mark, lest it equal a label.
 fn sanitize_name(text: &str) -> String {
-    let clean = sanitize(text);
-    if clean == text {
-        clean
+    let sanitized = sanitize(text);
+    if sanitized == text {
+        sanitized
     } else {
-        format!("{clean} (not shown exactly)")
+        format!("{sanitized} (not shown exactly)")
     }
 }
 
@@ -183,7 +182,7 @@ fn text_field(object: &Value, field: &str) -> Option<String> {
 
 fn time_field(object: &Value, field: &str) -> Option<Timestamp> {
     let seconds = object.get(field)?.as_i64()?;
-    // Zero stands for "never" in more than one API.
+    // More than one API sends zero for "never".
     if seconds <= 0 {
         return None;
     }
@@ -198,12 +197,12 @@ mod tests {
     fn a_field_of_unexpected_type_is_absent() {
         let body = br#"{"id":"key_a","name":7,"created_at":"soon","expires_at":[],
             "last_used_at":0,"owner":"me","redacted_value":{},"value":null,"more":1}"#;
-        let new = parse_new_credential(body).unwrap();
-        assert!(new.secret.is_none());
-        assert_eq!(new.metadata.created_at, None);
-        let seen = parse_credential(body).unwrap();
+        let created = parse_new_credential(body).unwrap();
+        assert!(created.secret.is_none());
+        assert_eq!(created.metadata.created_at, None);
+        let listed = parse_credential(body).unwrap();
         assert_eq!(
-            (seen.name, seen.owner, seen.last_used_at),
+            (listed.name, listed.owner, listed.last_used_at),
             (None, None, None)
         );
     }
@@ -212,11 +211,14 @@ mod tests {
     fn an_unredacted_redacted_value_is_discarded() {
         let body =
             br#"{"id":"key_a","value":"plain-and-long-1","redacted_value":"plain-and-long-1"}"#;
-        let new = parse_new_credential(body).unwrap();
-        assert_eq!(new.metadata.redacted_value, None);
-        let seen = br#"{"id":"key_a","redacted_value":"plain-and-long-2 ..."}"#;
+        let created = parse_new_credential(body).unwrap();
+        assert_eq!(created.metadata.redacted_value, None);
+        let listed_body = br#"{"id":"key_a","redacted_value":"plain-and-long-2 ..."}"#;
         let own = Secret::new("plain-and-long-2".to_owned());
-        let redacted = parse_credential(seen).unwrap().metadata.redacted_value;
+        let redacted = parse_credential(listed_body)
+            .unwrap()
+            .metadata
+            .redacted_value;
         assert_eq!(redacted.as_deref(), Some("[secret] ..."));
         drop(own);
     }

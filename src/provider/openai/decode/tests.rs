@@ -1,5 +1,5 @@
-//! Whatever is answered to the four operations: no panic, no secret in an
-//! error, and nothing is believed that the provider has not said.
+//! Arbitrary responses to the four operations: no panic, no secret in an error,
+//! and no result that the provider has not confirmed.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use super::*;
 use crate::core::secret::Secret;
 use crate::provider::{Effect, RetryAdvice};
 
-/// In memory, as the credential in use is.
+/// A secret in memory, like the credential in use.
 const KNOWN_SECRET: &str = "plain-word-of-ours-4711-0815";
 
-/// Known to nobody here, but to be told by its beginning.
+/// A secret that is not in memory, but recognized by its prefix.
 const UNKNOWN_SECRET: &str = "sk-admin-JustMade42T3BlbkFJ-0bqZx";
 
 /// A part of each that must not be shown either.
 const SECRET_FRAGMENTS: [&str; 2] = ["of-ours-4711", "JustMade42"];
 
-/// What is asked about.
+/// The credential of the requests.
 const CREDENTIAL_ID: &str = "key_abc";
 
-const OPERATION: &str = "ask";
+const OPERATION: &str = "check";
 
-/// The longest wait that may come out, whatever was asked for.
+/// The longest delay that an error may contain.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
-/// An answer, made of anything.
+/// An arbitrary response.
 #[derive(Debug, Clone)]
 struct ArbitraryResponse {
     status: u16,
@@ -63,19 +63,19 @@ impl ArbitraryResponse {
         }
     }
 
-    /// Whether the provider itself has refused: its status says so, and its
-    /// envelope proves that it was the provider.
+    /// Whether the provider itself has refused the request: by its status, with
+    /// its envelope as proof of the sender.
     fn is_error_response(&self) -> bool {
-        let is_about_it =
+        let is_refusal_status =
             (400..500).contains(&self.status) && self.status != 408 && self.status != 409;
         let object = self.json_object().unwrap_or_default();
         let Some(Value::Object(error)) = object.get("error") else {
             return false;
         };
-        let has_words = ["type", "message"]
+        let has_text = ["type", "message"]
             .iter()
             .any(|field| error.get(*field).is_some_and(Value::is_string));
-        is_about_it && has_words && !error.get("code").is_some_and(Value::is_number)
+        is_refusal_status && has_text && !error.get("code").is_some_and(Value::is_number)
     }
 
     fn is_success(&self) -> bool {
@@ -83,7 +83,7 @@ impl ArbitraryResponse {
     }
 }
 
-/// Text that may hold a secret, or be what is expected somewhere.
+/// Generates text that may contain a secret, or be expected somewhere.
 fn arbitrary_text() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "",
@@ -106,7 +106,7 @@ fn arbitrary_text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any JSON.
+/// Generates any JSON.
 fn arbitrary_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -146,7 +146,7 @@ fn arbitrary_field_name() -> impl Strategy<Value = String> {
     prop_oneof![8 => known.prop_map(str::to_owned), 1 => any::<String>()]
 }
 
-/// The answers that the provider gives, each with its status.
+/// Generates the responses that the provider sends, each with its status.
 fn valid_response() -> impl Strategy<Value = (u16, Value)> {
     let credential = json!({
         "object": "organization.admin_api_key", "id": CREDENTIAL_ID, "name": "billing",
@@ -172,53 +172,53 @@ fn valid_response() -> impl Strategy<Value = (u16, Value)> {
     ]
 }
 
-/// Such an answer with one place in it changed, or none.
+/// Generates such a response, with at most one value replaced.
 fn mutated_response() -> impl Strategy<Value = (u16, Value)> {
     (
         valid_response(),
         any::<prop::sample::Index>(),
         prop::option::of(arbitrary_json()),
     )
-        .prop_map(|((status, mut body), at, other)| {
-            if let Some(other) = other {
-                let mut places = Vec::new();
-                json_pointers(&body, String::new(), &mut places);
-                if let Some(place) = body.pointer_mut(&places[at.index(places.len())]) {
-                    *place = other;
+        .prop_map(|((status, mut body), index, replacement)| {
+            if let Some(replacement) = replacement {
+                let mut pointers = Vec::new();
+                json_pointers(&body, String::new(), &mut pointers);
+                if let Some(value) = body.pointer_mut(&pointers[index.index(pointers.len())]) {
+                    *value = replacement;
                 }
             }
             (status, body)
         })
 }
 
-/// Every place in a value.
-fn json_pointers(value: &Value, here: String, places: &mut Vec<String>) {
+/// Lists the pointers to every value in a value.
+fn json_pointers(value: &Value, pointer: String, pointers: &mut Vec<String>) {
     if let Value::Object(object) = value {
         for (name, inner) in object {
-            json_pointers(inner, format!("{here}/{name}"), places);
+            json_pointers(inner, format!("{pointer}/{name}"), pointers);
         }
     }
     if let Value::Array(items) = value {
-        for (at, inner) in items.iter().enumerate() {
-            json_pointers(inner, format!("{here}/{at}"), places);
+        for (index, inner) in items.iter().enumerate() {
+            json_pointers(inner, format!("{pointer}/{index}"), pointers);
         }
     }
-    places.push(here);
+    pointers.push(pointer);
 }
 
 fn arbitrary_body() -> impl Strategy<Value = (Option<u16>, Vec<u8>)> {
     let bytes = |value: &Value| serde_json::to_vec(value).unwrap();
-    let near =
+    let near_valid =
         move || mutated_response().prop_map(move |(status, body)| (Some(status), bytes(&body)));
     let page = (arbitrary_text(), arbitrary_text())
         .prop_map(|(a, b)| format!("<html>{a}\r\n{b}</html>").into_bytes());
     prop_oneof![
-        6 => near(),
+        6 => near_valid(),
         2 => arbitrary_json().prop_map(move |value| (None, bytes(&value))),
         1 => prop::collection::vec(any::<u8>(), 0..64).prop_map(|bytes| (None, bytes)),
         1 => page.prop_map(|page| (None, page)),
-        // Broken off in the middle.
-        2 => (near(), any::<prop::sample::Index>()).prop_map(|((status, mut bytes), end)| {
+        // Truncated.
+        2 => (near_valid(), any::<prop::sample::Index>()).prop_map(|((status, mut bytes), end)| {
             bytes.truncate(end.index(bytes.len() + 1));
             (status, bytes)
         }),
@@ -251,29 +251,35 @@ fn arbitrary_response() -> impl Strategy<Value = ArbitraryResponse> {
         100_u16..600,
         any::<bool>(),
     )
-        .prop_map(|((fitting, body), headers, any, fits)| ArbitraryResponse {
-            status: fitting.filter(|_| fits).unwrap_or(any),
-            headers,
-            body,
-        })
+        .prop_map(
+            |((valid_status, body), headers, any_status, is_valid)| ArbitraryResponse {
+                status: valid_status.filter(|_| is_valid).unwrap_or(any_status),
+                headers,
+                body,
+            },
+        )
 }
 
-/// What is true of every error, whatever was asked.
-fn check_error(sent: &ArbitraryResponse, error: &ProviderError) {
+/// Checks the properties of every error, whatever the operation.
+fn check_error(response: &ArbitraryResponse, error: &ProviderError) {
     for text in [error.to_string(), format!("{error:?}")] {
-        for part in SECRET_FRAGMENTS {
-            assert!(!text.contains(part), "{text}");
+        for fragment in SECRET_FRAGMENTS {
+            assert!(!text.contains(fragment), "{text}");
         }
         assert!(text.len() < 4_000, "{text}");
     }
     assert_eq!(error.kind.is_outage(), error.effect == Effect::Unknown);
     assert_eq!(
         error.effect == Effect::NotApplied,
-        sent.is_error_response(),
+        response.is_error_response(),
         "{error:?}"
     );
     if error.effect == Effect::Unknown {
-        assert_ne!(error.retry, RetryAdvice::Never, "nobody has said no");
+        assert_ne!(
+            error.retry,
+            RetryAdvice::Never,
+            "the provider has not refused"
+        );
     }
     if let RetryAdvice::Later(Some(wait)) = error.retry {
         assert!(wait <= LONGEST_WAIT, "{wait:?}");
@@ -286,89 +292,89 @@ fn is_valid_id(id: Option<&Value>) -> bool {
     })
 }
 
-/// Whether it says that there is no such credential.
-fn says_not_found(sent: &ArbitraryResponse) -> bool {
-    let error = sent
+/// Whether a response proves that there is no such credential.
+fn says_not_found(response: &ArbitraryResponse) -> bool {
+    let error = response
         .json_object()
         .and_then(|object| object.get("error").cloned());
     let error = error.unwrap_or_default();
     let is_about_path = error["code"] == "unknown_url"
         || (error["message"].as_str()).is_some_and(|text| text.trim().starts_with("Invalid URL"));
-    sent.status == 404 && sent.is_error_response() && !is_about_path
+    response.status == 404 && response.is_error_response() && !is_about_path
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_create_is_done_or_not_done_only_if_the_provider_says_so(sent in arbitrary_response()) {
-        let own = Secret::new(KNOWN_SECRET.to_owned());
-        let object = sent.json_object().unwrap_or_default();
-        match sent.require_success().and_then(|reply| decode_create(OPERATION, &reply)) {
-            Ok(answer) => {
-                assert!(sent.is_success());
-                assert_eq!(object.get("id").and_then(Value::as_str), Some(answer.value.metadata.id.as_str()));
+    fn a_create_is_done_or_not_done_only_if_the_provider_says_so(response in arbitrary_response()) {
+        let known_secret = Secret::new(KNOWN_SECRET.to_owned());
+        let object = response.json_object().unwrap_or_default();
+        match response.require_success().and_then(|raw| decode_create(OPERATION, &raw)) {
+            Ok(decoded) => {
+                assert!(response.is_success());
+                assert_eq!(object.get("id").and_then(Value::as_str), Some(decoded.value.metadata.id.as_str()));
                 let value = object.get("value").and_then(Value::as_str).filter(|value| !value.is_empty());
-                assert_eq!(answer.value.secret.as_ref().map(Secret::expose), value);
-                let redacted = answer.value.metadata.redacted_value.unwrap_or_default();
-                assert!(SECRET_FRAGMENTS.iter().all(|part| !redacted.contains(part)), "{redacted}");
+                assert_eq!(decoded.value.secret.as_ref().map(Secret::expose), value);
+                let redacted = decoded.value.metadata.redacted_value.unwrap_or_default();
+                assert!(SECRET_FRAGMENTS.iter().all(|fragment| !redacted.contains(fragment)), "{redacted}");
             }
             Err(error) => {
-                check_error(&sent, &error);
-                assert!(!(sent.is_success() && is_valid_id(object.get("id"))), "{error:?}");
+                check_error(&response, &error);
+                assert!(!(response.is_success() && is_valid_id(object.get("id"))), "{error:?}");
             }
         }
-        drop(own);
+        drop(known_secret);
     }
 
     #[test]
-    fn a_list_is_whole_or_it_is_none(sent in arbitrary_response()) {
-        let own = Secret::new(KNOWN_SECRET.to_owned());
-        let object = sent.json_object().unwrap_or_default();
+    fn a_list_is_whole_or_it_is_none(response in arbitrary_response()) {
+        let known_secret = Secret::new(KNOWN_SECRET.to_owned());
+        let object = response.json_object().unwrap_or_default();
         let items = object.get("data").and_then(Value::as_array);
         let is_whole = items.is_some_and(|items| items.iter().all(|item| is_valid_id(item.get("id"))));
-        match sent.require_success().and_then(|reply| decode_page(OPERATION, reply)) {
+        match response.require_success().and_then(|raw| decode_page(OPERATION, raw)) {
             Ok((page, _)) => {
-                assert!(sent.is_success() && is_whole);
+                assert!(response.is_success() && is_whole);
                 assert_eq!(Some(page.credentials.len()), items.map(Vec::len));
-                for one in page.credentials {
-                    let told = format!("{:?} {:?} {:?}", one.name, one.owner, one.metadata.redacted_value);
-                    assert!(SECRET_FRAGMENTS.iter().all(|part| !told.contains(part)), "{told}");
+                for credential in page.credentials {
+                    let text = format!("{:?} {:?} {:?}", credential.name, credential.owner, credential.metadata.redacted_value);
+                    assert!(SECRET_FRAGMENTS.iter().all(|fragment| !text.contains(fragment)), "{text}");
                 }
             }
             Err(error) => {
-                check_error(&sent, &error);
-                assert!(!(sent.is_success() && is_whole), "{error:?}");
+                check_error(&response, &error);
+                assert!(!(response.is_success() && is_whole), "{error:?}");
             }
         }
-        drop(own);
+        drop(known_secret);
     }
 
     #[test]
-    fn a_credential_is_there_or_gone_only_if_the_provider_says_so(sent in arbitrary_response()) {
-        let own = Secret::new(KNOWN_SECRET.to_owned());
+    fn a_credential_is_there_or_gone_only_if_the_provider_says_so(response in arbitrary_response()) {
+        let known_secret = Secret::new(KNOWN_SECRET.to_owned());
         let id = CredentialId::new(CREDENTIAL_ID.to_owned());
-        let object = sent.json_object().unwrap_or_default();
-        let is_it = object.get("id").is_some_and(|id| id == CREDENTIAL_ID);
-        let found = into_lookup(sent.require_success()).and_then(|about| decode_retrieve(OPERATION, &id, about));
-        match found.map(|answer| answer.value) {
-            Ok(Some(_)) => assert!(sent.is_success() && is_it),
-            Ok(None) => assert!(says_not_found(&sent)),
+        let object = response.json_object().unwrap_or_default();
+        let is_same_id = object.get("id").is_some_and(|id| id == CREDENTIAL_ID);
+        let result = into_lookup(response.require_success()).and_then(|lookup| decode_retrieve(OPERATION, &id, lookup));
+        match result.map(|decoded| decoded.value) {
+            Ok(Some(_)) => assert!(response.is_success() && is_same_id),
+            Ok(None) => assert!(says_not_found(&response)),
             Err(error) => {
-                check_error(&sent, &error);
-                assert!(!(says_not_found(&sent) || sent.is_success() && is_it), "{error:?}");
+                check_error(&response, &error);
+                assert!(!(says_not_found(&response) || response.is_success() && is_same_id), "{error:?}");
             }
         }
-        let is_deleted = sent.is_success()
+        let is_deleted = response.is_success()
             && object.get("deleted") == Some(&Value::Bool(true))
-            && (is_it || !object.get("id").is_some_and(Value::is_string));
-        match into_lookup(sent.require_success()).and_then(|about| decode_delete(OPERATION, &id, about)) {
-            Ok(_) => assert!(says_not_found(&sent) || is_deleted),
+            && (is_same_id || !object.get("id").is_some_and(Value::is_string));
+        match into_lookup(response.require_success()).and_then(|lookup| decode_delete(OPERATION, &id, lookup)) {
+            Ok(_) => assert!(says_not_found(&response) || is_deleted),
             Err(error) => {
-                check_error(&sent, &error);
-                assert!(!(says_not_found(&sent) || is_deleted), "{error:?}");
+                check_error(&response, &error);
+                assert!(!(says_not_found(&response) || is_deleted), "{error:?}");
             }
         }
-        drop(own);
+        drop(known_secret);
     }
 }
