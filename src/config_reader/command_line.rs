@@ -1,4 +1,4 @@
-//! A program and its arguments, as an option names them.
+//! A program and its arguments, as an option contains them.
 
 use super::quote::is_secret_like;
 use super::reader::ConfigValue;
@@ -28,8 +28,8 @@ pub(crate) fn read_command_line(
     })
 }
 
-/// Reads one argument. Every user of the host can see the arguments of a
-/// program, so that a secret is refused.
+/// Reads one argument. Refuses a secret, since every user of the host can see
+/// the arguments of a program.
 fn read_argument(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
     if is_secret_like(text) && !text.starts_with('/') {

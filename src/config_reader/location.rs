@@ -6,20 +6,20 @@ use std::rc::Rc;
 
 use super::quote::quote_segment;
 
-/// The location of an option or a value. Its line is counted and its key path put
-/// together only for a message: ten thousand keys have a hundred thousand
-/// locations, and hardly ever a mistake.
+/// The location of an option or a value. Its line and its key path are computed
+/// only for a message: ten thousand keys have a hundred thousand locations, and
+/// hardly ever a mistake.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
     /// The number of bytes of the file before it.
     pub(crate) offset: Option<usize>,
     parent: ParentPath,
-    /// The last part of its key path; none is the file as a whole.
+    /// The last segment of its key path; `None` for the whole file.
     segment: Option<PathSegment>,
 }
 
-/// The way to something from the top of the file, the last part first; none is
-/// the file as a whole.
+/// The key path of a table or a list, the last segment first; `None` for the
+/// whole file.
 type ParentPath = Option<Rc<PathNode>>;
 
 #[derive(Debug)]
@@ -32,24 +32,24 @@ struct PathNode {
 enum PathSegment {
     /// An option of a table.
     Name(OptionName),
-    /// One of a list, counted from 0.
+    /// The index in a list, from 0.
     Index(usize),
 }
 
-/// What an option is called: one that is known needs no memory.
+/// The name of an option. Known names need no allocation.
 type OptionName = Cow<'static, str>;
 
-/// What is in a table or in a list, which share the way to it.
+/// The scope of a table's options or of a list's items, which share its path.
 #[derive(Debug, Clone)]
 pub(crate) struct OptionScope(ParentPath);
 
 impl Location {
-    /// The file as a whole.
+    /// Returns the location of the whole file.
     pub(crate) const fn whole_file() -> Self {
         Self::at_offset(None)
     }
 
-    /// A location without a key path.
+    /// Returns a location without a key path.
     pub(crate) const fn at_offset(offset: Option<usize>) -> Self {
         Self {
             offset,
@@ -58,22 +58,23 @@ impl Location {
         }
     }
 
-    /// What is in the table or in the list here.
+    /// Returns the scope of the table or the list at this location.
     pub(crate) fn scope(&self) -> OptionScope {
-        OptionScope(self.segment.as_ref().map(|part| {
+        OptionScope(self.segment.as_ref().map(|segment| {
             Rc::new(PathNode {
                 parent: self.parent.clone(),
-                segment: part.clone(),
+                segment: segment.clone(),
             })
         }))
     }
 
-    /// An option that is not there, at its table.
+    /// Returns the location of an option that its table lacks: that of the
+    /// table.
     pub(crate) fn option(&self, name: &'static str) -> Self {
         self.scope().option(name, self.offset)
     }
 
-    /// The same line, reported as another option.
+    /// Returns this location's line with the key path of `other`.
     pub(crate) fn reported_at(&self, other: &Self) -> Self {
         Self {
             offset: self.offset,
@@ -81,53 +82,56 @@ impl Location {
         }
     }
 
-    /// Whether it is an option of that name.
+    /// Whether it is the location of an option `name`.
     pub(crate) fn is_option(&self, name: &str) -> bool {
         matches!(&self.segment, Some(PathSegment::Name(own)) if own == name)
     }
 }
 
 impl OptionScope {
-    /// An option of the table.
+    /// Returns the location of an option of the table.
     pub(crate) fn option(&self, name: impl Into<OptionName>, offset: Option<usize>) -> Location {
         self.segment(PathSegment::Name(name.into()), offset)
     }
 
-    /// One of the list.
+    /// Returns the location of an item of the list.
     pub(crate) fn item(&self, number: usize, offset: Option<usize>) -> Location {
         self.segment(PathSegment::Index(number), offset)
     }
 
-    fn segment(&self, part: PathSegment, offset: Option<usize>) -> Location {
+    fn segment(&self, segment: PathSegment, offset: Option<usize>) -> Location {
         Location {
             offset,
             parent: self.0.clone(),
-            segment: Some(part),
+            segment: Some(segment),
         }
     }
 }
 
-/// The key path, such as `key.billing.sink[0]`; empty for the file.
+/// Formats the key path, such as `key.billing.sink[0]`; empty for the whole
+/// file.
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.segment {
-            Some(part) => write_path(self.parent.as_deref(), part, formatter),
+            Some(segment) => write_path(self.parent.as_deref(), segment, formatter),
             None => Ok(()),
         }
     }
 }
 
 fn write_path(
-    above: Option<&PathNode>,
-    part: &PathSegment,
+    parent: Option<&PathNode>,
+    segment: &PathSegment,
     formatter: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    if let Some(step) = above {
-        write_path(step.parent.as_deref(), &step.segment, formatter)?;
+    if let Some(node) = parent {
+        write_path(node.parent.as_deref(), &node.segment, formatter)?;
     }
-    match part {
+    match segment {
         PathSegment::Index(number) => write!(formatter, "[{number}]"),
-        PathSegment::Name(name) if above.is_some() => write!(formatter, ".{}", quote_segment(name)),
+        PathSegment::Name(name) if parent.is_some() => {
+            write!(formatter, ".{}", quote_segment(name))
+        }
         PathSegment::Name(name) => formatter.write_str(&quote_segment(name)),
     }
 }

@@ -1,10 +1,10 @@
 //! Reads TOML tables so that every value keeps its location, and every problem
 //! is reported at once, with its line.
 //!
-//! What an option means is known to the module that it configures: the
-//! sections of the file in `config`, a type of sink in its folder below
-//! `sink`, a type of notification channel in its folder below
-//! `alerting/channel`. All of them read their options through this module.
+//! The module that an option configures knows its meaning: `config` the
+//! sections of the file, a folder below `sink` its type of sink, a folder below
+//! `alerting/channel` its type of notification channel. All of them read their
+//! options through this module.
 
 pub mod command_line;
 pub mod files;

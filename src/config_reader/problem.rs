@@ -1,45 +1,45 @@
-//! What is wrong, where, and what would be right.
+//! The problems of a configuration, with their locations and remedies.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Who can repair a problem.
+/// The place where a problem can be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// Only an edit of the configuration: the daemon does not start.
+    /// The configuration file: the daemon does not start.
     Configuration,
-    /// The host may: the daemon starts, shows it and tries again, unless it is
-    /// the ledger that cannot be opened.
+    /// The host: the daemon starts, logs the problem and retries, unless it
+    /// cannot open the ledger.
     Host,
 }
 
 /// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Who can repair it.
+    /// The place where it can be repaired.
     pub kind: ProblemKind,
     /// The configuration file.
     pub file: PathBuf,
-    /// The line in it, from 1, where there is one.
+    /// The line in the file, from 1, if the problem has one.
     pub line: Option<usize>,
     /// The option, such as `key.billing.sink[0].path`; empty for the file.
     pub option: String,
-    /// What was found.
+    /// The problem itself.
     pub message: String,
-    /// What is allowed, or what to do; empty where the message says it.
+    /// The allowed values, or the remedy; empty if the message contains it.
     pub hint: String,
 }
 
 impl Problem {
-    /// A problem that the host may repair, of an option of the configuration in
-    /// `file`. It has no line.
+    /// Returns a problem that the host may repair, for the option `location` of
+    /// the configuration in `file`, without a line.
     #[must_use]
-    pub fn for_host(file: &Path, at: String, message: String) -> Self {
+    pub fn for_host(file: &Path, location: String, message: String) -> Self {
         Self {
             kind: ProblemKind::Host,
             file: file.to_owned(),
             line: None,
-            option: at,
+            option: location,
             message,
             hint: String::new(),
         }

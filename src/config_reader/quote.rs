@@ -1,21 +1,21 @@
-//! How messages quote the file.
+//! Quotations of the configuration file in messages.
 
 use std::path::Path;
 
-/// The longest part of a file's text that is quoted in a message.
+/// The longest part of the file's text that a message quotes, in characters.
 const MAX_QUOTED_LENGTH: usize = 60;
 
-/// The text behind `sk-` in the middle of a word, such as `task-queue`, is a part
-/// of that word while it is no longer than this. Secrets are longer.
+/// The longest text after `sk-` that still counts as part of a word such as
+/// `task-queue`. Secrets are longer.
 const MAX_WORD_LENGTH: usize = 40;
 
-/// What is shown in the place of a secret.
+/// The replacement of a secret.
 const REDACTED: &str = "(not shown: it looks like a secret)";
 
-/// A name in a key path, in quotes where TOML needs them.
+/// Returns a name in a key path, in quotes where TOML needs them.
 pub(crate) fn quote_segment(name: &str) -> String {
-    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if !name.is_empty() && name.bytes().all(bare) {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !name.is_empty() && name.bytes().all(is_bare) {
         if name.len() <= MAX_QUOTED_LENGTH && !is_secret_like(name) {
             return name.to_owned();
         }
@@ -25,8 +25,8 @@ pub(crate) fn quote_segment(name: &str) -> String {
     }
 }
 
-/// Text of the file as a message shows it: cut, without control characters,
-/// and not at all where it looks like a secret.
+/// Quotes text of the file for a message: shortened, without control
+/// characters, and not at all where it looks like a secret.
 pub(crate) fn quoted(text: &str) -> String {
     if is_secret_like(text) {
         return REDACTED.to_owned();
@@ -37,8 +37,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// The values that an option allows, as a message lists them: `"a", "b" or "c"
-/// is allowed`.
+/// Lists the values that an option allows: `"a", "b" or "c" is allowed`.
 pub(crate) fn one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let mut names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
     let last = names.pop().unwrap_or_default();
@@ -49,29 +48,32 @@ pub(crate) fn one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
     }
 }
 
-/// A path as a message shows it.
+/// Quotes a path for a message, without quotation marks.
 pub(crate) fn quote_path(path: &Path) -> String {
     redact_if_secret(path.display().to_string())
 }
 
-/// A message of another library that may quote the file, such as the parser's.
-pub(crate) fn redact_if_secret(words: String) -> String {
-    if is_secret_like(&words) {
+/// Returns a message of another library, such as the parser's, unless it may
+/// quote a secret.
+pub(crate) fn redact_if_secret(message: String) -> String {
+    if is_secret_like(&message) {
         REDACTED.to_owned()
     } else {
-        words
+        message
     }
 }
 
-/// Whether `text` has something in the form of a secret. The file may hold none.
+/// Whether `text` contains something in the form of a secret, which the file
+/// must not hold.
 pub(crate) fn is_secret_like(text: &str) -> bool {
     text.contains("whsec_")
-        || text.match_indices("sk-").any(|(at, found)| {
-            let within_a_word = text[..at].ends_with(|letter: char| letter.is_ascii_alphabetic());
-            let rest = &text[at + found.len()..];
+        || text.match_indices("sk-").any(|(start, marker)| {
+            let is_within_word =
+                text[..start].ends_with(|letter: char| letter.is_ascii_alphabetic());
+            let rest = &text[start + marker.len()..];
             let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
             let length = rest.find(|letter| !is_word(letter)).unwrap_or(rest.len());
-            !within_a_word || length > MAX_WORD_LENGTH
+            !is_within_word || length > MAX_WORD_LENGTH
         })
 }
 
@@ -81,14 +83,14 @@ mod tests {
 
     #[test]
     fn secret_like_text_is_redacted() {
-        let long = format!("keysk-admin-{}", "a1B2".repeat(20));
+        let long_secret = format!("keysk-admin-{}", "a1B2".repeat(20));
         for text in [
             "sk-admin-Zq7",
             "OPENAI_ADMIN_KEY=sk-proj-Zq7",
             "/etc/sk-Zq7",
             "1sk-Zq7",
             "xwhsec_Zq7",
-            &long,
+            &long_secret,
         ] {
             assert_eq!(quoted(text), REDACTED, "{text}");
             assert_eq!(quote_segment(text), REDACTED, "{text}");

@@ -1,7 +1,7 @@
-//! A walk over toml's spanned tables, so that every value has its place in the
-//! text and its key path, and every problem can be reported at once.
+//! Wrappers of toml's spanned tables, which give every value its location and
+//! its key path, so that every problem can be reported at once.
 //!
-//! Deliberately not here: what any option means.
+//! The meaning of options is deliberately elsewhere.
 
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
@@ -12,7 +12,7 @@ use super::report::ProblemReport;
 use super::section::Section;
 use super::suggestion::{closest_match, renamed_to};
 
-/// A table of the file, or one that is not there and so has no options.
+/// A table of the file, or a missing one, which has no options.
 pub(crate) struct ConfigTable<'t> {
     pub(crate) location: Location,
     scope: OptionScope,
@@ -26,26 +26,26 @@ pub(crate) struct ConfigValue<'t> {
 }
 
 impl<'t> ConfigTable<'t> {
-    /// The file itself.
+    /// Returns the table of the whole file.
     pub(crate) fn root(table: &'t DeTable<'t>) -> Self {
         Self::new(Location::whole_file(), Some(table))
     }
 
-    /// A table that the file does not have.
-    pub(crate) fn empty(place: Location) -> Self {
-        Self::new(place, None)
+    /// Returns the table at a location where the file has none.
+    pub(crate) fn empty(location: Location) -> Self {
+        Self::new(location, None)
     }
 
-    fn new(place: Location, entries: Option<&'t DeTable<'t>>) -> Self {
+    fn new(location: Location, entries: Option<&'t DeTable<'t>>) -> Self {
         Self {
-            scope: place.scope(),
-            location: place,
+            scope: location.scope(),
+            location,
             entries,
         }
     }
 
-    /// An option's value, if it is there. It must be one of `section`'s: a
-    /// name that is read and not listed would be refused as unknown.
+    /// Returns the value of an option, if it is set. `section` MUST list the
+    /// option: one that is read and not listed would be refused as unknown.
     pub(crate) fn get(&self, section: Section, name: &'static str) -> Option<ConfigValue<'t>> {
         debug_assert!(section.has(name), "{name}");
         let (key, value) = self.entries?.get_key_value(name)?;
@@ -55,13 +55,13 @@ impl<'t> ConfigTable<'t> {
         })
     }
 
-    /// The location of an option, also of one that is missing.
+    /// Returns the location of an option, also of a missing one.
     pub(crate) fn location_of(&self, section: Section, name: &'static str) -> Location {
         let value = self.get(section, name);
         value.map_or_else(|| self.location.option(name), |value| value.location)
     }
 
-    /// Every entry with its name, in the order of the names.
+    /// Iterates over the entries with their names, ordered by name.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'t str, ConfigValue<'t>)> {
         let entries = self.entries.into_iter().flatten();
         entries.map(|(name, value)| {
@@ -78,15 +78,15 @@ impl<'t> ConfigTable<'t> {
         self.scope.option(name.get_ref().to_string(), offset)
     }
 
-    /// A table within, or an empty one.
+    /// Returns a subtable, or an empty table without one.
     pub(crate) fn subtable(
         &self,
         section: Section,
         name: &'static str,
         report: &mut ProblemReport,
     ) -> Self {
-        let found = self.get(section, name);
-        let table = found.and_then(|value| value.table(report));
+        let value = self.get(section, name);
+        let table = value.and_then(|value| value.table(report));
         table.unwrap_or_else(|| Self::empty(self.location.option(name)))
     }
 
@@ -95,28 +95,28 @@ impl<'t> ConfigTable<'t> {
         if report.has_syntax_errors() {
             return;
         }
-        let known = || sections.iter().flat_map(|section| section.options);
+        let known_options = || sections.iter().flat_map(|section| section.options);
         for key in self.entries.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
-            if known().any(|option| *option == name) {
+            if known_options().any(|option| *option == name) {
                 continue;
             }
-            let known: Vec<&str> = known().copied().collect();
-            let hint = if let Some(new) = renamed_to(name, &known) {
-                format!("`{name}` is now `{new}`")
-            } else if let Some(near) = closest_match(name, &known) {
-                format!("did you mean {near}?")
+            let known: Vec<&str> = known_options().copied().collect();
+            let hint = if let Some(new_name) = renamed_to(name, &known) {
+                format!("`{name}` is now `{new_name}`")
+            } else if let Some(suggestion) = closest_match(name, &known) {
+                format!("did you mean {suggestion}?")
             } else {
                 format!("known here: {}", known.join(", "))
             };
-            let place = self.entry_location(key);
-            report.add_problem(&place, "there is no such option", hint);
+            let location = self.entry_location(key);
+            report.add_problem(&location, "there is no such option", hint);
         }
     }
 }
 
 impl<'t> ConfigValue<'t> {
-    /// The value if it is text.
+    /// Returns the value if it is text.
     pub(crate) fn text(&self, report: &mut ProblemReport) -> Option<&'t str> {
         let text = self.value.as_str();
         if text.is_none() {
@@ -125,12 +125,12 @@ impl<'t> ConfigValue<'t> {
         text
     }
 
-    /// The value if it is text. Another type is not reported.
+    /// Returns the value if it is text, without a report otherwise.
     pub(crate) fn as_text(&self) -> Option<&'t str> {
         self.value.as_str()
     }
 
-    /// The value if it is `true` or `false`.
+    /// Returns the value if it is `true` or `false`.
     pub(crate) fn flag(&self, report: &mut ProblemReport) -> Option<bool> {
         let flag = self.value.as_bool();
         if flag.is_none() {
@@ -139,34 +139,35 @@ impl<'t> ConfigValue<'t> {
         flag
     }
 
-    /// The value if it is `true` or `false`. Another type is not reported.
+    /// Returns the value if it is `true` or `false`, without a report
+    /// otherwise.
     pub(crate) fn as_flag(&self) -> Option<bool> {
         self.value.as_bool()
     }
 
-    /// The value if it is a whole number from `least` to `most`.
+    /// Returns the value if it is a whole number from `minimum` to `maximum`.
     pub(crate) fn number(
         &self,
-        least: usize,
-        most: usize,
+        minimum: usize,
+        maximum: usize,
         report: &mut ProblemReport,
     ) -> Option<usize> {
-        let allowed = format!("a whole number from {least} to {most}");
+        let allowed = format!("a whole number from {minimum} to {maximum}");
         let Some(number) = self.value.as_integer() else {
             self.report_wrong_type(&allowed, report);
             return None;
         };
         let value = usize::from_str_radix(number.as_str(), number.radix()).ok();
-        let within = value.filter(|value| (least..=most).contains(value));
-        if within.is_none() {
-            let found = quoted(&number.to_string());
-            let message = format!("{} is out of range", found.trim_matches('"'));
+        let valid = value.filter(|value| (minimum..=maximum).contains(value));
+        if valid.is_none() {
+            let number_text = quoted(&number.to_string());
+            let message = format!("{} is out of range", number_text.trim_matches('"'));
             report.add_problem(&self.location, message, format!("{allowed} is allowed"));
         }
-        within
+        valid
     }
 
-    /// The values if they are text, each with its own place.
+    /// Returns the values of a list of texts, each with its location.
     pub(crate) fn text_items(&self, report: &mut ProblemReport) -> Option<Vec<Self>> {
         let items = self.value.as_array();
         let all_are_text = |items: &&DeArray<'_>| {
@@ -180,14 +181,14 @@ impl<'t> ConfigValue<'t> {
         Some(self.items(items).collect())
     }
 
-    /// The value if it is a list of text.
+    /// Returns the texts of a list of texts.
     pub(crate) fn text_list(&self, report: &mut ProblemReport) -> Vec<String> {
         let items = self.text_items(report).unwrap_or_default();
         let texts = items.iter().filter_map(Self::as_text);
         texts.map(str::to_owned).collect()
     }
 
-    /// The value if it is a table.
+    /// Returns the value if it is a table.
     pub(crate) fn table(&self, report: &mut ProblemReport) -> Option<ConfigTable<'t>> {
         let Some(table) = self.value.as_table() else {
             self.report_wrong_type(&format!("a table ([{}])", self.location), report);
@@ -196,35 +197,35 @@ impl<'t> ConfigValue<'t> {
         Some(ConfigTable::new(self.location.clone(), Some(table)))
     }
 
-    /// The value if it is a table. Another type is not reported.
+    /// Returns the value if it is a table, without a report otherwise.
     pub(crate) fn as_table(&self) -> Option<ConfigTable<'t>> {
         let table = self.value.as_table()?;
         Some(ConfigTable::new(self.location.clone(), Some(table)))
     }
 
-    /// The values if they are tables: `[[key.billing.sink]]`.
+    /// Returns the tables of a list of tables, such as `[[key.billing.sink]]`.
     pub(crate) fn tables(&self, report: &mut ProblemReport) -> Vec<ConfigTable<'t>> {
-        let wanted = || format!("a list of tables ([[{}]])", self.location);
+        let expected = || format!("a list of tables ([[{}]])", self.location);
         let Some(items) = self.value.as_array() else {
-            self.report_wrong_type(&wanted(), report);
+            self.report_wrong_type(&expected(), report);
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
         for value in self.items(items) {
             match value.value.as_table() {
                 Some(_) => tables.extend(value.table(report)),
-                None => value.report_wrong_type(&wanted(), report),
+                None => value.report_wrong_type(&expected(), report),
             }
         }
         tables
     }
 
-    /// The values in a list.
+    /// Iterates over the values of a list.
     fn items(&self, items: &'t DeArray<'t>) -> impl Iterator<Item = Self> {
-        let within = self.location.scope();
+        let scope = self.location.scope();
         let items = items.iter().enumerate();
         items.map(move |(number, item)| Self {
-            location: within.item(number, Some(item.span().start)),
+            location: scope.item(number, Some(item.span().start)),
             value: item.get_ref(),
         })
     }

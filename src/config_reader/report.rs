@@ -1,7 +1,7 @@
 //! The problems found so far.
 //!
-//! Deliberately not here: toml's own rendering of an error. It shows the line,
-//! which may hold anything.
+//! It deliberately does not use toml's rendering of an error, which quotes a
+//! line that may hold a secret.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use super::location::Location;
 use super::problem::{Problem, ProblemKind};
 use super::quote::redact_if_secret;
 
-/// The most problems that are reported. A file of another kind could have one in
-/// each of its lines.
+/// The limit of reported problems. A file of another kind could have one in
+/// each line.
 const MAX_PROBLEMS: usize = 1_000;
 
 /// The problems found so far.
@@ -19,22 +19,22 @@ pub(crate) struct ProblemReport {
     file: PathBuf,
     syntax_errors: Option<SyntaxErrors>,
     problems: Vec<ReportedProblem>,
-    /// How many more there were.
+    /// The number of problems beyond the limit.
     omitted: usize,
 }
 
-/// The lines that are no TOML, of which there is at least one. An option that
-/// seems to be missing may be in one of them, and what follows a broken header
-/// seems to belong to another table.
+/// The lines that are not TOML, at least one. An option that seems missing may
+/// be in one of them, and options after a broken header seem to belong to
+/// another table.
 struct SyntaxErrors {
     lines: LineIndex,
     line_numbers: BTreeSet<usize>,
 }
 
-/// Where the lines of a text end.
+/// The offsets of the line ends of a text.
 struct LineIndex(Vec<usize>);
 
-/// A problem at a place whose line is not counted yet.
+/// A problem whose line number is not computed yet.
 struct ReportedProblem {
     offset: Option<usize>,
     option: String,
@@ -52,24 +52,24 @@ impl ProblemReport {
         }
     }
 
-    /// Adds a problem with something that is there.
+    /// Adds a problem of an option that is set.
     pub(crate) fn add_problem(
         &mut self,
-        place: &Location,
+        location: &Location,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let broken = self.syntax_errors.as_ref();
-        if !broken.is_some_and(|broken| broken.contains(place)) {
-            self.push(place, message.into(), hint.into());
+        let syntax_errors = self.syntax_errors.as_ref();
+        if !syntax_errors.is_some_and(|syntax_errors| syntax_errors.contains(location)) {
+            self.push(location, message.into(), hint.into());
         }
     }
 
-    fn push(&mut self, place: &Location, message: String, hint: String) {
+    fn push(&mut self, location: &Location, message: String, hint: String) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(ReportedProblem {
-                offset: place.offset,
-                option: place.to_string(),
+                offset: location.offset,
+                option: location.to_string(),
                 message,
                 hint,
             });
@@ -78,55 +78,55 @@ impl ProblemReport {
         }
     }
 
-    /// Adds a problem with something that is missing.
-    pub(crate) fn add_missing(&mut self, place: &Location, message: &str, hint: &str) {
+    /// Adds a problem of a missing option.
+    pub(crate) fn add_missing(&mut self, location: &Location, message: &str, hint: &str) {
         if !self.has_syntax_errors() {
-            self.add_problem(place, message, hint);
+            self.add_problem(location, message, hint);
         }
     }
 
-    /// Adds the parser's errors: their words and lines, not the text.
+    /// Adds the parser's errors: their messages and lines, without the text.
     pub(crate) fn add_syntax_errors(&mut self, errors: &[toml::de::Error], text: &str) {
         let offset = |error: &toml::de::Error| error.span().map(|span| span.start);
         for error in errors {
-            let words = redact_if_secret(error.message().to_owned());
-            let place = Location::at_offset(offset(error));
-            self.push(&place, format!("not TOML: {words}"), String::new());
+            let message = redact_if_secret(error.message().to_owned());
+            let location = Location::at_offset(offset(error));
+            self.push(&location, format!("not TOML: {message}"), String::new());
         }
         let mut offsets = errors.iter().filter_map(offset).peekable();
         if offsets.peek().is_some() {
-            let all = LineIndex::new(text);
-            let numbers = offsets.map(|offset| all.line_of(offset)).collect();
+            let lines = LineIndex::new(text);
+            let line_numbers = offsets.map(|offset| lines.line_of(offset)).collect();
             self.syntax_errors = Some(SyntaxErrors {
-                lines: all,
-                line_numbers: numbers,
+                lines,
+                line_numbers,
             });
         }
     }
 
-    /// Whether the file is no TOML in places.
+    /// Whether parts of the file are not TOML.
     pub(crate) fn has_syntax_errors(&self) -> bool {
         self.syntax_errors.is_some()
     }
 
-    /// How many problems there are by now.
+    /// Returns the number of problems so far.
     pub(crate) const fn count(&self) -> usize {
         self.problems.len()
     }
 
-    /// The problems of the file with this text, in the order of its lines.
+    /// Returns the problems of the file with this text, ordered by line.
     pub(crate) fn into_problems(self, text: &str) -> Vec<Problem> {
         if self.problems.is_empty() {
             return Vec::new();
         }
         let lines = LineIndex::new(text);
-        let problem = |found: ReportedProblem| Problem {
+        let problem = |reported: ReportedProblem| Problem {
             kind: ProblemKind::Configuration,
             file: self.file.clone(),
-            line: found.offset.map(|offset| lines.line_of(offset)),
-            option: found.option,
-            message: found.message,
-            hint: found.hint,
+            line: reported.offset.map(|offset| lines.line_of(offset)),
+            option: reported.option,
+            message: reported.message,
+            hint: reported.hint,
         };
         let mut problems: Vec<_> = self.problems.into_iter().map(problem).collect();
         problems.sort_by_key(|problem| problem.line);
@@ -143,8 +143,8 @@ impl ProblemReport {
 }
 
 impl SyntaxErrors {
-    fn contains(&self, place: &Location) -> bool {
-        let line = place.offset.map(|offset| self.lines.line_of(offset));
+    fn contains(&self, location: &Location) -> bool {
+        let line = location.offset.map(|offset| self.lines.line_of(offset));
         line.is_some_and(|line| self.line_numbers.contains(&line))
     }
 }
@@ -155,7 +155,7 @@ impl LineIndex {
         Self(ends.map(|(at, _)| at).collect())
     }
 
-    /// The number of the line at an offset, from 1.
+    /// Returns the number of the line at an offset, from 1.
     fn line_of(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }

@@ -1,11 +1,11 @@
-//! The options that a part of the file has.
+//! The options of a section of the file.
 
-/// A part of the configuration file, or a type of sink or channel, with the
+/// A section of the configuration file, or a type of sink or channel, with the
 /// options that it allows. An option that no section lists is refused as
 /// unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
-    /// Identifies it among all sections: `provider`, `sink.file`.
+    /// The name that identifies it, such as `provider` or `sink.file`.
     pub name: &'static str,
     /// The names of its options.
     pub options: &'static [&'static str],

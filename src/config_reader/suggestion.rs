@@ -1,8 +1,8 @@
-//! Suggests the known name that an unknown one was probably meant to be, or
-//! that it has now.
+//! Suggestions for an unknown name: the known name that it resembles, or its
+//! new name.
 
 /// The options that were renamed before the first published version, each with
-/// the name that it has now.
+/// its new name.
 pub(crate) const RENAMED_OPTIONS: [(&str, &str); 12] = [
     ("settle", "verify-interval"),
     ("verify-for", "verify-timeout"),
@@ -18,8 +18,8 @@ pub(crate) const RENAMED_OPTIONS: [(&str, &str); 12] = [
     ("after-timeout", "on-change-timeout"),
 ];
 
-/// Returns the present name of the option that was called `name` once, if that
-/// option is one of `known`.
+/// Returns the new name of the renamed option `name`, if that is one of
+/// `known`.
 pub(crate) fn renamed_to(name: &str, known: &[&str]) -> Option<&'static str> {
     RENAMED_OPTIONS
         .iter()
@@ -30,31 +30,31 @@ pub(crate) fn renamed_to(name: &str, known: &[&str]) -> Option<&'static str> {
 
 /// Returns the known name that `name` is most likely a misspelling of.
 pub(crate) fn closest_match<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    // Of a very long name nothing is a misspelling, and the distance costs
-    // the product of the lengths.
+    // No known name is that long, and the distance takes time in the product of
+    // the lengths.
     if name.len() > 40 {
         return None;
     }
     known
         .iter()
         .map(|known| (edit_distance(name, known), *known))
-        // Two letters that changed places count as two.
+        // Two exchanged letters count as two edits.
         .filter(|(distance, known)| *distance <= (known.len() / 2).min(2).max(known.len() / 3))
         .min()
         .map(|(_, known)| known)
 }
 
-/// How many letters must be put in, left out or changed.
+/// Returns the number of letters to insert, delete or replace.
 fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.to_lowercase().replace('_', "-").chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (done, letter) in from.to_lowercase().replace('_', "-").chars().enumerate() {
+    for (index, letter) in from.to_lowercase().replace('_', "-").chars().enumerate() {
         let mut diagonal = row[0];
-        row[0] = done + 1;
-        for (at, other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[at + 1];
-            row[at + 1] = changed.min(diagonal + 1).min(row[at] + 1);
+        row[0] = index + 1;
+        for (column, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
         }
     }
     row[to.len()]

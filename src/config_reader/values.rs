@@ -1,4 +1,4 @@
-//! Values with a meaning of their own: durations, paths, addresses.
+//! Values of options with a format of their own: durations, paths, URLs.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -10,32 +10,32 @@ use super::reader::ConfigValue;
 use super::report::ProblemReport;
 use crate::core::{duration, loopback};
 
-/// The longest that one request or one delivery may be waited for.
+/// The largest timeout of one request or one delivery.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Below this every request would time out.
+/// The smallest timeout: below it every request would time out.
 pub(crate) const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long one attempt of a sink or of its program may take by default.
+/// The default timeout of one attempt of a sink or of its program.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A duration from `least` to `most`.
+/// Reads a duration from `minimum` to `maximum`.
 pub(crate) fn read_duration(
     value: &ConfigValue<'_>,
-    least: Duration,
-    most: Duration,
+    minimum: Duration,
+    maximum: Duration,
     report: &mut ProblemReport,
 ) -> Option<Duration> {
     let text = value.text(report)?;
     let range = || {
         format!(
             "\"{}\" to \"{}\" is allowed",
-            duration::to_text(least),
-            duration::to_text(most)
+            duration::to_text(minimum),
+            duration::to_text(maximum)
         )
     };
     match duration::parse(text) {
-        Ok(span) if (least..=most).contains(&span) => Some(span),
+        Ok(span) if (minimum..=maximum).contains(&span) => Some(span),
         Ok(_) | Err(duration::DurationError::TooLong) => {
             let message = format!("{} is out of range", quoted(text));
             report.add_problem(&value.location, message, range());
@@ -49,7 +49,7 @@ pub(crate) fn read_duration(
     }
 }
 
-/// An absolute path of a file.
+/// Reads the absolute path of a file.
 pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let text = value.text(report)?;
     if !text.starts_with('/') && is_secret_like(text) {
@@ -61,21 +61,21 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
         return None;
     }
     let path = Path::new(text);
-    let names_a_file = path.file_name().is_some() && !text.ends_with('/');
-    if path.is_absolute() && names_a_file && !text.chars().any(char::is_control) {
-        // Without `//` and `/./`, which mean nothing.
+    let has_file_name = path.file_name().is_some() && !text.ends_with('/');
+    if path.is_absolute() && has_file_name && !text.chars().any(char::is_control) {
+        // Without `//` and `/./`, which change nothing.
         return Some(if is_normalized(text) {
             path.to_owned()
         } else {
             path.components().collect()
         });
     }
-    let what = if path.is_absolute() {
+    let problem = if path.is_absolute() {
         "names no file"
     } else {
         "is no absolute path"
     };
-    let message = format!("{} {what}", quoted(text));
+    let message = format!("{} {problem}", quoted(text));
     report.add_problem(
         &value.location,
         message,
@@ -84,8 +84,8 @@ pub(crate) fn read_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> 
     None
 }
 
-/// The path with every `..` resolved as text, without reading the disk: for
-/// comparing, not for opening.
+/// Resolves every `..` of a path as text, without reading the disk: for
+/// comparisons, not for access.
 pub(crate) fn normalize(path: &Path) -> PathBuf {
     if path.to_str().is_some_and(is_normalized) {
         return path.to_owned();
@@ -103,33 +103,33 @@ pub(crate) fn normalize(path: &Path) -> PathBuf {
     normal
 }
 
-/// Whether a path is certainly as [`normalize`] leaves it, as nearly every one is:
-/// to take one apart costs ten times more.
+/// Whether [`normalize`] certainly leaves a path unchanged, as it does nearly
+/// every one: splitting a path takes ten times as long.
 fn is_normalized(path: &str) -> bool {
     path.starts_with('/') && !path.ends_with('/') && !path.contains("//") && !path.contains("/.")
 }
 
-/// Whether a path has a `..` in it.
+/// Whether a path contains `..`.
 pub(crate) fn has_parent_component(path: &Path) -> bool {
-    let is_upwards = |part| part == Component::ParentDir;
-    !path.to_str().is_some_and(is_normalized) && path.components().any(is_upwards)
+    let is_parent_dir = |part| part == Component::ParentDir;
+    !path.to_str().is_some_and(is_normalized) && path.components().any(is_parent_dir)
 }
 
-/// What an address is for.
+/// The use of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UrlRole {
-    /// The provider's: paths are put behind it, so that it has no query.
+    /// The provider's base URL: paths are appended, so that it has no query.
     Provider,
-    /// A receiver's, which may want a query.
+    /// A receiver's URL, which may have a query.
     Receiver,
 }
 
-/// An address that a secret may be sent to: https, or http on loopback,
-/// without userinfo. Messages do not quote it: its userinfo or its query may be
-/// a secret.
+/// Reads a URL that secrets may be sent to: https, or http on loopback, without
+/// userinfo. Messages do not quote it, since its userinfo or its query may be a
+/// secret.
 pub(crate) fn read_url(
     value: &ConfigValue<'_>,
-    whose: UrlRole,
+    role: UrlRole,
     report: &mut ProblemReport,
 ) -> Option<Url> {
     let text = value.text(report)?;
@@ -144,19 +144,20 @@ pub(crate) fn read_url(
             return None;
         }
     };
-    let before = report.count();
+    let problem_count = report.count();
     let host = url.host_str().unwrap_or_default();
-    let safe = url.scheme() == "https" || (url.scheme() == "http" && loopback::is_loopback(&url));
-    if !safe {
-        let found = quoted(&format!("{}://{host}", url.scheme()));
+    let is_safe =
+        url.scheme() == "https" || (url.scheme() == "http" && loopback::is_loopback(&url));
+    if !is_safe {
+        let origin = quoted(&format!("{}://{host}", url.scheme()));
         report.add_problem(
             &value.location,
-            format!("{found} is not safe for secrets"),
+            format!("{origin} is not safe for secrets"),
             "https is allowed, and http to localhost, 127.0.0.1 or [::1]",
         );
     }
     if !url.username().is_empty() || url.password().is_some() {
-        let hint = match whose {
+        let hint = match role {
             UrlRole::Provider => "leave it out; the admin key is named by credential-file",
             UrlRole::Receiver => "leave it out; a token is named by bearer-token-file",
         };
@@ -166,7 +167,7 @@ pub(crate) fn read_url(
             hint,
         );
     }
-    if whose == UrlRole::Provider && url.query().is_some() {
+    if role == UrlRole::Provider && url.query().is_some() {
         let hint = "leave out everything from ? on";
         report.add_problem(&value.location, "a query stands in the URL", hint);
     }
@@ -177,7 +178,7 @@ pub(crate) fn read_url(
             "leave it out; it is never sent",
         );
     }
-    (report.count() == before).then_some(url)
+    (report.count() == problem_count).then_some(url)
 }
 
 #[cfg(test)]
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn normalized_path_has_no_redundant_components() {
-        for (written, expected) in [
+        for (path_text, expected) in [
             ("/etc/rekeyd/key", "/etc/rekeyd/key"),
             ("/etc/.key.rekeyd", "/etc/.key.rekeyd"),
             ("/etc/..key", "/etc/..key"),
@@ -199,9 +200,9 @@ mod tests {
             ("/", "/"),
         ] {
             assert_eq!(
-                normalize(Path::new(written)),
+                normalize(Path::new(path_text)),
                 Path::new(expected),
-                "{written}"
+                "{path_text}"
             );
         }
     }
