@@ -1,4 +1,4 @@
-//! `rekeyd audit`: every row ever written, compared with the provider.
+//! `rekeyd audit`: compares every row ever written with the provider.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(crate) struct AuditCommand {
     json: bool,
 }
 
-/// What is told of one credential.
+/// One credential of the report.
 struct AuditEntry {
     status: AuditStatus,
     key: Option<KeyName>,
@@ -35,7 +35,7 @@ struct AuditEntry {
     id: CredentialId,
 }
 
-/// How a credential that the provider or the ledger tells of stands.
+/// The status of a credential, by comparison of the provider with the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AuditStatus {
     Alive,
@@ -74,67 +74,72 @@ impl AuditCommand {
         let reader = LedgerReader::open(&settings.ledger)?;
         let identity = ledger_identity(&settings);
         reader.snapshot()?.check_identity(&identity)?;
-        let cell = ActiveCredential::new();
-        let provider = OpenAiProvider::new(&settings.provider, cell.clone());
-        let provider = FailoverProvider::new(provider, cell, credential_sources(&settings));
+        let active_credential = ActiveCredential::new();
+        let provider = OpenAiProvider::new(&settings.provider, active_credential.clone());
+        let provider =
+            FailoverProvider::new(provider, active_credential, credential_sources(&settings));
         let listed = provider
             .list(&Scope::AdminKeys)
             .await
             .map_err(|error| Failure::Other(error.to_string()))?
             .value;
-        let mut known: BTreeMap<_, _> = listed
+        let mut remote_credentials: BTreeMap<_, _> = listed
             .iter()
-            .map(|one| (one.metadata.id.clone(), one.clone()))
+            .map(|credential| (credential.metadata.id.clone(), credential.clone()))
             .collect();
-        let to_compare = listed.into_iter().map(|one| RemoteCredential {
-            metadata: one.metadata,
-            name: one.name,
+        let remote = listed.into_iter().map(|credential| RemoteCredential {
+            metadata: credential.metadata,
+            name: credential.name,
         });
         let mut keys: Vec<_> = settings.keys.iter().map(|key| key.name.clone()).collect();
-        let compared = {
+        let reconciliation = {
             let snapshot = reader.snapshot()?;
             keys.extend(snapshot.key_states()?.into_keys());
-            snapshot.reconcile(&Scope::AdminKeys, to_compare.collect())?
+            snapshot.reconcile(&Scope::AdminKeys, remote.collect())?
         };
-        let mut lines = audit_entries(compared, &keys);
-        for line in &mut lines {
-            line.confirm_with_provider(&provider, &mut known).await;
+        let mut entries = audit_entries(reconciliation, &keys);
+        for entry in &mut entries {
+            entry
+                .confirm_with_provider(&provider, &mut remote_credentials)
+                .await;
         }
         let now = SystemClock.now();
         if self.json {
-            let all = lines.iter().map(|line| line.to_json(&known));
+            let all = entries
+                .iter()
+                .map(|entry| entry.to_json(&remote_credentials));
             output::print_json(&Value::Array(all.collect()))?;
         } else {
-            output::print(to_table(&lines, &known, now).as_bytes())?;
+            output::print(to_table(&entries, &remote_credentials, now).as_bytes())?;
         }
-        let wrong = lines
+        let discrepancies = entries
             .iter()
-            .filter(|line| line.status.is_discrepancy())
+            .filter(|entry| entry.status.is_discrepancy())
             .count();
-        if wrong == 0 {
+        if discrepancies == 0 {
             return Ok(());
         }
         Err(Failure::Other(format!(
-            "{wrong} credentials of ours are not as the ledger says; a running rekeyd sees to it \
+            "{discrepancies} credentials of ours are not as the ledger says; a running rekeyd sees to it \
              at its next sweep"
         )))
     }
 }
 
-fn audit_entries(compared: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> {
-    let mut lines = Vec::new();
-    for (key, findings) in compared.discrepancies {
-        lines.extend(
-            findings
+fn audit_entries(reconciliation: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> {
+    let mut entries = Vec::new();
+    for (key, key_discrepancies) in reconciliation.discrepancies {
+        entries.extend(
+            key_discrepancies
                 .into_iter()
-                .filter_map(|found| audit_entry(&key, found)),
+                .filter_map(|discrepancy| audit_entry(&key, discrepancy)),
         );
     }
-    for unknown in compared.unknown {
+    for unknown in reconciliation.unknown {
         let name = unknown.name.as_deref().unwrap_or_default();
-        let lookalike = keys.iter().any(|key| Label::matches_format(name, key));
-        lines.push(AuditEntry {
-            status: if lookalike {
+        let is_lookalike = keys.iter().any(|key| Label::matches_format(name, key));
+        entries.push(AuditEntry {
+            status: if is_lookalike {
                 AuditStatus::Lookalike
             } else {
                 AuditStatus::Unrecognized
@@ -144,30 +149,33 @@ fn audit_entries(compared: Reconciliation, keys: &[KeyName]) -> Vec<AuditEntry> 
             id: unknown.metadata.id,
         });
     }
-    lines
+    entries
 }
 
-fn audit_entry(key: &KeyName, found: Discrepancy) -> Option<AuditEntry> {
-    let (standing, id) = match found.remote_state {
-        RemoteState::AsExpected(facts) => (AuditStatus::Alive, facts.id),
-        RemoteState::UnexpectedlyLive(facts) => (AuditStatus::AliveAgain, facts.id),
-        RemoteState::DuplicateLabel(facts) => (AuditStatus::Duplicate, facts.id),
-        RemoteState::Absent => (AuditStatus::Missing, found.credential?),
+fn audit_entry(key: &KeyName, discrepancy: Discrepancy) -> Option<AuditEntry> {
+    let (status, id) = match discrepancy.remote_state {
+        RemoteState::AsExpected(metadata) => (AuditStatus::Alive, metadata.id),
+        RemoteState::UnexpectedlyLive(metadata) => (AuditStatus::AliveAgain, metadata.id),
+        RemoteState::DuplicateLabel(metadata) => (AuditStatus::Duplicate, metadata.id),
+        RemoteState::Absent => (AuditStatus::Missing, discrepancy.credential?),
     };
     Some(AuditEntry {
-        status: standing,
+        status,
         key: Some(key.clone()),
-        phase: Some(found.phase),
+        phase: Some(discrepancy.phase),
         id,
     })
 }
 
 fn to_table(
-    lines: &[AuditEntry],
-    known: &BTreeMap<CredentialId, ListedCredential>,
+    entries: &[AuditEntry],
+    remote_credentials: &BTreeMap<CredentialId, ListedCredential>,
     now: Timestamp,
 ) -> String {
-    let rows: Vec<_> = lines.iter().map(|line| line.to_row(known, now)).collect();
+    let rows: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.to_row(remote_credentials, now))
+        .collect();
     text::format_table(
         &[
             "STANDING",
@@ -184,13 +192,13 @@ fn to_table(
 }
 
 impl AuditEntry {
-    /// Asks for the credential itself where the list says something else than
-    /// the ledger: a list may be stale, and a daemon works on beside this.
-    /// Without an answer the list counts.
+    /// Retrieves the credential where the list contradicts the ledger: a list
+    /// may be stale, and a daemon may be working meanwhile. Without a response
+    /// the list counts.
     async fn confirm_with_provider(
         &mut self,
         provider: &impl Provider,
-        known: &mut BTreeMap<CredentialId, ListedCredential>,
+        remote_credentials: &mut BTreeMap<CredentialId, ListedCredential>,
     ) {
         if self.status != AuditStatus::AliveAgain && self.status != AuditStatus::Missing {
             return;
@@ -199,10 +207,11 @@ impl AuditEntry {
             (
                 AuditStatus::Missing,
                 Ok(ProviderResponse {
-                    value: Some(seen), ..
+                    value: Some(credential),
+                    ..
                 }),
             ) => {
-                known.insert(self.id.clone(), seen);
+                remote_credentials.insert(self.id.clone(), credential);
                 self.status = AuditStatus::Alive;
             }
             (AuditStatus::AliveAgain, Ok(ProviderResponse { value: None, .. })) => {
@@ -214,11 +223,11 @@ impl AuditEntry {
 
     fn to_row(
         &self,
-        known: &BTreeMap<CredentialId, ListedCredential>,
+        remote_credentials: &BTreeMap<CredentialId, ListedCredential>,
         now: Timestamp,
     ) -> Vec<String> {
-        let found = known.get(&self.id);
-        let ago = |at: Option<Timestamp>| {
+        let remote = remote_credentials.get(&self.id);
+        let age = |at: Option<Timestamp>| {
             at.map_or("-".to_owned(), |at| {
                 duration::to_text(time::until(
                     time::whole_seconds(at),
@@ -226,7 +235,7 @@ impl AuditEntry {
                 ))
             })
         };
-        let shown =
+        let cell =
             |text: Option<&String>| text.map_or("-".to_owned(), |text| redact::sanitize(text));
         vec![
             self.status.as_str().to_owned(),
@@ -235,23 +244,23 @@ impl AuditEntry {
                 .map_or("-".to_owned(), ToString::to_string),
             self.phase.map_or("-".to_owned(), |phase| phase.to_string()),
             redact::sanitize(self.id.as_str()),
-            shown(found.and_then(|found| found.name.as_ref())),
-            ago(found.and_then(|found| found.metadata.created_at)),
-            ago(found.and_then(|found| found.last_used_at)),
-            shown(found.and_then(|found| found.owner.as_ref())),
+            cell(remote.and_then(|remote| remote.name.as_ref())),
+            age(remote.and_then(|remote| remote.metadata.created_at)),
+            age(remote.and_then(|remote| remote.last_used_at)),
+            cell(remote.and_then(|remote| remote.owner.as_ref())),
         ]
     }
 
-    fn to_json(&self, known: &BTreeMap<CredentialId, ListedCredential>) -> Value {
-        let found = known.get(&self.id);
+    fn to_json(&self, remote_credentials: &BTreeMap<CredentialId, ListedCredential>) -> Value {
+        let remote = remote_credentials.get(&self.id);
         json!({
             "standing": self.status.as_str(), "wrong": self.status.is_discrepancy(),
             "key": self.key, "phase": self.phase.map(Phase::as_str),
             "credential_id": self.id,
-            "name": found.and_then(|found| found.name.as_deref()).map(redact::sanitize),
-            "created_at": found.and_then(|found| found.metadata.created_at).map(time::to_text),
-            "last_used_at": found.and_then(|found| found.last_used_at).map(time::to_text),
-            "owner": found.and_then(|found| found.owner.as_deref()).map(redact::sanitize),
+            "name": remote.and_then(|remote| remote.name.as_deref()).map(redact::sanitize),
+            "created_at": remote.and_then(|remote| remote.metadata.created_at).map(time::to_text),
+            "last_used_at": remote.and_then(|remote| remote.last_used_at).map(time::to_text),
+            "owner": remote.and_then(|remote| remote.owner.as_deref()).map(redact::sanitize),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! `rekeyd check`: every problem at once, without changing anything.
+//! `rekeyd check`: reports every problem at once, and changes nothing.
 
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::failure::Failure;
@@ -32,15 +32,15 @@ impl CheckCommand {
             problems.push(problem);
             None
         });
-        let look = if self.online {
+        let level = if self.online {
             CheckLevel::Online
         } else {
             CheckLevel::Local
         };
-        problems.extend(preflight::check_sinks(&settings, look).await);
-        problems.extend(preflight::check_channels(&settings, look).await);
-        let (found, _) = credential_sources(&settings).read_all().await;
-        if self.online && !found.is_empty() {
+        problems.extend(preflight::check_sinks(&settings, level).await);
+        problems.extend(preflight::check_channels(&settings, level).await);
+        let (secrets, _) = credential_sources(&settings).read_all().await;
+        if self.online && !secrets.is_empty() {
             problems.extend(check_provider(&settings).await);
         } else if self.online && problems.is_empty() {
             problems.push(provider_not_checked(&settings));
@@ -56,7 +56,7 @@ impl CheckCommand {
                 options.config.display()
             );
             if let Some(migration) = pending_migration {
-                text.push_str(&announce(&settings, &migration));
+                text.push_str(&migration_note(&settings, &migration));
             }
             output::print(text.as_bytes())?;
         }
@@ -64,8 +64,8 @@ impl CheckCommand {
     }
 }
 
-/// What the next `run` or `once` does first.
-fn announce(settings: &Settings, migration: &PendingMigration) -> String {
+/// Announces the migration that the next `run` or `once` makes.
+fn migration_note(settings: &Settings, migration: &PendingMigration) -> String {
     format!(
         "note: rekeyd {} wrote the ledger {}; the next `rekeyd run` or `rekeyd once` migrates it, \
          and keeps the former file as {}\n",
@@ -75,19 +75,23 @@ fn announce(settings: &Settings, migration: &PendingMigration) -> String {
     )
 }
 
-/// The service will have an admin key, and this process has none.
+/// Returns the problem that only the service receives the admin key.
 fn provider_not_checked(settings: &Settings) -> Problem {
-    let at = "provider".to_owned();
+    let location = "provider".to_owned();
     let message = "was not asked: only the service is given the admin key; run as root: \
                    CREDENTIALS_DIRECTORY=/etc/credstore rekeyd check --online";
-    Problem::for_host(&settings.file, at, message.to_owned())
+    Problem::for_host(&settings.file, location, message.to_owned())
 }
 
 async fn check_provider(settings: &Settings) -> Option<Problem> {
-    let cell = ActiveCredential::new();
-    let provider = OpenAiProvider::new(&settings.provider, cell.clone());
-    let provider = FailoverProvider::new(provider, cell, credential_sources(settings));
+    let active_credential = ActiveCredential::new();
+    let provider = OpenAiProvider::new(&settings.provider, active_credential.clone());
+    let provider = FailoverProvider::new(provider, active_credential, credential_sources(settings));
     let error = provider.list(&Scope::AdminKeys).await.err()?;
-    let at = "provider".to_owned();
-    Some(Problem::for_host(&settings.file, at, error.to_string()))
+    let location = "provider".to_owned();
+    Some(Problem::for_host(
+        &settings.file,
+        location,
+        error.to_string(),
+    ))
 }

@@ -1,4 +1,4 @@
-//! What every command works with: the options before it, the configuration and
+//! The input that all commands share: the global options, the configuration and
 //! the environment.
 
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl GlobalOptions {
     }
 }
 
-/// Returns where the admin credential may come from.
+/// Returns the sources of the admin credential.
 pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources {
     AdminCredentialSources {
         file: settings.provider.credential_file.clone(),
@@ -64,8 +64,8 @@ pub(super) fn load_configuration(
     file: &Path,
     environment: &Environment,
 ) -> Result<Arc<Settings>, Failure> {
-    let accepted = config::load(file, environment).map(Arc::new);
-    accepted.map_err(|problems| Failure::from_problems(&problems))
+    let settings = config::load(file, environment).map(Arc::new);
+    settings.map_err(|problems| Failure::from_problems(&problems))
 }
 
 /// Returns the key with this name.
@@ -80,19 +80,19 @@ pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s Key
     })
 }
 
-/// Returns what a configuration depends on besides its file.
+/// Returns the parts of the environment that a configuration depends on.
 pub(super) fn read_environment() -> Environment {
     Environment::read(SystemClock.now(), |name| std::env::var_os(name))
 }
 
-/// Runs a command. One thread is enough: file work and the ledger have threads
-/// of their own.
+/// Runs a command on one thread, since file work and the ledger have threads of
+/// their own.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let done = runtime.block_on(work);
-    // What still runs is not waited for: everything that matters is on disk.
+    let result = runtime.block_on(work);
+    // Tasks that still run are dropped: everything that matters is on disk.
     runtime.shutdown_background();
-    done
+    result
 }

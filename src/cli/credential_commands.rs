@@ -1,5 +1,5 @@
-//! `rekeyd revoke`, `hold`, `release` and `adopt`: what a person decides about
-//! one credential.
+//! `rekeyd revoke`, `hold`, `release` and `adopt`: an operator's decisions
+//! about one credential.
 
 use jiff::Timestamp;
 

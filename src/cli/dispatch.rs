@@ -1,5 +1,5 @@
-//! The commands that change something: by the control socket of a running
-//! daemon, and without one by their own work under the ledger's lock.
+//! The dispatch of commands that change something: to a running daemon through
+//! its control socket, or without one to this process, under the ledger's lock.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 use crate::net::client::build_unix_client;
 
-/// Has `request` done, and prints what became of it.
+/// Executes `request`, and prints its outcomes.
 pub(crate) async fn execute(
     options: &GlobalOptions,
     request: ControlRequest,
@@ -26,16 +26,17 @@ pub(crate) async fn execute(
         None => {
             let command = format!("rekeyd {}", request.verb());
             let sources = credential_sources(&settings);
-            let started = runtime::start(&settings, sources, &command, RunMode::Command).await?;
+            let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;
             report_results(
-                &event_loop::run_request(started, without_no_wait(request), current_operator())
+                &event_loop::run_request(runtime, without_no_wait(request), current_operator())
                     .await?,
             )
         }
     }
 }
 
-/// Without a daemon there is nobody who would go on.
+/// Returns the request without `no_wait`: without a daemon no process would
+/// continue the rotation.
 fn without_no_wait(request: ControlRequest) -> ControlRequest {
     match request {
         ControlRequest::Rotate {
@@ -61,14 +62,14 @@ fn without_no_wait(request: ControlRequest) -> ControlRequest {
     }
 }
 
-/// Who asks, as the event log keeps it.
+/// Returns the name of the user for the event log.
 fn current_operator() -> String {
     format!("uid {}", rustix::process::getuid().as_raw())
 }
 
-fn report_results(answer: &ControlResponse) -> Result<(), Failure> {
+fn report_results(response: &ControlResponse) -> Result<(), Failure> {
     let mut failed = false;
-    for outcome in &answer.outcomes {
+    for outcome in &response.outcomes {
         if outcome.done {
             output::print(format!("{}\n", outcome.message).as_bytes())?;
         } else {
@@ -89,28 +90,29 @@ pub(crate) struct DaemonClient {
     info: DaemonInfo,
 }
 
-/// The daemon that writes the ledger of `settings`, if one is there to be
-/// asked.
+/// Returns the daemon that writes the ledger of `settings`, if it is running.
 pub(crate) async fn find_daemon(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
     let daemon = connect(settings).await?;
-    // Else it is the socket of another organization's daemon.
+    // Another ledger means that the socket is that of another daemon.
     Ok(daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger)))
 }
 
-/// The daemon that writes the ledger of `settings`, or has taken that file when
-/// it named another: which it then refuses to change.
+/// Returns the daemon that writes the ledger of `settings`, or that has loaded
+/// this file while it named another ledger, a change that the daemon then
+/// refuses.
 pub(crate) async fn find_daemon_to_reload(
     settings: &Settings,
 ) -> Result<Option<DaemonClient>, Failure> {
     let daemon = connect(settings).await?;
-    let is_meant = |daemon: &DaemonClient| {
+    let is_affected = |daemon: &DaemonClient| {
         let file = &daemon.info.configuration.file;
         daemon.writes_ledger(&settings.ledger) || Path::new(file) == settings.file
     };
-    Ok(daemon.filter(is_meant))
+    Ok(daemon.filter(is_affected))
 }
 
-/// The daemon at the control socket of `settings`, whoever's it is.
+/// Connects to the daemon at the control socket of `settings`, whichever ledger
+/// it writes.
 async fn connect(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
     let Some(socket) = &settings.control.socket else {
         return Ok(None);
@@ -119,7 +121,7 @@ async fn connect(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
         use std::io::ErrorKind as E;
         let kind = error.kind();
         return if matches!(kind, E::NotFound | E::ConnectionRefused) {
-            // Nobody, or somebody who is gone.
+            // No daemon was started, or it has ended.
             Ok(None)
         } else if kind == E::PermissionDenied {
             Err(Failure::Other(format!(
@@ -132,17 +134,14 @@ async fn connect(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
         };
     }
     let client = build_unix_client(socket).map_err(Failure::Other)?;
-    let about = async {
-        let answer = client.get("http://rekeyd/daemon").send().await?;
-        answer.bytes().await
+    let info = async {
+        let response = client.get("http://rekeyd/daemon").send().await?;
+        response.bytes().await
     };
-    let about = about.await.map_err(|error| connect_error(socket, &error))?;
-    let about: DaemonInfo =
-        serde_json::from_slice(&about).map_err(|error| connect_error(socket, &error))?;
-    Ok(Some(DaemonClient {
-        client,
-        info: about,
-    }))
+    let info = info.await.map_err(|error| connect_error(socket, &error))?;
+    let info: DaemonInfo =
+        serde_json::from_slice(&info).map_err(|error| connect_error(socket, &error))?;
+    Ok(Some(DaemonClient { client, info }))
 }
 
 fn connect_error(socket: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -157,41 +156,41 @@ impl DaemonClient {
         Path::new(&self.info.ledger) == ledger
     }
 
-    /// A person who has edited the file may think that it counts already.
+    /// Warns a person who has edited the file without a reload.
     fn warn_if_config_is_stale(&self, settings: &Settings) {
-        let theirs = &self.info.configuration;
-        if theirs.sha256 != settings.digest {
+        let config = &self.info.configuration;
+        if config.sha256 != settings.digest {
             output::report_warning(&format!(
                 "the running rekeyd took {} before it was what it is now; `rekeyd reload` has it \
                  take {}",
-                theirs.file,
+                config.file,
                 settings.file.display()
             ));
         }
     }
 
-    /// Asks for something, and waits until it is answered.
+    /// Sends a request, and waits for its response.
     pub(crate) async fn send(&self, request: &ControlRequest) -> Result<ControlResponse, Failure> {
-        let lost = |error: &dyn std::fmt::Display| {
+        let no_answer = |error: &dyn std::fmt::Display| {
             Failure::Other(format!(
                 "the running rekeyd did not answer ({error}); `rekeyd status` shows what became \
                  of it"
             ))
         };
         let url = format!("http://rekeyd/{}", request.verb());
-        let sent = self.client.post(url).body(request.body()).send().await;
-        let reply = sent.map_err(|error| lost(&error.without_url()))?;
-        let status = reply.status();
-        let body = reply
+        let result = self.client.post(url).body(request.body()).send().await;
+        let response = result.map_err(|error| no_answer(&error.without_url()))?;
+        let status = response.status();
+        let body = response
             .bytes()
             .await
-            .map_err(|error| lost(&error.without_url()))?;
+            .map_err(|error| no_answer(&error.without_url()))?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| lost(&error));
+            return serde_json::from_slice(&body).map_err(|error| no_answer(&error));
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(refusal) => Err(Failure::Other(refusal.error)),
-            Err(_) => Err(lost(&format!("HTTP status {status}"))),
+            Ok(body) => Err(Failure::Other(body.error)),
+            Err(_) => Err(no_answer(&format!("HTTP status {status}"))),
         }
     }
 }

@@ -1,25 +1,25 @@
-//! Why a command failed, and its exit code.
+//! The failure of a command, and its exit code.
 
 use crate::config::{Problem, ProblemKind};
 use crate::daemon::error::ServiceError;
 use crate::ledger::LedgerError;
 
-/// Why a command failed, with what the exit code depends on.
+/// The failure of a command, by the exit codes that it may lead to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The configuration has problems; they are printed.
+    /// The configuration has problems; the text lists them.
     #[error("{0}")]
     Configuration(String),
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The daemon's loop cannot go on.
+    /// The event loop cannot start or continue.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// Any other failure, in words.
+    /// Any other failure.
     #[error("{0}")]
     Other(String),
-    /// A problem that is reported already.
+    /// A failure whose message is already printed.
     #[error("")]
     Reported,
 }
@@ -38,14 +38,14 @@ pub(super) mod exit_code {
 }
 
 impl Failure {
-    /// Returns the failure of a configuration with problems. Only a problem that
-    /// nothing but an edit repairs counts as one of the configuration.
+    /// Returns the failure for the problems of a configuration. It counts as
+    /// one of the configuration if nothing but an edit repairs one of them.
     pub(super) fn from_problems(problems: &[Problem]) -> Self {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let text = lines.join("\n");
         if problems
             .iter()
-            .any(|one| one.kind == ProblemKind::Configuration)
+            .any(|problem| problem.kind == ProblemKind::Configuration)
         {
             Self::Configuration(text)
         } else {

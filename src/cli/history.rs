@@ -41,7 +41,7 @@ impl HistoryCommand {
         self.print(&settings.ledger)
     }
 
-    /// Prints the newest rotations as a table: the end of the demo.
+    /// Prints the newest rotations as a table at the end of the demo.
     #[cfg(feature = "demo")]
     pub(crate) fn print_all(ledger: &Path) -> Result<(), Failure> {
         let reader = LedgerReader::open(ledger)?;
@@ -174,7 +174,7 @@ fn cell_text(value: &Value) -> String {
     }
 }
 
-/// The columns that a person looks for first; JSON and SQL have the others.
+/// The columns that a person reads first; JSON and SQL have the others.
 const SUMMARY_COLUMNS: [&str; 8] = [
     "key",
     "sequence",
@@ -186,8 +186,8 @@ const SUMMARY_COLUMNS: [&str; 8] = [
     "error",
 ];
 
-/// Reads the rows twice, the first time for their widths, so that not all are
-/// in memory.
+/// Reads the rows twice, first for their widths, so that they are never all in
+/// memory.
 fn write_table(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
     let mut layout = TableLayout::new(&SUMMARY_COLUMNS);
     for entry in history.rows()? {
@@ -201,19 +201,19 @@ fn write_table(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
 }
 
 fn summary(entry: &HistoryEntry) -> [String; SUMMARY_COLUMNS.len()] {
-    let text = |at: Option<Timestamp>| at.map(time::to_text).unwrap_or_default();
+    let timestamp = |at: Option<Timestamp>| at.map(time::to_text).unwrap_or_default();
     [
         entry.key.to_string(),
         entry.sequence.to_string(),
         entry.trigger.as_str().to_owned(),
-        text(Some(entry.started_at)),
+        timestamp(Some(entry.started_at)),
         entry
             .credential
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
         entry.phase.as_str().to_owned(),
-        text(entry.revoke_after),
+        timestamp(entry.revoke_after),
         entry.error.clone().unwrap_or_default(),
     ]
 }

@@ -1,7 +1,7 @@
-//! Log lines: on standard error, or in the journal of systemd.
+//! Log lines, on standard error or in systemd's journal.
 //!
-//! No form masks anything: text from outside is masked where it comes in (see
-//! [`crate::core::redact`]), and nothing else that is logged holds a secret.
+//! No format masks anything: untrusted text is masked where it is received (see
+//! [`crate::core::redact`]), and no other text that is logged holds a secret.
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-/// What the names of fields begin with in the journal: `REKEYD_KEY`.
+/// The prefix of field names in the journal, as in `REKEYD_KEY`.
 const JOURNAL_FIELD_PREFIX: &str = "REKEYD";
 
 /// The forms of log lines.
@@ -32,21 +32,25 @@ pub enum LogFormat {
     Journald,
 }
 
-/// What other crates say at the same level would drown what rekeyd says.
+/// Limits the log lines of other crates, which would drown rekeyd's own.
 fn level_filter(level: Level) -> Targets {
-    let others = level.min(Level::WARN);
-    let quiet = if level == Level::TRACE { level } else { others };
+    let others_level = level.min(Level::WARN);
+    let default_level = if level == Level::TRACE {
+        level
+    } else {
+        others_level
+    };
     Targets::new()
-        .with_default(quiet)
+        .with_default(default_level)
         .with_target("rekeyd", level)
-        // It logs each job that is added, at INFO.
-        .with_target("tokio_cron_scheduler", others)
+        // It logs each added job at INFO.
+        .with_target("tokio_cron_scheduler", others_level)
 }
 
-/// Something that takes log lines.
+/// A destination of log lines.
 type LogLayer = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
 
-/// Begins to log. Only the first call in a process counts.
+/// Initializes logging. Only the first call in a process has an effect.
 pub(crate) fn init(level: Level, format: LogFormat) {
     let (layer, problem) = match format {
         LogFormat::Human => (human_layer(), None),
@@ -57,7 +61,7 @@ pub(crate) fn init(level: Level, format: LogFormat) {
             Err(error) => (human_layer(), Some(error)),
         },
     };
-    // A second start in one process (in tests) changes nothing.
+    // Tests call this more than once in a process, which is no error.
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(level_filter(level)))
         .try_init();
@@ -82,8 +86,8 @@ fn json_layer() -> LogLayer {
         .boxed()
 }
 
-/// With the priorities that everybody else gives these levels; the crate's own
-/// are one step more urgent.
+/// Builds the journal's layer with the usual priorities of these levels, since
+/// the crate's own are one step more urgent.
 fn journald_layer() -> io::Result<LogLayer> {
     let layer = tracing_journald::layer()?
         .with_syslog_identifier("rekeyd".to_owned())
@@ -98,27 +102,27 @@ fn journald_layer() -> io::Result<LogLayer> {
     Ok(layer.boxed())
 }
 
-/// Whether systemd has connected our standard error to the journal.
+/// Whether systemd has connected standard error to the journal.
 fn is_connected_to_journal() -> bool {
-    let stream = std::env::var_os("JOURNAL_STREAM");
-    fstat(io::stderr()).is_ok_and(|stderr| is_journal_stream(stream.as_deref(), &stderr))
+    let journal_stream = std::env::var_os("JOURNAL_STREAM");
+    fstat(io::stderr()).is_ok_and(|stderr| is_journal_stream(journal_stream.as_deref(), &stderr))
 }
 
-/// Whether `$JOURNAL_STREAM`, the device and inode of the stream that systemd
-/// has made, is this file. A program that redirects its children inherits the
-/// variable to them, so that the variable alone proves nothing.
-fn is_journal_stream(stream: Option<&OsStr>, file: &Stat) -> bool {
-    let numbers = stream.and_then(OsStr::to_str);
+/// Whether `file` is the stream of `$JOURNAL_STREAM`, which names its device
+/// and inode. Children with redirected output inherit the variable, so that it
+/// alone proves nothing.
+fn is_journal_stream(journal_stream: Option<&OsStr>, file: &Stat) -> bool {
+    let numbers = journal_stream.and_then(OsStr::to_str);
     let Some((device, inode)) = numbers.and_then(|numbers| numbers.split_once(':')) else {
         return false;
     };
     device.parse() == Ok(file.st_dev) && inode.parse() == Ok(file.st_ino)
 }
 
-/// Logs the messages alone, on standard output: a demo reads like a story.
+/// Logs the messages alone, on standard output, for the reader of a demo.
 #[cfg(feature = "demo")]
 pub(crate) fn init_demo_output() {
-    let sentences = fmt::format::debug_fn(|writer, field, value| {
+    let messages = fmt::format::debug_fn(|writer, field, value| {
         if field.name() == "message" {
             write!(writer, "{value:?}")
         } else {
@@ -131,7 +135,7 @@ pub(crate) fn init_demo_output() {
         .with_target(false)
         .with_level(false)
         .with_timer(fmt::time::uptime())
-        .fmt_fields(sentences);
+        .fmt_fields(messages);
     let layer = layer.with_filter(level_filter(Level::INFO));
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }

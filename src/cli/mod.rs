@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line, with one file for each command.
 
 mod audit;
 mod check;
@@ -99,7 +99,7 @@ enum CliCommand {
     },
 }
 
-/// The program: reads the command line and does what it says.
+/// The program: parses the command line and runs the command.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = hardening::harden() {
@@ -109,10 +109,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            let wrong = error.use_stderr();
-            // The reader of a closed pipe does not want the message.
+            let is_error = error.use_stderr();
+            // An error means that the reader has closed the pipe.
             let _ = error.print();
-            return if wrong {
+            return if is_error {
                 ExitCode::from(2)
             } else {
                 ExitCode::SUCCESS
@@ -176,17 +176,17 @@ impl Cli {
 fn print_man_page(command: Option<&str>) -> Result<(), Failure> {
     let mut program = Cli::command();
     program.build();
-    let described = match command {
+    let target = match command {
         None => program,
         Some(name) => {
-            let unknown = format!("there is no command {name:?}");
+            let message = format!("there is no command {name:?}");
             match program.find_subcommand(name).cloned() {
-                Some(found) => found,
-                None => program.error(ErrorKind::InvalidValue, unknown).exit(),
+                Some(subcommand) => subcommand,
+                None => program.error(ErrorKind::InvalidValue, message).exit(),
             }
         }
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(described).render(&mut page)?;
+    clap_mangen::Man::new(target).render(&mut page)?;
     output::print(&page)
 }

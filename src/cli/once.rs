@@ -1,4 +1,4 @@
-//! `rekeyd once`: what is due, and then the end.
+//! `rekeyd once`: rotates the keys that are due, and exits.
 
 use std::time::Duration;
 
@@ -21,27 +21,27 @@ impl OnceCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = options.load_settings()?;
         let sources = credential_sources(&settings);
-        let started = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
-        let (engine, ended) = event_loop::run_once(started, self.limit).await?;
-        let at_rest = self.check_completed(ended);
-        let mut is_well = at_rest;
+        let runtime = runtime::start(&settings, sources, "rekeyd once", RunMode::Once).await?;
+        let (engine, exit_reason) = event_loop::run_once(runtime, self.limit).await?;
+        let is_complete = self.check_completed(exit_reason);
+        let mut is_successful = is_complete;
         for (key, state) in event_loop::failing_keys(&engine) {
-            is_well = false;
+            is_successful = false;
             let problem = state.and_then(last_error);
             let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
             tracing::error!(%key, "{key} is failing: {problem}");
         }
-        if is_well {
+        if is_successful {
             Ok(())
         } else {
             Err(Failure::Reported)
         }
     }
 
-    /// Whether it came to the moment with nothing due and nothing open; says
-    /// so if not. A timer's mail is read by people who do not know the limit.
-    fn check_completed(&self, ended: ExitReason) -> bool {
-        match ended {
+    /// Whether nothing is due and nothing open. Logs the reason if not, since
+    /// the readers of a timer's mail do not know the limit.
+    fn check_completed(&self, exit_reason: ExitReason) -> bool {
+        match exit_reason {
             ExitReason::Done => true,
             ExitReason::Signaled => {
                 tracing::error!(

@@ -5,12 +5,12 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use crate::cli::failure::Failure;
 use crate::ledger::LedgerError;
 
-/// Writes data. A reader that went away is no failure.
+/// Writes data. A closed pipe is no failure.
 pub(crate) fn print(data: &[u8]) -> Result<(), Failure> {
     print_stream(|out| Ok(out.write_all(data)?))
 }
 
-/// Why data could not be printed while it was read from the ledger.
+/// The failure to print data that is read from the ledger.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrintError {
     /// Standard output cannot be written.
@@ -21,7 +21,7 @@ pub(crate) enum PrintError {
     Ledger(#[from] LedgerError),
 }
 
-/// Writes data piece by piece, and stops if its reader went away.
+/// Writes data piece by piece, and stops if the pipe is closed.
 pub(crate) fn print_stream(
     write: impl FnOnce(&mut dyn Write) -> Result<(), PrintError>,
 ) -> Result<(), Failure> {
@@ -45,13 +45,13 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 pub(crate) fn report_error(text: &str) {
     let mut out = io::stderr().lock();
     for line in text.lines() {
-        // There is nowhere left to tell of a failure.
+        // A failure cannot be reported anywhere.
         let _ = writeln!(out, "error: {line}");
     }
 }
 
 /// Writes a message that is no error.
 pub(crate) fn report_warning(text: &str) {
-    // There is nowhere left to tell of a failure.
+    // A failure cannot be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "warning: {text}");
 }

@@ -1,4 +1,4 @@
-//! `rekeyd pause` and `resume`: whether anything is begun by schedule.
+//! `rekeyd pause` and `resume`: whether the schedule starts rotations.
 
 use jiff::Timestamp;
 

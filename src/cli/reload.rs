@@ -1,8 +1,8 @@
-//! `rekeyd reload`: the same as SIGHUP, with an answer.
+//! `rekeyd reload`: a reload as by SIGHUP, with a response.
 //!
-//! A daemon without a control socket cannot answer. Where the service manager
-//! says which process it is (`ExecReload=`), that one gets the signal, after
-//! the file was found to be right.
+//! A daemon without a control socket cannot respond. If the service manager
+//! names its process (`ExecReload=`), that process gets the signal after the
+//! file was found valid.
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -20,18 +20,19 @@ impl ReloadCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = match options.load_settings() {
             Ok(settings) => settings,
-            Err(wrong) => {
-                // Every problem with the file is told here. The daemon is asked
-                // as well: its log and its status are to tell them, too.
+            Err(failure) => {
+                // This command reports every problem with the file. The daemon
+                // reads it as well, so that its log and status report them,
+                // too.
                 request_reload_of_invalid_config(options).await;
-                return Err(wrong);
+                return Err(failure);
             }
         };
         let Some(daemon) = find_daemon_to_reload(&settings).await? else {
             return send_sighup();
         };
-        let answer = daemon.send(&ControlRequest::Reload).await?;
-        for outcome in answer.outcomes {
+        let response = daemon.send(&ControlRequest::Reload).await?;
+        for outcome in response.outcomes {
             if !outcome.done {
                 return Err(Failure::Configuration(outcome.message));
             }
@@ -46,12 +47,12 @@ async fn request_reload_of_invalid_config(options: &GlobalOptions) {
         return;
     };
     if let Ok(Some(daemon)) = find_daemon_to_reload(&settings).await {
-        // It can only answer with what is told already.
+        // Its response can only repeat the problems reported here.
         let _ = daemon.send(&ControlRequest::Reload).await;
     }
 }
 
-/// Without an answer: what becomes of it stands in the daemon's log.
+/// Sends the signal. There is no response; the daemon logs the outcome.
 fn send_sighup() -> Result<(), Failure> {
     let process = std::env::var("MAINPID").ok();
     let process = process.and_then(|process| Pid::from_raw(process.parse().ok()?));
@@ -66,6 +67,6 @@ fn send_sighup() -> Result<(), Failure> {
         let process = process.as_raw_nonzero();
         Failure::Other(format!("cannot send SIGHUP to process {process}: {error}"))
     })?;
-    let told = "sent SIGHUP: no control socket answers, so the log tells what becomes of it\n";
-    output::print(told.as_bytes())
+    let message = "sent SIGHUP: no control socket answers, so the log tells what becomes of it\n";
+    output::print(message.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! `rekeyd rotate`: a rotation by hand.
+//! `rekeyd rotate`: a rotation on an operator's request.
 
 use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;

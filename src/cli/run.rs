@@ -32,7 +32,7 @@ impl RunCommand {
 async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
     let settings = options.load_settings()?;
     log_host_problems(&settings);
-    let started = runtime::start(
+    let runtime = runtime::start(
         &settings,
         credential_sources(&settings),
         "rekeyd run",
@@ -45,10 +45,10 @@ async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
             options.config.display()
         );
     }
-    // Behind the start, which it would hold up where there are many sinks.
+    // After the start, which many sinks would delay.
     spawn_sink_checks(settings);
     let file = options.config.clone();
-    let read = move || {
+    let read_config = move || {
         let settings = load_configuration(&file, &read_environment())
             .map_err(|failure| failure.to_string())?;
         log_host_problems(&settings);
@@ -56,18 +56,18 @@ async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
         let sources = credential_sources(&settings);
         Ok((settings, sources))
     };
-    Ok(event_loop::run_daemon(started, Arc::new(read)).await?)
+    Ok(event_loop::run_daemon(runtime, Arc::new(read_config)).await?)
 }
 
-/// Shows what is wrong outside the configuration, but for its sinks.
+/// Logs the problems of this host except those of sinks.
 fn log_host_problems(settings: &Settings) {
     for problem in config::host_problems(settings, &read_environment()) {
         tracing::error!("{problem}");
     }
 }
 
-/// Shows what is wrong with the sinks, beside the work: one on a file system
-/// that hangs must not hold it up.
+/// Logs the problems of the sinks from a task of its own: a file system that
+/// hangs must not delay the work.
 fn spawn_sink_checks(settings: Arc<Settings>) {
     drop(tokio::spawn(async move {
         let mut problems = preflight::check_sinks(&settings, CheckLevel::Local).await;

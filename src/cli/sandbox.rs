@@ -49,14 +49,16 @@ impl SandboxCommand {
         })
         .await
         .map_err(|error| Failure::Other(error.to_string()))?;
-        // Before the address is printed: a reader may send a signal at once.
-        let mut told = signals::listen()?;
+        // Before the address is printed, since its reader may send a signal at
+        // once.
+        let mut signal_actions = signals::listen()?;
         output::print(startup_message(&sandbox).as_bytes())?;
-        told.recv().await;
+        signal_actions.recv().await;
         Ok(())
     }
 
-    /// The admin key from the command line or from the file that it names.
+    /// Reads the admin key from the command line or from the file that it
+    /// names.
     fn read_admin_key(&self) -> Result<Option<String>, Failure> {
         match (&self.admin_key, &self.admin_key_file) {
             (Some(secret), _) => Ok(Some(secret.clone())),
@@ -68,10 +70,10 @@ impl SandboxCommand {
     }
 }
 
-/// The value for `base-url`, and the admin key.
+/// Describes the value for `base-url`, and the admin key.
 fn startup_message(sandbox: &Sandbox) -> String {
     let admin_key = sandbox.admin_key();
-    let about_the_key = if !sandbox.accepts(admin_key.expose()) {
+    let key_note = if !sandbox.accepts(admin_key.expose()) {
         "its admin key was deleted: use one of those in the state file, or begin anew without it\n"
             .to_owned()
     } else if admin_key.expose() == DEFAULT_ADMIN_KEY {
@@ -79,5 +81,5 @@ fn startup_message(sandbox: &Sandbox) -> String {
     } else {
         String::new()
     };
-    format!("base-url = \"{}\"\n{about_the_key}", sandbox.base_url())
+    format!("base-url = \"{}\"\n{key_note}", sandbox.base_url())
 }

@@ -1,4 +1,4 @@
-//! `rekeyd schedule`: the next firings of each key.
+//! `rekeyd schedule`: lists the next firings of each key.
 
 use std::collections::BTreeMap;
 
@@ -50,8 +50,8 @@ impl ScheduleCommand {
             .flat_map(|key| self.next_runs(key, states.get(&key.name), from))
             .collect();
         if self.json {
-            let all: Vec<_> = firings.iter().map(ScheduledRun::to_json).collect();
-            return output::print_json(&json!(all));
+            let objects: Vec<_> = firings.iter().map(ScheduledRun::to_json).collect();
+            return output::print_json(&json!(objects));
         }
         firings.sort_by_key(|firing| firing.at);
         output::print(to_table(&firings, now).as_bytes())
@@ -60,7 +60,7 @@ impl ScheduleCommand {
     fn selected_keys<'s>(&self, settings: &'s Settings) -> Result<Vec<&'s KeySettings>, Failure> {
         match &self.key {
             None => Ok(settings.keys.iter().collect()),
-            Some(wanted) => Ok(vec![find_key(settings, wanted)?]),
+            Some(name) => Ok(vec![find_key(settings, name)?]),
         }
     }
 
@@ -103,13 +103,13 @@ impl ScheduledRun<'_> {
         self.zone().iana_name().unwrap_or("UTC")
     }
 
-    /// With its offset: `2026-03-29T03:30:00+02:00`.
+    /// Returns the time with its offset: `2026-03-29T03:30:00+02:00`.
     fn local_time(&self) -> String {
         let local = self.at.to_zoned(self.zone().clone());
         local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
     }
 
-    /// Whether the clock is changed on that day of the zone.
+    /// Whether the zone's offset changes on the day of this firing.
     fn is_on_clock_change_day(&self) -> bool {
         let zone = self.zone();
         let Ok(day) = self.at.to_zoned(zone.clone()).start_of_day() else {

@@ -1,4 +1,5 @@
-//! `rekeyd status`: how each key stands, from the configuration and the ledger.
+//! `rekeyd status`: the state of each key, from the configuration and the
+//! ledger.
 
 mod recorded_status;
 
@@ -29,18 +30,18 @@ pub(crate) struct StatusCommand {
     json: bool,
 }
 
-/// How one key stands.
+/// The state of one key in the report.
 struct KeyStatus {
     key: KeyName,
     current: Option<Rotation>,
     next_rotation: Option<Timestamp>,
-    /// Whether a rotation is open; the next one waits for its end.
+    /// Whether a rotation is open, which delays the next one.
     has_open_rotation: bool,
     overlap: Vec<Rotation>,
     is_overdue: bool,
     problem: Option<String>,
     is_managed: bool,
-    /// The pause, while it holds.
+    /// The pause, while it is active.
     pause: Option<Pause>,
 }
 
@@ -53,7 +54,7 @@ impl StatusCommand {
             failing_since,
             problems,
         } = RecordedStatus::read(&settings.ledger)?;
-        let mut standings: Vec<_> = settings
+        let mut statuses: Vec<_> = settings
             .keys
             .iter()
             .map(|key| {
@@ -66,40 +67,39 @@ impl StatusCommand {
                 )
             })
             .collect();
-        standings.extend(
+        statuses.extend(
             states
                 .into_values()
                 .filter(|state| !state.live.is_empty())
                 .map(|state| unmanaged_key_status(state, now)),
         );
-        if let Some(wanted) = &self.key {
-            standings.retain(|standing| standing.key.as_str() == wanted);
-            if standings.is_empty() {
+        if let Some(name) = &self.key {
+            statuses.retain(|status| status.key.as_str() == name);
+            if statuses.is_empty() {
                 return Err(Failure::Other(format!(
-                    "no key {wanted:?} is configured or recorded"
+                    "no key {name:?} is configured or recorded"
                 )));
             }
         }
         if self.json {
-            let keys: Vec<_> = standings
-                .iter()
-                .map(|standing| to_json(standing, now))
-                .collect();
+            let keys: Vec<_> = statuses.iter().map(|status| to_json(status, now)).collect();
             output::print_json(&json!({"problem": problems.first(), "keys": keys}))?;
         } else {
             let problems = problems.iter();
-            let mut head: String = problems.map(|told| format!("problem: {told}\n")).collect();
-            // What the last one told says nothing of whether it is there.
+            let mut head: String = problems
+                .map(|problem| format!("problem: {problem}\n"))
+                .collect();
+            // The ledger does not record whether its last writer still runs.
             head.push_str(&match WriterLock::holder(&settings.ledger) {
                 Some(holder) => format!("{holder} is at work\n"),
                 None => "no rekeyd is running on this ledger\n".to_owned(),
             });
-            output::print(format!("{head}{}", to_table(&standings, now)).as_bytes())?;
+            output::print(format!("{head}{}", to_table(&statuses, now)).as_bytes())?;
         }
-        let wrong = standings
+        let has_problem = statuses
             .iter()
-            .any(|standing| !standing.is_healthy() || standing.is_overdue);
-        if wrong {
+            .any(|status| !status.is_healthy() || status.is_overdue);
+        if has_problem {
             Err(Failure::Reported)
         } else {
             Ok(())
@@ -129,16 +129,17 @@ fn key_status(
         Due::NotDue { next } => next,
         Due::Now { since: at, .. } | Due::MissedRunSkipped { firing: at, .. } => Some(at),
     };
-    let overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
+    let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let problem = last_error(&state);
-    let mut standing = build_key_status(state, problem, now);
-    standing.is_managed = true;
-    standing.next_rotation = next;
-    standing.is_overdue = overdue;
-    standing
+    let mut status = build_key_status(state, problem, now);
+    status.is_managed = true;
+    status.next_rotation = next;
+    status.is_overdue = is_overdue;
+    status
 }
 
-/// Nobody rotates it any more: what was wrong with that is over.
+/// Returns the status of a key that is not configured any more: its rotation's
+/// problems do not matter.
 fn unmanaged_key_status(state: KeyState, now: Timestamp) -> KeyStatus {
     let problem = alertable_error(&state, false);
     build_key_status(state, problem, now)
@@ -146,10 +147,13 @@ fn unmanaged_key_status(state: KeyState, now: Timestamp) -> KeyStatus {
 
 fn build_key_status(state: KeyState, problem: Option<String>, now: Timestamp) -> KeyStatus {
     let problem = problem.map(|problem| match imminent_expiry(&state, now) {
-        Some(end) => format!("its credential ends at {}: {problem}", time::to_text(end)),
+        Some(expires_at) => format!(
+            "its credential ends at {}: {problem}",
+            time::to_text(expires_at)
+        ),
         None => problem,
     });
-    let overlap = |rotation: &&Rotation| {
+    let is_in_overlap = |rotation: &&Rotation| {
         matches!(
             rotation.phase,
             Phase::Retired | Phase::Stranded | Phase::Orphaned
@@ -158,7 +162,7 @@ fn build_key_status(state: KeyState, problem: Option<String>, now: Timestamp) ->
     KeyStatus {
         current: state.current().cloned(),
         has_open_rotation: state.open_rotation().is_some(),
-        overlap: state.live.iter().filter(overlap).cloned().collect(),
+        overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
         pause: state.pause.filter(|pause| pause.is_active(now)),
         key: state.key,
         next_rotation: None,
@@ -168,19 +172,19 @@ fn build_key_status(state: KeyState, problem: Option<String>, now: Timestamp) ->
     }
 }
 
-fn to_json(standing: &KeyStatus, now: Timestamp) -> Value {
-    let current = standing.current.as_ref().and_then(|current| {
+fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
+    let current = status.current.as_ref().and_then(|current| {
         let credential = current.credential.as_ref()?;
-        let born = credential.created_at.or(current.current_at);
+        let created_at = credential.created_at.or(current.current_at);
         Some(json!({
             "credential_id": credential.id,
             "redacted_value": credential.redacted_value,
             "created_at": credential.created_at.map(time::to_text),
-            "age_seconds": born.map(|born| time::until(born, now).as_secs()),
+            "age_seconds": created_at.map(|created_at| time::until(created_at, now).as_secs()),
             "expires_at": credential.expires_at.map(time::to_text),
         }))
     });
-    let overlap: Vec<_> = standing
+    let overlap: Vec<_> = status
         .overlap
         .iter()
         .map(|rotation| {
@@ -192,26 +196,23 @@ fn to_json(standing: &KeyStatus, now: Timestamp) -> Value {
         })
         .collect();
     json!({
-        "key": standing.key,
-        "healthy": standing.is_healthy(),
-        "overdue": standing.is_overdue,
-        "paused": standing.pause.is_some(),
+        "key": status.key,
+        "healthy": status.is_healthy(),
+        "overdue": status.is_overdue,
+        "paused": status.pause.is_some(),
         "current": current,
-        "next_rotation_at": standing.next_rotation.map(time::to_text),
+        "next_rotation_at": status.next_rotation.map(time::to_text),
         "overlap": overlap,
-        "problem": standing.problem,
+        "problem": status.problem,
     })
 }
 
-fn to_table(standings: &[KeyStatus], now: Timestamp) -> String {
-    let rows: Vec<Vec<String>> = standings
-        .iter()
-        .map(|standing| to_row(standing, now))
-        .collect();
+fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
+    let rows: Vec<Vec<String>> = statuses.iter().map(|status| to_row(status, now)).collect();
     if rows.is_empty() {
         return "no key is configured\n".to_owned();
     }
-    let mut shown = text::format_table(
+    let mut text = text::format_table(
         &[
             "key",
             "state",
@@ -222,24 +223,24 @@ fn to_table(standings: &[KeyStatus], now: Timestamp) -> String {
         ],
         &rows,
     );
-    for standing in standings {
-        if let Some(problem) = &standing.problem {
-            shown.push_str(&format!("{}: {problem}\n", standing.key));
+    for status in statuses {
+        if let Some(problem) = &status.problem {
+            text.push_str(&format!("{}: {problem}\n", status.key));
         }
-        for missed in undelivered_optional_sinks(standing) {
-            shown.push_str(&format!("{}: {missed}\n", standing.key));
+        for line in undelivered_optional_sinks(status) {
+            text.push_str(&format!("{}: {line}\n", status.key));
         }
     }
-    shown
+    text
 }
 
-/// The optional sinks that lack the current secret, and why.
-fn undelivered_optional_sinks(standing: &KeyStatus) -> impl Iterator<Item = String> {
-    let current = standing.current.iter();
+/// Lists the optional sinks that lack the current secret, with the reasons.
+fn undelivered_optional_sinks(status: &KeyStatus) -> impl Iterator<Item = String> {
+    let current = status.current.iter();
     let deliveries = current.flat_map(|current| &current.deliveries);
     deliveries.filter_map(|delivery| {
-        let lacks = delivery.state != DeliveryState::Accepted && !delivery.required;
-        let error = delivery.error.as_ref().filter(|_| lacks)?;
+        let is_undelivered = delivery.state != DeliveryState::Accepted && !delivery.required;
+        let error = delivery.error.as_ref().filter(|_| is_undelivered)?;
         Some(format!(
             "the optional sink {} lacks the secret: {error}",
             delivery.sink
@@ -247,13 +248,13 @@ fn undelivered_optional_sinks(standing: &KeyStatus) -> impl Iterator<Item = Stri
     })
 }
 
-fn to_row(standing: &KeyStatus, now: Timestamp) -> Vec<String> {
-    let credential = standing
+fn to_row(status: &KeyStatus, now: Timestamp) -> Vec<String> {
+    let credential = status
         .current
         .as_ref()
         .and_then(|current| current.credential.as_ref());
     let age = credential.and_then(|credential| credential.created_at);
-    let next = match standing.next_rotation {
+    let next = match status.next_rotation {
         Some(at) if at > now => {
             format!(
                 "{} (in {})",
@@ -262,18 +263,14 @@ fn to_row(standing: &KeyStatus, now: Timestamp) -> Vec<String> {
             )
         }
         Some(_) => "now".to_owned(),
-        None if standing.has_open_rotation => "under way".to_owned(),
+        None if status.has_open_rotation => "under way".to_owned(),
         None => "never".to_owned(),
     };
-    let state = match (
-        standing.is_managed,
-        standing.is_healthy(),
-        standing.is_overdue,
-    ) {
+    let state = match (status.is_managed, status.is_healthy(), status.is_overdue) {
         (false, _, _) => "unmanaged".to_owned(),
         (true, _, true) => "overdue".to_owned(),
         (true, false, false) => "failing".to_owned(),
-        (true, true, false) => match standing.pause {
+        (true, true, false) => match status.pause {
             Some(Pause {
                 until: Some(until), ..
             }) => format!("paused until {}", time::to_text(until)),
@@ -281,16 +278,16 @@ fn to_row(standing: &KeyStatus, now: Timestamp) -> Vec<String> {
             None => "healthy".to_owned(),
         },
     };
-    let overlap: Vec<_> = standing
+    let overlap: Vec<_> = status
         .overlap
         .iter()
         .filter_map(|rotation| Some(rotation.credential.as_ref()?.id.to_string()))
         .collect();
     vec![
-        standing.key.to_string(),
+        status.key.to_string(),
         state,
         credential.map_or("none".to_owned(), |credential| credential.id.to_string()),
-        age.map(|born| duration::to_human_text(time::until(born, now)))
+        age.map(|created_at| duration::to_human_text(time::until(created_at, now)))
             .unwrap_or_default(),
         next,
         overlap.join(", "),

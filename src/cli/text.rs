@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Text tables.
 
 /// Formats rows in columns as wide as their widest cell, two spaces apart.
 pub(crate) fn format_table(head: &[&str], rows: &[Vec<String>]) -> String {

@@ -1,14 +1,15 @@
-//! Why a process that works on keys cannot start, or cannot go on.
+//! The errors of a process that works on keys.
 
 use crate::ledger::LedgerError;
 
-/// Why a process that works on keys cannot start, or cannot go on.
+/// The error that keeps a process from starting to work on keys, or from going
+/// on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The ledger cannot be opened, read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The scheduler that wakes the loop does not start.
+    /// The scheduler that wakes the event loop does not start.
     #[error("cannot start the scheduler: {0}")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
     /// The metrics cannot be registered.

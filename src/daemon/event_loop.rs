@@ -1,5 +1,5 @@
-//! The event loop of `run`, `once` and commands: the same engine, with another
-//! condition for its end.
+//! The event loop of `run`, `once` and commands: one engine, with a different
+//! end condition for each.
 
 use std::time::{Duration, Instant};
 
@@ -21,41 +21,42 @@ use crate::daemon::signals::SignalAction;
 use crate::daemon::ticker::Ticker;
 use crate::engine::Engine;
 
-/// How long a key waits whose rotation was abandoned at the end of a command:
+/// The backoff of a key whose rotation was abandoned at the end of a command:
 /// the next run of a timer must not create another credential at once.
 const ABANDONED_ROTATION_BACKOFF: Duration = time::HOUR;
 
-/// How long a daemon that stops goes on delivering.
+/// The time for which a stopping daemon still delivers.
 const DELIVERY_GRACE: Duration = Duration::from_secs(20);
 
-/// How long the steps that still run then may take, before the stop timeout is
+/// The time for the steps that then still run, before the stop timeout is
 /// extended again.
 const STEP_GRACE: Duration = Duration::from_secs(40);
 
-/// How often the stop timeout is extended while steps run.
+/// The interval of these extensions.
 const STOP_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a command that ends waits for the revocation of what it abandoned.
+/// The time for which an ending command waits for the revocation of the
+/// credentials that it abandoned.
 const REVOCATION_GRACE: Duration = Duration::from_secs(30);
 
-/// How long a command that ends waits for notifications: the timeout of one
-/// delivery, and a little more.
+/// The time for which an ending command waits for notifications: the timeout of
+/// one delivery, and a little more.
 const NOTIFICATION_GRACE: Duration = Duration::from_secs(45);
 
-/// How a loop ended.
+/// The reason why a loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a command that did not end by itself has to say so"]
+#[must_use = "a command that did not end by itself has to report it"]
 pub enum ExitReason {
-    /// Everything is done.
+    /// All work is done.
     Done,
-    /// A signal.
+    /// A signal was received.
     Signaled,
-    /// The time limit.
+    /// The time limit has passed.
     TimedOut,
 }
 
-/// Rotates by schedule until a signal stops it. SIGHUP reloads the
-/// configuration, and the control socket and the metrics are served.
+/// Rotates by schedule until a signal stops it. Serves the control socket and
+/// the metrics, and reloads the configuration on SIGHUP.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -72,8 +73,8 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
         time::to_text(runtime.clock.now()),
     );
     runtime.dispatcher.set_channels(&runtime.settings.notify);
-    let ended = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
-    log_exit(ended);
+    let exit_reason = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
+    log_exit(exit_reason);
     Ok(())
 }
 
@@ -83,21 +84,21 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
 /// See [`ServiceError`].
 pub async fn run_for(mut runtime: Runtime, limit: Option<Duration>) -> Result<(), ServiceError> {
     runtime.dispatcher.set_channels(&runtime.settings.notify);
-    let ended = run_until(&mut runtime, limit, &mut Inbox::default(), |_, _| false).await?;
-    log_exit(ended);
+    let exit_reason = run_until(&mut runtime, limit, &mut Inbox::default(), |_, _| false).await?;
+    log_exit(exit_reason);
     Ok(())
 }
 
-fn log_exit(ended: ExitReason) {
-    let why = match ended {
+fn log_exit(exit_reason: ExitReason) {
+    let message = match exit_reason {
         ExitReason::TimedOut => "stopped: its time is over",
         ExitReason::Signaled | ExitReason::Done => "stopped",
     };
-    tracing::info!("{why}; what is open is settled at the next start");
+    tracing::info!("{message}; what is open is settled at the next start");
 }
 
-/// Works until nothing is due and no rotation is open, for `limit` at most. A
-/// rotation that is open then is abandoned.
+/// Works until nothing is due and no rotation is open, for `limit` at most.
+/// Abandons a rotation that is still open then.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -106,8 +107,8 @@ pub async fn run_once(
     limit: Duration,
 ) -> Result<(Engine, ExitReason), ServiceError> {
     let is_idle = |engine: &Engine, _: &Inbox| engine.is_idle();
-    let ended = run_until(&mut runtime, Some(limit), &mut Inbox::default(), is_idle).await?;
-    abandon_open_rotations(&mut runtime, &undelivered_reason(ended, limit)).await?;
+    let exit_reason = run_until(&mut runtime, Some(limit), &mut Inbox::default(), is_idle).await?;
+    abandon_open_rotations(&mut runtime, &undelivered_reason(exit_reason, limit)).await?;
     let Runtime {
         mut engine,
         dispatcher,
@@ -118,11 +119,11 @@ pub async fn run_once(
     dispatcher
         .flush_pending(&settings.notify, NOTIFICATION_GRACE)
         .await;
-    Ok((engine, ended))
+    Ok((engine, exit_reason))
 }
 
-/// Executes `request` as a running daemon would, and returns its response. A
-/// rotation that is open then is abandoned.
+/// Executes `request` as a running daemon would, and returns its response.
+/// Abandons a rotation that is still open then.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -131,45 +132,45 @@ pub async fn run_request(
     request: ControlRequest,
     requested_by: String,
 ) -> Result<ControlResponse, ServiceError> {
-    let (reply, mut answer) = oneshot::channel();
-    let rotates = matches!(request, ControlRequest::Rotate { .. });
+    let (reply, mut response) = oneshot::channel();
+    let is_rotation = matches!(request, ControlRequest::Rotate { .. });
     let mut inbox = Inbox::default();
-    let job = IncomingRequest {
+    let incoming = IncomingRequest {
         request,
         requested_by,
         reply,
     };
-    inbox.tracker.submit(job, &mut runtime.engine).await;
-    let is_over =
+    inbox.tracker.submit(incoming, &mut runtime.engine).await;
+    let is_finished =
         |engine: &Engine, inbox: &Inbox| engine.active_tasks() == 0 && inbox.tracker.is_empty();
-    let ended = run_until(&mut runtime, None, &mut inbox, is_over).await?;
-    if rotates {
-        let why = match ended {
+    let exit_reason = run_until(&mut runtime, None, &mut inbox, is_finished).await?;
+    if is_rotation {
+        let reason = match exit_reason {
             ExitReason::Done | ExitReason::TimedOut => "not delivered before the command ended",
             ExitReason::Signaled => "not delivered before a signal ended the command",
         };
-        abandon_open_rotations(&mut runtime, why).await?;
+        abandon_open_rotations(&mut runtime, reason).await?;
     }
-    Ok(answer.try_recv().unwrap_or_default())
+    Ok(response.try_recv().unwrap_or_default())
 }
 
-/// Runs the event loop until `over`, a signal or the time limit.
+/// Runs the event loop until `is_finished`, a signal or the time limit.
 async fn run_until(
     runtime: &mut Runtime,
     limit: Option<Duration>,
     inbox: &mut Inbox,
-    is_over: impl Fn(&Engine, &Inbox) -> bool,
+    is_finished: impl Fn(&Engine, &Inbox) -> bool,
 ) -> Result<ExitReason, ServiceError> {
     let mut ticker = Ticker::start(runtime.run_mode, runtime.clock.clone()).await?;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     inbox.ready();
-    let ended = loop {
+    let exit_reason = loop {
         runtime.engine.start_due();
         inbox.publish_progress(&mut runtime.engine);
-        if is_over(&runtime.engine, inbox) {
+        if is_finished(&runtime.engine, inbox) {
             break ExitReason::Done;
         }
-        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+        if limit.is_some_and(|limit| started_at.elapsed() >= limit) {
             break ExitReason::TimedOut;
         }
         tokio::select! {
@@ -179,9 +180,9 @@ async fn run_until(
                 Some(SignalAction::Stop) | None => break ExitReason::Signaled,
             },
             next = inbox.next() => match next {
-                InboxEvent::Request(job) => inbox.tracker.submit(job, &mut runtime.engine).await,
+                InboxEvent::Request(incoming) => inbox.tracker.submit(incoming, &mut runtime.engine).await,
                 InboxEvent::ConfigRead(read) => inbox.apply_config(*read, runtime).await,
-                InboxEvent::PageRequest(wanted) => inbox.reply_page(wanted, runtime),
+                InboxEvent::PageRequest(request) => inbox.reply_page(request, runtime),
             },
             _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
             () = ticker.tick() => {}
@@ -194,25 +195,25 @@ async fn run_until(
             "finishing the steps that are running"
         );
     }
-    if ended == ExitReason::Signaled && inbox.stopping(DELIVERY_GRACE + STEP_GRACE) {
+    if exit_reason == ExitReason::Signaled && inbox.stopping(DELIVERY_GRACE + STEP_GRACE) {
         drain_deliveries(engine, inbox, &mut ticker).await;
         engine.drop_deliveries();
     }
     finish_steps(engine, inbox).await;
-    let unanswered = match ended {
+    let unanswered = match exit_reason {
         ExitReason::Signaled => "a signal ended rekeyd before it was done",
         ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
     };
     inbox.shut_down(engine, unanswered).await;
-    Ok(ended)
+    Ok(exit_reason)
 }
 
-/// Goes on delivering for a while: a secret that is still in memory at the end
-/// is lost, and its rotation is stranded.
+/// Continues deliveries for a while: a secret that is still in memory when the
+/// process ends is lost, and its rotation is stranded.
 async fn drain_deliveries(engine: &mut Engine, inbox: &mut Inbox, ticker: &mut Ticker) {
     engine.drain();
-    let begun = Instant::now();
-    while engine.has_pending_secrets() && begun.elapsed() < DELIVERY_GRACE {
+    let started_at = Instant::now();
+    while engine.has_pending_secrets() && started_at.elapsed() < DELIVERY_GRACE {
         engine.start_due();
         inbox.publish_progress(engine);
         tokio::select! {
@@ -223,8 +224,8 @@ async fn drain_deliveries(engine: &mut Engine, inbox: &mut Inbox, ticker: &mut T
     }
 }
 
-/// Waits for the steps that run, each of which has its own timeout, and extends
-/// the stop timeout meanwhile: the service manager would kill the process.
+/// Waits for the running steps, each of which has its own timeout. Extends the
+/// stop timeout meanwhile, since the service manager would kill the process.
 async fn finish_steps(engine: &mut Engine, inbox: &mut Inbox) {
     let mut stopped = std::pin::pin!(engine.stop());
     while tokio::time::timeout(STOP_EXTENSION_INTERVAL, &mut stopped)
@@ -235,27 +236,29 @@ async fn finish_steps(engine: &mut Engine, inbox: &mut Inbox) {
     }
 }
 
-/// Why a rotation that is still open when a command ends was not delivered.
-fn undelivered_reason(ended: ExitReason, limit: Duration) -> String {
-    match ended {
+/// Returns the reason for the rotations that are still open when a command
+/// ends.
+fn undelivered_reason(exit_reason: ExitReason, limit: Duration) -> String {
+    match exit_reason {
         ExitReason::Done => "not delivered before the command ended".to_owned(),
         ExitReason::Signaled => "not delivered before a signal ended the command".to_owned(),
         ExitReason::TimedOut => format!("not delivered within {}", duration::to_text(limit)),
     }
 }
 
-/// Abandons open rotations, and revokes at once what no sink can hold.
-async fn abandon_open_rotations(runtime: &mut Runtime, why: &str) -> Result<(), ServiceError> {
+/// Abandons open rotations, and revokes at once the credentials that no sink
+/// can hold.
+async fn abandon_open_rotations(runtime: &mut Runtime, reason: &str) -> Result<(), ServiceError> {
     let engine = &mut runtime.engine;
     engine
-        .abandon_open_rotations(why, ABANDONED_ROTATION_BACKOFF)
+        .abandon_open_rotations(reason, ABANDONED_ROTATION_BACKOFF)
         .await?;
     engine.revoke_orphans(REVOCATION_GRACE).await;
     Ok(())
 }
 
-/// The configured keys that are failing and their states, in the order of their
-/// names: for the exit code of a command.
+/// Returns the configured keys that are failing with their states, ordered by
+/// name, for the exit code of a command.
 pub fn failing_keys(engine: &Engine) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {
     let now = engine.now();
     let is_failing = move |state: &KeyState| {

@@ -1,14 +1,14 @@
-//! What protects the process before it holds any secret.
+//! Protection of the process before it holds any secret.
 
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::clear_ambient_capability_set;
 
-/// Turns core dumps off, keeps other processes of the same user from reading
-/// this one's memory, and keeps the capabilities that a drop-in grants rekeyd
-/// (to change the owner of files) from the programs that it starts. MUST be
-/// called before there is a second thread: threads have capabilities of their
-/// own, and inherit them.
+/// Disables core dumps, keeps other processes of the same user from reading
+/// this one's memory, and withholds the capabilities that a drop-in grants
+/// rekeyd (to change the owner of files) from the programs that it starts. MUST
+/// be called while there is a single thread: each thread has capabilities of
+/// its own and passes them to its children.
 ///
 /// # Errors
 /// The system refused. The process must not read any secret then.

@@ -1,6 +1,7 @@
-//! What reaches a process while it runs: requests, from the control socket or
-//! its own command line, configurations that were read, and monitoring pages to
-//! render. A daemon also reports its state to the service manager.
+//! The events of a running process besides the engine's: requests from the
+//! control socket or its own command line, configurations that were read, and
+//! monitoring pages to render. A daemon also reports its state to the service
+//! manager.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::daemon::runtime::Runtime;
 use crate::daemon::service_manager::ServiceManager;
 use crate::engine::Engine;
 
-/// What reaches this process while it runs, and its servers.
+/// The sources of a process's events, and its servers.
 #[derive(Default)]
 pub(crate) struct Inbox {
     pub(crate) tracker: RequestTracker,
@@ -39,7 +40,7 @@ pub(crate) struct Inbox {
     service_manager: Option<ServiceManager>,
 }
 
-/// Something for the event loop to handle.
+/// An event for the event loop.
 pub(crate) enum InboxEvent {
     Request(IncomingRequest),
     ConfigRead(Box<ConfigReadResult>),
@@ -47,18 +48,19 @@ pub(crate) enum InboxEvent {
 }
 
 impl Inbox {
-    /// The inbox of a daemon, which reads its configuration with `read`.
-    pub(crate) fn for_daemon(read: ConfigReader) -> Self {
+    /// Returns the inbox of a daemon, which reads its configuration with
+    /// `read`.
+    pub(crate) fn for_daemon(read_config: ConfigReader) -> Self {
         Self {
-            config_reader: Some(read),
+            config_reader: Some(read_config),
             service_manager: Some(ServiceManager::from_env()),
             ..Self::default()
         }
     }
 
-    /// Starts the servers that the configuration names, and stops the others.
-    /// The daemon goes on without a server that does not start: keys must
-    /// rotate all the same.
+    /// Starts the configured servers and stops the others. The daemon continues
+    /// without a server that does not start, since keys must rotate all the
+    /// same.
     pub(crate) async fn listen(&mut self, runtime: &Runtime) {
         self.listen_control(runtime);
         self.listen_metrics(runtime).await;
@@ -69,15 +71,15 @@ impl Inbox {
         if self.metrics_server.as_ref().map(MetricsServer::address) == configured {
             return;
         }
-        if let Some(pages) = self.metrics_server.take() {
-            pages.shut_down().await;
+        if let Some(server) = self.metrics_server.take() {
+            server.shut_down().await;
         }
         let Some(address) = configured else { return };
         let (sender, requests) = mpsc::unbounded_channel();
         match MetricsServer::listen(address, sender) {
-            Ok(pages) => {
+            Ok(server) => {
                 self.page_requests = Some(requests);
-                self.metrics_server = Some(pages);
+                self.metrics_server = Some(server);
             }
             Err(error) => tracing::warn!("{error}; going on without"),
         }
@@ -86,19 +88,19 @@ impl Inbox {
     fn listen_control(&mut self, runtime: &Runtime) {
         let config = control_config(runtime);
         let configured = runtime.settings.control.socket.as_deref();
-        if let Some(control) = &self.control_server
-            && configured == Some(control.path())
+        if let Some(server) = &self.control_server
+            && configured == Some(server.path())
         {
-            control.set_config(config);
+            server.set_config(config);
             return;
         }
         self.control_server = None;
         let Some(path) = configured else { return };
         let (sender, requests) = mpsc::unbounded_channel();
         match ControlServer::listen(path, sender, config) {
-            Ok(control) => {
+            Ok(server) => {
                 self.requests = Some(requests);
-                self.control_server = Some(control);
+                self.control_server = Some(server);
             }
             Err(error) => tracing::warn!(
                 "{error}; going on without: `rekeyd rotate` and its like cannot reach this rekeyd"
@@ -106,10 +108,10 @@ impl Inbox {
         }
     }
 
-    /// Reads the configuration again. A read that is under way is dropped: it
+    /// Reads the configuration again. Drops a read in progress, whose result
     /// may be older than this request.
     pub(crate) fn start_reload(&mut self, reply: Option<oneshot::Sender<ControlResponse>>) {
-        let Some(read) = &self.config_reader else {
+        let Some(read_config) = &self.config_reader else {
             tracing::warn!("SIGHUP: only `rekeyd run` reads its configuration anew");
             return;
         };
@@ -117,10 +119,10 @@ impl Inbox {
             manager.reloading();
         }
         self.reload_replies.extend(reply);
-        // A read that has ended and was not handled yet is dropped, too.
+        // A read that has ended and was not handled yet is dropped as well.
         self.config_reads = JoinSet::new();
         self.config_reads
-            .spawn(reload::read_config(Arc::clone(read)));
+            .spawn(reload::read_config(Arc::clone(read_config)));
     }
 
     /// Returns the next event. Cancel safe.
@@ -128,13 +130,13 @@ impl Inbox {
         loop {
             tokio::select! {
                 biased;
-                job = recv_or_pending(&mut self.requests) => match job {
+                incoming = recv_or_pending(&mut self.requests) => match incoming {
                     IncomingRequest { request: ControlRequest::Reload, reply, .. } => self.start_reload(Some(reply)),
-                    job => return InboxEvent::Request(job),
+                    incoming => return InboxEvent::Request(incoming),
                 },
-                wanted = recv_or_pending(&mut self.page_requests) => return InboxEvent::PageRequest(wanted),
+                request = recv_or_pending(&mut self.page_requests) => return InboxEvent::PageRequest(request),
                 Some(read) = self.config_reads.join_next() => {
-                    // An error: it was aborted by a newer reload.
+                    // An error means that a newer reload aborted it.
                     if let Ok(read) = read {
                         return InboxEvent::ConfigRead(Box::new(read));
                     }
@@ -145,31 +147,31 @@ impl Inbox {
     }
 
     /// Applies a configuration that was read, if it is valid, and replies to
-    /// those who asked for the reload.
+    /// the callers that requested the reload.
     pub(crate) async fn apply_config(&mut self, read: ConfigReadResult, runtime: &mut Runtime) {
-        let applied = runtime.apply_reload(read).await;
-        if applied.is_ok() {
+        let result = runtime.apply_reload(read).await;
+        if result.is_ok() {
             self.listen(runtime).await;
         }
         self.ready();
         let file = runtime.settings.file.display();
         let outcome = RequestOutcome {
             about: "configuration".to_owned(),
-            done: applied.is_ok(),
-            message: applied.map_or_else(|problem| problem, |()| format!("took {file}")),
+            done: result.is_ok(),
+            message: result.map_or_else(|problem| problem, |()| format!("took {file}")),
         };
-        for reader in std::mem::take(&mut self.reload_replies) {
-            // The caller may have gone.
-            let _ = reader.send(ControlResponse {
+        for caller in std::mem::take(&mut self.reload_replies) {
+            // The caller may have disconnected.
+            let _ = caller.send(ControlResponse {
                 outcomes: vec![outcome.clone()],
             });
         }
     }
 
     /// Renders a monitoring page.
-    pub(crate) fn reply_page(&self, wanted: PageRequest, runtime: &Runtime) {
+    pub(crate) fn reply_page(&self, request: PageRequest, runtime: &Runtime) {
         let engine = &runtime.engine;
-        let shown = match wanted.page {
+        let content = match request.page {
             MonitoringPage::Health => Ok("ok\n".to_owned()),
             MonitoringPage::Readiness => {
                 match (engine.active_conditions().first(), engine.reconciled_at()) {
@@ -184,7 +186,7 @@ impl Inbox {
             },
         };
         // The connection may have ended.
-        let _ = wanted.reply.send(shown);
+        let _ = request.reply.send(content);
     }
 
     /// Reports to the service manager that the daemon is ready.
@@ -194,7 +196,8 @@ impl Inbox {
         }
     }
 
-    /// Reports that the process stops within `span`. False if it is no daemon.
+    /// Reports that the process stops within `span`. Returns false if it is not
+    /// a daemon.
     pub(crate) fn stopping(&mut self, span: Duration) -> bool {
         if let Some(manager) = &mut self.service_manager {
             manager.stopping(span);
@@ -219,54 +222,54 @@ impl Inbox {
             manager.ping_watchdog();
             manager.set_status(status_line(engine, problem.as_deref()));
         }
-        if let Some(control) = &self.control_server {
-            control.set_problem(problem);
+        if let Some(server) = &self.control_server {
+            server.set_problem(problem);
         }
     }
 
-    /// Answers the requests that are still open with `unanswered`, and ends the
-    /// servers.
+    /// Replies to the requests that are still open with the text `unanswered`,
+    /// and stops the servers.
     pub(crate) async fn shut_down(&mut self, engine: &mut Engine, unanswered: &str) {
         self.tracker.close(engine, unanswered);
         self.reload_replies.clear();
         self.requests = None;
         self.page_requests = None;
-        if let Some(control) = self.control_server.take() {
-            control.shut_down().await;
+        if let Some(server) = self.control_server.take() {
+            server.shut_down().await;
         }
     }
 }
 
-/// The state of the engine in one line.
+/// Describes the state of the engine in one line.
 fn status_line(engine: &Engine, problem: Option<&str>) -> String {
     if let Some(problem) = problem {
         return format!("problem: {problem}");
     }
     let next = engine.next_rotation();
     let next = next.map(|(key, at)| format!("next rotation: {key} at {}", time::to_text(at)));
-    let told = [
+    let parts = [
         summarize_keys(engine.unhealthy(), "is failing", "are failing"),
         summarize_keys(engine.rotating(), "is being rotated", "are being rotated"),
         next,
     ];
-    let told: Vec<_> = told.into_iter().flatten().collect();
-    if told.is_empty() {
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
         "no rotation is planned".to_owned()
     } else {
-        told.join("; ")
+        parts.join("; ")
     }
 }
 
-/// The first of `keys`, how many more there are, and their state.
-fn summarize_keys(keys: &BTreeSet<KeyName>, one: &str, several: &str) -> Option<String> {
+/// Describes the first of `keys`, the number of the others, and their state.
+fn summarize_keys(keys: &BTreeSet<KeyName>, singular: &str, plural: &str) -> Option<String> {
     let first = keys.first()?;
     Some(match keys.len() - 1 {
-        0 => format!("{first} {one}"),
-        more => format!("{first} and {more} more {several}"),
+        0 => format!("{first} {singular}"),
+        others => format!("{first} and {others} more {plural}"),
     })
 }
 
-/// The next message; pending for ever without a channel.
+/// Receives the next message; pending for ever without a channel.
 async fn recv_or_pending<T>(incoming: &mut Option<mpsc::UnboundedReceiver<T>>) -> T {
     match incoming {
         Some(receiver) => match receiver.recv().await {

@@ -1,7 +1,7 @@
-//! Another configuration for a running daemon.
+//! The reload of a running daemon's configuration.
 //!
-//! An invalid one changes nothing. Its problem is logged, and recorded in the
-//! ledger for `status` until a configuration is applied.
+//! An invalid configuration changes nothing. Its problem is logged, and
+//! recorded in the ledger for `status` until a configuration is applied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::daemon::temp_cleanup;
 use crate::platform::{run_blocking, zones};
 use crate::provider::failover::AdminCredentialSources;
 
-/// How long a configuration may take to read. The largest takes a second.
+/// The time limit of reading a configuration. The largest takes a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads the configuration again.
 pub type ConfigReader = Arc<dyn Fn() -> ConfigReadResult + Send + Sync>;
 
-/// The settings and the sources of the admin credential, or what is wrong with
-/// the configuration.
+/// The settings and the sources of the admin credential, or the problem of the
+/// configuration.
 pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), String>;
 
-/// Reads the configuration off the loop's thread: a large one takes a while,
-/// and its file system may hang.
+/// Reads the configuration on a blocking thread: a large one takes a while, and
+/// its file system may hang.
 pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
     let describe = || "reading the configuration".to_owned();
     let reading = run_blocking(describe, READ_TIMEOUT, move || {
@@ -34,12 +34,13 @@ pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
 }
 
 impl Runtime {
-    /// Applies what was read.
+    /// Applies the result of a read.
     ///
     /// # Errors
-    /// The configuration is invalid, or changes what only a restart can change.
+    /// If the configuration is invalid, or changes an option that requires a
+    /// restart.
     pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), String> {
-        let applied = match read {
+        let outcome = match read {
             Ok((settings, sources)) => match restart_reason(&self.settings, &settings) {
                 None => {
                     self.switch_to(settings, sources).await;
@@ -49,7 +50,7 @@ impl Runtime {
             },
             Err(problem) => Err(problem),
         };
-        match &applied {
+        match &outcome {
             Ok(()) => {
                 self.engine.record_configuration_problem(None);
                 tracing::info!(
@@ -66,7 +67,7 @@ impl Runtime {
                 self.engine.record_configuration_problem(Some(problem));
             }
         }
-        applied
+        outcome
     }
 
     async fn switch_to(&mut self, settings: Arc<Settings>, sources: AdminCredentialSources) {
@@ -76,34 +77,34 @@ impl Runtime {
             .reconfigure(services, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);
         self.settings = settings;
-        // The place of the admin credential may hold another one.
+        // The source of the admin credential may hold another one now.
         drop(tokio::spawn(async move { provider.reselect().await }));
     }
 }
 
-/// Why the process has to be restarted for this change, if it has.
-fn restart_reason(before: &Settings, now: &Settings) -> Option<String> {
-    let changed = [
-        ("[ledger] path", before.ledger != now.ledger),
+/// Returns the reason why this change requires a restart, if it does.
+fn restart_reason(old: &Settings, new: &Settings) -> Option<String> {
+    let options = [
+        ("[ledger] path", old.ledger != new.ledger),
         (
             "[provider] base-url",
-            before.provider.base_url != now.provider.base_url,
+            old.provider.base_url != new.provider.base_url,
         ),
         (
             "[provider] organization",
-            before.provider.organization != now.provider.organization,
+            old.provider.organization != new.provider.organization,
         ),
     ];
-    let changed: Vec<_> = changed
+    let changed: Vec<_> = options
         .into_iter()
-        .filter_map(|(option, changed)| changed.then_some(option))
+        .filter_map(|(option, is_changed)| is_changed.then_some(option))
         .collect();
     if changed.is_empty() {
         return None;
     }
     Some(format!(
         "{}: {} cannot change while rekeyd runs; restart it for that",
-        now.file.display(),
+        new.file.display(),
         changed.join(" and ")
     ))
 }

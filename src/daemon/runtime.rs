@@ -1,5 +1,5 @@
-//! The order in which a process that writes the ledger starts: from the
-//! configuration to an engine that is ready.
+//! The start of a process that writes the ledger, from the configuration to a
+//! ready engine.
 
 use std::sync::Arc;
 
@@ -39,17 +39,17 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// How long this process works on its keys.
     pub(crate) run_mode: RunMode,
-    /// Signals, received from before the ledger was opened.
+    /// The signals since before the ledger was opened.
     pub(crate) signals: UnboundedReceiver<SignalAction>,
     /// The configuration in force.
     pub(crate) settings: Arc<Settings>,
     pub(crate) context: ProcessContext,
-    /// Delivers notifications.
+    /// Sends notifications.
     pub(crate) dispatcher: NotificationDispatcher,
     _lock: WriterLock,
 }
 
-/// What stays the same over a reload.
+/// The parts of a process that a reload does not replace.
 pub(crate) struct ProcessContext {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
@@ -57,19 +57,19 @@ pub(crate) struct ProcessContext {
     conditions: Arc<Conditions>,
     active_credential: ActiveCredential,
     pub(crate) metrics: Option<Arc<Metrics>>,
-    /// Whether alerts are sent. A command has a person who reads its output.
+    /// Whether alerts are sent. A command reports to the person who runs it.
     can_notify: bool,
 }
 
 /// The provider, with failover between credentials and with metrics.
 pub(crate) type ProviderStack = Arc<FailoverProvider<InstrumentedProvider<OpenAiProvider>>>;
 
-/// Locks and opens the ledger, and builds an engine over it. `command` is how
-/// this process names itself to others that find the ledger locked.
+/// Locks and opens the ledger, and builds an engine over it. `command`
+/// identifies this process to others that find the ledger locked.
 ///
 /// # Errors
-/// The ledger belongs to another user, is locked by another process, or cannot
-/// be opened; signal handlers cannot be installed.
+/// If the ledger belongs to another user, is locked by another process, or
+/// cannot be opened, or if signal handlers cannot be installed.
 pub async fn start(
     settings: &Arc<Settings>,
     sources: AdminCredentialSources,
@@ -77,7 +77,7 @@ pub async fn start(
     run_mode: RunMode,
 ) -> Result<Runtime, ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
-    let asked = signals::listen()?;
+    let signal_actions = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
     let ledger = open_ledger(settings, run_mode, clock.now())?;
@@ -87,7 +87,7 @@ pub async fn start(
         entropy: Arc::new(SystemEntropy::new()),
         conditions: Arc::default(),
         active_credential: ActiveCredential::new(),
-        // Nothing reads the metrics of a process that ends soon.
+        // Nothing reads the metrics of a short-lived process.
         metrics: match run_mode {
             RunMode::Daemon => Some(Arc::new(Metrics::new()?)),
             RunMode::Once | RunMode::Command => None,
@@ -98,9 +98,9 @@ pub async fn start(
         },
     };
     let (services, _) = context.build_services(settings, sources);
-    // One thread reads the ledger while another searches for files.
-    let managed = context.managed_keys(settings);
-    let opening = Engine::open(services, managed, run_mode);
+    // One thread reads the ledger while another one searches for files.
+    let managed_keys = context.managed_keys(settings);
+    let opening = Engine::open(services, managed_keys, run_mode);
     let (opened, ()) = tokio::join!(opening, temp_cleanup::remove_stale_temps(settings, None));
     let engine = opened?;
     temp_cleanup::remove_stale_temps_of_removed_sinks(engine.unconfigured_sinks()).await;
@@ -110,7 +110,7 @@ pub async fn start(
         engine,
         clock,
         run_mode,
-        signals: asked,
+        signals: signal_actions,
         settings: Arc::clone(settings),
         context,
         _lock: lock,
@@ -118,7 +118,7 @@ pub async fn start(
 }
 
 impl ProcessContext {
-    /// The services that all keys share under these settings.
+    /// Builds the services that all keys share under these settings.
     pub(crate) fn build_services(
         &self,
         settings: &Settings,
@@ -155,7 +155,7 @@ impl ProcessContext {
         (services, provider)
     }
 
-    /// The configured keys with their sinks.
+    /// Returns the configured keys with their sinks.
     pub(crate) fn managed_keys(&self, settings: &Settings) -> Vec<ManagedKey> {
         let keys = settings.keys.iter().map(|key| ManagedKey {
             name: key.name.clone(),
@@ -170,8 +170,8 @@ impl ProcessContext {
 /// Binds a ledger that was last written on another host to this one.
 ///
 /// # Errors
-/// The ledger belongs to another user, is locked by another process, or cannot
-/// be opened.
+/// If the ledger belongs to another user, is locked by another process, or
+/// cannot be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
     let _lock = WriterLock::acquire(&settings.ledger, command)?;
@@ -196,18 +196,19 @@ fn open_ledger(
     Ledger::open(&settings.ledger, &options, now, WriterDriver::Thread)
 }
 
-/// How this machine opens the ledger; `takes_over` one of another machine too.
-fn ledger_options(settings: &Settings, takes_over: bool) -> LedgerOptions {
+/// Returns the options of this host; `can_take_over` includes a ledger of
+/// another host.
+fn ledger_options(settings: &Settings, can_take_over: bool) -> LedgerOptions {
     LedgerOptions {
         host: HostIdentity {
             id: machine::id(),
-            can_take_over: takes_over,
+            can_take_over,
         },
         ..LedgerOptions::new(ledger_identity(settings))
     }
 }
 
-/// The provider and the organization that the ledger has to belong to.
+/// Returns the provider and the organization that the ledger has to belong to.
 #[must_use]
 pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
     LedgerIdentity {
@@ -221,8 +222,8 @@ pub fn ledger_identity(settings: &Settings) -> LedgerIdentity {
     }
 }
 
-/// The sinks of a key. `credential` holds the credential in use, which a sink
-/// of type `self` replaces.
+/// Builds the sinks of a key. `credential` holds the credential in use, which a
+/// sink of type `self` replaces.
 #[must_use]
 pub fn build_sinks(
     key: &KeySettings,

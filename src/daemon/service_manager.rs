@@ -1,27 +1,27 @@
-//! Reports to the service manager by the protocol of `sd_notify`; without one,
-//! nothing is sent.
+//! Reports to the service manager through `sd_notify`. Without a service
+//! manager nothing is sent.
 //!
-//! Only the event loop pings the watchdog: a loop that makes no progress has to
-//! be ended.
+//! Only the event loop pings the watchdog, so that a loop that makes no
+//! progress is ended.
 
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// How many pings are sent in the time that the watchdog allows.
+/// The number of pings within the watchdog's timeout.
 const PINGS_PER_TIMEOUT: u32 = 3;
 
-/// The service manager, and what was sent to it last.
+/// The service manager, and the state that was sent to it last.
 #[derive(Debug)]
 pub(crate) struct ServiceManager {
     status: String,
-    /// How long it waits for a ping.
+    /// The watchdog's timeout, if it is enabled.
     watchdog_timeout: Option<Duration>,
     pinged_at: Option<Instant>,
 }
 
 impl ServiceManager {
-    /// The service manager that started this process, by its environment.
+    /// Returns the service manager that the environment of this process names.
     pub(crate) fn from_env() -> Self {
         Self {
             status: String::new(),
@@ -35,7 +35,7 @@ impl ServiceManager {
         send_state(&[NotifyState::Ready]);
     }
 
-    /// Reports that a reload has begun. [`ServiceManager::ready`] ends it,
+    /// Reports the start of a reload. [`ServiceManager::ready`] ends it,
     /// whether or not the configuration was applied.
     pub(crate) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
@@ -57,7 +57,7 @@ impl ServiceManager {
         send_state(&[NotifyState::ExtendTimeoutUsec(microseconds(span))]);
     }
 
-    /// Sets the status line; sent when it changes.
+    /// Sets the status line, and sends it when it changes.
     pub(crate) fn set_status(&mut self, status: String) {
         if self.status != status {
             send_state(&[NotifyState::Status(&status)]);
@@ -67,11 +67,11 @@ impl ServiceManager {
 
     /// Pings the watchdog, if a ping is due.
     pub(crate) fn ping_watchdog(&mut self) {
-        let Some(patience) = self.watchdog_timeout else {
+        let Some(timeout) = self.watchdog_timeout else {
             return;
         };
-        let hungry = |at: Instant| at.elapsed() >= patience / PINGS_PER_TIMEOUT;
-        if self.pinged_at.is_none_or(hungry) {
+        let is_due = |at: Instant| at.elapsed() >= timeout / PINGS_PER_TIMEOUT;
+        if self.pinged_at.is_none_or(is_due) {
             send_state(&[NotifyState::Watchdog]);
             self.pinged_at = Some(Instant::now());
         }
@@ -83,7 +83,7 @@ fn microseconds(span: Duration) -> u32 {
 }
 
 fn send_state(states: &[NotifyState<'_>]) {
-    // A service manager that does not listen is no reason to stop.
+    // rekeyd works without a service manager that listens.
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("the service manager does not listen: {error}");
     }

@@ -1,5 +1,5 @@
-//! Signals: the first SIGTERM or SIGINT stops the process in order, the second
-//! ends it at once.
+//! Signals: the first SIGTERM or SIGINT stops the process in order, a second
+//! one ends it at once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +9,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
 
-/// What a signal requests.
+/// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalAction {
     /// Stop in a safe state.
@@ -21,38 +21,38 @@ pub enum SignalAction {
 /// The exit code of a process that a second signal ends.
 const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 
-/// Installs the handlers and returns what the signals request.
+/// Installs the handlers and returns the channel of requested actions.
 ///
 /// # Errors
-/// The system refused a handler or a thread.
+/// If the system refuses a handler or a thread.
 pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
-    let stopping = Arc::new(AtomicBool::new(false));
-    // Before the flags: a signal that found only these would be swallowed, since
-    // a handler keeps it from ending the process.
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    // Before the flags: with these alone a signal would be lost, since a
+    // handler keeps it from ending the process.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag down, then raises it.
+        // In this order: the first signal finds the flag unset, then sets it.
         flag::register_conditional_shutdown(
             signal,
             SECOND_SIGNAL_EXIT_CODE,
-            Arc::clone(&stopping),
+            Arc::clone(&is_stopping),
         )?;
-        flag::register(signal, Arc::clone(&stopping))?;
+        flag::register(signal, Arc::clone(&is_stopping))?;
     }
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                let asked = if signal == SIGHUP {
+                let action = if signal == SIGHUP {
                     SignalAction::Reload
                 } else {
                     SignalAction::Stop
                 };
-                if tell.send(asked).is_err() {
+                if sender.send(action).is_err() {
                     break;
                 }
             }
         })?;
-    Ok(told)
+    Ok(receiver)
 }

@@ -1,5 +1,5 @@
-//! Removes the temporary files that a killed process left beside the files of
-//! sinks, with secrets in them, before anything else is written there.
+//! Removes the temporary files, with secrets in them, that a killed process
+//! left beside the files of sinks, before anything is written there.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -18,33 +18,33 @@ use crate::sink::file::settings::FileTarget;
 use crate::sink::file::{FileSink, stale_temp};
 use crate::sink::target::SinkSettings;
 
-/// How long the search for temporary files may take.
+/// The time limit of the search for temporary files.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long all removals together may take.
+/// The time limit of all removals together.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Removes the temporary files beside the files of sinks. Those of `before` are
-/// left alone: a delivery may be writing one of them.
-pub(crate) async fn remove_stale_temps(settings: &Settings, before: Option<&Settings>) {
-    let before = before.into_iter().flat_map(sink_files);
-    let before: HashSet<_> = before
+/// Removes the temporary files beside the files of sinks. Skips those of
+/// `previous`, which a delivery may be writing.
+pub(crate) async fn remove_stale_temps(settings: &Settings, previous: Option<&Settings>) {
+    let previous = previous.into_iter().flat_map(sink_files);
+    let previous: HashSet<_> = previous
         .map(|(_, _, target)| target_path(&target).to_owned())
         .collect();
     let files: Vec<_> = sink_files(settings)
-        .filter(|(_, _, target)| !before.contains(target_path(target)))
+        .filter(|(_, _, target)| !previous.contains(target_path(target)))
         .collect();
     let absent = check_absent(files.iter().map(|(_, _, target)| target)).await;
-    let left = without_absent(files, absent).map(|(key, sink, target)| SinkFile {
+    let stale = without_absent(files, absent).map(|(key, sink, target)| SinkFile {
         key: key.name.clone(),
         sink: Arc::clone(sink),
         target,
     });
-    remove_all(left).await;
+    remove_all(stale).await;
 }
 
 /// Removes the temporary files beside the files of removed sinks, `(key, sink)`
-/// each: they may have been removed while no rekeyd was running.
+/// each, which may have been removed while rekeyd was not running.
 pub(crate) async fn remove_stale_temps_of_removed_sinks(
     sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
 ) {
@@ -71,7 +71,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
     remove_all(without_absent(files, absent)).await;
 }
 
-/// The files beside which there may be a temporary file.
+/// Returns the files that may have a temporary file beside them.
 fn without_absent<T>(files: Vec<T>, absent: Vec<bool>) -> impl Iterator<Item = T> {
     let files = files.into_iter().zip(absent);
     files.filter(|(_, absent)| !absent).map(|(file, _)| file)
@@ -81,10 +81,10 @@ async fn remove_all(files: impl Iterator<Item = SinkFile>) {
     let mut removals = JoinSet::new();
     for file in files {
         removals.spawn(async move {
-            let removed = FileSink::new(&file.sink, &file.target)
+            let result = FileSink::new(&file.sink, &file.target)
                 .remove_stale_temp()
                 .await;
-            file.log_removal(removed);
+            file.log_removal(result);
         });
     }
     // A file system that hangs must not delay the start.
@@ -99,7 +99,7 @@ async fn remove_all(files: impl Iterator<Item = SinkFile>) {
     }
 }
 
-/// A file that a sink of a key writes, or wrote.
+/// The file of a sink of a key, which may be removed from the configuration.
 struct SinkFile {
     key: KeyName,
     sink: Arc<SinkSettings>,
@@ -107,9 +107,9 @@ struct SinkFile {
 }
 
 impl SinkFile {
-    fn log_removal(&self, removed: Result<bool, SinkProblem>) {
+    fn log_removal(&self, result: Result<bool, SinkProblem>) {
         let (key, sink) = (&self.key, &self.sink.id);
-        match removed {
+        match result {
             Ok(true) => tracing::warn!(%key, %sink,
                 "removed what an earlier process left half written beside {}",
                 self.target.path.display()),
@@ -123,20 +123,20 @@ fn target_path(target: &FileTarget) -> &OsStr {
     target.path.as_os_str()
 }
 
-/// Returns for each of `targets` whether there is certainly no temporary file:
-/// one search for all of them, since there is nearly never one. False for all
-/// if the search hangs.
+/// Returns for each of `targets` whether certainly no temporary file is beside
+/// it; false for all if the search hangs. One search covers them all, since
+/// there is nearly never such a file.
 async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
     let targets: Vec<_> = targets.cloned().collect();
-    let none = vec![false; targets.len()];
-    let look = move || stale_temp::temp_files_absent(&targets);
+    let all_uncertain = vec![false; targets.len()];
+    let search = move || stale_temp::temp_files_absent(&targets);
     let describe = || "the search for temporary files".to_owned();
-    run_blocking(describe, CHECK_TIMEOUT, look)
+    run_blocking(describe, CHECK_TIMEOUT, search)
         .await
-        .unwrap_or(none)
+        .unwrap_or(all_uncertain)
 }
 
-/// Every file that a sink writes, with its key and its sink.
+/// Lists the files that sinks write, each with its key and its sink.
 fn sink_files(
     settings: &Settings,
 ) -> impl Iterator<Item = (&KeySettings, &Arc<SinkSettings>, Arc<FileTarget>)> {

@@ -1,6 +1,6 @@
-//! `rekeyd demo`: everything at work in one process, without an account: a
-//! sandbox that plays the Admin API, a receiver of webhooks, and the real
-//! daemon between them.
+//! `rekeyd demo`: the whole program in one process, without an account: a
+//! sandbox of the Admin API, a receiver of webhooks, and the real daemon
+//! between them.
 
 mod rehearsal;
 mod rehearsal_intro;

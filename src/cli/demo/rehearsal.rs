@@ -1,9 +1,9 @@
-//! `--rehearse CONFIG`: the keys and schedules of a real configuration, and
-//! nothing else of the real world.
+//! `--rehearse CONFIG`: runs the keys and schedules of a real configuration in
+//! isolation.
 //!
 //! The configuration is checked as `run` checks it. Problems of this host, such
-//! as a missing folder or an unreadable secret, are not: a configuration is
-//! rehearsed before it comes to its host.
+//! as a missing folder or an unreadable secret, are not reported, since a
+//! configuration is rehearsed before it reaches its host.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,31 +36,31 @@ pub(super) async fn rehearse(
         );
         return output::print(text.as_bytes());
     }
-    let made = [recording::FILES_FOLDER, recording::NOTIFICATIONS_FILE];
+    let own_files = [recording::FILES_FOLDER, recording::NOTIFICATIONS_FILE];
     let names = [
         &environment::ENVIRONMENT_FILES[..],
-        &made,
+        &own_files,
         &recording::record_folders(),
     ]
     .concat();
     let folder = DemoFolder::open(dir, &names)?;
     let recorder = recording::build_recorder(&real.keys, folder.path());
-    let stage = DemoEnvironment::start(&folder, recorder).await?;
-    let instead = RehearsalTargets {
+    let environment = DemoEnvironment::start(&folder, recorder).await?;
+    let targets = RehearsalTargets {
         folder: folder.path(),
-        provider_url: &stage.provider_url,
-        credential_file: &stage.credential_file,
+        provider_url: &environment.provider_url,
+        credential_file: &environment.credential_file,
         ledger: folder.path().join(environment::LEDGER_FILE),
-        receiver_url: &stage.receiver_url,
-        signing_secret_file: &stage.signing_secret_file,
+        receiver_url: &environment.receiver_url,
+        signing_secret_file: &environment.signing_secret_file,
     };
-    let plan = replace_settings(Settings::clone(&real), &instead);
+    let plan = replace_settings(Settings::clone(&real), &targets);
     create_folders(&plan.folders, &folder)?;
     let text = rehearsal_intro(&real, &plan.sinks, folder.path(), limit, SystemClock.now());
     output::print(text.as_bytes())?;
 
     let settings = Arc::new(plan.settings);
-    stage.run(&settings, limit).await?;
+    environment.run(&settings, limit).await?;
 
     output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
     HistoryCommand::print_all(&settings.ledger)?;
@@ -68,11 +68,11 @@ pub(super) async fn rehearse(
 }
 
 /// Creates the folders for sinks and records.
-fn create_folders(needed: &[PathBuf], folder: &DemoFolder) -> Result<(), Failure> {
+fn create_folders(paths: &[PathBuf], folder: &DemoFolder) -> Result<(), Failure> {
     for records in recording::record_folders() {
         folder.create_subfolder(Path::new(records))?;
     }
-    for path in needed {
+    for path in paths {
         folder.create_subfolder(path)?;
     }
     Ok(())
@@ -89,15 +89,15 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
             continue;
         }
         failed += 1;
-        let why = state.and_then(failure_reason);
-        let why = why.unwrap_or("the rehearsal ended before; give it longer with --for");
-        output::report_error(&format!("{} did not rotate: {why}", key.name));
+        let reason = state.and_then(failure_reason);
+        let reason = reason.unwrap_or("the rehearsal ended before; give it longer with --for");
+        output::report_error(&format!("{} did not rotate: {reason}", key.name));
     }
-    let (all, folder) = (settings.keys.len(), folder.display());
+    let (total, folder) = (settings.keys.len(), folder.display());
     let text = format!(
-        "\n{} of {all} keys rotated. Everything is in {folder}; look again:\n\
+        "\n{} of {total} keys rotated. Everything is in {folder}; look again:\n\
          sqlite3 {folder}/{} 'select * from events'\n",
-        all - failed,
+        total - failed,
         environment::LEDGER_FILE,
     );
     output::print(text.as_bytes())?;
@@ -108,14 +108,15 @@ fn report_results(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Why a key has no current credential.
+/// Returns the reason why a key has no current credential.
 fn failure_reason(state: &KeyState) -> Option<&str> {
-    let open = state.open_rotation();
-    let delivery = open.and_then(|open| {
-        open.deliveries
+    let rotation = state.open_rotation();
+    let delivery = rotation.and_then(|rotation| {
+        rotation
+            .deliveries
             .iter()
             .find_map(|delivery| delivery.error.as_deref())
     });
-    let step = open.and_then(|open| open.error.as_deref());
+    let step = rotation.and_then(|rotation| rotation.error.as_deref());
     delivery.or(step).or(state.problem.as_deref())
 }

@@ -1,5 +1,5 @@
-//! The text before a rehearsal: what is replaced by what, and when each key
-//! rotates.
+//! The text before a rehearsal: the replacement of each target, and the next
+//! rotation of each key.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::sandbox::demo::environment;
 use crate::sandbox::demo::recording;
 use crate::sandbox::demo::replacements::ReplacedSink;
 
-/// The introduction to a rehearsal of `real` in `folder`.
+/// Returns the introduction to a rehearsal of `real` in `folder`.
 pub(super) fn rehearsal_intro(
     real: &Settings,
     sinks: &[ReplacedSink],
@@ -21,34 +21,34 @@ pub(super) fn rehearsal_intro(
     limit: Option<Duration>,
     now: Timestamp,
 ) -> String {
-    let mut shown = format!(
+    let mut intro = format!(
         "A rehearsal of {}. Nobody is called, and nothing is written but in\n{}:\n\n",
         real.file.display(),
         folder.display()
     );
-    shown.push_str(&replacement_table(real, sinks));
+    intro.push_str(&replacement_table(real, sinks));
     for sink in sinks.iter().filter(|sink| !sink.ignored_options.is_empty()) {
-        shown.push_str(&format!(
+        intro.push_str(&format!(
             "{}, {}: ignored here: {}\n",
             sink.key,
             sink.name,
             sink.ignored_options.join(", ")
         ));
     }
-    let end = match limit {
+    let end_text = match limit {
         Some(limit) => format!("after {}", duration::to_text(limit)),
         None => "with Ctrl-C".to_owned(),
     };
-    shown.push_str(&format!(
-        "\nEvery key rotates at once, and then by its schedule, until this ends {end}:\n\n"
+    intro.push_str(&format!(
+        "\nEvery key rotates at once, and then by its schedule, until this ends {end_text}:\n\n"
     ));
     let rows: Vec<_> = real.keys.iter().map(|key| next_run_row(key, now)).collect();
-    shown.push_str(&text::format_table(
+    intro.push_str(&text::format_table(
         &["key", "schedule", "fires next"],
         &rows,
     ));
-    shown.push('\n');
-    shown
+    intro.push('\n');
+    intro
 }
 
 fn replacement_table(real: &Settings, sinks: &[ReplacedSink]) -> String {
@@ -56,8 +56,9 @@ fn replacement_table(real: &Settings, sinks: &[ReplacedSink]) -> String {
         Some(path) => path.display().to_string(),
         None => "(none in the configuration)".to_owned(),
     };
-    let row =
-        |what: String, real: &str, instead: &str| vec![what, real.to_owned(), instead.to_owned()];
+    let row = |role: String, real: &str, replacement: &str| {
+        vec![role, real.to_owned(), replacement.to_owned()]
+    };
     let mut rows = vec![
         row(
             "Admin API".to_owned(),

@@ -12,7 +12,7 @@ use crate::platform::clock::{Clock as _, SystemClock};
 use crate::sandbox::demo::environment::{self, DemoEnvironment};
 use crate::sandbox::demo::folder::DemoFolder;
 
-/// The configuration that it writes.
+/// The configuration file that the demo writes.
 const CONFIG_FILE: &str = "config.toml";
 
 /// The file that the key is delivered to.
@@ -29,26 +29,22 @@ pub(super) async fn run_standalone(
     .concat();
     let folder = DemoFolder::open(dir, &names)?;
     let dir = folder.path();
-    let stage = DemoEnvironment::start(&folder, Box::new(|_| Ok(()))).await?;
-    let text = demo_configuration(
-        dir,
-        stage.provider_url.as_str(),
-        stage.receiver_url.as_str(),
-    );
+    let demo = DemoEnvironment::start(&folder, Box::new(|_| Ok(()))).await?;
+    let text = demo_configuration(dir, demo.provider_url.as_str(), demo.receiver_url.as_str());
     let file = folder.write_new(CONFIG_FILE, &text)?;
     output::print(intro(dir).as_bytes())?;
 
     let settings = load_configuration(&file, &Environment::empty(SystemClock.now()))?;
-    stage.run(&settings, limit).await?;
+    demo.run(&settings, limit).await?;
 
     output::print(b"\nThe history, as `rekeyd history` shows it:\n\n")?;
     HistoryCommand::print_all(&settings.ledger)?;
-    let accepted = stage.receiver.applied("demo");
-    let accepted = accepted.map(|received| received.sequence);
+    let received = demo.receiver.applied("demo");
+    let sequence = received.map(|received| received.sequence);
     let delivered = std::fs::read_to_string(dir.join(DELIVERED_FILE)).unwrap_or_default();
-    let works = stage.accepts(delivered.trim());
-    output::print(outro(&file, accepted, works).as_bytes())?;
-    if works {
+    let is_working = demo.accepts(delivered.trim());
+    output::print(outro(&file, sequence, is_working).as_bytes())?;
+    if is_working {
         Ok(())
     } else {
         Err(Failure::Other("the delivered key does not work".into()))
@@ -63,9 +59,9 @@ fn intro(dir: &Path) -> String {
     )
 }
 
-fn outro(file: &Path, accepted: Option<u64>, works: bool) -> String {
+fn outro(file: &Path, accepted: Option<u64>, is_working: bool) -> String {
     let folder = file.parent().unwrap_or(Path::new("/")).display();
-    let state = if works { "works" } else { "DOES NOT WORK" };
+    let state = if is_working { "works" } else { "DOES NOT WORK" };
     let sequence = accepted.map_or("none".to_owned(), |sequence| sequence.to_string());
     format!(
         "\nThe key in {folder}/demo.key {state}; the receiver verified up to sequence {sequence}.\n\
@@ -76,12 +72,12 @@ fn outro(file: &Path, accepted: Option<u64>, works: bool) -> String {
 }
 
 fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
-    let at = |name: &str| toml_string(&dir.join(name).to_string_lossy());
+    let path_literal = |name: &str| toml_string(&dir.join(name).to_string_lossy());
     let (admin_key, ledger, file, secret) = (
-        at("admin-key"),
-        at("ledger.db"),
-        at("demo.key"),
-        at("webhook-secret"),
+        path_literal("admin-key"),
+        path_literal("ledger.db"),
+        path_literal("demo.key"),
+        path_literal("webhook-secret"),
     );
     format!(
         "[provider]\n\
@@ -104,7 +100,7 @@ fn demo_configuration(dir: &Path, base_url: &str, receiver: &str) -> String {
     )
 }
 
-/// A string literal of TOML, which is one of JSON, too.
+/// Formats a TOML string, whose syntax JSON shares.
 fn toml_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -1,4 +1,4 @@
-//! What `rekeyd status` reads of the ledger.
+//! The part of the ledger that `rekeyd status` reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,18 +9,18 @@ use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
 use crate::ledger::{LedgerError, LedgerReader};
 
-/// What the ledger holds about all keys and about the daemon as a whole.
+/// The recorded state of all keys and of the daemon.
 #[derive(Default)]
 pub(super) struct RecordedStatus {
     pub(super) states: BTreeMap<KeyName, KeyState>,
-    /// Since when each failing key has been failing.
+    /// The start of each failing key's failure.
     pub(super) failing_since: BTreeMap<KeyName, Timestamp>,
-    /// The problems of the daemon as a whole, worst first.
+    /// The problems that affect all keys, worst first.
     pub(super) problems: Vec<String>,
 }
 
 impl RecordedStatus {
-    /// Reads everything at one moment; nothing if there is no ledger yet.
+    /// Reads everything in one snapshot; empty without a ledger.
     pub(super) fn read(ledger: &Path) -> Result<Self, LedgerError> {
         let Some(reader) = LedgerReader::open_existing(ledger)? else {
             return Ok(Self::default());

@@ -1,5 +1,7 @@
-//! What a person asks of a running daemon, and how it gets there.
+//! Requests of operators to a running daemon, and the socket that carries them.
 
+mod pending_item;
+mod pending_request;
 pub mod protocol;
 pub(crate) mod server;
 pub mod tracker;

@@ -1,10 +1,10 @@
-//! What is asked of a running daemon and what it answers: JSON over HTTP on
-//! its control socket. No secret is ever part of either.
+//! The requests to a running daemon and its responses: JSON over HTTP on its
+//! control socket. Neither ever contains a secret.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What is asked: `POST /VERB`, with the rest as one JSON object.
+/// A request: `POST /VERB`, with the members as one JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ControlRequest {
@@ -16,14 +16,14 @@ pub enum ControlRequest {
         /// Every key of the configuration instead.
         #[serde(default)]
         all: bool,
-        /// Whether every older credential goes as soon as the new one is
+        /// Whether to revoke every older credential as soon as the new one is
         /// current.
         #[serde(default)]
         revoke_previous_now: bool,
-        /// Whether to answer at once, and not when the keys are delivered.
+        /// Whether to respond at once, instead of when the keys are delivered.
         #[serde(default)]
         no_wait: bool,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -31,10 +31,10 @@ pub enum ControlRequest {
     Revoke {
         /// The credential.
         credential_id: String,
-        /// Also when a sink may hold it.
+        /// Whether to revoke it also while a sink may hold it.
         #[serde(default)]
         force: bool,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -42,32 +42,32 @@ pub enum ControlRequest {
     Hold {
         /// A credential's id or a key's name.
         what: String,
-        /// Until when, in RFC 3339; until it is released if not given.
+        /// The end of the hold, in RFC 3339; without it, until the release.
         #[serde(default)]
         until: Option<String>,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
-    /// Let the schedule revoke it again.
+    /// Let the schedule revoke a held credential again.
     Release {
         /// A credential's id or a key's name.
         what: String,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
-    /// Take a credential made by hand into the ledger.
+    /// Take a manually created credential into the ledger.
     Adopt {
-        /// The key that takes it over.
+        /// The key that it is to belong to.
         key: String,
         /// The credential.
         credential_id: String,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
-    /// Begin nothing by schedule.
+    /// Start no rotation by schedule.
     Pause {
         /// The keys, by name.
         #[serde(default)]
@@ -75,10 +75,10 @@ pub enum ControlRequest {
         /// Every key of the configuration instead.
         #[serde(default)]
         all: bool,
-        /// Until when, in RFC 3339; until they are resumed if not given.
+        /// The end of the pause, in RFC 3339; without it, until it is resumed.
         #[serde(default)]
         until: Option<String>,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -90,33 +90,33 @@ pub enum ControlRequest {
         /// Every key of the configuration instead.
         #[serde(default)]
         all: bool,
-        /// Why, for the event log.
+        /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
     },
-    /// Read the configuration anew.
+    /// Reload the configuration.
     Reload,
 }
 
-/// What became of a request.
+/// The response to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlResponse {
-    /// One for each key or credential that was asked about.
+    /// The outcome for each key or credential of the request.
     pub outcomes: Vec<RequestOutcome>,
 }
 
-/// What became of a request for one key or credential.
+/// The outcome of a request for one key or credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestOutcome {
-    /// What it was about.
+    /// The key or the credential.
     pub about: String,
-    /// Whether it was done.
+    /// Whether the request was carried out.
     pub done: bool,
-    /// What was done, or why it was not.
+    /// The change that was made, or why there was none.
     pub message: String,
 }
 
-/// What a daemon says of itself: `GET /daemon`.
+/// The state of a daemon: `GET /daemon`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonInfo {
     /// Its version.
@@ -125,30 +125,30 @@ pub struct DaemonInfo {
     pub process: u32,
     /// The ledger that it writes.
     pub ledger: String,
-    /// The configuration file, as it was when it was taken.
+    /// The configuration file, as it was when the daemon applied it.
     pub configuration: ConfigInfo,
-    /// What is wrong with it as a whole.
+    /// The most important problem that affects all keys.
     pub problem: Option<String>,
 }
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigInfo {
-    /// Where it is.
+    /// Its path.
     pub file: String,
     /// SHA-256 of its text, in hexadecimal digits.
     pub sha256: String,
 }
 
-/// Why a request was not looked at: the body of 400, 403, 404 and 503.
+/// The body of a rejected request: with 400, 403, 404 and 503.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// In words, with what to do.
+    /// The reason, with its remedy.
     pub error: String,
 }
 
 impl ControlRequest {
-    /// The last part of its path.
+    /// Returns the last segment of its path.
     #[must_use]
     pub const fn verb(&self) -> &'static str {
         match self {
@@ -163,10 +163,10 @@ impl ControlRequest {
         }
     }
 
-    /// Reads the body that was sent for `verb`; an empty one has no members.
+    /// Parses the body of a request to `verb`; an empty one has no members.
     ///
     /// # Errors
-    /// No JSON object, or not one that this verb takes; in words.
+    /// If the body is no JSON object, or not one that this verb accepts.
     pub fn parse(verb: &str, body: &[u8]) -> Result<Self, String> {
         let mut members = if body.trim_ascii().is_empty() {
             Map::new()
@@ -177,7 +177,7 @@ impl ControlRequest {
         serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
     }
 
-    /// The body to send to the path of [`ControlRequest::verb`].
+    /// Returns the body to send to the path of [`ControlRequest::verb`].
     #[must_use]
     pub fn body(&self) -> String {
         let mut value = json!(self);
@@ -201,21 +201,21 @@ mod tests {
             reason: None,
         };
         for request in [pause, ControlRequest::Reload] {
-            let read = ControlRequest::parse(request.verb(), request.body().as_bytes());
-            assert_eq!(read, Ok(request));
+            let parsed = ControlRequest::parse(request.verb(), request.body().as_bytes());
+            assert_eq!(parsed, Ok(request));
         }
         assert_eq!(
             ControlRequest::parse("reload", b" "),
             Ok(ControlRequest::Reload)
         );
-        for (verb, body, why) in [
+        for (verb, body, expected) in [
             ("rotate", "[]", "no JSON object"),
             ("rotate", "{\"key\":\"a\"}", "unknown field `key`"),
             ("revoke", "{}", "missing field `credential_id`"),
             ("launch", "{}", "unknown variant `launch`"),
         ] {
             let error = ControlRequest::parse(verb, body.as_bytes()).unwrap_err();
-            assert!(error.contains(why), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

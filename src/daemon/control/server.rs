@@ -1,9 +1,9 @@
-//! The control socket: HTTP with JSON on a Unix socket, so that `curl
-//! --unix-socket` works, too.
+//! The control socket: HTTP with JSON on a Unix socket, which also works with
+//! `curl --unix-socket`.
 //!
 //! The mode of the socket lets its owner and its group connect, and read. Only
 //! root, the user that rekeyd runs as, and members of the groups in `[control]
-//! admins` may change anything: the system says who the peer is. No route
+//! admins` may change anything; the system identifies the peer. No route
 //! returns or accepts a secret.
 
 use std::io::ErrorKind;
@@ -29,23 +29,24 @@ use crate::daemon::control::tracker::IncomingRequest;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::platform::users;
 
-/// The owner and the group of the socket may connect.
+/// The mode of the socket: its owner and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
 
-/// The largest request: a rotation of as many keys as a command line can name.
+/// The largest body of a request, in bytes: a rotation of as many keys as a
+/// command line can name.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long a peer has for the body of a request whose head is complete.
+/// The time limit of a body whose request head is complete.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More commands than wait for a daemon at one time, and few beside the file
-/// descriptors that a process may open.
+/// The limit of connections: more than the commands that wait for a daemon at
+/// one time, and few compared with the file descriptors of a process.
 const MAX_CONNECTIONS: usize = 128;
 
-/// How long peers have to read their responses when rekeyd stops.
+/// The time for which peers can read their responses when rekeyd stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// The server of the control socket; it stops when this is dropped.
+/// The server of the control socket, which stops on drop.
 pub(crate) struct ControlServer {
     path: PathBuf,
     state: Arc<ControlState>,
@@ -53,82 +54,82 @@ pub(crate) struct ControlServer {
     server_task: Option<JoinHandle<()>>,
 }
 
-/// What the handlers share.
+/// The state that the handlers share.
 struct ControlState {
     requests: mpsc::UnboundedSender<IncomingRequest>,
-    /// Who may change things, and what `GET /daemon` returns.
+    /// The groups that may change anything, and the response of `GET /daemon`.
     config: Mutex<ControlConfig>,
 }
 
-/// What depends on the configuration.
+/// The settings of the server that the configuration determines.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlConfig {
     pub(crate) admins: Vec<String>,
     pub(crate) info: DaemonInfo,
 }
 
-/// User and group of the peer, if the system knows them.
+/// The user and group of the peer, if the system knows them.
 #[derive(Debug, Clone, Copy)]
 struct PeerCredentials(Option<(u32, u32)>);
 
 impl PeerCredentials {
-    fn of(stream: &UnixStream) -> Self {
+    fn from_stream(stream: &UnixStream) -> Self {
         let peer = stream.peer_cred().ok();
         Self(peer.map(|peer| (peer.uid(), peer.gid())))
     }
 }
 
 impl ControlServer {
-    /// Listens at `path`; requests are sent to `requests`.
+    /// Listens at `path`, and sends requests to `requests`.
     ///
     /// # Errors
-    /// The socket cannot be created, or another process listens there.
+    /// If the socket cannot be created, or another process listens there.
     pub(crate) fn listen(
         path: &Path,
         requests: mpsc::UnboundedSender<IncomingRequest>,
         config: ControlConfig,
     ) -> Result<Self, String> {
-        let cannot = |why: String| format!("cannot listen at {}: {why}", path.display());
-        remove_stale_socket(path).map_err(cannot)?;
+        let listen_error =
+            |reason: String| format!("cannot listen at {}: {reason}", path.display());
+        remove_stale_socket(path).map_err(listen_error)?;
         let listener = UnixListener::bind(path).map_err(|error| {
             if error.kind() == ErrorKind::NotFound {
-                cannot("its folder does not exist".to_owned())
+                listen_error("its folder does not exist".to_owned())
             } else {
-                cannot(error.to_string())
+                listen_error(error.to_string())
             }
         })?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))
-            .map_err(|error| cannot(error.to_string()))?;
-        let shared = Arc::new(ControlState {
+            .map_err(|error| listen_error(error.to_string()))?;
+        let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
         });
         let (shutdown, stopped) = watch::channel(false);
-        let serving = http_server::serve(
+        let server_run = http_server::serve(
             listener,
             ConnectionLimits::new(MAX_CONNECTIONS),
-            routes(Arc::clone(&shared)),
-            PeerCredentials::of,
+            routes(Arc::clone(&state)),
+            PeerCredentials::from_stream,
             stopped,
         );
         Ok(Self {
             path: path.to_owned(),
-            state: shared,
+            state,
             shutdown,
-            server_task: Some(tokio::spawn(serving)),
+            server_task: Some(tokio::spawn(server_run)),
         })
     }
 
-    /// Stops, once the responses that were given are sent or
-    /// [`SHUTDOWN_GRACE`] is over.
+    /// Stops, once the responses are sent or [`SHUTDOWN_GRACE`] is over.
     pub(crate) async fn shut_down(mut self) {
         let _ = self.shutdown.send(true);
-        if let Some(serving) = self.server_task.take() {
-            let _ = tokio::time::timeout(SHUTDOWN_GRACE, serving).await;
+        if let Some(server_task) = self.server_task.take() {
+            let _ = tokio::time::timeout(SHUTDOWN_GRACE, server_task).await;
         }
     }
 
-    /// The path of the socket.
+    /// Returns the path of the socket.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -138,7 +139,7 @@ impl ControlServer {
         *self.state.lock_config() = config;
     }
 
-    /// Sets the global problem that `GET /daemon` shows.
+    /// Sets the problem in the response of `GET /daemon`.
     pub(crate) fn set_problem(&self, problem: Option<String>) {
         self.state.lock_config().info.problem = problem;
     }
@@ -147,7 +148,7 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         let _ = self.shutdown.send(true);
-        // Commands that come later have to find that no daemon listens.
+        // Later commands must find that no daemon listens.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -163,7 +164,7 @@ fn remove_stale_socket(path: &Path) -> Result<(), String> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.to_string()),
-        Ok(facts) if !facts.file_type().is_socket() => {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err("there is a file that is no socket".to_owned());
         }
         Ok(_) => {}
@@ -177,12 +178,12 @@ fn remove_stale_socket(path: &Path) -> Result<(), String> {
     }
 }
 
-fn routes(shared: Arc<ControlState>) -> Router {
+fn routes(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/daemon", get(daemon_info))
         .route("/{verb}", post(handle_request))
         .fallback(not_found)
-        .with_state(shared)
+        .with_state(state)
 }
 
 async fn not_found() -> Response {
@@ -194,57 +195,62 @@ async fn not_found() -> Response {
     )
 }
 
-async fn daemon_info(State(shared): State<Arc<ControlState>>) -> Json<DaemonInfo> {
-    Json(shared.lock_config().info.clone())
+async fn daemon_info(State(state): State<Arc<ControlState>>) -> Json<DaemonInfo> {
+    Json(state.lock_config().info.clone())
 }
 
 async fn handle_request(
-    State(shared): State<Arc<ControlState>>,
+    State(state): State<Arc<ControlState>>,
     ConnectInfo(peer): ConnectInfo<PeerCredentials>,
     UrlPath(verb): UrlPath<String>,
     body: Body,
 ) -> Response {
-    let admins = shared.lock_config().admins.clone();
-    let by = match authorize(peer, &admins) {
-        Ok(by) => by,
-        Err(why) => {
+    let admins = state.lock_config().admins.clone();
+    let requested_by = match authorize(peer, &admins) {
+        Ok(requested_by) => requested_by,
+        Err(reason) => {
             let verb = redact::sanitize(&verb);
-            tracing::warn!("refused {verb} on the control socket: {why}");
-            return error_response(StatusCode::FORBIDDEN, why);
+            tracing::warn!("refused {verb} on the control socket: {reason}");
+            return error_response(StatusCode::FORBIDDEN, reason);
         }
     };
     let body = match read_body(body).await {
         Ok(body) => body,
-        Err((status, why)) => return error_response(status, why.to_owned()),
+        Err((status, reason)) => return error_response(status, reason.to_owned()),
     };
     let request = match ControlRequest::parse(&verb, &body) {
         Ok(request) => request,
-        Err(why) => return error_response(StatusCode::BAD_REQUEST, why),
+        Err(reason) => return error_response(StatusCode::BAD_REQUEST, reason),
     };
-    tracing::info!(by, verb = request.verb(), "{by} asks to {}", request.verb());
-    let (reply, answer) = oneshot::channel();
-    let job = IncomingRequest {
+    tracing::info!(
+        by = requested_by,
+        verb = request.verb(),
+        "{requested_by} asks to {}",
+        request.verb()
+    );
+    let (reply, response) = oneshot::channel();
+    let incoming = IncomingRequest {
         request,
-        requested_by: by,
+        requested_by,
         reply,
     };
-    let stopping = || {
-        let why = "rekeyd stops; ask again when it runs".to_owned();
-        error_response(StatusCode::SERVICE_UNAVAILABLE, why)
+    let stopping_response = || {
+        let reason = "rekeyd stops; ask again when it runs".to_owned();
+        error_response(StatusCode::SERVICE_UNAVAILABLE, reason)
     };
-    if shared.requests.send(job).is_err() {
-        return stopping();
+    if state.requests.send(incoming).is_err() {
+        return stopping_response();
     }
-    match answer.await {
-        Ok(answer) => Json(answer).into_response(),
-        Err(_) => stopping(),
+    match response.await {
+        Ok(response) => Json(response).into_response(),
+        Err(_) => stopping_response(),
     }
 }
 
 /// Reads the whole body of a request, within [`BODY_TIMEOUT`].
 async fn read_body(body: Body) -> Result<body::Bytes, (StatusCode, &'static str)> {
-    let whole = body::to_bytes(body, MAX_BODY_BYTES);
-    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+    let bytes = body::to_bytes(body, MAX_BODY_BYTES);
+    match tokio::time::timeout(BODY_TIMEOUT, bytes).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err((
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -261,21 +267,22 @@ fn error_response(status: StatusCode, error: String) -> Response {
     (status, Json(ErrorBody { error })).into_response()
 }
 
-/// The name of the peer for the ledger, or why it may not change anything.
+/// Returns the name of the peer for the ledger, or why it may not change
+/// anything.
 fn authorize(peer: PeerCredentials, admins: &[String]) -> Result<String, String> {
     let Some((user, group)) = peer.0 else {
         return Err("the system does not say who you are".to_owned());
     };
-    let own = rustix::process::geteuid().as_raw();
-    let of_admins = || {
+    let own_uid = rustix::process::geteuid().as_raw();
+    let is_admin = || {
         let mut admins = admins.iter();
         admins.any(|admins| users::is_member(user, group, admins))
     };
-    if user == 0 || user == own || of_admins() {
+    if user == 0 || user == own_uid || is_admin() {
         return Ok(format!("uid {user}"));
     }
     Err(format!(
-        "user {user} may look and not change anything: ask as root or as user {own}, or name a \
+        "user {user} may look and not change anything: ask as root or as user {own_uid}, or name a \
          group of yours in [control] admins"
     ))
 }

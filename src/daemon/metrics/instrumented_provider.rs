@@ -1,4 +1,4 @@
-//! A provider whose answers are counted.
+//! A provider whose requests are counted and timed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::provider::{
     CreatedCredential, ListedCredential, Provider, ProviderError, ProviderResponse,
 };
 
-/// A provider whose answers are counted, where somebody wants to know.
+/// A provider whose requests are counted and timed, if there are metrics.
 pub(crate) struct InstrumentedProvider<P> {
     pub(crate) inner: P,
     pub(crate) metrics: Option<Arc<Metrics>>,
@@ -23,18 +23,18 @@ impl<P> InstrumentedProvider<P> {
     async fn measure<T>(
         &self,
         operation: &str,
-        asking: impl Future<Output = Result<ProviderResponse<T>, ProviderError>>,
+        request: impl Future<Output = Result<ProviderResponse<T>, ProviderError>>,
     ) -> Result<ProviderResponse<T>, ProviderError> {
-        let begun = Instant::now();
-        let answer = asking.await;
+        let start = Instant::now();
+        let response = request.await;
         if let Some(metrics) = &self.metrics {
-            let outcome = match &answer {
+            let outcome = match &response {
                 Ok(_) => "ok",
                 Err(error) => error.kind.as_str(),
             };
-            metrics.observe_request(operation, outcome, begun.elapsed());
+            metrics.observe_request(operation, outcome, start.elapsed());
         }
-        answer
+        response
     }
 }
 

@@ -2,8 +2,8 @@
 //! and `/readyz`.
 //!
 //! Counters count recorded changes and requests to the provider since the start
-//! of the process. All other values are read from the engine by the event loop
-//! when a page is requested: a response proves that the loop is alive.
+//! of the process. The event loop reads all other values from the engine when a
+//! page is requested, so a response proves that the loop is alive.
 
 pub(crate) mod instrumented_provider;
 pub(crate) mod registry;

@@ -1,4 +1,4 @@
-//! The metrics, and how they are filled.
+//! The metrics and their values.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::core::state::KeyState;
 use crate::engine::Engine;
 use crate::engine::observer::ChangeObserver;
 
-/// The upper ends of the buckets for the provider's answers, in seconds: from
-/// a sandbox on loopback to the longest timeout.
+/// The upper bounds of the buckets of provider requests, in seconds: from a
+/// sandbox on loopback to the longest timeout.
 const DURATION_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 
-/// Everything that is counted and shown.
+/// All metrics of a process.
 pub(crate) struct Metrics {
     registry: Registry,
     rotations: IntCounterVec,
@@ -35,32 +35,34 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing has been counted.
+    /// Returns metrics without any value.
     ///
     /// # Errors
-    /// Two metrics have one name: a mistake in this file.
+    /// If two metrics have one name: a bug in this file.
     pub(crate) fn new() -> prometheus::Result<Self> {
-        let opts = |name: &str, help: &str| Opts::new(format!("rekeyd_{name}"), help);
-        let build = IntGaugeVec::new(
-            opts("build_info", "The version that runs; always 1."),
+        let options = |name: &str, help: &str| Opts::new(format!("rekeyd_{name}"), help);
+        let build_info = IntGaugeVec::new(
+            options("build_info", "The version that runs; always 1."),
             &["version"],
         )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         let metrics = Self {
             registry: Registry::new(),
             rotations: IntCounterVec::new(
-                opts(
+                options(
                     "rotations_total",
                     "Rotations that ended, by what became of their credential.",
                 ),
                 &["key", "outcome"],
             )?,
             deliveries: IntCounterVec::new(
-                opts("deliveries_total", "Deliveries that were answered, or not."),
+                options("deliveries_total", "Deliveries that were answered, or not."),
                 &["key", "sink", "outcome"],
             )?,
             requests: IntCounterVec::new(
-                opts("provider_requests_total", "What the provider was asked."),
+                options("provider_requests_total", "What the provider was asked."),
                 &["operation", "outcome"],
             )?,
             request_seconds: HistogramVec::new(
@@ -72,48 +74,48 @@ impl Metrics {
                 &["operation"],
             )?,
             credential_age: GaugeVec::new(
-                opts(
+                options(
                     "credential_age_seconds",
                     "How old the current credential is.",
                 ),
                 &["key"],
             )?,
             credential_expiry: GaugeVec::new(
-                opts(
+                options(
                     "credential_expires_timestamp_seconds",
                     "When the current credential ends by itself; none if it does not.",
                 ),
                 &["key"],
             )?,
             next_rotation: GaugeVec::new(
-                opts(
+                options(
                     "next_rotation_timestamp_seconds",
                     "When the key is rotated next by schedule.",
                 ),
                 &["key"],
             )?,
             overdue: IntGaugeVec::new(
-                opts(
+                options(
                     "overdue",
                     "Whether the key has been due for longer than its jitter and delivery-deadline.",
                 ),
                 &["key"],
             )?,
             live_credentials: IntGaugeVec::new(
-                opts("live_credentials", "Credentials that are alive, by phase."),
+                options("live_credentials", "Credentials that are alive, by phase."),
                 &["key", "phase"],
             )?,
-            clock_offset: Gauge::with_opts(opts(
+            clock_offset: Gauge::with_opts(options(
                 "clock_offset_seconds",
                 "How far the provider's clock was ahead when it was last heard.",
             ))?,
-            last_reconciliation: Gauge::with_opts(opts(
+            last_reconciliation: Gauge::with_opts(options(
                 "last_sweep_timestamp_seconds",
                 "When every row was last compared with the provider; 0 if never.",
             ))?,
         };
         let registry = &metrics.registry;
-        registry.register(Box::new(build))?;
+        registry.register(Box::new(build_info))?;
         registry.register(Box::new(metrics.rotations.clone()))?;
         registry.register(Box::new(metrics.deliveries.clone()))?;
         registry.register(Box::new(metrics.requests.clone()))?;
@@ -128,16 +130,16 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Notes one request to the provider.
-    pub(crate) fn observe_request(&self, operation: &str, outcome: &str, took: Duration) {
+    /// Counts and times one request to the provider.
+    pub(crate) fn observe_request(&self, operation: &str, outcome: &str, duration: Duration) {
         self.requests.with_label_values(&[operation, outcome]).inc();
         self.request_seconds
             .with_label_values(&[operation])
-            .observe(took.as_secs_f64());
+            .observe(duration.as_secs_f64());
     }
 
-    /// The page, with how everything stands now. Of a key that is being worked
-    /// on, what was shown before is shown again.
+    /// Renders the page with the present values. A key that a worker holds
+    /// keeps the values of the last page.
     pub(crate) fn render(&self, engine: &Engine) -> String {
         for view in engine.key_views() {
             let key = view.key.as_str();
@@ -155,14 +157,14 @@ impl Metrics {
                 self.update_key(state, engine.now().as_second());
             }
             if !view.is_configured {
-                // Nobody is paged for what nobody is to put right.
+                // An alert on these would never clear for a key that is not configured.
                 remove_series(&self.overdue, key);
                 remove_series(&self.credential_expiry, key);
             }
         }
         self.clock_offset.set(engine.clock_offset().unwrap_or(0.0));
-        let swept = engine.last_reconciliation().map_or(0, |at| at.as_second());
-        self.last_reconciliation.set(to_float(swept));
+        let reconciled_at = engine.last_reconciliation().map_or(0, |at| at.as_second());
+        self.last_reconciliation.set(to_float(reconciled_at));
         let mut page = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
             tracing::error!("the metrics cannot be written: {error}");
@@ -174,21 +176,25 @@ impl Metrics {
         let key = state.key.as_str();
         let current = state.current().and_then(|now| now.credential.as_ref());
         match current.and_then(|credential| credential.created_at) {
-            Some(born) => set_seconds(&self.credential_age, key, (now - born.as_second()).max(0)),
+            Some(created_at) => set_seconds(
+                &self.credential_age,
+                key,
+                (now - created_at.as_second()).max(0),
+            ),
             None => remove_series(&self.credential_age, key),
         }
         match current.and_then(|credential| credential.expires_at) {
-            Some(end) => set_seconds(&self.credential_expiry, key, end.as_second()),
+            Some(expires_at) => set_seconds(&self.credential_expiry, key, expires_at.as_second()),
             None => remove_series(&self.credential_expiry, key),
         }
         for phase in Phase::ALL {
             if phase == Phase::Revoked || phase == Phase::Failed {
                 continue;
             }
-            let of_phase = |rotation: &&crate::core::state::Rotation| {
+            let is_in_phase = |rotation: &&crate::core::state::Rotation| {
                 rotation.phase == phase && rotation.credential.is_some()
             };
-            let count = state.live.iter().filter(of_phase).count();
+            let count = state.live.iter().filter(is_in_phase).count();
             self.live_credentials
                 .with_label_values(&[key, phase.as_str()])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -200,26 +206,26 @@ impl ChangeObserver for Metrics {
     fn observe(&self, state: &KeyState, changes: &[Change]) {
         let key = state.key.as_str();
         for change in changes {
-            if let Change::Rotation(RotationChange::Transitioned(moved)) = change
-                && let Some(outcome) = rotation_outcome(moved)
+            if let Change::Rotation(RotationChange::Transitioned(transition)) = change
+                && let Some(outcome) = rotation_outcome(transition)
             {
                 self.rotations.with_label_values(&[key, outcome]).inc();
             }
-            // What has been written and is only followed by a program yet has
-            // not been answered.
-            if let Change::Delivery(DeliveryChange::Finished(answered)) = change
-                && !(answered.is_written && answered.error.is_none())
+            // A delivery that is written but whose program has not succeeded
+            // yet has no outcome.
+            if let Change::Delivery(DeliveryChange::Finished(finished)) = change
+                && !(finished.is_written && finished.error.is_none())
             {
-                let labels = [key, &answered.sink.name, answered.state.as_str()];
+                let labels = [key, &finished.sink.name, finished.state.as_str()];
                 self.deliveries.with_label_values(&labels).inc();
             }
         }
     }
 }
 
-/// What became of a rotation, if this is where it ended.
-fn rotation_outcome(moved: &Transition) -> Option<&'static str> {
-    match moved.event {
+/// Returns the outcome of a rotation, if `transition` ends it.
+fn rotation_outcome(transition: &Transition) -> Option<&'static str> {
+    match transition.event {
         LifecycleEvent::Delivered => Some("current"),
         LifecycleEvent::NotCreated | LifecycleEvent::LabelNotFound => Some("failed"),
         LifecycleEvent::SecretLost
@@ -248,11 +254,11 @@ fn set_seconds(gauge: &GaugeVec, key: &str, seconds: i64) {
 }
 
 fn remove_series<P: Atomic>(gauge: &GenericGaugeVec<P>, key: &str) {
-    // There may have been none.
+    // An error means that there was no such series.
     let _ = gauge.remove_label_values(&[key]);
 }
 
-/// Prometheus knows only floats; seconds of this age of the world fit.
+/// Converts seconds for Prometheus, which has no integers.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn to_float(seconds: i64) -> f64 {
     seconds as f64

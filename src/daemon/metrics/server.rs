@@ -16,11 +16,12 @@ use tokio::task::JoinHandle;
 
 use crate::net::http_server::{self, ConnectionLimits};
 
-/// More than monitoring needs, and few beside the file descriptors that a
-/// process may open.
+/// The limit of connections: more than monitoring needs, and few compared with
+/// the file descriptors of a process.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long the event loop has to answer before it counts as stuck.
+/// The time after which an event loop that does not answer is reported as
+/// stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A monitoring page.
@@ -37,56 +38,57 @@ pub(crate) enum MonitoringPage {
 /// A request for a page, for the event loop to answer.
 pub(crate) struct PageRequest {
     pub(crate) page: MonitoringPage,
-    /// The page, or the problem for a 503.
+    /// The channel for the page, or for the problem of a 503.
     pub(crate) reply: oneshot::Sender<Result<String, String>>,
 }
 
-/// The server of the pages; it stops when this is dropped.
+/// The server of the pages, which stops on drop.
 pub(crate) struct MetricsServer {
     address: SocketAddr,
     shutdown: watch::Sender<bool>,
     server_task: JoinHandle<()>,
 }
 
-/// How long the server has to end: a peer that still reads a page does not keep
-/// the address.
+/// The time for which the server waits at its end: a peer that still reads a
+/// page must not keep the address.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 impl MetricsServer {
-    /// Listens at `address`; requests are sent to `requests`.
+    /// Listens at `address`, and sends requests to `requests`.
     ///
     /// # Errors
-    /// The address cannot be bound.
+    /// If the address cannot be bound.
     pub(crate) fn listen(
         address: SocketAddr,
-        wanted: mpsc::UnboundedSender<PageRequest>,
+        requests: mpsc::UnboundedSender<PageRequest>,
     ) -> Result<Self, String> {
-        let cannot = |error: std::io::Error| format!("cannot serve metrics at {address}: {error}");
-        let listener = std::net::TcpListener::bind(address).map_err(cannot)?;
-        listener.set_nonblocking(true).map_err(cannot)?;
-        let listener = TcpListener::from_std(listener).map_err(cannot)?;
+        let listen_error =
+            |error: std::io::Error| format!("cannot serve metrics at {address}: {error}");
+        let listener = std::net::TcpListener::bind(address).map_err(listen_error)?;
+        listener.set_nonblocking(true).map_err(listen_error)?;
+        let listener = TcpListener::from_std(listener).map_err(listen_error)?;
         let (shutdown, stopped) = watch::channel(false);
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(health))
             .route("/readyz", get(readiness))
-            .with_state(Arc::new(wanted));
+            .with_state(Arc::new(requests));
         let limits = ConnectionLimits::new(MAX_CONNECTIONS);
-        let serving = http_server::serve(listener, limits, router, |_| (), stopped);
+        let server_run = http_server::serve(listener, limits, router, |_| (), stopped);
         Ok(Self {
             address,
             shutdown,
-            server_task: tokio::spawn(serving),
+            server_task: tokio::spawn(server_run),
         })
     }
 
-    /// Stops. The address is free then, and so are others that overlap it.
+    /// Stops, and frees the address and all that overlap it.
     pub(crate) async fn shut_down(mut self) {
         let _ = self.shutdown.send(true);
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, &mut self.server_task).await;
     }
 
-    /// The address that it listens at.
+    /// Returns the address of the server.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -100,33 +102,33 @@ impl Drop for MetricsServer {
 
 type PageRequestSender = State<Arc<mpsc::UnboundedSender<PageRequest>>>;
 
-async fn metrics(wanted: PageRequestSender) -> Response {
-    let mut response = request_page(wanted, MonitoringPage::Metrics).await;
+async fn metrics(requests: PageRequestSender) -> Response {
+    let mut response = request_page(requests, MonitoringPage::Metrics).await;
     if response.status().is_success() {
-        let kind = axum::http::HeaderValue::from_static(prometheus::TEXT_FORMAT);
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+        let content_type = axum::http::HeaderValue::from_static(prometheus::TEXT_FORMAT);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     response
 }
 
-async fn health(wanted: PageRequestSender) -> Response {
-    request_page(wanted, MonitoringPage::Health).await
+async fn health(requests: PageRequestSender) -> Response {
+    request_page(requests, MonitoringPage::Health).await
 }
 
-async fn readiness(wanted: PageRequestSender) -> Response {
-    request_page(wanted, MonitoringPage::Readiness).await
+async fn readiness(requests: PageRequestSender) -> Response {
+    request_page(requests, MonitoringPage::Readiness).await
 }
 
-async fn request_page(State(wanted): PageRequestSender, page: MonitoringPage) -> Response {
-    let (reply, answer) = oneshot::channel();
-    let unwell = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-    if wanted.send(PageRequest { page, reply }).is_err() {
-        return unwell("rekeyd stops".to_owned()).into_response();
+async fn request_page(State(requests): PageRequestSender, page: MonitoringPage) -> Response {
+    let (reply, response) = oneshot::channel();
+    let unavailable = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
+    if requests.send(PageRequest { page, reply }).is_err() {
+        return unavailable("rekeyd stops".to_owned()).into_response();
     }
-    match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
+    match tokio::time::timeout(REPLY_TIMEOUT, response).await {
         Ok(Ok(Ok(page))) => page.into_response(),
-        Ok(Ok(Err(why))) => unwell(why).into_response(),
-        Ok(Err(_)) => unwell("rekeyd stops".to_owned()).into_response(),
-        Err(_) => unwell("the loop of rekeyd does not turn".to_owned()).into_response(),
+        Ok(Ok(Err(reason))) => unavailable(reason).into_response(),
+        Ok(Err(_)) => unavailable("rekeyd stops".to_owned()).into_response(),
+        Err(_) => unavailable("the loop of rekeyd does not turn".to_owned()).into_response(),
     }
 }

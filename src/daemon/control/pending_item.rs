@@ -1,0 +1,135 @@
+//! The part of a request that awaits the engine's work on one key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::core::duration;
+use crate::core::ids::KeyName;
+use crate::core::state::KeyState;
+use crate::engine::Engine;
+use crate::engine::operator_command::CommandError;
+
+/// The part of a request for one key.
+pub(super) struct PendingItem {
+    pub(super) subject: String,
+    pub(super) awaiting: WaitCondition,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+/// The event that completes an item.
+pub(super) enum WaitCondition {
+    /// A rotation with a greater sequence.
+    Rotation {
+        key: KeyName,
+        previous_sequence: u64,
+    },
+    /// The result of an operator command.
+    Command {
+        result: oneshot::Receiver<Result<String, CommandError>>,
+        started: Arc<AtomicBool>,
+    },
+}
+
+impl PendingItem {
+    /// Returns an item that times out after `timeout`.
+    pub(super) fn new(subject: String, awaiting: WaitCondition, timeout: Duration) -> Self {
+        Self {
+            subject,
+            awaiting,
+            deadline: Instant::now() + timeout,
+            timeout,
+        }
+    }
+
+    /// Returns the result, if the item is complete or has timed out.
+    pub(super) fn poll(&mut self, engine: &Engine) -> Option<Result<String, String>> {
+        let outcome = match &mut self.awaiting {
+            WaitCondition::Rotation {
+                key,
+                previous_sequence,
+            } => rotation_result(engine, key, *previous_sequence),
+            WaitCondition::Command { result, .. } => match result.try_recv() {
+                Ok(outcome) => Some(outcome.map_err(|error| error.to_string())),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    Some(Err("the engine dropped it; report this".to_owned()))
+                }
+            },
+        };
+        let is_timed_out = || Instant::now() >= self.deadline;
+        outcome.or_else(|| {
+            is_timed_out()
+                .then(|| self.timeout_result(engine))
+                .flatten()
+        })
+    }
+
+    /// Returns the result after the timeout. A command that has started is
+    /// never reported as not done.
+    fn timeout_result(&self, engine: &Engine) -> Option<Result<String, String>> {
+        let timeout = duration::to_text(self.timeout);
+        match &self.awaiting {
+            WaitCondition::Rotation { key, .. } if !engine.has_pending_request(key) => {
+                Some(Err(format!(
+                    "{key} was not delivered within {timeout}; `rekeyd status {key}` shows what becomes \
+                 of it"
+                )))
+            }
+            // It ends by the timeouts of its own requests.
+            WaitCondition::Command { started, .. } if started.load(Ordering::Relaxed) => None,
+            WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => {
+                Some(Err(format!("not done within {timeout}")))
+            }
+        }
+    }
+}
+
+/// Returns the result of a requested rotation; `None` while it is open.
+fn rotation_result(
+    engine: &Engine,
+    key: &KeyName,
+    previous_sequence: u64,
+) -> Option<Result<String, String>> {
+    let state = engine.state(key)?;
+    let condition = engine.active_conditions_of(key).into_iter().next();
+    // A rotation that cannot start is reported at once.
+    if engine.has_pending_request(key) && condition.is_none() || state.open_rotation().is_some() {
+        return None;
+    }
+    if state
+        .current()
+        .is_some_and(|current| current.sequence > previous_sequence)
+    {
+        return Some(Ok(format!("{key}: rotated{}", hold_warning(engine, state))));
+    }
+    let problem = condition.map(|active| active.problem);
+    let problem = problem.or_else(|| state.problem.clone());
+    let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
+    Some(Err(format!("{key} was not rotated: {problem}")))
+}
+
+/// Returns a warning of the credentials that this rotation would revoke and
+/// that are held.
+fn hold_warning(engine: &Engine, state: &KeyState) -> String {
+    let now = engine.now();
+    let live = state.live.iter();
+    let held = live.filter(|rotation| {
+        rotation.revoke_now && rotation.hold_until.is_some_and(|until| until > now)
+    });
+    let ids: Vec<_> = held
+        .filter_map(|rotation| rotation.credential.as_ref())
+        .map(|credential| credential.id.as_str())
+        .collect();
+    if ids.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nwarning: {} stays until its hold is over; `rekeyd release {}` ends it",
+        ids.join(", "),
+        state.key
+    )
+}
