@@ -2,10 +2,10 @@
 //!
 //! No consumer is ever left with a dead key, no live key is ever unknown, no
 //! secret is ever anywhere but in memory and at its sinks. ARCHITECTURE.md has
-//! the invariants behind that sentence and the rooms below.
+//! the invariants that guarantee this, and the modules below.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-// What the engine's tests share is written as if it stood outside.
+// The fixtures that the engine's tests share name the crate like an external one.
 #[cfg(test)]
 extern crate self as rekeyd;
 

@@ -1,6 +1,6 @@
-//! Delivers notices, beside everything else: one carrier for each who is told,
-//! one notice at a time, in order. What cannot be delivered is tried again,
-//! also by a later process, until it is given up.
+//! Sends notifications in the background: one worker for each channel, one
+//! notification at a time, in order. A worker retries a failed notification,
+//! also in a later process, until its maximum age.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use crate::ledger::Ledger;
 use crate::platform::clock::Clock;
 use crate::platform::machine;
 
-/// The longest that a carrier with something to deliver sleeps: the clock may
-/// have been set meanwhile.
+/// The longest sleep of a worker with a pending notification, since the clock
+/// may be set in the meantime.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// A carrier does not turn faster than this, whatever its clock says.
+/// The shortest sleep of a worker, whatever its clock says.
 const MIN_SLEEP: Duration = Duration::from_millis(100);
 
-/// For so long a process that ends tries again what failed.
+/// The time for which an ending process retries failed notifications.
 const FINAL_RETRY_WINDOW: Duration = Duration::from_secs(10);
 
-/// Everybody who delivers notices in this process. Dropped, they stop.
+/// The workers of this process, which stop on drop.
 pub(crate) struct NotificationDispatcher {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
@@ -38,69 +38,70 @@ pub(crate) struct NotificationDispatcher {
     workers: BTreeMap<ChannelId, (Arc<dyn ChannelTarget>, JoinSet<()>)>,
 }
 
-/// Delivers to one who is told.
+/// Sends the notifications of one channel.
 struct ChannelWorker {
     channel: Arc<dyn Channel>,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     host: String,
-    /// What was delivered and could not be recorded.
+    /// The outbox row whose notification was sent but could not be recorded.
     unrecorded_row: Option<i64>,
 }
 
-/// How a round of deliveries ended.
+/// The end of a pass over the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DispatchProgress {
-    /// Nothing is owed.
+    /// No notification is pending.
     Drained,
-    /// Something is, and is tried again then.
+    /// The next one is retried at this time.
     RetryAt(Timestamp),
 }
 
 impl NotificationDispatcher {
-    /// Nobody delivers yet.
+    /// Returns a dispatcher without channels.
     pub(crate) const fn new(
         ledger: Ledger,
         clock: Arc<dyn Clock>,
-        posted: watch::Receiver<OutboxSignal>,
+        signal: watch::Receiver<OutboxSignal>,
     ) -> Self {
         Self {
             ledger,
             clock,
-            outbox_signal: posted,
+            outbox_signal: signal,
             workers: BTreeMap::new(),
         }
     }
 
-    /// Delivers to these from now on. Who is delivered to already is not
-    /// disturbed.
-    pub(crate) fn set_channels(&mut self, wanted: &[NotifySettings]) {
-        let stays = |id: &ChannelId, target: &Arc<dyn ChannelTarget>| {
-            let mut wanted = wanted.iter();
-            wanted.any(|one| one.subscription.channel == *id && one.target.is_same(&**target))
+    /// Replaces the channels. Workers of unchanged channels go on undisturbed.
+    pub(crate) fn set_channels(&mut self, channels: &[NotifySettings]) {
+        let is_unchanged = |id: &ChannelId, target: &Arc<dyn ChannelTarget>| {
+            let mut channels = channels.iter();
+            channels
+                .any(|other| other.subscription.channel == *id && other.target.is_same(&**target))
         };
-        self.workers.retain(|id, (target, _)| stays(id, target));
-        for settings in wanted {
+        self.workers
+            .retain(|id, (target, _)| is_unchanged(id, target));
+        for settings in channels {
             let id = &settings.subscription.channel;
             if self.workers.contains_key(id) {
                 continue;
             }
-            let carrier = self.new_worker(settings);
+            let worker = self.new_worker(settings);
             let mut task = JoinSet::new();
-            task.spawn(carrier.run(self.outbox_signal.clone()));
+            task.spawn(worker.run(self.outbox_signal.clone()));
             self.workers
                 .insert(id.clone(), (Arc::clone(&settings.target), task));
         }
     }
 
-    /// Delivers what is owed to these, for `limit` at most: of a process that
-    /// ends.
-    pub(crate) async fn flush_pending(&self, wanted: &[NotifySettings], limit: Duration) {
-        let mut rounds = JoinSet::new();
-        for settings in wanted {
-            rounds.spawn(self.new_worker(settings).flush());
+    /// Sends what is pending for these channels, for `limit` at most, when the
+    /// process ends.
+    pub(crate) async fn flush_pending(&self, channels: &[NotifySettings], limit: Duration) {
+        let mut passes = JoinSet::new();
+        for settings in channels {
+            passes.spawn(self.new_worker(settings).flush());
         }
-        let finished = async { while rounds.join_next().await.is_some() {} };
+        let finished = async { while passes.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, finished).await.is_err() {
             tracing::warn!("not everybody could be told in time; the next run goes on with that");
         }
@@ -120,114 +121,118 @@ impl NotificationDispatcher {
 }
 
 impl ChannelWorker {
-    /// Delivers for as long as the process lives.
-    async fn run(mut self, mut posted: watch::Receiver<OutboxSignal>) {
-        let mut direct = 0;
+    /// Sends notifications until the dispatcher is dropped.
+    async fn run(mut self, mut signal: watch::Receiver<OutboxSignal>) {
+        let mut sent_count = 0;
         loop {
-            let waiting = posted.borrow_and_update().direct.clone();
-            for (notice, to) in waiting.into_iter().skip(direct) {
-                direct += 1;
-                if to.contains(self.channel.id()) {
-                    self.send_bypassing_ledger(&notice).await;
+            let direct_notifications = signal.borrow_and_update().direct.clone();
+            for (notification, recipients) in direct_notifications.into_iter().skip(sent_count) {
+                sent_count += 1;
+                if recipients.contains(self.channel.id()) {
+                    self.send_bypassing_ledger(&notification).await;
                 }
             }
             let wait = match self.send_pending().await {
                 DispatchProgress::Drained => None,
                 DispatchProgress::RetryAt(at) => {
-                    let span = time::until(self.clock.now(), at);
-                    Some(span.clamp(MIN_SLEEP, MAX_SLEEP))
+                    let delay = time::until(self.clock.now(), at);
+                    Some(delay.clamp(MIN_SLEEP, MAX_SLEEP))
                 }
             };
-            let news = posted.changed();
-            let gone = match wait {
-                None => news.await.is_err(),
-                Some(span) => match tokio::time::timeout(span, news).await {
-                    Ok(news) => news.is_err(),
+            let changed = signal.changed();
+            let is_closed = match wait {
+                None => changed.await.is_err(),
+                Some(delay) => match tokio::time::timeout(delay, changed).await {
+                    Ok(changed) => changed.is_err(),
                     Err(_) => false,
                 },
             };
-            if gone {
+            if is_closed {
                 return;
             }
         }
     }
 
-    /// Delivers what is owed until nothing is, or the next try is too far away.
+    /// Sends what is pending until nothing is, or the next retry is too late.
     async fn flush(mut self) {
         let end = time::after(self.clock.now(), FINAL_RETRY_WINDOW);
         while let DispatchProgress::RetryAt(at) = self.send_pending().await {
             if at > end {
                 return;
             }
-            let span = time::until(self.clock.now(), at);
-            tokio::time::sleep(span.max(MIN_SLEEP)).await;
+            let delay = time::until(self.clock.now(), at);
+            tokio::time::sleep(delay.max(MIN_SLEEP)).await;
         }
     }
 
-    /// What is wrong with the ledger cannot stand there: what is not delivered
-    /// before the process ends is not told.
-    async fn send_bypassing_ledger(&self, notice: &Notification) {
+    /// Sends a notification about the ledger itself, which the ledger cannot
+    /// hold: it is lost if the process ends first.
+    async fn send_bypassing_ledger(&self, notification: &Notification) {
         let mut attempt = 0;
-        let mut waited = Duration::ZERO;
-        while let Err(error) = self.channel.send(notice, &self.host).await {
+        let mut total_delay = Duration::ZERO;
+        while let Err(error) = self.channel.send(notification, &self.host).await {
             attempt += 1;
-            let pause = retry_delay(attempt);
-            waited += pause;
-            if waited > NOTIFICATION_MAX_AGE {
-                tracing::error!(notifier = %self.channel.id(), "gave up telling: {}", notice.text);
+            let delay = retry_delay(attempt);
+            total_delay += delay;
+            if total_delay > NOTIFICATION_MAX_AGE {
+                tracing::error!(notifier = %self.channel.id(), "gave up telling: {}", notification.text);
                 return;
             }
             tracing::warn!(notifier = %self.channel.id(), attempt, "{error}; trying again");
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(delay).await;
         }
     }
 
-    /// Delivers what is owed, in order, until something cannot be delivered.
+    /// Sends what is pending, in order, until a notification fails.
     async fn send_pending(&mut self) -> DispatchProgress {
         let id = self.channel.id().clone();
         loop {
             let now = self.clock.now();
-            let later = DispatchProgress::RetryAt(time::after(now, MAX_SLEEP));
-            let owed = match self.ledger.next_notification(&id).await {
-                Ok(Some(owed)) => owed,
+            let retry_later = DispatchProgress::RetryAt(time::after(now, MAX_SLEEP));
+            let pending = match self.ledger.next_notification(&id).await {
+                Ok(Some(pending)) => pending,
                 Ok(None) => return DispatchProgress::Drained,
                 Err(error) => {
                     tracing::debug!(%error, "cannot ask the ledger what {id} is to be told");
-                    return later;
+                    return retry_later;
                 }
             };
-            if let Some(at) = plausible_retry(owed.retry_at, now).filter(|at| *at > now) {
+            if let Some(at) = plausible_retry(pending.retry_at, now).filter(|at| *at > now) {
                 return DispatchProgress::RetryAt(at);
             }
-            if self.unrecorded_row != Some(owed.row_id) {
-                if let Err(error) = self.channel.send(&owed.notification, &self.host).await {
-                    return self.retry_or_give_up(&owed, error).await.unwrap_or(later);
+            if self.unrecorded_row != Some(pending.row_id) {
+                if let Err(error) = self.channel.send(&pending.notification, &self.host).await {
+                    return self
+                        .retry_or_give_up(&pending, error)
+                        .await
+                        .unwrap_or(retry_later);
                 }
-                self.unrecorded_row = Some(owed.row_id);
+                self.unrecorded_row = Some(pending.row_id);
             }
-            let told = self
+            let recorded = self
                 .ledger
-                .record_notification_sent(&id, owed.row_id, self.clock.now())
+                .record_notification_sent(&id, pending.row_id, self.clock.now())
                 .await;
-            if let Err(error) = told {
+            if let Err(error) = recorded {
                 tracing::debug!(%error, "cannot record that {id} was told");
-                return later;
+                return retry_later;
             }
-            // Whoever reads this can rely on its not being told again.
-            tracing::info!(notifier = %id, "told {id}: {}", owed.notification.text);
+            // Logged after the commit: this notification is not sent again.
+            tracing::info!(notifier = %id, "told {id}: {}", pending.notification.text);
         }
     }
 
-    /// Plans the next try, or gives up. None if that cannot be recorded.
+    /// Schedules the next attempt, or gives up. Returns `None` if that cannot
+    /// be recorded.
     async fn retry_or_give_up(
         &self,
-        owed: &crate::ledger::PendingNotification,
+        pending: &crate::ledger::PendingNotification,
         error: ChannelError,
     ) -> Option<DispatchProgress> {
         let id = self.channel.id();
         let now = self.clock.now();
         let limit = time::before(now, NOTIFICATION_MAX_AGE);
-        if owed.notification.created_at < limit {
+        if pending.notification.created_at < limit {
             let count = self
                 .ledger
                 .abandon_notifications(id, limit, now)
@@ -240,16 +245,16 @@ impl ChannelWorker {
             );
             return Some(DispatchProgress::RetryAt(now));
         }
-        let attempt = owed.attempts.saturating_add(1);
+        let attempt = pending.attempts.saturating_add(1);
         let retry_at = time::whole_seconds(time::after(now, retry_delay(attempt)));
         tracing::warn!(
             notifier = %id, attempt, retry_at = time::to_text(retry_at),
             "{id} was not told: {error}; trying again at {}", time::to_text(retry_at)
         );
-        let noted =
+        let recorded =
             self.ledger
-                .record_notification_failure(id, owed.row_id, retry_at, error.message);
-        noted.await.ok()?;
+                .record_notification_failure(id, pending.row_id, retry_at, error.message);
+        recorded.await.ok()?;
         Some(DispatchProgress::RetryAt(retry_at))
     }
 }

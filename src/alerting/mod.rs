@@ -1,6 +1,6 @@
-//! Notifications of what is wrong: which alerts are active ([`tracker`]), what
-//! is queued for whom ([`outbox`], a transactional outbox in the ledger), and
-//! how it is sent ([`dispatcher`], [`channel`]).
+//! Notifications of people: which alerts are active ([`tracker`]), which
+//! notifications are pending for which channel ([`outbox`], a transactional
+//! outbox in the ledger), and how they are sent ([`dispatcher`], [`channel`]).
 
 pub mod channel;
 pub mod dispatcher;

@@ -1,33 +1,34 @@
-//! Notices on their way into the ledger: one commit after the other, as many
-//! at once as there are, and again as they were when it could not be written.
+//! The transactional outbox: notifications on their way into the ledger. A
+//! batch takes all that are pending; one that could not be written is written
+//! again unchanged.
 
 use tokio::sync::watch;
 
 use crate::core::notification::{ChannelId, Notification};
 use crate::ledger::OutboxEntry;
 
-/// What has been written for those who deliver notices.
+/// The state of the outbox for the dispatcher's workers.
 #[derive(Debug, Clone, Default)]
 pub struct OutboxSignal {
-    /// Grows with each notice that stands in the ledger.
+    /// Grows with each notification that is written to the ledger.
     pub written: u64,
-    /// What cannot stand there, since it is the ledger that is wrong: at most
-    /// a beginning and an end in a process.
+    /// Notifications that bypass the ledger, since they report its own failure:
+    /// at most one that it failed and one that it recovered in a process.
     pub direct: Vec<(Notification, Vec<ChannelId>)>,
 }
 
-/// What became of notices that were to be recorded.
+/// The result of writing a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteOutcome {
-    /// They stand in the ledger.
+    /// The ledger holds the batch.
     Written,
-    /// The ledger could not be written: later.
+    /// The ledger could not be written; the batch is pending again.
     Failed,
-    /// The ledger does not take them.
+    /// The ledger refused the batch, which is dropped.
     Rejected,
 }
 
-/// What is to be recorded, and who waits for it.
+/// The notifications to be written, and the signal for the dispatcher.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pending: Vec<OutboxEntry>,
@@ -36,28 +37,28 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Where it is told that something was written.
+    /// Returns a receiver of the signal.
     pub(crate) fn subscribe(&self) -> watch::Receiver<OutboxSignal> {
         self.signal.subscribe()
     }
 
-    /// To be recorded.
-    pub(crate) fn enqueue(&mut self, telling: OutboxEntry) {
-        self.pending.push(telling);
+    /// Adds an entry to the next batch.
+    pub(crate) fn enqueue(&mut self, entry: OutboxEntry) {
+        self.pending.push(entry);
     }
 
-    /// To be told past the ledger.
-    pub(crate) fn send_direct(&self, notice: Notification, to: Vec<ChannelId>) {
+    /// Sends a notification without writing it to the ledger.
+    pub(crate) fn send_direct(&self, notification: Notification, channels: Vec<ChannelId>) {
         self.signal
-            .send_modify(|posted| posted.direct.push((notice, to)));
+            .send_modify(|signal| signal.direct.push((notification, channels)));
     }
 
-    /// Nobody is to be told any more.
+    /// Drops the pending entries, since no channel is configured.
     pub(crate) fn clear_pending(&mut self) {
         self.pending.clear();
     }
 
-    /// What is to be recorded now; nothing while something is being recorded.
+    /// Returns the next batch; empty while another one is being written.
     pub(crate) fn take_batch(&mut self) -> Vec<OutboxEntry> {
         if self.in_flight.is_empty() {
             self.in_flight = std::mem::take(&mut self.pending);
@@ -66,24 +67,24 @@ impl Outbox {
         Vec::new()
     }
 
-    /// What was to be recorded came to this.
+    /// Completes the batch that was taken last.
     pub(crate) fn finish_batch(&mut self, outcome: WriteOutcome) {
-        let tellings = std::mem::take(&mut self.in_flight);
+        let batch = std::mem::take(&mut self.in_flight);
         match outcome {
             WriteOutcome::Written => {
-                let count = tellings
+                let count = batch
                     .iter()
-                    .filter(|one| !one.channels.is_empty())
+                    .filter(|entry| !entry.channels.is_empty())
                     .count();
                 if count > 0 {
                     let count = u64::try_from(count).unwrap_or(u64::MAX);
                     self.signal
-                        .send_modify(|posted| posted.written = posted.written.wrapping_add(count));
+                        .send_modify(|signal| signal.written = signal.written.wrapping_add(count));
                 }
             }
             WriteOutcome::Failed => {
-                let later = std::mem::replace(&mut self.pending, tellings);
-                self.pending.extend(later);
+                let newer = std::mem::replace(&mut self.pending, batch);
+                self.pending.extend(newer);
             }
             WriteOutcome::Rejected => {}
         }

@@ -1,4 +1,4 @@
-//! Which files the configuration claims, and for which option.
+//! The files that the options of the configuration claim.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,32 +13,34 @@ use crate::config_reader::{quote, values};
 use crate::sink::file::temp_name;
 
 /// The option that each file belongs to. Two options that write one file would
-/// destroy each other's work, and the ledger or a secret would be lost for good.
+/// overwrite each other's, and the ledger or a secret would be lost for good.
 pub(super) struct PathClaims {
     owners: HashMap<OsString, PathOwner>,
 }
 
-/// The owner of a file, put into words only if another option claims it.
+/// The option that a file belongs to, formatted only if another option claims
+/// the file.
 pub(super) struct PathOwner {
     description: Cow<'static, str>,
-    /// The option that the words describe, if they do not name it.
+    /// The option's location, which follows the description.
     location: Option<Location>,
 }
 
 impl PathOwner {
-    /// An owner at `place`: "written by" it, the "argv of" it.
-    pub(super) fn of(words: impl Into<Cow<'static, str>>, place: &Location) -> Self {
+    /// Returns an owner at `location`, described as "written by" it or the
+    /// "argv of" it.
+    pub(super) fn new(description: impl Into<Cow<'static, str>>, location: &Location) -> Self {
         Self {
-            description: words.into(),
-            location: Some(place.clone()),
+            description: description.into(),
+            location: Some(location.clone()),
         }
     }
 }
 
 impl<T: Into<Cow<'static, str>>> From<T> for PathOwner {
-    fn from(words: T) -> Self {
+    fn from(description: T) -> Self {
         Self {
-            description: words.into(),
+            description: description.into(),
             location: None,
         }
     }
@@ -47,33 +49,33 @@ impl<T: Into<Cow<'static, str>>> From<T> for PathOwner {
 impl fmt::Display for PathOwner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
-            Some(place) => write!(formatter, "{} {place}", self.description),
+            Some(location) => write!(formatter, "{} {location}", self.description),
             None => formatter.write_str(&self.description),
         }
     }
 }
 
 impl PathClaims {
-    /// No claims yet.
+    /// Returns an empty set of claims.
     pub(super) fn new() -> Self {
         Self {
             owners: HashMap::new(),
         }
     }
 
-    /// Claims a file that is replaced by way of a temporary file beside it, and
-    /// that one.
+    /// Claims a file that is replaced through a temporary file beside it, and
+    /// the temporary file.
     pub(super) fn claim_replaced(
         &mut self,
         path: &Path,
         owner: impl Into<PathOwner>,
         temp_owner: impl Into<PathOwner>,
-        place: &Location,
+        location: &Location,
         report: &mut ProblemReport,
     ) {
-        // Where the file is another option's, so is the temporary one.
-        if self.claim(path, owner, place, report) {
-            self.claim(&temp_name::temp_path(path), temp_owner, place, report);
+        // Another option that has the file has its temporary file, too.
+        if self.claim(path, owner, location, report) {
+            self.claim(&temp_name::temp_path(path), temp_owner, location, report);
         }
     }
 
@@ -82,17 +84,21 @@ impl PathClaims {
         &mut self,
         path: &Path,
         owner: impl Into<PathOwner>,
-        place: &Location,
+        location: &Location,
         report: &mut ProblemReport,
     ) -> bool {
         match self.owners.entry(path_key(path)) {
-            Entry::Vacant(free) => {
-                free.insert(owner.into());
+            Entry::Vacant(entry) => {
+                entry.insert(owner.into());
                 true
             }
-            Entry::Occupied(taken) => {
-                let message = format!("{} is {} already", quote::quote_path(path), taken.get());
-                report.add_problem(place, message, "name another file");
+            Entry::Occupied(owner_entry) => {
+                let message = format!(
+                    "{} is {} already",
+                    quote::quote_path(path),
+                    owner_entry.get()
+                );
+                report.add_problem(location, message, "name another file");
                 false
             }
         }
@@ -105,8 +111,8 @@ impl PathClaims {
     }
 }
 
-/// The path as a key of the claims: comparing paths would take them apart each
-/// time.
+/// Returns the path as a key of the claims, a text because comparing paths
+/// splits them each time.
 fn path_key(path: &Path) -> OsString {
     values::normalize(path).into_os_string()
 }

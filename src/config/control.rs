@@ -10,7 +10,7 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
 
-/// The control socket by default.
+/// The default path of the control socket.
 const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
 
 /// Reads `[control]`.

@@ -1,31 +1,32 @@
-//! What the configuration depends on besides its file.
+//! The environment that the configuration depends on besides its file.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-/// Where systemd looks for what `LoadCredential=` names without a path.
+/// The folders that systemd searches for a `LoadCredential=` without a path.
 const CREDENTIAL_STORES: [&str; 2] = ["/etc/credstore", "/etc/credstore.encrypted"];
 
-/// What the configuration depends on besides its file, as plain values.
+/// The environment that the configuration depends on, as plain values.
 #[derive(Debug, Clone)]
 pub struct Environment {
-    /// `$STATE_DIRECTORY`, the first of it: where the ledger is by default.
+    /// The first folder of `$STATE_DIRECTORY`, which holds the ledger by
+    /// default.
     pub state_directory: Option<PathBuf>,
-    /// `$CREDENTIALS_DIRECTORY`: what is in it is not checked for its rights.
+    /// `$CREDENTIALS_DIRECTORY`, whose files are exempt from permission checks.
     pub credentials_directory: Option<PathBuf>,
-    /// Where the service manager takes credentials from that it would give to
-    /// the service; none where it has given this process its own.
+    /// The folders from which the service manager would pass credentials to the
+    /// service; empty if it has passed this process its own.
     pub credential_stores: Vec<PathBuf>,
-    /// Whether there is an `$OPENAI_ADMIN_KEY`.
+    /// Whether `$OPENAI_ADMIN_KEY` is set.
     pub has_admin_key: bool,
-    /// The time from which the gaps of schedules are measured.
+    /// The time from which schedule gaps are measured.
     pub now: Timestamp,
 }
 
 impl Environment {
-    /// An environment without any of them.
+    /// Returns an environment without any of them.
     #[must_use]
     pub const fn empty(now: Timestamp) -> Self {
         Self {
@@ -37,7 +38,7 @@ impl Environment {
         }
     }
 
-    /// Reads the variables that count through `variable`.
+    /// Reads the relevant variables through `variable`.
     pub fn read(now: Timestamp, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let folder = |name| variable(name).and_then(|value| first_directory(&value));
         let credentials_directory = folder("CREDENTIALS_DIRECTORY");
@@ -55,7 +56,7 @@ impl Environment {
     }
 }
 
-/// systemd gives several directories with colons between them.
+/// Returns the first of systemd's colon-separated folders.
 fn first_directory(value: &OsString) -> Option<PathBuf> {
     std::env::split_paths(value)
         .next()

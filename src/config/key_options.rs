@@ -19,13 +19,13 @@ use crate::platform::zones;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Twice a create a second for a day: no schedule needs more.
+/// Two creates a second for a day, more than any schedule needs.
 const LARGEST_CREATES_PER_DAY: usize = 172_800;
 
-/// An option that was read, and where.
+/// An option's value and location, if it is set.
 pub(super) type LocatedValue<T> = Option<(T, Location)>;
 
-/// The options that a key and `[defaults]` share, as far as they are there.
+/// The options that a key and `[defaults]` share, as far as they are set.
 #[derive(Clone)]
 pub(super) struct KeyOptions {
     pub(super) timezone: LocatedValue<TimeZone>,
@@ -46,25 +46,27 @@ pub(super) struct KeyOptions {
 impl KeyOptions {
     pub(super) fn read(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Self {
         let get = |name| table.get(options::DEFAULTS, name);
-        let mut span = |name, least, most| {
+        let mut read_span = |name, minimum, maximum| {
             let value = get(name)?;
-            let span = values::read_duration(&value, least, most, report)?;
+            let span = values::read_duration(&value, minimum, maximum, report)?;
             Some((span, value.location))
         };
-        let jitter = span("jitter", Duration::ZERO, MAX_DURATION);
-        let overlap = span("overlap", Duration::ZERO, MAX_DURATION);
-        let expires_after = span("expires-after", HOUR, 365 * DAY);
-        let mut plain = |name, least, most| span(name, least, most).map(|(span, _)| span);
+        let jitter = read_span("jitter", Duration::ZERO, MAX_DURATION);
+        let overlap = read_span("overlap", Duration::ZERO, MAX_DURATION);
+        let expires_after = read_span("expires-after", HOUR, 365 * DAY);
+        let mut read_plain_span = |name, minimum, maximum| {
+            read_span(name, minimum, maximum).map(|(read_span, _)| read_span)
+        };
         Self {
             jitter,
             overlap,
             expires_after,
-            catch_up_window: plain("catch-up-window", Duration::ZERO, MAX_DURATION),
-            verify_timeout: plain("verify-timeout", SECOND, DAY),
-            verify_interval: plain("verify-interval", Duration::ZERO, HOUR),
-            delivery_deadline: plain("delivery-deadline", SECOND, 30 * DAY),
-            revoke_when_idle_for: plain("revoke-when-idle-for", Duration::ZERO, 30 * DAY),
-            max_revoke_delay: plain("max-revoke-delay", Duration::ZERO, MAX_DURATION),
+            catch_up_window: read_plain_span("catch-up-window", Duration::ZERO, MAX_DURATION),
+            verify_timeout: read_plain_span("verify-timeout", SECOND, DAY),
+            verify_interval: read_plain_span("verify-interval", Duration::ZERO, HOUR),
+            delivery_deadline: read_plain_span("delivery-deadline", SECOND, 30 * DAY),
+            revoke_when_idle_for: read_plain_span("revoke-when-idle-for", Duration::ZERO, 30 * DAY),
+            max_revoke_delay: read_plain_span("max-revoke-delay", Duration::ZERO, MAX_DURATION),
             timezone: get("timezone").and_then(|value| {
                 let zone = read_time_zone(&value, report)?;
                 Some((zone, value.location))
@@ -72,15 +74,15 @@ impl KeyOptions {
             initial_rotation: get("initial-rotation")
                 .and_then(|value| read_initial_rotation(&value, report)),
             max_creates_per_day: get("max-creates-per-day").and_then(|value| {
-                let most = value.number(1, LARGEST_CREATES_PER_DAY, report)?;
-                Some((u32::try_from(most).ok()?, value.location))
+                let maximum = value.number(1, LARGEST_CREATES_PER_DAY, report)?;
+                Some((u32::try_from(maximum).ok()?, value.location))
             }),
             max_live_credentials: get("max-live-credentials")
                 .and_then(|value| value.number(3, 100, report)),
         }
     }
 
-    /// These options, and where one is not there that of `defaults`.
+    /// Returns these options, completed by those of `defaults`.
     pub(super) fn with_defaults(self, defaults: &Self) -> Self {
         let defaults = defaults.clone();
         Self {
@@ -100,35 +102,36 @@ impl KeyOptions {
         }
     }
 
-    /// The zone that times are meant in.
+    /// Returns the zone of the schedule.
     pub(super) fn time_zone(&self) -> TimeZone {
         let zone = self.timezone.as_ref().map(|(zone, _)| zone.clone());
         zone.unwrap_or(TimeZone::UTC)
     }
 
-    /// What follows for a key that rotates by `timetable`, jitter included.
+    /// Returns the policy of a key that rotates by `timetable`, which includes
+    /// the jitter.
     pub(super) fn to_policy(&self, timetable: Timetable, overlap: Duration) -> KeyPolicy {
-        let plain = KeyPolicy::new(timetable);
+        let default = KeyPolicy::new(timetable);
         KeyPolicy {
             overlap,
-            initial_rotation: self.initial_rotation.unwrap_or(plain.initial_rotation),
-            catch_up_window: self.catch_up_window.or(plain.catch_up_window),
-            verify_timeout: self.verify_timeout.unwrap_or(plain.verify_timeout),
-            verify_interval: self.verify_interval.unwrap_or(plain.verify_interval),
-            delivery_deadline: self.delivery_deadline.unwrap_or(plain.delivery_deadline),
+            initial_rotation: self.initial_rotation.unwrap_or(default.initial_rotation),
+            catch_up_window: self.catch_up_window.or(default.catch_up_window),
+            verify_timeout: self.verify_timeout.unwrap_or(default.verify_timeout),
+            verify_interval: self.verify_interval.unwrap_or(default.verify_interval),
+            delivery_deadline: self.delivery_deadline.unwrap_or(default.delivery_deadline),
             max_creates_per_day: self
                 .max_creates_per_day
                 .as_ref()
-                .map_or(plain.max_creates_per_day, |(most, _)| *most),
+                .map_or(default.max_creates_per_day, |(count, _)| *count),
             max_live_credentials: self
                 .max_live_credentials
-                .unwrap_or(plain.max_live_credentials),
+                .unwrap_or(default.max_live_credentials),
             expires_after: self.expires_after.as_ref().map(|(span, _)| *span),
             revoke_when_idle_for: self
                 .revoke_when_idle_for
-                .unwrap_or(plain.revoke_when_idle_for),
-            max_revoke_delay: self.max_revoke_delay.unwrap_or(plain.max_revoke_delay),
-            timetable: plain.timetable,
+                .unwrap_or(default.revoke_when_idle_for),
+            max_revoke_delay: self.max_revoke_delay.unwrap_or(default.max_revoke_delay),
+            timetable: default.timetable,
         }
     }
 }
@@ -141,7 +144,7 @@ fn read_time_zone(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option
     let known = zones::names();
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     let hint = match closest_match(text, &names) {
-        Some(near) => format!("did you mean \"{near}\"?"),
+        Some(suggestion) => format!("did you mean \"{suggestion}\"?"),
         None if known.is_empty() => {
             "this host has no time zones: install its package tzdata".to_owned()
         }

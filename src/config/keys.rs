@@ -19,7 +19,7 @@ use crate::core::scope::Scope;
 use crate::provider::kind::DEFAULT_KIND;
 use crate::sink::target::FileWideContext;
 
-/// The names of the keys, right or wrong.
+/// Lists the names of the keys, whether or not they are valid.
 pub(super) fn key_names<'t>(top: &ConfigTable<'t>) -> Vec<&'t str> {
     let keys = top.get(options::TOP, "key");
     let table = keys.and_then(|value| value.as_table());
@@ -27,7 +27,7 @@ pub(super) fn key_names<'t>(top: &ConfigTable<'t>) -> Vec<&'t str> {
     entries.map(|(name, _)| name).collect()
 }
 
-/// Reads every key, in the order of their names.
+/// Reads every key, ordered by name.
 pub(super) fn read_keys(
     top: &ConfigTable<'_>,
     environment: &Environment,
@@ -47,15 +47,17 @@ pub(super) fn read_keys(
     // Commands list the keys by name, whatever their order in the file.
     let mut entries: Vec<_> = table.entries().collect();
     entries.sort_by_key(|(name, _)| *name);
-    let read: Vec<_> = entries
+    let parsed: Vec<_> = entries
         .into_iter()
         .filter_map(|(name, value)| reader.read_key(name, &value))
         .collect();
 
-    // First the files that are only read, of every key, so that the order of
-    // the keys does not decide which of two options is called wrong.
-    read.iter().for_each(|key| key.sinks.reserve_files(claims));
-    let keys = read.into_iter().filter_map(|key| {
+    // The files that are only read come first, for every key, so that the order
+    // of the keys does not decide which of two options is reported.
+    parsed
+        .iter()
+        .for_each(|key| key.sinks.reserve_files(claims));
+    let keys = parsed.into_iter().filter_map(|key| {
         let sinks = key.sinks.claim_files(claims, report);
         Some(KeySettings {
             name: key.name?,
@@ -67,7 +69,7 @@ pub(super) fn read_keys(
     keys.collect()
 }
 
-/// A key as far as it could be read.
+/// A key, as far as it is valid.
 struct ParsedKey {
     name: Option<KeyName>,
     scope: Option<Scope>,
@@ -75,7 +77,7 @@ struct ParsedKey {
     sinks: ParsedSinks,
 }
 
-/// What all keys share while they are read.
+/// The state that all keys share while they are read.
 struct KeyReader<'e, 'r> {
     defaults: KeyOptions,
     policies: PolicyBuilder<'e>,
@@ -85,8 +87,8 @@ struct KeyReader<'e, 'r> {
 
 impl KeyReader<'_, '_> {
     fn read_key(&mut self, name: &str, value: &ConfigValue<'_>) -> Option<ParsedKey> {
-        let checked = KeyName::new(name);
-        if let Err(error) = &checked {
+        let key_name = KeyName::new(name);
+        if let Err(error) = &key_name {
             let message = format!("{} is no name for a key", quoted(name));
             self.report
                 .add_problem(&value.location, message, error.to_string());
@@ -96,7 +98,7 @@ impl KeyReader<'_, '_> {
             &[options::DEFAULTS, options::KEY, DEFAULT_KIND.options],
             self.report,
         );
-        let name = checked.ok();
+        let name = key_name.ok();
         let scope = (DEFAULT_KIND.read_scope)(&table, self.report);
         let policy = self
             .policies

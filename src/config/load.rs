@@ -1,4 +1,4 @@
-//! From the file to the settings, or to everything that is wrong with it.
+//! From the file to the settings, or to all of its problems.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -24,8 +24,8 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Settings, Vec<Prob
     into_result(parse_lenient(&path, &text, environment))
 }
 
-/// What could be made of the file, whatever is wrong with it: to find the
-/// daemon that has taken an earlier one, and for nothing else.
+/// Reads the settings of a file that may have problems. They serve to find the
+/// daemon that has loaded an earlier version, and nothing else.
 #[must_use]
 pub fn load_lenient(path: &Path, environment: &Environment) -> Option<Settings> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -33,7 +33,7 @@ pub fn load_lenient(path: &Path, environment: &Environment) -> Option<Settings> 
     parse_lenient(&path, &text, environment).0
 }
 
-/// Checks the text of a configuration file that would be at `path`.
+/// Checks the text of a configuration file at `path`, which is not read.
 ///
 /// # Errors
 /// As [`load`].
@@ -65,8 +65,8 @@ fn parse_lenient(
     (settings, report.into_problems(text))
 }
 
-/// Checks the whole file. Every problem is in `report`; there are settings only
-/// if enough of the file was right to make some.
+/// Checks the whole file, and reports every problem. Returns settings if enough
+/// of the file is valid.
 fn check_configuration(
     top: &ConfigTable<'_>,
     path: &Path,
@@ -75,7 +75,7 @@ fn check_configuration(
 ) -> Option<Settings> {
     top.reject_unknown(&[options::TOP], report);
     let provider = provider::read_provider(top, report);
-    let (ledger, ledger_place) = provider::read_ledger_path(top, environment, report);
+    let (ledger, ledger_location) = provider::read_ledger_path(top, environment, report);
     let key_names = keys::key_names(top);
     let control = control::read_control(top, report);
     let metrics = control::read_metrics_address(top, report);
@@ -88,16 +88,16 @@ fn check_configuration(
     for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
         let mut name = OsString::from(&ledger);
         name.push(ending);
-        let what = if ending.is_empty() {
+        let owner = if ending.is_empty() {
             "the ledger".to_owned()
         } else {
             format!("the ledger's {ending} file")
         };
-        claims.claim(Path::new(&name), what, &ledger_place, report);
+        claims.claim(Path::new(&name), owner, &ledger_location, report);
     }
-    if let Some((file, place)) = &provider.credential_file {
+    if let Some((file, location)) = &provider.credential_file {
         let owners = ["the credential file", "beside the credential file"];
-        claims.claim_replaced(file, owners[0], owners[1], place, report);
+        claims.claim_replaced(file, owners[0], owners[1], location, report);
     }
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");

@@ -1,9 +1,9 @@
-//! The configuration file: read, checked, every problem at once.
+//! The configuration file: read and checked, with every problem at once.
 //!
-//! [`load`] gives what the program works with, or everything that only an edit
-//! of the file can repair; [`host_problems`] is what the host may repair.
-//! Deliberately not here: whether anything answers at the addresses that the
-//! file names.
+//! [`load`] returns the settings, or every problem that only an edit of the
+//! file can repair; [`host_problems`] lists those that the host may repair.
+//! Whether a server answers at the configured addresses is deliberately not
+//! checked here.
 
 mod claims;
 mod control;

@@ -16,8 +16,8 @@ use crate::core::ids::KeyName;
 use crate::core::notification::{ChannelId, EventKind};
 use crate::core::subscriptions::Subscription;
 
-/// Reads every channel, in the order of the file. `keys` are the names of the
-/// keys that a channel may be limited to.
+/// Reads every channel, in the order of the file. A channel may be limited to
+/// some of `keys`.
 pub(super) fn read_channels(
     top: &ConfigTable<'_>,
     keys: &[&str],
@@ -27,14 +27,14 @@ pub(super) fn read_channels(
     let Some(list) = top.get(options::TOP, "notify") else {
         return Vec::new();
     };
-    let mut known: BTreeSet<ChannelId> = BTreeSet::new();
-    let mut all = Vec::new();
+    let mut ids: BTreeSet<ChannelId> = BTreeSet::new();
+    let mut channels = Vec::new();
     for table in list.tables(report) {
         let Some(settings) = read_channel(&table, keys, claims, report) else {
             continue;
         };
-        if known.insert(settings.subscription.channel.clone()) {
-            all.push(settings);
+        if ids.insert(settings.subscription.channel.clone()) {
+            channels.push(settings);
         } else {
             let message = format!(
                 "there is a [[notify]] for {} already",
@@ -44,34 +44,34 @@ pub(super) fn read_channels(
             report.add_problem(&table.location, message, hint);
         }
     }
-    all
+    channels
 }
 
 fn read_channel(
     table: &ConfigTable<'_>,
-    known: &[&str],
+    key_names: &[&str],
     claims: &mut PathClaims,
     report: &mut ProblemReport,
 ) -> Option<NotifySettings> {
     let get = |name| table.get(COMMON_OPTIONS, name);
-    let Some(kind) = get("type") else {
+    let Some(type_value) = get("type") else {
         report.add_missing(&table.location, "has no type", &allowed_types());
         return None;
     };
-    let text = kind.text(report)?;
-    let on = match get("on") {
+    let type_name = type_value.text(report)?;
+    let events = match get("on") {
         Some(value) => read_event_kinds(&value, report),
         None => Some(BTreeSet::from(EventKind::DEFAULT)),
     };
     let keys = match get("keys") {
-        Some(value) => read_key_filter(&value, known, report).map(Some),
+        Some(value) => read_key_filter(&value, key_names, report).map(Some),
         None => Some(None),
     };
-    let target = read_target(table, text, &kind, claims, report);
+    let target = read_target(table, type_name, &type_value, claims, report);
     let target = target?;
     let subscription = Subscription {
         channel: channel_id(&*target),
-        on: on?,
+        on: events?,
         keys: keys?,
     };
     Some(NotifySettings {
@@ -87,63 +87,66 @@ fn read_target(
     claims: &mut PathClaims,
     report: &mut ProblemReport,
 ) -> Option<Arc<dyn ChannelTarget>> {
-    let Some(kind) = CHANNEL_TYPES.iter().find(|one| one.name == type_name) else {
+    let Some(channel_type) = CHANNEL_TYPES
+        .iter()
+        .find(|channel_type| channel_type.name == type_name)
+    else {
         let message = format!("there is no notify type {}", quoted(type_name));
         report.add_problem(&type_value.location, message, allowed_types());
         return None;
     };
-    table.reject_unknown(&[COMMON_OPTIONS, kind.options], report);
+    table.reject_unknown(&[COMMON_OPTIONS, channel_type.options], report);
     let mut files = NamedFiles::default();
-    let target = (kind.read)(table, &mut files, report);
+    let target = (channel_type.read)(table, &mut files, report);
     for (option, file) in &files.read_only {
-        let owner = PathOwner::of(format!("{option} of"), &table.location);
+        let owner = PathOwner::new(format!("{option} of"), &table.location);
         claims.reserve(file, owner);
     }
     target
 }
 
-/// What a message says about the types.
+/// Describes the known types for a message.
 fn allowed_types() -> String {
-    one_of(CHANNEL_TYPES.iter().map(|one| one.name))
+    one_of(CHANNEL_TYPES.iter().map(|channel_type| channel_type.name))
 }
 
 fn read_event_kinds(
     value: &ConfigValue<'_>,
     report: &mut ProblemReport,
 ) -> Option<BTreeSet<EventKind>> {
-    let all: Vec<&str> = EventKind::ALL.into_iter().map(EventKind::as_str).collect();
-    let before = report.count();
-    let mut on = BTreeSet::new();
+    let names: Vec<&str> = EventKind::ALL.into_iter().map(EventKind::as_str).collect();
+    let problem_count = report.count();
+    let mut events = BTreeSet::new();
     for item in value.text_items(report)? {
         let text = item.as_text().unwrap_or_default();
-        if let Some(occasion) = EventKind::from_text(text) {
-            on.insert(occasion);
+        if let Some(event) = EventKind::from_text(text) {
+            events.insert(event);
             continue;
         }
-        let hint = match closest_match(text, &all) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("known here: {}", all.join(", ")),
+        let hint = match closest_match(text, &names) {
+            Some(suggestion) => format!("did you mean {suggestion}?"),
+            None => format!("known here: {}", names.join(", ")),
         };
         let message = format!("there is no occasion {}", quoted(text));
         report.add_problem(&item.location, message, hint);
     }
-    if report.count() > before {
+    if report.count() > problem_count {
         return None;
     }
-    let tells_nothing = on.iter().all(|one| *one == EventKind::Recovered);
-    if tells_nothing {
+    let is_without_effect = events.iter().all(|event| *event == EventKind::Recovered);
+    if is_without_effect {
         let message = "nobody would ever be told of anything";
         let hint = "recovered tells the end of what is named beside it: name something, such as \
                     failure";
         report.add_problem(&value.location, message, hint);
         return None;
     }
-    Some(on)
+    Some(events)
 }
 
 fn read_key_filter(
     value: &ConfigValue<'_>,
-    known: &[&str],
+    configured: &[&str],
     report: &mut ProblemReport,
 ) -> Option<BTreeSet<KeyName>> {
     let items = value.text_items(report)?;
@@ -155,13 +158,16 @@ fn read_key_filter(
     let mut keys = BTreeSet::new();
     for item in &items {
         let text = item.as_text().unwrap_or_default();
-        match KeyName::new(text).ok().filter(|_| known.contains(&text)) {
+        match KeyName::new(text)
+            .ok()
+            .filter(|_| configured.contains(&text))
+        {
             Some(key) => {
                 keys.insert(key);
             }
             None => {
-                let hint = match closest_match(text, known) {
-                    Some(near) => format!("did you mean {near}?"),
+                let hint = match closest_match(text, configured) {
+                    Some(suggestion) => format!("did you mean {suggestion}?"),
                     None => "name a [key.NAME] of this file, or leave it out".to_owned(),
                 };
                 report.add_problem(

@@ -1,4 +1,4 @@
-//! The names of all options: the file is checked against them, and so are the
+//! The names of all options. The file is checked against them, and so are the
 //! example and the manual page.
 
 use crate::alerting::channel::CHANNEL_TYPES;
@@ -46,7 +46,7 @@ pub const METRICS: Section = Section {
     options: &["listen"],
 };
 
-/// `[defaults]`, and every key too.
+/// `[defaults]`, and also every key.
 pub const DEFAULTS: Section = Section {
     name: "defaults",
     options: &[
@@ -66,14 +66,14 @@ pub const DEFAULTS: Section = Section {
     ],
 };
 
-/// What only a `[key.NAME]` has.
+/// The options that only `[key.NAME]` has.
 pub const KEY: Section = Section {
     name: "key",
     options: &["schedule", "every", "sink"],
 };
 
-/// Every section: those of the file, and that of each type of sink, type of
-/// channel and kind of key.
+/// Lists every section: those of the file, and that of each type of sink, type
+/// of channel and kind of key.
 #[must_use]
 pub fn all_sections() -> Vec<Section> {
     let file = [
@@ -87,9 +87,11 @@ pub fn all_sections() -> Vec<Section> {
         crate::sink::target::COMMON_OPTIONS,
         crate::alerting::channel::target::COMMON_OPTIONS,
     ];
-    let sinks = SINK_TYPES.iter().map(|one| one.options);
-    let channels = CHANNEL_TYPES.iter().map(|one| one.options);
-    let kinds = KEY_KINDS.iter().map(|one| one.options);
+    let sinks = SINK_TYPES.iter().map(|sink_type| sink_type.options);
+    let channels = CHANNEL_TYPES
+        .iter()
+        .map(|channel_type| channel_type.options);
+    let kinds = KEY_KINDS.iter().map(|kind| kind.options);
     file.into_iter()
         .chain(sinks)
         .chain(channels)
@@ -105,7 +107,10 @@ mod tests {
     #[test]
     fn renamed_options_name_options_that_exist_and_are_none_themselves() {
         let sections = all_sections().into_iter();
-        let all: Vec<&str> = sections.flat_map(|one| one.options).copied().collect();
+        let all: Vec<&str> = sections
+            .flat_map(|section| section.options)
+            .copied()
+            .collect();
         for (old, new) in RENAMED_OPTIONS {
             assert_eq!(renamed_to(old, &all), Some(new));
             assert!(!all.contains(&old), "{old}");

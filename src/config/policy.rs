@@ -1,5 +1,5 @@
-//! When a key rotates, and whether its overlap, its budget and the life of its
-//! credentials go with that.
+//! The policy of a key: its timetable, and whether its overlap, its budget and
+//! the lifetime of its credentials fit it.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ use crate::core::schedule::timetable::Timetable;
 use crate::core::schedule::{SYNTAX_HELP, Schedule};
 use crate::core::time;
 
-/// How many of the next firings a message shows.
+/// The number of firings that a message lists.
 const RUNS_IN_HINT: usize = 3;
 
-/// Reads when keys rotate.
+/// Builds the policies of keys.
 pub(super) struct PolicyBuilder<'e> {
     environment: &'e Environment,
-    /// The cron expressions read so far, each with its zone: to measure the
-    /// gaps of one takes longer than to read a hundred keys.
+    /// The cron expressions of earlier keys, each with its zone: measuring the
+    /// gaps of one takes longer than reading a hundred keys.
     measured: BTreeMap<(String, String), Rc<MeasuredTimetable>>,
 }
 
@@ -52,8 +52,8 @@ impl<'e> PolicyBuilder<'e> {
         }
     }
 
-    /// The policy of the key in `table`; none if there is no telling when it
-    /// rotates.
+    /// Builds the policy of the key in `table`. Returns `None` without a valid
+    /// schedule.
     pub(super) fn build(
         &mut self,
         table: &ConfigTable<'_>,
@@ -69,8 +69,8 @@ impl<'e> PolicyBuilder<'e> {
             table,
             options: &options,
         };
-        let room = check.check_jitter(report);
-        let overlap = check.check_overlap(room, report);
+        let shortest_gap = check.check_jitter(report);
+        let overlap = check.check_overlap(shortest_gap, report);
         check.check_budget(report);
         check.check_expiry(overlap, report);
         let mut timetable = measured.timetable.clone();
@@ -119,7 +119,7 @@ impl<'e> PolicyBuilder<'e> {
         &mut self,
         text: &str,
         zone: &TimeZone,
-        place: &Location,
+        location: &Location,
         report: &mut ProblemReport,
     ) -> Option<Rc<MeasuredTimetable>> {
         let zone_name = zone.iana_name().unwrap_or_default();
@@ -127,12 +127,12 @@ impl<'e> PolicyBuilder<'e> {
         if let Some(measured) = self.measured.get(&id) {
             return Some(Rc::clone(measured));
         }
-        let schedule = parse_expression(text, place, report)?.in_zone(zone.clone());
+        let schedule = parse_expression(text, location, report)?.in_zone(zone.clone());
         if schedule.next_after(self.environment.now).is_none() {
             let message = format!("{} never fires", quoted(text));
             let hint = "it falls only into an hour that the clock of its zone skips: \
                         name another hour, or minute and hour without *";
-            report.add_problem(place, message, hint);
+            report.add_problem(location, message, hint);
             return None;
         }
         let measured = Rc::new(self.measure_gaps(schedule.into()));
@@ -150,8 +150,12 @@ impl<'e> PolicyBuilder<'e> {
     }
 }
 
-/// The schedule of an expression, in no zone yet.
-fn parse_expression(text: &str, place: &Location, report: &mut ProblemReport) -> Option<Schedule> {
+/// Parses an expression, without a zone yet.
+fn parse_expression(
+    text: &str,
+    location: &Location,
+    report: &mut ProblemReport,
+) -> Option<Schedule> {
     let problem = match Schedule::parse(text, TimeZone::UTC) {
         Ok(schedule) if schedule.can_fire() => return Some(schedule),
         Ok(_) => {
@@ -165,11 +169,11 @@ fn parse_expression(text: &str, place: &Location, report: &mut ProblemReport) ->
         }
         Err(error) => (error.to_string(), SYNTAX_HELP),
     };
-    report.add_problem(place, problem.0, problem.1);
+    report.add_problem(location, problem.0, problem.1);
     None
 }
 
-/// Checks what depends on the gaps between firings.
+/// Checks the options that depend on the gaps between firings.
 struct PolicyCheck<'c> {
     measured: &'c MeasuredTimetable,
     now: Timestamp,
@@ -183,124 +187,130 @@ impl PolicyCheck<'_> {
         jitter.map_or(Duration::ZERO, |(jitter, _)| *jitter)
     }
 
-    /// The shortest time between two firings that may be left of the gap by
-    /// the jitter.
+    /// Returns the shortest time between two firings that the jitter may leave
+    /// of a gap.
     fn check_jitter(&self, report: &mut ProblemReport) -> Duration {
         let gap = self.measured.shortest_gap.unwrap_or(Duration::MAX);
-        let Some((jitter, place)) = &self.options.jitter else {
+        let Some((jitter, location)) = &self.options.jitter else {
             return gap;
         };
         if *jitter < gap {
             return gap - *jitter;
         }
-        self.report_too_long(*jitter, gap, &self.option_location("jitter", place), report);
+        self.report_too_long(
+            *jitter,
+            gap,
+            &self.option_location("jitter", location),
+            report,
+        );
         gap
     }
 
-    fn check_overlap(&self, room: Duration, report: &mut ProblemReport) -> Duration {
-        let Some((overlap, place)) = &self.options.overlap else {
-            let plain = KeyPolicy::new(self.measured.timetable.clone()).overlap;
-            return plain.min(room / 2);
+    fn check_overlap(&self, limit: Duration, report: &mut ProblemReport) -> Duration {
+        let Some((overlap, location)) = &self.options.overlap else {
+            let default = KeyPolicy::new(self.measured.timetable.clone()).overlap;
+            return default.min(limit / 2);
         };
-        if *overlap >= room {
+        if *overlap >= limit {
             self.report_too_long(
                 *overlap,
-                room,
-                &self.option_location("overlap", place),
+                limit,
+                &self.option_location("overlap", location),
                 report,
             );
         }
         *overlap
     }
 
-    /// The location to report for an option that may come from `[defaults]`.
-    fn option_location(&self, name: &'static str, place: &Location) -> Location {
-        place.reported_at(&self.table.location.option(name))
+    /// Returns the location to report for an option that may come from
+    /// `[defaults]`.
+    fn option_location(&self, name: &'static str, location: &Location) -> Location {
+        location.reported_at(&self.table.location.option(name))
     }
 
     fn report_too_long(
         &self,
         span: Duration,
-        room: Duration,
-        place: &Location,
+        limit: Duration,
+        location: &Location,
         report: &mut ProblemReport,
     ) {
-        let less = if self.jitter().is_zero() || place.is_option("jitter") {
+        let suffix = if self.jitter().is_zero() || location.is_option("jitter") {
             ""
         } else {
             ", less jitter"
         };
         let message = format!(
-            "\"{}\" is not shorter than the shortest gap between two firings of {}{less}",
+            "\"{}\" is not shorter than the shortest gap between two firings of {}{suffix}",
             to_text(span),
             quoted(&self.measured.timetable.to_string())
         );
         let hint = format!(
             "less than \"{}\" is allowed; {}",
-            to_text(room),
+            to_text(limit),
             self.next_runs_text()
         );
-        report.add_problem(place, message, hint);
+        report.add_problem(location, message, hint);
     }
 
-    /// A budget that the schedule alone can use up would stop the key on the
-    /// first day with a failure.
+    /// Checks the daily budget: one that the schedule alone can use up would
+    /// stop the key on the first day with a failure.
     fn check_budget(&self, report: &mut ProblemReport) {
         let timetable = &self.measured.timetable;
         let needed = self.measured.runs_per_day.saturating_mul(2);
         let budget = self.options.max_creates_per_day.as_ref();
-        let plain = KeyPolicy::new(timetable.clone()).max_creates_per_day;
-        let most = budget.map_or(plain, |(most, _)| *most);
-        if usize::try_from(most).unwrap_or(usize::MAX) >= needed {
+        let default = KeyPolicy::new(timetable.clone()).max_creates_per_day;
+        let limit = budget.map_or(default, |(limit, _)| *limit);
+        if usize::try_from(limit).unwrap_or(usize::MAX) >= needed {
             return;
         }
         let message = format!(
-            "{most} creates a day are less than twice what {} needs",
+            "{limit} creates a day are less than twice what {} needs",
             quoted(&timetable.to_string())
         );
         let hint = format!(
             "at least {needed} are needed: max-creates-per-day = {needed}; {}",
             self.next_runs_text()
         );
-        let own = || self.table.location.option("max-creates-per-day");
-        let place = budget.map_or_else(own, |(_, place)| place.clone());
-        report.add_problem(&place, message, hint);
+        let own_location = || self.table.location.option("max-creates-per-day");
+        let location = budget.map_or_else(own_location, |(_, location)| location.clone());
+        report.add_problem(&location, message, hint);
     }
 
-    /// A credential must outlive the time until its successor is everywhere.
+    /// Checks that a credential lives until every sink has its successor.
     fn check_expiry(&self, overlap: Duration, report: &mut ProblemReport) {
-        let Some((life, place)) = &self.options.expires_after else {
+        let Some((lifetime, location)) = &self.options.expires_after else {
             return;
         };
         let timetable = &self.measured.timetable;
-        let longest = || timetable.longest_gap(self.now);
-        let Some(gap) = *self.measured.longest_gap.get_or_init(longest) else {
+        let measure = || timetable.longest_gap(self.now);
+        let Some(gap) = *self.measured.longest_gap.get_or_init(measure) else {
             return;
         };
-        let least = gap * 3 / 2 + overlap + self.jitter();
-        if *life >= least {
+        let minimum = gap * 3 / 2 + overlap + self.jitter();
+        if *lifetime >= minimum {
             return;
         }
         let message = format!(
             "\"{}\" is too short a life for {}",
-            to_text(*life),
+            to_text(*lifetime),
             quoted(&timetable.to_string())
         );
         let hint = format!(
             "1.5 times its longest gap, the overlap and the jitter, at least \"{}\", are needed; {}",
-            to_text(least),
+            to_text(minimum),
             self.next_runs_text()
         );
-        report.add_problem(place, message, hint);
+        report.add_problem(location, message, hint);
     }
 
-    /// The next firings in words.
+    /// Describes the next firings for a message.
     fn next_runs_text(&self) -> String {
         let timetable = &self.measured.timetable;
         let firings = timetable.firings_from(self.now);
         let next =
             std::iter::successors(firings.next_after(self.now), |at| firings.next_after(*at));
-        let shown: Vec<_> = next.take(RUNS_IN_HINT).map(time::to_text).collect();
-        format!("it fires next at {}", shown.join(", "))
+        let times: Vec<_> = next.take(RUNS_IN_HINT).map(time::to_text).collect();
+        format!("it fires next at {}", times.join(", "))
     }
 }

@@ -14,27 +14,27 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values::{self, MAX_TIMEOUT, MIN_TIMEOUT, UrlRole};
 use crate::provider::settings::ProviderSettings;
 
-/// Where OpenAI answers.
+/// The base URL of OpenAI's API.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 
-/// The ledger by default.
+/// The default path of the ledger.
 const DEFAULT_LEDGER: &str = "/var/lib/rekeyd/ledger.db";
 
-/// How long one request may take by default.
+/// The default time limit of one request.
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the provider's list is compared with the ledger: by default, at
-/// most, and at least.
+/// The interval of reconciliations: the default, the shortest and the longest.
 const DEFAULT_RECONCILE_EVERY: Duration = Duration::from_secs(6 * 3_600);
 const MIN_RECONCILE_EVERY: Duration = Duration::from_secs(60);
 const MAX_RECONCILE_EVERY: Duration = Duration::from_secs(7 * 86_400);
 
-/// How many keys are worked on at once, by default and at most.
+/// The number of keys that may use the provider concurrently: the default and
+/// the largest.
 const DEFAULT_MAX_IN_FLIGHT: usize = 8;
 const LARGEST_MAX_IN_FLIGHT: usize = 256;
 
-/// What was read of `[provider]`. Its files count also when its address is wrong
-/// and there are no settings: no sink may write them all the same.
+/// The parsed `[provider]`. Its files are claimed even when its address is
+/// wrong and there are no settings, since no sink may write them.
 pub(super) struct ProviderSection {
     pub(super) settings: Option<ProviderSettings>,
     pub(super) credential_file: Option<(PathBuf, Location)>,
@@ -51,10 +51,10 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
         Some(value) => read_base_url(&value, report),
         None => Url::parse(DEFAULT_BASE_URL).ok(),
     };
-    let file =
+    let read_file =
         |name, report: &mut ProblemReport| get(name).and_then(|v| values::read_path(&v, report));
-    let credential_file = file("credential-file", report);
-    let ca_file = file("ca-file", report);
+    let credential_file = read_file("credential-file", report);
+    let ca_file = read_file("ca-file", report);
     let organization = get("organization").and_then(|value| read_organization(&value, report));
     let request_timeout = get("request-timeout")
         .and_then(|value| values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report));
@@ -72,15 +72,15 @@ pub(super) fn read_provider(top: &ConfigTable<'_>, report: &mut ProblemReport) -
         max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
         reconcile_every: reconcile_every.unwrap_or(DEFAULT_RECONCILE_EVERY),
     });
-    let place = table.location_of(options::PROVIDER, "credential-file");
+    let location = table.location_of(options::PROVIDER, "credential-file");
     ProviderSection {
         settings,
-        credential_file: credential_file.map(|file| (file, place)),
+        credential_file: credential_file.map(|file| (file, location)),
         ca_file,
     }
 }
 
-/// Reads `[ledger] path`, with its place.
+/// Reads `[ledger] path`. Returns its location as well.
 pub(super) fn read_ledger_path(
     top: &ConfigTable<'_>,
     environment: &Environment,
@@ -105,8 +105,8 @@ fn read_base_url(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<
     Some(url)
 }
 
-/// Reads an organization's id. It becomes a header, so that what a header cannot
-/// carry is refused here and not at the first request.
+/// Reads an organization's id. It becomes a header, so that a text that a
+/// header cannot carry is refused here instead of at the first request.
 fn read_organization(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -1,5 +1,4 @@
-//! What the configuration says, as checked values for the modules that do the
-//! work.
+//! The checked values of the configuration, for the modules that use them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,10 +12,10 @@ use crate::core::subscriptions::Subscriptions;
 use crate::provider::settings::ProviderSettings;
 use crate::sink::target::SinkSettings;
 
-/// Everything the configuration file says, checked.
+/// The checked content of the configuration file.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file this was read from, absolute.
+    /// The absolute path of the file.
     pub file: PathBuf,
     /// `[provider]`.
     pub provider: ProviderSettings,
@@ -37,31 +36,34 @@ pub struct Settings {
 /// `[control]`: the socket that commands reach a running daemon by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlSettings {
-    /// The socket; none for a daemon without one.
+    /// The path of the socket, if the daemon has one.
     pub socket: Option<PathBuf>,
-    /// Groups that may change things, beside root and the daemon's user.
+    /// Groups that may change things, besides root and the daemon's user.
     pub admins: Vec<String>,
 }
 
-/// One key: when it rotates and where its secrets go.
+/// One key: its rotation policy and its sinks.
 #[derive(Debug, Clone)]
 pub struct KeySettings {
     /// Its name.
     pub name: KeyName,
     /// The scope of its credentials.
     pub scope: Scope,
-    /// When and how patiently it rotates.
+    /// Its timetable, its deadlines and its limits.
     pub policy: Arc<KeyPolicy>,
-    /// Its sinks in the order of delivery: the required ones first. Shared with
-    /// what delivers to them.
+    /// Its sinks in the order of delivery, the required ones first. The
+    /// engine's sinks share them.
     pub sinks: Vec<Arc<SinkSettings>>,
 }
 
 impl Settings {
-    /// The subscriptions of all channels.
+    /// Returns the subscriptions of all channels.
     #[must_use]
     pub fn subscriptions(&self) -> Subscriptions {
-        let listeners = self.notify.iter().map(|one| one.subscription.clone());
-        Subscriptions::new(listeners.collect())
+        let subscriptions = self
+            .notify
+            .iter()
+            .map(|settings| settings.subscription.clone());
+        Subscriptions::new(subscriptions.collect())
     }
 }

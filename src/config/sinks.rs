@@ -17,10 +17,10 @@ use crate::sink::target::{
     COMMON_OPTIONS, FileWideContext, ReadContext, SinkSettings, SinkTarget, target_text,
 };
 
-/// The sinks of a key as far as they could be read.
+/// The sinks of a key, as far as they are valid.
 pub(super) struct ParsedSinks(Vec<ParsedSink>);
 
-/// A sink. Its files count also when something else about it is wrong.
+/// A sink. Its files are claimed even when another of its options is wrong.
 struct ParsedSink {
     location: Location,
     files: NamedFiles,
@@ -32,26 +32,26 @@ impl ParsedSinks {
     pub(super) fn reserve_files(&self, claims: &mut PathClaims) {
         for sink in &self.0 {
             for (option, file) in &sink.files.read_only {
-                claims.reserve(file, PathOwner::of(format!("{option} of"), &sink.location));
+                claims.reserve(file, PathOwner::new(format!("{option} of"), &sink.location));
             }
         }
     }
 
-    /// Claims the files that are written, and gives the sinks in the order of
-    /// delivery: the required ones first, rekeyd's own last, else as they were
-    /// written.
+    /// Claims the files that are written. Returns the sinks in the order of
+    /// delivery: the required ones first, rekeyd's own last, otherwise in the
+    /// order of the file.
     pub(super) fn claim_files(
         self,
         claims: &mut PathClaims,
         report: &mut ProblemReport,
     ) -> Vec<Arc<SinkSettings>> {
         for sink in &self.0 {
-            let Some((file, place)) = &sink.files.written else {
+            let Some((file, location)) = &sink.files.written else {
                 continue;
             };
-            let owner = PathOwner::of("written by", &sink.location);
-            let temp_owner = PathOwner::of("written first by", &sink.location);
-            claims.claim_replaced(file, owner, temp_owner, place, report);
+            let owner = PathOwner::new("written by", &sink.location);
+            let temp_owner = PathOwner::new("written first by", &sink.location);
+            claims.claim_replaced(file, owner, temp_owner, location, report);
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
@@ -60,7 +60,7 @@ impl ParsedSinks {
     }
 }
 
-/// Reads the sinks of the key in `key`.
+/// Reads the sinks of the key in the table `key`.
 pub(super) fn read_sinks(
     key: &ConfigTable<'_>,
     file_wide: &mut FileWideContext<'_>,
@@ -71,12 +71,12 @@ pub(super) fn read_sinks(
         report.add_missing(&key.location, "has no sink", &hint());
         return ParsedSinks(Vec::new());
     };
-    let before = report.count();
+    let problem_count = report.count();
     let tables = list.tables(report);
-    let all_are_tables = report.count() == before;
+    let all_are_tables = report.count() == problem_count;
     let is_optional = |table: &ConfigTable<'_>| {
-        let given = table.get(COMMON_OPTIONS, "required");
-        given.is_some_and(|value| value.as_flag() == Some(false))
+        let required = table.get(COMMON_OPTIONS, "required");
+        required.is_some_and(|value| value.as_flag() == Some(false))
     };
     if all_are_tables && tables.iter().all(is_optional) {
         if tables.is_empty() {
@@ -96,25 +96,25 @@ pub(super) fn read_sinks(
 
 /// The names of one key's sinks.
 struct SinkNames {
-    /// How many sinks there are of each type, if there are several.
+    /// The number of sinks of each type, if the key has several sinks.
     type_counts: BTreeMap<String, usize>,
-    /// Which sink bears a name, if there are several.
+    /// The location of the sink with each name, if the key has several.
     used: BTreeMap<String, Location>,
 }
 
 impl SinkNames {
     fn new(tables: &[ConfigTable<'_>]) -> Self {
-        let mut types = BTreeMap::new();
-        // One alone shares neither its type nor its name.
-        let several = if tables.len() > 1 { tables } else { &[] };
-        for table in several {
+        let mut type_counts = BTreeMap::new();
+        // A single sink cannot share its type or its name.
+        let counted_tables = if tables.len() > 1 { tables } else { &[] };
+        for table in counted_tables {
             let kind = table.get(COMMON_OPTIONS, "type");
             if let Some(kind) = kind.as_ref().and_then(ConfigValue::as_text) {
-                *types.entry(kind.to_owned()).or_default() += 1;
+                *type_counts.entry(kind.to_owned()).or_default() += 1;
             }
         }
         Self {
-            type_counts: types,
+            type_counts,
             used: BTreeMap::new(),
         }
     }
@@ -122,33 +122,37 @@ impl SinkNames {
     fn assign(
         &mut self,
         table: &ConfigTable<'_>,
-        kind: &str,
+        type_name: &str,
         report: &mut ProblemReport,
     ) -> Option<String> {
-        let given = table.get(COMMON_OPTIONS, "name");
-        let place = given
+        let name_value = table.get(COMMON_OPTIONS, "name");
+        let location = name_value
             .as_ref()
             .map_or(&table.location, |value| &value.location);
-        let name = match &given {
+        let name = match &name_value {
             Some(value) => value.text(report)?,
-            None if self.type_counts.get(kind).is_some_and(|count| *count > 1) => {
+            None if self
+                .type_counts
+                .get(type_name)
+                .is_some_and(|count| *count > 1) =>
+            {
                 report.add_problem(
-                    place,
-                    format!("has no name, and the key has another sink of type \"{kind}\""),
+                    location,
+                    format!("has no name, and the key has another sink of type \"{type_name}\""),
                     "give each of them a name = \"…\"",
                 );
                 return None;
             }
-            None => kind,
+            None => type_name,
         };
         if !is_valid_name(name) {
             let message = format!("{} is no name for a sink", quoted(name));
-            report.add_problem(place, message, NameError::InvalidForm.to_string());
+            report.add_problem(location, message, NameError::InvalidForm.to_string());
             return None;
         }
         if let Some(other) = self.used.get(name) {
             let message = format!("{} is the name of {other} already", quoted(name));
-            report.add_problem(place, message, "give each sink of a key another name");
+            report.add_problem(location, message, "give each sink of a key another name");
             return None;
         }
         if !self.type_counts.is_empty() {
@@ -165,11 +169,11 @@ fn read_sink(
     report: &mut ProblemReport,
 ) -> Option<ParsedSink> {
     let get = |name| table.get(COMMON_OPTIONS, name);
-    let Some(kind) = get("type") else {
+    let Some(type_value) = get("type") else {
         report.add_missing(&table.location, "has no type", &allowed_types());
         return None;
     };
-    let text = kind.text(report)?;
+    let type_name = type_value.text(report)?;
     let required = match get("required") {
         Some(value) => value.flag(report),
         None => Some(true),
@@ -178,12 +182,12 @@ fn read_sink(
         Some(value) => values::read_duration(&value, MIN_TIMEOUT, MAX_TIMEOUT, report),
         None => Some(DEFAULT_TIMEOUT),
     };
-    let name = names.assign(table, text, report);
+    let name = names.assign(table, type_name, report);
     let mut context = ReadContext {
         files: NamedFiles::default(),
         file_wide,
     };
-    let target = read_target(table, text, &kind, &mut context, report);
+    let target = read_target(table, type_name, &type_value, &mut context, report);
     let settings = (|| {
         let target = target?;
         let id = SinkId {
@@ -211,16 +215,19 @@ fn read_target(
     context: &mut ReadContext<'_, '_>,
     report: &mut ProblemReport,
 ) -> Option<Arc<dyn SinkTarget>> {
-    let Some(kind) = SINK_TYPES.iter().find(|one| one.name == type_name) else {
+    let Some(sink_type) = SINK_TYPES
+        .iter()
+        .find(|sink_type| sink_type.name == type_name)
+    else {
         let message = format!("there is no sink type {}", quoted(type_name));
         report.add_problem(&type_value.location, message, allowed_types());
         return None;
     };
-    table.reject_unknown(&[COMMON_OPTIONS, kind.options], report);
-    (kind.read)(table, context, report)
+    table.reject_unknown(&[COMMON_OPTIONS, sink_type.options], report);
+    (sink_type.read)(table, context, report)
 }
 
-/// What a message says about the types.
+/// Describes the known types for a message.
 fn allowed_types() -> String {
-    one_of(SINK_TYPES.iter().map(|one| one.name))
+    one_of(SINK_TYPES.iter().map(|sink_type| sink_type.name))
 }

@@ -1,4 +1,4 @@
-//! Getting at the text of the configuration file.
+//! The text of the configuration file.
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -9,10 +9,11 @@ use rustix::fs::OFlags;
 
 use crate::config_reader::problem::{Problem, ProblemKind};
 
-/// Ten thousand keys fit, and a wrong path cannot fill the memory.
+/// The largest file that is read, in bytes: ten thousand keys fit, and a wrong
+/// path cannot fill the memory.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
-/// Reads the file if only root and this process's user can write it.
+/// Reads the file if no user but root and this process's own can write it.
 pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
     let bytes = read_bytes(path).map_err(|(message, hint)| Problem {
         kind: ProblemKind::Configuration,
@@ -35,12 +36,12 @@ pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// What is wrong, and what to do.
+/// A problem and its remedy.
 type MessageAndHint = (String, String);
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
-    let shown = path.display();
-    // Opening a pipe would wait for a writer.
+    let path_text = path.display();
+    // Opening a FIFO would wait for a writer.
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = OpenOptions::new()
         .read(true)
@@ -50,22 +51,22 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, MessageAndHint> {
             let hint = "name the configuration with --config or REKEYD_CONFIG";
             (format!("cannot be opened: {error}"), hint.to_owned())
         })?;
-    let facts = file
+    let metadata = file
         .metadata()
         .map_err(|error| (format!("cannot be looked at: {error}"), String::new()))?;
-    if !facts.is_file() {
+    if !metadata.is_file() {
         let hint = "name a TOML file with --config or REKEYD_CONFIG".to_owned();
         return Err(("not a regular file".to_owned(), hint));
     }
-    let us = rustix::process::geteuid().as_raw();
-    if facts.uid() != 0 && facts.uid() != us {
-        let message = format!("belongs to user {}, who could change it", facts.uid());
-        return Err((message, format!("run: chown {us} {shown}")));
+    let own_uid = rustix::process::geteuid().as_raw();
+    if metadata.uid() != 0 && metadata.uid() != own_uid {
+        let message = format!("belongs to user {}, who could change it", metadata.uid());
+        return Err((message, format!("run: chown {own_uid} {path_text}")));
     }
-    if facts.mode() & 0o022 != 0 {
-        let mode = facts.mode() & 0o7777;
+    if metadata.mode() & 0o022 != 0 {
+        let mode = metadata.mode() & 0o7777;
         let message = format!("has mode {mode:04o}, so that other users can write it");
-        return Err((message, format!("run: chmod go-w {shown}")));
+        return Err((message, format!("run: chmod go-w {path_text}")));
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1)

@@ -1,4 +1,4 @@
-//! What can go wrong in the sandbox, on request.
+//! The faults that the sandbox injects on request.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub enum ApiOperation {
     /// `POST /organization/admin_api_keys`.
     Create,
-    /// `GET /organization/admin_api_keys`: also how a secret is verified.
+    /// `GET /organization/admin_api_keys`, which also verifies a secret.
     List,
     /// `GET /organization/admin_api_keys/{key_id}`.
     Retrieve,
@@ -15,7 +15,7 @@ pub enum ApiOperation {
     Delete,
 }
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// The connection is closed without an answer, and nothing is done.
@@ -28,60 +28,61 @@ pub enum FaultKind {
     ErrorAfter,
     /// 429 with `retry-after: 1`, and nothing is done.
     RateLimit,
-    /// The work is done, and no answer ever comes.
+    /// The work is done, and no response is sent.
     Hang,
-    /// The work is done, and the answer comes late.
+    /// The work is done, and the response is delayed.
     Slow,
-    /// The work is done, and the answer is JSON that breaks off.
+    /// The work is done, and the response is truncated JSON.
     Garbage,
-    /// 403 with a page of HTML, as from a proxy in between; nothing is done.
+    /// 403 with a page of HTML, like that of an intermediate proxy; nothing is
+    /// done.
     Html,
-    /// 401 that speaks of a missing scope, and nothing is done.
+    /// 401 about a missing scope, and nothing is done.
     Scope,
-    /// The list is the one from before the last change. Lists only.
+    /// The list is the one from before the last change. Only of lists.
     StaleList,
-    /// The connection is closed without an answer, and the credential is made
-    /// some seconds later. Creates only.
+    /// The connection is closed without an answer, and the credential is
+    /// created some seconds later. Only of creates.
     Late,
 }
 
-/// One thing that goes wrong now and then.
+/// A fault that hits requests with some probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// In which operation; none for any.
+    /// The operation that it hits; `None` for any.
     pub operation: Option<ApiOperation>,
-    /// What goes wrong.
+    /// Its effect.
     pub kind: FaultKind,
-    /// How often, from 0 (never) to 1 (always).
+    /// Its probability, from 0 (never) to 1 (always).
     pub probability: f64,
 }
 
-/// Why a text is no fault.
+/// The error of a text that describes no fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    /// Not three parts.
+    /// The text has not three parts.
     #[error("a fault is OPERATION:KIND:PROBABILITY, such as create:drop-after:0.2")]
     Syntax,
-    /// An operation that is not known.
+    /// The operation is unknown.
     #[error("the operation is create, list, retrieve, delete or any, not \"{0}\"")]
     Operation(String),
-    /// A kind that is not known.
+    /// The kind is unknown.
     #[error("the kind is one of {known}, not \"{given}\"", known = kinds())]
     Kind {
-        /// What was written.
+        /// The kind in the text.
         given: String,
     },
-    /// No number from 0 to 1.
+    /// The probability is no number from 0 to 1.
     #[error("the probability is a number from 0 to 1, not \"{0}\"")]
     Probability(String),
-    /// A kind that the operation cannot have.
+    /// The kind does not apply to the operation.
     #[error("{kind} happens in {only}, not in {operation}")]
     UnsupportedPair {
         /// The kind.
         kind: FaultKind,
-        /// Where it happens.
+        /// The operation that it applies to.
         only: ApiOperation,
-        /// Where it was asked for.
+        /// The operation in the text.
         operation: ApiOperation,
     },
 }
@@ -90,7 +91,7 @@ impl ApiOperation {
     /// Every operation.
     pub const ALL: [Self; 4] = [Self::Create, Self::List, Self::Retrieve, Self::Delete];
 
-    /// Its word on the command line.
+    /// Returns its name on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -119,7 +120,7 @@ impl FaultKind {
         Self::Late,
     ];
 
-    /// Its word on the command line.
+    /// Returns its name on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -138,7 +139,7 @@ impl FaultKind {
         }
     }
 
-    /// The one operation that it can happen in, if it is only one.
+    /// Returns the operation that it applies to, if it is only one.
     const fn only_in(self) -> Option<ApiOperation> {
         match self {
             Self::StaleList => Some(ApiOperation::List),
@@ -158,18 +159,19 @@ impl FaultKind {
 }
 
 impl Fault {
-    /// Whether it can happen in `operation`.
+    /// Whether the fault applies to `operation`.
     #[must_use]
     pub fn applies_to(&self, operation: ApiOperation) -> bool {
-        self.operation.is_none_or(|wanted| wanted == operation)
+        self.operation
+            .is_none_or(|operation_filter| operation_filter == operation)
             && self.kind.only_in().is_none_or(|only| only == operation)
     }
 
-    /// Reads `create:drop-after:0.2`. With `any`, a kind that only one
-    /// operation can have happens in that one.
+    /// Parses `create:drop-after:0.2`. With `any`, a kind of a single operation
+    /// applies to that one.
     ///
     /// # Errors
-    /// [`FaultError`], whose text says what would be right.
+    /// [`FaultError`], whose message lists the allowed values.
     pub fn parse(text: &str) -> Result<Self, FaultError> {
         let parts: Vec<&str> = text.split(':').collect();
         let [operation, kind, probability] = parts[..] else {

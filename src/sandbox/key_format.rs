@@ -1,12 +1,11 @@
-//! Secrets and ids that look like the real ones, from the sandbox's own
+//! Secrets and ids in the format of the real ones, from the sandbox's own
 //! randomness.
 
 use ring::rand::SecureRandom as _;
 
-/// The admin key that the sandbox takes from the start when none is given:
-/// fixed and well known, in the shape of a real one. It opens nothing but
-/// sandboxes, and is put together here so that no search for secrets in sources
-/// finds one.
+/// The default admin key of a sandbox: fixed and well known, in the format of a
+/// real one. It grants access to sandboxes alone, and is concatenated here so
+/// that no search for secrets in sources finds it.
 pub const DEFAULT_ADMIN_KEY: &str = concat!(
     "sk-admin-",
     "rekeyd-sandbox-not-a-secret-rekeyd-sandbox-not-a-secret-00",
@@ -14,35 +13,37 @@ pub const DEFAULT_ADMIN_KEY: &str = concat!(
     "rekeyd-sandbox-not-a-secret-rekeyd-sandbox-not-a-secret-00",
 );
 
-/// The middle of every real secret.
+/// The marker in the middle of every real secret.
 const SECRET_MARKER: &str = "T3BlbkFJ";
 
-/// The characters on each side of the mark.
+/// The characters on each side of the marker.
 const SECRET_SIDE_LEN: usize = 58;
 
-/// Letters, digits, `-` and `_`: 64, so that a random byte chooses each as often.
+/// Letters, digits, `-` and `_`: 64 characters, so that a random byte selects
+/// each equally often.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A secret of its own for a new key.
+/// Generates the secret of a new key.
 pub(super) fn new_secret() -> String {
     let side = || random_text(SECRET_SIDE_LEN, 64);
     format!("sk-admin-{}{SECRET_MARKER}{}", side(), side())
 }
 
-/// The secret as it is shown later: its last three characters.
+/// Returns the redacted form of a secret, which shows its last three
+/// characters.
 pub(super) fn redact(secret: &str) -> String {
-    let end: Vec<char> = secret.chars().rev().take(3).collect();
-    let end: String = end.into_iter().rev().collect();
-    format!("sk-admin...{end}")
+    let suffix: Vec<char> = secret.chars().rev().take(3).collect();
+    let suffix: String = suffix.into_iter().rev().collect();
+    format!("sk-admin...{suffix}")
 }
 
-/// Letters and digits for ids, so that a shell and a double click take them as
-/// one word. They need not be guess-proof.
+/// Generates an id of letters and digits, which a shell and a double click
+/// treat as one word. Ids need not be unpredictable.
 pub(super) fn random_id(length: usize) -> String {
     random_text(length, 62)
 }
 
-/// Text of the first `choices` characters of [`ALPHABET`].
+/// Generates text from the first `choices` characters of [`ALPHABET`].
 fn random_text(length: usize, choices: u8) -> String {
     let mut bytes = vec![0_u8; length];
     fill_random(&mut bytes);
@@ -52,7 +53,7 @@ fn random_text(length: usize, choices: u8) -> String {
         .collect()
 }
 
-/// A number from 0 to below 1.
+/// Generates a number from 0 to below 1.
 pub(super) fn random_fraction() -> f64 {
     let mut bytes = [0_u8; 4];
     fill_random(&mut bytes);
@@ -64,8 +65,8 @@ pub(super) fn random_fraction() -> f64 {
     reason = "the sandbox plays another host, which has its own randomness"
 )]
 fn fill_random(bytes: &mut [u8]) {
-    // A host without randomness cannot rehearse anything; equal secrets would
-    // be noticed at once.
+    // A host without randomness cannot rehearse anything, and equal secrets
+    // attract attention.
     if ring::rand::SystemRandom::new().fill(bytes).is_err() {
         bytes.fill(0);
     }

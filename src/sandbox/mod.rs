@@ -1,12 +1,12 @@
-//! The local Admin API with faults.
+//! A local Admin API that injects faults.
 //!
-//! It behaves like the real one as far as that is known (`state`, `routes`)
-//! and fails on request ([`Fault`]), so that rekeyd can be rehearsed against it
-//! without an account. It must not store anything real: it holds its secrets in
+//! It behaves like the real one as far as that is known (`state`, `routes`) and
+//! fails on request ([`Fault`]), so that rekeyd can be rehearsed against it
+//! without an account. It must not store anything real: it keeps its secrets in
 //! plain text, with [`SandboxOptions::state_file`] also on disk.
 //!
-//! Beside it are the [`receiver`] of webhooks and what the demo works with. All
-//! of it is behind the cargo feature `demo`.
+//! Beside it are the [`receiver`] of webhooks and the environment of the demo.
+//! All of it is behind the cargo feature `demo`.
 
 pub(crate) mod demo;
 mod fault;
@@ -36,7 +36,7 @@ use crate::net::http_server::{self, ConnectionLimits};
 use crate::sandbox::server::SandboxApp;
 use crate::sandbox::state::SandboxState;
 
-/// More connections than any rehearsal opens.
+/// The limit of connections, more than any rehearsal opens.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// The options of a sandbox.
@@ -44,23 +44,23 @@ const MAX_CONNECTIONS: usize = 1024;
 pub struct SandboxOptions {
     /// The address to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The admin key that it accepts from the start; [`DEFAULT_ADMIN_KEY`] by
-    /// default.
+    /// The admin key that it accepts from the start; by default
+    /// [`DEFAULT_ADMIN_KEY`].
     pub admin_key: Option<String>,
-    /// The file that keeps its keys over a restart: JSON with the secrets in
-    /// it, mode 0600. Without it they are lost with the process.
+    /// The file that keeps its keys over a restart: JSON with their secrets,
+    /// mode 0600. Without it the process loses them.
     pub state_file: Option<PathBuf>,
     /// The faults that are injected.
     pub faults: Vec<Fault>,
-    /// How long changes take until they count when secrets are checked.
+    /// The delays until a change affects the acceptance of secrets.
     pub delays: PropagationDelays,
-    /// When a create that was hit by a [`FaultKind::Late`] takes effect.
+    /// The delay of a create that was hit by a [`FaultKind::Late`].
     pub late_create_delay: Duration,
     /// The delay of a [`FaultKind::Slow`] response.
     pub slow_reply_delay: Duration,
 }
 
-/// A running sandbox. It stops when this is dropped.
+/// A running sandbox, which stops on drop.
 pub struct Sandbox {
     app: Arc<SandboxApp>,
     address: SocketAddr,
@@ -78,7 +78,7 @@ pub struct LiveKey {
     pub name: String,
 }
 
-/// Why a sandbox did not start.
+/// The error of a sandbox that does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SandboxError {
     /// The address cannot be bound.
@@ -127,18 +127,18 @@ impl Sandbox {
             store::save(path, &state).map_err(SandboxError::State)?;
         }
 
-        let refuse = |reason: String| SandboxError::Listen {
+        let listen_error = |reason: String| SandboxError::Listen {
             address: options.listen,
             reason,
         };
         let listener = TcpListener::bind(options.listen)
             .await
-            .map_err(|error| refuse(error.to_string()))?;
+            .map_err(|error| listen_error(error.to_string()))?;
         let address = listener
             .local_addr()
-            .map_err(|error| refuse(error.to_string()))?;
+            .map_err(|error| listen_error(error.to_string()))?;
         let base_url = Url::parse(&format!("http://{address}/v1"))
-            .map_err(|error| refuse(error.to_string()))?;
+            .map_err(|error| listen_error(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
         let app = Arc::new(SandboxApp::new(
             state,
@@ -163,27 +163,27 @@ impl Sandbox {
         })
     }
 
-    /// The address that it listens at.
+    /// Returns the address that it listens at.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The value for `base-url`: `http://127.0.0.1:8787/v1`.
+    /// Returns the value for `base-url`, such as `http://127.0.0.1:8787/v1`.
     #[must_use]
     pub fn base_url(&self) -> Url {
         self.base_url.clone()
     }
 
-    /// The admin key that it accepts from the start, for a client in this
-    /// process: while the returned secret lives, it is redacted in the output of
-    /// this process.
+    /// Returns the admin key that it accepts from the start, for a client in
+    /// this process. While the returned secret lives, it is redacted in the
+    /// output of this process.
     #[must_use]
     pub fn admin_key(&self) -> Secret {
         Secret::new(self.admin_key.clone())
     }
 
-    /// Every live key, oldest first, its own admin key among them.
+    /// Lists every live key, oldest first, with its own admin key.
     #[must_use]
     pub fn live_keys(&self) -> Vec<LiveKey> {
         self.app
@@ -203,13 +203,13 @@ impl Sandbox {
         self.app.lock_state().accepts(secret)
     }
 
-    /// Replaces all faults, from the next request on.
+    /// Replaces all faults from the next request on.
     pub fn set_faults(&self, faults: Vec<Fault>) {
         self.app.set_faults(faults);
     }
 
-    /// Creates a key as a person would on the provider's page, and returns its
-    /// id and its secret.
+    /// Creates a key like a person on the provider's page. Returns its id and
+    /// its secret.
     #[must_use]
     pub fn create_manually(&self, name: &str) -> (String, String) {
         let key = self.app.update(|state| state.create(name.to_owned(), None));
@@ -217,13 +217,13 @@ impl Sandbox {
         (key.id, secret)
     }
 
-    /// Deletes a key as a person would on the provider's page; false if there
-    /// is none.
+    /// Deletes a key like a person on the provider's page. Returns false if
+    /// there is none.
     pub fn delete_manually(&self, id: &str) -> bool {
         self.app.update(|state| state.delete(id))
     }
 
-    /// The number of requests for `operation`, answered or not.
+    /// Returns the number of requests for `operation`, answered or not.
     #[must_use]
     pub fn requests(&self, operation: ApiOperation) -> u64 {
         self.app.requests(operation)

@@ -1,9 +1,10 @@
 //! A webhook receiver on loopback, for the demo and the tests.
 //!
-//! It does what a receiver should: it verifies the Standard Webhooks signature
-//! and answers repeats of a `webhook-id` with a 2xx, and [`Receiver::applied`]
-//! ignores all but the greatest sequence. It is not for production: it keeps the
-//! secrets as plain data, and without a clock it cannot reject old timestamps.
+//! It does what a receiver should: it verifies the Standard Webhooks signature,
+//! answers repeats of a `webhook-id` with a 2xx, and [`Receiver::applied`]
+//! ignores all but the greatest sequence. It is not for production: it keeps
+//! the secrets as plain data, and without a clock it cannot reject old
+//! timestamps.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,39 +22,39 @@ use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::net::signature::SigningKeys;
 
-/// More connections than a test or a demo opens.
+/// The limit of connections, more than a test or a demo opens.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// A running receiver; it stops when it is dropped.
+/// A running receiver, which stops on drop.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<ReceiverShared>,
-    /// Dropped, it stops the server.
+    /// Stops the server when it is dropped.
     _shutdown: watch::Sender<bool>,
 }
 
-/// How the receiver answers.
+/// The receiver's responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiverMode {
     /// Accepts valid webhooks with 200.
     Accept,
-    /// Rejects everything with this status.
+    /// Rejects all webhooks with this status.
     RejectWithStatus(u16),
-    /// Accepts valid webhooks and answers this status all the same: 504 is what
-    /// a proxy in front of a slow receiver answers.
+    /// Accepts valid webhooks and still answers this status, like a proxy that
+    /// answers 504 for a slow receiver.
     AcceptWithStatus(u16),
     /// Accepts valid webhooks and closes the connection without an answer.
     AcceptAndClose,
-    /// Rejects everything by closing the connection without an answer.
+    /// Rejects all webhooks by closing the connection without an answer.
     Close,
 }
 
-/// Records each webhook before it is accepted. While it fails, webhooks are
-/// answered with 500.
+/// Records each webhook before it is accepted. While it fails, the receiver
+/// answers 500.
 pub type Recorder = Box<dyn Fn(&ReceivedWebhook) -> Result<(), String> + Send + Sync>;
 
-/// One webhook that was verified and is no repeat.
+/// A webhook with a valid signature that is no repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedWebhook {
     /// The path that it was posted to.
@@ -90,21 +91,21 @@ impl Receiver {
     /// `signing_secret` holds one or two lines `whsec_<base64>`.
     ///
     /// # Errors
-    /// The signing secret does not parse, or there is no free port.
+    /// If the signing secret does not parse, or no port is free.
     pub async fn start(signing_secret: &Secret) -> Result<Self, String> {
         Self::start_with(signing_secret, Box::new(|_| Ok(()))).await
     }
 
-    /// As [`Receiver::start`], with a recorder.
+    /// Starts a receiver as [`Receiver::start`] does, with a recorder.
     ///
     /// # Errors
     /// As [`Receiver::start`].
-    pub async fn start_with(signing_secret: &Secret, witness: Recorder) -> Result<Self, String> {
+    pub async fn start_with(signing_secret: &Secret, recorder: Recorder) -> Result<Self, String> {
         let keys = SigningKeys::parse(signing_secret.expose())
             .map_err(|error| format!("cannot start the webhook receiver: {error}"))?;
         let shared = Arc::new(ReceiverShared {
             keys,
-            recorder: witness,
+            recorder,
             state: Mutex::new(ReceiverState {
                 mode: ReceiverMode::Accept,
                 seen_ids: BTreeSet::new(),
@@ -113,11 +114,11 @@ impl Receiver {
                 rejected: 0,
             }),
         });
-        let no_port = |error| format!("cannot start the webhook receiver on loopback: {error}");
+        let start_error = |error| format!("cannot start the webhook receiver on loopback: {error}");
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
-            .map_err(no_port)?;
-        let address = listener.local_addr().map_err(no_port)?;
+            .map_err(start_error)?;
+        let address = listener.local_addr().map_err(start_error)?;
         let router = Router::new()
             .route("/", post(receive))
             .route("/{*path}", post(receive))
@@ -137,42 +138,42 @@ impl Receiver {
         })
     }
 
-    /// The URL for webhooks; a path behind it is accepted as well.
+    /// Returns the URL for webhooks. The receiver also accepts paths below it.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// The accepted webhooks in the order of their arrival.
+    /// Returns the accepted webhooks in the order of their arrival.
     #[must_use]
     pub fn received(&self) -> Vec<ReceivedWebhook> {
         self.shared.lock().received.clone()
     }
 
-    /// The secret that a consumer behind this receiver would use for `key`:
-    /// the one with the highest sequence.
+    /// Returns the webhook whose secret a consumer behind this receiver would
+    /// use for `key`: the one with the greatest sequence.
     #[must_use]
     pub fn applied(&self, key: &str) -> Option<ReceivedWebhook> {
         let state = self.shared.lock();
-        let of_key = state.received.iter().filter(|one| one.key == key);
-        of_key.max_by_key(|one| one.sequence).cloned()
+        let key_webhooks = state.received.iter().filter(|webhook| webhook.key == key);
+        key_webhooks.max_by_key(|webhook| webhook.sequence).cloned()
     }
 
-    /// The number of requests, repeats and rejected ones included.
+    /// Returns the number of requests, with repeats and rejected ones.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.lock().requests
     }
 
-    /// The number of requests with an invalid signature or body.
+    /// Returns the number of requests with an invalid signature or body.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.shared.lock().rejected
     }
 
-    /// Changes how it answers.
-    pub fn set_mode(&self, answer: ReceiverMode) {
-        self.shared.lock().mode = answer;
+    /// Sets the mode of its responses.
+    pub fn set_mode(&self, mode: ReceiverMode) {
+        self.shared.lock().mode = mode;
     }
 }
 
@@ -187,14 +188,14 @@ impl ReceiverShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The `webhook-id` of a request with a valid signature.
+    /// Returns the `webhook-id` of a request with a valid signature.
     fn verified_id(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
-        let text = |name| headers.get(name)?.to_str().ok();
-        let id = text("webhook-id")?;
-        let timestamp = text("webhook-timestamp")?;
-        let signature = text("webhook-signature")?;
-        let good = self.keys.verify(id, timestamp, body, signature);
-        good.then(|| id.to_owned())
+        let header_text = |name| headers.get(name)?.to_str().ok();
+        let id = header_text("webhook-id")?;
+        let timestamp = header_text("webhook-timestamp")?;
+        let signature = header_text("webhook-signature")?;
+        let is_valid = self.keys.verify(id, timestamp, body, signature);
+        is_valid.then(|| id.to_owned())
     }
 }
 
@@ -271,7 +272,7 @@ mod tests {
 
     const SIGNING_SECRET: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3Rz";
 
-    /// The answer to a webhook that is signed well.
+    /// Posts a valid webhook. Returns the status of the response.
     async fn post_status(receiver: &Receiver, path: &'static str) -> StatusCode {
         let body = br#"{"type":"key.rotated","data":{"key":"k","sequence":1,"value":"v"}}"#;
         let keys = SigningKeys::parse(SIGNING_SECRET).unwrap();
@@ -293,21 +294,21 @@ mod tests {
 
     #[tokio::test]
     async fn webhook_is_rejected_until_recorded() {
-        let down = Arc::new(AtomicBool::new(true));
-        let seen = Arc::clone(&down);
-        let witness: Recorder = Box::new(move |received| {
+        let is_failing = Arc::new(AtomicBool::new(true));
+        let recorder_is_failing = Arc::clone(&is_failing);
+        let recorder: Recorder = Box::new(move |received| {
             assert_eq!(received.path, "/key/sink");
-            match seen.load(Ordering::SeqCst) {
+            match recorder_is_failing.load(Ordering::SeqCst) {
                 true => Err("the disk is full".to_owned()),
                 false => Ok(()),
             }
         });
         let signing = Secret::new(SIGNING_SECRET.to_owned());
-        let receiver = Receiver::start_with(&signing, witness).await.unwrap();
-        let refused = post_status(&receiver, "/key/sink").await;
-        assert_eq!(refused, StatusCode::INTERNAL_SERVER_ERROR);
+        let receiver = Receiver::start_with(&signing, recorder).await.unwrap();
+        let rejected_status = post_status(&receiver, "/key/sink").await;
+        assert_eq!(rejected_status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(receiver.received().is_empty());
-        down.store(false, Ordering::SeqCst);
+        is_failing.store(false, Ordering::SeqCst);
         for _ in 0..2 {
             assert_eq!(post_status(&receiver, "/key/sink").await, StatusCode::OK);
         }

@@ -1,4 +1,4 @@
-//! Answers as the API gives them.
+//! Responses in the format of the API.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, DATE};
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::sandbox::key_format::random_id;
 use crate::sandbox::state;
 
-/// What something in between answers.
+/// The page of an intermediate proxy.
 const PROXY_BLOCK_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Request blocked.</body></html>\n";
 
-/// One answer of the API, before it is sent.
+/// One response of the API, before it is sent.
 pub(super) struct ApiReply {
     status: StatusCode,
     body: Value,
@@ -30,7 +30,7 @@ impl ApiReply {
         }
     }
 
-    /// A refusal in the API's envelope.
+    /// Returns an error in the API's envelope.
     pub(super) fn error(status: StatusCode, kind: &str, code: Option<&str>, message: &str) -> Self {
         let body = json!({
             "error": { "type": kind, "message": message, "param": null, "code": code },
@@ -42,7 +42,7 @@ impl ApiReply {
         }
     }
 
-    /// 401 for a secret that is wrong, deleted, expired or too fresh.
+    /// Returns 401 for a secret that is wrong, deleted, expired or too new.
     pub(super) fn invalid_key() -> Self {
         Self::error(
             StatusCode::UNAUTHORIZED,
@@ -82,7 +82,7 @@ impl ApiReply {
         )
     }
 
-    /// The answer to send.
+    /// Returns the response to send.
     pub(super) fn into_response(self) -> Response {
         let mut response = build_response(self.status, "application/json", self.body.to_string());
         if let Some(seconds) = self.retry_after {
@@ -93,7 +93,7 @@ impl ApiReply {
         response
     }
 
-    /// The same with JSON that breaks off in the middle.
+    /// Returns the response with truncated JSON.
     pub(super) fn into_truncated(self) -> Response {
         let mut text = self.body.to_string().into_bytes();
         text.truncate(text.len() / 2);
@@ -101,18 +101,22 @@ impl ApiReply {
     }
 }
 
-/// 403 with HTML: no answer of the API at all.
+/// Returns 403 with HTML, which is no response of the API.
 pub(super) fn proxy_block_page() -> Response {
     let mut response = build_response(StatusCode::FORBIDDEN, "text/html", PROXY_BLOCK_PAGE);
     response.headers_mut().remove("x-request-id");
     response
 }
 
-fn build_response(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+fn build_response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(date) = date_header() {
         headers.insert(DATE, date);
     }
@@ -122,8 +126,8 @@ fn build_response(status: StatusCode, kind: &'static str, body: impl Into<Body>)
     response
 }
 
-/// The time. The server would add it, too, but from a cache that a clock which
-/// was set back does not reach.
+/// Returns the `Date` header. The server would add it from a cache that does
+/// not follow a clock that is set back.
 fn date_header() -> Option<HeaderValue> {
     let now = Timestamp::from_millisecond(state::now_millis()).ok()?;
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);

@@ -1,4 +1,4 @@
-//! The API's four operations as routes.
+//! The API's four operations, as routes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::sandbox::reply::ApiReply;
 use crate::sandbox::server::SandboxApp;
 use crate::sandbox::state::{ListQuery, SandboxState};
 
-/// The longest body that is accepted: a create has a hundred bytes.
+/// The longest body that is accepted, in bytes; a create has a hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Items on a page when the request does not say how many.
+/// The default number of items on a page.
 const DEFAULT_PAGE_SIZE: usize = 20;
 
-/// The most items on a page.
+/// The largest number of items on a page.
 const MAX_PAGE_SIZE: usize = 100;
 
 /// The longest lifetime of a key that a request may name.
@@ -43,9 +43,9 @@ async fn create(Shared(app): Shared<Arc<SandboxApp>>, headers: HeaderMap, body: 
     app.respond(
         ApiOperation::Create,
         &headers,
-        move |state, _stale| match parse_create(&body) {
-            Ok((name, life)) => ApiReply::ok(state.create(name, life).to_json(true)),
-            Err(refusal) => refusal,
+        move |state, _is_stale| match parse_create(&body) {
+            Ok((name, lifetime)) => ApiReply::ok(state.create(name, lifetime).to_json(true)),
+            Err(error_reply) => error_reply,
         },
     )
     .await
@@ -56,8 +56,8 @@ async fn list(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    app.respond(ApiOperation::List, &headers, move |state, stale| {
-        list_page(state, query.as_deref().unwrap_or_default(), stale)
+    app.respond(ApiOperation::List, &headers, move |state, is_stale| {
+        list_page(state, query.as_deref().unwrap_or_default(), is_stale)
     })
     .await
 }
@@ -70,7 +70,7 @@ async fn retrieve(
     app.respond(
         ApiOperation::Retrieve,
         &headers,
-        move |state, _stale| match state.retrieve(&id) {
+        move |state, _is_stale| match state.retrieve(&id) {
             Some(key) => ApiReply::ok(key.to_json(false)),
             None => key_not_found(&id),
         },
@@ -83,7 +83,7 @@ async fn delete(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
-    app.respond(ApiOperation::Delete, &headers, move |state, _stale| {
+    app.respond(ApiOperation::Delete, &headers, move |state, _is_stale| {
         if !state.delete(&id) {
             return key_not_found(&id);
         }
@@ -124,16 +124,16 @@ fn bad_request(message: &str) -> ApiReply {
     )
 }
 
-/// Name and lifetime of the key that a create names.
+/// Parses the name and the lifetime of a new key.
 fn parse_create(body: &[u8]) -> Result<(String, Option<Duration>), ApiReply> {
-    let wish: Value = serde_json::from_slice(body)
+    let request: Value = serde_json::from_slice(body)
         .map_err(|_| bad_request("We could not parse the JSON body of your request."))?;
-    let name = wish
+    let name = request
         .get("name")
         .and_then(Value::as_str)
         .filter(|name| !name.is_empty())
         .ok_or_else(|| bad_request("Missing required parameter: 'name'."))?;
-    let life = match wish.get("expires_in_seconds") {
+    let lifetime = match request.get("expires_in_seconds") {
         None | Some(Value::Null) => None,
         Some(number) => Some(
             number
@@ -143,10 +143,10 @@ fn parse_create(body: &[u8]) -> Result<(String, Option<Duration>), ApiReply> {
                 .ok_or_else(|| bad_request("Invalid value: 'expires_in_seconds'."))?,
         ),
     };
-    Ok((name.to_owned(), life))
+    Ok((name.to_owned(), lifetime))
 }
 
-fn list_page(state: &SandboxState, query: &str, stale: bool) -> ApiReply {
+fn list_page(state: &SandboxState, query: &str, is_stale: bool) -> ApiReply {
     let mut after = None;
     let mut limit = DEFAULT_PAGE_SIZE;
     let mut descending = false;
@@ -165,21 +165,21 @@ fn list_page(state: &SandboxState, query: &str, stale: bool) -> ApiReply {
             _ => {}
         }
     }
-    let wish = ListQuery {
+    let list_query = ListQuery {
         after: after.as_deref(),
         limit,
         descending,
-        stale,
+        stale: is_stale,
     };
-    let Ok(slice) = state.list(&wish) else {
+    let Ok(page) = state.list(&list_query) else {
         return bad_request("Invalid value: 'after' names no admin API key.");
     };
-    let data: Vec<Value> = slice.keys.iter().map(|key| key.to_json(false)).collect();
+    let data: Vec<Value> = page.keys.iter().map(|key| key.to_json(false)).collect();
     ApiReply::ok(json!({
         "object": "list",
-        "first_id": slice.keys.first().map(|key| key.id.as_str()),
-        "last_id": slice.keys.last().map(|key| key.id.as_str()),
-        "has_more": slice.has_more,
+        "first_id": page.keys.first().map(|key| key.id.as_str()),
+        "last_id": page.keys.last().map(|key| key.id.as_str()),
+        "has_more": page.has_more,
         "data": data,
     }))
 }

@@ -16,7 +16,7 @@ use crate::sandbox::reply::{ApiReply, proxy_block_page};
 use crate::sandbox::state::SandboxState;
 use crate::sandbox::store;
 
-/// What all requests share.
+/// The state that all requests share.
 pub(super) struct SandboxApp {
     state: Mutex<SandboxState>,
     state_file: Option<PathBuf>,
@@ -31,49 +31,49 @@ pub(super) struct SandboxApp {
 impl SandboxApp {
     pub(super) fn new(
         state: SandboxState,
-        file: Option<PathBuf>,
+        state_file: Option<PathBuf>,
         stopped: watch::Receiver<bool>,
-        (late_after, slow_for): (Duration, Duration),
+        (late_create_delay, slow_reply_delay): (Duration, Duration),
     ) -> Self {
         Self {
             state: Mutex::new(state),
-            state_file: file,
+            state_file,
             faults: Mutex::default(),
             requests: Mutex::default(),
-            late_create_delay: late_after,
-            slow_reply_delay: slow_for,
+            late_create_delay,
+            slow_reply_delay,
             stopped,
         }
     }
 
-    /// The state, for reading: a change through this is not written to the file.
+    /// Locks the state for reading: a change through it is not saved.
     pub(super) fn lock_state(&self) -> MutexGuard<'_, SandboxState> {
         lock(&self.state)
     }
 
-    /// Changes the state and writes it to the file.
+    /// Changes the state, and saves it to the file.
     pub(super) fn update<T>(&self, work: impl FnOnce(&mut SandboxState) -> T) -> T {
         let mut state = lock(&self.state);
-        let outcome = work(&mut state);
+        let result = work(&mut state);
         if let Some(file) = &self.state_file
             && let Err(error) = store::save(file, &state)
         {
             tracing::warn!("{error}; what changed is forgotten at the next start");
         }
-        outcome
+        result
     }
 
     pub(super) fn set_faults(&self, faults: Vec<Fault>) {
         *lock(&self.faults) = faults;
     }
 
-    /// The number of requests for `operation`, answered or not.
+    /// Returns the number of requests for `operation`, answered or not.
     pub(super) fn requests(&self, operation: ApiOperation) -> u64 {
         lock(&self.requests)[operation as usize]
     }
 
-    /// Handles one request with `work`, whose second argument says whether the
-    /// list has to be stale.
+    /// Handles one request with `work`, whose second argument requests a stale
+    /// list.
     pub(super) async fn respond<W>(
         self: &Arc<Self>,
         operation: ApiOperation,
@@ -85,12 +85,14 @@ impl SandboxApp {
     {
         lock(&self.requests)[operation as usize] += 1;
         let secret = bearer_token(headers);
-        let job = move |state: &mut SandboxState, stale: bool| match secret {
-            Some(secret) if state.authorize(&secret) => work(state, stale),
+        let authorized_work = move |state: &mut SandboxState, is_stale: bool| match secret {
+            Some(secret) if state.authorize(&secret) => work(state, is_stale),
             Some(_) | None => ApiReply::invalid_key(),
         };
         let Some(kind) = self.select_fault(operation) else {
-            return self.update(|state| job(state, false)).into_response();
+            return self
+                .update(|state| authorized_work(state, false))
+                .into_response();
         };
         tracing::debug!(
             operation = operation.as_str(),
@@ -100,41 +102,45 @@ impl SandboxApp {
         match kind {
             FaultKind::DropBefore => http_server::hang_up(),
             FaultKind::DropAfter => {
-                self.update(|state| job(state, false));
+                self.update(|state| authorized_work(state, false));
                 http_server::hang_up()
             }
             FaultKind::ErrorBefore => ApiReply::server_error().into_response(),
             FaultKind::ErrorAfter => {
-                self.update(|state| job(state, false));
+                self.update(|state| authorized_work(state, false));
                 ApiReply::server_error().into_response()
             }
             FaultKind::RateLimit => ApiReply::rate_limited().into_response(),
             FaultKind::Hang => {
-                self.update(|state| job(state, false));
+                self.update(|state| authorized_work(state, false));
                 self.wait_until_stopped().await;
                 http_server::hang_up()
             }
             FaultKind::Slow => {
-                let reply = self.update(|state| job(state, false));
+                let reply = self.update(|state| authorized_work(state, false));
                 tokio::time::sleep(self.slow_reply_delay).await;
                 reply.into_response()
             }
-            FaultKind::Garbage => self.update(|state| job(state, false)).into_truncated(),
+            FaultKind::Garbage => self
+                .update(|state| authorized_work(state, false))
+                .into_truncated(),
             FaultKind::Html => proxy_block_page(),
             FaultKind::Scope => ApiReply::missing_scope().into_response(),
-            FaultKind::StaleList => self.update(|state| job(state, true)).into_response(),
+            FaultKind::StaleList => self
+                .update(|state| authorized_work(state, true))
+                .into_response(),
             FaultKind::Late => {
                 let app = Arc::clone(self);
                 tokio::spawn(async move {
                     tokio::time::sleep(app.late_create_delay).await;
-                    app.update(|state| job(state, false));
+                    app.update(|state| authorized_work(state, false));
                 });
                 http_server::hang_up()
             }
         }
     }
 
-    /// The first of the faults that hits this request.
+    /// Selects the first of the faults that hits this request.
     fn select_fault(&self, operation: ApiOperation) -> Option<FaultKind> {
         lock(&self.faults)
             .iter()

@@ -1,9 +1,8 @@
-//! What the sandbox knows: its keys, with their secrets, in plain text.
+//! The state of the sandbox: its keys, with their secrets in plain text.
 //!
-//! It plays another host, so it has its own clock, and its secrets are kept
-//! from the store of secrets that masks rekeyd's output: a rehearsal in one
-//! process would otherwise hide a leak of rekeyd's own. Nothing in here is
-//! ever logged.
+//! The sandbox acts as another host. It has its own clock, and its secrets are
+//! not registered with the redaction of rekeyd's output, since in one process
+//! that would hide a leak of rekeyd's own. Nothing here is ever logged.
 
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use crate::sandbox::key_format::{new_secret, random_id, redact};
 /// The name of the key that the sandbox has from the start.
 pub const ADMIN_KEY_NAME: &str = "sandbox-owner";
 
-/// One key, alive or deleted. Times are milliseconds since 1970: the API tells
-/// whole seconds, but keys may live shorter than one.
+/// One key, alive or deleted. Times are milliseconds since 1970: the API
+/// returns whole seconds, but keys may live for less than one.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct SandboxKey {
     pub(super) id: String,
@@ -28,41 +27,41 @@ pub(super) struct SandboxKey {
     deleted_at: Option<i64>,
 }
 
-/// All keys ever made, oldest first. Deleted ones stay: they are refused, and
-/// they are still cursors.
+/// All keys ever created, oldest first. Deleted ones stay: their secrets are
+/// refused, and their ids remain valid cursors.
 #[derive(Default)]
 pub(super) struct SandboxState {
     keys: Vec<SandboxKey>,
-    /// What a stale list shows.
+    /// The content of a stale list.
     previous_list: PreviousList,
     pub(super) delays: PropagationDelays,
 }
 
-/// The keys before the last change, told by what it changed.
+/// The list before the last change, represented by the difference.
 #[derive(Default)]
 struct PreviousList {
-    /// So many of the keys there were.
+    /// The number of keys then, from the oldest.
     count: usize,
-    /// This one was not deleted yet.
+    /// The index of a key that was not deleted then.
     not_yet_deleted: Option<usize>,
 }
 
-/// How long a change takes until it counts when secrets are checked.
+/// The delays until a change affects the acceptance of secrets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PropagationDelays {
-    /// A new secret is refused for so long.
+    /// The time for which a new secret is refused.
     pub new_key: Duration,
-    /// A deleted key's secret is taken for so long.
+    /// The time for which a deleted key's secret is accepted.
     pub deleted_key: Duration,
 }
 
-/// A part of the list.
+/// A page of the list.
 pub(super) struct KeyPage {
     pub(super) keys: Vec<SandboxKey>,
     pub(super) has_more: bool,
 }
 
-/// How a list is asked for.
+/// The query of a list.
 pub(super) struct ListQuery<'a> {
     pub(super) after: Option<&'a str>,
     pub(super) limit: usize,
@@ -70,11 +69,12 @@ pub(super) struct ListQuery<'a> {
     pub(super) stale: bool,
 }
 
-/// The cursor names no key.
+/// The error of a cursor that names no key.
 pub(super) struct UnknownCursor;
 
 impl SandboxKey {
-    /// The key object of the API; the secret only in the answer to its create.
+    /// Returns the key object of the API, with the secret only in the response
+    /// to its create.
     pub(super) fn to_json(&self, with_secret: bool) -> Value {
         let seconds = |millis: i64| millis.div_euclid(1000);
         let mut object = json!({
@@ -101,32 +101,32 @@ impl SandboxKey {
     }
 
     fn is_live(&self, now: i64) -> bool {
-        self.deleted_at.is_none() && self.expires_at.is_none_or(|end| end > now)
+        self.deleted_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now)
     }
 
     fn is_accepted(&self, now: i64, delays: PropagationDelays) -> bool {
-        // What needs no time has happened, even if the clock was set back.
-        let counts = |since: i64, delay: Duration| {
-            delay.is_zero() || now >= since.saturating_add(to_millis(delay))
+        // A change without a delay is in effect even if the clock was set back.
+        let is_in_effect = |changed_at: i64, delay: Duration| {
+            delay.is_zero() || now >= changed_at.saturating_add(to_millis(delay))
         };
-        counts(self.created_at, delays.new_key)
+        is_in_effect(self.created_at, delays.new_key)
             && !self
                 .deleted_at
-                .is_some_and(|at| counts(at, delays.deleted_key))
-            && self.expires_at.is_none_or(|end| end > now)
+                .is_some_and(|at| is_in_effect(at, delays.deleted_key))
+            && self.expires_at.is_none_or(|expires_at| expires_at > now)
     }
 }
 
 impl PreviousList {
-    fn includes(&self, at: usize, key: &SandboxKey, now: i64) -> bool {
-        at < self.count && (self.not_yet_deleted == Some(at) || key.is_live(now))
+    fn includes(&self, index: usize, key: &SandboxKey, now: i64) -> bool {
+        index < self.count && (self.not_yet_deleted == Some(index) || key.is_live(now))
     }
 }
 
 impl SandboxState {
     pub(super) fn from_keys(keys: Vec<SandboxKey>) -> Self {
         Self {
-            // Nothing has changed yet.
+            // No change has been made yet.
             previous_list: PreviousList {
                 count: keys.len(),
                 not_yet_deleted: None,
@@ -136,13 +136,14 @@ impl SandboxState {
         }
     }
 
-    /// Every key ever made, oldest first.
+    /// Returns every key ever created, oldest first.
     pub(super) fn keys(&self) -> &[SandboxKey] {
         &self.keys
     }
 
-    /// Makes sure that `secret` is a key of some time: one that was deleted
-    /// stays deleted over a restart. It works at once, whatever the delays.
+    /// Ensures that `secret` is that of a key; one that was deleted stays
+    /// deleted over a restart. A new one is accepted at once, whatever the
+    /// delays are.
     pub(super) fn ensure_key(&mut self, secret: String) {
         let created_at = now_millis().saturating_sub(to_millis(self.delays.new_key));
         match self.keys.iter_mut().find(|key| key.value == secret) {
@@ -185,7 +186,7 @@ impl SandboxState {
 
     pub(super) fn delete(&mut self, id: &str) -> bool {
         let now = now_millis();
-        let Some(at) = self
+        let Some(index) = self
             .keys
             .iter()
             .position(|key| key.id == id && key.is_live(now))
@@ -194,9 +195,9 @@ impl SandboxState {
         };
         self.previous_list = PreviousList {
             count: self.keys.len(),
-            not_yet_deleted: Some(at),
+            not_yet_deleted: Some(index),
         };
-        self.keys[at].deleted_at = Some(now);
+        self.keys[index].deleted_at = Some(now);
         true
     }
 
@@ -207,13 +208,13 @@ impl SandboxState {
             .find(|key| key.id == id && key.is_live(now))
     }
 
-    pub(super) fn list(&self, wish: &ListQuery<'_>) -> Result<KeyPage, UnknownCursor> {
+    pub(super) fn list(&self, query: &ListQuery<'_>) -> Result<KeyPage, UnknownCursor> {
         let now = now_millis();
         let mut ordered: Vec<(usize, &SandboxKey)> = self.keys.iter().enumerate().collect();
-        if wish.descending {
+        if query.descending {
             ordered.reverse();
         }
-        let begin = match wish.after {
+        let start = match query.after {
             None => 0,
             Some(id) => ordered
                 .iter()
@@ -221,31 +222,31 @@ impl SandboxState {
                 .map(|at| at + 1)
                 .ok_or(UnknownCursor)?,
         };
-        let mut keys: Vec<SandboxKey> = ordered[begin..]
+        let mut keys: Vec<SandboxKey> = ordered[start..]
             .iter()
             .filter(|(at, key)| {
-                if wish.stale {
+                if query.stale {
                     self.previous_list.includes(*at, key, now)
                 } else {
                     key.is_live(now)
                 }
             })
-            .take(wish.limit + 1)
+            .take(query.limit + 1)
             .map(|(_, key)| (*key).clone())
             .collect();
-        let has_more = keys.len() > wish.limit;
-        keys.truncate(wish.limit);
+        let has_more = keys.len() > query.limit;
+        keys.truncate(query.limit);
         Ok(KeyPage { keys, has_more })
     }
 
-    /// Whether a request with `secret` is taken; its key counts as used.
+    /// Whether a request with `secret` is accepted. Marks its key as used.
     pub(super) fn authorize(&mut self, secret: &str) -> bool {
         let (now, delays) = (now_millis(), self.delays);
-        let found = self
+        let key = self
             .keys
             .iter_mut()
             .find(|key| key.value == secret && key.is_accepted(now, delays));
-        match found {
+        match key {
             Some(key) => {
                 key.last_used_at = Some(now);
                 true

@@ -1,6 +1,6 @@
-//! The sandbox's keys over a restart: one JSON file that only its owner reads.
-//! The secrets stand in it, since a sandbox that forgot them could not be
-//! rehearsed against twice. Never point this at anything real.
+//! The file that keeps the sandbox's keys over a restart: JSON that only its
+//! owner can read. It contains the secrets, since a sandbox without them could
+//! not be rehearsed against twice. Never use it for anything real.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -20,7 +20,7 @@ pub(super) fn load(path: &Path) -> Result<SandboxState, String> {
             ));
         }
     };
-    // Position only: the parser's own words could quote a secret.
+    // The position alone, since the parser's message could quote a secret.
     serde_json::from_slice(&text)
         .map(SandboxState::from_keys)
         .map_err(|error| {
@@ -34,31 +34,32 @@ pub(super) fn load(path: &Path) -> Result<SandboxState, String> {
         })
 }
 
-/// Replaces the file as a whole.
+/// Replaces the file atomically.
 pub(super) fn save(path: &Path, state: &SandboxState) -> Result<(), String> {
-    let explain = |error: std::io::Error| {
+    let write_error = |error: std::io::Error| {
         format!(
             "cannot write the sandbox's state {}: {error}",
             path.display()
         )
     };
-    let text = serde_json::to_vec_pretty(state.keys()).map_err(|error| explain(error.into()))?;
+    let text =
+        serde_json::to_vec_pretty(state.keys()).map_err(|error| write_error(error.into()))?;
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
-    let beside = PathBuf::from(name);
-    // One left by a crash may have other rights than it should.
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(explain(error)),
+    let temp_path = PathBuf::from(name);
+    // One that a crash left may have too many permissions.
+    match fs::remove_file(&temp_path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(write_error(error)),
         Ok(()) | Err(_) => {}
     }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&beside)
-        .map_err(explain)?;
-    file.write_all(&text).map_err(explain)?;
-    // Not synced: a rehearsal need not outlive a power cut, and every request
-    // comes by here.
-    fs::rename(&beside, path).map_err(explain)
+        .open(&temp_path)
+        .map_err(write_error)?;
+    file.write_all(&text).map_err(write_error)?;
+    // Not synced: a rehearsal need not survive a power failure, and every
+    // request saves the state.
+    fs::rename(&temp_path, path).map_err(write_error)
 }

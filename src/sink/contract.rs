@@ -1,5 +1,5 @@
-//! What the engine asks of a sink, with the obligations that its decisions rest
-//! on.
+//! The contract between the engine and a sink. The engine's decisions rest on
+//! its obligations.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -9,65 +9,71 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 
-/// A place that takes secrets.
+/// A destination of secrets.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Its name and target.
+    /// Returns its name and target.
     fn id(&self) -> &SinkId;
 
-    /// What its deliveries and preflights wait for: the places of each
-    /// destination are limited apart.
+    /// Returns the destination that its deliveries and preflights are counted
+    /// at. The engine limits the concurrent ones of each destination
+    /// separately.
     fn destination(&self) -> Destination;
 
-    /// What is wrong with it as far as this host can see without writing to it
-    /// or connecting anywhere: folders, rights, files with secrets. Every
-    /// problem at once, each in words that say what would be right.
+    /// Lists every problem that this host can detect without writing to the
+    /// target and without a connection: folders, permissions, files with
+    /// secrets. Each message says how to repair it.
     async fn inspect(&self) -> Vec<SinkProblem>;
 
-    /// Whether a delivery would have a chance now: [`Sink::inspect`] and, for
-    /// a remote one, a connection (TCP and TLS, nothing sent). Asked before a
-    /// credential is made.
+    /// Checks whether a delivery could succeed now: [`Sink::inspect`] and, for
+    /// a remote target, a connection (TCP and TLS, no request). The engine
+    /// calls it before it creates a credential.
     async fn preflight(&self) -> Result<(), SinkError>;
 
     /// Checks whether the target still holds the secret of `credential`, as far
-    /// as that can be seen from here. None also where nothing can be seen. Many
-    /// sinks are checked at one time; MUST return within the sink's timeout.
+    /// as this host can read it. Returns `None` also where it cannot. Many
+    /// sinks are checked concurrently; MUST return within the sink's timeout.
     async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
         let _ = credential;
         None
     }
 
-    /// Whether it replaces the credential that rekeyd itself works with.
+    /// Whether the sink replaces the credential that rekeyd itself works with.
     fn rotates_self_credential(&self) -> bool {
         false
     }
 
-    /// Whether something is to run once it has taken a secret: until that has
-    /// ended well, nothing is accepted.
+    /// Whether a program runs after each delivery. The sink has accepted a
+    /// secret only when that program has succeeded.
     fn has_on_change(&self) -> bool {
         false
     }
 
-    /// Runs that, within its own timeout. The error says in words, masked, why
-    /// it is to be run again.
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
-        let _ = taken;
+    /// Runs the program of [`Sink::has_on_change`] once, within its own
+    /// timeout.
+    ///
+    /// # Errors
+    /// Why the program has to run again; masked.
+    async fn run_on_change(&self, delivered: &DeliveredPayload) -> Result<(), SinkProblem> {
+        let _ = delivered;
         Ok(())
     }
 
-    /// Delivers once, within the sink's own timeout. The error says whether
-    /// the sink may have taken it; when in doubt, it may.
+    /// Delivers once, within the sink's own timeout.
+    ///
+    /// # Errors
+    /// Whether the sink may hold the secret; when in doubt, it may.
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
 }
 
-/// What a delivery waits for while it runs.
+/// The target whose concurrent deliveries are limited together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination {
     /// A file of this host.
     File,
     /// A program of this host.
     Program,
-    /// A receiver, by what one connection goes to.
+    /// A receiver on the network.
     Endpoint {
         /// The URL's scheme.
         scheme: String,
@@ -79,9 +85,9 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// The endpoint that requests to `url` go to.
+    /// Returns the endpoint that requests to `url` connect to.
     #[must_use]
-    pub fn of_url(url: &url::Url) -> Self {
+    pub fn from_url(url: &url::Url) -> Self {
         Self::Endpoint {
             scheme: url.scheme().to_owned(),
             host: url.host_str().unwrap_or_default().to_owned(),
@@ -90,36 +96,36 @@ impl Destination {
     }
 }
 
-/// What is delivered: one rotation's new credential. The same for each try.
+/// The new credential of one rotation, the same in each attempt to deliver it.
 #[derive(Debug, Clone)]
 pub struct Payload {
     /// The key.
     pub key: KeyName,
     /// The rotation.
     pub rotation: RotationId,
-    /// Grows with each rotation of the key.
+    /// The rotation's number; it grows with each rotation of the key.
     pub sequence: u64,
     /// The credential's name at the provider.
     pub label: Label,
-    /// What is known of the credential.
+    /// The credential's id, times and redacted value.
     pub credential: CredentialMetadata,
     /// The secret.
     pub secret: Secret,
-    /// When the secret was seen to work: the webhook's `timestamp`.
+    /// When a request with the secret succeeded: the webhook's `timestamp`.
     pub verified_at: Timestamp,
     /// The credential that was current when this one was verified.
     pub previous: Option<ReplacedCredential>,
 }
 
-/// What a sink has taken, without the secret: it may have been another process
-/// that delivered it.
+/// A delivery that the sink accepted, without the secret, since another process
+/// may have made it.
 #[derive(Debug, Clone)]
 pub struct DeliveredPayload {
     /// The key.
     pub key: KeyName,
     /// The rotation.
     pub rotation: RotationId,
-    /// Grows with each rotation of the key.
+    /// The rotation's number; it grows with each rotation of the key.
     pub sequence: u64,
     /// The credential.
     pub credential: CredentialMetadata,
@@ -130,6 +136,6 @@ pub struct DeliveredPayload {
 pub struct ReplacedCredential {
     /// Its id.
     pub id: CredentialId,
-    /// It is not revoked by the schedule before this.
+    /// The time before which the schedule does not revoke it.
     pub not_before: Timestamp,
 }

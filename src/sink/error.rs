@@ -1,4 +1,4 @@
-//! What is wrong with a sink, with a delivery, or with what a sink accepted.
+//! The problems of a sink, of a delivery and of a target that has drifted.
 
 use std::fmt;
 
@@ -9,33 +9,33 @@ use crate::platform::process::{ExitKind, ProcessExit};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkProblem {
-    /// What kind of problem it is.
+    /// The kind of problem.
     pub kind: SinkProblemKind,
-    /// What failed, why, and what to do; masked, as it may quote a program or a
-    /// receiver.
+    /// The failure, its reason and its remedy; masked, as it may quote a program
+    /// or a receiver.
     pub message: String,
 }
 
 /// The kinds of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SinkProblemKind {
-    /// Files, folders, accounts or programs of this host are not as the sink
-    /// needs them.
+    /// Files, folders, accounts or programs of this host do not satisfy the
+    /// sink.
     Host,
     /// The target does not accept a connection.
     Unreachable,
     /// A program ran and failed.
     Program,
-    /// A file system or a program gave no answer in time.
+    /// A file system or a program did not respond in time.
     TimedOut,
-    /// Earlier work on the same target has not ended yet.
+    /// Earlier work on the same target is still running.
     Busy,
-    /// A mistake in rekeyd.
+    /// A bug in rekeyd.
     Internal,
 }
 
 impl SinkProblem {
-    /// A problem of this host.
+    /// Returns a problem of this host.
     #[must_use]
     pub const fn host(message: String) -> Self {
         Self {
@@ -44,9 +44,10 @@ impl SinkProblem {
         }
     }
 
-    /// A failed run of a program, described by `message`.
+    /// Returns the problem of a failed run of a program, described by
+    /// `message`.
     #[must_use]
-    pub const fn of_exit(exit: &ProcessExit, message: String) -> Self {
+    pub const fn from_exit(exit: &ProcessExit, message: String) -> Self {
         let kind = match exit.kind {
             ExitKind::NotStarted(_) => SinkProblemKind::Host,
             ExitKind::Code(_) | ExitKind::Signal(_) | ExitKind::Failed(_) => {
@@ -73,10 +74,10 @@ impl From<BlockingError> for SinkProblem {
     }
 }
 
-/// Why a sink would not accept a delivery now: at least one problem.
+/// At least one problem that makes a sink reject deliveries now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkError {
-    /// Every problem that was found.
+    /// Every problem found.
     pub problems: Vec<SinkProblem>,
 }
 
@@ -114,12 +115,12 @@ impl fmt::Display for SinkError {
 
 impl std::error::Error for SinkError {}
 
-/// How a target differs from what was delivered to it.
+/// The difference between a target and the secret delivered to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
-    /// What kind of difference it is.
+    /// The kind of difference.
     pub kind: DriftKind,
-    /// The difference, in words.
+    /// A description of the difference.
     pub message: String,
 }
 
@@ -128,24 +129,25 @@ pub struct Drift {
 pub enum DriftKind {
     /// The target is gone.
     Missing,
-    /// Something else stands in its place, such as a symbolic link.
+    /// The path is now another kind of file, such as a symbolic link.
     Replaced,
-    /// It holds something else than the secret that was delivered.
+    /// It does not hold the secret that was delivered.
     OtherContent,
 }
 
-/// Why a delivery was not accepted.
+/// The failure of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DeliveryError {
-    /// What the sink did with the secret.
+    /// Whether the sink may hold the secret.
     pub acceptance: Acceptance,
-    /// Why, in words, masked: it may quote the receiver.
+    /// The reason; masked, as it may quote the receiver.
     pub message: String,
 }
 
 impl DeliveryError {
-    /// The sink certainly has not accepted the secret; the next try may help.
+    /// Returns the error of a sink that certainly does not hold the secret and
+    /// may accept it at the next attempt.
     #[must_use]
     pub const fn not_accepted(message: String) -> Self {
         Self {
@@ -154,7 +156,7 @@ impl DeliveryError {
         }
     }
 
-    /// The sink may have accepted the secret.
+    /// Returns the error of a sink that may hold the secret.
     #[must_use]
     pub const fn uncertain(message: String) -> Self {
         Self {
@@ -164,13 +166,13 @@ impl DeliveryError {
     }
 }
 
-/// What a sink that did not accept did with the secret.
+/// Whether a sink may hold the secret after a failed delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptance {
-    /// Certainly nothing; trying again may help soon.
+    /// It certainly does not; a retry may succeed soon.
     NotAccepted,
-    /// Certainly nothing, and it will not by being asked again soon.
+    /// It certainly does not, and a retry will not succeed soon.
     Rejected,
-    /// It may have taken it.
+    /// It may.
     Uncertain,
 }

@@ -1,8 +1,8 @@
-//! Where a new secret is delivered.
+//! Destinations of new secrets.
 //!
-//! [`Sink`] is the behaviour that the engine needs. A type of sink is a folder
-//! here with its options, its target's identity, its rehearsal and its
-//! behaviour ([`target::SinkTarget`]), and a line in [`SINK_TYPES`].
+//! [`Sink`] is the contract with the engine. A type of sink is a folder here
+//! with its options, its target's identity, its rehearsal and its behaviour
+//! ([`target::SinkTarget`]), and a line in [`SINK_TYPES`].
 
 pub mod command;
 mod contract;
@@ -23,7 +23,7 @@ pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
 };
 
-/// Every type of sink, one line each, in the order in which messages list them.
+/// Every type of sink, in the order in which messages list them.
 pub static SINK_TYPES: &[&SinkType] = &[
     &file::TYPE,
     &webhook::TYPE,
@@ -31,12 +31,12 @@ pub static SINK_TYPES: &[&SinkType] = &[
     &self_credential::TYPE,
 ];
 
-/// The path in the text of the target of a sink that is no longer configured,
-/// if it replaced a file: only the ledger knows that sink.
+/// Returns the path in the text of a target that replaces a file. For sinks
+/// that are no longer configured, the ledger holds nothing but this text.
 #[must_use]
 pub fn replaced_path(target_text: &str) -> Option<PathBuf> {
     let (name, identity) = target_text.split_once(':')?;
-    let kind = SINK_TYPES.iter().find(|one| one.name == name)?;
+    let kind = SINK_TYPES.iter().find(|sink_type| sink_type.name == name)?;
     kind.replaces_file.then(|| PathBuf::from(identity))
 }
 
@@ -46,13 +46,13 @@ mod tests {
 
     #[test]
     fn sections_are_named_after_their_types() {
-        for (number, one) in SINK_TYPES.iter().enumerate() {
-            assert_eq!(one.options.name, format!("sink.{}", one.name));
-            let before = &SINK_TYPES[..number];
+        for (number, sink_type) in SINK_TYPES.iter().enumerate() {
+            assert_eq!(sink_type.options.name, format!("sink.{}", sink_type.name));
+            let earlier = &SINK_TYPES[..number];
             assert!(
-                before.iter().all(|other| other.name != one.name),
+                earlier.iter().all(|other| other.name != sink_type.name),
                 "{}",
-                one.name
+                sink_type.name
             );
         }
     }

@@ -1,32 +1,32 @@
-//! What a sink says of a program that it ran.
+//! Log lines with the output of a sink's program.
 
 use tracing::{info, warn};
 
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::platform::process::ProcessExit;
 
-/// Whose program it was.
+/// The delivery that a program ran for.
 pub(super) struct ProgramContext<'w> {
-    /// As the log calls it: `command`, or the option that names it.
+    /// The program's name in the log: `command`, or the option that names it.
     pub(super) role: &'static str,
     pub(super) key: &'w KeyName,
     pub(super) rotation: &'w RotationId,
     pub(super) sink: &'w SinkId,
 }
 
-/// Tells the log what the program wrote, line by line.
-pub(super) fn log_output(whose: &ProgramContext<'_>, ended: &ProcessExit) {
+/// Logs the program's output, line by line: standard error as warnings.
+pub(super) fn log_output(context: &ProgramContext<'_>, exit: &ProcessExit) {
     let ProgramContext {
-        role: what,
+        role,
         key,
         rotation,
         sink,
-    } = whose;
+    } = context;
     let name = &sink.name;
-    for line in ended.stdout.display_lines() {
-        info!(%key, %rotation, %sink, "the {what} of {key} to {name} says: {line}");
+    for line in exit.stdout.display_lines() {
+        info!(%key, %rotation, %sink, "the {role} of {key} to {name} says: {line}");
     }
-    for line in ended.stderr.display_lines() {
-        warn!(%key, %rotation, %sink, "the {what} of {key} to {name} complains: {line}");
+    for line in exit.stderr.display_lines() {
+        warn!(%key, %rotation, %sink, "the {role} of {key} to {name} complains: {line}");
     }
 }

@@ -1,15 +1,15 @@
-//! Deliveries of a rehearsal (`rekeyd demo --rehearse`), recorded instead of
-//! made.
+//! Deliveries of a rehearsal (`rekeyd demo --rehearse`), written to files
+//! instead of sent.
 
 use serde_json::Value;
 
-/// Records deliveries instead of making them.
+/// Records deliveries instead of sending them.
 pub struct DeliveryRecorder {
-    /// The folder of the records, that of the type.
+    /// The folder of the records; one for each type of sink.
     pub folder: &'static str,
-    /// What does not happen: `was to be posted to https://…`.
+    /// The delivery that is skipped: `was to be posted to https://…`.
     pub description: String,
-    /// The line of one delivery.
+    /// Renders the line of one delivery.
     pub line: RecordLine,
 }
 
@@ -17,7 +17,7 @@ pub struct DeliveryRecorder {
 pub type RecordLine =
     Box<dyn Fn(&RecordedDelivery<'_>) -> Result<String, serde_json::Error> + Send + Sync>;
 
-/// A delivery as a record holds it.
+/// The fields of a delivery that a record may hold.
 pub struct RecordedDelivery<'r> {
     /// The name of the sink.
     pub sink: &'r str,
@@ -25,9 +25,8 @@ pub struct RecordedDelivery<'r> {
     pub key: &'r str,
     /// The sequence of the rotation.
     pub sequence: u64,
-    /// The id that a webhook's receiver knows the delivery by.
+    /// The `webhook-id` that a receiver drops repeats by.
     pub webhook_id: &'r str,
-    /// The body of the webhook, with the redacted value in the place of the
-    /// secret.
+    /// The body of the webhook, with the redacted value in place of the secret.
     pub body: Value,
 }

@@ -1,5 +1,5 @@
-//! What a type of sink implements beside its behaviour: its options, the
-//! identity of its target, and its rehearsal.
+//! The part of a type of sink that depends on its options: the identity of its
+//! target, its rehearsal and its construction.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::config_reader::section::Section;
 use crate::core::ids::SinkId;
 use crate::core::secret::ActiveCredential;
 
-/// The options that every sink has, beside those of its type.
+/// The options that every sink has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "sink",
     options: &["type", "name", "required", "timeout"],
@@ -34,77 +34,79 @@ pub struct SinkType {
     /// The options that only this type has.
     pub options: Section,
     /// Whether the rest of a target's text is the path of a file that the sink
-    /// replaces, so that a process that was killed may have left a temporary
-    /// file beside it.
+    /// replaces, so that a killed process may have left a temporary file beside
+    /// it.
     pub replaces_file: bool,
-    /// The folder of a rehearsal with the records of this type's deliveries,
-    /// if it records them.
+    /// The folder of this type's records in a rehearsal, if it records
+    /// deliveries.
     pub record_folder: Option<&'static str>,
     /// Reads the options of one sink.
     pub(crate) read: ReadTarget,
 }
 
-/// Reads the options of one sink; unknown ones are refused already. Names the
-/// sink's files in the context even when something else is wrong. Reports every
-/// problem, and returns a target only if there is none.
+/// Reads the options of one sink, after unknown ones have been refused. Adds
+/// the sink's files to the context even when another option is wrong. Reports
+/// every problem, and returns a target only if there is none.
 pub(crate) type ReadTarget = fn(
     &ConfigTable<'_>,
     &mut ReadContext<'_, '_>,
     &mut ProblemReport,
 ) -> Option<Arc<dyn SinkTarget>>;
 
-/// What the options of a sink may depend on besides their table.
+/// The input that the options of a sink depend on besides their table.
 pub(crate) struct ReadContext<'c, 'f> {
     /// The files that the sink names.
     pub(crate) files: NamedFiles,
-    /// What all sinks of the file share.
+    /// The state that all sinks of the file share.
     pub(crate) file_wide: &'c mut FileWideContext<'f>,
 }
 
-/// What all sinks of a configuration file share while they are read.
+/// The state that all sinks of a configuration file share while they are read.
 pub(crate) struct FileWideContext<'f> {
     /// `[provider] credential-file`.
     pub(crate) credential_file: Option<&'f Path>,
-    /// The sinks of types of which a file may have one.
-    only_ones: BTreeMap<&'static str, Location>,
+    /// The location of each sink whose type a file may have once.
+    singletons: BTreeMap<&'static str, Location>,
 }
 
 impl<'f> FileWideContext<'f> {
     pub(crate) const fn new(credential_file: Option<&'f Path>) -> Self {
         Self {
             credential_file,
-            only_ones: BTreeMap::new(),
+            singletons: BTreeMap::new(),
         }
     }
 
-    /// Records a sink of a type of which a file may have one. The error is the
-    /// location of the one that was recorded before.
+    /// Records a sink whose type a file may have once.
+    ///
+    /// # Errors
+    /// The location of the sink of that type that was recorded before.
     pub(crate) fn claim_only_one(
         &mut self,
         type_name: &'static str,
         location: &Location,
     ) -> Result<(), Location> {
-        if let Some(other) = self.only_ones.get(type_name) {
+        if let Some(other) = self.singletons.get(type_name) {
             return Err(other.clone());
         }
-        self.only_ones.insert(type_name, location.clone());
+        self.singletons.insert(type_name, location.clone());
         Ok(())
     }
 }
 
-/// What the configuration says about one sink's target: the checked options of
-/// its type.
+/// The target of one sink: the checked options of its type.
 pub trait SinkTarget: fmt::Debug + Send + Sync {
-    /// Its type.
+    /// Returns its type.
     fn sink_type(&self) -> &'static SinkType;
 
-    /// Identifies the target among those of its type: a path, or a URL without
-    /// its query. The ledger keeps it. It MUST NOT hold a secret, and MUST
-    /// change exactly when the sink delivers to another place.
+    /// Returns the text that identifies the target among those of its type: a
+    /// path, or a URL without its query. The ledger stores it. It MUST NOT hold
+    /// a secret, and MUST change exactly when the sink delivers to another
+    /// target.
     fn identity(&self) -> String;
 
-    /// The file with roots to trust, for `rekeyd check`. All else on this host
-    /// is checked by [`Sink::inspect`].
+    /// Returns the file with the roots to trust, for `rekeyd check`.
+    /// [`Sink::inspect`] checks the other files.
     fn ca_file(&self) -> Option<&Path> {
         None
     }
@@ -114,17 +116,18 @@ pub trait SinkTarget: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The file that the sink replaces by way of a temporary file beside it.
+    /// Returns the file that the sink replaces through a temporary file beside
+    /// it.
     fn replaced_file(self: Arc<Self>) -> Option<Arc<FileTarget>> {
         None
     }
 
-    /// What stands in for the sink in `rekeyd demo --rehearse`. Take the
-    /// options apart by name, without `..`: an option that is added later must
+    /// Returns the substitute for the sink in `rekeyd demo --rehearse`.
+    /// Destructure the options without `..`: an option that is added later must
     /// be considered here before it can reach out of the rehearsal.
-    fn rehearsal(&self, places: &RehearsalPlaces<'_>) -> Rehearsal;
+    fn rehearsal(&self, paths: &RehearsalPaths<'_>) -> Rehearsal;
 
-    /// The sink, ready to take secrets. Reads nothing and connects nowhere.
+    /// Builds the sink. Reads no file and opens no connection.
     fn build(
         self: Arc<Self>,
         settings: &Arc<SinkSettings>,
@@ -132,30 +135,30 @@ pub trait SinkTarget: fmt::Debug + Send + Sync {
     ) -> Arc<dyn Sink>;
 }
 
-/// The text of a target in the ledger and in `deliveries`: its type and its
-/// identity.
+/// Returns the text of a target in the ledger and in `deliveries`: its type and
+/// its identity.
 #[must_use]
 pub fn target_text(target: &dyn SinkTarget) -> String {
     format!("{}:{}", target.sink_type().name, target.identity())
 }
 
 impl SinkSettings {
-    /// The sink, ready to take secrets.
+    /// Builds the sink. Reads no file and opens no connection.
     #[must_use]
     pub fn build(self: &Arc<Self>, services: &SinkServices) -> Arc<dyn Sink> {
         Arc::clone(&self.target).build(self, services)
     }
 }
 
-/// What sinks are built with besides their settings.
+/// The services that sinks are built with besides their settings.
 pub struct SinkServices {
-    /// The time of a try, such as a signature bears.
+    /// The clock of an attempt, for its signature.
     pub now: SigningClock,
     /// The credential in use.
     pub active_credential: ActiveCredential,
 }
 
-/// Tells the time of a try.
+/// Returns the time of an attempt.
 pub type SigningClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// One sink of a key.
@@ -165,19 +168,18 @@ pub struct SinkSettings {
     pub id: SinkId,
     /// Whether the rotation waits for it.
     pub required: bool,
-    /// The time one attempt may take.
+    /// The time limit of one attempt.
     pub timeout: Duration,
-    /// Where it delivers to.
+    /// The target that it delivers to.
     pub target: Arc<dyn SinkTarget>,
 }
 
-/// The places that a rehearsal offers.
+/// The paths that the sinks of a rehearsal may use.
 #[derive(Debug, Clone, Copy)]
-pub struct RehearsalPlaces<'a> {
-    /// The folder below which everything stays.
+pub struct RehearsalPaths<'a> {
+    /// The folder that contains all of them.
     pub folder: &'a Path,
-    /// The subfolder for files that stand in for those of file sinks, relative
-    /// to the folder.
+    /// The subfolder for the files of file sinks, relative to the folder.
     pub files: &'a str,
     /// The file with the admin key of the sandbox, below the folder.
     pub credential_file: &'a Path,
@@ -185,25 +187,25 @@ pub struct RehearsalPlaces<'a> {
 
 /// How one sink is rehearsed.
 pub struct Rehearsal {
-    /// The target that the configuration names, for people.
+    /// The configured target, as a person reads it.
     pub original: String,
     /// The options that have no effect in the rehearsal.
     pub ignored_options: Vec<String>,
-    /// What takes the target's place.
+    /// The substitute for the target.
     pub substitute: Substitute,
 }
 
-/// What takes the place of a target.
+/// The substitute for a target.
 pub enum Substitute {
-    /// Another target of the same host.
+    /// Another target on this host.
     Target {
-        /// It, below the rehearsal's folder.
+        /// The target, below the rehearsal's folder.
         target: Arc<dyn SinkTarget>,
-        /// Its path relative to the folder, for people.
+        /// Its path relative to the folder, as a person reads it.
         display: PathBuf,
         /// The folder that it needs.
         folder: Option<PathBuf>,
     },
-    /// Nothing: each delivery is recorded as a line of JSON.
+    /// A recorder that writes each delivery as a line of JSON.
     Record(DeliveryRecorder),
 }

@@ -1,4 +1,4 @@
-//! What the dispatcher asks of a channel.
+//! The contract between the dispatcher and a channel.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use async_trait::async_trait;
 use super::error::ChannelError;
 use crate::core::notification::{ChannelId, Notification};
 
-/// The time that one try may take.
+/// The time limit of one attempt.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A channel that notifications are sent by.
+/// A channel that carries notifications to people.
 #[async_trait]
 pub trait Channel: Send + Sync {
-    /// Its id in the ledger.
+    /// Returns its id in the ledger.
     fn id(&self) -> &ChannelId;
 
-    /// Every problem that this host can see without sending anything, each with
-    /// what to do.
+    /// Lists every problem that this host can detect without sending anything,
+    /// each with its remedy.
     async fn check(&self) -> Vec<ChannelError>;
 
-    /// Checks whether it can be reached now. Nothing is sent.
+    /// Checks whether its receiver accepts a connection now. Sends nothing.
     ///
     /// # Errors
-    /// It cannot.
+    /// Why it does not.
     async fn check_reachable(&self) -> Result<(), ChannelError> {
         Ok(())
     }
@@ -32,5 +32,5 @@ pub trait Channel: Send + Sync {
     ///
     /// # Errors
     /// The notification may not have arrived.
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError>;
+    async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError>;
 }

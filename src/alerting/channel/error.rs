@@ -1,50 +1,50 @@
-//! Why a channel cannot send.
+//! The errors of a channel.
 
 use crate::platform::BlockingError;
 use crate::platform::process::{ExitKind, ProcessExit};
 
-/// One problem of a channel, or the reason why it did not send.
+/// A problem of a channel, or the reason why it could not send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ChannelError {
-    /// What kind of problem it is.
+    /// The kind of problem.
     pub kind: ChannelErrorKind,
-    /// What failed, why, and what to do; masked, as it may quote a program or a
-    /// receiver.
+    /// The failure, its reason and its remedy; masked, as it may quote a program
+    /// or a receiver.
     pub message: String,
 }
 
 /// The kinds of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelErrorKind {
-    /// Files or programs of this host are not as the channel needs them.
+    /// Files or programs of this host do not satisfy the channel.
     Host,
-    /// The receiver does not accept a connection, or gave no answer.
+    /// The receiver does not accept a connection, or did not answer.
     Unreachable,
-    /// The receiver or the program answered that it failed.
+    /// The receiver or the program reported a failure.
     Rejected,
-    /// A file system or a program gave no answer in time.
+    /// A file system or a program did not respond in time.
     TimedOut,
-    /// A mistake in rekeyd.
+    /// A bug in rekeyd.
     Internal,
 }
 
 impl ChannelError {
-    /// An error of this kind.
+    /// Returns an error of this kind.
     #[must_use]
     pub const fn new(kind: ChannelErrorKind, message: String) -> Self {
         Self { kind, message }
     }
 
-    /// A problem of this host.
+    /// Returns a problem of this host.
     #[must_use]
     pub const fn host(message: String) -> Self {
         Self::new(ChannelErrorKind::Host, message)
     }
 
-    /// A failed run of a program, described by `message`.
+    /// Returns the error of a failed run of a program, described by `message`.
     #[must_use]
-    pub const fn of_exit(exit: &ProcessExit, message: String) -> Self {
+    pub const fn from_exit(exit: &ProcessExit, message: String) -> Self {
         let kind = match exit.kind {
             ExitKind::NotStarted(_) => ChannelErrorKind::Host,
             ExitKind::Code(_) | ExitKind::Signal(_) | ExitKind::Failed(_) => {

@@ -1,4 +1,5 @@
-//! The JSON that every channel gets: the same in every try, without a secret.
+//! The JSON form of a notification, the same on every channel and in every
+//! attempt, without a secret.
 
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -8,7 +9,7 @@ use crate::core::hex;
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::time;
 
-/// The bytes of the digest that distinguish the channels.
+/// The bytes of the digest that distinguishes the channels.
 const CHANNEL_DIGEST_BYTES: usize = 8;
 
 #[derive(Serialize)]
@@ -31,23 +32,23 @@ struct NotificationData<'a> {
     host: &'a str,
 }
 
-/// The notification as JSON.
+/// Renders a notification as JSON.
 ///
 /// # Errors
-/// None that is known of: it is made of text alone.
-pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, ChannelError> {
+/// Never in practice: a structure of texts always has a JSON form.
+pub fn to_json(notification: &Notification, host: &str) -> Result<Vec<u8>, ChannelError> {
     let event = NotificationEvent {
         r#type: "rekeyd.notice",
-        timestamp: time::to_text(notice.created_at),
+        timestamp: time::to_text(notification.created_at),
         data: NotificationData {
-            id: notice.id.as_str(),
-            event: notice.event_kind().as_str(),
-            state: notice.state.as_str(),
-            key: notice.alert.key.as_ref().map(|key| key.as_str()),
-            cause: notice.alert.kind.as_str(),
-            credential: notice.alert.credential.as_ref().map(|id| id.as_str()),
-            since: time::to_text(notice.since),
-            text: &notice.text,
+            id: notification.id.as_str(),
+            event: notification.event_kind().as_str(),
+            state: notification.state.as_str(),
+            key: notification.alert.key.as_ref().map(|key| key.as_str()),
+            cause: notification.alert.kind.as_str(),
+            credential: notification.alert.credential.as_ref().map(|id| id.as_str()),
+            since: time::to_text(notification.since),
+            text: &notification.text,
             host,
         },
     };
@@ -57,10 +58,10 @@ pub fn to_json(notice: &Notification, host: &str) -> Result<Vec<u8>, ChannelErro
     })
 }
 
-/// The `webhook-id` of a notification to one receiver.
+/// Returns the `webhook-id` of a notification to one receiver.
 #[must_use]
-pub fn webhook_id(notice: &Notification, notifier: &ChannelId) -> String {
-    let hash = digest(&SHA256, notifier.as_str().as_bytes());
+pub fn webhook_id(notification: &Notification, channel: &ChannelId) -> String {
+    let hash = digest(&SHA256, channel.as_str().as_bytes());
     let digest = hex::encode(&hash.as_ref()[..CHANNEL_DIGEST_BYTES]);
-    format!("msg_{}_{digest}", notice.id)
+    format!("msg_{}_{digest}", notification.id)
 }

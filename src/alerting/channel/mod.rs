@@ -1,9 +1,10 @@
-//! How notifications reach people: by a webhook, a command, a mail.
+//! The channels that carry notifications to people: webhook, command, mail.
 //!
-//! Every channel gets the same JSON ([`message`]). A type of channel is a
+//! Every channel sends the same JSON ([`message`]). A type of channel is a
 //! folder here with its options, its target's identity and its behaviour
-//! ([`target::ChannelTarget`]), and a line in [`CHANNEL_TYPES`]. Deliberately
-//! not here: what is sent to whom, and when it is tried again.
+//! ([`target::ChannelTarget`]), and a line in [`CHANNEL_TYPES`]. The choice of
+//! recipients and the retries are deliberately elsewhere, in the subscriptions
+//! and the dispatcher.
 
 pub mod command;
 mod contract;
@@ -20,9 +21,8 @@ use self::target::ChannelType;
 pub use self::contract::{Channel, TIMEOUT};
 pub use self::error::{ChannelError, ChannelErrorKind};
 
-/// Every type of channel that a configuration may name, one line each, in the
-/// order in which messages list them. [`file`] stands in for all of them
-/// in a rehearsal.
+/// Every type of channel that a configuration may name, in the order in which
+/// messages list them. In a rehearsal [`file`] replaces all of them.
 pub static CHANNEL_TYPES: &[&ChannelType] = &[&webhook::TYPE, &command::TYPE, &sendmail::TYPE];
 
 #[cfg(test)]
@@ -38,21 +38,24 @@ mod tests {
         let mail = SendmailChannelTarget {
             to: vec!["/a".to_owned()],
         };
-        let one: &dyn ChannelTarget = &file("/a");
-        assert!(one.is_same(&file("/a")));
-        assert!(!one.is_same(&file("/b")));
-        assert!(!one.is_same(&mail));
+        let target: &dyn ChannelTarget = &file("/a");
+        assert!(target.is_same(&file("/a")));
+        assert!(!target.is_same(&file("/b")));
+        assert!(!target.is_same(&mail));
     }
 
     #[test]
     fn sections_are_named_after_their_types() {
-        for (number, one) in CHANNEL_TYPES.iter().enumerate() {
-            assert_eq!(one.options.name, format!("notify.{}", one.name));
-            let before = &CHANNEL_TYPES[..number];
+        for (number, channel_type) in CHANNEL_TYPES.iter().enumerate() {
+            assert_eq!(
+                channel_type.options.name,
+                format!("notify.{}", channel_type.name)
+            );
+            let earlier = &CHANNEL_TYPES[..number];
             assert!(
-                before.iter().all(|other| other.name != one.name),
+                earlier.iter().all(|other| other.name != channel_type.name),
                 "{}",
-                one.name
+                channel_type.name
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What several types of channel share.
+//! Helpers that several types of channel share.
 
 use super::contract::TIMEOUT;
 use super::error::ChannelError;
@@ -6,46 +6,48 @@ use crate::core::notification::ChannelId;
 use crate::platform::process::{ExitKind, ProcessExit};
 use crate::platform::run_blocking;
 
-/// The result of a program that ended. Logs what the program wrote.
+/// Converts the exit of a channel's program into a result, and logs its output.
 pub(super) fn exit_result(
     id: &ChannelId,
     program: &str,
-    ended: &ProcessExit,
+    exit: &ProcessExit,
 ) -> Result<(), ChannelError> {
-    for line in ended.stdout.display_lines() {
+    for line in exit.stdout.display_lines() {
         tracing::info!(notifier = %id, "{program} says: {line}");
     }
-    for line in ended.stderr.display_lines() {
+    for line in exit.stderr.display_lines() {
         tracing::warn!(notifier = %id, "{program} complains: {line}");
     }
-    match ended.kind {
+    match exit.kind {
         ExitKind::Code(0) => Ok(()),
         ExitKind::NotStarted(_)
         | ExitKind::Code(_)
         | ExitKind::Signal(_)
         | ExitKind::TimedOut
         | ExitKind::Failed(_) => {
-            let message = ended.describe(program, TIMEOUT);
-            Err(ChannelError::of_exit(ended, message))
+            let message = exit.describe(program, TIMEOUT);
+            Err(ChannelError::from_exit(exit, message))
         }
     }
 }
 
-/// Checks a file off the event loop's thread: file systems may hang.
+/// Runs file work on a blocking thread, since file systems may hang. `subject`
+/// names the file in an error.
 pub(super) async fn run_off_thread<T: Send + 'static>(
-    what: &str,
+    subject: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ChannelError> {
-    let describe = || format!("looking at {what}");
+    let describe = || format!("looking at {subject}");
     Ok(run_blocking(describe, TIMEOUT, work).await?)
 }
 
-/// The problem that a check off the event loop's thread found, if any.
+/// Runs a check as [`run_off_thread`] does. Returns the problem it found, if
+/// any.
 pub(super) async fn check_off_thread(
-    what: &str,
+    subject: &str,
     check: impl FnOnce() -> Option<String> + Send + 'static,
 ) -> Option<ChannelError> {
-    match run_off_thread(what, check).await {
+    match run_off_thread(subject, check).await {
         Ok(problem) => problem.map(ChannelError::host),
         Err(error) => Some(error),
     }

@@ -1,5 +1,5 @@
-//! What a type of notification channel implements beside its behaviour: its
-//! options and the identity of its target.
+//! The part of a type of channel that depends on its options: the identity of
+//! its target and its construction.
 
 use std::any::Any;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::config_reader::section::Section;
 use crate::core::notification::ChannelId;
 use crate::core::subscriptions::Subscription;
 
-/// The options that every `[[notify]]` has, beside those of its type.
+/// The options that every `[[notify]]` has besides those of its type.
 pub const COMMON_OPTIONS: Section = Section {
     name: "notify",
     options: &["type", "on", "keys"],
@@ -32,22 +32,21 @@ pub struct ChannelType {
     pub(crate) read: ReadChannel,
 }
 
-/// Reads the options of one channel; unknown ones are refused already. Reports
-/// every problem, and returns a target only if there is none.
+/// Reads the options of one channel, after unknown ones have been refused.
+/// Reports every problem, and returns a target only if there is none.
 pub(crate) type ReadChannel =
     fn(&ConfigTable<'_>, &mut NamedFiles, &mut ProblemReport) -> Option<Arc<dyn ChannelTarget>>;
 
-/// What the configuration says about one channel: the checked options of its
-/// type.
+/// The target of one channel: the checked options of its type.
 pub trait ChannelTarget: fmt::Debug + Send + Sync + DynEq {
-    /// Its type, as ids name it.
+    /// Returns the name of its type, as ids contain it.
     fn type_name(&self) -> &'static str;
 
-    /// Identifies the channel among those of its type. The ledger keeps it. It
-    /// MUST NOT hold a secret.
+    /// Returns the text that identifies the channel among those of its type.
+    /// The ledger stores it. It MUST NOT hold a secret.
     fn identity(&self) -> String;
 
-    /// The channel, ready to send. Reads nothing and connects nowhere.
+    /// Builds the channel. Reads no file and opens no connection.
     fn build(self: Arc<Self>, id: ChannelId, now: &ClockFn) -> Arc<dyn Channel>;
 }
 
@@ -71,26 +70,26 @@ impl<T: Any + PartialEq> DynEq for T {
     }
 }
 
-/// Tells the time of a try.
+/// Returns the time of an attempt.
 pub type ClockFn = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The id of a channel in the ledger: its type and its identity.
+/// Returns the id of a channel in the ledger: its type and its identity.
 #[must_use]
 pub fn channel_id(target: &dyn ChannelTarget) -> ChannelId {
     ChannelId::new(format!("{}:{}", target.type_name(), target.identity()))
 }
 
-/// One `[[notify]]`: a channel, and the notifications that it gets.
+/// One `[[notify]]`: a channel, and its subscription.
 #[derive(Debug, Clone)]
 pub struct NotifySettings {
-    /// The channel's id, and what it subscribes to.
+    /// The channel's id, and the notifications that it subscribes to.
     pub subscription: Subscription,
-    /// Where it sends to.
+    /// The target that it sends to.
     pub target: Arc<dyn ChannelTarget>,
 }
 
 impl NotifySettings {
-    /// The channel, ready to send.
+    /// Builds the channel. Reads no file and opens no connection.
     #[must_use]
     pub fn build(&self, now: &ClockFn) -> Arc<dyn Channel> {
         Arc::clone(&self.target).build(self.subscription.channel.clone(), now)

@@ -1,4 +1,4 @@
-//! One carrier, on a real ledger, in virtual time.
+//! One worker on a real ledger, in virtual time.
 
 use std::sync::Mutex;
 
@@ -10,13 +10,13 @@ use crate::core::ids::KeyName;
 use crate::core::notification::{Alert, AlertKind, NotificationId, NotificationState};
 use crate::ledger::{LedgerIdentity, LedgerOptions, OutboxEntry};
 
-/// Time as tokio has it, from a round moment on.
+/// Tokio's virtual time, counted from a fixed moment.
 struct VirtualClock(Instant);
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        let begin = Timestamp::from_second(1_795_400_000).unwrap();
-        time::after(begin, self.0.elapsed())
+        let start = Timestamp::from_second(1_795_400_000).unwrap();
+        time::after(start, self.0.elapsed())
     }
 
     fn monotonic(&self) -> Duration {
@@ -24,7 +24,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// Somebody who hears each notice, or not.
+/// A channel that can be made to fail.
 struct FakeChannel {
     id: ChannelId,
     is_failing: Mutex<bool>,
@@ -42,14 +42,14 @@ impl Channel for FakeChannel {
         Vec::new()
     }
 
-    async fn send(&self, notice: &Notification, _: &str) -> Result<(), ChannelError> {
+    async fn send(&self, notification: &Notification, _: &str) -> Result<(), ChannelError> {
         let at = self.started.elapsed().as_secs();
         self.attempts
             .lock()
             .unwrap()
-            .push((at, notice.text.clone()));
+            .push((at, notification.text.clone()));
         if *self.is_failing.lock().unwrap() {
-            Err(ChannelError::host("nobody hears".to_owned()))
+            Err(ChannelError::host("it is failing".to_owned()))
         } else {
             Ok(())
         }
@@ -64,34 +64,34 @@ struct DispatcherFixture {
 }
 
 impl DispatcherFixture {
-    async fn start(deaf: bool) -> Self {
-        let begun = Instant::now();
-        let clock = Arc::new(VirtualClock(begun));
+    async fn start(is_failing: bool) -> Self {
+        let started = Instant::now();
+        let clock = Arc::new(VirtualClock(started));
         let identity = LedgerIdentity {
             provider: "https://example.com/v1".to_owned(),
             organization: String::new(),
         };
         let options = LedgerOptions::new(identity);
-        let scene = Self {
+        let fixture = Self {
             ledger: Ledger::open_in_memory(&options, clock.now()).unwrap(),
             clock,
             channel: Arc::new(FakeChannel {
                 id: ChannelId::new("command:/bin/page".to_owned()),
-                is_failing: Mutex::new(deaf),
+                is_failing: Mutex::new(is_failing),
                 attempts: Mutex::default(),
-                started: begun,
+                started,
             }),
             outbox_signal: watch::Sender::default(),
         };
         for number in 1..=2 {
-            scene.record_notification(number).await;
+            fixture.record_notification(number).await;
         }
-        scene
+        fixture
     }
 
     async fn record_notification(&self, number: u8) {
         let key = KeyName::new(&format!("k{number}")).unwrap();
-        let notice = Notification {
+        let notification = Notification {
             id: NotificationId::new([number; 8]),
             created_at: time::whole_seconds(self.clock.now()),
             state: NotificationState::Raised,
@@ -99,15 +99,15 @@ impl DispatcherFixture {
             since: time::whole_seconds(self.clock.now()),
             text: number.to_string(),
         };
-        let to = vec![self.channel.id.clone()];
+        let channels = vec![self.channel.id.clone()];
         self.ledger
             .enqueue_notifications(vec![OutboxEntry {
-                notification: notice,
-                channels: to,
+                notification,
+                channels,
             }])
             .await
             .unwrap();
-        self.outbox_signal.send_modify(|posted| posted.written += 1);
+        self.outbox_signal.send_modify(|signal| signal.written += 1);
     }
 
     fn new_worker(&self) -> ChannelWorker {
@@ -120,10 +120,10 @@ impl DispatcherFixture {
         }
     }
 
-    /// Delivers for so long, as a process that is ended then.
+    /// Runs a worker for `span`, like a process that is ended then.
     async fn run_worker(&self, span: Duration) {
-        let carrying = self.new_worker().run(self.outbox_signal.subscribe());
-        let _ = tokio::time::timeout(span, carrying).await;
+        let worker_run = self.new_worker().run(self.outbox_signal.subscribe());
+        let _ = tokio::time::timeout(span, worker_run).await;
     }
 
     fn take_attempts(&self) -> Vec<(u64, String)> {
@@ -146,103 +146,103 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
 async fn notifications_are_sent_once_and_in_order() {
-    let scene = DispatcherFixture::start(false).await;
-    scene.run_worker(MINUTE).await;
-    assert_eq!(scene.take_attempts(), attempts(&[(0, "1"), (0, "2")]));
-    scene.run_worker(MINUTE).await;
-    assert_eq!(scene.take_attempts(), []);
+    let fixture = DispatcherFixture::start(false).await;
+    fixture.run_worker(MINUTE).await;
+    assert_eq!(fixture.take_attempts(), attempts(&[(0, "1"), (0, "2")]));
+    fixture.run_worker(MINUTE).await;
+    assert_eq!(fixture.take_attempts(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn failed_notification_is_retried_in_order_across_restarts() {
-    let scene = DispatcherFixture::start(true).await;
-    scene.run_worker(Duration::from_secs(30)).await;
+    let fixture = DispatcherFixture::start(true).await;
+    fixture.run_worker(Duration::from_secs(30)).await;
     assert_eq!(
-        scene.take_attempts(),
+        fixture.take_attempts(),
         attempts(&[(0, "1"), (5, "1"), (20, "1")])
     );
-    scene.record_notification(3).await;
-    // The next process goes on where that one was.
-    scene.run_worker(Duration::from_secs(40)).await;
-    assert_eq!(scene.take_attempts(), []);
-    scene.recover();
-    scene.run_worker(MINUTE).await;
+    fixture.record_notification(3).await;
+    // The next process continues the backoff of that one.
+    fixture.run_worker(Duration::from_secs(40)).await;
+    assert_eq!(fixture.take_attempts(), []);
+    fixture.recover();
+    fixture.run_worker(MINUTE).await;
     assert_eq!(
-        scene.take_attempts(),
+        fixture.take_attempts(),
         attempts(&[(80, "1"), (80, "2"), (80, "3")])
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn new_notification_is_sent_at_once() {
-    let scene = DispatcherFixture::start(false).await;
-    let writing = async {
+    let fixture = DispatcherFixture::start(false).await;
+    let recording = async {
         tokio::time::sleep(MINUTE).await;
-        scene.record_notification(3).await;
+        fixture.record_notification(3).await;
     };
-    tokio::join!(scene.run_worker(2 * MINUTE), writing);
+    tokio::join!(fixture.run_worker(2 * MINUTE), recording);
     assert_eq!(
-        scene.take_attempts(),
+        fixture.take_attempts(),
         attempts(&[(0, "1"), (0, "2"), (60, "3")])
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn notifications_are_given_up_after_a_day_and_newer_ones_are_sent() {
-    let scene = DispatcherFixture::start(true).await;
-    scene.run_worker(23 * 60 * MINUTE).await;
-    scene.record_notification(3).await;
-    scene.run_worker(2 * 60 * MINUTE).await;
-    let last = scene.take_attempts().pop().unwrap().1;
+    let fixture = DispatcherFixture::start(true).await;
+    fixture.run_worker(23 * 60 * MINUTE).await;
+    fixture.record_notification(3).await;
+    fixture.run_worker(2 * 60 * MINUTE).await;
+    let last = fixture.take_attempts().pop().unwrap().1;
     assert_eq!(last, "3");
-    scene.recover();
-    scene.run_worker(60 * MINUTE).await;
-    let heard: Vec<_> = scene
+    fixture.recover();
+    fixture.run_worker(60 * MINUTE).await;
+    let sent: Vec<_> = fixture
         .take_attempts()
         .into_iter()
         .map(|(_, text)| text)
         .collect();
-    assert_eq!(heard, ["3"]);
+    assert_eq!(sent, ["3"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn flush_does_not_wait_for_an_unreachable_channel() {
-    let scene = DispatcherFixture::start(true).await;
-    scene.new_worker().flush().await;
-    assert_eq!(scene.take_attempts(), attempts(&[(0, "1"), (5, "1")]));
-    // It is not time yet.
-    scene.new_worker().flush().await;
-    assert_eq!(scene.take_attempts(), []);
+    let fixture = DispatcherFixture::start(true).await;
+    fixture.new_worker().flush().await;
+    assert_eq!(fixture.take_attempts(), attempts(&[(0, "1"), (5, "1")]));
+    // The retry is not due yet.
+    fixture.new_worker().flush().await;
+    assert_eq!(fixture.take_attempts(), []);
     tokio::time::sleep(MINUTE).await;
-    scene.recover();
-    scene.new_worker().flush().await;
-    assert_eq!(scene.take_attempts(), attempts(&[(65, "1"), (65, "2")]));
+    fixture.recover();
+    fixture.new_worker().flush().await;
+    assert_eq!(fixture.take_attempts(), attempts(&[(65, "1"), (65, "2")]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn notification_that_bypasses_the_ledger_is_sent() {
-    let scene = DispatcherFixture::start(true).await;
-    let notice = scene
+    let fixture = DispatcherFixture::start(true).await;
+    let notification = fixture
         .ledger
-        .next_notification(&scene.channel.id)
+        .next_notification(&fixture.channel.id)
         .await
         .unwrap();
-    let notice = Notification {
+    let notification = Notification {
         text: "the disk is full".to_owned(),
-        ..notice.unwrap().notification
+        ..notification.unwrap().notification
     };
-    let to = vec![scene.channel.id.clone()];
-    scene
+    let channels = vec![fixture.channel.id.clone()];
+    fixture
         .outbox_signal
-        .send_modify(|posted| posted.direct.push((notice, to)));
-    let hearing = async {
+        .send_modify(|signal| signal.direct.push((notification, channels)));
+    let recovery = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        scene.recover();
+        fixture.recover();
     };
-    tokio::join!(scene.run_worker(MINUTE), hearing);
-    let heard: Vec<_> = scene.take_attempts().into_iter().skip(2).collect();
+    tokio::join!(fixture.run_worker(MINUTE), recovery);
+    let sent: Vec<_> = fixture.take_attempts().into_iter().skip(2).collect();
     assert_eq!(
-        heard,
+        sent,
         attempts(&[(20, "the disk is full"), (20, "1"), (20, "2")])
     );
 }

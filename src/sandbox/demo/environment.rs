@@ -1,5 +1,5 @@
 //! The environment of a demo: the sandbox as the provider, a receiver, and the
-//! files with their secrets. Only this module calls the sandbox.
+//! files with their secrets. Only this module uses the sandbox.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 /// The ledger.
 pub(crate) const LEDGER_FILE: &str = "ledger.db";
 
-/// A running sandbox and receiver; they stop when this is dropped.
+/// A running sandbox and receiver, which stop on drop.
 pub(crate) struct DemoEnvironment {
     sandbox: Sandbox,
     /// The receiver of all webhooks.
@@ -46,17 +46,17 @@ pub(crate) struct DemoEnvironment {
 }
 
 impl DemoEnvironment {
-    /// Starts both, and writes their secrets into `folder`.
-    pub(crate) async fn start(folder: &DemoFolder, witness: Recorder) -> Result<Self, DemoError> {
-        let other = |error: &dyn std::fmt::Display| DemoError::Other(error.to_string());
+    /// Starts both, and writes their secrets to `folder`.
+    pub(crate) async fn start(folder: &DemoFolder, recorder: Recorder) -> Result<Self, DemoError> {
+        let demo_error = |error: &dyn std::fmt::Display| DemoError::Other(error.to_string());
         let sandbox = Sandbox::start(SandboxOptions::default())
             .await
-            .map_err(|error| other(&error))?;
+            .map_err(|error| demo_error(&error))?;
         let signing = generate_signing_secret()?;
-        let receiver = Receiver::start_with(&signing, witness)
+        let receiver = Receiver::start_with(&signing, recorder)
             .await
-            .map_err(|error| other(&error))?;
-        let parse = |url: &str| Url::parse(url).map_err(|error| other(&error));
+            .map_err(|error| demo_error(&error))?;
+        let parse = |url: &str| Url::parse(url).map_err(|error| demo_error(&error));
         Ok(Self {
             provider_url: sandbox.base_url(),
             receiver_url: parse(&receiver.url())?,
@@ -77,8 +77,8 @@ impl DemoEnvironment {
             file: settings.provider.credential_file.clone(),
             ..AdminCredentialSources::default()
         };
-        let started = runtime::start(settings, sources, "rekeyd demo", RunMode::Daemon).await?;
-        Ok(event_loop::run_for(started, limit).await?)
+        let runtime = runtime::start(settings, sources, "rekeyd demo", RunMode::Daemon).await?;
+        Ok(event_loop::run_for(runtime, limit).await?)
     }
 
     /// Whether the sandbox accepts this secret now.

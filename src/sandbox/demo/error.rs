@@ -1,17 +1,17 @@
-//! Why a demo cannot start, or cannot go on.
+//! The errors of a demo.
 
 use crate::daemon::error::ServiceError;
 
-/// Why a demo cannot start, or cannot go on.
+/// The error of a demo that cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
-    /// The daemon in it cannot.
+    /// The demo's daemon failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// Its folder cannot be found.
+    /// The demo's folder cannot be used.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// Anything else, in words.
+    /// Any other error.
     #[error("{0}")]
     Other(String),
 }

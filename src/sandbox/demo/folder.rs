@@ -1,4 +1,4 @@
-//! The folder of a demo: it writes nothing elsewhere.
+//! The folder of a demo, outside of which it writes nothing.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -13,9 +13,9 @@ use crate::sandbox::demo::error::DemoError;
 pub(crate) struct DemoFolder(PathBuf);
 
 impl DemoFolder {
-    /// The folder `given`, or a fresh one. None of `names` may exist in it: it
-    /// could be the folder of a real rekeyd, whose admin key and ledger must not
-    /// be overwritten by a demo.
+    /// Opens the folder `given`, or creates a temporary one. None of `names`
+    /// may exist in it: it could be the folder of a real rekeyd, whose admin
+    /// key and ledger a demo must not overwrite.
     pub(crate) fn open(given: Option<&Path>, names: &[&str]) -> Result<Self, DemoError> {
         let Some(given) = given else {
             return Self::create_temporary();
@@ -30,10 +30,10 @@ impl DemoFolder {
             )));
         }
         create_folder(&path)?;
-        let cannot =
+        let metadata_error =
             |error| DemoError::Other(format!("cannot look at {}: {error}", path.display()));
-        let found = std::fs::metadata(&path).map_err(cannot)?;
-        if found.permissions().mode() & 0o022 != 0 {
+        let metadata = std::fs::metadata(&path).map_err(metadata_error)?;
+        if metadata.permissions().mode() & 0o022 != 0 {
             return Err(DemoError::Other(format!(
                 "others can write {}, and so change what is kept there; give a --dir that \
                  nobody else can write",
@@ -52,39 +52,39 @@ impl DemoFolder {
         Ok(Self(path))
     }
 
-    /// A new folder beside the system's temporary files. It must not exist: its
-    /// owner could read what is written into it.
+    /// Creates a folder beside the system's temporary files. It must not exist:
+    /// its owner could read the files in it.
     fn create_temporary() -> Result<Self, DemoError> {
         let mut random = [0; 4];
         let filled = SystemEntropy::new().fill(&mut random);
         filled.map_err(|error| DemoError::Other(error.to_string()))?;
         let name = format!("rekeyd-demo-{:08x}", u32::from_be_bytes(random));
         let path = std::env::temp_dir().join(name);
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| create_error(&path, &error))?;
+        let created = DirBuilder::new().mode(0o700).create(&path);
+        created.map_err(|error| create_error(&path, &error))?;
         Ok(Self(path))
     }
 
-    /// The folder itself.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Creates a folder below this one, with its parents.
-    pub(crate) fn create_subfolder(&self, below: &Path) -> Result<(), DemoError> {
-        create_folder(&self.0.join(below))
+    pub(crate) fn create_subfolder(&self, relative_path: &Path) -> Result<(), DemoError> {
+        create_folder(&self.0.join(relative_path))
     }
 
     /// Writes a file that does not exist yet, readable by this user alone.
     pub(crate) fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, DemoError> {
         let path = self.0.join(name);
-        let written = OpenOptions::new()
+        let result = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()));
-        match written {
+        match result {
             Ok(()) => Ok(path),
             Err(error) => Err(DemoError::Other(format!(
                 "cannot write {}: {error}",
@@ -95,8 +95,8 @@ impl DemoFolder {
 }
 
 fn create_folder(path: &Path) -> Result<(), DemoError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| create_error(path, &error))
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(|error| create_error(path, &error))
 }
 
 fn create_error(path: &Path, error: &std::io::Error) -> DemoError {

@@ -1,8 +1,8 @@
-//! What `rekeyd demo` works with: a sandbox and a receiver with the real daemon
-//! between them, a folder that it keeps to, and what stands for the sinks of a
-//! configuration that is rehearsed.
+//! The parts of `rekeyd demo`: a sandbox and a receiver with the real daemon
+//! between them, the folder that it is confined to, and the substitutes for the
+//! sinks of a rehearsed configuration.
 //!
-//! Arguments and texts are in `cli/demo`.
+//! Its arguments and texts are in `cli/demo`.
 
 pub(crate) mod environment;
 pub(crate) mod error;

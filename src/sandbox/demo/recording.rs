@@ -1,5 +1,5 @@
-//! Deliveries of a rehearsal that are recorded instead of made: a line of JSON
-//! each, without the secret. They are posted to the receiver of the rehearsal,
+//! Records of a rehearsal's deliveries: a line of JSON each, without the
+//! secret. The daemon posts the deliveries to the receiver of the rehearsal,
 //! which records them with this module.
 
 use std::collections::BTreeMap;
@@ -15,15 +15,15 @@ use crate::core::ids::KeyName;
 use crate::sandbox::receiver::{ReceivedWebhook, Recorder};
 use crate::sink::SINK_TYPES;
 use crate::sink::recording::{DeliveryRecorder, RecordedDelivery};
-use crate::sink::target::{RehearsalPlaces, Substitute};
+use crate::sink::target::{RehearsalPaths, Substitute};
 
-/// The folder of the files that stand in for those of file sinks.
+/// The folder of the substitutes for the files of file sinks.
 pub(crate) const FILES_FOLDER: &str = "files";
 
 /// The file with the notifications.
 pub(crate) const NOTIFICATIONS_FILE: &str = "notices.jsonl";
 
-/// What replaces the secret if the provider shows no part of it.
+/// The replacement of the secret if the provider shows no part of it.
 const REDACTED: &str = "(not recorded)";
 
 /// A sink whose deliveries are recorded.
@@ -33,27 +33,30 @@ struct RecordedSink {
     record_file: PathBuf,
 }
 
-/// The folders of all records.
+/// Lists the folders of all records.
 pub(crate) fn record_folders() -> Vec<&'static str> {
     let types = SINK_TYPES.iter();
-    types.filter_map(|one| one.record_folder).collect()
+    types
+        .filter_map(|sink_type| sink_type.record_folder)
+        .collect()
 }
 
-/// The path at the receiver that stands in for a sink of the configuration.
-/// Names of keys and sinks need no escaping.
+/// Returns the receiver's path for a sink of the configuration. Names of keys
+/// and sinks need no escaping.
 pub(crate) fn receiver_path(key: &KeyName, sink: &str) -> String {
     format!("/{key}/{sink}")
 }
 
-/// The record of a sink, in the folder of the rehearsal. No name has a dot.
+/// Returns the path of a sink's record in the folder of the rehearsal. No name
+/// contains a dot.
 pub(crate) fn record_path(folder: &str, key: &KeyName, sink: &str) -> PathBuf {
     Path::new(folder).join(format!("{key}.{sink}.jsonl"))
 }
 
-/// Records the deliveries to the sinks of `keys` that are not made in a
-/// rehearsal, below `folder`.
+/// Builds the recorder of the deliveries to the sinks of `keys` that a
+/// rehearsal does not make. It writes below `folder`.
 pub(crate) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
-    let places = RehearsalPlaces {
+    let paths = RehearsalPaths {
         folder,
         files: FILES_FOLDER,
         credential_file: folder,
@@ -62,7 +65,7 @@ pub(crate) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
     for key in keys {
         for sink in &key.sinks {
             let name = &sink.id.name;
-            let recorder = match sink.target.rehearsal(&places).substitute {
+            let recorder = match sink.target.rehearsal(&paths).substitute {
                 Substitute::Record(recorder) => recorder,
                 Substitute::Target { .. } => continue,
             };
@@ -81,14 +84,14 @@ pub(crate) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
 }
 
 fn append_record(sink: &RecordedSink, received: &ReceivedWebhook) -> Result<(), String> {
-    let cannot = |why: &dyn std::fmt::Display| {
-        let what = &sink.recorder.description;
+    let record_error = |reason: &dyn std::fmt::Display| {
+        let description = &sink.recorder.description;
         let record = sink.record_file.display();
-        format!("cannot record in {record} what {what}: {why}")
+        format!("cannot record in {record} what {description}: {reason}")
     };
-    let mut text = record_line(sink, received).map_err(|error| cannot(&error))?;
+    let mut text = record_line(sink, received).map_err(|error| record_error(&error))?;
     if text.contains(&received.value) {
-        return Err(cannot(&"the secret stands in it a second time"));
+        return Err(record_error(&"the secret stands in it a second time"));
     }
     text.push('\n');
     OpenOptions::new()
@@ -97,7 +100,7 @@ fn append_record(sink: &RecordedSink, received: &ReceivedWebhook) -> Result<(), 
         .mode(0o600)
         .open(&sink.record_file)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| cannot(&error))
+        .map_err(|error| record_error(&error))
 }
 
 fn record_line(
@@ -113,17 +116,16 @@ fn record_line(
     })
 }
 
-/// The body with the redacted value that the provider shows, instead of the
-/// secret.
+/// Returns the body with the provider's redacted value in place of the secret.
 fn redacted_body(received: &ReceivedWebhook) -> Result<Value, serde_json::Error> {
     let mut body: Value = serde_json::from_slice(&received.body)?;
-    let shown = body
+    let redacted_value = body
         .pointer("/data/credential/redacted_value")
         .and_then(Value::as_str)
         .unwrap_or(REDACTED)
         .to_owned();
     if let Some(value) = body.pointer_mut("/data/value") {
-        *value = Value::String(shown);
+        *value = Value::String(redacted_value);
     }
     Ok(body)
 }
@@ -171,16 +173,16 @@ mod tests {
         for _ in 0..2 {
             record(&sample_delivery("/billing/webhook", "sk-admin...ord")).unwrap();
         }
-        let written =
+        let text =
             std::fs::read_to_string(dir.path().join("webhooks/billing.webhook.jsonl")).unwrap();
-        let lines: Vec<Value> = written
+        let lines: Vec<Value> = text
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["url"], "https://deploy.example.com/hook");
         assert_eq!(lines[0]["body"]["data"]["value"], "sk-admin...ord");
-        assert!(!written.contains(SECRET));
+        assert!(!text.contains(SECRET));
     }
 
     #[test]
@@ -189,9 +191,9 @@ mod tests {
         std::fs::create_dir(dir.path().join("commands")).unwrap();
         let record = sample_recorder(dir.path());
         record(&sample_delivery("/billing/command", "sk-admin...ord")).unwrap();
-        let written =
+        let text =
             std::fs::read_to_string(dir.path().join("commands/billing.command.jsonl")).unwrap();
-        let line: Value = serde_json::from_str(&written).unwrap();
+        let line: Value = serde_json::from_str(&text).unwrap();
         let expected = serde_json::json!({
             "sink": "command",
             "argv": ["/bin/put", "a b"],
@@ -205,7 +207,7 @@ mod tests {
             "stdin": "sk-admin...ord",
         });
         assert_eq!(line, expected);
-        assert!(!written.contains(SECRET));
+        assert!(!text.contains(SECRET));
     }
 
     #[test]
@@ -220,12 +222,12 @@ mod tests {
         );
         std::fs::create_dir(dir.path().join("webhooks")).unwrap();
         assert!(record(&sample_delivery("/billing/other", "")).is_err());
-        // A provider that shows the whole secret as its redacted value.
-        let whole = record(&sample_delivery("/billing/webhook", SECRET)).unwrap_err();
-        assert!(!whole.contains(SECRET), "{whole}");
-        let written = std::fs::read_dir(dir.path().join("webhooks"))
+        // A provider may return the whole secret as its redacted value.
+        let error = record(&sample_delivery("/billing/webhook", SECRET)).unwrap_err();
+        assert!(!error.contains(SECRET), "{error}");
+        let record_count = std::fs::read_dir(dir.path().join("webhooks"))
             .unwrap()
             .count();
-        assert_eq!(written, 0);
+        assert_eq!(record_count, 0);
     }
 }

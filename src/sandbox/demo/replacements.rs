@@ -1,9 +1,9 @@
-//! Turns a real configuration into one for a rehearsal: everything that reaches
-//! out of this process is replaced by something below one folder. Pure: nothing
-//! is read or created here.
+//! Converts a real configuration into one for a rehearsal: every target outside
+//! this process is replaced by one below a single folder. Pure: no file is read
+//! or created here.
 //!
 //! Every value is destructured by name, without `..`: an option that is added
-//! later has to be considered here before it can reach out.
+//! later has to be considered here before it can reach out of the rehearsal.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use crate::core::ids::{KeyName, SinkId};
 use crate::core::policy::InitialRotation;
 use crate::provider::settings::ProviderSettings;
 use crate::sandbox::demo::recording;
-use crate::sink::target::{RehearsalPlaces, SinkSettings, SinkTarget, Substitute, target_text};
+use crate::sink::target::{RehearsalPaths, SinkSettings, SinkTarget, Substitute, target_text};
 use crate::sink::webhook::WebhookTarget;
 
-/// What replaces the real targets.
+/// The targets of a rehearsal.
 pub(crate) struct RehearsalTargets<'a> {
-    /// The folder below which everything stays.
+    /// The folder that contains all of them.
     pub(crate) folder: &'a Path,
-    /// The sandbox.
+    /// The base URL of the sandbox.
     pub(crate) provider_url: &'a Url,
-    /// Its admin key.
+    /// The file with its admin key.
     pub(crate) credential_file: &'a Path,
     /// The ledger.
     pub(crate) ledger: PathBuf,
     /// The receiver that records deliveries.
     pub(crate) receiver_url: &'a Url,
-    /// The file with the secret that signs them.
+    /// The file with the secret that signs deliveries.
     pub(crate) signing_secret_file: &'a Path,
 }
 
 impl RehearsalTargets<'_> {
-    /// The places that the types of sinks know of.
-    const fn places(&self) -> RehearsalPlaces<'_> {
-        RehearsalPlaces {
+    /// Returns the paths that the types of sinks may use.
+    const fn sink_paths(&self) -> RehearsalPaths<'_> {
+        RehearsalPaths {
             folder: self.folder,
             files: recording::FILES_FOLDER,
             credential_file: self.credential_file,
@@ -47,21 +47,21 @@ impl RehearsalTargets<'_> {
     }
 }
 
-/// What the introduction shows of one sink.
+/// The entry of one sink in the introduction.
 pub(crate) struct ReplacedSink {
     /// Its key.
     pub(crate) key: KeyName,
     /// Its name.
     pub(crate) name: String,
-    /// What the configuration says.
+    /// Its configured target.
     pub(crate) original: String,
-    /// What takes its place, in the folder of the rehearsal.
+    /// The substitute for it, relative to the folder of the rehearsal.
     pub(crate) replaced_by: String,
     /// The options that have no effect in a rehearsal.
     pub(crate) ignored_options: Vec<String>,
 }
 
-/// What a rehearsal works with.
+/// The settings of a rehearsal, and the folders that they require.
 pub(crate) struct RehearsalPlan {
     /// The settings.
     pub(crate) settings: Settings,
@@ -71,15 +71,15 @@ pub(crate) struct RehearsalPlan {
     pub(crate) folders: Vec<PathBuf>,
 }
 
-/// What takes the place of one sink.
+/// The substitute for one sink.
 struct SinkReplacement {
     settings: Arc<SinkSettings>,
     report: ReplacedSink,
     folder: Option<PathBuf>,
 }
 
-/// The settings to rehearse with.
-pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -> RehearsalPlan {
+/// Returns the settings of a rehearsal of `real`.
+pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -> RehearsalPlan {
     let Settings {
         file,
         digest,
@@ -90,7 +90,7 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
         notify,
         keys,
     } = real;
-    let (mut replaced, mut folders) = (Vec::new(), Vec::new());
+    let (mut replaced_sinks, mut folders) = (Vec::new(), Vec::new());
     let keys = keys
         .into_iter()
         .map(|key| {
@@ -103,14 +103,14 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
             let sinks = sinks
                 .into_iter()
                 .map(|sink| {
-                    let replacement = replace_sink(&name, &sink, instead);
-                    replaced.push(replacement.report);
+                    let replacement = replace_sink(&name, &sink, targets);
+                    replaced_sinks.push(replacement.report);
                     folders.extend(replacement.folder);
                     replacement.settings
                 })
                 .collect();
             // A rehearsal rotates at once. A policy that many keys share is
-            // copied only where it says otherwise.
+            // copied only where it differs.
             if policy.initial_rotation != InitialRotation::Now {
                 Arc::make_mut(&mut policy).initial_rotation = InitialRotation::Now;
             }
@@ -125,8 +125,8 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
     let settings = Settings {
         file,
         digest,
-        provider: replace_provider(provider, instead),
-        ledger: instead.ledger.clone(),
+        provider: replace_provider(provider, targets),
+        ledger: targets.ledger.clone(),
         // A rehearsal serves no requests.
         control: ControlSettings {
             socket: None,
@@ -135,18 +135,18 @@ pub(crate) fn replace_settings(real: Settings, instead: &RehearsalTargets<'_>) -
         metrics: None,
         notify: notify
             .into_iter()
-            .map(|one| record_notifications(one, instead))
+            .map(|channel| record_notifications(channel, targets))
             .collect(),
         keys,
     };
     RehearsalPlan {
         settings,
-        sinks: replaced,
+        sinks: replaced_sinks,
         folders,
     }
 }
 
-fn replace_provider(real: ProviderSettings, instead: &RehearsalTargets<'_>) -> ProviderSettings {
+fn replace_provider(real: ProviderSettings, targets: &RehearsalTargets<'_>) -> ProviderSettings {
     let ProviderSettings {
         base_url: _,
         credential_file: _,
@@ -154,29 +154,29 @@ fn replace_provider(real: ProviderSettings, instead: &RehearsalTargets<'_>) -> P
         ca_file: _,
         request_timeout,
         max_in_flight,
-        reconcile_every: sweep_every,
+        reconcile_every,
     } = real;
     ProviderSettings {
-        base_url: instead.provider_url.clone(),
-        credential_file: Some(instead.credential_file.to_owned()),
+        base_url: targets.provider_url.clone(),
+        credential_file: Some(targets.credential_file.to_owned()),
         organization: None,
         ca_file: None,
         request_timeout,
         max_in_flight,
-        reconcile_every: sweep_every,
+        reconcile_every,
     }
 }
 
-/// Notifications are recorded instead of sent.
-fn record_notifications(real: NotifySettings, instead: &RehearsalTargets<'_>) -> NotifySettings {
+/// Replaces a channel by a file that records its notifications.
+fn record_notifications(real: NotifySettings, targets: &RehearsalTargets<'_>) -> NotifySettings {
     let NotifySettings {
-        subscription: listener,
+        subscription,
         target: _,
     } = real;
     NotifySettings {
-        subscription: listener,
+        subscription,
         target: Arc::new(FileChannelTarget {
-            path: instead.folder.join(recording::NOTIFICATIONS_FILE),
+            path: targets.folder.join(recording::NOTIFICATIONS_FILE),
         }),
     }
 }
@@ -184,7 +184,7 @@ fn record_notifications(real: NotifySettings, instead: &RehearsalTargets<'_>) ->
 fn replace_sink(
     key: &KeyName,
     sink: &SinkSettings,
-    instead: &RehearsalTargets<'_>,
+    targets: &RehearsalTargets<'_>,
 ) -> SinkReplacement {
     let SinkSettings {
         id,
@@ -193,7 +193,7 @@ fn replace_sink(
         target,
     } = sink;
     let name = &id.name;
-    let rehearsal = target.rehearsal(&instead.places());
+    let rehearsal = target.rehearsal(&targets.sink_paths());
     let (target, replaced_by, folder): (Arc<dyn SinkTarget>, _, _) = match rehearsal.substitute {
         Substitute::Target {
             target,
@@ -203,7 +203,7 @@ fn replace_sink(
         Substitute::Record(recorder) => {
             let record = recording::record_path(recorder.folder, key, name);
             let replaced_by = format!("recorded in {}", record.display());
-            (receiver_target(key, name, instead), replaced_by, None)
+            (receiver_target(key, name, targets), replaced_by, None)
         }
     };
     SinkReplacement {
@@ -227,17 +227,18 @@ fn replace_sink(
     }
 }
 
-/// A webhook to the receiver of the rehearsal, which records the delivery.
+/// Returns the receiver of the rehearsal as the target of a sink, whose
+/// deliveries it records.
 fn receiver_target(
     key: &KeyName,
     sink: &str,
-    instead: &RehearsalTargets<'_>,
+    targets: &RehearsalTargets<'_>,
 ) -> Arc<WebhookTarget> {
-    let mut url = instead.receiver_url.clone();
+    let mut url = targets.receiver_url.clone();
     url.set_path(&recording::receiver_path(key, sink));
     Arc::new(WebhookTarget {
         url,
-        signing_secret_file: instead.signing_secret_file.to_owned(),
+        signing_secret_file: targets.signing_secret_file.to_owned(),
         bearer_token_file: None,
         ca_file: None,
     })

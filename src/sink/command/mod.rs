@@ -1,9 +1,9 @@
-//! A program of this host, which takes the secret on its standard input.
+//! A program of this host that reads the secret from its standard input.
 //!
-//! It gets the secret and a newline, as a file with `format = "raw"` does, and
-//! knows in its environment what it was given. Its exit code says what became
-//! of the secret. What this deliberately does not do: ask a shell, or run the
-//! program without a secret, to see whether it would work.
+//! It reads the secret and a newline, as in a file with `format = "raw"`; its
+//! environment identifies the delivery. Its exit code says whether it accepted
+//! the secret. The sink deliberately runs no shell, and never runs the program
+//! without a secret to test it.
 
 mod options;
 mod rehearsal;
@@ -22,7 +22,7 @@ use crate::platform::process::{ExitKind, Invocation, ProcessExit, check_executab
 use crate::platform::run_blocking;
 use crate::sink::program_log::{self, ProgramContext};
 use crate::sink::target::{
-    ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
+    ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
 use crate::sink::{DeliveryError, Destination, Payload, Sink, SinkError, SinkProblem};
@@ -55,7 +55,7 @@ impl SinkTarget for CommandTarget {
         self.argv.to_string()
     }
 
-    fn rehearsal(&self, _: &RehearsalPlaces<'_>) -> Rehearsal {
+    fn rehearsal(&self, _: &RehearsalPaths<'_>) -> Rehearsal {
         let Self { argv } = self;
         Rehearsal {
             original: argv.to_string(),
@@ -69,13 +69,13 @@ impl SinkTarget for CommandTarget {
     }
 }
 
-/// The program has taken it.
+/// The program accepted the secret.
 const EXIT_ACCEPTED: i32 = 0;
 
-/// The program has not taken it and wants to be asked again: `EX_TEMPFAIL`.
+/// The program did not accept the secret and asks for a retry: `EX_TEMPFAIL`.
 const EXIT_TRY_LATER: i32 = 75;
 
-/// A program that takes each new secret.
+/// A sink that runs a program for each new secret.
 #[derive(Debug)]
 pub struct CommandSink {
     id: SinkId,
@@ -84,7 +84,7 @@ pub struct CommandSink {
 }
 
 impl CommandSink {
-    /// A sink for `target`. Nothing is checked yet.
+    /// Returns a sink for `target`, without checking it.
     #[must_use]
     pub fn new(settings: &SinkSettings, target: &CommandTarget) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl CommandSink {
         }
     }
 
-    /// What the exit says about the secret.
+    /// Classifies the program's exit: whether it accepted the secret.
     fn classify_exit(&self, exit: &ProcessExit) -> Result<(), DeliveryError> {
         let program = &self.command.program;
         let description = exit.describe(program, self.timeout);
@@ -140,32 +140,32 @@ impl Sink for CommandSink {
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
-        let variables = delivery_environment(
+        let environment = delivery_environment(
             payload.key.as_str(),
             payload.rotation.as_str(),
             payload.sequence,
             &self.id.name,
             payload.credential.id.as_str(),
         );
-        let ended = run(Invocation {
+        let exit = run(Invocation {
             command: &self.command,
-            environment: &variables,
+            environment: &environment,
             stdin: stdin_content(payload),
             timeout: self.timeout,
         })
         .await;
-        let whose = ProgramContext {
+        let context = ProgramContext {
             role: "command",
             key: &payload.key,
             rotation: &payload.rotation,
             sink: &self.id,
         };
-        program_log::log_output(&whose, &ended);
-        self.classify_exit(&ended)
+        program_log::log_output(&context, &exit);
+        self.classify_exit(&exit)
     }
 }
 
-/// The secret and a newline, wiped when it is dropped.
+/// Returns the secret and a newline, in a buffer that is wiped on drop.
 fn stdin_content(payload: &Payload) -> Zeroizing<Vec<u8>> {
     let secret = payload.secret.expose();
     let mut input = Zeroizing::new(Vec::with_capacity(secret.len() + 1));

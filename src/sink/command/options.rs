@@ -16,7 +16,7 @@ pub(super) const OPTIONS: Section = Section {
 /// The checked options of a sink with `type = "command"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandTarget {
-    /// What is run.
+    /// The program and its arguments.
     pub argv: CommandLine,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn read(
         return None;
     };
     let argv = read_command_line(&value, report)?;
-    // A program that a file sink replaced would be a secret that is run.
+    // A file sink that replaced the program would have its secret executed.
     files.read_only.push(("argv", argv.path().to_owned()));
     Some(CommandTarget { argv })
 }

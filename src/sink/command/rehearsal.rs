@@ -1,4 +1,4 @@
-//! Records what a program would be given, instead of running it.
+//! Records the input of a program instead of running it.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ struct CommandRecord<'a> {
     sink: &'a str,
     argv: Vec<&'a str>,
     environment: BTreeMap<&'static str, String>,
-    /// What the program would read, without the newline.
+    /// The program's input without the newline.
     stdin: &'a Value,
 }
 
-/// Records the runs of `command`.
+/// Returns the recorder of the runs of `command`.
 pub(super) fn recorder(command: CommandLine) -> DeliveryRecorder {
     DeliveryRecorder {
         folder: FOLDER,

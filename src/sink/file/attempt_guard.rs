@@ -1,9 +1,9 @@
-//! One attempt to replace a file, as seen from both threads that know of it.
+//! One attempt to replace a file, shared by the writing thread and its caller.
 //!
-//! A write that hangs (a stuck network file system) cannot be called back.
-//! Two things keep it from doing harm when it comes back late: it does not
-//! rename once its caller has given up, and while it hangs no other attempt
-//! touches the same temporary file.
+//! A write that hangs on a network file system cannot be cancelled. Two rules
+//! keep it from doing harm when it ends late: it does not rename after its
+//! caller has given up, and no other attempt touches the same temporary file
+//! while it runs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ const RUNNING: u8 = 0;
 const FINISHING: u8 = 1;
 const ABANDONED: u8 = 2;
 
-/// The files being replaced in this process. Not in the sink, because a
-/// reload makes new sinks for the same files.
+/// The files that this process is replacing. A static, because a reload builds
+/// new sinks for the same files.
 static BUSY_PATHS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// The attempt as the writing thread sees it.
@@ -24,11 +24,12 @@ pub(super) struct ReplaceAttempt {
     state: Arc<AtomicU8>,
 }
 
-/// The attempt as its caller sees it: dropped, it is abandoned.
+/// The attempt as its caller sees it: dropping it abandons the attempt.
 pub(super) struct AttemptGuard(Arc<AtomicU8>);
 
 impl ReplaceAttempt {
-    /// Begins one, or none while an earlier one at this path is still out.
+    /// Starts an attempt, or returns `None` while an earlier one at this path
+    /// is running.
     pub(super) fn start(path: &Path) -> Option<(Self, AttemptGuard)> {
         let mut busy = BUSY_PATHS.lock().unwrap_or_else(PoisonError::into_inner);
         if !busy.insert(path.to_owned()) {
@@ -42,7 +43,7 @@ impl ReplaceAttempt {
         Some((attempt, AttemptGuard(state)))
     }
 
-    /// Whether the last step may be done: not if the caller has given up.
+    /// Whether the writer may rename: not after the caller has given up.
     pub(super) fn may_finish(&self) -> bool {
         self.state
             .compare_exchange(RUNNING, FINISHING, Ordering::SeqCst, Ordering::SeqCst)
@@ -59,8 +60,8 @@ impl Drop for ReplaceAttempt {
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        // One that is finishing is let finish; the caller counts it as maybe
-        // done either way.
+        // A rename that has started runs to its end; the caller reports the
+        // delivery as uncertain either way.
         let _ = self
             .0
             .compare_exchange(RUNNING, ABANDONED, Ordering::SeqCst, Ordering::SeqCst);
@@ -74,8 +75,8 @@ mod tests {
     #[test]
     fn second_attempt_at_a_busy_path_is_refused() {
         let path = Path::new("/nowhere/one-at-a-time");
-        let (attempt, caller) = ReplaceAttempt::start(path).unwrap();
-        drop(caller);
+        let (attempt, guard) = ReplaceAttempt::start(path).unwrap();
+        drop(guard);
         assert!(
             ReplaceAttempt::start(path).is_none(),
             "the writer is still out"
@@ -86,11 +87,11 @@ mod tests {
 
     #[test]
     fn abandoned_attempt_does_not_finish() {
-        let (attempt, caller) = ReplaceAttempt::start(Path::new("/nowhere/abandoned")).unwrap();
-        drop(caller);
+        let (attempt, guard) = ReplaceAttempt::start(Path::new("/nowhere/abandoned")).unwrap();
+        drop(guard);
         assert!(!attempt.may_finish());
-        let (attempt, caller) = ReplaceAttempt::start(Path::new("/nowhere/in-time")).unwrap();
+        let (attempt, guard) = ReplaceAttempt::start(Path::new("/nowhere/in-time")).unwrap();
         assert!(attempt.may_finish());
-        drop(caller);
+        drop(guard);
     }
 }

@@ -6,12 +6,11 @@ use serde::Serialize;
 use super::settings::FileFormat;
 use crate::sink::Payload;
 
-/// Room for everything of the JSON form but the secret. With it the buffer
-/// does not grow while it is filled, which would leave copies of the secret
-/// behind unwiped.
+/// The capacity for the JSON form without the secret. With it the buffer never
+/// reallocates, which would leave copies of the secret unwiped.
 const JSON_OVERHEAD_BYTES: usize = 2048;
 
-/// The longest that one byte of a secret becomes in JSON: `\u0000`.
+/// The longest JSON escape of one byte of a secret: `\u0000`.
 const MAX_ESCAPE_BYTES: usize = 6;
 
 #[derive(Serialize)]
@@ -25,14 +24,14 @@ struct JsonContent<'a> {
     value: &'a str,
 }
 
-/// The whole content, wiped when it is dropped.
+/// Returns the whole content, in a buffer that is wiped on drop.
 pub(super) fn render_content(
     format: &FileFormat,
     payload: &Payload,
 ) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     let secret = payload.secret.expose();
-    let room = JSON_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * secret.len();
-    let mut content = Zeroizing::new(Vec::with_capacity(room));
+    let capacity = JSON_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * secret.len();
+    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
     match format {
         FileFormat::Raw => content.extend_from_slice(secret.as_bytes()),
         FileFormat::Env { variable } => {

@@ -1,6 +1,5 @@
-//! Every call with which replacing a file changes the disk: in one place, so
-//! that a test can have each of them fail, or be the last one before the
-//! process is killed.
+//! Every system call that changes the disk during a replacement, in one file so
+//! that a test can make each of them fail or kill the process before it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,11 +9,11 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-/// So much is written at once: all of it; in tests a byte, so that it can be
-/// interrupted behind each.
+/// The bytes of one write: all of them, or a single one in tests, which can
+/// interrupt after each.
 const WRITE_CHUNK_BYTES: usize = if cfg!(test) { 1 } else { usize::MAX };
 
-/// Makes a file that is not there yet.
+/// Creates a file that does not exist yet.
 pub(super) fn create(folder: impl AsFd, name: &OsStr, mode: Mode) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     step("create", || fs::openat(folder, name, flags, mode)).map(File::from)
@@ -32,7 +31,7 @@ pub(super) fn sync(file: impl AsFd) -> Result<(), Errno> {
 }
 
 pub(super) fn chown(file: &File, owner: Option<Uid>, group: Option<Gid>) -> Result<(), Errno> {
-    step("give", || fs::fchown(file, owner, group))
+    step("chown", || fs::fchown(file, owner, group))
 }
 
 pub(super) fn set_mode(file: &File, mode: Mode) -> Result<(), Errno> {
@@ -66,14 +65,15 @@ pub(super) mod interruption {
 
     use rustix::io::Errno;
 
-    /// What happens at a step.
+    /// The interruption of a step.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Interruption {
-        /// It is not done, and fails.
+        /// The step is skipped and fails.
         FailBefore,
-        /// It is done, and fails: over a network the answer may be lost.
+        /// The step succeeds and reports a failure, like a lost network
+        /// response.
         FailAfter,
-        /// Neither it nor anything behind it is done: the process is killed.
+        /// Neither this step nor any later one is done: the process was killed.
         Kill,
     }
 
@@ -82,15 +82,15 @@ pub(super) mod interruption {
         static STEPS: RefCell<Vec<&str>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Does `work` on this thread with an interruption at the step of that
-    /// number. Gives the names of the steps too.
+    /// Runs `work` on this thread with an interruption at the step `number`.
+    /// Returns the names of its steps as well.
     pub(crate) fn run_interrupted_at<T>(
         number: usize,
-        what: Interruption,
+        interruption: Interruption,
         work: impl FnOnce() -> T,
     ) -> (T, Vec<&'static str>) {
         STEPS.take();
-        PLANNED.set(Some((number, what)));
+        PLANNED.set(Some((number, interruption)));
         let result = work();
         PLANNED.set(None);
         (result, STEPS.take())

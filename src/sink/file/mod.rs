@@ -1,14 +1,14 @@
 //! A file on this host, replaced atomically.
 //!
-//! The new content is prepared in `.NAME.rekeyd` beside the target, brought to
-//! disk, and renamed over it: readers see the old or the new content, whole.
-//! The target is never followed when it is a symbolic link, and the old file
-//! is never written to. What this deliberately does not do: make folders, or
-//! keep a copy of the old content.
+//! The sink writes the new content to `.NAME.rekeyd` beside the target, syncs
+//! it to disk, and renames it over the target: readers see the old or the new
+//! content, whole. It never follows a target that is a symbolic link and never
+//! writes to the old file. It deliberately creates no folders and keeps no copy
+//! of the old content.
 //!
-//! Where the configuration names no owner or group, those of the present file
-//! are carried over as far as this process may; in a setgid folder the folder
-//! gives the group.
+//! Without a configured owner or group, the new file keeps those of the present
+//! one as far as this process may; in a setgid folder the folder determines the
+//! group.
 
 mod attempt_guard;
 mod content;
@@ -37,7 +37,7 @@ use crate::core::ids::SinkId;
 use crate::core::state::CredentialMetadata;
 use crate::platform::{BlockingError, BlockingPool, process, run_blocking};
 use crate::sink::target::{
-    ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
+    ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
 use crate::sink::{
@@ -45,9 +45,9 @@ use crate::sink::{
     SinkProblemKind,
 };
 
-/// The hourly drift checks of all file sinks of this process: 10,000 files at
-/// once would start hundreds of threads otherwise, and each file system that
-/// hangs would keep some for ever.
+/// The threads of the hourly drift checks of all file sinks of this process.
+/// 10,000 concurrent checks would start hundreds of threads otherwise, and each
+/// file system that hangs would occupy some for ever.
 static DRIFT_CHECKS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(16));
 
 /// The type of these sinks.
@@ -80,8 +80,8 @@ impl SinkTarget for FileTarget {
         Some(self)
     }
 
-    /// The same path below the folder of the rehearsal.
-    fn rehearsal(&self, places: &RehearsalPlaces<'_>) -> Rehearsal {
+    /// Returns a file at the same path below the folder of the rehearsal.
+    fn rehearsal(&self, paths: &RehearsalPaths<'_>) -> Rehearsal {
         let Self {
             path,
             format,
@@ -90,8 +90,8 @@ impl SinkTarget for FileTarget {
             group,
             on_change,
         } = self;
-        let below = Path::new(places.files).join(path.strip_prefix("/").unwrap_or(path));
-        let ignored = [("owner", owner), ("group", group)]
+        let relative_path = Path::new(paths.files).join(path.strip_prefix("/").unwrap_or(path));
+        let ignored_options = [("owner", owner), ("group", group)]
             .into_iter()
             .filter_map(|(option, name)| Some(format!("{option} = {:?}", name.as_ref()?)))
             .chain(
@@ -100,22 +100,23 @@ impl SinkTarget for FileTarget {
                     .map(|run| format!("on-change ({})", run.argv)),
             );
         let target = Self {
-            path: places.folder.join(&below),
+            path: paths.folder.join(&relative_path),
             format: format.clone(),
             mode: *mode,
             // The owner of the real file need not be known on this host.
             owner: None,
             group: None,
-            // Consumers of the real file must not hear of a key that is none.
+            // Consumers of the real file must not be notified of a key that
+            // they do not get.
             on_change: None,
         };
         Rehearsal {
             original: path.display().to_string(),
-            ignored_options: ignored.collect(),
+            ignored_options: ignored_options.collect(),
             substitute: Substitute::Target {
                 folder: target.path.parent().map(Path::to_owned),
                 target: Arc::new(target),
-                display: below,
+                display: relative_path,
             },
         }
     }
@@ -125,16 +126,17 @@ impl SinkTarget for FileTarget {
     }
 }
 
-/// A file that takes each new secret.
+/// A sink that replaces a file with each new secret.
 #[derive(Debug)]
 pub struct FileSink {
     settings: Arc<SinkSettings>,
-    /// That of the settings.
+    /// The target of the settings.
     target: Arc<FileTarget>,
 }
 
 impl FileSink {
-    /// A sink for `target`, which is that of `settings`. Nothing is checked yet.
+    /// Returns a sink for `target`, the target of `settings`, without checking
+    /// it.
     #[must_use]
     pub fn new(settings: &Arc<SinkSettings>, target: &Arc<FileTarget>) -> Self {
         Self {
@@ -147,26 +149,26 @@ impl FileSink {
         TargetLocation(Arc::clone(&self.target))
     }
 
-    /// Removes the temporary file that a process that was killed may have left
-    /// behind, with a secret in it. Says whether there was one. Touches
-    /// nothing else: what bears that name and is no regular file of ours stays
-    /// and is an error.
+    /// Removes the temporary file that a killed process may have left, with a
+    /// secret in it. Returns whether there was one. A file of that name that is
+    /// not a regular file of rekeyd's stays, and is an error.
     ///
     /// # Errors
-    /// What is in the way, in words.
+    /// Why the file cannot be removed.
     pub async fn remove_stale_temp(&self) -> Result<bool, SinkProblem> {
-        let place = self.location();
-        let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
+        let location = self.location();
+        let Some((attempt, _guard)) = ReplaceAttempt::start(location.path()) else {
             return Err(self.busy());
         };
         let removed = self.run_with_timeout(move || {
             let _attempt = attempt;
-            replace::remove_stale_temp(&place)
+            replace::remove_stale_temp(&location)
         });
         removed.await?.map_err(SinkProblem::host)
     }
 
-    /// Does file work on a thread of its own, for no longer than the timeout.
+    /// Runs `work` on a thread of its own, and waits no longer than the
+    /// timeout.
     async fn run_with_timeout<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -177,12 +179,13 @@ impl FileSink {
 
     /// Checks the file's folder, its target and its `on-change` program.
     fn local_check(&self) -> impl FnOnce() -> Vec<SinkProblem> + Send + 'static {
-        let place = self.location();
+        let location = self.location();
         move || {
-            let mut problems = place.problems();
-            let after = place.0.on_change.as_ref();
-            let after = after.and_then(|after| process::check_executable(after.argv.path()));
-            problems.extend(after.map(|problem| format!("on-change: {problem}")));
+            let mut problems = location.problems();
+            let on_change = location.0.on_change.as_ref();
+            let problem =
+                on_change.and_then(|on_change| process::check_executable(on_change.argv.path()));
+            problems.extend(problem.map(|problem| format!("on-change: {problem}")));
             problems.into_iter().map(SinkProblem::host).collect()
         }
     }
@@ -216,16 +219,16 @@ impl Sink for FileSink {
     }
 
     async fn preflight(&self) -> Result<(), SinkError> {
-        let place = self.location();
-        let looked = self.local_check();
-        // Each check on a file system that hangs would take one more thread.
-        let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
+        let location = self.location();
+        let check = self.local_check();
+        // Each check on a file system that hangs would occupy one more thread.
+        let Some((attempt, _guard)) = ReplaceAttempt::start(location.path()) else {
             return Err(self.busy().into());
         };
         let checked = self.run_with_timeout(move || {
             let _attempt = attempt;
-            SinkError::if_any(looked())?;
-            place
+            SinkError::if_any(check())?;
+            location
                 .check_free_space()
                 .map_err(|problem| SinkProblem::host(problem).into())
         });
@@ -233,11 +236,11 @@ impl Sink for FileSink {
     }
 
     async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
-        let place = self.location();
+        let location = self.location();
         let redacted = credential.redacted_value.clone();
         let describe = || format!("the check of {}", self.target.path.display());
         let checked = DRIFT_CHECKS.run(describe, self.settings.timeout, move || {
-            verify::check_drift(&place, redacted.as_deref())
+            verify::check_drift(&location, redacted.as_deref())
         });
         // A file system that hangs says nothing about the file.
         checked.await.ok().flatten()
@@ -247,10 +250,12 @@ impl Sink for FileSink {
         self.target.on_change.is_some()
     }
 
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
+    async fn run_on_change(&self, delivered: &DeliveredPayload) -> Result<(), SinkProblem> {
         match &self.target.on_change {
-            Some(after) => on_change::run_on_change(after, &self.settings.id, taken).await,
-            // A reload has taken it out of the configuration meanwhile.
+            Some(on_change) => {
+                on_change::run_on_change(on_change, &self.settings.id, delivered).await
+            }
+            // A reload has removed the option since the delivery.
             None => Ok(()),
         }
     }
@@ -262,11 +267,11 @@ impl Sink for FileSink {
                 self.target.path.display()
             ))
         })?;
-        let place = self.location();
-        let Some((attempt, _caller)) = ReplaceAttempt::start(place.path()) else {
+        let location = self.location();
+        let Some((attempt, _guard)) = ReplaceAttempt::start(location.path()) else {
             return Err(DeliveryError::not_accepted(self.busy().message));
         };
-        self.run_with_timeout(move || replace::replace(&place, &content, &attempt))
+        self.run_with_timeout(move || replace::replace(&location, &content, &attempt))
             .await
             .unwrap_or_else(|error| Err(DeliveryError::uncertain(error.to_string())))
     }

@@ -1,4 +1,4 @@
-//! What is run once the file has changed.
+//! The run of the `on-change` program after a file was replaced.
 
 use secrecy::zeroize::Zeroizing;
 
@@ -9,46 +9,46 @@ use crate::platform::process::{ExitKind, Invocation, run};
 use crate::sink::program_log::{self, ProgramContext};
 use crate::sink::{DeliveredPayload, SinkProblem};
 
-/// The program has done what it is for.
+/// The program succeeded.
 const EXIT_SUCCESS: i32 = 0;
 
-/// Runs it once. It reads nothing, and knows in its environment whose file has
-/// changed.
+/// Runs the program once. Its standard input is empty; its environment
+/// identifies the delivery.
 pub(super) async fn run_on_change(
-    after: &OnChange,
+    on_change: &OnChange,
     sink: &SinkId,
-    taken: &DeliveredPayload,
+    delivered: &DeliveredPayload,
 ) -> Result<(), SinkProblem> {
-    let variables = delivery_environment(
-        taken.key.as_str(),
-        taken.rotation.as_str(),
-        taken.sequence,
+    let environment = delivery_environment(
+        delivered.key.as_str(),
+        delivered.rotation.as_str(),
+        delivered.sequence,
         &sink.name,
-        taken.credential.id.as_str(),
+        delivered.credential.id.as_str(),
     );
-    let ended = run(Invocation {
-        command: &after.argv,
-        environment: &variables,
+    let exit = run(Invocation {
+        command: &on_change.argv,
+        environment: &environment,
         stdin: Zeroizing::new(Vec::new()),
-        timeout: after.timeout,
+        timeout: on_change.timeout,
     })
     .await;
-    let whose = ProgramContext {
+    let context = ProgramContext {
         role: "on-change",
-        key: &taken.key,
-        rotation: &taken.rotation,
+        key: &delivered.key,
+        rotation: &delivered.rotation,
         sink,
     };
-    program_log::log_output(&whose, &ended);
-    match ended.kind {
+    program_log::log_output(&context, &exit);
+    match exit.kind {
         ExitKind::Code(EXIT_SUCCESS) => Ok(()),
         ExitKind::NotStarted(_)
         | ExitKind::Code(_)
         | ExitKind::Signal(_)
         | ExitKind::TimedOut
         | ExitKind::Failed(_) => {
-            let message = ended.describe(&after.argv.program, after.timeout);
-            Err(SinkProblem::of_exit(&ended, message))
+            let message = exit.describe(&on_change.argv.program, on_change.timeout);
+            Err(SinkProblem::from_exit(&exit, message))
         }
     }
 }

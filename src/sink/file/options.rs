@@ -26,10 +26,10 @@ pub(super) const OPTIONS: Section = Section {
     ],
 };
 
-/// The variable of `format = "env"` by default.
+/// The default variable of `format = "env"`.
 const DEFAULT_VARIABLE: &str = "OPENAI_ADMIN_KEY";
 
-/// Reads the file that the sink in `table` replaces, and how.
+/// Reads the options of the file that the sink in `table` replaces.
 pub(super) fn read(
     table: &ConfigTable<'_>,
     files: &mut NamedFiles,
@@ -47,9 +47,9 @@ pub(super) fn read(
     Some(target)
 }
 
-/// Reads the file that the sink in `table` replaces. A path with
-/// `..` is refused: behind a symbolic link it means another folder than it seems
-/// to, so that its claim could not be compared.
+/// Reads the path of the file that the sink in `table` replaces. Refuses a path
+/// with `..`, which may lead elsewhere behind a symbolic link, so that two
+/// claims of one file could not be compared.
 fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
     let Some(value) = table.get(OPTIONS, "path") else {
         let hint = "add path = \"/…\", the file to be written";
@@ -65,7 +65,7 @@ fn read_path(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<Path
     Some(path)
 }
 
-/// Reads what else the sink in `table` says of its file.
+/// Reads the options of the sink's file besides its path.
 fn read_target(
     table: &ConfigTable<'_>,
     path: Option<PathBuf>,
@@ -79,19 +79,19 @@ fn read_target(
     };
     let owner = get("owner").and_then(|value| read_account(&value, report));
     let group = get("group").and_then(|value| read_account(&value, report));
-    let after = read_on_change(table, report);
+    let on_change = read_on_change(table, report);
     Some(FileTarget {
         path: path?,
         format: format?,
         mode: mode?,
         owner,
         group,
-        on_change: after?,
+        on_change: on_change?,
     })
 }
 
-/// What is run once the file has changed; none in it if nothing is, and none
-/// at all if it is wrong.
+/// Reads the program that runs after the file was replaced. Returns
+/// `Some(None)` without one, and `None` after a problem.
 fn read_on_change(
     table: &ConfigTable<'_>,
     report: &mut ProblemReport,
@@ -115,8 +115,8 @@ fn read_on_change(
 }
 
 fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileFormat> {
-    let given = table.get(OPTIONS, "format");
-    let format = match &given {
+    let format_option = table.get(OPTIONS, "format");
+    let format = match &format_option {
         Some(value) => value.text(report)?,
         None => "raw",
     };
@@ -131,11 +131,11 @@ fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<Fi
         }
         "raw" | "json" => {}
         other => {
-            let place = given
+            let location = format_option
                 .as_ref()
                 .map_or(&table.location, |value| &value.location);
             let message = format!("there is no format {}", quoted(other));
-            report.add_problem(place, message, "\"raw\", \"env\" or \"json\" is allowed");
+            report.add_problem(location, message, "\"raw\", \"env\" or \"json\" is allowed");
             return None;
         }
     }
@@ -156,12 +156,12 @@ fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<Fi
 
 fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
-    let form = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let starts = text
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let has_valid_start = text
         .bytes()
         .next()
         .is_some_and(|byte| !byte.is_ascii_digit());
-    if starts && text.bytes().all(form) {
+    if has_valid_start && text.bytes().all(is_allowed) {
         return Some(text.to_owned());
     }
     let message = format!("{} is no name of a variable", quoted(text));
@@ -172,28 +172,29 @@ fn read_variable_name(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Op
 
 fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32> {
     let text = value.text(report)?;
-    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
-    let bits = u32::from_str_radix(text, 8).ok().filter(|_| octal);
-    let wrong = match bits {
+    let is_octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let bits = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
+    let problem = match bits {
         None => "is no mode",
         Some(bits) if bits & 0o7000 != 0 => "has a setuid, setgid or sticky bit",
-        // A secret that everybody reads is none.
+        // A secret that every user can read is no secret.
         Some(bits) if bits & 0o007 != 0 => "lets in others than its owner and its group",
         Some(bits) if bits & 0o110 != 0 => "makes a program of a secret",
         Some(bits) if bits & 0o400 == 0 => "does not let its owner read it",
         Some(bits) => return Some(bits),
     };
     let hint = "octal digits in quotes, such as \"0600\" or \"0640\", are allowed";
-    report.add_problem(&value.location, format!("{} {wrong}", quoted(text)), hint);
+    report.add_problem(&value.location, format!("{} {problem}", quoted(text)), hint);
     None
 }
 
-/// A user or group by name or number; whether there is one is the host's
-/// affair.
+/// Reads a user or group, by name or number.
+/// [`Sink::inspect`](crate::sink::Sink::inspect) checks whether the account
+/// exists.
 fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
-    let form = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
-    if !text.is_empty() && !text.starts_with('-') && text.bytes().all(form) {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'/');
+    if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
         return Some(text.to_owned());
     }
     let message = format!("{} is no name or number of an account", quoted(text));

@@ -1,28 +1,30 @@
-//! Folders that a service sees as private ones: no consumer finds a file there.
+//! Folders that systemd makes private to a service, where no consumer finds a
+//! file.
 
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-/// The folders that systemd hides from a service or replaces, by
+/// The folders that systemd hides from a service or replaces for it, with
 /// `PrivateTmp=` and `ProtectHome=`.
 const PRIVATE_FOLDERS: [&str; 5] = ["/tmp", "/var/tmp", "/home", "/root", "/run/user"];
 
-/// What the root of such a mount has in it, as the kernel shows it.
+/// Parts of the root path of such a mount, as the kernel lists it.
 const PRIVATE_MOUNT_MARKERS: [&str; 2] = ["/systemd-private-", "/systemd/inaccessible/"];
 
-/// What is wrong with a file there, as this process sees the place.
+/// Returns the problem of a file at `path`, in the mount namespace of this
+/// process.
 pub(super) fn check_path(path: &Path) -> Option<String> {
-    let above = PRIVATE_FOLDERS
+    let private_folder = PRIVATE_FOLDERS
         .iter()
-        .find(|above| path.starts_with(above))?;
+        .find(|private_folder| path.starts_with(private_folder))?;
     if is_on_root_mount(path) {
         return None;
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     is_on_private_mount(path, &mounts).then(|| {
         format!(
-            "{} is below {above}, which the service does not share with others \
+            "{} is below {private_folder}, which the service does not share with others \
              (PrivateTmp=, ProtectHome=): its consumers would not find it there; give another \
              path, in a folder of its own below /etc or /srv",
             path.display()
@@ -30,31 +32,35 @@ pub(super) fn check_path(path: &Path) -> Option<String> {
     })
 }
 
-/// Whether the folder of `path` certainly is on the mount of the root, and so on
-/// none that was made for a service. To read all mounts takes as long as to
-/// replace a file, and this is asked before each rotation.
+/// Whether the folder of `path` certainly is on the root mount, and so on none
+/// that systemd made for a service. Reading all mounts takes as long as
+/// replacing a file, and each rotation runs this check.
 fn is_on_root_mount(path: &Path) -> bool {
-    let mount = |folder: &Path| {
-        let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    let mount_id = |folder: &Path| {
+        let stat = statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
         // Kernels before 5.8 do not report it.
-        let is_told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-        is_told.then_some(found.stx_mnt_id)
+        let is_reported = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        is_reported.then_some(stat.stx_mnt_id)
     };
-    let folder = path.parent().and_then(mount);
-    folder.is_some() && folder == mount(Path::new("/"))
+    let folder = path.parent().and_then(mount_id);
+    folder.is_some() && folder == mount_id(Path::new("/"))
 }
 
-/// Whether the mount that `path` is on is one that systemd made for a service;
-/// `mounts` as in `/proc/self/mountinfo`, see proc(5).
+/// Whether the mount that holds `path` is one that systemd made for a service.
+/// `mounts` has the format of `/proc/self/mountinfo`, see proc(5).
 fn is_on_private_mount(path: &Path, mounts: &str) -> bool {
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
         Some((fields.next()?, fields.next()?))
     });
-    let covers = mounts.filter(|(_, place)| path.starts_with(place));
-    // The last of those that are nearest hides the others.
-    let nearest = covers.max_by_key(|(_, place)| place.len());
-    nearest.is_some_and(|(root, _)| PRIVATE_MOUNT_MARKERS.iter().any(|sign| root.contains(sign)))
+    let covering = mounts.filter(|(_, mount_point)| path.starts_with(mount_point));
+    // The last of several mounts at one mount point hides the others.
+    let nearest = covering.max_by_key(|(_, mount_point)| mount_point.len());
+    nearest.is_some_and(|(root, _)| {
+        PRIVATE_MOUNT_MARKERS
+            .iter()
+            .any(|marker| root.contains(marker))
+    })
 }
 
 #[cfg(test)]
@@ -90,7 +96,7 @@ mod tests {
         assert!(!is_on_root_mount(Path::new("/proc/key")), "another mount");
         assert!(
             !is_on_root_mount(Path::new("/none/key")),
-            "it cannot be seen"
+            "a folder that does not exist"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Replacing a file so that every reader sees the old content or the new one,
+//! Atomic replacement of a file: every reader sees the old or the new content,
 //! whole, also across a crash.
 
 #[cfg(test)]
@@ -16,121 +16,125 @@ use super::disk;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::sink::DeliveryError;
 
-/// Whom the new file is given to; `Skip` where nothing is to be changed.
+/// The owner and group of the new file; `None` leaves the process's own.
 #[derive(Debug, Clone, Copy)]
 struct Ownership {
     owner: Option<Uid>,
     group: Option<Gid>,
-    /// Whether the configuration asks for that owner, and for that group. What
-    /// is only carried over from the present file is given up when this process
-    /// may not do it.
+    /// Whether the configuration names the owner, and the group. One that is
+    /// only kept from the present file is dropped where this process may not
+    /// set it.
     owner_configured: bool,
     group_configured: bool,
 }
 
-/// Puts `content` in the place of the file. Runs on a thread of its own;
-/// nothing is renamed once the attempt is abandoned.
+/// Replaces the file with `content`. Blocks; renames nothing once the attempt
+/// is abandoned.
 pub(super) fn replace(
-    place: &TargetLocation,
+    location: &TargetLocation,
     content: &[u8],
     attempt: &ReplaceAttempt,
 ) -> Result<(), DeliveryError> {
-    let folder = write_and_rename(place, content, attempt)?;
+    let folder = write_and_rename(location, content, attempt)?;
     // Until the folder is on disk, a crash may bring the old file back.
     disk::sync(&folder).map_err(|error| {
         DeliveryError::uncertain(format!(
             "{} is replaced, but its folder could not be written to disk: {}",
-            place.path().display(),
+            location.path().display(),
             describe_io_error(&error.into())
         ))
     })
 }
 
-/// Removes what a process that was killed left behind, if it is ours. Says
-/// whether there was something.
-pub(super) fn remove_stale_temp(place: &TargetLocation) -> Result<bool, String> {
-    let folder = place.open_folder()?;
-    let wanted = resolve_ownership(place, &folder)?;
-    remove_temp(place, &folder, wanted)
+/// Removes the temporary file of a killed process, if it is rekeyd's. Returns
+/// whether there was one.
+pub(super) fn remove_stale_temp(location: &TargetLocation) -> Result<bool, String> {
+    let folder = location.open_folder()?;
+    let ownership = resolve_ownership(location, &folder)?;
+    remove_temp(location, &folder, ownership)
 }
 
-/// Everything up to the rename. After an error the old file is as it was,
-/// unless it says that it may not be.
+/// Writes the new file and renames it over the old one. Returns the open
+/// folder. After an error the old file is unchanged, unless the error is
+/// `Uncertain`.
 fn write_and_rename(
-    place: &TargetLocation,
+    location: &TargetLocation,
     content: &[u8],
     attempt: &ReplaceAttempt,
 ) -> Result<OwnedFd, DeliveryError> {
-    if let Some(problem) = place.problems().into_iter().next() {
+    if let Some(problem) = location.problems().into_iter().next() {
         return Err(DeliveryError::not_accepted(problem));
     }
-    let folder = place.open_folder().map_err(DeliveryError::not_accepted)?;
-    let wanted = resolve_ownership(place, &folder).map_err(DeliveryError::not_accepted)?;
-    remove_temp(place, &folder, wanted).map_err(DeliveryError::not_accepted)?;
-    let file = create_temp(place, &folder).map_err(DeliveryError::not_accepted)?;
-    let problem = match write_temp(&file, place, content, wanted) {
+    let folder = location
+        .open_folder()
+        .map_err(DeliveryError::not_accepted)?;
+    let ownership = resolve_ownership(location, &folder).map_err(DeliveryError::not_accepted)?;
+    remove_temp(location, &folder, ownership).map_err(DeliveryError::not_accepted)?;
+    let file = create_temp(location, &folder).map_err(DeliveryError::not_accepted)?;
+    let problem = match write_temp(&file, location, content, ownership) {
         Ok(()) if attempt.may_finish() => {
-            match disk::rename(&folder, &place.temp_name(), place.file_name()) {
+            match disk::rename(&folder, &location.temp_name(), location.file_name()) {
                 Ok(()) => return Ok(folder),
-                Err(error) => return Err(rename_error(place, &folder, error)),
+                Err(error) => return Err(rename_error(location, &folder, error)),
             }
         }
         Ok(()) => format!(
             "the new content of {} was ready only after the timeout",
-            place.path().display()
+            location.path().display()
         ),
         Err(error) => format!(
             "cannot write the new content of {}: {}",
-            place.path().display(),
+            location.path().display(),
             describe_io_error(&error)
         ),
     };
     Err(DeliveryError::not_accepted(
-        match disk::remove(&folder, &place.temp_name()) {
+        match disk::remove(&folder, &location.temp_name()) {
             Ok(()) => format!("{problem}; the old content stands"),
             Err(error) => format!(
                 "{problem}; the old content stands; and {}",
-                stale_temp_message(place, error)
+                stale_temp_message(location, error)
             ),
         },
     ))
 }
 
-/// The rename failed. That it was not done is proved by the new file, which is
-/// still there to be removed: over a network the answer alone may be lost.
-fn rename_error(place: &TargetLocation, folder: &OwnedFd, error: Errno) -> DeliveryError {
+/// Returns the error of a failed rename. If the new file can still be removed,
+/// the rename was certainly not done; a network file system may lose the
+/// response of one that was done.
+fn rename_error(location: &TargetLocation, folder: &OwnedFd, error: Errno) -> DeliveryError {
     let problem = format!(
         "cannot put the new file in the place of {}: {}",
-        place.path().display(),
+        location.path().display(),
         describe_io_error(&error.into())
     );
-    match disk::remove(folder, &place.temp_name()) {
+    match disk::remove(folder, &location.temp_name()) {
         Ok(()) => DeliveryError::not_accepted(format!("{problem}; the old content stands")),
         Err(Errno::NOENT) => {
             DeliveryError::uncertain(format!("{problem}; it may stand there all the same"))
         }
         Err(error) => DeliveryError::uncertain(format!(
             "{problem}; and {}",
-            stale_temp_message(place, error)
+            stale_temp_message(location, error)
         )),
     }
 }
 
-fn stale_temp_message(place: &TargetLocation, error: Errno) -> String {
+fn stale_temp_message(location: &TargetLocation, error: Errno) -> String {
     format!(
         "{} could not be removed and may hold the secret: {}",
-        place.temp_path().display(),
+        location.temp_path().display(),
         describe_io_error(&error.into())
     )
 }
 
-/// Whom the file is given to: whom the configuration names, else whom it
-/// belongs to now, so that a file handed over by hand stays with its reader.
-/// In a setgid folder the folder names the group.
-fn resolve_ownership(place: &TargetLocation, folder: &OwnedFd) -> Result<Ownership, String> {
-    let (owner, group) = place.configured_ownership()?;
-    let (owner_asked, group_asked) = (owner.is_some(), group.is_some());
-    let present = fs::statat(folder, place.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+/// Determines the owner and group of the new file: the configured ones, else
+/// those of the present file, so that an operator's `chown` lasts. In a setgid
+/// folder the folder determines the group.
+fn resolve_ownership(location: &TargetLocation, folder: &OwnedFd) -> Result<Ownership, String> {
+    let (owner, group) = location.configured_ownership()?;
+    let (owner_configured, group_configured) = (owner.is_some(), group.is_some());
+    let present = fs::statat(folder, location.file_name(), AtFlags::SYMLINK_NOFOLLOW)
         .ok()
         .filter(is_regular);
     let setgid = fs::fstat(folder)
@@ -143,20 +147,20 @@ fn resolve_ownership(place: &TargetLocation, folder: &OwnedFd) -> Result<Ownersh
                 .filter(|_| !setgid)
                 .map(|file| Gid::from_raw(file.st_gid))
         }),
-        owner_configured: owner_asked,
-        group_configured: group_asked,
+        owner_configured,
+        group_configured,
     })
 }
 
-/// Created exclusively, so that no other process has it open, and never more
-/// permissive than the file will be: the descriptor writes whatever the mode
-/// says.
-fn create_temp(place: &TargetLocation, folder: &OwnedFd) -> Result<File, String> {
-    let mode = place.mode() & (Mode::RUSR | Mode::WUSR);
-    disk::create(folder, &place.temp_name(), mode).map_err(|error| {
+/// Creates the temporary file exclusively, so that no other process has it
+/// open, and with no more permissions than the final file: an open descriptor
+/// stays writable whatever the mode is later.
+fn create_temp(location: &TargetLocation, folder: &OwnedFd) -> Result<File, String> {
+    let mode = location.mode() & (Mode::RUSR | Mode::WUSR);
+    disk::create(folder, &location.temp_name(), mode).map_err(|error| {
         format!(
             "cannot make {}: {}",
-            place.temp_path().display(),
+            location.temp_path().display(),
             describe_io_error(&error.into())
         )
     })
@@ -164,33 +168,33 @@ fn create_temp(place: &TargetLocation, folder: &OwnedFd) -> Result<File, String>
 
 fn write_temp(
     file: &File,
-    place: &TargetLocation,
+    location: &TargetLocation,
     content: &[u8],
-    wanted: Ownership,
+    ownership: Ownership,
 ) -> io::Result<()> {
     disk::write(file, content)?;
-    apply_ownership(file, wanted)?;
-    // Behind the change of owner, which may clear bits of the mode, and so
-    // that no former group can read what only the new one may.
-    disk::set_mode(file, place.mode())?;
+    apply_ownership(file, ownership)?;
+    // After the change of owner, which may clear bits of the mode, and so that
+    // no former group can read a file meant for the new one.
+    disk::set_mode(file, location.mode())?;
     Ok(disk::sync(file)?)
 }
 
-/// The group first: once the file belongs to another user, it can no longer
-/// be changed without privileges.
-fn apply_ownership(file: &File, wanted: Ownership) -> io::Result<()> {
+/// Changes the group before the owner: once the file belongs to another user,
+/// its group can no longer be changed without privileges.
+fn apply_ownership(file: &File, ownership: Ownership) -> io::Result<()> {
     let present = fs::fstat(file)?;
-    let group = wanted.group.filter(|gid| gid.as_raw() != present.st_gid);
-    let owner = wanted.owner.filter(|uid| uid.as_raw() != present.st_uid);
-    for (owner, group, asked) in [
-        (None, group, wanted.group_configured),
-        (owner, None, wanted.owner_configured),
+    let group = ownership.group.filter(|gid| gid.as_raw() != present.st_gid);
+    let owner = ownership.owner.filter(|uid| uid.as_raw() != present.st_uid);
+    for (owner, group, is_configured) in [
+        (None, group, ownership.group_configured),
+        (owner, None, ownership.owner_configured),
     ] {
         if owner.is_none() && group.is_none() {
             continue;
         }
         match disk::chown(file, owner, group) {
-            Err(Errno::PERM) if !asked => {}
+            Err(Errno::PERM) if !is_configured => {}
             result => result?,
         }
     }
@@ -198,13 +202,13 @@ fn apply_ownership(file: &File, wanted: Ownership) -> io::Result<()> {
 }
 
 fn remove_temp(
-    place: &TargetLocation,
+    location: &TargetLocation,
     folder: &OwnedFd,
-    wanted: Ownership,
+    ownership: Ownership,
 ) -> Result<bool, String> {
-    let path = place.temp_path();
-    let found = match fs::statat(folder, place.temp_name(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => found,
+    let path = location.temp_path();
+    let stat = match fs::statat(folder, location.temp_name(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(false),
         Err(error) => {
             return Err(format!(
@@ -214,16 +218,16 @@ fn remove_temp(
             ));
         }
     };
-    let owner = Uid::from_raw(found.st_uid);
-    let ours = owner == rustix::process::geteuid() || Some(owner) == wanted.owner;
-    if !is_regular(&found) || !ours {
+    let owner = Uid::from_raw(stat.st_uid);
+    let is_ours = owner == rustix::process::geteuid() || Some(owner) == ownership.owner;
+    if !is_regular(&stat) || !is_ours {
         return Err(format!(
             "{} stands where the new content is prepared, and is no regular file of ours; \
              look at it and remove it",
             path.display()
         ));
     }
-    match disk::remove(folder, &place.temp_name()) {
+    match disk::remove(folder, &location.temp_name()) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(format!(

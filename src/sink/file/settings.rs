@@ -5,32 +5,32 @@ use std::time::Duration;
 
 use crate::core::command::CommandLine;
 
-/// The permission bits of a file by default: only its owner may use it.
+/// The default permission bits of a file: read and write for its owner alone.
 pub(crate) const DEFAULT_MODE: u32 = 0o600;
 
-/// `type = "file"`.
+/// The options of `type = "file"`.
 #[derive(Debug, Clone)]
 pub struct FileTarget {
-    /// The file that is replaced; absolute.
+    /// The absolute path of the file that is replaced.
     pub path: PathBuf,
     /// Its content.
     pub format: FileFormat,
     /// Its permission bits.
     pub mode: u32,
-    /// The user it is given to, by name or number.
+    /// The user that owns it, by name or number.
     pub owner: Option<String>,
-    /// The group it is given to, by name or number.
+    /// Its group, by name or number.
     pub group: Option<String>,
-    /// What is run once it has changed.
+    /// The program that runs after each replacement.
     pub on_change: Option<Box<OnChange>>,
 }
 
-/// A program that is run once a file has changed.
+/// A program that runs after a file was replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnChange {
-    /// What is run.
+    /// The program and its arguments.
     pub argv: CommandLine,
-    /// The time that one run may take.
+    /// The time limit of one run.
     pub timeout: Duration,
 }
 
@@ -49,7 +49,8 @@ pub enum FileFormat {
 }
 
 impl FileTarget {
-    /// A file with the secret and a newline, and the defaults otherwise.
+    /// Returns a target with the secret and a newline, and the defaults
+    /// otherwise.
     #[must_use]
     pub const fn with_defaults(path: PathBuf) -> Self {
         Self {

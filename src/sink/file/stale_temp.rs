@@ -1,4 +1,5 @@
-//! Whether anything was left half written beside many files at once.
+//! A check of many files at once for temporary files that a killed process
+//! left.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -10,45 +11,47 @@ use super::settings::FileTarget;
 use super::target::TargetLocation;
 use super::temp_name::is_temp_name;
 
-/// A folder with more targets than that is listed, which takes less than to
-/// look for what each of them may have beside it; with fewer, it may hold far
-/// more than rekeyd's files.
+/// The number of targets in one folder from which on the folder is listed,
+/// which is faster than a lookup for each of them. A folder with fewer may hold
+/// far more than rekeyd's files.
 const LISTING_THRESHOLD: usize = 32;
 
-/// Beside which of `targets` a process that was killed has certainly left
-/// nothing, in their order. Waits for the disk.
+/// Returns for each of `targets`, in their order, whether certainly no
+/// temporary file is beside it. Blocks.
 pub(crate) fn temp_files_absent(targets: &[Arc<FileTarget>]) -> Vec<bool> {
-    let places: Vec<_> = targets.iter().cloned().map(TargetLocation).collect();
+    let locations: Vec<_> = targets.iter().cloned().map(TargetLocation).collect();
     let mut counts: HashMap<&OsStr, usize> = HashMap::new();
-    for place in &places {
-        *counts.entry(place.folder().as_os_str()).or_default() += 1;
+    for location in &locations {
+        *counts.entry(location.folder().as_os_str()).or_default() += 1;
     }
-    let many = counts
+    let large_folders = counts
         .into_iter()
         .filter(|(_, count)| *count > LISTING_THRESHOLD);
-    let listed: HashMap<_, _> = many
+    let temp_names_by_folder: HashMap<_, _> = large_folders
         .filter_map(|(folder, _)| Some((folder, temp_names_in(Path::new(folder)).ok()?)))
         .collect();
-    let is_absent = |place: &TargetLocation| match listed.get(place.folder().as_os_str()) {
-        Some(left) => left.is_empty() || !left.contains(&place.temp_name()),
+    let is_absent = |location: &TargetLocation| match temp_names_by_folder
+        .get(location.folder().as_os_str())
+    {
+        Some(temp_names) => temp_names.is_empty() || !temp_names.contains(&location.temp_name()),
         None => {
-            let found = place.temp_path().symlink_metadata();
+            let found = location.temp_path().symlink_metadata();
             found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
         }
     };
-    places.iter().map(is_absent).collect()
+    locations.iter().map(is_absent).collect()
 }
 
-/// The names in a folder that rekeyd gives to what it prepares there.
+/// Returns the names of the temporary files in a folder.
 fn temp_names_in(folder: &Path) -> io::Result<HashSet<OsString>> {
-    let mut left = HashSet::new();
+    let mut temp_names = HashSet::new();
     for entry in folder.read_dir()? {
         let name = entry?.file_name();
         if is_temp_name(&name) {
-            left.insert(name);
+            temp_names.insert(name);
         }
     }
-    Ok(left)
+    Ok(temp_names)
 }
 
 #[cfg(test)]
@@ -70,8 +73,8 @@ mod tests {
                 std::fs::write(folder.path().join(name), "").unwrap();
             }
             let absent = temp_files_absent(&targets);
-            let left: Vec<_> = (0..count).filter(|number| !absent[*number]).collect();
-            assert_eq!(left, [1], "of {count}");
+            let stale: Vec<_> = (0..count).filter(|number| !absent[*number]).collect();
+            assert_eq!(stale, [1], "of {count}");
         }
     }
 
@@ -87,7 +90,7 @@ mod tests {
         }
     }
 
-    /// A folder that cannot be read is left to the removal, which reports why.
+    /// The removal of the temporary files reports why a folder cannot be read.
     #[test]
     fn unreadable_folder_is_uncertain() {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -13,50 +13,51 @@ use super::settings::FileTarget;
 use super::{private_mount, temp_name};
 use crate::platform::users;
 
-/// The free space that a new credential is not made without. Far more than a
-/// secret needs, so that it is not the last block that is counted on.
+/// The free space that a new credential requires. Far more than a secret takes,
+/// so that rekeyd does not depend on the last free block.
 const MIN_FREE_BYTES: u64 = 64 * 1024;
 
-/// What a file name may take on every file system in use.
+/// The longest file name that every file system in use accepts, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// A target file, taken apart when it is asked for: ten thousand of them are
-/// held.
+/// The location of a target file. Computes its parts on demand, which keeps ten
+/// thousand of them small.
 #[derive(Debug, Clone)]
 pub(super) struct TargetLocation(pub(super) Arc<FileTarget>);
 
 impl TargetLocation {
-    /// The target's path.
+    /// Returns the target's path.
     pub(super) fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// The permission bits that the configuration gives it.
+    /// Returns its configured permission bits.
     pub(super) fn mode(&self) -> Mode {
         Mode::from_raw_mode(self.0.mode)
     }
 
-    /// The folder of the target.
+    /// Returns the folder of the target.
     pub(super) fn folder(&self) -> &Path {
         self.path().parent().unwrap_or(Path::new("/"))
     }
 
-    /// The target's name in the folder.
+    /// Returns the target's name in its folder.
     pub(super) fn file_name(&self) -> &OsStr {
         self.path().file_name().unwrap_or_default()
     }
 
-    /// The name beside it under which the new content is prepared.
+    /// Returns the name of the temporary file beside it.
     pub(super) fn temp_name(&self) -> OsString {
         temp_name::temp_name(self.file_name())
     }
 
+    /// Returns the path of the temporary file.
     pub(super) fn temp_path(&self) -> PathBuf {
         self.folder().join(self.temp_name())
     }
 
-    /// The folder. Everything is done relative to it, so that what was checked
-    /// is what is written to.
+    /// Opens the folder. All work is relative to it, so that the folder that
+    /// was checked is the one that is written to.
     pub(super) fn open_folder(&self) -> Result<OwnedFd, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         fs::open(self.folder(), flags, Mode::empty()).map_err(|error| {
@@ -72,14 +73,14 @@ impl TargetLocation {
         })
     }
 
-    /// The owner and group that the configuration names, as numbers.
+    /// Returns the configured owner and group as numbers.
     pub(super) fn configured_ownership(&self) -> Result<(Option<Uid>, Option<Gid>), String> {
         let owner = self.0.owner.as_deref().map(users::find_user).transpose()?;
         let group = self.0.group.as_deref().map(users::find_group).transpose()?;
         Ok((owner, group))
     }
 
-    /// Every problem that prevents replacing the file.
+    /// Lists every problem that prevents a replacement.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.file_name().is_empty() {
@@ -98,7 +99,7 @@ impl TargetLocation {
             ));
         }
         if let Some(problem) = private_mount::check_path(self.path()) {
-            // Whatever else is found there is not what others see.
+            // Further checks here would not see the files that consumers see.
             problems.push(problem);
             return problems;
         }
@@ -114,18 +115,18 @@ impl TargetLocation {
     }
 
     fn folder_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
-        let shown = self.folder().display();
+        let folder_path = self.folder().display();
         match fs::fstat(folder) {
             Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
                 problems.push(format!(
-                    "others can write the folder {shown} and could put their own file in the \
-                     place of ours; run: chmod o-w {shown}"
+                    "others can write the folder {folder_path} and could put their own file in the \
+                     place of ours; run: chmod o-w {folder_path}"
                 ));
             }
             Ok(_) => {}
             Err(error) => {
                 problems.push(format!(
-                    "cannot look at the folder {shown}: {}",
+                    "cannot look at the folder {folder_path}: {}",
                     describe_io_error(&error.into())
                 ));
             }
@@ -133,7 +134,7 @@ impl TargetLocation {
         let access = Access::WRITE_OK | Access::EXEC_OK;
         if let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
             problems.push(format!(
-                "cannot write the folder {shown}: {}; the new file is made in it and moved over \
+                "cannot write the folder {folder_path}: {}; the new file is made in it and moved over \
                  the old one",
                 describe_io_error(&error.into())
             ));
@@ -144,21 +145,21 @@ impl TargetLocation {
         if self.file_name().is_empty() {
             return;
         }
-        let shown = self.path().display();
+        let path = self.path().display();
         match fs::statat(folder, self.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if is_regular(&stat) => {}
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 problems.push(format!(
-                    "{shown} is a symbolic link; give the path of the file itself"
+                    "{path} is a symbolic link; give the path of the file itself"
                 ));
             }
             Ok(_) => problems.push(format!(
-                "{shown} is not a regular file; give another path, or move it away"
+                "{path} is not a regular file; give another path, or move it away"
             )),
             Err(Errno::NOENT) => {}
             Err(error) => {
                 problems.push(format!(
-                    "cannot look at {shown}: {}",
+                    "cannot look at {path}: {}",
                     describe_io_error(&error.into())
                 ));
             }
@@ -166,7 +167,7 @@ impl TargetLocation {
     }
 
     fn owner_problems(&self, problems: &mut Vec<String>) {
-        let shown = self.path().display();
+        let path = self.path().display();
         match self
             .0
             .owner
@@ -174,7 +175,7 @@ impl TargetLocation {
             .map(|name| (name, users::find_user(name)))
         {
             Some((name, Ok(user))) if !users::can_chown_to_user(user) => problems.push(format!(
-                "cannot give {shown} to the user {name} without privileges (CAP_CHOWN and \
+                "cannot give {path} to the user {name} without privileges (CAP_CHOWN and \
                  CAP_FOWNER); leave out owner and make the folder setgid, or give rekeyd's unit \
                  the drop-in owner.conf"
             )),
@@ -188,7 +189,7 @@ impl TargetLocation {
             .map(|name| (name, users::find_group(name)))
         {
             Some((name, Ok(group))) if !users::can_chown_to_group(group) => problems.push(format!(
-                "cannot give {shown} to the group {name}, which rekeyd's user is not in; add it \
+                "cannot give {path} to the group {name}, which rekeyd's user is not in; add it \
                  to the group, or leave out group and make the folder setgid"
             )),
             Some((_, Err(problem))) => problems.push(problem),
@@ -196,37 +197,40 @@ impl TargetLocation {
         }
     }
 
-    /// Whether there is room for a new file beside the old one.
+    /// Checks that a new file fits beside the old one.
     pub(super) fn check_free_space(&self) -> Result<(), String> {
         let folder = self.open_folder()?;
-        let shown = self.folder().display();
+        let folder_path = self.folder().display();
         let space = fs::fstatvfs(&folder).map_err(|error| {
             format!(
-                "cannot see how much room {shown} has: {}",
+                "cannot see how much room {folder_path} has: {}",
                 describe_io_error(&error.into())
             )
         })?;
         if space.f_bavail.saturating_mul(space.f_frsize) < MIN_FREE_BYTES {
             return Err(format!(
-                "less than {} KiB are free in {shown}; make room",
+                "less than {} KiB are free in {folder_path}; make room",
                 MIN_FREE_BYTES / 1024
             ));
         }
-        // Some file systems have no fixed number of inodes and say 0 of 0.
+        // Some file systems have no fixed number of inodes and report 0 of 0.
         if space.f_files > 0 && space.f_favail == 0 {
-            return Err(format!("no inode is free in {shown}; remove files there"));
+            return Err(format!(
+                "no inode is free in {folder_path}; remove files there"
+            ));
         }
         Ok(())
     }
 }
 
-/// Whether it is a regular file.
+/// Whether `stat` is that of a regular file.
 pub(super) fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// An operating system's reason, with what to do where that is not plain.
-// The operating system's reasons are not our own enum.
+/// Describes an operating system's error, with advice where the remedy is not
+/// obvious.
+// `io::ErrorKind` is not our own enum.
 #[allow(clippy::wildcard_enum_match_arm)]
 pub(super) fn describe_io_error(error: &io::Error) -> String {
     let advice = match error.kind() {

@@ -1,7 +1,7 @@
-//! Whether a file still holds what was delivered to it.
+//! The drift check of a file: whether it still holds the delivered secret.
 //!
-//! The ledger has nothing from which a secret could be computed, so the one
-//! thing to compare is the end that the provider's redacted value shows.
+//! The ledger holds nothing that a secret could be computed from, so the check
+//! compares the suffix that the provider's redacted value shows.
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use super::target::{TargetLocation, is_regular};
 use crate::core::secret::matches_suffix;
 use crate::sink::{Drift, DriftKind};
 
-/// More than any content that rekeyd writes.
+/// The limit of a read, larger than any content that rekeyd writes.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
 #[derive(Deserialize)]
@@ -22,14 +22,14 @@ struct StoredJson<'a> {
     value: std::borrow::Cow<'a, str>,
 }
 
-/// How the file differs from the secret whose `redacted` value this is; none if it
-/// holds that secret, or if it cannot be read.
-pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Option<Drift> {
-    let format = &place.0.format;
-    let path = place.path().display();
+/// Compares the file with the secret whose redacted value is `redacted`.
+/// Returns `None` if they match, or if the file cannot be read.
+pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> Option<Drift> {
+    let format = &location.0.format;
+    let path = location.path().display();
     let drift = |kind, message| Some(Drift { kind, message });
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match fs::open(place.path(), flags, Mode::empty()) {
+    let file = match fs::open(location.path(), flags, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return drift(DriftKind::Missing, format!("{path} is gone")),
         Err(Errno::LOOP) => {
@@ -38,7 +38,7 @@ pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Opt
                 format!("{path} is a symbolic link now"),
             );
         }
-        // It is there, and more cannot be seen from here.
+        // The file exists, but this process cannot read it.
         Err(_) => return None,
     };
     let stat = fs::fstat(&file).ok();
@@ -48,20 +48,19 @@ pub(super) fn check_drift(place: &TargetLocation, redacted: Option<&str>) -> Opt
             format!("{path} is no regular file any more"),
         );
     };
-    // No more room than is needed, since all of it is wiped; and what was read
-    // to its size need not be asked for more.
+    // No larger than needed, since the whole buffer is wiped.
     let size = usize::try_from(stat.st_size).ok()?.min(MAX_READ_BYTES);
     let mut content = Zeroizing::new(vec![0; size]);
     let mut length = 0;
     while length < size {
         match rustix::io::read(&file, &mut content[length..]).ok()? {
             0 => break,
-            more => length += more,
+            count => length += count,
         }
     }
     let content = &content[..length];
-    let same = stored_value(format, content).and_then(|value| matches_suffix(&value, redacted?));
-    match same {
+    let is_same = stored_value(format, content).and_then(|value| matches_suffix(&value, redacted?));
+    match is_same {
         Some(false) => drift(
             DriftKind::OtherContent,
             format!("{path} holds another key than the one delivered"),

@@ -1,9 +1,9 @@
-//! rekeyd's own admin credential: the file that it is read from at the next
-//! start, and the credential in use.
+//! rekeyd's own admin credential: the file that holds it for the next start,
+//! and the credential in use.
 //!
-//! The file is replaced first. Whatever ends the process after that, the next
-//! one starts with the new credential; whatever ends it before, with the old
-//! one, which is not revoked until a newer one was delivered.
+//! The file is replaced first. A process that ends later leaves the new
+//! credential to the next one; a process that ends earlier leaves the old
+//! credential, which is not revoked until a newer one was delivered.
 
 mod options;
 
@@ -19,7 +19,7 @@ use crate::core::state::CredentialMetadata;
 use crate::sink::file::FileSink;
 use crate::sink::file::settings::FileTarget;
 use crate::sink::target::{
-    ReadContext, Rehearsal, RehearsalPlaces, SinkServices, SinkSettings, SinkTarget, SinkType,
+    ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
 use crate::sink::{DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem};
@@ -36,7 +36,7 @@ pub static TYPE: SinkType = SinkType {
 /// The checked options of a sink with `type = "self"`.
 #[derive(Debug, Clone)]
 pub struct SelfCredentialTarget {
-    /// The file that rekeyd's own admin credential is read from.
+    /// The file that holds rekeyd's own admin credential.
     pub file: Arc<FileTarget>,
 }
 
@@ -66,11 +66,11 @@ impl SinkTarget for SelfCredentialTarget {
         Some(Arc::clone(&self.file))
     }
 
-    /// The file with the admin key of the sandbox.
-    fn rehearsal(&self, places: &RehearsalPlaces<'_>) -> Rehearsal {
+    /// Returns the file with the admin key of the sandbox.
+    fn rehearsal(&self, paths: &RehearsalPaths<'_>) -> Rehearsal {
         let Self { file } = self;
-        let path = places.credential_file;
-        let display = path.strip_prefix(places.folder).unwrap_or(path);
+        let path = paths.credential_file;
+        let display = path.strip_prefix(paths.folder).unwrap_or(path);
         let target = Self {
             file: Arc::new(FileTarget::with_defaults(path.to_owned())),
         };
@@ -96,20 +96,20 @@ impl SinkTarget for SelfCredentialTarget {
     }
 }
 
-/// Replaces the credential that rekeyd works with.
+/// A sink that replaces the credential that rekeyd works with.
 pub struct SelfCredentialSink {
     file: Arc<dyn Sink>,
     active_credential: ActiveCredential,
 }
 
 impl SelfCredentialSink {
-    /// `file` replaces the file that the credential is read from; `cell` is
-    /// the one that the provider's client reads.
+    /// Returns a sink that replaces the credential's file with `file` and the
+    /// credential of the provider's client in `active_credential`.
     #[must_use]
-    pub fn new(file: Arc<dyn Sink>, cell: ActiveCredential) -> Self {
+    pub fn new(file: Arc<dyn Sink>, active_credential: ActiveCredential) -> Self {
         Self {
             file,
-            active_credential: cell,
+            active_credential,
         }
     }
 }

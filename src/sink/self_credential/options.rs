@@ -11,30 +11,30 @@ use crate::sink::target::{COMMON_OPTIONS, FileWideContext};
 /// The value of the option `type`.
 pub(super) const NAME: &str = "self";
 
-/// It has no options of its own: its file is `[provider] credential-file`.
+/// No options: the file is `[provider] credential-file`.
 pub(super) const OPTIONS: Section = Section {
     name: "sink.self",
     options: &[],
 };
 
-/// What a sink of type `self` replaces. rekeyd works with one credential, so
-/// that one sink of the whole file may replace it.
+/// Reads the file that a sink of type `self` replaces. rekeyd works with one
+/// credential, so the whole configuration may have one such sink.
 pub(super) fn read(
     table: &ConfigTable<'_>,
     file_wide: &mut FileWideContext<'_>,
     report: &mut ProblemReport,
 ) -> Option<Arc<FileTarget>> {
-    let place = table.location_of(COMMON_OPTIONS, "type");
+    let type_location = table.location_of(COMMON_OPTIONS, "type");
     if let Err(other) = file_wide.claim_only_one(NAME, &table.location) {
         let message = format!("{other} replaces rekeyd's own admin key already");
         let hint = "there may be one sink of type \"self\" in the whole file";
-        report.add_problem(&place, message, hint);
+        report.add_problem(&type_location, message, hint);
         return None;
     }
     let Some(file) = file_wide.credential_file else {
         let message = "replaces [provider] credential-file, and there is none";
         let hint = "set it to the file with the admin key that rekeyd works with";
-        report.add_problem(&place, message.to_owned(), hint);
+        report.add_problem(&type_location, message.to_owned(), hint);
         return None;
     };
     Some(Arc::new(FileTarget::with_defaults(file.to_owned())))

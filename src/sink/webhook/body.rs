@@ -1,4 +1,4 @@
-//! What is posted: the same bytes and the same id in every try, so that a
+//! The body and the id of a webhook: the same bytes in every attempt, so that a
 //! receiver can drop repeats.
 
 use ring::digest;
@@ -10,14 +10,14 @@ use crate::core::ids::{RotationId, SinkId};
 use crate::core::time;
 use crate::sink::Payload;
 
-/// Room for everything in the body but the secret, so that the buffer does not
-/// grow and leave copies behind.
+/// The capacity for the body without the secret. With it the buffer never
+/// reallocates, which would leave copies of the secret unwiped.
 const BODY_OVERHEAD_BYTES: usize = 2048;
 
-/// The longest that one byte of a secret becomes in JSON: `\u0000`.
+/// The longest JSON escape of one byte of a secret: `\u0000`.
 const MAX_ESCAPE_BYTES: usize = 6;
 
-/// The bytes of the digest that distinguish a rotation's few sinks.
+/// The bytes of the digest that distinguishes a rotation's few sinks.
 const SINK_DIGEST_BYTES: usize = 8;
 
 #[derive(Serialize)]
@@ -52,7 +52,8 @@ struct PreviousCredentialData<'a> {
     not_before: String,
 }
 
-/// The body for a payload. Nothing in it depends on when it is asked for.
+/// Returns the body for a payload, which does not depend on the time of the
+/// attempt.
 pub(super) fn render_body(payload: &Payload) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     let credential = &payload.credential;
     let event = KeyRotatedEvent {
@@ -79,17 +80,17 @@ pub(super) fn render_body(payload: &Payload) -> Result<Zeroizing<Vec<u8>>, serde
                 }),
         },
     };
-    let room = BODY_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * payload.secret.expose().len();
-    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    let capacity = BODY_OVERHEAD_BYTES + MAX_ESCAPE_BYTES * payload.secret.expose().len();
+    let mut body = Zeroizing::new(Vec::with_capacity(capacity));
     serde_json::to_writer(&mut *body, &event)?;
     Ok(body)
 }
 
-/// The `webhook-id` of one rotation to one sink.
+/// Returns the `webhook-id` of one rotation to one sink.
 pub(super) fn message_id(rotation: &RotationId, sink: &SinkId) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(sink.name.as_bytes());
-    // Names hold no zero byte: no two sinks run together into one text.
+    // A separator that occurs in no name, so that no two sinks have one text.
     context.update(&[0]);
     context.update(sink.target.as_bytes());
     let digest = hex::encode(&context.finish().as_ref()[..SINK_DIGEST_BYTES]);
@@ -106,14 +107,14 @@ mod tests {
             name: name.to_owned(),
             target: target.to_owned(),
         };
-        let one = RotationId::new([1; 8]);
-        let id = message_id(&one, &sink("a", "webhook:https://x"));
-        assert_eq!(id, message_id(&one, &sink("a", "webhook:https://x")));
+        let rotation = RotationId::new([1; 8]);
+        let id = message_id(&rotation, &sink("a", "webhook:https://x"));
+        assert_eq!(id, message_id(&rotation, &sink("a", "webhook:https://x")));
         assert!(id.starts_with("msg_0101010101010101_"), "{id}");
         for other in [
             message_id(&RotationId::new([2; 8]), &sink("a", "webhook:https://x")),
-            message_id(&one, &sink("b", "webhook:https://x")),
-            message_id(&one, &sink("a", "webhook:https://y")),
+            message_id(&rotation, &sink("b", "webhook:https://x")),
+            message_id(&rotation, &sink("a", "webhook:https://y")),
         ] {
             assert_ne!(id, other);
         }

@@ -1,9 +1,9 @@
 //! An HTTP receiver that understands Standard Webhooks.
 //!
-//! Each delivery reads the files with secrets again and uses a connection of
-//! its own: one that was kept might be closed by the receiver just when the
-//! secret is sent, and it would be unclear whether it arrived. What this
-//! deliberately does not do: follow redirects, or try again by itself.
+//! Each delivery reads the files with secrets again and opens a connection of
+//! its own: the receiver might close a pooled one just when the secret is sent,
+//! and the outcome would be uncertain. The sink deliberately follows no
+//! redirects and does not retry by itself.
 
 mod body;
 mod options;
@@ -29,7 +29,7 @@ use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
 use crate::platform::{run_blocking, secret_file};
 use crate::sink::target::{
-    ReadContext, Rehearsal, RehearsalPlaces, SigningClock, SinkServices, SinkSettings, SinkTarget,
+    ReadContext, Rehearsal, RehearsalPaths, SigningClock, SinkServices, SinkSettings, SinkTarget,
     SinkType, Substitute,
 };
 use crate::sink::webhook::send_tracker::{SendTracker, TrackedBody};
@@ -61,7 +61,7 @@ impl SinkTarget for WebhookTarget {
         &TYPE
     }
 
-    /// Without the query, which may hold a token.
+    /// Returns the URL without its query, which may hold a token.
     fn identity(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -73,7 +73,7 @@ impl SinkTarget for WebhookTarget {
         self.ca_file.as_deref()
     }
 
-    fn rehearsal(&self, _: &RehearsalPlaces<'_>) -> Rehearsal {
+    fn rehearsal(&self, _: &RehearsalPaths<'_>) -> Rehearsal {
         let Self {
             url: _,
             signing_secret_file: _,
@@ -81,10 +81,10 @@ impl SinkTarget for WebhookTarget {
             ca_file: _,
         } = self;
         let url = self.identity();
-        let ignored = bearer_token_file.iter();
+        let token_file = bearer_token_file.iter();
         Rehearsal {
             original: url.clone(),
-            ignored_options: ignored.map(|_| "bearer-token-file".to_owned()).collect(),
+            ignored_options: token_file.map(|_| "bearer-token-file".to_owned()).collect(),
             substitute: Substitute::Record(rehearsal::recorder(url)),
         }
     }
@@ -99,18 +99,18 @@ impl SinkTarget for WebhookTarget {
     }
 }
 
-/// A receiver that takes each new secret by HTTP.
+/// A sink that posts each new secret to an HTTP receiver.
 pub struct WebhookSink {
     id: SinkId,
     timeout: Duration,
     target: WebhookTarget,
-    /// The URL as it may be shown: without its query.
+    /// The URL for messages: without its query.
     redacted_url: String,
     clock: SigningClock,
 }
 
 impl std::fmt::Debug for WebhookSink {
-    // By hand, since the derived form would show the URL's query.
+    // Not derived, since that form would show the URL's query.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "WebhookSink({}, {})", self.id, self.redacted_url)
     }
@@ -119,34 +119,34 @@ impl std::fmt::Debug for WebhookSink {
 /// A request that is ready to be sent.
 struct PreparedRequest {
     request: reqwest::RequestBuilder,
-    /// Whether its body has left.
+    /// Tracks whether the client has started to send the body.
     send_tracker: SendTracker,
-    /// Kept until the answer is judged: only living secrets are masked in what
-    /// the receiver may echo.
+    /// Kept until the response is classified: only secrets that are alive are
+    /// masked in it, and a receiver may echo them.
     _secrets: WebhookSecrets,
-    /// The same for the query, which may hold a token.
+    /// Kept likewise: the query may hold a token.
     _query_secrets: Vec<Secret>,
 }
 
-/// What the files with secrets say.
+/// The content of the files with secrets.
 struct WebhookSecrets {
     signing_keys: SigningKeys,
-    /// The `Authorization` header; the token beside it so that it is masked
-    /// while it is in use.
+    /// The `Authorization` header, with its token so that the token is masked
+    /// while the header is in use.
     bearer_token: Option<(HeaderValue, Secret)>,
 }
 
 impl WebhookSink {
-    /// A sink for `target`; nothing is read or connected to yet. `now` gives
-    /// the time that each try is signed with.
+    /// Returns a sink for `target`, without reading a file or connecting.
+    /// `clock` returns the time that each attempt is signed with.
     #[must_use]
-    pub fn new(settings: &SinkSettings, target: &WebhookTarget, now: SigningClock) -> Self {
+    pub fn new(settings: &SinkSettings, target: &WebhookTarget, clock: SigningClock) -> Self {
         Self {
             id: settings.id.clone(),
             timeout: settings.timeout,
             target: target.clone(),
             redacted_url: sanitized_url(&target.url),
-            clock: now,
+            clock,
         }
     }
 
@@ -154,11 +154,11 @@ impl WebhookSink {
     async fn load_secrets(&self) -> Result<WebhookSecrets, SinkError> {
         let target = self.target.clone();
         let describe = || format!("reading {}", self.target.signing_secret_file.display());
-        let read = run_blocking(describe, self.timeout, move || read_secrets(&target));
-        read.await.map_err(SinkProblem::from)?
+        let secrets = run_blocking(describe, self.timeout, move || read_secrets(&target));
+        secrets.await.map_err(SinkProblem::from)?
     }
 
-    /// Everything that can fail before a byte of the request leaves.
+    /// Does everything that can fail before a byte of the request is sent.
     async fn prepare(&self, payload: &Payload) -> Result<PreparedRequest, String> {
         let deadline = Instant::now() + self.timeout;
         let credentials = self
@@ -166,12 +166,12 @@ impl WebhookSink {
             .await
             .map_err(|error| error.to_string())?;
         let url = &self.target.url;
-        let limits = ClientOptions {
+        let options = ClientOptions {
             url,
             timeout: deadline.saturating_duration_since(Instant::now()),
             ca_file: self.target.ca_file.as_deref(),
         };
-        let client = build_client(&limits)
+        let client = build_client(&options)
             .map_err(|problem| format!("cannot post to {}: {problem}", self.redacted_url))?;
         let body = body::render_body(payload).map_err(|error| {
             format!(
@@ -182,7 +182,7 @@ impl WebhookSink {
         let id = body::message_id(&payload.rotation, &self.id);
         let timestamp = (self.clock)().as_second();
         let signature = credentials.signing_keys.sign(&id, timestamp, &body);
-        let (body, trace) = TrackedBody::new(body);
+        let (body, send_tracker) = TrackedBody::new(body);
         let mut request = client
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
@@ -195,7 +195,7 @@ impl WebhookSink {
         }
         Ok(PreparedRequest {
             request,
-            send_tracker: trace,
+            send_tracker,
             _secrets: credentials,
             _query_secrets: query_secrets(url),
         })
@@ -205,7 +205,7 @@ impl WebhookSink {
 #[async_trait]
 impl Sink for WebhookSink {
     fn destination(&self) -> Destination {
-        Destination::of_url(&self.target.url)
+        Destination::from_url(&self.target.url)
     }
 
     fn id(&self) -> &SinkId {
@@ -239,14 +239,14 @@ impl Sink for WebhookSink {
         match prepared.request.send().await {
             Ok(response) => response::classify(&self.redacted_url, response).await,
             Err(error) => {
-                let unsent = prepared.send_tracker.cancel_if_unsent();
-                Err(response::send_error(&self.redacted_url, error, unsent))
+                let is_unsent = prepared.send_tracker.cancel_if_unsent();
+                Err(response::send_error(&self.redacted_url, error, is_unsent))
             }
         }
     }
 }
 
-/// Every problem of the files at once.
+/// Reads the files with secrets, and reports the problems of all of them.
 fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, SinkError> {
     let keys = read_signing_keys(&target.signing_secret_file);
     let bearer = target

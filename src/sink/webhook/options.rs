@@ -17,18 +17,18 @@ pub(super) const OPTIONS: Section = Section {
 /// The checked options of a sink with `type = "webhook"`.
 #[derive(Debug, Clone)]
 pub struct WebhookTarget {
-    /// Where it is posted to; https, or http on loopback, without userinfo.
+    /// The URL to post to; https, or http on loopback, without userinfo.
     pub url: url::Url,
-    /// One or two lines `whsec_<base64>`; read again for each delivery.
+    /// The file with one or two lines `whsec_<base64>`; read for each delivery.
     pub signing_secret_file: PathBuf,
-    /// A token for the `Authorization: Bearer` header; read again for each
-    /// delivery.
+    /// The file with a token for the `Authorization: Bearer` header; read for
+    /// each delivery.
     pub bearer_token_file: Option<PathBuf>,
-    /// Roots (PEM) to trust besides the system's.
+    /// The file with roots (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Reads the receiver that the sink in `table` posts to.
+/// Reads the receiver of the sink in `table`.
 pub(super) fn read(
     table: &ConfigTable<'_>,
     files: &mut NamedFiles,
@@ -47,14 +47,14 @@ pub(super) fn read(
         let hint = "add signing-secret-file = \"/…\", a file with whsec_<base64>";
         report.add_missing(&table.location, "has no signing-secret-file", hint);
     }
-    let mut file = |name| {
+    let mut read_file = |name| {
         let path = get(name).and_then(|value| values::read_path(&value, report))?;
         files.read_only.push((name, path.clone()));
         Some(path)
     };
-    let signing_secret_file = file("signing-secret-file");
-    let bearer_token_file = file("bearer-token-file");
-    let ca_file = file("ca-file");
+    let signing_secret_file = read_file("signing-secret-file");
+    let bearer_token_file = read_file("bearer-token-file");
+    let ca_file = read_file("ca-file");
     Some(WebhookTarget {
         url: url?,
         signing_secret_file: signing_secret_file?,

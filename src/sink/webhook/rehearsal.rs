@@ -1,4 +1,4 @@
-//! Records what would be posted, instead of posting it.
+//! Records webhooks instead of sending them.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -17,7 +17,7 @@ struct WebhookRecord<'a> {
     body: &'a Value,
 }
 
-/// Records what would be posted to `url`, which has no query.
+/// Returns the recorder of the webhooks to `url`, which has no query.
 pub(super) fn recorder(url: String) -> DeliveryRecorder {
     DeliveryRecorder {
         folder: FOLDER,

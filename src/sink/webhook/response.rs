@@ -1,4 +1,4 @@
-//! What a receiver's answer, or its silence, says about the secret.
+//! The meaning of a receiver's response, or of its absence, for the secret.
 
 use std::error::Error as _;
 
@@ -7,23 +7,24 @@ use reqwest::{Response, StatusCode};
 use crate::core::redact::{MAX_INPUT_BYTES, sanitize, sanitize_bytes};
 use crate::sink::{Acceptance, DeliveryError};
 
-/// Judges an answer by its status alone; the body is only quoted.
+/// Classifies a response by its status alone; the body is only quoted.
 pub(super) async fn classify(url: &str, response: Response) -> Result<(), DeliveryError> {
     let status = response.status();
-    let Some((taken, advice)) = classify_status(status) else {
+    let Some((acceptance, advice)) = classify_status(status) else {
         return Ok(());
     };
-    let quoted = match read_body(response).await {
+    let quoted_body = match read_body(response).await {
         Some(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
         Some(_) | None => String::new(),
     };
     Err(DeliveryError {
-        acceptance: taken,
-        message: format!("posted to {url}, the answer was {status}{quoted}; {advice}"),
+        acceptance,
+        message: format!("posted to {url}, the answer was {status}{quoted_body}; {advice}"),
     })
 }
 
-/// What became of the secret, and what to do; `Skip` when it was accepted.
+/// Returns whether the receiver may hold the secret, and advice; `None` if it
+/// accepted.
 fn classify_status(status: StatusCode) -> Option<(Acceptance, &'static str)> {
     Some(match status.as_u16() {
         200..=299 => return None,
@@ -51,49 +52,50 @@ fn classify_status(status: StatusCode) -> Option<(Acceptance, &'static str)> {
     })
 }
 
-/// Why there is no answer; `unsent` when nothing of the body has left.
-pub(super) fn send_error(url: &str, error: reqwest::Error, unsent: bool) -> DeliveryError {
+/// Returns the error of a request without a response; `is_unsent` if no byte of
+/// its body was sent.
+pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> DeliveryError {
     let error = error.without_url();
-    let why = error_chain(&error);
-    // Connecting includes the TLS handshake; the request follows only then.
-    let (taken, message) = if error.is_builder() {
+    let reason = error_chain(&error);
+    // Connecting includes the TLS handshake, which precedes the request.
+    let (acceptance, message) = if error.is_builder() {
         (
             Acceptance::NotAccepted,
-            format!("cannot post to {url}: {why}"),
+            format!("cannot post to {url}: {reason}"),
         )
-    } else if error.is_connect() || unsent {
+    } else if error.is_connect() || is_unsent {
         (
             Acceptance::NotAccepted,
-            format!("cannot connect to {url}: {why}; see whether it is up and reachable"),
+            format!("cannot connect to {url}: {reason}; see whether it is up and reachable"),
         )
     } else {
         (
             Acceptance::Uncertain,
             format!(
-                "posted to {url}, no answer came: {why}; it may have taken the secret; see the \
+                "posted to {url}, no answer came: {reason}; it may have taken the secret; see the \
                  receiver's log"
             ),
         )
     };
     DeliveryError {
-        acceptance: taken,
+        acceptance,
         message,
     }
 }
 
-/// An error and what is behind it: the outermost alone says little.
+/// Joins an error and its causes: the outermost one alone says little.
 fn error_chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
-    while let Some(reason) = source {
-        text = format!("{text}: {reason}");
-        source = reason.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
     }
     sanitize(&text)
 }
 
-/// All of the body that is worth showing, or nothing when it breaks off: a
-/// secret cut in half could not be masked.
+/// Reads as much of the body as is worth quoting. Returns `None` if it breaks
+/// off: a secret cut in half could not be masked.
 async fn read_body(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while body.len() < MAX_INPUT_BYTES {
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn statuses_are_classified_as_documented() {
-        for (status, wanted) in [
+        for (status, expected) in [
             (200, None),
             (202, None),
             (299, None),
@@ -133,8 +135,8 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(
-                classify_status(status).map(|(taken, _)| taken),
-                wanted,
+                classify_status(status).map(|(acceptance, _)| acceptance),
+                expected,
                 "{status}"
             );
         }

@@ -1,8 +1,8 @@
-//! The request's body, and whether any of it may have left.
+//! The request's body, which records whether any of it may have been sent.
 //!
-//! A time that runs out says nothing about how far the request had come: the
-//! TLS handshake may have been all that hung. The secret is in the body alone,
-//! so what was never asked for it was never sent the secret.
+//! A timeout does not say how far the request had come: perhaps only the TLS
+//! handshake hung. The body alone holds the secret, so as long as the client
+//! has not polled it, the receiver cannot have it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use std::task::{Context, Poll};
 use http_body::{Body, Frame, SizeHint};
 use secrecy::zeroize::Zeroizing;
 
-/// Nobody has asked for the body.
+/// The client has not polled the body.
 const NOT_SENT: u8 = 0;
-/// It was given out, and may have left.
+/// The client has the body, and may have sent it.
 const HANDED_OUT: u8 = 1;
-/// It is not given out any more.
+/// The body is not handed out any more.
 const CANCELLED: u8 = 2;
 
 /// The buffer that an HTTP client sends.
 type BodyBytes = <String as Body>::Data;
 
-/// A body that remembers that it was asked for. Its buffer is wiped when the
-/// client is done with it.
+/// A body that records that the client polled it. Its buffer is wiped when the
+/// client drops it.
 pub(super) struct TrackedBody {
     bytes: Option<Zeroizing<Vec<u8>>>,
     state: Arc<AtomicU8>,
 }
 
-/// Asks about a body, after the request took it.
+/// The handle to a body's state while the request owns the body.
 pub(super) struct SendTracker(Arc<AtomicU8>);
 
-/// The body was asked for after it had been withdrawn.
+/// The error of a poll after the cancellation.
 #[derive(Debug, thiserror::Error)]
 #[error("the request was given up")]
 pub(super) struct SendCancelled;
@@ -40,19 +40,20 @@ pub(super) struct SendCancelled;
 impl TrackedBody {
     pub(super) fn new(bytes: Zeroizing<Vec<u8>>) -> (Self, SendTracker) {
         let state = Arc::new(AtomicU8::new(NOT_SENT));
-        let trace = SendTracker(Arc::clone(&state));
+        let send_tracker = SendTracker(Arc::clone(&state));
         let bytes = Some(bytes);
-        (Self { bytes, state }, trace)
+        (Self { bytes, state }, send_tracker)
     }
 }
 
 impl SendTracker {
-    /// True when no byte of the body has left, nor ever will.
+    /// Cancels the body unless it was handed out. Returns true if no byte of it
+    /// was or will be sent.
     pub(super) fn cancel_if_unsent(&self) -> bool {
-        let before =
+        let previous =
             self.0
                 .compare_exchange(NOT_SENT, CANCELLED, Ordering::SeqCst, Ordering::SeqCst);
-        before != Err(HANDED_OUT)
+        previous != Err(HANDED_OUT)
     }
 }
 
@@ -64,10 +65,10 @@ impl Body for TrackedBody {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, SendCancelled>>> {
-        let before =
+        let previous =
             self.state
                 .compare_exchange(NOT_SENT, HANDED_OUT, Ordering::SeqCst, Ordering::SeqCst);
-        if before == Err(CANCELLED) {
+        if previous == Err(CANCELLED) {
             return Poll::Ready(Some(Err(SendCancelled)));
         }
         let frame = self.bytes.take();
@@ -99,12 +100,12 @@ mod tests {
 
     #[test]
     fn sent_body_cannot_be_cancelled_and_vice_versa() {
-        let (mut body, trace) = tracked_body();
+        let (mut body, send_tracker) = tracked_body();
         assert!(matches!(poll_body(&mut body), Poll::Ready(Some(Ok(6)))));
-        assert!(!trace.cancel_if_unsent());
-        let (mut body, trace) = tracked_body();
+        assert!(!send_tracker.cancel_if_unsent());
+        let (mut body, send_tracker) = tracked_body();
         assert_eq!(body.size_hint().exact(), Some(6));
-        assert!(trace.cancel_if_unsent() && trace.cancel_if_unsent());
+        assert!(send_tracker.cancel_if_unsent() && send_tracker.cancel_if_unsent());
         assert!(matches!(
             poll_body(&mut body),
             Poll::Ready(Some(Err(SendCancelled)))

@@ -48,7 +48,7 @@ impl ChannelTarget for CommandChannelTarget {
     }
 }
 
-/// A program that reads notifications.
+/// A channel that runs a program for each notification.
 #[derive(Debug)]
 pub struct CommandChannel {
     id: ChannelId,
@@ -56,13 +56,10 @@ pub struct CommandChannel {
 }
 
 impl CommandChannel {
-    /// A channel that runs `line`. Nothing is checked yet.
+    /// Returns a channel that runs `command_line`, without checking it.
     #[must_use]
-    pub const fn new(id: ChannelId, line: CommandLine) -> Self {
-        Self {
-            id,
-            command_line: line,
-        }
+    pub const fn new(id: ChannelId, command_line: CommandLine) -> Self {
+        Self { id, command_line }
     }
 }
 
@@ -79,25 +76,28 @@ impl Channel for CommandChannel {
         problem.into_iter().collect()
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
-        let mut input = message::to_json(notice, host)?;
+    async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError> {
+        let mut input = message::to_json(notification, host)?;
         input.push(b'\n');
-        let key = notice.alert.key.as_ref();
-        let variables = [
-            ("REKEYD_NOTICE", notice.id.to_string()),
-            ("REKEYD_EVENT", notice.event_kind().as_str().to_owned()),
+        let key = notification.alert.key.as_ref();
+        let environment = [
+            ("REKEYD_NOTICE", notification.id.to_string()),
+            (
+                "REKEYD_EVENT",
+                notification.event_kind().as_str().to_owned(),
+            ),
             (
                 "REKEYD_KEY",
                 key.map(ToString::to_string).unwrap_or_default(),
             ),
         ];
-        let ended = process::run(Invocation {
+        let exit = process::run(Invocation {
             command: &self.command_line,
-            environment: &variables,
+            environment: &environment,
             stdin: Zeroizing::new(input),
             timeout: TIMEOUT,
         })
         .await;
-        exit_result(&self.id, &self.command_line.program, &ended)
+        exit_result(&self.id, &self.command_line.program, &exit)
     }
 }

@@ -1,4 +1,4 @@
-//! A file to which each notification is added as a line: the stand-in for every
+//! A file that collects notifications, one a line: the substitute for every
 //! channel in a rehearsal.
 
 use std::fs::OpenOptions;
@@ -14,8 +14,8 @@ use crate::alerting::channel::target::{ChannelTarget, ClockFn};
 use crate::alerting::channel::{Channel, ChannelError, message};
 use crate::core::notification::{ChannelId, Notification};
 
-/// The file that a rehearsal records notifications in. No configuration names
-/// one.
+/// The file that collects the notifications of a rehearsal. No configuration
+/// names one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChannelTarget {
     /// The file.
@@ -36,7 +36,7 @@ impl ChannelTarget for FileChannelTarget {
     }
 }
 
-/// A file to which each notification is added.
+/// A channel that appends each notification to a file.
 #[derive(Debug)]
 pub struct FileChannel {
     id: ChannelId,
@@ -44,7 +44,7 @@ pub struct FileChannel {
 }
 
 impl FileChannel {
-    /// Adds to `path`, which is created with the first notification.
+    /// Returns a channel that appends to `path` and creates it when needed.
     #[must_use]
     pub const fn new(id: ChannelId, path: PathBuf) -> Self {
         Self { id, path }
@@ -61,12 +61,12 @@ impl Channel for FileChannel {
         Vec::new()
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
-        let mut line = message::to_json(notice, host)?;
+    async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError> {
+        let mut line = message::to_json(notification, host)?;
         line.push(b'\n');
         let path = self.path.clone();
-        let shown = path.display().to_string();
-        let written = run_off_thread(&shown, move || {
+        let path_text = path.display().to_string();
+        let append = run_off_thread(&path_text, move || {
             OpenOptions::new()
                 .create(true)
                 .append(true)
@@ -74,7 +74,7 @@ impl Channel for FileChannel {
                 .open(path)
                 .and_then(|mut file| file.write_all(&line))
         });
-        let written = written.await?;
-        written.map_err(|error| ChannelError::host(format!("cannot record in {shown}: {error}")))
+        let result = append.await?;
+        result.map_err(|error| ChannelError::host(format!("cannot record in {path_text}: {error}")))
     }
 }

@@ -1,5 +1,5 @@
-//! A mail, handed to this host's sendmail. What this deliberately does not do:
-//! speak to a mail server.
+//! Mail through this host's sendmail. It deliberately speaks to no mail server
+//! itself.
 
 mod options;
 
@@ -20,10 +20,10 @@ use crate::core::notification::{ChannelId, Notification, NotificationState};
 use crate::core::time;
 use crate::platform::process::{self, Invocation};
 
-/// Where every mail system of a host puts it.
+/// The path at which every mail system installs it.
 pub const SENDMAIL_PATH: &str = "/usr/sbin/sendmail";
 
-/// So many characters of a line: mail allows 998 bytes.
+/// The longest line, in characters. Mail allows 998 bytes.
 const MAX_LINE_CHARS: usize = 76;
 
 pub use self::options::SendmailChannelTarget;
@@ -61,7 +61,7 @@ impl ChannelTarget for SendmailChannelTarget {
     }
 }
 
-/// Mail by the sendmail of this host.
+/// A channel that sends mail through the sendmail of this host.
 #[derive(Debug)]
 pub struct SendmailChannel {
     id: ChannelId,
@@ -70,20 +70,21 @@ pub struct SendmailChannel {
 }
 
 impl SendmailChannel {
-    /// A channel that sends to `mail` by the sendmail at `program`, usually [`SENDMAIL_PATH`].
+    /// Returns a channel that sends to the addresses of `target` through the
+    /// sendmail at `program`, usually [`SENDMAIL_PATH`].
     #[must_use]
-    pub fn new(id: ChannelId, mail: &SendmailChannelTarget, program: PathBuf) -> Self {
-        // A line with a dot alone does not end the mail.
+    pub fn new(id: ChannelId, target: &SendmailChannelTarget, program: PathBuf) -> Self {
+        // `-i`: a line with a single dot does not end the mail.
         let options = std::iter::once("-i".to_owned());
-        let line = CommandLine {
+        let command_line = CommandLine {
             program: program.to_string_lossy().into_owned(),
-            arguments: options.chain(mail.to.iter().cloned()).collect(),
+            arguments: options.chain(target.to.iter().cloned()).collect(),
         };
-        let to = mail.to.clone();
+        let to = target.to.clone();
         Self {
             id,
             to,
-            command_line: line,
+            command_line,
         }
     }
 }
@@ -96,7 +97,7 @@ impl Channel for SendmailChannel {
 
     async fn check(&self) -> Vec<ChannelError> {
         let path = self.command_line.path().to_owned();
-        let look = move || match path.exists() {
+        let check = move || match path.exists() {
             true => process::check_executable(&path),
             false => Some(format!(
                 "{} does not exist; install a mail system that brings it, or tell people \
@@ -104,29 +105,34 @@ impl Channel for SendmailChannel {
                 path.display()
             )),
         };
-        let problem = check_off_thread(&self.command_line.program, look).await;
+        let problem = check_off_thread(&self.command_line.program, check).await;
         problem.into_iter().collect()
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
-        let json = message::to_json(notice, host)?;
-        let mail = compose_mail(notice, host, &self.to, &String::from_utf8_lossy(&json));
-        let ended = process::run(Invocation {
+    async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError> {
+        let json = message::to_json(notification, host)?;
+        let mail = compose_mail(
+            notification,
+            host,
+            &self.to,
+            &String::from_utf8_lossy(&json),
+        );
+        let exit = process::run(Invocation {
             command: &self.command_line,
             environment: &[],
             stdin: Zeroizing::new(mail.into_bytes()),
             timeout: TIMEOUT,
         })
         .await;
-        exit_result(&self.id, &self.command_line.program, &ended)
+        exit_result(&self.id, &self.command_line.program, &exit)
     }
 }
 
-/// The whole mail.
-fn compose_mail(notice: &Notification, host: &str, to: &[String], json: &str) -> String {
+/// Composes the mail with its headers.
+fn compose_mail(notification: &Notification, host: &str, to: &[String], json: &str) -> String {
     let host = sanitize_header(host);
-    let since = time::to_text(notice.since);
-    let when = match notice.state {
+    let since = time::to_text(notification.since);
+    let time_note = match notification.state {
         NotificationState::Raised => {
             format!("Since {since}, told once, and once more when it is over.")
         }
@@ -136,40 +142,40 @@ fn compose_mail(notice: &Notification, host: &str, to: &[String], json: &str) ->
     format!(
         "To: {}\nSubject: {}\nMessage-ID: <rekeyd.{}@{}>\nAuto-Submitted: auto-generated\n\
          MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
-         Content-Transfer-Encoding: 8bit\n\n{}\n\n{when}\n\nrekeyd on {host}\n\n\
+         Content-Transfer-Encoding: 8bit\n\n{}\n\n{time_note}\n\nrekeyd on {host}\n\n\
          The same for programs:\n{}\n",
         to.join(", "),
-        subject(notice, &host),
-        notice.id,
+        subject(notification, &host),
+        notification.id,
         host.replace(
             |letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'),
             "-"
         ),
-        wrap_words(&notice.text),
+        wrap_words(&notification.text),
         wrap_json(json),
     )
 }
 
-fn subject(notice: &Notification, host: &str) -> String {
-    let what = match notice.state {
-        NotificationState::Resolved => format!("{} is over", notice.alert.kind.as_str()),
+fn subject(notification: &Notification, host: &str) -> String {
+    let title = match notification.state {
+        NotificationState::Resolved => format!("{} is over", notification.alert.kind.as_str()),
         NotificationState::Raised | NotificationState::OneTime => {
-            notice.alert.kind.as_str().to_owned()
+            notification.alert.kind.as_str().to_owned()
         }
     };
-    match &notice.alert.key {
-        Some(key) => format!("[rekeyd] {host}: {key}: {what}"),
-        None => format!("[rekeyd] {host}: {what}"),
+    match &notification.alert.key {
+        Some(key) => format!("[rekeyd] {host}: {key}: {title}"),
+        None => format!("[rekeyd] {host}: {title}"),
     }
 }
 
-/// Fit for a header: on one line and of plain letters.
+/// Reduces a text to one line of ASCII letters for a header.
 fn sanitize_header(text: &str) -> String {
-    let plain = text.chars().filter(char::is_ascii_graphic);
-    plain.take(MAX_LINE_CHARS).collect()
+    let letters = text.chars().filter(char::is_ascii_graphic);
+    letters.take(MAX_LINE_CHARS).collect()
 }
 
-/// In lines that people can read.
+/// Wraps a text at words.
 fn wrap_words(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -184,7 +190,7 @@ fn wrap_words(text: &str) -> String {
     lines.join("\n")
 }
 
-/// JSON may be broken between two members.
+/// Breaks JSON between two members, where a line break is allowed.
 fn wrap_json(json: &str) -> String {
     json.replace("\",\"", "\",\n\"")
 }
@@ -208,9 +214,9 @@ mod tests {
 
     #[test]
     fn notification_text_cannot_inject_headers() {
-        let notice = notification("billing is failing:\nBcc: a@b\n\n.\nmore");
+        let notification = notification("billing is failing:\nBcc: a@b\n\n.\nmore");
         let to = ["root".to_owned(), "ops@example.com".to_owned()];
-        let mail = compose_mail(&notice, "ops1\nBcc: a@b", &to, "{}");
+        let mail = compose_mail(&notification, "ops1\nBcc: a@b", &to, "{}");
         let (head, body) = mail.split_once("\n\n").unwrap();
         assert_eq!(head.lines().count(), 7, "{head}");
         assert!(head.starts_with(
@@ -224,17 +230,17 @@ mod tests {
 
     #[test]
     fn long_lines_are_wrapped() {
-        let long = "word ".repeat(60);
+        let text = "word ".repeat(60);
         assert!(
-            wrap_words(&long)
+            wrap_words(&text)
                 .lines()
                 .all(|line| line.len() <= MAX_LINE_CHARS)
         );
-        assert_eq!(wrap_words(&long).split_whitespace().count(), 60);
+        assert_eq!(wrap_words(&text).split_whitespace().count(), 60);
         let json = r#"{"a":"b","c":"d\",\"e"}"#;
-        let broken = wrap_json(json);
-        assert_eq!(broken.lines().count(), 2, "{broken}");
-        let read: serde_json::Value = serde_json::from_str(&broken).unwrap();
-        assert_eq!(read["c"], "d\",\"e");
+        let wrapped = wrap_json(json);
+        assert_eq!(wrapped.lines().count(), 2, "{wrapped}");
+        let parsed: serde_json::Value = serde_json::from_str(&wrapped).unwrap();
+        assert_eq!(parsed["c"], "d\",\"e");
     }
 }

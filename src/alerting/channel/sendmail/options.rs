@@ -5,7 +5,7 @@ use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::Section;
 
-/// The options that only a mail has.
+/// The options that only a sendmail channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.sendmail",
     options: &["to"],
@@ -14,7 +14,7 @@ pub(super) const OPTIONS: Section = Section {
 /// The checked options of `[[notify]]` with `type = "sendmail"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendmailChannelTarget {
-    /// The addresses that it is sent to.
+    /// The addresses of the recipients.
     pub to: Vec<String>,
 }
 
@@ -45,12 +45,13 @@ pub(super) fn read(
     Some(SendmailChannelTarget { to })
 }
 
-/// An address that is one word of a command line and of a header, and no
-/// option.
+/// Reads an address. It has to be a single word of a command line and of a
+/// header, and must not look like an option.
 fn read_recipient(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;
-    let plain = |letter: char| letter.is_ascii_graphic() && !",;:<>()[]\\\"|`$".contains(letter);
-    let is_plain = !text.is_empty() && text.chars().all(plain) && !text.starts_with('-');
+    let is_plain_letter =
+        |letter: char| letter.is_ascii_graphic() && !",;:<>()[]\\\"|`$".contains(letter);
+    let is_plain = !text.is_empty() && text.chars().all(is_plain_letter) && !text.starts_with('-');
     let is_whole = text.split('@').all(|part| !part.is_empty());
     if is_plain && is_whole && text.matches('@').count() <= 1 {
         return Some(text.to_owned());

@@ -1,7 +1,7 @@
 //! An HTTP receiver that understands Standard Webhooks.
 //!
-//! Signed as the webhooks that carry secrets are. What this deliberately does
-//! not do: follow redirects, or try again by itself.
+//! Its requests are signed as the webhooks that carry secrets are. It
+//! deliberately follows no redirects and does not retry by itself.
 
 mod options;
 
@@ -48,7 +48,7 @@ impl ChannelTarget for WebhookChannelTarget {
         TYPE.name
     }
 
-    /// Without the query, which may hold a token.
+    /// Returns the URL without its query, which may hold a token.
     fn identity(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -60,25 +60,25 @@ impl ChannelTarget for WebhookChannelTarget {
     }
 }
 
-/// A receiver of notifications.
+/// A channel that posts each notification to an HTTP receiver.
 pub struct WebhookChannel {
     id: ChannelId,
     target: WebhookChannelTarget,
-    /// The URL as it may be shown: without its query.
+    /// The URL for messages: without its query.
     redacted_url: String,
     now: ClockFn,
 }
 
 impl std::fmt::Debug for WebhookChannel {
-    // By hand, since the derived form would show the URL's query.
+    // Not derived, since that form would show the URL's query.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Webhook({})", self.redacted_url)
     }
 }
 
 impl WebhookChannel {
-    /// A channel that posts to `target`. Nothing is read or connected to yet.
-    /// `now` gives the time that each try is signed with.
+    /// Returns a channel that posts to `target`, without reading a file or
+    /// connecting. `now` returns the time that each attempt is signed with.
     #[must_use]
     pub fn new(id: ChannelId, target: &WebhookChannelTarget, now: ClockFn) -> Self {
         Self {
@@ -91,31 +91,32 @@ impl WebhookChannel {
 
     async fn read_signing_keys(&self) -> Result<SigningKeys, ChannelError> {
         let path = self.target.signing_secret_file.clone();
-        let shown = path.display().to_string();
-        let read = run_off_thread(&shown, move || {
+        let path_text = path.display().to_string();
+        let keys = run_off_thread(&path_text, move || {
             let text = secret_file::read_configured(&path)?;
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
         });
-        read.await?.map_err(ChannelError::host)
+        keys.await?.map_err(ChannelError::host)
     }
 
     async fn send_request(
         &self,
-        notice: &Notification,
+        notification: &Notification,
         host: &str,
         keys: &SigningKeys,
     ) -> Result<(), ChannelError> {
-        let (url, shown) = (&self.target.url, &self.redacted_url);
-        let limits = ClientOptions {
+        let (url, url_text) = (&self.target.url, &self.redacted_url);
+        let options = ClientOptions {
             url,
             timeout: TIMEOUT,
             ca_file: None,
         };
-        let client = build_client(&limits)
-            .map_err(|problem| ChannelError::host(format!("cannot post to {shown}: {problem}")))?;
-        let body = message::to_json(notice, host)?;
-        let id = message::webhook_id(notice, &self.id);
+        let client = build_client(&options).map_err(|problem| {
+            ChannelError::host(format!("cannot post to {url_text}: {problem}"))
+        })?;
+        let body = message::to_json(notification, host)?;
+        let id = message::webhook_id(notification, &self.id);
         let timestamp = (self.now)().as_second();
         let signature = keys.sign(&id, timestamp, &body);
         let request = client
@@ -126,20 +127,20 @@ impl WebhookChannel {
             .header("webhook-signature", signature)
             .body(body);
         let response = request.send().await.map_err(|error| {
-            let why = error_text::explain(error);
-            unreachable(format!("cannot post to {shown}: {why}"))
+            let reason = error_text::explain(error);
+            unreachable(format!("cannot post to {url_text}: {reason}"))
         })?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
-        let quoted = match body::read(response).await {
+        let quoted_body = match body::read(response).await {
             Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
             Ok(_) | Err(_) => String::new(),
         };
         Err(ChannelError::new(
             ChannelErrorKind::Rejected,
-            format!("posted to {shown}, the answer was {status}{quoted}"),
+            format!("posted to {url_text}, the answer was {status}{quoted_body}"),
         ))
     }
 }
@@ -160,13 +161,13 @@ impl Channel for WebhookChannel {
             .map_err(unreachable)
     }
 
-    async fn send(&self, notice: &Notification, host: &str) -> Result<(), ChannelError> {
+    async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError> {
         let keys = self.read_signing_keys().await?;
-        // Kept until the answer is judged: only living secrets are masked in
-        // what the receiver may echo.
-        let _query: Vec<Secret> = query_secrets(&self.target.url);
-        match tokio::time::timeout(TIMEOUT, self.send_request(notice, host, &keys)).await {
-            Ok(told) => told,
+        // Kept until the response is classified: only secrets that are alive
+        // are masked in it, and a receiver may echo them.
+        let _query_secrets: Vec<Secret> = query_secrets(&self.target.url);
+        match tokio::time::timeout(TIMEOUT, self.send_request(notification, host, &keys)).await {
+            Ok(result) => result,
             Err(_) => Err(unreachable(format!(
                 "posted to {}, no answer came in time",
                 self.redacted_url

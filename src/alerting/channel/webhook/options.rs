@@ -8,7 +8,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::section::Section;
 use crate::config_reader::values::{self, UrlRole};
 
-/// The options that only a webhook has.
+/// The options that only a webhook channel has.
 pub(super) const OPTIONS: Section = Section {
     name: "notify.webhook",
     options: &["url", "signing-secret-file"],
@@ -17,9 +17,9 @@ pub(super) const OPTIONS: Section = Section {
 /// The checked options of `[[notify]]` with `type = "webhook"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookChannelTarget {
-    /// Where it is posted to; https, or http on loopback, without userinfo.
+    /// The URL to post to; https, or http on loopback, without userinfo.
     pub url: url::Url,
-    /// One or two lines `whsec_<base64>`; read again for each try.
+    /// The file with one or two lines `whsec_<base64>`; read for each attempt.
     pub signing_secret_file: PathBuf,
 }
 

@@ -1,6 +1,5 @@
-//! A replacement that is interrupted at any step: its readers have the old or
-//! the new content, its answer says nothing false, and the next start leaves
-//! nothing behind.
+//! Replacements that are interrupted at every step: readers find the old or the
+//! new content, the result is true, and the next start removes what is left.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,36 +18,36 @@ const NEW: &[u8] = b"the-new-secret\n";
 const NEXT: &[u8] = b"the-next-secret\n";
 const MODE: u32 = 0o440;
 
-/// What stands in the folder before.
+/// The files in the folder before the replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InitialFiles {
     Empty,
     OldContent,
-    /// And what an earlier process has left.
+    /// The old content, and a temporary file of an earlier process.
     OldContentAndStaleTemp,
 }
 
-fn set_up(before: InitialFiles) -> (TempDir, TargetLocation) {
+fn set_up(initial: InitialFiles) -> (TempDir, TargetLocation) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
-    if before != InitialFiles::Empty {
+    if initial != InitialFiles::Empty {
         std::fs::write(&path, OLD).unwrap();
     }
-    let place = TargetLocation(Arc::new(FileTarget {
+    let location = TargetLocation(Arc::new(FileTarget {
         mode: MODE,
         ..FileTarget::with_defaults(path)
     }));
-    if before == InitialFiles::OldContentAndStaleTemp {
-        let path = place.temp_path();
+    if initial == InitialFiles::OldContentAndStaleTemp {
+        let path = location.temp_path();
         std::fs::write(&path, &NEW[..7]).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(MODE & 0o600)).unwrap();
     }
-    (dir, place)
+    (dir, location)
 }
 
-fn run_replace(place: &TargetLocation, content: &[u8]) -> Result<(), DeliveryError> {
-    let (attempt, _caller) = ReplaceAttempt::start(place.path()).unwrap();
-    replace(place, content, &attempt)
+fn run_replace(location: &TargetLocation, content: &[u8]) -> Result<(), DeliveryError> {
+    let (attempt, _guard) = ReplaceAttempt::start(location.path()).unwrap();
+    replace(location, content, &attempt)
 }
 
 fn file_names(dir: &Path) -> Vec<String> {
@@ -63,72 +62,82 @@ fn mode_of(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Interrupts at the step of that number. False if there is none.
-fn survives_interruption_at(before: InitialFiles, number: usize, what: Interruption) -> bool {
-    let story = format!("{before:?}, {what:?} at {number}");
-    let (dir, place) = set_up(before);
-    let (outcome, steps) = run_interrupted_at(number, what, || run_replace(&place, NEW));
-    let content = std::fs::read(place.path()).ok();
-    let old = (before != InitialFiles::Empty).then(|| OLD.to_vec());
+/// Replaces the file with an interruption at step `number`, and checks its
+/// effects. Returns false if there is no such step.
+fn survives_interruption_at(
+    initial: InitialFiles,
+    number: usize,
+    interruption: Interruption,
+) -> bool {
+    let case = format!("{initial:?}, {interruption:?} at {number}");
+    let (dir, location) = set_up(initial);
+    let (outcome, steps) = run_interrupted_at(number, interruption, || run_replace(&location, NEW));
+    let content = std::fs::read(location.path()).ok();
+    let old = (initial != InitialFiles::Empty).then(|| OLD.to_vec());
     let is_new = content.as_deref() == Some(NEW);
-    assert!(is_new || content == old, "{story}: {content:?}");
+    assert!(is_new || content == old, "{case}: {content:?}");
     if is_new {
-        assert_eq!(mode_of(place.path()), MODE, "{story}");
+        assert_eq!(mode_of(location.path()), MODE, "{case}");
     }
     match &outcome {
-        Ok(()) => assert!(is_new, "{story}"),
-        // Who is dead has answered nobody.
-        Err(_) if what == Interruption::Kill => {}
+        Ok(()) => assert!(is_new, "{case}"),
+        // A killed process reports no error to anybody.
+        Err(_) if interruption == Interruption::Kill => {}
         Err(error) => match error.acceptance {
-            Acceptance::NotAccepted => assert!(!is_new, "{story}: {error}"),
+            Acceptance::NotAccepted => assert!(!is_new, "{case}: {error}"),
             Acceptance::Uncertain => {}
-            Acceptance::Rejected => panic!("{story}: {error}"),
+            Acceptance::Rejected => panic!("{case}: {error}"),
         },
     }
-    let left_over = place.temp_path();
-    if left_over.exists() {
-        assert_eq!(mode_of(&left_over) & !MODE & !0o600, 0, "{story}");
-        let is_empty = std::fs::metadata(&left_over).unwrap().len() == 0;
-        let told = outcome.is_err_and(|error| error.message.contains("may hold"));
-        assert!(is_empty || told || what == Interruption::Kill, "{story}");
+    let temp_path = location.temp_path();
+    if temp_path.exists() {
+        assert_eq!(mode_of(&temp_path) & !MODE & !0o600, 0, "{case}");
+        let is_empty = std::fs::metadata(&temp_path).unwrap().len() == 0;
+        let is_reported = outcome.is_err_and(|error| error.message.contains("may hold"));
+        assert!(
+            is_empty || is_reported || interruption == Interruption::Kill,
+            "{case}"
+        );
     }
-    remove_stale_temp(&place).unwrap();
+    remove_stale_temp(&location).unwrap();
     let expected: &[&str] = if content.is_some() { &["secret"] } else { &[] };
-    assert_eq!(file_names(dir.path()), expected, "{story}");
-    run_replace(&place, NEXT).unwrap();
-    assert_eq!(std::fs::read(place.path()).unwrap(), NEXT, "{story}");
-    assert_eq!(file_names(dir.path()), ["secret"], "{story}");
+    assert_eq!(file_names(dir.path()), expected, "{case}");
+    run_replace(&location, NEXT).unwrap();
+    assert_eq!(std::fs::read(location.path()).unwrap(), NEXT, "{case}");
+    assert_eq!(file_names(dir.path()), ["secret"], "{case}");
     steps.len() > number
 }
 
 #[test]
 fn interruption_leaves_old_or_new_content() {
-    for before in [
+    for initial in [
         InitialFiles::Empty,
         InitialFiles::OldContent,
         InitialFiles::OldContentAndStaleTemp,
     ] {
-        for what in [
+        for interruption in [
             Interruption::FailBefore,
             Interruption::FailAfter,
             Interruption::Kill,
         ] {
-            let steps = (0..).take_while(|number| survives_interruption_at(before, *number, what));
+            let steps =
+                (0..).take_while(|number| survives_interruption_at(initial, *number, interruption));
             let steps = steps.count();
-            // Each byte, and five calls around them.
+            // One step for each byte, and five calls around them.
             assert!(steps >= NEW.len() + 5, "{steps} steps");
         }
     }
 }
 
-/// Whoever loses power behind the rename finds the whole new file: first it is
-/// brought to disk, and last what its folder says.
+/// After a power failure that follows the rename, the whole new file is there:
+/// the content is synced before the rename, and the folder after it.
 #[test]
 fn file_is_synced_before_rename() {
-    let (_dir, place) = set_up(InitialFiles::OldContent);
+    let (_dir, location) = set_up(InitialFiles::OldContent);
     let never = usize::MAX;
-    let (outcome, mut steps) =
-        run_interrupted_at(never, Interruption::FailBefore, || run_replace(&place, NEW));
+    let (outcome, mut steps) = run_interrupted_at(never, Interruption::FailBefore, || {
+        run_replace(&location, NEW)
+    });
     outcome.unwrap();
     steps.dedup();
     let expected = ["create", "write", "set_mode", "sync", "rename", "sync"];

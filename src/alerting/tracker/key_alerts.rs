@@ -1,0 +1,163 @@
+//! The alerts of a key, its rotations and its lookalikes.
+
+use jiff::Timestamp;
+
+use super::AlertTracker;
+use crate::core::alert::{self, AlertContext};
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::notification::{Alert, AlertKind, EventKind, NotificationState};
+use crate::core::redact;
+use crate::core::state::{KeyState, Lookalike, Rotation, Trigger};
+use crate::platform::entropy::Entropy;
+
+impl AlertTracker {
+    /// Records the current credential of a key as known before anybody
+    /// subscribed, so that no notification is sent for its rotation.
+    pub(crate) fn seed_baseline(&mut self, state: &KeyState) {
+        if self.subscriptions.any_for(EventKind::Rotated)
+            && let Some(credential) =
+                current_created_rotation(state).and_then(|rotation| rotation.credential.as_ref())
+            && self.notified_rotation(&state.key).is_none()
+        {
+            let id = credential.id.clone();
+            self.baseline.insert(state.key.clone(), id);
+        }
+    }
+
+    /// Compares a key's active alerts with those that are raised, and queues
+    /// the difference.
+    pub(crate) fn update_key(
+        &mut self,
+        context: AlertContext<'_>,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
+        if self.subscriptions.is_empty() {
+            return;
+        }
+        let (state, key) = (context.state, &context.state.key);
+        let is_managed = context.configured.is_some();
+        if crate::core::health::alertable_error(state, is_managed).is_none() {
+            self.unhealthy_since.remove(key);
+        } else {
+            self.unhealthy_since.entry(key.clone()).or_insert(now);
+        }
+        let context = AlertContext {
+            alertable_since: self.unhealthy_since.get(key).copied(),
+            operational_since: self.has_grace_period.then_some(self.watching_since),
+            ..context
+        };
+        let mut evaluation = alert::active_alerts(&context, |alert| self.is_active(alert), now);
+        evaluation
+            .active
+            .retain(|alert, _| self.subscriptions.matches(alert));
+        self.schedule_check(key, evaluation.recheck_at);
+        let resolved: Vec<_> = self
+            .alerts_of(key)
+            .filter(|alert| !alert.kind.is_one_time() && !evaluation.active.contains_key(alert))
+            .cloned()
+            .collect();
+        for (alert, active) in evaluation.active {
+            self.raise(
+                alert,
+                NotificationState::Raised,
+                active.since,
+                active.text,
+                entropy,
+                now,
+            );
+        }
+        for alert in resolved {
+            let text = alert::resolved_text(&alert, Some(state));
+            self.resolve(alert, text, entropy, now);
+        }
+        self.notify_rotation(state, entropy, now);
+    }
+
+    fn schedule_check(&mut self, key: &KeyName, at: Option<Timestamp>) {
+        let previous = match at {
+            Some(at) => self.next_checks.insert(key.clone(), at),
+            None => self.next_checks.remove(key),
+        };
+        if let Some(previous) = previous {
+            self.check_queue.remove(&(previous, key.clone()));
+        }
+        if let Some(at) = at {
+            self.check_queue.insert((at, key.clone()));
+        }
+    }
+
+    /// Returns the raised alerts of a key.
+    fn alerts_of(&self, key: &KeyName) -> impl Iterator<Item = &Alert> {
+        let alerts = self
+            .active_alerts
+            .range(Alert::for_key(key, AlertKind::Ledger)..);
+        let alerts = alerts.map(|(alert, _)| alert);
+        alerts.take_while(move |alert| alert.key.as_ref() == Some(key))
+    }
+
+    fn notified_rotation(&self, key: &KeyName) -> Option<&CredentialId> {
+        let mut alerts = self.alerts_of(key);
+        let alerts = alerts.find(|alert| alert.kind == AlertKind::Rotated);
+        alerts.and_then(|alert| alert.credential.as_ref())
+    }
+
+    /// Queues the notification of a rotation that has become current.
+    fn notify_rotation(&mut self, state: &KeyState, entropy: &dyn Entropy, now: Timestamp) {
+        let key = &state.key;
+        let Some(current) = current_created_rotation(state) else {
+            return;
+        };
+        let Some(credential) = &current.credential else {
+            return;
+        };
+        let alert = Alert::for_credential(key, AlertKind::Rotated, &credential.id);
+        let previous = self
+            .notified_rotation(key)
+            .or(self.baseline.get(key))
+            .cloned();
+        if previous.as_ref() == Some(&credential.id) || !self.subscriptions.matches(&alert) {
+            return;
+        }
+        if let Some(previous) = previous {
+            let previous = Alert::for_credential(key, AlertKind::Rotated, &previous);
+            self.active_alerts.remove(&previous);
+        }
+        let since = current.current_at.unwrap_or(now);
+        let text = format!(
+            "{} is the current credential of {key}: every required sink has taken it",
+            credential.id
+        );
+        self.raise(alert, NotificationState::OneTime, since, text, entropy, now);
+    }
+
+    /// Queues notifications of credentials at the provider whose names look
+    /// like labels of this ledger.
+    pub(crate) fn notify_lookalikes(
+        &mut self,
+        lookalikes: &[Lookalike],
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) {
+        for lookalike in lookalikes {
+            let key = &lookalike.key;
+            let alert = Alert::for_credential(key, AlertKind::Lookalike, &lookalike.id);
+            if !self.subscriptions.matches(&alert) {
+                continue;
+            }
+            let text = format!(
+                "{} bears the name {}, which looks like a label of {key}, but it is not in this \
+                 ledger; it is left alone: `rekeyd audit` shows more",
+                lookalike.id,
+                redact::sanitize(&lookalike.name)
+            );
+            self.raise(alert, NotificationState::OneTime, now, text, entropy, now);
+        }
+    }
+}
+
+/// Returns the current rotation of a key, unless its credential was adopted.
+fn current_created_rotation(state: &KeyState) -> Option<&Rotation> {
+    let current = state.current();
+    current.filter(|current| current.trigger != Trigger::Adopted)
+}
