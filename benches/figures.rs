@@ -1,12 +1,12 @@
-//! The figures of the README, measured again: `cargo bench --bench figures`.
+//! The figures of the README: `cargo bench --bench figures`.
 //!
-//! Whole processes are measured as they are built for release, each beside
-//! what it is compared with: what else this host does is the same for both. A
-//! burst, a rotation's commits and a day are the engine's in this process, with
-//! its ledger and its files, and a provider that needs no network. Nothing here
-//! fails for being slow. Words behind `--` choose parts of it:
-//! `cargo bench --bench figures -- idle ready`. `REKEYD_BINARY` has another
-//! binary measured.
+//! Release processes are measured side by side with the programs that they are
+//! compared with, so that other load on this host affects both. The burst, the
+//! commits of a rotation and the day run the engine in this process, with its
+//! ledger and its files, and a provider without a network. No measurement fails
+//! for being slow. Arguments after `--` select measurements: `cargo bench
+//! --bench figures -- idle ready`. `REKEYD_BINARY` names another binary to
+//! measure.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,12 +57,13 @@ mod table;
 
 use table::TableRow;
 
-/// Measures one part.
+/// Runs one measurement.
 type Measurement = fn() -> Vec<TableRow>;
 
-/// What is measured, by the word that chooses it. A burst first, which makes a
-/// thousand files: where ext4 has no journal, it passes over every inode that was
-/// freed in the last five minutes, and the others free thousands.
+/// The measurements, by the arguments that select them. The burst comes first,
+/// since it creates a thousand files: ext4 without a journal skips every inode
+/// that was freed in the last five minutes, and the other measurements free
+/// thousands.
 const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("burst", burst::rows),
     ("rotation", rotation::rows),
@@ -77,31 +78,31 @@ const MEASUREMENTS: [(&str, Measurement); 9] = [
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
         ["--child", "rotations", count] => commits::child(count.parse().unwrap()),
         ["--child", "day"] => day::child(),
-        // `cargo test --benches` only wants to know whether it runs.
-        _ if !words.contains(&"--bench") => {}
-        _ => measure(&words),
+        // `cargo test --benches` only checks that it runs.
+        _ if !arguments.contains(&"--bench") => {}
+        _ => measure(&arguments),
     }
 }
 
-fn measure(words: &[&str]) {
-    let selected = words.iter().filter(|word| !word.starts_with("--"));
+fn measure(arguments: &[&str]) {
+    let selected = arguments.iter().filter(|word| !word.starts_with("--"));
     let selected: Vec<_> = selected.copied().collect();
-    let is_part = |word: &str| MEASUREMENTS.iter().any(|(name, _)| *name == word);
-    if let Some(word) = selected.iter().find(|word| !is_part(word)) {
+    let is_known = |name: &str| MEASUREMENTS.iter().any(|(known, _)| *known == name);
+    if let Some(name) = selected.iter().find(|name| !is_known(name)) {
         let known = MEASUREMENTS.map(|(name, _)| name).join(", ");
-        eprintln!("there is no part {word}; there are: {known}");
+        eprintln!("there is no part {name}; there are: {known}");
         std::process::exit(2);
     }
-    let chosen = |name: &str| selected.is_empty() || selected.contains(&name);
+    let is_selected = |name: &str| selected.is_empty() || selected.contains(&name);
     let (mut rows, mut failed) = (Vec::new(), false);
-    for (name, part) in MEASUREMENTS.iter().filter(|(name, _)| chosen(name)) {
+    for (name, measurement) in MEASUREMENTS.iter().filter(|(name, _)| is_selected(name)) {
         eprintln!("measuring: {name}");
-        // What the others have measured is not lost with it.
-        match std::panic::catch_unwind(part) {
+        // A failed measurement does not lose the results of the others.
+        match std::panic::catch_unwind(measurement) {
             Ok(measured) => rows.extend(measured),
             Err(_) => {
                 failed = true;

@@ -1,4 +1,4 @@
-//! What many keys cost: `cargo bench --bench many_keys`.
+//! The cost of many keys: `cargo bench --bench many_keys`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "many/instant.rs"]
@@ -30,8 +30,8 @@ fn now() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
 }
 
-/// From the text to the settings: keys that share one schedule, and keys of
-/// which no two have the same.
+/// Reads a configuration: keys that share one schedule, and keys with a
+/// schedule each.
 fn bench_configuration(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("configuration");
     for count in COUNTS {
@@ -41,22 +41,22 @@ fn bench_configuration(criterion: &mut Criterion) {
         group.bench_with_input(id, &shared, |bencher, text| {
             bencher.iter(|| many::settings(black_box(text), now()));
         });
-        let own = many::config_text(count, dir, BASE_URL, distinct_schedule);
+        let distinct = many::config_text(count, dir, BASE_URL, distinct_schedule);
         let id = BenchmarkId::new("a schedule each", count);
-        group.bench_with_input(id, &own, |bencher, text| {
+        group.bench_with_input(id, &distinct, |bencher, text| {
             bencher.iter(|| many::settings(black_box(text), now()));
         });
     }
     group.finish();
 }
 
-/// Ten thousand different ones.
+/// Returns one of ten thousand different schedules.
 fn distinct_schedule(number: usize) -> String {
     let (minute, hour, day) = (number % 60, number / 60 % 24, number / 1_440 + 1);
     format!("{minute} {hour} {day} * *")
 }
 
-/// Schedules, each read or taken from one that was read before.
+/// Schedules, each parsed or shared with an earlier one.
 fn bench_schedules(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("schedules");
     for count in COUNTS {
@@ -68,10 +68,10 @@ fn bench_schedules(criterion: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new("shared", count), |bencher| {
-            let read = Schedule::parse("30 2 * * Mon", TimeZone::UTC).unwrap();
+            let parsed = Schedule::parse("30 2 * * Mon", TimeZone::UTC).unwrap();
             bencher.iter(|| -> Vec<_> {
                 (0..count)
-                    .map(|_| black_box(&read).in_zone(TimeZone::UTC))
+                    .map(|_| black_box(&parsed).in_zone(TimeZone::UTC))
                     .collect()
             });
         });
@@ -79,8 +79,8 @@ fn bench_schedules(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What the engine asks: how all keys stand, which of them are due, and when
-/// there is something to do next.
+/// The computations of the engine: the states of all keys, the keys that are
+/// due, and the time of the next work.
 fn bench_keys(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("keys");
     for count in COUNTS {
@@ -104,7 +104,7 @@ fn bench_keys(criterion: &mut Criterion) {
         });
 
         let states = snapshot.key_states().unwrap();
-        let asked: Vec<_> = settings
+        let inputs: Vec<_> = settings
             .keys
             .iter()
             .map(|key| {
@@ -113,19 +113,19 @@ fn bench_keys(criterion: &mut Criterion) {
                 (&key.policy, sinks, state)
             })
             .collect();
-        let absence = Downtime::before_start(now());
+        let downtime = Downtime::before_start(now());
         group.bench_function(BenchmarkId::new("due", count), |bencher| {
             bencher.iter(|| {
-                for (policy, sinks, state) in &asked {
-                    black_box(check_due(policy, sinks, state, absence, now()));
+                for (policy, sinks, state) in &inputs {
+                    black_box(check_due(policy, sinks, state, downtime, now()));
                 }
             });
         });
 
-        let parts = instant::services(&provider, &settings, ledger);
-        let managed = instant::managed_keys(&settings);
+        let services = instant::services(&provider, &settings, ledger);
+        let managed_keys = instant::managed_keys(&settings);
         let engine = runtime
-            .block_on(Engine::open(parts, managed, RunMode::Daemon))
+            .block_on(Engine::open(services, managed_keys, RunMode::Daemon))
             .unwrap();
         group.bench_function(BenchmarkId::new("next", count), |bencher| {
             bencher.iter(|| black_box(&engine).next_at());

@@ -1,6 +1,6 @@
-//! What the daemon costs while nothing is due, beside the bare scheduler that
-//! wakes it, and how long its loop is held up when everything is due at once:
-//! `cargo bench --bench scheduler`.
+//! The cost of the daemon while nothing is due, beside that of the bare
+//! scheduler that wakes it, and the longest delay of its loop when everything
+//! is due at once: `cargo bench --bench scheduler`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,23 +35,23 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use instant::InstantProvider;
 use many::COUNTS;
 
-/// How long an idle process is watched.
+/// The time for which an idle process is observed.
 const WATCH_TIME: Duration = Duration::from_secs(30);
 
-/// A process that costs less in a second has done what there was at its start.
+/// The processor time per second below which a process has completed its start.
 const IDLE_THRESHOLD: Duration = Duration::from_millis(5);
 
-/// The longest that is waited for that.
+/// The time limit of that.
 const MAX_SETTLING_TIME: Duration = Duration::from_secs(180);
 
-/// The word for a child that has the scheduler alone.
+/// The argument of a child that runs the scheduler alone.
 const SCHEDULER_ONLY: &str = "empty";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [word, what] if word == "--child" => idle(what),
-        // `cargo test --benches` only wants to know whether it runs.
+        [option, mode] if option == "--child" => idle(mode),
+        // `cargo test --benches` only checks that it runs.
         _ if !arguments.iter().any(|argument| argument == "--bench") => {}
         _ => {
             burst(10_000);
@@ -67,59 +67,60 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// The processor time of this process.
+/// Returns the processor time of this process.
 fn own_processor_time() -> Duration {
     processor_time(ClockId::ProcessCPUTime)
 }
 
-fn processor_time(of: ClockId) -> Duration {
-    let time = clock_gettime(of);
+fn processor_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let nanos = u32::try_from(time.tv_nsec).unwrap();
     Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
 }
 
-/// Runs the bare scheduler, and daemons with so many keys each, all at the
-/// same time: what else this host does is the same for all of them.
+/// Runs the bare scheduler, and daemons with different numbers of keys, all
+/// concurrently, so that other load on this host affects all of them.
 fn side_by_side() {
     let runtime = runtime();
-    let worlds: Vec<_> = COUNTS
+    let daemons: Vec<_> = COUNTS
         .iter()
         .map(|count| runtime.block_on(IdleDaemon::with_keys(*count)))
         .collect();
     let mut children = vec![("the scheduler alone".to_owned(), child(SCHEDULER_ONLY))];
-    for (count, world) in COUNTS.iter().zip(&worlds) {
-        let dir = world.dir.path().to_str().unwrap();
+    for (count, daemon) in COUNTS.iter().zip(&daemons) {
+        let dir = daemon.dir.path().to_str().unwrap();
         children.push((format!("{count} idle keys"), child(dir)));
     }
     children.push(("the scheduler again".to_owned(), child(SCHEDULER_ONLY)));
 
-    let waiting = runtime.spawn_blocking(move || -> Vec<_> {
-        let done = children.into_iter().map(|(what, child)| {
+    let outputs = runtime.spawn_blocking(move || -> Vec<_> {
+        let results = children.into_iter().map(|(mode, child)| {
             let output = child.wait_with_output().unwrap();
             let text = String::from_utf8(output.stdout).unwrap();
-            (what, text.trim().parse::<f64>().expect(&text))
+            (mode, text.trim().parse::<f64>().expect(&text))
         });
-        done.collect()
+        results.collect()
     });
-    let measured = runtime.block_on(waiting).unwrap();
-    let empty = measured[0].1;
+    let measured = runtime.block_on(outputs).unwrap();
+    let scheduler_only = measured[0].1;
     println!(
         "processor time of an idle minute, from {} s:",
         WATCH_TIME.as_secs()
     );
-    for (what, per_minute) in measured {
+    for (mode, per_minute) in measured {
         println!(
-            "  {what:<20} {per_minute:7.2} ms  {:5.2} times  {:+6.2} ms",
-            per_minute / empty,
-            per_minute - empty
+            "  {mode:<20} {per_minute:7.2} ms  {:5.2} times  {:+6.2} ms",
+            per_minute / scheduler_only,
+            per_minute - scheduler_only
         );
     }
 }
 
-/// A process of its own, so that its processor time is nobody else's.
-fn child(what: &str) -> Child {
+/// Starts a process of its own, so that its processor time includes no other
+/// work.
+fn child(mode: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--child", what])
+        .args(["--child", mode])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -155,11 +156,15 @@ impl IdleDaemon {
     }
 }
 
-/// Once a year, and half a year from now.
+/// Returns a schedule that fires once a year, next in half a year.
 fn yearly_schedule(now: Timestamp) -> String {
-    let then = now + SignedDuration::from_hours(180 * 24);
-    let then = then.to_zoned(jiff::tz::TimeZone::UTC);
-    format!("0 0 {} {} *", then.day().min(28), then.month())
+    let next_firing = now + SignedDuration::from_hours(180 * 24);
+    let next_firing = next_firing.to_zoned(jiff::tz::TimeZone::UTC);
+    format!(
+        "0 0 {} {} *",
+        next_firing.day().min(28),
+        next_firing.month()
+    )
 }
 
 fn write(path: &Path, text: &str) {
@@ -169,39 +174,39 @@ fn write(path: &Path, text: &str) {
     file.unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-/// Idles for ever, while a thread watches what that costs and then ends the
-/// process.
-fn idle(what: &str) {
+/// Idles for ever, while a thread measures the cost and then ends the process.
+fn idle(mode: &str) {
     std::thread::spawn(|| {
-        let second = || {
-            let before = own_processor_time();
+        let cost_of_a_second = || {
+            let cpu_before = own_processor_time();
             std::thread::sleep(Duration::from_secs(1));
-            own_processor_time() - before
+            own_processor_time() - cpu_before
         };
-        let (mut calm, started) = (0, Instant::now());
-        while calm < 3 {
+        let (mut calm_seconds, started) = (0, Instant::now());
+        while calm_seconds < 3 {
             if started.elapsed() > MAX_SETTLING_TIME {
                 eprintln!(
                     "not at rest within {MAX_SETTLING_TIME:?}: this host is too busy to measure it"
                 );
                 std::process::exit(1);
             }
-            calm = if second() < IDLE_THRESHOLD {
-                calm + 1
+            calm_seconds = if cost_of_a_second() < IDLE_THRESHOLD {
+                calm_seconds + 1
             } else {
                 0
             };
         }
-        let (before, started) = (own_processor_time(), Instant::now());
+        let (cpu_before, started) = (own_processor_time(), Instant::now());
         std::thread::sleep(WATCH_TIME);
-        let part = (own_processor_time() - before).as_secs_f64() / started.elapsed().as_secs_f64();
-        println!("{}", part * 60_000.0);
+        let share =
+            (own_processor_time() - cpu_before).as_secs_f64() / started.elapsed().as_secs_f64();
+        println!("{}", share * 60_000.0);
         std::process::exit(0);
     });
-    if what == SCHEDULER_ONLY {
+    if mode == SCHEDULER_ONLY {
         runtime().block_on(bare_scheduler());
     } else {
-        runtime().block_on(daemon(Path::new(what)));
+        runtime().block_on(daemon(Path::new(mode)));
     }
 }
 
@@ -209,8 +214,8 @@ fn idle(what: &str) {
 async fn bare_scheduler() {
     let ticks = Arc::new(Notify::new());
     let scheduler = JobScheduler::new().await.unwrap();
-    let told = Arc::clone(&ticks);
-    let job = Job::new("* * * * * *", move |_, _| told.notify_one()).unwrap();
+    let sender = Arc::clone(&ticks);
+    let job = Job::new("* * * * * *", move |_, _| sender.notify_one()).unwrap();
     scheduler.add(job).await.unwrap();
     scheduler.start().await.unwrap();
     loop {
@@ -225,75 +230,83 @@ async fn daemon(dir: &Path) {
         file: settings.provider.credential_file.clone(),
         ..AdminCredentialSources::default()
     };
-    let started = runtime::start(&settings, sources, "a benchmark", RunMode::Daemon)
+    let runtime = runtime::start(&settings, sources, "a benchmark", RunMode::Daemon)
         .await
         .unwrap();
-    event_loop::run_for(started, None).await.unwrap();
+    event_loop::run_for(runtime, None).await.unwrap();
 }
 
-/// So many keys fire at the same moment, against a provider and sinks that
-/// answer at once: what is left is the loop, the engine and the ledger.
+/// Fires `count` keys at the same moment, with a provider and sinks that
+/// respond at once: the rest is the cost of the loop, the engine and the
+/// ledger.
 fn burst(count: usize) {
     let firing: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
-    let begin = firing - SignedDuration::from_secs(5);
-    let provider = Arc::new(InstantProvider::new(begin));
+    let start = firing - SignedDuration::from_secs(5);
+    let provider = Arc::new(InstantProvider::new(start));
     let dir = many::folder();
     let text = many::config_text(count, dir.path(), "https://api.openai.com/v1", |_| {
         "@yearly".to_owned()
     });
-    let settings = many::settings(&text, begin);
-    let (late, turn, took) = runtime().block_on(async {
-        let ledger = many::open_ledger(&settings, begin);
-        let born = begin - SignedDuration::from_hours(24);
-        many::rotate_all(&ledger, &settings, born, |label| {
-            provider.create_credential(label, born)
+    let settings = many::settings(&text, start);
+    let (delay, iteration, time) = runtime().block_on(async {
+        let ledger = many::open_ledger(&settings, start);
+        let rotated_at = start - SignedDuration::from_hours(24);
+        many::rotate_all(&ledger, &settings, rotated_at, |label| {
+            provider.create_credential(label, rotated_at)
         })
         .await;
-        let parts = instant::services(&provider, &settings, ledger);
-        let managed = instant::managed_keys(&settings);
-        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
+        let services = instant::services(&provider, &settings, ledger);
+        let managed_keys = instant::managed_keys(&settings);
+        let mut engine = Engine::open(services, managed_keys, RunMode::Daemon)
+            .await
+            .unwrap();
         run_loop_until(&mut engine, || provider.now() >= firing).await;
         let started = Instant::now();
-        let (late, turn) = run_loop_until(&mut engine, || provider.made() == 2 * count).await;
-        (late, turn, started.elapsed())
+        let (delay, iteration) =
+            run_loop_until(&mut engine, || provider.created_count() == 2 * count).await;
+        (delay, iteration, started.elapsed())
     });
     println!(
         "{count} keys due at once took {:.1} s; a timer came {:.1} ms late at most, \
          and the loop's own turn cost {:.1} ms at most",
-        took.as_secs_f64(),
-        late.as_secs_f64() * 1_000.0,
-        turn.as_secs_f64() * 1_000.0
+        time.as_secs_f64(),
+        delay.as_secs_f64() * 1_000.0,
+        iteration.as_secs_f64() * 1_000.0
     );
 }
 
-/// Turns the loop as the daemon does. Tells how late a timer of a millisecond
-/// came at most, and what the longest turn cost.
-async fn run_loop_until(engine: &mut Engine, over: impl Fn() -> bool) -> (Duration, Duration) {
+/// Runs the loop like the daemon. Returns the longest delay of a timer of a
+/// millisecond, and the longest iteration.
+async fn run_loop_until(
+    engine: &mut Engine,
+    is_finished: impl Fn() -> bool,
+) -> (Duration, Duration) {
     const PAUSE: Duration = Duration::from_millis(1);
-    let over_at = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&over_at);
-    let watch = tokio::spawn(async move {
+    let finished = Arc::new(AtomicBool::new(false));
+    let timer_finished = Arc::clone(&finished);
+    let timer = tokio::spawn(async move {
         let mut latest = Duration::ZERO;
-        while !told.load(Ordering::Relaxed) {
-            let asleep = Instant::now();
+        while !timer_finished.load(Ordering::Relaxed) {
+            let start = Instant::now();
             tokio::time::sleep(PAUSE).await;
-            latest = latest.max(asleep.elapsed().saturating_sub(PAUSE));
+            latest = latest.max(start.elapsed().saturating_sub(PAUSE));
         }
         latest
     });
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut longest = Duration::ZERO;
-    while !over() {
-        // In processor time: what else this host does holds nobody up.
-        let turn = processor_time(ClockId::ThreadCPUTime);
+    while !is_finished() {
+        // Processor time, since other load on this host does not delay the
+        // loop.
+        let iteration = processor_time(ClockId::ThreadCPUTime);
         engine.start_due();
-        longest = longest.max(processor_time(ClockId::ThreadCPUTime) - turn);
+        longest = longest.max(processor_time(ClockId::ThreadCPUTime) - iteration);
         tokio::select! {
             biased;
             _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
             _ = tick.tick() => {}
         }
     }
-    over_at.store(true, Ordering::Relaxed);
-    (watch.await.unwrap(), longest)
+    finished.store(true, Ordering::Relaxed);
+    (timer.await.unwrap(), longest)
 }

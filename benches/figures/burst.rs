@@ -1,4 +1,4 @@
-//! A thousand keys due at once, against a provider that takes its time.
+//! A thousand keys due at once, with a slow provider.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const REQUEST_TIME: Duration = Duration::from_millis(50);
 
 const OPTIONS: &str = "schedule = \"@monthly\"\noverlap = \"24h\"\nverify-interval = \"0s\"";
 
-/// A provider whose creates and verifications take their time.
+/// A provider whose creates and verifications take [`REQUEST_TIME`].
 struct SlowProvider {
     inner: Arc<InstantProvider>,
     requests: AtomicU32,
@@ -85,30 +85,31 @@ impl Provider for SlowProvider {
     }
 }
 
-/// How many times.
+/// The number of measurements.
 const ROUNDS: usize = 3;
 
 pub(crate) fn rows() -> Vec<TableRow> {
-    // None is removed before the last has its files: see `PARTS`.
+    // No folder is removed before the last one has its files: see
+    // `MEASUREMENTS`.
     let folders = [(); ROUNDS].map(|()| process::folder());
     let rounds = folders.iter().map(|dir| rotate_all(dir.path()));
-    let (walls, asked): (Vec<_>, Vec<_>) = rounds.unzip();
-    let (took, asked) = (process::median(walls), asked[0]);
-    let bound = REQUEST_TIME * asked / MAX_IN_FLIGHT;
+    let (walls, request_counts): (Vec<_>, Vec<_>) = rounds.unzip();
+    let (time, request_count) = (process::median(walls), request_counts[0]);
+    let bound = REQUEST_TIME * request_count / MAX_IN_FLIGHT;
     vec![
-        TableRow::new("1,000 keys due at once, 64 at a time", ms(took))
+        TableRow::new("1,000 keys due at once, 64 at a time", ms(time))
             .beside(format!(
-                "{asked} requests of {} ms, 64 at a time: {}",
+                "{request_count} requests of {} ms, 64 at a time: {}",
                 REQUEST_TIME.as_millis(),
                 ms(bound)
             ))
-            .times_as_long(time_ratio(took, bound))
+            .times_as_long(time_ratio(time, bound))
             .reach("1.25 times as long"),
     ]
 }
 
-/// Rotates keys that were never rotated. Tells what that took, and how many
-/// requests it was.
+/// Rotates keys for the first time. Returns the time, and the number of
+/// requests.
 fn rotate_all(dir: &Path) -> (Duration, u32) {
     let clock = Arc::new(InstantProvider::new(SystemClock.now()));
     let settings = engine::settings(KEYS, dir, OPTIONS, &clock);
@@ -116,21 +117,23 @@ fn rotate_all(dir: &Path) -> (Duration, u32) {
         inner: Arc::clone(&clock),
         requests: AtomicU32::new(0),
     });
-    let took = engine::runtime().block_on(async {
+    let time = engine::runtime().block_on(async {
         let ledger = many::open_ledger(&settings, clock.now());
-        let parts = Services {
+        let services = Services {
             provider: Arc::clone(&provider) as Arc<dyn Provider>,
             ..instant::services(&clock, &settings, ledger)
         };
-        let managed = engine::managed_keys(&settings, &clock);
-        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
+        let managed_keys = engine::managed_keys(&settings, &clock);
+        let mut engine = Engine::open(services, managed_keys, RunMode::Daemon)
+            .await
+            .unwrap();
         let started = Instant::now();
         engine::run_until_idle(&mut engine).await;
-        let took = started.elapsed();
+        let time = started.elapsed();
         let views = engine.key_views().filter_map(|view| view.state?.current());
         assert_eq!(views.count(), KEYS, "each is delivered");
-        took
+        time
     });
-    assert_eq!(clock.made(), KEYS);
-    (took, provider.requests.load(Ordering::Relaxed))
+    assert_eq!(clock.created_count(), KEYS);
+    (time, provider.requests.load(Ordering::Relaxed))
 }

@@ -1,5 +1,5 @@
-//! What one rotation in the running daemon costs beyond the disk: how many
-//! commits it makes, and what it takes beside as many bare ones.
+//! The cost of one rotation in the running daemon beyond the disk's: the number
+//! of its commits, and its time beside that of as many bare ones.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -20,11 +20,11 @@ use crate::instant::InstantProvider;
 use crate::table::{TableRow, ms, time_ratio};
 use crate::{engine, instant, keys, many, process};
 
-/// So many times a new key rotates for a while, and then as much is written
-/// without rekeyd: what changes on the host meanwhile, changes for both.
+/// The number of alternations between rotations of a new key and the same
+/// amount of writes without rekeyd, so that changes on the host affect both.
 const ALTERNATIONS: usize = 4;
 
-/// Rotations in each.
+/// The number of rotations in each.
 const ROUNDS: usize = 50;
 
 const OPTIONS: &str = "schedule = \"*/10 * * * *\"\noverlap = \"5m\"\nverify-interval = \"0s\"\n\
@@ -32,7 +32,7 @@ const OPTIONS: &str = "schedule = \"*/10 * * * *\"\noverlap = \"5m\"\nverify-int
 
 const PERIOD: Duration = Duration::from_secs(600);
 
-/// As much as a commit of the ledger has to tell.
+/// As much text as a commit of the ledger writes.
 const TEXT: &str = concat!(
     "a row of the ledger, an entry of its journal and what stands in their indices: ",
     "a row of the ledger, an entry of its journal and what stands in their indices: ",
@@ -40,7 +40,7 @@ const TEXT: &str = concat!(
     "a row of the ledger, an entry of its journal and what stands in their indices",
 );
 
-/// Counts what is recorded: alone, each is a commit.
+/// Counts the records, each of which is a commit if it is alone.
 #[derive(Default)]
 struct CommitCounter(AtomicUsize);
 
@@ -87,13 +87,13 @@ pub(crate) fn rows() -> Vec<TableRow> {
     ]
 }
 
-/// Which count is in the middle.
+/// Returns the median of the counts.
 fn median(counts: &mut [usize]) -> usize {
     counts.sort_unstable();
     counts[counts.len() / 2]
 }
 
-/// How many commits it is with so many sinks.
+/// Returns the number of commits with `sinks` sinks.
 fn commits_with_sinks(sinks: usize) -> usize {
     let dir = process::folder();
     let mut commits = Vec::new();
@@ -101,84 +101,88 @@ fn commits_with_sinks(sinks: usize) -> usize {
     median(&mut commits)
 }
 
-/// A key that rotates so often; each time tells what it took and how many
-/// commits it was.
+/// Rotates a key `rounds` times. Calls `each` with the time and the number of
+/// commits of each rotation.
 fn rotate(dir: &Path, sinks: usize, rounds: usize, mut each: impl FnMut(Duration, usize)) {
     let provider = Arc::new(InstantProvider::new(SystemClock.now()));
     let count = Arc::new(CommitCounter::default());
     let mut options = OPTIONS.to_owned();
-    for more in 1..sinks {
-        let path = dir.join(format!("more-{more}.key"));
+    for number in 1..sinks {
+        let path = dir.join(format!("more-{number}.key"));
         let sink = format!("\n[[key.{}.sink]]\ntype = \"file\"\n", keys::key_name(0));
-        options += &format!("{sink}name = \"more-{more}\"\npath = {path:?}");
+        options += &format!("{sink}name = \"more-{number}\"\npath = {path:?}");
     }
     let text = keys::text(1, dir, "https://api.openai.com/v1", &options);
-    // The one that comes last.
-    let named = "type = \"file\"\nname = \"file\"\npath";
-    let text = text.replace("type = \"file\"\npath", named);
+    // The sink that `keys::text` adds after the others.
+    let named_sink = "type = \"file\"\nname = \"file\"\npath";
+    let text = text.replace("type = \"file\"\npath", named_sink);
     let settings = many::settings(&text, provider.now());
     engine::runtime().block_on(async {
         let ledger = many::open_ledger(&settings, provider.now());
-        let parts = Services {
+        let services = Services {
             observer: Arc::clone(&count) as Arc<dyn ChangeObserver>,
             ..instant::services(&provider, &settings, ledger)
         };
-        let managed = engine::managed_keys(&settings, &provider);
-        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
+        let managed_keys = engine::managed_keys(&settings, &provider);
+        let mut engine = Engine::open(services, managed_keys, RunMode::Daemon)
+            .await
+            .unwrap();
         engine::run_until_idle(&mut engine).await;
-        // The second retires the first one; each after it revokes one, too.
+        // The second rotation retires the first; each later one also revokes
+        // one.
         for round in 0..rounds + 2 {
             provider.skip(PERIOD);
-            let (created, before) = (provider.made(), count.0.load(Ordering::Relaxed));
+            let (created, count_before) =
+                (provider.created_count(), count.0.load(Ordering::Relaxed));
             let started = Instant::now();
             engine::run_until_idle(&mut engine).await;
-            let took = started.elapsed();
-            assert_eq!(provider.made(), created + 1);
+            let time = started.elapsed();
+            assert_eq!(provider.created_count(), created + 1);
             if round >= 2 {
-                each(took, count.0.load(Ordering::Relaxed) - before);
+                each(time, count.0.load(Ordering::Relaxed) - count_before);
             }
         }
     });
 }
 
-/// So many rotations and nothing else, to be watched from outside.
+/// Makes `rounds` rotations and nothing else, to be traced by another process.
 pub(crate) fn child(rounds: usize) {
     let dir = process::folder();
     rotate(dir.path(), 1, rounds, |_, _| {});
 }
 
-/// How often one rotation waits for the disk, as strace counts it.
+/// Returns the number of syncs of one rotation, as strace counts them.
 fn count_syncs() -> String {
     if let Some(missing) = process::missing(&["strace"]) {
         return missing;
     }
-    let told = |rounds: usize| -> Result<String, String> {
+    let trace = |rounds: usize| -> Result<String, String> {
         let output = Command::new("strace")
             .args(["-f", "-e", "trace=fsync,fdatasync", "-e", "signal=none"])
             .arg(std::env::current_exe().unwrap())
             .args(["--child", "rotations", &rounds.to_string()])
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() {
-            Ok(told)
+            Ok(stderr)
         } else {
-            let last = told.lines().last().unwrap_or_default();
+            let last = stderr.lines().last().unwrap_or_default();
             Err(format!("strace fails: {last}"))
         }
     };
-    let (more, fewer) = match (told(60), told(10)) {
-        (Ok(more), Ok(fewer)) => (more, fewer),
-        (Err(why), _) | (_, Err(why)) => return why,
+    let (longer, shorter) = match (trace(60), trace(10)) {
+        (Ok(longer), Ok(shorter)) => (longer, shorter),
+        (Err(problem), _) | (_, Err(problem)) => return problem,
     };
-    // Of a call that another one interrupts the end is told as well.
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let each = |call| (more.matches(call).count() - fewer.matches(call).count()) as f64 / 50.0;
+    // An interrupted call has a second line for its end, without a parenthesis.
+    #[expect(clippy::cast_precision_loss, reason = "only displayed")]
+    let each = |call| (longer.matches(call).count() - shorter.matches(call).count()) as f64 / 50.0;
     let (commits, file) = (each(" fdatasync("), each(" fsync("));
     format!("strace: {commits:.1} syncs of the ledger, {file:.1} of the file")
 }
 
-/// As many commits and files as a rotation makes, and nothing around them.
+/// The same number of commits and files as in a rotation, and nothing else.
 struct Baseline {
     connection: Connection,
     folder: File,
@@ -203,7 +207,7 @@ impl Baseline {
         }
     }
 
-    /// The time for one commit.
+    /// Measures one commit.
     fn commit(&self) -> Duration {
         let started = Instant::now();
         let insert = "INSERT INTO bare (text) VALUES (?1)";
@@ -212,17 +216,17 @@ impl Baseline {
         started.elapsed()
     }
 
-    /// The time for so many commits and one file.
+    /// Measures commits and one file.
     fn commits_and_file(&self, commits: usize) -> Duration {
         let started = Instant::now();
         for _ in 0..commits {
             self.commit();
         }
-        let beside = self.path.with_extension("new");
-        let mut file = File::create(&beside).unwrap();
+        let temp_path = self.path.with_extension("new");
+        let mut file = File::create(&temp_path).unwrap();
         file.write_all(&TEXT.as_bytes()[..60]).unwrap();
         file.sync_all().unwrap();
-        std::fs::rename(&beside, &self.path).unwrap();
+        std::fs::rename(&temp_path, &self.path).unwrap();
         self.folder.sync_all().unwrap();
         started.elapsed()
     }

@@ -1,5 +1,5 @@
-//! A day of rotations without pause, in a process of its own: SQLite's page
-//! cache fills in the first hours, and from then on it holds what it held.
+//! A day of continuous rotations, in a process of its own. SQLite's page cache
+//! fills in the first hours, and its size is constant from then on.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -33,12 +33,12 @@ pub(crate) fn rows() -> Vec<TableRow> {
         .split_whitespace()
         .map(|number| number.parse().unwrap())
         .collect();
-    let [hour, half, day, hour_files, day_files, made] = numbers[..] else {
+    let [hour, half, day, hour_files, day_files, created] = numbers[..] else {
         panic!("{stdout}");
     };
     vec![
         TableRow::new(
-            format!("its own memory after 24 simulated hours, {made} rotations"),
+            format!("its own memory after 24 simulated hours, {created} rotations"),
             mb(day),
         )
         .beside(format!(
@@ -53,35 +53,38 @@ pub(crate) fn rows() -> Vec<TableRow> {
     ]
 }
 
-/// Lives the day, and tells what it held after an hour, half of it and all.
+/// Simulates the day, and prints the memory after an hour, half of the day and
+/// all of it.
 pub(crate) fn child() {
     let dir = process::folder();
     let provider = Arc::new(InstantProvider::new(SystemClock.now()));
     let settings = engine::settings(KEYS, dir.path(), OPTIONS, &provider);
     engine::runtime().block_on(async {
         let ledger = many::open_ledger(&settings, provider.now());
-        let parts = instant::services(&provider, &settings, ledger);
-        let managed = engine::managed_keys(&settings, &provider);
-        let mut engine = Engine::open(parts, managed, RunMode::Daemon).await.unwrap();
-        let begin = provider.now();
-        live_until(&mut engine, &provider, begin, HOUR).await;
+        let services = instant::services(&provider, &settings, ledger);
+        let managed_keys = engine::managed_keys(&settings, &provider);
+        let mut engine = Engine::open(services, managed_keys, RunMode::Daemon)
+            .await
+            .unwrap();
+        let start = provider.now();
+        run_until_age(&mut engine, &provider, start, HOUR).await;
         let (hour, hour_files) = memory_and_files();
-        live_until(&mut engine, &provider, begin, HOUR * 12).await;
+        run_until_age(&mut engine, &provider, start, HOUR * 12).await;
         let (half, _) = memory_and_files();
-        live_until(&mut engine, &provider, begin, HOUR * 24).await;
+        run_until_age(&mut engine, &provider, start, HOUR * 24).await;
         let (day, day_files) = memory_and_files();
-        let created = provider.made();
+        let created = provider.created_count();
         println!("{hour} {half} {day} {hour_files} {day_files} {created}");
     });
 }
 
-async fn live_until(
+async fn run_until_age(
     engine: &mut Engine,
     provider: &InstantProvider,
-    begin: jiff::Timestamp,
+    start: jiff::Timestamp,
     age: Duration,
 ) {
-    let end = time::after(begin, age);
+    let end = time::after(start, age);
     while provider.now() < end {
         engine::run_until_idle(engine).await;
         let next = engine.next_at().unwrap().min(end);
@@ -89,8 +92,11 @@ async fn live_until(
     }
 }
 
-/// Anonymous memory in KiB, and open files.
+/// Returns the anonymous memory in KiB, and the number of open files.
 fn memory_and_files() -> (u64, usize) {
-    let (_, own) = process::memory("self");
-    (own, std::fs::read_dir("/proc/self/fd").unwrap().count())
+    let (_, anonymous) = process::memory("self");
+    (
+        anonymous,
+        std::fs::read_dir("/proc/self/fd").unwrap().count(),
+    )
 }

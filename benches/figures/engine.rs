@@ -1,5 +1,5 @@
-//! The engine in this process, with the ledger and the sinks of a daemon and a
-//! provider of ours, whose clock skips what nobody works in.
+//! The engine in this process, with the ledger and the sinks of a daemon, and a
+//! provider whose clock skips idle time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use rekeyd::platform::clock::Clock;
 use crate::instant::InstantProvider;
 use crate::{keys, many};
 
-/// As in the daemon: one thread, and others for files and the ledger.
+/// Returns a runtime like the daemon's: one thread, besides those for files and
+/// the ledger.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -21,7 +22,8 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// So many keys in `dir`, each with `options` and a file.
+/// Returns the settings of `count` keys in `dir`, each with `options` and a
+/// file.
 pub(crate) fn settings(
     count: usize,
     dir: &Path,
@@ -32,7 +34,7 @@ pub(crate) fn settings(
     many::settings(&text, clock.now())
 }
 
-/// The keys with their real sinks.
+/// Returns the keys with their real sinks.
 pub(crate) fn managed_keys(settings: &Settings, clock: &Arc<InstantProvider>) -> Vec<ManagedKey> {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let keys = settings.keys.iter().map(|key| ManagedKey {
@@ -44,7 +46,7 @@ pub(crate) fn managed_keys(settings: &Settings, clock: &Arc<InstantProvider>) ->
     keys.collect()
 }
 
-/// Works until there is nothing to do before a later time.
+/// Runs the engine until nothing is due.
 pub(crate) async fn run_until_idle(engine: &mut Engine) {
     loop {
         engine.start_due();

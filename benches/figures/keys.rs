@@ -1,4 +1,4 @@
-//! Configurations whose keys go to a file each.
+//! Configurations whose keys have a file sink each.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,10 +9,10 @@ use rekeyd::platform::clock::{Clock as _, SystemClock};
 
 use crate::support;
 
-/// An address at which nobody answers.
+/// A URL at which no server listens.
 pub(crate) const UNUSED_URL: &str = "http://127.0.0.1:9/v1";
 
-/// The key that the README's examples are about comes first.
+/// Returns the name of a key. The first one is that of the README's examples.
 pub(crate) fn key_name(number: usize) -> String {
     match number {
         0 => "billing-exporter".to_owned(),
@@ -20,7 +20,8 @@ pub(crate) fn key_name(number: usize) -> String {
     }
 }
 
-/// A configuration in `dir` with so many keys, each with `options` and a file.
+/// Returns a configuration in `dir` with `count` keys, each with `options` and
+/// a file.
 pub(crate) fn text(count: usize, dir: &Path, base_url: &str, options: &str) -> String {
     let dir = dir.display();
     let mut text = format!(
@@ -40,18 +41,18 @@ pub(crate) fn text(count: usize, dir: &Path, base_url: &str, options: &str) -> S
     text
 }
 
-/// A schedule that fires once a year, and half a year from now.
+/// Returns a schedule that fires once a year, next in half a year.
 pub(crate) fn yearly_schedule() -> String {
-    let then: Timestamp = SystemClock.now() + SignedDuration::from_hours(180 * 24);
-    let then = then.to_zoned(jiff::tz::TimeZone::UTC);
+    let next_firing: Timestamp = SystemClock.now() + SignedDuration::from_hours(180 * 24);
+    let next_firing = next_firing.to_zoned(jiff::tz::TimeZone::UTC);
     format!(
         "schedule = \"0 0 {} {} *\"",
-        then.day().min(28),
-        then.month()
+        next_firing.day().min(28),
+        next_firing.month()
     )
 }
 
-/// Puts a secret where each key's file is.
+/// Writes a secret to each key's file.
 pub(crate) fn write_files(count: usize, dir: &Path) {
     for number in 0..count {
         let file = dir.join(format!("{}.key", key_name(number)));
@@ -59,7 +60,7 @@ pub(crate) fn write_files(count: usize, dir: &Path) {
     }
 }
 
-/// The program, with the configuration in `dir`.
+/// Returns the program's command with the configuration in `dir`.
 pub(crate) fn rekeyd(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(support::binary());
     let config = dir.join("config.toml");

@@ -1,7 +1,7 @@
-//! Ledgers of a million rotations, made through the ledger's own code.
+//! Ledgers of a million rotations, written by the ledger's own code.
 //!
-//! One costs minutes and gigabytes: it is kept in the build's folder for
-//! temporary files and used again on the same day.
+//! Creating one takes minutes and gigabytes, so it is kept in the build's
+//! folder for temporary files and used again on the same day.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,23 +26,24 @@ use crate::{engine, keys, many, support};
 
 pub(crate) const ROTATIONS: usize = 1_000_000;
 
-/// So many wait for the ledger at once while one is made.
+/// The number of records that wait for the ledger at once.
 const MAX_PENDING: usize = 8_192;
 
-/// A folder with a configuration, its files, and a ledger of many rotations.
+/// A folder with a configuration, its files, and a ledger of a million
+/// rotations.
 pub(crate) struct LongLedger(PathBuf);
 
-/// Ten keys, of which each was rotated 100,000 times.
+/// Returns the ledger of ten keys, each rotated 100,000 times.
 pub(crate) fn over_few_keys() -> LongLedger {
     few_and_many().0
 }
 
-/// 10,000 keys, of which each was rotated 100 times.
+/// Returns the ledger of 10,000 keys, each rotated 100 times.
 pub(crate) fn over_many_keys() -> LongLedger {
     few_and_many().1
 }
 
-/// Makes both side by side if need be.
+/// Creates both concurrently if needed.
 fn few_and_many() -> (LongLedger, LongLedger) {
     std::thread::scope(|scope| {
         let few = scope.spawn(|| LongLedger::with_keys(10));
@@ -54,25 +55,25 @@ fn few_and_many() -> (LongLedger, LongLedger) {
 impl LongLedger {
     fn with_keys(count: usize) -> Self {
         let today = SystemClock.now().strftime("%Y%m%d").to_string();
-        let begin = format!("long-{count}-");
-        let name = format!("{begin}{SCHEMA_VERSION}-{today}");
-        let above = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let folder = above.join(&name);
+        let prefix = format!("long-{count}-");
+        let name = format!("{prefix}{SCHEMA_VERSION}-{today}");
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = parent.join(&name);
         if !folder.is_dir() {
-            for entry in fs::read_dir(above).unwrap().flatten() {
-                if entry.file_name().to_string_lossy().starts_with(&begin) {
+            for entry in fs::read_dir(parent).unwrap().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
                     fs::remove_dir_all(entry.path()).unwrap();
                 }
             }
-            let unfinished = above.join(format!("{name}.unfinished"));
+            let unfinished = parent.join(format!("{name}.unfinished"));
             let _ = fs::remove_dir_all(&unfinished);
             fs::create_dir(&unfinished).unwrap();
             create_ledger(count, &unfinished);
             fs::rename(&unfinished, &folder).unwrap();
         }
-        let long = Self(folder);
-        long.configure(count);
-        long
+        let long_ledger = Self(folder);
+        long_ledger.configure(count);
+        long_ledger
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -89,35 +90,35 @@ impl LongLedger {
         support::write(&dir.join("config.toml"), &text);
         support::write(&dir.join("admin-key"), "sk-admin-nobody-T3BlbkFJ-000000");
         let settings = many::settings(&text, SystemClock.now());
-        // Each file holds what it was given last.
+        // Each file holds the secret that was delivered last.
         for (key, number) in settings.keys.iter().zip(ROTATIONS - count..) {
             let file = dir.join(format!("{}.key", key.name));
             support::write(&file, &format!("sk-admin-{}", redacted_ending(number)));
         }
     }
 
-    /// Notes that every row was just compared with the provider.
+    /// Records that every row was just compared with the provider.
     pub(crate) fn record_reconciliation(&self) {
         let text = fs::read_to_string(self.0.join("config.toml")).unwrap();
         let now = SystemClock.now();
         let ledger = many::open_ledger(&many::settings(&text, now), now);
-        let noted = engine::runtime().block_on(ledger.record_reconciliation(
+        let recorded = engine::runtime().block_on(ledger.record_reconciliation(
             &Scope::AdminKeys,
             now,
             Vec::new(),
         ));
-        noted.unwrap();
+        recorded.unwrap();
     }
 }
 
 fn create_ledger(count: usize, dir: &Path) {
     let started = Instant::now();
-    // The sinks are known by their paths.
-    let stem = dir.display().to_string();
-    let dir_then = stem.strip_suffix(".unfinished").unwrap();
+    // The ledger identifies sinks by their final paths.
+    let unfinished = dir.display().to_string();
+    let final_dir = unfinished.strip_suffix(".unfinished").unwrap();
     let text = keys::text(
         count,
-        Path::new(dir_then),
+        Path::new(final_dir),
         keys::UNUSED_URL,
         &keys::yearly_schedule(),
     );
@@ -125,7 +126,7 @@ fn create_ledger(count: usize, dir: &Path) {
     let settings = many::settings(&text, now);
     let path = dir.join("ledger.db");
     let options = LedgerOptions {
-        // It is made anew if the host fails meanwhile.
+        // It is created again if the host fails meanwhile.
         is_synced: false,
         wal_pages: Some(50_000),
         ..LedgerOptions::new(ledger_identity(&settings))
@@ -148,20 +149,20 @@ async fn record_rotations(ledger: &Ledger, settings: &Settings, now: Timestamp) 
         .map(|key| Some(KeyState::unknown(key.name.clone())))
         .collect();
     for number in 0..ROTATIONS {
-        let place = number % settings.keys.len();
-        let key = &settings.keys[place];
-        if states[place].is_none() || recording.len() == MAX_PENDING {
+        let index = number % settings.keys.len();
+        let key = &settings.keys[index];
+        if states[index].is_none() || recording.len() == MAX_PENDING {
             join_all(&mut recording, &mut states).await;
         }
-        let before = states[place].take().unwrap();
-        let ago = i64::try_from(ROTATIONS - number).unwrap() * 30;
-        let at = now - SignedDuration::from_secs(ago);
+        let state = states[index].take().unwrap();
+        let seconds_ago = i64::try_from(ROTATIONS - number).unwrap() * 30;
+        let at = now - SignedDuration::from_secs(seconds_ago);
         let mut changes = rotation(number, settings.keys.len(), key, at);
         if let Some(Change::Rotation(RotationChange::Started(intent))) = changes.first_mut() {
-            intent.sequence = before.next_sequence(at);
+            intent.sequence = state.next_sequence(at);
         }
         let ledger = ledger.clone();
-        recording.spawn(async move { (place, ledger.record(&before, at, &changes).await) });
+        recording.spawn(async move { (index, ledger.record(&state, at, &changes).await) });
     }
     join_all(&mut recording, &mut states).await;
 }
@@ -170,12 +171,12 @@ type Recorded = (usize, Result<KeyState, ledger::LedgerError>);
 
 async fn join_all(recording: &mut JoinSet<Recorded>, states: &mut [Option<KeyState>]) {
     while let Some(recorded) = recording.join_next().await {
-        let (place, state) = recorded.unwrap();
-        states[place] = Some(state.unwrap());
+        let (index, state) = recorded.unwrap();
+        states[index] = Some(state.unwrap());
     }
 }
 
-/// Waits for the writer to let go, and leaves all in the one file.
+/// Waits for the writer to end, and merges the WAL into the database file.
 fn checkpoint(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(Duration::from_secs(60)).unwrap();
@@ -185,11 +186,12 @@ fn checkpoint(path: &Path) {
     }
 }
 
-/// The whole rotation of that number; the key's former one is `keys` before.
+/// Returns the changes of rotation `number`. The key's previous rotation is
+/// `keys` numbers before.
 fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec<Change> {
     let id = rotation_id(number);
     let sink = &key.sinks[0].id;
-    let moved = |event| Change::from(Transition::new(&id, event));
+    let transition = |event| Change::from(Transition::new(&id, event));
     let [a, b, c, ..] = scattered(number).to_be_bytes();
     let mut changes = vec![
         Change::from(RotationIntent {
@@ -212,7 +214,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             }),
             ..Transition::new(&id, LifecycleEvent::Created)
         }),
-        moved(LifecycleEvent::Verified),
+        transition(LifecycleEvent::Verified),
         Change::from(DeliveryStart {
             rotation: id.clone(),
             sink: sink.clone(),
@@ -227,21 +229,21 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             error: None,
         }),
     ];
-    let former = number.checked_sub(keys).map(self::rotation_id);
-    if let Some(former) = &former {
+    let previous = number.checked_sub(keys).map(self::rotation_id);
+    if let Some(previous) = &previous {
         changes.push(Change::from(Transition {
             revoke_after: Some(time::next_whole_second(at)),
-            ..Transition::new(former, LifecycleEvent::Superseded)
+            ..Transition::new(previous, LifecycleEvent::Superseded)
         }));
     }
-    changes.push(moved(LifecycleEvent::Delivered));
-    let deleted =
-        former.map(|former| Change::from(Transition::new(&former, LifecycleEvent::Deleted)));
-    changes.extend(deleted);
+    changes.push(transition(LifecycleEvent::Delivered));
+    let deletion =
+        previous.map(|previous| Change::from(Transition::new(&previous, LifecycleEvent::Deleted)));
+    changes.extend(deletion);
     changes
 }
 
-/// What of a rotation's secret is shown.
+/// Returns the suffix that a redacted value shows.
 fn redacted_ending(number: usize) -> String {
     format!("{:03}", scattered(number) % 1_000)
 }
@@ -250,7 +252,7 @@ fn rotation_id(number: usize) -> RotationId {
     RotationId::new(scattered(number).to_be_bytes())
 }
 
-/// Another number for each, as far apart as if by chance.
+/// Returns a different number for each, spread over the whole range.
 fn scattered(number: usize) -> u64 {
     let number = u64::try_from(number).unwrap() + 1;
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -1,4 +1,4 @@
-//! A timer's tick with nothing to do: `rekeyd once`, with one key and with many
+//! A timer's run with nothing to do: `rekeyd once`, with one key and with many
 //! keys on a long ledger, beside `certbot renew`.
 
 use std::process::Command;
@@ -11,15 +11,15 @@ use crate::{keys, million, process, support};
 
 const ROUNDS: usize = 21;
 
-/// Of certbot fewer: each takes a hundred times as long.
+/// Fewer for certbot, whose run takes a hundred times as long.
 const CERTBOT_ROUNDS: usize = 7;
 
 pub(crate) fn rows() -> Vec<TableRow> {
     let [tick, memory] = one_key();
-    let long = million::over_many_keys();
-    long.record_reconciliation();
-    let wall = process::median_time(ROUNDS, || keys::rekeyd(long.folder(), &["once"]));
-    let peak = process::highest_peak(|| keys::rekeyd(long.folder(), &["once"]));
+    let long_ledger = million::over_many_keys();
+    long_ledger.record_reconciliation();
+    let wall = process::median_time(ROUNDS, || keys::rekeyd(long_ledger.folder(), &["once"]));
+    let peak = process::highest_peak(|| keys::rekeyd(long_ledger.folder(), &["once"]));
     let many = TableRow::new(
         "the same with 10,000 keys and 1,000,000 rotations",
         format!("{}, {}", ms(wall), mb(peak)),
@@ -27,7 +27,7 @@ pub(crate) fn rows() -> Vec<TableRow> {
     vec![tick, memory, many.reach("150 ms")]
 }
 
-/// A key that has been rotated, beside certificates that are not there.
+/// Measures a key that has been rotated, beside a certbot without certificates.
 fn one_key() -> [TableRow; 2] {
     let provider = TlsSandbox::start();
     let dir = process::folder();
@@ -39,14 +39,14 @@ fn one_key() -> [TableRow; 2] {
     let once = || keys::rekeyd(dir, &["once"]);
     process::time_command(&mut once());
 
-    let others = process::folder();
-    let renew = || certbot_in(&others);
+    let certbot_dir = process::folder();
+    let renew = || certbot_in(&certbot_dir);
     let missing = process::missing(&["certbot"]);
-    let (mut walls, mut others) = (Vec::new(), Vec::new());
+    let (mut walls, mut certbot_walls) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         walls.push(process::time_command(&mut once()));
         if missing.is_none() && round < CERTBOT_ROUNDS {
-            others.push(process::time_command(&mut renew()));
+            certbot_walls.push(process::time_command(&mut renew()));
         }
     }
     let (wall, peak) = (process::median(walls), process::highest_peak(once));
@@ -55,13 +55,14 @@ fn one_key() -> [TableRow; 2] {
     if let Some(missing) = missing {
         return [tick.beside(missing.clone()), memory.beside(missing)];
     }
-    let (other, most) = (process::median(others), process::highest_peak(renew));
+    let (certbot_wall, certbot_peak) =
+        (process::median(certbot_walls), process::highest_peak(renew));
     [
-        tick.beside(format!("certbot renew: {}", ms(other)))
-            .times_less(time_ratio(other, wall)),
+        tick.beside(format!("certbot renew: {}", ms(certbot_wall)))
+            .times_less(time_ratio(certbot_wall, wall)),
         memory
-            .beside(format!("certbot renew: {}", mb(most)))
-            .times_less(ratio(most, peak)),
+            .beside(format!("certbot renew: {}", mb(certbot_peak)))
+            .times_less(ratio(certbot_peak, peak)),
     ]
 }
 

@@ -17,10 +17,9 @@ use tokio_rustls::TlsAcceptor;
 /// A sandbox that serves on a thread of its own until it is dropped.
 pub(crate) struct TlsSandbox {
     pub(crate) sandbox: Arc<Sandbox>,
-    /// Where it is reached without TLS.
+    /// The base URL without TLS.
     pub(crate) base_url: String,
-    /// Where it is reached with it, by an authority that [`Self::ca_file`]
-    /// names.
+    /// The base URL with TLS, whose authority is in [`Self::ca_file`].
     pub(crate) secure_url: String,
     folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
@@ -38,10 +37,11 @@ impl TlsSandbox {
                 let sandbox = Arc::new(Sandbox::start(SandboxOptions::default()).await.unwrap());
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let port = listener.local_addr().unwrap().port();
-                let behind = sandbox.base_url().port().unwrap();
-                tokio::spawn(terminate_tls(listener, tls::acceptor(&ca_file), behind));
+                let plain_port = sandbox.base_url().port().unwrap();
+                tokio::spawn(terminate_tls(listener, tls::acceptor(&ca_file), plain_port));
                 sender.send((sandbox, port)).unwrap();
-                // An error is the end as well.
+                // An error means that the owner was dropped, which also stops
+                // it.
                 let _ = stopped.await;
             });
         });
@@ -70,14 +70,14 @@ impl Drop for TlsSandbox {
     }
 }
 
-/// Takes TLS off and passes on what is in it.
-async fn terminate_tls(listener: TcpListener, acceptor: TlsAcceptor, behind: u16) {
+/// Terminates TLS, and forwards the plain connections.
+async fn terminate_tls(listener: TcpListener, acceptor: TlsAcceptor, plain_port: u16) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             let mut stream = acceptor.accept(stream).await?;
-            let mut sandbox = TcpStream::connect(("127.0.0.1", behind)).await?;
+            let mut sandbox = TcpStream::connect(("127.0.0.1", plain_port)).await?;
             tokio::io::copy_bidirectional(&mut stream, &mut sandbox).await
         });
     }

@@ -1,5 +1,5 @@
-//! Looking at a ledger of a million rotations: the commands, and the README's
-//! example queries, each as a person does.
+//! Reads of a ledger of a million rotations: the commands, and the README's
+//! example queries, as a person runs them.
 
 use std::process::Command;
 
@@ -16,41 +16,41 @@ pub(crate) fn rows() -> Vec<TableRow> {
     let mut rows = Vec::new();
     for command in ["history --limit 50", "status"] {
         let words: Vec<&str> = command.split(' ').collect();
-        let took = process::median_time(ROUNDS, || keys::rekeyd(few.folder(), &words));
-        let what = format!("`{command}`, 10 keys and 1,000,000 rotations");
-        rows.push(TableRow::new(what, ms(took)).reach("20 ms"));
+        let time = process::median_time(ROUNDS, || keys::rekeyd(few.folder(), &words));
+        let label = format!("`{command}`, 10 keys and 1,000,000 rotations");
+        rows.push(TableRow::new(label, ms(time)).reach("20 ms"));
     }
-    let took = process::median_time(ROUNDS, || keys::rekeyd(many.folder(), &["status"]));
+    let time = process::median_time(ROUNDS, || keys::rekeyd(many.folder(), &["status"]));
     rows.push(TableRow::new(
         "`status`, 10,000 keys and 1,000,000 rotations",
-        ms(took),
+        ms(time),
     ));
     let missing = process::missing(&["sqlite3"]);
     for query in queries() {
-        let ask = || {
+        let sqlite3_command = || {
             let mut command = Command::new("sqlite3");
             command.arg(few.ledger()).arg(&query);
             command
         };
-        let took = match &missing {
+        let time = match &missing {
             Some(missing) => missing.clone(),
-            None => ms(process::median_time(QUERY_ROUNDS, ask)),
+            None => ms(process::median_time(QUERY_ROUNDS, sqlite3_command)),
         };
-        let reach = if is_bounded(&query) {
+        let goal = if is_bounded(&query) {
             "50 ms"
         } else {
             "500 ms"
         };
-        rows.push(TableRow::new(format!("`sqlite3`: `{query}`"), took).reach(reach));
+        rows.push(TableRow::new(format!("`sqlite3`: `{query}`"), time).reach(goal));
     }
     rows
 }
 
-/// The queries that the README shows.
+/// Returns the queries that the README shows.
 fn queries() -> Vec<String> {
     let readme = include_str!("../../README.md");
-    let shown = readme.lines().filter(|line| line.starts_with("sqlite3 "));
-    let queries: Vec<_> = shown
+    let command_lines_shown = readme.lines().filter(|line| line.starts_with("sqlite3 "));
+    let queries: Vec<_> = command_lines_shown
         .flat_map(command_lines::commands)
         .filter_map(|words| words.into_iter().nth(2))
         .collect();
@@ -58,7 +58,7 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// Whether it asks for a part of the ledger: one key, a phase, a time.
+/// Whether a query is limited to a part of the ledger: a key, a phase, a time.
 fn is_bounded(query: &str) -> bool {
     let bounds = ["key = ", "phase = ", "at > ", "at >= ", "_at < "];
     bounds.iter().any(|bound| query.contains(bound))

@@ -1,4 +1,4 @@
-//! From exec to READY, as a service manager hears it.
+//! The time from exec to READY, as a service manager measures it.
 
 use std::fs;
 use std::io;
@@ -16,10 +16,10 @@ use crate::{keys, million, process};
 
 const ROUNDS: usize = 11;
 
-/// More than any start, and than any rotation after it.
+/// More than any start takes, and any rotation after it.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A daemon that has said that it is ready.
+/// A daemon that has reported that it is ready.
 pub(crate) struct ReadyDaemon {
     pub(crate) daemon: ChildGuard,
     pub(crate) ready_after: Duration,
@@ -41,13 +41,13 @@ pub(crate) fn start(dir: &Path) -> ReadyDaemon {
         .stderr(fs::File::create(&log).unwrap());
     let started = Instant::now();
     let daemon = ChildGuard(command.spawn().unwrap());
-    let mut told = [0; 4_096];
+    let mut buffer = [0; 4_096];
     loop {
-        let Ok(length) = socket.recv(&mut told) else {
+        let Ok(length) = socket.recv(&mut buffer) else {
             let log = fs::read_to_string(&log).unwrap_or_default();
             panic!("not ready within {START_TIMEOUT:?}:\n{log}");
         };
-        let text = String::from_utf8_lossy(&told[..length]);
+        let text = String::from_utf8_lossy(&buffer[..length]);
         if text.lines().any(|line| line == "READY=1") {
             break;
         }
@@ -69,16 +69,18 @@ pub(crate) fn rows() -> Vec<TableRow> {
     support::write(&dir.join("config.toml"), &text);
     process::time_command(&mut keys::rekeyd(dir, &["once"]));
 
-    let after = |dir: &Path| start(dir).ready_after;
-    let warm = process::median((0..ROUNDS).map(|_| after(dir)).collect());
-    let cold = (0..5).map(|_| drop_caches().map(|()| after(dir)));
+    let ready_after = |dir: &Path| start(dir).ready_after;
+    let warm = process::median((0..ROUNDS).map(|_| ready_after(dir)).collect());
+    let cold = (0..5).map(|_| drop_caches().map(|()| ready_after(dir)));
     let cold: io::Result<Vec<Duration>> = cold.collect();
     let cold = cold.map_or_else(
         |error| format!("the cache cannot be dropped: {error}"),
         |cold| ms(process::median(cold)),
     );
-    let long = million::over_many_keys();
-    let many = (0..ROUNDS).map(|_| after(long.folder())).collect();
+    let long_ledger = million::over_many_keys();
+    let many = (0..ROUNDS)
+        .map(|_| ready_after(long_ledger.folder()))
+        .collect();
     vec![
         TableRow::new("exec to READY, 1 key", ms(warm)).reach("15 ms"),
         TableRow::new("the same with nothing of it in the page cache", cold).reach("30 ms"),
@@ -90,7 +92,7 @@ pub(crate) fn rows() -> Vec<TableRow> {
     ]
 }
 
-/// Has everything read from the disk again.
+/// Drops the page cache, so that files are read from the disk again.
 fn drop_caches() -> io::Result<()> {
     rustix::fs::sync();
     fs::write("/proc/sys/vm/drop_caches", "3")

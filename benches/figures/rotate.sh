@@ -1,7 +1,7 @@
 #!/bin/bash
-# A rotation as an administrator writes it into a crontab: creates an admin key,
-# sees that it works, replaces a file, records it and deletes the previous one.
-# It takes no precaution that rekeyd takes beyond that.
+# A rotation as an administrator writes it for a crontab: creates an admin key,
+# verifies it, replaces a file, records the credential and deletes the previous
+# one. It takes none of rekeyd's further precautions.
 set -euo pipefail
 base=$1 dir=$2
 keys=$base/organization/admin_api_keys

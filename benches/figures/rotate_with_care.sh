@@ -1,9 +1,9 @@
 #!/bin/bash
-# A rotation in a script that asks and records all that rekeyd does, so that a
-# run that is killed leaves no key that nobody knows of: the intent before the
-# create, each step after it; the new secret is seen to work twice before
-# anybody gets it, and the previous credential is deleted only while it and its
-# successor are there, and is looked for afterwards.
+# A rotation in a script that requests and records all that rekeyd does, so that
+# a killed run leaves no unknown key: it records the intent before the create,
+# and each step after it. It verifies the new secret twice before the delivery,
+# deletes the previous credential only while both exist, and checks that the
+# deletion took effect.
 set -euo pipefail
 base=$1 dir=$2
 keys=$base/organization/admin_api_keys

@@ -1,5 +1,5 @@
-//! One rotation, a whole process each: `rekeyd once` beside a shell script that
-//! asks and records the same, and beside one that only does the work.
+//! One rotation in a process each: `rekeyd once` beside a shell script that
+//! requests and records the same, and beside one that takes no precautions.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,20 +18,21 @@ macro_rules! script {
     };
 }
 
-/// The scripts, and what the table calls them.
+/// The scripts, with their labels in the table.
 const SCRIPTS: [(&str, &str); 2] = [
     ("script with the same care", script!("rotate_with_care.sh")),
     ("script without care", script!("rotate.sh")),
 ];
 
-/// How many rotations of each.
+/// The number of rotations by each.
 const ROUNDS: usize = 20;
 
-/// Due at each run, and run n revokes what run n - 1 has retired.
+/// Makes each run due. A run revokes the credential that the run before has
+/// retired.
 const OPTIONS: &str = "schedule = \"*/2 * * * * *\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
      max-creates-per-day = 86400\nrevoke-when-idle-for = \"0s\"";
 
-/// Firings, and the end of the overlap, are so far apart.
+/// The time between firings, and until the end of an overlap.
 const PERIOD: Duration = Duration::from_millis(2_100);
 
 pub(crate) fn rows() -> Vec<TableRow> {
@@ -48,7 +49,7 @@ pub(crate) fn rows() -> Vec<TableRow> {
 
     let mut once = RunCost::default();
     let mut scripts = SCRIPTS.map(|_| RunCost::default());
-    // The first of each makes its files, and revokes nothing.
+    // The first run of each creates its files, and revokes nothing.
     process::time_command(&mut keys::rekeyd(dir, &["once"]));
     if missing.is_none() {
         for (_, script) in SCRIPTS {
@@ -58,8 +59,8 @@ pub(crate) fn rows() -> Vec<TableRow> {
     for _ in 0..ROUNDS {
         let started = Instant::now();
         if missing.is_none() {
-            for ((_, script), spent) in SCRIPTS.iter().zip(&mut scripts) {
-                spent.run(&mut shell(script, &provider.base_url, dir));
+            for ((_, script), cost) in SCRIPTS.iter().zip(&mut scripts) {
+                cost.run(&mut shell(script, &provider.base_url, dir));
             }
         }
         std::thread::sleep(PERIOD.saturating_sub(started.elapsed()));
@@ -77,20 +78,20 @@ pub(crate) fn rows() -> Vec<TableRow> {
     if let Some(missing) = missing {
         return vec![wall.beside(missing.clone()), cpu.beside(missing)];
     }
-    let again = |spent| TableRow::new("the same", ms(spent));
-    let rows = [[wall, cpu], [again(once.wall()), again(once.cpu())]];
-    let mut shown = Vec::new();
-    for (([wall, cpu], (name, _)), spent) in rows.into_iter().zip(SCRIPTS).zip(scripts) {
-        shown.push(
-            wall.beside(format!("{name}: {}", ms(spent.wall())))
-                .times_less(time_ratio(spent.wall(), once.wall())),
+    let row = |cost| TableRow::new("the same", ms(cost));
+    let rows = [[wall, cpu], [row(once.wall()), row(once.cpu())]];
+    let mut table_rows = Vec::new();
+    for (([wall, cpu], (name, _)), cost) in rows.into_iter().zip(SCRIPTS).zip(scripts) {
+        table_rows.push(
+            wall.beside(format!("{name}: {}", ms(cost.wall())))
+                .times_less(time_ratio(cost.wall(), once.wall())),
         );
-        shown.push(
-            cpu.beside(format!("{name}: {}", ms(spent.cpu())))
-                .times_less(time_ratio(spent.cpu(), once.cpu())),
+        table_rows.push(
+            cpu.beside(format!("{name}: {}", ms(cost.cpu())))
+                .times_less(time_ratio(cost.cpu(), once.cpu())),
         );
     }
-    shown
+    table_rows
 }
 
 fn shell(script: &str, base_url: &str, dir: &Path) -> Command {
@@ -99,7 +100,7 @@ fn shell(script: &str, base_url: &str, dir: &Path) -> Command {
     command
 }
 
-/// What runs have cost.
+/// The cost of several runs.
 #[derive(Default)]
 struct RunCost {
     walls: Vec<Duration>,
@@ -117,7 +118,7 @@ impl RunCost {
         process::median(self.walls.clone())
     }
 
-    /// The mean.
+    /// Returns the mean processor time.
     fn cpu(&self) -> Duration {
         self.cpu / u32::try_from(self.walls.len()).unwrap()
     }

@@ -1,4 +1,4 @@
-//! What was measured, beside what it is compared with.
+//! The measured values, beside those that they are compared with.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ pub(crate) struct TableRow {
 }
 
 impl TableRow {
-    /// What rekeyd needs for `what`.
-    pub(crate) fn new(what: impl Into<String>, rekeyd: impl Into<String>) -> Self {
+    /// Returns the row of rekeyd's value for `label`.
+    pub(crate) fn new(label: impl Into<String>, rekeyd: impl Into<String>) -> Self {
         Self {
-            label: what.into(),
+            label: label.into(),
             rekeyd: rekeyd.into(),
             compared_with: String::new(),
             ratio: String::new(),
@@ -23,27 +23,27 @@ impl TableRow {
         }
     }
 
-    /// What somebody else needs, or what cannot be fallen short of.
-    pub(crate) fn beside(mut self, beside: impl Into<String>) -> Self {
-        self.compared_with = beside.into();
+    /// Adds the value of another program, or the lower bound.
+    pub(crate) fn beside(mut self, other: impl Into<String>) -> Self {
+        self.compared_with = other.into();
         self
     }
 
-    /// How often what rekeyd needs goes into what the other needs.
+    /// Adds the ratio of the other program's value to rekeyd's.
     pub(crate) fn times_less(mut self, ratio: f64) -> Self {
         self.ratio = format!("{ratio:.1} times less");
         self
     }
 
-    /// How often what cannot be fallen short of goes into what rekeyd needs.
+    /// Adds the ratio of rekeyd's value to the lower bound.
     pub(crate) fn times_as_long(mut self, ratio: f64) -> Self {
         self.ratio = format!("{ratio:.2} times as long");
         self
     }
 
-    /// What is to be reached.
-    pub(crate) fn reach(mut self, reach: impl Into<String>) -> Self {
-        self.goal = reach.into();
+    /// Adds the goal.
+    pub(crate) fn reach(mut self, goal: impl Into<String>) -> Self {
+        self.goal = goal.into();
         self
     }
 
@@ -58,14 +58,14 @@ impl TableRow {
     }
 }
 
-/// As people and Markdown read it.
+/// Formats the rows as a table of Markdown that people can read as well.
 pub(crate) fn render(rows: &[TableRow]) -> String {
     let head = ["what", "rekeyd", "beside it", "ratio", "to reach"];
     let cells: Vec<_> = rows.iter().map(TableRow::cells).collect();
     let widths: Vec<usize> = (0..head.len())
-        .map(|at| {
-            let column = cells.iter().map(|row| row[at].chars().count());
-            column.chain([head[at].len()]).max().unwrap_or_default()
+        .map(|index| {
+            let column = cells.iter().map(|row| row[index].chars().count());
+            column.chain([head[index].len()]).max().unwrap_or_default()
         })
         .collect();
     let line = |row: &[&str]| {
@@ -79,7 +79,7 @@ pub(crate) fn render(rows: &[TableRow]) -> String {
     format!("{}{}{}", line(&head), line(&rule), body.collect::<String>())
 }
 
-/// A time for people.
+/// Formats a time.
 pub(crate) fn ms(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1_000.0;
     if ms >= 100.0 {
@@ -89,23 +89,23 @@ pub(crate) fn ms(time: Duration) -> String {
     }
 }
 
-/// Memory for people.
+/// Formats an amount of memory.
 pub(crate) fn mb(kib: u64) -> String {
     format!("{:.1} MB", megabytes(kib))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
+#[expect(clippy::cast_precision_loss, reason = "only displayed")]
 fn megabytes(kib: u64) -> f64 {
     kib as f64 * 1_024.0 / 1_000_000.0
 }
 
-/// How often one amount goes into another, of whatever.
-#[expect(clippy::cast_precision_loss, reason = "for people")]
+/// Returns the ratio of two amounts.
+#[expect(clippy::cast_precision_loss, reason = "only displayed")]
 pub(crate) fn ratio(large: u64, small: u64) -> f64 {
     large as f64 / small as f64
 }
 
-/// How often `small` goes into `large`.
+/// Returns the ratio of two times.
 pub(crate) fn time_ratio(large: Duration, small: Duration) -> f64 {
     large.as_secs_f64() / small.as_secs_f64()
 }

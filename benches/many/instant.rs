@@ -1,5 +1,5 @@
-//! A provider and a sink that answer at once, under a clock that is somewhere
-//! else than the host's.
+//! A provider and a sink that respond at once, with a clock that is offset from
+//! the host's.
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
 use std::collections::BTreeMap;
@@ -26,17 +26,17 @@ use rekeyd::provider::{
 };
 use rekeyd::sink::{DeliveryError, Destination, Payload, Sink, SinkError, SinkProblem};
 
-/// The provider; also the clock that everything goes by.
+/// The provider, and the clock of everything in the benchmark.
 pub(crate) struct InstantProvider {
     clock_offset: SignedDuration,
-    /// What was skipped, in nanoseconds.
+    /// The skipped time in nanoseconds.
     skipped: AtomicU64,
     live: Mutex<BTreeMap<String, ListedCredential>>,
     created: AtomicUsize,
 }
 
 impl InstantProvider {
-    /// A provider whose clock says `now`.
+    /// Returns a provider whose clock shows `now`.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             clock_offset: now.duration_since(SystemClock.now()),
@@ -46,7 +46,7 @@ impl InstantProvider {
         }
     }
 
-    /// Makes a credential, and gives its id.
+    /// Creates a credential, and returns its id.
     pub(crate) fn create_credential(&self, label: &Label, at: Timestamp) -> String {
         let id = format!("key_{label}");
         let credential = ListedCredential {
@@ -60,12 +60,12 @@ impl InstantProvider {
             last_used_at: None,
             owner: None,
         };
-        self.with_live(|alive| alive.insert(id.clone(), credential));
+        self.with_live(|live| live.insert(id.clone(), credential));
         self.created.fetch_add(1, Ordering::Relaxed);
         id
     }
 
-    /// Lets so much time pass at once, by both clocks.
+    /// Advances both clocks at once.
     pub(crate) fn skip(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap();
         self.skipped.fetch_add(nanos, Ordering::Relaxed);
@@ -75,8 +75,8 @@ impl InstantProvider {
         Duration::from_nanos(self.skipped.load(Ordering::Relaxed))
     }
 
-    /// How many were ever made.
-    pub(crate) fn made(&self) -> usize {
+    /// Returns the number of credentials ever created.
+    pub(crate) fn created_count(&self) -> usize {
         self.created.load(Ordering::Relaxed)
     }
 
@@ -85,11 +85,8 @@ impl InstantProvider {
     }
 
     fn respond<T>(&self, value: T) -> Result<ProviderResponse<T>, ProviderError> {
-        let date = Some(self.now());
-        Ok(ProviderResponse {
-            value,
-            server_time: date,
-        })
+        let server_time = Some(self.now());
+        Ok(ProviderResponse { value, server_time })
     }
 }
 
@@ -111,12 +108,9 @@ impl Provider for InstantProvider {
         _: Option<Duration>,
     ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
         let id = self.create_credential(label, self.now());
-        let facts = self.with_live(|alive| alive[&id].metadata.clone());
+        let metadata = self.with_live(|live| live[&id].metadata.clone());
         let secret = Some(Secret::new(format!("sk-admin-{label}")));
-        self.respond(CreatedCredential {
-            metadata: facts,
-            secret,
-        })
+        self.respond(CreatedCredential { metadata, secret })
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
@@ -135,14 +129,14 @@ impl Provider for InstantProvider {
         &self,
         _: &Scope,
     ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
-        self.respond(self.with_live(|alive| alive.values().cloned().collect()))
+        self.respond(self.with_live(|live| live.values().cloned().collect()))
     }
 
     async fn retrieve(
         &self,
         id: &CredentialId,
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
-        self.respond(self.with_live(|alive| alive.get(id.as_str()).cloned()))
+        self.respond(self.with_live(|live| live.get(id.as_str()).cloned()))
     }
 
     async fn verify(&self, _: &Secret) -> Result<ProviderResponse<()>, ProviderError> {
@@ -150,12 +144,12 @@ impl Provider for InstantProvider {
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
-        self.with_live(|alive| alive.remove(id.as_str()));
+        self.with_live(|live| live.remove(id.as_str()));
         self.respond(())
     }
 }
 
-/// A sink that takes everything.
+/// A sink that accepts everything.
 struct AcceptingSink(SinkId);
 
 #[async_trait]
@@ -181,7 +175,7 @@ impl Sink for AcceptingSink {
     }
 }
 
-/// The parts of an engine that works with this provider.
+/// Returns the services of an engine with this provider.
 pub(crate) fn services(
     provider: &Arc<InstantProvider>,
     settings: &Settings,
@@ -201,7 +195,7 @@ pub(crate) fn services(
     }
 }
 
-/// The keys, with sinks that take everything.
+/// Returns the keys with sinks that accept everything.
 pub(crate) fn managed_keys(settings: &Settings) -> Vec<ManagedKey> {
     let keys = settings.keys.iter().map(|key| ManagedKey {
         name: key.name.clone(),

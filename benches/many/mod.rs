@@ -1,4 +1,4 @@
-//! So many keys, each with a current credential that was rotated before.
+//! Many keys, each with a current credential from an earlier rotation.
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
 use std::fmt::Write as _;
@@ -21,11 +21,11 @@ use rekeyd::ledger::{Ledger, LedgerOptions, WriterDriver};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// With how many keys it is measured how a cost grows with them.
+/// The numbers of keys of a measurement, which shows how a cost grows.
 pub(crate) const COUNTS: [usize; 3] = [1, 100, 10_000];
 
-/// A folder on the disk that the build is on: a temporary one may be kept in
-/// memory, where a sync costs nothing.
+/// Creates a folder on the disk of the build: a system's temporary folder may
+/// be in memory, where a sync costs nothing.
 pub(crate) fn folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -33,7 +33,8 @@ pub(crate) fn folder() -> TempDir {
     dir
 }
 
-/// A configuration in `dir` with so many keys; `schedule` gives each its own.
+/// Returns a configuration in `dir` with `count` keys; `schedule` returns the
+/// schedule of each.
 pub(crate) fn config_text(
     count: usize,
     dir: &Path,
@@ -58,7 +59,7 @@ pub(crate) fn config_text(
     text
 }
 
-/// What the configuration says.
+/// Parses a configuration.
 pub(crate) fn settings(text: &str, now: Timestamp) -> Settings {
     config::parse(
         Path::new("/etc/rekeyd/config.toml"),
@@ -68,55 +69,55 @@ pub(crate) fn settings(text: &str, now: Timestamp) -> Settings {
     .unwrap()
 }
 
-/// The ledger of these settings.
+/// Opens the ledger of these settings.
 pub(crate) fn open_ledger(settings: &Settings, now: Timestamp) -> Ledger {
     let options = LedgerOptions::new(ledger_identity(settings));
     Ledger::open(&settings.ledger, &options, now, WriterDriver::Thread).unwrap()
 }
 
-/// Records that each key was rotated at `born`; `make` gives the provider's id
-/// for a label.
+/// Records that each key was rotated at `rotated_at`; `create` returns the
+/// provider's id for a label.
 pub(crate) async fn rotate_all(
     ledger: &Ledger,
     settings: &Settings,
-    born: Timestamp,
-    make: impl Fn(&Label) -> String,
+    rotated_at: Timestamp,
+    create: impl Fn(&Label) -> String,
 ) {
     let mut recording = JoinSet::new();
     for (number, key) in settings.keys.iter().enumerate() {
         let number = u32::try_from(number).unwrap();
-        let changes = rotation(number, key, born, &make);
-        let (ledger, new) = (ledger.clone(), KeyState::unknown(key.name.clone()));
-        recording.spawn(async move { ledger.record(&new, born, &changes).await.map(drop) });
+        let changes = rotation(number, key, rotated_at, &create);
+        let (ledger, state) = (ledger.clone(), KeyState::unknown(key.name.clone()));
+        recording.spawn(async move { ledger.record(&state, rotated_at, &changes).await.map(drop) });
     }
     while let Some(recorded) = recording.join_next().await {
         recorded.unwrap().unwrap();
     }
 }
 
-/// From the intent to the current credential.
+/// Returns the changes of a rotation from the intent to the current credential.
 fn rotation(
     number: u32,
     key: &KeySettings,
-    born: Timestamp,
-    make: impl Fn(&Label) -> String,
+    rotated_at: Timestamp,
+    create: impl Fn(&Label) -> String,
 ) -> Vec<Change> {
     let bytes = number.to_be_bytes();
     let id = RotationId::new([0, 0, 0, 0, bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let label = Label::new(&key.name, born, [bytes[1], bytes[2], bytes[3]]);
-    let facts = CredentialMetadata {
-        id: CredentialId::new(make(&label)),
+    let label = Label::new(&key.name, rotated_at, [bytes[1], bytes[2], bytes[3]]);
+    let metadata = CredentialMetadata {
+        id: CredentialId::new(create(&label)),
         redacted_value: None,
-        created_at: Some(time::whole_seconds(born)),
+        created_at: Some(time::whole_seconds(rotated_at)),
         expires_at: None,
     };
     let sink = &key.sinks[0].id;
-    let moved = |event| Change::from(Transition::new(&id, event));
+    let transition = |event| Change::from(Transition::new(&id, event));
     vec![
         Change::from(RotationIntent {
             rotation: id.clone(),
             scope: Scope::AdminKeys,
-            sequence: KeyState::unknown(key.name.clone()).next_sequence(born),
+            sequence: KeyState::unknown(key.name.clone()).next_sequence(rotated_at),
             label,
             trigger: Trigger::First,
             scheduled_for: None,
@@ -125,10 +126,10 @@ fn rotation(
             operator: None,
         }),
         Change::from(Transition {
-            credential: Some(facts),
+            credential: Some(metadata),
             ..Transition::new(&id, LifecycleEvent::Created)
         }),
-        moved(LifecycleEvent::Verified),
+        transition(LifecycleEvent::Verified),
         Change::from(DeliveryStart {
             rotation: id.clone(),
             sink: sink.clone(),
@@ -138,11 +139,11 @@ fn rotation(
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,
-            accepted_at: Some(time::next_whole_second(born)),
+            accepted_at: Some(time::next_whole_second(rotated_at)),
             retry_at: None,
             error: None,
         }),
-        moved(LifecycleEvent::Delivered),
+        transition(LifecycleEvent::Delivered),
         Change::Schedule(ScheduleChange::Recovered),
     ]
 }
