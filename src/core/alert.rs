@@ -1,10 +1,10 @@
-//! What is wrong with a key now, as far as people are to be told of it: from
-//! what the ledger says, what is configured, and the time.
+//! The active alerts of a key: a pure function of the ledger, the configuration
+//! and the time.
 //!
-//! What is wrong is a level and not an event: whoever asks again gets the same
-//! answer, and compares it with what was told. So that nobody is called for
-//! what passes by itself, a cause begins later than the trouble behind it, and
-//! one that was told lasts until everything is in order again.
+//! An alert is a level and not an event: a second evaluation returns the same
+//! alerts, and the caller compares them with those that people were notified of.
+//! An alert becomes active only after a grace period, so that nobody is called for
+//! an error that passes by itself. It stays active until the key is healthy again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,86 +21,86 @@ use crate::core::policy::KeyPolicy;
 use crate::core::state::{KeyState, Rotation};
 use crate::core::time;
 
-/// Trouble that has lasted for so long is told: what is tried again after 1, 2,
-/// 5 and 15 s has been tried five times by then.
+/// How long an error must last before it raises an alert: five attempts with
+/// back-offs of 1, 2, 5 and 15 s fit into it.
 pub const FAILURE_GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-/// A person is told so long before a credential goes that was held.
+/// How long before the revocation of a held credential its alert is raised.
 const HOLD_EXPIRY_WARNING: Duration = time::DAY;
 
-/// What is known of a key.
+/// The facts from which a key's alerts follow.
 #[derive(Debug, Clone, Copy)]
-pub struct AlertContext<'f> {
-    /// What the ledger says.
-    pub state: &'f KeyState,
-    /// How it is configured, with its required sinks; none if it is not.
-    pub configured: Option<(&'f KeyPolicy, &'f [SinkId])>,
-    /// When the present row of its failures began.
+pub struct AlertContext<'a> {
+    /// The key's state in the ledger.
+    pub state: &'a KeyState,
+    /// The key's policy and its required sinks; none if it is not configured.
+    pub configured: Option<(&'a KeyPolicy, &'a [SinkId])>,
+    /// The time of the first of its latest consecutive failures.
     pub failing_since: Option<Timestamp>,
-    /// Since when this process has seen trouble with it.
+    /// The time at which this process first saw an error of the key.
     pub alertable_since: Option<Timestamp>,
-    /// Since when the key could have been worked on: a process was there, the
-    /// host was awake, nothing was wrong with rekeyd as a whole. None for
-    /// whoever cannot wait, and tells what is wrong as it stands.
+    /// The time from which the daemon could work on the key: the process ran, the
+    /// host was awake, and no condition of the daemon was active. None for a
+    /// command that cannot wait: it reports the errors without a grace period.
     pub operational_since: Option<Timestamp>,
-    /// Whether something is wrong with rekeyd as a whole: then that is the
-    /// cause, and no key fails or is overdue for it.
+    /// Whether an alert of the daemon is active: a key that is failing or overdue
+    /// because of it raises no alert of its own.
     pub has_global_alert: bool,
 }
 
-/// Something that is wrong.
+/// The start and the text of an active alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertDetails {
-    /// Since when.
+    /// When its problem began.
     pub since: Timestamp,
-    /// In words.
+    /// Its text for people.
     pub text: String,
 }
 
-/// What is wrong with a key.
+/// The active alerts of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActiveAlerts {
-    /// Each, with its words.
+    /// Each active alert with its details.
     pub active: BTreeMap<Alert, AlertDetails>,
-    /// When that will be otherwise by the passing of time alone.
+    /// When the passing of time alone may change them.
     pub recheck_at: Option<Timestamp>,
 }
 
 impl ActiveAlerts {
-    fn look_at(&mut self, at: Timestamp) {
+    fn recheck_no_later_than(&mut self, at: Timestamp) {
         self.recheck_at = self.recheck_at.into_iter().chain([at]).min();
     }
 
-    fn raise(&mut self, cause: Alert, since: Timestamp, text: String) {
-        self.active.insert(cause, AlertDetails { since, text });
+    fn raise(&mut self, alert: Alert, since: Timestamp, text: String) {
+        self.active.insert(alert, AlertDetails { since, text });
     }
 }
 
-/// What is wrong with a key at `now`. `told` says which causes were told, and
-/// not that they are over.
+/// Returns the alerts of a key that are active at `now`. `was_raised` says whether
+/// people were notified of an alert and not yet of its end.
 #[must_use]
 pub fn active_alerts(
-    facts: &AlertContext<'_>,
-    told: impl Fn(&Alert) -> bool,
+    context: &AlertContext<'_>,
+    was_raised: impl Fn(&Alert) -> bool,
     now: Timestamp,
 ) -> ActiveAlerts {
-    let mut found = ActiveAlerts::default();
-    check_failing(facts, &told, now, &mut found);
-    check_overdue(facts, &told, now, &mut found);
-    check_expiring(facts, &told, now, &mut found);
-    for rotation in &facts.state.live {
-        check_orphan(facts, rotation, now, &mut found);
-        check_hold(facts, rotation, now, &mut found);
+    let mut alerts = ActiveAlerts::default();
+    check_failing(context, &was_raised, now, &mut alerts);
+    check_overdue(context, &was_raised, now, &mut alerts);
+    check_expiring(context, &was_raised, now, &mut alerts);
+    for rotation in &context.state.live {
+        check_orphan(context, rotation, now, &mut alerts);
+        check_hold(context, rotation, now, &mut alerts);
     }
-    found
+    alerts
 }
 
 impl AlertContext<'_> {
-    /// When trouble that began then has lasted for `span`, as far as somebody
-    /// was there to do something about it.
+    /// Returns when an error that began at `since` has lasted for `span`. Time in
+    /// which the daemon could not work on the key does not count.
     fn grace_period_end(&self, since: Timestamp, span: Duration, now: Timestamp) -> Timestamp {
         match self.operational_since {
-            Some(watching) => time::after(since.max(watching).min(now), span),
+            Some(operational) => time::after(since.max(operational).min(now), span),
             None => Timestamp::MIN,
         }
     }
@@ -111,121 +111,126 @@ impl AlertContext<'_> {
 }
 
 fn check_failing(
-    facts: &AlertContext<'_>,
-    told: &impl Fn(&Alert) -> bool,
+    context: &AlertContext<'_>,
+    was_raised: &impl Fn(&Alert) -> bool,
     now: Timestamp,
-    found: &mut ActiveAlerts,
+    alerts: &mut ActiveAlerts,
 ) {
-    let state = facts.state;
+    let state = context.state;
     let key = &state.key;
-    let trouble = alertable_error(state, facts.configured.is_some());
-    let cause = Alert::for_key(key, AlertKind::Failing);
-    if told(&cause) {
-        // What follows a restart or a failed try is not over yet.
+    let error = alertable_error(state, context.configured.is_some());
+    let alert = Alert::for_key(key, AlertKind::Failing);
+    if was_raised(&alert) {
+        // The repair after a restart or a failure is not finished.
         let is_stranded = |rotation: &Rotation| rotation.phase == Phase::Stranded;
-        let under_way = state.open_rotation().is_some() || state.live.iter().any(is_stranded);
-        if trouble.is_some() || (under_way && facts.configured.is_some()) {
-            found.raise(cause, now, trouble.unwrap_or_default());
+        let is_in_progress = state.open_rotation().is_some() || state.live.iter().any(is_stranded);
+        if error.is_some() || (is_in_progress && context.configured.is_some()) {
+            alerts.raise(alert, now, error.unwrap_or_default());
         }
         return;
     }
-    let Some(trouble) = trouble.filter(|_| !facts.has_global_alert) else {
+    let Some(error) = error.filter(|_| !context.has_global_alert) else {
         return;
     };
-    let since = [facts.failing_since, facts.alertable_since];
+    let since = [context.failing_since, context.alertable_since];
     let since = since.into_iter().flatten().min().unwrap_or(now);
-    let at = facts.grace_period_end(since, FAILURE_GRACE_PERIOD, now);
+    let at = context.grace_period_end(since, FAILURE_GRACE_PERIOD, now);
     if at > now {
-        found.look_at(at);
+        alerts.recheck_no_later_than(at);
         return;
     }
     let text = format!(
-        "{key} is failing: {trouble}; it is tried again by itself, and {}",
-        facts.status_hint()
+        "{key} is failing: {error}; it is tried again by itself, and {}",
+        context.status_hint()
     );
-    found.raise(cause, since, text);
+    alerts.raise(alert, since, text);
 }
 
 fn check_overdue(
-    facts: &AlertContext<'_>,
-    told: &impl Fn(&Alert) -> bool,
+    context: &AlertContext<'_>,
+    was_raised: &impl Fn(&Alert) -> bool,
     now: Timestamp,
-    found: &mut ActiveAlerts,
+    alerts: &mut ActiveAlerts,
 ) {
-    let Some((policy, required)) = facts.configured else {
+    let Some((policy, required)) = context.configured else {
         return;
     };
-    let Some(since) = due_since(policy, required, facts.state, facts.failing_since, now) else {
+    let Some(since) = due_since(policy, required, context.state, context.failing_since, now) else {
         return;
     };
-    let key = &facts.state.key;
-    let cause = Alert::for_key(key, AlertKind::Overdue);
+    let key = &context.state.key;
+    let alert = Alert::for_key(key, AlertKind::Overdue);
     let span = overdue_threshold(policy) + Duration::from_secs(1);
-    if told(&cause) {
+    if was_raised(&alert) {
         if time::after(since, span) <= now {
-            found.raise(cause, since, String::new());
+            alerts.raise(alert, since, String::new());
         }
         return;
     }
-    if facts.has_global_alert {
+    if context.has_global_alert {
         return;
     }
-    let at = facts
+    let at = context
         .grace_period_end(since, span, now)
         .max(time::after(since, span));
     if at > now {
-        found.look_at(at);
+        alerts.recheck_no_later_than(at);
         return;
     }
-    let why = match alertable_error(facts.state, true) {
-        Some(trouble) => format!(": {trouble}"),
+    let why = match alertable_error(context.state, true) {
+        Some(error) => format!(": {error}"),
         None => String::new(),
     };
     let text = format!(
         "{key} has been due since {} and is not rotated yet{why}; {}",
         time::to_text(since),
-        facts.status_hint()
+        context.status_hint()
     );
-    found.raise(cause, since, text);
+    alerts.raise(alert, since, text);
 }
 
 fn check_expiring(
-    facts: &AlertContext<'_>,
-    told: &impl Fn(&Alert) -> bool,
+    context: &AlertContext<'_>,
+    was_raised: &impl Fn(&Alert) -> bool,
     now: Timestamp,
-    found: &mut ActiveAlerts,
+    alerts: &mut ActiveAlerts,
 ) {
-    let (state, key) = (facts.state, &facts.state.key);
-    let Some(((policy, _), (near, end))) = facts.configured.zip(expiry_window(state)) else {
+    let (state, key) = (context.state, &context.state.key);
+    let Some(((policy, _), (near_since, end))) = context.configured.zip(expiry_window(state))
+    else {
         return;
     };
-    let current = state.current().and_then(|one| one.credential.as_ref());
-    // In the last quarter of its life the key is due: it is waked then.
-    let Some(credential) = current.filter(|_| near <= now) else {
+    let current = state
+        .current()
+        .and_then(|rotation| rotation.credential.as_ref());
+    // The key is due in that last quarter, and evaluated again when it begins.
+    let Some(credential) = current.filter(|_| near_since <= now) else {
         return;
     };
-    let cause = Alert::for_credential(key, AlertKind::Expiring, &credential.id);
-    if told(&cause) {
-        found.raise(cause, near, String::new());
+    let alert = Alert::for_credential(key, AlertKind::Expiring, &credential.id);
+    if was_raised(&alert) {
+        alerts.raise(alert, near_since, String::new());
         return;
     }
-    let failing = found
+    let is_failing = alerts
         .active
         .contains_key(&Alert::for_key(key, AlertKind::Failing));
-    let span = policy.delivery_deadline.min(time::until(near, end) / 2);
-    let at = match facts.operational_since {
-        Some(_) if failing => now,
-        Some(_) => facts.grace_period_end(near, span, now),
-        // Whoever cannot wait has tried, or has let it be tried.
-        None if failing => now,
-        None => time::after(near, span),
+    let span = policy
+        .delivery_deadline
+        .min(time::until(near_since, end) / 2);
+    let at = match context.operational_since {
+        Some(_) if is_failing => now,
+        Some(_) => context.grace_period_end(near_since, span, now),
+        // A command that cannot wait has attempted the rotation.
+        None if is_failing => now,
+        None => time::after(near_since, span),
     };
     if at > now {
-        found.look_at(at);
+        alerts.recheck_no_later_than(at);
         return;
     }
     let why = match alertable_error(state, true) {
-        Some(trouble) => format!(": {trouble}"),
+        Some(error) => format!(": {error}"),
         None => String::new(),
     };
     let text = format!(
@@ -234,15 +239,15 @@ fn check_expiring(
         credential.id,
         time::to_text(end)
     );
-    found.raise(cause, near, text);
+    alerts.raise(alert, near_since, text);
 }
 
-/// One that cannot be revoked at once: it is tried again for ever.
+/// Raises the alert of a live orphan, whose revocation is retried without end.
 fn check_orphan(
-    facts: &AlertContext<'_>,
+    context: &AlertContext<'_>,
     rotation: &Rotation,
     now: Timestamp,
-    found: &mut ActiveAlerts,
+    alerts: &mut ActiveAlerts,
 ) {
     let Some(credential) = &rotation.credential else {
         return;
@@ -250,7 +255,7 @@ fn check_orphan(
     if rotation.phase != Phase::Orphaned {
         return;
     }
-    let key = &facts.state.key;
+    let key = &context.state.key;
     let why = match rotation.error.as_ref().filter(|_| rotation.attempt > 0) {
         Some(error) => format!("; revoking it fails: {error}"),
         None => String::new(),
@@ -260,42 +265,45 @@ fn check_orphan(
          that is possible{why}",
         credential.id
     );
-    let cause = Alert::for_credential(key, AlertKind::Orphan, &credential.id);
-    found.raise(cause, now, text);
+    let alert = Alert::for_credential(key, AlertKind::Orphan, &credential.id);
+    alerts.raise(alert, now, text);
 }
 
-/// A credential that is still used, or held by hand, and goes within a day.
+/// Raises the alert of a credential that is in use or held by an operator, and that
+/// is revoked within a day.
 fn check_hold(
-    facts: &AlertContext<'_>,
+    context: &AlertContext<'_>,
     rotation: &Rotation,
     now: Timestamp,
-    found: &mut ActiveAlerts,
+    alerts: &mut ActiveAlerts,
 ) {
     let Some(credential) = &rotation.credential else {
         return;
     };
-    let key = &facts.state.key;
-    let cause = Alert::for_credential(key, AlertKind::Hold, &credential.id);
+    let key = &context.state.key;
+    let alert = Alert::for_credential(key, AlertKind::Hold, &credential.id);
     if rotation.phase == Phase::Retired
         && rotation.final_warning
         && let Some(reason) = rotation.error.as_ref()
     {
         let text = format!("{} of {key} is not revoked yet: {reason}", credential.id);
-        found.raise(cause, now, text);
+        alerts.raise(alert, now, text);
         return;
     }
-    let waits = rotation.phase == Phase::Retired || rotation.phase == Phase::Orphaned;
-    let decides = |until: &Timestamp| {
-        waits && *until > now && rotation.revoke_after.is_none_or(|after| after < *until)
+    let awaits_revocation = rotation.phase == Phase::Retired || rotation.phase == Phase::Orphaned;
+    let delays_revocation = |until: &Timestamp| {
+        awaits_revocation
+            && *until > now
+            && rotation.revoke_after.is_none_or(|after| after < *until)
     };
-    let Some(until) = rotation.hold_until.filter(decides) else {
+    let Some(until) = rotation.hold_until.filter(delays_revocation) else {
         return;
     };
     let at = time::before(until, HOLD_EXPIRY_WARNING);
     if at > now {
-        // A hold without an end is one until the end of time.
+        // A hold without an end is recorded as `Timestamp::MAX`.
         if until < Timestamp::MAX {
-            found.look_at(at);
+            alerts.recheck_no_later_than(at);
         }
         return;
     }
@@ -306,28 +314,29 @@ fn check_hold(
         time::to_text(until),
         credential.id
     );
-    found.raise(cause, now, text);
+    alerts.raise(alert, now, text);
 }
 
-/// What is said when something is over that was told.
+/// Returns the text of the notification that an alert is resolved.
 #[must_use]
-pub fn resolved_text(cause: &Alert, state: Option<&KeyState>) -> String {
-    let key = cause.key.as_ref().map_or("rekeyd", |key| key.as_str());
-    let credential = cause.credential.as_ref();
+pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
+    let key = alert.key.as_ref().map_or("rekeyd", |key| key.as_str());
+    let credential = alert.credential.as_ref();
     let credential = credential.map_or("a credential", |id| id.as_str());
-    let now = match state.and_then(KeyState::current).map(|one| &one.credential) {
-        Some(Some(current)) => format!("; its current credential is {}", current.id),
-        Some(None) | None => String::new(),
+    let current = state.and_then(KeyState::current);
+    let current = match current.and_then(|rotation| rotation.credential.as_ref()) {
+        Some(credential) => format!("; its current credential is {}", credential.id),
+        None => String::new(),
     };
-    match cause.kind {
+    match alert.kind {
         AlertKind::Ledger => "the ledger can be written again".to_owned(),
         AlertKind::Credential => "the provider accepts rekeyd's own admin key again".to_owned(),
         AlertKind::Organization => "the keys' credentials are there again".to_owned(),
         AlertKind::Clock => "the clocks of this host and of the provider agree again".to_owned(),
         AlertKind::Provider => "the provider answers again".to_owned(),
-        AlertKind::Failing => format!("{key} is not failing any more{now}"),
-        AlertKind::Overdue => format!("{key} is not overdue any more{now}"),
-        AlertKind::Expiring => format!("{credential} of {key} has a successor{now}"),
+        AlertKind::Failing => format!("{key} is not failing any more{current}"),
+        AlertKind::Overdue => format!("{key} is not overdue any more{current}"),
+        AlertKind::Expiring => format!("{credential} of {key} has a successor{current}"),
         AlertKind::Orphan => format!("{credential} of {key} is revoked"),
         AlertKind::Hold => format!("{credential} of {key} is not held for its last day any more"),
         AlertKind::Rotated | AlertKind::Lookalike => format!("{credential} of {key}"),

@@ -1,15 +1,14 @@
-//! How long to wait after failures in a row.
+//! The delays after consecutive failures.
 
 use std::time::Duration;
 
-/// The waits after failures in a row, in seconds. The last one is kept for
-/// ever.
+/// The delays after consecutive failures, in seconds. The last one repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff(pub &'static [u64]);
 
 impl Backoff {
-    /// How long to wait after the `attempt`th failure in a row, counted from
-    /// 1; not at all if there are no waits.
+    /// Returns the delay after the `attempt`th consecutive failure, counted from
+    /// 1; zero if the table is empty.
     #[must_use]
     pub fn delay(self, attempt: u32) -> Duration {
         let index = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);

@@ -1,27 +1,27 @@
-//! A program with its arguments, as the configuration names it, and what it is
-//! told of a delivery.
+//! A program with its arguments, as the configuration names it, and the
+//! environment that it gets for a delivery.
 
 use std::fmt;
 use std::path::Path;
 
-/// A program and its arguments. There is no shell: each argument reaches the
+/// A program and its arguments. No shell is involved: each argument reaches the
 /// program as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The program; absolute.
+    /// The program's absolute path.
     pub program: String,
-    /// What follows it.
+    /// Its arguments, without the program itself.
     pub arguments: Vec<String>,
 }
 
 impl CommandLine {
-    /// The program's path.
+    /// Returns the program's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         Path::new(&self.program)
     }
 
-    /// All of it, from the program on.
+    /// Returns the program and then its arguments.
     pub fn argv(&self) -> impl Iterator<Item = &str> {
         let arguments = self.arguments.iter().map(String::as_str);
         std::iter::once(self.program.as_str()).chain(arguments)
@@ -29,11 +29,11 @@ impl CommandLine {
 }
 
 impl fmt::Display for CommandLine {
-    /// On one line, in quotes where it is needed to tell two command lines
-    /// apart: sinks are known by it.
+    /// Writes one line, which identifies a sink: words are quoted wherever two
+    /// command lines would otherwise read the same.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, word) in self.argv().enumerate() {
-            if at > 0 {
+        for (index, word) in self.argv().enumerate() {
+            if index > 0 {
                 formatter.write_str(" ")?;
             }
             if is_safe_unquoted(word) {
@@ -47,12 +47,12 @@ impl fmt::Display for CommandLine {
 }
 
 fn is_safe_unquoted(word: &str) -> bool {
-    let plain = |letter: char| letter.is_alphanumeric() || "-_./:=@%+,~".contains(letter);
-    !word.is_empty() && word.chars().all(plain)
+    let is_safe = |letter: char| letter.is_alphanumeric() || "-_./:=@%+,~".contains(letter);
+    !word.is_empty() && word.chars().all(is_safe)
 }
 
-/// What a delivery's command is told in its environment, beside the secret on
-/// its standard input.
+/// Returns the environment variables of a delivery's command. The secret is not
+/// among them: the command reads it from its standard input.
 #[must_use]
 pub fn delivery_environment(
     key: &str,
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn display_quotes_ambiguous_words() {
-        let shown = |argv: &[&str]| {
+        let display = |argv: &[&str]| {
             let line = CommandLine {
                 program: argv[0].to_owned(),
                 arguments: argv[1..].iter().map(|word| (*word).to_owned()).collect(),
@@ -92,7 +92,7 @@ mod tests {
             (&["/bin/put", "a\nb"], "/bin/put \"a\\nb\""),
             (&["/opt/my tools/put"], "\"/opt/my tools/put\""),
         ] {
-            assert_eq!(shown(argv), expected);
+            assert_eq!(display(argv), expected);
         }
     }
 }

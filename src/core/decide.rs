@@ -1,5 +1,5 @@
-//! The decisions about a key: pure functions of what the ledger says, what this
-//! process holds in memory, and the time.
+//! The decisions about a key: pure functions of the ledger's state, of what this
+//! process holds in memory, and of the time.
 
 pub mod due;
 pub mod next_step;

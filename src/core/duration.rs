@@ -5,14 +5,14 @@ use std::time::Duration;
 /// The units that a duration may carry, with their seconds, smallest first.
 const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
 
-/// The longest duration that is taken: ten years. Longer ones are typing
-/// mistakes, and sums of what is taken stay far from any overflow.
+/// The longest accepted duration: ten years. Longer ones are typing mistakes, and
+/// sums of accepted durations stay far from any overflow.
 pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Why a text is not a duration.
+/// The reason why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// No number in front, no unit behind, or a unit that is not known.
+    /// The number or the unit is missing, or the unit is unknown.
     #[error("a duration is a whole number with one unit, s, m, h or d, such as \"90s\" or \"24h\"")]
     InvalidSyntax,
     /// More than [`MAX_DURATION`].
@@ -20,10 +20,10 @@ pub enum DurationError {
     TooLong,
 }
 
-/// Reads a duration such as `15m`.
+/// Parses a duration such as `15m`.
 ///
 /// # Errors
-/// [`DurationError`], whose text says what would be right.
+/// [`DurationError`], whose text describes the accepted form.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let (unit, seconds) = UNITS
         .into_iter()
@@ -43,8 +43,8 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     }
 }
 
-/// The shortest text that [`parse`] reads as `span`; parts below a second are
-/// dropped.
+/// Returns the shortest text that [`parse`] reads as `span`, without fractions of
+/// a second.
 #[must_use]
 pub fn to_text(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -56,7 +56,7 @@ pub fn to_text(span: Duration) -> String {
     format!("{}{unit}", seconds / size)
 }
 
-/// A duration for people, its two largest units: `3 d 4 h`, `12 s`.
+/// Returns a duration for people, in its two largest units: `3 d 4 h`, `12 s`.
 #[must_use]
 pub fn to_human_text(span: Duration) -> String {
     let mut rest = span.as_secs();

@@ -1,9 +1,9 @@
-//! What is wrong with a key, in words.
+//! The error of a key that its status shows and that its alert repeats.
 
 use crate::core::lifecycle::Phase;
 use crate::core::state::{DeliveryState, KeyState, Rotation};
 
-/// What is wrong with a key, the most pressing first.
+/// Returns the most urgent error of a key.
 #[must_use]
 pub fn last_error(state: &KeyState) -> Option<String> {
     delivery_error(state)
@@ -12,10 +12,10 @@ pub fn last_error(state: &KeyState) -> Option<String> {
         .or_else(|| lost_secret_error(state))
 }
 
-/// As [`last_error`], without what passes by itself: a fresh secret that the
-/// provider refuses for a while, and one that was lost and has a successor on
-/// its way. Of a key that is not configured any more only what is to be done
-/// with its credentials counts: nobody rotates it.
+/// Returns what [`last_error`] does, without two errors that pass by themselves: a
+/// fresh secret that the provider still refuses, and a lost secret whose successor
+/// is being created. For a key that is not configured any more, only failing steps
+/// of its remaining credentials count, because rekeyd does not rotate it.
 #[must_use]
 pub fn alertable_error(state: &KeyState, is_managed: bool) -> Option<String> {
     let step = || step_error(state, |rotation| rotation.phase != Phase::Created);
@@ -29,19 +29,19 @@ pub fn alertable_error(state: &KeyState, is_managed: bool) -> Option<String> {
         .or_else(lost)
 }
 
-/// A sink that did not take the secret of the open rotation.
+/// Returns the error of a sink that did not accept the open rotation's secret.
 fn delivery_error(state: &KeyState) -> Option<String> {
-    let failing =
+    let is_failing =
         |state: DeliveryState| matches!(state, DeliveryState::Uncertain | DeliveryState::Refused);
     let deliveries = state.open_rotation()?.deliveries.iter();
-    let mut failing = deliveries.filter(|delivery| failing(delivery.state));
+    let mut failing = deliveries.filter(|delivery| is_failing(delivery.state));
     failing.find_map(|delivery| {
         let error = delivery.error.as_ref()?;
         Some(format!("not delivered to {}: {error}", delivery.sink))
     })
 }
 
-/// The step of a rotation that fails.
+/// Returns the error of a rotation's failing step.
 fn step_error(state: &KeyState, counts: impl Fn(&Rotation) -> bool) -> Option<String> {
     let live = state.live.iter();
     let mut failing = live.filter(|rotation| rotation.attempt > 0 && counts(rotation));

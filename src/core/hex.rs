@@ -1,4 +1,4 @@
-//! Bytes as text.
+//! Hexadecimal text.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
-        // Writing to a string does not fail.
+        // Writing to a `String` never fails.
         let _ = write!(text, "{byte:02x}");
     }
     text

@@ -1,4 +1,4 @@
-//! Names that were checked once and can be trusted from then on.
+//! Names and ids. A value of one of these types has passed its check.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// The longest key name; with a label's time and random part it stays below
-/// the 100 characters that a name at the provider may be expected to take.
+/// The longest key name. With the time and the random part of a label it stays below
+/// the 100 characters that a provider can be expected to accept as a name.
 pub const MAX_KEY_NAME_LENGTH: usize = 48;
 
-/// Why a text is not a name.
+/// The reason why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Not of the form that key and sink names have.
+    /// The text does not have the form of key and sink names.
     #[error("a name is 1 to 48 characters of a-z, 0-9 and -, and does not begin with -")]
     InvalidForm,
 }
@@ -27,7 +27,7 @@ macro_rules! text_newtype {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The text itself.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -53,20 +53,20 @@ text_newtype! {
     KeyName
 }
 text_newtype! {
-    /// The name that one rotation's credential bears at the provider.
+    /// The name of one rotation's credential at the provider.
     ///
-    /// `<key>-<UTC time>-<random>`, such as
-    /// `billing-exporter-20261123T030000Z-5f3a9c`; unique to that rotation and
-    /// never sent twice, which is what makes an unclear create findable.
+    /// Its form is `<key>-<UTC time>-<random>`, such as
+    /// `billing-exporter-20261123T030000Z-5f3a9c`. It is unique to the rotation and
+    /// never sent twice, so that a create with an unknown outcome can be found by it.
     Label
 }
 text_newtype! {
-    /// One rotation's id in this ledger: 16 hexadecimal digits, random, so
-    /// that webhook ids stay unique when a ledger is lost or restored.
+    /// The id of a rotation in this ledger: 16 random hexadecimal digits, so that
+    /// webhook ids stay unique after a ledger is lost or restored.
     RotationId
 }
 text_newtype! {
-    /// A credential's id at the provider (`key_…`): opaque, never taken apart.
+    /// The id of a credential at the provider (`key_…`), never parsed.
     CredentialId
 }
 text_newtype! {
@@ -89,7 +89,7 @@ impl KeyName {
 }
 
 impl Label {
-    /// The label of a rotation of `key` that is begun `at`, with three random
+    /// Returns the label of a rotation of `key` that starts at `at`, with three random
     /// bytes.
     #[must_use]
     pub fn new(key: &KeyName, at: Timestamp, random: [u8; 3]) -> Self {
@@ -98,15 +98,15 @@ impl Label {
         Self(format!("{key}-{time}-{a:02x}{b:02x}{c:02x}").into())
     }
 
-    /// A label as the ledger or the provider tells it; any text, since a label
-    /// is claimed by its row and never by its shape.
+    /// Returns a label that was read from the ledger or the provider. It may be any
+    /// text, since a label is claimed by its row and never by its form.
     #[must_use]
     pub fn from_recorded(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
-    /// Whether `name` has the shape of a label of `key`: what makes a
-    /// credential that has no row here a lookalike.
+    /// Returns whether `name` has the form of a label of `key`. A credential with such
+    /// a name and no row is a lookalike.
     #[must_use]
     pub fn matches_format(name: &str, key: &KeyName) -> bool {
         let Some(rest) = name
@@ -117,7 +117,7 @@ impl Label {
         };
         let bytes = rest.as_bytes();
         bytes.len() == 23
-            && bytes.iter().enumerate().all(|(at, byte)| match at {
+            && bytes.iter().enumerate().all(|(index, byte)| match index {
                 8 => *byte == b'T',
                 15 => *byte == b'Z',
                 16 => *byte == b'-',
@@ -128,13 +128,13 @@ impl Label {
 }
 
 impl RotationId {
-    /// A new id from eight random bytes.
+    /// Returns a new id from eight random bytes.
     #[must_use]
     pub fn new(random: [u8; 8]) -> Self {
         Self(format!("{:016x}", u64::from_be_bytes(random)).into())
     }
 
-    /// An id as the ledger tells it.
+    /// Returns an id that was read from the ledger.
     #[must_use]
     pub fn from_recorded(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
@@ -142,7 +142,7 @@ impl RotationId {
 }
 
 impl CredentialId {
-    /// An id as the provider or the ledger tells it.
+    /// Returns an id that was read from the provider or the ledger.
     #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
@@ -150,20 +150,21 @@ impl CredentialId {
 }
 
 impl ProjectId {
-    /// An id as the configuration or the ledger tells it.
+    /// Returns the id with this text, as the configuration or the ledger holds it.
     #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 }
 
-/// A sink: its name in the key *and* its target. Renamed or retargeted, it is
-/// another sink.
+/// The identity of a sink: its name in the key *and* its target. A sink with another
+/// name or target is another sink.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkId {
-    /// Its name, unique within the key; its type where none was given.
+    /// Its name, unique within the key; by default its type.
     pub name: String,
-    /// Type and path, URL without query, or argv: `file:/etc/billing/key`.
+    /// Its type, and its path, its URL without query, or its command line:
+    /// `file:/etc/billing/key`.
     pub target: String,
 }
 
@@ -173,7 +174,7 @@ impl fmt::Display for SinkId {
     }
 }
 
-/// Whether `text` has the form that names of keys and of sinks share.
+/// Returns whether `text` has the form of key and sink names.
 #[must_use]
 pub fn is_valid_name(text: &str) -> bool {
     !text.is_empty()

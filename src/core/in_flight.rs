@@ -1,4 +1,4 @@
-//! What a process knows of the rotation that it started, and the ledger does not.
+//! The state of an open rotation that is held in memory and not in the ledger.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ pub struct InFlight {
     pub first_verified_at: Option<Timestamp>,
     /// When it worked for the second time.
     pub verified_at: Option<Timestamp>,
-    /// The credential that was current then, and before when the schedule does not
-    /// revoke it: what receivers are sent, the same in every attempt.
+    /// The credential that this rotation replaces, and the earliest time at which
+    /// the schedule revokes it. Every delivery attempt sends the same values.
     pub previous: Option<(CredentialId, Timestamp)>,
     /// How long the provider has refused the secret, without outages.
     pub refused_for: Duration,

@@ -1,27 +1,27 @@
-//! A rotation's phases, what can happen to it, and what it becomes: one table,
-//! used when a change is recorded and again when the event log is read back.
+//! The phases of a rotation, its events, and the one table of its transitions.
 //!
 //! Deliberately not here: what to do next ([`crate::core::decide::next_step`]) and how long
 //! to wait ([`crate::core::policy`]).
 
 use std::fmt;
 
-/// Where a rotation stands. One word everywhere: SQL, JSON, logs.
+/// The phase of a rotation. Each has one word in SQL, JSON and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Recorded; the create may or may not have been sent.
     Intended,
-    /// The provider made the credential; its id is recorded.
+    /// The provider created the credential; its id is recorded.
     Created,
-    /// The new secret was seen to work.
+    /// The provider accepted the new secret twice.
     Verified,
     /// Every required sink has accepted it.
     Current,
-    /// A newer rotation is current; waits for `revoke_after`.
+    /// A newer rotation is current; the credential stays valid until
+    /// `revoke_after`.
     Retired,
     /// Alive, its secret is lost, and a sink may hold it.
     Stranded,
-    /// Alive, and no sink ever took it.
+    /// Alive, and no sink accepted it.
     Orphaned,
     /// Deleted at the provider.
     Revoked,
@@ -29,21 +29,22 @@ pub enum Phase {
     Failed,
 }
 
-/// Something that happened to a rotation.
+/// An event in the life of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LifecycleEvent {
-    /// The key was due and a rotation is begun.
+    /// The rotation starts.
     Started,
-    /// The provider made the credential and told its secret.
+    /// The provider created the credential and returned its secret.
     Created,
-    /// The provider made the credential, and its secret was not in the answer.
+    /// The provider created the credential, and its response had no secret.
     SecretLost,
-    /// The create was certainly not done.
+    /// The provider certainly did not create the credential.
     NotCreated,
-    /// The create was unclear, and its label is not at the provider.
+    /// The outcome of the create was unknown, and its label is not at the
+    /// provider.
     LabelNotFound,
-    /// The create was unclear, its label is at the provider, and this process
-    /// sent the create, so that nobody can have its secret.
+    /// The outcome of the create was unknown, and its label is at the provider.
+    /// This process sent the create and received no secret, so no sink has it.
     LabelFound,
     /// The label of a create sent by an earlier process is at the provider.
     LabelFoundAfterRestart,
@@ -51,11 +52,11 @@ pub enum LifecycleEvent {
     Verified,
     /// The new secret was refused for all of `verify-timeout`.
     VerificationFailed,
-    /// Given up in the process that holds the secret, no delivery begun.
+    /// Abandoned by the process that holds the secret, before any delivery started.
     Abandoned,
-    /// Given up in the process that holds the secret, a delivery begun.
+    /// Abandoned by the process that holds the secret, after a delivery started.
     AbandonedDuringDelivery,
-    /// Found open at start: the process that held its secret is gone.
+    /// Open at start: the process that held the secret has ended.
     Interrupted,
     /// Every required sink has accepted the secret.
     Delivered,
@@ -65,30 +66,30 @@ pub enum LifecycleEvent {
     Replaced,
     /// Deleted at the provider, or already gone when it was to be deleted.
     Deleted,
-    /// Proved to be gone at the provider without our doing.
+    /// Deleted at the provider by someone other than rekeyd.
     FoundDeleted,
-    /// Revoked by hand.
+    /// Revoked by an operator.
     RevokedManually,
-    /// Seen alive at the provider although it should not be.
+    /// Alive at the provider although the ledger has it as ended.
     FoundAlive,
-    /// Taken over by hand, and the key has no live current credential.
+    /// Adopted by an operator, and the key has no live current credential.
     Adopted,
-    /// Taken over by hand beside the key's current credential.
+    /// Adopted by an operator beside the key's current credential.
     AdoptedAlongside,
 }
 
-/// An event that cannot happen in a phase: a mistake in the program or a
-/// ledger that was changed by something else.
+/// An event that is illegal in a phase: a bug, or a ledger that another program
+/// changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a rotation that is {} cannot take the event \"{event}\"", .from.map_or("not begun", Phase::as_str))]
 pub struct IllegalTransition {
-    /// The phase it is in; none before it is begun.
+    /// The rotation's phase; none before it starts.
     pub from: Option<Phase>,
-    /// What was said to have happened.
+    /// The event.
     pub event: LifecycleEvent,
 }
 
-/// What a rotation in phase `from` (none before it is begun) becomes by
+/// Returns the phase of a rotation in phase `from` (none before it starts) after
 /// `event`.
 ///
 /// # Errors
@@ -143,7 +144,7 @@ impl Phase {
         Self::Failed,
     ];
 
-    /// The phase's one word.
+    /// Returns the phase's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -159,19 +160,20 @@ impl Phase {
         }
     }
 
-    /// Reads the word that [`Phase::as_str`] gives.
+    /// Parses the word that [`Phase::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.as_str() == text)
     }
 
-    /// Whether its credential is not alive any more, or never was.
+    /// Returns whether the credential is revoked or was never created.
     #[must_use]
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Revoked | Self::Failed)
     }
 
-    /// Whether the rotation is still being made: one such a key.
+    /// Returns whether the rotation is in progress. A key has at most one such
+    /// rotation.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Intended | Self::Created | Self::Verified)
@@ -210,7 +212,7 @@ impl LifecycleEvent {
         Self::AdoptedAlongside,
     ];
 
-    /// The event's word in the event log and in ARCHITECTURE.md.
+    /// Returns the event's word in the event log and in ARCHITECTURE.md.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -238,7 +240,7 @@ impl LifecycleEvent {
         }
     }
 
-    /// Reads the word that [`LifecycleEvent::as_str`] gives.
+    /// Parses the word that [`LifecycleEvent::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.as_str() == text)

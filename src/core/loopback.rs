@@ -1,9 +1,9 @@
-//! Whether a URL stays on this host: plain http is for such URLs alone, and no
-//! proxy is ever asked for them.
+//! Whether a URL stays on this host. Only such a URL may be plain http, and no
+//! proxy is used for it.
 
 use url::{Host, Url};
 
-/// Whether `url` names this host: `localhost`, 127.0.0.0/8 or `[::1]`.
+/// Returns whether `url` names this host: `localhost`, 127.0.0.0/8 or `[::1]`.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn only_local_addresses_are_loopback() {
-        for (url, wanted) in [
+        for (url, expected) in [
             ("http://localhost:1/x", true),
             ("http://127.8.9.1/", true),
             ("http://[::1]:9/", true),
@@ -29,7 +29,7 @@ mod tests {
             ("http://127.0.0.1.example.com/", false),
             ("unix:/x", false),
         ] {
-            assert_eq!(is_loopback(&Url::parse(url).unwrap()), wanted, "{url}");
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
         }
     }
 }

@@ -1,9 +1,8 @@
-//! What rekeyd decides, without touching anything.
+//! The decisions of rekeyd, as pure functions.
 //!
-//! No input or output, no clock, no randomness and no `async` in here: every
-//! function takes what it needs to know and says what should be. That makes
-//! the decisions testable by table, and the same in the daemon, in a
-//! simulation and when the ledger is read back.
+//! This module has no input or output, no clock, no randomness and no `async`:
+//! every function takes its facts as arguments and returns a decision. The tests
+//! are therefore tables, and the daemon and the simulation decide alike.
 
 pub mod alert;
 pub mod apply;

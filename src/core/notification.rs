@@ -1,8 +1,7 @@
-//! What people are told, and in which words it stands in the ledger and in the
-//! JSON.
+//! Notifications, and the words for them in the ledger and in the JSON.
 //!
-//! Deliberately not here: when something is wrong ([`crate::core::alert`]), and
-//! who is told ([`crate::core::subscriptions`]).
+//! Deliberately not here: when an alert is active ([`crate::core::alert`]), and
+//! which channels receive it ([`crate::core::subscriptions`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -14,35 +13,35 @@ use crate::core::ids::{CredentialId, KeyName};
 use crate::core::scope::Scope;
 use crate::core::time::DAY;
 
-/// A notice that cannot be delivered for so long is given up: whoever reads
-/// it then learns more from `rekeyd status`.
+/// The age at which an undelivered notification is discarded: `rekeyd status` says
+/// more than it by then.
 pub const NOTIFICATION_MAX_AGE: Duration = DAY;
 
-/// On what occasion somebody wants to be told: the words of `on`.
+/// The events that a channel can subscribe to with the option `on`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
-    /// A key is failing, or rekeyd as a whole.
+    /// A key or the daemon is failing.
     Failure,
-    /// What was told is over.
+    /// An alert is resolved.
     Recovered,
     /// A key has been due for too long.
     Overdue,
-    /// A credential ends soon and has no successor.
+    /// A credential expires soon and has no successor.
     Expiring,
-    /// A rotation has become current.
+    /// A rotation became current.
     Rotated,
-    /// A credential that no sink ever took is alive.
+    /// A credential that no sink accepted is alive.
     Orphan,
-    /// A credential at the provider looks like one of ours.
+    /// A credential at the provider has a name like a label of rekeyd.
     Lookalike,
     /// This host's clock and the provider's disagree.
     Clock,
-    /// What keeps a credential from being revoked ends soon.
+    /// The hold or delay that keeps a credential alive ends soon.
     Hold,
 }
 
 impl EventKind {
-    /// Every occasion.
+    /// Every event.
     pub const ALL: [Self; 9] = [
         Self::Failure,
         Self::Recovered,
@@ -55,7 +54,7 @@ impl EventKind {
         Self::Hold,
     ];
 
-    /// Those that are told of without an `on`.
+    /// The events of a channel without `on`.
     pub const DEFAULT: [Self; 4] = [
         Self::Failure,
         Self::Recovered,
@@ -63,7 +62,7 @@ impl EventKind {
         Self::Expiring,
     ];
 
-    /// Its word in the configuration and in the JSON.
+    /// Returns the event's word in the configuration and in the JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,14 +78,14 @@ impl EventKind {
         }
     }
 
-    /// Reads the word that [`EventKind::as_str`] gives.
+    /// Parses the word that [`EventKind::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
-/// What a notice is about.
+/// The problem or event that an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertKind {
     /// The ledger cannot be written.
@@ -99,24 +98,24 @@ pub enum AlertKind {
     Clock,
     /// The provider cannot be reached, or fails.
     Provider,
-    /// Something of a key fails again and again.
+    /// A step of a key fails again and again.
     Failing,
     /// A key has been due for too long.
     Overdue,
-    /// A key's current credential ends soon and has no successor.
+    /// A key's current credential expires soon and has no successor.
     Expiring,
-    /// A credential that no sink ever took is alive.
+    /// A credential that no sink accepted is alive.
     Orphan,
-    /// What keeps a credential from being revoked ends soon.
+    /// The hold or delay that keeps a credential alive ends soon.
     Hold,
-    /// A rotation has become current.
+    /// A rotation became current.
     Rotated,
-    /// A credential at the provider looks like one of ours.
+    /// A credential at the provider has a name like a label of rekeyd.
     Lookalike,
 }
 
 impl AlertKind {
-    /// Every matter.
+    /// Every kind.
     pub const ALL: [Self; 12] = [
         Self::Ledger,
         Self::Credential,
@@ -132,7 +131,7 @@ impl AlertKind {
         Self::Lookalike,
     ];
 
-    /// Its word in the ledger and in the JSON.
+    /// Returns the kind's word in the ledger and in the JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -151,13 +150,13 @@ impl AlertKind {
         }
     }
 
-    /// Reads the word that [`AlertKind::as_str`] gives.
+    /// Parses the word that [`AlertKind::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// On which occasion its beginning is told.
+    /// Returns the event of a notification that the alert is raised.
     #[must_use]
     pub const fn event_kind(self) -> EventKind {
         match self {
@@ -176,8 +175,8 @@ impl AlertKind {
         }
     }
 
-    /// Whether it is something that has happened, and not something that lasts
-    /// and will be over.
+    /// Returns whether the alert reports an event, and not a state that lasts until
+    /// it is resolved.
     #[must_use]
     pub const fn is_one_time(self) -> bool {
         match self {
@@ -196,21 +195,21 @@ impl AlertKind {
     }
 }
 
-/// What a notice is about, and whose matter it is: what is told once.
+/// The identity of an alert: people are notified of it once while it is active.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Alert {
-    /// The key; none for the whole daemon or one scope.
+    /// The key; none for an alert of the daemon or of one scope.
     pub key: Option<KeyName>,
-    /// What it is.
+    /// The problem or event.
     pub kind: AlertKind,
-    /// The scope, where it is a condition of one.
+    /// The scope, if the alert is about a condition of one.
     pub scope: Option<Scope>,
-    /// The credential, where it is about one.
+    /// The credential, if the alert is about one.
     pub credential: Option<CredentialId>,
 }
 
 impl Alert {
-    /// Returns an alert of the whole daemon.
+    /// Returns an alert of the daemon.
     #[must_use]
     pub const fn global(kind: AlertKind) -> Self {
         Self {
@@ -221,7 +220,7 @@ impl Alert {
         }
     }
 
-    /// Returns the alert of a condition, of one scope or of the whole daemon.
+    /// Returns the alert of a condition, of one scope or of the daemon.
     #[must_use]
     pub const fn for_condition(kind: AlertKind, scope: Option<Scope>) -> Self {
         Self {
@@ -232,35 +231,35 @@ impl Alert {
         }
     }
 
-    /// A matter of one key.
+    /// Returns an alert of one key.
     #[must_use]
-    pub fn for_key(key: &KeyName, matter: AlertKind) -> Self {
+    pub fn for_key(key: &KeyName, kind: AlertKind) -> Self {
         Self {
             key: Some(key.clone()),
-            kind: matter,
+            kind,
             scope: None,
             credential: None,
         }
     }
 
-    /// A matter of one credential of a key.
+    /// Returns an alert of one credential of a key.
     #[must_use]
-    pub fn for_credential(key: &KeyName, matter: AlertKind, credential: &CredentialId) -> Self {
+    pub fn for_credential(key: &KeyName, kind: AlertKind, credential: &CredentialId) -> Self {
         Self {
             credential: Some(credential.clone()),
-            ..Self::for_key(key, matter)
+            ..Self::for_key(key, kind)
         }
     }
 }
 
-/// Whether what a notice tells of begins or ends.
+/// The change of an alert that a notification reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotificationState {
-    /// It began, and its end is told, too.
+    /// The alert became active; a second notification reports its end.
     Raised,
-    /// It is over.
+    /// The alert ended.
     Resolved,
-    /// It has happened, and no end follows.
+    /// An event happened, which has no end.
     OneTime,
 }
 
@@ -268,7 +267,7 @@ impl NotificationState {
     /// Every state.
     pub const ALL: [Self; 3] = [Self::Raised, Self::Resolved, Self::OneTime];
 
-    /// Its word in the ledger and in the JSON.
+    /// Returns the state's word in the ledger and in the JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -278,31 +277,31 @@ impl NotificationState {
         }
     }
 
-    /// Reads the word that [`NotificationState::as_str`] gives.
+    /// Parses the word that [`NotificationState::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.as_str() == text)
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// The id of a notice: the same in every try and for everybody who is told.
+/// The id of a notification: the same in every attempt and for every channel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotificationId(String);
 
 impl NotificationId {
-    /// A new id from eight random bytes.
+    /// Returns a new id from eight random bytes.
     #[must_use]
     pub fn new(random: [u8; 8]) -> Self {
         Self(format!("{:016x}", u64::from_be_bytes(random)))
     }
 
-    /// An id as the ledger tells it.
+    /// Returns an id that was read from the ledger.
     #[must_use]
     pub const fn from_recorded(text: String) -> Self {
         Self(text)
     }
 
-    /// Its text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -315,25 +314,25 @@ impl fmt::Display for NotificationId {
     }
 }
 
-/// What people are told.
+/// A message for people about an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     /// Its id.
     pub id: NotificationId,
     /// When it was written.
     pub created_at: Timestamp,
-    /// Whether something begins or ends.
+    /// Whether the alert is raised or resolved.
     pub state: NotificationState,
-    /// What it is about.
+    /// The alert.
     pub alert: Alert,
-    /// Since when that has been so.
+    /// When the alert's problem began.
     pub since: Timestamp,
-    /// In words, masked.
+    /// The message, with secrets redacted.
     pub text: String,
 }
 
 impl Notification {
-    /// The occasion on which it is told.
+    /// Returns the event whose subscribers receive the notification.
     #[must_use]
     pub const fn event_kind(&self) -> EventKind {
         match self.state {
@@ -343,18 +342,19 @@ impl Notification {
     }
 }
 
-/// Who is told: type and target, such as `command:/usr/local/bin/page`.
+/// The identity of a channel: its type and target, such as
+/// `command:/usr/local/bin/page`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChannelId(String);
 
 impl ChannelId {
-    /// From its text.
+    /// Returns the id with this text.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// Its text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -367,8 +367,8 @@ impl fmt::Display for ChannelId {
     }
 }
 
-/// How long to wait after the `attempt`th try in a row that failed, counted
-/// from 1. The last pace is kept until the notice is given up.
+/// Returns the delay after the `attempt`th consecutive failure to send, counted
+/// from 1. The last delay repeats until the notification is discarded.
 #[must_use]
 pub fn retry_delay(attempt: u32) -> Duration {
     Backoff(&[5, 15, 60, 300, 900, 1_800]).delay(attempt)
@@ -380,29 +380,26 @@ mod tests {
 
     #[test]
     fn words_round_trip() {
-        for one in EventKind::ALL {
-            assert_eq!(EventKind::from_text(one.as_str()), Some(one));
+        for kind in EventKind::ALL {
+            assert_eq!(EventKind::from_text(kind.as_str()), Some(kind));
         }
-        for one in AlertKind::ALL {
-            assert_eq!(AlertKind::from_text(one.as_str()), Some(one));
+        for kind in AlertKind::ALL {
+            assert_eq!(AlertKind::from_text(kind.as_str()), Some(kind));
         }
-        for one in NotificationState::ALL {
-            assert_eq!(NotificationState::from_text(one.as_str()), Some(one));
+        for state in NotificationState::ALL {
+            assert_eq!(NotificationState::from_text(state.as_str()), Some(state));
         }
         assert_eq!(EventKind::from_text("rotation"), None);
     }
 
     #[test]
     fn ids_round_trip() {
-        let notice = NotificationId::new([0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(notice.to_string(), "0001020304050607");
-        assert_eq!(
-            notice,
-            NotificationId::from_recorded(notice.as_str().to_owned())
-        );
+        let id = NotificationId::new([0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(id.to_string(), "0001020304050607");
+        assert_eq!(id, NotificationId::from_recorded(id.as_str().to_owned()));
         let text = "command:/bin/page";
-        let notifier = ChannelId::new(text.to_owned());
-        assert_eq!((notifier.as_str(), &*notifier.to_string()), (text, text));
+        let channel = ChannelId::new(text.to_owned());
+        assert_eq!((channel.as_str(), &*channel.to_string()), (text, text));
     }
 
     #[test]

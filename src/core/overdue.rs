@@ -1,5 +1,5 @@
-//! Since when a key has been waiting to be rotated, and whether that is too
-//! long: for those who watch.
+//! How long a key has been due for a rotation, and whether that is too long: for
+//! the status, the metrics and the alerts.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use crate::core::policy::KeyPolicy;
 use crate::core::state::KeyState;
 use crate::core::time;
 
-/// Whether a key has been due for longer than its jitter and `delivery-deadline`.
-/// `failing_since` is when the present row of its failures began.
+/// Returns whether a key has been due for longer than its jitter and
+/// `delivery-deadline` together. `failing_since` is the first of its latest
+/// consecutive failures.
 #[must_use]
 pub fn is_overdue(
     policy: &KeyPolicy,
@@ -25,14 +26,14 @@ pub fn is_overdue(
         .is_some_and(|since| time::until(since, now) > overdue_threshold(policy))
 }
 
-/// For how long a key may be due before it is overdue.
+/// Returns how long a key may be due before it is overdue.
 pub(crate) fn overdue_threshold(policy: &KeyPolicy) -> Duration {
     policy.timetable.jitter() + policy.delivery_deadline
 }
 
-/// Since when a key has been waiting to be rotated: the first firing that was
-/// missed, the beginning of what is open, or the first failure of the present
-/// row of them. A try that is put off does not begin the time anew.
+/// Returns when a key became due: at its first missed firing, at the start of its
+/// open rotation, or at the first of its latest consecutive failures. A delayed
+/// retry does not move that time.
 pub(crate) fn due_since(
     policy: &KeyPolicy,
     required: &[SinkId],
@@ -43,27 +44,27 @@ pub(crate) fn due_since(
     let since = match state.open_rotation() {
         Some(open) => open.scheduled_for.unwrap_or(open.started_at),
         None => {
-            let without_back_off = KeyState {
+            let without_backoff = KeyState {
                 retry_at: None,
                 ..state.clone()
             };
-            let nobody = Downtime::none(now);
-            match check_due(policy, required, &without_back_off, nobody, now) {
-                // Not due at all: what failed before is over or not wanted.
+            let downtime = Downtime::none(now);
+            match check_due(policy, required, &without_backoff, downtime, now) {
+                // An earlier failure counts no more once nothing is due.
                 Due::NotDue { .. } | Due::MissedRunSkipped { .. } => return None,
                 Due::Now {
                     scheduled_for: None,
-                    since: at,
+                    since,
                     ..
-                } => at,
-                // Of several missed firings that is the last.
+                } => since,
+                // `scheduled_for` is the last of several missed firings.
                 Due::Now {
                     scheduled_for: Some(last),
                     ..
                 } => {
                     let first = first_firing(policy, state, now);
                     let first = first.map_or(last, |first| first.min(last));
-                    // While it was paused, nobody waited.
+                    // A paused key is not due.
                     let resumed = state.pause.and_then(|pause| pause.until);
                     first.max(resumed.unwrap_or(first))
                 }

@@ -1,4 +1,4 @@
-//! How long to wait, and what may be revoked.
+//! The policy of a key, its back-offs, and how long a sink holds a secret.
 
 use std::time::Duration;
 
@@ -9,49 +9,51 @@ use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time::{self, DAY, HOUR, MINUTE};
 
-/// When and how patiently a key rotates.
+/// The options of a key that decide when it rotates and how long its steps may
+/// take.
 #[derive(Debug, Clone)]
 pub struct KeyPolicy {
-    /// When it rotates.
+    /// When the key rotates.
     pub timetable: Timetable,
     /// When a key that was never rotated is due.
     pub initial_rotation: InitialRotation,
-    /// A firing that nobody was there for is dropped when it is older than
-    /// this; without it, it is made up for.
+    /// The age above which a missed run is skipped; none makes up for every
+    /// missed run.
     pub catch_up_window: Option<Duration>,
-    /// How long the previous credential stays valid after a sink took the new
+    /// How long the previous credential stays valid after a sink accepted the new
     /// one.
     pub overlap: Duration,
     /// How long the provider may refuse a fresh secret.
     pub verify_timeout: Duration,
-    /// The secret must have worked twice, so far apart.
+    /// The time between the two requests that verify a secret.
     pub verify_interval: Duration,
-    /// After this an undelivered rotation is told of, and tried more slowly.
+    /// The age above which an undelivered rotation raises an alert and is retried
+    /// less often.
     pub delivery_deadline: Duration,
-    /// Creates made, or maybe made, for this key within 24 hours: no more are
-    /// begun by schedule.
+    /// The number of creates, certain or possible, within 24 hours at which the
+    /// schedule starts no more.
     pub max_creates_per_day: u32,
-    /// While so many of its credentials are alive, none is made by schedule.
+    /// The number of live credentials at which the schedule creates no more.
     pub max_live_credentials: usize,
-    /// After what time a credential is to end by itself.
+    /// The lifetime after which the provider expires a credential.
     pub expires_after: Option<Duration>,
-    /// A retired credential that was used within this time is not revoked yet.
+    /// How long a retired credential must be unused before it is revoked.
     pub revoke_when_idle_for: Duration,
-    /// But no longer than this past its overlap.
+    /// How long after its overlap a credential in use is revoked all the same.
     pub max_revoke_delay: Duration,
 }
 
-/// When a key that was never rotated is due.
+/// When a key that was never rotated becomes due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitialRotation {
-    /// At once.
+    /// Immediately.
     Now,
     /// When its timetable fires for the first time.
     Scheduled,
 }
 
 impl KeyPolicy {
-    /// The contract's defaults, for a key that rotates by `timetable`.
+    /// Returns the default policy of a key that rotates by `timetable`.
     #[must_use]
     pub fn new(timetable: impl Into<Timetable>) -> Self {
         Self {
@@ -71,45 +73,45 @@ impl KeyPolicy {
     }
 }
 
-/// How often a credential must be missing before it is taken for gone.
+/// The number of checks that must miss a credential before it is recorded as gone.
 pub const CHECKS_UNTIL_GONE: u32 = 3;
 
-/// How far apart the looks for a missing credential are: three of them take a
-/// quarter of an hour and a little more.
+/// The time between two checks for a missing credential: three of them take
+/// sixteen minutes.
 pub const MISSING_CHECK_INTERVAL: Duration = Duration::from_secs(8 * 60);
 
-/// The overlap of what is no longer configured: nobody says how long its
-/// consumers need, so it is the contract's default.
+/// The overlap of a key that is not configured any more: the default, because its
+/// own is unknown.
 pub const UNMANAGED_OVERLAP: Duration = DAY;
 
-/// The overlap of a key by its policy; none is of one that is not configured any
-/// more.
+/// Returns the overlap of a policy, or [`UNMANAGED_OVERLAP`] without one.
 #[must_use]
 pub fn overlap_or_default(policy: Option<&KeyPolicy>) -> Duration {
     policy.map_or(UNMANAGED_OVERLAP, |policy| policy.overlap)
 }
 
-/// What is waited for, each with its own patience.
+/// The failures that are retried, each with its own back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryClass {
-    /// A rotation failed or could not be begun; the next one of the key.
+    /// A rotation failed or could not start; the key's next one is retried.
     NextRotation,
-    /// An answer of the provider within a rotation: find, retrieve, delete.
+    /// A request to the provider within a rotation failed: find, retrieve or
+    /// delete.
     Provider,
-    /// A fresh secret that the provider still refuses: it works within
-    /// seconds as a rule.
+    /// The provider still refuses a fresh secret, which usually works within
+    /// seconds.
     Verification,
-    /// A sink that did not take the secret and may soon.
+    /// A delivery failed, and the sink may soon accept it.
     Sink,
-    /// A sink that refused, or that has been tried for longer than
+    /// A sink refused a delivery, or has failed for longer than
     /// `delivery-deadline`.
     FailingSink,
 }
 
-/// How long to wait after the `attempt`th failure in a row, counted from 1.
+/// Returns the delay after the `attempt`th consecutive failure, counted from 1.
 #[must_use]
-pub fn backoff_delay(waiting: RetryClass, attempt: u32) -> Duration {
-    let backoff = match waiting {
+pub fn backoff_delay(class: RetryClass, attempt: u32) -> Duration {
+    let backoff = match class {
         RetryClass::NextRotation => Backoff(&[10, 60, 300, 900, 3_600, 7_200]),
         RetryClass::Provider => Backoff(&[1, 2, 5, 15, 30, 60, 300]),
         RetryClass::Verification => Backoff(&[1, 1, 2, 5, 10, 30]),
@@ -119,67 +121,67 @@ pub fn backoff_delay(waiting: RetryClass, attempt: u32) -> Duration {
     backoff.delay(attempt)
 }
 
-/// How long a key waits after its `attempt`th failure in a row, counted from 1,
-/// where so many creates a day are allowed.
+/// Returns how long a key waits after its `attempt`th consecutive failure, counted
+/// from 1, if it may create `creates_per_day` credentials in 24 hours.
 ///
-/// A key that fails all day uses up half of its creates: so the last pace of
+/// A key that fails all day uses half of its creates: the last delay of
 /// [`RetryClass::NextRotation`] fits the default of `max-creates-per-day`, and a key
-/// that may rotate each minute does not wait for hours.
+/// that may rotate every minute does not wait for hours.
 #[must_use]
 pub fn key_backoff_delay(attempt: u32, creates_per_day: u32) -> Duration {
-    let pace = DAY * 2 / creates_per_day.max(1);
+    let longest = DAY * 2 / creates_per_day.max(1);
     let first = backoff_delay(RetryClass::NextRotation, 1);
-    backoff_delay(RetryClass::NextRotation, attempt).min(pace.max(first))
+    backoff_delay(RetryClass::NextRotation, attempt).min(longest.max(first))
 }
 
-/// No back-off is this long: a time to try again that is further ahead was
-/// written by a wrong clock, and would silence the key until it came.
+/// A bound above every back-off. A retry time further in the future was written by
+/// a wrong clock, and would stop the key until then.
 const MAX_RETRY_DELAY: Duration = DAY;
 
-/// When something is tried again, as far as that can be believed now.
+/// Returns `retry_at` unless it is implausibly far in the future.
 #[must_use]
 pub fn plausible_retry(retry_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     retry_at.filter(|at| *at <= time::after(now, MAX_RETRY_DELAY))
 }
 
-/// Until when a sink holds a secret.
+/// How long a sink holds a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SinkHold {
-    /// It does not.
+    /// The sink does not hold it.
     None,
-    /// Until this moment.
+    /// The sink holds it until this time.
     Until(Timestamp),
-    /// Until it accepts a newer one.
+    /// The sink holds it until it accepts a newer one.
     Indefinite,
 }
 
-/// Until when any required sink may hold the secret of `rotation`.
+/// Returns until when any required sink may hold the secret of `rotation`.
 ///
-/// A sink holds a secret from the beginning of its delivery, unless it
-/// certainly did not take it, until one overlap after that same sink has
-/// accepted a newer one. A removed sink holds it one overlap longer, and if it
-/// came back, as if it had never been away: its consumers have gone on with
-/// what they had. An optional sink's copy may be dead and counts for nothing.
+/// A sink holds a secret from the start of its delivery, unless the delivery
+/// certainly failed, until one overlap after that same sink accepted a newer one.
+/// A removed sink holds it for one more overlap. If that sink comes back, its hold
+/// continues as before, because its consumers kept using the secret. Optional sinks
+/// do not count: their copy may be revoked.
 ///
-/// What was stranded may have been delivered by a process whose last words are
-/// not in this ledger (a restored backup, a lost commit): every sink of it may
-/// hold it, whatever stands here.
+/// A stranded credential may have been delivered by a process whose last commits
+/// are not in this ledger (a restored backup, a lost commit). Every one of its sinks
+/// may therefore hold it, whatever the recorded state of the delivery.
 #[must_use]
 pub fn sink_hold(rotation: &Rotation, key: &KeyState, overlap: Duration) -> SinkHold {
     sink_hold_with(rotation, key, SinkOverlaps::uniform(overlap))
 }
 
-/// How long a sink holds what it held.
+/// The overlaps for which a sink still holds a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SinkOverlaps {
-    /// After it accepted a newer one.
+    /// The overlap after the sink accepted a newer one.
     pub after_acceptance: Duration,
-    /// After it was removed.
+    /// The overlap after the sink was removed.
     pub after_removal: Duration,
 }
 
 impl SinkOverlaps {
-    /// The same in both cases.
+    /// Returns the same overlap for both cases.
     #[must_use]
     pub const fn uniform(overlap: Duration) -> Self {
         Self {
@@ -189,7 +191,7 @@ impl SinkOverlaps {
     }
 }
 
-/// As [`sink_hold`], with one overlap for each case.
+/// Returns what [`sink_hold`] does, with one overlap for each case.
 #[must_use]
 pub fn sink_hold_with(rotation: &Rotation, key: &KeyState, overlaps: SinkOverlaps) -> SinkHold {
     rotation
@@ -201,7 +203,8 @@ pub fn sink_hold_with(rotation: &Rotation, key: &KeyState, overlaps: SinkOverlap
         .unwrap_or(SinkHold::None)
 }
 
-/// Until when one sink may hold the secret of `rotation`: see [`sink_hold`].
+/// Returns until when one sink may hold the secret of `rotation`: see
+/// [`sink_hold`].
 #[must_use]
 pub fn delivery_hold(
     delivery: &Delivery,
@@ -209,7 +212,7 @@ pub fn delivery_hold(
     key: &KeyState,
     overlaps: SinkOverlaps,
 ) -> SinkHold {
-    let lost = rotation.stranded_at.is_some();
+    let is_stranded = rotation.stranded_at.is_some();
     let newer = || {
         key.live
             .iter()
@@ -217,7 +220,7 @@ pub fn delivery_hold(
             .flat_map(|newer| &newer.deliveries)
             .filter(|newer| newer.sink == delivery.sink)
     };
-    let replaced = || {
+    let until_replaced = || {
         newer()
             .filter_map(|newer| newer.accepted_at)
             .min()
@@ -227,21 +230,22 @@ pub fn delivery_hold(
     };
     match delivery.state {
         DeliveryState::Missed => SinkHold::None,
-        DeliveryState::Pending | DeliveryState::Refused if !lost => SinkHold::None,
+        DeliveryState::Pending | DeliveryState::Refused if !is_stranded => SinkHold::None,
         DeliveryState::Removed => match delivery.removed_at {
             Some(at) => {
-                let removed = SinkHold::Until(time::after(at, overlaps.after_removal));
-                let came_back = newer().any(|newer| match newer.state {
+                let until_removal_overlap =
+                    SinkHold::Until(time::after(at, overlaps.after_removal));
+                let has_returned = newer().any(|newer| match newer.state {
                     DeliveryState::Removed | DeliveryState::Missed => false,
                     DeliveryState::Pending
                     | DeliveryState::Uncertain
                     | DeliveryState::Accepted
                     | DeliveryState::Refused => true,
                 });
-                if came_back {
-                    replaced().max(removed)
+                if has_returned {
+                    until_replaced().max(until_removal_overlap)
                 } else {
-                    removed
+                    until_removal_overlap
                 }
             }
             None => SinkHold::None,
@@ -249,7 +253,7 @@ pub fn delivery_hold(
         DeliveryState::Pending
         | DeliveryState::Refused
         | DeliveryState::Uncertain
-        | DeliveryState::Accepted => replaced(),
+        | DeliveryState::Accepted => until_replaced(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! When a key is due by its schedule.
 //!
-//! croner reads the expressions and searches; what is ours is how they meet a
-//! time zone, which is as Debian's cron does it. A schedule is *fixed* when
-//! neither its minute nor its hour starts with `*`: it fires once for each
-//! wall-clock time, right after the jump for a time that is skipped, and the
-//! first time for one that is repeated. Any other schedule follows the real
-//! time: it fires in both passes of a repeated hour and not in a skipped one.
+//! croner parses the expressions and searches for firings; this module adds the time
+//! zones, as Debian's cron treats them. A schedule is *fixed* if neither its minute
+//! nor its hour starts with `*`. It fires once for each wall-clock time: right after
+//! the jump for a skipped time, and in the first pass for a repeated one. Any other
+//! schedule follows the real time: it fires in both passes of a repeated hour and not
+//! in a skipped one.
 //!
 //! Deliberately not here: whether a key is due ([`crate::core::decide::due`]).
 
@@ -27,10 +27,10 @@ use jiff::tz::TimeZone;
 use self::cache::FiringCache;
 use crate::core::time;
 
-/// What is allowed, for every message about a schedule.
+/// The accepted syntax, for every message about a schedule.
 pub const SYNTAX_HELP: &str = "5 fields (minute hour day month weekday), or 6 with seconds first, or @hourly, @daily, @weekly, @monthly or @yearly are allowed, such as \"0 3 * * Mon\"";
 
-/// The short names, with the fields that they stand for.
+/// The short names and their fields.
 const NICKNAMES: [(&str, &str); 5] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -47,43 +47,43 @@ pub struct Schedule {
     cache: Arc<FiringCache>,
 }
 
-/// What an expression says, parsed once however many keys use it.
+/// A parsed expression, shared by every key that uses it.
 struct ParsedExpression {
     expression: String,
     cron: Cron,
-    /// Whether it names wall-clock times, each of which happens once.
+    /// Whether neither the minute nor the hour starts with `*`: see the module.
     is_fixed: bool,
-    /// Whether any date ever matches: a search for 31 February would walk
-    /// through three thousand years before it gave up.
+    /// Whether any date ever matches: croner would search three thousand years for
+    /// 31 February.
     can_fire: bool,
 }
 
-/// Why a text is no schedule.
+/// The reason why a text is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ScheduleError(String);
 
 impl Schedule {
-    /// Reads a cron expression in `zone`.
+    /// Parses a cron expression in `zone`.
     ///
-    /// One that never fires, such as 31 February, is read: see
+    /// An expression that never fires, such as 31 February, is accepted: see
     /// [`Schedule::can_fire`].
     ///
     /// # Errors
-    /// A text that is no cron expression, in words that say what would be one.
+    /// [`ScheduleError`] for a text that is no cron expression.
     pub fn parse(expression: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
         let fields = split_fields(expression)?;
-        let both = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
-        let cron = parse_cron(&fields.text, both).map_err(|error| {
-            let why = invalid_field(&fields.text).unwrap_or_else(|| describe_error(&error));
-            invalid_expression(expression, &why)
+        let match_both_days = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
+        let cron = parse_cron(&fields.text, match_both_days).map_err(|error| {
+            let reason = invalid_field(&fields.text).unwrap_or_else(|| describe_error(&error));
+            invalid_expression(expression, &reason)
         })?;
-        let fires = dates::can_fire(&cron);
+        let can_fire = dates::can_fire(&cron);
         let parsed = ParsedExpression {
             expression: expression.to_owned(),
             cron,
             is_fixed: !starts_with_star(&fields.minutes) && !starts_with_star(&fields.hours),
-            can_fire: fires,
+            can_fire,
         };
         Ok(Self {
             parsed: Arc::new(parsed),
@@ -92,19 +92,19 @@ impl Schedule {
         })
     }
 
-    /// The expression as it was written.
+    /// Returns the expression as it was written.
     #[must_use]
     pub fn expression(&self) -> &str {
         &self.parsed.expression
     }
 
-    /// The zone that its fields are meant in.
+    /// Returns the zone of its fields.
     #[must_use]
     pub const fn zone(&self) -> &TimeZone {
         &self.zone
     }
 
-    /// The same fields in another zone, without another parse.
+    /// Returns the same expression in another zone, without parsing it again.
     #[must_use]
     pub fn in_zone(&self, zone: TimeZone) -> Self {
         Self {
@@ -114,21 +114,20 @@ impl Schedule {
         }
     }
 
-    /// Whether it fires at all by the calendar alone: 31 February does not.
-    /// Whether its zone's clock ever shows the time is seen by
-    /// [`Schedule::next_after`].
+    /// Returns whether any date of the calendar matches: 31 February never does.
+    /// [`Schedule::next_after`] also considers the zone.
     #[must_use]
     pub fn can_fire(&self) -> bool {
         self.parsed.can_fire
     }
 
-    /// The first firing after `at`; none if it never fires again.
+    /// Returns the first firing after `at`; none if it never fires again.
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         if !self.parsed.can_fire {
             return None;
         }
-        // Firings are whole seconds, so that the rest of `at` decides nothing.
+        // Firings are whole seconds, so a fraction in `at` makes no difference.
         let at = time::whole_seconds(at);
         self.cache.next_or_search(at, || self.search_next(at))
     }
@@ -142,17 +141,19 @@ impl Schedule {
         Some(next.timestamp()).filter(|next| *next > at)
     }
 
-    /// The last firing at or before `at` and after `since`.
+    /// Returns the last firing at or before `at` and after `since`.
     ///
-    /// It is searched backward from `at`, so that it costs the same after
-    /// years as after a second.
+    /// The search runs backward from `at`, so that its cost does not depend on
+    /// `since`.
     #[must_use]
     pub fn last_between(&self, since: Timestamp, at: Timestamp) -> Option<Timestamp> {
         if !self.parsed.can_fire || since >= at {
             return None;
         }
-        let whole = time::whole_seconds(at);
-        let last = self.cache.last_or_search(whole, || self.search_last(whole));
+        let second = time::whole_seconds(at);
+        let last = self
+            .cache
+            .last_or_search(second, || self.search_last(second));
         last.filter(|last| since < *last && *last <= at)
     }
 
@@ -173,7 +174,7 @@ impl fmt::Debug for Schedule {
     }
 }
 
-/// The fields that our own rules look at.
+/// The fields of an expression that decide how it treats days and time zones.
 struct ExpressionFields {
     text: String,
     minutes: String,
@@ -214,16 +215,16 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
     })
 }
 
-/// `both` says whether a day must match both day fields.
-fn parse_cron(text: &str, both: bool) -> Result<Cron, CronError> {
+/// Parses fields; `match_both_days` says whether a day must match both day fields.
+fn parse_cron(text: &str, match_both_days: bool) -> Result<Cron, CronError> {
     CronParser::builder()
         .year(Year::Disallowed)
-        .dom_and_dow(both)
+        .dom_and_dow(match_both_days)
         .build()
         .parse(text)
 }
 
-/// The field that is wrong by itself, and why.
+/// Returns the first field that is invalid by itself, with the parser's reason.
 fn invalid_field(text: &str) -> Option<String> {
     const NAMES: [&str; 6] = ["second", "minute", "hour", "day", "month", "weekday"];
     let parts: Vec<&str> = text.split_whitespace().collect();
@@ -232,20 +233,21 @@ fn invalid_field(text: &str) -> Option<String> {
         .iter()
         .zip(&parts)
         .enumerate()
-        .find_map(|(at, (name, part))| {
+        .find_map(|(index, (name, part))| {
             let mut alone = vec!["*"; parts.len()];
-            alone[at] = part;
+            alone[index] = part;
             let error = parse_cron(&alone.join(" "), true).err()?;
             Some(format!("its {name} {part:?}: {}", describe_error(&error)))
         })
 }
 
-/// `?` is another way to write `*` in the day fields.
+/// Returns whether a field starts with `*`, or with `?`, its synonym in the day
+/// fields.
 fn starts_with_star(field: &str) -> bool {
     field.starts_with(['*', '?'])
 }
 
-/// croner's reason, without what it says in general.
+/// Returns croner's reason, without its general introduction.
 fn describe_error(error: &CronError) -> String {
     use CronError as E;
     match error {
@@ -257,13 +259,14 @@ fn describe_error(error: &CronError) -> String {
     }
 }
 
-/// An expression that is shown is cut: it may be anything that was pasted.
-fn invalid_expression(expression: &str, why: &str) -> ScheduleError {
-    let mut shown: String = expression.chars().take(60).collect();
-    if shown.len() < expression.len() {
-        shown.push('…');
+/// Returns the error of an expression, which is truncated: its text may be of any
+/// length.
+fn invalid_expression(expression: &str, reason: &str) -> ScheduleError {
+    let mut excerpt: String = expression.chars().take(60).collect();
+    if excerpt.len() < expression.len() {
+        excerpt.push('…');
     }
-    ScheduleError(format!("{shown:?} is no cron expression: {why}"))
+    ScheduleError(format!("{excerpt:?} is no cron expression: {reason}"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Secrets, and the cell that holds the credential in use.
 //!
-//! A secret lives in memory until it is delivered, and nowhere else. It is
-//! wiped when the last copy of the handle goes, it has no `Display`, and its
-//! `Debug` shows nothing. Every living secret is known to this module, so that
-//! text from outside can be searched for all of them before it is shown
-//! (see [`crate::core::redact`]).
+//! A secret lives in memory until it is delivered, and nowhere else. Its value is
+//! wiped with its last handle, it has no `Display`, and its `Debug` hides the value.
+//! This module lists every live secret, so that text from outside can be searched
+//! for all of them before it is shown (see [`crate::core::redact`]).
 
 use std::fmt;
 use std::sync::{
@@ -15,12 +14,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::core::ids::CredentialId;
 
-/// The secrets alive in this process, so that none of them can pass through an
-/// error message unseen. Weak, so that being listed keeps none alive.
+/// The live secrets of this process, to redact them in error messages. The list holds
+/// weak references, which keep no secret alive.
 static LIVE_SECRETS: Mutex<Vec<Weak<SecretValue>>> = Mutex::new(Vec::new());
 
-/// Below this length a text is no secret worth masking: replacing every `a` in
-/// a message would hide the message and not the secret.
+/// The length below which a secret is not redacted: replacing every `a` in a message
+/// would hide the message and not the secret.
 const MIN_MASKED_LEN: usize = 8;
 
 /// A secret value. Cheap to clone; the value is wiped with the last clone.
@@ -29,33 +28,33 @@ pub struct Secret(Arc<SecretValue>);
 
 struct SecretValue {
     value: SecretString,
-    /// What to look for where it may have been written in another form. Made
-    /// when a text is searched for the first time, and wiped with the value.
+    /// The encoded forms to search for, computed at the first search and wiped with the
+    /// value.
     encoded_forms: OnceLock<Vec<SecretString>>,
 }
 
 impl Secret {
-    /// Takes a value into keeping.
+    /// Returns a secret with this value, and lists it among the live secrets.
     #[must_use]
     pub fn new(value: String) -> Self {
-        let kept = Arc::new(SecretValue {
+        let secret = Arc::new(SecretValue {
             value: SecretString::from(value),
             encoded_forms: OnceLock::new(),
         });
-        let mut alive = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-        alive.retain(|other| other.strong_count() > 0);
-        alive.push(Arc::downgrade(&kept));
-        Self(kept)
+        let mut live = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|other| other.strong_count() > 0);
+        live.push(Arc::downgrade(&secret));
+        Self(secret)
     }
 
-    /// The value itself: for the request, the file or the signature that needs
-    /// it, and for nothing else.
+    /// Returns the value, only for the request, the file or the signature that needs
+    /// it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.value.expose_secret()
     }
 
-    /// Whether both hold the same value.
+    /// Returns whether both secrets have the same value.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         self.expose() == other.expose()
@@ -68,23 +67,23 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether a secret may be the one with this redacted value, such as
-/// `sk-admin...def`: the provider keeps its end. None if the redacted value
-/// shows no end.
+/// Returns whether a secret may have this redacted value, such as `sk-admin...def`:
+/// the provider keeps the end of a secret. None if the redacted value shows no end.
 #[must_use]
 pub fn matches_suffix(secret: &str, redacted_value: &str) -> Option<bool> {
-    let shown = redacted_value.rsplit(['.', '*', '…']).next()?;
-    (!shown.is_empty()).then(|| secret.ends_with(shown))
+    let suffix = redacted_value.rsplit(['.', '*', '…']).next()?;
+    (!suffix.is_empty()).then(|| secret.ends_with(suffix))
 }
 
-/// Calls `visit` with every form of every living secret long enough to be one.
-/// `forms` makes them of a secret, itself included, once.
+/// Calls `visit` with every form of every live secret of at least `MIN_MASKED_LEN`
+/// bytes. `forms` returns the forms of a value, the value included; it is called once
+/// for each secret.
 pub(crate) fn for_each_live(forms: fn(&str) -> Vec<SecretString>, mut visit: impl FnMut(&str)) {
-    let alive: Vec<_> = {
-        let alive = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-        alive.iter().filter_map(Weak::upgrade).collect()
+    let live: Vec<_> = {
+        let live = LIVE_SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter().filter_map(Weak::upgrade).collect()
     };
-    for secret in alive {
+    for secret in live {
         let value = secret.value.expose_secret();
         if value.len() < MIN_MASKED_LEN {
             continue;
@@ -95,11 +94,11 @@ pub(crate) fn for_each_live(forms: fn(&str) -> Vec<SecretString>, mut visit: imp
     }
 }
 
-/// The admin credential that rekeyd itself works with. The provider reads it
-/// at each request, so that another one takes effect without a restart.
+/// The admin credential that rekeyd authenticates with. The provider client reads it
+/// at each request, so that a new one takes effect without a restart.
 ///
-/// After a change over the former one is kept until it is revoked: should the
-/// new one be refused, there is something to fall back to.
+/// After a switch, the previous credential is kept until it is revoked: rekeyd falls
+/// back to it if the provider refuses the new one.
 #[derive(Debug, Clone, Default)]
 pub struct ActiveCredential(Arc<RwLock<CredentialPair>>);
 
@@ -116,76 +115,77 @@ struct PreviousCredential {
 }
 
 impl ActiveCredential {
-    /// An empty cell: no credential has been found yet.
+    /// Returns a cell without a credential.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The credential in use, if there is one.
+    /// Returns the credential in use.
     #[must_use]
     pub fn get(&self) -> Option<Secret> {
         self.read().in_use.clone()
     }
 
-    /// The one that was in use before a change over, until it is revoked.
+    /// Returns the credential that was in use before the last switch, until it is
+    /// revoked.
     #[must_use]
     pub fn previous(&self) -> Option<Secret> {
-        let held = self.read();
-        held.previous.as_ref().map(|former| former.secret.clone())
+        let pair = self.read();
+        let previous = pair.previous.as_ref();
+        previous.map(|previous| previous.secret.clone())
     }
 
-    /// Whether the former one is in use again.
+    /// Returns whether the previous credential is in use again.
     #[must_use]
     pub fn is_using_previous(&self) -> bool {
-        let held = self.read();
-        held.previous.as_ref().is_some_and(|former| {
-            let used = held.in_use.as_ref();
-            used.is_some_and(|used| used.same_as(&former.secret))
+        let pair = self.read();
+        pair.previous.as_ref().is_some_and(|previous| {
+            let used = pair.in_use.as_ref();
+            used.is_some_and(|used| used.same_as(&previous.secret))
         })
     }
 
-    /// Whether the credential in use may be the one with this redacted value,
-    /// such as `sk-admin...def`: the provider keeps the end of the secret.
+    /// Returns whether the credential in use may be the one with this redacted value,
+    /// such as `sk-admin...def`.
     #[must_use]
     pub fn might_be(&self, redacted_value: &str) -> bool {
         self.get()
             .is_some_and(|used| matches_suffix(used.expose(), redacted_value) == Some(true))
     }
 
-    /// Whether the one that was in use before may be the one with this redacted
-    /// value.
+    /// Returns whether the previous credential may be the one with this redacted value.
     #[must_use]
     pub fn previous_might_be(&self, redacted_value: &str) -> bool {
         self.previous()
             .is_some_and(|previous| matches_suffix(previous.expose(), redacted_value) == Some(true))
     }
 
-    /// Puts another credential to use.
+    /// Sets the credential in use.
     pub fn set(&self, secret: Secret) {
         self.write().in_use = Some(secret);
     }
 
-    /// Puts the one to use that replaces the one in use, and keeps that one
-    /// until it is forgotten by its id.
+    /// Replaces the credential in use, whose id is `replaced`, and keeps it as the
+    /// previous one.
     pub fn switch_to(&self, secret: Secret, replaced: Option<CredentialId>) {
-        let mut held = self.write();
-        let used = held.in_use.take().filter(|used| !used.same_as(&secret));
+        let mut pair = self.write();
+        let used = pair.in_use.take().filter(|used| !used.same_as(&secret));
         if let Some(used) = used {
-            held.previous = Some(PreviousCredential {
+            pair.previous = Some(PreviousCredential {
                 secret: used,
                 id: replaced,
             });
         }
-        held.in_use = Some(secret);
+        pair.in_use = Some(secret);
     }
 
-    /// Drops the former one, if that is what was revoked.
+    /// Drops the previous credential if it is the revoked one.
     pub fn forget_revoked(&self, revoked: &CredentialId) {
-        let mut held = self.write();
-        let former = held.previous.as_ref();
-        if former.is_some_and(|former| former.id.as_ref() == Some(revoked)) {
-            held.previous = None;
+        let mut pair = self.write();
+        let previous = pair.previous.as_ref();
+        if previous.is_some_and(|previous| previous.id.as_ref() == Some(revoked)) {
+            pair.previous = None;
         }
     }
 
@@ -207,9 +207,9 @@ mod tests {
         let secret = Secret::new("sk-admin-debug-form".to_owned());
         let cell = ActiveCredential::new();
         cell.set(secret.clone());
-        let shown = format!("{secret:?} {cell:?}");
-        assert!(shown.starts_with("Secret(…)"), "{shown}");
-        assert!(!shown.contains("debug-form"), "{shown}");
+        let text = format!("{secret:?} {cell:?}");
+        assert!(text.starts_with("Secret(…)"), "{text}");
+        assert!(!text.contains("debug-form"), "{text}");
     }
 
     #[test]
@@ -231,15 +231,15 @@ mod tests {
 
     #[test]
     fn dropped_secret_is_not_listed() {
-        let seen = |wanted: &str| {
+        let is_listed = |expected: &str| {
             let mut found = false;
-            for_each_live(identity_form, |value| found |= value == wanted);
+            for_each_live(identity_form, |value| found |= value == expected);
             found
         };
         let secret = Secret::new("sk-admin-forgotten-later".to_owned());
-        assert!(seen("sk-admin-forgotten-later"));
+        assert!(is_listed("sk-admin-forgotten-later"));
         drop(secret);
-        assert!(!seen("sk-admin-forgotten-later"));
+        assert!(!is_listed("sk-admin-forgotten-later"));
     }
 
     fn secret(value: &str) -> Secret {
@@ -252,12 +252,12 @@ mod tests {
 
     #[test]
     fn short_values_are_not_masked() {
-        let kept = [secret("7letter"), secret("8letters")];
-        let mut seen = Vec::new();
-        for_each_live(identity_form, |value| seen.push(value.to_owned()));
-        assert!(seen.contains(&"8letters".to_owned()));
-        assert!(!seen.contains(&"7letter".to_owned()));
-        drop(kept);
+        let secrets = [secret("7letter"), secret("8letters")];
+        let mut visited = Vec::new();
+        for_each_live(identity_form, |value| visited.push(value.to_owned()));
+        assert!(visited.contains(&"8letters".to_owned()));
+        assert!(!visited.contains(&"7letter".to_owned()));
+        drop(secrets);
     }
 
     #[test]
@@ -275,10 +275,10 @@ mod tests {
         assert!(cell.previous_might_be("sk-admin...one"));
         assert!(!cell.previous_might_be("sk-admin...two"));
         assert!(!cell.is_using_previous());
-        // The same once more is no change over.
+        // The same credential again is no switch.
         cell.switch_to(secret("sk-admin-two"), Some(id("key_2")));
         assert_eq!(cell.previous().unwrap().expose(), "sk-admin-one");
-        // Back to the former one, for a while.
+        // rekeyd falls back to the previous one for a while.
         cell.set(secret("sk-admin-one"));
         assert!(cell.is_using_previous());
         cell.set(secret("sk-admin-two"));

@@ -1,4 +1,4 @@
-//! What the ledger remembers of a key, as the decisions need it.
+//! The state of a key in the ledger, as the decisions need it.
 
 use jiff::Timestamp;
 
@@ -6,22 +6,22 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 
-/// Why a rotation was begun.
+/// Why a rotation started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Trigger {
     /// The key was never rotated before.
     First,
     /// Its schedule fired.
     Schedule,
-    /// Its schedule fired while nobody was there.
+    /// Its schedule fired while the daemon could not rotate it.
     CatchUp,
-    /// The rotation before this one failed.
+    /// The previous rotation failed.
     Retry,
-    /// A sink or the provider is not as the ledger says it should be.
+    /// A sink or the provider disagrees with the ledger.
     Repair,
-    /// A person asked.
+    /// An operator requested it.
     Manual,
-    /// A credential made by hand was taken over.
+    /// An operator adopted a manually created credential.
     Adopted,
 }
 
@@ -37,7 +37,7 @@ impl Trigger {
         Self::Adopted,
     ];
 
-    /// The trigger's word in the ledger.
+    /// Returns the trigger's word in the ledger.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Trigger {
         }
     }
 
-    /// Reads the word that [`Trigger::as_str`] gives.
+    /// Parses the word that [`Trigger::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         Self::ALL
@@ -60,40 +60,40 @@ impl Trigger {
     }
 }
 
-/// What is known of a credential besides its secret.
+/// The facts about a credential beside its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialMetadata {
     /// Its id at the provider.
     pub id: CredentialId,
-    /// Its secret as the provider shows it later, `sk-admin...def`.
+    /// Its secret as the provider lists it, `sk-admin...def`.
     pub redacted_value: Option<String>,
-    /// When it was made, by the provider's clock.
+    /// When the provider created it, by the provider's clock.
     pub created_at: Option<Timestamp>,
-    /// When it ends by itself, if it does.
+    /// When it expires, if it does.
     pub expires_at: Option<Timestamp>,
 }
 
-/// One rotation as recorded.
+/// A recorded rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
     /// Its id in this ledger.
     pub id: RotationId,
     /// The scope that its credential belongs to.
     pub scope: Scope,
-    /// Grows with each rotation of the key: see [`KeyState::next_sequence`].
+    /// Its sequence, which grows with each rotation of the key: see
+    /// [`KeyState::next_sequence`].
     pub sequence: u64,
-    /// Why it was begun.
+    /// Why it started.
     pub trigger: Trigger,
-    /// The firing it was begun for.
+    /// The firing for which it started.
     pub scheduled_for: Option<Timestamp>,
-    /// When it was begun.
+    /// When it started.
     pub started_at: Timestamp,
-    /// The name of its credential at the provider; none for one that was
-    /// adopted.
+    /// The name of its credential at the provider; none for an adopted one.
     pub label: Option<Label>,
-    /// Its credential, once there is one.
+    /// Its credential, once the provider created it.
     pub credential: Option<CredentialMetadata>,
-    /// Where it stands.
+    /// Its phase.
     pub phase: Phase,
     /// When it became current.
     pub current_at: Option<Timestamp>,
@@ -103,34 +103,35 @@ pub struct Rotation {
     pub revoke_after: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// What went wrong last.
+    /// Its latest error.
     pub error: Option<String>,
-    /// How often its present step has failed.
+    /// The number of consecutive failures of its current step.
     pub attempt: u32,
-    /// Not before this is its present step tried again.
+    /// The earliest time of the next attempt at its current step.
     pub retry_at: Option<Timestamp>,
-    /// Since when it is stranded, or was before it retired.
+    /// When it was stranded, even if it retired since.
     pub stranded_at: Option<Timestamp>,
-    /// The provider said that it has no such credential, and has not been
-    /// asked often enough to be believed.
+    /// The provider's answers that it has no such credential, while they are too few
+    /// to prove it.
     pub missing: Option<MissingSince>,
-    /// A person said that the schedule does not revoke it before this.
+    /// The end of an operator's hold: the schedule does not revoke the credential
+    /// before it.
     pub hold_until: Option<Timestamp>,
-    /// A person said that it goes as soon as a newer one is current, whoever
-    /// may hold it.
+    /// Whether an operator requested its revocation as soon as it retires, even if a
+    /// sink holds it.
     pub revoke_now: bool,
-    /// Whether its revocation is deferred for the last day, since it is still in
-    /// use: [`Rotation::error`] is the reason then.
+    /// Whether its revocation is deferred for the last day, because it is in use:
+    /// [`Rotation::error`] is the reason then.
     pub final_warning: bool,
-    /// Whether its create was sent, or maybe sent, and counts as one. An
-    /// adopted credential was created by others.
+    /// Whether its create was sent, or may have been, so that it counts as one. An
+    /// adopted credential was created by an operator.
     pub maybe_created: bool,
-    /// Its deliveries, in the order they are made.
+    /// Its deliveries, in order.
     pub deliveries: Vec<Delivery>,
 }
 
 impl Rotation {
-    /// Returns a rotation of which only this is known.
+    /// Returns a rotation with these facts and no others.
     #[must_use]
     pub fn new(
         id: RotationId,
@@ -167,7 +168,7 @@ impl Rotation {
         }
     }
 
-    /// Adds a delivery to each sink, with whether it is required.
+    /// Adds a delivery in `state` for each sink, with whether it is required.
     pub fn add_deliveries(&mut self, sinks: &[(SinkId, bool)], state: DeliveryState) {
         let added = sinks.iter().map(|(sink, required)| Delivery {
             sink: sink.clone(),
@@ -185,25 +186,26 @@ impl Rotation {
         self.deliveries.extend(added);
     }
 
-    /// Whether it can go on without its secret: what is left of it is to run
-    /// what follows a file that has changed.
+    /// Returns whether the rotation can finish without its secret: every outstanding
+    /// delivery is written and waits for its `on-change` command alone.
     #[must_use]
     pub fn can_finish_without_secret(&self) -> bool {
-        let mut owed = self
+        let mut outstanding = self
             .deliveries
             .iter()
             .filter(|delivery| delivery.required && delivery.is_outstanding())
             .peekable();
         self.phase == Phase::Verified
-            && owed.peek().is_some()
-            && owed.all(|delivery| delivery.written_at.is_some())
+            && outstanding.peek().is_some()
+            && outstanding.all(|delivery| delivery.written_at.is_some())
     }
 }
 
-/// A credential at the provider that looks like one of a key's and has no row.
+/// A credential at the provider whose name has the form of a key's label, and that has
+/// no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookalike {
-    /// The key whose labels its name looks like.
+    /// The key whose labels have that form.
     pub key: KeyName,
     /// Its id at the provider.
     pub id: CredentialId,
@@ -211,27 +213,28 @@ pub struct Lookalike {
     pub name: String,
 }
 
-/// That the provider answered 404 for a credential that should be alive.
+/// The provider's consecutive answers of 404 for a credential that should be alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingSince {
-    /// When it said so first.
+    /// The time of the first one.
     pub since: Timestamp,
-    /// How often in a row it has, at least 1.
+    /// Their number, at least 1.
     pub checks: u32,
 }
 
-/// How a delivery of one rotation to one sink stands.
+/// The state of a delivery of one rotation to one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
-    /// Not begun.
+    /// The delivery has not started.
     Pending,
-    /// Begun or about to, its outcome unknown: the sink holds the secret.
+    /// The delivery has started or is about to, and its outcome is unknown: the sink
+    /// may hold the secret.
     Uncertain,
-    /// The sink took it.
+    /// The sink accepted the secret.
     Accepted,
-    /// The sink certainly did not take it.
+    /// The sink certainly did not accept the secret.
     Refused,
-    /// An optional sink that was given up.
+    /// The delivery to an optional sink was skipped.
     Missed,
     /// The sink is not in the configuration any more.
     Removed,
@@ -248,7 +251,7 @@ impl DeliveryState {
         Self::Removed,
     ];
 
-    /// The state's word in the ledger.
+    /// Returns the state's word in the ledger.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -261,43 +264,44 @@ impl DeliveryState {
         }
     }
 
-    /// Reads the word that [`DeliveryState::as_str`] gives.
+    /// Parses the word that [`DeliveryState::as_str`] returns.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// One delivery as recorded.
+/// A recorded delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// To which sink.
+    /// Its sink.
     pub sink: SinkId,
     /// Whether the rotation waits for it.
     pub required: bool,
-    /// How it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// Whether any try may have been taken: a later refusal does not undo that.
+    /// Whether the sink may have accepted any attempt: a later refusal does not undo
+    /// that.
     pub maybe_accepted: bool,
-    /// How many attempts were answered, in whatever way.
+    /// The number of attempts that ended.
     pub attempts: u32,
-    /// When the last one was.
+    /// When the latest attempt ended.
     pub last_attempt_at: Option<Timestamp>,
-    /// Since when it stands where the sink keeps it, if what is to run then is
-    /// still owed. The secret is not needed any more.
+    /// When the sink's file was written, while its `on-change` command is pending. The
+    /// secret is not needed any more then.
     pub written_at: Option<Timestamp>,
-    /// When the sink accepted it.
+    /// When the sink accepted the secret.
     pub accepted_at: Option<Timestamp>,
-    /// Since when the sink is not configured any more, if it held the secret.
+    /// When the sink was removed from the configuration, if it held the secret.
     pub removed_at: Option<Timestamp>,
-    /// Not before this is it tried again.
+    /// The earliest time of the next attempt.
     pub retry_at: Option<Timestamp>,
-    /// What went wrong last.
+    /// Its latest error.
     pub error: Option<String>,
 }
 
 impl Delivery {
-    /// Whether the sink has not accepted yet and is still to be asked.
+    /// Returns whether the sink has not accepted the secret and still receives it.
     #[must_use]
     pub const fn is_outstanding(&self) -> bool {
         match self.state {
@@ -306,12 +310,12 @@ impl Delivery {
         }
     }
 
-    /// Whether the sink may ever have seen the secret.
+    /// Returns whether the sink may ever have received the secret.
     #[must_use]
     pub const fn was_started(&self) -> bool {
         match self.state {
             DeliveryState::Pending => false,
-            // One that held nothing when it was removed.
+            // A sink without the secret was removed without a time.
             DeliveryState::Removed => self.removed_at.is_some(),
             DeliveryState::Uncertain
             | DeliveryState::Accepted
@@ -320,43 +324,42 @@ impl Delivery {
         }
     }
 
-    /// Whether the secret is needed to go on with it.
+    /// Returns whether the delivery still needs the secret.
     #[must_use]
     pub const fn needs_secret(&self) -> bool {
         self.is_outstanding() && self.written_at.is_none()
     }
 }
 
-/// Everything the ledger knows of one key that a decision may depend on.
+/// The state of one key in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyState {
     /// Its name.
     pub key: KeyName,
     /// The sequence of its newest rotation, 0 before the first.
     pub sequence: u64,
-    /// How its newest rotation stands; none before the first.
+    /// The phase of its newest rotation; none before the first.
     pub newest_phase: Option<Phase>,
-    /// The newest rotation that is or ever was current.
+    /// The newest rotation that is or was current.
     pub last_current: Option<LastCurrent>,
-    /// How often in a row a rotation of this key failed to become current, or
-    /// could not be begun.
+    /// The number of consecutive rotations that failed to become current or could not
+    /// start.
     pub attempt: u32,
-    /// Not before this is a rotation begun by schedule.
+    /// The earliest time of the next scheduled rotation.
     pub retry_at: Option<Timestamp>,
-    /// Why the last one failed or could not be begun.
+    /// Why the last rotation failed or could not start.
     pub problem: Option<String>,
-    /// A person wants every older credential revoked as soon as a new one is
-    /// current.
+    /// Whether an operator requested the revocation of every older credential as soon
+    /// as a new one is current.
     pub revoke_previous: bool,
     /// The timetable that its firings were last counted by, as text.
     pub timetable: Option<String>,
-    /// Firings up to this moment are settled: what they were is told in the
-    /// journal, or the timetable was another one then.
+    /// The time up to which firings are settled: recorded as events, or before the
+    /// present timetable.
     pub counts_from: Option<Timestamp>,
-    /// A firing of the timetable before this one that is still to be made up
-    /// for.
+    /// A missed run of the previous timetable that is still to be made up for.
     pub pending_run: Option<Timestamp>,
-    /// A person's word that nothing is begun by schedule.
+    /// An operator's pause: the schedule starts no rotation during it.
     pub pause: Option<Pause>,
     /// Its live rotations, oldest first.
     pub live: Vec<Rotation>,
@@ -371,17 +374,17 @@ pub struct LastCurrent {
     pub is_revoked: bool,
 }
 
-/// That a person paused a key; over, or not.
+/// An operator's pause of a key, which may be over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {
-    /// Since when.
+    /// Its start.
     pub from: Timestamp,
-    /// Until when; none until a person resumes it.
+    /// Its end; none until an operator resumes the key.
     pub until: Option<Timestamp>,
 }
 
 impl Pause {
-    /// Whether it is not over yet.
+    /// Returns whether the pause is not over.
     #[must_use]
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
@@ -389,7 +392,7 @@ impl Pause {
 }
 
 impl KeyState {
-    /// A key that the ledger has never heard of.
+    /// Returns the state of a key without rows in the ledger.
     #[must_use]
     pub fn unknown(key: KeyName) -> Self {
         Self {
@@ -409,7 +412,7 @@ impl KeyState {
         }
     }
 
-    /// The key's current rotation.
+    /// Returns the key's current rotation.
     #[must_use]
     pub fn current(&self) -> Option<&Rotation> {
         self.live
@@ -417,35 +420,35 @@ impl KeyState {
             .find(|rotation| rotation.phase == Phase::Current)
     }
 
-    /// The key's open rotation.
+    /// Returns the key's open rotation.
     #[must_use]
     pub fn open_rotation(&self) -> Option<&Rotation> {
         self.live.iter().find(|rotation| rotation.phase.is_open())
     }
 
-    /// Whether the credential that was current last is revoked and none is
-    /// current now: its consumers hold a dead one, whatever failed since.
+    /// Returns whether the last current credential is revoked and no other is current:
+    /// the consumers have no working credential.
     #[must_use]
     pub fn has_lost_credential(&self) -> bool {
         self.current().is_none() && self.last_current.is_some_and(|last| last.is_revoked)
     }
 
-    /// The sequence of a rotation that starts at `now`. It is never less than
-    /// the time in seconds, so that a restored ledger, a renamed key or a
-    /// database that lost commits counts beyond what sinks have applied.
+    /// Returns the sequence of a rotation that starts at `now`. It is at least the time
+    /// in seconds, so that a restored ledger, a renamed key or a database that lost
+    /// commits counts beyond the sequences that sinks have applied.
     #[must_use]
     pub fn next_sequence(&self, now: Timestamp) -> u64 {
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         seconds.max(self.sequence.saturating_add(1))
     }
 
-    /// Whether a person has paused it, and the pause is not over.
+    /// Returns whether an operator's pause of the key is not over.
     #[must_use]
     pub fn is_paused(&self, now: Timestamp) -> bool {
         self.pause.is_some_and(|pause| pause.is_active(now))
     }
 
-    /// One live rotation.
+    /// Returns the live rotation with this id.
     #[must_use]
     pub fn rotation(&self, id: &RotationId) -> Option<&Rotation> {
         self.live.iter().find(|rotation| rotation.id == *id)

@@ -1,81 +1,88 @@
-//! Who is told of what.
+//! Which channels receive which notifications.
 
 use std::collections::BTreeSet;
 
 use crate::core::ids::KeyName;
 use crate::core::notification::{Alert, ChannelId, EventKind, NotificationState};
 
-/// Somebody who is told, and of what.
+/// A channel and the notifications that it receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Who.
+    /// The channel.
     pub channel: ChannelId,
-    /// On which occasions.
+    /// The events that it receives.
     pub on: BTreeSet<EventKind>,
-    /// Of which keys, besides rekeyd as a whole; none for all.
+    /// The keys whose events it receives, beside those of the daemon; none for
+    /// every key.
     pub keys: Option<BTreeSet<KeyName>>,
 }
 
 impl Subscription {
-    fn matches(&self, cause: &Alert) -> bool {
-        let of_key = match (&self.keys, &cause.key) {
+    fn matches(&self, alert: &Alert) -> bool {
+        let matches_key = match (&self.keys, &alert.key) {
             (Some(keys), Some(key)) => keys.contains(key),
             (None, _) | (Some(_), None) => true,
         };
-        of_key && self.on.contains(&cause.kind.event_kind())
+        matches_key && self.on.contains(&alert.kind.event_kind())
     }
 }
 
-/// Everybody who is told.
+/// The subscriptions of every channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscriptions(Vec<Subscription>);
 
 impl Subscriptions {
-    /// Of these.
+    /// Returns these subscriptions.
     #[must_use]
-    pub const fn new(listeners: Vec<Subscription>) -> Self {
-        Self(listeners)
+    pub const fn new(subscriptions: Vec<Subscription>) -> Self {
+        Self(subscriptions)
     }
 
-    /// Whether nobody is told of anything.
+    /// Returns whether no channel is configured.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Everybody's id.
+    /// Returns the id of every channel.
     #[must_use]
     pub fn channel_ids(&self) -> Vec<ChannelId> {
         self.0
             .iter()
-            .map(|listener| listener.channel.clone())
+            .map(|subscription| subscription.channel.clone())
             .collect()
     }
 
-    /// Whether anybody is told of this.
+    /// Returns whether any channel receives the notification that `alert` is raised.
     #[must_use]
-    pub fn matches(&self, cause: &Alert) -> bool {
-        self.0.iter().any(|listener| listener.matches(cause))
-    }
-
-    /// Whether anybody is told on this occasion, of whatever key.
-    #[must_use]
-    pub fn any_for(&self, occasion: EventKind) -> bool {
+    pub fn matches(&self, alert: &Alert) -> bool {
         self.0
             .iter()
-            .any(|listener| listener.on.contains(&occasion))
+            .any(|subscription| subscription.matches(alert))
     }
 
-    /// Who is told of this. Its end is told to who is told of its beginning
-    /// and wants to know.
+    /// Returns whether any channel receives the event of at least one key.
     #[must_use]
-    pub fn recipients(&self, cause: &Alert, state: NotificationState) -> Vec<ChannelId> {
-        let ends = state == NotificationState::Resolved;
-        let told = |listener: &&Subscription| {
-            listener.matches(cause) && (!ends || listener.on.contains(&EventKind::Recovered))
+    pub fn any_for(&self, event: EventKind) -> bool {
+        self.0
+            .iter()
+            .any(|subscription| subscription.on.contains(&event))
+    }
+
+    /// Returns the channels that receive a notification of `alert`. A resolved one
+    /// goes to the channels that received the raised one and subscribe to
+    /// [`EventKind::Recovered`].
+    #[must_use]
+    pub fn recipients(&self, alert: &Alert, state: NotificationState) -> Vec<ChannelId> {
+        let is_resolved = state == NotificationState::Resolved;
+        let receives = |subscription: &&Subscription| {
+            subscription.matches(alert)
+                && (!is_resolved || subscription.on.contains(&EventKind::Recovered))
         };
-        let told = self.0.iter().filter(told);
-        told.map(|listener| listener.channel.clone()).collect()
+        let receiving = self.0.iter().filter(receives);
+        receiving
+            .map(|subscription| subscription.channel.clone())
+            .collect()
     }
 }
 
@@ -95,25 +102,25 @@ mod tests {
 
     #[test]
     fn recipients_are_filtered_by_event_and_key() {
-        let of = |key: &str, matter| Alert::for_key(&KeyName::new(key).unwrap(), matter);
+        let alert_of = |key: &str, kind| Alert::for_key(&KeyName::new(key).unwrap(), kind);
         let all = subscription(&EventKind::DEFAULT, None);
-        let one = subscription(&[EventKind::Failure], Some(&["a"]));
-        for (listener, cause, state, told) in [
+        let failure_subscription = subscription(&[EventKind::Failure], Some(&["a"]));
+        for (subscription, alert, state, expected) in [
             (
                 &all,
-                of("a", AlertKind::Failing),
+                alert_of("a", AlertKind::Failing),
                 NotificationState::Raised,
                 true,
             ),
             (
                 &all,
-                of("a", AlertKind::Failing),
+                alert_of("a", AlertKind::Failing),
                 NotificationState::Resolved,
                 true,
             ),
             (
                 &all,
-                of("a", AlertKind::Rotated),
+                alert_of("a", AlertKind::Rotated),
                 NotificationState::OneTime,
                 false,
             ),
@@ -129,7 +136,7 @@ mod tests {
                 NotificationState::Raised,
                 false,
             ),
-            // The end of what it is not told of is nothing to it.
+            // It does not receive the end of an alert without its start.
             (
                 &all,
                 Alert::global(AlertKind::Clock),
@@ -137,44 +144,47 @@ mod tests {
                 false,
             ),
             (
-                &one,
-                of("a", AlertKind::Failing),
+                &failure_subscription,
+                alert_of("a", AlertKind::Failing),
                 NotificationState::Raised,
                 true,
             ),
             (
-                &one,
-                of("b", AlertKind::Failing),
+                &failure_subscription,
+                alert_of("b", AlertKind::Failing),
                 NotificationState::Raised,
                 false,
             ),
             (
-                &one,
-                of("a", AlertKind::Failing),
+                &failure_subscription,
+                alert_of("a", AlertKind::Failing),
                 NotificationState::Resolved,
                 false,
             ),
-            // What is wrong with rekeyd is wrong with every key.
+            // An alert of the daemon concerns every key.
             (
-                &one,
+                &failure_subscription,
                 Alert::global(AlertKind::Provider),
                 NotificationState::Raised,
                 true,
             ),
         ] {
-            let audience = Subscriptions::new(vec![listener.clone()]);
-            let found = !audience.recipients(&cause, state).is_empty();
-            assert_eq!(found, told, "{listener:?} {cause:?} {state:?}");
+            let subscriptions = Subscriptions::new(vec![subscription.clone()]);
+            let is_notified = !subscriptions.recipients(&alert, state).is_empty();
+            assert_eq!(
+                is_notified, expected,
+                "{subscription:?} {alert:?} {state:?}"
+            );
         }
     }
 
     #[test]
     fn any_for_ignores_the_key_filter() {
         assert!(Subscriptions::default().is_empty());
-        let audience = Subscriptions::new(vec![subscription(&[EventKind::Failure], Some(&["a"]))]);
-        assert!(!audience.is_empty());
-        // Of whatever key.
-        assert!(audience.any_for(EventKind::Failure));
-        assert!(!audience.any_for(EventKind::Rotated));
+        let subscriptions =
+            Subscriptions::new(vec![subscription(&[EventKind::Failure], Some(&["a"]))]);
+        assert!(!subscriptions.is_empty());
+        assert!(subscriptions.any_for(EventKind::Failure));
+        assert!(!subscriptions.any_for(EventKind::Rotated));
     }
 }

@@ -1,29 +1,28 @@
-//! Times as the ledger, the views and people see them: UTC, whole seconds.
+//! Times in UTC and whole seconds, as the ledger stores them and people see them.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Sixty seconds.
+/// One minute.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
-/// Sixty minutes.
+/// One hour.
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Twenty-four hours.
+/// 24 hours.
 pub const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How far two clocks may differ before one of them is not believed.
+/// The largest difference at which two clocks still agree.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// The text of the contract, `2026-11-23T03:00:00Z`: what the ledger stores
-/// and what the JSON outputs show.
+/// Returns the text of a time in the ledger and in JSON: `2026-11-23T03:00:00Z`.
 #[must_use]
 pub fn to_text(at: Timestamp) -> String {
     whole_seconds(at).to_string()
 }
 
-/// Reads what [`to_text`] writes.
+/// Parses the text that [`to_text`] returns.
 ///
 /// # Errors
 /// Text that is not a time in RFC 3339 form.
@@ -31,49 +30,49 @@ pub fn from_text(text: &str) -> Result<Timestamp, jiff::Error> {
     text.parse()
 }
 
-/// Drops the part below a second. Everything that is compared with a time read
-/// back from the ledger must be cut first, or a value changes by being stored.
+/// Drops the fraction of a second. A time must be truncated before it is compared
+/// with one that was read from the ledger: storing it would change it.
 #[must_use]
 pub fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// The first whole second that is not before `at`. What an overlap counts from
-/// is rounded up when it is stored, so that no overlap is ever short.
+/// Returns the first whole second that is not before `at`. The time from which an
+/// overlap counts is rounded up when it is stored, so that no overlap is too short.
 #[must_use]
 pub fn next_whole_second(at: Timestamp) -> Timestamp {
-    let cut = whole_seconds(at);
-    if cut < at {
-        after(cut, Duration::from_secs(1))
+    let truncated = whole_seconds(at);
+    if truncated < at {
+        after(truncated, Duration::from_secs(1))
     } else {
-        cut
+        truncated
     }
 }
 
-/// `at` plus `span`, at the end of representable time instead of an overflow:
-/// a configuration with an absurd duration must not stop the daemon.
+/// Returns `at` plus `span`, and the last representable time instead of an
+/// overflow: an absurd duration in the configuration must not stop the daemon.
 #[must_use]
 pub fn after(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// `at` minus `span`, at the beginning of representable time instead of an
+/// Returns `at` minus `span`, and the first representable time instead of an
 /// overflow.
 #[must_use]
 pub fn before(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
-/// How long it is from `from` until `to`; zero when `to` is not later.
+/// Returns the time from `from` until `to`; zero if `to` is not later.
 #[must_use]
 pub fn until(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// Returns whether two clocks agree, by what they said at one moment.
+/// Returns whether two clocks agree, by their times at one instant.
 #[must_use]
-pub fn clocks_agree(theirs: Timestamp, ours: Timestamp) -> bool {
-    until(theirs, ours).max(until(ours, theirs)) <= CLOCK_TOLERANCE
+pub fn clocks_agree(remote: Timestamp, local: Timestamp) -> bool {
+    until(remote, local).max(until(local, remote)) <= CLOCK_TOLERANCE
 }
 
 #[cfg(test)]
@@ -90,12 +89,15 @@ mod tests {
 
     #[test]
     fn next_whole_second_rounds_up() {
-        for (text, wanted) in [
+        for (text, expected) in [
             ("2026-11-23T03:00:00Z", "2026-11-23T03:00:00Z"),
             ("2026-11-23T03:00:00.000000001Z", "2026-11-23T03:00:01Z"),
             ("2026-11-23T03:00:00.9Z", "2026-11-23T03:00:01Z"),
         ] {
-            assert_eq!(next_whole_second(text.parse().unwrap()).to_string(), wanted);
+            assert_eq!(
+                next_whole_second(text.parse().unwrap()).to_string(),
+                expected
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! Facts of one key, and what is told of them.
+//! The alerts of one key, by its state and the time.
 
 use jiff::tz::TimeZone;
 
@@ -53,7 +53,9 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
 }
 
 fn state(live: Vec<Rotation>) -> KeyState {
-    let newest = live.last().map(|one| (one.sequence, one.phase));
+    let newest = live
+        .last()
+        .map(|rotation| (rotation.sequence, rotation.phase));
     let mut state = KeyState::unknown(key());
     if let Some((sequence, phase)) = newest {
         (state.sequence, state.newest_phase) = (sequence, Some(phase));
@@ -66,7 +68,7 @@ fn policy() -> KeyPolicy {
     KeyPolicy::new(Schedule::parse("@hourly", TimeZone::UTC).unwrap())
 }
 
-/// What is held, by its word and credential, and when it is looked at again.
+/// The active alerts by word and credential, and when they are evaluated again.
 struct EvaluatedAlerts {
     alerts: Vec<String>,
     texts: Vec<String>,
@@ -75,19 +77,19 @@ struct EvaluatedAlerts {
 
 fn evaluate(
     state: &KeyState,
-    told: &[AlertKind],
+    raised: &[AlertKind],
     change: impl FnOnce(&mut AlertContext<'_>),
 ) -> EvaluatedAlerts {
-    evaluate_with(&policy(), state, told, change)
+    evaluate_with(&policy(), state, raised, change)
 }
 
 fn evaluate_with(
     policy: &KeyPolicy,
     state: &KeyState,
-    told: &[AlertKind],
+    raised: &[AlertKind],
     change: impl FnOnce(&mut AlertContext<'_>),
 ) -> EvaluatedAlerts {
-    let mut facts = AlertContext {
+    let mut context = AlertContext {
         state,
         configured: Some((policy, &[])),
         failing_since: None,
@@ -95,24 +97,24 @@ fn evaluate_with(
         operational_since: Some(at("2026-11-20T00:00:00Z")),
         has_global_alert: false,
     };
-    change(&mut facts);
-    let found = active_alerts(&facts, |cause| told.contains(&cause.kind), at(NOW));
-    let word = |cause: &Alert| match &cause.credential {
-        Some(id) => format!("{} {id}", cause.kind.as_str()),
-        None => cause.kind.as_str().to_owned(),
+    change(&mut context);
+    let found = active_alerts(&context, |alert| raised.contains(&alert.kind), at(NOW));
+    let word = |alert: &Alert| match &alert.credential {
+        Some(id) => format!("{} {id}", alert.kind.as_str()),
+        None => alert.kind.as_str().to_owned(),
     };
     EvaluatedAlerts {
         alerts: found.active.keys().map(word).collect(),
         texts: found
             .active
             .values()
-            .map(|held| held.text.clone())
+            .map(|details| details.text.clone())
             .collect(),
         recheck_at: found.recheck_at,
     }
 }
 
-/// A key whose open rotation is not taken by its sink.
+/// Returns a key whose sink refused the open rotation's secret.
 fn key_with_rejected_delivery() -> KeyState {
     let mut open = rotation(2, Phase::Verified);
     open.deliveries = vec![Delivery {
@@ -143,14 +145,14 @@ fn healthy_key_raises_no_alert() {
 #[test]
 fn failure_alerts_after_the_grace_period() {
     let state = key_with_rejected_delivery();
-    // It was seen a moment ago: it is looked at again.
-    let found = evaluate(&state, &[], |facts| {
-        facts.alertable_since = Some(at("2026-11-24T03:09:50Z"));
+    // The error is too recent: it is evaluated again.
+    let found = evaluate(&state, &[], |context| {
+        context.alertable_since = Some(at("2026-11-24T03:09:50Z"));
     });
     let again = Some(at("2026-11-24T03:10:20Z"));
     assert_eq!((found.alerts, found.recheck_at), (vec![], again));
-    let found = evaluate(&state, &[], |facts| {
-        facts.alertable_since = Some(at("2026-11-24T03:09:30Z"));
+    let found = evaluate(&state, &[], |context| {
+        context.alertable_since = Some(at("2026-11-24T03:09:30Z"));
     });
     assert_eq!(found.alerts, ["failing"]);
     assert!(
@@ -159,28 +161,28 @@ fn failure_alerts_after_the_grace_period() {
         found.texts
     );
     assert!(found.texts[0].ends_with("`rekeyd status k` shows how it stands"));
-    // Of a process that began a moment ago, and of one that ends.
-    let found = evaluate(&state, &[], |facts| {
-        facts.alertable_since = Some(at("2026-11-24T02:00:00Z"));
-        facts.operational_since = Some(at("2026-11-24T03:09:59Z"));
+    // A process that just started waits; a command that ends does not.
+    let found = evaluate(&state, &[], |context| {
+        context.alertable_since = Some(at("2026-11-24T02:00:00Z"));
+        context.operational_since = Some(at("2026-11-24T03:09:59Z"));
     });
     assert_eq!(found.alerts, [""; 0]);
-    let found = evaluate(&state, &[], |facts| facts.operational_since = None);
+    let found = evaluate(&state, &[], |context| context.operational_since = None);
     assert_eq!(found.alerts, ["failing"]);
-    // What is wrong with rekeyd as a whole is the cause.
-    let found = evaluate(&state, &[], |facts| {
-        facts.operational_since = None;
-        facts.has_global_alert = true;
+    // An alert of the daemon is the cause.
+    let found = evaluate(&state, &[], |context| {
+        context.operational_since = None;
+        context.has_global_alert = true;
     });
     assert_eq!(found.alerts, [""; 0]);
 }
 
 #[test]
 fn failing_alert_stays_active_until_the_key_is_repaired() {
-    let told = [AlertKind::Failing];
+    let raised = [AlertKind::Failing];
     for (live, lasts) in [
         (vec![rotation(1, Phase::Current)], false),
-        // After a restart: nothing has failed yet, and nothing is repaired.
+        // After a restart, the repair has not finished.
         (
             vec![rotation(1, Phase::Current), rotation(2, Phase::Stranded)],
             true,
@@ -195,14 +197,14 @@ fn failing_alert_stays_active_until_the_key_is_repaired() {
         ),
     ] {
         let state = state(live);
-        let found = evaluate(&state, &told, |_| {});
+        let found = evaluate(&state, &raised, |_| {});
         assert_eq!(found.alerts == ["failing"], lasts, "{state:?}");
     }
     let mut failed = state(vec![rotation(1, Phase::Current)]);
     failed.problem = Some("no rotation begun".to_owned());
-    assert_eq!(evaluate(&failed, &told, |_| {}).alerts, ["failing"]);
-    // Of a key that is removed, nobody waits for a rotation.
-    let found = evaluate(&failed, &told, |facts| facts.configured = None);
+    assert_eq!(evaluate(&failed, &raised, |_| {}).alerts, ["failing"]);
+    // A removed key needs no rotation.
+    let found = evaluate(&failed, &raised, |context| context.configured = None);
     assert_eq!(found.alerts, [""; 0]);
 }
 
@@ -211,10 +213,10 @@ fn unverified_new_secret_raises_no_failing_alert() {
     let mut open = rotation(2, Phase::Created);
     (open.attempt, open.error) = (7, Some("refused".to_owned()));
     let mut state = state(vec![rotation(1, Phase::Current), open]);
-    let found = evaluate(&state, &[], |facts| facts.operational_since = None);
+    let found = evaluate(&state, &[], |context| context.operational_since = None);
     assert_eq!(found.alerts, [""; 0]);
     state.live[1].phase = Phase::Retired;
-    let found = evaluate(&state, &[], |facts| facts.operational_since = None);
+    let found = evaluate(&state, &[], |context| context.operational_since = None);
     assert_eq!(found.alerts, ["failing"]);
 }
 
@@ -227,24 +229,24 @@ fn overdue_counts_only_operational_time() {
     let mut current = rotation(1, Phase::Current);
     current.started_at = at("2026-11-24T02:30:00Z");
     let state = state(vec![current]);
-    let look = |told: &[AlertKind], watching: Option<&str>, held_up| {
-        evaluate_with(&policy, &state, told, |facts| {
-            facts.operational_since = watching.map(at);
-            facts.has_global_alert = held_up;
+    let check = |raised: &[AlertKind], operational: Option<&str>, has_global_alert| {
+        evaluate_with(&policy, &state, raised, |context| {
+            context.operational_since = operational.map(at);
+            context.has_global_alert = has_global_alert;
         })
     };
     let long = Some("2026-11-20T00:00:00Z");
-    assert_eq!(look(&[], long, false).alerts, ["overdue"]);
-    assert_eq!(look(&[], None, false).alerts, ["overdue"]);
-    assert_eq!(look(&[], long, true).alerts, [""; 0]);
-    // The provider was away until a moment ago.
-    let found = look(&[], Some("2026-11-24T03:09:00Z"), false);
+    assert_eq!(check(&[], long, false).alerts, ["overdue"]);
+    assert_eq!(check(&[], None, false).alerts, ["overdue"]);
+    assert_eq!(check(&[], long, true).alerts, [""; 0]);
+    // The provider's outage just ended.
+    let found = check(&[], Some("2026-11-24T03:09:00Z"), false);
     let again = Some(at("2026-11-24T03:14:01Z"));
     assert_eq!((found.alerts, found.recheck_at), (vec![], again));
-    // What was told is not over by a restart, nor by an outage.
+    // Neither a restart nor an outage resolves a raised alert.
     let just_now = Some("2026-11-24T03:09:59Z");
     assert_eq!(
-        look(&[AlertKind::Overdue], just_now, true).alerts,
+        check(&[AlertKind::Overdue], just_now, true).alerts,
         ["overdue"]
     );
 }
@@ -254,12 +256,12 @@ fn expiring_credential_alerts_without_a_successor() {
     let mut current = rotation(1, Phase::Current);
     current.credential.as_mut().unwrap().expires_at = Some(at("2026-11-24T03:13:00Z"));
     let mut state = state(vec![current]);
-    // Its last quarter began at 03:09:45; a rotation is under way, perhaps.
+    // Its last quarter began at 03:09:45; a rotation may be in progress.
     let found = evaluate(&state, &[], |_| {});
     let half = Some(at("2026-11-24T03:11:22.5Z"));
     assert_eq!((found.alerts, found.recheck_at), (vec![], half));
-    // Whoever cannot wait tells what has failed, and not what may be under way.
-    let ends = |facts: &mut AlertContext<'_>| facts.operational_since = None;
+    // A command that cannot wait reports failures, not rotations in progress.
+    let ends = |context: &mut AlertContext<'_>| context.operational_since = None;
     let found = evaluate(&state, &[], ends);
     assert_eq!((found.alerts, found.recheck_at), (vec![], half));
     state.problem = Some("no rotation begun".to_owned());
@@ -269,7 +271,7 @@ fn expiring_credential_alerts_without_a_successor() {
     );
     state.problem = Some("no rotation begun".to_owned());
     let since =
-        |facts: &mut AlertContext<'_>| facts.failing_since = Some(at("2026-11-24T03:00:00Z"));
+        |context: &mut AlertContext<'_>| context.failing_since = Some(at("2026-11-24T03:00:00Z"));
     let found = evaluate(&state, &[], since);
     assert_eq!(found.alerts, ["failing", "expiring key_1"]);
     assert!(
@@ -277,7 +279,7 @@ fn expiring_credential_alerts_without_a_successor() {
         "{:?}",
         found.texts
     );
-    // Once told, it lasts as long as that credential is the current one.
+    // Once raised, the alert lasts while that credential is current.
     state.problem = None;
     assert_eq!(
         evaluate(&state, &[AlertKind::Expiring], |_| {}).alerts,
@@ -317,7 +319,7 @@ fn orphan_and_hold_alerts_name_their_credential() {
 fn orphan_without_a_revocation_attempt_shows_no_error() {
     let mut orphan = rotation(1, Phase::Orphaned);
     orphan.error = Some("given up".to_owned());
-    // A person holds it for some hours.
+    // An operator holds it for some hours.
     orphan.hold_until = Some(at("2026-11-24T12:00:00Z"));
     let found = evaluate(&state(vec![orphan]), &[], |_| {});
     assert_eq!(found.alerts, ["orphan key_1", "hold key_1"]);
@@ -326,7 +328,7 @@ fn orphan_without_a_revocation_attempt_shows_no_error() {
         "{:?}",
         found.texts
     );
-    // Of what is in use nothing is told.
+    // A current credential raises no alert.
     let mut current = rotation(1, Phase::Current);
     current.hold_until = Some(at("2026-11-24T12:00:00Z"));
     assert_eq!(evaluate(&state(vec![current]), &[], |_| {}).alerts, [""; 0]);
@@ -334,7 +336,7 @@ fn orphan_without_a_revocation_attempt_shows_no_error() {
 
 #[test]
 fn resolved_text_names_the_current_credential() {
-    let cause = Alert::for_key(&key(), AlertKind::Failing);
+    let alert = Alert::for_key(&key(), AlertKind::Failing);
     let state = state(vec![rotation(1, Phase::Current)]);
     for (state, text) in [
         (None, "k is not failing any more"),
@@ -343,29 +345,34 @@ fn resolved_text_names_the_current_credential() {
             "k is not failing any more; its current credential is key_1",
         ),
     ] {
-        assert_eq!(resolved_text(&cause, state), text);
+        assert_eq!(resolved_text(&alert, state), text);
     }
 }
 
 #[test]
 fn hold_alerts_a_day_before_it_ends() {
-    let held = |until: Timestamp, revoke_after: &str| {
-        let mut held = rotation(1, Phase::Retired);
-        (held.hold_until, held.revoke_after) = (Some(until), Some(at(revoke_after)));
-        let found = evaluate(&state(vec![held, rotation(2, Phase::Current)]), &[], |_| {});
+    let alerts_of_hold = |until: Timestamp, revoke_after: &str| {
+        let mut on_hold = rotation(1, Phase::Retired);
+        (on_hold.hold_until, on_hold.revoke_after) = (Some(until), Some(at(revoke_after)));
+        let key = state(vec![on_hold, rotation(2, Phase::Current)]);
+        let found = evaluate(&key, &[], |_| {});
         (found.alerts.len(), found.recheck_at)
     };
     let early = "2026-11-24T02:00:00Z";
     let day = at("2026-11-26T00:00:00Z");
-    assert_eq!(held(day, early), (0, Some(at("2026-11-25T00:00:00Z"))));
-    // It goes later than that anyway, or never by itself, or at once.
-    assert_eq!(held(day, "2026-11-27T00:00:00Z"), (0, None));
-    assert_eq!(held(Timestamp::MAX, early), (0, None));
-    assert_eq!(held(day, "2026-11-26T00:00:00Z"), (0, None));
-    assert_eq!(held(at("2026-11-24T03:00:00Z"), early), (0, None));
-    assert_eq!(held(at(NOW), early), (0, None));
-    // To the second.
-    assert_eq!(held(at("2026-11-25T03:10:00Z"), early), (1, None));
+    let tomorrow = Some(at("2026-11-25T00:00:00Z"));
+    assert_eq!(alerts_of_hold(day, early), (0, tomorrow));
+    // It is revoked later than that anyway, or never by itself, or immediately.
+    assert_eq!(alerts_of_hold(day, "2026-11-27T00:00:00Z"), (0, None));
+    assert_eq!(alerts_of_hold(Timestamp::MAX, early), (0, None));
+    assert_eq!(alerts_of_hold(day, "2026-11-26T00:00:00Z"), (0, None));
+    assert_eq!(alerts_of_hold(at("2026-11-24T03:00:00Z"), early), (0, None));
+    assert_eq!(alerts_of_hold(at(NOW), early), (0, None));
+    // The boundary is exact to the second.
+    assert_eq!(alerts_of_hold(at("2026-11-25T03:10:00Z"), early), (1, None));
     let a_second = Some(at("2026-11-24T03:10:01Z"));
-    assert_eq!(held(at("2026-11-25T03:10:01Z"), early), (0, a_second));
+    assert_eq!(
+        alerts_of_hold(at("2026-11-25T03:10:01Z"), early),
+        (0, a_second)
+    );
 }

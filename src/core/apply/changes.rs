@@ -1,4 +1,4 @@
-//! Changes for tests: of one key, in every order that could come up.
+//! Random changes of one key, for property tests.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn credential(number: u8) -> CredentialMetadata {
     }
 }
 
-/// The rotation of that number, which is its sequence, too.
+/// Returns the intent of a rotation whose id and sequence are `number`.
 pub(crate) fn intent(number: u8) -> RotationIntent {
     RotationIntent {
         rotation: rotation(number),
@@ -71,19 +71,19 @@ pub(crate) fn adoption(number: u8, event: LifecycleEvent) -> Adoption {
     }
 }
 
-/// From the intent to the current credential.
+/// Returns the changes from the intent to the current credential.
 pub(crate) fn current(number: u8) -> Vec<Change> {
-    let (id, moved) = (rotation(number), |event| {
+    let (id, transition) = (rotation(number), |event| {
         Transition::new(&rotation(number), event)
     });
     vec![
         intent(number).into(),
         Transition {
             credential: Some(credential(number)),
-            ..moved(LifecycleEvent::Created)
+            ..transition(LifecycleEvent::Created)
         }
         .into(),
-        moved(LifecycleEvent::Verified).into(),
+        transition(LifecycleEvent::Verified).into(),
         DeliveryStart {
             rotation: id.clone(),
             sink: sink("file"),
@@ -95,11 +95,11 @@ pub(crate) fn current(number: u8) -> Vec<Change> {
             ..DeliveryResult::uncertain(&id, &sink("file"))
         }
         .into(),
-        moved(LifecycleEvent::Delivered).into(),
+        transition(LifecycleEvent::Delivered).into(),
     ]
 }
 
-/// Some of a rotation's life, and then anything.
+/// Returns parts of successful rotations, mixed with arbitrary changes.
 pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
     let lives = (1_u8..3, 0_usize..7).prop_map(|(number, steps)| {
         let mut life = current(number);
@@ -137,7 +137,7 @@ fn any_transition() -> impl Strategy<Value = Change> {
         ) {
             return adoption(number, event).into();
         }
-        // Most events need what they bring in real life.
+        // A retirement without a revocation time would be rejected.
         let retires = matches!(event, LifecycleEvent::Superseded | LifecycleEvent::Replaced);
         Transition {
             credential: with_credential.then(|| credential(number)),
@@ -205,8 +205,8 @@ fn any_rotation_change() -> impl Strategy<Value = Change> {
 fn any_delivery_change() -> impl Strategy<Value = Change> {
     let sink = proptest::sample::select(vec![sink("file"), sink("webhook"), sink("command")]);
     let state = proptest::sample::select(DeliveryState::ALL.to_vec());
-    let what = (any_number(), sink, 0_u8..9, state);
-    (what, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
+    let subject = (any_number(), sink, 0_u8..9, state);
+    (subject, any_time(), any::<bool>()).prop_map(|((number, sink, kind, state), time, flag)| {
         let rotation = rotation(number);
         match kind {
             0 => DeliveryStart { rotation, sink }.into(),

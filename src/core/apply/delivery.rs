@@ -49,8 +49,7 @@ pub(super) fn apply_change(
             })
         }
         DeliveryChange::SinkDrifted(drift) => {
-            // The sink goes on holding the secret: its consumers may have read
-            // it.
+            // The sink still holds the secret: its consumers may have read it.
             update.update_delivery(&drift.rotation, &drift.sink, |delivery| {
                 delivery.state = DeliveryState::Uncertain;
                 delivery.maybe_accepted = true;
@@ -80,7 +79,7 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
     let at = update.at;
     update.update_delivery(&result.rotation, &result.sink, |delivery| {
         delivery.state = result.state;
-        // A later refusal does not undo that a former attempt was maybe
+        // A later refusal does not undo an earlier attempt that may have been
         // accepted.
         delivery.maybe_accepted |= result.state == DeliveryState::Uncertain;
         delivery.attempts = delivery.attempts.saturating_add(1);
@@ -107,7 +106,7 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
     Ok(())
 }
 
-/// A sink that was added already stays as it is.
+/// Adds a delivery to a sink, unless the rotation has one already.
 fn add_sink(update: &mut KeyUpdate, added: &AddedSink) -> Result<(), ApplyError> {
     update.update_rotation(&added.rotation, |row| {
         let mut deliveries = row.deliveries.iter();

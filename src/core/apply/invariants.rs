@@ -4,16 +4,15 @@
 use crate::core::lifecycle::Phase;
 use crate::core::state::{Delivery, DeliveryState, Rotation, Trigger};
 
-/// The rule that `rotation` breaks beside the key's other live rotations, if it
-/// breaks one.
+/// Returns the rule that `rotation` breaks beside the key's other live rotations.
 pub(super) fn broken_invariant(others: &[Rotation], rotation: &Rotation) -> Option<&'static str> {
-    broken_slot(others, rotation)
+    broken_uniqueness(others, rotation)
         .or_else(|| broken_row(rotation))
         .or_else(|| rotation.deliveries.iter().find_map(broken_delivery))
 }
 
-/// A key has one open rotation and one current credential at most.
-fn broken_slot(others: &[Rotation], rotation: &Rotation) -> Option<&'static str> {
+/// Checks that a key has at most one open rotation and one current credential.
+fn broken_uniqueness(others: &[Rotation], rotation: &Rotation) -> Option<&'static str> {
     let is_open = |other: &Rotation| other.phase.is_open();
     if is_open(rotation) && others.iter().any(is_open) {
         return Some("another rotation of the key is open");

@@ -1,10 +1,9 @@
-//! Applies changes to what is known of a key: the one place that says what a
-//! change does to a rotation, a delivery, the key itself, and which events it
-//! leaves.
+//! Applies changes to a key's state: the one place that says what a change does to
+//! a rotation, a delivery and the key itself, and which events it appends.
 //!
-//! Pure: the ledger writes what [`Applied`] differs by, and repeats the rules as
-//! constraints. Deliberately not here: which changes to record
-//! ([`crate::core::decide`]).
+//! The functions are pure: the ledger writes the difference that [`Applied`] makes,
+//! and repeats the rules as constraints. Deliberately not here: which changes to
+//! record ([`crate::core::decide`]).
 
 #[cfg(test)]
 pub(crate) mod changes;
@@ -23,8 +22,8 @@ use crate::core::apply::update::KeyUpdate;
 use crate::core::change::Change;
 use crate::core::state::KeyState;
 
-/// Applies `changes`, recorded at `at`, to `state`, one after another. All
-/// timestamps of the result are in whole seconds, as the ledger stores them.
+/// Applies `changes`, recorded at `at`, to `state`, in order. The timestamps of the
+/// result are in whole seconds, as the ledger stores them.
 ///
 /// # Errors
 /// A change that `state` does not allow: a transition that the table does not

@@ -87,8 +87,8 @@ fn set_immediate_revocation(
     Ok(())
 }
 
-/// Any of the key's sinks may hold the credential: no delivery of it was
-/// recorded.
+/// Adds an adopted credential. Its deliveries are uncertain: any of the key's sinks
+/// may hold it, since rekeyd recorded none.
 fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> {
     let phase = lifecycle::apply(None, adoption.event)?;
     let mut rotation = Rotation::new(

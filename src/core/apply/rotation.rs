@@ -32,8 +32,8 @@ pub(super) fn apply_change(
         }
         RotationChange::CredentialFound(found) => set_missing(update, &found.rotation, None),
         RotationChange::DuplicateRevoked(duplicate) => {
-            // Its own credential may have ended long ago: nothing but the event
-            // is recorded.
+            // The row's own credential may have ended long ago, so only the event is
+            // recorded.
             let detail = json!({"credential_id": duplicate.credential});
             update.append_event(Some(&duplicate.rotation), "duplicate-revoked", detail);
             Ok(())
@@ -70,10 +70,10 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
 }
 
 fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyError> {
-    let known = update.find_rotation(&moved.rotation).cloned();
-    let carried = moved.ended_row.as_deref();
-    let carried = carried.filter(|row| row.id == moved.rotation && row.phase.is_ended());
-    let before = known.or_else(|unknown| carried.cloned().ok_or(unknown))?;
+    let live = update.find_rotation(&moved.rotation).cloned();
+    let ended = moved.ended_row.as_deref();
+    let ended = ended.filter(|row| row.id == moved.rotation && row.phase.is_ended());
+    let before = live.or_else(|error| ended.cloned().ok_or(error))?;
     let (from, to) = (
         before.phase,
         lifecycle::apply(Some(before.phase), moved.event)?,
@@ -91,7 +91,7 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
         Phase::Retired => row.retired_at = Some(update.at),
         Phase::Stranded => row.stranded_at = Some(update.at),
         Phase::Revoked => row.revoked_at = Some(update.at),
-        // It may have been taken for revoked.
+        // It may have been recorded as revoked by mistake.
         Phase::Orphaned => row.revoked_at = None,
         Phase::Intended | Phase::Created | Phase::Verified | Phase::Failed => {}
     }
@@ -115,30 +115,34 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
     Ok(())
 }
 
-/// Adds what is new of a credential; what is unknown now stays as it was.
-fn merge_credential(row: &mut Rotation, seen: &CredentialMetadata) -> Result<(), ApplyError> {
-    let known = row.credential.take();
-    if known.as_ref().is_some_and(|known| known.id != seen.id) {
+/// Updates a row's credential by `observed`; a field that `observed` lacks keeps its
+/// value.
+fn merge_credential(row: &mut Rotation, observed: &CredentialMetadata) -> Result<(), ApplyError> {
+    let recorded = row.credential.take();
+    if recorded
+        .as_ref()
+        .is_some_and(|recorded| recorded.id != observed.id)
+    {
         return Err(ApplyError::Impossible {
             rotation: row.id.clone(),
             phase: row.phase,
             problem: "it has another credential",
         });
     }
-    let known = known.as_ref();
-    let redacted = seen.redacted_value.clone();
-    let created_at = seen.created_at.map(time::whole_seconds);
-    let expires_at = seen.expires_at.map(time::whole_seconds);
+    let recorded = recorded.as_ref();
+    let redacted = observed.redacted_value.clone();
+    let created_at = observed.created_at.map(time::whole_seconds);
+    let expires_at = observed.expires_at.map(time::whole_seconds);
     row.credential = Some(CredentialMetadata {
-        id: seen.id.clone(),
-        redacted_value: redacted.or_else(|| known?.redacted_value.clone()),
-        created_at: created_at.or_else(|| known?.created_at),
-        expires_at: expires_at.or_else(|| known?.expires_at),
+        id: observed.id.clone(),
+        redacted_value: redacted.or_else(|| recorded?.redacted_value.clone()),
+        created_at: created_at.or_else(|| recorded?.created_at),
+        expires_at: expires_at.or_else(|| recorded?.expires_at),
     });
     Ok(())
 }
 
-/// Only a retired credential has an end of its overlap.
+/// Extends the overlap of a retired credential; in any other phase, none is running.
 fn extend_overlap(update: &mut KeyUpdate, extension: &OverlapExtension) -> Result<(), ApplyError> {
     let revoke_after = time::whole_seconds(extension.revoke_after);
     update.update_rotation(&extension.rotation, |row| {
@@ -152,8 +156,8 @@ fn extend_overlap(update: &mut KeyUpdate, extension: &OverlapExtension) -> Resul
     Ok(())
 }
 
-/// The revocation is decided every quarter of an hour: only the first deferral
-/// and a final warning are events.
+/// Defers a revocation. It is decided again every quarter of an hour, so only the
+/// first deferral and a final warning are events.
 fn defer_revocation(
     update: &mut KeyUpdate,
     deferral: &RevocationDeferral,

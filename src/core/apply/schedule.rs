@@ -48,13 +48,13 @@ fn miss_run(update: &mut KeyUpdate, missed: &MissedRun) {
             .max(Some(time::whole_seconds(missed.firing)));
         state.pending_run = None;
     }
-    let then = if missed.is_skipped {
+    let outcome = if missed.is_skipped {
         "dropped"
     } else {
         "made up for"
     };
     let detail = json!({
-        "firing": time::to_text(missed.firing), "reason": missed.reason.as_str(), "then": then,
+        "firing": time::to_text(missed.firing), "reason": missed.reason.as_str(), "then": outcome,
     });
     update.append_event(None, "run-missed", detail);
 }

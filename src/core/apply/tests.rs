@@ -1,4 +1,4 @@
-//! What each change does to a key, and what it may never do.
+//! The effect of each change on a key, and the rules that none may break.
 
 use std::time::Duration;
 
@@ -76,14 +76,14 @@ fn every_transition_follows_the_table() {
         for second in LifecycleEvent::ALL {
             let changes = [intent(1).into(), event(1, first), event(1, second)];
             let expected = lifecycle_phase(&[LifecycleEvent::Started, first, second]);
-            let found = apply(&key(), &changes, at());
-            match (expected, found) {
+            let result = apply(&key(), &changes, at());
+            match (expected, result) {
                 (None, Ok(applied)) => panic!("{first} {second}: {applied:?}"),
                 (None, Err(_)) => {}
-                // Some transitions need to know more than the event.
+                // Some transitions need more facts than the event.
                 (Some(_), Err(ApplyError::Impossible { .. })) => {}
-                (Some(phase), found) => {
-                    let last = found.unwrap().rotations.pop().unwrap();
+                (Some(phase), result) => {
+                    let last = result.unwrap().rotations.pop().unwrap();
                     assert_eq!(last.after.phase, phase, "{first} {second}");
                 }
             }
@@ -146,9 +146,9 @@ fn sequences_only_grow_and_follow_the_time() {
     let second = u64::try_from(at().as_second()).unwrap();
     assert_eq!(key().next_sequence(at()), second);
     assert_eq!(state.next_sequence(at()), second);
-    let mut ahead = state;
-    ahead.sequence = second + 7;
-    assert_eq!(ahead.next_sequence(at()), second + 8);
+    let mut future = state;
+    future.sequence = second + 7;
+    assert_eq!(future.next_sequence(at()), second + 8);
     assert_eq!(key().next_sequence(Timestamp::UNIX_EPOCH), 1);
 }
 
@@ -172,7 +172,7 @@ fn an_ended_rotation_leaves_and_returns_with_its_row() {
     let again = apply_ok(&back, [event(1, LifecycleEvent::Deleted)]).state;
     assert!(again.has_lost_credential());
 
-    // A row of another rotation, or one that did not end, is not believed.
+    // A row of another rotation, or one that did not end, is rejected.
     let mut other = row.clone();
     other.id = id(2);
     let mut live = row;
@@ -206,20 +206,20 @@ fn only_the_credential_current_last_can_be_lost() {
     };
     changes.insert(changes.len() - 1, superseded.into());
     let two = apply_ok(&with_current(), changes).state;
-    let former = apply_ok(&two, [event(1, LifecycleEvent::Deleted)]).state;
-    assert_eq!(former.last_current.unwrap().sequence, 2);
-    assert!(!former.has_lost_credential());
-    assert_eq!(former.newest_phase, Some(Phase::Current));
+    let state = apply_ok(&two, [event(1, LifecycleEvent::Deleted)]).state;
+    assert_eq!(state.last_current.unwrap().sequence, 2);
+    assert!(!state.has_lost_credential());
+    assert_eq!(state.newest_phase, Some(Phase::Current));
 }
 
 #[test]
-fn a_create_that_was_not_done_does_not_count() {
+fn a_create_that_was_not_applied_does_not_count() {
     for (event, counts) in [
         (LifecycleEvent::NotCreated, false),
         (LifecycleEvent::LabelNotFound, true),
     ] {
-        let moved = Transition::new(&id(1), event).into();
-        let applied = apply_ok(&key(), [intent(1).into(), moved]);
+        let transition = Transition::new(&id(1), event).into();
+        let applied = apply_ok(&key(), [intent(1).into(), transition]);
         let row = &applied.rotations[1].after;
         assert_eq!((row.phase, row.maybe_created), (Phase::Failed, counts));
         assert_eq!(applied.state.newest_phase, Some(Phase::Failed));
@@ -227,7 +227,7 @@ fn a_create_that_was_not_done_does_not_count() {
 }
 
 #[test]
-fn a_transition_ends_retries_and_keeps_what_is_not_said() {
+fn a_transition_resets_retries_and_keeps_unmentioned_fields() {
     let failed = RetrySchedule {
         rotation: id(1),
         attempt: 3,
@@ -249,11 +249,11 @@ fn a_transition_ends_retries_and_keeps_what_is_not_said() {
 
     let mut other = row.credential.clone().unwrap();
     other.id = CredentialId::new("key_other".to_owned());
-    let moved = Transition {
+    let transition = Transition {
         credential: Some(other),
         ..Transition::new(&id(1), LifecycleEvent::Verified)
     };
-    let error = apply(&created, &[moved.into()], at()).unwrap_err();
+    let error = apply(&created, &[transition.into()], at()).unwrap_err();
     assert!(error.to_string().contains("another credential"), "{error}");
 }
 
@@ -276,7 +276,7 @@ fn a_later_refusal_does_not_undo_a_possible_acceptance() {
 }
 
 #[test]
-fn a_written_file_is_known_since_the_first_attempt() {
+fn written_at_is_the_time_of_the_first_attempt() {
     let written = |error: Option<&str>| DeliveryResult {
         is_written: true,
         error: error.map(str::to_owned),
@@ -301,7 +301,7 @@ fn a_written_file_is_known_since_the_first_attempt() {
 }
 
 #[test]
-fn sinks_come_go_and_return_in_their_places() {
+fn added_removed_and_returned_sinks_keep_their_order() {
     let added = |name: &str| AddedSink {
         rotation: id(1),
         sink: sink(name),
@@ -320,7 +320,7 @@ fn sinks_come_go_and_return_in_their_places() {
     let deliveries = &state.live[0].deliveries;
     let names: Vec<_> = deliveries
         .iter()
-        .map(|one| one.sink.name.as_str())
+        .map(|delivery| delivery.sink.name.as_str())
         .collect();
     assert_eq!(names, ["file", "b", "a"]);
     assert_eq!(deliveries[0].state, DeliveryState::Removed);
@@ -412,7 +412,7 @@ fn only_the_first_deferral_and_the_final_warning_are_events() {
 }
 
 #[test]
-fn a_duplicate_is_an_event_even_of_an_ended_rotation() {
+fn a_revoked_duplicate_is_recorded_even_of_an_ended_rotation() {
     let duplicate = RevokedDuplicate {
         rotation: id(7),
         credential: CredentialId::new("key_double".to_owned()),
@@ -449,11 +449,11 @@ fn operators_hold_pause_and_retry() {
 
     let mut changes = current(1);
     changes.truncate(4);
-    let late = DeliveryResult {
+    let refused = DeliveryResult {
         retry_at: Some(at() + Duration::from_secs(60)),
         ..result(DeliveryState::Refused)
     };
-    changes.push(late.into());
+    changes.push(refused.into());
     let retry = RetryRequest {
         rotation: id(1),
         operator: None,
@@ -464,7 +464,7 @@ fn operators_hold_pause_and_retry() {
 }
 
 #[test]
-fn skipped_runs_and_those_before_are_settled() {
+fn a_skipped_run_settles_itself_and_earlier_runs() {
     let later = at() + Duration::from_secs(60);
     let timetable = TimetableChange {
         timetable: "@hourly".to_owned(),
@@ -477,9 +477,9 @@ fn skipped_runs_and_those_before_are_settled() {
         reason: DowntimeReason::Paused,
         is_skipped,
     };
-    let made_up = apply_ok(&state, [missed(at(), false).into()]);
-    assert_eq!(made_up.state, state);
-    assert_eq!(made_up.events[0].detail["then"], "made up for");
+    let caught_up = apply_ok(&state, [missed(at(), false).into()]);
+    assert_eq!(caught_up.state, state);
+    assert_eq!(caught_up.events[0].detail["then"], "made up for");
     let skipped = apply_ok(&state, [missed(at(), true).into()]).state;
     assert_eq!(
         (skipped.counts_from, skipped.pending_run),
@@ -525,8 +525,8 @@ fn an_adopted_credential_may_be_held_by_every_sink() {
 }
 
 proptest! {
-    /// Whatever is recorded one after another, an applied change never breaks a
-    /// rule, and the computed facts of a key agree with its rotations.
+    /// No sequence of changes breaks a rule, and the computed facts of a key agree with
+    /// its rotations.
     #[test]
     fn every_applied_state_satisfies_the_rules(changes in changes()) {
         let mut state = key();
@@ -538,14 +538,14 @@ proptest! {
             };
             state = applied.state;
             for update in applied.rotations {
-                if let Some(known) = &update.before {
-                    let row = rows.iter().find(|row| row.id == known.id);
-                    prop_assert_eq!(row, Some(known));
-                    let kept = update.after.deliveries.iter().zip(&known.deliveries);
-                    for (after, before) in kept {
+                if let Some(recorded) = &update.before {
+                    let row = rows.iter().find(|row| row.id == recorded.id);
+                    prop_assert_eq!(row, Some(recorded));
+                    let deliveries = update.after.deliveries.iter().zip(&recorded.deliveries);
+                    for (after, before) in deliveries {
                         prop_assert_eq!(&after.sink, &before.sink);
                     }
-                    prop_assert!(update.after.deliveries.len() >= known.deliveries.len());
+                    prop_assert!(update.after.deliveries.len() >= recorded.deliveries.len());
                 }
                 rows.retain(|row| row.id != update.after.id);
                 rows.push(update.after);
@@ -562,14 +562,14 @@ proptest! {
             let last = rows.iter().rev().find(|row| row.current_at.is_some());
             let is_lost = last.is_some_and(|row| row.phase == Phase::Revoked);
             prop_assert_eq!(state.has_lost_credential(), is_lost && state.current().is_none());
-            // A failed change changes nothing: the same one fails or does the same again.
-            let again = apply(&before, &[change], at()).map(|applied| applied.state);
-            prop_assert_eq!(again, Ok(state.clone()));
+            // `apply` is deterministic.
+            let repeated = apply(&before, &[change], at()).map(|applied| applied.state);
+            prop_assert_eq!(repeated, Ok(state.clone()));
         }
     }
 
     #[test]
-    fn applying_together_is_applying_one_after_another(changes in changes()) {
+    fn changes_applied_together_equal_changes_applied_in_order(changes in changes()) {
         let mut together: Vec<Change> = Vec::new();
         let mut state = key();
         for change in changes {
@@ -577,12 +577,12 @@ proptest! {
             match apply(&key(), &together, at()) {
                 Ok(applied) => {
                     let last = together.last().cloned();
-                    let one = apply(&state, &last.into_iter().collect::<Vec<_>>(), at());
-                    if let Ok(one) = one {
-                        state = one.state;
+                    let single = apply(&state, &last.into_iter().collect::<Vec<_>>(), at());
+                    if let Ok(single) = single {
+                        state = single.state;
                         prop_assert_eq!(&state, &applied.state);
                     } else {
-                        // It is about a rotation that ended in the same commit.
+                        // Its rotation ended in the same commit.
                         together.pop();
                     }
                 }

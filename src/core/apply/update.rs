@@ -10,7 +10,7 @@ use crate::core::lifecycle::{IllegalTransition, Phase};
 use crate::core::state::{Delivery, KeyState, LastCurrent, Rotation};
 use crate::core::time;
 
-/// What changes lead to.
+/// The result of changes that were applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// The key afterwards.
@@ -22,7 +22,7 @@ pub struct Applied {
     pub events: Vec<LedgerEvent>,
 }
 
-/// What one change does to a rotation.
+/// The effect of one change on a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationUpdate {
     /// The rotation as recorded; none if the change starts it.
@@ -34,15 +34,15 @@ pub struct RotationUpdate {
 /// An entry of the ledger's event log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LedgerEvent {
-    /// The rotation that it is about.
+    /// The rotation that the event is about, if it is about one.
     pub rotation: Option<RotationId>,
-    /// Its word.
+    /// The event's word.
     pub event: &'static str,
-    /// Its details, a JSON object without nulls.
+    /// The event's details, a JSON object without nulls.
     pub detail: Value,
 }
 
-/// Why a change cannot be applied to a key.
+/// The reason why a change cannot be applied to a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
     /// The rotation's phase does not allow the event.
@@ -74,7 +74,7 @@ pub enum ApplyError {
         /// The key's last sequence.
         last: u64,
     },
-    /// The rotation could not be recorded as it would be.
+    /// The rotation would break a rule of the ledger.
     #[error("the rotation {rotation} cannot be {phase}: {problem}")]
     Impossible {
         /// The rotation.
@@ -91,7 +91,7 @@ pub(super) struct KeyUpdate {
     /// When the changes are recorded.
     pub(super) at: Timestamp,
     pub(super) state: KeyState,
-    /// Rotations that ended by a change before.
+    /// The rotations that ended by an earlier change.
     ended: Vec<Rotation>,
     rotations: Vec<RotationUpdate>,
     events: Vec<LedgerEvent>,
@@ -119,7 +119,7 @@ impl KeyUpdate {
     /// Adds a rotation that starts, with the sequence after the key's last one.
     pub(super) fn start_rotation(&mut self, rotation: Rotation) -> Result<(), ApplyError> {
         let last = self.state.sequence;
-        // SQLite's integers have a sign.
+        // SQLite's integers are signed.
         if rotation.sequence <= last || i64::try_from(rotation.sequence).is_err() {
             return Err(ApplyError::SequenceNotGreater {
                 key: self.state.key.clone(),
@@ -131,7 +131,7 @@ impl KeyUpdate {
         self.put_rotation(None, rotation)
     }
 
-    /// Changes a rotation that is live, or ended by a change before.
+    /// Changes a rotation that is live or ended by an earlier change.
     pub(super) fn update_rotation(
         &mut self,
         id: &RotationId,
@@ -143,7 +143,7 @@ impl KeyUpdate {
         self.put_rotation(Some(before), after)
     }
 
-    /// Changes a delivery of such a rotation.
+    /// Changes a delivery of a rotation that is live or ended by an earlier change.
     pub(super) fn update_delivery(
         &mut self,
         id: &RotationId,
@@ -162,7 +162,7 @@ impl KeyUpdate {
         })
     }
 
-    /// Returns a rotation that is live, or ended by a change before.
+    /// Returns a rotation that is live or ended by an earlier change.
     pub(super) fn find_rotation(&self, id: &RotationId) -> Result<&Rotation, ApplyError> {
         let ended = || self.ended.iter().find(|rotation| rotation.id == *id);
         self.state
@@ -174,7 +174,8 @@ impl KeyUpdate {
             })
     }
 
-    /// Replaces `before` by `after`, live or ended by its phase.
+    /// Replaces `before` by `after`, among the live or the ended rotations by its
+    /// phase.
     pub(super) fn put_rotation(
         &mut self,
         before: Option<Rotation>,
@@ -206,14 +207,14 @@ impl KeyUpdate {
             self.ended.push(after.clone());
         } else {
             let live = &mut self.state.live;
-            let place = live.partition_point(|other| other.sequence < after.sequence);
-            live.insert(place, after.clone());
+            let index = live.partition_point(|other| other.sequence < after.sequence);
+            live.insert(index, after.clone());
         }
         self.rotations.push(RotationUpdate { before, after });
         Ok(())
     }
 
-    /// Appends an event; members of `detail` that are null are left out.
+    /// Appends an event, without the members of `detail` that are null.
     pub(super) fn append_event(
         &mut self,
         rotation: Option<&RotationId>,

@@ -18,12 +18,12 @@ pub enum DeliveryChange {
     SinkAdded(AddedSink),
     /// A sink of this rotation is not configured any more.
     SinkRemoved(RemovedSink),
-    /// A removed sink is configured again: it holds what it held when it was
-    /// removed.
+    /// A removed sink is configured again: it still holds the secret that it held
+    /// then.
     SinkReturned(ReturnedSink),
     /// The configuration changed whether this sink is required.
     SinkRequirementChanged(SinkRequirement),
-    /// A sink does not hold any more what it had accepted.
+    /// A sink's content is no longer the secret that it accepted.
     SinkDrifted(SinkDrift),
 }
 
@@ -131,6 +131,6 @@ pub struct SinkDrift {
     pub rotation: RotationId,
     /// The sink.
     pub sink: SinkId,
-    /// What the sink shows instead.
+    /// How the content differs, as text for people.
     pub problem: String,
 }

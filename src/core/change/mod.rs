@@ -1,5 +1,5 @@
-//! The changes to a key that the ledger records. All changes of one call are
-//! recorded, or none.
+//! The changes to a key that the ledger records. It records all changes of one
+//! call, or none.
 
 mod delivery;
 mod operator;
@@ -23,20 +23,20 @@ pub use schedule::{DowntimeReason, KeyBackoff, MissedRun, ScheduleChange, Timeta
 /// One change to a key. Each struct inside converts into it with `From`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// To a rotation and its credential.
+    /// A change to a rotation and its credential.
     Rotation(RotationChange),
-    /// To a delivery of a rotation.
+    /// A change to a delivery of a rotation.
     Delivery(DeliveryChange),
-    /// To when the key is rotated.
+    /// A change to the scheduling of the key.
     Schedule(ScheduleChange),
-    /// Requested by an operator.
+    /// A change that an operator requested.
     Operator(OperatorChange),
 }
 
 impl Change {
-    /// Whether it is recorded before it has any effect: one that cannot be
-    /// recorded is dropped and decided again. An operator's command is one, too:
-    /// the operator is told that it failed.
+    /// Returns whether the change is recorded before it has any effect. Such a change
+    /// that cannot be recorded is dropped and decided again. An operator's command is
+    /// one, too: the operator receives the error.
     #[must_use]
     pub const fn is_decision(&self) -> bool {
         match self {
@@ -121,15 +121,15 @@ mod tests {
             target: "file:/x".to_owned(),
         };
         let created = Transition::new(&rotation, LifecycleEvent::Created);
-        let done = |is_pending| PreviousRevocation {
+        let previous_revocation = |is_pending| PreviousRevocation {
             is_pending,
             operator: None,
         };
         for (change, is_decision) in [
             (Change::from(created), false),
             (DeliveryResult::uncertain(&rotation, &sink).into(), false),
-            (done(true).into(), true),
-            (done(false).into(), false),
+            (previous_revocation(true).into(), true),
+            (previous_revocation(false).into(), false),
             (ScheduleChange::Recovered.into(), false),
             (DeliveryStart { rotation, sink }.into(), true),
         ] {

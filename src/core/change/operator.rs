@@ -14,10 +14,10 @@ pub enum OperatorChange {
     RetryRequested(RetryRequest),
     /// The schedule may not revoke a credential before a time, or may again.
     HoldSet(CredentialHold),
-    /// Every older credential is revoked as soon as a new one is current, or
-    /// that was done.
+    /// The revocation of every older credential, once a new one is current, was
+    /// requested or done.
     RevokePreviousSet(PreviousRevocation),
-    /// A credential is revoked as soon as it retires, whichever sink holds it.
+    /// A credential is revoked as soon as it retires, even if a sink holds it.
     ImmediateRevocationSet(ImmediateRevocation),
     /// A credential that was created manually is adopted.
     CredentialAdopted(Adoption),
@@ -25,12 +25,12 @@ pub enum OperatorChange {
     PauseSet(PauseUpdate),
 }
 
-/// Who requested something, and why.
+/// The operator of a request, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorNote {
     /// The operator's reason.
     pub reason: Option<String>,
-    /// The operator.
+    /// The operator's name.
     pub by: String,
 }
 
@@ -39,7 +39,7 @@ pub struct OperatorNote {
 pub struct RetryRequest {
     /// The rotation.
     pub rotation: RotationId,
-    /// Who requested it, and why.
+    /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }
 
@@ -50,7 +50,7 @@ pub struct CredentialHold {
     pub rotation: RotationId,
     /// The end of the hold; none releases the credential.
     pub until: Option<Timestamp>,
-    /// Who requested it, and why.
+    /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }
 
@@ -59,7 +59,7 @@ pub struct CredentialHold {
 pub struct PreviousRevocation {
     /// Whether it is still to be done.
     pub is_pending: bool,
-    /// Who requested it, and why.
+    /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }
 
@@ -70,9 +70,8 @@ pub struct ImmediateRevocation {
     pub rotation: RotationId,
 }
 
-/// A credential that was created manually and is adopted. It has no label: the
-/// name that a person gave may stand on other credentials, and a label claims
-/// them.
+/// A manually created credential that is adopted. It has no label: a label would
+/// claim every credential with the name that a person gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adoption {
     /// The id of its row.
@@ -88,7 +87,7 @@ pub struct Adoption {
     /// The key's sinks: any of them may hold it, since no delivery of it was
     /// recorded.
     pub sinks: Vec<(SinkId, bool)>,
-    /// Who requested it, and why.
+    /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }
 
@@ -97,6 +96,6 @@ pub struct Adoption {
 pub struct PauseUpdate {
     /// Its start and end.
     pub pause: Pause,
-    /// Who requested it, and why.
+    /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }

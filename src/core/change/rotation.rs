@@ -25,7 +25,7 @@ pub enum RotationChange {
     CredentialMissing(MissingCredential),
     /// A credential that was missing is there again.
     CredentialFound(FoundCredential),
-    /// Another credential bore the label of a rotation, and was deleted.
+    /// Another credential with the label of a rotation was deleted.
     DuplicateRevoked(RevokedDuplicate),
 }
 
@@ -38,7 +38,7 @@ pub struct RotationIntent {
     pub scope: Scope,
     /// Its sequence, by [`crate::core::state::KeyState::next_sequence`].
     pub sequence: u64,
-    /// The name that its credential will bear.
+    /// The name of its credential at the provider.
     pub label: Label,
     /// Why it starts.
     pub trigger: Trigger,
@@ -52,28 +52,28 @@ pub struct RotationIntent {
     pub operator: Option<OperatorNote>,
 }
 
-/// A lifecycle event, with what it reveals about the rotation.
+/// A lifecycle event, with the facts about the rotation that come with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
     /// The rotation.
     pub rotation: RotationId,
-    /// What happened.
+    /// The event.
     pub event: LifecycleEvent,
-    /// The credential, where the event is the first to name it.
+    /// The credential, if the event is the first to name it.
     pub credential: Option<CredentialMetadata>,
     /// When a credential that retires may be revoked.
     pub revoke_after: Option<Timestamp>,
-    /// Why it happened, where it is a failure.
+    /// The error, if the event is a failure.
     pub error: Option<String>,
-    /// The operator, where it is a manual act.
+    /// The operator, if one requested it.
     pub operator: Option<OperatorNote>,
-    /// The rotation as recorded, where it ended before and is not among the
-    /// key's live ones.
+    /// The rotation as recorded, if it ended earlier and is not among the key's
+    /// live ones.
     pub ended_row: Option<Box<Rotation>>,
 }
 
 impl Transition {
-    /// Returns an event that reveals nothing further.
+    /// Returns a transition with no further facts.
     #[must_use]
     pub fn new(rotation: &RotationId, event: LifecycleEvent) -> Self {
         Self {
@@ -119,8 +119,7 @@ pub struct RevocationDeferral {
     pub retry_at: Timestamp,
     /// The reason, for people.
     pub reason: String,
-    /// Whether this is the last day of a credential that is still in use: it is
-    /// revoked within a day whether it is used or not.
+    /// Whether the credential is in use and revoked within a day all the same.
     pub final_warning: bool,
 }
 
@@ -129,21 +128,21 @@ pub struct RevocationDeferral {
 pub struct MissingCredential {
     /// The rotation.
     pub rotation: RotationId,
-    /// Since when, and the number of consecutive answers.
+    /// When the provider first answered so, and the number of consecutive answers.
     pub missing: MissingSince,
 }
 
-/// A missing credential that the provider shows again.
+/// A missing credential that the provider has again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundCredential {
     /// The rotation.
     pub rotation: RotationId,
 }
 
-/// A deleted credential that bore another credential's label.
+/// A deleted credential that had another credential's label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokedDuplicate {
-    /// The rotation whose label it bore.
+    /// The rotation with that label.
     pub rotation: RotationId,
     /// The deleted credential.
     pub credential: CredentialId,

@@ -33,7 +33,7 @@ pub struct TimetableChange {
     pub timetable: String,
     /// Runs up to this time do not count.
     pub counts_from: Option<Timestamp>,
-    /// A run of the timetable before that is still to be made up for.
+    /// A missed run of the previous timetable that is still to be made up for.
     pub pending_run: Option<Timestamp>,
 }
 
@@ -51,7 +51,7 @@ pub struct MissedRun {
 /// Why a scheduled run was missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DowntimeReason {
-    /// No rekeyd was running.
+    /// The daemon was not running.
     NotRunning,
     /// The host slept, or its clock was set forward.
     Suspended,
@@ -60,7 +60,7 @@ pub enum DowntimeReason {
 }
 
 impl DowntimeReason {
-    /// Returns the reason in words, for the ledger's events and the log.
+    /// Returns the reason as text, for the ledger's events and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -19,26 +19,25 @@ use crate::core::time;
 /// Whether a rotation of a key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Not now.
+    /// No rotation is due now.
     NotDue {
-        /// When it is; none if never, or if one is open.
+        /// When one is due; none if never, or if a rotation is open.
         next: Option<Timestamp>,
     },
-    /// A missed run is too old to be made up for: that is recorded, and then it is
-    /// decided again.
+    /// A missed run is too old to be made up for: record that, and decide again.
     MissedRunSkipped {
         /// The missed run.
         firing: Timestamp,
         /// Why it was missed.
         reason: DowntimeReason,
     },
-    /// Now.
+    /// A rotation is due now.
     Now {
-        /// Since when.
+        /// When it became due.
         since: Timestamp,
-        /// For which run of its timetable.
+        /// The run of the timetable that it is for.
         scheduled_for: Option<Timestamp>,
-        /// Why.
+        /// Why it is due.
         trigger: Trigger,
         /// Why that run was missed, if it was.
         missed_reason: Option<DowntimeReason>,
@@ -52,7 +51,7 @@ pub struct Downtime {
     pub from: Timestamp,
     /// Its end.
     pub to: Timestamp,
-    /// Why.
+    /// Its cause.
     pub reason: DowntimeReason,
 }
 
@@ -67,8 +66,7 @@ impl Downtime {
         }
     }
 
-    /// Returns the downtime for a command that only reads at `now`, and cannot know
-    /// of others.
+    /// Returns an empty downtime, for a command that only reads and knows of none.
     #[must_use]
     pub const fn none(now: Timestamp) -> Self {
         Self {
@@ -80,47 +78,41 @@ impl Downtime {
 }
 
 /// Decides whether a rotation of a key is due at `now`. `required` are the key's
-/// required sinks, and `absence` is the last downtime.
+/// required sinks, and `downtime` is the latest one.
 #[must_use]
 pub fn check_due(
     policy: &KeyPolicy,
     required: &[SinkId],
     state: &KeyState,
-    absence: Downtime,
+    downtime: Downtime,
     now: Timestamp,
 ) -> Due {
     if state.open_rotation().is_some() {
         return Due::NotDue { next: None };
     }
-    let absence = Downtime {
-        to: absence.to.min(now),
-        ..absence
+    let downtime = Downtime {
+        to: downtime.to.min(now),
+        ..downtime
     };
-    let ends = state.current().and_then(last_quarter_start);
-    // Consumers that have no working credential, or soon have none: neither a
-    // pause nor a window delays the rotation.
-    let in_spite = ends.is_some_and(|at| at <= now) || state.has_lost_credential();
+    let expiry_due = state.current().and_then(last_quarter_start);
+    // The consumers have no working credential, or soon have none: neither a pause
+    // nor `catch-up-window` delays the rotation.
+    let is_urgent = expiry_due.is_some_and(|at| at <= now) || state.has_lost_credential();
     let retry_at = plausible_retry(state.retry_at, now);
-    let (trigger, firing) = match find_candidate(policy, required, state, absence, now) {
-        _ if in_spite => (Trigger::Repair, None),
+    let (trigger, firing) = match find_candidate(policy, required, state, downtime, now) {
+        _ if is_urgent => (Trigger::Repair, None),
         _ if state.is_paused(now) => {
             let until = state.pause.and_then(|pause| pause.until);
-            let next = until.into_iter().chain(ends).min();
+            let next = until.into_iter().chain(expiry_due).min();
             return Due::NotDue { next };
         }
         DueCandidate::NotDue { next } => {
-            let next = next.into_iter().chain(ends).min();
+            let next = next.into_iter().chain(expiry_due).min();
             let next = next.map(|next| retry_at.map_or(next, |retry| retry.max(next)));
             return Due::NotDue { next };
         }
-        DueCandidate::MissedRunSkipped {
-            firing,
-            reason: why,
-        } => {
-            return Due::MissedRunSkipped {
-                firing,
-                reason: why,
-            };
+        DueCandidate::MissedRunSkipped { firing, reason } => {
+            return Due::MissedRunSkipped { firing, reason };
         }
         DueCandidate::Triggered { trigger, firing } => (trigger, firing),
     };
@@ -128,7 +120,7 @@ pub fn check_due(
     match retry_at {
         Some(at) if at > now => Due::NotDue { next: Some(at) },
         Some(_) | None => Due::Now {
-            since: scheduled_for.max(retry_at).unwrap_or(absence.to),
+            since: scheduled_for.max(retry_at).unwrap_or(downtime.to),
             scheduled_for,
             trigger,
             missed_reason: firing.and_then(|firing| firing.missed_reason),
@@ -136,7 +128,7 @@ pub fn check_due(
     }
 }
 
-/// Why a rotation is due, without regard to pause and back-off.
+/// Whether and why a rotation is due, regardless of pause and back-off.
 enum DueCandidate {
     NotDue {
         next: Option<Timestamp>,
@@ -162,46 +154,46 @@ fn find_candidate(
     policy: &KeyPolicy,
     required: &[SinkId],
     state: &KeyState,
-    absence: Downtime,
+    downtime: Downtime,
     now: Timestamp,
 ) -> DueCandidate {
-    let reason = |trigger, firing| DueCandidate::Triggered { trigger, firing };
+    let triggered = |trigger, firing| DueCandidate::Triggered { trigger, firing };
     let Some(current) = state.current() else {
         return match (state.newest_phase, policy.initial_rotation) {
-            (Some(newest), _) => reason(trigger_without_current(newest), None),
-            (None, InitialRotation::Now) => reason(Trigger::First, None),
+            (Some(newest), _) => triggered(trigger_without_current(newest), None),
+            (None, InitialRotation::Now) => triggered(Trigger::First, None),
             (None, InitialRotation::Scheduled) => {
-                match schedule_candidate(policy, state, absence, now) {
-                    DueCandidate::Triggered { firing, .. } => reason(Trigger::First, firing),
-                    found @ (DueCandidate::NotDue { .. }
-                    | DueCandidate::MissedRunSkipped { .. }) => found,
+                match schedule_candidate(policy, state, downtime, now) {
+                    DueCandidate::Triggered { firing, .. } => triggered(Trigger::First, firing),
+                    candidate @ (DueCandidate::NotDue { .. }
+                    | DueCandidate::MissedRunSkipped { .. }) => candidate,
                 }
             }
         };
     };
     if needs_repair(current, required, state, policy.overlap) {
-        return reason(Trigger::Repair, None);
+        return triggered(Trigger::Repair, None);
     }
-    let counted = schedule_candidate(policy, state, absence, now);
+    let by_schedule = schedule_candidate(policy, state, downtime, now);
     if state.sequence > current.sequence && state.newest_phase.is_some_and(is_unsuccessful) {
-        let firing = match counted {
+        let firing = match by_schedule {
             DueCandidate::Triggered { firing, .. } => firing,
             DueCandidate::NotDue { .. } | DueCandidate::MissedRunSkipped { .. } => None,
         };
-        return reason(Trigger::Retry, firing);
+        return triggered(Trigger::Retry, firing);
     }
-    counted
+    by_schedule
 }
 
-/// Returns the last run that is due and was not made up for.
+/// Returns the last run that is due and not yet made up for.
 fn schedule_candidate(
     policy: &KeyPolicy,
     state: &KeyState,
-    absence: Downtime,
+    downtime: Downtime,
     now: Timestamp,
 ) -> DueCandidate {
-    // The runs of a key that was never seen before count from now.
-    let since = counted_from(state, absence.to, now).unwrap_or(now);
+    // The runs of a new key count from now on.
+    let since = counted_from(state, downtime.to, now).unwrap_or(now);
     let firings = policy
         .timetable
         .firings_from(age_origin_or(state, since, now));
@@ -209,14 +201,11 @@ fn schedule_candidate(
         let next = firings.next_after(since.max(now));
         return DueCandidate::NotDue { next };
     };
-    let missed = find_downtime(firing, state, absence, now);
-    if let (Some((why, until)), Some(window)) = (missed, policy.catch_up_window)
+    let missed = find_downtime(firing, state, downtime, now);
+    if let (Some((reason, until)), Some(window)) = (missed, policy.catch_up_window)
         && time::until(firing, until) > window
     {
-        return DueCandidate::MissedRunSkipped {
-            firing,
-            reason: why,
-        };
+        return DueCandidate::MissedRunSkipped { firing, reason };
     }
     let trigger = if missed.is_some() {
         Trigger::CatchUp
@@ -227,13 +216,13 @@ fn schedule_candidate(
         trigger,
         firing: Some(DueFiring {
             at: firing,
-            missed_reason: missed.map(|(why, _)| why),
+            missed_reason: missed.map(|(reason, _)| reason),
         }),
     }
 }
 
 /// Returns the first run that counts, whether or not it is due; a pending run of
-/// the timetable before is older.
+/// the previous timetable is earlier.
 pub(crate) fn first_firing(
     policy: &KeyPolicy,
     state: &KeyState,
@@ -251,7 +240,7 @@ pub(crate) fn first_firing(
 fn find_downtime(
     firing: Timestamp,
     state: &KeyState,
-    absence: Downtime,
+    downtime: Downtime,
     now: Timestamp,
 ) -> Option<(DowntimeReason, Timestamp)> {
     let pause = state.pause.and_then(|pause| {
@@ -261,44 +250,45 @@ fn find_downtime(
             reason: DowntimeReason::Paused,
         })
     });
-    [Some(absence), pause]
+    [Some(downtime), pause]
         .into_iter()
         .flatten()
-        .filter(|absence| absence.from < firing && firing < absence.to)
-        .map(|absence| (absence.reason, absence.to))
+        .filter(|downtime| downtime.from < firing && firing < downtime.to)
+        .map(|downtime| (downtime.reason, downtime.to))
         .max_by_key(|(_, until)| *until)
 }
 
 /// Returns the time after which runs count; none for a key that was never rotated
-/// and whose first sight was not recorded. A row from an implausible future is
-/// ignored: runs count from the end of the downtime, and the next rotation
-/// corrects it. Otherwise the key would not rotate until that date.
-fn counted_from(state: &KeyState, watching_since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let believed = |at: Timestamp| at <= time::after(now, time::CLOCK_TOLERANCE);
+/// and has no recorded timetable. A recorded time in the implausible future is
+/// ignored, because the key would not rotate before it: runs count from the end of
+/// the downtime then, and the next rotation corrects the record.
+fn counted_from(state: &KeyState, downtime_end: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let is_plausible = |at: Timestamp| at <= time::after(now, time::CLOCK_TOLERANCE);
     let started = state.current().map(|current| current.started_at);
-    let started = started.map(|at| if believed(at) { at } else { watching_since });
-    // Without a rotation either, only the downtime says from when runs count.
-    let otherwise = started.map_or(watching_since, |_| Timestamp::MIN);
+    let started = started.map(|at| if is_plausible(at) { at } else { downtime_end });
+    // Without a rotation either, only the end of the downtime is known.
+    let fallback = started.map_or(downtime_end, |_| Timestamp::MIN);
     let counts_from = state
         .counts_from
-        .map(|at| if believed(at) { at } else { otherwise });
+        .map(|at| if is_plausible(at) { at } else { fallback });
     started.max(counts_from)
 }
 
-/// Returns from when the age of the current credential counts: its creation by
-/// the provider's clock, if that is plausible.
+/// Returns the time from which the age of the current credential counts: its
+/// creation by the provider's clock if that is plausible, and otherwise `since`.
 fn age_origin_or(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
     let current = state.current();
-    let born = current.and_then(|current| {
+    let created_at = current.and_then(|current| {
         let credential = current.credential.as_ref()?;
         credential.created_at.or(Some(current.started_at))
     });
-    born.filter(|born| *born <= time::after(now, time::CLOCK_TOLERANCE))
+    created_at
+        .filter(|created_at| *created_at <= time::after(now, time::CLOCK_TOLERANCE))
         .unwrap_or(since)
 }
 
-/// Returns from when the runs of a key are listed for people, by the age of its
-/// current credential where that counts.
+/// Returns the time from which people are shown the runs of a key that rotates by
+/// the age of its credential.
 #[must_use]
 pub fn age_origin(state: &KeyState, now: Timestamp) -> Timestamp {
     age_origin_or(state, now, now)
@@ -306,55 +296,56 @@ pub fn age_origin(state: &KeyState, now: Timestamp) -> Timestamp {
 
 /// Returns the change to record before the runs of a key are counted by `policy`,
 /// if its timetable changed. Runs before the new timetable was recorded do not
-/// count; a due run of the timetable before, which `read` parses, is still made up
-/// for.
+/// count. A missed run of the previous timetable, which `parse` reads, is still
+/// made up for.
 #[must_use]
 pub fn timetable_change(
     policy: &KeyPolicy,
     state: &KeyState,
-    absence: Downtime,
-    read: impl FnOnce(&str) -> Option<Timetable>,
+    downtime: Downtime,
+    parse: impl FnOnce(&str) -> Option<Timetable>,
     now: Timestamp,
 ) -> Option<Change> {
     let timetable = &policy.timetable;
-    let timetabled = |counts_from: Option<Timestamp>, owed| {
+    let change = |counts_from: Option<Timestamp>, pending_run| {
         Some(Change::from(TimetableChange {
             timetable: timetable.to_text(),
             counts_from: counts_from.map(time::whole_seconds),
-            pending_run: owed,
+            pending_run,
         }))
     };
     match &state.timetable {
-        Some(before) if timetable.matches_text(before) => None,
+        Some(previous) if timetable.matches_text(previous) => None,
         // It is recorded with the first intent.
         None if state.newest_phase.is_none() && policy.initial_rotation == InitialRotation::Now => {
             None
         }
-        None if state.newest_phase.is_none() => timetabled(Some(now), None),
-        // A ledger from before timetables were recorded.
-        None => timetabled(state.counts_from, state.pending_run),
-        Some(before) => {
-            let owed = read(before).and_then(|timetable| {
-                let since = counted_from(state, absence.to, now)?;
+        None if state.newest_phase.is_none() => change(Some(now), None),
+        // An earlier release wrote this ledger without timetables.
+        None => change(state.counts_from, state.pending_run),
+        Some(previous) => {
+            let missed = parse(previous).and_then(|timetable| {
+                let since = counted_from(state, downtime.to, now)?;
                 let firings = timetable.firings_from(age_origin_or(state, since, now));
                 firings.last_between(since, now)
             });
-            timetabled(Some(now), owed.or(state.pending_run))
+            change(Some(now), missed.or(state.pending_run))
         }
     }
 }
 
 /// Returns when the current credential of a key expires, if that is so soon that
-/// its successor should exist: what prevents it is urgent.
+/// its successor should exist already.
 #[must_use]
 pub fn imminent_expiry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
     let current = state.current()?;
-    let near = last_quarter_start(current).is_some_and(|at| at <= now);
-    current.credential.as_ref()?.expires_at.filter(|_| near)
+    let is_imminent = last_quarter_start(current).is_some_and(|at| at <= now);
+    let expires_at = current.credential.as_ref()?.expires_at;
+    expires_at.filter(|_| is_imminent)
 }
 
 /// Returns when the last quarter of the life of a key's current credential begins,
-/// and when it expires; none if it does not.
+/// and when the credential expires; none if it never does.
 #[must_use]
 pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
     let current = state.current()?;
@@ -362,8 +353,8 @@ pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
     Some((last_quarter_start(current)?, end))
 }
 
-/// Returns when the last quarter of a credential's life begins, if it expires: its
-/// successor is created while there is time for failures.
+/// Returns when the last quarter of a credential's life begins, if it expires. Its
+/// successor is created then, so that failures have time to pass.
 fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
     let credential = current.credential.as_ref()?;
     let end = credential.expires_at?;
@@ -371,8 +362,8 @@ fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
     Some(time::before(end, time::until(begin, end) / 4))
 }
 
-/// Returns why a key without a current credential is due, by how its newest
-/// rotation ended.
+/// Returns why a key without a current credential is due, by the phase of its
+/// newest rotation.
 fn trigger_without_current(newest: Phase) -> Trigger {
     match newest {
         Phase::Failed | Phase::Orphaned => Trigger::Retry,
@@ -424,20 +415,20 @@ fn needs_repair(
         })
 }
 
-/// Returns whether a sink that a successor is delivered to may hold the secret of
-/// `stranded` indefinitely. A sink that is not configured any more never accepts a
-/// newer one, and the key would be due for ever.
+/// Returns whether a configured sink may hold the secret of `stranded`
+/// indefinitely. Removed sinks do not count: they never accept a newer secret, and
+/// the key would stay due for ever.
 fn is_held_by_configured_sink(
     stranded: &Rotation,
     required: &[SinkId],
     state: &KeyState,
     overlap: Duration,
 ) -> bool {
-    let mut reached = stranded.clone();
-    reached
+    let mut configured = stranded.clone();
+    configured
         .deliveries
         .retain(|delivery| required.contains(&delivery.sink));
-    sink_hold(&reached, state, overlap) == SinkHold::Indefinite
+    sink_hold(&configured, state, overlap) == SinkHold::Indefinite
 }
 
 #[cfg(test)]

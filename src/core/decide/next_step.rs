@@ -22,14 +22,15 @@ use crate::core::policy::{
 use crate::core::state::{Delivery, KeyState, Rotation};
 use crate::core::time;
 
-/// What to do next. At most one thing outside, and what is recorded before it.
+/// The next step of a key: at most one external effect, or the changes to record
+/// before one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Record this, without an external effect.
+    /// Record these changes, without an external effect.
     Record(Vec<Change>),
     /// Send the create of a rotation whose intent is recorded.
     Create(RotationId),
-    /// Look for the label of a create whose outcome is unknown.
+    /// Search for the label of a create whose outcome is unknown.
     FindLabel {
         /// The rotation.
         rotation: RotationId,
@@ -38,60 +39,59 @@ pub enum Step {
     },
     /// Verify the new secret.
     Verify(RotationId),
-    /// Deliver to a sink. Without a place at its destination it waits; that the
-    /// delivery starts is recorded before the first byte leaves.
+    /// Deliver to a sink, once the delivery has a place at its destination. Its start
+    /// is recorded before the first byte is sent.
     Deliver {
         /// The rotation.
         rotation: RotationId,
         /// The sink.
         sink: SinkId,
     },
-    /// Run what follows the change of a sink's file; that it has changed is
-    /// recorded.
+    /// Run the `on-change` command of a sink whose written file is recorded.
     RunOnChange {
         /// The rotation.
         rotation: RotationId,
         /// The sink.
         sink: SinkId,
     },
-    /// Decide about the revocation of the credential, and delete it if so.
+    /// Decide about the revocation of the credential, and delete it if it is due.
     Revoke(RotationId),
     /// Check again for a credential that the provider does not have.
     RecheckMissing(RotationId),
-    /// Do nothing before this time; with none, until something changes.
+    /// Do nothing before this time; with none, until the state changes.
     Wait(Option<Timestamp>),
 }
 
-/// Which steps the daemon's conditions permit.
+/// The steps that the daemon's conditions permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permits {
     /// Whether the provider may be sent requests.
     pub can_use_provider: bool,
-    /// Whether this host's clock is trusted: no credential is revoked, or recorded
-    /// as gone, because of a time that may be wrong.
+    /// Whether this host's clock is trusted. Without it, no credential is revoked or
+    /// recorded as gone because of a time.
     pub can_trust_clock: bool,
 }
 
 impl Permits {
-    /// No condition is active.
+    /// The permits while no condition is active.
     pub const ALL: Self = Self {
         can_use_provider: true,
         can_trust_clock: true,
     };
 }
 
-/// Why an open rotation of a key is abandoned that is not configured any more.
+/// The error of an open rotation that is abandoned because its key was removed.
 const KEY_REMOVED: &str = "the key was removed";
 
 /// Decides the next step of a key. `policy` is none for a key that is not
-/// configured any more. A step that `allowed` rules out sets no time to wait for:
-/// the end of a condition wakes every key.
+/// configured any more. A step that `permits` blocks sets no time to wait for: the
+/// end of a condition wakes every key.
 #[must_use]
 pub fn next_step(
     key: &KeyState,
-    memory: Option<&InFlight>,
+    in_flight: Option<&InFlight>,
     policy: Option<&KeyPolicy>,
-    allowed: Permits,
+    permits: Permits,
     now: Timestamp,
 ) -> Step {
     let mut wait: Option<Timestamp> = None;
@@ -99,15 +99,15 @@ pub fn next_step(
     let open = key.live.iter().filter(|rotation| rotation.phase.is_open());
     let settled = key.live.iter().filter(|rotation| !rotation.phase.is_open());
     for rotation in open.chain(settled) {
-        let memory = memory.filter(|memory| memory.rotation == rotation.id);
+        let in_flight = in_flight.filter(|in_flight| in_flight.rotation == rotation.id);
         let steps = [
-            rotation_step(rotation, key, memory, policy, now),
+            rotation_step(rotation, key, in_flight, policy, now),
             recheck_missing(rotation, now),
         ];
         for step in steps {
             if let Step::Wait(until) = step {
                 wait = wait.into_iter().chain(until).min();
-            } else if is_permitted(&step, rotation, key, allowed) {
+            } else if is_permitted(&step, rotation, key, permits) {
                 return step;
             }
         }
@@ -115,19 +115,20 @@ pub fn next_step(
     Step::Wait(wait)
 }
 
-fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, allowed: Permits) -> bool {
+fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, permits: Permits) -> bool {
     match step {
         Step::Record(_) | Step::Deliver { .. } | Step::RunOnChange { .. } | Step::Wait(_) => true,
-        Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => allowed.can_use_provider,
+        Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => permits.can_use_provider,
         Step::Revoke(_) => {
             let needs_clock = !is_undelivered_orphan(rotation) || depends_on_time(rotation, key);
-            allowed.can_use_provider && (allowed.can_trust_clock || !needs_clock)
+            permits.can_use_provider && (permits.can_trust_clock || !needs_clock)
         }
-        Step::RecheckMissing(_) => allowed.can_use_provider && allowed.can_trust_clock,
+        Step::RecheckMissing(_) => permits.can_use_provider && permits.can_trust_clock,
     }
 }
 
-/// Returns whether no delivery of an orphan ever started: no time counts for it.
+/// Returns whether no delivery of an orphan ever started, so that no overlap counts
+/// for it.
 fn is_undelivered_orphan(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Orphaned && {
         let mut deliveries = rotation.deliveries.iter();
@@ -149,39 +150,39 @@ fn recheck_missing(rotation: &Rotation, now: Timestamp) -> Step {
 fn rotation_step(
     rotation: &Rotation,
     key: &KeyState,
-    memory: Option<&InFlight>,
+    in_flight: Option<&InFlight>,
     policy: Option<&KeyPolicy>,
     now: Timestamp,
 ) -> Step {
     let id = &rotation.id;
     let overlap = overlap_or_default(policy);
-    let secret = memory.filter(|memory| memory.secret.is_some());
+    let secret = in_flight.filter(|in_flight| in_flight.secret.is_some());
     match (rotation.phase, secret, policy) {
-        (Phase::Intended, _, _) => match memory {
-            Some(memory) if !memory.create_sent && policy.is_none() => {
+        (Phase::Intended, _, _) => match in_flight {
+            Some(in_flight) if !in_flight.create_sent && policy.is_none() => {
                 Step::Record(vec![outcome::cancel_create(rotation, KEY_REMOVED)])
             }
-            Some(memory) if !memory.create_sent => Step::Create(id.clone()),
-            memory => wait_until_or(plausible_retry(rotation.retry_at, now), now, || {
+            Some(in_flight) if !in_flight.create_sent => Step::Create(id.clone()),
+            in_flight => wait_until_or(plausible_retry(rotation.retry_at, now), now, || {
                 Step::FindLabel {
                     rotation: id.clone(),
-                    after_restart: memory.is_none(),
+                    after_restart: in_flight.is_none(),
                 }
             }),
         },
-        // Its sinks have the secret, which is not needed any more.
+        // Its sinks have the secret; the rest of the rotation does not need it.
         (Phase::Verified, _, Some(_)) if rotation.can_finish_without_secret() => {
-            deliver_required(rotation, key, OverlapBounds::new(overlap, memory), now)
+            deliver_required(rotation, key, OverlapBounds::new(overlap, in_flight), now)
         }
         (Phase::Created | Phase::Verified, None, _) => Step::Record(vec![Change::from(
             Transition::new(id, LifecycleEvent::Interrupted),
         )]),
-        // A key that is not configured any more has no sinks.
+        // A removed key has no sinks.
         (Phase::Created | Phase::Verified, Some(_), None) => {
             Step::Record(outcome::abandon(rotation, KEY_REMOVED))
         }
-        (Phase::Created, Some(memory), Some(policy)) => {
-            let settled = memory
+        (Phase::Created, Some(in_flight), Some(policy)) => {
+            let settled = in_flight
                 .first_verified_at
                 .map(|at| time::after(at, policy.verify_interval));
             wait_until_or(
@@ -191,7 +192,7 @@ fn rotation_step(
             )
         }
         (Phase::Verified, Some(_), Some(_)) => {
-            deliver_required(rotation, key, OverlapBounds::new(overlap, memory), now)
+            deliver_required(rotation, key, OverlapBounds::new(overlap, in_flight), now)
         }
         (Phase::Current, secret, Some(policy)) => {
             deliver_optional(rotation, policy, secret.is_some(), now)
@@ -199,7 +200,7 @@ fn rotation_step(
         (Phase::Current, _, None) => skip_optional(rotation, Delivery::is_outstanding),
         (Phase::Stranded, _, _) => match sink_hold(rotation, key, overlap) {
             SinkHold::Indefinite => Step::Wait(None),
-            // Nothing newer works yet: this may be the newest that works.
+            // Without a newer one, it may be the newest working credential.
             SinkHold::None | SinkHold::Until(_) if !has_newer_current(rotation, key) => {
                 Step::Wait(None)
             }
@@ -217,8 +218,8 @@ fn rotation_step(
     }
 }
 
-/// An overlap that became longer moves the revocation of a retired credential,
-/// one that became shorter does not.
+/// Returns the step of a retired credential. A longer overlap moves its revocation, a
+/// shorter one does not.
 fn retired_step(
     rotation: &Rotation,
     key: &KeyState,
@@ -281,15 +282,15 @@ fn deliver_optional(
         return skip_optional(rotation, Delivery::is_outstanding);
     }
     if !has_secret {
-        let missed = skip_optional(rotation, Delivery::needs_secret);
-        if missed != Step::Wait(None) {
-            return missed;
+        let skipped = skip_optional(rotation, Delivery::needs_secret);
+        if skipped != Step::Wait(None) {
+            return skipped;
         }
     }
     deliver(rotation, false, now)
 }
 
-/// The next delivery of the required or of the optional sinks.
+/// Returns the next delivery to the required or to the optional sinks.
 fn deliver(rotation: &Rotation, required: bool, now: Timestamp) -> Step {
     let mut wait: Option<Timestamp> = None;
     for delivery in &rotation.deliveries {
@@ -313,12 +314,12 @@ fn delivery_step(rotation: &Rotation, delivery: &Delivery) -> Step {
     }
 }
 
-/// Optional sinks that did not get the secret, and cannot any more.
-fn skip_optional(rotation: &Rotation, cannot: impl Fn(&Delivery) -> bool) -> Step {
-    let missed: Vec<_> = rotation
+/// Skips the optional deliveries that `is_hopeless` selects.
+fn skip_optional(rotation: &Rotation, is_hopeless: impl Fn(&Delivery) -> bool) -> Step {
+    let skipped: Vec<_> = rotation
         .deliveries
         .iter()
-        .filter(|delivery| !delivery.required && cannot(delivery))
+        .filter(|delivery| !delivery.required && is_hopeless(delivery))
         .map(|delivery| {
             Change::from(SkippedDelivery {
                 rotation: rotation.id.clone(),
@@ -326,10 +327,10 @@ fn skip_optional(rotation: &Rotation, cannot: impl Fn(&Delivery) -> bool) -> Ste
             })
         })
         .collect();
-    if missed.is_empty() {
+    if skipped.is_empty() {
         Step::Wait(None)
     } else {
-        Step::Record(missed)
+        Step::Record(skipped)
     }
 }
 

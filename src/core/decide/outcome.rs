@@ -15,59 +15,60 @@ use crate::core::policy::{SinkHold, sink_hold};
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
 
-/// The new secret worked twice. A delivery that has its place starts in the same
-/// transaction, which saves an fsync and loses nothing.
+/// Returns the changes after the new secret worked twice. A delivery that has its
+/// place starts in the same transaction, which saves an fsync and loses nothing.
 #[must_use]
-pub fn finish_verification(rotation: &Rotation, starts: Option<&SinkId>) -> Vec<Change> {
+pub fn finish_verification(rotation: &Rotation, next_sink: Option<&SinkId>) -> Vec<Change> {
     let mut changes = vec![Change::from(Transition::new(
         &rotation.id,
         LifecycleEvent::Verified,
     ))];
-    changes.extend(starts.map(|sink| start_delivery(rotation, sink)));
+    changes.extend(next_sink.map(|sink| start_delivery(rotation, sink)));
     changes
 }
 
-/// How long the former credential stays, and what receivers were sent about it.
+/// How long the previous credential stays valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlapBounds {
-    /// How long the former credential stays.
+    /// The overlap by the policy.
     pub duration: Duration,
-    /// Not before this is it revoked, as every receiver was sent that accepted the
-    /// new one: a reload may have made the overlap shorter since.
+    /// The earliest revocation that was announced to the receivers of the new
+    /// credential: a reload may have shortened the overlap since.
     pub not_before: Option<Timestamp>,
 }
 
 impl OverlapBounds {
     /// Returns the bounds by the policy and by the rotation's volatile state.
     #[must_use]
-    pub fn new(span: Duration, memory: Option<&InFlight>) -> Self {
-        let told = memory.and_then(|memory| memory.previous.as_ref());
+    pub fn new(duration: Duration, in_flight: Option<&InFlight>) -> Self {
+        let announced = in_flight.and_then(|in_flight| in_flight.previous.as_ref());
         Self {
-            duration: span,
-            not_before: told.map(|(_, not_before)| *not_before),
+            duration,
+            not_before: announced.map(|(_, not_before)| *not_before),
         }
     }
 
-    /// Returns the earliest end of an overlap that begins now.
+    /// Returns the earliest end of an overlap that begins at `now`.
     fn earliest_end(&self, now: Timestamp) -> Timestamp {
         let end = time::after(now, self.duration);
-        self.not_before.map_or(end, |told| told.max(end))
+        self.not_before
+            .map_or(end, |not_before| not_before.max(end))
     }
 }
 
-/// A sink answered. The next delivery starts in the same transaction, if it has
-/// its place, or the rotation becomes current.
+/// Returns the changes after a delivery ended. The next delivery starts in the same
+/// transaction, if it has its place, or the rotation becomes current.
 #[must_use]
 pub fn finish_delivery(
     rotation: &Rotation,
-    answer: DeliveryResult,
+    result: DeliveryResult,
     key: &KeyState,
     overlap: OverlapBounds,
-    starts: Option<&SinkId>,
+    next_sink: Option<&SinkId>,
     now: Timestamp,
 ) -> Vec<Change> {
-    let after = with_result(rotation, &answer);
-    let mut changes = vec![Change::from(answer)];
+    let after = with_result(rotation, &result);
+    let mut changes = vec![Change::from(result)];
     if after.phase != Phase::Verified {
         return changes;
     }
@@ -76,19 +77,19 @@ pub fn finish_delivery(
         .iter()
         .any(|delivery| delivery.required && delivery.is_outstanding())
     {
-        changes.extend(starts.map(|sink| start_delivery(&after, sink)));
+        changes.extend(next_sink.map(|sink| start_delivery(&after, sink)));
     } else {
         changes.extend(make_current(&after, key, overlap, now));
     }
     changes
 }
 
-/// Makes a rotation current that every required sink has accepted: the former
-/// current one retires, and so do stranded ones. Where an operator requested it,
-/// all of them are revoked at once.
+/// Makes a rotation current that every required sink accepted: the previous current
+/// one retires, and so do stranded ones. If an operator requested it, all of them
+/// are revoked immediately.
 ///
-/// The former one stays for one overlap from now, whichever sinks held it: they
-/// may have been replaced by others, whose consumers had it as well.
+/// The previous one stays valid for one overlap from `now`, whichever sinks held
+/// it: other sinks, whose consumers used it too, may have replaced them.
 #[must_use]
 pub fn make_current(
     rotation: &Rotation,
@@ -97,10 +98,10 @@ pub fn make_current(
     now: Timestamp,
 ) -> Vec<Change> {
     let mut after = key.clone();
-    if let Some(place) = after.live.iter_mut().find(|other| other.id == rotation.id) {
-        *place = rotation.clone();
+    if let Some(recorded) = after.live.iter_mut().find(|other| other.id == rotation.id) {
+        *recorded = rotation.clone();
     }
-    let least = if key.revoke_previous {
+    let earliest = if key.revoke_previous {
         now
     } else {
         overlap.earliest_end(now)
@@ -121,12 +122,24 @@ pub fn make_current(
         };
         match older.phase {
             Phase::Current => {
-                let until = until.max(SinkHold::Until(least));
-                changes.push(retire(older, LifecycleEvent::Superseded, until, least, now));
+                let until = until.max(SinkHold::Until(earliest));
+                changes.push(retire(
+                    older,
+                    LifecycleEvent::Superseded,
+                    until,
+                    earliest,
+                    now,
+                ));
                 changes.extend(skip_optional_deliveries(older));
             }
             Phase::Stranded if until != SinkHold::Indefinite => {
-                changes.push(retire(older, LifecycleEvent::Replaced, until, least, now));
+                changes.push(retire(
+                    older,
+                    LifecycleEvent::Replaced,
+                    until,
+                    earliest,
+                    now,
+                ));
             }
             Phase::Stranded
             | Phase::Intended
@@ -138,7 +151,7 @@ pub fn make_current(
             | Phase::Failed => {}
         }
     }
-    // After the former one has retired: a key has one current rotation.
+    // Only after the previous one has retired: a key has one current rotation.
     changes.push(Change::from(Transition::new(
         &rotation.id,
         LifecycleEvent::Delivered,
@@ -153,11 +166,11 @@ pub fn make_current(
     changes
 }
 
-/// What optional sinks have not taken by the time there is a newer one.
+/// Skips the optional deliveries of a superseded rotation that are outstanding.
 fn skip_optional_deliveries(rotation: &Rotation) -> impl Iterator<Item = Change> {
-    let owed = rotation.deliveries.iter();
-    let owed = owed.filter(|delivery| !delivery.required && delivery.is_outstanding());
-    owed.map(|delivery| {
+    let deliveries = rotation.deliveries.iter();
+    let outstanding = deliveries.filter(|delivery| !delivery.required && delivery.is_outstanding());
+    outstanding.map(|delivery| {
         Change::from(SkippedDelivery {
             rotation: rotation.id.clone(),
             sink: delivery.sink.clone(),
@@ -165,20 +178,20 @@ fn skip_optional_deliveries(rotation: &Rotation) -> impl Iterator<Item = Change>
     })
 }
 
-/// Retires a credential. One that a sink holds indefinitely is not revoked at its
-/// `revoke_after`, which is `least` then: that is decided again.
+/// Retires a credential. If a sink holds it indefinitely, `revoke_after` is
+/// `earliest`, and the revocation is decided again then.
 #[must_use]
 pub fn retire(
     rotation: &Rotation,
     event: LifecycleEvent,
     until: SinkHold,
-    least: Timestamp,
+    earliest: Timestamp,
     now: Timestamp,
 ) -> Change {
     let revoke_after = match until {
         SinkHold::None => now,
         SinkHold::Until(at) => at.max(now),
-        SinkHold::Indefinite => least,
+        SinkHold::Indefinite => earliest,
     };
     Change::from(Transition {
         revoke_after: Some(time::next_whole_second(revoke_after)),
@@ -188,28 +201,28 @@ pub fn retire(
 
 /// Abandons a rotation in the process that holds its secret.
 #[must_use]
-pub fn abandon(rotation: &Rotation, why: &str) -> Vec<Change> {
+pub fn abandon(rotation: &Rotation, reason: &str) -> Vec<Change> {
     let event = if rotation.deliveries.iter().any(Delivery::was_started) {
         LifecycleEvent::AbandonedDuringDelivery
     } else {
         LifecycleEvent::Abandoned
     };
     vec![Change::from(Transition {
-        error: Some(why.to_owned()),
+        error: Some(reason.to_owned()),
         ..Transition::new(&rotation.id, event)
     })]
 }
 
 /// Cancels a rotation whose create was not sent.
 #[must_use]
-pub fn cancel_create(rotation: &Rotation, why: &str) -> Change {
+pub fn cancel_create(rotation: &Rotation, reason: &str) -> Change {
     Change::from(Transition {
-        error: Some(why.to_owned()),
+        error: Some(reason.to_owned()),
         ..Transition::new(&rotation.id, LifecycleEvent::NotCreated)
     })
 }
 
-/// The sink of the next required delivery that has not been started.
+/// Returns the sink of the next required delivery that has not started.
 #[must_use]
 pub fn next_pending_sink(rotation: &Rotation) -> Option<&SinkId> {
     let mut deliveries = rotation.deliveries.iter();
@@ -218,7 +231,7 @@ pub fn next_pending_sink(rotation: &Rotation) -> Option<&SinkId> {
     next.map(|delivery| &delivery.sink)
 }
 
-/// That a delivery starts: from now on the sink may hold the secret.
+/// Records that a delivery starts: from now on the sink may hold the secret.
 #[must_use]
 pub fn start_delivery(rotation: &Rotation, sink: &SinkId) -> Change {
     Change::from(DeliveryStart {
@@ -227,14 +240,14 @@ pub fn start_delivery(rotation: &Rotation, sink: &SinkId) -> Change {
     })
 }
 
-fn with_result(rotation: &Rotation, answer: &DeliveryResult) -> Rotation {
+fn with_result(rotation: &Rotation, result: &DeliveryResult) -> Rotation {
     let mut after = rotation.clone();
     for delivery in &mut after.deliveries {
-        if delivery.sink == answer.sink {
-            delivery.state = answer.state;
-            delivery.retry_at = answer.retry_at;
-            delivery.accepted_at = answer.accepted_at.or(delivery.accepted_at);
-            delivery.written_at = delivery.written_at.filter(|_| answer.is_written);
+        if delivery.sink == result.sink {
+            delivery.state = result.state;
+            delivery.retry_at = result.retry_at;
+            delivery.accepted_at = result.accepted_at.or(delivery.accepted_at);
+            delivery.written_at = delivery.written_at.filter(|_| result.is_written);
         }
     }
     after

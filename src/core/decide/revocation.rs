@@ -1,9 +1,8 @@
-//! Whether a credential is revoked now: the one decision that every deletion
-//! follows from.
+//! Whether a credential is revoked now: the one decision behind every deletion.
 //!
-//! [`decide`] is called with what was observed so far, and names what it needs
-//! to know next: so only that is asked of the provider. `docs/design/revocation.md`
-//! lists who asks for a revocation and what blocks it.
+//! [`decide`] takes the observations made so far and names the next one that it
+//! needs, so that the provider is sent no other request. `docs/design/revocation.md`
+//! lists the reasons of a revocation and what blocks each.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,29 +18,28 @@ use crate::core::policy::{
 use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::time;
 
-/// How soon the revocation of a credential that is in use is decided again.
+/// The delay until the revocation of a credential in use is decided again.
 const IN_USE_RECHECK_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-/// How long before the revocation of a credential that is still in use people
-/// are warned for the last time.
+/// How long before the revocation of a credential in use its final warning is
+/// raised.
 const FINAL_WARNING_LEAD: Duration = time::DAY;
 
-/// Why a credential is to be revoked.
+/// The reason to revoke a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationReason {
     /// It retired, its overlap is over, and a newer credential works.
     Superseded,
-    /// It retired, and is revoked whichever sink holds it: by `rotate
+    /// It retired, and is revoked even if a sink holds it: by `rotate
     /// --revoke-previous`, by `revoke --force`, or because it was evicted.
     Immediate,
-    /// Its rotation was given up, or it was found alive after its revocation.
+    /// Its rotation was abandoned, or it was found alive after its revocation.
     Orphan,
-    /// It bears the label of another credential and has no row.
+    /// It has the label of another credential and no row.
     DuplicateLabel,
-    /// It was stranded, and a new rotation needs its place below
-    /// `max-live-credentials`.
+    /// It is stranded, and a new rotation would exceed `max-live-credentials`.
     Eviction,
-    /// `rekeyd revoke`.
+    /// An operator ran `rekeyd revoke`.
     Operator {
         /// Whether sinks may be left with a revoked credential.
         force: bool,
@@ -60,8 +58,8 @@ impl RevocationReason {
         Self::Operator { force: true },
     ];
 
-    /// Returns the reason for which a rotation's credential is revoked without
-    /// a command; none in phases that are not revoked.
+    /// Returns the reason to revoke a rotation's credential without a command; none
+    /// in a phase whose credentials are kept.
     #[must_use]
     pub const fn of_rotation(rotation: &Rotation) -> Option<Self> {
         match rotation.phase {
@@ -93,8 +91,7 @@ impl RevocationReason {
     }
 }
 
-/// A credential that is to be revoked, with what is known of it before the
-/// provider is asked.
+/// A credential to revoke, with the facts that need no request to the provider.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// The key that it belongs to.
@@ -105,19 +102,18 @@ pub struct Candidate<'a> {
     pub credential: &'a CredentialId,
     /// The key's policy; none for a key that is not configured any more.
     pub policy: Option<&'a KeyPolicy>,
-    /// Why it is to be revoked.
+    /// The reason to revoke it.
     pub reason: RevocationReason,
-    /// Whether no condition says that this host's clock is wrong.
+    /// Whether no clock condition is active.
     pub is_clock_trusted: bool,
 }
 
-/// What was observed for one decision. A part that was not observed yet is
-/// none.
+/// The observations for one decision. A part that was not observed yet is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Observation {
     /// The provider's answer about the credential.
     pub credential: Option<RemoteAnswer>,
-    /// The provider's time in that answer, if it had one.
+    /// The provider's time in that answer, if the answer had one.
     pub server_time: Option<Timestamp>,
     /// Whether rekeyd authenticates with the credential.
     pub usage: Option<CredentialUsage>,
@@ -128,25 +124,25 @@ pub struct Observation {
 /// The provider's answer about one credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteAnswer {
-    /// There is none.
+    /// The provider does not have it.
     Gone,
     /// It is alive.
     Live {
-        /// When it was last used, as far as the provider knows.
+        /// The last use that the provider recorded.
         last_used_at: Option<Timestamp>,
     },
 }
 
-/// Whether rekeyd itself authenticates with a credential. Observed after a
-/// request that makes rekeyd look for a newer one.
+/// Whether rekeyd itself authenticates with a credential. It is observed after a
+/// request that makes rekeyd switch to a newer one if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CredentialUsage {
-    /// It does not.
+    /// rekeyd does not use it.
     Unused,
-    /// It did before it changed to the one in use, which works, and would fall
-    /// back to it.
+    /// rekeyd used it before the one in use, which works, and would fall back to
+    /// it.
     Previous,
-    /// It does, or may.
+    /// rekeyd uses it, or may.
     InUse,
 }
 
@@ -161,29 +157,29 @@ pub enum ObservationPart {
     Successor,
 }
 
-/// What is done about a credential that is to be revoked.
+/// The decision about a credential to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
-    /// This part is observed, and then it is decided again.
+    /// Observe this part, and then decide again.
     Observe(ObservationPart),
-    /// It is deleted.
+    /// Delete it.
     Delete,
-    /// It is gone, and recorded as revoked.
+    /// Record it as revoked: the provider does not have it.
     AlreadyGone,
-    /// It is decided again later.
+    /// Decide again later.
     Defer(Deferral),
-    /// It is not revoked.
+    /// Keep it.
     Blocked(Blocker),
 }
 
-/// When and why a revocation is decided again.
+/// A postponed revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deferral {
-    /// When.
+    /// When it is decided again.
     pub until: Timestamp,
-    /// Why.
+    /// Why it is postponed.
     pub reason: DeferReason,
-    /// Whether this is the last day of a credential that is still in use.
+    /// Whether the credential is in use and revoked within a day.
     pub final_warning: bool,
 }
 
@@ -198,7 +194,7 @@ impl Deferral {
         }
     }
 
-    /// Returns the reason in words.
+    /// Returns the reason as text for people.
     #[must_use]
     pub fn message(&self) -> String {
         let hint = if self.final_warning {
@@ -210,7 +206,7 @@ impl Deferral {
     }
 }
 
-/// Why a revocation is deferred.
+/// The reason to defer a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeferReason {
     /// rekeyd authenticates with it.
@@ -219,10 +215,10 @@ pub enum DeferReason {
     RecentlyUsed {
         /// When it was last used.
         last_used_at: Timestamp,
-        /// When it is revoked even if it is used.
+        /// When it is revoked even if it is in use.
         revoked_at: Timestamp,
     },
-    /// The provider does not have what replaced it.
+    /// The provider does not have the credential that replaced it.
     SuccessorMissing,
 }
 
@@ -247,33 +243,35 @@ impl fmt::Display for DeferReason {
     }
 }
 
-/// Why a credential is not revoked.
+/// The reason not to revoke a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocker {
-    /// It is not to be revoked before this time, or for this reason at all.
+    /// Its revocation is not due before this time, or, with none, not for this
+    /// reason.
     NotDue(Option<Timestamp>),
-    /// A time is the reason, and this host's clock is not the provider's.
+    /// The decision depends on a time, and this host's clock disagrees with the
+    /// provider's.
     Clock,
     /// rekeyd authenticates with it.
     SelfCredential,
     /// Sinks may hold it.
     HeldBy(Vec<SinkId>),
-    /// It was used after it was stranded, so that a consumer has it.
+    /// A consumer used it: rekeyd's own last use was earlier.
     UsedByConsumer,
-    /// It is the credential of a row, and no duplicate.
+    /// A row has this credential: it is no duplicate.
     HasRow,
 }
 
-/// Decides what is done about a credential that is to be revoked.
+/// Decides whether a credential is revoked.
 #[must_use]
-pub fn decide(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Revocation {
-    if let Some(blocker) = blocker(candidate, seen, now) {
+pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timestamp) -> Revocation {
+    if let Some(blocker) = blocker(candidate, observation, now) {
         return Revocation::Blocked(blocker);
     }
-    let last_used_at = match seen.credential {
+    let last_used_at = match observation.credential {
         None => return Revocation::Observe(ObservationPart::Credential),
-        // One such answer may be an old one: what an operator wants revoked is
-        // deleted all the same.
+        // One 404 may come from a stale replica, so an operator's revocation sends
+        // the delete all the same.
         Some(RemoteAnswer::Gone) => match candidate.reason {
             RevocationReason::Operator { .. } => None,
             RevocationReason::Superseded
@@ -284,17 +282,17 @@ pub fn decide(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> 
         },
         Some(RemoteAnswer::Live { last_used_at }) => last_used_at,
     };
-    match seen.usage {
+    match observation.usage {
         None => return Revocation::Observe(ObservationPart::Usage),
         Some(CredentialUsage::InUse) => return keep_self_credential(candidate.reason, now),
         Some(CredentialUsage::Previous | CredentialUsage::Unused) => {}
     }
-    if is_time_based(candidate) && !clock_agrees(candidate, seen, now) {
+    if is_time_based(candidate) && !clock_agrees(candidate, observation, now) {
         return Revocation::Blocked(Blocker::Clock);
     }
     match (candidate.reason, candidate.rotation) {
         (RevocationReason::Superseded, Some(rotation)) => {
-            decide_superseded(candidate, rotation, last_used_at, seen, now)
+            decide_superseded(candidate, rotation, last_used_at, observation, now)
         }
         (RevocationReason::Eviction, Some(rotation)) => {
             decide_eviction(candidate.policy, rotation, last_used_at)
@@ -315,25 +313,25 @@ pub fn decide(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> 
 /// The earliest time at which a credential may be revoked without a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DueTime {
-    /// Not as the ledger stands.
+    /// Not before the ledger changes.
     Never,
-    /// From this time on; none is at once.
+    /// From this time on; none is immediately.
     From(Option<Timestamp>),
 }
 
 /// Returns from when a retired or orphaned credential may be revoked.
 ///
-/// A retired one is revoked when no sink can hold it any more and a newer one
-/// works; by an operator's word, as soon as it is retired. An orphan that no
-/// sink received is revoked at once; one that was recorded as gone while sinks
-/// held it has consumers, which get a newer one first.
+/// A retired credential is revoked when no sink can hold it any more and a newer one
+/// works; by an operator's request, as soon as it is retired. An orphan that no
+/// sink received is revoked immediately. An orphan that was recorded as gone while
+/// sinks held it has consumers, which get a newer one first.
 #[must_use]
 pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>) -> DueTime {
     let hold = rotation.hold_until;
     let held = sink_hold_with(rotation, key, sink_overlaps(policy));
     match RevocationReason::of_rotation(rotation) {
         Some(RevocationReason::Superseded) => match held {
-            // Without a newer one it may be the newest that works.
+            // Without a newer one, it may be the newest working credential.
             _ if !has_newer_current(rotation, key) => DueTime::Never,
             SinkHold::Indefinite => DueTime::Never,
             SinkHold::None => DueTime::From(rotation.revoke_after.max(hold)),
@@ -354,26 +352,31 @@ pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>)
     }
 }
 
-/// Returns whether a time is the reason of a revocation without a command: then
-/// a wrong clock must not cause it.
+/// Returns whether a revocation without a command depends on a time, so that a
+/// wrong clock could cause it.
 #[must_use]
 pub fn depends_on_time(rotation: &Rotation, key: &KeyState) -> bool {
     let overlap = SinkOverlaps::uniform(UNMANAGED_OVERLAP);
     let is_held = || sink_hold_with(rotation, key, overlap) != SinkHold::None;
-    let by_itself = rotation.phase == Phase::Retired || is_held();
-    rotation.hold_until.is_some() || (by_itself && !rotation.revoke_now)
+    let waits_for_sinks = rotation.phase == Phase::Retired || is_held();
+    rotation.hold_until.is_some() || (waits_for_sinks && !rotation.revoke_now)
 }
 
-/// Returns the sinks that may hold a credential now. By a clock that is not
-/// trusted no overlap is over.
+/// Returns the sinks that may hold a credential now. While the clock is not
+/// trusted, no overlap counts as over.
 #[must_use]
-pub fn holding_sinks(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Vec<SinkId> {
+pub fn holding_sinks(
+    candidate: &Candidate<'_>,
+    observation: &Observation,
+    now: Timestamp,
+) -> Vec<SinkId> {
     let Some(rotation) = candidate.rotation else {
         return Vec::new();
     };
-    let is_trusted = candidate.is_clock_trusted && !clock_disagrees(seen, now);
+    let is_trusted = candidate.is_clock_trusted && !clock_disagrees(observation, now);
     let overlaps = SinkOverlaps::uniform(overlap_or_default(candidate.policy));
-    let required = rotation.deliveries.iter().filter(|one| one.required);
+    let deliveries = rotation.deliveries.iter();
+    let required = deliveries.filter(|delivery| delivery.required);
     let holding = required.filter(|delivery| {
         match delivery_hold(delivery, rotation, candidate.key, overlaps) {
             SinkHold::None => false,
@@ -384,7 +387,7 @@ pub fn holding_sinks(candidate: &Candidate<'_>, seen: &Observation, now: Timesta
     holding.map(|delivery| delivery.sink.clone()).collect()
 }
 
-/// Returns how long sinks hold what they held.
+/// Returns the overlaps of a policy's sinks.
 #[must_use]
 pub fn sink_overlaps(policy: Option<&KeyPolicy>) -> SinkOverlaps {
     SinkOverlaps {
@@ -400,8 +403,8 @@ pub fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
         .is_some_and(|current| current.sequence > rotation.sequence)
 }
 
-/// Returns whether a rotation was stranded before any delivery of it was
-/// recorded: only such a credential is evicted.
+/// Returns whether a credential may be evicted: it is stranded, rekeyd created it,
+/// and no delivery of it was recorded.
 #[must_use]
 pub fn is_evictable(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Stranded && rotation.trigger != Trigger::Adopted && {
@@ -410,9 +413,13 @@ pub fn is_evictable(rotation: &Rotation) -> bool {
     }
 }
 
-/// What the ledger alone says against the revocation.
-fn blocker(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Option<Blocker> {
-    let is_due = |due: DueTime| match due {
+/// Returns what blocks the revocation by the ledger alone.
+fn blocker(
+    candidate: &Candidate<'_>,
+    observation: &Observation,
+    now: Timestamp,
+) -> Option<Blocker> {
+    let not_due = |due: DueTime| match due {
         DueTime::Never => Some(Blocker::NotDue(None)),
         DueTime::From(at) => at
             .filter(|at| *at > now)
@@ -423,8 +430,8 @@ fn blocker(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Opt
         (RevocationReason::DuplicateLabel, _) => {
             let mut live = candidate.key.live.iter();
             let has_row = live.any(|rotation| {
-                let known = rotation.credential.as_ref();
-                known.is_some_and(|known| known.id == *candidate.credential)
+                let credential = rotation.credential.as_ref();
+                credential.is_some_and(|credential| credential.id == *candidate.credential)
             });
             has_row.then_some(Blocker::HasRow)
         }
@@ -436,14 +443,14 @@ fn blocker(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> Opt
             if RevocationReason::of_rotation(rotation) != Some(reason) {
                 return Some(Blocker::NotDue(None));
             }
-            is_due(due_time(rotation, candidate.key, candidate.policy))
+            not_due(due_time(rotation, candidate.key, candidate.policy))
         }
         (RevocationReason::Eviction, Some(rotation)) => {
             (!is_evictable(rotation)).then_some(Blocker::NotDue(None))
         }
         (RevocationReason::Operator { force: true }, Some(_)) => None,
         (RevocationReason::Operator { force: false }, Some(_)) => {
-            let sinks = holding_sinks(candidate, seen, now);
+            let sinks = holding_sinks(candidate, observation, now);
             (!sinks.is_empty()).then_some(Blocker::HeldBy(sinks))
         }
     }
@@ -473,25 +480,26 @@ fn is_time_based(candidate: &Candidate<'_>) -> bool {
     }
 }
 
-fn clock_agrees(candidate: &Candidate<'_>, seen: &Observation, now: Timestamp) -> bool {
+fn clock_agrees(candidate: &Candidate<'_>, observation: &Observation, now: Timestamp) -> bool {
     candidate.is_clock_trusted
-        && seen
+        && observation
             .server_time
-            .is_some_and(|theirs| time::clocks_agree(theirs, now))
+            .is_some_and(|server_time| time::clocks_agree(server_time, now))
 }
 
-fn clock_disagrees(seen: &Observation, now: Timestamp) -> bool {
-    seen.server_time
-        .is_some_and(|theirs| !time::clocks_agree(theirs, now))
+fn clock_disagrees(observation: &Observation, now: Timestamp) -> bool {
+    observation
+        .server_time
+        .is_some_and(|server_time| !time::clocks_agree(server_time, now))
 }
 
-/// A consumer may read its sink late, and the newest credential that works is
-/// never revoked.
+/// Defers a credential that a consumer still uses, or whose successor is missing:
+/// the newest working credential is never revoked.
 fn decide_superseded(
     candidate: &Candidate<'_>,
     rotation: &Rotation,
     last_used_at: Option<Timestamp>,
-    seen: &Observation,
+    observation: &Observation,
     now: Timestamp,
 ) -> Revocation {
     let policy = candidate.policy;
@@ -501,7 +509,7 @@ fn decide_superseded(
     }) {
         return Revocation::Defer(deferral);
     }
-    match seen.successor_exists {
+    match observation.successor_exists {
         None => Revocation::Observe(ObservationPart::Successor),
         Some(true) => Revocation::Delete,
         Some(false) => Revocation::Defer(Deferral {
@@ -518,39 +526,39 @@ fn defer_recently_used(
     last_used_at: Timestamp,
     now: Timestamp,
 ) -> Option<Deferral> {
-    // What was used before it was current was used by rekeyd's verification.
-    let by_others = rotation.current_at.is_none_or(|at| last_used_at > at);
-    let is_recent = by_others && time::until(last_used_at, now) < policy.revoke_when_idle_for;
+    // A use before it became current was rekeyd's own verification.
+    let by_consumer = rotation.current_at.is_none_or(|at| last_used_at > at);
+    let is_recent = by_consumer && time::until(last_used_at, now) < policy.revoke_when_idle_for;
     let revoked_at = time::after(rotation.revoke_after?, policy.max_revoke_delay);
     if !is_recent || now >= revoked_at {
         return None;
     }
-    let left = time::until(now, revoked_at);
+    let remaining = time::until(now, revoked_at);
     Some(Deferral {
-        until: time::after(now, IN_USE_RECHECK_PAUSE.min(left)),
+        until: time::after(now, IN_USE_RECHECK_PAUSE.min(remaining)),
         reason: DeferReason::RecentlyUsed {
             last_used_at,
             revoked_at,
         },
-        final_warning: left <= FINAL_WARNING_LEAD,
+        final_warning: remaining <= FINAL_WARNING_LEAD,
     })
 }
 
-/// A process whose last commits are not in this ledger may have delivered it. Of
-/// a credential that was stranded long after it was created, a use in between
-/// was a consumer's.
+/// Blocks the eviction of a credential that a consumer used: a process whose last
+/// commits are not in this ledger may have delivered it. rekeyd itself uses a
+/// credential only until its verification ends or it is stranded.
 fn decide_eviction(
     policy: Option<&KeyPolicy>,
     rotation: &Rotation,
     last_used_at: Option<Timestamp>,
 ) -> Revocation {
     let verified_by = policy.map(|policy| {
-        let patience = policy.verify_timeout + policy.verify_interval;
-        time::after(rotation.started_at, patience)
+        let longest = policy.verify_timeout + policy.verify_interval;
+        time::after(rotation.started_at, longest)
     });
     let stranded_at = rotation.stranded_at.unwrap_or(rotation.started_at);
-    let ours_until = verified_by.map_or(stranded_at, |at| at.min(stranded_at));
-    if last_used_at.is_none_or(|used| used <= ours_until) {
+    let own_use_until = verified_by.map_or(stranded_at, |at| at.min(stranded_at));
+    if last_used_at.is_none_or(|used| used <= own_use_until) {
         Revocation::Delete
     } else {
         Revocation::Blocked(Blocker::UsedByConsumer)

@@ -1,5 +1,5 @@
-//! What the ledger records when the configured sinks are not those of a key's
-//! live rotations.
+//! The changes by which the deliveries of a key's live rotations follow the
+//! configured sinks.
 
 use jiff::Timestamp;
 
@@ -11,32 +11,38 @@ use crate::core::policy::{SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, delivery_ho
 use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 use crate::core::time;
 
-/// Returns what changes for the deliveries of a key's live rotations. `sinks`
-/// are the configured ones, and whether each is required; none for a key that
-/// is not configured any more.
+/// Returns the changes to the deliveries of a key's live rotations. `sinks` are the
+/// configured ones, and whether each is required; none for a key that is not
+/// configured any more.
 ///
-/// A sink that is not configured any more holds what it held for one more
-/// overlap from `now`, and until it accepts a newer credential if it comes back.
-/// A sink that became required or optional counts so from now on. A new sink
-/// takes part in the rotation that this process has open.
+/// A removed sink holds its secret for one more overlap from `now`; if it comes
+/// back, until it accepts a newer credential. A sink that became required or
+/// optional counts as such from now on. A new sink joins the rotation that this
+/// process has open.
 #[must_use]
 pub fn sink_changes(
     state: &KeyState,
     sinks: Option<&[(SinkId, bool)]>,
-    memory: Option<&InFlight>,
+    in_flight: Option<&InFlight>,
     now: Timestamp,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     for rotation in &state.live {
-        let ours = memory.is_some_and(|memory| memory.rotation == rotation.id);
-        // What was found open or stranded may have reached its sinks unrecorded.
-        let lost = rotation.stranded_at.is_some() || (rotation.phase.is_open() && !ours);
+        let is_in_flight = in_flight.is_some_and(|in_flight| in_flight.rotation == rotation.id);
+        // A rotation of an earlier process may have been delivered without a record.
+        let maybe_delivered =
+            rotation.stranded_at.is_some() || (rotation.phase.is_open() && !is_in_flight);
         for delivery in &rotation.deliveries {
             changes.extend(existing_sink_change(
-                state, rotation, delivery, lost, sinks, now,
+                state,
+                rotation,
+                delivery,
+                maybe_delivered,
+                sinks,
+                now,
             ));
         }
-        if rotation.phase.is_open() && ours {
+        if rotation.phase.is_open() && is_in_flight {
             changes.extend(new_sink_changes(rotation, sinks));
         }
     }
@@ -47,19 +53,20 @@ fn existing_sink_change(
     state: &KeyState,
     rotation: &Rotation,
     delivery: &Delivery,
-    lost: bool,
+    maybe_delivered: bool,
     sinks: Option<&[(SinkId, bool)]>,
     now: Timestamp,
 ) -> Option<Change> {
     let mut configured = sinks.unwrap_or_default().iter();
     let configured = configured.find(|(sink, _)| *sink == delivery.sink);
-    let held = match delivery.state {
+    let may_hold = match delivery.state {
         DeliveryState::Removed => {
-            // Its consumers still use what it held. An open rotation goes on
-            // without it: it receives the next one.
+            // Its consumers still use the old secret. A sink that returns during an
+            // open rotation receives the next one.
             let holds = delivery.removed_at.is_some() && !rotation.phase.is_open();
-            let counts = delivery.required && configured.is_some_and(|(_, required)| *required);
-            return (holds && counts).then(|| {
+            let is_required =
+                delivery.required && configured.is_some_and(|(_, required)| *required);
+            return (holds && is_required).then(|| {
                 Change::from(ReturnedSink {
                     rotation: rotation.id.clone(),
                     sink: delivery.sink.clone(),
@@ -67,12 +74,12 @@ fn existing_sink_change(
             });
         }
         DeliveryState::Uncertain | DeliveryState::Accepted => true,
-        DeliveryState::Pending | DeliveryState::Refused => lost,
+        DeliveryState::Pending | DeliveryState::Refused => maybe_delivered,
         DeliveryState::Missed => false,
     };
     match configured {
-        // A retired credential keeps its revocation time where its sink has
-        // accepted a newer one.
+        // A retired credential keeps its revocation time if the sink accepted a
+        // newer one.
         None if sinks.is_none() && rotation.phase == Phase::Retired && {
             let until = delivery_hold(
                 delivery,
@@ -88,7 +95,7 @@ fn existing_sink_change(
         None => Some(Change::from(RemovedSink {
             rotation: rotation.id.clone(),
             sink: delivery.sink.clone(),
-            removed_at: held.then_some(time::next_whole_second(now)),
+            removed_at: may_hold.then_some(time::next_whole_second(now)),
         })),
         Some((_, required)) if *required != delivery.required => {
             Some(Change::from(SinkRequirement {
@@ -102,15 +109,15 @@ fn existing_sink_change(
 }
 
 fn new_sink_changes(rotation: &Rotation, sinks: Option<&[(SinkId, bool)]>) -> Vec<Change> {
-    // A sink that was removed and came back takes part in the next rotation.
-    let known = |sink: &SinkId| {
+    // A sink that was removed and came back joins the next rotation.
+    let has_delivery = |sink: &SinkId| {
         let mut deliveries = rotation.deliveries.iter();
         deliveries.any(|delivery| delivery.sink == *sink)
     };
     sinks
         .unwrap_or_default()
         .iter()
-        .filter(|(sink, _)| !known(sink))
+        .filter(|(sink, _)| !has_delivery(sink))
         .map(|(sink, required)| {
             Change::from(AddedSink {
                 rotation: rotation.id.clone(),

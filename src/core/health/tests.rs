@@ -1,4 +1,4 @@
-//! Which of several things that are wrong is told.
+//! Which of several errors of a key is reported.
 
 use super::*;
 use crate::core::ids::{CredentialId, KeyName, RotationId, SinkId};
@@ -39,7 +39,7 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
     }
 }
 
-/// One whose present step has failed.
+/// Returns a rotation whose current step failed.
 fn failing(sequence: u64, phase: Phase, error: &str) -> Rotation {
     Rotation {
         attempt: 1,
@@ -88,8 +88,8 @@ fn most_urgent_error_is_reported_first() {
     let retired = || failing(1, Phase::Retired, "a server error");
     let refused = rotation_with_delivery(DeliveryState::Refused);
     let not_delivered = Some("not delivered to file (file:/x): full");
-    // What status tells, and what counts as trouble.
-    for (problem, live, told, trouble) in [
+    // The error in the status, and the error of an alert.
+    for (problem, live, reported, alertable) in [
         (None, vec![current()], None, None),
         (
             Some("full"),
@@ -125,10 +125,10 @@ fn most_urgent_error_is_reported_first() {
         (None, vec![current(), stranded()], None, None),
     ] {
         let state = state(problem, live);
-        assert_eq!(last_error(&state).as_deref(), told, "{state:?}");
+        assert_eq!(last_error(&state).as_deref(), reported, "{state:?}");
         assert_eq!(
             alertable_error(&state, true).as_deref(),
-            trouble,
+            alertable,
             "{state:?}"
         );
     }
@@ -151,8 +151,8 @@ fn removed_key_reports_only_revocation_errors() {
         Some("not begun"),
         vec![retired, rotation(2, Phase::Stranded)],
     );
-    let trouble = alertable_error(&state, false);
-    assert_eq!(trouble.as_deref(), Some("a server error"));
+    let alertable = alertable_error(&state, false);
+    assert_eq!(alertable.as_deref(), Some("a server error"));
     let mut state = state;
     state.live.remove(0);
     assert_eq!(alertable_error(&state, false), None);

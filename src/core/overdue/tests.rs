@@ -1,4 +1,4 @@
-//! What `status` tells of a key that waits; more of it in `tests/e2e/status.rs`.
+//! When a key is due and overdue; `tests/e2e/status.rs` tests more of it.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ fn due_since_ignores_time_before_the_timetable_and_during_a_pause() {
     let mut state = current("2026-11-20T00:00:00Z");
     state.counts_from = Some(at("2026-11-24T01:30:00Z"));
     assert_eq!(since(&state), Some(at("2026-11-24T02:00:00Z")));
-    // What the former timetable missed is waited for since then.
+    // A missed run of the previous timetable has been due since its firing.
     state.pending_run = Some(at("2026-11-22T00:00:00Z"));
     state.counts_from = Some(at(NOW));
     assert_eq!(since(&state), Some(at("2026-11-22T00:00:00Z")));

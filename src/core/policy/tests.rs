@@ -1,4 +1,4 @@
-//! How long is waited, and who holds what.
+//! Back-offs, and how long sinks hold a secret.
 
 use super::*;
 use crate::core::ids::{KeyName, RotationId, SinkId};
@@ -14,28 +14,28 @@ fn now() -> Timestamp {
 
 #[test]
 fn backoff_never_shrinks_and_ends_at_its_last_delay() {
-    for (waiting, first, last) in [
+    for (class, first, last) in [
         (RetryClass::NextRotation, 10, 7_200),
         (RetryClass::Provider, 1, 300),
         (RetryClass::Verification, 1, 30),
         (RetryClass::Sink, 1, 300),
         (RetryClass::FailingSink, 60, 1_800),
     ] {
-        let pause = |attempt| backoff_delay(waiting, attempt).as_secs();
-        assert_eq!((pause(0), pause(1)), (first, first), "{waiting:?}");
-        assert!((1..20).all(|attempt| pause(attempt) <= pause(attempt + 1)));
-        assert_eq!((pause(10), pause(u32::MAX)), (last, last), "{waiting:?}");
+        let delay = |attempt| backoff_delay(class, attempt).as_secs();
+        assert_eq!((delay(0), delay(1)), (first, first), "{class:?}");
+        assert!((1..20).all(|attempt| delay(attempt) <= delay(attempt + 1)));
+        assert_eq!((delay(10), delay(u32::MAX)), (last, last), "{class:?}");
     }
 }
 
 #[test]
 fn key_failing_all_day_stays_below_max_creates_per_day() {
     for budget in [24, 48, 1_000, 8_640] {
-        let mut passed = Duration::ZERO;
+        let mut elapsed = Duration::ZERO;
         let mut creates = 0;
-        while passed < HOUR * 24 {
+        while elapsed < HOUR * 24 {
             creates += 1;
-            passed += key_backoff_delay(creates, budget);
+            elapsed += key_backoff_delay(creates, budget);
         }
         assert!(creates < budget, "{creates} of {budget}");
     }
@@ -55,8 +55,8 @@ fn key_with_large_create_budget_backs_off_briefly() {
         (9, 2, 7_200),
         (9, 0, 7_200),
     ] {
-        let pause = key_backoff_delay(attempt, budget);
-        assert_eq!(pause.as_secs(), seconds, "{attempt} {budget}");
+        let delay = key_backoff_delay(attempt, budget);
+        assert_eq!(delay.as_secs(), seconds, "{attempt} {budget}");
     }
 }
 
@@ -120,7 +120,7 @@ fn rotation(sequence: u64, phase: Phase, deliveries: Vec<Delivery>) -> Rotation 
     }
 }
 
-/// Until when the first of these is held.
+/// Returns until when sinks hold the first of these rotations.
 fn hold_of_first(live: Vec<Rotation>) -> SinkHold {
     let mut key = KeyState::unknown(KeyName::new("k").unwrap());
     let first = live[0].clone();
@@ -131,7 +131,7 @@ fn hold_of_first(live: Vec<Rotation>) -> SinkHold {
 #[test]
 fn sink_hold_without_newer_acceptance_depends_on_delivery_state() {
     use DeliveryState as S;
-    for (state, in_its_life, stranded) in [
+    for (state, expected, expected_if_stranded) in [
         (S::Pending, SinkHold::None, SinkHold::Indefinite),
         (S::Refused, SinkHold::None, SinkHold::Indefinite),
         (S::Uncertain, SinkHold::Indefinite, SinkHold::Indefinite),
@@ -139,9 +139,9 @@ fn sink_hold_without_newer_acceptance_depends_on_delivery_state() {
         (S::Missed, SinkHold::None, SinkHold::None),
         (S::Removed, SinkHold::None, SinkHold::None),
     ] {
-        let of = |phase| hold_of_first(vec![rotation(1, phase, vec![delivery("a", state)])]);
-        assert_eq!(of(Phase::Verified), in_its_life, "{state:?}");
-        assert_eq!(of(Phase::Stranded), stranded, "{state:?}");
+        let hold = |phase| hold_of_first(vec![rotation(1, phase, vec![delivery("a", state)])]);
+        assert_eq!(hold(Phase::Verified), expected, "{state:?}");
+        assert_eq!(hold(Phase::Stranded), expected_if_stranded, "{state:?}");
     }
 }
 
@@ -167,7 +167,7 @@ fn sink_hold_ends_one_overlap_after_newer_acceptance() {
         hold_of_first(vec![older("a"), uncertain]),
         SinkHold::Indefinite
     );
-    // What is older lets nobody go.
+    // The acceptance of an older credential ends no hold.
     assert_eq!(
         hold_of_first(vec![accepted, older("a")]),
         SinkHold::Indefinite
@@ -233,15 +233,15 @@ fn returned_sink_holds_until_it_accepts_a_newer_one() {
     let accepted = |at| hold_of_first(vec![removed(at), newer("a", DeliveryState::Accepted)]);
     let until = |at| SinkHold::Until(time::after(at, OVERLAP));
     assert_eq!(accepted(long_ago), until(now()));
-    // Nor is what was removed after that let go sooner.
+    // A later removal does not shorten its own hold.
     let later = time::after(now(), OVERLAP);
     assert_eq!(accepted(later), until(later));
-    // It is to get the newer one.
-    let given = |sink, state| hold_of_first(vec![removed(long_ago), newer(sink, state)]);
-    assert_eq!(given("a", DeliveryState::Pending), SinkHold::Indefinite);
-    // It has not come back.
-    assert_eq!(given("a", DeliveryState::Removed), until(long_ago));
-    assert_eq!(given("b", DeliveryState::Accepted), until(long_ago));
+    // The newer credential is yet to be delivered to it.
+    let hold = |sink, state| hold_of_first(vec![removed(long_ago), newer(sink, state)]);
+    assert_eq!(hold("a", DeliveryState::Pending), SinkHold::Indefinite);
+    // The sink has not returned.
+    assert_eq!(hold("a", DeliveryState::Removed), until(long_ago));
+    assert_eq!(hold("b", DeliveryState::Accepted), until(long_ago));
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! The firings next to the time that was asked about last: ten thousand keys
-//! with one schedule ask about the same moment, and a search costs more than
-//! all else that is looked at to know whether a key is due.
+//! A cache of the firings next to the latest query: ten thousand keys with one
+//! schedule query the same time, and a search costs more than the rest of the check
+//! whether a key is due.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-/// What was found last, for a schedule in its zone and all clones of it.
+/// The latest results for a schedule in its zone, shared by its clones.
 #[derive(Default)]
 pub(super) struct FiringCache(Mutex<CachedFirings>);
 
@@ -14,19 +14,19 @@ pub(super) struct FiringCache(Mutex<CachedFirings>);
 struct CachedFirings {
     /// A time, and the first firing after it.
     next: Option<(Timestamp, Timestamp)>,
-    /// The last firing until a time, and that time.
+    /// The last firing at or before a time, and that time.
     last: Option<(Timestamp, Timestamp)>,
 }
 
 impl FiringCache {
-    /// The first firing after `at`, which `search` finds.
+    /// Returns the first firing after `at` from the cache, or by `search`.
     pub(super) fn next_or_search(
         &self,
         at: Timestamp,
         search: impl FnOnce() -> Option<Timestamp>,
     ) -> Option<Timestamp> {
         match self.lock().next {
-            Some((asked, next)) if asked <= at && at < next => return Some(next),
+            Some((queried, next)) if queried <= at && at < next => return Some(next),
             Some(_) | None => {}
         }
         let next = search()?;
@@ -34,14 +34,14 @@ impl FiringCache {
         Some(next)
     }
 
-    /// The last firing until `at`, which `search` finds.
+    /// Returns the last firing at or before `at` from the cache, or by `search`.
     pub(super) fn last_or_search(
         &self,
         at: Timestamp,
         search: impl FnOnce() -> Option<Timestamp>,
     ) -> Option<Timestamp> {
         match self.lock().last {
-            Some((last, asked)) if last <= at && at <= asked => return Some(last),
+            Some((last, queried)) if last <= at && at <= queried => return Some(last),
             Some(_) | None => {}
         }
         let last = search()?;

@@ -3,11 +3,11 @@
 use croner::Cron;
 use jiff::civil::{Date, Weekday};
 
-/// How many years are looked at for a date that matches. 29 February falls on
-/// each weekday within 40 years, also across 2100, which has none.
+/// The number of years searched for a matching date. 29 February falls on each weekday
+/// within 40 years, even across 2100, which has none.
 const YEARS_SEARCHED: i16 = 48;
 
-/// Whether any date matches the expression.
+/// Returns whether any date matches the expression.
 pub(super) fn can_fire(cron: &Cron) -> bool {
     let months: Vec<i8> = to_i8_values(&cron.pattern.months.values());
     (2020..2020 + YEARS_SEARCHED).any(|year| {
@@ -21,7 +21,7 @@ pub(super) fn can_fire(cron: &Cron) -> bool {
     })
 }
 
-/// Whether the expression's day fields match `date`.
+/// Returns whether the expression's day fields match `date`.
 pub(super) fn matches_date(cron: &Cron, date: Date) -> bool {
     let (Ok(month), Ok(day)) = (u32::try_from(date.month()), u32::try_from(date.day())) else {
         return false;

@@ -1,5 +1,5 @@
-//! The shortest and the longest gap between firings, read off the parsed fields: walking the
-//! firings of `* * * * * *` over 400 days would be 35 million steps.
+//! The shortest and the longest gap between firings, computed from the parsed fields:
+//! `* * * * * *` fires 35 million times in 400 days.
 
 use std::time::Duration;
 
@@ -11,20 +11,19 @@ use crate::core::schedule::Schedule;
 use crate::core::schedule::dates::matches_date;
 use crate::core::time;
 
-/// How far ahead gaps are looked at: a year and a bit, so that every season
-/// and both changes of the clock are seen.
+/// The time for which gaps are computed: more than a year, so that it has every season
+/// and both changes of the clock.
 const HORIZON: Duration = Duration::from_secs(400 * DAY.unsigned_abs());
 
 /// One day of the wall clock.
 const DAY: i64 = 86_400;
 
 impl Schedule {
-    /// The shortest time between two firings in the 400 days after `from`, or
-    /// between the next two if they are further apart; none if it never fires
-    /// twice.
+    /// Returns the shortest time between two firings in the 400 days after `from`, or
+    /// between the next two if they are further apart; none if it never fires twice.
     ///
-    /// It is read off the parsed fields; only around a change of the zone's
-    /// offset are real firings looked at.
+    /// The gap follows from the parsed fields; real firings are searched only around a
+    /// change of the zone's offset.
     #[must_use]
     pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
         if !self.parsed.can_fire {
@@ -33,33 +32,33 @@ impl Schedule {
         shortest(self, from)
     }
 
-    /// The longest time between two firings in the years after `from`; none
+    /// Returns the longest time between two firings in the years after `from`; none
     /// if it does not fire twice.
     #[must_use]
     pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
         longest(self, from)
     }
 
-    /// How often it fires on a day on which it does.
+    /// Returns the number of firings on a day that has any.
     #[must_use]
     pub fn firings_per_day(&self) -> usize {
         TimesOfDay::new(&self.parsed.cron).map_or(0, |times| times.count)
     }
 }
 
-/// The shortest gap in the 400 days after `from`. A schedule too rare for two
-/// firings in them has the gap between its next two: whether a configuration
-/// with `@yearly` is right must not depend on the month it is read in.
+/// Returns the shortest gap in the 400 days after `from`, or the gap between the next
+/// two firings of a rarer schedule: whether a configuration with `@yearly` is valid must
+/// not depend on the current month.
 fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
     let end = time::after(from, HORIZON);
-    let on_the_wall = shortest_by_fields(
+    let by_wall_clock = shortest_by_fields(
         &schedule.parsed.cron,
         schedule.zone.to_datetime(from).date(),
         schedule.zone.to_datetime(end).date(),
     );
     shortest_around_changes(schedule, from, end)
         .into_iter()
-        .chain(on_the_wall)
+        .chain(by_wall_clock)
         .min()
         .or_else(|| {
             let next = schedule.next_after(from)?;
@@ -67,10 +66,9 @@ fn shortest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
         })
 }
 
-/// The longest gap in the 800 days after `from`, by the wall clock; for a
-/// schedule too rare for two of its days in them, that between its next two
-/// days. Only a skipped hour, for which a schedule that follows the real time
-/// does not make up, is looked at in real firings.
+/// Returns the longest gap in the 800 days after `from` by the wall clock, or the gap
+/// between the next two days of a rarer schedule. Real firings are searched only around
+/// a skipped hour, in which a schedule that is not fixed loses firings.
 fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
     if !schedule.parsed.can_fire {
         return None;
@@ -81,24 +79,25 @@ fn longest(schedule: &Schedule, from: Timestamp) -> Option<Duration> {
     let first = schedule.zone.to_datetime(from).date();
     let last = schedule.zone.to_datetime(end).date();
 
-    let mut over_night: Option<i64> = None;
-    let mut before: Option<i64> = None;
+    let mut across_days: Option<i64> = None;
+    let mut previous: Option<i64> = None;
     for (number, date) in (0_i64..).zip(first.series(1.day())) {
-        if date > last && over_night.is_some() {
+        if date > last && across_days.is_some() {
             break;
         }
         if matches_date(cron, date) {
-            over_night = over_night.max(before.map(|before| times.gap_over_days(number - before)));
-            before = Some(number);
+            across_days =
+                across_days.max(previous.map(|previous| times.gap_over_days(number - previous)));
+            previous = Some(number);
         }
     }
-    let within = times.gaps.map_or(0, |(_, longest)| longest);
-    let on_the_wall = Duration::from_secs(over_night?.max(within).unsigned_abs());
-    Some(on_the_wall.max(longest_over_skipped_hour(schedule, from, end).unwrap_or_default()))
+    let within_day = times.gaps.map_or(0, |(_, longest)| longest);
+    let by_wall_clock = Duration::from_secs(across_days?.max(within_day).unsigned_abs());
+    Some(by_wall_clock.max(longest_over_skipped_hour(schedule, from, end).unwrap_or_default()))
 }
 
-/// The longest real gap that a skipped hour lies in. A fixed schedule loses no
-/// firing there.
+/// Returns the longest real gap around a skipped hour; none for a fixed schedule, which
+/// loses no firing there.
 fn longest_over_skipped_hour(
     schedule: &Schedule,
     from: Timestamp,
@@ -117,29 +116,32 @@ fn longest_over_skipped_hour(
         .max()
 }
 
-/// The shortest gap on the wall clock, as if there were no zone, from the
-/// beginning of `first` to the end of `last`. Whole days make it a little
-/// stricter than asked, never laxer.
+/// Returns the shortest gap on the wall clock without a zone, from the beginning of
+/// `first` to the end of `last`. These whole days may include a shorter gap than the
+/// exact span, never a longer one.
 fn shortest_by_fields(cron: &Cron, first: Date, last: Date) -> Option<Duration> {
     let times = TimesOfDay::new(cron)?;
-    let within = times.gaps.map(|(shortest, _)| shortest);
+    let within_day = times.gaps.map(|(shortest, _)| shortest);
     let mut shortest: Option<i64> = None;
-    let mut before: Option<i64> = None;
+    let mut previous: Option<i64> = None;
     let dates = first.series(1.day()).take_while(|date| *date <= last);
     for (number, date) in (0_i64..).zip(dates) {
         if !matches_date(cron, date) {
             continue;
         }
-        let over_night = before.map(|before| times.gap_over_days(number - before));
-        shortest = [shortest, over_night, within].into_iter().flatten().min();
-        before = Some(number);
+        let across_days = previous.map(|previous| times.gap_over_days(number - previous));
+        shortest = [shortest, across_days, within_day]
+            .into_iter()
+            .flatten()
+            .min();
+        previous = Some(number);
     }
     shortest.map(|seconds| Duration::from_secs(seconds.unsigned_abs()))
 }
 
-/// The real gaps beside each change of the zone's offset. Only a gap that a
-/// change lies in, or the one that begins with it (skipped times fire there),
-/// differs from the wall clock's.
+/// Returns the shortest real gap beside a change of the zone's offset. Only the gap
+/// around a change, and the one after it (skipped times fire at the change), differ from
+/// the wall clock's.
 fn shortest_around_changes(
     schedule: &Schedule,
     from: Timestamp,
@@ -156,7 +158,7 @@ fn shortest_around_changes(
         .min()
 }
 
-/// The zone's changes after `from` until `end`, each with the second before it.
+/// Returns the zone's changes after `from` until `end`, each with the second before it.
 fn offset_changes(
     schedule: &Schedule,
     from: Timestamp,
@@ -171,8 +173,8 @@ fn offset_changes(
         .filter_map(move |change| Some((change.checked_sub(second).ok()?, change)))
 }
 
-/// When it fires on a day that matches, in seconds of the day. All times of
-/// `* * * * * *` are 86,400: what is asked of them follows from the fields.
+/// The firings of a matching day, in seconds of the day. Their bounds and gaps follow
+/// from the fields: a list of the times of `* * * * * *` would have 86,400 entries.
 struct TimesOfDay {
     first: i64,
     last: i64,
@@ -182,7 +184,7 @@ struct TimesOfDay {
 }
 
 impl TimesOfDay {
-    /// None if it never fires.
+    /// Returns the times of an expression; none if it never fires.
     fn new(cron: &Cron) -> Option<Self> {
         let pattern = &cron.pattern;
         let second = Self {
@@ -197,8 +199,8 @@ impl TimesOfDay {
             .repeat_at(3_600, &pattern.hours.values())
     }
 
-    /// These times again at each of `values`, ascending, which count `unit`
-    /// seconds.
+    /// Returns these times repeated at each of `values`, which ascend and are in units of
+    /// `unit` seconds.
     fn repeat_at(self, unit: i64, values: &[u16]) -> Option<Self> {
         let at = |value: &u16| i64::from(*value) * unit;
         let between = values
@@ -213,13 +215,13 @@ impl TimesOfDay {
         })
     }
 
-    /// The gap from the last of a day to the first of the day so many later.
+    /// Returns the gap from the last time of a day to the first time `days` later.
     const fn gap_over_days(&self, days: i64) -> i64 {
         days * DAY - self.last + self.first
     }
 }
 
-/// The shorter and the longer of gaps.
+/// Returns the shortest and the longest of two such pairs.
 fn extremes(one: (i64, i64), other: (i64, i64)) -> (i64, i64) {
     (one.0.min(other.0), one.1.max(other.1))
 }

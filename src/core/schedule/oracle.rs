@@ -1,5 +1,5 @@
-//! The schedule against a clock that is walked minute by minute, as Debian's
-//! cron walks it: slow, and too simple to be wrong in the same way.
+//! The schedule against a walk over every minute, as Debian's cron does it: slow, and
+//! too simple to have the same bugs.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
@@ -7,19 +7,19 @@ use proptest::prelude::*;
 
 use super::Schedule;
 
-/// Every firing in the `minutes` after `from`, which is a whole minute.
+/// Returns every firing in the `minutes` after `from`, which is a whole minute.
 fn walk_firings(schedule: &Schedule, from: Timestamp, minutes: i64) -> Vec<Timestamp> {
     let matches = |wall| schedule.parsed.cron.is_time_matching(&wall).unwrap();
-    let mut done = schedule.zone.to_datetime(from);
+    let mut walked = schedule.zone.to_datetime(from);
     let mut firings = Vec::new();
     for minute in 1..=minutes {
         let now = from + minute.minutes();
         let wall = schedule.zone.to_datetime(now);
         if schedule.parsed.is_fixed {
-            // What the clock has passed or jumped over, and not before.
-            while done < wall {
-                done += 1.minute();
-                if matches(done) && firings.last() != Some(&now) {
+            // A fixed time fires when the clock reaches it or jumps over it.
+            while walked < wall {
+                walked += 1.minute();
+                if matches(walked) && firings.last() != Some(&now) {
                     firings.push(now);
                 }
             }
@@ -34,13 +34,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
-    fn around_a_change_of_the_clock_it_is_as_debian_keeps_it(
+    fn firings_around_a_clock_change_match_debian_cron(
         minute in "\\*|\\*/20|0|0-10|7,30|45",
         hour in "\\*|\\*/5|[0-3]|0,2,3|1-3|\\*/2",
         days in "\\*|1|\\*/2|25-31",
         weekday in "\\*|0|0-5",
-        // Jumps at night, at midnight, by half an hour, backward in spring;
-        // and one with none.
+        // Changes at night, at midnight, by half an hour and backward in spring, and a
+        // zone without changes.
         (zone, change) in prop::sample::select(vec![
             ("Europe/Berlin", "2026-03-29T01:00:00Z"),
             ("Europe/Berlin", "2026-10-25T01:00:00Z"),

@@ -1,9 +1,8 @@
-//! Firings around changes of the clock, against tables written by hand from
-//! the calendar and the zones' rules.
+//! Firings around changes of the clock, against tables written manually from the
+//! calendar and the zones' rules.
 //!
-//! A row is `expression | from | firings | why`, all times in UTC: the
-//! firings are all those after `from`, as far as they are given, in the year
-//! of `from` where none is given.
+//! A row is `expression | from | firings | reason`, with all times in UTC. The firings
+//! are the first ones after `from`; a firing without a year is in that of `from`.
 
 mod properties;
 
@@ -12,11 +11,11 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::Schedule;
 
-/// Every row of `table`, forward and then backward. All that is wrong is
-/// told at once: a rule that is broken breaks many rows.
+/// Checks every row of `table`, forward and then backward. It reports all failures
+/// together, since one broken rule breaks many rows.
 fn check_table(zone: &str, table: &str) {
     let zone = TimeZone::get(zone).unwrap();
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     let rows = table
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -43,13 +42,13 @@ fn check_table(zone: &str, table: &str) {
             .take(expected.len() + 1)
             .collect();
         backward.reverse();
-        for (way, found) in [("forward", forward), ("backward", backward)] {
+        for (direction, found) in [("forward", forward), ("backward", backward)] {
             if found != expected {
-                wrong.push(format!("{row}\n  {way}: {found:?}"));
+                failures.push(format!("{row}\n  {direction}: {found:?}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 fn time(year: &str, text: &str) -> Timestamp {

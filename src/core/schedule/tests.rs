@@ -1,4 +1,4 @@
-//! Hand-written tables, and what must hold for every schedule.
+//! Tables of firings, and properties of every schedule.
 
 use std::time::Duration;
 
@@ -20,8 +20,7 @@ fn utc(expression: &str) -> Schedule {
     Schedule::parse(expression, TimeZone::UTC).unwrap()
 }
 
-/// The firings after `from`, as many as are expected, one by one forward and
-/// each found again backward.
+/// Checks the first firings after `from`, each forward and backward.
 fn expect_firings(schedule: &Schedule, from: &str, expected: &[&str]) {
     let mut now = at(from);
     for text in expected {
@@ -53,7 +52,7 @@ fn fields_and_nicknames_fire_at_documented_times() {
         ("@weekly", ["2026-11-29T00:00:00Z", "2026-12-06T00:00:00Z"]),
         ("@MONTHLY", ["2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"]),
         ("@yearly", ["2027-01-01T00:00:00Z", "2028-01-01T00:00:00Z"]),
-        // Both day fields given: either; one of them a star: both.
+        // With both day fields, either matches; with a star in one, both must.
         (
             "0 0 1 * Wed",
             ["2026-11-25T00:00:00Z", "2026-12-01T00:00:00Z"],
@@ -102,9 +101,9 @@ fn firing_in_skipped_hour_runs_right_after_the_jump() {
     ] {
         expect_firings(&berlin(expression), "2026-03-28T01:00:00Z", &expected);
     }
-    let by_the_clock = berlin("*/30 2 * * *");
+    let unfixed = berlin("*/30 2 * * *");
     expect_firings(
-        &by_the_clock,
+        &unfixed,
         "2026-03-28T01:00:00Z",
         &["2026-03-28T01:30:00Z", "2026-03-30T00:00:00Z"],
     );
@@ -133,7 +132,7 @@ fn repeated_hour_fires_once_if_fixed_and_twice_otherwise() {
             "2026-10-26T01:00:00Z",
         ],
     );
-    // Asked within the second pass, the hour is over.
+    // In the second pass, the hour counts as over.
     let fixed = berlin("15,45 2 * * *");
     let second_pass = at("2026-10-25T01:20:00Z");
     assert_eq!(
@@ -176,7 +175,7 @@ fn last_firing_is_found_quickly_over_decades() {
 }
 
 #[test]
-fn impossible_date_is_detected_at_once() {
+fn impossible_date_is_detected_without_a_search() {
     for expression in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
         let schedule = utc(expression);
         assert!(!schedule.can_fire(), "{expression}");
@@ -222,7 +221,7 @@ fn spring_jump_shortens_shortest_gap() {
     for (expression, seconds) in [
         ("@daily", 23 * 3_600),
         ("0 1,4 * * *", 2 * 3_600),
-        // 02:30 fires at 03:00, and so does what follows it.
+        // 02:30 fires at 03:00 on the day of the jump, and at 02:30 on the next.
         ("30 2 * * *", 23 * 3_600 + 1_800),
         // 02:45 of the first pass, then 02:00 of the second.
         ("*/45 2 * * *", 900),
@@ -241,7 +240,7 @@ fn longest_gap_includes_days_without_firings() {
     let (hour, day) = (3_600, 86_400);
     for (expression, seconds) in [
         ("@hourly", Some(hour)),
-        // By the wall clock, so that no change makes it 25 hours.
+        // The gap is by the wall clock: 24 hours even across a change.
         ("@daily", Some(day)),
         ("30 2 * * *", Some(day)),
         ("0 3 * * Mon", Some(7 * day)),
@@ -250,7 +249,7 @@ fn longest_gap_includes_days_without_firings() {
         // before to 02:00 the day after, less the hour.
         ("*/30 2 * * *", Some(2 * day - 1_800 - hour)),
         ("*/30 2 * * Sun", Some(14 * day - 1_800 - hour)),
-        // Rare days that fire more than once are as rare.
+        // Several firings a day make rare days no less rare.
         ("0 0,12 29 2 *", Some(1_461 * day - 12 * hour)),
         ("*/30 4 29 2 *", Some(1_461 * day - 1_800)),
         // 1 January is a Sunday in 2034 and then in 2040.
@@ -282,7 +281,7 @@ fn invalid_expressions_are_explained() {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
-    // The field that is wrong is named, with the parser's reason.
+    // The message names the invalid field, with the parser's reason.
     for (text, field) in [
         ("60 * * * *", "its minute \"60\": "),
         ("* 24 * * *", "its hour \"24\": "),
@@ -300,7 +299,6 @@ fn invalid_expressions_are_explained() {
     }
 }
 
-/// It may be anything that was pasted.
 #[test]
 fn long_expression_is_truncated_in_errors() {
     let sixty = "ä".repeat(60);
@@ -331,7 +329,7 @@ fn schedule_reports_its_properties() {
         ("0 */6 * * *", 4, Some(6)),
         ("0,30 3,4 * * *", 4, None),
         ("0 3 * * 1", 1, Some(7 * 24)),
-        // Not that between the next two.
+        // The gap between the next two firings is shorter.
         ("0 3 * * 1,2", 1, Some(6 * 24)),
         ("0 0 1 1,7 *", 1, Some(184 * 24)),
         ("0 0 31 2 *", 1, None),

@@ -1,7 +1,7 @@
-//! When a key rotates: by a cron schedule or by the age of its current
-//! credential, and each firing as much later as its jitter says.
+//! When a key rotates: by a cron schedule or by the age of its current credential,
+//! with each firing delayed by its jitter.
 //!
-//! Deliberately not here: how a schedule meets its time zone
+//! Deliberately not here: how a schedule is evaluated in its time zone
 //! ([`crate::core::schedule`]), and whether a key is due ([`crate::core::decide::due`]).
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use crate::core::ids::KeyName;
 use crate::core::schedule::Schedule;
 use crate::core::{duration, time};
 
-/// What stands between the parts of the text that the ledger keeps.
+/// The separator of the parts of a timetable's text in the ledger.
 const SEPARATOR: &str = " | ";
 
 /// When a key rotates. Cheap to clone.
@@ -28,30 +28,30 @@ pub struct Timetable {
 
 #[derive(Debug, Clone)]
 enum Rule {
-    /// `schedule`.
+    /// The option `schedule`.
     Cron(Schedule),
-    /// `every`, shown in this zone.
+    /// The option `every`, with the zone in which its times are shown.
     Every(Duration, TimeZone),
 }
 
-/// How much later a firing comes.
+/// The delay of each firing.
 #[derive(Debug, Clone)]
 struct Jitter {
-    /// At most so much.
+    /// The longest delay.
     span: Duration,
-    /// Whose firing it is: two keys with one schedule do not come at once.
+    /// The key's name, so that two keys with one schedule fire at different times.
     key: String,
 }
 
 /// The firings of a timetable for one credential, jitter included.
 #[derive(Debug, Clone, Copy)]
-pub struct Firings<'t> {
-    timetable: &'t Timetable,
+pub struct Firings<'a> {
+    timetable: &'a Timetable,
     origin: Timestamp,
 }
 
 impl From<Schedule> for Timetable {
-    /// By a schedule, without jitter.
+    /// Returns a timetable by a schedule, without jitter.
     fn from(schedule: Schedule) -> Self {
         Self {
             rule: Rule::Cron(schedule),
@@ -64,7 +64,8 @@ impl From<Schedule> for Timetable {
 }
 
 impl Timetable {
-    /// By the age of the current credential; times are shown in `zone`.
+    /// Returns a timetable by the age of the current credential, whose times are shown
+    /// in `zone`.
     #[must_use]
     pub fn every(age: Duration, zone: TimeZone) -> Self {
         Self {
@@ -77,8 +78,8 @@ impl Timetable {
         }
     }
 
-    /// The same with each firing up to `span` later, the same for the same
-    /// firing of `key` every time it is asked.
+    /// Returns the timetable with each firing delayed by up to `span`. The delay depends
+    /// only on `key` and the firing.
     #[must_use]
     pub fn with_jitter(self, key: &KeyName, span: Duration) -> Self {
         Self {
@@ -90,7 +91,7 @@ impl Timetable {
         }
     }
 
-    /// Its firings, where the age of the current credential counts from
+    /// Returns its firings, with the age of the current credential counted from
     /// `origin`.
     #[must_use]
     pub fn firings_from(&self, origin: Timestamp) -> Firings<'_> {
@@ -100,7 +101,7 @@ impl Timetable {
         }
     }
 
-    /// Whether firings depend on the age of the current credential.
+    /// Returns whether firings depend on the age of the current credential.
     #[must_use]
     pub const fn is_by_age(&self) -> bool {
         match self.rule {
@@ -109,7 +110,7 @@ impl Timetable {
         }
     }
 
-    /// The zone that its times are meant and shown in.
+    /// Returns the zone of its times.
     #[must_use]
     pub const fn zone(&self) -> &TimeZone {
         match &self.rule {
@@ -118,14 +119,14 @@ impl Timetable {
         }
     }
 
-    /// As much later as a firing can come.
+    /// Returns the longest delay of a firing.
     #[must_use]
     pub const fn jitter(&self) -> Duration {
         self.jitter.span
     }
 
-    /// The shortest time between two firings in the 400 days after `from`,
-    /// jitter left out; none if it never fires twice.
+    /// Returns the shortest time between two firings in the 400 days after `from`,
+    /// without jitter; none if it never fires twice.
     #[must_use]
     pub fn shortest_gap(&self, from: Timestamp) -> Option<Duration> {
         match &self.rule {
@@ -134,8 +135,8 @@ impl Timetable {
         }
     }
 
-    /// The longest time between two firings in the years after `from`, jitter
-    /// left out; none if it does not fire twice.
+    /// Returns the longest time between two firings in the years after `from`, without
+    /// jitter; none if it does not fire twice.
     #[must_use]
     pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
         match &self.rule {
@@ -144,7 +145,7 @@ impl Timetable {
         }
     }
 
-    /// How often it fires on a day on which it does.
+    /// Returns the number of firings on a day that has any.
     #[must_use]
     pub fn firings_per_day(&self) -> usize {
         const DAY: u64 = 86_400;
@@ -156,14 +157,14 @@ impl Timetable {
         }
     }
 
-    /// The text that the ledger keeps, to see whether it was changed.
+    /// Returns the text that the ledger records, to detect a changed timetable.
     #[must_use]
     pub fn to_text(&self) -> String {
         let (rule, zone, jitter) = self.text_parts();
         format!("{rule}{SEPARATOR}{zone}{SEPARATOR}{jitter}")
     }
 
-    /// Whether `text` is what [`Timetable::to_text`] gives.
+    /// Returns whether `text` is the result of [`Timetable::to_text`].
     #[must_use]
     pub fn matches_text(&self, text: &str) -> bool {
         let (rule, zone, jitter) = self.text_parts();
@@ -183,9 +184,9 @@ impl Timetable {
         (rule, zone, duration::to_text(self.jitter.span))
     }
 
-    /// Reads what [`Timetable::to_text`] wrote for `key`; `zone` looks a zone
-    /// up. None for what cannot be read any more, such as a zone that this
-    /// host does not know.
+    /// Parses the text that [`Timetable::to_text`] returned for `key`; `zone` finds a
+    /// zone by its name. None for a text that cannot be parsed, such as one with a zone
+    /// that this host does not have.
     pub fn from_text(
         text: &str,
         key: &KeyName,
@@ -194,15 +195,15 @@ impl Timetable {
         let mut parts = text.split(SEPARATOR);
         let (rule, name, jitter) = (parts.next()?, parts.next()?, parts.next()?);
         let zone = zone(name)?;
-        let plain = match rule.strip_prefix("every ") {
+        let unjittered = match rule.strip_prefix("every ") {
             Some(age) => Self::every(duration::parse(age).ok()?, zone),
             None => Self::from(Schedule::parse(rule, zone).ok()?),
         };
-        Some(plain.with_jitter(key, duration::parse(jitter).ok()?))
+        Some(unjittered.with_jitter(key, duration::parse(jitter).ok()?))
     }
 
-    /// When a firing comes with its jitter: SHA-256 of key and firing, spread
-    /// evenly over the span in whole seconds.
+    /// Returns a firing with its jitter: the first bytes of SHA-256 of key and firing,
+    /// scaled to the span in whole seconds.
     fn with_jitter_added(&self, firing: Timestamp) -> Timestamp {
         let seconds = self.jitter.span.as_secs();
         if seconds == 0 {
@@ -212,14 +213,14 @@ impl Timetable {
         let hash = digest(&SHA256, text.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_ref()[..8]);
-        let part = u128::from(u64::from_be_bytes(first)) * u128::from(seconds + 1);
-        let later = u64::try_from(part >> 64).unwrap_or(seconds);
-        time::after(firing, Duration::from_secs(later))
+        let scaled = u128::from(u64::from_be_bytes(first)) * u128::from(seconds + 1);
+        let delay = u64::try_from(scaled >> 64).unwrap_or(seconds);
+        time::after(firing, Duration::from_secs(delay))
     }
 }
 
 impl fmt::Display for Timetable {
-    /// As the configuration has it.
+    /// Writes the timetable as the configuration has it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.rule {
             Rule::Cron(schedule) => formatter.write_str(schedule.expression()),
@@ -229,10 +230,10 @@ impl fmt::Display for Timetable {
 }
 
 impl Firings<'_> {
-    /// The first firing after `at`; none if it never fires again.
+    /// Returns the first firing after `at`; none if it never fires again.
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        // What fired up to one jitter ago may still be to come.
+        // The jitter may have delayed an earlier firing past `at`.
         let mut firing = self.unjittered_after(time::before(at, self.timetable.jitter.span))?;
         loop {
             let delayed = self.timetable.with_jitter_added(firing);
@@ -243,7 +244,7 @@ impl Firings<'_> {
         }
     }
 
-    /// The last firing at or before `at` and after `since`.
+    /// Returns the last firing at or before `at` and after `since`.
     #[must_use]
     pub fn last_between(&self, since: Timestamp, at: Timestamp) -> Option<Timestamp> {
         let mut until = at;
@@ -261,8 +262,8 @@ impl Firings<'_> {
         match &self.timetable.rule {
             Rule::Cron(schedule) => schedule.next_after(at),
             Rule::Every(age, _) => {
-                let passed = time::until(self.origin, at).as_secs() / age.as_secs();
-                self.multiple(*age, passed + 1)
+                let ages = time::until(self.origin, at).as_secs() / age.as_secs();
+                self.multiple(*age, ages + 1)
             }
         }
     }
@@ -271,13 +272,13 @@ impl Firings<'_> {
         match &self.timetable.rule {
             Rule::Cron(schedule) => schedule.last_between(Timestamp::MIN, at),
             Rule::Every(age, _) => {
-                let passed = time::until(self.origin, at).as_secs() / age.as_secs();
-                (passed > 0).then(|| self.multiple(*age, passed))?
+                let ages = time::until(self.origin, at).as_secs() / age.as_secs();
+                (ages > 0).then(|| self.multiple(*age, ages))?
             }
         }
     }
 
-    /// The end of so many ages.
+    /// Returns the origin plus `times` ages.
     fn multiple(&self, age: Duration, times: u64) -> Option<Timestamp> {
         let span = Duration::from_secs(age.as_secs().checked_mul(times)?);
         self.origin.checked_add(span).ok()

@@ -1,29 +1,29 @@
-//! Fixed schedules: searched over the wall clock as if there were no zone,
-//! then each wall time is taken to its instant.
+//! The search for firings of a fixed schedule: over the wall clock without a zone,
+//! with each wall time mapped to its instant.
 //!
-//! The way from wall times to instants never goes back: skipped times all
-//! become the moment of the jump, repeated ones their first instant. That is
-//! what makes a search in one stand for a search in the other.
+//! The mapping is monotonic: every skipped time becomes the instant of the jump, and
+//! a repeated time its first instant. A search over wall times therefore finds the
+//! same firing as a search over instants.
 
 use croner::Cron;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-/// The first firing after `at`.
+/// Returns the first firing after `at`.
 pub(super) fn next_after(cron: &Cron, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     let mut wall = latest_wall_time(zone, at);
     loop {
         wall = cron.find_next_occurrence(&wall, false).ok()?;
         let instant = instant_of(zone, wall)?;
-        // A skipped time and the one that follows the jump are one instant.
+        // A skipped time and the first time after the jump are one instant.
         if instant > at {
             return Some(instant);
         }
     }
 }
 
-/// The last firing at or before `at`.
+/// Returns the last firing at or before `at`.
 pub(super) fn last_until(cron: &Cron, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     let wall = cron
         .find_previous_occurrence(&latest_wall_time(zone, at), true)
@@ -31,9 +31,8 @@ pub(super) fn last_until(cron: &Cron, zone: &TimeZone, at: Timestamp) -> Option<
     instant_of(zone, wall)
 }
 
-/// The latest wall time whose instant is not after `at`: the clock on the
-/// wall, except in the second pass of a repeated hour, where all of that hour
-/// is over.
+/// Returns the latest wall time whose instant is not after `at`: the wall clock's
+/// time, except in the second pass of a repeated hour, which counts as over.
 fn latest_wall_time(zone: &TimeZone, at: Timestamp) -> DateTime {
     let wall = zone.to_datetime(at);
     let ambiguous = zone.to_ambiguous_timestamp(wall).offset();
@@ -52,18 +51,19 @@ fn instant_of(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
         AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(wall).ok(),
         AmbiguousOffset::Fold { before, .. } => before.to_timestamp(wall).ok(),
         AmbiguousOffset::Gap { before, .. } => {
-            // Read with the offset of before the jump, it lies after the jump.
+            // By the offset before the jump, a skipped time is after the jump.
             let after = before.to_timestamp(wall).ok()?;
             change_at_or_before(zone, after)
         }
     }
 }
 
-/// The last change of the offset at or before `at`. `preceding` is exclusive.
+/// Returns the last change of the offset at or before `at`.
 fn change_at_or_before(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    // `preceding` is exclusive.
     let just_after = at.checked_add(jiff::SignedDuration::from_secs(1)).ok()?;
     let offset = zone.to_offset(at);
-    // Some entries of tzdata change a name and not the offset.
+    // Some entries of tzdata change the zone's abbreviation and not its offset.
     zone.preceding(just_after)
         .find(|change| {
             let before = jiff::SignedDuration::from_secs(1);

@@ -1,4 +1,4 @@
-//! One table: what stands in the ledger, and what follows.
+//! When a key is due, by its ledger state, its timetable and the downtime.
 
 use std::time::Duration;
 
@@ -111,7 +111,6 @@ fn due_since(trigger: Trigger, from: &str, scheduled_for: Option<&str>) -> Due {
     }
 }
 
-/// Nobody was there before.
 fn downtime_before_start() -> Downtime {
     Downtime::before_start(at(DAEMON_START))
 }
@@ -129,16 +128,16 @@ fn current(started: &str) -> Rotation {
 }
 
 #[test]
-fn never_rotated_key_is_due_at_once() {
+fn never_rotated_key_is_due_immediately() {
     let unknown = KeyState::unknown(KeyName::new("k").unwrap());
     assert_eq!(
         due_for_schedule("@daily", &["a"], &unknown),
         due_since(Trigger::First, DAEMON_START, None)
     );
-    // A time to come is none to begin at.
-    let ahead = Downtime::before_start(at("2026-11-24T09:00:00Z"));
-    let found = due_for_policy(&policy("@daily"), &unknown, ahead);
-    assert_eq!(found, due_since(Trigger::First, NOW, None));
+    // A start in the future counts as now.
+    let future = Downtime::before_start(at("2026-11-24T09:00:00Z"));
+    let due = due_for_policy(&policy("@daily"), &unknown, future);
+    assert_eq!(due, due_since(Trigger::First, NOW, None));
 }
 
 #[test]
@@ -151,15 +150,15 @@ fn healthy_key_is_due_by_its_schedule() {
     for (expression, started, expected) in [
         ("@hourly", "2026-11-24T03:00:00Z", at_four),
         ("@hourly", "2026-11-24T02:00:00Z", schedule),
-        // Several that nobody saw are made up for by one.
+        // One rotation makes up for several missed runs.
         ("@daily", "2026-11-20T00:00:00Z", catch_up),
-        // From a clock a little ahead.
+        // The clock was a little ahead when the rotation started.
         ("@hourly", "2026-11-24T03:12:00Z", at_four),
         ("@hourly", "2026-11-24T03:15:00Z", at_four),
     ] {
         let state = state((5, Phase::Current), vec![current(started)]);
-        let found = due_for_schedule(expression, &["a"], &state);
-        assert_eq!(found, expected, "{expression} {started}");
+        let due = due_for_schedule(expression, &["a"], &state);
+        assert_eq!(due, expected, "{expression} {started}");
     }
 }
 
@@ -169,13 +168,13 @@ fn implausible_future_start_is_ignored() {
     let schedule = due_since(Trigger::Schedule, "2026-11-24T03:00:00Z", at_three);
     for started in ["2026-11-24T03:15:01Z", "2028-01-01T00:00:00Z"] {
         let state = state((5, Phase::Current), vec![current(started)]);
-        // Fires as if nothing had been done since somebody watches.
+        // Runs count from the start of the daemon.
         assert_eq!(
             due_for_schedule("@hourly", &["a"], &state),
             schedule,
             "{started}"
         );
-        // What fired before that is not made up for: no storm at each start.
+        // An earlier run is not made up for: otherwise each start would rotate.
         let tomorrow = not_due_until("2026-11-25T00:00:00Z");
         assert_eq!(
             due_for_schedule("@daily", &["a"], &state),
@@ -201,7 +200,7 @@ fn incomplete_current_credential_is_repaired() {
     use DeliveryState::{Accepted, Pending, Uncertain};
     let repair = due_since(Trigger::Repair, DAEMON_START, None);
     let started = "2026-11-24T00:30:00Z";
-    // A sink that the current credential never reached.
+    // The current credential was never delivered to one sink.
     let state_a = state((5, Phase::Current), vec![current(started)]);
     assert_eq!(due_for_schedule("@daily", &["a", "new"], &state_a), repair);
     for pending in [Pending, Uncertain] {
@@ -211,33 +210,33 @@ fn incomplete_current_credential_is_repaired() {
             repair
         );
     }
-    // A stranded one that is newer than the current one.
+    // A stranded credential is newer than the current one.
     let newer = rotation(6, Phase::Stranded, started, &[("a", Pending)]);
     let live = vec![current(started), newer];
     assert_eq!(
         due_for_schedule("@daily", &["a"], &state((6, Phase::Stranded), live)),
         repair
     );
-    // An older one that a sink of the configuration holds without end: it was
-    // not asked to take the current one.
+    // A configured sink holds an older stranded credential indefinitely: the
+    // current one was not delivered to it.
     let older = rotation(4, Phase::Stranded, started, &[("b", Uncertain)]);
     let mut adopted = rotation(5, Phase::Current, started, &[]);
     adopted.trigger = Trigger::Adopted;
     let live = vec![older, adopted.clone()];
-    let held = state((5, Phase::Current), live);
-    assert_eq!(due_for_schedule("@daily", &["a", "b"], &held), repair);
+    let held_by_b = state((5, Phase::Current), live);
+    assert_eq!(due_for_schedule("@daily", &["a", "b"], &held_by_b), repair);
     assert_eq!(
-        due_for_schedule("@daily", &["a"], &held),
+        due_for_schedule("@daily", &["a"], &held_by_b),
         not_due_until("2026-11-25T00:00:00Z")
     );
-    // What was made by hand was delivered by hand.
-    let operator = state((5, Phase::Current), vec![adopted]);
+    // An operator delivered the adopted credential.
+    let adopted_alone = state((5, Phase::Current), vec![adopted]);
     assert_eq!(
-        due_for_schedule("@daily", &["a"], &operator),
+        due_for_schedule("@daily", &["a"], &adopted_alone),
         not_due_until("2026-11-25T00:00:00Z")
     );
-    // An older one whose sink took the current one, or is out of reach.
-    for holder in ["a", "gone"] {
+    // The sink of an older one accepted the current one, or was removed.
+    for holder in ["a", "removed"] {
         let older = rotation(4, Phase::Stranded, started, &[(holder, Accepted)]);
         let live = vec![older, current(started)];
         let state = state((5, Phase::Current), live);
@@ -247,7 +246,7 @@ fn incomplete_current_credential_is_repaired() {
             "{holder}"
         );
     }
-    // No current one at all.
+    // The key has no current credential.
     for phase in [Phase::Stranded, Phase::Revoked] {
         assert_eq!(
             due_for_schedule("@daily", &["a"], &state((5, phase), vec![])),
@@ -269,7 +268,7 @@ fn unsuccessful_rotation_is_retried() {
                 Some("2026-11-24T03:00:00Z")
             )
         );
-        // One made by hand, which no firing stands behind.
+        // An operator requested it, so that no firing is its cause.
         assert_eq!(
             due_for_schedule("@daily", &["a"], &state),
             due_since(Trigger::Retry, DAEMON_START, None)
@@ -289,7 +288,7 @@ fn successful_rotation_is_not_retried() {
     let started = "2026-11-24T02:30:00Z";
     let firing = Some("2026-11-24T03:00:00Z");
     let schedule = due_since(Trigger::Schedule, "2026-11-24T03:00:00Z", firing);
-    // A newer one that is neither the current one nor a failure.
+    // The newest rotation is neither current nor a failure.
     for phase in [Phase::Retired, Phase::Stranded] {
         let state = state((6, phase), vec![current(started)]);
         assert_eq!(
@@ -298,7 +297,7 @@ fn successful_rotation_is_not_retried() {
             "{phase}"
         );
     }
-    // The current one itself.
+    // The newest rotation is the current one.
     let state = state((5, Phase::Revoked), vec![current(started)]);
     assert_eq!(due_for_schedule("@hourly", &["a"], &state), schedule);
 }
@@ -318,12 +317,12 @@ fn backoff_delays_every_trigger() {
                 not_due_until(later)
             );
         }
-        for over in ["2026-11-24T03:05:00Z", NOW] {
-            state.retry_at = Some(at(over));
-            let asked = due_for_schedule("@hourly", &["a"], &state);
+        for passed in ["2026-11-24T03:05:00Z", NOW] {
+            state.retry_at = Some(at(passed));
+            let due = due_for_schedule("@hourly", &["a"], &state);
             assert!(
-                matches!(asked, Due::Now { since, .. } if since == at(over)),
-                "{asked:?}"
+                matches!(due, Due::Now { since, .. } if since == at(passed)),
+                "{due:?}"
             );
         }
     }
@@ -340,7 +339,7 @@ fn implausible_backoff_is_ignored() {
     for far in ["2026-11-25T03:10:01Z", "2028-01-01T00:00:00Z"] {
         assert_eq!(failed(far), retry, "{far}");
     }
-    // Nor does it hide the next firing of a key that is not due.
+    // It does not hide the next firing of a key that is not due either.
     let mut healthy = state((5, Phase::Current), vec![current("2026-11-24T00:30:00Z")]);
     healthy.retry_at = Some(at("2028-01-01T00:00:00Z"));
     assert_eq!(
@@ -368,19 +367,19 @@ fn credential_in_last_quarter_of_its_life_makes_key_due() {
     state.sequence = 1;
     state.newest_phase = Some(Phase::Current);
     state.live = vec![current];
-    let asked = |now| check_due(&policy, &[], &state, downtime_before_start(), at(now));
+    let due_at = |now| check_due(&policy, &[], &state, downtime_before_start(), at(now));
     let quarter = at("2026-11-24T05:00:00Z");
     assert_eq!(
-        asked("2026-11-24T04:59:59Z"),
+        due_at("2026-11-24T04:59:59Z"),
         Due::NotDue {
             next: Some(quarter)
         }
     );
-    let Due::Now { trigger, .. } = asked("2026-11-24T05:00:00Z") else {
+    let Due::Now { trigger, .. } = due_at("2026-11-24T05:00:00Z") else {
         panic!("not due");
     };
     assert_eq!(trigger, Trigger::Repair);
-    // And whatever keeps its successor from being made is urgent.
+    // A successor that fails is urgent then.
     let end = Some(at("2026-11-24T06:00:00Z"));
     assert_eq!(imminent_expiry(&state, at("2026-11-24T04:59:59Z")), None);
     assert_eq!(imminent_expiry(&state, quarter), end);
@@ -397,33 +396,33 @@ fn hourly_policy_with(adapt: impl FnOnce(&mut KeyPolicy)) -> KeyPolicy {
     policy
 }
 
-fn due_for_policy(policy: &KeyPolicy, state: &KeyState, absence: Downtime) -> Due {
-    check_due(policy, &[sink("a")], state, absence, at(NOW))
+fn due_for_policy(policy: &KeyPolicy, state: &KeyState, downtime: Downtime) -> Due {
+    check_due(policy, &[sink("a")], state, downtime, at(NOW))
 }
 
 #[test]
 fn catch_up_window_skips_only_missed_runs() {
     let minutes = |count: u64| Duration::from_secs(count * 60);
-    let down = |from: &str, to: &str| Downtime {
+    let suspended = |from: &str, to: &str| Downtime {
         from: at(from),
         to: at(to),
         reason: DowntimeReason::Suspended,
     };
     let three = Some("2026-11-24T03:00:00Z");
-    let catch_up = |why| Due::Now {
+    let catch_up = |reason| Due::Now {
         since: at("2026-11-24T03:00:00Z"),
         scheduled_for: three.map(at),
         trigger: Trigger::CatchUp,
-        missed_reason: Some(why),
+        missed_reason: Some(reason),
     };
-    let dropped = Due::MissedRunSkipped {
+    let skipped = Due::MissedRunSkipped {
         firing: at("2026-11-24T03:00:00Z"),
         reason: DowntimeReason::Suspended,
     };
     let in_time = due_since(Trigger::Schedule, "2026-11-24T03:00:00Z", three);
     let started = "2026-11-24T00:30:00Z";
-    for (window, absence, expected) in [
-        // Back nine minutes after the firing.
+    for (window, downtime, expected) in [
+        // The host resumes nine minutes after the firing.
         (
             None,
             ("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z"),
@@ -437,9 +436,9 @@ fn catch_up_window_skips_only_missed_runs() {
         (
             Some(8),
             ("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z"),
-            dropped,
+            skipped,
         ),
-        // Somebody was there: what held it back since is no reason to drop it.
+        // The daemon ran at the firing: a later delay does not skip it.
         (
             Some(0),
             ("2026-11-24T02:30:00Z", "2026-11-24T03:00:00Z"),
@@ -457,21 +456,25 @@ fn catch_up_window_skips_only_missed_runs() {
         ),
     ] {
         let policy = hourly_policy_with(|policy| policy.catch_up_window = window.map(minutes));
-        let found = due_for_policy(&policy, &healthy(started), down(absence.0, absence.1));
-        assert_eq!(found, expected, "{window:?} {absence:?}");
+        let due = due_for_policy(
+            &policy,
+            &healthy(started),
+            suspended(downtime.0, downtime.1),
+        );
+        assert_eq!(due, expected, "{window:?} {downtime:?}");
     }
-    // Once that is recorded, the next firing is waited for.
-    let mut settled = healthy(started);
-    settled.counts_from = Some(at("2026-11-24T03:00:00Z"));
+    // After the skip is recorded, the next firing is due.
+    let mut recorded = healthy(started);
+    recorded.counts_from = Some(at("2026-11-24T03:00:00Z"));
     let policy = hourly_policy_with(|policy| policy.catch_up_window = Some(Duration::ZERO));
-    let absence = down("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z");
+    let downtime = suspended("2026-11-24T02:30:00Z", "2026-11-24T03:09:00Z");
     assert_eq!(
-        due_for_policy(&policy, &settled, absence),
+        due_for_policy(&policy, &recorded, downtime),
         not_due_until("2026-11-24T04:00:00Z")
     );
-    // A moment that a wrong clock wrote settles nothing.
-    settled.counts_from = Some(at("2031-01-01T00:00:00Z"));
-    assert_eq!(due_for_policy(&policy, &settled, absence), dropped);
+    // A time written by a wrong clock is ignored.
+    recorded.counts_from = Some(at("2031-01-01T00:00:00Z"));
+    assert_eq!(due_for_policy(&policy, &recorded, downtime), skipped);
 }
 
 #[test]
@@ -495,9 +498,9 @@ fn paused_key_is_not_due_by_schedule() {
         due_for_policy(&policy("@hourly"), &key, downtime_before_start()),
         until
     );
-    // Over: what fired meanwhile is made up for, or dropped by the window.
+    // The pause is over: a run during it is made up for, or skipped by the window.
     key.pause = pause("2026-11-24T03:00:00Z", Some("2026-11-24T03:08:00Z"));
-    let made_up = Due::Now {
+    let catch_up = Due::Now {
         since: at("2026-11-24T03:00:00Z"),
         scheduled_for: Some(at("2026-11-24T03:00:00Z")),
         trigger: Trigger::CatchUp,
@@ -505,19 +508,19 @@ fn paused_key_is_not_due_by_schedule() {
     };
     assert_eq!(
         due_for_policy(&policy("@hourly"), &key, downtime_before_start()),
-        made_up
+        catch_up
     );
     let window =
         hourly_policy_with(|policy| policy.catch_up_window = Some(Duration::from_secs(400)));
-    let dropped = Due::MissedRunSkipped {
+    let skipped = Due::MissedRunSkipped {
         firing: at("2026-11-24T03:00:00Z"),
         reason: DowntimeReason::Paused,
     };
     assert_eq!(
         due_for_policy(&window, &key, downtime_before_start()),
-        dropped
+        skipped
     );
-    // What fired before the pause was not missed by it.
+    // The pause did not miss a run before it.
     key.pause = pause("2026-11-24T03:00:01Z", Some("2026-11-24T03:08:00Z"));
     let in_time = due_since(
         Trigger::Schedule,
@@ -536,21 +539,21 @@ fn pause_does_not_block_repair_of_lost_credential() {
         from: at("2026-11-24T02:00:00Z"),
         until: None,
     });
-    // Gone at the provider, or revoked by hand.
+    // The credential is gone at the provider, or an operator revoked it.
     let repair = due_since(Trigger::Repair, DAEMON_START, None);
     for newest in [Phase::Revoked, Phase::Failed, Phase::Orphaned] {
-        let mut bereft = state((5, newest), vec![]);
-        bereft.pause = paused;
-        bereft.last_current = Some(LastCurrent {
+        let mut key = state((5, newest), vec![]);
+        key.pause = paused;
+        key.last_current = Some(LastCurrent {
             sequence: 4,
             is_revoked: true,
         });
         assert_eq!(
-            due_for_policy(&policy("@hourly"), &bereft, downtime_before_start()),
+            due_for_policy(&policy("@hourly"), &key, downtime_before_start()),
             repair
         );
     }
-    // Never rotated, failed, or stranded: somebody works with what is alive.
+    // Never rotated, failed, or stranded: consumers may use a live credential.
     for (newest, live) in [
         ((0, None), vec![]),
         ((1, Some(Phase::Failed)), vec![]),
@@ -562,22 +565,22 @@ fn pause_does_not_block_repair_of_lost_credential() {
         let mut key = KeyState::unknown(KeyName::new("k").unwrap());
         (key.sequence, key.newest_phase) = newest;
         (key.live, key.pause) = (live, paused);
-        let found = due_for_policy(&policy("@hourly"), &key, downtime_before_start());
-        assert_eq!(found, Due::NotDue { next: None }, "{newest:?}");
+        let due = due_for_policy(&policy("@hourly"), &key, downtime_before_start());
+        assert_eq!(due, Due::NotDue { next: None }, "{newest:?}");
     }
-    // Near its end.
-    let mut ending = healthy("2026-11-24T02:00:00Z");
-    ending.live[0].credential = Some(metadata("2026-11-24T02:00:00Z", "2026-11-24T03:20:00Z"));
-    ending.pause = paused;
+    // The credential is in its last quarter.
+    let mut expiring = healthy("2026-11-24T02:00:00Z");
+    expiring.live[0].credential = Some(metadata("2026-11-24T02:00:00Z", "2026-11-24T03:20:00Z"));
+    expiring.pause = paused;
     assert_eq!(
-        due_for_policy(&policy("@yearly"), &ending, downtime_before_start()),
+        due_for_policy(&policy("@yearly"), &expiring, downtime_before_start()),
         repair
     );
-    // Not near yet: it is due when it will be.
-    ending.live[0].credential = Some(metadata("2026-11-24T02:00:00Z", "2026-11-24T06:00:00Z"));
+    // It is due when its last quarter begins.
+    expiring.live[0].credential = Some(metadata("2026-11-24T02:00:00Z", "2026-11-24T06:00:00Z"));
     let quarter = not_due_until("2026-11-24T05:00:00Z");
     assert_eq!(
-        due_for_policy(&policy("@yearly"), &ending, downtime_before_start()),
+        due_for_policy(&policy("@yearly"), &expiring, downtime_before_start()),
         quarter
     );
 }
@@ -597,7 +600,7 @@ fn key_with_age_timetable_is_due_by_credential_age() {
         overlap: Duration::from_secs(600),
         ..KeyPolicy::new(Timetable::every(Duration::from_secs(3_600), TimeZone::UTC))
     };
-    // The provider's word for its age counts, and not when its row was made.
+    // Its creation by the provider's clock counts, and not the start of its rotation.
     let mut key = healthy("2026-11-24T02:20:00Z");
     let next = not_due_until("2026-11-24T03:20:00Z");
     assert_eq!(due_for_policy(&hourly, &key, downtime_before_start()), next);
@@ -605,12 +608,9 @@ fn key_with_age_timetable_is_due_by_credential_age() {
     key.live[0].credential = Some(metadata("2026-11-24T02:05:00Z", "2030-01-01T00:00:00Z"));
     assert_eq!(super::age_origin(&key, at(NOW)), at("2026-11-24T02:05:00Z"));
     let five_past = Some("2026-11-24T03:05:00Z");
-    let fired = due_since(Trigger::Schedule, "2026-11-24T03:05:00Z", five_past);
-    assert_eq!(
-        due_for_policy(&hourly, &key, downtime_before_start()),
-        fired
-    );
-    // A birth in a future that cannot be is not believed.
+    let due = due_since(Trigger::Schedule, "2026-11-24T03:05:00Z", five_past);
+    assert_eq!(due_for_policy(&hourly, &key, downtime_before_start()), due);
+    // A creation in the implausible future is ignored.
     key.live[0].credential = Some(metadata("2031-01-01T00:00:00Z", "2032-01-01T00:00:00Z"));
     assert_eq!(due_for_policy(&hourly, &key, downtime_before_start()), next);
 }
@@ -620,7 +620,7 @@ fn scheduled_initial_rotation_waits_for_first_firing() {
     let scheduled =
         hourly_policy_with(|policy| policy.initial_rotation = InitialRotation::Scheduled);
     let mut unknown = KeyState::unknown(KeyName::new("k").unwrap());
-    // It came now: that is recorded.
+    // Its timetable is recorded now.
     let four = not_due_until("2026-11-24T04:00:00Z");
     assert_eq!(
         due_for_policy(&scheduled, &unknown, downtime_before_start()),
@@ -657,8 +657,8 @@ fn scheduled_initial_rotation_waits_for_first_firing() {
         due_for_policy(&scheduled, &unknown, downtime_before_start()),
         first
     );
-    // A wrong clock wrote when it came: it waits since somebody watches, and
-    // not since the beginning of time.
+    // A wrong clock recorded its timetable: runs count from the start of the
+    // daemon, and not from the beginning of time.
     let daily = KeyPolicy {
         initial_rotation: InitialRotation::Scheduled,
         ..policy("@daily")
@@ -669,16 +669,16 @@ fn scheduled_initial_rotation_waits_for_first_firing() {
         due_for_policy(&daily, &unknown, downtime_before_start()),
         tomorrow
     );
-    // One that is due at once says so without a commit of its own.
+    // A key that is due immediately needs no commit for its timetable alone.
     let unknown = KeyState::unknown(KeyName::new("k").unwrap());
-    let found = timetable_change(
+    let change = timetable_change(
         &policy("@hourly"),
         &unknown,
         downtime_before_start(),
         |_| None,
         at(NOW),
     );
-    assert_eq!(found, None);
+    assert_eq!(change, None);
 }
 
 #[test]
@@ -688,53 +688,52 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
         key.timetable = Some(text.to_owned());
         key
     };
-    let read = |key: &KeyState, policy: &KeyPolicy| {
+    let change_of = |key: &KeyState, policy: &KeyPolicy| {
         let name = key.key.clone();
-        let read = |text: &str| Timetable::from_text(text, &name, |_| Some(TimeZone::UTC));
-        timetable_change(policy, key, downtime_before_start(), read, at(NOW))
+        let parse = |text: &str| Timetable::from_text(text, &name, |_| Some(TimeZone::UTC));
+        timetable_change(policy, key, downtime_before_start(), parse, at(NOW))
     };
-    // The same: nothing to record.
+    // The same timetable is not recorded again.
     let key = recorded("@hourly | UTC | 0s", "2026-11-24T03:00:00Z");
-    assert_eq!(read(&key, &policy("@hourly")), None);
-    // From Mondays at three to Mondays at four, on a Tuesday: nobody wants a
-    // rotation now.
+    assert_eq!(change_of(&key, &policy("@hourly")), None);
+    // From Mondays at three to Mondays at four, on a Tuesday: no rotation is due.
     let mut key = recorded("0 3 * * Mon | UTC | 0s", "2026-11-23T03:00:00Z");
     let later = policy("0 4 * * Mon");
-    let change = read(&key, &later);
-    let timetabled = |text: &str, owed: Option<&str>| {
+    let change = change_of(&key, &later);
+    let expected = |text: &str, pending_run: Option<&str>| {
         Some(Change::from(TimetableChange {
             timetable: text.to_owned(),
             counts_from: Some(at(NOW)),
-            pending_run: owed.map(at),
+            pending_run: pending_run.map(at),
         }))
     };
-    assert_eq!(change, timetabled("0 4 * * Mon | UTC | 0s", None));
+    assert_eq!(change, expected("0 4 * * Mon | UTC | 0s", None));
     key.counts_from = Some(at(NOW));
     assert_eq!(
         due_for_policy(&later, &key, downtime_before_start()),
         not_due_until("2026-11-30T04:00:00Z")
     );
-    // What the former one has missed is made up for.
+    // A missed run of the previous timetable is made up for.
     let mut key = recorded("0 3 * * Mon | UTC | 0s", "2026-11-16T03:00:00Z");
-    let change = read(&key, &later);
+    let change = change_of(&key, &later);
     let monday = "2026-11-23T03:00:00Z";
-    assert_eq!(change, timetabled("0 4 * * Mon | UTC | 0s", Some(monday)));
+    assert_eq!(change, expected("0 4 * * Mon | UTC | 0s", Some(monday)));
     (key.counts_from, key.pending_run) = (Some(at(NOW)), Some(at(monday)));
-    let made_up = due_since(Trigger::CatchUp, monday, Some(monday));
+    let catch_up = due_since(Trigger::CatchUp, monday, Some(monday));
     assert_eq!(
         due_for_policy(&later, &key, downtime_before_start()),
-        made_up
+        catch_up
     );
-    // A text that cannot be read any more owes nothing.
+    // A timetable that cannot be parsed any more has no missed run.
     let key = recorded("0 3 * * Mon | Gone/Zone | 0s", "2026-11-16T03:00:00Z");
-    let found = timetable_change(&later, &key, downtime_before_start(), |_| None, at(NOW));
-    assert_eq!(found, timetabled("0 4 * * Mon | UTC | 0s", None));
-    // A ledger from before timetables were recorded loses nothing.
+    let change = timetable_change(&later, &key, downtime_before_start(), |_| None, at(NOW));
+    assert_eq!(change, expected("0 4 * * Mon | UTC | 0s", None));
+    // A key of an earlier release, which recorded no timetables, misses no run.
     let key = healthy("2026-11-16T03:00:00Z");
     let Some(Change::Schedule(ScheduleChange::TimetableChanged(TimetableChange {
         counts_from: None,
         ..
-    }))) = read(&key, &later)
+    }))) = change_of(&key, &later)
     else {
         panic!("not recorded");
     };

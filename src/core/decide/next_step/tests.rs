@@ -1,4 +1,4 @@
-//! Each phase, and what is done about it next.
+//! The next step of a key in each phase.
 
 use std::time::Duration;
 
@@ -93,14 +93,20 @@ fn key(live: Vec<Rotation>) -> KeyState {
 }
 
 fn in_flight(sent: bool, secret: bool) -> InFlight {
-    let mut memory = InFlight::new(RotationId::new(1_u64.to_be_bytes()));
-    memory.create_sent = sent;
-    memory.secret = secret.then(|| Secret::new("sk-admin-step-tests".to_owned()));
-    memory
+    let mut in_flight = InFlight::new(RotationId::new(1_u64.to_be_bytes()));
+    in_flight.create_sent = sent;
+    in_flight.secret = secret.then(|| Secret::new("sk-admin-step-tests".to_owned()));
+    in_flight
 }
 
-fn decide(live: Vec<Rotation>, memory: Option<&InFlight>) -> Step {
-    next_step(&key(live), memory, Some(&policy()), Permits::ALL, at(NOW))
+fn decide(live: Vec<Rotation>, in_flight: Option<&InFlight>) -> Step {
+    next_step(
+        &key(live),
+        in_flight,
+        Some(&policy()),
+        Permits::ALL,
+        at(NOW),
+    )
 }
 
 fn id() -> RotationId {
@@ -112,14 +118,14 @@ fn event_of(step: &Step) -> Option<LifecycleEvent> {
         return None;
     };
     changes.iter().find_map(|change| {
-        let Change::Rotation(RotationChange::Transitioned(moved)) = change else {
+        let Change::Rotation(RotationChange::Transitioned(transition)) = change else {
             return None;
         };
-        (moved.rotation == id()).then_some(moved.event)
+        (transition.rotation == id()).then_some(transition.event)
     })
 }
 
-/// One whose file is written, and what is to run then is owed.
+/// Returns a rotation whose file is written and whose `on-change` command is pending.
 fn awaiting_on_change(phase: Phase, required: bool) -> Rotation {
     let mut rotation = rotation(1, phase, DeliveryState::Uncertain);
     rotation.deliveries[0].written_at = Some(at(PAST));
@@ -130,21 +136,21 @@ fn awaiting_on_change(phase: Phase, required: bool) -> Rotation {
 
 #[test]
 fn pending_on_change_needs_no_secret() {
-    let after = Step::RunOnChange {
+    let run = Step::RunOnChange {
         rotation: id(),
         sink: sink(),
     };
-    let held = in_flight(true, true);
-    for memory in [None, Some(&held)] {
+    let in_memory = in_flight(true, true);
+    for in_flight in [None, Some(&in_memory)] {
         for (phase, required) in [(Phase::Verified, true), (Phase::Current, false)] {
             assert_eq!(
-                decide(vec![awaiting_on_change(phase, required)], memory),
-                after
+                decide(vec![awaiting_on_change(phase, required)], in_flight),
+                run
             );
         }
         let mut waits = awaiting_on_change(Phase::Verified, true);
         waits.deliveries[0].retry_at = Some(at(SOON));
-        assert_eq!(decide(vec![waits], memory), Step::Wait(Some(at(SOON))));
+        assert_eq!(decide(vec![waits], in_flight), Step::Wait(Some(at(SOON))));
     }
     let removed = next_step(
         &key(vec![awaiting_on_change(Phase::Verified, true)]),
@@ -165,13 +171,13 @@ fn rotation_without_its_secret_is_stranded_if_another_sink_needs_it() {
         event_of(&decide(vec![open], None)),
         Some(LifecycleEvent::Interrupted)
     );
-    // Nor does one go on of which nothing is owed: the ledger may be an older one.
-    let all = rotation(1, Phase::Verified, DeliveryState::Accepted);
+    // So is one whose sinks all accepted: the ledger may be an older backup.
+    let accepted = rotation(1, Phase::Verified, DeliveryState::Accepted);
     assert_eq!(
-        event_of(&decide(vec![all], None)),
+        event_of(&decide(vec![accepted], None)),
         Some(LifecycleEvent::Interrupted)
     );
-    // An optional copy is waited for by nobody.
+    // An optional sink does not keep a rotation without its secret waiting.
     let mut current = awaiting_on_change(Phase::Current, false);
     current.started_at = at("2026-11-24T11:30:00Z");
     current.deliveries.push(delivery(DeliveryState::Uncertain));
@@ -220,11 +226,17 @@ fn open_rotation_without_secret_is_stranded() {
 #[test]
 fn created_rotation_is_verified_twice_with_interval() {
     let open = rotation(1, Phase::Created, DeliveryState::Pending);
-    let mut held = in_flight(true, true);
-    assert_eq!(decide(vec![open.clone()], Some(&held)), Step::Verify(id()));
-    held.first_verified_at = Some(at(NOW));
+    let mut in_memory = in_flight(true, true);
+    assert_eq!(
+        decide(vec![open.clone()], Some(&in_memory)),
+        Step::Verify(id())
+    );
+    in_memory.first_verified_at = Some(at(NOW));
     let settled = time::after(at(NOW), policy().verify_interval);
-    assert_eq!(decide(vec![open], Some(&held)), Step::Wait(Some(settled)));
+    assert_eq!(
+        decide(vec![open], Some(&in_memory)),
+        Step::Wait(Some(settled))
+    );
 }
 
 #[test]
@@ -237,50 +249,50 @@ fn open_rotation_of_removed_key_is_abandoned() {
         ),
     ] {
         let open = key(vec![rotation(1, Phase::Verified, state)]);
-        let held = in_flight(true, true);
-        let step = next_step(&open, Some(&held), None, Permits::ALL, at(NOW));
+        let in_memory = in_flight(true, true);
+        let step = next_step(&open, Some(&in_memory), None, Permits::ALL, at(NOW));
         assert_eq!(event_of(&step), Some(event));
     }
-    // What was not sent never is; what was sent is looked for.
+    // An unsent create is cancelled; the label of a sent one is searched for.
     let intended = key(vec![rotation(1, Phase::Intended, DeliveryState::Pending)]);
     let step = |sent| {
-        let memory = in_flight(sent, false);
-        next_step(&intended, Some(&memory), None, Permits::ALL, at(NOW))
+        let in_flight = in_flight(sent, false);
+        next_step(&intended, Some(&in_flight), None, Permits::ALL, at(NOW))
     };
     assert_eq!(event_of(&step(false)), Some(LifecycleEvent::NotCreated));
     let Step::Record(changes) = step(false) else {
         panic!("it is not sent");
     };
-    let why = changes.iter().find_map(|change| {
-        let Change::Rotation(RotationChange::Transitioned(moved)) = change else {
+    let error = changes.iter().find_map(|change| {
+        let Change::Rotation(RotationChange::Transitioned(transition)) = change else {
             return None;
         };
-        moved.error.as_deref()
+        transition.error.as_deref()
     });
-    assert_eq!(why, Some("the key was removed"));
+    assert_eq!(error, Some("the key was removed"));
     assert!(matches!(step(true), Step::FindLabel { .. }));
 }
 
 #[test]
 fn verified_rotation_delivers_waits_and_becomes_current() {
-    let held = in_flight(true, true);
-    let ask = |open: Rotation| decide(vec![open], Some(&held));
+    let in_memory = in_flight(true, true);
+    let decide_for = |open: Rotation| decide(vec![open], Some(&in_memory));
     let deliver = Step::Deliver {
         rotation: id(),
         sink: sink(),
     };
-    // That it starts is recorded once it has its place.
+    // The start of a delivery is recorded once it has its place.
     for state in [
         DeliveryState::Pending,
         DeliveryState::Refused,
         DeliveryState::Uncertain,
     ] {
-        assert_eq!(ask(rotation(1, Phase::Verified, state)), deliver);
+        assert_eq!(decide_for(rotation(1, Phase::Verified, state)), deliver);
     }
     let mut waits = rotation(1, Phase::Verified, DeliveryState::Uncertain);
     waits.deliveries[0].retry_at = Some(at(SOON));
-    assert_eq!(ask(waits), Step::Wait(Some(at(SOON))));
-    let accepted = ask(rotation(1, Phase::Verified, DeliveryState::Accepted));
+    assert_eq!(decide_for(waits), Step::Wait(Some(at(SOON))));
+    let accepted = decide_for(rotation(1, Phase::Verified, DeliveryState::Accepted));
     assert_eq!(event_of(&accepted), Some(LifecycleEvent::Delivered));
 }
 
@@ -288,17 +300,17 @@ fn verified_rotation_delivers_waits_and_becomes_current() {
 fn current_rotation_skips_optional_sinks_without_secret() {
     let mut current = rotation(1, Phase::Current, DeliveryState::Refused);
     current.deliveries[0].required = false;
-    let held = in_flight(true, true);
-    // One hour is the default of delivery-deadline, and it began an hour ago.
-    for memory in [None, Some(&held)] {
-        let step = decide(vec![current.clone()], memory);
+    let in_memory = in_flight(true, true);
+    // The rotation started an hour ago, which is the default of `delivery-deadline`.
+    for in_flight in [None, Some(&in_memory)] {
+        let step = decide(vec![current.clone()], in_flight);
         assert!(
             matches!(&step, Step::Record(changes) if matches!(changes[..], [Change::Delivery(DeliveryChange::Skipped(_))])),
             "{step:?}"
         );
     }
     current.started_at = at(NOW);
-    let step = decide(vec![current.clone()], Some(&held));
+    let step = decide(vec![current.clone()], Some(&in_memory));
     assert!(matches!(step, Step::Deliver { .. }), "{step:?}");
     current.deliveries.clear();
     assert_eq!(decide(vec![current], None), Step::Wait(None));
@@ -320,45 +332,45 @@ fn stranded_rotation_retires_once_its_sinks_accepted_a_newer_one() {
 fn retired_rotation_is_revoked_when_no_sink_holds_it() {
     let retired = rotation(1, Phase::Retired, DeliveryState::Accepted);
     let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
-    let ask =
+    let decide_for =
         |retired: &Rotation, newer: &Rotation| decide(vec![retired.clone(), newer.clone()], None);
-    assert_eq!(ask(&retired, &newer), Step::Revoke(id()));
+    assert_eq!(decide_for(&retired, &newer), Step::Revoke(id()));
     let mut late = newer.clone();
     late.deliveries[0].accepted_at = Some(at(NOW));
-    // A longer overlap than was recorded is recorded, and then waited for.
+    // A longer overlap is recorded, and then delays the revocation.
     let over = time::after(at(NOW), policy().overlap);
     let extended = Change::from(OverlapExtension {
         rotation: id(),
         revoke_after: over,
     });
-    assert_eq!(ask(&retired, &late), Step::Record(vec![extended]));
+    assert_eq!(decide_for(&retired, &late), Step::Record(vec![extended]));
     let mut waits = retired.clone();
     waits.revoke_after = Some(over);
-    assert_eq!(ask(&waits, &late), Step::Wait(Some(over)));
-    // One that became shorter moves nothing.
+    assert_eq!(decide_for(&waits, &late), Step::Wait(Some(over)));
+    // A shorter overlap changes nothing.
     waits.revoke_after = Some(time::after(over, Duration::from_secs(60)));
-    assert_eq!(ask(&waits, &late), Step::Wait(waits.revoke_after));
+    assert_eq!(decide_for(&waits, &late), Step::Wait(waits.revoke_after));
     for change in [
-        |one: &mut Rotation| one.revoke_after = Some(at(SOON)),
-        |one: &mut Rotation| one.retry_at = Some(at(SOON)),
-        |one: &mut Rotation| one.hold_until = Some(at(SOON)),
+        |rotation: &mut Rotation| rotation.revoke_after = Some(at(SOON)),
+        |rotation: &mut Rotation| rotation.retry_at = Some(at(SOON)),
+        |rotation: &mut Rotation| rotation.hold_until = Some(at(SOON)),
     ] {
         let mut waits = retired.clone();
         change(&mut waits);
-        assert_eq!(ask(&waits, &newer), Step::Wait(Some(at(SOON))));
+        assert_eq!(decide_for(&waits, &newer), Step::Wait(Some(at(SOON))));
     }
     assert_eq!(
         decide(vec![retired.clone()], None),
         Step::Wait(None),
         "the newest that works"
     );
-    let mut operator = retired;
-    operator.revoke_now = true;
-    assert_eq!(decide(vec![operator], None), Step::Revoke(id()));
+    let mut immediate = retired;
+    immediate.revoke_now = true;
+    assert_eq!(decide(vec![immediate], None), Step::Revoke(id()));
 }
 
 #[test]
-fn orphan_is_revoked_at_once_unless_on_hold() {
+fn orphan_is_revoked_immediately_unless_on_hold() {
     let mut orphaned = rotation(1, Phase::Orphaned, DeliveryState::Pending);
     assert_eq!(decide(vec![orphaned.clone()], None), Step::Revoke(id()));
     orphaned.hold_until = Some(at(SOON));
@@ -377,26 +389,26 @@ fn missing_credential_is_rechecked() {
     current.missing = missing(at(NOW));
     let next = time::after(at(NOW), MISSING_CHECK_INTERVAL);
     assert_eq!(decide(vec![current.clone()], None), Step::Wait(Some(next)));
-    // Not while nobody can answer, or the time may be wrong.
+    // No check while the provider or the clock is unusable.
     current.missing = missing(at(PAST));
     for (provider, clock) in [(false, true), (true, false), (false, false)] {
-        let allowed = Permits {
+        let permits = Permits {
             can_use_provider: provider,
             can_trust_clock: clock,
         };
         let live = vec![current.clone()];
-        let step = next_step(&key(live), None, Some(&policy()), allowed, at(NOW));
-        assert_eq!(step, Step::Wait(None), "{allowed:?}");
+        let step = next_step(&key(live), None, Some(&policy()), permits, at(NOW));
+        assert_eq!(step, Step::Wait(None), "{permits:?}");
     }
 }
 
 #[test]
 fn delivery_is_retried_at_its_retry_time() {
-    let held = in_flight(true, true);
+    let in_memory = in_flight(true, true);
     for (retry_at, waits) in [(PAST, false), (NOW, false), (SOON, true)] {
         let mut open = rotation(1, Phase::Verified, DeliveryState::Uncertain);
         open.deliveries[0].retry_at = Some(at(retry_at));
-        let step = decide(vec![open], Some(&held));
+        let step = decide(vec![open], Some(&in_memory));
         let expected = if waits {
             Step::Wait(Some(at(retry_at)))
         } else {
@@ -411,57 +423,63 @@ fn delivery_is_retried_at_its_retry_time() {
 
 #[test]
 fn permits_block_steps_that_need_provider_or_clock() {
-    let ask = |live: Vec<Rotation>, memory: Option<&InFlight>, provider, clock| {
-        let allowed = Permits {
+    let decide_for = |live: Vec<Rotation>, in_flight: Option<&InFlight>, provider, clock| {
+        let permits = Permits {
             can_use_provider: provider,
             can_trust_clock: clock,
         };
-        next_step(&key(live), memory, Some(&policy()), allowed, at(NOW))
+        next_step(&key(live), in_flight, Some(&policy()), permits, at(NOW))
     };
-    let held = in_flight(true, true);
+    let in_memory = in_flight(true, true);
     let created = rotation(1, Phase::Created, DeliveryState::Pending);
     assert_eq!(
-        ask(vec![created], Some(&held), false, true),
+        decide_for(vec![created], Some(&in_memory), false, true),
         Step::Wait(None)
     );
     let open = rotation(1, Phase::Verified, DeliveryState::Uncertain);
-    let delivers = ask(vec![open], Some(&held), false, false);
+    let delivers = decide_for(vec![open], Some(&in_memory), false, false);
     assert!(matches!(delivers, Step::Deliver { .. }), "{delivers:?}");
     let retired = rotation(1, Phase::Retired, DeliveryState::Accepted);
     let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
     let both = vec![retired, newer];
-    assert_eq!(ask(both.clone(), None, true, false), Step::Wait(None));
-    assert_eq!(ask(both, None, false, true), Step::Wait(None));
+    assert_eq!(
+        decide_for(both.clone(), None, true, false),
+        Step::Wait(None)
+    );
+    assert_eq!(decide_for(both, None, false, true), Step::Wait(None));
     let orphaned = vec![rotation(1, Phase::Orphaned, DeliveryState::Pending)];
-    assert_eq!(ask(orphaned.clone(), None, true, false), Step::Revoke(id()));
-    assert_eq!(ask(orphaned, None, false, true), Step::Wait(None));
+    assert_eq!(
+        decide_for(orphaned.clone(), None, true, false),
+        Step::Revoke(id())
+    );
+    assert_eq!(decide_for(orphaned, None, false, true), Step::Wait(None));
 }
 
 #[test]
 fn delivered_orphan_is_revoked_after_its_sinks_accepted_a_newer_one() {
     let orphan = rotation(1, Phase::Orphaned, DeliveryState::Accepted);
     assert_eq!(decide(vec![orphan.clone()], None), Step::Wait(None));
-    // Taken an hour ago, with an overlap of ten minutes.
+    // The sink accepted it an hour ago, and the overlap is ten minutes.
     let newer = rotation(2, Phase::Current, DeliveryState::Accepted);
     let revoke = Step::Revoke(id());
     assert_eq!(decide(vec![orphan.clone(), newer.clone()], None), revoke);
-    let mut lately = newer.clone();
-    lately.deliveries[0].accepted_at = Some(at(NOW));
+    let mut recent = newer.clone();
+    recent.deliveries[0].accepted_at = Some(at(NOW));
     let until = time::after(at(NOW), policy().overlap);
     assert_eq!(
-        decide(vec![orphan.clone(), lately.clone()], None),
+        decide(vec![orphan.clone(), recent.clone()], None),
         Step::Wait(Some(until))
     );
-    // A time counts here, so the clock has to be believed.
-    let doubted = Permits {
+    // The decision depends on a time, so the clock must be trusted.
+    let permits = Permits {
         can_trust_clock: false,
         ..Permits::ALL
     };
     let live = vec![orphan.clone(), newer];
-    let step = next_step(&key(live), None, Some(&policy()), doubted, at(NOW));
+    let step = next_step(&key(live), None, Some(&policy()), permits, at(NOW));
     assert_ne!(step, revoke);
-    // A person's word.
-    let mut wanted = orphan;
-    wanted.revoke_now = true;
-    assert_eq!(decide(vec![wanted, lately], None), revoke);
+    // An operator's request does not wait for the sinks.
+    let mut immediate = orphan;
+    immediate.revoke_now = true;
+    assert_eq!(decide(vec![immediate, recent], None), revoke);
 }

@@ -1,7 +1,7 @@
-//! What follows from an outcome.
+//! The changes that follow from a step's outcome.
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what is not expected here fails the test"
+    reason = "an unexpected change fails the test"
 )]
 
 use super::*;
@@ -12,7 +12,7 @@ use crate::core::state::{Delivery, Trigger};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
-/// As the policy says, and nobody was told anything.
+/// Returns the overlap by the policy, with no announced time.
 fn overlap() -> OverlapBounds {
     OverlapBounds::new(OVERLAP, None)
 }
@@ -76,19 +76,19 @@ fn key(live: Vec<Rotation>) -> KeyState {
     key
 }
 
-/// A change in one word and the sequence or sink that it is about.
+/// Returns each change as one word and its sequence or sink.
 fn summarize(changes: &[Change]) -> Vec<String> {
     let number = |id: &RotationId| {
         let mut all = (1..9_u64).filter(|number| RotationId::new(number.to_be_bytes()) == *id);
         all.next().unwrap()
     };
     let each = changes.iter().map(|change| match change {
-        Change::Rotation(RotationChange::Transitioned(moved)) => {
-            format!("{} {}", moved.event, number(&moved.rotation))
+        Change::Rotation(RotationChange::Transitioned(transition)) => {
+            format!("{} {}", transition.event, number(&transition.rotation))
         }
-        Change::Delivery(DeliveryChange::Started(begun)) => format!("begun {}", begun.sink.name),
-        Change::Delivery(DeliveryChange::Finished(answered)) => {
-            format!("answered {}", answered.sink.name)
+        Change::Delivery(DeliveryChange::Started(start)) => format!("started {}", start.sink.name),
+        Change::Delivery(DeliveryChange::Finished(result)) => {
+            format!("finished {}", result.sink.name)
         }
         Change::Operator(OperatorChange::ImmediateRevocationSet(set)) => {
             format!("revoke-now {}", number(&set.rotation))
@@ -118,10 +118,10 @@ fn result(sequence: u64, name: &str, state: DeliveryState) -> DeliveryResult {
     }
 }
 
-/// What follows where the next delivery has its place.
-fn finish(rotation: &Rotation, answer: DeliveryResult, key: &KeyState) -> Vec<Change> {
-    let starts = next_pending_sink(rotation);
-    finish_delivery(rotation, answer, key, overlap(), starts, now())
+/// Finishes a delivery when the next one has its place.
+fn finish(rotation: &Rotation, result: DeliveryResult, key: &KeyState) -> Vec<Change> {
+    let next = next_pending_sink(rotation);
+    finish_delivery(rotation, result, key, overlap(), next, now())
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn verification_starts_first_delivery_that_has_a_place() {
     let next = next_pending_sink(&rotation);
     assert_eq!(
         summarize(&finish_verification(&rotation, next)),
-        ["verified 1", "begun a"]
+        ["verified 1", "started a"]
     );
     assert_eq!(
         summarize(&finish_verification(&rotation, None)),
@@ -143,13 +143,12 @@ fn acceptance_starts_next_delivery_that_has_a_place() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     let state = key(vec![open.clone()]);
     let changes = finish(&open, result(1, "a", ACCEPTED), &state);
-    assert_eq!(summarize(&changes), ["answered a", "begun b"]);
-    let answer = result(1, "a", ACCEPTED);
-    let changes = finish_delivery(&open, answer, &state, overlap(), None, now());
-    assert_eq!(summarize(&changes), ["answered a"]);
+    assert_eq!(summarize(&changes), ["finished a", "started b"]);
+    let accepted = result(1, "a", ACCEPTED);
+    let changes = finish_delivery(&open, accepted, &state, overlap(), None, now());
+    assert_eq!(summarize(&changes), ["finished a"]);
 }
 
-/// Its first overlap begins with the acceptance, and with nothing else.
 #[test]
 fn only_acceptance_sets_accepted_at() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
@@ -166,46 +165,50 @@ fn unaccepted_delivery_does_not_block_other_sinks() {
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, PENDING]);
     let state = key(vec![open.clone()]);
     let changes = finish(&open, result(1, "a", UNCERTAIN), &state);
-    assert_eq!(summarize(&changes), ["answered a", "begun b"]);
+    assert_eq!(summarize(&changes), ["finished a", "started b"]);
     let open = rotation(1, Phase::Verified, &[UNCERTAIN, ACCEPTED]);
     let changes = finish(&open, result(1, "a", UNCERTAIN), &state);
-    assert_eq!(summarize(&changes), ["answered a"]);
+    assert_eq!(summarize(&changes), ["finished a"]);
 }
 
 #[test]
 fn last_acceptance_retires_previous_rotation_in_same_commit() {
-    let former = rotation(1, Phase::Current, &[ACCEPTED, ACCEPTED]);
+    let previous = rotation(1, Phase::Current, &[ACCEPTED, ACCEPTED]);
     let open = rotation(2, Phase::Verified, &[ACCEPTED, UNCERTAIN]);
-    let state = key(vec![former, open.clone()]);
+    let state = key(vec![previous, open.clone()]);
     let changes = finish(&open, result(2, "b", ACCEPTED), &state);
-    let expected = ["answered b", "superseded 1", "delivered 2", "recovered"];
+    let expected = ["finished b", "superseded 1", "delivered 2", "recovered"];
     assert_eq!(summarize(&changes), expected);
-    let Change::Rotation(RotationChange::Transitioned(moved)) = &changes[1] else {
+    let Change::Rotation(RotationChange::Transitioned(transition)) = &changes[1] else {
         panic!("{changes:?}")
     };
-    assert_eq!(moved.revoke_after, Some(time::after(now(), OVERLAP)));
+    assert_eq!(transition.revoke_after, Some(time::after(now(), OVERLAP)));
 }
 
 #[test]
 fn previous_credential_lives_for_overlap_and_announced_time() {
     let long_ago = Some(time::before(now(), OVERLAP * 10));
-    let mut former = rotation(1, Phase::Current, &[DeliveryState::Removed]);
-    former.deliveries[0].removed_at = long_ago;
-    // Its sink was replaced by another one, which has been away.
+    let mut previous = rotation(1, Phase::Current, &[DeliveryState::Removed]);
+    previous.deliveries[0].removed_at = long_ago;
+    // Another sink, which was removed for a while, replaced its sink.
     let open = rotation(2, Phase::Verified, &[DeliveryState::Removed, ACCEPTED]);
-    let state = key(vec![former, open.clone()]);
-    let least = time::after(now(), OVERLAP);
-    let told = time::after(now(), OVERLAP * 2);
-    for (not_before, expected) in [(None, least), (long_ago, least), (Some(told), told)] {
+    let state = key(vec![previous, open.clone()]);
+    let earliest = time::after(now(), OVERLAP);
+    let announced = time::after(now(), OVERLAP * 2);
+    for (not_before, expected) in [
+        (None, earliest),
+        (long_ago, earliest),
+        (Some(announced), announced),
+    ] {
         let overlap = OverlapBounds {
             not_before,
             ..overlap()
         };
         let changes = make_current(&open, &state, overlap, now());
-        let Change::Rotation(RotationChange::Transitioned(moved)) = &changes[0] else {
+        let Change::Rotation(RotationChange::Transitioned(transition)) = &changes[0] else {
             panic!("{changes:?}")
         };
-        assert_eq!(moved.revoke_after, Some(expected));
+        assert_eq!(transition.revoke_after, Some(expected));
     }
 }
 
@@ -223,7 +226,7 @@ fn stranded_rotation_retires_once_its_sinks_accepted_a_newer_one() {
         summarize(&changes),
         ["replaced 1", "delivered 2", "recovered"]
     );
-    // One of its sinks is not delivered to any more, and holds it.
+    // One of its sinks receives no deliveries any more, and holds it.
     let open = rotation(2, Phase::Verified, &[ACCEPTED]);
     let changes = make_current(&open, &key(vec![stranded, open.clone()]), overlap(), now());
     assert_eq!(summarize(&changes), ["delivered 2", "recovered"]);
@@ -234,11 +237,11 @@ fn delivery_result_of_current_rotation_changes_nothing_else() {
     let current = rotation(1, Phase::Current, &[ACCEPTED, PENDING]);
     let state = key(vec![current.clone()]);
     let changes = finish(&current, result(1, "b", ACCEPTED), &state);
-    assert_eq!(summarize(&changes), ["answered b"]);
+    assert_eq!(summarize(&changes), ["finished b"]);
 }
 
 #[test]
-fn revoke_previous_revokes_all_older_credentials_at_once() {
+fn revoke_previous_revokes_all_older_credentials_immediately() {
     let stranded = rotation(1, Phase::Stranded, &[UNCERTAIN]);
     let retired = rotation(2, Phase::Retired, &[ACCEPTED]);
     let current = rotation(3, Phase::Current, &[ACCEPTED]);
@@ -270,12 +273,18 @@ fn retired_credential_lives_until_its_last_sink_hold_ends() {
         (SinkHold::Until(later), later),
         (SinkHold::Indefinite, time::after(now(), OVERLAP)),
     ] {
-        let least = time::after(now(), OVERLAP);
-        let change = retire(&rotation, LifecycleEvent::Superseded, until, least, now());
-        let Change::Rotation(RotationChange::Transitioned(moved)) = change else {
+        let earliest = time::after(now(), OVERLAP);
+        let change = retire(
+            &rotation,
+            LifecycleEvent::Superseded,
+            until,
+            earliest,
+            now(),
+        );
+        let Change::Rotation(RotationChange::Transitioned(transition)) = change else {
             panic!("{change:?}")
         };
-        assert_eq!(moved.revoke_after, Some(expected), "{until:?}");
+        assert_eq!(transition.revoke_after, Some(expected), "{until:?}");
     }
 }
 
@@ -286,6 +295,14 @@ fn abandoned_rotation_is_orphaned_only_if_no_delivery_started() {
         let rotation = rotation(1, Phase::Verified, &[PENDING, state]);
         summarize(&abandon(&rotation, "why")).remove(0)
     });
-    let begun = "abandoned-during-delivery 1";
-    assert_eq!(events, ["abandoned 1", begun, begun, begun]);
+    let during_delivery = "abandoned-during-delivery 1";
+    assert_eq!(
+        events,
+        [
+            "abandoned 1",
+            during_delivery,
+            during_delivery,
+            during_delivery
+        ]
+    );
 }

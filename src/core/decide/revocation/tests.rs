@@ -1,4 +1,4 @@
-//! Every observation, reason, phase and hold, against the rules as a table.
+//! Every combination of observation, reason, phase and hold, against a table of rules.
 
 use jiff::tz::TimeZone;
 
@@ -10,7 +10,7 @@ use crate::core::state::{CredentialMetadata, Delivery};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
-/// The same for a key that is configured and for one that is not.
+/// The overlap of every key here, so that an unconfigured key has the same.
 const OVERLAP: Duration = UNMANAGED_OVERLAP;
 
 const PHASES: [Phase; 9] = [
@@ -32,14 +32,14 @@ enum When {
     Future,
 }
 
-/// What the one required sink has of the credential.
+/// The delivery of the credential to its one required sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
     None,
     NotDelivered,
     Accepted,
     RemovedLongAgo,
-    RemovedLately,
+    RemovedRecently,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,20 +47,20 @@ enum Remote {
     NotAsked,
     Gone,
     NeverUsed,
-    /// By rekeyd's own verification.
+    /// rekeyd's own verification used it.
     UsedLongAgo,
-    /// By a consumer, ten minutes ago.
-    UsedLately,
+    /// A consumer used it ten minutes ago.
+    UsedRecently,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProviderTime {
-    Untold,
+    Missing,
     Same,
     Other,
 }
 
-/// One case in plain words.
+/// One combination of facts and observations.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     reason: RevocationReason,
@@ -84,12 +84,12 @@ enum Expected {
     Observe(ObservationPart),
     Delete,
     AlreadyGone,
-    DeferOwn,
+    DeferSelfCredential,
     DeferUsed,
     DeferSuccessor,
     NotDue,
     Clock,
-    Own,
+    SelfCredential,
     HeldBy,
     Used,
     HasRow,
@@ -119,28 +119,28 @@ impl Case {
             || (self.reason == RevocationReason::Orphan && !self.revoke_now)
     }
 
-    /// Whether the sink has it for now, by a clock that is right.
+    /// Returns whether the sink holds it now, by a trusted clock.
     fn is_held(&self) -> bool {
         match self.sink {
             Sink::None | Sink::RemovedLongAgo => false,
             // A process whose last commits are lost may have delivered it.
             Sink::NotDelivered => self.phase == Phase::Stranded,
-            Sink::Accepted | Sink::RemovedLately => true,
+            Sink::Accepted | Sink::RemovedRecently => true,
         }
     }
 
-    fn is_clock_sure(&self) -> bool {
+    fn is_clock_confirmed(&self) -> bool {
         self.is_clock_trusted && self.provider_time == ProviderTime::Same
     }
 
-    fn time_is_a_reason(&self) -> bool {
+    fn depends_on_time(&self) -> bool {
         self.reason == RevocationReason::Superseded
             || (self.is_scheduled() && self.hold == When::Past)
             || (self.waits_for_sinks() && self.sink == Sink::RemovedLongAgo)
     }
 }
 
-/// The rules; the first that applies decides.
+/// A rule; the first one that applies decides.
 type Rule = (&'static str, fn(&Case) -> bool, Expected);
 const OPERATOR: RevocationReason = RevocationReason::Operator { force: false };
 const RULES: [Rule; 25] = [
@@ -150,17 +150,17 @@ const RULES: [Rule; 25] = [
         Expected::HasRow,
     ),
     (
-        "the reason fits no other phase",
+        "the reason does not fit the phase",
         |case| !case.fits_phase(),
         Expected::NotDue,
     ),
     (
-        "the newest that works stays",
+        "the newest working credential is kept",
         |case| case.reason == RevocationReason::Superseded && !case.has_newer,
         Expected::NotDue,
     ),
     (
-        "what a sink holds stays",
+        "a credential that a sink holds is kept",
         |case| case.waits_for_sinks() && case.is_held(),
         Expected::NotDue,
     ),
@@ -175,12 +175,12 @@ const RULES: [Rule; 25] = [
         Expected::NotDue,
     ),
     (
-        "only what was stranded is evicted",
+        "only a stranded credential is evicted",
         |case| case.reason == RevocationReason::Eviction && case.phase != Phase::Stranded,
         Expected::NotDue,
     ),
     (
-        "what was delivered is not evicted",
+        "a delivered credential is not evicted",
         |case| {
             case.reason == RevocationReason::Eviction
                 && !matches!(case.sink, Sink::None | Sink::NotDelivered)
@@ -188,12 +188,12 @@ const RULES: [Rule; 25] = [
         Expected::NotDue,
     ),
     (
-        "an operator is told who holds it",
+        "an operator's revocation is blocked by the sinks that hold it",
         |case| case.reason == OPERATOR && case.is_held(),
         Expected::HeldBy,
     ),
     (
-        "no overlap is over by a clock that is not trusted",
+        "no overlap is over while the clock is not trusted",
         |case| {
             case.reason == OPERATOR
                 && case.sink == Sink::RemovedLongAgo
@@ -202,69 +202,69 @@ const RULES: [Rule; 25] = [
         Expected::HeldBy,
     ),
     (
-        "nothing is decided without a fresh answer",
+        "the decision needs a fresh answer of the provider",
         |case| case.answer == Remote::NotAsked,
         Expected::Observe(ObservationPart::Credential),
     ),
     (
-        "what is gone is recorded",
+        "a credential that is gone is recorded as revoked",
         |case| {
             case.answer == Remote::Gone && !matches!(case.reason, RevocationReason::Operator { .. })
         },
         Expected::AlreadyGone,
     ),
     (
-        "nothing is decided without knowing who uses it",
+        "the decision needs to know whether rekeyd uses it",
         |case| case.usage.is_none(),
         Expected::Observe(ObservationPart::Usage),
     ),
     (
-        "an operator does not revoke what rekeyd works with",
+        "an operator cannot revoke the credential that rekeyd uses",
         |case| {
             case.usage == Some(CredentialUsage::InUse)
                 && matches!(case.reason, RevocationReason::Operator { .. })
         },
-        Expected::Own,
+        Expected::SelfCredential,
     ),
     (
-        "what rekeyd works with is not evicted",
+        "the credential that rekeyd uses is not evicted",
         |case| {
             case.usage == Some(CredentialUsage::InUse) && case.reason == RevocationReason::Eviction
         },
-        Expected::Own,
+        Expected::SelfCredential,
     ),
     (
-        "what rekeyd works with stays",
+        "the credential that rekeyd uses is kept",
         |case| case.usage == Some(CredentialUsage::InUse),
-        Expected::DeferOwn,
+        Expected::DeferSelfCredential,
     ),
     (
-        "no time has come by a wrong clock",
-        |case| case.time_is_a_reason() && !case.is_clock_sure(),
+        "a wrong clock does not cause a revocation",
+        |case| case.depends_on_time() && !case.is_clock_confirmed(),
         Expected::Clock,
     ),
     (
-        "a consumer that reads late has its time",
+        "a credential in use is deferred",
         |case| {
             case.reason == RevocationReason::Superseded
                 && case.is_configured
-                && case.answer == Remote::UsedLately
+                && case.answer == Remote::UsedRecently
         },
         Expected::DeferUsed,
     ),
     (
-        "the successor is looked at",
+        "the decision needs to know whether the successor exists",
         |case| case.reason == RevocationReason::Superseded && case.successor.is_none(),
         Expected::Observe(ObservationPart::Successor),
     ),
     (
-        "nothing replaces it",
+        "a credential without a successor is deferred",
         |case| case.reason == RevocationReason::Superseded && case.successor == Some(false),
         Expected::DeferSuccessor,
     ),
     (
-        "what a consumer used is not evicted",
-        |case| case.reason == RevocationReason::Eviction && case.answer == Remote::UsedLately,
+        "a credential that a consumer used is not evicted",
+        |case| case.reason == RevocationReason::Eviction && case.answer == Remote::UsedRecently,
         Expected::Used,
     ),
     (
@@ -273,17 +273,17 @@ const RULES: [Rule; 25] = [
         Expected::Delete,
     ),
     (
-        "an operator's command is carried out",
+        "an operator's command revokes it",
         |case| matches!(case.reason, RevocationReason::Operator { .. }),
         Expected::Delete,
     ),
     (
-        "a stranded one makes room",
+        "a stranded credential is evicted",
         |case| case.reason == RevocationReason::Eviction,
         Expected::Delete,
     ),
     (
-        "what nobody holds, or nobody may keep, is revoked",
+        "every other credential is revoked",
         |_| true,
         Expected::Delete,
     ),
@@ -307,7 +307,7 @@ fn every_case_is_decided_by_the_first_rule_that_applies() {
 }
 
 #[test]
-fn nothing_is_deleted_that_is_in_use_held_alone_or_due_by_a_wrong_clock() {
+fn no_credential_is_deleted_that_is_in_use_held_newest_or_due_by_a_wrong_clock() {
     let mut deletions = 0_u64;
     for_each_case(|case, decided| {
         if *decided != Revocation::Delete {
@@ -317,47 +317,50 @@ fn nothing_is_deleted_that_is_in_use_held_alone_or_due_by_a_wrong_clock() {
         assert_ne!(case.answer, Remote::NotAsked, "{case:?}");
         let usage = case.usage.unwrap();
         assert_ne!(usage, CredentialUsage::InUse, "{case:?}");
-        // Sinks are disregarded by an operator's word, for a credential that
-        // was never used, and for one that nobody has the secret of.
-        let disregards_sinks = match case.reason {
+        // Sinks do not count for a forced revocation, an unused stranded credential
+        // and a duplicate, whose secret no sink has.
+        let ignores_sinks = match case.reason {
             RevocationReason::Operator { force } => force,
             RevocationReason::Immediate => true,
             RevocationReason::Orphan => case.revoke_now,
-            RevocationReason::Eviction => case.answer != Remote::UsedLately,
+            RevocationReason::Eviction => case.answer != Remote::UsedRecently,
             RevocationReason::DuplicateLabel => !case.has_row,
             RevocationReason::Superseded => false,
         };
-        assert!(disregards_sinks || !case.is_held(), "{case:?}");
+        assert!(ignores_sinks || !case.is_held(), "{case:?}");
         if case.reason == RevocationReason::Superseded {
             assert_eq!(case.successor, Some(true), "{case:?}");
             assert!(case.has_newer, "{case:?}");
         }
-        assert!(!case.time_is_a_reason() || case.is_clock_sure(), "{case:?}");
+        assert!(
+            !case.depends_on_time() || case.is_clock_confirmed(),
+            "{case:?}"
+        );
     });
     assert!(deletions > 1_000, "{deletions}");
 }
 
 #[test]
-fn the_last_day_before_the_end_of_a_delay_is_a_final_warning() {
+fn final_warning_is_set_on_the_last_day_of_the_delay() {
     let (mut rotation, key) = superseded();
     let policy = policy();
-    for (left, warns, pause) in [
+    for (remaining, warns, pause) in [
         (HOUR * 48, false, MINUTE * 15),
         (HOUR * 24 + MINUTE, false, MINUTE * 15),
         (HOUR * 24, true, MINUTE * 15),
         (MINUTE * 5, true, MINUTE * 5),
     ] {
         rotation.revoke_after = Some(time::before(
-            time::after(now(), left),
+            time::after(now(), remaining),
             policy.max_revoke_delay,
         ));
-        let seen = observation(Remote::UsedLately, ProviderTime::Same);
-        let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+        let observation = observation(Remote::UsedRecently, ProviderTime::Same);
+        let decided = decide(&candidate(&rotation, &key, &policy), &observation, now());
         let Revocation::Defer(deferral) = decided else {
             panic!("{decided:?}");
         };
-        assert_eq!(deferral.final_warning, warns, "{left:?}");
-        assert_eq!(deferral.until, time::after(now(), pause), "{left:?}");
+        assert_eq!(deferral.final_warning, warns, "{remaining:?}");
+        assert_eq!(deferral.until, time::after(now(), pause), "{remaining:?}");
         let text = deferral.message();
         assert!(
             text.starts_with("it was used at 2026-11-24T11:50:00Z; it goes at "),
@@ -369,36 +372,36 @@ fn the_last_day_before_the_end_of_a_delay_is_a_final_warning() {
             "{text}"
         );
     }
-    // At its end it is revoked even if it is used.
+    // At the end of the delay, it is revoked even if it is in use.
     rotation.revoke_after = Some(time::before(now(), policy.max_revoke_delay));
-    let seen = observation(Remote::UsedLately, ProviderTime::Same);
-    let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+    let observation = observation(Remote::UsedRecently, ProviderTime::Same);
+    let decided = decide(&candidate(&rotation, &key, &policy), &observation, now());
     assert_eq!(decided, Revocation::Delete);
 }
 
 #[test]
-fn a_use_by_the_own_verification_defers_nothing() {
+fn use_by_own_verification_does_not_defer_revocation() {
     let (mut rotation, key) = superseded();
     let policy = policy();
-    let seen = observation(Remote::UsedLately, ProviderTime::Same);
+    let observation = observation(Remote::UsedRecently, ProviderTime::Same);
     for (current_minutes_ago, is_deferred) in [(11, true), (10, false), (9, false)] {
         rotation.current_at = Some(time::before(now(), MINUTE * current_minutes_ago));
-        let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+        let decided = decide(&candidate(&rotation, &key, &policy), &observation, now());
         let deferred = matches!(decided, Revocation::Defer(_));
         assert_eq!(deferred, is_deferred, "{current_minutes_ago}");
     }
 }
 
 #[test]
-fn deferrals_say_why() {
+fn deferral_messages_state_the_reason() {
     let own = Deferral::self_credential(now());
     assert_eq!(own.message(), "rekeyd itself works with it");
     assert_eq!(own.until, time::after(now(), MINUTE * 15));
     let (rotation, key) = superseded();
     let policy = policy();
-    let mut seen = observation(Remote::NeverUsed, ProviderTime::Same);
-    seen.successor_exists = Some(false);
-    let decided = decide(&candidate(&rotation, &key, &policy), &seen, now());
+    let mut observation = observation(Remote::NeverUsed, ProviderTime::Same);
+    observation.successor_exists = Some(false);
+    let decided = decide(&candidate(&rotation, &key, &policy), &observation, now());
     let Revocation::Defer(deferral) = decided else {
         panic!("{decided:?}");
     };
@@ -422,7 +425,7 @@ fn adopted_credentials_are_not_evicted() {
 }
 
 #[test]
-fn reasons_have_different_words() {
+fn reasons_have_distinct_words() {
     let words: std::collections::BTreeSet<_> = RevocationReason::ALL
         .iter()
         .map(|reason| reason.as_str())
@@ -448,12 +451,12 @@ fn for_each_case(mut check: impl FnMut(&Case, &Revocation)) {
             reason: case.reason,
             is_clock_trusted: case.is_clock_trusted,
         };
-        for (answer, usage, successor, provider_time, seen) in &observations {
+        for (answer, usage, successor, provider_time, observation) in &observations {
             case.answer = *answer;
             case.usage = *usage;
             case.successor = *successor;
             case.provider_time = *provider_time;
-            check(&case, &decide(&candidate, seen, now()));
+            check(&case, &decide(&candidate, observation, now()));
         }
     });
 }
@@ -465,7 +468,7 @@ fn for_each_ledger_case(mut check: impl FnMut(Case)) {
         Sink::NotDelivered,
         Sink::Accepted,
         Sink::RemovedLongAgo,
-        Sink::RemovedLately,
+        Sink::RemovedRecently,
     ];
     for reason in RevocationReason::ALL {
         for phase in PHASES {
@@ -525,10 +528,10 @@ fn observations() -> Vec<Observed> {
         Remote::Gone,
         Remote::NeverUsed,
         Remote::UsedLongAgo,
-        Remote::UsedLately,
+        Remote::UsedRecently,
     ] {
         for provider_time in [
-            ProviderTime::Untold,
+            ProviderTime::Missing,
             ProviderTime::Same,
             ProviderTime::Other,
         ] {
@@ -539,12 +542,12 @@ fn observations() -> Vec<Observed> {
                 Some(CredentialUsage::InUse),
             ] {
                 for successor_exists in [None, Some(false), Some(true)] {
-                    let seen = Observation {
+                    let observation = Observation {
                         usage,
                         successor_exists,
                         ..observation(answer, provider_time)
                     };
-                    all.push((answer, usage, successor_exists, provider_time, seen));
+                    all.push((answer, usage, successor_exists, provider_time, observation));
                 }
             }
         }
@@ -558,14 +561,14 @@ fn tag(decided: &Revocation) -> Expected {
         Revocation::Delete => Expected::Delete,
         Revocation::AlreadyGone => Expected::AlreadyGone,
         Revocation::Defer(deferral) => match deferral.reason {
-            DeferReason::SelfCredential => Expected::DeferOwn,
+            DeferReason::SelfCredential => Expected::DeferSelfCredential,
             DeferReason::RecentlyUsed { .. } => Expected::DeferUsed,
             DeferReason::SuccessorMissing => Expected::DeferSuccessor,
         },
         Revocation::Blocked(blocker) => match blocker {
             Blocker::NotDue(_) => Expected::NotDue,
             Blocker::Clock => Expected::Clock,
-            Blocker::SelfCredential => Expected::Own,
+            Blocker::SelfCredential => Expected::SelfCredential,
             Blocker::HeldBy(sinks) => {
                 assert_eq!(*sinks, [sink_id()]);
                 Expected::HeldBy
@@ -587,7 +590,7 @@ fn policy() -> KeyPolicy {
     }
 }
 
-/// Of a retired credential that may be revoked.
+/// Returns the case of a retired credential that may be revoked.
 fn plain_case() -> Case {
     Case {
         reason: RevocationReason::Superseded,
@@ -637,10 +640,10 @@ fn observation(answer: Remote, provider_time: ProviderTime) -> Observation {
             Remote::Gone => Some(RemoteAnswer::Gone),
             Remote::NeverUsed => live(None),
             Remote::UsedLongAgo => live(Some(time::before(now(), HOUR * 5 - MINUTE * 5))),
-            Remote::UsedLately => live(Some(time::before(now(), MINUTE * 10))),
+            Remote::UsedRecently => live(Some(time::before(now(), MINUTE * 10))),
         },
         server_time: match provider_time {
-            ProviderTime::Untold => None,
+            ProviderTime::Missing => None,
             ProviderTime::Same => Some(now()),
             ProviderTime::Other => Some(time::after(now(), MINUTE * 6)),
         },
@@ -668,8 +671,8 @@ fn time_of(when: When) -> Option<Timestamp> {
     }
 }
 
-/// Started five hours ago, current twenty minutes later; stranded two hours ago,
-/// if it is.
+/// Returns a rotation that started five hours ago and became current twenty minutes
+/// later, or was stranded two hours ago.
 fn rotation(case: &Case) -> Rotation {
     let is_stranded = case.phase == Phase::Stranded;
     Rotation {
@@ -732,7 +735,7 @@ fn deliveries(sink: Sink) -> Vec<Delivery> {
             let at = time::before(now(), OVERLAP + HOUR);
             delivery(DeliveryState::Removed, Some(at))
         }
-        Sink::RemovedLately => {
+        Sink::RemovedRecently => {
             let at = time::before(now(), OVERLAP / 2);
             delivery(DeliveryState::Removed, Some(at))
         }

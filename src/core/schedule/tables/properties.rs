@@ -1,4 +1,4 @@
-//! What must hold around every change of the clock, beside the tables.
+//! Properties around every change of the clock, beside the tables.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,8 +26,8 @@ const ZONES: [&str; 9] = [
 ];
 
 prop_compose! {
-    /// A schedule, and a moment a day and a bit before a change of its zone
-    /// (before any moment, where it has none).
+    /// Returns a schedule, and a time 30 hours before a change of its zone, or an
+    /// arbitrary time in a zone without changes.
     fn near_a_change()(
         minute in "\\*|\\*/20|0|0-10|7,30|45",
         hour in "\\*|\\*/5|[0-3]|0,2,3|1-3|23|\\*/2",
@@ -44,7 +44,7 @@ prop_compose! {
     }
 }
 
-/// The firings after `from`, for `hours`.
+/// Returns the firings in the `hours` after `from`.
 fn firings(schedule: &Schedule, from: Timestamp, hours: i64) -> Vec<Timestamp> {
     let end = from + hours.hours();
     std::iter::successors(schedule.next_after(from), |now| schedule.next_after(*now))
@@ -56,7 +56,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
-    fn a_fixed_schedule_fires_once_for_a_time_on_the_wall(
+    fn fixed_schedule_fires_once_for_each_wall_clock_time(
         (schedule, from) in near_a_change(),
     ) {
         if !schedule.parsed.is_fixed {
@@ -69,10 +69,10 @@ proptest! {
         }
     }
 
-    /// The longest gap is by the wall clock: a change that lies in a gap adds
-    /// its own length at most.
+    /// The longest gap is by the wall clock: a change within a gap adds at most its own
+    /// length.
     #[test]
-    fn no_gap_is_longer_than_the_longest_and_a_change(
+    fn no_gap_exceeds_the_longest_gap_plus_the_clock_change(
         (schedule, from) in near_a_change(),
     ) {
         let longest = schedule.longest_gap(from).unwrap();
@@ -88,10 +88,10 @@ proptest! {
         }
     }
 
-    /// Asked about a span in which nothing need fire, both searches say the
-    /// same, and what they find has nothing beside it.
+    /// Both searches return the same for any span, even one without firings, and skip no
+    /// firing.
     #[test]
-    fn both_searches_agree_about_any_span(
+    fn forward_and_backward_search_agree_about_any_span(
         (schedule, from) in near_a_change(),
         // The change is at 30 hours.
         end in 28 * 3_600_000_i64..33 * 3_600_000,
@@ -110,31 +110,30 @@ proptest! {
         }
     }
 
-    /// What was found for one time is kept, and says nothing of others.
     #[test]
-    fn what_was_asked_before_changes_no_answer(
+    fn cached_firings_do_not_change_later_results(
         (schedule, from) in near_a_change(),
-        asked in prop::collection::vec((0_i64..3_600, 0_i64..40, any::<bool>()), 1..12),
+        queries in prop::collection::vec((0_i64..3_600, 0_i64..40, any::<bool>()), 1..12),
     ) {
-        for (seconds, hours, forward) in asked {
+        for (seconds, hours, forward) in queries {
             let at = from + hours.hours() + seconds.seconds();
-            // Each clone in a zone begins anew.
-            let anew = schedule.in_zone(schedule.zone().clone());
+            // `in_zone` returns a schedule with an empty cache.
+            let uncached = schedule.in_zone(schedule.zone().clone());
             if forward {
-                prop_assert_eq!(schedule.next_after(at), anew.next_after(at));
-                // And just before and at what was found.
-                let next = anew.next_after(at).unwrap();
+                prop_assert_eq!(schedule.next_after(at), uncached.next_after(at));
+                // The times beside the cached firing are the risky ones.
+                let next = uncached.next_after(at).unwrap();
                 for at in [next - 1.seconds(), next] {
-                    let anew = schedule.in_zone(schedule.zone().clone());
-                    prop_assert_eq!(schedule.next_after(at), anew.next_after(at));
+                    let uncached = schedule.in_zone(schedule.zone().clone());
+                    prop_assert_eq!(schedule.next_after(at), uncached.next_after(at));
                 }
             } else {
                 let since = at - (90 * 24).hours();
                 let last = schedule.last_between(since, at);
-                prop_assert_eq!(last, anew.last_between(since, at));
+                prop_assert_eq!(last, uncached.last_between(since, at));
                 for at in last.into_iter().flat_map(|last| [last - 1.seconds(), last]) {
-                    let anew = schedule.in_zone(schedule.zone().clone());
-                    prop_assert_eq!(schedule.last_between(since, at), anew.last_between(since, at));
+                    let uncached = schedule.in_zone(schedule.zone().clone());
+                    prop_assert_eq!(schedule.last_between(since, at), uncached.last_between(since, at));
                 }
             }
         }

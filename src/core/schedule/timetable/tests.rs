@@ -1,4 +1,4 @@
-//! Ages, jitter, and the text in the ledger.
+//! Timetables by age, jitter, and the text in the ledger.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn minutes(count: u64) -> Duration {
 fn age_timetable_counts_from_credential_creation() {
     let every = Timetable::every(minutes(60), TimeZone::UTC);
     let firings = every.firings_from(at("2026-11-24T03:20:00.7Z"));
-    for (asked, next, last) in [
+    for (now, next, last) in [
         ("2026-11-24T03:20:00Z", "2026-11-24T04:20:00Z", None),
         ("2026-11-24T04:19:59.9Z", "2026-11-24T04:20:00Z", None),
         (
@@ -44,20 +44,20 @@ fn age_timetable_counts_from_credential_creation() {
             "2026-11-24T07:20:00Z",
             Some("2026-11-24T06:20:00Z"),
         ),
-        // Asked about a time before the credential was made.
+        // The time is before the credential was created.
         ("2020-01-01T00:00:00Z", "2026-11-24T04:20:00Z", None),
     ] {
-        assert_eq!(firings.next_after(at(asked)), Some(at(next)), "{asked}");
-        let found = firings.last_between(Timestamp::MIN, at(asked));
-        assert_eq!(found, last.map(at), "{asked}");
+        assert_eq!(firings.next_after(at(now)), Some(at(next)), "{now}");
+        let found = firings.last_between(Timestamp::MIN, at(now));
+        assert_eq!(found, last.map(at), "{now}");
     }
-    // Dropped firings are not found again.
-    let dropped = at("2026-11-24T06:20:00Z");
+    // The start of the span is exclusive.
+    let skipped = at("2026-11-24T06:20:00Z");
     assert_eq!(
-        firings.last_between(dropped, at("2026-11-24T07:00:00Z")),
+        firings.last_between(skipped, at("2026-11-24T07:00:00Z")),
         None
     );
-    // At the end of representable time there is no next one, and no panic.
+    // The end of representable time causes no panic.
     assert_eq!(firings.next_after(Timestamp::MAX), None);
 }
 
@@ -108,7 +108,7 @@ fn jitter_is_spread_evenly_across_keys() {
         buckets[usize::try_from(delay.min(599) / 60).unwrap()] += 1;
         delays.insert(delay);
     }
-    // A hundred are expected in each; ten standard deviations away is no chance.
+    // Each bucket has about a hundred; these bounds are four standard deviations away.
     assert!(
         buckets.iter().all(|count| (60..=140).contains(count)),
         "{buckets:?}"
@@ -123,7 +123,7 @@ fn firing_delayed_by_jitter_is_still_to_come() {
     let firings = table.firings_from(Timestamp::MIN);
     let first = firings.next_after(at("2026-11-24T02:59:59Z")).unwrap();
     assert!(first > at("2026-11-24T03:00:00Z"));
-    // Asked between the firing and its jitter, it is the next one and not the last.
+    // Between a firing and its jitter, the firing is the next one and not the last.
     let between = at("2026-11-24T03:00:00Z");
     assert_eq!(firings.next_after(between), Some(first));
     assert!(firings.last_between(Timestamp::MIN, between).unwrap() < between);
@@ -149,11 +149,11 @@ fn ledger_text_round_trips() {
         for other in [shorter, &longer, &text.replace('|', "/"), ""] {
             assert!(!table.matches_text(other), "{other}");
         }
-        let read = Timetable::from_text(text, &key("k"), zone).unwrap();
-        assert_eq!(read.to_text(), text);
+        let parsed = Timetable::from_text(text, &key("k"), zone).unwrap();
+        assert_eq!(parsed.to_text(), text);
         let (origin, now) = (at("2026-11-24T03:00:00Z"), at("2026-11-24T04:00:00Z"));
         let next = |table: &Timetable| table.firings_from(origin).next_after(now);
-        assert_eq!(next(&read), next(&table));
+        assert_eq!(next(&parsed), next(&table));
     }
     for text in [
         "",
@@ -180,12 +180,12 @@ proptest! {
         start in 1_700_000_000_i64..1_800_000_000,
     ) {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
-        let plain = if by_age {
+        let unjittered = if by_age {
             Timetable::every(Duration::from_secs(age), zone)
         } else {
             Schedule::parse(expression, zone).unwrap().into()
         };
-        let table = plain.with_jitter(&key("k"), Duration::from_secs(jitter));
+        let table = unjittered.with_jitter(&key("k"), Duration::from_secs(jitter));
         let start = Timestamp::from_second(start).unwrap();
         let firings = table.firings_from(start);
         let mut now = start;
