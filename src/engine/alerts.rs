@@ -1,5 +1,5 @@
-//! Has people told what is wrong: where a key's state changes, when its time
-//! has come, and when something is wrong with rekeyd as a whole.
+//! Updates the alerts: when a key's state changes, when a grace period ends, and when a
+//! condition of the daemon starts or ends.
 
 use std::sync::Arc;
 
@@ -16,42 +16,44 @@ use crate::engine::probe::describe_problem;
 use crate::engine::scheduler::{Completion, Engine};
 
 impl Engine {
-    /// Tells whoever delivers notices that some were written.
+    /// Returns a receiver that signals new notifications in the outbox.
     #[must_use]
     pub fn subscribe_outbox(&self) -> watch::Receiver<OutboxSignal> {
         self.alert_tracker.outbox.subscribe()
     }
 
-    /// Looks at one key, unless somebody works on it: then it is looked at
-    /// when it comes back.
+    /// Updates the alerts of one key. While a worker has the key, its return does so.
     pub(super) fn update_key_alerts(&mut self, key: &KeyName, now: Timestamp) {
         if self.alert_tracker.subscriptions.is_empty() {
             return;
         }
-        let Some(slot) = self.keys.get(key) else {
+        let Some(entry) = self.keys.get(key) else {
             return;
         };
-        let Some(state) = slot.state() else {
+        let Some(state) = entry.state() else {
             return;
         };
-        let required = slot
+        let required = entry
             .managed
             .as_ref()
             .map(|managed| managed.required_sinks());
-        let policy = slot.managed.as_ref().map(|managed| managed.policy.as_ref());
-        let facts = AlertContext {
+        let policy = entry
+            .managed
+            .as_ref()
+            .map(|managed| managed.policy.as_ref());
+        let context = AlertContext {
             state,
             configured: policy.zip(required.as_deref()),
-            failing_since: slot.failing_since,
+            failing_since: entry.failing_since,
             alertable_since: None,
             operational_since: None,
-            has_global_alert: !self.services.conditions.can_start_rotation(&slot.scope),
+            has_global_alert: !self.services.conditions.can_start_rotation(&entry.scope),
         };
         self.alert_tracker
-            .update_key(facts, self.services.entropy.as_ref(), now);
+            .update_key(context, self.services.entropy.as_ref(), now);
     }
 
-    /// Looks at the keys whose time has come.
+    /// Updates the alerts of the keys that are due for it.
     pub(super) fn update_due_alerts(&mut self, now: Timestamp) {
         for key in self.alert_tracker.take_due(now) {
             self.update_key_alerts(&key, now);
@@ -59,36 +61,35 @@ impl Engine {
         self.record_notifications();
     }
 
-    /// Looks at what is wrong with rekeyd as a whole.
+    /// Updates the alerts of the daemon by its active conditions.
     pub(super) fn update_condition_alerts(&mut self) {
-        let held = self.services.conditions.active();
-        let (chance, now) = (self.services.entropy.as_ref(), self.services.clock.now());
-        self.alert_tracker.update_conditions(&held, chance, now);
+        let active = self.services.conditions.active();
+        let (entropy, now) = (self.services.entropy.as_ref(), self.services.clock.now());
+        self.alert_tracker.update_conditions(&active, entropy, now);
         self.record_notifications();
     }
 
-    /// The provider was listed.
+    /// Notifies people of lookalikes after the provider was listed.
     pub(super) fn update_lookalike_alerts(&mut self, lookalikes: &[Lookalike], now: Timestamp) {
         self.alert_tracker.confirm_conditions();
-        let chance = self.services.entropy.as_ref();
+        let entropy = self.services.entropy.as_ref();
         self.alert_tracker
-            .notify_lookalikes(lookalikes, chance, now);
+            .notify_lookalikes(lookalikes, entropy, now);
     }
 
-    /// Records the notices that are to be told: in a commit of its own, for as
-    /// many as there are.
+    /// Records all pending notifications in the outbox, in one commit.
     fn record_notifications(&mut self) {
-        // It is told by others, and what is wrong with keys waits.
+        // The alert of an unwritable ledger bypasses the outbox; those of keys wait.
         if self.services.conditions.is_active(Condition::Ledger) {
             return;
         }
-        let tellings = self.alert_tracker.outbox.take_batch();
-        if tellings.is_empty() {
+        let notifications = self.alert_tracker.outbox.take_batch();
+        if notifications.is_empty() {
             return;
         }
-        let parts = Arc::clone(&self.services);
+        let services = Arc::clone(&self.services);
         self.running.spawn(async move {
-            let Err(error) = parts.ledger.enqueue_notifications(tellings).await else {
+            let Err(error) = services.ledger.enqueue_notifications(notifications).await else {
                 return Completion::Notifications(WriteOutcome::Written);
             };
             if error.is_content_error() {
@@ -96,18 +97,18 @@ impl Engine {
                 return Completion::Notifications(WriteOutcome::Rejected);
             }
             let text = describe_problem(Condition::Ledger, &error.to_string());
-            parts.conditions.raise(Condition::Ledger, &text);
+            services.conditions.raise(Condition::Ledger, &text);
             Completion::Notifications(WriteOutcome::Failed)
         });
     }
 
-    /// Others are told from now on.
-    pub(super) fn set_subscriptions(&mut self, audience: Arc<Subscriptions>, now: Timestamp) {
-        let ids = audience.channel_ids();
-        if !self.alert_tracker.set_subscriptions(audience, now) {
+    /// Replaces the subscriptions, and deletes the notifications of removed channels.
+    pub(super) fn set_subscriptions(&mut self, subscriptions: Arc<Subscriptions>, now: Timestamp) {
+        let ids = subscriptions.channel_ids();
+        if !self.alert_tracker.set_subscriptions(subscriptions, now) {
             return;
         }
-        let states = self.keys.values().filter_map(|slot| slot.state());
+        let states = self.keys.values().filter_map(|entry| entry.state());
         for state in states {
             self.alert_tracker.seed_baseline(state);
         }
@@ -120,8 +121,8 @@ impl Engine {
         });
     }
 
-    /// Tells what is wrong as it stands, for a process that ends and cannot
-    /// wait whether it passes. Returns when that is recorded, or cannot be.
+    /// Notifies people of every error without a grace period, for a process that ends.
+    /// Returns when the notifications are recorded, or cannot be.
     pub async fn notify_before_exit(&mut self) {
         if self.alert_tracker.subscriptions.is_empty() {
             return;

@@ -1,9 +1,8 @@
 //! Checks whether the sinks still hold what they accepted.
 //!
-//! The sinks of many keys are checked together, and no worker is needed for
-//! the keys of which nothing is lost. A key that seems to have lost something
-//! is checked once more by its own worker, which records what it finds:
-//! meanwhile the sink may have been given something else.
+//! The sinks of many keys are checked together, without workers for keys that have no
+//! drift. A key with drift is checked again by its own worker, which records the
+//! result: a delivery may have changed the sink meanwhile.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -19,7 +18,7 @@ use crate::engine::key_entry::KeyEntry;
 use crate::engine::scheduler::{Completion, Engine};
 use crate::sink::Sink;
 
-/// How many keys are checked together: more would only take more memory.
+/// The number of keys that are checked together; more would only use more memory.
 pub(super) const DRIFT_BATCH_SIZE: usize = 256;
 
 impl Engine {
@@ -61,8 +60,8 @@ impl Engine {
         });
     }
 
-    /// Has the workers of the suspect keys check them, and goes on with the
-    /// next batch.
+    /// Wakes the keys with drift, so that their workers check them, and starts the next
+    /// batch.
     pub(super) fn finish_drift_batch(&mut self, suspect: BTreeSet<KeyName>) {
         let now = self.services.clock.now();
         for key in suspect {
@@ -76,8 +75,8 @@ impl Engine {
 }
 
 impl KeyEntry {
-    /// What is to be checked of the key. While a worker has it, that worker
-    /// does so itself.
+    /// Returns the sinks to check, with the credential that each accepted. A worker that
+    /// has the key checks them itself, too.
     fn drift_checks(&mut self) -> Vec<(Arc<dyn Sink>, CredentialMetadata)> {
         if self.managed.is_some() && self.parked.is_none() {
             self.needs_drift_check = true;

@@ -1,5 +1,4 @@
-//! What the engine keeps of a key. Most of it goes to whoever works on the key,
-//! and comes back from there.
+//! The engine's entry of a key. Most of it moves to a worker and back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,45 +18,45 @@ use crate::engine::services::Services;
 use crate::engine::worker::{AwaitedPlace, Preflight, RunContext, Worker};
 use crate::ledger::Discrepancy;
 
-/// One key.
+/// The entry of one key.
 pub(super) struct KeyEntry {
-    /// As it is configured, if it is.
+    /// The configured key, if it is configured.
     pub(super) managed: Option<Arc<ManagedKey>>,
     /// The scope of its credentials: see [`scope_of`].
     pub(super) scope: Scope,
     pub(super) request: Option<RotationRequest>,
     pub(super) commands: VecDeque<PendingCommand>,
     pub(super) discrepancies: VecDeque<Discrepancy>,
-    /// Whether the ledger is still to be made to agree with the sinks.
+    /// Whether the deliveries must be compared with the configured sinks.
     pub(super) needs_sink_sync: bool,
     pub(super) needs_drift_check: bool,
-    /// Whether it is to be looked at as soon as it comes back from work.
+    /// Whether the key is evaluated as soon as its worker returns.
     pub(super) is_dirty: bool,
-    /// Has whoever works on it come back after the present step.
+    /// Set to make the key's worker return after its current step.
     pub(super) interrupted: Arc<AtomicBool>,
-    /// When there is something to do, while nobody works on it.
+    /// When the key is evaluated, while it is parked.
     pub(super) wake_at: Option<Timestamp>,
     pub(super) presence: CredentialPresence,
-    /// The sequence of its current rotation when it was put to work last.
+    /// The sequence of its current rotation when a worker last took it.
     last_sequence: u64,
     /// Its time in the queue for a place at the provider, kept until it has one.
     pub(super) provider_turn: Option<Timestamp>,
     /// Whether it is in that queue.
     pub(super) is_queued_for_provider: bool,
-    /// How far the preflight of a rotation got that waits for a place.
+    /// The preflight of a rotation that waits for a place.
     pub(super) preflight: Preflight,
-    /// When it is rotated next, as far as that was seen last.
+    /// Its next scheduled rotation at the latest evaluation.
     pub(super) rotates_at: Option<Timestamp>,
-    /// Since when it has been failing.
+    /// The time of the first of its latest consecutive failures.
     pub(super) failing_since: Option<Timestamp>,
-    /// What is known, while nobody works on the key.
+    /// Its state, while no worker has it.
     pub(super) parked: Option<ParkedKey>,
 }
 
-/// What is known of a key.
+/// The state of a key that no worker has.
 pub(super) struct ParkedKey {
     pub(super) state: KeyState,
-    /// In a box, since most keys have none.
+    /// Boxed, because most keys have none.
     pub(super) in_flight: Option<Box<InFlight>>,
     unrecorded: Vec<Change>,
     /// See [`Worker::unclear_commit`].
@@ -65,7 +64,7 @@ pub(super) struct ParkedKey {
 }
 
 impl KeyEntry {
-    /// A key that nobody has worked on yet and that is to be looked at then.
+    /// Returns the entry of a key that is evaluated at `wake_at`.
     pub(super) fn new(
         managed: Option<Arc<ManagedKey>>,
         state: KeyState,
@@ -98,19 +97,23 @@ impl KeyEntry {
         }
     }
 
-    /// Hands the key to a worker; none if somebody has it.
-    pub(super) fn check_out(&mut self, parts: &Arc<Services>, turn: RunContext) -> Option<Worker> {
-        let idle = self.parked.take()?;
+    /// Returns a worker with the key; none if another worker has it.
+    pub(super) fn check_out(
+        &mut self,
+        services: &Arc<Services>,
+        context: RunContext,
+    ) -> Option<Worker> {
+        let parked = self.parked.take()?;
         self.wake_at = None;
-        self.last_sequence = sequence_of(&idle.state);
+        self.last_sequence = sequence_of(&parked.state);
         Some(Worker {
-            services: Arc::clone(parts),
-            context: turn,
+            services: Arc::clone(services),
+            context,
             managed: self.managed.clone(),
-            state: idle.state,
-            in_flight: idle.in_flight.map(|memory| *memory),
-            unrecorded: idle.unrecorded,
-            unclear_commit: idle.unclear_commit,
+            state: parked.state,
+            in_flight: parked.in_flight.map(|in_flight| *in_flight),
+            unrecorded: parked.unrecorded,
+            unclear_commit: parked.unclear_commit,
             request: self.request.take(),
             commands: std::mem::take(&mut self.commands),
             discrepancies: std::mem::take(&mut self.discrepancies),
@@ -128,8 +131,8 @@ impl KeyEntry {
         })
     }
 
-    /// Takes the key back; what its worker has left to do comes before what has
-    /// come up since.
+    /// Takes the key back from its worker. Commands and findings that the worker returns
+    /// come before those that arrived since.
     pub(super) fn check_in(&mut self, worker: Worker, now: Timestamp) {
         self.failing_since = match worker.state.attempt {
             0 => None,
@@ -164,49 +167,47 @@ impl KeyEntry {
         self.interrupted.store(false, Ordering::Relaxed);
         self.needs_sink_sync |= worker.needs_sink_sync;
         self.needs_drift_check |= worker.needs_drift_check;
-        // A reload may have taken the key out of the configuration.
-        let wish = worker.request.filter(|_| self.managed.is_some());
-        self.request = match (wish, self.request.take()) {
-            (Some(before), Some(since)) => Some(before.merge(since)),
-            (before, since) => before.or(since),
+        // A reload may have removed the key from the configuration.
+        let earlier = worker.request.filter(|_| self.managed.is_some());
+        self.request = match (earlier, self.request.take()) {
+            (Some(earlier), Some(later)) => Some(earlier.merge(later)),
+            (earlier, later) => earlier.or(later),
         };
-        for order in worker.commands.into_iter().rev() {
-            self.commands.push_front(order);
+        for command in worker.commands.into_iter().rev() {
+            self.commands.push_front(command);
         }
-        for finding in worker.discrepancies.into_iter().rev() {
-            self.discrepancies.push_front(finding);
+        for discrepancy in worker.discrepancies.into_iter().rev() {
+            self.discrepancies.push_front(discrepancy);
         }
-        // Whatever has come up meanwhile has waked it.
-        let news = std::mem::take(&mut self.is_dirty);
-        self.wake_at = if news { Some(now) } else { worker.wake_at };
+        let is_dirty = std::mem::take(&mut self.is_dirty);
+        self.wake_at = if is_dirty { Some(now) } else { worker.wake_at };
     }
 
-    /// How it stands, while nobody works on it.
+    /// Returns the state of the key, while it is parked.
     pub(super) fn state(&self) -> Option<&KeyState> {
-        self.parked.as_ref().map(|idle| &idle.state)
+        self.parked.as_ref().map(|parked| &parked.state)
     }
 
-    /// Whether a rotation is open, as far as that is known while nobody works
-    /// on the key.
+    /// Returns whether the key is parked with an open rotation.
     pub(super) fn is_rotating(&self) -> bool {
         self.state()
             .is_some_and(|state| state.open_rotation().is_some())
     }
 
-    /// The sequence of its current rotation, 0 if it has none; while somebody
-    /// works on it, that of before.
+    /// Returns the sequence of its current rotation, 0 if it has none. While a worker has
+    /// the key, returns the sequence before the work.
     pub(super) fn sequence(&self) -> u64 {
         self.state().map_or(self.last_sequence, sequence_of)
     }
 }
 
 impl ParkedKey {
-    /// Whether the last commit failed or may have been done.
+    /// Returns whether the outcome of the last commit is unknown.
     pub(super) const fn has_unclear_commit(&self) -> bool {
         self.unclear_commit.is_some()
     }
 
-    /// Takes the state that was read after such a commit.
+    /// Replaces the state by the one that was read after such a commit.
     pub(super) fn replace_state(&mut self, state: KeyState) {
         self.unclear_commit = None;
         if state != self.state {

@@ -28,8 +28,8 @@ pub(crate) fn log_changes(before: &KeyState, after: &KeyState, changes: &[Change
     }
 }
 
-/// Logs the alarm `expiring`: a key's current credential ends soon, and the
-/// attempt to replace it failed.
+/// Logs the alarm `expiring`: a key's current credential expires soon, and the attempt
+/// to replace it failed.
 fn log_expiring(key: &KeyState, changes: &[Change], now: Timestamp) {
     let is_failure = |change: &Change| match change {
         Change::Rotation(change) => matches!(change, RotationChange::RetryScheduled(_)),
@@ -56,10 +56,10 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
             key = %name, rotation = %intent.rotation, trigger = intent.trigger.as_str(),
             "rotating {name} ({})", intent.trigger.as_str()
         ),
-        RotationChange::Transitioned(moved) => {
-            let known = after.rotation(&moved.rotation);
-            let known = known.or(before.rotation(&moved.rotation));
-            log_transition(after, known, moved);
+        RotationChange::Transitioned(transition) => {
+            let rotation = after.rotation(&transition.rotation);
+            let rotation = rotation.or(before.rotation(&transition.rotation));
+            log_transition(after, rotation, transition);
         }
         RotationChange::RetryScheduled(RetrySchedule {
             rotation,
@@ -96,88 +96,95 @@ fn log_rotation_change(before: &KeyState, after: &KeyState, change: &RotationCha
     }
 }
 
-/// The id of a rotation's credential, or words where it has none.
-fn credential_name<'k>(key: &'k KeyState, rotation: &RotationId) -> &'k str {
-    let found = key.rotation(rotation);
-    let credential = found.and_then(|found| found.credential.as_ref());
+/// Returns the id of a rotation's credential, or a phrase if it has none.
+fn credential_name<'a>(key: &'a KeyState, rotation: &RotationId) -> &'a str {
+    let rotation = key.rotation(rotation);
+    let credential = rotation.and_then(|rotation| rotation.credential.as_ref());
     credential.map_or("no credential", |credential| credential.id.as_str())
 }
 
-fn log_transition(key: &KeyState, rotation: Option<&Rotation>, moved: &Transition) {
-    let told = moved.credential.as_ref();
+fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Transition) {
+    let new = transition.credential.as_ref();
     let recorded = rotation.and_then(|rotation| rotation.credential.as_ref());
-    let credential = told
+    let credential = new
         .or(recorded)
-        .map_or("no credential", |facts| facts.id.as_str());
-    let why = moved.error.as_deref().unwrap_or_default();
-    let revoke_after = moved.revoke_after.map(time::to_text).unwrap_or_default();
-    let (name, id) = (&key.key, &moved.rotation);
-    macro_rules! say {
+        .map_or("no credential", |credential| credential.id.as_str());
+    let reason = transition.error.as_deref().unwrap_or_default();
+    let revoke_after = transition
+        .revoke_after
+        .map(time::to_text)
+        .unwrap_or_default();
+    let (name, id) = (&key.key, &transition.rotation);
+    macro_rules! log {
         ($level:ident, $($text:tt)*) => {
-            tracing::$level!(key = %name, rotation = %id, credential, event = %moved.event, $($text)*)
+            tracing::$level!(
+                key = %name, rotation = %id, credential, event = %transition.event, $($text)*
+            )
         };
     }
-    match moved.event {
-        LifecycleEvent::Created => say!(info, "created {credential} for {name}"),
-        LifecycleEvent::Verified => say!(info, "verified {credential} of {name}: its secret works"),
-        LifecycleEvent::Delivered => say!(info, "{credential} is the current credential of {name}"),
+    match transition.event {
+        LifecycleEvent::Created => log!(info, "created {credential} for {name}"),
+        LifecycleEvent::Verified => log!(info, "verified {credential} of {name}: its secret works"),
+        LifecycleEvent::Delivered => log!(info, "{credential} is the current credential of {name}"),
         LifecycleEvent::Superseded | LifecycleEvent::Replaced => {
-            say!(
+            log!(
                 info,
                 "retired {credential} of {name}; it is revoked after {revoke_after}"
             );
         }
-        LifecycleEvent::Deleted => say!(info, "revoked the previous {credential} of {name}"),
-        LifecycleEvent::Interrupted | LifecycleEvent::LabelFoundAfterRestart => say!(
+        LifecycleEvent::Deleted => log!(info, "revoked the previous {credential} of {name}"),
+        LifecycleEvent::Interrupted | LifecycleEvent::LabelFoundAfterRestart => log!(
             warn,
             "{credential} of {name} is stranded: its secret was lost in a restart; a new one follows"
         ),
-        LifecycleEvent::SecretLost | LifecycleEvent::LabelFound => say!(
+        LifecycleEvent::SecretLost | LifecycleEvent::LabelFound => log!(
             warn,
             "{credential} of {name} is orphaned: its secret never arrived; it is revoked"
         ),
-        LifecycleEvent::VerificationFailed => say!(
+        LifecycleEvent::VerificationFailed => log!(
             error,
-            "{credential} of {name} never worked ({why}); it is revoked"
+            "{credential} of {name} never worked ({reason}); it is revoked"
         ),
         LifecycleEvent::Abandoned | LifecycleEvent::AbandonedDuringDelivery => {
-            say!(warn, "gave up {credential} of {name}: {why}");
+            log!(warn, "gave up {credential} of {name}: {reason}");
         }
         LifecycleEvent::NotCreated | LifecycleEvent::LabelNotFound => {
-            say!(warn, "nothing was created for {name}: {why}");
+            log!(warn, "nothing was created for {name}: {reason}");
         }
-        LifecycleEvent::FoundDeleted if rotation.is_none_or(|found| found.retired_at.is_some()) => {
-            say!(
+        LifecycleEvent::FoundDeleted
+            if rotation.is_none_or(|rotation| rotation.retired_at.is_some()) =>
+        {
+            log!(
                 info,
                 "{credential} of {name} was gone at the provider already"
             );
         }
         LifecycleEvent::FoundDeleted => {
-            say!(error, "{credential} of {name} is gone at the provider")
+            log!(error, "{credential} of {name} is gone at the provider")
         }
-        LifecycleEvent::RevokedManually => say!(info, "revoked {credential} of {name} by hand"),
-        LifecycleEvent::FoundAlive => say!(
+        LifecycleEvent::RevokedManually => log!(info, "revoked {credential} of {name} by hand"),
+        LifecycleEvent::FoundAlive => log!(
             error,
             "{credential} of {name} is alive again; it is revoked"
         ),
         LifecycleEvent::Started | LifecycleEvent::Adopted | LifecycleEvent::AdoptedAlongside => {
-            say!(info, "{name}: {}", moved.event);
+            log!(info, "{name}: {}", transition.event);
         }
     }
 }
 
-/// Logs why a retired credential stays: once in detail, and once more on its
-/// last day.
+/// Logs why a retired credential is not revoked: once, and again on its last day.
 fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &RevocationDeferral) {
     let (name, rotation, reason) = (&after.key, &deferral.rotation, &deferral.reason);
     let credential = credential_name(after, rotation);
-    let known = before.rotation(rotation);
-    if deferral.final_warning && !known.is_some_and(|known| known.final_warning) {
+    let previous = before.rotation(rotation);
+    let was_warned = previous.is_some_and(|previous| previous.final_warning);
+    if deferral.final_warning && !was_warned {
         tracing::warn!(
             key = %name, %rotation, credential, alarm = "hold",
             "{credential} of {name} is not revoked yet: {reason}"
         );
-    } else if known.is_none_or(|known| known.error.is_none()) {
+    } else if previous.is_none_or(|previous| previous.error.is_none()) {
         tracing::info!(
             key = %name, %rotation, credential,
             "{credential} of {name} is not revoked yet: {reason}"
@@ -221,28 +228,28 @@ fn log_delivery_change(key: &KeyState, change: &DeliveryChange) {
     }
 }
 
-fn log_delivery_result(key: &KeyState, answered: &DeliveryResult) {
-    let (name, rotation, sink) = (&key.key, &answered.rotation, &answered.sink);
-    let why = answered.error.as_deref().unwrap_or_default();
-    let retry_at = answered.retry_at.map(time::to_text).unwrap_or_default();
-    match answered.state {
+fn log_delivery_result(key: &KeyState, result: &DeliveryResult) {
+    let (name, rotation, sink) = (&key.key, &result.rotation, &result.sink);
+    let reason = result.error.as_deref().unwrap_or_default();
+    let retry_at = result.retry_at.map(time::to_text).unwrap_or_default();
+    match result.state {
         DeliveryState::Accepted => tracing::info!(
             key = %name, %rotation, sink = %sink.name, "delivered {name} to {sink}"
         ),
-        DeliveryState::Uncertain if answered.is_written && answered.error.is_none() => {
+        DeliveryState::Uncertain if result.is_written && result.error.is_none() => {
             tracing::info!(
                 key = %name, %rotation, sink = %sink.name,
                 "{name} stands in {sink}; what follows its change is run"
             )
         }
-        DeliveryState::Uncertain if answered.is_written => tracing::warn!(
+        DeliveryState::Uncertain if result.is_written => tracing::warn!(
             key = %name, %rotation, sink = %sink.name, retry_at,
-            "{name} stands in {sink}, and what follows its change did not end well: {why}; \
+            "{name} stands in {sink}, and what follows its change did not end well: {reason}; \
             it is run again at {retry_at}"
         ),
-        DeliveryState::Uncertain if answered.retry_at.is_none() => tracing::warn!(
+        DeliveryState::Uncertain if result.retry_at.is_none() => tracing::warn!(
             key = %name, %rotation, sink = %sink.name,
-            "{name} does not stand in {sink} any more: {why}"
+            "{name} does not stand in {sink} any more: {reason}"
         ),
         DeliveryState::Pending
         | DeliveryState::Uncertain
@@ -250,7 +257,7 @@ fn log_delivery_result(key: &KeyState, answered: &DeliveryResult) {
         | DeliveryState::Missed
         | DeliveryState::Removed => tracing::warn!(
             key = %name, %rotation, sink = %sink.name, retry_at,
-            "{name} was not delivered to {sink}: {why}; trying again at {retry_at}"
+            "{name} was not delivered to {sink}: {reason}; trying again at {retry_at}"
         ),
     }
 }

@@ -1,10 +1,9 @@
-//! Drives rotations: which keys have something to do now, side by side as far
-//! as there are places, each by the decisions of [`crate::core`].
+//! The engine, which rotates keys: it starts work on every due key, as far as places
+//! are free, by the decisions of [`crate::core`].
 //!
-//! The engine neither sleeps nor keeps time: whoever runs it asks
-//! [`Engine::next_at`] when to call [`Engine::start_due`] again. Start, wake
-//! and recovery are the same code: a key is looked at, and what the ledger
-//! says decides.
+//! The engine neither sleeps nor keeps time: its caller calls [`Engine::start_due`]
+//! again at [`Engine::next_at`]. Start, wake-up and recovery are one code path: the
+//! engine evaluates a key, and the ledger's state decides.
 
 mod alerts;
 pub mod conditions;

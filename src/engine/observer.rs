@@ -1,15 +1,15 @@
-//! Whoever counts what is recorded.
+//! The observer of recorded changes, for metrics.
 
 use crate::core::change::Change;
 use crate::core::state::KeyState;
 
-/// Is told of everything that was recorded, after it was.
+/// Observes every change after it was recorded.
 pub trait ChangeObserver: Send + Sync {
-    /// `changes` stand in the ledger, and the key stands as `state` says.
+    /// Observes that `changes` were recorded and led to `state`.
     fn observe(&self, state: &KeyState, changes: &[Change]);
 }
 
-/// Nobody counts.
+/// The observer that ignores every change.
 impl ChangeObserver for () {
     fn observe(&self, _: &KeyState, _: &[Change]) {}
 }

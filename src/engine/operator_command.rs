@@ -21,43 +21,43 @@ pub enum OperatorCommand {
         credential: CredentialId,
         /// Whether sinks may be left with a revoked credential.
         force: bool,
-        /// Who requested it, and why.
+        /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
-    /// Keep the schedule from revoking a credential before `until`; with none, let
-    /// it revoke the credential again. Without a credential: all that are alive.
+    /// Keep the schedule from revoking a credential before `until`; with none, end such
+    /// a hold. Without a credential, it applies to all live ones.
     Hold {
-        /// The credential.
+        /// The credential; none for all live ones.
         credential: Option<CredentialId>,
-        /// Not before this.
+        /// The end of the hold.
         until: Option<Timestamp>,
-        /// Who requested it, and why.
+        /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
     /// Start no scheduled rotation before `until`; with none, before
     /// [`OperatorCommand::Resume`].
     Pause {
-        /// Not before this.
+        /// The end of the pause.
         until: Option<Timestamp>,
-        /// Who requested it, and why.
+        /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
     /// Start scheduled rotations again.
     Resume {
-        /// Who requested it, and why.
+        /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
     /// Adopt a credential that was created manually.
     Adopt {
         /// The credential.
         credential: CredentialId,
-        /// Who requested it, and why.
+        /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
 }
 
 impl OperatorCommand {
-    /// Whether it sends requests to the provider.
+    /// Returns whether the command sends requests to the provider.
     pub(super) const fn uses_provider(&self) -> bool {
         match self {
             Self::Revoke { .. } | Self::Adopt { .. } => true,
@@ -66,7 +66,7 @@ impl OperatorCommand {
     }
 }
 
-/// Why an operator's command was not carried out.
+/// The reason why an operator's command failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommandError {
     /// The state of the key or the credential does not allow it.
@@ -80,13 +80,13 @@ pub enum CommandError {
     Ledger(#[from] LedgerError),
 }
 
-/// A command, and the caller that waits for its result.
+/// A command whose caller waits for its result.
 pub struct PendingCommand {
     /// The command.
     pub command: OperatorCommand,
-    /// Set when execution starts: from then on the caller is never told that it was
-    /// not done.
+    /// Set when execution starts: from then on the caller does not report that the
+    /// command was not executed.
     pub started: Arc<AtomicBool>,
-    /// Receives what was done, or why it was not.
+    /// Receives the result, as text for people.
     pub reply: oneshot::Sender<Result<String, CommandError>>,
 }

@@ -1,11 +1,11 @@
-//! Places at the destinations of deliveries: how many attempts run at once, and
-//! whose turn is next.
+//! Places limit how many attempts run at once at each destination of deliveries and at
+//! the provider; waiting keys get them in order.
 //!
-//! A receiver that accepts connections and never answers keeps every attempt
-//! until its time-out. So that it delays only what is delivered to it, each
-//! destination has places of its own, apart from the provider's. A key that
-//! finds no place is parked, and the engine wakes it when one is free: it does
-//! not wait inside a worker, where commands and reloads could not reach it.
+//! A receiver that accepts connections and never answers holds every attempt until its
+//! time-out. Each destination has places of its own, apart from the provider's, so that
+//! such a receiver delays only its own deliveries. A key without a place is parked, and
+//! the engine wakes it when one is granted: a wait inside a worker would also delay
+//! commands and reloads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,27 +15,27 @@ use tokio::sync::Notify;
 use crate::core::ids::KeyName;
 use crate::sink::Destination;
 
-/// Attempts at one scheme, host and port at the same time.
+/// The number of concurrent attempts at one scheme, host and port.
 const PLACES_PER_ENDPOINT: usize = 4;
 
-/// Programs of sinks that run at the same time.
+/// The number of programs of sinks that run at once.
 const PLACES_FOR_PROGRAMS: usize = 16;
 
-/// Attempts at all endpoints and programs together.
+/// The number of concurrent attempts at all endpoints and programs.
 const PLACES_IN_TOTAL: usize = 256;
 
-/// The places of one engine. Cheap to clone; all clones share them.
+/// The places of one engine. Cheap to clone; clones share the places.
 #[derive(Clone, Default)]
 pub(crate) struct PlacePool(Arc<Shared>);
 
-/// A place at a destination, taken until it is dropped.
+/// A place at a destination, free again when it is dropped.
 #[must_use = "a place that is dropped is free again"]
 pub(crate) struct Place {
     shared: Arc<Shared>,
     destination: Destination,
 }
 
-/// A place among the requests to the provider, taken until it is dropped.
+/// A place at the provider, free again when it is dropped.
 #[must_use = "a place that is dropped is free again"]
 pub(crate) struct ProviderPlace(Arc<Shared>);
 
@@ -48,45 +48,45 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     lanes: BTreeMap<Destination, Lane>,
-    /// Places taken or granted at all endpoints and programs.
+    /// The number of places taken or granted at all endpoints and programs.
     taken: usize,
     next_ticket: u64,
-    /// The keys that wait, each for one destination.
+    /// The waiting keys, each for one destination.
     waiters: BTreeMap<KeyName, Waiter>,
     /// The first ticket of each lane that has both a free place and a queue.
     heads: BTreeMap<u64, Destination>,
-    /// Keys with a granted place that the engine has not been told of.
+    /// The keys with a granted place that the engine has not woken yet.
     ready: BTreeSet<KeyName>,
-    /// Keys that work with the provider.
+    /// The number of keys with a place at the provider.
     at_provider: usize,
     /// Whether a key waits for a place at the provider.
     is_provider_awaited: bool,
-    /// Whether such a place has become free and the engine has not been told.
+    /// Whether such a place became free since [`PlacePool::take_ready`].
     is_provider_freed: bool,
 }
 
 /// The places of one destination.
 #[derive(Default)]
 struct Lane {
-    /// Places taken or granted.
+    /// The number of places taken or granted.
     taken: usize,
-    /// The keys that wait, first come first.
+    /// The waiting keys by their tickets, in order of arrival.
     queue: BTreeMap<u64, KeyName>,
     /// The lane's entry in [`Inner::heads`].
     head: Option<u64>,
 }
 
-/// How far a key that asked for a place has got.
+/// The state of a key that requested a place and has not taken it.
 enum Waiter {
-    /// It waits.
+    /// The key waits with this ticket.
     Queued(Destination, u64),
-    /// A place is kept for it until it takes it or leaves.
+    /// A place is reserved for the key until it takes the place or leaves.
     Granted(Destination),
 }
 
 impl PlacePool {
-    /// Takes a place at `destination` for `key`, or puts the key into the queue
-    /// there and returns none. Files have as many places as are asked for.
+    /// Takes a place at `destination` for `key`, or queues the key there and returns
+    /// none. The places for files are not limited.
     pub(crate) fn take(&self, key: &KeyName, destination: &Destination) -> Option<Place> {
         let mut inner = self.0.lock();
         let has_place = match inner.waiters.get(key) {
@@ -112,28 +112,28 @@ impl PlacePool {
         })
     }
 
-    /// Takes the key out of the queue that it waits in, and gives a place that
-    /// is kept for it to the next.
+    /// Removes the key from its queue, and grants a place that is reserved for it to the
+    /// next key.
     pub(crate) fn leave(&self, key: &KeyName) {
         let mut inner = self.0.lock();
         inner.leave(key);
         self.0.announce(&inner);
     }
 
-    /// Whether any key waits for a place at a destination.
+    /// Returns whether any key waits for a place at a destination.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.0.lock().waiters.is_empty()
     }
 
-    /// The waiting keys that were granted a place since the last call.
+    /// Returns the waiting keys that were granted a place since the last call.
     pub(crate) fn take_ready(&self) -> BTreeSet<KeyName> {
         let mut inner = self.0.lock();
         inner.is_provider_freed = false;
         std::mem::take(&mut inner.ready)
     }
 
-    /// Whether fewer than `limit` work with the provider. If not, the end of
-    /// another's work is a change ([`PlacePool::changed`]).
+    /// Returns whether fewer than `limit` keys have a place at the provider. If not,
+    /// [`PlacePool::changed`] returns once one is free.
     pub(crate) fn has_room_at_provider(&self, limit: usize) -> bool {
         let mut inner = self.0.lock();
         let has_room = inner.at_provider < limit;
@@ -141,8 +141,8 @@ impl PlacePool {
         has_room
     }
 
-    /// Takes a place among the `limit` that work with the provider at the same
-    /// time. Without one, the end of another's is a change ([`PlacePool::changed`]).
+    /// Takes one of the `limit` places at the provider. If none is free,
+    /// [`PlacePool::changed`] returns once one is.
     pub(crate) fn take_at_provider(&self, limit: usize) -> Option<ProviderPlace> {
         let mut inner = self.0.lock();
         if inner.at_provider >= limit {
@@ -153,17 +153,17 @@ impl PlacePool {
         Some(ProviderPlace(Arc::clone(&self.0)))
     }
 
-    /// How many keys work with the provider.
+    /// Returns the number of keys with a place at the provider.
     #[cfg(test)]
     pub(crate) fn taken_at_provider(&self) -> usize {
         self.0.lock().at_provider
     }
 
-    /// Waits until a place that a key waits for is free. Safe to drop.
+    /// Waits until a place is free for a waiting key. The future is safe to drop.
     pub(crate) async fn changed(&self) {
         loop {
             let freed = self.0.freed.notified();
-            if self.0.lock().has_news() {
+            if self.0.lock().has_ready() {
                 return;
             }
             freed.await;
@@ -177,20 +177,20 @@ impl Shared {
     }
 
     fn announce(&self, inner: &Inner) {
-        if inner.has_news() {
-            // Kept for the next call where nobody waits: no wake-up is lost.
+        if inner.has_ready() {
+            // `Notify` stores the permit for the next call, so no wake-up is lost.
             self.freed.notify_one();
         }
     }
 }
 
 impl Inner {
-    fn has_news(&self) -> bool {
+    fn has_ready(&self) -> bool {
         self.is_provider_freed || !self.ready.is_empty()
     }
 
-    /// Counts a place as taken, if one is free. Where one is, no key waits for
-    /// it: a place that becomes free is granted at once.
+    /// Counts a place as taken, if one is free. No key waits for a free place, because a
+    /// place that becomes free is granted immediately.
     fn try_enter(&mut self, destination: &Destination) -> bool {
         let Some(limit) = limit_at(destination) else {
             return true;
@@ -240,7 +240,7 @@ impl Inner {
         }
     }
 
-    /// Gives each free place to the key that has waited longest for one there.
+    /// Grants each free place to the key that has waited longest for it.
     fn grant(&mut self) {
         while self.taken < PLACES_IN_TOTAL
             && let Some((ticket, destination)) = self.heads.pop_first()
@@ -260,7 +260,7 @@ impl Inner {
         }
     }
 
-    /// Corrects the lane's entry among the heads, and drops an unused lane.
+    /// Updates the lane's entry in [`Inner::heads`], and removes an unused lane.
     fn refresh(&mut self, destination: &Destination) {
         let (Some(limit), Some(lane)) = (limit_at(destination), self.lanes.get_mut(destination))
         else {
@@ -269,8 +269,8 @@ impl Inner {
         let first = lane.queue.keys().next().copied();
         let head = first.filter(|_| lane.taken < limit);
         if lane.head != head {
-            if let Some(before) = lane.head {
-                self.heads.remove(&before);
+            if let Some(outdated) = lane.head {
+                self.heads.remove(&outdated);
             }
             lane.head = head;
             if let Some(ticket) = head {
@@ -283,7 +283,7 @@ impl Inner {
     }
 }
 
-/// How many places a destination has; none where they are not limited.
+/// Returns the number of places at a destination; none if it is not limited.
 const fn limit_at(destination: &Destination) -> Option<usize> {
     match destination {
         Destination::File => None,
@@ -350,7 +350,7 @@ mod tests {
         assert!(places.take_ready().is_empty());
         taken.pop();
         assert_eq!(places.take_ready(), BTreeSet::from([key(4)]));
-        // A later key does not overtake the one that was woken.
+        // A later key does not overtake the key with the granted place.
         assert!(places.take(&key(5), &endpoint(1)).is_none());
         assert!(places.take(&key(6), &endpoint(1)).is_none());
         let fourth = places.take(&key(4), &endpoint(1)).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_freed_place_wakes_whoever_waits_for_a_change() {
+    async fn a_freed_place_wakes_the_waiting_engine() {
         let places = PlacePool::default();
         let mut taken: Vec<_> = (0..4)
             .map(|number| places.take(&key(number), &endpoint(1)).unwrap())
@@ -415,21 +415,20 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever keys do: no destination has more attempts than places, and
-        /// where a key waits, every place is taken or was granted to a key that
-        /// the engine was told of.
+        /// No destination has more attempts than places. While a key waits, every place
+        /// is taken or was granted to a key that the engine woke.
         #[test]
         fn limits_hold_and_no_place_stays_free_while_a_key_waits(
             actions in prop::collection::vec(action(), 1..200),
         ) {
             let places = PlacePool::default();
             let mut held: Vec<(u16, Place)> = Vec::new();
-            let mut told: BTreeSet<KeyName> = BTreeSet::new();
+            let mut woken: BTreeSet<KeyName> = BTreeSet::new();
             for action in actions {
                 match action {
                     Action::Take(number, lane) => {
                         let place = places.take(&key(number), &destination(lane));
-                        told.remove(&key(number));
+                        woken.remove(&key(number));
                         held.extend(place.map(|place| (lane, place)));
                     }
                     Action::Release(number) if !held.is_empty() => {
@@ -437,11 +436,11 @@ mod tests {
                     }
                     Action::Release(_) => {}
                     Action::Leave(number) => {
-                        told.remove(&key(number));
+                        woken.remove(&key(number));
                         places.leave(&key(number));
                     }
                 }
-                told.extend(places.take_ready());
+                woken.extend(places.take_ready());
                 let inner = places.0.lock();
                 let granted = |lane: u16| {
                     let granted = inner.waiters.iter().filter(|(_, waiter)| {
@@ -452,13 +451,13 @@ mod tests {
                 for lane in 0..3 {
                     let used = held.iter().filter(|(at, _)| *at == lane).count();
                     let granted = granted(lane);
-                    prop_assert!(granted.iter().all(|key| told.contains(key)));
+                    prop_assert!(granted.iter().all(|key| woken.contains(key)));
                     let limit = limit_at(&destination(lane)).unwrap();
                     let taken = used + granted.len();
                     prop_assert!(taken <= limit);
-                    let known = inner.lanes.get(&destination(lane));
-                    prop_assert_eq!(known.map_or(0, |lane| lane.taken), taken);
-                    let waits = known.is_some_and(|lane| !lane.queue.is_empty());
+                    let lane_state = inner.lanes.get(&destination(lane));
+                    prop_assert_eq!(lane_state.map_or(0, |lane| lane.taken), taken);
+                    let waits = lane_state.is_some_and(|lane| !lane.queue.is_empty());
                     prop_assert!(!waits || taken == limit);
                 }
             }
@@ -494,19 +493,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_freed_at_the_provider_is_news_where_a_key_waits_for_it() {
+    async fn a_place_freed_at_the_provider_is_announced_only_to_a_waiting_key() {
         let places = PlacePool::default();
         let first = places.take_at_provider(2).unwrap();
         let second = places.take_at_provider(2).unwrap();
         drop(first);
-        assert!(!places.0.lock().has_news(), "no key waits");
+        assert!(!places.0.lock().has_ready(), "no key waits");
         assert!(places.has_room_at_provider(2));
         let third = places.take_at_provider(2).unwrap();
         assert!(places.take_at_provider(2).is_none());
         drop(second);
         places.changed().await;
         assert!(places.take_ready().is_empty());
-        assert!(!places.0.lock().has_news(), "the engine was told");
+        assert!(!places.0.lock().has_ready(), "the engine took it");
         drop(third);
     }
 }

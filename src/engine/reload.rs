@@ -1,8 +1,8 @@
-//! Another configuration for a running engine.
+//! Applies a new configuration to a running engine.
 //!
-//! Nothing that runs is dropped: whoever works on a key finishes the step it
-//! is in, with the sinks it began with, and the key goes on with the new ones.
-//! Secrets in memory stay with their keys.
+//! A reload drops no work: a worker finishes its current step with the sinks that it
+//! started with, and its key continues with the new ones. Secrets in memory stay with
+//! their keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,54 +17,54 @@ use crate::engine::services::Services;
 use crate::engine::worker::Preflight;
 
 impl Engine {
-    /// Works with other `parts` and keys from now on. Ledger, clock and
-    /// conditions must be the ones of before.
-    pub fn reconfigure(&mut self, parts: Services, managed: Vec<ManagedKey>) {
-        let now = parts.clock.now();
-        let at = time::after(now, parts.reconcile_every);
+    /// Replaces the services and the configured keys. Ledger, clock and conditions must
+    /// stay the same.
+    pub fn reconfigure(&mut self, services: Services, managed: Vec<ManagedKey>) {
+        let now = services.clock.now();
+        let at = time::after(now, services.reconcile_every);
         self.maintenance.reconcile_by(at);
         self.maintenance.probe_now(now);
-        self.services = Arc::new(parts);
+        self.services = Arc::new(services);
         self.set_subscriptions(Arc::clone(&self.services.subscriptions), now);
-        let mut wanted: BTreeMap<_, _> = managed
+        let mut configured: BTreeMap<_, _> = managed
             .into_iter()
             .map(|key| (key.name.clone(), Arc::new(key)))
             .collect();
-        for key in wanted.values() {
+        for key in configured.values() {
             self.maintenance.add_scope(&key.scope, now);
         }
-        let known: Vec<_> = self.keys.keys().cloned().collect();
-        for key in known {
-            let managed = wanted.remove(&key);
-            let Some(slot) = self.keys.get_mut(&key) else {
+        let keys: Vec<_> = self.keys.keys().cloned().collect();
+        for key in keys {
+            let managed = configured.remove(&key);
+            let Some(entry) = self.keys.get_mut(&key) else {
                 continue;
             };
             if managed.is_none() {
-                // Nobody rotates it any more.
-                slot.request = None;
+                // A removed key is not rotated any more.
+                entry.request = None;
             }
-            slot.managed = managed;
-            if let Some(state) = slot.state() {
-                slot.scope = scope_of(slot.managed.as_deref(), state);
+            entry.managed = managed;
+            if let Some(state) = entry.state() {
+                entry.scope = scope_of(entry.managed.as_deref(), state);
             }
-            slot.needs_sink_sync = true;
-            slot.preflight = Preflight::default();
-            slot.interrupted
-                .store(slot.parked.is_none(), Ordering::Relaxed);
+            entry.needs_sink_sync = true;
+            entry.preflight = Preflight::default();
+            entry
+                .interrupted
+                .store(entry.parked.is_none(), Ordering::Relaxed);
             self.wake(&key, now);
         }
-        for (name, key) in wanted {
+        for (name, key) in configured {
             self.add_key(Some(key), KeyState::unknown(name), now);
         }
     }
 
-    /// Has the ledger tell that the configuration cannot be taken, and why; or
-    /// with none that it was.
+    /// Records why the configuration cannot be applied, or with none that it was.
     pub fn record_configuration_problem(&mut self, problem: Option<String>) {
         self.record_condition(None, CONFIGURATION, problem);
     }
 }
 
-/// The word in the ledger for what is wrong with a configuration that was to
-/// be taken. It is no condition of the daemon: the former one goes on.
+/// The ledger's word for a configuration that could not be applied. It is no condition
+/// of the daemon, which keeps its previous configuration.
 const CONFIGURATION: &str = "configuration";

@@ -8,7 +8,7 @@ use crate::core::state::Trigger;
 /// An operator's request that a key rotates now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationRequest {
-    /// Who requested it, and why.
+    /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
     /// Whether every older credential is revoked as soon as the new one is current;
     /// an open rotation is abandoned first.
@@ -16,8 +16,8 @@ pub struct RotationRequest {
 }
 
 impl RotationRequest {
-    /// Merges a later request into this one: a leaked key is revoked even if the
-    /// later request asks for less.
+    /// Merges a later request into this one. A request to revoke older credentials
+    /// stays, even if the later one asks for less: the key may have leaked.
     pub(super) fn merge(self, later: Self) -> Self {
         match (self.revoke_previous, later.revoke_previous) {
             (true, false) => self,
@@ -26,7 +26,7 @@ impl RotationRequest {
     }
 }
 
-/// Why, and for which scheduled run, a rotation starts.
+/// A rotation to start, with its trigger and its scheduled run.
 pub(crate) struct RotationStart {
     pub(crate) trigger: Trigger,
     pub(crate) scheduled_for: Option<Timestamp>,

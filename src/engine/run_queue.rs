@@ -1,8 +1,8 @@
-//! The keys in the order of their times; keys with an open rotation come first.
+//! A queue of keys by time, in which keys with an open rotation come first.
 //!
-//! Such a key has a secret in memory, or is about to. Were the keys that wait
-//! for their turn to start before it, thousands of secrets would be made before
-//! the first is delivered, and lost with the process.
+//! A key with an open rotation has a secret in memory, or soon will. If other keys
+//! started before it, the engine would create thousands of credentials before it
+//! delivered the first, and lose their secrets if the process ended.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use jiff::Timestamp;
 
 use crate::core::ids::KeyName;
 
-/// Keys, each with a time.
+/// Keys by the time at which they run.
 #[derive(Debug, Default)]
 pub(super) struct RunQueue {
-    /// Those with an open rotation.
+    /// The keys with an open rotation.
     priority: Lane,
     normal: Lane,
-    /// How many keys of the priority lane were popped one after another.
+    /// The number of keys popped from the priority lane since the normal lane had one.
     priority_streak: u8,
 }
 
 type Lane = BTreeSet<(Timestamp, KeyName)>;
 
-/// After so many keys with an open rotation comes one of the others, if one is
-/// due: rotations that are tried again and again must not take every turn.
+/// The number of keys with an open rotation after which one of the other due keys is
+/// popped: rotations that are retried again and again must not block them.
 const MAX_PRIORITY_STREAK: u8 = 3;
 
 impl RunQueue {
@@ -45,23 +45,23 @@ impl RunQueue {
         }
     }
 
-    /// Removes and returns the next key whose time has come.
+    /// Removes and returns the next due key.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<KeyName> {
         if self.priority_streak >= MAX_PRIORITY_STREAK
-            && let Some(other) = pop_due(&mut self.normal, now)
+            && let Some(key) = pop_due(&mut self.normal, now)
         {
             self.priority_streak = 0;
-            return Some(other);
+            return Some(key);
         }
-        if let Some(rotating) = pop_due(&mut self.priority, now) {
+        if let Some(key) = pop_due(&mut self.priority, now) {
             self.priority_streak = self.priority_streak.saturating_add(1);
-            return Some(rotating);
+            return Some(key);
         }
         self.priority_streak = 0;
         pop_due(&mut self.normal, now)
     }
 
-    /// The earliest time.
+    /// Returns the earliest time of any key.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         let first = [&self.priority, &self.normal].map(|lane| lane.first());
         first.into_iter().flatten().map(|(at, _)| *at).min()
@@ -87,34 +87,34 @@ mod tests {
     fn open_rotations_come_before_keys_that_waited_longer() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let key = |name: &str| KeyName::new(name).unwrap();
-        let mut agenda = RunQueue::default();
-        agenda.insert(at(1), key("a"), false);
-        agenda.insert(at(2), key("b"), false);
-        agenda.insert(at(3), key("c"), true);
-        assert_eq!(agenda.next_at(), Some(at(1)));
-        assert_eq!(agenda.pop_due(at(0)), None);
-        agenda.remove(at(2), &key("b"));
-        let mut order = std::iter::from_fn(|| agenda.pop_due(at(3)));
+        let mut queue = RunQueue::default();
+        queue.insert(at(1), key("a"), false);
+        queue.insert(at(2), key("b"), false);
+        queue.insert(at(3), key("c"), true);
+        assert_eq!(queue.next_at(), Some(at(1)));
+        assert_eq!(queue.pop_due(at(0)), None);
+        queue.remove(at(2), &key("b"));
+        let mut order = std::iter::from_fn(|| queue.pop_due(at(3)));
         assert_eq!(order.next(), Some(key("c")));
         assert_eq!(order.next(), Some(key("a")));
         assert_eq!(order.next(), None);
     }
 
     #[test]
-    fn open_rotations_leave_capacity_for_other_keys() {
+    fn open_rotations_leave_every_fourth_turn_to_other_keys() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let mut agenda = RunQueue::default();
+        let mut queue = RunQueue::default();
         for number in 0..100 {
-            for is_begun in [true, false] {
-                let name = if is_begun { "begun" } else { "other" };
+            for is_rotating in [true, false] {
+                let name = if is_rotating { "rotating" } else { "other" };
                 let key = KeyName::new(&format!("{name}-{number}")).unwrap();
-                agenda.insert(at(number), key, is_begun);
+                queue.insert(at(number), key, is_rotating);
             }
         }
-        let popped: Vec<_> = (0..100).map(|_| agenda.pop_due(at(100)).unwrap()).collect();
-        let begun = popped
+        let popped: Vec<_> = (0..100).map(|_| queue.pop_due(at(100)).unwrap()).collect();
+        let rotating = popped
             .iter()
-            .filter(|key| key.as_str().starts_with("begun"));
-        assert_eq!(begun.count(), 75);
+            .filter(|key| key.as_str().starts_with("rotating"));
+        assert_eq!(rotating.count(), 75);
     }
 }

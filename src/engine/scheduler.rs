@@ -1,5 +1,5 @@
-//! Hands keys to workers when they have something to do and there is a place
-//! for it.
+//! The engine: hands due keys to workers, as far as places are free, and processes the
+//! results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -35,52 +35,53 @@ use crate::engine::worker::{AwaitedPlace, RunContext, Worker};
 use crate::ledger::LedgerError;
 use crate::platform::clock::{ClockJump, ClockReading};
 
-/// So many keys are seen to before somebody else has a turn: what is asked of
-/// the daemon is not to wait until ten thousand have been seen to.
+/// The number of keys dispatched before the engine yields: requests to the daemon must
+/// not wait for ten thousand keys.
 const MAX_STARTS_PER_POLL: usize = 256;
 
 /// Drives all keys of one ledger.
 pub struct Engine {
     pub(super) services: Arc<Services>,
-    /// Boxed, since half of the room in the nodes of a map is empty.
+    /// The keys by name. Entries are boxed, because half of a map's nodes are empty.
     pub(super) keys: BTreeMap<KeyName, Box<KeyEntry>>,
-    /// When each idle key has something to do; a key at work is not in here.
+    /// The times at which parked keys are evaluated; a key with a worker has none.
     pub(super) run_queue: RunQueue,
-    /// When each key is rotated next.
+    /// The next scheduled rotation of each key.
     pub(super) next_rotations: BTreeSet<(Timestamp, KeyName)>,
     pub(super) running: JoinSet<Completion>,
     /// Whether [`Engine::start_due`] left keys for its next call.
     pub(super) has_more_due: bool,
     pub(super) maintenance: MaintenanceSchedule,
-    /// From which key on the sinks are still to be looked at.
+    /// The key at which the next batch of the drift check starts.
     pub(super) drift_cursor: Option<Bound<KeyName>>,
-    /// Keys that cannot start before their scope was reconciled again.
+    /// The keys that cannot start a rotation before the next reconciliation of their
+    /// scope.
     pub(super) awaiting_reconciliation: Vec<(Scope, KeyName)>,
     pub(super) presence: BTreeMap<Scope, PresenceTally>,
-    /// The keys that something is wrong with.
+    /// The keys with an error.
     pub(super) unhealthy: BTreeSet<KeyName>,
     /// The keys with an open rotation.
     pub(super) rotating: BTreeSet<KeyName>,
     pub(super) stopping: Arc<AtomicBool>,
-    /// Set at the end of a process: deliveries that still run are dropped.
+    /// Set when the process ends: running deliveries are dropped.
     pub(super) deliveries_dropped: watch::Sender<bool>,
     pub(super) places: PlacePool,
-    /// The keys that wait for a place at the provider, by since when.
+    /// The keys that wait for a place at the provider, by the start of their wait.
     pub(super) awaiting_provider: RunQueue,
-    /// When nobody was there last to see a firing.
+    /// The latest time in which no process could start a scheduled run.
     pub(super) downtime: Downtime,
-    /// When the clocks were looked at last.
+    /// The latest reading of the clocks.
     pub(super) last_reading: ClockReading,
     pub(super) is_scheduling: bool,
-    /// What people are told.
+    /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
 }
 
-/// What comes back from work.
+/// The result of a task that the engine spawned.
 pub(super) enum Completion {
     Key(Box<Worker>),
     Probe,
-    /// The keys whose sinks seem to have lost something.
+    /// The keys whose sinks have drift.
     DriftCheck(BTreeSet<KeyName>),
     Reconciliation(Scope, Option<ReconciliationReport>),
     LedgerWrite,
@@ -88,34 +89,34 @@ pub(super) enum Completion {
 }
 
 impl Engine {
-    /// Reads how every key stands and makes the ledger agree with the
-    /// configured sinks.
+    /// Reads the state of every key from the ledger, and queues every key for its first
+    /// evaluation.
     ///
     /// # Errors
     /// The ledger cannot be read or written.
     pub async fn open(
-        parts: Services,
+        services: Services,
         mut managed: Vec<ManagedKey>,
-        course: RunMode,
+        mode: RunMode,
     ) -> Result<Self, LedgerError> {
-        let states = parts.ledger.all_key_states().await?;
-        let seen = ClockReading::read(parts.clock.as_ref());
-        let now = seen.wall;
-        // By hand, a person is there.
-        let told = match course {
+        let states = services.ledger.all_key_states().await?;
+        let reading = ClockReading::read(services.clock.as_ref());
+        let now = reading.wall;
+        // The operator who runs a command reads its result, and needs no notification.
+        let raised = match mode {
             RunMode::Daemon | RunMode::Once => {
-                parts
+                services
                     .ledger
-                    .retain_channels(parts.subscriptions.channel_ids())
+                    .retain_channels(services.subscriptions.channel_ids())
                     .await?
             }
             RunMode::Command => BTreeMap::new(),
         };
         let scopes = scopes_of(&managed, &states);
         let mut engine = Self {
-            alert_tracker: AlertTracker::new(Arc::clone(&parts.subscriptions), told, now),
-            maintenance: MaintenanceSchedule::at_start(&parts, course, scopes, now).await?,
-            services: Arc::new(parts),
+            alert_tracker: AlertTracker::new(Arc::clone(&services.subscriptions), raised, now),
+            maintenance: MaintenanceSchedule::at_start(&services, mode, scopes, now).await?,
+            services: Arc::new(services),
             keys: BTreeMap::new(),
             run_queue: RunQueue::default(),
             next_rotations: BTreeSet::new(),
@@ -131,41 +132,42 @@ impl Engine {
             places: PlacePool::default(),
             awaiting_provider: RunQueue::default(),
             downtime: Downtime::before_start(now),
-            last_reading: seen,
-            is_scheduling: course != RunMode::Command,
+            last_reading: reading,
+            is_scheduling: mode != RunMode::Command,
         };
-        let mut slots = Vec::with_capacity(states.len().max(managed.len()));
+        let mut entries = Vec::with_capacity(states.len().max(managed.len()));
         let mut states = states.into_iter().peekable();
         managed.sort_by(|one, other| one.name.cmp(&other.name));
         for key in managed {
             while let Some(state) = states.next_if(|state| state.key < key.name) {
-                slots.push(engine.register_key(None, state, now));
+                entries.push(engine.register_key(None, state, now));
             }
             let state = states.next_if(|state| state.key == key.name);
             let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
-            slots.push(engine.register_key(Some(Arc::new(key)), state, now));
+            entries.push(engine.register_key(Some(Arc::new(key)), state, now));
         }
-        slots.extend(states.map(|state| engine.register_key(None, state, now)));
-        for (key, slot) in &slots {
+        entries.extend(states.map(|state| engine.register_key(None, state, now)));
+        for (key, entry) in &entries {
             engine
                 .run_queue
-                .insert(now, key.clone(), slot.is_rotating());
+                .insert(now, key.clone(), entry.is_rotating());
         }
-        // What is in order needs no search for the place of each.
-        engine.keys = slots.into_iter().collect();
+        // Sorted entries are inserted without a search for each.
+        engine.keys = entries.into_iter().collect();
         engine.load_failing_since().await?;
         Ok(engine)
     }
 
-    /// Since when keys have been failing: the rows do not tell.
+    /// Reads since when keys have been failing from the event log: their rows do not
+    /// have it.
     async fn load_failing_since(&mut self) -> Result<(), LedgerError> {
-        for (key, slot) in &mut self.keys {
-            if slot
+        for (key, entry) in &mut self.keys {
+            if entry
                 .parked
                 .as_ref()
-                .is_some_and(|idle| idle.state.attempt > 0)
+                .is_some_and(|parked| parked.state.attempt > 0)
             {
-                slot.failing_since = self.services.ledger.failing_since(key).await?;
+                entry.failing_since = self.services.ledger.failing_since(key).await?;
             }
         }
         Ok(())
@@ -177,12 +179,12 @@ impl Engine {
         state: KeyState,
         now: Timestamp,
     ) {
-        let (key, slot) = self.register_key(managed, state, now);
-        self.run_queue.insert(now, key.clone(), slot.is_rotating());
-        self.keys.insert(key, slot);
+        let (key, entry) = self.register_key(managed, state, now);
+        self.run_queue.insert(now, key.clone(), entry.is_rotating());
+        self.keys.insert(key, entry);
     }
 
-    /// A key that is to be looked at now.
+    /// Returns the entry of a key that is evaluated at `now`.
     fn register_key(
         &mut self,
         managed: Option<Arc<ManagedKey>>,
@@ -191,37 +193,41 @@ impl Engine {
     ) -> (KeyName, Box<KeyEntry>) {
         let key = state.key.clone();
         self.alert_tracker.seed_baseline(&state);
-        let troubled = alertable_error(&state, managed.is_some()).is_some();
-        set_membership(&mut self.unhealthy, &key, troubled);
-        let slot = KeyEntry::new(managed, state, now);
-        let tally = self.presence.entry(slot.scope.clone()).or_default();
-        tally.update(CredentialPresence::None, slot.presence);
-        (key, Box::new(slot))
+        let is_unhealthy = alertable_error(&state, managed.is_some()).is_some();
+        set_membership(&mut self.unhealthy, &key, is_unhealthy);
+        let entry = KeyEntry::new(managed, state, now);
+        let tally = self.presence.entry(entry.scope.clone()).or_default();
+        tally.update(CredentialPresence::None, entry.presence);
+        (key, Box::new(entry))
     }
 
-    /// Asks for a rotation of `key` now. False if it is not configured.
-    pub fn request_rotation(&mut self, key: &KeyName, wish: RotationRequest) -> bool {
-        let Some(slot) = self.keys.get_mut(key).filter(|slot| slot.managed.is_some()) else {
+    /// Requests a rotation of `key` now. Returns false if the key is not configured.
+    pub fn request_rotation(&mut self, key: &KeyName, request: RotationRequest) -> bool {
+        let Some(entry) = self
+            .keys
+            .get_mut(key)
+            .filter(|entry| entry.managed.is_some())
+        else {
             return false;
         };
-        slot.request = Some(match slot.request.take() {
-            Some(before) => before.merge(wish),
-            None => wish,
+        entry.request = Some(match entry.request.take() {
+            Some(earlier) => earlier.merge(request),
+            None => request,
         });
         self.wake(key, Timestamp::MIN);
         true
     }
 
-    /// Asks for no rotation of `key` any more, unless it was begun.
+    /// Cancels the request for a rotation of `key`, unless the rotation has started.
     pub fn cancel_request(&mut self, key: &KeyName) {
-        if let Some(slot) = self.keys.get_mut(key) {
-            slot.request = None;
+        if let Some(entry) = self.keys.get_mut(key) {
+            entry.request = None;
         }
     }
 
-    /// Asks for a rotation of every configured key now: a person who does is
-    /// sure of the organization.
-    pub fn request_all(&mut self, wish: &RotationRequest) {
+    /// Requests a rotation of every configured key now. The request confirms that the
+    /// organization is the right one.
+    pub fn request_all(&mut self, request: &RotationRequest) {
         for (scope, tally) in &mut self.presence {
             self.services
                 .conditions
@@ -230,22 +236,22 @@ impl Engine {
         }
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
-            self.request_rotation(&key, wish.clone());
+            self.request_rotation(&key, request.clone());
         }
     }
 
-    /// Asks for something to be done with a credential of `key`. False if the
-    /// key is neither configured nor in the ledger.
-    pub fn submit_command(&mut self, key: &KeyName, asked: PendingCommand) -> bool {
-        let Some(slot) = self.keys.get_mut(key) else {
+    /// Queues a command for `key`. Returns false if the key is neither configured nor
+    /// in the ledger.
+    pub fn submit_command(&mut self, key: &KeyName, command: PendingCommand) -> bool {
+        let Some(entry) = self.keys.get_mut(key) else {
             return false;
         };
-        slot.commands.push_back(asked);
+        entry.commands.push_back(command);
         self.wake(key, Timestamp::MIN);
         true
     }
 
-    /// Which key a credential belongs to, if it has a row.
+    /// Returns the key of a credential, if the credential has a row.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -253,28 +259,28 @@ impl Engine {
         self.services.ledger.key_for_credential(credential).await
     }
 
-    /// Has a key looked at. Whoever works on it may have looked before the
-    /// reason for this came up: then it is looked at again afterwards.
+    /// Schedules `key` for evaluation at `at`. If a worker has the key, marks it dirty,
+    /// so that it is evaluated again when the worker returns.
     pub(super) fn wake(&mut self, key: &KeyName, at: Timestamp) {
-        let Some(slot) = self.keys.get_mut(key) else {
+        let Some(entry) = self.keys.get_mut(key) else {
             return;
         };
-        if slot.parked.is_none() {
-            slot.is_dirty = true;
+        if entry.parked.is_none() {
+            entry.is_dirty = true;
             return;
         }
-        if let Some(before) = slot.wake_at {
-            if before <= at {
+        if let Some(queued_at) = entry.wake_at {
+            if queued_at <= at {
                 return;
             }
-            self.run_queue.remove(before, key);
+            self.run_queue.remove(queued_at, key);
         }
-        slot.wake_at = Some(at);
+        entry.wake_at = Some(at);
         self.run_queue
             .insert(at, key.clone(), self.rotating.contains(key));
     }
 
-    /// Has every key looked at.
+    /// Schedules every key for evaluation now.
     fn wake_all(&mut self) {
         let now = self.services.clock.now();
         let keys: Vec<_> = self.keys.keys().cloned().collect();
@@ -283,8 +289,8 @@ impl Engine {
         }
     }
 
-    /// Puts every key to work that has something to do now, as far as there is
-    /// room, and runs what is due beside them.
+    /// Dispatches the due keys, as far as places are free, and starts the due maintenance
+    /// tasks.
     pub fn start_due(&mut self) {
         if self.stopping.load(Ordering::Relaxed) {
             return;
@@ -292,14 +298,14 @@ impl Engine {
         let mut now = self.check_clock();
         self.start_maintenance(now);
         self.update_due_alerts(now);
-        // Nothing can be recorded: nothing may be done.
+        // No effect may precede a commit, and none can be made.
         if self.services.conditions.is_active(Condition::Ledger) {
             return;
         }
         for _ in 0..MAX_STARTS_PER_POLL {
             self.wake_ready_keys(now);
-            // Every due key is looked at before any gets a place at the provider:
-            // only then is it known whether it needs one.
+            // Every due key is evaluated before a waiting key gets a place at the
+            // provider: only the evaluation shows whether it needs one.
             if let Some(key) = self.run_queue.pop_due(now) {
                 self.dispatch(&key, false);
             } else if let Some(key) = self.pop_awaiting() {
@@ -307,19 +313,20 @@ impl Engine {
             } else {
                 return;
             }
-            // It may have been set meanwhile: who finds that comes back at
-            // once, to be put to work by the new time.
+            // A worker that notices a clock jump returns at once, and its key is then
+            // dispatched by the new time.
             now = self.check_clock();
         }
         self.has_more_due = true;
     }
 
-    /// The next key that waits for a place at the provider, if there is one.
+    /// Removes and returns the next key that waits for a place at the provider, if one is
+    /// free.
     fn pop_awaiting(&mut self) -> Option<KeyName> {
         self.awaiting_provider.next_at()?;
         let limit = self.services.max_in_flight;
-        let has_room = self.places.has_room_at_provider(limit);
-        has_room
+        let has_place = self.places.has_room_at_provider(limit);
+        has_place
             .then(|| self.awaiting_provider.pop_due(Timestamp::MAX))
             .flatten()
     }
@@ -332,17 +339,17 @@ impl Engine {
         }
     }
 
-    /// After the clock was set back, whatever was planned by it would come too
-    /// late: everything is looked at anew. After it jumped ahead, nobody was
-    /// there in between. Tells the time.
+    /// Checks for a clock jump, and returns the time. After a jump backward, every queued
+    /// time is too late, so everything is evaluated again. A jump forward is recorded as
+    /// downtime.
     fn check_clock(&mut self) -> Timestamp {
         let now = ClockReading::read(self.services.clock.as_ref());
-        let before = std::mem::replace(&mut self.last_reading, now);
-        let Some(parted) = before.jump_until(now) else {
+        let previous = std::mem::replace(&mut self.last_reading, now);
+        let Some(jump) = previous.jump_until(now) else {
             return now.wall;
         };
         self.alert_tracker.reset_grace_period(now.wall);
-        match parted {
+        match jump {
             ClockJump::Backward => {
                 tracing::warn!("the clock was set back; looking at everything anew");
                 self.downtime.to = self.downtime.to.min(now.wall);
@@ -350,10 +357,10 @@ impl Engine {
                 self.wake_all();
             }
             ClockJump::Forward(by) => {
-                let slept = duration::to_human_text(by);
-                tracing::info!("the host slept, or its clock was set forward, by {slept}");
+                let span = duration::to_human_text(by);
+                tracing::info!("the host slept, or its clock was set forward, by {span}");
                 self.downtime = Downtime {
-                    from: before.wall,
+                    from: previous.wall,
                     to: now.wall,
                     reason: DowntimeReason::Suspended,
                 };
@@ -364,12 +371,12 @@ impl Engine {
 
     fn start_maintenance(&mut self, now: Timestamp) {
         let conditions = &self.services.conditions;
-        for errand in self.maintenance.due(conditions, now) {
-            let parts = Arc::clone(&self.services);
-            match errand {
+        for task in self.maintenance.due(conditions, now) {
+            let services = Arc::clone(&self.services);
+            match task {
                 MaintenanceTask::Probe => {
                     self.running.spawn(async move {
-                        probe::probe(parts).await;
+                        probe::probe(services).await;
                         Completion::Probe
                     });
                 }
@@ -377,7 +384,7 @@ impl Engine {
                     // A key may have had another scope in a ledger that was lost.
                     let keys: Vec<_> = self.keys.keys().cloned().collect();
                     self.running.spawn(async move {
-                        let report = reconciliation::reconcile(parts, scope.clone(), keys).await;
+                        let report = reconciliation::reconcile(services, scope.clone(), keys).await;
                         Completion::Reconciliation(scope, report)
                     });
                 }
@@ -387,12 +394,11 @@ impl Engine {
         self.record_conditions();
     }
 
-    /// Tells the ledger of conditions that began or ended, for those who ask
-    /// beside the daemon.
+    /// Records conditions that started or ended, for commands that read the ledger.
     fn record_conditions(&mut self) {
         for ((condition, scope), problem) in self.services.conditions.take_unrecorded() {
             if condition == Condition::Ledger {
-                // It cannot be told to what cannot be written.
+                // This condition cannot be recorded in the ledger.
                 continue;
             }
             self.record_condition(scope, condition.as_str(), problem);
@@ -415,32 +421,32 @@ impl Engine {
         });
     }
 
-    /// Puts a key to work. Unless it is its turn at the provider, it waits behind
-    /// the keys that wait for a place there already.
+    /// Hands a key to a worker, if it has work. Unless it has its turn at the provider,
+    /// work that needs a place there waits behind the keys that wait already.
     fn dispatch(&mut self, key: &KeyName, has_turn: bool) {
-        let Some(slot) = self.keys.get_mut(key) else {
+        let Some(entry) = self.keys.get_mut(key) else {
             return;
         };
-        let turn = RunContext {
+        let context = RunContext {
             stopping: Arc::clone(&self.stopping),
             deliveries_dropped: self.deliveries_dropped.subscribe(),
             places: self.places.clone(),
             is_scheduling: self.is_scheduling,
             downtime: self.downtime,
             clock_reading: self.last_reading,
-            scope: slot.scope.clone(),
-            reconciled_at: self.maintenance.reconciled_at(&slot.scope),
+            scope: entry.scope.clone(),
+            reconciled_at: self.maintenance.reconciled_at(&entry.scope),
         };
-        let Some(mut worker) = slot.check_out(&self.services, turn) else {
+        let Some(mut worker) = entry.check_out(&self.services, context) else {
             return;
         };
-        if std::mem::take(&mut slot.is_queued_for_provider)
-            && let Some(since) = slot.provider_turn
+        if std::mem::take(&mut entry.is_queued_for_provider)
+            && let Some(since) = entry.provider_turn
         {
             self.awaiting_provider.remove(since, key);
         }
-        let before = self.services.conditions.change_count();
-        // Nearly all that are looked at have nothing to do now.
+        let change_count = self.services.conditions.change_count();
+        // Nearly all keys have no work when they are evaluated.
         if let Some(work) = worker.next_work() {
             let must_wait =
                 !has_turn && work.uses_provider() && self.awaiting_provider.next_at().is_some();
@@ -448,7 +454,7 @@ impl Engine {
                 worker.awaits = Some(AwaitedPlace::Provider);
             } else if worker.reserve(&work) {
                 if work.uses_provider() {
-                    slot.provider_turn = None;
+                    entry.provider_turn = None;
                 }
                 self.running
                     .spawn(async move { Completion::Key(Box::new(worker.run(work).await)) });
@@ -457,17 +463,17 @@ impl Engine {
             worker.return_work(work);
         }
         self.park(worker);
-        if self.services.conditions.change_count() != before {
+        if self.services.conditions.change_count() != change_count {
             self.apply_condition_changes();
         }
     }
 
-    /// Waits for something to come back from work, and takes in all that has.
-    /// False if nothing is at work. Safe to drop and call again.
+    /// Waits for a task to complete, and handles every completed one. Returns false if no
+    /// task is running. The future is safe to drop.
     pub async fn process_completions(&mut self) -> bool {
-        let unfinished = std::mem::take(&mut self.has_more_due);
-        let mut next = if unfinished {
-            // Whoever else is ready comes first, and then the next keys.
+        let has_more_due = std::mem::take(&mut self.has_more_due);
+        let mut next = if has_more_due {
+            // Other ready tasks run before the next keys.
             tokio::task::yield_now().await;
             self.running.try_join_next()
         } else {
@@ -481,16 +487,16 @@ impl Engine {
                 }
             }
         };
-        let any = unfinished || next.is_some();
-        while let Some(back) = next {
-            self.handle_completion(back);
+        let is_active = has_more_due || next.is_some();
+        while let Some(completion) = next {
+            self.handle_completion(completion);
             next = self.running.try_join_next();
         }
-        any
+        is_active
     }
 
-    fn handle_completion(&mut self, back: Result<Completion, JoinError>) {
-        match back {
+    fn handle_completion(&mut self, completion: Result<Completion, JoinError>) {
+        match completion {
             Ok(Completion::Key(worker)) => {
                 self.park(*worker);
             }
@@ -500,19 +506,19 @@ impl Engine {
                 self.handle_reconciliation(&scope, report);
             }
             Ok(Completion::LedgerWrite) => {}
-            Ok(Completion::Notifications(recorded)) => {
-                self.alert_tracker.outbox.finish_batch(recorded)
+            Ok(Completion::Notifications(outcome)) => {
+                self.alert_tracker.outbox.finish_batch(outcome)
             }
             Err(error) => {
-                // A panic in a step: its key stays away until a restart, which
-                // finds its rotation open and strands it.
+                // A step panicked: its key has no worker until a restart, which finds
+                // its rotation open and strands it.
                 tracing::error!("a step panicked ({error}); restart rekeyd, and report this");
             }
         }
         self.apply_condition_changes();
     }
 
-    /// Plans a probe while something is wrong, and wakes all when it is over.
+    /// Schedules a probe while a condition is active, and wakes every key when one ends.
     fn apply_condition_changes(&mut self) {
         let now = self.services.clock.now();
         let active = self.services.conditions.active_keys();
@@ -522,6 +528,7 @@ impl Engine {
         self.record_conditions();
     }
 
+    /// Takes a key back from its worker, and queues its next evaluation.
     fn park(&mut self, worker: Worker) {
         let now = self.services.clock.now();
         let key = worker.state.key.clone();
@@ -534,32 +541,32 @@ impl Engine {
             self.maintenance.reconcile_now(&scope, now);
             self.awaiting_reconciliation.push((scope, key.clone()));
         }
-        let Some(slot) = self.keys.get_mut(&key) else {
+        let Some(entry) = self.keys.get_mut(&key) else {
             return;
         };
-        let former = (slot.scope.clone(), slot.presence);
-        let rotates_at = slot.rotates_at;
+        let previous_presence = (entry.scope.clone(), entry.presence);
+        let previous_rotation = entry.rotates_at;
         let awaits = worker.awaits;
-        slot.check_in(worker, now);
-        let presence = (slot.scope.clone(), slot.presence);
-        let is_configured = slot.managed.is_some();
-        let troubled = slot
+        entry.check_in(worker, now);
+        let presence = (entry.scope.clone(), entry.presence);
+        let is_configured = entry.managed.is_some();
+        let error = entry
             .state()
             .and_then(|state| alertable_error(state, is_configured));
-        set_membership(&mut self.unhealthy, &key, troubled.is_some());
-        let is_rotating = slot.is_rotating();
+        set_membership(&mut self.unhealthy, &key, error.is_some());
+        let is_rotating = entry.is_rotating();
         set_membership(&mut self.rotating, &key, is_rotating);
-        if let Some(before) = rotates_at {
-            self.next_rotations.remove(&(before, key.clone()));
+        if let Some(at) = previous_rotation {
+            self.next_rotations.remove(&(at, key.clone()));
         }
-        if let Some(at) = slot.rotates_at {
+        if let Some(at) = entry.rotates_at {
             self.next_rotations.insert((at, key.clone()));
         }
-        if let Some(at) = slot.wake_at {
+        if let Some(at) = entry.wake_at {
             self.run_queue.insert(at, key.clone(), is_rotating);
         }
-        if slot.is_queued_for_provider
-            && let Some(since) = slot.provider_turn
+        if entry.is_queued_for_provider
+            && let Some(since) = entry.provider_turn
         {
             self.awaiting_provider
                 .insert(since, key.clone(), is_rotating);
@@ -567,11 +574,11 @@ impl Engine {
         if awaits != Some(AwaitedPlace::Destination) {
             self.places.leave(&key);
         }
-        self.update_presence(former, presence);
+        self.update_presence(previous_presence, presence);
         self.update_key_alerts(&key, now);
     }
 
-    /// Counts a key with another presence, and perhaps in another scope.
+    /// Moves a key to its new presence in the tallies, perhaps of another scope.
     fn update_presence(
         &mut self,
         (from, mut before): (Scope, CredentialPresence),
@@ -588,8 +595,8 @@ impl Engine {
         self.check_organization(&to);
     }
 
-    /// Suspects the organization when more than half of several keys'
-    /// credentials in a scope are gone at once.
+    /// Raises the organization's condition in `scope` when most keys' credentials are
+    /// gone at once.
     fn check_organization(&self, scope: &Scope) {
         let Some(tally) = self.presence.get(scope) else {
             return;
@@ -633,29 +640,29 @@ impl Engine {
             }
         }
         for (key, found) in discrepancies.into_iter().flatten() {
-            if let Some(slot) = self.keys.get_mut(&key) {
-                slot.discrepancies.extend(found);
+            if let Some(entry) = self.keys.get_mut(&key) {
+                entry.discrepancies.extend(found);
             }
             self.wake(&key, now);
         }
     }
 
-    /// When [`Engine::start_due`] is to be called again; none if nothing is to
-    /// be done ever, as it stands.
+    /// Returns when [`Engine::start_due`] must be called again; none if nothing will ever
+    /// be due in the present state.
     #[must_use]
     pub fn next_at(&self) -> Option<Timestamp> {
-        let errand = self.maintenance.next_at();
+        let maintenance = self.maintenance.next_at();
         if self.services.conditions.is_active(Condition::Ledger) {
-            return errand;
+            return maintenance;
         }
         let key = self.run_queue.next_at();
-        let look = self.alert_tracker.next_at();
-        key.into_iter().chain(errand).chain(look).min()
+        let alerts = self.alert_tracker.next_at();
+        key.into_iter().chain(maintenance).chain(alerts).min()
     }
 }
 
-/// Returns the scopes of these keys. The admin keys are always among them: the
-/// credential that rekeyd authenticates with is one.
+/// Returns the scopes of the keys. The admin keys are always among them, because the
+/// credential with which rekeyd authenticates is one.
 fn scopes_of(managed: &[ManagedKey], states: &[KeyState]) -> BTreeSet<Scope> {
     let configured = managed.iter().map(|key| key.scope.clone());
     let live = states.iter().flat_map(|state| &state.live);
@@ -664,9 +671,9 @@ fn scopes_of(managed: &[ManagedKey], states: &[KeyState]) -> BTreeSet<Scope> {
     all.chain([Scope::AdminKeys]).collect()
 }
 
-/// Has `key` in the set, or not.
-fn set_membership(set: &mut BTreeSet<KeyName>, key: &KeyName, wanted: bool) {
-    if !wanted {
+/// Adds `key` to the set if it is a member, and removes it otherwise.
+fn set_membership(set: &mut BTreeSet<KeyName>, key: &KeyName, is_member: bool) {
+    if !is_member {
         set.remove(key);
     } else if !set.contains(key) {
         set.insert(key.clone());

@@ -1,4 +1,4 @@
-//! What all workers of a process share.
+//! The services that all workers of a process share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::platform::clock::Clock;
 use crate::platform::entropy::Entropy;
 use crate::provider::Provider;
 
-/// The services that all keys share.
+/// The services that all workers share.
 #[derive(Clone)]
 pub struct Services {
     /// The provider of credentials.
@@ -24,17 +24,17 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and labels.
     pub entropy: Arc<dyn Entropy>,
-    /// How many keys send requests to the provider at once.
+    /// The number of keys that may send requests to the provider at once.
     pub max_in_flight: usize,
-    /// How often the ledger is reconciled with the provider.
+    /// The interval between regular reconciliations.
     pub reconcile_every: Duration,
-    /// The conditions of the daemon as a whole.
+    /// The conditions of the daemon.
     pub conditions: Arc<Conditions>,
     /// The observer of recorded changes.
     pub observer: Arc<dyn ChangeObserver>,
-    /// Who is notified of what.
+    /// The subscriptions of the notification channels.
     pub subscriptions: Arc<Subscriptions>,
-    /// Finds a time zone by its name, for timetables in the ledger.
+    /// The lookup of a time zone by its name, for timetables in the ledger.
     pub find_zone: fn(&str) -> Option<TimeZone>,
 }
 
@@ -44,9 +44,9 @@ pub enum RunMode {
     /// The daemon: the schedule starts rotations, and the ledger is reconciled at
     /// start.
     Daemon,
-    /// `once`: as the daemon, but a reconciliation less than `reconcile-every`
-    /// ago is not repeated.
+    /// The command `once`: as the daemon, but without a reconciliation if the last one
+    /// is less than `reconcile-every` ago.
     Once,
-    /// Only requests start rotations.
+    /// An operator's command: only requests start rotations.
     Command,
 }

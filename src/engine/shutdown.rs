@@ -1,4 +1,5 @@
-//! How a process that ends leaves its keys.
+//! The shutdown of the engine: it finishes steps, drops deliveries, revokes orphans and
+//! abandons open rotations.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,56 +14,54 @@ use crate::engine::scheduler::Engine;
 use crate::ledger::LedgerError;
 
 impl Engine {
-    /// Lets everything at work finish the step it is in, and begins nothing
-    /// more.
+    /// Waits until every worker has finished its current step, and starts no more.
     pub async fn stop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         while self.process_completions().await {}
     }
 
-    /// Drops the deliveries that still run, and begins nothing any more. What was
-    /// begun may have reached its sink; requests to the provider are finished
-    /// by [`Engine::stop`].
+    /// Drops the running deliveries, and starts no more work. A dropped delivery may have
+    /// reached its sink. [`Engine::stop`] finishes the requests to the provider.
     pub fn drop_deliveries(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.deliveries_dropped.send_replace(true);
     }
 
-    /// Begins no rotation any more; what is open is gone on with.
+    /// Starts no more rotations; open ones continue.
     pub fn drain(&mut self) {
         self.is_scheduling = false;
-        for slot in self.keys.values_mut() {
-            slot.request = None;
+        for entry in self.keys.values_mut() {
+            entry.request = None;
         }
     }
 
-    /// Whether this process may know a secret that an open rotation needs:
-    /// whoever is at work may have one.
+    /// Returns whether this process may hold a secret that an open rotation needs: any
+    /// worker may have one.
     #[must_use]
     pub fn has_pending_secrets(&self) -> bool {
-        self.keys.values().any(|slot| match &slot.parked {
+        self.keys.values().any(|entry| match &entry.parked {
             None => true,
-            Some(idle) => {
-                let open = idle.state.open_rotation();
-                let needs_it = open.is_some_and(|rotation| !rotation.can_finish_without_secret());
-                let memory = idle.in_flight.as_ref();
-                needs_it && memory.is_some_and(|memory| memory.secret.is_some())
+            Some(parked) => {
+                let open = parked.state.open_rotation();
+                let needs_secret =
+                    open.is_some_and(|rotation| !rotation.can_finish_without_secret());
+                let in_flight = parked.in_flight.as_ref();
+                needs_secret && in_flight.is_some_and(|in_flight| in_flight.secret.is_some())
             }
         })
     }
 
-    /// Works on the keys with an orphaned credential once more, after
-    /// [`Engine::stop`], for `limit` at most: what no sink can hold need not
-    /// wait for the next start.
+    /// Revokes orphaned credentials after [`Engine::stop`], for `limit` at most: no sink
+    /// holds them, so they need not wait for the next start.
     pub async fn revoke_orphans(&mut self, limit: Duration) {
-        let orphaned = |slot: &KeyEntry| {
-            slot.state().is_some_and(|state| {
+        let has_orphan = |entry: &KeyEntry| {
+            entry.state().is_some_and(|state| {
                 let mut live = state.live.iter();
                 live.any(|rotation| rotation.phase == Phase::Orphaned)
             })
         };
         let now = self.services.clock.now();
-        let keys = self.keys.iter().filter(|(_, slot)| orphaned(slot));
+        let keys = self.keys.iter().filter(|(_, entry)| has_orphan(entry));
         let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
         if keys.is_empty() {
             return;
@@ -88,28 +87,28 @@ impl Engine {
         }
     }
 
-    /// Gives up every rotation that is open in this process, but for those that
-    /// another one can go on with; the next rotation of such a key waits `pause`
-    /// at least.
+    /// Abandons every open rotation of this process, except those that the next process
+    /// can finish without the secret. The next rotation of such a key waits at least
+    /// `pause`.
     ///
     /// # Errors
     /// The ledger cannot be written.
     pub async fn abandon_open_rotations(
         &mut self,
-        why: &str,
+        reason: &str,
         pause: Duration,
     ) -> Result<(), LedgerError> {
         let now = self.services.clock.now();
-        for slot in self.keys.values_mut() {
-            let Some(idle) = &mut slot.parked else {
+        for entry in self.keys.values_mut() {
+            let Some(parked) = &mut entry.parked else {
                 continue;
             };
             let ledger = &self.services.ledger;
-            if idle.has_unclear_commit() {
-                let state = ledger.key_state(&idle.state.key).await?;
-                idle.replace_state(state);
+            if parked.has_unclear_commit() {
+                let state = ledger.key_state(&parked.state.key).await?;
+                parked.replace_state(state);
             }
-            let Some(open) = idle
+            let Some(open) = parked
                 .state
                 .open_rotation()
                 .filter(|open| !open.can_finish_without_secret())
@@ -117,20 +116,20 @@ impl Engine {
                 continue;
             };
             let mut changes = if open.credential.is_some() {
-                outcome::abandon(open, why)
+                outcome::abandon(open, reason)
             } else {
                 Vec::new()
             };
             changes.push(Change::from(KeyBackoff {
-                attempt: idle.state.attempt.saturating_add(1),
+                attempt: parked.state.attempt.saturating_add(1),
                 retry_at: time::after(now, pause),
-                problem: why.to_owned(),
+                problem: reason.to_owned(),
             }));
-            let state = ledger.record(&idle.state, now, &changes).await?;
-            let before = std::mem::replace(&mut idle.state, state);
-            idle.in_flight = None;
-            log::log_changes(&before, &idle.state, &changes, now);
-            self.services.observer.observe(&idle.state, &changes);
+            let state = ledger.record(&parked.state, now, &changes).await?;
+            let before = std::mem::replace(&mut parked.state, state);
+            parked.in_flight = None;
+            log::log_changes(&before, &parked.state, &changes, now);
+            self.services.observer.observe(&parked.state, &changes);
         }
         Ok(())
     }

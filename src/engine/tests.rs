@@ -1,5 +1,5 @@
-//! What concerns all keys: how many are at work, what wakes them, and what
-//! their credentials together say of the organization.
+//! The engine with several keys: places at the provider, requests, and the
+//! organization's condition.
 
 #[path = "../../tests/support/captured_log.rs"]
 pub(crate) mod captured_log;
@@ -44,7 +44,7 @@ fn key_name(number: u64) -> KeyName {
     KeyName::new(&format!("key-{number}")).unwrap()
 }
 
-/// Every key with a current credential `key_NUMBER` made by hand.
+/// Returns an engine whose keys have adopted the current credentials `key_NUMBER`.
 async fn engine_with_adopted_keys(fakes: &Fakes, numbers: &[u64]) -> Engine {
     let rows = numbers.iter().map(|number| {
         let adopted = Change::from(Adoption {
@@ -101,15 +101,15 @@ async fn a_second_mass_loss_raises_the_organization_condition_again() {
     let mut engine = engine_with_adopted_keys(&fakes, &[1, 2, 3]).await;
     fakes.run_for(&mut engine, HOUR).await;
     assert!(has_organization_condition(&engine));
-    assert_eq!(fakes.live_ids(), ["key_1"], "nothing is made");
-    // A person is sure, and stays so until all is as it was.
+    assert_eq!(fakes.live_ids(), ["key_1"], "no credential is created");
+    // An operator's request confirms the organization until no credential is missing.
     engine.request_all(&rotation_request());
     assert!(!has_organization_condition(&engine));
     fakes.run_for(&mut engine, HOUR * 48).await;
     assert!(!has_organization_condition(&engine));
     assert_eq!(fakes.live_ids().len(), 3);
     assert!(engine.is_idle());
-    // Then it happens again.
+    // The credentials are lost again.
     for id in fakes.live_ids() {
         fakes.remove_credential(&id);
     }
@@ -123,14 +123,14 @@ async fn a_second_mass_loss_raises_the_organization_condition_again() {
 
 #[tokio::test]
 async fn max_in_flight_limits_keys_at_the_provider() {
-    for most in [1, 2, 5] {
+    for limit in [1, 2, 5] {
         let fakes = Fakes::new(&[]);
         fakes.write_ledger(Vec::new()).await;
         let managed = (1..=4).map(|number| fakes.managed_key(key_name(number), |_| {}));
         let mut engine = fakes.open_engine(managed.collect(), RunMode::Once).await;
-        Arc::get_mut(&mut engine.services).unwrap().max_in_flight = most;
+        Arc::get_mut(&mut engine.services).unwrap().max_in_flight = limit;
         engine.start_due();
-        assert_eq!(engine.places.taken_at_provider(), most.min(4));
+        assert_eq!(engine.places.taken_at_provider(), limit.min(4));
         engine.stop().await;
         assert_eq!(engine.places.taken_at_provider(), 0);
     }
@@ -144,7 +144,7 @@ async fn a_request_during_a_run_is_handled_after_it() {
     engine.request_rotation(&key(), rotation_request());
     engine.start_due();
     assert_eq!(engine.active_tasks(), 1);
-    // The one that is at work has taken up the first.
+    // The worker has taken the first request.
     assert!(!engine.has_pending_request(&key()));
     assert!(engine.request_rotation(&key(), rotation_request()));
     assert!(engine.has_pending_request(&key()));

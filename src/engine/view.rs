@@ -1,4 +1,4 @@
-//! What those who watch an engine see of it.
+//! Read-only views of the engine, for the status, the metrics and the control socket.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,30 +12,29 @@ use crate::core::state::{DeliveryState, KeyState};
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
 
-/// How a key stands, for those who watch.
+/// A view of one key.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyView<'e> {
+pub struct KeyView<'a> {
     /// Its name.
-    pub key: &'e KeyName,
-    /// What the ledger says; none while somebody works on it.
-    pub state: Option<&'e KeyState>,
-    /// When it is rotated next by schedule, as far as that has been seen.
+    pub key: &'a KeyName,
+    /// Its state in the ledger; none while a worker has it.
+    pub state: Option<&'a KeyState>,
+    /// Its next scheduled rotation at the latest evaluation.
     pub rotates_at: Option<Timestamp>,
-    /// Whether it is configured; else it is not rotated any more.
+    /// Whether it is configured; otherwise it is not rotated any more.
     pub is_configured: bool,
-    /// Whether it has been due for too long; none if nobody can tell now.
+    /// Whether it has been due for too long; none while a worker has it.
     pub is_overdue: Option<bool>,
 }
 
 impl Engine {
-    /// How every key stands, for those who watch. Of one that is worked on
-    /// there is no state.
+    /// Returns a view of every key.
     pub fn key_views(&self) -> impl Iterator<Item = KeyView<'_>> {
         let now = self.services.clock.now();
-        self.keys.iter().map(move |(key, slot)| {
-            let state = slot.state();
-            let overdue = slot.managed.as_ref().zip(state).map(|(managed, state)| {
-                let since = slot.failing_since;
+        self.keys.iter().map(move |(key, entry)| {
+            let state = entry.state();
+            let is_overdue = entry.managed.as_ref().zip(state).map(|(managed, state)| {
+                let since = entry.failing_since;
                 is_overdue(
                     &managed.policy,
                     &managed.required_sinks(),
@@ -47,101 +46,103 @@ impl Engine {
             KeyView {
                 key,
                 state,
-                rotates_at: slot.rotates_at,
-                is_configured: slot.managed.is_some(),
-                is_overdue: overdue,
+                rotates_at: entry.rotates_at,
+                is_configured: entry.managed.is_some(),
+                is_overdue,
             }
         })
     }
 
-    /// Returns when every row was last reconciled with the provider, recently
-    /// enough to start a rotation; of several scopes, the one furthest behind
-    /// counts.
+    /// Returns the last reconciliation since the engine was opened; of several scopes,
+    /// the earliest. A command may also use a recent one of an earlier process.
     #[must_use]
     pub fn reconciled_at(&self) -> Option<Timestamp> {
         self.maintenance.all_reconciled_at()
     }
 
-    /// Returns when every row was last reconciled with the provider, by this
-    /// process or an earlier one; of several scopes, the one furthest behind
-    /// counts.
+    /// Returns the last reconciliation of this or an earlier process; of several scopes,
+    /// the earliest.
     #[must_use]
     pub fn last_reconciliation(&self) -> Option<Timestamp> {
         self.maintenance.last_reconciliation()
     }
 
-    /// How far the provider's clock was ahead when it was last heard, in
-    /// seconds.
+    /// Returns how far the provider's clock was ahead at its last response, in seconds.
     #[must_use]
     pub fn clock_offset(&self) -> Option<f64> {
         self.services.conditions.clock_offset()
     }
 
-    /// Which key is rotated next by schedule, and when, as far as that has
-    /// been seen.
+    /// Returns the key with the next scheduled rotation, and its time, by the latest
+    /// evaluations.
     #[must_use]
     pub fn next_rotation(&self) -> Option<(&KeyName, Timestamp)> {
         self.next_rotations.first().map(|(at, key)| (key, *at))
     }
 
-    /// The keys that something is wrong with, in the order of their names, as
-    /// far as that has been seen.
+    /// Returns the keys with an error, by the latest evaluations.
     #[must_use]
     pub const fn unhealthy(&self) -> &BTreeSet<KeyName> {
         &self.unhealthy
     }
 
-    /// The keys whose rotation is under way, as far as that has been seen.
+    /// Returns the keys with an open rotation, by the latest evaluations.
     #[must_use]
     pub const fn rotating(&self) -> &BTreeSet<KeyName> {
         &self.rotating
     }
 
-    /// How much is at work, or waits for its turn.
+    /// Returns the number of running tasks, plus one if more keys are due.
     #[must_use]
     pub fn active_tasks(&self) -> usize {
         self.running.len() + usize::from(self.has_more_due)
     }
 
-    /// How a key stands; none while it is worked on.
+    /// Returns the state of a key; none while a worker has it.
     #[must_use]
     pub fn state(&self, key: &KeyName) -> Option<&KeyState> {
         self.keys.get(key)?.state()
     }
 
-    /// Where live credentials were or may have been delivered to, and no sink is
-    /// configured now; none of what is known to have been accepted.
+    /// Returns the sinks of live credentials that are not configured any more, except
+    /// those that certainly accepted.
     pub(crate) fn unconfigured_sinks(&self) -> impl Iterator<Item = (&KeyName, &SinkId)> {
-        self.keys.iter().flat_map(|(key, slot)| {
-            let managed = slot.managed.as_deref();
-            let live = slot.state().map(|state| state.live.as_slice());
+        self.keys.iter().flat_map(|(key, entry)| {
+            let managed = entry.managed.as_deref();
+            let live = entry.state().map(|state| state.live.as_slice());
             let live = live.unwrap_or_default().iter();
             let deliveries = live.flat_map(|rotation| &rotation.deliveries);
-            let unclear = deliveries.filter(|one| one.state != DeliveryState::Accepted);
-            let forgotten = unclear
-                .filter(move |one| managed.is_none_or(|managed| managed.sink(&one.sink).is_none()));
-            forgotten.map(move |delivery| (key, &delivery.sink))
+            let unclear = deliveries.filter(|delivery| delivery.state != DeliveryState::Accepted);
+            let unconfigured = unclear.filter(move |delivery| {
+                managed.is_none_or(|managed| managed.sink(&delivery.sink).is_none())
+            });
+            unconfigured.map(move |delivery| (key, &delivery.sink))
         })
     }
 
-    /// Returns what stops rotations now, worst first.
+    /// Returns the active conditions with their problems, worst first.
     #[must_use]
     pub fn active_conditions(&self) -> Vec<ActiveCondition> {
         self.services.conditions.active()
     }
 
-    /// Returns the active conditions that stop this key, worst first.
+    /// Returns the active conditions that stop `key`, worst first.
     #[must_use]
     pub fn active_conditions_of(&self, key: &KeyName) -> Vec<ActiveCondition> {
         let mut active = self.active_conditions();
         if let Some(entry) = self.keys.get(key) {
-            active.retain(|one| one.scope.as_ref().is_none_or(|scope| *scope == entry.scope));
+            active.retain(|active| {
+                active
+                    .scope
+                    .as_ref()
+                    .is_none_or(|scope| *scope == entry.scope)
+            });
         }
         active
     }
 
-    /// Whether nothing is at work, nothing is to be done now, no rotation is
-    /// open and no condition is active.
+    /// Returns whether no task is running or due, no rotation is open and no condition
+    /// is active.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let now = self.services.clock.now();
@@ -151,56 +152,56 @@ impl Engine {
             && self.next_at().is_none_or(|at| at > now)
             && self.services.conditions.is_clear()
             && self.reconciled_at().is_some()
-            && self.keys.values().all(|slot| {
-                let state = slot.state();
+            && self.keys.values().all(|entry| {
+                let state = entry.state();
                 state.is_some_and(|state| state.open_rotation().is_none())
             })
     }
 
-    /// Whether a person's wish for `key` has not been taken up yet.
+    /// Returns whether a rotation request for `key` waits for a worker.
     #[must_use]
     pub fn has_pending_request(&self, key: &KeyName) -> bool {
         self.keys
             .get(key)
-            .is_some_and(|slot| slot.request.is_some())
+            .is_some_and(|entry| entry.request.is_some())
     }
 
-    /// The configured keys, in the order of their names.
+    /// Returns the configured keys, by name.
     #[must_use]
     pub fn configured_keys(&self) -> Vec<KeyName> {
         let keys = self.configured_states();
         keys.map(|(key, _)| key.clone()).collect()
     }
 
-    /// The configured keys, in the order of their names, and how each stands;
-    /// none while it is worked on.
+    /// Returns the configured keys, by name, with their states; none while a worker has
+    /// the key.
     pub fn configured_states(&self) -> impl Iterator<Item = (&KeyName, Option<&KeyState>)> {
         let keys = self.keys.iter();
-        keys.filter(|(_, slot)| slot.managed.is_some())
-            .map(|(key, slot)| (key, slot.state()))
+        keys.filter(|(_, entry)| entry.managed.is_some())
+            .map(|(key, entry)| (key, entry.state()))
     }
 
-    /// The sequence of a key's current rotation, 0 if it has none; while
-    /// somebody works on it, that of before.
+    /// Returns the sequence of a key's current rotation, 0 if it has none. While a worker
+    /// has the key, returns the sequence before the work.
     #[must_use]
     pub fn current_sequence(&self, key: &KeyName) -> u64 {
-        self.keys.get(key).map_or(0, |slot| slot.sequence())
+        self.keys.get(key).map_or(0, |entry| entry.sequence())
     }
 
-    /// How long a configured key may take to be delivered.
+    /// Returns the `delivery-deadline` of a configured key.
     #[must_use]
     pub fn delivery_deadline(&self, key: &KeyName) -> Option<Duration> {
         let managed = self.keys.get(key)?.managed.as_ref()?;
         Some(managed.policy.delivery_deadline)
     }
 
-    /// What all keys share now.
+    /// Returns the services that all workers share.
     #[must_use]
     pub fn services(&self) -> &Services {
         &self.services
     }
 
-    /// The time by the engine's clock.
+    /// Returns the time of the engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.services.clock.now()

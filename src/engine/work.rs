@@ -1,6 +1,6 @@
-//! Works on one key: decides what is next without waiting for anything, does
-//! it (one external effect, then one commit), and goes on until nothing is to be
-//! done before a later time, or until there is no place for what is next.
+//! Works on one key: decides the next work without waiting, performs it (one external
+//! effect, then one commit), and continues until no work is due or no place is free for
+//! the next.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,34 +25,33 @@ use crate::ledger::{Discrepancy, LedgerError};
 use crate::platform::clock::ClockReading;
 use crate::sink::Destination;
 
-/// What is done next.
+/// The next work of a key.
 pub(crate) enum Work {
-    /// To read the key's state, since it is unknown whether the last commit was
-    /// done.
+    /// Read the key's state, because the outcome of the last commit is unknown.
     ReadState,
-    /// To record what could not be recorded before.
+    /// Record the changes that could not be recorded before.
     FlushUnrecorded,
-    /// To make the ledger agree with the configured sinks.
+    /// Record how the configured sinks changed.
     SyncSinks(Vec<Change>),
-    /// What a person asked for.
+    /// Execute an operator's command.
     Execute(PendingCommand),
-    /// To ask the sinks whether they still have what they took.
+    /// Check whether the sinks still hold what they accepted.
     CheckDrift,
-    /// What the provider's list told.
+    /// Handle a difference between the ledger and the provider's list.
     HandleDiscrepancy(Discrepancy),
-    /// What a person's wish says of the open rotation.
+    /// Apply a rotation request to the open rotation.
     Expedite(RotationId),
-    /// The next step of a rotation.
+    /// Take the next step of a rotation.
     Step(Step),
-    /// To check a sink at an endpoint before a rotation starts. The time is that
-    /// of the key's next other work.
+    /// Check a sink at an endpoint before a rotation starts. The time is that of the
+    /// key's next other work.
     Preflight(SinkId, Option<Timestamp>),
-    /// To start a rotation. The time is that of the key's next other work.
+    /// Start a rotation. The time is that of the key's next other work.
     StartRotation(RotationStart, Option<Timestamp>),
 }
 
 impl Work {
-    /// Whether it sends requests to the provider.
+    /// Returns whether the work sends requests to the provider.
     pub(crate) fn uses_provider(&self) -> bool {
         match self {
             Self::Execute(pending) => pending.command.uses_provider(),
@@ -78,26 +77,26 @@ impl Work {
     }
 }
 
-/// How long to wait with a key whose rows make no sense.
+/// The delay after which a key with contradictory rows is evaluated again.
 const CORRUPT_PAUSE: Duration = Duration::from_secs(300);
 
 impl Worker {
-    /// Performs `first`, whose place was reserved, and then whatever is next,
-    /// until nothing is left to do now or there is no place for it.
+    /// Performs `first`, whose place was reserved, and then the next work, until none is
+    /// due or no place is free for it.
     pub(crate) async fn run(mut self, first: Work) -> Self {
         let mut next = Some(first);
         if self.is_interrupted() {
-            // The key was configured otherwise after this was decided.
+            // A reload changed the key after this work was decided.
             next.take()
                 .into_iter()
                 .for_each(|work| self.return_work(work));
         }
-        while let Some(task) = next {
-            if !self.reserve(&task) {
-                self.return_work(task);
+        while let Some(work) = next {
+            if !self.reserve(&work) {
+                self.return_work(work);
                 break;
             }
-            next = match self.perform(task).await {
+            next = match self.perform(work).await {
                 Ok(true) if !self.is_interrupted() => self.next_work(),
                 Ok(_) => None,
                 Err(error) => {
@@ -111,8 +110,8 @@ impl Worker {
         self
     }
 
-    /// Takes the place that this work needs: at the provider for its requests,
-    /// at its destination for a delivery. False if there is none now.
+    /// Takes the place that this work needs: at the provider for its requests, at its
+    /// destination for a delivery. Returns false if none is free.
     pub(crate) fn reserve(&mut self, work: &Work) -> bool {
         self.awaits = None;
         if work.uses_provider() {
@@ -140,19 +139,19 @@ impl Worker {
 
     fn reserve_at(&mut self, destination: Option<Destination>) -> bool {
         self.provider_place = None;
-        // The process ends: no delivery starts any more.
+        // No delivery starts while the process ends.
         if *self.context.deliveries_dropped.borrow() {
             return false;
         }
         destination.is_none_or(|destination| self.take_delivery_place(destination))
     }
 
-    /// Leaves undone what was decided: it is decided again when the key is
-    /// worked on the next time.
+    /// Returns work that was not performed. Steps of the rotation are decided again at
+    /// the next evaluation; commands and findings go back to their queues.
     pub(crate) fn return_work(&mut self, work: Work) {
         match work {
             Work::Execute(command) => self.commands.push_front(command),
-            Work::HandleDiscrepancy(found) => self.discrepancies.push_front(found),
+            Work::HandleDiscrepancy(discrepancy) => self.discrepancies.push_front(discrepancy),
             Work::CheckDrift => self.needs_drift_check = true,
             Work::FlushUnrecorded
             | Work::ReadState
@@ -165,13 +164,12 @@ impl Worker {
     }
 
     fn is_interrupted(&self) -> bool {
-        let signs = [&self.context.stopping, &self.interrupted];
-        signs.iter().any(|sign| sign.load(Ordering::Relaxed))
+        let flags = [&self.context.stopping, &self.interrupted];
+        flags.iter().any(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// The ledger did not record. That is the whole daemon's problem, unless
-    /// this key's changes and rows contradict each other: then what the ledger
-    /// holds counts.
+    /// Raises the ledger's condition after a failed commit. If only this key's changes
+    /// contradict its rows, reads the rows instead: the ledger counts.
     async fn handle_ledger_error(&mut self, error: &LedgerError) {
         if !error.is_content_error() {
             let text = describe_problem(Condition::Ledger, &error.to_string());
@@ -188,8 +186,8 @@ impl Worker {
         self.wake_at = Some(time::after(self.now(), pause));
     }
 
-    /// What is to be done now; none if there is nothing, as with nearly every
-    /// key that is looked at. Notes then when to look again.
+    /// Returns the work that is due now. If none is, as for nearly every evaluated key,
+    /// sets the time of the next evaluation.
     pub(crate) fn next_work(&mut self) -> Option<Work> {
         if self.unclear_commit.is_some() {
             return Some(Work::ReadState);
@@ -207,26 +205,26 @@ impl Worker {
             }
             self.needs_sink_sync = false;
         }
-        let allowed = self.services.conditions.permits(&self.context.scope);
-        if let Some(asked) = self.commands.pop_front() {
-            return Some(Work::Execute(asked));
+        let permits = self.services.conditions.permits(&self.context.scope);
+        if let Some(command) = self.commands.pop_front() {
+            return Some(Work::Execute(command));
         }
         if std::mem::take(&mut self.needs_drift_check) {
             return Some(Work::CheckDrift);
         }
-        if allowed.can_use_provider
-            && let Some(finding) = self.discrepancies.pop_front()
+        if permits.can_use_provider
+            && let Some(discrepancy) = self.discrepancies.pop_front()
         {
-            return Some(Work::HandleDiscrepancy(finding));
+            return Some(Work::HandleDiscrepancy(discrepancy));
         }
         if let Some(open) = self.rotation_to_expedite() {
             return Some(Work::Expedite(open));
         }
         let now = self.now();
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
-        match next_step(&self.state, self.in_flight.as_ref(), policy, allowed, now) {
-            // That it is not configured any more is not recorded yet, since the
-            // provider has not told its time: a sweep brings it.
+        match next_step(&self.state, self.in_flight.as_ref(), policy, permits, now) {
+            // The removal of this sink is not recorded yet, because the provider's time
+            // is unknown: a reconciliation observes it.
             Step::Deliver { sink, .. } | Step::RunOnChange { sink, .. }
                 if !self.has_sink(&sink) =>
             {
@@ -245,7 +243,8 @@ impl Worker {
         }
     }
 
-    /// To begin a rotation if one is due; otherwise notes when to look again.
+    /// Returns the start of a rotation if one is due; otherwise sets the time of the next
+    /// evaluation.
     fn start_if_due(&mut self, until: Option<Timestamp>, now: Timestamp) -> Option<Work> {
         self.wake_at = until;
         let managed = self.managed.clone()?;
@@ -256,7 +255,7 @@ impl Worker {
                 .then(|| Work::Expedite(open.id.clone()));
         }
         if self.has_clock_jumped() {
-            // What was missed is seen first, and then this key is looked at.
+            // The engine determines the downtime first, and then evaluates this key.
             self.wake_at = Some(now);
             return None;
         }
@@ -266,12 +265,9 @@ impl Worker {
             return Some(Work::Step(Step::Record(vec![change])));
         }
         self.context.reconciled_at?;
-        if let Some(wish) = self.request.clone() {
-            return Some(self.preflight_or_start(
-                &managed,
-                RotationStart::from_request(wish),
-                until,
-            ));
+        if let Some(request) = self.request.clone() {
+            let start = RotationStart::from_request(request);
+            return Some(self.preflight_or_start(&managed, start, until));
         }
         if !self.context.is_scheduling
             || !self
@@ -294,35 +290,32 @@ impl Worker {
                 self.rotates_at = next;
                 None
             }
-            Due::MissedRunSkipped {
-                firing,
-                reason: why,
-            } => {
-                let missed = Change::from(MissedRun {
+            Due::MissedRunSkipped { firing, reason } => {
+                let skipped = Change::from(MissedRun {
                     firing,
-                    reason: why,
+                    reason,
                     is_skipped: true,
                 });
-                Some(Work::Step(Step::Record(vec![missed])))
+                Some(Work::Step(Step::Record(vec![skipped])))
             }
             Due::Now {
                 scheduled_for,
                 trigger,
-                missed_reason: missed,
+                missed_reason,
                 ..
             } => {
-                let begin = RotationStart {
+                let start = RotationStart {
                     trigger,
                     scheduled_for,
-                    missed_run: scheduled_for.zip(missed),
+                    missed_run: scheduled_for.zip(missed_reason),
                     request: None,
                 };
-                Some(self.preflight_or_start(&managed, begin, until))
+                Some(self.preflight_or_start(&managed, start, until))
             }
         }
     }
 
-    /// To check the key's endpoints first, if that was not done just now.
+    /// Returns the check of the next endpoint, or the start if all have passed.
     fn preflight_or_start(
         &mut self,
         managed: &ManagedKey,
@@ -335,9 +328,9 @@ impl Worker {
         }
     }
 
-    /// Does it. False if nothing is to be done now after it.
-    pub(crate) async fn perform(&mut self, task: Work) -> Result<bool, LedgerError> {
-        match task {
+    /// Performs the work. Returns false if no other work is due after it.
+    pub(crate) async fn perform(&mut self, work: Work) -> Result<bool, LedgerError> {
+        match work {
             Work::ReadState => {
                 self.read_state().await?;
             }
@@ -346,9 +339,9 @@ impl Worker {
                 self.record(changes).await?;
                 self.needs_sink_sync = false;
             }
-            Work::Execute(asked) => self.execute(asked).await?,
+            Work::Execute(command) => self.execute(command).await?,
             Work::CheckDrift => self.check_drift().await?,
-            Work::HandleDiscrepancy(finding) => self.handle_discrepancy(finding).await?,
+            Work::HandleDiscrepancy(discrepancy) => self.handle_discrepancy(discrepancy).await?,
             Work::Expedite(open) => return self.expedite(&open).await,
             Work::Step(step) => return self.run_step(step).await,
             Work::Preflight(sink, until) => {
@@ -358,12 +351,12 @@ impl Worker {
                 }
                 return Ok(has_passed);
             }
-            Work::StartRotation(begin, until) => return self.start_rotation(begin, until).await,
+            Work::StartRotation(start, until) => return self.start_rotation(start, until).await,
         }
         Ok(true)
     }
 
-    /// Takes a step of a rotation. False if there is none.
+    /// Takes a step of a rotation. Returns false if it is a wait.
     async fn run_step(&mut self, step: Step) -> Result<bool, LedgerError> {
         match step {
             Step::Record(changes) => self.record(changes).await?,
@@ -384,24 +377,23 @@ impl Worker {
 
     async fn start_rotation(
         &mut self,
-        begin: RotationStart,
+        start: RotationStart,
         until: Option<Timestamp>,
     ) -> Result<bool, LedgerError> {
         let Some(managed) = self.managed.clone() else {
             return Ok(false);
         };
-        let operator = begin.request.is_some();
+        let is_requested = start.request.is_some();
         let live = self.state.live.clone();
-        self.record_intent(&managed, begin).await?;
+        self.record_intent(&managed, start).await?;
         self.wait_for_retry(until);
-        // What was done instead of beginning may have made room.
-        let made_room = !operator && self.state.live != live;
-        Ok(self.state.open_rotation().is_some() || made_room)
+        // An eviction makes room for another attempt.
+        let has_evicted = !is_requested && self.state.live != live;
+        Ok(self.state.open_rotation().is_some() || has_evicted)
     }
 
-    /// Notes when a rotation is tried again that could not be begun. Where that
-    /// is no matter of time, the sweep that it waits for wakes it, or the end of
-    /// the condition.
+    /// Sets when a rotation that could not start is tried again. One that waits for a
+    /// reconciliation or the end of a condition is woken by that instead.
     fn wait_for_retry(&mut self, until: Option<Timestamp>) {
         let now = self.now();
         let retry_at = self.state.retry_at.filter(|at| *at > now);
@@ -411,22 +403,22 @@ impl Worker {
         }
     }
 
-    /// Whether the clock was set, or the host slept, since this key was put to
-    /// work: then it is not known here what nobody was there for.
+    /// Returns whether the clock was set, or the host slept, since the engine dispatched
+    /// this key: only the engine knows the downtime then.
     fn has_clock_jumped(&self) -> bool {
         let now = ClockReading::read(self.services.clock.as_ref());
         self.context.clock_reading.jump_until(now).is_some()
     }
 
-    /// What is to be recorded of another timetable before its firings count.
+    /// Returns the change to record before the firings of a new timetable count.
     fn timetable_change(&self, managed: &ManagedKey, now: Timestamp) -> Option<Change> {
         let key = &self.state.key;
-        let read = |text: &str| Timetable::from_text(text, key, self.services.find_zone);
+        let parse = |text: &str| Timetable::from_text(text, key, self.services.find_zone);
         timetable_change(
             &managed.policy,
             &self.state,
             self.context.downtime,
-            read,
+            parse,
             now,
         )
     }
@@ -436,41 +428,42 @@ impl Worker {
         managed.is_some_and(|managed| managed.sink(sink).is_some())
     }
 
-    /// The open rotation that a person's wish is about, if it goes on in this
-    /// process: were it over first, the wish would be for another one.
+    /// Returns the open rotation that a request expedites, if it can finish in this
+    /// process. The request is applied before the rotation's next step: after its last
+    /// step, the request would start another rotation.
     fn rotation_to_expedite(&self) -> Option<RotationId> {
-        let wish = self.request.as_ref()?;
+        let request = self.request.as_ref()?;
         let open = self.state.open_rotation()?;
-        let goes_on = open.can_finish_without_secret() || self.in_flight.is_some();
-        (goes_on && !wish.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
+        let can_finish = open.can_finish_without_secret() || self.in_flight.is_some();
+        (can_finish && !request.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
     }
 
-    /// A person wants the rotation that is open already: it is tried now, or
-    /// given up where the person wants another.
+    /// Applies a request to the open rotation: retries it now, or abandons it for a new
+    /// one if the request revokes older credentials.
     async fn expedite(&mut self, open: &RotationId) -> Result<bool, LedgerError> {
-        let Some(wish) = self.request.take() else {
+        let Some(request) = self.request.take() else {
             return Ok(false);
         };
         let Some(rotation) = self.state.rotation(open) else {
             return Ok(false);
         };
-        let try_now = Change::from(RetryRequest {
+        let retry = Change::from(RetryRequest {
             rotation: open.clone(),
-            operator: wish.operator.clone(),
+            operator: request.operator.clone(),
         });
-        if wish.revoke_previous && rotation.phase == Phase::Intended {
-            // Whether it was made is to be known first.
-            self.request = Some(wish);
+        if request.revoke_previous && rotation.phase == Phase::Intended {
+            // The outcome of its create must be known before it is abandoned.
+            self.request = Some(request);
             if rotation.retry_at.is_none_or(|at| at <= self.now()) {
                 return Ok(false);
             }
-            self.record(vec![try_now]).await?;
-        } else if wish.revoke_previous {
+            self.record(vec![retry]).await?;
+        } else if request.revoke_previous {
             let changes = outcome::abandon(rotation, "given up for a rotation by hand");
-            self.request = Some(wish);
+            self.request = Some(request);
             self.record(changes).await?;
         } else {
-            self.record(vec![try_now]).await?;
+            self.record(vec![retry]).await?;
         }
         Ok(true)
     }

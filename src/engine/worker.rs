@@ -1,6 +1,7 @@
-//! One key at work: what is known of it, and how its changes are recorded.
+//! The worker of one key: its state, its places, and how it records changes.
 //!
-//! Deliberately not here: what is done next (`work.rs`) and how (`effects/`).
+//! Deliberately not here: which work is next (`work.rs`) and how it is performed
+//! (`effects/`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,88 +32,87 @@ use crate::platform::clock::ClockReading;
 use crate::provider::{ProviderError, ProviderResponse};
 use crate::sink::Destination;
 
-/// What whoever is put to work has to know of the process, as it was then.
+/// The state of the engine when it dispatched a worker.
 pub(crate) struct RunContext {
     pub(crate) stopping: Arc<AtomicBool>,
-    /// Whether deliveries that still run are dropped: the process ends.
+    /// Whether running deliveries are dropped, because the process ends.
     pub(crate) deliveries_dropped: watch::Receiver<bool>,
     /// The places at the provider and at the destinations of deliveries.
     pub(crate) places: PlacePool,
-    /// Whether rotations are begun by schedule.
+    /// Whether the schedule starts rotations.
     pub(crate) is_scheduling: bool,
-    /// When nobody was there last to see a firing.
+    /// The latest time in which no process could start a scheduled run.
     pub(crate) downtime: Downtime,
-    /// When the clocks were looked at for that.
+    /// The reading of the clocks that determined the downtime.
     pub(crate) clock_reading: ClockReading,
     /// The scope of the key's credentials.
     pub(crate) scope: Scope,
-    /// When that scope was reconciled with the provider: before that no rotation
-    /// starts, since the ledger may be an older copy.
+    /// The last reconciliation of that scope. No rotation starts before the first one,
+    /// because the ledger may be an older backup.
     pub(crate) reconciled_at: Option<Timestamp>,
 }
 
-/// One key at work. It goes in with what is known and comes out with what is
-/// known then.
+/// The worker of one key. It owns the key's state from dispatch until its return.
 pub(crate) struct Worker {
     pub(crate) services: Arc<Services>,
     pub(crate) context: RunContext,
     pub(crate) managed: Option<Arc<ManagedKey>>,
     pub(crate) state: KeyState,
     pub(crate) in_flight: Option<InFlight>,
-    /// What was done and could not be recorded yet.
+    /// The changes that happened and could not be recorded yet.
     pub(crate) unrecorded: Vec<Change>,
-    /// The changes of a commit that failed: it may have been done, and
-    /// [`Worker::state`] is read before anything else.
+    /// The changes of a failed commit, which may be in the ledger all the same:
+    /// [`Worker::state`] is read again before any other work.
     pub(crate) unclear_commit: Option<Vec<Change>>,
     pub(crate) request: Option<RotationRequest>,
     pub(crate) commands: VecDeque<PendingCommand>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
-    /// Whether the ledger is still to be made to agree with the sinks.
+    /// Whether the deliveries must be compared with the configured sinks.
     pub(crate) needs_sink_sync: bool,
-    /// Whether the sinks are to be asked if they still have what they took.
+    /// Whether to check that the sinks still hold what they accepted.
     pub(crate) needs_drift_check: bool,
-    /// Whether to come back after the present step: the key is configured
-    /// otherwise.
+    /// Set to make the worker return after its current step, because the key's
+    /// configuration changed.
     pub(crate) interrupted: Arc<AtomicBool>,
-    /// Whether it is to be compared again before this key can be begun.
+    /// Whether the key needs a reconciliation before it can start a rotation.
     pub(crate) needs_reconciliation: bool,
-    /// When there is something to do again.
+    /// When the key is evaluated next.
     pub(crate) wake_at: Option<Timestamp>,
-    /// When the key is rotated next.
+    /// When the key is rotated next by schedule.
     pub(crate) rotates_at: Option<Timestamp>,
-    /// Whether a create was unclear: the provider is swept again soon.
+    /// Whether an outcome at the provider is unclear, so that reconciliations follow
+    /// soon.
     pub(crate) needs_follow_up: bool,
-    /// Its place among those that work with the provider.
+    /// Its place at the provider.
     pub(crate) provider_place: Option<ProviderPlace>,
-    /// A place at the destination of the delivery that comes next.
+    /// Its place at the destination of the next delivery.
     pub(crate) delivery_place: Option<(Destination, Place)>,
-    /// What the key waits for, if the worker ended because there was no place.
+    /// The place that the key waits for, if the worker returned without one.
     pub(crate) awaits: Option<AwaitedPlace>,
-    /// How far the preflight of the next rotation got.
+    /// The preflight of the next rotation.
     pub(crate) preflight: Preflight,
 }
 
-/// What a key without a place waits for.
+/// The place that a key waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AwaitedPlace {
-    /// A place among those that work with the provider.
+    /// A place at the provider.
     Provider,
     /// A place at the destination of a delivery.
     Destination,
 }
 
-/// The required sinks that passed the preflight of a rotation that has not
-/// started yet.
+/// The preflight of a rotation that has not started: the required sinks that passed.
 #[derive(Debug, Default)]
 pub(crate) struct Preflight {
     pub(crate) passed: Vec<SinkId>,
-    /// When the last of them did.
+    /// When the last of them passed.
     pub(crate) passed_at: Option<Timestamp>,
 }
 
 impl Worker {
-    /// Records `changes` after those that could not be recorded before, and logs
-    /// them. Those that cannot be recorded now are kept.
+    /// Records `changes` after those that could not be recorded before, and logs them.
+    /// If the commit fails, keeps the changes that are no decisions.
     pub(crate) async fn record(&mut self, changes: Vec<Change>) -> Result<(), LedgerError> {
         self.unrecorded.extend(changes);
         let changes = std::mem::take(&mut self.unrecorded);
@@ -124,11 +124,11 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
-                // What has had no effect outside yet is dropped and decided
-                // again; everything else has happened, and is recorded later.
-                let kept = changes.iter().filter(|change| !change.is_decision());
-                self.unrecorded = kept.cloned().collect();
-                // What contradicts the rows is certainly not recorded.
+                // A decision had no external effect yet: it is dropped and made again.
+                // Every other change has happened, and is recorded later.
+                let happened = changes.iter().filter(|change| !change.is_decision());
+                self.unrecorded = happened.cloned().collect();
+                // A change that contradicts the rows was certainly not recorded.
                 let is_unclear = !error.is_content_error();
                 self.unclear_commit = Some(if is_unclear { changes } else { Vec::new() });
                 Err(error)
@@ -136,9 +136,8 @@ impl Worker {
         }
     }
 
-    /// Reads the key's state after a commit that failed, or whose outcome is
-    /// unknown. Returns whether it differs from the state before: then the
-    /// commit was done.
+    /// Reads the key's state after a commit whose outcome is unknown. Returns whether it
+    /// differs from the state before, which means that the commit succeeded.
     pub(crate) async fn read_state(&mut self) -> Result<bool, LedgerError> {
         let state = self.services.ledger.key_state(&self.state.key).await?;
         let attempted = self.unclear_commit.take().unwrap_or_default();
@@ -150,7 +149,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Takes over the state that `changes` led to, now that they are recorded.
+    /// Replaces the state by the result of recorded `changes`, and logs them.
     fn finish_commit(&mut self, state: KeyState, changes: &[Change]) {
         let before = std::mem::replace(&mut self.state, state);
         log::log_changes(&before, &self.state, changes, self.now());
@@ -158,26 +157,26 @@ impl Worker {
         self.drop_unneeded_secret();
     }
 
-    /// Drops the secret as soon as nobody is to get it any more.
+    /// Drops the secret as soon as no delivery needs it any more.
     fn drop_unneeded_secret(&mut self) {
-        let Some(memory) = &self.in_flight else {
+        let Some(in_flight) = &self.in_flight else {
             return;
         };
-        let needed = self
+        let is_needed = self
             .state
-            .rotation(&memory.rotation)
+            .rotation(&in_flight.rotation)
             .is_some_and(|rotation| {
                 rotation.phase.is_open()
                     || (rotation.phase == Phase::Current
                         && rotation.deliveries.iter().any(Delivery::needs_secret))
             });
-        if !needed {
+        if !is_needed {
             self.in_flight = None;
         }
     }
 
-    /// Takes a place among those that work with the provider, or keeps the one
-    /// it has. Without one the key waits for it.
+    /// Takes a place at the provider, or keeps the one it has. Returns false if the key
+    /// must wait for one.
     pub(crate) fn take_provider_place(&mut self) -> bool {
         if self.provider_place.is_none() {
             let limit = self.services.max_in_flight;
@@ -190,11 +189,11 @@ impl Worker {
         has_place
     }
 
-    /// Takes a place at `destination` for the delivery that comes next, or keeps
-    /// the one it has. Without one the key waits for it.
+    /// Takes a place at `destination` for the next delivery, or keeps the one it has.
+    /// Returns false if the key must wait for one.
     pub(crate) fn take_delivery_place(&mut self, destination: Destination) -> bool {
-        if let Some((held, _)) = &self.delivery_place
-            && *held == destination
+        if let Some((current, _)) = &self.delivery_place
+            && *current == destination
         {
             return true;
         }
@@ -208,13 +207,13 @@ impl Worker {
         has_place
     }
 
-    /// Whether an operator waits for something that this worker has to do.
+    /// Returns whether an operator waits for this worker.
     pub(crate) fn has_operator_work(&self) -> bool {
         self.request.is_some() || !self.commands.is_empty()
     }
 
-    /// Awaits `attempt` at a sink, without a place at the provider. Returns none
-    /// if deliveries are dropped first, because the process ends.
+    /// Awaits `attempt` at a sink, after giving back the place at the provider. Returns
+    /// none if deliveries are dropped first, because the process ends.
     pub(crate) async fn attempt_at_sink<T>(
         &mut self,
         attempt: impl Future<Output = T>,
@@ -228,26 +227,26 @@ impl Worker {
         }
     }
 
-    /// Notes that the provider said something, and what time it has.
-    pub(crate) fn observe_response<T>(&self, outcome: &Result<ProviderResponse<T>, ProviderError>) {
-        let date = match outcome {
-            Ok(answer) => answer.server_time,
+    /// Reports a response of the provider, and its time, to the conditions.
+    pub(crate) fn observe_response<T>(&self, result: &Result<ProviderResponse<T>, ProviderError>) {
+        let server_time = match result {
+            Ok(response) => response.server_time,
             Err(error) if error.server_time.is_some() => error.server_time,
             Err(_) => return,
         };
         let monotonic = self.services.clock.monotonic();
         self.services
             .conditions
-            .observe_response(date, self.now(), monotonic);
+            .observe_response(server_time, self.now(), monotonic);
     }
 
-    /// Whether a failure is the whole daemon's matter. Then it is told once
-    /// for all keys, and counts for none of them.
+    /// Returns whether a failure concerns the daemon. Its condition is then raised for all
+    /// keys, and the failure counts for none of them.
     pub(crate) async fn is_global_failure(&self, error: &ProviderError) -> bool {
         probe::is_global_failure(&self.services, error).await
     }
 
-    /// Records that a rotation failed or could not be begun.
+    /// Returns the change that a rotation failed or could not start.
     pub(crate) fn back_off_key(&self, problem: &str, after: Option<Duration>) -> Change {
         let attempt = self.state.attempt.saturating_add(1);
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
@@ -260,20 +259,20 @@ impl Worker {
         })
     }
 
-    /// Records that the present step of a rotation failed.
+    /// Returns the change that the current step of a rotation failed.
     pub(crate) fn schedule_retry(
         &self,
         rotation: &RotationId,
-        waiting: RetryClass,
+        class: RetryClass,
         error: &str,
         after: Option<Duration>,
     ) -> Change {
         let attempt = self
             .state
             .rotation(rotation)
-            .map_or(0, |found| found.attempt)
+            .map_or(0, |rotation| rotation.attempt)
             + 1;
-        let pause = backoff_delay(waiting, attempt).max(after.unwrap_or_default());
+        let pause = backoff_delay(class, attempt).max(after.unwrap_or_default());
         Change::from(RetrySchedule {
             rotation: rotation.clone(),
             attempt,
@@ -282,7 +281,7 @@ impl Worker {
         })
     }
 
-    /// From when an overlap counts that begins now.
+    /// Returns the time from which an overlap that starts now counts.
     pub(crate) fn overlap_start(&self) -> Timestamp {
         let (conditions, clock) = (&self.services.conditions, &self.services.clock);
         let now = clock.now();
@@ -290,8 +289,8 @@ impl Worker {
         time::next_whole_second(from.unwrap_or(now))
     }
 
-    /// Whether the provider has told its time: before that nothing that counts
-    /// from now is recorded, and nothing is revoked either.
+    /// Returns whether the provider's time is known. Before that, no change that counts
+    /// from now is recorded, and no credential is revoked.
     pub(crate) fn has_provider_time(&self) -> bool {
         let (conditions, clock) = (&self.services.conditions, &self.services.clock);
         let from = conditions.overlap_start(clock.now(), clock.monotonic());

@@ -14,9 +14,8 @@ use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError
 
 impl Worker {
     fn label(&self, rotation: &RotationId) -> Result<Label, LedgerError> {
-        let found = self.state.rotation(rotation);
-        found
-            .and_then(|found| found.label.clone())
+        let row = self.state.rotation(rotation);
+        row.and_then(|row| row.label.clone())
             .ok_or_else(|| LedgerError::Corrupt(format!("no label for the rotation {rotation}")))
     }
 
@@ -25,8 +24,8 @@ impl Worker {
         let label = self.label(rotation)?;
         let policy = self.managed.as_ref().map(|managed| &managed.policy);
         let expires_in = policy.and_then(|policy| policy.expires_after);
-        if let Some(memory) = &mut self.in_flight {
-            memory.create_sent = true;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.create_sent = true;
         }
         let answer = self.services.provider.create(&label, expires_in).await;
         self.observe_response(&answer);
@@ -54,14 +53,14 @@ impl Worker {
         } else {
             LifecycleEvent::SecretLost
         };
-        if let Some(memory) = &mut self.in_flight {
-            memory.secret = created.secret;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.secret = created.secret;
         }
-        let moved = Transition {
+        let transition = Transition {
             credential: Some(created.metadata),
             ..Transition::new(rotation, event)
         };
-        let mut changes = vec![Change::from(moved)];
+        let mut changes = vec![Change::from(transition)];
         if event == LifecycleEvent::SecretLost {
             changes.push(self.back_off_key("the provider's answer had no secret", None));
         }
@@ -75,14 +74,15 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let mut changes = self.failure_changes(rotation, LifecycleEvent::NotCreated, error);
         if self.is_global_failure(error).await {
-            // It counts for no key: the next rotation starts when the condition ends.
+            // The failure counts for no key: the next rotation starts when the condition
+            // ends.
             changes.truncate(1);
         }
         self.record(changes).await
     }
 
-    /// The create may have been applied, and is never sent again: the next step
-    /// looks for its label.
+    /// Handles a create that may have been applied. It is never sent again: the next
+    /// step searches for its label.
     async fn handle_unknown_create(
         &mut self,
         rotation: &RotationId,
@@ -100,8 +100,8 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Looks for the label of an unclear create, and abandons the rotation either
-    /// way, since its secret is lost.
+    /// Searches for the label of an unclear create. The rotation ends either way, because
+    /// its secret is lost.
     pub(crate) async fn find(
         &mut self,
         rotation: &RotationId,
@@ -128,7 +128,7 @@ impl Worker {
         if found.len() > 1 {
             return self.revoke_duplicates(rotation, &found).await;
         }
-        let (event, why) = match (found.first(), after_restart) {
+        let (event, reason) = match (found.first(), after_restart) {
             (Some(_), true) => (
                 LifecycleEvent::LabelFoundAfterRestart,
                 "its secret was lost in a restart",
@@ -142,30 +142,29 @@ impl Worker {
                 "the create was unclear and made nothing",
             ),
         };
-        let moved = Transition {
+        let transition = Transition {
             credential: found
                 .into_iter()
                 .next()
                 .map(|credential| credential.metadata),
-            error: Some(why.to_owned()),
+            error: Some(reason.to_owned()),
             ..Transition::new(rotation, event)
         };
-        self.record(vec![Change::from(moved), self.back_off_key(why, None)])
-            .await
+        let backoff = self.back_off_key(reason, None);
+        self.record(vec![Change::from(transition), backoff]).await
     }
 
-    /// Revokes one of several credentials that bear the label, because a proxy
-    /// repeated the create, and has the label looked for again. rekeyd created all
-    /// of them, and their secrets are lost.
+    /// Revokes one of several credentials with the label, and schedules another search. A
+    /// proxy repeated the create: rekeyd created all of them, and their secrets are lost.
     async fn revoke_duplicates(
         &mut self,
         rotation: &RotationId,
         found: &[ListedCredential],
     ) -> Result<(), LedgerError> {
-        let Some(double) = found.last() else {
+        let Some(duplicate) = found.last() else {
             return Ok(());
         };
-        let credential = &double.metadata;
+        let credential = &duplicate.metadata;
         let reason = RevocationReason::DuplicateLabel;
         let (problem, after) = match self.revoke_if_allowed(credential, None, reason).await {
             Ok(RevocationOutcome::Deleted) => {

@@ -1,4 +1,4 @@
-//! Delivers to one sink.
+//! Delivers a secret to one sink, and runs its `on-change` command.
 
 use crate::core::change::DeliveryResult;
 use crate::core::decide::outcome::{self, OverlapBounds};
@@ -12,13 +12,13 @@ use crate::ledger::LedgerError;
 use crate::sink::{Acceptance, DeliveredPayload, DeliveryError, Payload, ReplacedCredential};
 
 impl Worker {
-    /// Delivers to one sink.
+    /// Delivers the secret to one sink.
     pub(crate) async fn deliver(
         &mut self,
         rotation: &RotationId,
         sink: &SinkId,
     ) -> Result<(), LedgerError> {
-        let Some(found) = self.state.rotation(rotation).cloned() else {
+        let Some(row) = self.state.rotation(rotation).cloned() else {
             return Err(LedgerError::Corrupt(format!(
                 "no rotation {rotation} to deliver"
             )));
@@ -26,93 +26,92 @@ impl Worker {
         let Some(managed) = self.managed.clone() else {
             return Ok(());
         };
-        let Some((parcel, target)) = self.payload(&found, &managed).zip(managed.sink(sink)) else {
+        let Some((payload, target)) = self.payload(&row, &managed).zip(managed.sink(sink)) else {
             return Ok(());
         };
-        // Taken before (`Worker::reserve`), and free again when this returns.
+        // `Worker::reserve` took the place; it is free again when this returns.
         let place = self.delivery_place.take();
-        let mut deliveries = found.deliveries.iter();
+        let mut deliveries = row.deliveries.iter();
         let is_started =
-            deliveries.any(|known| known.sink == *sink && known.state == DeliveryState::Uncertain);
+            deliveries.any(|row| row.sink == *sink && row.state == DeliveryState::Uncertain);
         if !is_started {
-            self.record(vec![outcome::start_delivery(&found, sink)])
+            self.record(vec![outcome::start_delivery(&row, sink)])
                 .await?;
         }
-        let Some(delivered) = self.attempt_at_sink(target.deliver(&parcel)).await else {
+        let Some(delivered) = self.attempt_at_sink(target.deliver(&payload)).await else {
             return Ok(());
         };
         drop(place);
-        let Some(found) = self.state.rotation(rotation).cloned() else {
+        let Some(row) = self.state.rotation(rotation).cloned() else {
             return Ok(());
         };
-        let answer = match delivered {
+        let result = match delivered {
             Ok(()) if target.has_on_change() => DeliveryResult {
                 is_written: true,
                 ..DeliveryResult::uncertain(rotation, sink)
             },
             Ok(()) => self.accepted_result(rotation, sink),
-            Err(error) => self.failed_result(&found, &managed, sink, &error),
+            Err(error) => self.failed_result(&row, &managed, sink, &error),
         };
-        self.record_delivery_result(&found, &managed, answer).await
+        self.record_delivery_result(&row, &managed, result).await
     }
 
-    /// Runs what follows the change of a sink's file. It may have been another
-    /// process that wrote the file, and its ledger an older one: what the file
-    /// does not hold is not told to anybody.
+    /// Runs the `on-change` command of a sink whose file was written. Another process may
+    /// have written the file, or the ledger may be an older backup, so the file is
+    /// checked first: no command runs for a secret that the file does not hold.
     pub(crate) async fn run_on_change(
         &mut self,
         rotation: &RotationId,
         sink: &SinkId,
     ) -> Result<(), LedgerError> {
-        let (Some(found), Some(managed)) =
+        let (Some(row), Some(managed)) =
             (self.state.rotation(rotation).cloned(), self.managed.clone())
         else {
             return Ok(());
         };
-        let (Some(target), Some(credential)) = (managed.sink(sink), found.credential.clone())
-        else {
+        let (Some(target), Some(credential)) = (managed.sink(sink), row.credential.clone()) else {
             return Ok(());
         };
         let place = self.delivery_place.take();
         let Some(drift) = self.attempt_at_sink(target.check_drift(&credential)).await else {
             return Ok(());
         };
-        let answer = if let Some(drift) = drift {
-            // It is written once more, and not at once: whoever else writes
-            // there may do it again.
+        let result = if let Some(drift) = drift {
+            // The secret is delivered again after a back-off, because another writer of
+            // the file may overwrite it again.
             let error = DeliveryError::uncertain(drift.message);
-            self.failed_result(&found, &managed, sink, &error)
+            self.failed_result(&row, &managed, sink, &error)
         } else {
-            let taken = DeliveredPayload {
+            let delivered = DeliveredPayload {
                 key: managed.name.clone(),
                 rotation: rotation.clone(),
-                sequence: found.sequence,
+                sequence: row.sequence,
                 credential,
             };
-            let Some(ended) = self.attempt_at_sink(target.run_on_change(&taken)).await else {
+            let Some(result) = self.attempt_at_sink(target.run_on_change(&delivered)).await else {
                 return Ok(());
             };
-            match ended {
+            match result {
                 Ok(()) => self.accepted_result(rotation, sink),
                 Err(problem) => {
                     let error = DeliveryError::uncertain(problem.message);
                     DeliveryResult {
                         is_written: true,
-                        ..self.failed_result(&found, &managed, sink, &error)
+                        ..self.failed_result(&row, &managed, sink, &error)
                     }
                 }
             }
         };
         drop(place);
-        self.record_delivery_result(&found, &managed, answer).await
+        self.record_delivery_result(&row, &managed, result).await
     }
 
-    /// The sink of the next pending delivery, if it has a place for it now.
+    /// Returns the sink of the next pending delivery, if the delivery has a place now.
     pub(crate) fn place_for_next_delivery(&mut self, rotation: &Rotation) -> Option<SinkId> {
         let next = outcome::next_pending_sink(rotation)?.clone();
         let destination = self.managed.as_ref()?.sink(&next)?.destination();
         let has_place = self.take_delivery_place(destination);
-        // It is asked again by the delivery itself.
+        // The step of that delivery takes the place otherwise.
         self.awaits = None;
         has_place.then_some(next)
     }
@@ -121,15 +120,16 @@ impl Worker {
         &mut self,
         rotation: &Rotation,
         managed: &ManagedKey,
-        answer: DeliveryResult,
+        result: DeliveryResult,
     ) -> Result<(), LedgerError> {
-        let memory = self.in_flight.as_ref();
-        let memory = memory.filter(|memory| memory.rotation == rotation.id);
-        let overlap = OverlapBounds::new(managed.policy.overlap, memory);
-        let starts = self.place_for_next_delivery(rotation);
+        let in_flight = self.in_flight.as_ref();
+        let in_flight = in_flight.filter(|in_flight| in_flight.rotation == rotation.id);
+        let overlap = OverlapBounds::new(managed.policy.overlap, in_flight);
+        let next_sink = self.place_for_next_delivery(rotation);
+        let next_sink = next_sink.as_ref();
         let now = self.now();
         let changes =
-            outcome::finish_delivery(rotation, answer, &self.state, overlap, starts.as_ref(), now);
+            outcome::finish_delivery(rotation, result, &self.state, overlap, next_sink, now);
         self.record(changes).await
     }
 
@@ -149,48 +149,48 @@ impl Worker {
         error: &DeliveryError,
     ) -> DeliveryResult {
         let now = self.now();
-        let before = rotation
+        let delivery = rotation
             .deliveries
             .iter()
             .find(|delivery| delivery.sink == *sink);
-        let attempts = before.map_or(0, |delivery| delivery.attempts);
-        let maybe_before = before.is_some_and(|delivery| delivery.maybe_accepted);
+        let attempts = delivery.map_or(0, |delivery| delivery.attempts);
+        let maybe_accepted = delivery.is_some_and(|delivery| delivery.maybe_accepted);
         let state = match error.acceptance {
             Acceptance::Uncertain => DeliveryState::Uncertain,
-            Acceptance::NotAccepted | Acceptance::Rejected if maybe_before => {
+            Acceptance::NotAccepted | Acceptance::Rejected if maybe_accepted => {
                 DeliveryState::Uncertain
             }
             Acceptance::NotAccepted | Acceptance::Rejected => DeliveryState::Refused,
         };
-        let late = now >= time::after(rotation.started_at, managed.policy.delivery_deadline);
-        let waiting = match error.acceptance {
+        let is_late = now >= time::after(rotation.started_at, managed.policy.delivery_deadline);
+        let class = match error.acceptance {
             Acceptance::Rejected => RetryClass::FailingSink,
-            Acceptance::NotAccepted | Acceptance::Uncertain if late => RetryClass::FailingSink,
+            Acceptance::NotAccepted | Acceptance::Uncertain if is_late => RetryClass::FailingSink,
             Acceptance::NotAccepted | Acceptance::Uncertain => RetryClass::Sink,
         };
         DeliveryResult {
             state,
-            retry_at: Some(time::after(now, backoff_delay(waiting, attempts + 1))),
+            retry_at: Some(time::after(now, backoff_delay(class, attempts + 1))),
             error: Some(error.message.clone()),
             ..DeliveryResult::uncertain(&rotation.id, sink)
         }
     }
 
     fn payload(&self, rotation: &Rotation, managed: &ManagedKey) -> Option<Payload> {
-        let memory = self
+        let in_flight = self
             .in_flight
             .as_ref()
-            .filter(|memory| memory.rotation == rotation.id)?;
-        let verified_at = memory.verified_at?;
+            .filter(|in_flight| in_flight.rotation == rotation.id)?;
+        let verified_at = in_flight.verified_at?;
         Some(Payload {
             key: managed.name.clone(),
             rotation: rotation.id.clone(),
             sequence: rotation.sequence,
             label: rotation.label.clone()?,
             credential: rotation.credential.clone()?,
-            secret: memory.secret.clone()?,
+            secret: in_flight.secret.clone()?,
             verified_at,
-            previous: memory
+            previous: in_flight
                 .previous
                 .clone()
                 .map(|(id, not_before)| ReplacedCredential { id, not_before }),

@@ -1,5 +1,5 @@
-//! Handles what a reconciliation found, and looks for credentials that are
-//! missing.
+//! Handles the discrepancies that a reconciliation found, and checks for missing
+//! credentials.
 
 use crate::core::change::{
     Change, FoundCredential, MissingCredential, RevokedDuplicate, Transition,
@@ -17,16 +17,17 @@ use crate::ledger::{Discrepancy, LedgerError, RemoteState};
 use crate::provider::ProviderError;
 
 impl Worker {
-    /// Returns since when a credential is missing, one check later.
+    /// Returns the record of a missing credential after one more check. While most
+    /// credentials are missing at once, the count starts over.
     pub(crate) fn missing_since(&self, rotation: &Rotation) -> MissingSince {
-        let start_over = self
+        let restarts = self
             .services
             .conditions
             .is_active_in(&self.context.scope, Condition::Organization);
         match rotation.missing {
-            Some(before) if !start_over => MissingSince {
-                since: before.since,
-                checks: before.checks + 1,
+            Some(previous) if !restarts => MissingSince {
+                since: previous.since,
+                checks: previous.checks + 1,
             },
             Some(_) | None => MissingSince {
                 since: time::whole_seconds(self.now()),
@@ -41,22 +42,22 @@ impl Worker {
         &mut self,
         rotation: &RotationId,
     ) -> Result<(), LedgerError> {
-        let found = self.state.rotation(rotation).cloned();
-        let Some((found, credential)) = found.and_then(|found| {
-            let credential = found.credential.clone();
-            credential.map(|credential| (found, credential))
+        let row = self.state.rotation(rotation).cloned();
+        let Some((row, credential)) = row.and_then(|row| {
+            let credential = row.credential.clone();
+            credential.map(|credential| (row, credential))
         }) else {
             return Ok(());
         };
         let change = match self.retrieve(&credential).await {
-            Ok(answer) if answer.value.is_some() && found.missing.is_some() => {
+            Ok(answer) if answer.value.is_some() && row.missing.is_some() => {
                 Change::from(FoundCredential {
                     rotation: rotation.clone(),
                 })
             }
             Ok(answer) if answer.value.is_some() => return Ok(()),
             Ok(_) => {
-                let missing = self.missing_since(&found);
+                let missing = self.missing_since(&row);
                 if missing.checks >= CHECKS_UNTIL_GONE {
                     Change::from(Transition::new(rotation, LifecycleEvent::FoundDeleted))
                 } else {
@@ -67,11 +68,11 @@ impl Worker {
                 }
             }
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
-            // No answer: the next reconciliation checks again, or the next step
-            // where it is missing already.
+            // Without an answer, the next reconciliation checks again; for a credential
+            // that is missing already, the next step does.
             Err(error) => {
                 tracing::warn!(key = %self.state.key, %rotation, "{error}");
-                match found.missing {
+                match row.missing {
                     Some(missing) => Change::from(MissingCredential {
                         rotation: rotation.clone(),
                         missing: MissingSince {
@@ -86,58 +87,60 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Handles what a reconciliation found about one rotation of this key.
+    /// Handles a discrepancy of one rotation of this key.
     pub(crate) async fn handle_discrepancy(
         &mut self,
-        finding: Discrepancy,
+        discrepancy: Discrepancy,
     ) -> Result<(), LedgerError> {
         let Discrepancy {
             rotation,
-            remote_state: seen,
+            remote_state,
             ..
-        } = finding;
+        } = discrepancy;
         let row = self.state.rotation(&rotation);
-        match seen {
+        match remote_state {
             RemoteState::AsExpected(_) => Ok(()),
             RemoteState::Absent if row.is_some_and(can_be_missing) => {
                 self.check_presence(&rotation).await
             }
             RemoteState::Absent => Ok(()),
-            RemoteState::UnexpectedlyLive(facts) if row.is_none() => {
-                self.handle_live_credential(&rotation, facts).await
+            RemoteState::UnexpectedlyLive(credential) if row.is_none() => {
+                self.handle_live_credential(&rotation, credential).await
             }
             RemoteState::UnexpectedlyLive(_) => Ok(()),
             // The row may have received its credential since the list was made.
-            RemoteState::DuplicateLabel(facts)
-                if self.has_credential(&facts) || row.is_some_and(is_create_pending) =>
+            RemoteState::DuplicateLabel(credential)
+                if self.has_credential(&credential) || row.is_some_and(is_create_pending) =>
             {
                 Ok(())
             }
-            RemoteState::DuplicateLabel(facts) => self.handle_duplicate(&rotation, &facts).await,
+            RemoteState::DuplicateLabel(credential) => {
+                self.handle_duplicate(&rotation, &credential).await
+            }
         }
     }
 
-    fn has_credential(&self, facts: &CredentialMetadata) -> bool {
+    fn has_credential(&self, credential: &CredentialMetadata) -> bool {
         let mut live = self.state.live.iter();
         live.any(|rotation| {
-            let known = rotation.credential.as_ref();
-            known.is_some_and(|known| known.id == facts.id)
+            let recorded = rotation.credential.as_ref();
+            recorded.is_some_and(|recorded| recorded.id == credential.id)
         })
     }
 
-    /// Revokes a credential that bears the label of a rotation and is not the one
-    /// of its row. What is not revoked now, the next reconciliation finds again.
+    /// Revokes a credential with the label of a rotation that is not the one of its row.
+    /// If that fails, the next reconciliation finds it again.
     async fn handle_duplicate(
         &mut self,
         rotation: &RotationId,
-        facts: &CredentialMetadata,
+        credential: &CredentialMetadata,
     ) -> Result<(), LedgerError> {
         let reason = RevocationReason::DuplicateLabel;
-        let problem = match self.revoke_if_allowed(facts, None, reason).await {
+        let problem = match self.revoke_if_allowed(credential, None, reason).await {
             Ok(RevocationOutcome::Deleted) => {
                 let revoked = RevokedDuplicate {
                     rotation: rotation.clone(),
-                    credential: facts.id.clone(),
+                    credential: credential.id.clone(),
                 };
                 return self.record(vec![Change::from(revoked)]).await;
             }
@@ -148,8 +151,8 @@ impl Worker {
             Err(error) => return self.handle_discrepancy_error(rotation, &error).await,
         };
         self.needs_follow_up = true;
-        tracing::warn!(key = %self.state.key, %rotation, credential = %facts.id,
-            "{} bears the label of another credential and is not revoked yet: {problem}", facts.id);
+        tracing::warn!(key = %self.state.key, %rotation, credential = %credential.id,
+            "{} bears the label of another credential and is not revoked yet: {problem}", credential.id);
         Ok(())
     }
 
@@ -166,24 +169,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Records a credential as alive that was recorded as revoked, after asking
-    /// the provider once more: a list may be stale.
+    /// Records that a credential is alive that was recorded as revoked, after another
+    /// request for it: the list may be stale.
     async fn handle_live_credential(
         &mut self,
         rotation: &RotationId,
-        facts: CredentialMetadata,
+        credential: CredentialMetadata,
     ) -> Result<(), LedgerError> {
-        match self.retrieve(&facts).await {
+        match self.retrieve(&credential).await {
             Ok(answer) if answer.value.is_some() => {
                 let ledger = &self.services.ledger;
                 let ended_row = ledger.rotation(&self.state.key, rotation).await?;
-                let moved = Transition {
-                    credential: Some(facts),
+                let transition = Transition {
+                    credential: Some(credential),
                     ended_row: ended_row.map(Box::new),
                     ..Transition::new(rotation, LifecycleEvent::FoundAlive)
                 };
-                self.record(vec![Change::from(moved)]).await?;
-                // While it was recorded as gone, removed sinks were not recorded.
+                self.record(vec![Change::from(transition)]).await?;
+                // While it was recorded as gone, the removal of its sinks was not.
                 self.needs_sink_sync = true;
                 Ok(())
             }
@@ -193,7 +196,7 @@ impl Worker {
     }
 }
 
-/// Returns whether absence from a list is a reason to ask the provider.
+/// Returns whether a credential's absence from the list must be checked.
 fn can_be_missing(rotation: &Rotation) -> bool {
     rotation.missing.is_none()
         && matches!(
@@ -202,7 +205,7 @@ fn can_be_missing(rotation: &Rotation) -> bool {
         )
 }
 
-/// Returns whether the create has no answer yet.
+/// Returns whether the outcome of the create is not recorded yet.
 fn is_create_pending(rotation: &Rotation) -> bool {
     rotation.phase == Phase::Intended
 }
@@ -225,11 +228,11 @@ mod tests {
 
     #[tokio::test]
     async fn only_existing_credentials_not_yet_missing_can_be_missing() {
-        let mut found_open = created(1);
-        found_open.push(transitioned(1, LifecycleEvent::Interrupted));
+        let mut interrupted = created(1);
+        interrupted.push(transitioned(1, LifecycleEvent::Interrupted));
         for (changes, may) in [
             (current(1), true),
-            (found_open, true),
+            (interrupted, true),
             (intended(1), false),
             (created(1), false),
         ] {
@@ -243,7 +246,7 @@ mod tests {
                 since: at(),
                 checks: 1,
             });
-            assert!(!can_be_missing(&rotation), "it is looked for already");
+            assert!(!can_be_missing(&rotation), "it is being checked already");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::sink::Sink;
 
 impl Worker {
     /// Checks whether the sinks of the current credential still hold what they
-    /// accepted. What is lost is made good by a new rotation.
+    /// accepted. A new rotation repairs drift.
     pub(crate) async fn check_drift(&mut self) -> Result<(), LedgerError> {
         let (Some(managed), Some(current)) = (self.managed.clone(), self.state.current().cloned())
         else {
@@ -38,11 +38,11 @@ impl Worker {
     }
 }
 
-/// What was accepted of a rotation's credential, with the sinks that did.
-pub(crate) fn accepted_deliveries<'r>(
-    managed: &'r ManagedKey,
-    rotation: &'r Rotation,
-) -> impl Iterator<Item = (&'r Delivery, &'r Arc<dyn Sink>, &'r CredentialMetadata)> {
+/// Returns the accepted deliveries of a rotation, with their sinks and its credential.
+pub(crate) fn accepted_deliveries<'a>(
+    managed: &'a ManagedKey,
+    rotation: &'a Rotation,
+) -> impl Iterator<Item = (&'a Delivery, &'a Arc<dyn Sink>, &'a CredentialMetadata)> {
     let deliveries = rotation.deliveries.iter();
     let accepted = deliveries.filter(|delivery| delivery.state == DeliveryState::Accepted);
     accepted.filter_map(|delivery| {

@@ -19,11 +19,11 @@ use crate::core::time;
 use crate::engine::worker::Worker;
 use crate::provider::{ListedCredential, ProviderError, RetryAdvice};
 
-/// How long to wait where only an operator can repair the cause.
+/// The delay after a failure that only an operator can repair.
 const PERMANENT_FAILURE_PAUSE: Duration = time::HOUR;
 
 impl Worker {
-    /// Returns the changes of a failed rotation: the next one waits.
+    /// Returns the changes of a failed rotation, and backs off its key.
     fn failure_changes(
         &self,
         rotation: &RotationId,
@@ -31,18 +31,18 @@ impl Worker {
         error: &ProviderError,
     ) -> Vec<Change> {
         let text = error.to_string();
-        let moved = Transition {
+        let transition = Transition {
             error: Some(text.clone()),
             ..Transition::new(rotation, event)
         };
         vec![
-            Change::from(moved),
+            Change::from(transition),
             self.back_off_key(&text, retry_delay(error)),
         ]
     }
 }
 
-/// Returns the pause that the provider asks for, or that its refusal needs.
+/// Returns the delay that the provider requests, or the one after its refusal.
 fn retry_delay(error: &ProviderError) -> Option<Duration> {
     match error.retry {
         RetryAdvice::Later(after) => after,
@@ -50,14 +50,16 @@ fn retry_delay(error: &ProviderError) -> Option<Duration> {
     }
 }
 
-/// Returns the redacted value of a credential: from a fresh answer, or as it was
-/// recorded, since the answer to a create may lack it; empty if there is none.
-pub(crate) fn redacted_value_of<'c>(
-    seen: Option<&'c ListedCredential>,
-    known: &'c CredentialMetadata,
-) -> &'c str {
-    let seen = seen.and_then(|seen| seen.metadata.redacted_value.as_deref());
-    seen.or(known.redacted_value.as_deref()).unwrap_or_default()
+/// Returns the redacted value of a credential: from a fresh response if it has one,
+/// or as it was recorded; empty if there is none.
+pub(crate) fn redacted_value_of<'a>(
+    response: Option<&'a ListedCredential>,
+    recorded: &'a CredentialMetadata,
+) -> &'a str {
+    response
+        .and_then(|listed| listed.metadata.redacted_value.as_deref())
+        .or(recorded.redacted_value.as_deref())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

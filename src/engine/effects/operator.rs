@@ -19,19 +19,19 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
 impl Worker {
-    /// Carries out a command, and replies to its caller.
-    pub(crate) async fn execute(&mut self, asked: PendingCommand) -> Result<(), LedgerError> {
+    /// Executes a command, and replies to its caller.
+    pub(crate) async fn execute(&mut self, pending: PendingCommand) -> Result<(), LedgerError> {
         let PendingCommand {
-            command: order,
-            started: begun,
+            command,
+            started,
             reply,
-        } = asked;
-        // The caller was told that it was not done.
+        } = pending;
+        // The caller has reported that the command was not executed.
         if reply.is_closed() {
             return Ok(());
         }
-        begun.store(true, Ordering::Relaxed);
-        let done = match order {
+        started.store(true, Ordering::Relaxed);
+        let done = match command {
             OperatorCommand::Revoke {
                 credential,
                 force,
@@ -49,19 +49,19 @@ impl Worker {
                 operator,
             } => self.adopt(&credential, operator).await,
         };
-        let result = match &done {
+        let ledger_result = match &done {
             Err(CommandError::Ledger(error)) => Err(error.clone()),
             Ok(_) | Err(CommandError::Rejected(_) | CommandError::Provider(_)) => Ok(()),
         };
-        // The caller may be gone.
+        // The caller may have stopped waiting.
         let _ = reply.send(done);
-        result
+        ledger_result
     }
 
     fn live_rotation(&self, credential: &CredentialId) -> Option<&Rotation> {
         self.state.live.iter().find(|rotation| {
-            let facts = rotation.credential.as_ref();
-            facts.is_some_and(|facts| facts.id == *credential)
+            let recorded = rotation.credential.as_ref();
+            recorded.is_some_and(|recorded| recorded.id == *credential)
         })
     }
 
@@ -71,18 +71,21 @@ impl Worker {
         force: bool,
         operator: Option<OperatorNote>,
     ) -> Result<String, CommandError> {
-        let Some(found) = self.live_rotation(credential).cloned() else {
+        let Some(rotation) = self.live_rotation(credential).cloned() else {
             return Err(CommandError::Rejected(format!(
                 "{credential} is not alive in this ledger; `rekeyd history` shows every one"
             )));
         };
-        let Some(facts) = found.credential.clone() else {
+        let Some(metadata) = rotation.credential.clone() else {
             return Err(CommandError::Rejected(format!(
                 "{credential} has no credential yet"
             )));
         };
         let reason = RevocationReason::Operator { force };
-        match self.revoke_if_allowed(&facts, Some(&found), reason).await {
+        match self
+            .revoke_if_allowed(&metadata, Some(&rotation), reason)
+            .await
+        {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {}
             Ok(RevocationOutcome::StillShown) => {
                 return Err(CommandError::Rejected(format!(
@@ -105,7 +108,7 @@ impl Worker {
             }
             Err(error) => return Err(CommandError::Provider(error)),
         }
-        let event = match found.phase {
+        let event = match rotation.phase {
             Phase::Orphaned => LifecycleEvent::Deleted,
             Phase::Intended
             | Phase::Created
@@ -116,24 +119,24 @@ impl Worker {
             | Phase::Revoked
             | Phase::Failed => LifecycleEvent::RevokedManually,
         };
-        let moved = Transition {
+        let transition = Transition {
             operator,
-            ..Transition::new(&found.id, event)
+            ..Transition::new(&rotation.id, event)
         };
-        let mut changes = vec![Change::from(moved)];
-        if !self.holding_sinks(&found, &facts).is_empty() {
-            // If it is found alive later, its sinks are disregarded again.
+        let mut changes = vec![Change::from(transition)];
+        if !self.holding_sinks(&rotation, &metadata).is_empty() {
+            // If it is found alive later, it is revoked again although sinks hold it.
             changes.push(Change::from(ImmediateRevocation {
-                rotation: found.id.clone(),
+                rotation: rotation.id.clone(),
             }));
         }
         self.record(changes).await?;
         Ok(format!("revoked {credential}"))
     }
 
-    fn holding_sinks(&self, rotation: &Rotation, facts: &CredentialMetadata) -> Vec<SinkId> {
+    fn holding_sinks(&self, rotation: &Rotation, credential: &CredentialMetadata) -> Vec<SinkId> {
         let reason = RevocationReason::Operator { force: true };
-        let candidate = self.candidate(facts, Some(rotation), reason);
+        let candidate = self.candidate(credential, Some(rotation), reason);
         holding_sinks(&candidate, &Observation::default(), self.now())
     }
 
@@ -149,12 +152,13 @@ impl Worker {
                 "nothing of {key} can be held until a time that is over; `rekeyd release` ends a hold"
             )));
         }
-        let wanted = |rotation: &&Rotation| {
-            let facts = rotation.credential.as_ref();
-            facts.is_some_and(|facts| credential.is_none_or(|wanted| facts.id == *wanted))
+        let is_selected = |rotation: &&Rotation| {
+            let recorded = rotation.credential.as_ref();
+            recorded.is_some_and(|recorded| credential.is_none_or(|id| recorded.id == *id))
         };
-        let found: Vec<_> = self.state.live.iter().filter(wanted).cloned().collect();
-        if found.is_empty() {
+        let live = self.state.live.iter();
+        let selected: Vec<_> = live.filter(is_selected).cloned().collect();
+        if selected.is_empty() {
             return Err(CommandError::Rejected(match credential {
                 Some(credential) => format!(
                     "{credential} is not alive in this ledger; `rekeyd history` shows every one"
@@ -162,7 +166,7 @@ impl Worker {
                 None => format!("{} has no live credential", self.state.key),
             }));
         }
-        let changes = found.iter().map(|rotation| {
+        let changes = selected.iter().map(|rotation| {
             Change::from(CredentialHold {
                 rotation: rotation.id.clone(),
                 until: until.map(time::next_whole_second),
@@ -170,10 +174,10 @@ impl Worker {
             })
         });
         self.record(changes.collect()).await?;
-        let ids: Vec<_> = found
+        let ids: Vec<_> = selected
             .iter()
             .filter_map(|rotation| rotation.credential.as_ref())
-            .map(|facts| facts.id.as_str())
+            .map(|credential| credential.id.as_str())
             .collect();
         let ids = ids.join(", ");
         Ok(match until {
@@ -200,13 +204,13 @@ impl Worker {
                 "{key} cannot be paused until a time that is over"
             )));
         }
-        // A pause that is extended keeps its start.
-        let before = self.state.pause.filter(|pause| pause.is_active(now));
-        let from = before.map_or(time::whole_seconds(now), |pause| pause.from);
+        // An extended pause keeps its start.
+        let active = self.state.pause.filter(|pause| pause.is_active(now));
+        let from = active.map_or(time::whole_seconds(now), |pause| pause.from);
         let pause = Pause { from, until };
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
-        let mut told = match until {
+        let mut message = match until {
             Some(until) => format!(
                 "{key}: nothing is begun by schedule before {}",
                 time::to_text(until)
@@ -214,19 +218,19 @@ impl Worker {
             None => format!("{key}: nothing is begun by schedule before `rekeyd resume {key}`"),
         };
         if self.state.open_rotation().is_some() {
-            told.push_str("; the rotation that is open is finished");
+            message.push_str("; the rotation that is open is finished");
         }
-        if let Some((near, end)) = expiry_window(&self.state)
-            && until.is_none_or(|until| near < until)
+        if let Some((last_quarter, end)) = expiry_window(&self.state)
+            && until.is_none_or(|until| last_quarter < until)
         {
-            told.push_str(&format!(
+            message.push_str(&format!(
                 "\nwarning: its credential ends at {}; {key} is rotated from {} on in spite of \
                  the pause",
                 time::to_text(end),
-                time::to_text(near)
+                time::to_text(last_quarter)
             ));
         }
-        Ok(told)
+        Ok(message)
     }
 
     async fn resume(&mut self, operator: Option<OperatorNote>) -> Result<String, CommandError> {
@@ -271,11 +275,11 @@ impl Worker {
             )));
         };
         let redacted = found.metadata.redacted_value.as_deref().unwrap_or_default();
-        let own = managed
+        let has_self_sink = managed
             .sinks
             .iter()
             .any(|(sink, _)| sink.rotates_self_credential());
-        if self.services.provider.may_be_in_use(redacted) && !own {
+        if self.services.provider.may_be_in_use(redacted) && !has_self_sink {
             return Err(CommandError::Rejected(format!(
                 "{credential} is what rekeyd itself works with; only a key with the sink \
                  \"self\" can adopt it"
@@ -285,9 +289,9 @@ impl Worker {
         if let Err(error) = self.services.entropy.fill(&mut id) {
             return Err(CommandError::Rejected(error.to_string()));
         }
-        // An open rotation becomes current: then there is one already.
-        let alive = self.state.current().is_some() || self.state.open_rotation().is_some();
-        let event = if alive {
+        // An open rotation will become current, so the adopted one must not.
+        let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
+        let event = if has_other {
             LifecycleEvent::AdoptedAlongside
         } else {
             LifecycleEvent::Adopted
@@ -302,7 +306,7 @@ impl Worker {
             operator,
         };
         self.record(vec![Change::from(adoption)]).await?;
-        let phase = if alive { "stranded" } else { "current" };
+        let phase = if has_other { "stranded" } else { "current" };
         Ok(format!(
             "adopted {credential} as {phase} of {}",
             self.state.key

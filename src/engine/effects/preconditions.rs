@@ -19,63 +19,67 @@ use crate::ledger::LedgerError;
 use crate::provider::ProviderError;
 use crate::sink::{Destination, Sink, SinkError};
 
-/// How long a list proves that a key without rows has no lookalikes.
+/// The age up to which a list proves that a key without rows has no lookalikes.
 const LISTING_FRESHNESS: Duration = Duration::from_secs(5 * 60);
 
-/// How long a rotation may wait for its place at the provider before its
-/// endpoints are checked again.
+/// How long a rotation may wait for its place at the provider before its endpoints are
+/// checked again.
 const PREFLIGHT_VALIDITY: Duration = Duration::from_secs(2 * 60);
 
-/// How long the check of a file or a program may take before it gives its place
-/// at the provider back.
+/// How long the check of a file or a program may take before the key gives back its
+/// place at the provider.
 const LOCAL_PREFLIGHT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether a rotation may start.
 enum Readiness {
-    /// It may.
+    /// The rotation may start.
     Ready,
-    /// Not now; the key's back-off was recorded, or an eviction makes room.
+    /// The key's back-off was recorded, or an eviction makes room.
     Deferred,
-    /// Not now, because of a condition: nothing is recorded for the key.
+    /// A condition blocks the rotation: nothing is recorded for the key.
     Blocked,
 }
 
 impl Worker {
-    /// Checks what must hold before a create, then records the intent.
+    /// Checks the preconditions of a create, then records the intent.
     pub(crate) async fn record_intent(
         &mut self,
         managed: &ManagedKey,
-        begin: RotationStart,
+        start: RotationStart,
     ) -> Result<(), LedgerError> {
         let RotationStart {
             trigger,
             scheduled_for,
-            missed_run: missed,
-            request: wish,
-        } = begin;
-        let ready = self.check_preconditions(managed, trigger).await?;
-        match ready {
+            missed_run,
+            request,
+        } = start;
+        match self.check_preconditions(managed, trigger).await? {
             Readiness::Ready => {}
             Readiness::Deferred => {
-                // The request is answered, with a problem.
+                // The recorded problem is the reply to the request.
                 self.request = None;
                 return Ok(());
             }
             Readiness::Blocked => return Ok(()),
         }
         self.request = None;
-        let (mut id, mut tail) = ([0; 8], [0; 3]);
-        let chance = &self.services.entropy;
-        if let Err(error) = chance.fill(&mut id).and_then(|()| chance.fill(&mut tail)) {
+        let (mut id, mut suffix) = ([0; 8], [0; 3]);
+        let entropy = &self.services.entropy;
+        let filled = entropy
+            .fill(&mut id)
+            .and_then(|()| entropy.fill(&mut suffix));
+        if let Err(error) = filled {
             return self.record_backoff(&error.to_string(), None).await;
         }
         let rotation = RotationId::new(id);
-        let operator = wish.as_ref().and_then(|wish| wish.operator.clone());
+        let operator = request
+            .as_ref()
+            .and_then(|request| request.operator.clone());
         let intent = RotationIntent {
             rotation: rotation.clone(),
             scope: managed.scope.clone(),
             sequence: self.state.next_sequence(self.now()),
-            label: Label::new(&managed.name, self.now(), tail),
+            label: Label::new(&managed.name, self.now(), suffix),
             trigger,
             scheduled_for,
             timetable: managed.policy.timetable.to_text(),
@@ -83,15 +87,15 @@ impl Worker {
             operator: operator.clone(),
         };
         let mut changes = Vec::new();
-        changes.extend(missed.map(|(firing, why)| {
+        changes.extend(missed_run.map(|(firing, reason)| {
             Change::from(MissedRun {
                 firing,
-                reason: why,
+                reason,
                 is_skipped: false,
             })
         }));
         changes.push(Change::from(intent));
-        if wish.is_some_and(|wish| wish.revoke_previous) {
+        if request.is_some_and(|request| request.revoke_previous) {
             changes.push(Change::from(PreviousRevocation {
                 is_pending: true,
                 operator,
@@ -108,30 +112,30 @@ impl Worker {
         managed: &ManagedKey,
         trigger: Trigger,
     ) -> Result<Readiness, LedgerError> {
-        let operator = trigger == Trigger::Manual;
-        if !self.has_create_budget(managed, operator).await? {
+        let is_requested = trigger == Trigger::Manual;
+        if !self.has_create_budget(managed, is_requested).await? {
             return Ok(Readiness::Deferred);
         }
-        match self.enforce_live_limit(managed, operator).await? {
+        match self.enforce_live_limit(managed, is_requested).await? {
             Readiness::Ready => {}
-            ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
+            readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
         match self.check_local_sinks(managed).await? {
             Readiness::Ready => {}
-            ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
+            readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
         match self.check_provider().await? {
             Readiness::Ready => {}
-            ready @ (Readiness::Deferred | Readiness::Blocked) => return Ok(ready),
+            readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
         }
-        if self.state.sequence == 0 && !operator {
+        if self.state.sequence == 0 && !is_requested {
             return self.check_no_lookalikes().await;
         }
         Ok(Readiness::Ready)
     }
 
-    /// The next required endpoint that has not passed the preflight of the
-    /// rotation that is to start. A pass of all of them is valid for a while.
+    /// Returns the next required endpoint that has not passed the preflight of the next
+    /// rotation. A complete preflight is valid for [`PREFLIGHT_VALIDITY`].
     pub(crate) fn next_endpoint_to_check(&mut self, managed: &ManagedKey) -> Option<SinkId> {
         let next = self.next_unchecked_endpoint(managed);
         if next.is_some() {
@@ -161,8 +165,8 @@ impl Worker {
         self.preflight.passed.contains(sink)
     }
 
-    /// Connects to a required endpoint before a rotation starts. False if it
-    /// failed and was recorded, or the process ends.
+    /// Connects to a required endpoint before a rotation starts. Returns false if that
+    /// failed and was recorded, or if the process ends.
     pub(crate) async fn check_endpoint(&mut self, sink: &SinkId) -> Result<bool, LedgerError> {
         let place = self.delivery_place.take();
         let Some(managed) = self.managed.clone() else {
@@ -183,22 +187,22 @@ impl Worker {
         sink: &SinkId,
         checked: Result<(), SinkError>,
     ) -> Result<bool, LedgerError> {
-        let Err(problem) = checked else {
+        let Err(error) = checked else {
             self.preflight.passed.push(sink.clone());
             self.preflight.passed_at = Some(self.now());
             return Ok(true);
         };
         self.preflight = Preflight::default();
-        let problem = format!("no rotation begun: sink {}: {problem}", sink.name);
+        let problem = format!("no rotation begun: sink {}: {error}", sink.name);
         self.record_backoff(&problem, None).await?;
-        // A problem answers the request.
+        // The recorded problem is the reply to the request.
         self.request = None;
         Ok(false)
     }
 
-    /// Checks the required sinks on this host; the endpoints were checked
-    /// before the rotation got its place at the provider. A file system that
-    /// does not answer loses that place.
+    /// Checks the required sinks on this host; the endpoints were checked before the
+    /// rotation got its place at the provider. If a check takes long, the key gives that
+    /// place back.
     async fn check_local_sinks(&mut self, managed: &ManagedKey) -> Result<Readiness, LedgerError> {
         for (sink, is_required) in &managed.sinks {
             if !*is_required || is_endpoint(sink.as_ref()) || self.has_passed_preflight(sink.id()) {
@@ -233,42 +237,43 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Checks `max-creates-per-day`, which guards against loops across restarts.
+    /// Checks `max-creates-per-day`, which limits loops even across restarts. An
+    /// operator's request is not limited.
     async fn has_create_budget(
         &mut self,
         managed: &ManagedKey,
-        operator: bool,
+        is_requested: bool,
     ) -> Result<bool, LedgerError> {
         let now = self.now();
-        let most = managed.policy.max_creates_per_day;
+        let limit = managed.policy.max_creates_per_day;
         let ledger = &self.services.ledger;
         let (from, to) = (time::before(now, time::DAY), time::after(now, time::DAY));
         let (count, oldest) = ledger.creates_between(&managed.name, from, to).await?;
-        if count < most {
+        if count < limit {
             return Ok(true);
         }
         let problem = format!(
             "max-creates-per-day is used up: {count} credentials were made, or maybe made, for {} \
-             in 24 hours, and {most} are allowed",
+             in 24 hours, and {limit} are allowed",
             managed.name
         );
-        if operator {
+        if is_requested {
             tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
             return Ok(true);
         }
-        let free = oldest.map(|oldest| time::until(now, time::after(oldest, time::DAY)));
+        let delay = oldest.map(|oldest| time::until(now, time::after(oldest, time::DAY)));
         let problem = format!("no rotation begun: {problem}; `rekeyd rotate` rotates all the same");
-        self.record_backoff(&problem, free).await?;
+        self.record_backoff(&problem, delay).await?;
         Ok(false)
     }
 
-    /// Checks `max-live-credentials`. A credential that was stranded before any of
-    /// its deliveries started, and was never used, is evicted: a crash loop must not
-    /// end in a standstill.
+    /// Checks `max-live-credentials`. At the limit, it evicts a credential that was
+    /// stranded before any delivery started and was never used, so that a crash loop
+    /// does not block the key for ever.
     async fn enforce_live_limit(
         &mut self,
         managed: &ManagedKey,
-        operator: bool,
+        is_requested: bool,
     ) -> Result<Readiness, LedgerError> {
         let live = self.state.live.iter();
         let live = live
@@ -281,12 +286,13 @@ impl Worker {
             "{live} credentials of {} are alive, and max-live-credentials is {}",
             managed.name, managed.policy.max_live_credentials
         );
-        if operator {
+        if is_requested {
             tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
             return Ok(Readiness::Ready);
         }
-        let stranded = self.state.live.iter().filter(|one| is_evictable(one));
-        let candidates: Vec<_> = stranded.cloned().collect();
+        let live = self.state.live.iter();
+        let candidates = live.filter(|rotation| is_evictable(rotation));
+        let candidates: Vec<_> = candidates.cloned().collect();
         for candidate in candidates {
             match self.can_evict(&candidate).await {
                 Ok(true) => {
@@ -326,8 +332,8 @@ impl Worker {
         })
     }
 
-    /// Retires a credential that is evicted: its deletion is the next step, and
-    /// decided again.
+    /// Retires a credential to evict. Its deletion is the next step, for which the
+    /// revocation is decided again.
     async fn evict(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {
         let retired = Transition {
             revoke_after: Some(time::next_whole_second(self.now())),
@@ -343,17 +349,17 @@ impl Worker {
         self.record(changes).await
     }
 
-    /// Checks that the provider is reachable, accepts rekeyd's credential, and
-    /// agrees on the time, unless it answered lately.
+    /// Checks that the provider is reachable, accepts rekeyd's credential, and agrees on
+    /// the time, unless it answered recently.
     async fn check_provider(&mut self) -> Result<Readiness, LedgerError> {
         let conditions = &self.services.conditions;
         if !conditions.has_recent_response(self.now()) {
-            let turn = conditions.lock_diagnosis().await;
+            let diagnosis = conditions.lock_diagnosis().await;
             if !conditions.has_recent_response(self.now()) && conditions.is_provider_usable() {
-                let answer = self.services.provider.check().await;
-                self.observe_response(&answer);
-                drop(turn);
-                if let Err(error) = answer {
+                let response = self.services.provider.check().await;
+                self.observe_response(&response);
+                drop(diagnosis);
+                if let Err(error) = response {
                     if self.is_global_failure(&error).await {
                         return Ok(Readiness::Blocked);
                     }
@@ -372,15 +378,15 @@ impl Worker {
     }
 
     /// Checks for lookalikes before the first create of a key without rows: a live
-    /// credential with its name means that a ledger was lost. All keys share one
-    /// list.
+    /// credential with its name means that a ledger was lost. The list is that of the
+    /// last reconciliation, for all keys.
     async fn check_no_lookalikes(&mut self) -> Result<Readiness, LedgerError> {
         let now = self.now();
-        let fresh = self
+        let is_recent = self
             .context
             .reconciled_at
             .is_some_and(|at| at <= now && time::until(at, now) <= LISTING_FRESHNESS);
-        if !fresh {
+        if !is_recent {
             self.needs_reconciliation = true;
             return Ok(Readiness::Blocked);
         }

@@ -1,5 +1,5 @@
-//! Revokes credentials: observes what the decision needs to know, and deletes
-//! where it says so.
+//! Revokes credentials: makes the observations that the decision needs, and sends the
+//! deletion.
 
 use crate::core::change::{Change, MissingCredential, RevocationDeferral, Transition};
 use crate::core::condition::Condition;
@@ -17,24 +17,24 @@ use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 
-/// Why a deletion is sent once more.
+/// The error of a deletion that must be sent again.
 pub(super) const STILL_SHOWN: &str = "the provider still shows it after deleting it";
 
-/// What became of a revocation.
+/// The outcome of a revocation.
 pub(super) enum RevocationOutcome {
     /// The credential was deleted, and the provider does not have it any more.
     Deleted,
-    /// It was gone already.
+    /// The provider did not have the credential.
     AlreadyGone,
-    /// The provider still shows it after deleting it.
+    /// The provider still shows the credential after deleting it.
     StillShown,
-    /// It is decided again later.
+    /// The revocation is decided again later.
     Deferred(Deferral),
-    /// It is not revoked.
+    /// The credential is not revoked.
     Blocked(Blocker),
 }
 
-/// A decision, with what it was made from.
+/// A decision with its observations.
 pub(super) struct DecidedRevocation {
     pub(super) revocation: Revocation,
     pub(super) observation: Observation,
@@ -45,18 +45,18 @@ pub(super) struct DecidedRevocation {
 impl Worker {
     /// Revokes the credential of a rotation that is due.
     pub(crate) async fn revoke(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
-        let found = self.state.rotation(rotation).cloned();
-        let Some((found, credential, reason)) = found.and_then(|found| {
-            let credential = found.credential.clone()?;
-            let reason = RevocationReason::of_rotation(&found)?;
-            Some((found, credential, reason))
+        let row = self.state.rotation(rotation).cloned();
+        let Some((row, credential, reason)) = row.and_then(|row| {
+            let credential = row.credential.clone()?;
+            let reason = RevocationReason::of_rotation(&row)?;
+            Some((row, credential, reason))
         }) else {
             return Err(LedgerError::Corrupt(format!(
                 "no credential to revoke for the rotation {rotation}"
             )));
         };
-        // The rows do not agree with the configured sinks before the provider's
-        // time is known, and a sink that was configured again holds what it has.
+        // A returned sink still holds its credential, and its return is recorded only
+        // once the provider's time is known.
         if self.needs_sink_sync
             && self.retrieve(&credential).await.is_ok()
             && self.has_provider_time()
@@ -64,7 +64,7 @@ impl Worker {
             return Ok(());
         }
         let outcome = self
-            .revoke_if_allowed(&credential, Some(&found), reason)
+            .revoke_if_allowed(&credential, Some(&row), reason)
             .await;
         let change = match outcome {
             Ok(RevocationOutcome::Deleted | RevocationOutcome::AlreadyGone) => {
@@ -77,7 +77,7 @@ impl Worker {
                 let changes = self.deferral_changes(rotation, &deferral);
                 return self.record(changes).await;
             }
-            // It is decided again when the ledger or a condition changes.
+            // A change of the ledger or of a condition leads to another decision.
             Ok(RevocationOutcome::Blocked(_)) => return Ok(()),
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
             Err(error) => {
@@ -88,8 +88,8 @@ impl Worker {
         self.record(vec![change]).await
     }
 
-    /// Decides whether a credential is revoked, and deletes it if so. Every
-    /// deletion comes from here.
+    /// Decides whether a credential is revoked, and deletes it if it is. Every deletion
+    /// passes through here.
     pub(super) async fn revoke_if_allowed(
         &self,
         credential: &CredentialMetadata,
@@ -102,12 +102,12 @@ impl Worker {
             Revocation::AlreadyGone => Ok(RevocationOutcome::AlreadyGone),
             Revocation::Defer(deferral) => Ok(RevocationOutcome::Deferred(deferral)),
             Revocation::Blocked(blocker) => Ok(RevocationOutcome::Blocked(blocker)),
-            // The decision loop ends with none of these.
+            // `decide_revocation` never returns this variant.
             Revocation::Observe(_) => Ok(RevocationOutcome::Blocked(Blocker::NotDue(None))),
         }
     }
 
-    /// Observes what the decision asks for until it is made.
+    /// Makes the observations that the decision needs, one by one, until it is made.
     pub(super) async fn decide_revocation(
         &self,
         credential: &CredentialMetadata,
@@ -122,13 +122,15 @@ impl Worker {
             match revocation {
                 Revocation::Observe(ObservationPart::Credential) => {
                     let answer = self.retrieve(credential).await?;
-                    let seen = answer.value.as_ref();
-                    redacted = redacted_value_of(seen, credential).to_owned();
+                    let listed = answer.value.as_ref();
+                    redacted = redacted_value_of(listed, credential).to_owned();
                     observation.server_time = answer.server_time;
                     observation.credential =
-                        Some(seen.map_or(RemoteAnswer::Gone, |seen| RemoteAnswer::Live {
-                            last_used_at: seen.last_used_at,
-                        }));
+                        Some(
+                            listed.map_or(RemoteAnswer::Gone, |listed| RemoteAnswer::Live {
+                                last_used_at: listed.last_used_at,
+                            }),
+                        );
                 }
                 Revocation::Observe(ObservationPart::Usage) => {
                     observation.usage = Some(self.observe_usage(&redacted).await?);
@@ -183,21 +185,21 @@ impl Worker {
         answer
     }
 
-    /// Sends a deletion, and asks whether the credential is gone. No other
-    /// function of rekeyd sends one.
+    /// Sends a deletion, and checks that the credential is gone. No other function of
+    /// rekeyd sends one.
     ///
     /// A fall-back or a reload may have taken the credential into use since the
-    /// observation. So it is compared once more, and from there to the start of
-    /// the request there is no `.await`: `delete` reads the credential that it
-    /// authenticates with before it first waits.
+    /// observation, so its usage is checked once more. No `.await` separates this check
+    /// from the start of the request: `delete` reads the credential that it authenticates
+    /// with before it first waits.
     async fn send_deletion(
         &self,
         credential: &CredentialMetadata,
         reason: RevocationReason,
         decided: &DecidedRevocation,
     ) -> Result<RevocationOutcome, ProviderError> {
-        let (id, why) = (&credential.id, reason.as_str());
-        tracing::trace!(key = %self.state.key, credential = %id, "deleting {id} ({why})");
+        let (id, reason) = (&credential.id, reason.as_str());
+        tracing::trace!(key = %self.state.key, credential = %id, "deleting {id} ({reason})");
         let observed = decided.observation.usage;
         let usage = self.credential_usage(&decided.redacted);
         if usage != CredentialUsage::Unused && Some(usage) != observed {
@@ -215,8 +217,8 @@ impl Worker {
         })
     }
 
-    /// Observes whether rekeyd authenticates with a credential. It may have
-    /// fallen back to it, or may have to: a check looks for a newer one that
+    /// Observes whether rekeyd authenticates with a credential. rekeyd may have fallen
+    /// back to it, or may have to: a check request makes it switch to a newer one that
     /// works.
     async fn observe_usage(&self, redacted: &str) -> Result<CredentialUsage, ProviderError> {
         if self.credential_usage(redacted) == CredentialUsage::Unused {
@@ -239,7 +241,7 @@ impl Worker {
         }
     }
 
-    /// Whether the provider has the key's current credential.
+    /// Returns whether the provider has the key's current credential.
     async fn successor_exists(&self) -> Result<bool, ProviderError> {
         let current = self.state.current();
         let Some(credential) = current.and_then(|current| current.credential.as_ref()) else {

@@ -11,19 +11,19 @@ use crate::ledger::LedgerError;
 use crate::provider::{ErrorKind, ProviderError};
 
 impl Worker {
-    /// Sends a harmless request with the new secret. It must work twice, and may
-    /// be refused for as long as `verify-timeout`.
+    /// Sends a harmless request with the new secret. The secret must work twice; the
+    /// provider may refuse it for as long as `verify-timeout`.
     pub(crate) async fn verify(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let secret = self
             .in_flight
             .as_ref()
-            .and_then(|memory| memory.secret.clone());
+            .and_then(|in_flight| in_flight.secret.clone());
         let Some(secret) = secret else {
             return Ok(());
         };
-        let answer = self.services.provider.verify(&secret).await;
-        self.observe_response(&answer);
-        match answer {
+        let response = self.services.provider.verify(&secret).await;
+        self.observe_response(&response);
+        match response {
             Ok(_) => self.handle_working_secret(rotation).await,
             Err(error)
                 if matches!(
@@ -34,9 +34,10 @@ impl Worker {
                 self.handle_refused_secret(rotation, &error).await
             }
             Err(error) => {
-                // An outage says nothing about the secret, and uses up no time.
-                if let Some(memory) = self.in_flight.as_mut() {
-                    memory.last_refused_at = None;
+                // An outage says nothing about the secret, and does not count towards
+                // `verify-timeout`.
+                if let Some(in_flight) = self.in_flight.as_mut() {
+                    in_flight.last_refused_at = None;
                 }
                 if self.is_global_failure(&error).await {
                     return Ok(());
@@ -51,7 +52,7 @@ impl Worker {
 
     async fn handle_working_secret(&mut self, rotation: &RotationId) -> Result<(), LedgerError> {
         let now = self.now();
-        let (Some(found), Some(managed)) =
+        let (Some(row), Some(managed)) =
             (self.state.rotation(rotation).cloned(), self.managed.clone())
         else {
             return Ok(());
@@ -60,18 +61,18 @@ impl Worker {
         let current = current.and_then(|current| current.credential.as_ref());
         let not_before = time::after(now, managed.policy.overlap);
         let previous = current.map(|credential| (credential.id.clone(), not_before));
-        let Some(memory) = self.in_flight.as_mut() else {
+        let Some(in_flight) = self.in_flight.as_mut() else {
             return Ok(());
         };
-        memory.last_refused_at = None;
-        if memory.first_verified_at.is_none() {
-            memory.first_verified_at = Some(now);
+        in_flight.last_refused_at = None;
+        if in_flight.first_verified_at.is_none() {
+            in_flight.first_verified_at = Some(now);
             return Ok(());
         }
-        memory.verified_at = Some(now);
-        memory.previous = previous;
-        let starts = self.place_for_next_delivery(&found);
-        self.record(outcome::finish_verification(&found, starts.as_ref()))
+        in_flight.verified_at = Some(now);
+        in_flight.previous = previous;
+        let next_sink = self.place_for_next_delivery(&row);
+        self.record(outcome::finish_verification(&row, next_sink.as_ref()))
             .await
     }
 
@@ -81,18 +82,18 @@ impl Worker {
         error: &ProviderError,
     ) -> Result<(), LedgerError> {
         let now = self.now();
-        let patience = self
+        let timeout = self
             .managed
             .as_ref()
             .map(|managed| managed.policy.verify_timeout);
-        let Some(memory) = self.in_flight.as_mut() else {
+        let Some(in_flight) = self.in_flight.as_mut() else {
             return Ok(());
         };
-        memory.first_verified_at = None;
-        if let Some(before) = memory.last_refused_at.replace(now) {
-            memory.refused_for += time::until(before, now);
+        in_flight.first_verified_at = None;
+        if let Some(previous) = in_flight.last_refused_at.replace(now) {
+            in_flight.refused_for += time::until(previous, now);
         }
-        let changes = if patience.is_none_or(|patience| memory.refused_for >= patience) {
+        let changes = if timeout.is_none_or(|timeout| in_flight.refused_for >= timeout) {
             self.failure_changes(rotation, LifecycleEvent::VerificationFailed, error)
         } else {
             let text = error.to_string();

@@ -1,4 +1,4 @@
-//! What is left behind by a process that ends.
+//! The keys' states after a shutdown.
 
 use super::*;
 use crate::core::lifecycle::LifecycleEvent;
@@ -33,9 +33,9 @@ async fn only_orphans_are_revoked_at_shutdown() {
     engine.stop().await;
     engine.revoke_orphans(HOUR).await;
     assert!(fakes.live_ids().is_empty());
-    let begun = fakes.take_calls();
-    assert!(!begun.contains(&"create".to_owned()), "{begun:?}");
-    // Where there is none, nothing is done.
+    let calls = fakes.take_calls();
+    assert!(!calls.contains(&"create".to_owned()), "{calls:?}");
+    // Without an orphan, no request is sent.
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), HOUR).await;
     engine.request_rotation(

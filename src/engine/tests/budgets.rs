@@ -34,36 +34,39 @@ async fn the_create_budget_holds_across_restarts() {
     let fakes = Fakes::new(&[]);
     fakes.write_ledger(vec![(key(), Vec::new())]).await;
     fakes.refuse_secrets(true);
-    let few = |policy: &mut KeyPolicy| {
+    let limits = |policy: &mut KeyPolicy| {
         policy.max_creates_per_day = 3;
         policy.verify_timeout = Duration::ZERO;
     };
     for _ in 0..4 {
-        let mut engine = open(&fakes, few).await;
+        let mut engine = open(&fakes, limits).await;
         fakes.run_for(&mut engine, HOUR * 5).await;
     }
-    assert_eq!(take_create_count(&fakes), 3, "in twenty hours");
-    let mut engine = open(&fakes, few).await;
+    assert_eq!(take_create_count(&fakes), 3, "within 20 hours");
+    let mut engine = open(&fakes, limits).await;
     let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
     assert!(
         problem.contains("max-creates-per-day is used up"),
         "{problem}"
     );
-    assert!(fakes.live_ids().is_empty(), "what never worked is revoked");
+    assert!(
+        fakes.live_ids().is_empty(),
+        "unverified credentials are revoked"
+    );
 
     engine.request_rotation(&key(), ROTATION_REQUEST);
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
         take_create_count(&fakes),
         1,
-        "by hand it is made all the same"
+        "an operator's request is not limited"
     );
     fakes.refuse_secrets(false);
     fakes.run_for(&mut engine, HOUR * 24).await;
     assert!(engine.state(&key()).unwrap().current().is_some());
 }
 
-/// Three that are stranded, each after these changes.
+/// Returns three rotations that are stranded after these changes.
 fn stranded_three(changes: fn(u64) -> Vec<Change>) -> Vec<Change> {
     let each = (1..=3).flat_map(|number| {
         let mut changes = changes(number);
@@ -103,22 +106,22 @@ async fn an_unused_stranded_credential_is_evicted_at_the_live_limit() {
 
 #[tokio::test]
 async fn nothing_is_evicted_while_last_use_is_unknown() {
-    for (cause, counted) in [(ErrorKind::RateLimited, 1), (ErrorKind::Unreachable, 0)] {
+    for (kind, counted) in [(ErrorKind::RateLimited, 1), (ErrorKind::Unreachable, 0)] {
         let fakes = Fakes::new(&LIVE_CREDENTIALS);
         fakes
             .write_ledger(vec![(key(), stranded_three(created))])
             .await;
         let mut engine = open(&fakes, limit_to_three).await;
-        fakes.fail_provider(Some(cause));
+        fakes.fail_provider(Some(kind));
         fakes.run_for(&mut engine, Duration::ZERO).await;
         assert_eq!(fakes.live_ids().len(), 3);
         let state = engine.state(&key()).unwrap();
-        assert_eq!(state.attempt, counted, "{cause:?}");
+        assert_eq!(state.attempt, counted, "{kind:?}");
     }
 }
 
-/// A restored ledger tells nothing of what was delivered after it was copied:
-/// what was used since is some consumer's, although it is stranded only now.
+/// A restored backup has no deliveries after its copy: a consumer may use a credential
+/// that is stranded only now.
 #[tokio::test]
 async fn a_credential_used_before_it_was_stranded_is_not_evicted() {
     let mut changes = created(1);
@@ -157,7 +160,11 @@ async fn used_or_delivered_credentials_are_not_evicted() {
         assert!(problem.contains("max-live-credentials is 3"), "{problem}");
         engine.request_rotation(&key(), ROTATION_REQUEST);
         fakes.run_for(&mut engine, HOUR * 3).await;
-        assert_eq!(fakes.live_ids().len(), 1, "a person has made room");
+        assert_eq!(
+            fakes.live_ids().len(),
+            1,
+            "an operator's rotation replaced them"
+        );
     }
 }
 
@@ -178,14 +185,14 @@ async fn revocation_of_a_used_credential_is_deferred_and_warned_of_a_day_before(
             fakes.mark_used("key_1");
         }
         assert_eq!(fakes.live_ids().len(), 2, "after {hour} hours");
-        // What goes at 73 hours is on its last day from 49 hours on.
+        // It is revoked at 73 hours, so its last day starts at 49 hours.
         let warned = usize::from(hour >= 49);
-        let found = lines.lines_with("WARN", "is not revoked yet").len();
-        assert_eq!(found, warned, "after {hour} hours");
+        let warnings = lines.lines_with("WARN", "is not revoked yet").len();
+        assert_eq!(warnings, warned, "after {hour} hours");
     }
     assert_eq!(lines.lines_with("INFO", "is not revoked yet").len(), 1);
     fakes.run_for(&mut engine, HOUR * 2).await;
-    assert_eq!(fakes.live_ids().len(), 1, "at most so long");
+    assert_eq!(fakes.live_ids().len(), 1, "the delay has a limit");
 }
 
 #[tokio::test]

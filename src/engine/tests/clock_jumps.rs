@@ -1,4 +1,4 @@
-//! What fired while the host slept, and who sees it.
+//! Runs that were missed while the host slept during a delivery.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::engine::RunMode;
 use crate::engine::tests::HOUR;
 use crate::engine::tests::fake::{Fakes, key};
 
-/// How a key came to rotate that is due at noon. The host goes to sleep at
-/// three in the morning, while somebody is at work on the first rotation, and
-/// awakes in the afternoon.
+/// Returns the triggers of the rotations of a key that is due at noon, and its missed
+/// runs. The host sleeps from three in the morning, during the first delivery, until
+/// the afternoon.
 async fn suspend_during_delivery(window: Option<Duration>) -> (Vec<String>, Vec<String>) {
     let fakes = Fakes::new(&[]);
     fakes.write_ledger(Vec::new()).await;

@@ -1,5 +1,5 @@
-//! Whose matter a failure is: one that is about the request counts for its
-//! key, one that is everybody's for none.
+//! The scope of a failure: a failure of one request counts for its key, a global one
+//! for no key.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::engine::tests::rotation_changes::{created, current, intended, transit
 use crate::engine::{Engine, RunMode};
 use crate::provider::ErrorKind;
 
-/// And how often it is counted for the key.
+/// Kinds of errors, with the number of failures that each counts for the key.
 const ERROR_KINDS: [(ErrorKind, u32); 2] =
     [(ErrorKind::RateLimited, 1), (ErrorKind::Unreachable, 0)];
 
@@ -33,26 +33,26 @@ fn is_provider_condition_active(engine: &Engine) -> bool {
         .any(|active| active.condition == Condition::Provider)
 }
 
-async fn engine_with(fakes: &Fakes, changes: Vec<Change>, course: RunMode) -> Engine {
+async fn engine_with(fakes: &Fakes, changes: Vec<Change>, mode: RunMode) -> Engine {
     fakes.write_ledger(vec![(key(), changes)]).await;
     let managed = fakes.managed_key(key(), |_| {});
-    fakes.open_engine(vec![managed], course).await
+    fakes.open_engine(vec![managed], mode).await
 }
 
 #[tokio::test]
 async fn global_failures_of_find_and_delete_count_for_no_key() {
     for changes in [intended(1), orphaned()] {
-        for (cause, counted) in ERROR_KINDS {
+        for (kind, counted) in ERROR_KINDS {
             let fakes = Fakes::new(&[("key_1", "label-1")]);
             let mut engine = engine_with(&fakes, changes.clone(), RunMode::Once).await;
-            fakes.fail_provider(Some(cause));
+            fakes.fail_provider(Some(kind));
             fakes.run_for(&mut engine, Duration::ZERO).await;
             let state = engine.state(&key()).unwrap();
-            assert_eq!(state.live[0].attempt, counted, "{cause:?}");
+            assert_eq!(state.live[0].attempt, counted, "{kind:?}");
             assert_eq!(
                 is_provider_condition_active(&engine),
                 counted == 0,
-                "{cause:?}"
+                "{kind:?}"
             );
         }
     }
@@ -60,7 +60,7 @@ async fn global_failures_of_find_and_delete_count_for_no_key() {
 
 #[tokio::test]
 async fn global_failures_of_a_presence_check_count_for_no_key() {
-    for (cause, counted) in ERROR_KINDS {
+    for (kind, counted) in ERROR_KINDS {
         let fakes = Fakes::new(&[]);
         let mut engine = engine_with(&fakes, current(1), RunMode::Daemon).await;
         fakes.run_for(&mut engine, Duration::ZERO).await;
@@ -69,14 +69,14 @@ async fn global_failures_of_a_presence_check_count_for_no_key() {
             current.missing.unwrap().since
         };
         assert_eq!(since(&engine), at());
-        fakes.fail_provider(Some(cause));
+        fakes.fail_provider(Some(kind));
         fakes.run_for(&mut engine, CHECK_INTERVAL).await;
-        // No answer is no look: it is waited for anew.
+        // A check without an answer does not count, and is retried after the interval.
         let expected = if counted == 1 {
             time::after(at(), CHECK_INTERVAL)
         } else {
             at()
         };
-        assert_eq!(since(&engine), expected, "{cause:?}");
+        assert_eq!(since(&engine), expected, "{kind:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the log tells: a rotation's story, and what is urgent.
+//! The log lines of rotations and of urgent problems.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ async fn a_rotation_logs_each_transition() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let (lines, _guard) = CapturedLog::capture();
     let mut engine = fakes.engine(current(1), HOUR).await;
-    let wish = RotationRequest {
+    let request = RotationRequest {
         operator: None,
         revoke_previous: false,
     };
-    engine.request_rotation(&key(), wish);
+    engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, HOUR * 2).await;
-    for told in [
+    for expected in [
         "rotating billing (manual)",
         "created key_of_billing",
         "its secret works",
@@ -39,7 +39,7 @@ async fn a_rotation_logs_each_transition() {
         "retired key_1 of billing; it is revoked after 2026-11-24T04:00:00Z",
         "revoked the previous key_1 of billing",
     ] {
-        assert_eq!(lines.lines_with("INFO", told).len(), 1, "{told}");
+        assert_eq!(lines.lines_with("INFO", expected).len(), 1, "{expected}");
     }
     assert_eq!(
         lines.lines_with("WARN", "").len() + lines.lines_with("ERROR", "").len(),
@@ -103,7 +103,7 @@ async fn missing_and_found_credentials_are_logged() {
             .len(),
         1
     );
-    // And once more, for good.
+    // It disappears again, for good.
     fakes.remove_credential("key_1");
     engine
         .maintenance
@@ -128,7 +128,7 @@ async fn a_missing_expiry_is_logged_once() {
     assert_eq!(lines.lines_with("WARN", "the backstop is off").len(), 1);
 }
 
-/// What is told of each of these changes of a key.
+/// Returns the log lines of these changes of a key.
 async fn logged_lines(changes: &[Change]) -> Vec<String> {
     let fakes = Fakes::new(&[]);
     let engine = fakes.engine(current(1), HOUR).await;
@@ -148,7 +148,7 @@ fn paused(until: Option<Timestamp>) -> Change {
 
 #[tokio::test]
 async fn a_pause_is_logged_with_its_end() {
-    for (change, told) in [
+    for (change, expected) in [
         (
             paused(Some(time::after(at(), HOUR))),
             "billing is paused by hand until 2026-11-24T04:00:00Z",
@@ -158,8 +158,8 @@ async fn a_pause_is_logged_with_its_end() {
     ] {
         let lines = logged_lines(&[change]).await;
         assert!(
-            lines.len() == 1 && lines[0].contains(told),
-            "{told}: {lines:?}"
+            lines.len() == 1 && lines[0].contains(expected),
+            "{expected}: {lines:?}"
         );
     }
 }
@@ -176,10 +176,11 @@ async fn a_changed_timetable_is_logged_and_the_first_is_not() {
     let mut before = engine.state(&key()).unwrap().clone();
     for (timetable, lines) in [(None, 0), (Some("0 3 * * * | UTC | 0s"), 1)] {
         before.timetable = timetable.map(str::to_owned);
-        let (told, _guard) = CapturedLog::capture();
+        let (captured, _guard) = CapturedLog::capture();
         log_changes(&before, &before, std::slice::from_ref(&change), at());
         assert_eq!(
-            told.lines_with("INFO", "the timetable of billing is now")
+            captured
+                .lines_with("INFO", "the timetable of billing is now")
                 .len(),
             lines
         );
@@ -188,7 +189,7 @@ async fn a_changed_timetable_is_logged_and_the_first_is_not() {
 
 #[tokio::test]
 async fn delivery_results_are_logged() {
-    let answered = |is_written, error: Option<&str>, retry_at| {
+    let result = |is_written, error: Option<&str>, retry_at| {
         Change::from(DeliveryResult {
             is_written,
             error: error.map(str::to_owned),
@@ -197,32 +198,32 @@ async fn delivery_results_are_logged() {
         })
     };
     let later = Some(time::after(at(), HOUR));
-    for (change, level, told) in [
+    for (change, level, expected) in [
         (
-            answered(true, None, None),
+            result(true, None, None),
             "INFO",
             "stands in file (file:/x); what follows its change is run",
         ),
         (
-            answered(true, Some("exit 1"), later),
+            result(true, Some("exit 1"), later),
             "WARN",
             "did not end well: exit 1; it is run again at 2026-11-24T04:00:00Z",
         ),
         (
-            answered(false, Some("no file"), None),
+            result(false, Some("no file"), None),
             "WARN",
             "does not stand in file (file:/x) any more: no file",
         ),
         (
-            answered(false, Some("full"), later),
+            result(false, Some("full"), later),
             "WARN",
             "was not delivered to file (file:/x): full; trying again at 2026-11-24T04:00:00Z",
         ),
     ] {
         let lines = logged_lines(&[change]).await;
         assert!(
-            lines.len() == 1 && lines[0].contains(level) && lines[0].contains(told),
-            "{told}: {lines:?}"
+            lines.len() == 1 && lines[0].contains(level) && lines[0].contains(expected),
+            "{expected}: {lines:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What people are told of a running engine.
+//! The notifications of a running engine.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{HOUR, rotation_request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What was written, in order.
+/// The recorded notifications, in order.
 const NOTIFICATIONS_SQL: &str =
     "SELECT trim(key || ' ' || alert_kind || ' ' || state) FROM notification ORDER BY id";
 
@@ -30,11 +30,13 @@ fn subscriptions(on: &[EventKind]) -> Subscriptions {
 }
 
 async fn open(fakes: &Fakes, managed: Vec<ManagedKey>, on: &[EventKind]) -> Engine {
-    let parts = Services {
+    let services = Services {
         subscriptions: Arc::new(subscriptions(on)),
         ..fakes.services()
     };
-    Engine::open(parts, managed, RunMode::Daemon).await.unwrap()
+    Engine::open(services, managed, RunMode::Daemon)
+        .await
+        .unwrap()
 }
 
 fn hourly(fakes: &Fakes) -> ManagedKey {
@@ -58,7 +60,7 @@ async fn a_failing_sink_is_notified_once_and_once_when_resolved() {
         fakes.query_rows(NOTIFICATIONS_SQL),
         ["billing failing begun"]
     );
-    // The failure goes on, also in the next process.
+    // The failure lasts, even across a restart.
     fakes.run_for(&mut engine, 600 * SECOND).await;
     engine.stop().await;
     drop(engine);
@@ -92,7 +94,7 @@ async fn a_provider_outage_is_one_alert_for_all_keys() {
     let mut engine = open(&fakes, managed(), &EventKind::DEFAULT).await;
     fakes.run_for(&mut engine, 10 * SECOND).await;
     fakes.fail_provider(Some(ErrorKind::Unreachable));
-    // All become overdue meanwhile.
+    // All keys become overdue meanwhile.
     fakes.run_for(&mut engine, 5 * HOUR).await;
     assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), ["provider begun"]);
     engine.stop().await;
@@ -134,7 +136,7 @@ async fn each_rotation_is_notified_to_its_subscribers() {
     fakes.run_for(&mut engine, 600 * SECOND).await;
     engine.stop().await;
     drop(engine);
-    // What was there before anybody asked is no news.
+    // A rotation before the subscription is not notified.
     let mut engine = open(&fakes, vec![hourly(&fakes)], &[EventKind::Rotated]).await;
     fakes.run_for(&mut engine, 600 * SECOND).await;
     assert_eq!(fakes.query_rows(NOTIFICATIONS_SQL), [""; 0]);
@@ -173,11 +175,11 @@ async fn removing_all_subscriptions_clears_alerts_and_notifications() {
     let mut engine = open(&fakes, vec![hourly(&fakes)], &EventKind::DEFAULT).await;
     fakes.run_for(&mut engine, 60 * SECOND).await;
     assert_eq!(fakes.query_rows("SELECT kind FROM alert"), ["failing"]);
-    let parts = Services {
+    let services = Services {
         subscriptions: Arc::default(),
         ..engine.services().clone()
     };
-    engine.reconfigure(parts, vec![hourly(&fakes)]);
+    engine.reconfigure(services, vec![hourly(&fakes)]);
     fakes.run_for(&mut engine, HOUR).await;
     for table in ["alert", "notification", "outbox_entry"] {
         let rows = fakes.query_rows(&format!("SELECT 'row' FROM {table}"));

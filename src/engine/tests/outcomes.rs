@@ -1,4 +1,4 @@
-//! What a create and a delivery come to, and how long is waited after each.
+//! The outcomes of creates and deliveries, and the back-off after each.
 
 use std::time::Duration;
 
@@ -25,16 +25,16 @@ async fn started_engine(fakes: &Fakes) -> Engine {
 
 #[tokio::test]
 async fn a_create_that_was_not_applied_is_not_searched_for() {
-    for (cause, counted) in [(ErrorKind::RateLimited, 1), (ErrorKind::Refused, 1)] {
+    for (kind, counted) in [(ErrorKind::RateLimited, 1), (ErrorKind::Refused, 1)] {
         let fakes = Fakes::new(&[]);
-        fakes.fail_creates(Some((cause, Effect::NotApplied)));
+        fakes.fail_creates(Some((kind, Effect::NotApplied)));
         let engine = started_engine(&fakes).await;
         let calls = fakes.take_calls();
         assert!(
             !calls.iter().any(|call| call.starts_with("find")),
             "{calls:?}"
         );
-        assert!(fakes.journal_details("not-created")[0].contains(&format!("{cause:?}")));
+        assert!(fakes.journal_details("not-created")[0].contains(&format!("{kind:?}")));
         let state = engine.state(&key()).unwrap();
         assert_eq!((state.open_rotation(), state.attempt), (None, counted));
     }
@@ -60,7 +60,7 @@ async fn server_errors_do_not_use_up_the_verify_timeout() {
     let fakes = Fakes::new(&[]);
     fakes.fail_calls(Some(("verify", ErrorKind::ServerError)));
     let mut engine = started_engine(&fakes).await;
-    // Longer than a secret may be refused.
+    // This is longer than `verify-timeout`.
     fakes.run_for(&mut engine, SECOND * 7_200).await;
     let open = engine.state(&key()).unwrap().open_rotation().unwrap();
     assert_eq!(open.phase, Phase::Created);
@@ -71,7 +71,7 @@ async fn server_errors_do_not_use_up_the_verify_timeout() {
     assert_eq!(current.sequence, first);
 }
 
-/// The delivery of what is open, and how long it waits.
+/// Returns the state of the open rotation's delivery, and the delay until its retry.
 fn delivery(engine: &Engine, fakes: &Fakes) -> (DeliveryState, Duration) {
     let open = engine.state(&key()).unwrap().open_rotation().unwrap();
     let Delivery {
@@ -110,7 +110,7 @@ async fn an_unresponsive_sink_is_retried_more_slowly() {
     let engine = started_engine(&fakes).await;
     let refused = (DeliveryState::Refused, SECOND * 60);
     assert_eq!(delivery(&engine, &fakes), refused);
-    // And so is one that has been tried for an hour.
+    // So is a sink that has failed for an hour.
     let fakes = Fakes::new(&[]);
     fakes.fail_deliveries(Some(Acceptance::NotAccepted));
     let mut engine = started_engine(&fakes).await;

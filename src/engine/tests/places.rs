@@ -1,4 +1,4 @@
-//! Deliveries that are not answered, beside keys whose sinks are in order.
+//! Deliveries to a hanging receiver, beside keys whose sinks work.
 
 use crate::core::scope::Scope;
 use tokio::sync::oneshot;
@@ -8,9 +8,9 @@ use super::*;
 use crate::core::state::DeliveryState;
 use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// A key that rotates at once, whose one sink has this name.
+/// Returns a key that is due now and whose only sink has this name.
 fn key_to(fakes: &Fakes, number: u64, sink: &str) -> ManagedKey {
     ManagedKey {
         name: key_name(number),
@@ -24,12 +24,12 @@ async fn engine_with(fakes: &Fakes, keys: Vec<ManagedKey>) -> Engine {
     fakes.open_engine(keys, RunMode::Once).await
 }
 
-/// Works until `is_over`, whatever hangs.
-async fn drive(engine: &mut Engine, mut is_over: impl FnMut(&Engine) -> bool) {
+/// Drives the engine until `is_done`, even while deliveries hang.
+async fn drive(engine: &mut Engine, mut is_done: impl FnMut(&Engine) -> bool) {
     let driven = async {
         loop {
             engine.start_due();
-            if is_over(engine) {
+            if is_done(engine) {
                 return;
             }
             tokio::select! {
@@ -39,22 +39,22 @@ async fn drive(engine: &mut Engine, mut is_over: impl FnMut(&Engine) -> bool) {
             }
         }
     };
-    timeout(PATIENCE, driven).await.expect("it ends");
+    timeout(TIME_LIMIT, driven).await.expect("it ends");
 }
 
-fn delivered(engine: &Engine, number: u64) -> bool {
+fn is_delivered(engine: &Engine, number: u64) -> bool {
     let state = engine.state(&key_name(number));
     state.is_some_and(|state| state.current().is_some())
 }
 
-/// The keys of these that a worker has.
-fn at_work(engine: &Engine, numbers: std::ops::RangeInclusive<u64>) -> usize {
-    let at_work = |number: &u64| engine.state(&key_name(*number)).is_none();
-    numbers.filter(at_work).count()
+/// Returns how many of these keys have a worker.
+fn worker_count(engine: &Engine, numbers: std::ops::RangeInclusive<u64>) -> usize {
+    let has_worker = |number: &u64| engine.state(&key_name(*number)).is_none();
+    numbers.filter(has_worker).count()
 }
 
-/// Six keys whose receiver does not answer, and one whose sink is a file, with
-/// one place at the provider.
+/// Returns an engine with six keys whose receiver does not answer, and one whose sink is
+/// a file, with one place at the provider.
 async fn engine_beside_hanging_receiver(fakes: &Fakes) -> Engine {
     fakes.hang_deliveries(Some("endpoint"));
     let keys = (1..=6).map(|number| key_to(fakes, number, "endpoint"));
@@ -65,7 +65,7 @@ async fn engine_beside_hanging_receiver(fakes: &Fakes) -> Engine {
             let state = engine.state(&key_name(number));
             state.is_none_or(|state| state.sequence > 0)
         };
-        delivered(engine, 7) && at_work(engine, 1..=6) == 4 && (1..=6).all(created)
+        is_delivered(engine, 7) && worker_count(engine, 1..=6) == 4 && (1..=6).all(created)
     })
     .await;
     engine
@@ -76,7 +76,7 @@ async fn hanging_deliveries_leave_the_place_at_the_provider_to_other_keys() {
     let fakes = Fakes::new(&[]);
     let mut engine = engine_beside_hanging_receiver(&fakes).await;
     assert_eq!(engine.places.taken_at_provider(), 0);
-    // The key goes on rotating.
+    // The key rotates again.
     let before = engine.current_sequence(&key_name(7));
     engine.request_rotation(&key_name(7), rotation_request());
     drive(&mut engine, |engine| {
@@ -85,7 +85,7 @@ async fn hanging_deliveries_leave_the_place_at_the_provider_to_other_keys() {
     .await;
     fakes.hang_deliveries(None);
     drive(&mut engine, |engine| {
-        (1..=7).all(|number| delivered(engine, number))
+        (1..=7).all(|number| is_delivered(engine, number))
     })
     .await;
     assert!(!engine.places.is_awaited());
@@ -133,10 +133,10 @@ async fn a_key_that_waits_for_its_place_executes_commands() {
     })
     .await;
     assert!(answered.unwrap().is_ok());
-    // It lost no turn for good.
+    // It still gets its place.
     fakes.hang_deliveries(None);
     drive(&mut engine, |engine| {
-        (1..=6).all(|number| delivered(engine, number))
+        (1..=6).all(|number| is_delivered(engine, number))
     })
     .await;
 }
@@ -148,7 +148,7 @@ async fn a_removed_key_that_waits_for_its_place_leaves_the_queue() {
     engine.reconfigure(engine.services().clone(), Vec::new());
     drive(&mut engine, |engine| !engine.places.is_awaited()).await;
     fakes.hang_deliveries(None);
-    drive(&mut engine, |engine| at_work(engine, 1..=7) == 0).await;
+    drive(&mut engine, |engine| worker_count(engine, 1..=7) == 0).await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn dropped_deliveries_stay_uncertain() {
     let fakes = Fakes::new(&[]);
     let mut engine = engine_beside_hanging_receiver(&fakes).await;
     engine.drop_deliveries();
-    timeout(PATIENCE, engine.stop()).await.expect("it ends");
+    timeout(TIME_LIMIT, engine.stop()).await.expect("it ends");
     let states = (1..=6).filter_map(|number| engine.state(&key_name(number)));
     let uncertain = states.filter(|state| {
         let mut deliveries = state
@@ -168,22 +168,22 @@ async fn dropped_deliveries_stay_uncertain() {
     assert_eq!(uncertain.count(), 4);
 }
 
-/// The engine decides, and a reload comes before the worker has begun.
+/// The engine decides, and a reload comes before the worker starts.
 #[tokio::test]
-async fn what_was_decided_before_a_reload_is_decided_again() {
+async fn work_decided_before_a_reload_is_decided_again() {
     let fakes = Fakes::new(&[]);
     let mut engine = engine_with(&fakes, vec![key_to(&fakes, 1, "file")]).await;
     engine.start_due();
-    assert_eq!(at_work(&engine, 1..=1), 1);
+    assert_eq!(worker_count(&engine, 1..=1), 1);
     engine.reconfigure(engine.services().clone(), Vec::new());
-    drive(&mut engine, |engine| at_work(engine, 1..=1) == 0).await;
+    drive(&mut engine, |engine| worker_count(engine, 1..=1) == 0).await;
     assert_eq!(engine.state(&key_name(1)).unwrap().sequence, 0);
     let calls = fakes.take_calls();
     assert!(!calls.iter().any(|call| call.starts_with("create")));
 }
 
 #[tokio::test]
-async fn a_burst_puts_no_more_keys_to_work_than_there_are_places() {
+async fn a_burst_dispatches_no_more_keys_than_there_are_places() {
     const KEYS: u64 = 600;
     let fakes = Fakes::new(&[]);
     let keys = (1..=KEYS).map(|number| key_to(&fakes, number, "file"));
@@ -192,10 +192,10 @@ async fn a_burst_puts_no_more_keys_to_work_than_there_are_places() {
     let mut most = 0;
     drive(&mut engine, |engine| {
         assert!(engine.places.taken_at_provider() <= 3);
-        most = most.max(at_work(engine, 1..=KEYS));
-        (1..=KEYS).all(|number| delivered(engine, number))
+        most = most.max(worker_count(engine, 1..=KEYS));
+        (1..=KEYS).all(|number| is_delivered(engine, number))
     })
     .await;
-    // A key that records its delivery beside them has no place any more.
+    // A worker that records its delivery has no place any more, but counts here.
     assert!((3..=16).contains(&most), "{most}");
 }

@@ -1,7 +1,7 @@
-//! For each phase: a ledger made by hand is opened, and what follows.
+//! The recovery from each phase: the engine opens a prepared ledger, and resumes.
 //!
-//! These tests are the documentation of recovery. The process that wrote the
-//! ledger is gone, and with it every secret that it held.
+//! These tests document recovery. The process that wrote the ledger has ended, and its
+//! secrets are lost.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::engine::tests::rotation_changes::{
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
-/// The first is retired by the second.
+/// Returns the changes by which the second rotation retires the first.
 fn retired_by_successor() -> Vec<Change> {
     let mut changes = current(1);
     changes.extend(accepted(2));
@@ -28,9 +28,8 @@ fn retired_by_successor() -> Vec<Change> {
     changes
 }
 
-/// Opens a ledger with `changes`, at a provider with these credentials, and
-/// asserts the first calls outside, and the phase of the first rotation
-/// when the work that they belong to is done.
+/// Opens a ledger with `changes`, at a provider with these credentials. Asserts the first
+/// external calls, and the phase of the first rotation after them.
 async fn assert_recovery(
     changes: Vec<Change>,
     alive: &[(&str, &str)],
@@ -89,7 +88,7 @@ async fn a_current_rotation_waits_for_its_next_run() {
 #[tokio::test]
 async fn a_retired_credential_is_deleted_after_checking_it_and_its_successor() {
     let alive = [("key_1", "label-1"), ("key_2", "label-2")];
-    // The first answer tells the provider's time, which the sinks wait for.
+    // The first response has the provider's time, which the sinks' changes wait for.
     let calls = [
         "retrieve key_1",
         "retrieve key_1",
@@ -153,9 +152,8 @@ async fn a_failed_rotation_is_followed_by_a_new_one() {
     assert_recovery(changes, &[], &calls, Phase::Failed).await;
 }
 
-/// What follows a file that was written is still owed, and its sink is another
-/// one now. That is recorded as soon as the provider has told its time, which
-/// nothing else asks for so soon after a sweep.
+/// A sink was removed while its `on-change` command was pending. The removal is recorded
+/// as soon as the provider's time is known, so the rotation must cause a request.
 #[tokio::test]
 async fn on_change_of_a_removed_sink_does_not_block_the_rotation() {
     let mut changes = delivery_started(1);

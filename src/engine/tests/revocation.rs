@@ -1,5 +1,4 @@
-//! What is observed before a deletion is sent, and what keeps it from being
-//! sent.
+//! The observations before a deletion, and what blocks it.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ async fn open_daemon(fakes: &Fakes, changes: Vec<Change>) -> Engine {
     fakes.open_engine(vec![managed], RunMode::Daemon).await
 }
 
-/// A key whose first credential, `key_1`, has retired.
+/// Returns an engine whose key has retired its first credential, `key_1`.
 async fn engine_with_retired_credential(fakes: &Fakes) -> Engine {
     let mut engine = open_daemon(fakes, current(1)).await;
     let request = RotationRequest {
@@ -50,7 +49,7 @@ async fn a_duplicate_that_rekeyd_uses_is_not_revoked() {
         fakes.run_for(&mut engine, MINUTE * 5).await;
         assert_eq!(fakes.live_ids(), ["key_1", "key_double"]);
         assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
-        // Once something else is in use, it is revoked.
+        // Once rekeyd uses another credential, it is revoked.
         fakes.set_in_use(false);
         fakes.run_for(&mut engine, OVERLAP).await;
         assert!(!fakes.live_ids().contains(&"key_double".to_owned()));
@@ -72,7 +71,7 @@ async fn a_duplicate_that_is_gone_is_not_deleted() {
     assert!(fakes.journal_details("duplicate-revoked").is_empty());
 }
 
-/// A fall-back or a reload after the observation.
+/// A fall-back or a reload may change the usage after its observation.
 #[tokio::test]
 async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
@@ -89,7 +88,7 @@ async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     assert_eq!(fakes.live_ids(), [successor(&engine)]);
 }
 
-/// Without a working one in use, rekeyd would have to fall back to it.
+/// If the credential in use does not work, rekeyd must fall back to the previous one.
 #[tokio::test]
 async fn the_credential_in_use_is_checked_before_the_previous_one_is_deleted() {
     for is_previous in [true, false] {
@@ -115,7 +114,6 @@ async fn the_credential_in_use_is_checked_before_the_previous_one_is_deleted() {
     }
 }
 
-/// The sink has accepted the newer one a moment ago.
 #[tokio::test]
 async fn a_request_that_revokes_previous_deletes_within_the_overlap() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);

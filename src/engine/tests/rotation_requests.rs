@@ -1,5 +1,4 @@
-//! What a person's wish does to a rotation that is open already, and what is
-//! kept of it.
+//! The effect of a rotation request on an open rotation, and its record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ fn rotation_request(revoke_previous: bool) -> RotationRequest {
     }
 }
 
-/// A key whose first secret is refused, and waits for the next try.
+/// Returns an engine whose key waits for a retry, because its first secret was refused.
 async fn engine_with_refused_secret(fakes: &Fakes) -> Engine {
     fakes.refuse_secrets(true);
     let mut engine = fakes.engine(Vec::new(), HOUR).await;
@@ -32,15 +31,15 @@ async fn engine_with_refused_secret(fakes: &Fakes) -> Engine {
     engine
 }
 
-/// The place of the open rotation among all, and how it stands.
+/// Returns the number of the open rotation, its phase and its failures.
 fn open_rotation(fakes: &Fakes, engine: &Engine) -> Option<(usize, Phase, u32)> {
     let open = engine.state(&key()).unwrap().open_rotation()?;
     Some((fakes.place_of(open.sequence), open.phase, open.attempt))
 }
 
 fn has_in_flight(engine: &Engine) -> bool {
-    let idle = engine.keys[&key()].parked.as_ref().unwrap();
-    idle.in_flight.is_some()
+    let parked = engine.keys[&key()].parked.as_ref().unwrap();
+    parked.in_flight.is_some()
 }
 
 #[tokio::test]
@@ -65,15 +64,15 @@ async fn the_operator_of_a_retry_request_is_recorded() {
         reason: Some("at once".to_owned()),
         by: "uid 7".to_owned(),
     };
-    let wish = RotationRequest {
+    let request = RotationRequest {
         operator: Some(operator),
         revoke_previous: false,
     };
-    engine.request_rotation(&key(), wish);
+    engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    let told = "SELECT detail FROM events WHERE event = 'retry-requested'";
+    let details = "SELECT detail FROM events WHERE event = 'retry-requested'";
     assert_eq!(
-        fakes.query_rows(told),
+        fakes.query_rows(details),
         [r#"{"by":"uid 7","reason":"at once"}"#]
     );
 }
@@ -85,11 +84,15 @@ async fn a_request_that_revokes_previous_abandons_the_open_rotation() {
     engine.request_rotation(&key(), rotation_request(true));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(open_rotation(&fakes, &engine), Some((2, Phase::Created, 1)));
-    assert_eq!(fakes.live_ids().len(), 1, "the first is revoked at once");
+    assert_eq!(
+        fakes.live_ids().len(),
+        1,
+        "the first is revoked immediately"
+    );
     assert!(fakes.journal_details("abandoned")[0].contains("given up for a rotation by hand"));
 }
 
-/// Whoever asks for less later does not spare what is to go.
+/// A later request without `revoke_previous` does not cancel the revocation.
 #[tokio::test]
 async fn of_two_requests_the_one_that_revokes_wins() {
     for early in [true, false] {
@@ -109,11 +112,11 @@ async fn of_two_requests_the_one_that_revokes_wins() {
         assert_eq!(open_rotation(&fakes, &engine), Some((2, Phase::Created, 1)));
         let revokes = if early { "uid 1" } else { "uid 2" };
         assert!(fakes.journal_details("abandoned")[0].contains("rotation by hand"));
-        let told = "SELECT detail FROM events WHERE event = 'started' ORDER BY seq DESC LIMIT 1";
+        let last = "SELECT detail FROM events WHERE event = 'started' ORDER BY seq DESC LIMIT 1";
         assert!(
-            fakes.query_rows(told)[0].contains(revokes),
+            fakes.query_rows(last)[0].contains(revokes),
             "{:?}",
-            fakes.query_rows(told)
+            fakes.query_rows(last)
         );
     }
 }
@@ -158,8 +161,8 @@ async fn the_reason_of_a_failure_is_recorded() {
     let managed = fakes.managed_key(key(), |policy| policy.verify_timeout = Duration::ZERO);
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    let told = &fakes.journal_details("verification-failed")[0];
-    assert!(told.contains("CredentialRefused"), "{told}");
+    let event = &fakes.journal_details("verification-failed")[0];
+    assert!(event.contains("CredentialRefused"), "{event}");
     let state = engine.state(&key()).unwrap();
     assert_eq!((state.attempt, state.open_rotation()), (1, None));
 }
@@ -195,8 +198,8 @@ async fn a_request_that_could_not_be_recorded_leaves_no_state() {
     fakes.execute_sql("DROP TRIGGER no_more");
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(fakes.live_ids(), ["key_1"]);
-    let wanted = "SELECT CAST(revoke_previous AS TEXT) FROM key_state";
-    assert_eq!(fakes.query_rows(wanted), ["0"]);
+    let flag = "SELECT CAST(revoke_previous AS TEXT) FROM key_state";
+    assert_eq!(fakes.query_rows(flag), ["0"]);
 }
 
 #[tokio::test]
@@ -222,7 +225,7 @@ async fn a_command_without_a_waiting_caller_is_not_executed() {
         );
         fakes.run_for(&mut engine, Duration::ZERO).await;
         drop(waiting);
-        // Revoked, a newer one comes in its place.
+        // A revoked credential is replaced.
         assert_eq!(fakes.live_ids() == ["key_1"], !waits);
     }
 }
@@ -233,12 +236,12 @@ async fn a_request_is_dropped_with_its_removed_key() {
     let mut engine = fakes.engine(current(1), HOUR).await;
     fakes.fail_provider(Some(ErrorKind::Unreachable));
     engine.request_rotation(&key(), rotation_request(false));
-    // It is at work, and parked while the provider is away.
+    // A worker has the key, which is parked while the provider is unreachable.
     engine.start_due();
-    let parts = engine.services().clone();
-    engine.reconfigure(parts.clone(), Vec::new());
+    let services = engine.services().clone();
+    engine.reconfigure(services.clone(), Vec::new());
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    engine.reconfigure(services, vec![fakes.managed_key(key(), |_| {})]);
     fakes.fail_provider(None);
     fakes.run_for(&mut engine, HOUR).await;
     assert_eq!(engine.state(&key()).unwrap().sequence, 1);

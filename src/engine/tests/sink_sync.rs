@@ -1,4 +1,4 @@
-//! What is recorded when other sinks are configured.
+//! The changes that are recorded when the configured sinks change.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::engine::tests::rotation_changes::{
 };
 use crate::engine::{ManagedKey, RunMode};
 
-/// A key's state after these changes.
+/// Returns a key's state after these changes.
 async fn state_after(changes: Vec<Change>) -> KeyState {
     let fakes = Fakes::new(&[]);
     fakes.write_ledger(vec![(key(), changes)]).await;
@@ -62,17 +62,17 @@ async fn a_changed_requirement_is_recorded() {
 
 #[tokio::test]
 async fn a_removed_sink_holds_its_credential_from_now_on() {
-    // What was found open is stranded, and may be anywhere.
+    // A rotation that was open at start is stranded, and any sink may hold it.
     for changes in [delivery_started(1), current(1), created(1)] {
-        // Opened without any key, it is gone as soon as the time is known.
+        // The engine has no keys, so it records the removal once it knows the time.
         let state = state_after(changes).await;
         let delivery = &state.live[0].deliveries[0];
         assert_eq!(delivery.state, DeliveryState::Removed);
         assert_eq!(delivery.removed_at, Some(at()));
-        // And once only.
+        // The removal is recorded only once.
         assert_eq!(sink_changes(&state, None, None, at()), []);
     }
-    // What was never begun, in the process that knows, is held by nobody.
+    // A pending delivery of a current rotation never started, so its sink holds nothing.
     let mut state = state_after(current(1)).await;
     let delivery = &mut state.live[0].deliveries[0];
     (delivery.state, delivery.removed_at) = (DeliveryState::Pending, None);
@@ -84,8 +84,7 @@ async fn a_removed_sink_holds_its_credential_from_now_on() {
     assert_eq!(sink_changes(&state, None, None, at()), [expected]);
 }
 
-/// Its consumers have gone on with what they had, and it may be long until it
-/// takes something newer.
+/// Its consumers kept using the credential, and it may not accept a newer one for long.
 #[tokio::test]
 async fn a_returned_sink_holds_its_credential_until_it_accepts_a_newer_one() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
@@ -135,14 +134,14 @@ async fn a_sink_with_another_target_is_another_sink() {
     let managed = fakes.managed_key(key(), |_| {});
     let mut state = state_after(current(1)).await;
     accept_with_requirement(&mut state, true);
-    let moved = SinkId {
+    let retargeted = SinkId {
         target: "file:/y".to_owned(),
         ..sink_id()
     };
-    state.live[0].deliveries[0].sink = moved.clone();
+    state.live[0].deliveries[0].sink = retargeted.clone();
     let expected = Change::from(RemovedSink {
         rotation: rotation(1),
-        sink: moved,
+        sink: retargeted,
         removed_at: Some(at()),
     });
     assert_eq!(
@@ -156,19 +155,19 @@ async fn a_new_sink_joins_only_rotations_opened_by_this_process() {
     let fakes = Fakes::new(&[]);
     let managed = fakes.key_with("@daily", &[("new", false)]);
     let mut state = state_after(delivery_started(1)).await;
-    let memory = InFlight::new(rotation(1));
+    let in_flight = InFlight::new(rotation(1));
     let added = Change::from(AddedSink {
         rotation: rotation(1),
         sink: sink_named("new"),
         required: false,
     });
-    for (phase, memory, adds) in [
-        (Phase::Verified, Some(&memory), true),
+    for (phase, in_flight, adds) in [
+        (Phase::Verified, Some(&in_flight), true),
         (Phase::Verified, None, false),
-        (Phase::Current, Some(&memory), false),
+        (Phase::Current, Some(&in_flight), false),
     ] {
         state.live[0].phase = phase;
-        let changes = sink_changes(&state, Some(&managed.all_sinks()), memory, at());
+        let changes = sink_changes(&state, Some(&managed.all_sinks()), in_flight, at());
         assert_eq!(changes.contains(&added), adds, "{phase}");
     }
 }

@@ -1,4 +1,4 @@
-//! A commit whose answer is lost: the state is read before anything else.
+//! A commit whose outcome is unknown: the worker reads the state before any other work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::ledger::{FaultInjector, LedgerError, WriterDriver};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A disk on which the answer to the next commit of changes is lost.
+/// A disk that loses the reply to the next commit of changes.
 #[derive(Default)]
 struct LosingDisk {
     loses_reply: AtomicBool,
@@ -44,7 +44,7 @@ impl FaultInjector for LosingDisk {
     }
 }
 
-/// An engine with one current credential on such a disk.
+/// Returns an engine with one current credential on such a disk.
 async fn engine_on(fakes: &Fakes, disk: &Arc<LosingDisk>) -> Engine {
     fakes.write_ledger(vec![(key(), current(1))]).await;
     let mut services = fakes.services();
@@ -59,7 +59,7 @@ async fn engine_on(fakes: &Fakes, disk: &Arc<LosingDisk>) -> Engine {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_read_logged_and_not_repeated() {
+async fn a_commit_with_a_lost_reply_is_read_logged_and_not_repeated() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let disk = Arc::new(LosingDisk::default());
     let mut engine = engine_on(&fakes, &disk).await;
@@ -84,8 +84,8 @@ async fn a_commit_whose_answer_is_lost_is_read_logged_and_not_repeated() {
         1,
         "its create was never sent"
     );
-    let begun = "SELECT detail ->> 'trigger' FROM events WHERE event = 'started' ORDER BY seq";
-    assert_eq!(fakes.query_rows(begun), ["first", "manual", "retry"]);
+    let triggers = "SELECT detail ->> 'trigger' FROM events WHERE event = 'started' ORDER BY seq";
+    assert_eq!(fakes.query_rows(triggers), ["first", "manual", "retry"]);
     let current = engine.state(&key()).unwrap().current().unwrap();
     assert_eq!(fakes.place_of(current.sequence), 3);
 }

@@ -1,4 +1,4 @@
-//! What those who watch an engine see of it.
+//! The read-only views of the engine.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::engine::{Engine, RunMode};
 use crate::provider::{Effect, ErrorKind};
 use crate::sink::Acceptance;
 
-/// A daemon that has rotated its one key a second time.
+/// Returns a daemon that has rotated its only key a second time.
 async fn rotated_engine(fakes: &Fakes) -> Engine {
     fakes.write_ledger(vec![(key(), current(1))]).await;
     let managed = fakes.managed_key(key(), |policy| policy.delivery_deadline = HOUR / 2);
@@ -43,7 +43,7 @@ async fn key_views_show_state_and_next_rotation() {
     assert_eq!(view.is_overdue, Some(false));
     assert!(!engine.has_pending_secrets());
 
-    // While it is worked on, what stood before is told of it.
+    // While a worker has the key, its views show the sequence before the work.
     engine.request_rotation(&key(), rotation_request());
     engine.start_due();
     assert_eq!(fakes.place_of(engine.current_sequence(&key())), 2);
@@ -69,11 +69,11 @@ async fn reconciliation_time_and_clock_offset_are_shown() {
     drop(engine);
     let managed = fakes.managed_key(key(), |_| {});
     let engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
-    assert_eq!(engine.reconciled_at(), None, "it asks by itself");
+    assert_eq!(engine.reconciled_at(), None, "a daemon reconciles at start");
     assert_eq!(
         engine.last_reconciliation(),
         Some(at()),
-        "and knows of the last time"
+        "the last reconciliation is in the ledger"
     );
 }
 
@@ -86,7 +86,7 @@ async fn a_failing_key_is_unhealthy_until_it_recovers() {
     let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
     fakes.run_for(&mut engine, HOUR / 4).await;
     assert!(engine.unhealthy().contains(&key()));
-    assert!(engine.has_pending_secrets(), "it is tried again");
+    assert!(engine.has_pending_secrets(), "it is retried");
     fakes.fail_deliveries(None);
     fakes.run_for(&mut engine, HOUR / 4).await;
     assert!(engine.unhealthy().is_empty());

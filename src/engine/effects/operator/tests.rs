@@ -1,4 +1,4 @@
-//! What becomes of each order, and what is said.
+//! The result and the reply of each operator command.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +50,13 @@ fn adopt(credential: &str) -> OperatorCommand {
     }
 }
 
-/// Gives the order, and what was said to it.
+/// Runs the command, and returns its reply.
 async fn run_command(
     fakes: &Fakes,
     engine: &mut Engine,
     command: OperatorCommand,
 ) -> Result<String, String> {
-    let (reply, answer) = oneshot::channel();
+    let (reply, receiver) = oneshot::channel();
     assert!(engine.submit_command(
         &key(),
         PendingCommand {
@@ -66,23 +66,23 @@ async fn run_command(
         }
     ));
     fakes.run_for(engine, Duration::ZERO).await;
-    let result = answer.await.unwrap();
+    let result = receiver.await.unwrap();
     result.map_err(|error| error.to_string())
 }
 
-fn assert_rejected(said: Result<String, String>, part: &str) {
-    let said = said.unwrap_err();
-    assert!(said.contains(part), "{said}");
+fn assert_rejected(reply: Result<String, String>, part: &str) {
+    let reply = reply.unwrap_err();
+    assert!(reply.contains(part), "{reply}");
 }
 
-/// A key with a current credential, `key_1`, and a second one that is newer.
+/// Returns an engine whose key has `key_1` and a newer current credential.
 async fn engine_with_two_credentials(fakes: &Fakes) -> Engine {
     let mut engine = fakes.engine(current(1), OVERLAP).await;
-    let wish = RotationRequest {
+    let request = RotationRequest {
         operator: None,
         revoke_previous: false,
     };
-    engine.request_rotation(&key(), wish);
+    engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.live_ids().len(), 2);
     engine
@@ -97,35 +97,38 @@ fn current_credential(engine: &Engine) -> String {
 async fn a_credential_a_sink_may_hold_is_revoked_only_with_force() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), OVERLAP).await;
-    let said = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
-    assert_rejected(said, "held by file (file:/x)");
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_rejected(reply, "held by file (file:/x)");
     assert_eq!(fakes.live_ids(), ["key_1"]);
-    let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
-    assert_eq!(said, Ok("revoked key_1".to_owned()));
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_eq!(reply, Ok("revoked key_1".to_owned()));
     assert!(!fakes.live_ids().contains(&"key_1".to_owned()));
-    let told = fakes.journal_details("revoked-manually").remove(0);
-    assert!(told.contains("it leaked") && told.contains("ada"), "{told}");
-    let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
-    assert_rejected(said, "not alive in this ledger");
+    let event = fakes.journal_details("revoked-manually").remove(0);
+    assert!(
+        event.contains("it leaked") && event.contains("ada"),
+        "{event}"
+    );
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_rejected(reply, "not alive in this ledger");
 }
 
 #[tokio::test]
 async fn a_sink_releases_a_credential_one_overlap_after_accepting_a_newer_one() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = engine_with_two_credentials(&fakes).await;
-    // Otherwise the schedule would revoke it when the overlap is over.
+    // Without the hold, the schedule would revoke it after the overlap.
     let later = time::after(at(), OVERLAP * 24);
-    let said = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
+    let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
     let expected = "the schedule does not revoke key_1 before 2026-11-25T03:00:00Z";
-    assert_eq!(said, Ok(expected.to_owned()));
+    assert_eq!(reply, Ok(expected.to_owned()));
     fakes
         .run_for(&mut engine, OVERLAP - Duration::from_secs(1))
         .await;
-    let said = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
-    assert_rejected(said, "may be held by file");
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_rejected(reply, "may be held by file");
     fakes.run_for(&mut engine, Duration::from_secs(1)).await;
-    let said = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
-    assert_eq!(said, Ok("revoked key_1".to_owned()));
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", false)).await;
+    assert_eq!(reply, Ok("revoked key_1".to_owned()));
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
 }
 
@@ -134,8 +137,8 @@ async fn own_credential_is_never_revoked_by_command() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), OVERLAP).await;
     fakes.set_in_use(true);
-    let said = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
-    assert_rejected(said, "what rekeyd itself works with");
+    let reply = run_command(&fakes, &mut engine, revoke("key_1", true)).await;
+    assert_rejected(reply, "what rekeyd itself works with");
     assert_eq!(fakes.live_ids(), ["key_1"]);
 }
 
@@ -167,8 +170,8 @@ async fn a_held_orphan_can_be_revoked_by_command() {
     }));
     let fakes = Fakes::new(&[("key_1", "label-1"), ("key_2", "label-2")]);
     let mut engine = fakes.engine(changes, OVERLAP).await;
-    let said = run_command(&fakes, &mut engine, revoke("key_2", false)).await;
-    assert_eq!(said, Ok("revoked key_2".to_owned()));
+    let reply = run_command(&fakes, &mut engine, revoke("key_2", false)).await;
+    assert_eq!(reply, Ok("revoked key_2".to_owned()));
     assert_eq!(fakes.journal_details("deleted").len(), 1);
     assert_eq!(fakes.live_ids()[0], "key_1");
 }
@@ -178,16 +181,16 @@ async fn a_hold_covers_one_or_all_credentials_until_released() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = engine_with_two_credentials(&fakes).await;
     let until = Some(time::after(at(), OVERLAP * 2));
-    let said = run_command(&fakes, &mut engine, hold(Some("key_9"), until)).await;
-    assert_rejected(said, "key_9 is not alive");
-    let said = run_command(&fakes, &mut engine, hold(None, until)).await;
+    let reply = run_command(&fakes, &mut engine, hold(Some("key_9"), until)).await;
+    assert_rejected(reply, "key_9 is not alive");
+    let reply = run_command(&fakes, &mut engine, hold(None, until)).await;
     let all = format!("key_1, {}", current_credential(&engine));
     let expected = format!("the schedule does not revoke {all} before 2026-11-24T05:00:00Z");
-    assert_eq!(said, Ok(expected));
+    assert_eq!(reply, Ok(expected));
     fakes.run_for(&mut engine, OVERLAP).await;
     assert_eq!(fakes.live_ids().len(), 2, "it is held");
-    let said = run_command(&fakes, &mut engine, hold(Some("key_1"), None)).await;
-    assert_eq!(said, Ok("the schedule may revoke key_1 again".to_owned()));
+    let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), None)).await;
+    assert_eq!(reply, Ok("the schedule may revoke key_1 again".to_owned()));
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.live_ids(), [current_credential(&engine)]);
     let held = fakes.journal_details("hold-set").len();
@@ -200,8 +203,8 @@ async fn hold_is_rejected_without_a_live_credential() {
     fakes.write_ledger(Vec::new()).await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
-    let said = run_command(&fakes, &mut engine, hold(None, None)).await;
-    assert_rejected(said, "billing has no live credential");
+    let reply = run_command(&fakes, &mut engine, hold(None, None)).await;
+    assert_rejected(reply, "billing has no live credential");
     let (reply, _answer) = oneshot::channel();
     let command = hold(None, None);
     let other = KeyName::new("other").unwrap();
@@ -221,14 +224,14 @@ async fn an_adopted_credential_is_current_only_if_none_is() {
     fakes.write_ledger(Vec::new()).await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
-    let said = run_command(&fakes, &mut engine, adopt("key_z")).await;
-    assert_rejected(said, "the provider has no credential key_z");
-    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_eq!(said, Ok("adopted key_a as current of billing".to_owned()));
-    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_rejected(said, "in this ledger already, as one of the key billing");
-    let said = run_command(&fakes, &mut engine, adopt("key_b")).await;
-    assert_eq!(said, Ok("adopted key_b as stranded of billing".to_owned()));
+    let reply = run_command(&fakes, &mut engine, adopt("key_z")).await;
+    assert_rejected(reply, "the provider has no credential key_z");
+    let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_eq!(reply, Ok("adopted key_a as current of billing".to_owned()));
+    let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_rejected(reply, "in this ledger already, as one of the key billing");
+    let reply = run_command(&fakes, &mut engine, adopt("key_b")).await;
+    assert_eq!(reply, Ok("adopted key_b as stranded of billing".to_owned()));
 }
 
 #[tokio::test]
@@ -250,8 +253,8 @@ async fn a_credential_adopted_during_a_rotation_is_stranded() {
         .await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
-    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_eq!(said, Ok("adopted key_a as stranded of billing".to_owned()));
+    let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_eq!(reply, Ok("adopted key_a as stranded of billing".to_owned()));
 }
 
 #[tokio::test]
@@ -261,8 +264,8 @@ async fn own_credential_is_adopted_only_by_a_key_with_a_self_sink() {
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Command).await;
     fakes.set_in_use(true);
-    let said = run_command(&fakes, &mut engine, adopt("key_a")).await;
-    assert_rejected(said, "only a key with the sink \"self\"");
+    let reply = run_command(&fakes, &mut engine, adopt("key_a")).await;
+    assert_rejected(reply, "only a key with the sink \"self\"");
 }
 
 #[tokio::test]
@@ -285,12 +288,12 @@ async fn pause_warns_when_the_credential_expires_first() {
     let mut engine = fakes.engine(vec![adopted], OVERLAP).await;
     let warning = "ends at 2026-11-24T11:00:00Z; billing is rotated from 2026-11-24T09:00:00Z on";
     for (hours, warned) in [(5, false), (6, false), (7, true)] {
-        let order = OperatorCommand::Pause {
+        let command = OperatorCommand::Pause {
             until: Some(time::after(at(), OVERLAP * hours)),
             operator: operator(),
         };
-        let said = run_command(&fakes, &mut engine, order).await.unwrap();
-        assert_eq!(said.contains(warning), warned, "{said}");
+        let reply = run_command(&fakes, &mut engine, command).await.unwrap();
+        assert_eq!(reply.contains(warning), warned, "{reply}");
     }
 }
 
@@ -301,17 +304,17 @@ async fn resume_ends_a_pause() {
     let resume = || OperatorCommand::Resume {
         operator: operator(),
     };
-    let said = run_command(&fakes, &mut engine, resume()).await;
-    assert_eq!(said, Ok("billing is not paused".to_owned()));
+    let reply = run_command(&fakes, &mut engine, resume()).await;
+    assert_eq!(reply, Ok("billing is not paused".to_owned()));
     let pause = OperatorCommand::Pause {
         until: None,
         operator: operator(),
     };
-    let said = run_command(&fakes, &mut engine, pause).await.unwrap();
-    assert!(said.ends_with("before `rekeyd resume billing`"), "{said}");
+    let reply = run_command(&fakes, &mut engine, pause).await.unwrap();
+    assert!(reply.ends_with("before `rekeyd resume billing`"), "{reply}");
     fakes.advance_clock(OVERLAP);
-    let said = run_command(&fakes, &mut engine, resume()).await;
-    assert_eq!(said, Ok("billing is rotated by schedule again".to_owned()));
+    let reply = run_command(&fakes, &mut engine, resume()).await;
+    assert_eq!(reply, Ok("billing is rotated by schedule again".to_owned()));
     let pause = engine.state(&key()).unwrap().pause.unwrap();
     assert_eq!((pause.from, pause.until), (at(), Some(fakes.now())));
     assert!(!pause.is_active(fakes.now()));
@@ -322,10 +325,10 @@ async fn an_indefinite_hold_lasts_until_released() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = engine_with_two_credentials(&fakes).await;
     let command = hold(Some("key_1"), Some(Timestamp::MAX));
-    let said = run_command(&fakes, &mut engine, command).await.unwrap();
+    let reply = run_command(&fakes, &mut engine, command).await.unwrap();
     assert!(
-        said.ends_with("revoke key_1 before `rekeyd release`"),
-        "{said}"
+        reply.ends_with("revoke key_1 before `rekeyd release`"),
+        "{reply}"
     );
 }
 
@@ -334,11 +337,11 @@ async fn a_hold_until_a_past_time_is_rejected_and_changes_nothing() {
     let fakes = Fakes::new(&[("key_1", "label-1")]);
     let mut engine = fakes.engine(current(1), OVERLAP).await;
     let later = time::after(fakes.now(), OVERLAP);
-    let said = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
-    assert!(said.is_ok());
+    let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(later))).await;
+    assert!(reply.is_ok());
     for until in [fakes.now(), time::before(fakes.now(), OVERLAP)] {
-        let said = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(until))).await;
-        assert_rejected(said, "a time that is over");
+        let reply = run_command(&fakes, &mut engine, hold(Some("key_1"), Some(until))).await;
+        assert_rejected(reply, "a time that is over");
     }
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.live[0].hold_until, Some(later));

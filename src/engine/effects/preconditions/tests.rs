@@ -1,4 +1,4 @@
-//! What gives way, and what does not.
+//! Which rotations are evictable.
 
 use super::*;
 use crate::core::change::Adoption;
@@ -10,7 +10,7 @@ use crate::engine::tests::rotation_changes::{
     created, current, delivery_started, rotation, transitioned,
 };
 
-/// The one rotation that these changes lead to.
+/// Returns the one rotation that these changes lead to.
 async fn rotation_after(changes: Vec<Change>) -> Rotation {
     let fakes = Fakes::new(&[]);
     fakes.write_ledger(vec![(key(), changes)]).await;
@@ -21,20 +21,20 @@ async fn rotation_after(changes: Vec<Change>) -> Rotation {
 
 #[tokio::test]
 async fn only_stranded_rotations_without_deliveries_are_evictable() {
-    let found_open = |mut changes: Vec<Change>| {
+    let interrupted = |mut changes: Vec<Change>| {
         changes.push(transitioned(1, LifecycleEvent::Interrupted));
         changes
     };
-    assert!(is_evictable(&rotation_after(found_open(created(1))).await));
+    assert!(is_evictable(&rotation_after(interrupted(created(1))).await));
     assert!(!is_evictable(
-        &rotation_after(found_open(delivery_started(1))).await
+        &rotation_after(interrupted(delivery_started(1))).await
     ));
     assert!(
         !is_evictable(&rotation_after(created(1)).await),
         "it is open"
     );
     assert!(!is_evictable(&rotation_after(current(1)).await));
-    // Whoever made it by hand has delivered it by hand.
+    // An operator has delivered an adopted credential.
     let adopted = Change::from(Adoption {
         rotation: rotation(1),
         scope: Scope::AdminKeys,
