@@ -1,5 +1,4 @@
-//! What is written of changes to a key: the columns that differ between the
-//! state before and after.
+//! The columns that differ between the state of a key before and after changes.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -12,7 +11,7 @@ use crate::core::time;
 /// A column and its value.
 pub(crate) type Column = (&'static str, Value);
 
-/// What is to be written of one key, in order.
+/// The writes of one key, in order.
 pub(crate) struct Difference {
     pub(crate) key: KeyName,
     /// When the changes are recorded.
@@ -22,14 +21,14 @@ pub(crate) struct Difference {
     pub(crate) events: Vec<LedgerEvent>,
 }
 
-/// What is to be written of the key itself.
+/// The write of the row of a key.
 pub(crate) struct KeyWrite {
-    /// The sequence that the row is expected to have.
+    /// The sequence that the row must have.
     pub(crate) expected_sequence: Value,
     pub(crate) columns: Vec<Column>,
 }
 
-/// What is to be written of a rotation.
+/// A write of the row of a rotation.
 pub(crate) enum RotationWrite {
     /// A new row.
     Insert {
@@ -40,27 +39,27 @@ pub(crate) enum RotationWrite {
     /// Changed columns of a row.
     Update {
         rotation: RotationId,
-        /// The phase that the row is expected to have.
+        /// The phase that the row must have.
         from: Value,
         columns: Vec<Column>,
         deliveries: Vec<DeliveryWrite>,
     },
 }
 
-/// What is to be written of a delivery of a rotation.
+/// A write of the row of a delivery.
 pub(crate) enum DeliveryWrite {
     /// A new row.
     Insert { columns: Vec<Column> },
     /// Changed columns of a row.
     Update {
-        /// What the row is expected to have.
+        /// The values that the row must have.
         expected: Vec<Column>,
         columns: Vec<Column>,
     },
 }
 
 impl Difference {
-    /// The difference that `applied`, recorded at `at`, makes to `before`.
+    /// Returns the difference between `before` and `applied`, which is recorded at `at`.
     pub(crate) fn new(before: &KeyState, applied: &Applied, at: Timestamp) -> Self {
         let columns = changed_columns(key_columns(before), key_columns(&applied.state));
         let key_state = (!columns.is_empty()).then(|| KeyWrite {
@@ -82,10 +81,10 @@ impl Difference {
 fn rotation_write(key: &KeyName, update: &RotationUpdate) -> RotationWrite {
     let (before, after) = (update.before.as_ref(), &update.after);
     let rotation = after.id.clone();
-    let known = before.map_or(&[][..], |before| &before.deliveries);
+    let recorded = before.map_or(&[][..], |before| &before.deliveries);
     let deliveries = after.deliveries.iter().enumerate();
     let deliveries = deliveries
-        .filter_map(|(at, delivery)| delivery_write(at, known.get(at), delivery))
+        .filter_map(|(index, delivery)| delivery_write(index, recorded.get(index), delivery))
         .collect();
     match before {
         None => RotationWrite::Insert {
@@ -102,13 +101,13 @@ fn rotation_write(key: &KeyName, update: &RotationUpdate) -> RotationWrite {
     }
 }
 
-/// Deliveries keep their ordinals.
+/// Returns the write of a delivery, which keeps its ordinal.
 fn delivery_write(
-    position: usize,
+    ordinal: usize,
     before: Option<&Delivery>,
     after: &Delivery,
 ) -> Option<DeliveryWrite> {
-    let ordinal = ("ordinal", integer(position as u64));
+    let ordinal = ("ordinal", integer(ordinal as u64));
     let Some(before) = before else {
         let mut columns = without_nulls(delivery_columns(after).into());
         columns.push(ordinal);
@@ -136,8 +135,9 @@ fn without_nulls(mut columns: Vec<Column>) -> Vec<Column> {
 }
 
 fn changed_columns<const N: usize>(before: [Column; N], after: [Column; N]) -> Vec<Column> {
-    let both = before.into_iter().zip(after);
-    both.filter_map(|(before, after)| (before != after).then_some(after))
+    let pairs = before.into_iter().zip(after);
+    pairs
+        .filter_map(|(before, after)| (before != after).then_some(after))
         .collect()
 }
 
@@ -229,7 +229,7 @@ fn delivery_columns(delivery: &Delivery) -> [Column; 12] {
     ]
 }
 
-/// The core refuses what SQLite's signed integers cannot hold.
+/// Returns an integer value. The core rejects values beyond SQLite's signed integers.
 fn integer(value: impl Into<u64>) -> Value {
     Value::Integer(i64::try_from(value.into()).unwrap_or(i64::MAX))
 }

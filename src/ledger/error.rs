@@ -1,11 +1,11 @@
-//! Why the ledger could not be opened, read or written.
+//! The errors of the ledger.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::core::apply::ApplyError;
 
-/// Why the ledger could not be opened, read or written.
+/// An error of opening, reading or writing the ledger.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     /// Another process is the writer.
@@ -14,18 +14,18 @@ pub enum LedgerError {
     Locked {
         /// The ledger.
         path: PathBuf,
-        /// Who holds it, as it said itself.
+        /// The record of its holder.
         holder: String,
     },
-    /// The lock file cannot be made or opened.
+    /// The lock file cannot be created or opened.
     #[error("cannot open the lock file {}: {reason}; rekeyd must be able to write in that folder", .path.display())]
     LockFile {
         /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// It was written by a newer rekeyd.
+    /// A newer rekeyd wrote the ledger.
     #[error("the ledger {} has version {found_version}, and this rekeyd knows versions up to {supported_version}; \
              install the newer rekeyd again: a ledger is never taken back", .path.display())]
     NewerVersion {
@@ -33,10 +33,10 @@ pub enum LedgerError {
         path: PathBuf,
         /// Its version.
         found_version: i64,
-        /// The newest version that is known here.
+        /// The newest supported version.
         supported_version: i64,
     },
-    /// It was written by an earlier release, and only reading was asked for.
+    /// An earlier release wrote the ledger, and a reader does not migrate it.
     #[error("the ledger {} was written by rekeyd {release}; `rekeyd run` or `rekeyd once` migrates \
              it, and keeps the former file as {}", .path.display(), .kept_path.display())]
     NotMigrated {
@@ -44,39 +44,39 @@ pub enum LedgerError {
         path: PathBuf,
         /// The release that wrote it.
         release: &'static str,
-        /// Where the former file will be.
+        /// The path at which the migration keeps the previous file.
         kept_path: PathBuf,
     },
-    /// It was written by an earlier release and cannot be migrated.
+    /// An earlier release wrote the ledger, and its migration failed.
     #[error("cannot migrate the ledger {} of rekeyd {release}: {reason}", .path.display())]
     Migration {
         /// The ledger.
         path: PathBuf,
         /// The release that wrote it.
         release: &'static str,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// The former ledger cannot be kept before a migration.
+    /// The copy of a ledger before its migration cannot be written.
     #[error("cannot write {}, which is to keep the former ledger: {reason}", .path.display())]
     KeptFile {
-        /// The file that is to keep it.
+        /// The path of the copy.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// It belongs to another provider or organization.
+    /// The ledger belongs to another provider or organization.
     #[error("the ledger {} belongs to {recorded}, and the configuration names {configured}; \
              set base-url and organization back, or give this provider a ledger of its own", .path.display())]
     IdentityMismatch {
         /// The ledger.
         path: PathBuf,
-        /// Whom it belongs to.
+        /// The identity in the ledger.
         recorded: String,
-        /// Whom the configuration names.
+        /// The identity in the configuration.
         configured: String,
     },
-    /// It was last written on another machine.
+    /// Another host wrote the ledger last.
     #[error("the ledger {} was last written on another machine; if that one has stopped for good, \
              `rekeyd run --take-over` makes it this one's; two machines with one ledger revoke \
              each other's keys", .path.display())]
@@ -90,40 +90,40 @@ pub enum LedgerError {
         /// The file.
         path: PathBuf,
     },
-    /// It has no rows yet, or the file is missing, and only reading was asked.
+    /// The ledger does not exist, and a reader does not create it.
     #[error("there is no ledger at {}; `rekeyd run` makes it", .path.display())]
     NotFound {
-        /// Where it should be.
+        /// Its path.
         path: PathBuf,
     },
-    /// It cannot be opened or prepared.
+    /// The ledger cannot be opened or prepared.
     #[error("cannot open the ledger {}: {reason}", .path.display())]
     Open {
         /// The ledger.
         path: PathBuf,
-        /// What SQLite or the system said.
+        /// The error of SQLite or of the system.
         reason: String,
     },
-    /// Something recorded cannot be what this program recorded.
+    /// The ledger has content that rekeyd never writes.
     #[error("the ledger says what rekeyd never writes: {0}; restore it from a backup")]
     Corrupt(String),
     /// A change that the key's state does not allow.
     #[error("cannot record a change: {0}")]
     Rejected(#[from] ApplyError),
-    /// The database refused to read or write.
+    /// The database failed to read or write.
     #[error("cannot write the ledger: {0}")]
     Database(DatabaseError),
-    /// SQLite ended the transaction that this change was part of.
+    /// SQLite ended the transaction of this change because of another one.
     #[error("cannot write the ledger: a change beside this one ended the transaction ({0})")]
     BatchAborted(String),
-    /// The writer is gone: the process is ending.
+    /// The writer has stopped, because the process ends.
     #[error("cannot write the ledger: its writer has stopped")]
     WriterStopped,
 }
 
 impl LedgerError {
-    /// Whether it is about what stands in the ledger, and not about whether it
-    /// can be written at all.
+    /// Returns whether the error is about the content of the ledger, and not about
+    /// whether the ledger can be written.
     #[must_use]
     pub fn is_content_error(&self) -> bool {
         match self {

@@ -1,11 +1,10 @@
-//! Migrates a ledger of rekeyd 0.1.0 to the first version of today's schema.
+//! Migrates a ledger of rekeyd 0.1.0 to the first version of the present schema.
 //!
-//! Its numbers, names and event words are other ones, so that every row is
-//! copied. The former ledger is first kept as a file of its own; then one
-//! transaction drops the former tables, creates the new ones and fills them
-//! from the former ledger, which is attached a second time and shows what was
-//! committed before. Until that transaction is on disk the file is a ledger of
-//! 0.1.0, afterwards one of this release, and never anything in between.
+//! Numbers, names and event words differ, so every row is copied. A copy of the ledger is
+//! kept first. Then one transaction drops the former tables, creates the new ones and
+//! fills them from the former ledger, which is attached a second time and shows the
+//! committed data. Until that transaction is on disk, the file is a ledger of 0.1.0;
+//! afterwards it is one of this release, and never anything in between.
 
 use std::path::Path;
 
@@ -16,19 +15,19 @@ use crate::ledger::kept_file::{self, KeptFile};
 use crate::ledger::paths::sqlite_url;
 use crate::ledger::version;
 
-/// What the program that wrote such a ledger calls itself.
+/// The release that wrote such a ledger.
 pub(super) const RELEASE: &str = "0.1.0";
 
 const ROWS: &str = include_str!("../../migrations/first_release/rows.sql");
 const NOTIFICATIONS: &str = include_str!("../../migrations/first_release/notifications.sql");
 
-/// The version from which on such a ledger has notifications.
+/// The first version of such a ledger that has notifications.
 const NOTIFICATIONS_VERSION: i64 = 4;
 
 const FORMER_VIEWS: [&str; 3] = ["history", "deliveries", "journal"];
 
-/// The former tables in an order in which none is dropped before one that
-/// refers to it, and the table of today that has as many rows.
+/// The former tables, in an order that drops no table before one that refers to it, each
+/// with the new table that must have as many rows.
 const TABLES: [(&str, Option<&str>); 10] = [
     ("telling", Some("outbox_entry")),
     ("notice", Some("notification")),
@@ -42,12 +41,12 @@ const TABLES: [(&str, Option<&str>); 10] = [
     ("identity", Some("ledger_identity")),
 ];
 
-/// Migrates the ledger at `path`, whose version is `former_version`. Foreign
-/// keys are not enforced meanwhile, and checked at the end.
+/// Migrates the ledger at `path`, whose version is `former_version`. Foreign keys are not
+/// enforced meanwhile, and checked at the end.
 ///
 /// # Errors
-/// Nothing in the ledger was changed, unless the commit itself failed: then
-/// the next start finds one ledger or the other.
+/// The ledger is unchanged, unless the commit itself failed: then the next start finds
+/// either the former or the migrated ledger.
 pub(super) fn migrate(
     connection: &mut Connection,
     path: &Path,
@@ -84,8 +83,8 @@ fn attach_and_convert(
     let detached = connection.execute("DETACH former", []);
     converted?;
     detached?;
-    // The log holds the whole ledger now. Where readers keep it from being
-    // emptied it stays, and is written from its beginning later.
+    // The write-ahead log holds the whole ledger now. If readers keep it from being
+    // truncated, SQLite reuses it from its beginning later.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     Ok(())
 }
@@ -95,8 +94,8 @@ fn convert(
     former_version: i64,
     kept: &KeptFile,
 ) -> Result<(), LedgerError> {
-    // The write lock is held from the beginning: what `former` shows is what
-    // this transaction replaces.
+    // The write lock is held from the beginning, so that `former` shows exactly the data
+    // that this transaction replaces.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let filled = replace_tables(&transaction, former_version);
     if let Err(error) = filled {
@@ -128,16 +127,16 @@ fn replace_tables(transaction: &Transaction<'_>, former_version: i64) -> Result<
 fn postpone_triggers_and_indexes(
     transaction: &Transaction<'_>,
 ) -> Result<Vec<String>, LedgerError> {
-    let mut found = transaction.prepare(
+    let mut query = transaction.prepare(
         "SELECT type, name, sql FROM main.sqlite_schema
          WHERE type IN ('trigger', 'index') AND sql IS NOT NULL ORDER BY rowid",
     )?;
-    let found = found.query_map([], |row| {
+    let objects = query.query_map([], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))
     })?;
-    let found = found.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+    let objects = objects.collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
     let mut statements = Vec::new();
-    for (kind, name, sql) in found {
+    for (kind, name, sql) in objects {
         transaction.execute_batch(&format!("DROP {kind} main.{name}"))?;
         statements.push(sql);
     }
@@ -154,7 +153,8 @@ fn copy_rows(transaction: &Transaction<'_>, former_version: i64) -> Result<(), L
     Ok(())
 }
 
-/// The tables to which later versions of 0.1.0 added columns, with all of them.
+/// Returns views of the tables to which later versions of 0.1.0 added columns, with all
+/// of them.
 fn former_views(former_version: i64) -> String {
     let timetable = if former_version < 2 {
         ", NULL AS timetable, NULL AS counts_from, NULL AS owed,
@@ -173,23 +173,23 @@ fn former_views(former_version: i64) -> String {
     )
 }
 
-/// Checks the new tables before they are committed: as many rows as before,
-/// every reference answered, and pages that SQLite can read.
+/// Checks the new tables before the commit: their numbers of rows, their references, and
+/// their pages.
 fn check_copy(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
     for (former, table) in TABLES {
         let Some(table) = table else { continue };
-        let is_there = "SELECT EXISTS (SELECT 1 FROM former.sqlite_schema WHERE name = ?1)";
-        if !transaction.query_row(is_there, [former], |row| row.get(0))? {
+        let exists = "SELECT EXISTS (SELECT 1 FROM former.sqlite_schema WHERE name = ?1)";
+        if !transaction.query_row(exists, [former], |row| row.get(0))? {
             continue;
         }
         let sql = format!(
             "SELECT (SELECT count(*) FROM former.{former}), (SELECT count(*) FROM main.{table})"
         );
-        let (wanted, copied): (i64, i64) =
+        let (expected, copied): (i64, i64) =
             transaction.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if wanted != copied {
+        if expected != copied {
             return Err(LedgerError::Corrupt(format!(
-                "{wanted} rows in {former}, and {copied} in {table}"
+                "{expected} rows in {former}, and {copied} in {table}"
             )));
         }
     }

@@ -1,24 +1,24 @@
-//! One transaction for everybody who waits: a savepoint each where they are
-//! several, and the answers only after COMMIT.
+//! Group commit: all waiting operations share one transaction, with a savepoint each if
+//! they are several, and get their results after COMMIT.
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::ledger::error::LedgerError;
 
-/// The most that share one transaction: a batch must not outlast anybody's
-/// patience, and one fsync for 256 is cheap enough.
+/// The largest batch. A batch must not make its callers wait long, and one fsync for 256
+/// operations is cheap enough.
 pub(crate) const MAX_BATCH_SIZE: usize = 256;
 
-/// Something to do within a transaction, and somebody who waits for it.
+/// An operation within a transaction, whose caller waits for its result.
 pub(crate) trait WriteOperation: Send {
-    /// Does it. An error undoes this job alone.
+    /// Runs the operation. An error undoes this operation alone.
     fn run(&mut self, connection: &Connection) -> Result<(), LedgerError>;
-    /// Tells whoever waits; `fate` is what became of the transaction.
-    fn reply(self: Box<Self>, fate: Result<(), LedgerError>);
+    /// Replies to the caller after the transaction ended with `outcome`.
+    fn reply(self: Box<Self>, outcome: Result<(), LedgerError>);
 }
 
-/// A closure with its result and the one who waits for it.
+/// A closure with its result and the channel of its caller.
 pub(crate) struct PendingOperation<T, F> {
     work: Option<F>,
     result: Option<Result<T, LedgerError>>,
@@ -31,14 +31,14 @@ where
     F: FnOnce(&Connection) -> Result<T, LedgerError> + Send,
 {
     pub(crate) fn new(work: F) -> (Self, oneshot::Receiver<Result<T, LedgerError>>) {
-        let (reply, answer) = oneshot::channel();
+        let (reply, receiver) = oneshot::channel();
         (
             Self {
                 work: Some(work),
                 result: None,
                 reply,
             },
-            answer,
+            receiver,
         )
     }
 }
@@ -64,69 +64,72 @@ where
         }
     }
 
-    fn reply(self: Box<Self>, fate: Result<(), LedgerError>) {
-        let result = match (fate, self.result) {
+    fn reply(self: Box<Self>, outcome: Result<(), LedgerError>) {
+        let result = match (outcome, self.result) {
             (Ok(()), Some(result)) => result,
-            // What failed by itself is told its own reason.
+            // An operation that failed by itself reports its own error.
             (Err(_), Some(Err(error))) | (Err(error), Some(Ok(_)) | None) => Err(error),
             (Ok(()), None) => Err(LedgerError::WriterStopped),
         };
-        // Whoever asked may have stopped waiting: what is recorded stays.
+        // The caller may have stopped waiting; the commit stands all the same.
         let _ = self.reply.send(result);
     }
 }
 
-/// Runs all jobs in one transaction, then answers each.
+/// Runs all operations in one transaction, then replies to each caller.
 ///
-/// A job that fails is undone alone. When SQLite itself ends the transaction
-/// (disk full, I/O error), or COMMIT fails, every job of the batch is told so.
-pub(crate) fn commit_batch(connection: &Connection, mut jobs: Vec<Box<dyn WriteOperation>>) {
-    let fate = run_transaction(connection, &mut jobs);
-    reply_all(jobs, &fate);
+/// A failed operation is undone alone. If SQLite itself ends the transaction (disk full,
+/// I/O error), or if COMMIT fails, every operation of the batch fails.
+pub(crate) fn commit_batch(connection: &Connection, mut operations: Vec<Box<dyn WriteOperation>>) {
+    let outcome = run_transaction(connection, &mut operations);
+    reply_all(operations, &outcome);
 }
 
-/// Tells everybody who waits what became of the transaction.
-pub(crate) fn reply_all(jobs: Vec<Box<dyn WriteOperation>>, fate: &Result<(), LedgerError>) {
-    for job in jobs {
-        job.reply(fate.clone());
+/// Replies to every caller after the transaction ended with `outcome`.
+pub(crate) fn reply_all(
+    operations: Vec<Box<dyn WriteOperation>>,
+    outcome: &Result<(), LedgerError>,
+) {
+    for operation in operations {
+        operation.reply(outcome.clone());
     }
 }
 
-/// Runs all jobs in one transaction; nobody is answered yet.
+/// Runs all operations in one transaction, without replies.
 pub(crate) fn run_transaction(
     connection: &Connection,
-    jobs: &mut [Box<dyn WriteOperation>],
+    operations: &mut [Box<dyn WriteOperation>],
 ) -> Result<(), LedgerError> {
     execute_cached(connection, "BEGIN IMMEDIATE")?;
-    let done = match jobs {
-        // What the transaction undoes needs no savepoint, for which SQLite
-        // would keep a copy of every page.
+    let result = match operations {
+        // A rollback of the transaction undoes a single operation. A savepoint would make
+        // SQLite keep a copy of every page.
         [only] => only.run(connection),
-        _ => run_in_savepoints(connection, jobs),
+        _ => run_in_savepoints(connection, operations),
     };
-    let done = done.and_then(|()| execute_cached(connection, "COMMIT"));
-    if done.is_err() && !connection.is_autocommit() {
-        // The first error is the one to tell; a rollback that fails as well
-        // leaves a transaction that the next BEGIN will report.
+    let result = result.and_then(|()| execute_cached(connection, "COMMIT"));
+    if result.is_err() && !connection.is_autocommit() {
+        // The first error is reported. If the rollback fails too, the next BEGIN reports
+        // the open transaction.
         if let Err(error) = connection.execute_batch("ROLLBACK") {
             tracing::error!(%error, "cannot roll back a failed transaction of the ledger");
         }
     }
-    done
+    result
 }
 
 fn run_in_savepoints(
     connection: &Connection,
-    jobs: &mut [Box<dyn WriteOperation>],
+    operations: &mut [Box<dyn WriteOperation>],
 ) -> Result<(), LedgerError> {
-    for job in jobs {
+    for operation in operations {
         execute_cached(connection, "SAVEPOINT job")?;
-        let outcome = job.run(connection);
+        let outcome = operation.run(connection);
         if connection.is_autocommit() {
-            let why = outcome
+            let reason = outcome
                 .err()
-                .map_or_else(|| "no reason given".to_owned(), |e| e.to_string());
-            return Err(LedgerError::BatchAborted(why));
+                .map_or_else(|| "no reason given".to_owned(), |error| error.to_string());
+            return Err(LedgerError::BatchAborted(reason));
         }
         match outcome {
             Ok(()) => execute_cached(connection, "RELEASE job")?,
@@ -139,7 +142,7 @@ fn run_in_savepoints(
     Ok(())
 }
 
-/// A statement that steers the transaction; parsed once a connection.
+/// Executes a transaction statement, which is parsed once for each connection.
 fn execute_cached(connection: &Connection, statement: &str) -> Result<(), LedgerError> {
     connection.prepare_cached(statement)?.execute([])?;
     Ok(())

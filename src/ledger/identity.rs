@@ -1,4 +1,5 @@
-//! Whose credentials a ledger records, and which host writes it.
+//! The identity of a ledger: the provider and organization whose credentials it records,
+//! and the host that writes it.
 
 use std::path::Path;
 
@@ -10,12 +11,12 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::SqlTimestamp;
 use crate::ledger::version::LedgerVersion;
 
-/// Whose credentials a ledger records.
+/// The provider and organization whose credentials a ledger records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerIdentity {
     /// The provider's base URL.
     pub provider: String,
-    /// The organization, empty where none is configured.
+    /// The organization, empty if none is configured.
     pub organization: String,
 }
 
@@ -35,14 +36,14 @@ impl std::fmt::Display for LedgerIdentity {
 /// The host that a ledger is opened on.
 #[derive(Debug, Clone, Default)]
 pub struct HostIdentity {
-    /// Its id; a host without one is not compared.
+    /// Its id; a host without one is not checked.
     pub id: Option<String>,
-    /// Whether it takes over a ledger that another host wrote last.
+    /// Whether it may take over a ledger that another host wrote last.
     pub can_take_over: bool,
 }
 
-/// Refuses a ledger in which a scope records other credentials than those of
-/// `ours`. A scope without rotations can become another one's.
+/// Rejects a ledger in which a scope has another identity than `configured`. A scope
+/// without rotations can change its identity.
 ///
 /// # Errors
 /// [`LedgerError::IdentityMismatch`], or SQLite's.
@@ -50,22 +51,22 @@ pub(super) fn check_identity(
     connection: &Connection,
     path: &Path,
     version: LedgerVersion,
-    ours: &LedgerIdentity,
+    configured: &LedgerIdentity,
 ) -> Result<(), LedgerError> {
-    for (scope, theirs) in read_identities(connection, version)? {
-        if theirs != *ours && has_rotations(connection, version, &scope)? {
+    for (scope, recorded) in read_identities(connection, version)? {
+        if recorded != *configured && has_rotations(connection, version, &scope)? {
             return Err(LedgerError::IdentityMismatch {
                 path: path.to_owned(),
-                recorded: theirs.to_string(),
-                configured: ours.to_string(),
+                recorded: recorded.to_string(),
+                configured: configured.to_string(),
             });
         }
     }
     Ok(())
 }
 
-/// Refuses a ledger that another host than `ours` wrote last. Without either
-/// id there is nothing to compare.
+/// Rejects a ledger that another host than `host` wrote last. Without either id, nothing
+/// is compared.
 ///
 /// # Errors
 /// [`LedgerError::OtherHost`], or SQLite's.
@@ -73,41 +74,40 @@ pub(super) fn check_host(
     connection: &Connection,
     path: &Path,
     version: LedgerVersion,
-    ours: Option<&str>,
+    host: Option<&str>,
 ) -> Result<(), LedgerError> {
-    match (read_host(connection, version)?, ours) {
-        (Some(theirs), Some(ours)) if theirs != ours => Err(LedgerError::OtherHost {
+    match (read_host(connection, version)?, host) {
+        (Some(recorded), Some(host)) if recorded != host => Err(LedgerError::OtherHost {
             path: path.to_owned(),
         }),
         _ => Ok(()),
     }
 }
 
-/// Records whose credentials a ledger of today's version holds, where that is
-/// not recorded yet; [`check_identity`] has refused any other's. Records the
-/// host that writes it from now on.
+/// Records the identity of a ledger of the present version, unless it is recorded already;
+/// [`check_identity`] has rejected any other. Records the host that writes it from now on.
 pub(super) fn bind(
     connection: &Connection,
     now: Timestamp,
-    ours: &LedgerIdentity,
+    configured: &LedgerIdentity,
     host: Option<&str>,
 ) -> Result<(), LedgerError> {
     let version = LedgerVersion::CURRENT;
     let recorded = read_identities(connection, version)?;
-    if recorded.is_empty() || recorded.iter().any(|(_, theirs)| theirs != ours) {
-        // What was listed at another provider says nothing about this one.
+    if recorded.is_empty() || recorded.iter().any(|(_, identity)| identity != configured) {
+        // The reconciliation with another provider does not count for this one.
         connection.execute(
             "UPDATE scope SET provider = ?1, organization = ?2, reconciled_at = NULL
              WHERE provider <> ?1 OR organization <> ?2",
-            params![ours.provider, ours.organization],
+            params![configured.provider, configured.organization],
         )?;
         connection.execute(
             "INSERT INTO scope (scope, provider, organization) VALUES (?1, ?2, ?3)
              ON CONFLICT (scope) DO NOTHING",
             params![
                 Scope::AdminKeys.to_string(),
-                ours.provider,
-                ours.organization
+                configured.provider,
+                configured.organization
             ],
         )?;
         connection.execute(

@@ -1,4 +1,4 @@
-//! Keeps a ledger as it was before a migration, as a file beside it.
+//! Keeps a copy of a ledger before its migration, as a file beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -10,10 +10,10 @@ use rusqlite::{Connection, OpenFlags};
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{parent_directory, sibling_path};
 
-/// How many bytes of two files are compared at once.
+/// The number of bytes of two files that are compared at once.
 const BLOCK: usize = 1 << 16;
 
-/// A former ledger that is on disk.
+/// A copy of a ledger that is on disk.
 #[derive(Debug)]
 pub(super) struct KeptFile {
     path: PathBuf,
@@ -25,8 +25,8 @@ impl KeptFile {
         &self.path
     }
 
-    /// Removes the file unless an earlier attempt made it: nothing was
-    /// migrated, and a full disk needs the room.
+    /// Removes the file unless an earlier attempt created it. The migration failed, and
+    /// the disk may be full.
     pub(super) fn discard_if_new(&self) {
         if self.is_new
             && let Err(error) = fs::remove_file(&self.path)
@@ -36,32 +36,31 @@ impl KeptFile {
     }
 }
 
-/// Where the ledger at `path`, written by `release`, is kept if nothing has
-/// that name yet.
+/// Returns the preferred path of the copy of the ledger at `path`, which `release`
+/// wrote.
 pub(super) fn kept_path(path: &Path, release: &str) -> PathBuf {
     sibling_path(path, &format!(".{release}"))
 }
 
-/// Copies the ledger, written by `release`, to a file beside it that only its
-/// owner can read. Returns when it is on disk. A file that is there already is
-/// never overwritten: one of the same content serves as the copy, beside any
-/// other the copy gets a numbered name.
+/// Copies the ledger, which `release` wrote, to a file beside it that only its owner can
+/// read. Returns when the copy is on disk. An existing file is never overwritten: if its
+/// content is the same, it serves as the copy; otherwise the copy gets a numbered name.
 ///
 /// # Errors
-/// There is no copy, or it may not be on disk.
+/// The copy could not be written, or may not be on disk.
 pub(super) fn keep(
     connection: &Connection,
     path: &Path,
     release: &str,
 ) -> Result<KeptFile, LedgerError> {
-    let wanted = kept_path(path, release);
-    let unfinished = sibling_path(&wanted, ".unfinished");
+    let preferred = kept_path(path, release);
+    let unfinished = sibling_path(&preferred, ".unfinished");
     let kept = write_copy(connection, &unfinished).and_then(|()| {
-        let settled = settle(&unfinished, &wanted);
-        settled.map_err(|error| io_error(&wanted, &error))
+        let named = settle(&unfinished, &preferred);
+        named.map_err(|error| io_error(&preferred, &error))
     });
     if kept.is_err() {
-        // It is of no use, and a full disk needs the room.
+        // The disk may be full.
         let _ = fs::remove_file(&unfinished);
     }
     kept
@@ -79,8 +78,8 @@ fn write_copy(connection: &Connection, target: &Path) -> Result<(), LedgerError>
     check_pages(&copy)
 }
 
-/// Creates an empty file that only its owner can read, in place of what an
-/// interrupted attempt left there.
+/// Creates an empty file that only its owner can read, in place of a file that an
+/// interrupted attempt left.
 fn create_private(target: &Path) -> io::Result<()> {
     match fs::remove_file(target) {
         Ok(()) => {}
@@ -90,7 +89,7 @@ fn create_private(target: &Path) -> io::Result<()> {
     claim(target).map(drop)
 }
 
-/// Creates a file that only its owner can read; fails if there is one.
+/// Creates a file that only its owner can read; fails if the path exists.
 fn claim(target: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
@@ -100,20 +99,20 @@ fn claim(target: &Path) -> io::Result<File> {
         .open(target)
 }
 
-/// Gives the finished copy its name, and waits until the folder is on disk.
-fn settle(unfinished: &Path, wanted: &Path) -> io::Result<KeptFile> {
+/// Renames the finished copy, and waits until the folder is on disk.
+fn settle(unfinished: &Path, preferred: &Path) -> io::Result<KeptFile> {
     let mut number = 1;
-    let mut name = wanted.to_owned();
+    let mut name = preferred.to_owned();
     let is_new = loop {
         match claim(&name) {
             Ok(_) => break true,
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            // Claimed by an attempt that ended before it renamed its copy.
+            // An attempt claimed it and ended before it renamed its copy.
             Err(_) if is_empty_file(&name)? => break true,
             Err(_) if have_same_content(unfinished, &name)? => break false,
             Err(_) => {
                 number += 1;
-                name = sibling_path(wanted, &format!("-{number}"));
+                name = sibling_path(preferred, &format!("-{number}"));
             }
         }
     };
@@ -127,15 +126,15 @@ fn settle(unfinished: &Path, wanted: &Path) -> io::Result<KeptFile> {
 }
 
 fn is_empty_file(path: &Path) -> io::Result<bool> {
-    let found = path.symlink_metadata()?;
-    Ok(found.is_file() && found.len() == 0)
+    let metadata = path.symlink_metadata()?;
+    Ok(metadata.is_file() && metadata.len() == 0)
 }
 
-/// Whether both are files with the same bytes: SQLite writes the same copy of
+/// Returns whether both are files with the same bytes: SQLite writes the same copy of
 /// the same ledger each time.
 fn have_same_content(one: &Path, other: &Path) -> io::Result<bool> {
-    let found = other.symlink_metadata()?;
-    if !found.is_file() || found.len() != one.metadata()?.len() {
+    let metadata = other.symlink_metadata()?;
+    if !metadata.is_file() || metadata.len() != one.metadata()?.len() {
         return Ok(false);
     }
     let (mut one, mut other) = (File::open(one)?, File::open(other)?);
@@ -152,14 +151,14 @@ fn have_same_content(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-/// Has SQLite check every page and row. Indexes are not compared with their
-/// tables: each was just written by SQLite, and it would take as long as all
-/// the rest of a migration.
+/// Checks every page and row. Indexes are not compared with their tables: SQLite has just
+/// written them, and the comparison would double the time of a migration.
 pub(super) fn check_pages(connection: &Connection) -> Result<(), LedgerError> {
-    let found: String = connection.query_row("PRAGMA main.quick_check(1)", [], |row| row.get(0))?;
-    match found.as_str() {
+    let result: String =
+        connection.query_row("PRAGMA main.quick_check(1)", [], |row| row.get(0))?;
+    match result.as_str() {
         "ok" => Ok(()),
-        _ => Err(LedgerError::Corrupt(found)),
+        _ => Err(LedgerError::Corrupt(result)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! One process is the writer. It says who it is in the lock file, so that a
-//! second one can tell.
+//! The lock of the ledger's one writer. The writer records its command and process id in
+//! the lock file, so that a second process can report them.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,29 +10,26 @@ use std::time::Duration;
 use crate::ledger::error::LedgerError;
 use crate::ledger::paths::{lock_path, missing_directory_error};
 
-/// Readers hold the lock file for moments, to see whether a writer is there. A
-/// writer that meets one tries again so often, a fifth of a second in all and
-/// more on a busy host, before it believes that somebody means to stay.
+/// The number of attempts to take the lock while readers hold it, for a fifth of a second
+/// in total. Readers hold the lock only for moments, to check for a writer.
 const MAX_ATTEMPTS: u32 = 200;
 
-/// How long a writer lets a reader finish before it tries again.
+/// The delay before another attempt while a reader holds the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The right to write one ledger, for as long as this value lives. The system
-/// takes it back when the process ends, however it ends.
+/// The right to write one ledger, for the lifetime of this value. The system releases the
+/// lock when the process ends.
 #[derive(Debug)]
 pub struct WriterLock {
     _file: File,
 }
 
 impl WriterLock {
-    /// Becomes the writer of the ledger at `ledger`; `command` is what this
-    /// process tells others of itself.
+    /// Takes the lock of the ledger at `ledger`, and records `command` in the lock file.
     ///
     /// # Errors
-    /// [`LedgerError::Locked`] with the holder's own words, [`LedgerError::LockFile`]
-    /// when the lock file cannot be used, or [`LedgerError::Open`] when its
-    /// folder is missing.
+    /// [`LedgerError::Locked`] with the holder's record, [`LedgerError::LockFile`] if the
+    /// lock file cannot be used, or [`LedgerError::Open`] if its folder is missing.
     pub fn acquire(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
         let path = lock_path(ledger);
         let cannot = |error: std::io::Error| {
@@ -62,7 +59,7 @@ impl WriterLock {
                 });
             }
             LockContention::Reader => {
-                // What stands in the file was written by a writer that is gone.
+                // The record in the file is that of an earlier writer.
                 return Err(LedgerError::Locked {
                     path: ledger.to_owned(),
                     holder: format!("a process that only reads {}", path.display()),
@@ -76,8 +73,8 @@ impl WriterLock {
         Ok(Self { _file: file })
     }
 
-    /// Who writes the ledger at `ledger` now, in its own words; none if nobody
-    /// does.
+    /// Returns the record of the process that holds the lock of the ledger at `ledger`;
+    /// none without a writer.
     #[must_use]
     pub fn holder(ledger: &Path) -> Option<String> {
         let mut file = File::open(lock_path(ledger)).ok()?;
@@ -88,20 +85,20 @@ impl WriterLock {
     }
 }
 
-/// Who was in the way of a process that wants to be the writer.
+/// The result of an attempt to become the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LockContention {
-    /// Nobody: the lock is ours.
+    /// The lock was taken.
     Uncontended,
-    /// Another writer.
+    /// Another writer holds the lock.
     Writer,
-    /// Readers alone, for all the time there was.
+    /// Readers held the lock during every attempt.
     Reader,
 }
 
-/// Takes the lock for its one writer. Only another writer keeps a shared lock
-/// from being had, and so a reader is told from a writer by asking for one; it
-/// is not kept, since two that begin at once would be in each other's way.
+/// Takes the exclusive lock. A shared lock shows whether a reader or a writer is in the
+/// way, because only a writer excludes it. It is released at once: two processes that
+/// start together would otherwise block each other.
 fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockContention> {
     for _ in 0..MAX_ATTEMPTS {
         match file.try_lock() {
@@ -121,7 +118,7 @@ fn try_acquire(file: &File, mut pause: impl FnMut()) -> std::io::Result<LockCont
 
 fn read_holder(file: &mut File) -> String {
     let mut text = String::new();
-    // Whatever cannot be read is not worth failing for: the lock is held.
+    // The lock is held, even if its record cannot be read.
     let _ = file.take(200).read_to_string(&mut text);
     let text = text.trim();
     if text.is_empty() {
@@ -152,16 +149,16 @@ mod tests {
     fn holder_queries_do_not_block_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
-        let over = AtomicBool::new(false);
+        let is_done = AtomicBool::new(false);
         let failed = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while !is_done.load(Ordering::Relaxed) {
                     let _ = WriterLock::holder(&ledger);
                 }
             });
-            let tries = (0..2_000).map(|_| WriterLock::acquire(&ledger, "writer"));
-            let failed: Vec<_> = tries.filter_map(Result::err).collect();
-            over.store(true, Ordering::Relaxed);
+            let attempts = (0..2_000).map(|_| WriterLock::acquire(&ledger, "writer"));
+            let failed: Vec<_> = attempts.filter_map(Result::err).collect();
+            is_done.store(true, Ordering::Relaxed);
             failed
         });
         assert!(failed.is_empty(), "{} of 2000: {}", failed.len(), failed[0]);
@@ -173,8 +170,8 @@ mod tests {
         let path = dir.path().join("ledger.db.lock");
         let mut reader = Some(lock_shared(&path));
         let file = File::open(&path).unwrap();
-        let met = try_acquire(&file, || drop(reader.take())).unwrap();
-        assert_eq!(met, LockContention::Uncontended);
+        let contention = try_acquire(&file, || drop(reader.take())).unwrap();
+        assert_eq!(contention, LockContention::Uncontended);
         assert!(File::open(&path).unwrap().try_lock_shared().is_err());
     }
 
@@ -184,21 +181,21 @@ mod tests {
         let ledger = dir.path().join("ledger.db");
         let _writer = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
         let file = File::open(lock_path(&ledger)).unwrap();
-        let met = try_acquire(&file, || panic!("a writer is not waited for")).unwrap();
-        assert_eq!(met, LockContention::Writer);
-        let held = WriterLock::holder(&ledger).unwrap();
-        assert!(held.starts_with("rekeyd run (process "), "{held}");
+        let contention = try_acquire(&file, || panic!("a writer is not waited for")).unwrap();
+        assert_eq!(contention, LockContention::Writer);
+        let holder = WriterLock::holder(&ledger).unwrap();
+        assert!(holder.starts_with("rekeyd run (process "), "{holder}");
     }
 
     #[test]
     fn a_lasting_reader_is_not_reported_as_the_writer() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger.db");
-        // What a writer that is gone left in the file.
+        // The file keeps the record of an earlier writer.
         drop(WriterLock::acquire(&ledger, "rekeyd run").unwrap());
         let _reader = lock_shared(&lock_path(&ledger));
-        let refused = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
-        assert!(refused.to_string().contains("only reads"), "{refused}");
+        let error = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
+        assert!(error.to_string().contains("only reads"), "{error}");
         assert_eq!(WriterLock::holder(&ledger), None);
     }
 }

@@ -1,11 +1,9 @@
-//! The SQLite file that records every intent, credential, delivery and
-//! revocation.
+//! The SQLite file that records every intent, credential, delivery and revocation.
 //!
 //! [`Ledger`] is the handle of the one writer: it records the changes of a key
-//! ([`crate::core::change::Change`]) in one transaction, and returns once they
-//! are on disk. [`LedgerReader`] is the read side of the commands, with a
-//! connection of its own. Both take and return domain types: no file outside
-//! this folder names the database library.
+//! ([`crate::core::change::Change`]) in one transaction, and returns once they are on
+//! disk. [`LedgerReader`] is the read side of the commands, with a connection of its
+//! own. Both use domain types: no file outside this folder names the database library.
 //!
 //! Deliberately not here: decisions. [`crate::core`] derives them from what is
 //! recorded.

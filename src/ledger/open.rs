@@ -1,4 +1,4 @@
-//! Opens the ledger for writing: settings, migrations, whose it is.
+//! Opens the ledger for writing: settings, migrations and identity.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,38 +14,38 @@ use crate::ledger::first_release;
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
 
-/// Readers hold the file for moments only; more than this is a fault.
+/// How long SQLite waits for a lock. Readers hold theirs only for moments.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The length of a short log, in pages. A rotation writes fifty.
+/// The length of a short write-ahead log, in pages. A rotation writes 50.
 pub const SHORT_WAL_PAGES: u32 = 200;
 
-/// What is wrong with a file that may only be read.
+/// The reason why a read-only file cannot be opened.
 pub(super) const READ_ONLY_REASON: &str =
     "it or its folder is read-only; rekeyd must be able to write both";
 
-/// What is wrong with a path at which a folder stands.
+/// The reason why a folder cannot be opened as a ledger.
 pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; give the path of a file";
 
 /// How a ledger is opened for writing.
 #[derive(Debug, Clone)]
 pub struct LedgerOptions {
-    /// Whose credentials it holds.
+    /// The provider and organization whose credentials it records.
     pub identity: LedgerIdentity,
-    /// The machine that opens it.
+    /// The host that opens it.
     pub host: HostIdentity,
-    /// The length of the log, in pages, at which SQLite copies it into the
-    /// ledger; SQLite's own limit if not given. A process that lives for one
-    /// run sets [`SHORT_WAL_PAGES`]: whoever opens a ledger alone reads all of
-    /// its log. For a process that lives long a longer log is cheaper.
+    /// The length of the write-ahead log, in pages, at which SQLite copies it into the
+    /// ledger; SQLite's default if not given. A short-lived process sets
+    /// [`SHORT_WAL_PAGES`], because the only process that opens a ledger reads the whole
+    /// log. A longer log is cheaper for a long-lived process.
     pub wal_pages: Option<u32>,
-    /// Whether each commit is synced to the disk. Only simulations and
-    /// benchmarks turn this off: their ledgers outlive no power failure.
+    /// Whether each commit is synced to the disk. Only simulations and benchmarks turn
+    /// this off, whose ledgers need not survive a power failure.
     pub is_synced: bool,
 }
 
 impl LedgerOptions {
-    /// The options of a long-lived writer that compares no machine.
+    /// Returns the options of a long-lived writer that does not check the host.
     #[must_use]
     pub fn new(identity: LedgerIdentity) -> Self {
         Self {
@@ -57,9 +57,8 @@ impl LedgerOptions {
     }
 }
 
-/// Creates the ledger at `path` if there is none, migrates an older one and
-/// records that it is this machine's. Take the [`crate::ledger::WriterLock`]
-/// first.
+/// Creates the ledger at `path` if there is none, migrates an older one, and records the
+/// host. Take the [`crate::ledger::WriterLock`] first.
 ///
 /// # Errors
 /// As [`crate::ledger::Ledger::open`].
@@ -67,9 +66,8 @@ pub fn prepare(path: &Path, options: &LedgerOptions, now: Timestamp) -> Result<(
     open(path, options, now).map(drop)
 }
 
-/// Opens or creates the ledger at `path` for its one writer, and records that
-/// it is this machine's. One that was last written on another is refused unless
-/// it is taken over; then nothing in it is changed.
+/// Opens or creates the ledger at `path` for its one writer, and records the host. A
+/// ledger that another host wrote last is rejected unchanged, unless it is taken over.
 pub(super) fn open(
     path: &Path,
     options: &LedgerOptions,
@@ -93,7 +91,7 @@ pub(super) fn open_in_memory(
     Ok(connection)
 }
 
-/// SQLite makes files by the umask alone; the contract says 0640.
+/// Creates the file with mode 0640. SQLite would use the umask alone.
 fn create_file(path: &Path) -> Result<(), LedgerError> {
     match OpenOptions::new()
         .write(true)
@@ -117,7 +115,7 @@ fn configure_and_migrate(
     options: &LedgerOptions,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // SQLite opens such a file all the same, and refuses the first write.
+    // SQLite opens a read-only file without an error, and rejects the first write.
     if connection.is_readonly(rusqlite::MAIN_DB)? {
         return Err(LedgerError::Open {
             path: path.to_owned(),
@@ -126,8 +124,8 @@ fn configure_and_migrate(
     }
     let version = LedgerVersion::read(connection, path)?;
     let host = options.host.id.as_deref();
-    // Before it is migrated: the rekeyd that it belongs to may be an older one,
-    // which could not read it afterwards.
+    // The check precedes the migration: the ledger may belong to an older rekeyd, which
+    // could not read it afterwards.
     identity::check_identity(connection, path, version, &options.identity)?;
     if !options.host.can_take_over {
         identity::check_host(connection, path, version, host)?;
@@ -135,14 +133,13 @@ fn configure_and_migrate(
     configure(connection, options)?;
     migrate(connection, path, version)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // What undoes one job of a batch is small, and no file is made for it. What
-    // a migration holds in temporary files is as large as the ledger.
+    // The data that undoes one operation of a batch is small, and needs no file. The
+    // temporary data of a migration, before this, is as large as the ledger.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     identity::bind(connection, now, &options.identity, host)?;
-    // Conditions of an earlier process say nothing about this one. A failure is
-    // not worth an error: where this cannot be written, nothing can, and the
-    // next commit says so. Without the WHERE SQLite writes and syncs an empty
-    // table, too.
+    // The conditions of an earlier process do not apply to this one. An error is ignored,
+    // because the next commit reports a ledger that cannot be written. Without the WHERE,
+    // SQLite would write and sync even an empty table.
     let _ = connection.execute("DELETE FROM condition WHERE true", []);
     Ok(())
 }
@@ -154,14 +151,14 @@ fn configure(connection: &Connection, options: &LedgerOptions) -> Result<(), Led
     if let Some(pages) = options.wal_pages {
         connection.pragma_update(None, "wal_autocheckpoint", pages)?;
     }
-    // A migration drops tables that others refer to, and checks the references
-    // at its end.
+    // A migration drops tables that others refer to, and checks the references at its
+    // end.
     connection.pragma_update(None, "foreign_keys", false)?;
-    // Readers of another user could not open a ledger whose -wal and -shm are
-    // gone, since they may not make them.
+    // Readers of another user could not open a ledger without its -wal and -shm files,
+    // because they may not create them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Otherwise SQLite plans a statement anew with each value that is compared
-    // with a column of a partial index; the plans would be the same.
+    // Without this, SQLite plans a statement again for each value that is compared with a
+    // column of a partial index, with the same result.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(())
@@ -174,16 +171,16 @@ fn migrate(
 ) -> Result<(), LedgerError> {
     match version {
         LedgerVersion::Empty => version::migrate(connection, None),
-        LedgerVersion::FirstRelease(former) => {
-            first_release::migrate(connection, path, former)?;
+        LedgerVersion::FirstRelease(previous) => {
+            first_release::migrate(connection, path, previous)?;
             version::migrate(connection, Some(FIRST_VERSION))
         }
-        LedgerVersion::Supported(done) => version::migrate(connection, Some(done)),
+        LedgerVersion::Supported(previous) => version::migrate(connection, Some(previous)),
     }
 }
 
-/// Why the ledger cannot be opened: what SQLite says is put in words that say
-/// what to do.
+/// Returns the error of a ledger that cannot be opened. An error of SQLite is replaced by
+/// one that states the remedy.
 pub(super) fn into_open_error(path: &Path, error: LedgerError) -> LedgerError {
     if let LedgerError::Database(error) = &error {
         classify_open_error(path, error.inner())
@@ -192,7 +189,7 @@ pub(super) fn into_open_error(path: &Path, error: LedgerError) -> LedgerError {
     }
 }
 
-/// SQLite's error on opening, in words that say what to do.
+/// Returns the error for SQLite's error on opening, with the remedy.
 fn classify_open_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
     let path = path.to_owned();
     match error.sqlite_error_code() {

@@ -1,5 +1,5 @@
-//! What people were told and are still to be told: the causes, so that each is
-//! told once, and the notices that are owed.
+//! The transactional outbox of notifications, and the alerts that were raised, so that
+//! each is notified once.
 
 use std::collections::BTreeMap;
 
@@ -14,85 +14,84 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 use crate::ledger::store::Ledger;
 
-/// So many notices that everybody was told are kept, for whoever looks.
+/// The number of sent notifications that are kept for inspection.
 const MAX_SENT_NOTIFICATIONS: i64 = 1_000;
 
-/// So many are kept at all: more than this are more than anybody reads.
+/// The number of notifications that are kept even if they are pending.
 const MAX_NOTIFICATIONS: i64 = 10_000;
 
-/// What is to be recorded, and whom it is owed.
+/// A notification to record, with its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
-    /// The notice.
+    /// The notification.
     pub notification: Notification,
-    /// To whom; nobody, where only the cause is to be remembered or forgotten.
+    /// Its channels; empty if only its alert is recorded or deleted.
     pub channels: Vec<ChannelId>,
 }
 
-/// A notice that somebody is still to be told.
+/// A notification that is still to be sent to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingNotification {
     /// Its row.
     pub row_id: i64,
-    /// The notice.
+    /// The notification.
     pub notification: Notification,
-    /// How often it was tried.
+    /// The number of failed attempts.
     pub attempts: u32,
-    /// Not before this is it tried again.
+    /// The earliest time of the next attempt.
     pub retry_at: Option<Timestamp>,
 }
 
 impl Ledger {
-    /// Drops what is owed to anybody but `notifiers`, and gives what was told
-    /// and is not over, with its beginning. Without notifiers nothing of it is
-    /// remembered.
+    /// Deletes the pending notifications of every channel but `channels`, and returns the
+    /// active alerts with their start. Without channels, deletes everything.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn retain_channels(
         &self,
-        notifiers: Vec<ChannelId>,
+        channels: Vec<ChannelId>,
     ) -> Result<BTreeMap<Alert, Timestamp>, LedgerError> {
-        self.submit(move |connection| retain_channels(connection, &notifiers))
+        self.submit(move |connection| retain_channels(connection, &channels))
             .await
     }
 
-    /// Records notices, and what was told by them.
+    /// Records notifications and the changes of their alerts.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn enqueue_notifications(
         &self,
-        tellings: Vec<OutboxEntry>,
+        entries: Vec<OutboxEntry>,
     ) -> Result<(), LedgerError> {
-        self.submit(move |connection| enqueue_notifications(connection, &tellings))
+        self.submit(move |connection| enqueue_notifications(connection, &entries))
             .await
     }
 
-    /// The oldest notice that is owed to `notifier`.
+    /// Returns the oldest pending notification of `channel`.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub async fn next_notification(
         &self,
-        notifier: &ChannelId,
+        channel: &ChannelId,
     ) -> Result<Option<PendingNotification>, LedgerError> {
-        let notifier = notifier.clone();
-        self.submit(move |connection| next_notification(connection, &notifier))
+        let channel = channel.clone();
+        self.submit(move |connection| next_notification(connection, &channel))
             .await
     }
 
-    /// Records that `notifier` was told.
+    /// Records that a notification was sent to `channel`.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn record_notification_sent(
         &self,
-        notifier: &ChannelId,
-        notice: i64,
+        channel: &ChannelId,
+        notification: i64,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
-        let notifier = notifier.clone();
+        let channel = channel.clone();
         self.submit(move |connection| {
             connection
                 .prepare_cached(
@@ -100,24 +99,24 @@ impl Ledger {
                          outcome = 'sent', finished_at = ?3
                      WHERE channel = ?1 AND notification_row = ?2",
                 )?
-                .execute(params![notifier.as_str(), notice, SqlTimestamp(at)])?;
+                .execute(params![channel.as_str(), notification, SqlTimestamp(at)])?;
             Ok(())
         })
         .await
     }
 
-    /// Records that `notifier` could not be told, and when it is tried again.
+    /// Records a failed attempt to send to `channel`, and the time of the next.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn record_notification_failure(
         &self,
-        notifier: &ChannelId,
-        notice: i64,
+        channel: &ChannelId,
+        notification: i64,
         retry_at: Timestamp,
         error: String,
     ) -> Result<(), LedgerError> {
-        let notifier = notifier.clone();
+        let channel = channel.clone();
         self.submit(move |connection| {
             connection
                 .prepare_cached(
@@ -125,8 +124,8 @@ impl Ledger {
                      WHERE channel = ?1 AND notification_row = ?2 AND outcome IS NULL",
                 )?
                 .execute(params![
-                    notifier.as_str(),
-                    notice,
+                    channel.as_str(),
+                    notification,
                     SqlTimestamp(retry_at),
                     error
                 ])?;
@@ -135,18 +134,18 @@ impl Ledger {
         .await
     }
 
-    /// Gives up what is owed to `notifier` since before `limit`. Gives back how
-    /// many notices that were.
+    /// Abandons the pending notifications of `channel` from before `limit`, and returns
+    /// their number.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
     pub async fn abandon_notifications(
         &self,
-        notifier: &ChannelId,
+        channel: &ChannelId,
         limit: Timestamp,
         at: Timestamp,
     ) -> Result<usize, LedgerError> {
-        let notifier = notifier.clone();
+        let channel = channel.clone();
         self.submit(move |connection| {
             let count = connection
                 .prepare_cached(
@@ -155,7 +154,7 @@ impl Ledger {
                        AND notification_row IN (SELECT id FROM notification WHERE created_at < ?2)",
                 )?
                 .execute(params![
-                    notifier.as_str(),
+                    channel.as_str(),
                     SqlTimestamp(limit),
                     SqlTimestamp(at)
                 ])?;
@@ -167,79 +166,81 @@ impl Ledger {
 
 fn retain_channels(
     connection: &Connection,
-    notifiers: &[ChannelId],
+    channels: &[ChannelId],
 ) -> Result<BTreeMap<Alert, Timestamp>, LedgerError> {
-    if notifiers.is_empty() {
-        // Without the WHERE an empty table is written anew too, and synced.
+    if channels.is_empty() {
+        // Without the WHERE, SQLite would write and sync even an empty table.
         connection.execute("DELETE FROM notification WHERE true", [])?;
         connection.execute("DELETE FROM alert WHERE true", [])?;
         return Ok(BTreeMap::new());
     }
-    let known: Vec<String> = connection
+    let recorded: Vec<String> = connection
         .prepare("SELECT DISTINCT channel FROM outbox_entry")?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    for gone in known {
-        if !notifiers.iter().any(|one| one.as_str() == gone) {
-            connection.execute("DELETE FROM outbox_entry WHERE channel = ?1", [gone])?;
+    for name in recorded {
+        if !channels.iter().any(|channel| channel.as_str() == name) {
+            connection.execute("DELETE FROM outbox_entry WHERE channel = ?1", [name])?;
         }
     }
     let mut rows =
         connection.prepare("SELECT key, kind, scope, credential_id, since FROM alert")?;
-    let causes = rows.query_map([], |row| {
+    let alerts = rows.query_map([], |row| {
         Ok((
             read_alert(row, "kind")?,
             row.get::<_, SqlTimestamp>("since")?.0,
         ))
     })?;
-    Ok(causes.collect::<rusqlite::Result<_>>()?)
+    Ok(alerts.collect::<rusqlite::Result<_>>()?)
 }
 
 fn enqueue_notifications(
     connection: &Connection,
-    tellings: &[OutboxEntry],
+    entries: &[OutboxEntry],
 ) -> Result<(), LedgerError> {
     for OutboxEntry {
-        notification: notice,
-        channels: to,
-    } in tellings
+        notification,
+        channels,
+    } in entries
     {
-        update_active_alerts(connection, notice)?;
-        // Whoever did not hear that it was recorded records it again.
-        if to.is_empty() || !insert_notification(connection, notice)? {
+        update_active_alerts(connection, notification)?;
+        // A caller whose reply was lost records the same notification again.
+        if channels.is_empty() || !insert_notification(connection, notification)? {
             continue;
         }
         let row = connection.last_insert_rowid();
-        for notifier in to {
+        for channel in channels {
             connection
                 .prepare_cached(
                     "INSERT INTO outbox_entry (channel, notification_row) VALUES (?1, ?2)",
                 )?
-                .execute(params![notifier.as_str(), row])?;
+                .execute(params![channel.as_str(), row])?;
         }
     }
     prune_notifications(connection)
 }
 
-/// What was told is remembered until it is over; of what happens once, the
-/// last of a key.
-fn update_active_alerts(connection: &Connection, notice: &Notification) -> Result<(), LedgerError> {
-    let (key, matter, scope, credential) = alert_columns(&notice.alert);
-    let forget = if notice.state == NotificationState::Resolved {
+/// Records a raised alert until it is resolved, and the last rotation of each key.
+fn update_active_alerts(
+    connection: &Connection,
+    notification: &Notification,
+) -> Result<(), LedgerError> {
+    let (key, kind, scope, credential) = alert_columns(&notification.alert);
+    let filter = if notification.state == NotificationState::Resolved {
         Some("credential_id = ?4")
-    } else if notice.alert.kind == AlertKind::Rotated {
+    } else if notification.alert.kind == AlertKind::Rotated {
         Some("credential_id <> ?4")
     } else {
         None
     };
-    if let Some(forget) = forget {
+    if let Some(filter) = filter {
         connection
             .prepare_cached(&format!(
-                "DELETE FROM alert WHERE key = ?1 AND kind = ?2 AND scope = ?3 AND {forget}"
+                "DELETE FROM alert WHERE key = ?1 AND kind = ?2 AND scope = ?3 AND {filter}"
             ))?
-            .execute(params![key, matter, scope, credential])?;
+            .execute(params![key, kind, scope, credential])?;
     }
-    if notice.state != NotificationState::Resolved {
+    if notification.state != NotificationState::Resolved {
         connection
             .prepare_cached(
                 "INSERT INTO alert (key, kind, scope, credential_id, since)
@@ -247,21 +248,21 @@ fn update_active_alerts(connection: &Connection, notice: &Notification) -> Resul
             )?
             .execute(params![
                 key,
-                matter,
+                kind,
                 scope,
                 credential,
-                SqlTimestamp(notice.since)
+                SqlTimestamp(notification.since)
             ])?;
     }
     Ok(())
 }
 
-/// False if it stands there already.
+/// Inserts a notification. Returns false if it is recorded already.
 fn insert_notification(
     connection: &Connection,
-    notice: &Notification,
+    notification: &Notification,
 ) -> Result<bool, LedgerError> {
-    let (key, matter, scope, credential) = alert_columns(&notice.alert);
+    let (key, kind, scope, credential) = alert_columns(&notification.alert);
     let written = connection
         .prepare_cached(
             "INSERT INTO notification
@@ -270,21 +271,20 @@ fn insert_notification(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (notification_id) DO NOTHING",
         )?
         .execute(params![
-            notice.id.as_str(),
-            SqlTimestamp(notice.created_at),
-            notice.state.as_str(),
+            notification.id.as_str(),
+            SqlTimestamp(notification.created_at),
+            notification.state.as_str(),
             key,
-            matter,
+            kind,
             scope,
             credential,
-            SqlTimestamp(notice.since),
-            notice.text,
+            SqlTimestamp(notification.since),
+            notification.text,
         ])?;
     Ok(written == 1)
 }
 
-/// Forgets the oldest of those that everybody was told, and the oldest of all
-/// where nobody could be told for long.
+/// Deletes the oldest sent notifications, and the oldest of all beyond a larger limit.
 fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
     connection
         .prepare_cached(
@@ -293,14 +293,14 @@ fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
                      WHERE notification_row = notification.id AND outcome IS NULL)",
         )?
         .execute([MAX_SENT_NOTIFICATIONS])?;
-    let owed = connection
+    let discarded = connection
         .prepare_cached(
             "DELETE FROM notification WHERE id <= (SELECT max(id) FROM notification) - ?1",
         )?
         .execute([MAX_NOTIFICATIONS])?;
-    if owed > 0 {
+    if discarded > 0 {
         tracing::error!(
-            "{owed} notices were given up: {MAX_NOTIFICATIONS} newer ones wait to be told"
+            "{discarded} notices were given up: {MAX_NOTIFICATIONS} newer ones wait to be told"
         );
     }
     Ok(())
@@ -308,7 +308,7 @@ fn prune_notifications(connection: &Connection) -> Result<(), LedgerError> {
 
 fn next_notification(
     connection: &Connection,
-    notifier: &ChannelId,
+    channel: &ChannelId,
 ) -> Result<Option<PendingNotification>, LedgerError> {
     let found = connection
         .prepare_cached(
@@ -316,7 +316,7 @@ fn next_notification(
              FROM outbox_entry t JOIN notification n ON n.id = t.notification_row
              WHERE t.channel = ?1 AND t.outcome IS NULL ORDER BY t.notification_row LIMIT 1",
         )?
-        .query_row([notifier.as_str()], |row| {
+        .query_row([channel.as_str()], |row| {
             Ok(PendingNotification {
                 row_id: row.get("id")?,
                 notification: read_notification(row)?,
@@ -353,12 +353,12 @@ fn read_alert(row: &Row<'_>, kind_column: &str) -> rusqlite::Result<Alert> {
     })
 }
 
-/// Returns key, kind, scope and credential of an alert as a row has them.
-fn alert_columns(cause: &Alert) -> (&str, &'static str, String, &str) {
+/// Returns the key, the kind, the scope and the credential of an alert as columns.
+fn alert_columns(alert: &Alert) -> (&str, &'static str, String, &str) {
     (
-        cause.key.as_ref().map_or("", KeyName::as_str),
-        cause.kind.as_str(),
-        rows::scope_text(cause.scope.as_ref()),
-        cause.credential.as_ref().map_or("", CredentialId::as_str),
+        alert.key.as_ref().map_or("", KeyName::as_str),
+        alert.kind.as_str(),
+        rows::scope_text(alert.scope.as_ref()),
+        alert.credential.as_ref().map_or("", CredentialId::as_str),
     )
 }

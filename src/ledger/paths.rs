@@ -1,4 +1,4 @@
-//! The ledger's path, and those of the files beside it.
+//! The paths of the ledger and of the files beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,24 +6,24 @@ use url::Url;
 
 use crate::ledger::error::LedgerError;
 
-/// The file beside the ledger that has its name and `ending`.
+/// Returns the path of the file beside the ledger with its name and `ending`.
 pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
 }
 
-/// The lock file of the ledger at `ledger`.
+/// Returns the path of the lock file of the ledger at `ledger`.
 pub(super) fn lock_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".lock")
 }
 
-/// The folder that holds the file at `path`.
+/// Returns the folder of the file at `path`.
 pub(super) fn parent_directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-/// The error for a ledger at `path` whose folder is missing.
+/// Returns the error for a ledger at `path` whose folder is missing.
 pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
     LedgerError::Open {
         path: path.to_owned(),
@@ -34,7 +34,7 @@ pub(super) fn missing_directory_error(path: &Path) -> LedgerError {
     }
 }
 
-/// The `file:` URL by which SQLite opens the ledger at `path` with `option`.
+/// Returns the `file:` URL with which SQLite opens the ledger at `path` with `option`.
 pub(super) fn sqlite_url(path: &Path, option: &str) -> Result<String, LedgerError> {
     let mut name = Url::from_file_path(path).map_err(|()| LedgerError::Open {
         path: path.to_owned(),

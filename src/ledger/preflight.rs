@@ -1,5 +1,5 @@
-//! What would keep a process from becoming the ledger's writer, as far as that
-//! can be seen without changing anything.
+//! Checks whether a process could become the ledger's writer, without changing
+//! anything.
 
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,41 +14,40 @@ use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory,
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, kept_file, read_only};
 
-/// systemd makes it, and a folder in it for each instance, when the service
-/// starts (`StateDirectory=` in the units).
+/// The folder that systemd creates when the service starts, with a folder in it for each
+/// instance (`StateDirectory=` in the units).
 const STATE_DIRECTORY: &str = "/var/lib/rekeyd";
 
-/// Where systemd is what runs this host (`sd_booted(3)`).
+/// The folder that exists on a host that systemd runs (`sd_booted(3)`).
 const SYSTEMD_RUNTIME_DIRECTORY: &str = "/run/systemd/system";
 
-/// A migration that the next writer makes before it does anything else.
+/// A migration that the next writer makes at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingMigration {
     /// The release that wrote the ledger.
     pub release: &'static str,
-    /// Where the former file is kept.
+    /// The path of the file that keeps the previous ledger.
     pub kept_path: PathBuf,
 }
 
-/// Checks the ledger at `path` and the files and folder that it needs. `host`
-/// is the id of this one, where it has an id. A missing ledger is no problem;
-/// what may be written is checked only for the folder's owner. Returns the
-/// migration that the next writer makes.
+/// Checks the ledger at `path` and the files and folder that it needs. `host` is this
+/// host's id, if it has one. A missing ledger is no problem; write access is checked only
+/// for the folder's owner. Returns the migration that the next writer makes.
 ///
 /// # Errors
-/// Why a writer could not open it, or would refuse it.
+/// The error with which a writer would fail to open the ledger.
 pub fn check_usable(
     path: &Path,
-    ours: &LedgerIdentity,
+    configured: &LedgerIdentity,
     host: Option<&str>,
 ) -> Result<Option<PendingMigration>, LedgerError> {
     let folder = parent_directory(path);
-    let cannot = |why: String| LedgerError::Open {
+    let cannot = |reason: String| LedgerError::Open {
         path: path.to_owned(),
-        reason: why,
+        reason,
     };
     let owner = match folder.metadata() {
-        Ok(found) if found.is_dir() => found.uid(),
+        Ok(metadata) if metadata.is_dir() => metadata.uid(),
         Ok(_) => return Err(cannot(format!("{} is not a folder", folder.display()))),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(cannot(error.to_string()));
@@ -56,10 +55,10 @@ pub fn check_usable(
         Err(_) if is_created_by_systemd(folder) => return Ok(None),
         Err(_) => return Err(missing_directory_error(path)),
     };
-    let writes = owner == rustix::process::geteuid().as_raw();
+    let is_writer = owner == rustix::process::geteuid().as_raw();
 
     let lock = lock_path(path);
-    check_file_access(&lock, writes).map_err(|error| LedgerError::LockFile {
+    check_file_access(&lock, is_writer).map_err(|error| LedgerError::LockFile {
         path: lock.clone(),
         reason: error.to_string(),
     })?;
@@ -68,7 +67,7 @@ pub fn check_usable(
         sibling_path(path, "-wal"),
         sibling_path(path, "-shm"),
     ] {
-        check_file_access(&file, writes).map_err(|error| {
+        check_file_access(&file, is_writer).map_err(|error| {
             let kind = error.kind();
             if kind == ErrorKind::IsADirectory && file == path {
                 cannot(IS_DIRECTORY_REASON.to_owned())
@@ -79,30 +78,30 @@ pub fn check_usable(
             }
         })?;
     }
-    check_content(path, ours, host)
+    check_content(path, configured, host)
 }
 
-/// Whether a file of the ledger is one, and can be written or made.
-fn check_file_access(file: &Path, writes: bool) -> Result<(), Error> {
-    let (asked, access) = match file.metadata() {
-        Ok(found) if found.is_dir() => return Err(ErrorKind::IsADirectory.into()),
-        Ok(found) if !found.is_file() => return Err(Error::other("it is no regular file")),
+/// Checks that a path is a regular file that can be written, or that it can be created.
+fn check_file_access(file: &Path, is_writer: bool) -> Result<(), Error> {
+    let (checked, access) = match file.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+        Ok(metadata) if !metadata.is_file() => return Err(Error::other("it is no regular file")),
         Ok(_) => (file.to_owned(), Access::READ_OK | Access::WRITE_OK),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = parent_directory(&resolve_link(file)).to_owned();
             (folder, Access::WRITE_OK | Access::EXEC_OK)
         }
-        // Another user may not look at it.
-        Err(_) if !writes => return Ok(()),
+        // Another user than the writer needs no access.
+        Err(_) if !is_writer => return Ok(()),
         Err(error) => return Err(error),
     };
-    match accessat(CWD, &asked, access, AtFlags::EACCESS) {
-        Err(error) if writes || error == rustix::io::Errno::NOENT => Err(error.into()),
+    match accessat(CWD, &checked, access, AtFlags::EACCESS) {
+        Err(error) if is_writer || error == rustix::io::Errno::NOENT => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// What stands at `path`, or where a link there leads to.
+/// Returns the target of a link at `path`, or `path` itself.
 fn resolve_link(path: &Path) -> PathBuf {
     match path.read_link() {
         Ok(target) => parent_directory(path).join(target),
@@ -110,10 +109,10 @@ fn resolve_link(path: &Path) -> PathBuf {
     }
 }
 
-/// Checks what the ledger records against the configuration and this host.
+/// Checks that the ledger's recorded identity is that of the configuration and this host.
 fn check_content(
     path: &Path,
-    ours: &LedgerIdentity,
+    configured: &LedgerIdentity,
     host: Option<&str>,
 ) -> Result<Option<PendingMigration>, LedgerError> {
     let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
@@ -123,11 +122,11 @@ fn check_content(
     );
     let (connection, version) = match (can_read, log, index) {
         (true, true, true) => read_only::open_any_version(path)?,
-        // To read it otherwise SQLite would create both.
+        // A plain connection would make SQLite create both files.
         (true, false, false) => read_only::open_immutable(path)?,
         _ => return Ok(None),
     };
-    identity::check_identity(&connection, path, version, ours)
+    identity::check_identity(&connection, path, version, configured)
         .and_then(|()| identity::check_host(&connection, path, version, host))
         .map_err(|error| into_open_error(path, error))?;
     Ok(match version {
@@ -140,7 +139,7 @@ fn check_content(
 }
 
 fn is_created_by_systemd(folder: &Path) -> bool {
-    // A link that leads nowhere is in its way.
+    // A dangling link would be in its way.
     let is_free = folder.symlink_metadata().is_err();
     let state = Path::new(STATE_DIRECTORY);
     let is_state = folder == state || folder.parent() == Some(state);

@@ -1,5 +1,5 @@
-//! Queries that the writer and the read side share: the state of keys, and what
-//! the engine asks for.
+//! Queries that the writer and the read side share: the states of keys, and the facts
+//! that the engine needs.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub(super) fn key_state(connection: &Connection, key: &KeyName) -> Result<KeySta
     Ok(states.pop().unwrap_or_else(unknown))
 }
 
-/// Returns the state of every key, or of one, in the order of their names.
+/// Returns the state of every key, or of one, by name.
 pub(super) fn key_states(
     connection: &Connection,
     only: Option<&KeyName>,
@@ -59,16 +59,16 @@ fn live_rotations(
     for_each_row(connection, &sql, only, |row| {
         let mut cells = RowReader::new(row);
         let (id, key) = (cells.get::<i64>()?, cells.key_name()?);
-        // Room for one, the usual number: an empty list grows to four at once,
-        // which is half of what the daemon needs for a key.
+        // One is the usual number. An empty list would grow to four, which is half of the
+        // memory that the daemon needs for a key.
         let of_key = live.entry(key).or_insert_with(|| Vec::with_capacity(1));
         if last != Some(id) {
             last = Some(id);
             of_key.push(rows::read_rotation(&mut cells)?);
         }
         let mut cells = cells.skip_to(2 + const { rows::column_count(ROTATION_COLUMNS) });
-        let place: Option<i64> = cells.get()?;
-        if let (Some(_), Some(rotation)) = (place, of_key.last_mut()) {
+        let ordinal: Option<i64> = cells.get()?;
+        if let (Some(_), Some(rotation)) = (ordinal, of_key.last_mut()) {
             rotation.deliveries.push(rows::read_delivery(&mut cells)?);
         }
         Ok(())
@@ -80,11 +80,11 @@ fn key_filter(column: &str, only: Option<&KeyName>) -> String {
     only.map_or_else(String::new, |_| format!("AND {column} = ?1"))
 }
 
-/// The query of [`live_rotations`].
+/// Returns the query of [`live_rotations`].
 fn live_rotations_sql(filter: &str) -> String {
-    // By itself SQLite reads every row of the key, or every delivery ever: what
-    // is read after each commit must not grow with the history. In the order of
-    // the index nothing needs sorting.
+    // Without the index, SQLite reads every row of the key, or every delivery ever: the
+    // cost of this query must not grow with the history. The order of the index makes
+    // sorting unnecessary.
     format!(
         "SELECT r.id, r.key, {ROTATION_COLUMNS}, d.ordinal, {DELIVERY_COLUMNS}
          FROM rotation r INDEXED BY rotation_live LEFT JOIN delivery d ON d.rotation_row = r.id
@@ -93,8 +93,8 @@ fn live_rotations_sql(filter: &str) -> String {
     )
 }
 
-/// Returns the phase of a key's newest rotation. It is mostly live and known;
-/// a query for each key would read a page of its index for each.
+/// Returns the phase of a key's newest rotation, which is mostly among the live ones: a
+/// query for each key would read a page of the index for each.
 fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phase>, LedgerError> {
     let mut live = state.live.iter().rev();
     if let Some(newest) = live.find(|rotation| rotation.sequence == state.sequence) {
@@ -109,8 +109,8 @@ fn newest_phase(connection: &Connection, state: &KeyState) -> Result<Option<Phas
     Ok(found.flatten())
 }
 
-/// The newest rotation that is or ever was current. Where one is current it is
-/// that one, and nothing is read.
+/// Returns the newest rotation that is or was current. If one is current, nothing is
+/// read.
 fn last_current(
     connection: &Connection,
     state: &KeyState,
@@ -186,8 +186,8 @@ fn for_each_row(
     Ok(())
 }
 
-/// Returns how many creates of `key` took place, or may have, between two
-/// times, and when the oldest of them was.
+/// Returns the number of creates of `key`, certain or possible, between two times, and
+/// the time of the oldest.
 pub(super) fn creates_between(
     connection: &Connection,
     key: &KeyName,
@@ -205,8 +205,8 @@ pub(super) fn creates_between(
     Ok(found)
 }
 
-/// Returns when the present series of failures of a key began: the event of
-/// each failure holds its number in the series.
+/// Returns the time of the first of a key's latest consecutive failures: the event of
+/// each failure has its number in the series.
 pub(super) fn failing_since(
     connection: &Connection,
     key: &KeyName,
@@ -234,8 +234,8 @@ pub(super) fn key_for_credential(
     Ok(found)
 }
 
-/// Returns when a scope was last reconciled with the provider, and whether a
-/// create in it that was sent since `since` failed and may still take effect.
+/// Returns the time of the last reconciliation of a scope, and whether a create in it that
+/// was sent since `since` failed and may still be applied.
 pub(super) fn last_reconciliation(
     connection: &Connection,
     scope: &Scope,
@@ -264,11 +264,11 @@ mod tests {
 
     #[test]
     fn live_rotations_are_read_by_index_without_sorting() {
-        let ours = LedgerIdentity {
+        let configured = LedgerIdentity {
             provider: String::new(),
             organization: String::new(),
         };
-        let options = LedgerOptions::new(ours);
+        let options = LedgerOptions::new(configured);
         let ledger = open_in_memory(&options, Timestamp::UNIX_EPOCH).unwrap();
         for (filter, by) in [("", "SCAN"), ("AND r.key = 'a'", "SEARCH")] {
             let sql = format!("EXPLAIN QUERY PLAN {}", live_rotations_sql(filter));

@@ -1,4 +1,4 @@
-//! Connections that cannot write.
+//! Read-only connections to the ledger.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::ledger::paths::sqlite_url;
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, kept_file};
 
-/// Opens a ledger of this rekeyd's version, beside its writer or alone.
+/// Opens a ledger of this rekeyd's version, with or without a running writer.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
-    // A folder that may not be entered may well hold a ledger.
+    // An inaccessible folder may hold a ledger, so its error is not `NotFound`.
     match path.try_exists() {
         Ok(true) => {}
         Ok(false) => {
@@ -48,7 +48,7 @@ pub(super) fn open_any_version(path: &Path) -> Result<(Connection, LedgerVersion
     open_named(path, path)
 }
 
-/// As [`open_any_version`], for a ledger without `-wal` and `-shm`; creates
+/// Opens a ledger without `-wal` and `-shm` as [`open_any_version`] does, and creates
 /// neither.
 pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
     open_named(path, Path::new(&sqlite_url(path, "immutable=1")?))
@@ -59,11 +59,11 @@ fn open_named(path: &Path, name: &Path) -> Result<(Connection, LedgerVersion), L
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    let opened = || {
+    let connect = || {
         let connection = Connection::open_with_flags(name, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let version = LedgerVersion::read(&connection, path)?;
         Ok((connection, version))
     };
-    opened().map_err(|error| into_open_error(path, error))
+    connect().map_err(|error| into_open_error(path, error))
 }

@@ -1,4 +1,4 @@
-//! The read side of the ledger: what the commands show, as domain types.
+//! The read side of the ledger, for commands: it returns domain types.
 
 pub(super) mod history;
 
@@ -17,7 +17,7 @@ use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{read, read_only};
 
-/// A ledger that is only read, beside its writer or alone.
+/// A ledger that is only read, with or without a running writer.
 pub struct LedgerReader {
     connection: Connection,
     path: PathBuf,
@@ -27,7 +27,7 @@ impl LedgerReader {
     /// Opens the ledger at `path`.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`], or why it cannot be read.
+    /// [`LedgerError::NotFound`], or the ledger cannot be read.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         Ok(Self {
             connection: read_only::open(path)?,
@@ -35,10 +35,10 @@ impl LedgerReader {
         })
     }
 
-    /// As [`LedgerReader::open`]; none if there is no ledger yet.
+    /// Opens the ledger at `path`; none if it does not exist.
     ///
     /// # Errors
-    /// Why it cannot be read.
+    /// The ledger cannot be read.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, LedgerError> {
         match Self::open(path) {
             Ok(reader) => Ok(Some(reader)),
@@ -47,9 +47,9 @@ impl LedgerReader {
         }
     }
 
-    /// Begins to read: everything that the snapshot returns was recorded at the
-    /// same moment, whatever a daemon writes meanwhile. While it lives, the log
-    /// of the ledger cannot be copied into the ledger completely.
+    /// Returns a snapshot, whose reads all show the ledger at one moment, whatever the
+    /// daemon writes meanwhile. During its lifetime, SQLite cannot copy the whole
+    /// write-ahead log into the ledger.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -61,25 +61,26 @@ impl LedgerReader {
     }
 }
 
-/// The ledger at one moment: that of the first read.
-pub struct LedgerSnapshot<'r> {
-    transaction: Transaction<'r>,
-    path: &'r Path,
+/// The ledger at the moment of the first read.
+pub struct LedgerSnapshot<'a> {
+    transaction: Transaction<'a>,
+    path: &'a Path,
 }
 
 impl LedgerSnapshot<'_> {
-    /// Refuses a ledger that holds other credentials than `ours`.
+    /// Rejects a ledger whose identity is not `configured`.
     ///
     /// # Errors
-    /// [`LedgerError::IdentityMismatch`], or it cannot be read.
-    pub fn check_identity(&self, ours: &LedgerIdentity) -> Result<(), LedgerError> {
-        check_identity(&self.transaction, self.path, LedgerVersion::CURRENT, ours)
+    /// [`LedgerError::IdentityMismatch`], or the ledger cannot be read.
+    pub fn check_identity(&self, configured: &LedgerIdentity) -> Result<(), LedgerError> {
+        let version = LedgerVersion::CURRENT;
+        check_identity(&self.transaction, self.path, version, configured)
     }
 
-    /// Returns the state of every key that the ledger knows.
+    /// Returns the state of every key in the ledger.
     ///
     /// # Errors
-    /// The ledger cannot be read, or a row is none that rekeyd writes.
+    /// The ledger cannot be read, or has a row that rekeyd never writes.
     pub fn key_states(&self) -> Result<BTreeMap<KeyName, KeyState>, LedgerError> {
         let states = read::key_states(&self.transaction, None)?.into_iter();
         Ok(states.map(|state| (state.key.clone(), state)).collect())
@@ -93,7 +94,7 @@ impl LedgerSnapshot<'_> {
         read::key_state(&self.transaction, key)
     }
 
-    /// Returns when the present series of failures of `key` began.
+    /// Returns the time of the first of a key's latest consecutive failures.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -101,8 +102,8 @@ impl LedgerSnapshot<'_> {
         read::failing_since(&self.transaction, key)
     }
 
-    /// Returns the problems of the daemon's conditions, worst first. One that
-    /// stops nothing, such as a rejected configuration, comes last.
+    /// Returns the problems of the daemon's conditions, worst first. A problem that blocks
+    /// nothing, such as a rejected configuration, comes last.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -110,8 +111,8 @@ impl LedgerSnapshot<'_> {
         conditions(&self.transaction)
     }
 
-    /// Compares the provider's list of a scope with every row ever written, and returns
-    /// the state of each credential of ours, expected or not.
+    /// Compares the provider's list of a scope with every row, and returns the state of each
+    /// recorded credential, expected or not.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -124,21 +125,21 @@ impl LedgerSnapshot<'_> {
     }
 }
 
-/// The conditions that stop rotations, worst first.
+/// The conditions that block rotations, worst first.
 const CONDITIONS_BY_SEVERITY: [&str; 5] =
     ["ledger", "credential", "organization", "clock", "provider"];
 
 fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {
-    let mut found = connection.prepare("SELECT name, reason FROM condition ORDER BY since")?;
-    let found = found.query_map([], |row| {
+    let mut query = connection.prepare("SELECT name, reason FROM condition ORDER BY since")?;
+    let conditions = query.query_map([], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
     })?;
-    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut conditions = conditions.collect::<rusqlite::Result<Vec<_>>>()?;
     let rank = |word: &str| {
         CONDITIONS_BY_SEVERITY
             .iter()
             .position(|known| *known == word)
     };
-    found.sort_by_key(|(word, _)| rank(word).unwrap_or(CONDITIONS_BY_SEVERITY.len()));
-    Ok(found.into_iter().map(|(_, problem)| problem).collect())
+    conditions.sort_by_key(|(word, _)| rank(word).unwrap_or(CONDITIONS_BY_SEVERITY.len()));
+    Ok(conditions.into_iter().map(|(_, problem)| problem).collect())
 }

@@ -1,4 +1,4 @@
-//! Compares what the provider lists with every row ever written.
+//! Compares the provider's list of credentials with every row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,47 +13,47 @@ use crate::core::state::CredentialMetadata;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 
-/// A credential as the provider lists it, as far as rows are compared with it.
+/// A credential in the provider's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteCredential {
-    /// What may be recorded of it.
+    /// Its facts beside the name.
     pub metadata: CredentialMetadata,
-    /// Its name.
+    /// Its name at the provider.
     pub name: Option<String>,
 }
 
-/// How a rotation's credential stands at the provider, by one list of it.
+/// The state of a rotation's credential by the provider's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemoteState {
-    /// It is not in the list, and should be alive.
+    /// The list does not have it, and its row is live.
     Absent,
-    /// It is in the list, and its row says that it is revoked or failed.
+    /// The list has it, and its row is revoked or failed.
     UnexpectedlyLive(CredentialMetadata),
-    /// It is in the list, and should be alive.
+    /// The list has it, and its row is live.
     AsExpected(CredentialMetadata),
-    /// Another credential bears the label of this rotation.
+    /// The list has another credential with the label of this rotation.
     DuplicateLabel(CredentialMetadata),
 }
 
-/// What a list of the provider says about one rotation.
+/// The state of one rotation by the provider's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discrepancy {
     /// The rotation.
     pub rotation: RotationId,
-    /// What its row says.
+    /// The phase of its row.
     pub phase: Phase,
     /// The credential of its row, if it has one.
     pub credential: Option<CredentialId>,
-    /// What was seen.
+    /// The state by the list.
     pub remote_state: RemoteState,
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciliation {
-    /// What concerns a row, by key.
+    /// The states of rows, by key.
     pub discrepancies: BTreeMap<KeyName, Vec<Discrepancy>>,
-    /// What has no row.
+    /// The listed credentials without a row.
     pub unknown: Vec<RemoteCredential>,
 }
 
@@ -64,7 +64,7 @@ pub struct UnknownCredential {
     pub id: CredentialId,
     /// Its name.
     pub name: Option<String>,
-    /// Whether its name has the shape of a label of ours.
+    /// Whether its name has the form of a configured key's label.
     pub is_lookalike: bool,
 }
 
@@ -75,40 +75,41 @@ struct RotationRow {
     credential: Option<CredentialId>,
 }
 
-/// Compares the list of a scope with every row ever written, and returns the
-/// states that are `wanted`. A row is absent only from the list of its own scope.
+/// Compares the list of a scope with every row, and returns the states that `is_selected`
+/// selects. A credential is absent only from the list of its own scope.
 pub(super) fn reconcile(
     connection: &Connection,
     scope: &Scope,
     listed: Vec<RemoteCredential>,
-    wanted: impl Fn(&RemoteState) -> bool,
+    is_selected: impl Fn(&RemoteState) -> bool,
 ) -> Result<Reconciliation, LedgerError> {
-    let mut compared = Reconciliation::default();
-    let mut taken: BTreeSet<RotationId> = BTreeSet::new();
-    let ids = listed.iter().map(|one| one.metadata.id.clone());
+    let mut reconciliation = Reconciliation::default();
+    let mut claimed: BTreeSet<RotationId> = BTreeSet::new();
+    let ids = listed.iter().map(|remote| remote.metadata.id.clone());
     let ids: BTreeSet<CredentialId> = ids.collect();
-    for one in listed {
-        let by_id = find_rotation_by(connection, "credential_id", one.metadata.id.as_str())?;
-        let by_label = match (&by_id, &one.name) {
+    for remote in listed {
+        let by_id = find_rotation_by(connection, "credential_id", remote.metadata.id.as_str())?;
+        let by_label = match (&by_id, &remote.name) {
             (None, Some(name)) => find_rotation_by(connection, "label", name)?,
             (Some(_), _) | (None, None) => None,
         };
-        let (row, same) = match (by_id, by_label) {
+        let (row, is_recorded) = match (by_id, by_label) {
             (Some(row), _) => (row, true),
-            // A failed row has no credential yet: the first that bears its
-            // label becomes its own.
+            // A row without a credential claims the first one with its label.
             (None, Some(row)) => {
-                let first = row.credential.is_none() && taken.insert(row.rotation.clone());
-                (row, first)
+                let is_first = row.credential.is_none() && claimed.insert(row.rotation.clone());
+                (row, is_first)
             }
             (None, None) => {
-                compared.unknown.push(one);
+                reconciliation.unknown.push(remote);
                 continue;
             }
         };
-        let seen = match (same, row.phase) {
-            (false, _) => RemoteState::DuplicateLabel(one.metadata),
-            (true, Phase::Revoked | Phase::Failed) => RemoteState::UnexpectedlyLive(one.metadata),
+        let state = match (is_recorded, row.phase) {
+            (false, _) => RemoteState::DuplicateLabel(remote.metadata),
+            (true, Phase::Revoked | Phase::Failed) => {
+                RemoteState::UnexpectedlyLive(remote.metadata)
+            }
             (
                 true,
                 Phase::Intended
@@ -118,30 +119,30 @@ pub(super) fn reconcile(
                 | Phase::Retired
                 | Phase::Stranded
                 | Phase::Orphaned,
-            ) => RemoteState::AsExpected(one.metadata),
+            ) => RemoteState::AsExpected(remote.metadata),
         };
-        if wanted(&seen) {
-            compared.add_discrepancy(row, seen);
+        if is_selected(&state) {
+            reconciliation.add_discrepancy(row, state);
         }
     }
     for row in live_rotations(connection, scope)? {
-        let known = row.credential.as_ref();
-        let is_absent = known.is_some_and(|credential| !ids.contains(credential));
-        if is_absent && wanted(&RemoteState::Absent) {
-            compared.add_discrepancy(row, RemoteState::Absent);
+        let credential = row.credential.as_ref();
+        let is_absent = credential.is_some_and(|credential| !ids.contains(credential));
+        if is_absent && is_selected(&RemoteState::Absent) {
+            reconciliation.add_discrepancy(row, RemoteState::Absent);
         }
     }
-    Ok(compared)
+    Ok(reconciliation)
 }
 
 impl Reconciliation {
-    fn add_discrepancy(&mut self, row: RotationRow, seen: RemoteState) {
+    fn add_discrepancy(&mut self, row: RotationRow, remote_state: RemoteState) {
         let of_key = self.discrepancies.entry(row.key).or_default();
         of_key.push(Discrepancy {
             rotation: row.rotation,
             phase: row.phase,
             credential: row.credential,
-            remote_state: seen,
+            remote_state,
         });
     }
 }
@@ -177,14 +178,14 @@ fn read_rotation_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RotationRow> {
     })
 }
 
-/// Records that every row of a scope was compared, and the credentials there
-/// without a row. Returns those that were not recorded before, or as another
-/// kind: a key whose labels they look like may have been configured since.
+/// Records a reconciliation of a scope and its credentials without a row. Returns those
+/// that were not recorded before, or as another kind: a key may have been configured
+/// since, whose labels have the form of their names.
 pub(super) fn record_reconciliation(
     connection: &Connection,
     scope: &Scope,
     at: Timestamp,
-    found: Vec<UnknownCredential>,
+    unknown: Vec<UnknownCredential>,
 ) -> Result<Vec<UnknownCredential>, LedgerError> {
     let scope = scope.to_string();
     // The scope of the admin keys was bound when the ledger was opened; another
@@ -196,53 +197,55 @@ pub(super) fn record_reconciliation(
              ON CONFLICT (scope) DO UPDATE SET reconciled_at = ?2",
         )?
         .execute(params![scope, SqlTimestamp(at)])?;
-    let mut again = connection.prepare_cached(
+    let mut update = connection.prepare_cached(
         "UPDATE unknown_credential SET name = ?4, last_seen_at = ?5
          WHERE scope = ?1 AND credential_id = ?2 AND kind = ?3",
     )?;
-    let mut first = connection.prepare_cached(
+    let mut insert = connection.prepare_cached(
         "INSERT INTO unknown_credential (scope, credential_id, kind, name, last_seen_at)
          VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (scope, credential_id) DO UPDATE SET kind = ?3, name = ?4, last_seen_at = ?5",
     )?;
     let mut new = Vec::new();
-    for unknown in found {
-        let kind = if unknown.is_lookalike {
+    for credential in unknown {
+        let kind = if credential.is_lookalike {
             "lookalike"
         } else {
             "unrecognized"
         };
-        let name = unknown.name.as_deref().map(crate::core::redact::sanitize);
-        let id = unknown.id.as_str();
-        if again.execute(params![scope, id, kind, name, SqlTimestamp(at)])? == 0 {
-            first.execute(params![scope, id, kind, name, SqlTimestamp(at)])?;
-            new.push(unknown);
+        let name = credential
+            .name
+            .as_deref()
+            .map(crate::core::redact::sanitize);
+        let id = credential.id.as_str();
+        if update.execute(params![scope, id, kind, name, SqlTimestamp(at)])? == 0 {
+            insert.execute(params![scope, id, kind, name, SqlTimestamp(at)])?;
+            new.push(credential);
         }
     }
     Ok(new)
 }
 
-/// Returns the credentials without a row whose names look like labels of `key`,
-/// by the last list of a scope. By the names alone: the key may not have been
-/// configured then.
+/// Returns the credentials without a row in the last list of a scope whose names have the
+/// form of a label of `key`, even if the key was not configured then.
 pub(super) fn lookalikes(
     connection: &Connection,
     scope: &Scope,
     key: &KeyName,
 ) -> Result<Vec<CredentialId>, LedgerError> {
-    let mut found = connection.prepare_cached(
+    let mut query = connection.prepare_cached(
         "SELECT credential_id, name FROM unknown_credential
          WHERE scope = ?1 AND name > ?2 AND name < ?2 || '.'
            AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
          ORDER BY name",
     )?;
-    let found = found.query_map([&scope.to_string(), key.as_str()], |row| {
+    let rows = query.query_map([&scope.to_string(), key.as_str()], |row| {
         Ok((
             CredentialId::new(row.get::<_, Arc<str>>(0)?),
             row.get::<_, String>(1)?,
         ))
     })?;
-    let mut lookalikes = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut lookalikes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     lookalikes.retain(|(_, name)| Label::matches_format(name, key));
     Ok(lookalikes.into_iter().map(|(id, _)| id).collect())
 }

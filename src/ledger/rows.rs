@@ -1,4 +1,4 @@
-//! From SQLite's values to ours and back.
+//! Conversions between SQLite's values and domain types.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl FromSql for SqlTimestamp {
     }
 }
 
-/// A word of ours, such as a phase.
+/// A value that the ledger stores as a word, such as a phase.
 pub(crate) struct SqlText<T>(T);
 
 macro_rules! impl_from_sql_text {
@@ -52,15 +52,15 @@ impl FromSql for SqlText<KeyName> {
     }
 }
 
-/// The scope of a condition of the whole daemon.
+/// The scope of a condition of the daemon.
 const DAEMON_SCOPE: &str = "daemon";
 
-/// Returns the text of the scope of a condition; none is the whole daemon.
+/// Returns the text of the scope of a condition; none means the daemon.
 pub(crate) fn scope_text(scope: Option<&Scope>) -> String {
     scope.map_or_else(|| DAEMON_SCOPE.to_owned(), Scope::to_string)
 }
 
-/// The scope of a condition in column `scope`; none for the whole daemon.
+/// Returns the scope of a condition in column `scope`; none for the daemon.
 pub(crate) fn condition_scope_column(row: &Row<'_>) -> rusqlite::Result<Option<Scope>> {
     parsed_column(row, "scope", |text| match text {
         DAEMON_SCOPE => Some(None),
@@ -68,42 +68,42 @@ pub(crate) fn condition_scope_column(row: &Row<'_>) -> rusqlite::Result<Option<S
     })
 }
 
-/// A phase in column `name`.
+/// Returns the phase in column `name`.
 pub(crate) fn phase_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Phase>> {
     Ok(row
         .get::<_, Option<SqlText<Phase>>>(name)?
         .map(|word| word.0))
 }
 
-/// One of our words in column `name`, as `read` reads it.
+/// Returns the word in column `name`, parsed by `parse`.
 pub(crate) fn parsed_column<T>(
     row: &Row<'_>,
     name: &str,
-    read: impl FnOnce(&str) -> Option<T>,
+    parse: impl FnOnce(&str) -> Option<T>,
 ) -> rusqlite::Result<T> {
     let text: String = row.get(name)?;
-    read(&text).ok_or(rusqlite::Error::FromSqlConversionFailure(
+    parse(&text).ok_or(rusqlite::Error::FromSqlConversionFailure(
         0,
         rusqlite::types::Type::Text,
         Box::new(FromSqlError::InvalidType),
     ))
 }
 
-/// The key's name in column `key`.
+/// Returns the key's name in column `key`.
 pub(crate) fn key_column(row: &Row<'_>) -> rusqlite::Result<KeyName> {
     Ok(row.get::<_, SqlText<KeyName>>("key")?.0)
 }
 
-/// A time in column `name`.
+/// Returns the time in column `name`.
 pub(crate) fn timestamp_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<SqlTimestamp>>(name)?.map(|text| text.0))
 }
 
-/// What is read of a row of `key_state k`, in the order of [`read_key_state`].
+/// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
     k.revoke_previous, k.timetable, k.counts_from, k.pending_run, k.paused_from, k.paused_until";
 
-/// What is read of a row of `rotation r`, in the order of [`read_rotation`].
+/// The columns of `rotation r`, in the order of [`read_rotation`].
 pub(crate) const ROTATION_COLUMNS: &str =
     "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
     r.rotation, r.scope, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
@@ -111,24 +111,24 @@ pub(crate) const ROTATION_COLUMNS: &str =
     r.stranded_at, r.missing_since, r.missing_checks, r.hold_until, r.revoke_now, r.final_warning,
     r.maybe_created";
 
-/// What is read of a row of `delivery d`, in the order of [`read_delivery`].
+/// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
     d.attempts, d.last_attempt_at, d.written_at, d.accepted_at, d.removed_at, d.retry_at, d.error";
 
-/// How many columns such a list names.
+/// Returns the number of columns in such a list.
 pub(crate) const fn column_count(list: &str) -> usize {
-    let (mut width, mut at) = (1, 0);
-    while at < list.len() {
-        if list.as_bytes()[at] == b',' {
-            width += 1;
+    let (mut count, mut index) = (1, 0);
+    while index < list.len() {
+        if list.as_bytes()[index] == b',' {
+            count += 1;
         }
-        at += 1;
+        index += 1;
     }
-    width
+    count
 }
 
-/// Reads the columns of a row one after another. By name each would be searched
-/// among all of them, which takes longer than everything else about a row.
+/// Reads the columns of a row in order. A search for each column by its name would take
+/// longer than the rest of reading a row.
 pub(crate) struct RowReader<'a> {
     row: &'a Row<'a>,
     next_column: usize,
@@ -142,7 +142,7 @@ impl<'a> RowReader<'a> {
         }
     }
 
-    /// Goes on with that column.
+    /// Continues with `column`.
     pub(crate) const fn skip_to(self, column: usize) -> Self {
         Self {
             row: self.row,
@@ -151,9 +151,9 @@ impl<'a> RowReader<'a> {
     }
 
     pub(crate) fn get<T: FromSql>(&mut self) -> rusqlite::Result<T> {
-        let at = self.next_column;
+        let column = self.next_column;
         self.next_column += 1;
-        self.row.get(at)
+        self.row.get(column)
     }
 
     pub(crate) fn parsed<T>(&mut self) -> rusqlite::Result<T>
@@ -176,7 +176,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// A key without its rotations, from the columns of [`KEY_STATE_COLUMNS`].
+/// Reads a key without its rotations from the columns of [`KEY_STATE_COLUMNS`].
 pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyState> {
     Ok(KeyState {
         key: cells.key_name()?,
@@ -198,9 +198,9 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
     })
 }
 
-/// A rotation without its deliveries, from the columns of [`ROTATION_COLUMNS`].
+/// Reads a rotation without its deliveries from the columns of [`ROTATION_COLUMNS`].
 pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotation> {
-    // As the names hold it: a text in between would be one more for each.
+    // The type inside `CredentialId`: a `String` would be one more allocation.
     let id: Option<Arc<str>> = cells.get()?;
     let redacted_value = cells.get()?;
     let (created_at, expires_at) = (cells.timestamp()?, cells.timestamp()?);
@@ -229,11 +229,8 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         retry_at: cells.timestamp()?,
         stranded_at: cells.timestamp()?,
         missing: {
-            let (since, looks) = (cells.timestamp()?, cells.get()?);
-            since.map(|since| MissingSince {
-                since,
-                checks: looks,
-            })
+            let (since, checks) = (cells.timestamp()?, cells.get()?);
+            since.map(|since| MissingSince { since, checks })
         },
         hold_until: cells.timestamp()?,
         revoke_now: cells.get()?,
@@ -243,7 +240,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
     })
 }
 
-/// A delivery, from the columns of [`DELIVERY_COLUMNS`].
+/// Reads a delivery from the columns of [`DELIVERY_COLUMNS`].
 pub(crate) fn read_delivery(cells: &mut RowReader<'_>) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         sink: SinkId {

@@ -1,4 +1,4 @@
-//! The writer's handle, and the two ways in which its jobs are driven.
+//! The handle of the ledger's writer, and the drivers that run its operations.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,49 +24,48 @@ use crate::ledger::reconciliation::{
 };
 use crate::ledger::{open, read, write};
 
-/// The ledger's one writer. Cheap to clone; jobs of all clones that wait at
-/// the same time share one transaction and its fsync.
+/// The ledger's one writer. Cheap to clone; operations of all clones that wait at the
+/// same time share one transaction and its fsync.
 #[derive(Clone)]
 pub struct Ledger {
     operations: mpsc::UnboundedSender<Box<dyn WriteOperation>>,
     faults: Option<Arc<dyn FaultInjector>>,
 }
 
-/// Who runs the jobs.
+/// The driver that runs the writer's operations.
 #[derive(Clone)]
 pub enum WriterDriver {
-    /// A thread of its own, so that a slow disk stalls nobody else.
+    /// A thread of its own, so that a slow disk stalls no other work.
     Thread,
-    /// A task on the same runtime: in a simulation a second thread would let
-    /// virtual time run ahead.
+    /// A task on the same runtime: in a simulation, virtual time would run ahead of a
+    /// second thread.
     Task,
-    /// As a task, on a disk that may fail.
+    /// A task, on a disk that may fail.
     TaskWithFaults(Arc<dyn FaultInjector>),
 }
 
-/// The disk of a simulation, which fails when it is told to.
+/// The disk of a simulation, which injects faults.
 #[async_trait]
 pub trait FaultInjector: Send + Sync {
-    /// Before a transaction; an error fails it.
+    /// Runs before a transaction; an error fails it.
     async fn before_transaction(&self) -> Result<(), LedgerError>;
 
-    /// After a transaction, before anybody hears how it ended; an error is
-    /// what they hear then, although it is done.
+    /// Runs after a transaction, before its callers get their replies; an error replaces
+    /// the replies, although the transaction has ended.
     async fn after_transaction(&self) -> Result<(), LedgerError>;
 
-    /// Within each transaction that records changes of a key, with the state
-    /// that was computed and the state that is read back.
+    /// Runs within each transaction that records changes of a key, with the computed
+    /// state and the state that is read back.
     fn after_record(&self, computed: &KeyState, read: &KeyState);
 }
 
 impl Ledger {
-    /// Opens or creates the ledger at `path`. Take the
-    /// [`crate::ledger::WriterLock`] first. The file is closed when the last
-    /// handle is gone.
+    /// Opens or creates the ledger at `path`. Take the [`crate::ledger::WriterLock`]
+    /// first. The file is closed when the last handle is dropped.
     ///
     /// # Errors
-    /// It is no ledger, a newer one, another provider's or another machine's;
-    /// or it cannot be opened or written.
+    /// The file is no ledger, a newer one, or one of another provider or host; or it
+    /// cannot be opened or written.
     pub fn open(
         path: &Path,
         options: &LedgerOptions,
@@ -80,7 +79,7 @@ impl Ledger {
     /// Opens an empty ledger in memory, for tests; its writer is a task.
     ///
     /// # Errors
-    /// The database refuses.
+    /// SQLite fails.
     pub fn open_in_memory(options: &LedgerOptions, now: Timestamp) -> Result<Self, LedgerError> {
         let connection = open::open_in_memory(options, now)?;
         Self::start(Path::new(":memory:"), connection, WriterDriver::Task)
@@ -91,7 +90,7 @@ impl Ledger {
         connection: Connection,
         driver: WriterDriver,
     ) -> Result<Self, LedgerError> {
-        let (jobs, waiting) = mpsc::unbounded_channel();
+        let (operations, waiting) = mpsc::unbounded_channel();
         let faults = match &driver {
             WriterDriver::TaskWithFaults(disk) => Some(Arc::clone(disk)),
             WriterDriver::Thread | WriterDriver::Task => None,
@@ -113,10 +112,7 @@ impl Ledger {
                 tokio::spawn(run_with_faults(connection, waiting, disk));
             }
         }
-        Ok(Self {
-            operations: jobs,
-            faults,
-        })
+        Ok(Self { operations, faults })
     }
 
     /// Records `changes` of the key in `before`, all or none, and returns the
@@ -135,7 +131,7 @@ impl Ledger {
         let applied = apply(before, changes, at)?;
         let difference = Difference::new(before, &applied, at);
         let state = applied.state;
-        // The injector compares what was computed with what was written.
+        // The injector compares the computed with the written state.
         let observed = self.faults.clone().map(|faults| (faults, state.clone()));
         self.submit(move |connection| {
             write::write_difference(connection, &difference)?;
@@ -148,7 +144,7 @@ impl Ledger {
         Ok(state)
     }
 
-    /// How every key stands, in the order of their names.
+    /// Returns the state of every key, by name.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -157,7 +153,7 @@ impl Ledger {
             .await
     }
 
-    /// How one key stands.
+    /// Returns the state of one key.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -181,8 +177,8 @@ impl Ledger {
             .await
     }
 
-    /// How many creates of `key` were made, or maybe made, between two times,
-    /// and when the oldest of them was.
+    /// Returns the number of creates of `key`, certain or possible, between two times,
+    /// and the time of the oldest.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -197,7 +193,7 @@ impl Ledger {
             .await
     }
 
-    /// When the present row of failures of a key began.
+    /// Returns the time of the first of a key's latest consecutive failures.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -207,7 +203,7 @@ impl Ledger {
             .await
     }
 
-    /// Which key a credential belongs to, if it has a row.
+    /// Returns the key of a credential, if the credential has a row.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -220,8 +216,8 @@ impl Ledger {
             .await
     }
 
-    /// Compares the provider's list of a scope with every row ever written, and
-    /// returns what is not as expected.
+    /// Compares the provider's list of a scope with every row, and returns the
+    /// discrepancies.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -232,14 +228,14 @@ impl Ledger {
     ) -> Result<Reconciliation, LedgerError> {
         let scope = scope.clone();
         self.submit(move |connection| {
-            reconciliation::reconcile(connection, &scope, listed, |seen| {
-                !matches!(seen, RemoteState::AsExpected(_))
+            reconciliation::reconcile(connection, &scope, listed, |state| {
+                !matches!(state, RemoteState::AsExpected(_))
             })
         })
         .await
     }
 
-    /// Returns the lookalikes of `key` that the last list of its scope showed.
+    /// Returns the lookalikes of `key` in the last list of its scope.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -253,8 +249,8 @@ impl Ledger {
             .await
     }
 
-    /// Returns when a scope was last reconciled with the provider, and whether a
-    /// create in it since `since` failed and may still take effect.
+    /// Returns the time of the last reconciliation of a scope, and whether a create in it
+    /// that was sent since `since` failed and may still be applied.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -268,8 +264,8 @@ impl Ledger {
             .await
     }
 
-    /// Records that every row of a scope was compared with the provider, and the
-    /// credentials there that have no row. Returns those not recorded before.
+    /// Records a reconciliation of a scope, and its credentials without a row. Returns
+    /// those that were not recorded before.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
@@ -286,16 +282,16 @@ impl Ledger {
         .await
     }
 
-    /// Whether the ledger can be written: writes what is there already.
+    /// Checks that the ledger can be written, by writing a value that it has already.
     ///
     /// # Errors
-    /// It cannot; see [`LedgerError`].
+    /// The ledger cannot be written; see [`LedgerError`].
     pub async fn check_writable(&self) -> Result<(), LedgerError> {
         self.submit(write::check_writable).await
     }
 
-    /// Records a condition of a scope, or without one of the whole daemon, for
-    /// commands that run beside it; without a problem, that it has ended.
+    /// Records the problem of a condition of a scope or, without one, of the daemon; with
+    /// no problem, its end. Commands read it from the ledger.
     ///
     /// # Errors
     /// Nothing was recorded; see [`LedgerError`].
@@ -323,11 +319,11 @@ impl Ledger {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
     {
-        let (call, answer) = PendingOperation::new(work);
+        let (operation, reply) = PendingOperation::new(work);
         self.operations
-            .send(Box::new(call))
+            .send(Box::new(operation))
             .map_err(|_| LedgerError::WriterStopped)?;
-        answer.await.unwrap_or(Err(LedgerError::WriterStopped))
+        reply.await.unwrap_or(Err(LedgerError::WriterStopped))
     }
 }
 
@@ -355,15 +351,15 @@ async fn run_with_faults(
     disk: Arc<dyn FaultInjector>,
 ) {
     while let Some(first) = waiting.recv().await {
-        let mut jobs = collect_batch(first, &mut waiting);
-        let fate = match disk.before_transaction().await {
+        let mut operations = collect_batch(first, &mut waiting);
+        let outcome = match disk.before_transaction().await {
             Ok(()) => {
-                let done = run_transaction(&connection, &mut jobs);
-                disk.after_transaction().await.and(done)
+                let result = run_transaction(&connection, &mut operations);
+                disk.after_transaction().await.and(result)
             }
             Err(error) => Err(error),
         };
-        reply_all(jobs, &fate);
+        reply_all(operations, &outcome);
     }
 }
 
@@ -371,11 +367,11 @@ fn collect_batch(
     first: Box<dyn WriteOperation>,
     waiting: &mut mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
 ) -> Vec<Box<dyn WriteOperation>> {
-    let mut jobs = vec![first];
-    while jobs.len() < MAX_BATCH_SIZE
-        && let Ok(job) = waiting.try_recv()
+    let mut operations = vec![first];
+    while operations.len() < MAX_BATCH_SIZE
+        && let Ok(operation) = waiting.try_recv()
     {
-        jobs.push(job);
+        operations.push(operation);
     }
-    jobs
+    operations
 }

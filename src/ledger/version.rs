@@ -1,4 +1,4 @@
-//! Which version of the schema a file has, and the steps to the newest one.
+//! The version of a ledger's schema, and the migrations to the newest one.
 
 use std::path::Path;
 
@@ -6,32 +6,32 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use crate::ledger::error::LedgerError;
 
-/// Marks a SQLite file as a ledger, in the header's `application_id`: "rkyd".
-/// Ledgers of 0.1.0 bear none.
+/// The `application_id` in the header of a SQLite file that is a ledger: "rkyd". Ledgers
+/// of 0.1.0 have none.
 pub(super) const APPLICATION_ID: i64 = 0x726b_7964;
 
-/// The version of a ledger after the first step. 0.1.0 counted from 1 to 5, and
-/// refuses every greater number as newer.
+/// The version of a ledger after the first migration. 0.1.0 counted from 1 to 5, and
+/// rejects every greater number as newer.
 pub(super) const FIRST_VERSION: i64 = 100;
 
 /// The newest version of a ledger of 0.1.0.
 const LAST_VERSION_OF_FIRST_RELEASE: i64 = 5;
 
-/// The steps from an empty file to the newest schema. Those of a published
-/// release never change.
+/// The migrations from an empty file to the newest schema. Those of a published release
+/// never change.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_ledger.sql")];
 
 /// The version that this rekeyd writes.
 pub const SCHEMA_VERSION: i64 = FIRST_VERSION - 1 + MIGRATIONS.len() as i64;
 
-/// What is wrong with a database that rekeyd did not create.
+/// The reason why a database of another program cannot be opened.
 const NOT_A_LEDGER_REASON: &str =
     "it is a database of something else; give the ledger a file of its own";
 
 /// The version of a file that this rekeyd can write or migrate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LedgerVersion {
-    /// It has no tables yet.
+    /// A file without tables.
     Empty,
     /// A ledger of 0.1.0, with its version from 1 to 5.
     FirstRelease(i64),
@@ -46,7 +46,7 @@ impl LedgerVersion {
     /// Reads the version of the ledger at `path`.
     ///
     /// # Errors
-    /// A newer ledger, a database of another program, or SQLite's.
+    /// The ledger is newer, the database is another program's, or SQLite failed.
     pub(super) fn read(connection: &Connection, path: &Path) -> Result<Self, LedgerError> {
         let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let version = number("PRAGMA user_version")?;
@@ -65,11 +65,11 @@ impl LedgerVersion {
             };
         }
         let tables = "SELECT count(*) FROM sqlite_schema";
-        let former_tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
+        let first_release_tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
              AND name IN ('identity', 'key_state', 'rotation', 'delivery', 'journal_entry')";
         match (application_id, version) {
             (0, 0) if number(tables)? == 0 => Ok(Self::Empty),
-            (0, 1..=LAST_VERSION_OF_FIRST_RELEASE) if number(former_tables)? == 5 => {
+            (0, 1..=LAST_VERSION_OF_FIRST_RELEASE) if number(first_release_tables)? == 5 => {
                 Ok(Self::FirstRelease(version))
             }
             _ => Err(not_a_ledger(path)),
@@ -84,9 +84,9 @@ fn not_a_ledger(path: &Path) -> LedgerError {
     }
 }
 
-/// Takes the steps after `version`, one transaction each; from the beginning
-/// without one. Foreign keys are not enforced meanwhile, so that a step can
-/// replace a table, and checked at the end of each.
+/// Runs the migrations after `version`, or all of them without one, in one transaction
+/// each. Foreign keys are not enforced meanwhile, so that a migration can replace a
+/// table, and checked at the end of each.
 pub(super) fn migrate(
     connection: &mut Connection,
     version: Option<i64>,
@@ -101,7 +101,7 @@ pub(super) fn migrate(
     Ok(())
 }
 
-/// Brings a ledger of the version before to `version`.
+/// Migrates a ledger of the previous version to `version`.
 fn apply(transaction: &Transaction<'_>, version: i64) -> Result<(), LedgerError> {
     let step = usize::try_from(version - FIRST_VERSION).unwrap_or_default();
     transaction.execute_batch(MIGRATIONS[step])?;
@@ -110,13 +110,12 @@ fn apply(transaction: &Transaction<'_>, version: i64) -> Result<(), LedgerError>
     Ok(())
 }
 
-/// Makes the tables of the first step in a file that has none, and marks it as
-/// a ledger of that version.
+/// Creates the tables of the first version in a file that has none.
 pub(super) fn create_first_schema(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
     apply(transaction, FIRST_VERSION)
 }
 
-/// Checks that every reference between rows is answered.
+/// Checks that every reference between rows has its target.
 pub(super) fn check_references(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
     let broken = transaction
         .query_row("PRAGMA main.foreign_key_check", [], |row| row.get(0))

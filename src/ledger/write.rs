@@ -1,4 +1,4 @@
-//! Writes what changes to a key differ by, in the caller's transaction.
+//! Writes the difference of a key's state, in the caller's transaction.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -11,8 +11,8 @@ use crate::ledger::difference::{Column, DeliveryWrite, Difference, KeyWrite, Rot
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{self, SqlTimestamp};
 
-/// Writes a difference. Each statement names what it expects in the row that it
-/// changes, and hits exactly one.
+/// Writes a difference. Each statement names the values that its row must have, and
+/// changes exactly one row.
 pub(crate) fn write_difference(
     connection: &Connection,
     difference: &Difference,
@@ -52,7 +52,7 @@ pub(crate) fn write_difference(
     Ok(())
 }
 
-/// Records a condition of a scope or of the whole daemon, or that it has ended.
+/// Records the problem of a condition of a scope or of the daemon, or with none its end.
 pub(crate) fn set_condition(
     connection: &Connection,
     scope: Option<&Scope>,
@@ -75,7 +75,7 @@ pub(crate) fn set_condition(
     Ok(())
 }
 
-/// Writes what is there already, to see whether anything can be written.
+/// Checks that the ledger can be written, by writing a value that it has already.
 pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError> {
     connection.execute("UPDATE ledger_identity SET created_at = created_at", [])?;
     Ok(())
@@ -84,13 +84,13 @@ pub(crate) fn check_writable(connection: &Connection) -> Result<(), LedgerError>
 struct Writer<'a> {
     connection: &'a Connection,
     key: &'a KeyName,
-    /// The rows of the rotations that were written or looked up.
+    /// The row ids of the rotations that were written or found.
     row_ids: Vec<(RotationId, i64)>,
 }
 
 impl Writer<'_> {
-    /// The row of a key may be missing as long as nothing of it differs from a
-    /// new key's.
+    /// Writes the row of a key, which is missing while the key's state is that of a new
+    /// key.
     fn write_key_state(&self, write: &KeyWrite) -> Result<(), LedgerError> {
         let names: Vec<_> = write.columns.iter().map(|(name, _)| *name).collect();
         let set = names.iter().map(|name| format!("{name} = excluded.{name}"));
@@ -177,8 +177,8 @@ impl Writer<'_> {
 
     fn insert(&self, table: &str, columns: &[Column]) -> Result<(), LedgerError> {
         let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
-        let (names, more) = (names.join(", "), ", ?".repeat(columns.len() - 1));
-        let sql = format!("INSERT INTO {table} ({names}) VALUES (?{more})");
+        let (names, rest) = (names.join(", "), ", ?".repeat(columns.len() - 1));
+        let sql = format!("INSERT INTO {table} ({names}) VALUES (?{rest})");
         let values = columns.iter().map(|(_, value)| value);
         self.connection
             .prepare_cached(&sql)?
@@ -186,8 +186,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Nothing is written where nothing differs. A column of an index that does
-    /// not change is not named: SQLite would write its index entry again.
+    /// Updates the changed columns of a row, if there are any. An unchanged column of an
+    /// index is not named, because SQLite would write its index entry again.
     fn update(
         &self,
         table: &str,
@@ -198,9 +198,9 @@ impl Writer<'_> {
             return Ok(());
         }
         let set: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
-        let rows: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
-        let (set, rows) = (set.join(" = ?, "), rows.join(" = ? AND "));
-        let sql = format!("UPDATE {table} SET {set} = ? WHERE {rows} = ?");
+        let filter: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
+        let (set, filter) = (set.join(" = ?, "), filter.join(" = ? AND "));
+        let sql = format!("UPDATE {table} SET {set} = ? WHERE {filter} = ?");
         let values = columns.iter().chain(expected).map(|(_, value)| value);
         let changed = self
             .connection
@@ -209,7 +209,7 @@ impl Writer<'_> {
         self.expect_one_row(changed, table)
     }
 
-    /// The row of a rotation of this key.
+    /// Returns the row id of a rotation of this key.
     fn find_row(&mut self, rotation: &RotationId) -> Result<i64, LedgerError> {
         let mut known = self.row_ids.iter();
         if let Some((_, row)) = known.find(|(id, _)| id == rotation) {
@@ -228,13 +228,13 @@ impl Writer<'_> {
         Ok(row)
     }
 
-    fn expect_one_row(&self, changed: usize, what: &str) -> Result<(), LedgerError> {
+    fn expect_one_row(&self, changed: usize, table: &str) -> Result<(), LedgerError> {
         if changed == 1 {
             return Ok(());
         }
         let key = self.key;
         Err(LedgerError::Corrupt(format!(
-            "{changed} rows of one {what} of the key {key} are as they were read"
+            "{changed} rows of one {table} of the key {key} are as they were read"
         )))
     }
 }
@@ -264,7 +264,7 @@ mod tests {
         KeyState::unknown(KeyName::new("billing").unwrap())
     }
 
-    /// Records what can be applied, as the store does.
+    /// Records applicable changes, as the store does.
     fn record(
         connection: &Connection,
         state: &KeyState,
@@ -278,13 +278,13 @@ mod tests {
         Ok(applied.state)
     }
 
-    /// A rotation that ended comes with its row.
+    /// Adds the row of an ended rotation to a change that revives it.
     fn with_row(connection: &Connection, state: &KeyState, mut change: Change) -> Change {
-        if let Change::Rotation(RotationChange::Transitioned(moved)) = &mut change
-            && moved.event == LifecycleEvent::FoundAlive
+        if let Change::Rotation(RotationChange::Transitioned(transition)) = &mut change
+            && transition.event == LifecycleEvent::FoundAlive
         {
-            let row = read::rotation(connection, &state.key, &moved.rotation).unwrap();
-            moved.ended_row = row.map(Box::new);
+            let row = read::rotation(connection, &state.key, &transition.rotation).unwrap();
+            transition.ended_row = row.map(Box::new);
         }
         change
     }
@@ -292,27 +292,29 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The schema has the same rules, and what is read is what was computed.
+        /// The schema has the same rules as the core, and the state that is read back is
+        /// the computed one.
         #[test]
-        fn whatever_is_applied_is_written_and_read_back(
+        fn every_applied_state_is_written_and_read_back(
             changes in changes(),
-            together in 1_usize..4,
+            batch_size in 1_usize..4,
         ) {
             let connection = ledger();
             let mut state = unknown();
-            for some in changes.chunks(together) {
-                let some = some.iter().cloned();
-                let some: Vec<_> = some.map(|one| with_row(&connection, &state, one)).collect();
-                match record(&connection, &state, &some) {
+            for batch in changes.chunks(batch_size) {
+                let batch = batch.iter().cloned();
+                let batch = batch.map(|change| with_row(&connection, &state, change));
+                let batch: Vec<_> = batch.collect();
+                match record(&connection, &state, &batch) {
                     Ok(after) => state = after,
                     Err(LedgerError::Rejected(_)) => {}
                     Err(error) => {
-                        // The event of a rotation that no row has.
+                        // Only an event of a rotation without a row may fail here.
                         let is_duplicate = |change: &Change| matches!(
                             change,
                             Change::Rotation(RotationChange::DuplicateRevoked(_))
                         );
-                        prop_assert!(some.iter().any(is_duplicate), "{error}");
+                        prop_assert!(batch.iter().any(is_duplicate), "{error}");
                     }
                 }
                 let read = read::key_state(&connection, &state.key).unwrap();

@@ -1,4 +1,4 @@
-//! Past rotations, row by row.
+//! The history of rotations, one row at a time.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::reader::LedgerSnapshot;
 use crate::ledger::rows::RowReader;
 
-/// Which rotations [`LedgerSnapshot::history`] returns; all by default.
+/// A filter of the rotations that [`LedgerSnapshot::history`] returns; all by default.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryFilter {
-    /// Only those of the key with this name.
+    /// The name of their key.
     pub key: Option<String>,
-    /// Only those that started then or later.
+    /// The earliest time of their start.
     pub since: Option<Timestamp>,
-    /// Only the newest, at most this many.
+    /// The number of the newest rotations to return.
     pub limit: Option<u32>,
 }
 
@@ -32,7 +32,7 @@ pub struct HistoryEntry {
     pub rotation: RotationId,
     /// Its key.
     pub key: KeyName,
-    /// Its number among the rotations of its key.
+    /// Its sequence.
     pub sequence: u64,
     /// Why it started.
     pub trigger: Trigger,
@@ -42,13 +42,13 @@ pub struct HistoryEntry {
     pub started_at: Timestamp,
     /// The label of its credential; an adopted one has none.
     pub label: Option<Label>,
-    /// Its credential, once there is one.
+    /// Its credential, once the provider created it.
     pub credential: Option<CredentialId>,
     /// The secret as the provider shows it.
     pub redacted_value: Option<String>,
     /// When the provider created the credential.
     pub created_at: Option<Timestamp>,
-    /// When the credential expires by itself.
+    /// When the credential expires.
     pub expires_at: Option<Timestamp>,
     /// Its phase.
     pub phase: Phase,
@@ -64,19 +64,18 @@ pub struct HistoryEntry {
     pub error: Option<String>,
 }
 
-/// A prepared query of the history. It can be run more than once, with the same
-/// result.
-pub struct HistoryQuery<'s> {
-    statement: Statement<'s>,
+/// A prepared query of the history. It can run more than once, with the same result.
+pub struct HistoryQuery<'a> {
+    statement: Statement<'a>,
     parameters: Vec<Value>,
 }
 
 impl HistoryQuery<'_> {
-    /// Runs the query: newest first, read one by one, since there may be a
-    /// million.
+    /// Runs the query, and returns the rotations from the newest on. They are read one by
+    /// one, because there may be a million.
     ///
     /// # Errors
-    /// The ledger cannot be read, or a row is none that rekeyd writes.
+    /// The ledger cannot be read, or has a row that rekeyd never writes.
     pub fn rows(
         &mut self,
     ) -> Result<impl Iterator<Item = Result<HistoryEntry, LedgerError>> + '_, LedgerError> {
@@ -124,8 +123,7 @@ fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
         );
         parameters.push(Value::Integer(i64::from(limit.saturating_sub(1))));
     }
-    // The sequences of one key tell which is newer even after a step of the
-    // clock.
+    // The sequences of one key are in order even after a clock jump.
     sql.push_str(match filter.key {
         Some(_) => " ORDER BY sequence DESC",
         None => " ORDER BY started_at DESC, key, sequence DESC",
