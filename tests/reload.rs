@@ -1,5 +1,5 @@
-//! What another configuration does to a running engine: each cell of the table
-//! in ARCHITECTURE.md, on the real engine and a real ledger.
+//! The effect of a reload on a running engine: each cell of the table in ARCHITECTURE.md,
+//! on the real engine and a real ledger.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/fake.rs"]
@@ -20,12 +20,12 @@ const DAILY: &str = "0 6 * * *";
 /// The phases of the key's rotations, oldest first.
 const PHASES: &str = "SELECT phase FROM history WHERE key = 'billing' ORDER BY sequence";
 
-/// Where the newest rotation of the key stands with its sinks.
+/// The states of the newest rotation's deliveries.
 const DELIVERIES: &str = "SELECT sink || ' ' || state FROM deliveries WHERE rotation =
     (SELECT rotation FROM history WHERE key = 'billing' ORDER BY sequence DESC LIMIT 1)
     ORDER BY sink";
 
-/// A running engine with one key, which was rotated a moment ago.
+/// A running engine with one key, which was just rotated.
 struct RunningEngine {
     fakes: Fakes,
     engine: Engine,
@@ -43,7 +43,7 @@ impl RunningEngine {
         running
     }
 
-    /// The same with a second rotation that `away` does not take.
+    /// Starts the same with a second rotation that the sink `away` does not accept.
     async fn with_open_rotation(sinks: &[(&str, bool)], away: &str) -> Self {
         let mut running = Self::start(sinks).await;
         running.fakes.set_unavailable_sinks(&[away]);
@@ -53,11 +53,11 @@ impl RunningEngine {
     }
 
     async fn rotate(&mut self) {
-        let wish = RotationRequest {
+        let request = RotationRequest {
             operator: None,
             revoke_previous: false,
         };
-        assert!(self.engine.request_rotation(&key(), wish));
+        assert!(self.engine.request_rotation(&key(), request));
         self.advance(MINUTE).await;
     }
 
@@ -106,7 +106,7 @@ async fn added_key_is_rotated_and_other_keys_continue() {
         running.fakes.query_rows(phases),
         ["another current", "billing current"]
     );
-    // With a rotation open: its secret is not dropped.
+    // A rotation is open: its secret is not dropped.
     let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
     let keys = vec![
         running.fakes.key_with(DAILY, &TWO_SINKS),
@@ -127,7 +127,7 @@ async fn removed_key_revokes_retired_as_planned_and_keeps_current() {
     running.rotate().await;
     assert_eq!(running.phases(), ["retired", "current"]);
     running.reload(Vec::new()).await;
-    // Its own overlap of ten minutes, and not the default of a day.
+    // The key's own overlap of ten minutes applies, and not the default of a day.
     running.advance(12 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
     running.advance(100 * 24 * 60 * MINUTE).await;
@@ -139,11 +139,11 @@ async fn removed_key_revokes_retired_as_planned_and_keeps_current() {
 async fn open_rotation_of_removed_key_is_abandoned() {
     let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
     running.reload(Vec::new()).await;
-    // One of its sinks holds it: it stays, and nothing else is begun.
+    // One of its sinks may hold it: it is kept, and no other rotation starts.
     assert_eq!(running.phases(), ["current", "stranded"]);
     running.advance(100 * 24 * 60 * MINUTE).await;
     assert_eq!(running.phases(), ["current", "stranded"]);
-    // Nothing was delivered: it goes.
+    // No delivery started: it is revoked.
     let mut running = RunningEngine::start(&ONE_SINK).await;
     running.fakes.refuse_secrets(true);
     running.rotate().await;
@@ -170,7 +170,7 @@ async fn key_removed_longer_than_its_overlap_gets_a_full_overlap_on_return() {
     running.advance(60 * MINUTE).await;
     running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    // Ten minutes, of which the reload has passed one.
+    // The overlap is ten minutes, of which the reload has used one.
     running.advance(8 * MINUTE).await;
     assert_eq!(running.phases(), ["retired", "current"]);
     running.advance(2 * MINUTE).await;
@@ -193,12 +193,12 @@ async fn renamed_key_is_new_and_its_old_name_is_unmanaged() {
         };
         running.reload(vec![renamed]).await;
         running.advance(60 * MINUTE).await;
-        let former = if open {
+        let previous = if open {
             vec!["current", "stranded"]
         } else {
             vec!["current"]
         };
-        assert_eq!(running.phases(), former);
+        assert_eq!(running.phases(), previous);
         let new = "SELECT phase FROM history WHERE key = 'renamed'";
         assert_eq!(running.fakes.query_rows(new), ["current"]);
     }
@@ -206,7 +206,7 @@ async fn renamed_key_is_new_and_its_old_name_is_unmanaged() {
 
 #[tokio::test]
 async fn added_sink_is_delivered_to_at_once() {
-    // By a new rotation: the secret of the current one is not in memory.
+    // A new rotation starts: the secret of the current one is not in memory.
     let mut running = RunningEngine::start(&ONE_SINK).await;
     running.reload_with(DAILY, &TWO_SINKS).await;
     assert_eq!(running.phases(), ["retired", "current"]);
@@ -214,7 +214,7 @@ async fn added_sink_is_delivered_to_at_once() {
         running.fakes.query_rows(DELIVERIES),
         ["a accepted", "b accepted"]
     );
-    // By the open one, whose secret is.
+    // The open rotation delivers to it, because its secret is in memory.
     let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
     running.reload_with(DAILY, &TWO_SINKS).await;
     assert_eq!(
@@ -228,7 +228,7 @@ async fn added_sink_is_delivered_to_at_once() {
         running.fakes.query_rows(DELIVERIES),
         ["a accepted", "b accepted"]
     );
-    // An optional one is waited for by nobody.
+    // No rotation waits for an optional sink.
     let mut running = RunningEngine::start(&ONE_SINK).await;
     running
         .reload_with(DAILY, &[("a", true), ("b", false)])
@@ -245,8 +245,8 @@ async fn removed_sink_does_not_block_and_holds_for_one_more_overlap() {
         running.fakes.query_rows(DELIVERIES),
         ["a accepted", "b removed"]
     );
-    // The former current one is still at the removed sink: an overlap from the
-    // reload on, which came a minute after the other sink took the new one.
+    // The removed sink may still hold the previous credential: one overlap counts from
+    // the reload, a minute after the other sink accepted the new one.
     let until = "SELECT ((unixepoch(revoke_after) - unixepoch(retired_at)) / 60) || ''
         FROM history WHERE phase = 'retired'";
     assert_eq!(running.fakes.query_rows(until), ["10"]);
@@ -254,7 +254,7 @@ async fn removed_sink_does_not_block_and_holds_for_one_more_overlap() {
     assert_eq!(running.phases(), ["retired", "current"]);
     running.advance(3 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
-    // Without a rotation open nothing is begun.
+    // Without an open rotation, none starts.
     let mut running = RunningEngine::start(&TWO_SINKS).await;
     running.reload_with(DAILY, &ONE_SINK).await;
     running.advance(60 * MINUTE).await;
@@ -287,7 +287,7 @@ async fn sink_can_become_optional_and_required_again() {
     let mut running = RunningEngine::with_open_rotation(&TWO_SINKS, "b").await;
     running.reload_with(DAILY, &optional).await;
     assert_eq!(running.phases(), ["retired", "current"]);
-    // Nobody waits for it, and it gets it all the same.
+    // No rotation waits for the sink, and it still receives the secret.
     running.fakes.set_unavailable_sinks(&[]);
     running.advance(10 * MINUTE).await;
     assert_eq!(
@@ -300,7 +300,7 @@ async fn sink_can_become_optional_and_required_again() {
 
 #[tokio::test]
 async fn new_schedule_counts_from_the_reload() {
-    // 03:01 now; a firing at three was not missed, it was not configured.
+    // It is 03:01: the firing at three was not missed, because it was not configured.
     let mut running = RunningEngine::start(&ONE_SINK).await;
     running.advance(24 * 60 * MINUTE).await;
     assert_eq!(running.phases().len(), 2);
@@ -310,12 +310,12 @@ async fn new_schedule_counts_from_the_reload() {
     assert_eq!(running.phases().len(), 2, "nothing is made up for");
     running.advance(22 * 60 * MINUTE).await;
     assert_eq!(running.phases().len(), 3);
-    let told = "SELECT detail ->> 'timetable' FROM events WHERE event = 'timetable-changed'";
+    let timetables = "SELECT detail ->> 'timetable' FROM events WHERE event = 'timetable-changed'";
     assert_eq!(
-        running.fakes.query_rows(told),
+        running.fakes.query_rows(timetables),
         ["0 7 * * * | UTC | 0s", "0 2 * * * | UTC | 0s"]
     );
-    // With a rotation open: it is finished, and then it counts.
+    // An open rotation is finished first, and then the new schedule counts.
     let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
     running.reload_with("0 4 * * *", &ONE_SINK).await;
     running.fakes.set_unavailable_sinks(&[]);
@@ -347,7 +347,7 @@ async fn longer_overlap_delays_revocation_and_shorter_does_not_advance_it() {
     assert_eq!(running.phases(), ["retired", "current"]);
     running.advance(10 * MINUTE).await;
     assert_eq!(running.phases(), ["revoked", "current"]);
-    // With a rotation open it counts once that is current.
+    // During an open rotation, it counts once that is current.
     let mut running = RunningEngine::with_open_rotation(&ONE_SINK, "a").await;
     let longer = with(&running, 40);
     running.reload(longer).await;
@@ -358,7 +358,7 @@ async fn longer_overlap_delays_revocation_and_shorter_does_not_advance_it() {
 
 #[tokio::test]
 async fn sink_with_changed_options_is_the_same_sink() {
-    // Name and target are the same; what is asked is the new one.
+    // Name and target are the same; the new options apply.
     let mut running = RunningEngine::start(&ONE_SINK).await;
     running.reload_with(DAILY, &ONE_SINK).await;
     assert_eq!(running.phases(), ["current"]);
@@ -378,7 +378,7 @@ async fn sink_removal_waits_for_the_providers_time() {
     let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
     fakes.run_for(&mut engine, MINUTE).await;
     drop(engine);
-    // The next process begins without that sink, in an outage.
+    // The next process starts without that sink, in an outage.
     fakes.fail_provider(Some(ErrorKind::Unreachable));
     let managed = fakes.key_with(DAILY, &[("b", true)]);
     let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;

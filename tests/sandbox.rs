@@ -1,4 +1,4 @@
-//! The sandbox itself, where no provider's contract asks about it.
+//! The behaviour of the sandbox that no provider contract tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
@@ -18,20 +18,20 @@ async fn state_file_is_private_and_survives_restart() {
         ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(options.clone()).await.unwrap();
-    let (_, kept) = sandbox.create_manually("kept");
-    let (id, gone) = sandbox.create_manually("gone");
+    let (_, kept_key) = sandbox.create_manually("kept");
+    let (id, deleted_key) = sandbox.create_manually("gone");
     assert!(sandbox.delete_manually(&id));
     drop(sandbox);
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
     let sandbox = Sandbox::start(options.clone()).await.unwrap();
-    assert!(sandbox.accepts(&kept) && !sandbox.accepts(&gone));
+    assert!(sandbox.accepts(&kept_key) && !sandbox.accepts(&deleted_key));
     let live = sandbox.live_keys();
     let names: Vec<&str> = live.iter().map(|key| key.name.as_str()).collect();
     assert_eq!(names, [ADMIN_KEY_NAME, "kept"]);
 
-    // The key of the start stays deleted, however often it is named again.
+    // The admin key stays deleted, however often a start names it.
     assert!(sandbox.delete_manually(&live[0].id));
     drop(sandbox);
     let sandbox = Sandbox::start(options).await.unwrap();
@@ -79,7 +79,7 @@ async fn dropped_sandbox_stops_serving() {
     tokio::time::timeout(patience, stopped).await.unwrap();
 }
 
-/// Asks the sandbox as anything could, with its own admin key.
+/// Sends a request to the sandbox with its own admin key, as any program could.
 async fn send_request(
     sandbox: &Sandbox,
     method: Method,
@@ -146,17 +146,17 @@ async fn deleted_key_is_still_a_cursor() {
 #[tokio::test]
 async fn every_response_has_a_date_and_its_own_request_id() {
     let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
-    let mut seen = Vec::new();
+    let mut ids = Vec::new();
     for rest in ["", "/key_none", "/no/such/path"] {
         let (answer, _) = send_request(&sandbox, Method::GET, rest, "").await;
         let header = |name| answer.headers()[name].to_str().unwrap().to_owned();
         assert!(header("date").ends_with(" GMT"), "{rest}");
-        seen.push(header("x-request-id"));
+        ids.push(header("x-request-id"));
     }
-    assert!(seen.iter().all(|id| id.starts_with("req_")), "{seen:?}");
-    seen.sort();
-    seen.dedup();
-    assert_eq!(seen.len(), 3);
+    assert!(ids.iter().all(|id| id.starts_with("req_")), "{ids:?}");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
 }
 
 #[tokio::test]
@@ -171,18 +171,18 @@ async fn create_validates_and_applies_lifetime() {
         r#"{"name":"x","expires_in_seconds":31536001}"#,
         r#"{"name":"x","expires_in_seconds":"1"}"#,
     ] {
-        let (answer, said) = send_request(&sandbox, Method::POST, "", bad).await;
+        let (answer, body) = send_request(&sandbox, Method::POST, "", bad).await;
         assert_eq!(answer.status(), 400, "{bad}");
-        assert_eq!(said["error"]["type"], "invalid_request_error", "{bad}");
+        assert_eq!(body["error"]["type"], "invalid_request_error", "{bad}");
     }
-    let wish = r#"{"name":"x","expires_in_seconds":31536000}"#;
-    let (_, made) = send_request(&sandbox, Method::POST, "", wish).await;
+    let request = r#"{"name":"x","expires_in_seconds":31536000}"#;
+    let (_, made) = send_request(&sandbox, Method::POST, "", request).await;
     let at = |field: &str| made[field].as_i64().unwrap();
     assert_eq!(at("expires_at") - at("created_at"), 31_536_000);
     assert!(sandbox.accepts(made["value"].as_str().unwrap()));
     let (_, lasting) = send_request(&sandbox, Method::POST, "", r#"{"name":"y"}"#).await;
     assert!(lasting["expires_at"].is_null());
-    // Refused before it was done: nothing but these two was made.
+    // Invalid requests had no effect: only these two credentials exist.
     assert_eq!(sandbox.live_keys().len(), 3);
 }
 

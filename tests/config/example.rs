@@ -1,5 +1,5 @@
-//! The example configuration is right as it stands, right with everything in
-//! it enabled, and complete.
+//! The example configuration is valid as shipped and with every option enabled, and it is
+//! complete.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,12 +18,12 @@ fn parse_settings(text: &str) -> Settings {
         &Environment::empty(now),
     )
     .unwrap_or_else(|problems| {
-        let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        panic!("{}", shown.join("\n"))
+        let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        panic!("{}", messages.join("\n"))
     })
 }
 
-/// The example with every option enabled: `#name = …` without the `#`.
+/// Returns the example with every option enabled: `#name = …` without the `#`.
 fn example_with_all_options() -> String {
     let mut text = String::new();
     for line in EXAMPLE.lines() {
@@ -47,7 +47,7 @@ fn example_is_valid_as_shipped_and_with_all_options() {
     assert!(written >= 4);
     assert!(full.provider.organization.is_some());
     assert_eq!(plain.notify.len(), 3);
-    // What is commented out but for the keys is the default.
+    // Commented-out values, except the keys', are the defaults.
     let on = |settings: &Settings| settings.notify[0].subscription.on.clone();
     assert_eq!(on(&plain), on(&full));
 }
@@ -86,7 +86,7 @@ fn commented_out_values_are_the_defaults() {
         )
     };
     assert_eq!(key(&plain), key(&full));
-    // The key's own overlap in the example is not the default, [defaults]' is.
+    // The key's own overlap in the example is not the default; that of [defaults] is.
     let defaults = example_with_all_options().replace("overlap = \"12h\"\n", "");
     assert_eq!(
         parse_settings(&defaults).keys[0].policy.overlap,
@@ -121,7 +121,7 @@ fn example_has_every_option() {
     let told_by = |kind: &str| -> BTreeSet<String> {
         let found = notifiers
             .iter()
-            .filter(|one| one["type"].as_str() == Some(kind));
+            .filter(|table| table["type"].as_str() == Some(kind));
         found.flat_map(names).collect()
     };
     for section in options::all_sections() {
@@ -129,7 +129,7 @@ fn example_has_every_option() {
             None => match section.name {
                 "top" => top.keys().cloned().collect(),
                 "defaults" => names(&top["defaults"]),
-                // One of schedule and every, in one key each.
+                // `schedule` and `every` exclude each other, so each is in one key.
                 "key" => names(key)
                     .into_iter()
                     .chain(names(&top["key"]["rekeyd"]))
@@ -141,7 +141,7 @@ fn example_has_every_option() {
             Some(("sink", "self")) => of_type_in(&top["key"]["rekeyd"], "self"),
             Some(("sink", kind)) => of_type_in(key, kind),
             Some(("notify", kind)) => told_by(kind),
-            // There is one, and it is the default.
+            // The only value is the default.
             Some(("key", "admin-key")) => BTreeSet::from(["type".to_owned()]),
             Some(other) => panic!("no test for {other:?}"),
         };

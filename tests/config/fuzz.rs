@@ -1,12 +1,12 @@
-//! Whatever stands in a configuration file, reading it ends, without a panic
-//! and without a secret in a message.
+//! Parsing any configuration file ends, without a panic and without a secret in a
+//! message.
 
 use std::path::Path;
 
 use proptest::prelude::*;
 use rekeyd::config::{Environment, parse};
 
-/// The messages; none if the text is right.
+/// Returns the messages; none if the text is valid.
 fn problem_messages(text: &str) -> Vec<String> {
     let now = "2026-11-24T03:00:00Z".parse().unwrap();
     let path = Path::new("/etc/rekeyd/config.toml");
@@ -19,7 +19,7 @@ fn problem_messages(text: &str) -> Vec<String> {
     }
 }
 
-/// A TOML value of any type, sometimes what an option wants.
+/// Returns a TOML value of any type, sometimes a valid one.
 fn toml_value() -> impl Strategy<Value = String> {
     let plain = prop_oneof![
         Just("true".to_owned()),
@@ -46,7 +46,7 @@ fn toml_value() -> impl Strategy<Value = String> {
     })
 }
 
-/// Lines with headers and options that exist, in any order.
+/// Returns lines of existing headers and options, in any order.
 fn config_text() -> impl Strategy<Value = String> {
     let header = prop::sample::select(vec![
         "[provider]",

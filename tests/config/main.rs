@@ -1,4 +1,4 @@
-//! The configuration file: what is read, what is refused, and in which words.
+//! The configuration file: its settings, and the messages about its problems.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../support/configuration.rs"]

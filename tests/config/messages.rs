@@ -1,4 +1,4 @@
-//! Bad configurations and what is said about them, word for word.
+//! Invalid configurations, and the exact text of their messages.
 
 use crate::configuration::{expect_problems, file_key_text};
 
@@ -231,14 +231,14 @@ fn invalid_keys_and_schedules_are_reported() {
             ],
         ),
         (
-            // Twice within a day of 23 hours: the change of the clock counts.
+            // On a day of 23 hours, the second run comes too early.
             &with("schedule = \"0 1,4 * * *\"\ntimezone = \"Europe/Berlin\"\noverlap = \"2h\""),
             &[
                 "4: key.a.overlap: \"2h\" is not shorter than the shortest gap between two firings of \"0 1,4 * * *\"; less than \"2h\" is allowed; it fires next at 2026-11-25T00:00:00Z, 2026-11-25T03:00:00Z, 2026-11-26T00:00:00Z",
             ],
         ),
         (
-            // The only times that match are skipped by the clock of this zone.
+            // The clock of this zone skips every matching time.
             &with("schedule = \"*/30 2 25-31 3 */7\"\ntimezone = \"Europe/Berlin\""),
             &[
                 "2: key.a.schedule: \"*/30 2 25-31 3 */7\" never fires; it falls only into an hour that the clock of its zone skips: name another hour, or minute and hour without *",
@@ -255,7 +255,7 @@ fn invalid_keys_and_schedules_are_reported() {
             ],
         ),
         (
-            // Each key is told of, which may be the one to change.
+            // Each key is reported, because either may be the one to change.
             &format!(
                 "[defaults]\noverlap = \"1d\"\n{}{}",
                 file_key_text(""),
@@ -305,8 +305,7 @@ fn invalid_keys_and_schedules_are_reported() {
     ]);
 }
 
-/// One file with everything that is often wrong; each is told, in the order of
-/// the lines, whatever else is wrong beside it.
+/// One file with all frequent mistakes: each is reported, in the order of the lines.
 #[test]
 fn all_problems_are_reported_at_once_in_line_order() {
     let file = r#"[provider]
@@ -397,7 +396,7 @@ fn syntax_errors_are_reported_once_with_their_line() {
             &["1: not TOML: unclosed table, expected `]`"],
         ),
         (
-            // What was not read is neither wrong nor missing.
+            // A section that was not parsed is neither invalid nor missing.
             "[provider]\nbase-url = sk-admin-Zq7\nmax-in-flight = 0\n[key.a]\nschedule = @daily",
             &[
                 "2: not TOML: string values must be quoted, expected literal string",

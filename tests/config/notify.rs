@@ -1,11 +1,11 @@
-//! Bad `[[notify]]` tables and what is said about them, word for word.
+//! Invalid `[[notify]]` tables, and the exact text of their messages.
 
 use std::collections::BTreeSet;
 
 use crate::configuration::{expect_problems, file_key_text, parse_text};
 use rekeyd::core::notification::EventKind;
 
-/// A command that is told, with these lines from 4 on, and a key behind it.
+/// Returns a command channel with these lines from line 4 on, and a key after it.
 fn with_command_channel(lines: &str) -> String {
     let key = file_key_text("");
     format!("[[notify]]\ntype = \"command\"\nargv = [\"/bin/page\"]\n{lines}\n{key}")
@@ -19,7 +19,7 @@ fn valid_channels_are_accepted() {
     assert_eq!(listener.channel.as_str(), "command:/bin/page");
     assert_eq!(listener.on, BTreeSet::from(EventKind::DEFAULT));
     assert_eq!(listener.keys, None);
-    let every: Vec<_> = EventKind::ALL.iter().map(|one| one.as_str()).collect();
+    let every: Vec<_> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let settings = parse_text(&with_command_channel(&format!(
         "on = {every:?}\nkeys = [\"a\"]"
     )))
@@ -35,7 +35,7 @@ fn valid_channels_are_accepted() {
         let id = settings.notify[0].subscription.channel.as_str();
         assert!(id.starts_with("sendmail:root"), "{id}");
     }
-    // The query of a URL may hold a token.
+    // The query of a URL may have a token.
     let hook = "[[notify]]\ntype = \"webhook\"\nurl = \"https://a/b?token=c\"\n\
                 signing-secret-file = \"/s\"\n";
     let settings = parse_text(&format!("{hook}{}", file_key_text(""))).unwrap();
@@ -140,7 +140,7 @@ fn invalid_channel_targets_are_reported() {
                 "3: notify[0].to[1]: \"a@b, c@d\" is no address for mail; a user of this host or NAME@HOST is allowed, each in quotes of its own",
             ],
         ),
-        // A file that a sink would write over.
+        // A sink would overwrite this file.
         (
             &only("type = \"command\"\nargv = [\"/k/a\"]"),
             &["8: key.a.sink[0].path: /k/a is argv of notify[0] already; name another file"],

@@ -1,5 +1,5 @@
-//! What a configuration becomes, and the files around it: its own rights, the
-//! defaults, what only the host can repair.
+//! The settings of a valid configuration, its defaults, and the checks of the files that
+//! it names.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -121,18 +121,25 @@ fn excess_problems_are_counted_not_listed() {
     let wrong: String = (0..1_005)
         .map(|number| format!("x{number} = 1\n"))
         .collect();
-    let told = parse_text(&format!("{text}{wrong}")).unwrap_err();
-    assert_eq!(told.len(), 1_001);
-    assert!(told[0].starts_with("/etc/c.toml:2: "), "{}", told[0]);
+    let messages = parse_text(&format!("{text}{wrong}")).unwrap_err();
+    assert_eq!(messages.len(), 1_001);
+    assert!(
+        messages[0].starts_with("/etc/c.toml:2: "),
+        "{}",
+        messages[0]
+    );
     // Besides the options, key.a has neither a schedule nor a sink.
-    assert_eq!(told[1_000], "/etc/c.toml: 8 more problems are not shown");
+    assert_eq!(
+        messages[1_000],
+        "/etc/c.toml: 8 more problems are not shown"
+    );
 }
 
 #[test]
 fn unsafe_or_unreadable_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
-    let shown = path.display();
+    let displayed = path.display();
     let messages = || -> Vec<String> {
         let problems = load(&path, &environment()).unwrap_err();
         problems.iter().map(ToString::to_string).collect()
@@ -140,7 +147,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
     assert_eq!(
         messages(),
         [format!(
-            "{shown}: cannot be opened: No such file or directory (os error 2); name the configuration with --config or REKEYD_CONFIG"
+            "{displayed}: cannot be opened: No such file or directory (os error 2); name the configuration with --config or REKEYD_CONFIG"
         )]
     );
     fs::write(&path, "\n").unwrap();
@@ -149,7 +156,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
         assert_eq!(
             messages(),
             [format!(
-                "{shown}: has mode {text}, so that other users can write it; run: chmod go-w {shown}"
+                "{displayed}: has mode {text}, so that other users can write it; run: chmod go-w {displayed}"
             )]
         );
     }
@@ -159,7 +166,7 @@ fn unsafe_or_unreadable_file_is_rejected() {
     assert_eq!(
         messages(),
         [format!(
-            "{shown}:2: not UTF-8 text; a configuration is TOML in UTF-8"
+            "{displayed}:2: not UTF-8 text; a configuration is TOML in UTF-8"
         )]
     );
 }
@@ -168,8 +175,8 @@ fn unsafe_or_unreadable_file_is_rejected() {
 fn host_problems_name_missing_and_exposed_files() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("key");
-    let shown = secret.display().to_string();
-    let settings = parse_text(&format!("[provider]\ncredential-file = {shown:?}\n")).unwrap();
+    let displayed = secret.display().to_string();
+    let settings = parse_text(&format!("[provider]\ncredential-file = {displayed:?}\n")).unwrap();
     let problems = host_problems(&settings, &environment());
     assert!(
         problems
@@ -179,7 +186,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         problems[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {shown} does not exist; write the secret into it and run: chmod 0600 {shown}"
+            "/etc/c.toml: provider.credential-file: {displayed} does not exist; write the secret into it and run: chmod 0600 {displayed}"
         )
     );
     fs::write(&secret, "sk-admin-host").unwrap();
@@ -187,7 +194,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         host_problems(&settings, &environment())[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {shown} has mode 0644: others can read or write it; run: chmod 0600 {shown}"
+            "/etc/c.toml: provider.credential-file: {displayed} has mode 0644: others can read or write it; run: chmod 0600 {displayed}"
         )
     );
     let mut service = environment();
@@ -196,7 +203,7 @@ fn host_problems_name_missing_and_exposed_files() {
     fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     assert!(host_problems(&settings, &environment()).is_empty());
 
-    // The first admin key is systemd's, and a sink of type "self" makes the file.
+    // The first admin key is systemd's, and a sink of type "self" creates the file.
     let made = folder.path().join("made");
     let text = format!(
         "[provider]\ncredential-file = {made:?}\n[key.a]\nschedule = \"@monthly\"\n\
@@ -206,36 +213,36 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(host_problems(&settings, &environment()).len(), 1);
     fs::rename(&secret, folder.path().join("openai-admin-key")).unwrap();
     assert!(host_problems(&settings, &service).is_empty());
-    // A shell is not given it, and sees where systemd takes it from.
+    // A shell does not get it, and reads the path from which systemd loads it.
     let mut shell = environment();
     shell.credential_stores = vec![folder.path().to_owned()];
     assert!(host_problems(&settings, &shell).is_empty());
     let without = parse_text("").unwrap();
     assert!(host_problems(&without, &shell).is_empty());
     assert_eq!(host_problems(&without, &environment()).len(), 1);
-    // So it is with the template's: here of /etc/c.toml.
+    // The same holds for a template's unit, here for /etc/c.toml.
     let (plain, of_instance) = ("openai-admin-key", "openai-admin-key.c");
     fs::rename(folder.path().join(plain), folder.path().join(of_instance)).unwrap();
     assert!(host_problems(&without, &shell).is_empty());
 
-    // A file with roots that is not there, once for each that names it.
+    // A missing file with roots is reported once for each option that names it.
     let roots = folder.path().join("roots.pem");
-    let shown = roots.display();
+    let displayed = roots.display();
     let text = webhook_key_text(&format!(
-        "url = \"https://h/\"\nsigning-secret-file = \"/s\"\nca-file = \"{shown}\""
+        "url = \"https://h/\"\nsigning-secret-file = \"/s\"\nca-file = \"{displayed}\""
     ));
-    let settings = parse_text(&format!("{text}[provider]\nca-file = \"{shown}\"\n")).unwrap();
+    let settings = parse_text(&format!("{text}[provider]\nca-file = \"{displayed}\"\n")).unwrap();
     let mut with_key = environment();
     with_key.has_admin_key = true;
     let problems = host_problems(&settings, &with_key);
-    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let missing = |at: &str| {
         format!(
-            "/etc/c.toml: {at}: cannot look at {shown}: No such file or directory (os error 2); name a file with certificates in PEM form"
+            "/etc/c.toml: {at}: cannot look at {displayed}: No such file or directory (os error 2); name a file with certificates in PEM form"
         )
     };
-    let wanted = ["provider.ca-file", "key.a.sink.webhook.ca-file"].map(missing);
-    assert_eq!(told, wanted);
+    let expected = ["provider.ca-file", "key.a.sink.webhook.ca-file"].map(missing);
+    assert_eq!(messages, expected);
     fs::write(&roots, "").unwrap();
     assert!(host_problems(&settings, &with_key).is_empty());
 

@@ -1,4 +1,4 @@
-//! Bad sinks and what is said about them, word for word.
+//! Invalid sinks, and the exact text of their messages.
 
 use crate::configuration::{
     command_key_text, expect_problems, file_key_text, parse_text, webhook_key_text,
@@ -308,33 +308,33 @@ fn command_target_id_holds_every_argument() {
 #[test]
 fn two_writers_of_one_file_are_reported() {
     let at = |path: &str| file_key_text("").replace("/k/a", path);
-    let taken = |path: &str, what: &str| {
+    let already_written = |path: &str, what: &str| {
         format!("5: key.a.sink[0].path: {path} is {what} already; name another file")
     };
     let cases = [
         (
             at("/etc//./c.toml"),
-            taken("/etc/c.toml", "this configuration file"),
+            already_written("/etc/c.toml", "this configuration file"),
         ),
         (
             at("/var/lib/rekeyd//ledger.db"),
-            taken("/var/lib/rekeyd/ledger.db", "the ledger"),
+            already_written("/var/lib/rekeyd/ledger.db", "the ledger"),
         ),
         (
             at("/var/lib/rekeyd/ledger.db-shm"),
-            taken("/var/lib/rekeyd/ledger.db-shm", "the ledger's -shm file"),
+            already_written("/var/lib/rekeyd/ledger.db-shm", "the ledger's -shm file"),
         ),
         (
             at("/var/lib/rekeyd/ledger.db.lock"),
-            taken("/var/lib/rekeyd/ledger.db.lock", "the ledger's .lock file"),
+            already_written("/var/lib/rekeyd/ledger.db.lock", "the ledger's .lock file"),
         ),
         (
             format!("{}[provider]\ncredential-file = \"/own\"\n", at("/own")),
-            taken("/own", "the credential file"),
+            already_written("/own", "the credential file"),
         ),
         (
             format!("{}[provider]\nca-file = \"/ca\"\n", at("/ca")),
-            taken("/ca", "provider.ca-file"),
+            already_written("/ca", "provider.ca-file"),
         ),
         (
             format!(
@@ -343,7 +343,7 @@ fn two_writers_of_one_file_are_reported() {
                 webhook_key_text("url = \"https://h/\"\nsigning-secret-file = \"/s\"")
                     .replace("key.a", "key.z")
             ),
-            taken("/s", "signing-secret-file of key.z.sink[0]"),
+            already_written("/s", "signing-secret-file of key.z.sink[0]"),
         ),
         (
             format!(
@@ -351,7 +351,7 @@ fn two_writers_of_one_file_are_reported() {
                 at("/bin/put"),
                 command_key_text("argv = [\"/bin/put\"]").replace("key.a", "key.z")
             ),
-            taken("/bin/put", "argv of key.z.sink[0]"),
+            already_written("/bin/put", "argv of key.z.sink[0]"),
         ),
     ];
     for (text, message) in &cases {
@@ -364,7 +364,7 @@ fn two_writers_of_one_file_are_reported() {
             "11: key.b.sink[0].path: /k/.a.rekeyd is written first by key.a.sink[0] already; name another file",
         ],
     )]);
-    // The other way round it is the same file.
+    // The same file is reported in either order.
     let beside = file_key_text("").replace("/k/a", "/k/.b.rekeyd");
     let other = at("/k/b").replace("key.a", "key.b");
     expect_problems(&[(

@@ -1,5 +1,4 @@
-//! The tables of docs/design name what exists: each reason, each phase, each
-//! test.
+//! The tables in docs/design name every reason, every phase and every test.
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -10,7 +9,7 @@ const REVOCATION: &str = include_str!("../../docs/design/revocation.md");
 const RECOVERY: &str = include_str!("../../docs/design/recovery.md");
 const RECOVERY_TESTS: &str = include_str!("../../src/engine/tests/recovery.rs");
 
-/// The cells of a page's table, without its head.
+/// Returns the cells of a page's table, without its head.
 fn rows(page: &str) -> Vec<Vec<&str>> {
     let lines = page.lines().filter(|line| line.starts_with('|')).skip(2);
     lines
@@ -18,12 +17,12 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// The names in backticks.
+/// Returns the names in backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// The names of the tests that a source defines.
+/// Returns the names of the tests in a source.
 fn tests_in(source: &str) -> BTreeSet<&str> {
     let functions = source.lines().filter_map(|line| {
         let line = line
@@ -86,7 +85,7 @@ fn each_phase_that_a_process_may_die_in_has_rows_with_all_recovery_tests() {
     }
 }
 
-/// The text of a source before its tests.
+/// Returns the text of a source before its tests.
 fn without_tests(source: &str) -> &str {
     source
         .split("#[cfg(test)]\nmod tests {")
@@ -103,7 +102,7 @@ fn deletions(folder: &Path, root: &Path, found: &mut Vec<String>) {
             .to_str()
             .unwrap()
             .to_owned();
-        // Providers, and what stands for one, pass a deletion on.
+        // Providers and their wrappers only pass a deletion on.
         let is_provider = ["provider", "sandbox", "daemon/failover.rs"].contains(&name.as_str())
             || name.ends_with("instrumented_provider.rs");
         if is_provider || path.file_stem().is_some_and(|stem| stem == "tests") {

@@ -40,7 +40,7 @@ pub(crate) fn cycles(imports: &Imports) -> Vec<BTreeSet<String>> {
     found.into_iter().collect()
 }
 
-/// Everything that `from` imports, directly or through others.
+/// Returns everything that `from` imports, directly or through others.
 fn reach(imports: &Imports, from: &str) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut open = vec![from.to_owned()];
@@ -55,7 +55,8 @@ fn reach(imports: &Imports, from: &str) -> BTreeSet<String> {
 }
 
 struct ModuleTree {
-    /// By module path, `core::state`; the crate itself is the empty one.
+    /// The file of each module path, such as `core::state`; the crate itself has the
+    /// empty path.
     modules: BTreeMap<Vec<String>, Module>,
 }
 
@@ -63,7 +64,7 @@ struct Module {
     file: String,
     /// Every path from the crate's root that the file names.
     paths: BTreeSet<Vec<String>>,
-    /// The names that its `use` declarations bring in, and what they stand for.
+    /// The names that its `use` declarations import, with their paths.
     used_names: BTreeMap<String, Vec<String>>,
 }
 
@@ -79,8 +80,7 @@ impl ModuleTree {
         }
     }
 
-    /// The file that defines what `path` names; none where that is no part of
-    /// this crate.
+    /// Returns the file that defines `path`; none if it is not in this crate.
     fn resolve(&self, path: &[String], depth: usize) -> Option<String> {
         let length = (0..=path.len())
             .rev()
@@ -130,8 +130,7 @@ impl Module {
     }
 }
 
-/// Reads one path, with what it branches into, from `tokens[at]` on; returns
-/// the place after it.
+/// Reads one path with its branches from `tokens[at]` on, and returns the index after it.
 fn read_tree(
     tokens: &[String],
     mut at: usize,
@@ -168,7 +167,7 @@ fn read_tree(
     at
 }
 
-/// `crate::a::B`, `super::B` or `child::B` from the crate's root on.
+/// Returns `crate::a::B`, `super::B` or `child::B` as a path from the crate's root.
 fn absolute(module: &[String], path: Vec<String>) -> Vec<String> {
     let mut from = module.to_vec();
     let mut rest = path.into_iter().peekable();
@@ -190,7 +189,7 @@ fn absolute(module: &[String], path: Vec<String>) -> Vec<String> {
     from
 }
 
-/// The modules that a file declares.
+/// Returns the modules that a file declares.
 fn child_modules(tokens: &[String]) -> BTreeSet<String> {
     let declared = tokens
         .windows(3)
@@ -207,7 +206,7 @@ fn module_path(file: &str) -> Vec<String> {
     path
 }
 
-/// The text before its tests.
+/// Returns the text before its tests.
 fn without_tests(text: &str) -> String {
     let lines = text.lines().scan(false, |was_test_attribute, line| {
         let starts_tests = *was_test_attribute && line.starts_with("mod ") && line.ends_with('{');
@@ -217,7 +216,7 @@ fn without_tests(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Names and the signs that paths consist of; comments and strings left out.
+/// Returns the names and the punctuation of paths, without comments and strings.
 fn tokens(text: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! Each folder of `src` uses only what ARCHITECTURE.md lets it use, and no files
-//! import each other in a circle.
+//! Each folder of `src` uses only the folders that ARCHITECTURE.md lists for it, and no
+//! files import each other in a cycle.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ fn source_root() -> PathBuf {
 fn collect_sources(folder: &Path, found: &mut Sources) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        // Tests beside the code may use what they share with others.
+        // Tests beside the code may use helpers of other folders.
         if path.file_stem().is_some_and(|name| name == "tests") {
             continue;
         }
@@ -41,7 +41,7 @@ fn collect_sources(folder: &Path, found: &mut Sources) {
     }
 }
 
-/// The rooms named after each `crate::` of a source, comments left out.
+/// Returns the folders after each `crate::` of a source, without comments.
 fn used_modules(source: &str) -> BTreeSet<String> {
     let code = source
         .lines()

@@ -1,4 +1,4 @@
-//! What the project says of itself, held against what it is.
+//! Compares the documents with the program.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../support/command_lines.rs"]

@@ -50,7 +50,7 @@ struct Identifier<'s> {
     name: &'s str,
     previous: &'s str,
     line: usize,
-    /// Whether a single colon follows, as in a field.
+    /// Whether a single colon follows, as after a field.
     has_type: bool,
 }
 

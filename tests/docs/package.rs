@@ -1,5 +1,5 @@
-//! What the package has besides the program: units, the manual page of the
-//! configuration, the configuration that is installed.
+//! The files of the package beside the program: units, manual pages and the installed
+//! configuration.
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -27,7 +27,7 @@ fn units_share_the_same_sandboxing() {
     assert_eq!(sandboxes[0], sandboxes[2]);
 }
 
-/// What stands in bold at the beginning of a paragraph with a tag.
+/// Returns the bold text at the start of each tagged paragraph.
 fn described_options() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut lines = MAN_PAGE.lines();
@@ -52,7 +52,7 @@ fn described_options() -> BTreeSet<String> {
 fn man_page_describes_every_option() {
     let described = described_options();
     for section in options::all_sections() {
-        // The names of the tables are its headings.
+        // The names of the tables are headings.
         if section == options::TOP {
             for table in section.options {
                 assert!(
@@ -63,7 +63,7 @@ fn man_page_describes_every_option() {
             continue;
         }
         for option in section.options {
-            // Said in the text of their type.
+            // The text about their type describes these options.
             if ["to"].contains(option) {
                 continue;
             }

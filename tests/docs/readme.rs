@@ -1,4 +1,4 @@
-//! Whatever the README shows is right: configurations, queries and commands.
+//! Every configuration, query and command in the README is valid.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,8 +16,8 @@ use rekeyd::daemon::control::protocol::ControlRequest;
 
 const README: &str = include_str!("../../README.md");
 
-/// Commands of the host that setting up a service needs; nothing of ours is in
-/// them.
+/// Commands of the host for setting up a service, without arguments that this test could
+/// check.
 const HOST_COMMANDS: [&str; 4] = ["apt", "install", "systemctl", "journalctl"];
 
 /// A fenced block.
@@ -26,7 +26,7 @@ struct CodeBlock {
     content: String,
 }
 
-/// The blocks, and the text around them.
+/// Returns the blocks, and the text around them.
 fn read_blocks() -> (Vec<CodeBlock>, String) {
     let (mut blocks, mut prose): (Vec<CodeBlock>, _) = (Vec::new(), String::new());
     let mut inside = false;
@@ -55,13 +55,13 @@ fn read_blocks() -> (Vec<CodeBlock>, String) {
 
 fn blocks_in(language: &str) -> Vec<String> {
     let (blocks, _) = read_blocks();
-    let wanted = blocks
+    let in_language = blocks
         .into_iter()
         .filter(|block| block.language == language);
-    wanted.map(|block| block.content).collect()
+    in_language.map(|block| block.content).collect()
 }
 
-/// What stands between backticks, as a table's cell means it.
+/// Returns the text between backticks, with a table's escapes removed.
 fn code_spans() -> Vec<String> {
     let (_, prose) = read_blocks();
     let lines = prose.lines().flat_map(|line| {
@@ -71,27 +71,27 @@ fn code_spans() -> Vec<String> {
     lines.collect()
 }
 
-/// Every command in a block, and every one in the text that is one of ours.
+/// Returns every command in a block, and every rekeyd command in the text.
 fn commands() -> Vec<Vec<String>> {
     let blocks = blocks_in("sh");
-    let shown = blocks
+    let in_blocks = blocks
         .iter()
         .flat_map(|block| crate::command_lines::commands(block));
-    let told = code_spans();
-    let told = told
+    let in_text = code_spans();
+    let in_text = in_text
         .iter()
         .filter(|span| span.starts_with("sqlite3 ") || span.starts_with("cargo "))
         .flat_map(|span| crate::command_lines::commands(span));
-    shown.chain(told).collect()
+    in_blocks.chain(in_text).collect()
 }
 
 #[test]
 fn every_block_and_command_is_checked() {
     let (blocks, _) = read_blocks();
     for block in &blocks {
-        let known = ["sh", "toml", "json"].contains(&block.language.as_str());
+        let is_known = ["sh", "toml", "json"].contains(&block.language.as_str());
         assert!(
-            known,
+            is_known,
             "nothing checks a block {:?}:\n{}",
             block.language, block.content
         );
@@ -101,38 +101,38 @@ fn every_block_and_command_is_checked() {
         .map(|words| words[0].clone())
         .collect();
     for program in &programs {
-        let known = ["rekeyd", "sqlite3", "cargo", "curl", "debian/build"]
+        let is_known = ["rekeyd", "sqlite3", "cargo", "curl", "debian/build"]
             .iter()
             .chain(&HOST_COMMANDS)
             .any(|known| known == program);
-        assert!(known, "nothing checks the command {program}");
+        assert!(is_known, "nothing checks the command {program}");
     }
     for program in ["rekeyd", "sqlite3", "cargo", "curl"] {
         assert!(programs.contains(program), "{program} is shown");
     }
 }
 
-/// The text with everything it names moved below `dir` and made, so that only
-/// the text itself can be wrong.
+/// Moves every path in the text below `dir` and creates it, so that only the text itself
+/// can be wrong.
 fn relocate_below(text: &str, dir: &Path) -> String {
-    let mut moved = String::new();
+    let mut relocated = String::new();
     for line in text.lines() {
         let mut pieces = line.split('"');
-        moved.push_str(pieces.next().unwrap());
+        relocated.push_str(pieces.next().unwrap());
         let option = line.split('=').next().unwrap().trim();
         for piece in pieces {
-            moved.push('"');
+            relocated.push('"');
             if let Some(below) = piece.strip_prefix('/') {
                 let path = dir.join(below);
                 create_named_file(option, &path);
-                moved.push_str(path.to_str().unwrap());
+                relocated.push_str(path.to_str().unwrap());
             } else {
-                moved.push_str(piece);
+                relocated.push_str(piece);
             }
         }
-        moved.push('\n');
+        relocated.push('\n');
     }
-    moved
+    relocated
 }
 
 fn create_named_file(option: &str, path: &Path) {
@@ -159,20 +159,22 @@ fn every_configuration_is_valid() {
             &world.path("config.toml"),
             &relocate_below(&block, world.dir.path()),
         );
-        // What does not name its admin key is given it by the service manager.
+        // A service manager supplies an admin key that the configuration does not name.
         let given = world.path("credentials");
         std::fs::create_dir(&given).unwrap();
         write(&given.join("openai-admin-key"), "unused\n");
         let mut check = world.command(&["check"]);
         check.env("CREDENTIALS_DIRECTORY", given);
-        // So is the folder of the ledger.
+        // It also supplies the folder of the ledger.
         let output = check.env("STATE_DIRECTORY", world.dir.path()).output();
         let output = output.unwrap();
-        // What this host lacks is no mistake of the text.
-        let said = text(&output.stderr);
+        // A problem of this host is no mistake of the text.
+        let message = text(&output.stderr);
         let lacks_mail = |line: &str| line.contains("/usr/sbin/sendmail does not exist");
-        let lacks_mail =
-            !said.is_empty() && said.lines().all(|line| line.is_empty() || lacks_mail(line));
+        let lacks_mail = !message.is_empty()
+            && message
+                .lines()
+                .all(|line| line.is_empty() || lacks_mail(line));
         assert!(
             output.status.success() || lacks_mail,
             "{block}\n{}{}",
@@ -188,12 +190,12 @@ fn notification_example_matches_output() {
     let [block] = &blocks[..] else {
         panic!("nothing checks another block of JSON: {blocks:?}");
     };
-    let shown: serde_json::Value = serde_json::from_str(block).unwrap();
-    let data = |name: &str| shown["data"][name].as_str().unwrap().to_owned();
+    let documented: serde_json::Value = serde_json::from_str(block).unwrap();
+    let data = |name: &str| documented["data"][name].as_str().unwrap().to_owned();
     let at = |text: &str| text.parse().unwrap();
-    let notice = Notification {
+    let notification = Notification {
         id: NotificationId::from_recorded(data("id")),
-        created_at: at(shown["timestamp"].as_str().unwrap()),
+        created_at: at(documented["timestamp"].as_str().unwrap()),
         state: NotificationState::from_text(&data("state")).unwrap(),
         alert: Alert::for_key(
             &KeyName::new(&data("key")).unwrap(),
@@ -202,11 +204,11 @@ fn notification_example_matches_output() {
         since: at(&data("since")),
         text: data("text"),
     };
-    let told = to_json(&notice, &data("host")).unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
-    assert_eq!(told, shown);
-    let told = told["data"].as_object().unwrap();
-    for member in told.keys() {
+    let output = to_json(&notification, &data("host")).unwrap();
+    let output: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(output, documented);
+    let output = output["data"].as_object().unwrap();
+    for member in output.keys() {
         assert!(README.contains(&format!("`{member}`")), "{member}");
     }
     for occasion in EventKind::ALL {
@@ -222,9 +224,9 @@ fn every_query_runs() {
     world.ok(&["once"]);
     let ledger = read_ledger(&world.path("ledger.db"));
     let commands = commands();
-    let shown = commands.iter().filter(|words| words[0] == "sqlite3");
+    let queries = commands.iter().filter(|words| words[0] == "sqlite3");
     let mut rows = 0;
-    for words in shown {
+    for words in queries {
         let mut given = words[1..].iter().filter(|word| !word.starts_with('-'));
         let (Some(file), Some(sql), None) = (given.next(), given.next(), given.next()) else {
             panic!("not a ledger and a query: {words:?}");
@@ -259,7 +261,7 @@ fn every_control_request_parses() {
             }
         }
     }
-    // Each route of the table, with what its first cell of JSON says.
+    // Each route of the table has the JSON of its first cell.
     let rows = README.lines().filter(|line| line.starts_with("| `POST /"));
     let mut verbs = BTreeSet::new();
     for row in rows {
@@ -283,7 +285,7 @@ fn every_control_request_parses() {
     assert_eq!(verbs.len(), 8, "{verbs:?}");
 }
 
-/// The program's own reading of a command line; nothing is done.
+/// Parses a command line as the program does, without running it.
 fn parse_command_line(words: &[String]) -> Result<(), String> {
     match Cli::try_parse_from(words) {
         Ok(_) => Ok(()),
@@ -305,7 +307,7 @@ fn every_command_line_parses() {
         if !span.starts_with("rekeyd ") {
             continue;
         }
-        // `rekeyd hold A [B]`, `rekeyd release …`: the same again.
+        // `rekeyd hold A [B]`, `rekeyd release …`: the rest repeats the first.
         let same = span
             .strip_suffix('…')
             .filter(|rest| rest.split_whitespace().count() == 2);
@@ -324,14 +326,16 @@ fn every_command_line_parses() {
     }
     let mut program = Cli::command();
     program.build();
-    let all = program.get_subcommands().filter(|one| !one.is_hide_set());
+    let all = program
+        .get_subcommands()
+        .filter(|subcommand| !subcommand.is_hide_set());
     for name in all
         .map(clap::Command::get_name)
         .filter(|name| *name != "help")
     {
         assert!(described.contains(name), "rekeyd {name} is described");
     }
-    for (wrong, why) in [
+    for (wrong, reason) in [
         ("rekeyd rotat KEY", "a command"),
         ("rekeyd check [--onlin]", "an option"),
         ("rekeyd once [--for KEY]", "a value"),
@@ -341,12 +345,12 @@ fn every_command_line_parses() {
         let lines = crate::command_lines::lines_of(wrong);
         assert!(
             lines.iter().any(|line| parse_command_line(line).is_err()),
-            "sees {why}"
+            "sees {reason}"
         );
     }
 }
 
-/// `cargo run --release -- demo` is the same as the built program's `demo`.
+/// Replaces `cargo run --release -- demo` by the built program's `demo`.
 fn as_built_binary(words: &[String]) -> Option<Vec<String>> {
     let arguments = words.strip_prefix(&["cargo", "run", "--release", "--"].map(str::to_owned))?;
     let program = "target/release/rekeyd".to_owned();
@@ -360,7 +364,7 @@ fn options(words: &[String]) -> BTreeSet<&String> {
 #[test]
 fn ci_runs_the_documented_cargo_commands() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
-    // A package has the README without what checks each change.
+    // A package has the README without the CI configuration.
     let Ok(script) = std::fs::read_to_string(path) else {
         return;
     };
@@ -369,8 +373,7 @@ fn ci_runs_the_documented_cargo_commands() {
     let mut kinds = BTreeSet::new();
     for words in commands().into_iter().filter(|words| words[0] == "cargo") {
         kinds.insert(words[1].clone());
-        // Benches take long and cannot fail: that there is such a one, with such
-        // parts, is enough.
+        // Benches take long and cannot fail, so their names are checked alone.
         if let [_, bench, option, name, parts @ ..] = words.as_slice()
             && (bench.as_str(), option.as_str()) == ("bench", "--bench")
         {
@@ -384,7 +387,7 @@ fn ci_runs_the_documented_cargo_commands() {
         }
         let found = match as_built_binary(&words) {
             Some(operator) => run.iter().any(|line| {
-                // How long and where it runs may differ.
+                // Durations and paths may differ.
                 line.get(..2) == operator.get(..2) && options(line).is_superset(&options(&operator))
             }),
             None => run.contains(&words),

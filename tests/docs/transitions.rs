@@ -42,8 +42,8 @@ fn apply_matches_documented_transitions() {
     let phases = std::iter::once(None).chain(Phase::ALL.into_iter().map(Some));
     for from in phases {
         for event in LifecycleEvent::ALL {
-            let wanted = table.get(&(from, event)).copied();
-            assert_eq!(apply(from, event).ok(), wanted, "{from:?} and {event}");
+            let expected = table.get(&(from, event)).copied();
+            assert_eq!(apply(from, event).ok(), expected, "{from:?} and {event}");
         }
     }
 }
@@ -60,7 +60,7 @@ fn every_phase_has_entry_and_exit() {
     }
 }
 
-/// A ledger with one rotation in this phase, however it may have come there.
+/// Returns a ledger with one rotation in this phase.
 fn ledger_with_phase(phase: Phase) -> Connection {
     let identity = LedgerIdentity {
         provider: "https://example.com/v1".to_owned(),
@@ -95,8 +95,8 @@ fn database_allows_the_same_transitions() {
                 .any(|event| apply(Some(from), *event) == Ok(to));
             let sql = "UPDATE rotation
                  SET phase = ?1, credential_id = coalesce(credential_id, 'key_a')";
-            let moved = ledger_with_phase(from).execute(sql, [to.as_str()]);
-            match moved {
+            let result = ledger_with_phase(from).execute(sql, [to.as_str()]);
+            match result {
                 Ok(rows) => assert!(moves && rows == 1, "{from} to {to} is allowed"),
                 Err(error) => {
                     let error = error.to_string();

@@ -1,4 +1,4 @@
-//! What is wrong and who may repair it: exit codes, and what is left behind.
+//! Problems and who can repair them: exit codes, and the files that are left.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +10,7 @@ use crate::support::{ChildGuard, TestEnv, text, write, write_ledger};
 const KEY: &str = "[key.billing]\nschedule = \"@monthly\"\n[[key.billing.sink]]\n\
     type = \"file\"\npath = \"DIR/billing.key\"\n";
 
-/// The files of a world, by name.
+/// Returns the files of an environment, by name.
 fn files(world: &TestEnv) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(world.dir.path())
         .unwrap()
@@ -20,7 +20,7 @@ fn files(world: &TestEnv) -> Vec<String> {
     names
 }
 
-/// What `check` says, which must end with `code`.
+/// Returns the output of `check`, which must exit with `code`.
 fn check(world: &TestEnv, code: i32) -> String {
     let output = world.run(&["check"]);
     let stderr = text(&output.stderr);
@@ -28,7 +28,7 @@ fn check(world: &TestEnv, code: i32) -> String {
     stderr
 }
 
-/// Waits until the daemon has started and said each of `wanted`.
+/// Waits until the daemon has started and logged each of `expected`.
 fn assert_daemon_starts_and_logs(world: &TestEnv, expected: &[&str]) {
     let mut child = world
         .command(&["run"])
@@ -37,17 +37,17 @@ fn assert_daemon_starts_and_logs(world: &TestEnv, expected: &[&str]) {
         .unwrap();
     let log = BufReader::new(child.stderr.take().unwrap()).lines();
     let _running = ChildGuard(child);
-    let mut told = String::new();
+    let mut log = String::new();
     for line in log {
         let line = line.unwrap();
-        told.push_str(&line);
-        told.push('\n');
-        let is_told = |text: &str| told.contains(text);
-        if is_told(" started at ") && expected.iter().copied().all(is_told) {
+        log.push_str(&line);
+        log.push('\n');
+        let is_logged = |text: &str| log.contains(text);
+        if is_logged(" started at ") && expected.iter().copied().all(is_logged) {
             return;
         }
     }
-    panic!("it ended without {expected:?}:\n{told}");
+    panic!("it ended without {expected:?}:\n{log}");
 }
 
 #[test]
@@ -87,21 +87,23 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
     let world = TestEnv::start(&[]);
     world.configure(KEY);
     let file = world.path("admin-key");
-    let shown = file.display();
+    let displayed = file.display();
     let at = format!(
         "error: {}: provider.credential-file: ",
         world.path("config.toml").display()
     );
 
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    let open =
-        format!("{shown} has mode 0644: others can read or write it; run: chmod 0600 {shown}");
+    let open = format!(
+        "{displayed} has mode 0644: others can read or write it; run: chmod 0600 {displayed}"
+    );
     assert_eq!(check(&world, 1), format!("{at}{open}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {open}")]);
 
     fs::remove_file(&file).unwrap();
-    let missing =
-        format!("{shown} does not exist; write the secret into it and run: chmod 0600 {shown}");
+    let missing = format!(
+        "{displayed} does not exist; write the secret into it and run: chmod 0600 {displayed}"
+    );
     assert_eq!(check(&world, 1), format!("{at}{missing}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {missing}")]);
 
@@ -117,7 +119,7 @@ fn sink_host_problems_do_not_stop_the_daemon() {
     let key = KEY.replace("DIR/billing.key", "DIR/mount/billing.key");
     world.configure(&format!("{key}{webhook}"));
     let stderr = check(&world, 1);
-    // Each once.
+    // Each problem is reported once.
     assert_eq!(stderr.lines().count(), 3, "{stderr}");
     for (at, file) in [
         ("key.billing.sink.file: ", "mount"),
@@ -128,11 +130,11 @@ fn sink_host_problems_do_not_stop_the_daemon() {
         let expected = |line: &str| line.contains(at) && line.contains(&file);
         assert!(stderr.lines().any(expected), "{at}{file}: {stderr}");
     }
-    let shown: Vec<_> = stderr
+    let displayed: Vec<_> = stderr
         .lines()
         .map(|line| &line["error: ".len()..])
         .collect();
-    assert_daemon_starts_and_logs(&world, &shown);
+    assert_daemon_starts_and_logs(&world, &displayed);
 }
 
 #[test]
@@ -145,12 +147,12 @@ fn check_reports_an_unusable_ledger_as_run_does() {
         write(&world.path("config.toml"), &elsewhere);
         world.path(path)
     };
-    let told = |code: i32, expected: &str| {
-        let told = check(&world, code);
-        assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.contains("config.toml: ledger.path: "), "{told}");
-        assert!(told.contains(expected), "{expected}: {told}");
-        // The daemon says the same.
+    let assert_reported = |code: i32, expected: &str| {
+        let output = check(&world, code);
+        assert_eq!(output.lines().count(), 1, "{output}");
+        assert!(output.contains("config.toml: ledger.path: "), "{output}");
+        assert!(output.contains(expected), "{expected}: {output}");
+        // The daemon reports the same.
         let output = world.run(&["run"]);
         assert_eq!(output.status.code(), Some(code), "{expected}");
         let stderr = text(&output.stderr);
@@ -160,29 +162,29 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     at("nowhere/ledger.db");
     let nowhere = world.path("nowhere");
     let missing = format!("the folder {} does not exist; make it", nowhere.display());
-    told(1, &missing);
+    assert_reported(1, &missing);
     fs::create_dir_all(world.path("nowhere/ledger.db")).unwrap();
-    told(1, "it is a folder; give the path of a file");
+    assert_reported(1, "it is a folder; give the path of a file");
     write(
         &at("text.db"),
         "no database at all, but long enough to be one\n",
     );
-    told(1, "it is no SQLite database");
+    assert_reported(1, "it is no SQLite database");
 
-    // Nothing is made, and what is in order is not wrong.
+    // No file is created, and a usable ledger is no problem.
     let ledger = at("new.db");
     let before = files(&world);
     world.ok(&["check"]);
     assert_eq!(files(&world), before);
     world.ok(&["once"]);
     world.ok(&["check"]);
-    // What SQLite keeps beside it is gone then, as after a backup was put back.
+    // The files beside the ledger are missing, as after a backup was restored.
     let set = |sql: &str| {
         let connection = write_ledger(&ledger);
         connection.execute_batch(sql).unwrap();
     };
     set("UPDATE scope SET organization = 'org-other'");
-    told(78, "with the organization org-other");
+    assert_reported(78, "with the organization org-other");
     set("UPDATE scope SET organization = ''");
     set("UPDATE ledger_identity SET host = 'another'");
     let before = files(&world);
@@ -191,13 +193,13 @@ fn check_reports_an_unusable_ledger_as_run_does() {
     assert!(another.contains("on another machine"), "{another}");
     assert_eq!(files(&world), before);
     set("UPDATE ledger_identity SET host = NULL; PRAGMA user_version = 999");
-    told(1, "has version 999");
+    assert_reported(1, "has version 999");
     set("PRAGMA user_version = 0");
-    told(1, "it is a database of something else");
+    assert_reported(1, "it is a database of something else");
 
     let link = at("link.db");
     std::os::unix::fs::symlink(world.path("missing/ledger.db"), link).unwrap();
-    told(1, "cannot open the ledger");
+    assert_reported(1, "cannot open the ledger");
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn unreachable_provider_is_a_host_problem() {
     assert!(stderr.contains("config.toml: provider: "), "{stderr}");
 }
 
-/// systemd guards what it puts there, and other managers of services do.
+/// systemd protects its credentials, and so do other service managers.
 #[test]
 fn credentials_directory_is_exempt_from_permission_checks() {
     let mut world = TestEnv::start(&[]);

@@ -1,5 +1,5 @@
-//! A running daemon is asked by the commands, and by anybody who speaks HTTP
-//! on its socket.
+//! A running daemon serves requests of the commands, and of any HTTP client on its
+//! socket.
 
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
@@ -13,7 +13,7 @@ use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, read_ledger, text, write, write_ledger};
 use rustix::process::Signal;
 
-/// A daemon that has rotated its key once.
+/// Returns a daemon that has rotated its key once.
 fn running(world: &TestEnv) -> Daemon {
     let mut daemon = Daemon::start(world);
     daemon.wait_for("is the current credential");
@@ -26,7 +26,7 @@ fn world() -> TestEnv {
     world
 }
 
-/// One request by hand: the status and the body.
+/// Sends one HTTP request, and returns the status and the body.
 fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
     let mut stream = UnixStream::connect(world.path("control.sock")).unwrap();
     let length = body.len();
@@ -43,7 +43,7 @@ fn http(world: &TestEnv, method: &str, path: &str, body: &str) -> (u16, serde_js
     (status, serde_json::from_str(body).unwrap())
 }
 
-/// The column `detail ->> member` of the last row of the ledger with `event`.
+/// Returns the column `detail ->> member` of the last row of the ledger with `event`.
 fn last_event_detail(world: &TestEnv, event: &str, member: &str) -> Option<String> {
     let ledger = read_ledger(&world.path("ledger.db"));
     let sql = "SELECT detail ->> ?2 FROM events WHERE event = ?1 ORDER BY seq DESC LIMIT 1";
@@ -70,7 +70,7 @@ fn changing_commands_are_executed_by_the_running_daemon() {
     let secret = world.secret_of(history[0]["credential_id"].as_str().unwrap());
     let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert_eq!(delivered.trim(), secret);
-    // And so the other commands, each in its own words.
+    // The daemon executes the other commands, too.
     let id = first[0].as_str();
     let until = "2031-01-01T00:00:00Z";
     for (command, words) in [
@@ -87,7 +87,7 @@ fn changing_commands_are_executed_by_the_running_daemon() {
     let log = daemon.stop();
     assert!(log.contains("asks to rotate"), "{log}");
     assert!(!world.path("control.sock").exists());
-    // Without it the same is done here.
+    // Without a daemon, the command does the same itself.
     assert_eq!(world.ok(&["rotate", "billing"]), "billing: rotated\n");
 }
 
@@ -161,11 +161,11 @@ fn control_socket_serves_plain_http() {
         assert_eq!(found, status, "{method} {path}: {answer}");
         assert!(answer.to_string().contains(words), "{path}: {answer}");
     }
-    // Nothing of that has changed anything.
+    // None of these requests changed anything.
     assert_eq!(world.history().len(), 2);
 }
 
-/// Needs root to be somebody else: as anybody else there is nobody to ask as.
+/// Only root can run as another user.
 #[test]
 fn group_can_read_and_only_admins_can_change() {
     const NOBODY: u32 = 65_534;
@@ -173,7 +173,7 @@ fn group_can_read_and_only_admins_can_change() {
         return;
     }
     let world = world();
-    // Somebody who can read the configuration and reach the socket.
+    // The user can read the configuration and reach the socket.
     for (name, mode) in [("", 0o755), ("config.toml", 0o644)] {
         std::fs::set_permissions(world.path(name), Permissions::from_mode(mode)).unwrap();
     }
@@ -200,7 +200,7 @@ fn group_can_read_and_only_admins_can_change() {
     );
     assert!(stderr.contains("[control] admins"), "{stderr}");
     daemon.stop();
-    // Its group may.
+    // The user's group is allowed.
     let group = "nogroup";
     if !rekeyd::platform::users::is_member(NOBODY, NOBODY, group) {
         return;
@@ -252,7 +252,7 @@ fn stale_socket_is_replaced_and_foreign_socket_is_not_used() {
     daemon.signal(Signal::KILL);
     assert!(!daemon.wait().success());
     assert!(world.path("control.sock").exists());
-    // Nobody listens there: the command does the work itself.
+    // No daemon listens there: the command does the work itself.
     assert!(
         world
             .ok(&["pause", "billing"])
@@ -260,8 +260,8 @@ fn stale_socket_is_replaced_and_foreign_socket_is_not_used() {
     );
     let mut again = Daemon::start(&world);
     again.wait_for("started at");
-    // A second rekeyd with the same socket goes on without, and its commands
-    // do not ask the first.
+    // A second rekeyd with the same socket runs without it, and its commands do not use
+    // the first.
     let config = std::fs::read_to_string(world.path("config.toml")).unwrap();
     let other = config.replace("/ledger.db", "/other.db");
     write(
@@ -291,7 +291,7 @@ fn valid_configuration_is_applied_and_invalid_changes_nothing() {
         let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
         status["problem"].clone()
     };
-    // One with a mistake.
+    // The configuration has a mistake.
     let bad = good.replace("@monthly", "@monthly-ish");
     write(&world.path("config.toml"), &bad);
     let output = world.run(&["reload"]);
@@ -301,13 +301,13 @@ fn valid_configuration_is_applied_and_invalid_changes_nothing() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("the configuration was not taken");
     write(&world.path("config.toml"), &good);
-    // It stands in the ledger a moment after it stands in the log.
-    let shown = (0..200)
+    // The ledger has the record a moment after the log.
+    let recorded = (0..200)
         .map(|_| problem())
         .find(|problem| !problem.is_null());
-    assert!(shown.unwrap().as_str().unwrap().contains("@monthly-ish"));
+    assert!(recorded.unwrap().as_str().unwrap().contains("@monthly-ish"));
     assert_eq!(world.history().len(), 1);
-    // One that needs a restart.
+    // This change needs a restart.
     let url = good.replace("/v1\"", "/v2\"");
     write(&world.path("config.toml"), &url);
     let output = world.run(&["reload"]);
@@ -318,7 +318,7 @@ fn valid_configuration_is_applied_and_invalid_changes_nothing() {
         "{stderr}"
     );
     assert!(stderr.contains("restart"), "{stderr}");
-    // One more key; a command that knows of it before the daemon says so.
+    // A new key; the command knows it before the daemon confirms.
     let more = "[key.more]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
                 [[key.more.sink]]\ntype = \"file\"\npath = \"DIR/more.key\"\n";
     let more = more.replace("DIR", world.dir.path().to_str().unwrap());
@@ -331,7 +331,7 @@ fn valid_configuration_is_applied_and_invalid_changes_nothing() {
     assert!(world.ok(&["reload"]).contains("took "));
     daemon.wait_for("is the current credential of more");
     assert!((0..200).any(|_| problem().is_null()));
-    // Without a daemon there is nothing to reload.
+    // Without a daemon, a reload has no effect.
     daemon.stop();
     let output = world.run(&["reload"]);
     assert_eq!(output.status.code(), Some(1));
@@ -352,7 +352,7 @@ fn reload_without_control_socket_signals_the_main_process() {
         let id = daemon.id().to_string();
         command.env("MAINPID", id).output().unwrap()
     };
-    // A bad one never reaches it.
+    // An invalid configuration is not signalled.
     write(
         &world.path("config.toml"),
         &good.replace("@monthly", "@never"),
@@ -389,7 +389,7 @@ fn rejected_rotation_does_not_run_later() {
     let mut world = world();
     let mut daemon = running(&world);
     world.stop_sandbox();
-    // The first finds out what the second meets.
+    // The first request detects the problem, the second meets it.
     for _ in 0..2 {
         let output = world.run(&["rotate", "billing"]);
         assert_eq!(output.status.code(), Some(1));
@@ -398,12 +398,12 @@ fn rejected_rotation_does_not_run_later() {
     }
     world.restart_sandbox(&[]);
     daemon.wait_for("has passed");
-    // Behind whatever else it may do then.
+    // The daemon would have handled it by then.
     world.ok(&["hold", "billing"]);
     assert_eq!(world.live_ids().len(), 1);
     let history = world.history();
-    let begun = history.iter().filter(|row| row["phase"] != "failed");
-    assert_eq!(begun.count(), 1, "{history:?}");
+    let started = history.iter().filter(|row| row["phase"] != "failed");
+    assert_eq!(started.count(), 1, "{history:?}");
 }
 
 #[test]
@@ -413,8 +413,8 @@ fn reason_is_redacted_before_it_is_recorded() {
     let secret = world.secret_of(&world.live_ids()[0]);
     let reason = format!("found\n{secret} in a chat");
     world.ok(&["pause", "billing", "--reason", &reason]);
-    let kept = last_event_detail(&world, "paused", "reason");
-    assert_eq!(kept.as_deref(), Some("found [secret] in a chat"));
+    let reason = last_event_detail(&world, "paused", "reason");
+    assert_eq!(reason.as_deref(), Some("found [secret] in a chat"));
     drop(daemon);
 }
 
@@ -480,8 +480,8 @@ fn skipped_delivery_to_optional_sink_is_shown() {
     drop(daemon);
 }
 
-/// Local users who connect and send no whole request do not keep commands out,
-/// and do not keep their connections.
+/// Local users who connect without a whole request neither block commands nor keep their
+/// connections.
 #[test]
 fn silent_control_connections_delay_no_command() {
     let mut world = world();
@@ -496,17 +496,17 @@ fn silent_control_connections_delay_no_command() {
     let mut silent: Vec<UnixStream> = (0..150)
         .map(|_| UnixStream::connect(world.path("control.sock")).unwrap())
         .collect();
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(http(&world, "GET", "/daemon", "").0, 200);
-    assert!(begun.elapsed() < Duration::from_secs(1));
-    // The command waits for its answer, which is not silence.
+    assert!(started.elapsed() < Duration::from_secs(1));
+    // The command waits for its reply and is not disconnected.
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(text(&output.stdout), "billing: rotated\n");
-    let begun = Instant::now();
+    let started = Instant::now();
     let last = silent.last_mut().unwrap();
     assert_eq!(last.read(&mut [0]).unwrap_or_default(), 0);
-    assert!(begun.elapsed() < Duration::from_secs(15));
-    // A head alone is not enough for long.
+    assert!(started.elapsed() < Duration::from_secs(15));
+    // A connection with a request head alone is closed soon.
     let mut half = UnixStream::connect(world.path("control.sock")).unwrap();
     write!(
         half,

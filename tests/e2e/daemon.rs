@@ -1,4 +1,4 @@
-//! The daemon as a process: signals, and what a killed one leaves behind.
+//! The daemon as a process: signals, and the state after it was killed.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -68,9 +68,9 @@ fn daemon_without_keys_logs_it() {
 #[test]
 fn killed_rotation_is_stranded_and_started_again() {
     let world = TestEnv::start(&[]);
-    // The receiver is nobody: the delivery is tried for as long as it lives.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = nobody.local_addr().unwrap().port();
+    // The receiver does not exist, so the daemon retries the delivery for its whole life.
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
     let webhook = format!(
         "[[key.billing.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\n\
          signing-secret-file = \"DIR/webhook-secret\"\n"
@@ -87,15 +87,15 @@ fn killed_rotation_is_stranded_and_started_again() {
     let before = world.history();
     assert_eq!(before[0]["phase"], "verified");
 
-    // The webhook is gone from the configuration; the file may hold the secret.
+    // The webhook was removed from the configuration; the file may hold the secret.
     world.configure(&file_key_text("0s"));
     world.ok(&["once"]);
     let after = world.history();
     assert_eq!(after[0]["phase"], "current");
     assert_eq!(after[0]["trigger"], "repair");
-    let held = std::fs::read_to_string(world.path("billing.key")).unwrap();
+    let secret = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert_eq!(
-        held.trim(),
+        secret.trim(),
         world.secret_of(after[0]["credential_id"].as_str().unwrap())
     );
     assert!(
@@ -104,7 +104,7 @@ fn killed_rotation_is_stranded_and_started_again() {
     );
 }
 
-/// What the service manager shows of it.
+/// The status that the service manager shows.
 #[test]
 fn failing_key_is_sent_to_the_service_manager() {
     let mut world = TestEnv::start(&[]);
@@ -116,7 +116,7 @@ fn failing_key_is_sent_to_the_service_manager() {
     world.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
     world.configure(&file_key_text("1s").replace("DIR/billing.key", "DIR/away/billing.key"));
     let daemon = Daemon::start(&world);
-    let told = |expected: &str| {
+    let was_sent = |expected: &str| {
         let mut message = [0; 4_096];
         loop {
             let length = manager.recv(&mut message).expect(expected);
@@ -125,12 +125,12 @@ fn failing_key_is_sent_to_the_service_manager() {
             }
         }
     };
-    told("READY=1");
-    told("STATUS=billing is failing; next rotation: billing at 20");
+    was_sent("READY=1");
+    was_sent("STATUS=billing is failing; next rotation: billing at 20");
     std::fs::create_dir(world.path("away")).unwrap();
     std::fs::set_permissions(world.path("away"), std::fs::Permissions::from_mode(0o700)).unwrap();
     world.ok(&["rotate", "billing"]);
-    told("STATUS=next rotation: billing at 20");
+    was_sent("STATUS=next rotation: billing at 20");
     daemon.stop();
-    told("STOPPING=1");
+    was_sent("STOPPING=1");
 }

@@ -21,7 +21,7 @@ fn new_key_is_rotated_and_all_views_agree() {
     assert_eq!(status["keys"][0]["current"]["credential_id"], id);
     assert_eq!(status["keys"][0]["healthy"], true);
     assert_eq!(status["keys"][0]["overlap"], serde_json::json!([]));
-    // Nothing is due: nothing more is made.
+    // No rotation is due, so none starts.
     world.ok(&["once"]);
     assert_eq!(world.history().len(), 1);
     assert_eq!(world.live_ids(), [id]);
@@ -40,7 +40,7 @@ fn manual_rotation_retires_the_previous_credential() {
         .collect();
     assert_eq!(phases, ["current", "retired"]);
     assert_eq!(history[0]["trigger"], "manual");
-    // Both live until the overlap is over.
+    // Both credentials live until the overlap is over.
     assert_eq!(world.live_ids().len(), 2);
     let delivered = std::fs::read_to_string(world.path("billing.key")).unwrap();
     assert_eq!(
@@ -98,8 +98,8 @@ fn history_has_the_columns_and_values_of_the_view() {
             let text = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            let shown = (!value.is_null()).then_some(text);
-            assert_eq!(shown, cell, "{name}");
+            let expected = (!value.is_null()).then_some(text);
+            assert_eq!(expected, cell, "{name}");
         }
     }
 }
@@ -119,7 +119,7 @@ fn history_lists_the_newest_up_to_its_limit() {
         let rows = stdout.as_array().unwrap().iter();
         let sequences: Vec<_> = rows.map(|row| row["sequence"].as_u64().unwrap()).collect();
         assert!(
-            sequences.is_sorted_by(|one, next| one > next),
+            sequences.is_sorted_by(|newer, next| newer > next),
             "{sequences:?}"
         );
         let all = newest.get_or_insert_with(|| sequences.clone());
@@ -176,7 +176,7 @@ fn unready_sink_defers_the_create() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(world.live_ids().is_empty());
     assert!(world.history().is_empty());
-    // Somebody may make the folder: the configuration may be right.
+    // The folder may be created later: the configuration may be right.
     assert_eq!(world.run(&["check"]).status.code(), Some(1));
 }
 
@@ -201,9 +201,9 @@ fn ledger_of_another_provider_or_organization_is_rejected() {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
     world.ok(&["once"]);
-    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
-    let organization = ours.replace("[provider]", "[provider]\norganization = \"org-other\"");
-    let provider = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    let original = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let organization = original.replace("[provider]", "[provider]\norganization = \"org-other\"");
+    let provider = original.replace(&world.base_url, "http://127.0.0.1:9/v1");
     for (other, named) in [
         (&provider, "http://127.0.0.1:9/v1 without an organization"),
         (&organization, "with the organization org-other"),
@@ -213,15 +213,15 @@ fn ledger_of_another_provider_or_organization_is_rejected() {
             let output = world.run(command);
             let stderr = text(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{stderr}");
-            let theirs = format!("belongs to {} without an organization", world.base_url);
+            let owner = format!("belongs to {} without an organization", world.base_url);
             assert!(
-                stderr.contains(&theirs) && stderr.contains(named),
+                stderr.contains(&owner) && stderr.contains(named),
                 "{stderr}"
             );
         }
     }
-    // The right one still goes on, and has made nothing meanwhile.
-    write(&world.path("config.toml"), &ours);
+    // The right provider still works, and has no new credential.
+    write(&world.path("config.toml"), &original);
     world.ok(&["once"]);
     assert_eq!(world.live_ids().len(), 1);
 }
@@ -230,10 +230,10 @@ fn ledger_of_another_provider_or_organization_is_rejected() {
 fn empty_ledger_is_bound_to_the_configured_provider() {
     let world = TestEnv::start(&[]);
     world.configure("");
-    let ours = std::fs::read_to_string(world.path("config.toml")).unwrap();
-    let other = ours.replace(&world.base_url, "http://127.0.0.1:9/v1");
+    let original = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let other = original.replace(&world.base_url, "http://127.0.0.1:9/v1");
     write(&world.path("config.toml"), &other);
-    // A service that was started before it was configured: nobody answers there.
+    // The service was started before it was configured: no provider answers there.
     world.run(&["once", "--for", "1s"]);
     assert!(world.path("ledger.db").exists());
     world.configure(&file_key_text("24h"));

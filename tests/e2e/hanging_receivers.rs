@@ -1,5 +1,4 @@
-//! Receivers that accept a connection and never answer, beside keys whose sinks
-//! are in order.
+//! Receivers that accept a connection and never answer, beside keys with working sinks.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use crate::metrics::{free_address, get};
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, write};
 
-/// Twelve keys with such a receiver, three with a file every two seconds, and four
+/// Writes twelve keys with such a receiver, three with a file every two seconds, and four
 /// places at the provider.
 fn configure(world: &TestEnv, port: u16, metrics: &str) {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
@@ -55,15 +54,15 @@ fn other_keys_rotate_on_time_and_the_daemon_stops_in_time() {
             daemon.wait_for(&format!("delivered file{number} to file"));
         }
     }
-    // A delivery that hangs ends after 30 seconds.
+    // A hanging delivery ends after 30 seconds.
     assert!(started.elapsed() < Duration::from_secs(25));
 
-    let asked = Instant::now();
+    let stopped_at = Instant::now();
     let (status, _, page) = get(&metrics, "/metrics");
     assert_eq!(status, 200);
     assert!(page.contains("rekeyd_"), "{page}");
     world.run(&["status"]);
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(stopped_at.elapsed() < Duration::from_secs(5));
 
     let signalled = Instant::now();
     daemon.signal(Signal::TERM);

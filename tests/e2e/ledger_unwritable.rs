@@ -1,8 +1,6 @@
-//! A ledger that cannot be written: nothing is made at the provider, and the
-//! message says what to do.
-//!
-//! File permissions do not bind root, so that where the tests run as root the
-//! program runs as nobody.
+//! A ledger that cannot be written: no credential is created at the provider, and the
+//! message states the remedy. File permissions do not apply to root, so the program runs
+//! as the user nobody if the tests run as root.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,8 +9,8 @@ use std::process::Output;
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, file_key_text, text, write};
 
-/// A world whose ledger is in a folder of its own, and a program that file
-/// permissions bind.
+/// An environment whose ledger is in a folder of its own, and a program to which file
+/// permissions apply.
 struct Ledger {
     bound: UnprivilegedEnv,
 }
@@ -50,8 +48,8 @@ impl Ledger {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
 
-    /// Every command that would write says why it cannot, and makes nothing; so
-    /// does the one that looks whether it could.
+    /// Asserts that every command that would write fails with the reason and creates
+    /// nothing, and that `check` reports the same.
     fn assert_all_rejected(&self, expected: &[&str]) {
         self.assert_rejected(&["check"], expected);
         self.assert_rejected(&["once", "--for", "1s"], expected);
@@ -76,7 +74,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // What cannot be written cannot be tidied up either.
+        // An unwritable folder cannot be removed either.
         set_mode(&self.bound.env.path("state"), 0o700);
     }
 }
@@ -108,7 +106,7 @@ fn read_only_ledger_is_rejected() {
 fn read_only_folder_is_rejected_if_files_are_missing() {
     let ledger = Ledger::start();
     ledger.assert_works();
-    // As after a ledger was put back from a backup.
+    // The ledger was restored from a backup.
     for name in ["ledger.db-wal", "ledger.db-shm"] {
         std::fs::remove_file(ledger.state(name)).unwrap();
     }

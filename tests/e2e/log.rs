@@ -1,5 +1,5 @@
-//! The log in the journal, which a socket in a mount namespace plays here:
-//! where the socket is, only systemd decides.
+//! Logging to the journal, whose socket a mount namespace provides here: only systemd
+//! decides its path.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -14,16 +14,16 @@ use crate::support::{TestEnv, text, write};
 /// One entry of the journal, by the names of its fields.
 type Entry = BTreeMap<String, String>;
 
-/// Ends the journal of these tests.
+/// The message that ends the journal of these tests.
 const END: &[u8] = b"end";
 
-/// A world, and a folder that is `/run/systemd/journal` for its programs.
+/// An environment, and a folder that its programs see as `/run/systemd/journal`.
 struct Host {
     world: TestEnv,
 }
 
 impl Host {
-    /// None where this user may not make namespaces.
+    /// Returns a host; none if this user may not create namespaces.
     fn new() -> Option<Self> {
         let mut mount = unshare();
         mount.args(["mount", "-t", "tmpfs", "none", "/run"]);
@@ -48,7 +48,7 @@ impl Host {
         self.world.path("journal/socket")
     }
 
-    /// What is sent to the journal until [`Host::end`].
+    /// Collects the entries that are sent to the journal until [`Host::end`].
     fn journal(&self) -> JoinHandle<Vec<Entry>> {
         let socket = UnixDatagram::bind(self.socket()).unwrap();
         std::thread::spawn(move || {
@@ -58,7 +58,7 @@ impl Host {
                 let length = socket.recv(&mut datagram).unwrap();
                 match &datagram[..length] {
                     END => return entries,
-                    // It asks whether anybody is there.
+                    // The logger checks whether a journal is listening.
                     [] => {}
                     entry => entries.push(read(entry)),
                 }
@@ -72,8 +72,8 @@ impl Host {
         journal.join().unwrap()
     }
 
-    /// Runs a command and gives what it told on standard error. With a stream
-    /// of its own, `$JOURNAL_STREAM` names what standard error is.
+    /// Runs a command, and returns its standard error. With a stream of its own,
+    /// `$JOURNAL_STREAM` names that standard error.
     fn run(&self, arguments: &[&str], of_its_own: bool) -> String {
         let file = self.world.path("stderr");
         let stderr = fs::File::create(&file).unwrap();
@@ -95,12 +95,12 @@ impl Host {
             .stderr(stderr)
             .status()
             .unwrap();
-        let told = text(&fs::read(file).unwrap());
-        assert!(status.success(), "{told}");
-        told
+        let stderr = text(&fs::read(file).unwrap());
+        assert!(status.success(), "{stderr}");
+        stderr
     }
 
-    /// The secret that was delivered last.
+    /// Returns the secret that was delivered last.
     fn secret(&self) -> String {
         let history = self.world.history();
         let id = history[0]["credential_id"].as_str().unwrap();
@@ -108,7 +108,7 @@ impl Host {
     }
 }
 
-/// A command in a mount namespace of its own.
+/// Returns a command in a mount namespace of its own.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
@@ -118,8 +118,8 @@ fn unshare() -> Command {
     command
 }
 
-/// The native protocol: `NAME=value`, or the name, the length in eight bytes
-/// and the value.
+/// Parses the native protocol: `NAME=value`, or the name, the length in eight bytes and
+/// the value.
 fn read(mut datagram: &[u8]) -> Entry {
     let mut entry = Entry::new();
     while !datagram.is_empty() {
@@ -143,12 +143,12 @@ fn read(mut datagram: &[u8]) -> Entry {
 fn each_journal_entry_has_its_fields() {
     let Some(host) = Host::new() else { return };
     let journal = host.journal();
-    let told = host.run(
+    let stderr = host.run(
         &["--log-level", "debug", "--log-format", "journald", "once"],
         false,
     );
     let entries = host.end(journal);
-    assert_eq!(told, "", "all of it is in the journal");
+    assert_eq!(stderr, "", "all of it is in the journal");
 
     let with = |message: &str| {
         let mut entries = entries.iter();
@@ -187,7 +187,7 @@ fn auto_format_uses_journald_only_if_stderr_goes_there() {
     assert!(!elsewhere.contains('\u{1b}'), "no colours: {elsewhere}");
     assert_eq!(host.run(&["rotate", "billing"], true), "");
     let entries = host.end(journal);
-    // Of the first run nothing is there.
+    // The first run wrote no entries.
     let rotated = |entry: &&Entry| entry["MESSAGE"].contains("is the current credential");
     assert_eq!(entries.iter().filter(rotated).count(), 1, "{entries:?}");
 }
@@ -199,9 +199,9 @@ fn missing_journald_is_reported_once_and_text_is_used() {
         (&["once"], true),
     ] {
         let Some(host) = Host::new() else { return };
-        let told = host.run(arguments, of_its_own);
+        let stderr = host.run(arguments, of_its_own);
         let problem = "the journal cannot be reached (";
-        assert_eq!(told.matches(problem).count(), 1, "{told}");
-        assert!(told.contains("is the current credential"), "{told}");
+        assert_eq!(stderr.matches(problem).count(), 1, "{stderr}");
+        assert!(stderr.contains("is the current credential"), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! The program as its users have it: its commands, its daemon, what they print.
+//! The program as its users see it: its commands, its daemon and their output.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

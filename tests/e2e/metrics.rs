@@ -1,4 +1,4 @@
-//! What Prometheus and a load balancer read of a running daemon.
+//! The pages of a running daemon for Prometheus and load balancers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, write};
 
-/// An address that nobody listened at a moment ago, and that nobody else looks
-/// for one at.
+/// Returns an address that is free now, and that no other test uses.
 pub(crate) fn free_address() -> String {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -33,7 +32,7 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
     (status, head.to_owned(), body.to_owned())
 }
 
-/// The value of a sample.
+/// Returns the value of a sample.
 fn value(page: &str, sample: &str) -> f64 {
     let mut lines = page.lines().filter_map(|line| line.strip_prefix(sample));
     let rest = lines
@@ -42,21 +41,20 @@ fn value(page: &str, sample: &str) -> f64 {
     rest.trim().parse().unwrap()
 }
 
-/// Every metric that `text` names is on the page.
+/// Asserts that every metric in `text` is on the page.
 fn assert_metrics_exist(text: &str, page: &str) {
-    let mut known = 0;
+    let mut count = 0;
     for word in text.split(|sign: char| !(sign.is_ascii_lowercase() || sign == '_')) {
         let name = word.strip_prefix("rekeyd_").filter(|name| !name.is_empty());
         if name.is_some() {
             assert!(page.contains(&format!("# TYPE {word} ")), "{word}: {page}");
-            known += 1;
+            count += 1;
         }
     }
-    assert!(known > 5, "{text}");
+    assert!(count > 5, "{text}");
 }
 
-/// Prometheus' own opinion of the page, where `REKEYD_PROMTOOL` names its
-/// promtool.
+/// Checks the page with Prometheus' own promtool, if `REKEYD_PROMTOOL` names it.
 fn check_with_promtool(page: &str) {
     let Some(tool) = std::env::var_os("REKEYD_PROMTOOL") else {
         return;
@@ -72,11 +70,11 @@ fn check_with_promtool(page: &str) {
     input.write_all(page.as_bytes()).unwrap();
     drop(input);
     let output = check.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
+    let output_text = [output.stdout, output.stderr].concat();
     assert!(
-        output.status.success() && said.is_empty(),
+        output.status.success() && output_text.is_empty(),
         "{}",
-        crate::support::text(&said)
+        crate::support::text(&output_text)
     );
 }
 
@@ -173,19 +171,19 @@ fn metrics_agree_with_the_ledger() {
     assert_eq!(get(&address, "/healthz").0, 200);
     assert_eq!(get(&address, "/readyz").0, 200);
     assert_eq!(get(&address, "/other").0, 404);
-    // The provider is away: it is well, and not ready.
+    // The provider is unreachable: the daemon is healthy, and not ready.
     world.stop_sandbox();
     assert!(!world.run(&["rotate", "billing"]).status.success());
     assert_eq!(get(&address, "/healthz").0, 200);
-    let (status, _, why) = get(&address, "/readyz");
+    let (status, _, body) = get(&address, "/readyz");
     assert_eq!(status, 503);
-    assert!(why.contains("the provider cannot be asked"), "{why}");
+    assert!(body.contains("the provider cannot be asked"), "{body}");
     let (_, _, page) = get(&address, "/metrics");
     let away = "rekeyd_provider_requests_total{operation=\"check\",outcome=\"unreachable\"}";
     assert!(value(&page, away) >= 1.0);
 }
 
-/// Waits until nobody listens there any more.
+/// Waits until no process listens at the address.
 fn assert_not_listening(address: &str) {
     let started = Instant::now();
     while TcpStream::connect(address).is_ok() {
@@ -217,27 +215,27 @@ fn metrics_address_follows_the_configuration() {
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("is the current credential");
     assert_eq!(get(&first, "/healthz").0, 200);
-    // An address that has the former one within it, and back.
+    // The new address includes the previous one, and back.
     let (_, port) = first.rsplit_once(':').unwrap();
     for wider in [format!("0.0.0.0:{port}"), first.clone()] {
         listen(&format!("[metrics]\nlisten = \"{wider}\"\n"));
         world.ok(&["reload"]);
         assert_eq!(get(&first, "/healthz").0, 200, "{wider}");
     }
-    // Where another listens it goes on without.
-    let taken = TcpListener::bind(&second).unwrap();
+    // If another process listens there, the daemon runs without metrics.
+    let listener = TcpListener::bind(&second).unwrap();
     listen(&format!("[metrics]\nlisten = \"{second}\"\n"));
     world.ok(&["reload"]);
     daemon.wait_for("going on without");
     assert_not_listening(&first);
-    drop(taken);
+    drop(listener);
     listen("");
     world.ok(&["reload"]);
     assert_not_listening(&second);
     daemon.stop();
 }
 
-/// Nobody is to be paged for what is not rotated any more.
+/// A removed key must not page anybody.
 #[test]
 fn removed_key_raises_no_alert() {
     let address = free_address();
@@ -271,8 +269,8 @@ fn removed_key_raises_no_alert() {
     daemon.stop();
 }
 
-/// A peer that connects and sends no whole request does not keep monitoring
-/// out, and does not keep its connection.
+/// A peer that connects without a whole request neither blocks monitoring nor keeps its
+/// connection.
 #[test]
 fn silent_connections_delay_no_health_check() {
     let address = free_address();
@@ -286,20 +284,20 @@ fn silent_connections_delay_no_health_check() {
     let mut silent: Vec<TcpStream> = (0..80)
         .map(|_| TcpStream::connect(&address).unwrap())
         .collect();
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(get(&address, "/healthz").0, 200);
-    assert!(begun.elapsed() < Duration::from_secs(1));
-    // The ones that were silent longest made way.
+    assert!(started.elapsed() < Duration::from_secs(1));
+    // The connections that were silent longest were closed.
     for evicted in &mut silent[..16] {
         assert_eq!(evicted.read(&mut [0]).unwrap_or_default(), 0);
     }
-    assert!(begun.elapsed() < Duration::from_secs(5));
-    // One of which a head comes, but never the whole of it.
+    assert!(started.elapsed() < Duration::from_secs(5));
+    // This connection sends a head, but never the whole of it.
     let mut slow = TcpStream::connect(&address).unwrap();
     write!(slow, "GET /healthz HTTP/1.1\r\nhost: x\r\n").unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(slow.read(&mut [0]).unwrap_or_default(), 0);
-    let closed_after = begun.elapsed();
+    let closed_after = started.elapsed();
     assert!(
         (9..15).contains(&closed_after.as_secs()),
         "{closed_after:?}"

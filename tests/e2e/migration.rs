@@ -10,8 +10,8 @@ const FIXTURE: &str = concat!(
     "/tests/fixtures/ledger-0.1.0.db"
 );
 
-/// Puts a ledger of 0.1.0 where the configuration has its own, as if this host
-/// had written it for this provider.
+/// Copies a ledger of 0.1.0 to the configured path, as if this host had written it for
+/// this provider.
 fn place_first_release(world: &TestEnv, path: &Path) {
     fs::copy(FIXTURE, path).unwrap();
     let ledger = write_ledger(path);
@@ -25,25 +25,25 @@ fn first_release_is_announced_by_check_and_migrated_by_the_next_writer() {
     world.configure(&file_key_text("24h"));
     let path = world.path("ledger.db");
     place_first_release(&world, &path);
-    let kept = format!("{}.0.1.0", path.display());
+    let kept_file = format!("{}.0.1.0", path.display());
 
     let note = world.ok(&["check"]);
     assert!(note.contains("rekeyd 0.1.0 wrote the ledger"), "{note}");
-    assert!(note.contains(&kept), "{note}");
+    assert!(note.contains(&kept_file), "{note}");
     for command in ["status", "history"] {
         let refused = world.run(&[command]);
         assert_eq!(refused.status.code(), Some(1), "{command}");
         let stderr = text(&refused.stderr);
         assert!(stderr.contains("`rekeyd once` migrates it"), "{stderr}");
     }
-    assert!(!Path::new(&kept).exists());
+    assert!(!Path::new(&kept_file).exists());
 
     let writer = world.run(&["pause", "billing"]);
     let stderr = text(&writer.stderr);
     assert!(writer.status.success(), "{stderr}");
     let migrated = format!(
         "migrated the ledger {} from version 5 of rekeyd 0.1.0 to version 100; \
-         the former ledger is kept as {kept}",
+         the former ledger is kept_file as {kept_file}",
         path.display()
     );
     assert!(stderr.contains(&migrated), "{stderr}");

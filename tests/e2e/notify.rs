@@ -1,4 +1,4 @@
-//! People are told what is wrong, by the real binary.
+//! Notifications of problems by the real binary.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -19,16 +19,16 @@ use serde_json::Value;
 
 const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// How long anything is waited for.
+/// How long a test waits for a notification.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One notice that was posted.
+/// A received notification.
 struct Posted {
     id: String,
     body: Value,
 }
 
-/// A receiver that takes what is signed well.
+/// A receiver that accepts correctly signed notifications.
 struct Hook {
     url: String,
     posted: Receiver<Posted>,
@@ -59,7 +59,7 @@ impl Hook {
                 id: header("webhook-id"),
                 body: serde_json::from_str(&request.body).unwrap(),
             };
-            // Nobody may be waiting any more.
+            // The test may not be waiting any more.
             let _ = sender.lock().unwrap().send(posted);
             (204, String::new())
         };
@@ -72,7 +72,7 @@ impl Hook {
         }
     }
 
-    /// Its part of the configuration.
+    /// Returns its part of the configuration.
     fn configuration(&self, more: &str) -> String {
         format!(
             "[[notify]]\ntype = \"webhook\"\nurl = \"{}/hook?token=hidden\"\n\
@@ -81,11 +81,11 @@ impl Hook {
         )
     }
 
-    /// All that was posted until now, as event and key.
+    /// Returns the event and the key of every notification so far.
     fn events(&self) -> Vec<String> {
         let posted = self.posted.try_iter();
-        let word = |one: Posted| {
-            let data = &one.body["data"];
+        let word = |posted: Posted| {
+            let data = &posted.body["data"];
             let key = data["key"].as_str().unwrap_or("-");
             format!(
                 "{} {} {key}",
@@ -103,7 +103,7 @@ fn world() -> TestEnv {
     world
 }
 
-/// A key whose file sink has no folder.
+/// Returns a key whose file sink has no folder.
 fn key_without_folder() -> String {
     file_key_text("1h").replace("DIR/billing.key", "DIR/away/billing.key")
 }
@@ -130,10 +130,10 @@ fn failing_sink_is_notified_once_and_once_when_resolved() {
     assert_eq!(data["key"], "billing");
     assert_eq!(data["cause"], "failing");
     assert_eq!(data["credential"], Value::Null);
-    let said = data["text"].as_str().unwrap();
+    let text = data["text"].as_str().unwrap();
     assert!(
-        said.contains("billing is failing") && said.contains("away"),
-        "{said}"
+        text.contains("billing is failing") && text.contains("away"),
+        "{text}"
     );
     assert!(
         posted.id.contains(data["id"].as_str().unwrap()),
@@ -188,19 +188,19 @@ fn command_channel_gets_the_notification_and_a_clean_environment() {
                   argv = [\"/bin/sh\", \"DIR/page\", \"DIR\"]\n";
     world.configure(&format!("{}{notify}", file_key_text("1h")));
     world.ok(&["once", "--for", "60s"]);
-    let told = std::fs::read_to_string(world.path("told")).unwrap();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    let data = &told["data"];
+    let data = std::fs::read_to_string(world.path("told")).unwrap();
+    let data: Value = serde_json::from_str(&data).unwrap();
+    let data = &data["data"];
     let id = &world.live_ids()[0];
     assert_eq!(data["event"], "rotated");
     assert_eq!(data["state"], "once");
     assert_eq!(data["credential"], id.as_str());
-    assert!(!told.to_string().contains(&world.secret_of(id)));
+    assert!(!data.to_string().contains(&world.secret_of(id)));
     let environment = std::fs::read_to_string(world.path("environment")).unwrap();
     let environment: BTreeMap<_, _> = environment
         .lines()
         .filter_map(|line| line.split_once('='))
-        // The shell's own.
+        // The shell sets these variables itself.
         .filter(|(name, _)| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name))
         .collect();
     assert_eq!(
@@ -246,7 +246,7 @@ fn reload_changes_the_channels() {
     let posted = hook.posted.recv_timeout(PATIENCE).unwrap();
     assert_eq!(posted.body["data"]["event"], "rotated");
     daemon.wait_for("told webhook:");
-    // Nobody is told any more.
+    // No channel is left.
     world.configure(&file_key_text("1h"));
     daemon.signal(Signal::HUP);
     daemon.wait_for("took the configuration");
@@ -342,7 +342,7 @@ async fn mail_is_passed_to_sendmail() {
     let sendmail = SendmailChannel::new(id, &mail, path("sendmail"));
     assert_eq!(sendmail.check().await, []);
     let key = KeyName::new("billing").unwrap();
-    let notice = Notification {
+    let notification = Notification {
         id: NotificationId::new([7; 8]),
         created_at: "2026-11-24T03:00:31Z".parse().unwrap(),
         state: NotificationState::Raised,
@@ -351,11 +351,14 @@ async fn mail_is_passed_to_sendmail() {
         text: "billing is failing: its folder is gone".to_owned(),
     };
     // The program may be busy while another test forks.
-    let mut told = sendmail.send(&notice, "ops1").await;
-    while told.as_ref().is_err_and(|why| why.message.contains("busy")) {
-        told = sendmail.send(&notice, "ops1").await;
+    let mut result = sendmail.send(&notification, "ops1").await;
+    while result
+        .as_ref()
+        .is_err_and(|error| error.message.contains("busy"))
+    {
+        result = sendmail.send(&notification, "ops1").await;
     }
-    told.unwrap();
+    result.unwrap();
     let arguments = std::fs::read_to_string(path("arguments")).unwrap();
     assert_eq!(arguments, "-i root ops@example.com\n");
     let mail = std::fs::read_to_string(path("mail")).unwrap();

@@ -1,5 +1,5 @@
-//! What a file sink runs once its file has changed: owed until it has ended
-//! well, also by another process, which does not write the file again.
+//! The `on-change` command of a file sink: it is pending until it succeeds, even across a
+//! restart, which does not write the file again.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -8,8 +8,8 @@ use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, read_ledger, text, write};
 use rustix::process::Signal;
 
-/// A key whose file sink has an `after` with these lines, in which `$1` is the
-/// world's folder.
+/// Writes a key whose file sink has an `on-change` with these lines, in which `$1` is the
+/// folder of the environment.
 fn configure(world: &TestEnv, lines: &str, options: &str, more: &str) {
     let script = world.path("after");
     write(&script, &format!("#!/bin/sh\n{lines}\n"));
@@ -21,7 +21,7 @@ fn configure(world: &TestEnv, lines: &str, options: &str, more: &str) {
     ));
 }
 
-/// Fails until there is a file `ready`, and notes what it saw.
+/// A script that fails until a file `ready` exists, and records what it saw.
 const UNTIL_READY: &str = "echo run >>\"$1/runs\"\n\
     [ -e \"$1/ready\" ] || { echo not ready >&2; exit 3; }\n\
     env | sort >\"$1/environment\"\ncat >\"$1/input\"\ncat \"$1/billing.key\" >\"$1/read\"";
@@ -29,7 +29,7 @@ const UNTIL_READY: &str = "echo run >>\"$1/runs\"\n\
 const OTHER_SINK: &str =
     "[[key.billing.sink]]\ntype = \"file\"\nname = \"other\"\npath = \"DIR/other.key\"\n";
 
-/// What `deliveries` says of the newest rotation's sink.
+/// Returns the row of `deliveries` for the newest rotation's sink.
 fn delivery(world: &TestEnv, sink: &str) -> (String, u32, Option<String>) {
     let ledger = read_ledger(&world.path("ledger.db"));
     let row = "SELECT d.state, d.attempts, d.error FROM deliveries d JOIN history h
@@ -66,14 +66,14 @@ fn on_change_runs_after_a_file_change_without_the_secret() {
     let environment = read(&world, "environment");
     let lines: Vec<_> = environment
         .lines()
-        // What the shell sets by itself.
+        // The shell sets these variables itself.
         .filter(|line| {
             !["PWD=", "SHLVL=", "_=", "OLDPWD="]
                 .iter()
                 .any(|own| line.starts_with(own))
         })
         .collect();
-    let told = [
+    let expected = [
         "LANG=C.UTF-8".to_owned(),
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         format!("REKEYD_CREDENTIAL_ID={}", id.as_str().unwrap()),
@@ -82,7 +82,7 @@ fn on_change_runs_after_a_file_change_without_the_secret() {
         format!("REKEYD_SEQUENCE={}", history[0]["sequence"]),
         "REKEYD_SINK=file".to_owned(),
     ];
-    assert_eq!(lines, told);
+    assert_eq!(lines, expected);
     assert_eq!(delivery(&world, "file").0, "accepted");
     assert_eq!(delivery(&world, "other").0, "accepted");
     assert_eq!(events(&world, "delivery-written"), 1);
@@ -94,14 +94,14 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     fs::write(world.path("ready"), "").unwrap();
     configure(&world, UNTIL_READY, "", OTHER_SINK);
     world.ok(&["once"]);
-    let former = world.history()[0]["credential_id"].clone();
+    let previous = world.history()[0]["credential_id"].clone();
     fs::remove_file(world.path("ready")).unwrap();
 
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("working with");
     world.ok(&["rotate", "billing", "--no-wait"]);
     daemon.wait_for("did not end well");
-    // Everything else is done meanwhile.
+    // All other work is done meanwhile.
     daemon.wait_for("did not end well");
     assert_eq!(delivery(&world, "other").0, "accepted");
     let (state, _, error) = delivery(&world, "file");
@@ -117,11 +117,11 @@ fn failed_on_change_is_repeated_after_restart_without_a_write() {
     daemon.wait();
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end well");
-    // The former credential is what consumers may still work with.
+    // Consumers may still use the previous credential.
     assert!(
         world
             .live_ids()
-            .contains(&former.as_str().unwrap().to_owned())
+            .contains(&previous.as_str().unwrap().to_owned())
     );
     assert_eq!(world.history()[0]["phase"], "verified");
     fs::write(world.path("ready"), "").unwrap();
@@ -170,7 +170,7 @@ fn once_leaves_failed_on_change_to_the_next_run() {
     let stdout = text(&status.stdout);
     assert!(stdout.contains("not ready"), "{stdout}");
     fs::write(world.path("ready"), "").unwrap();
-    // Whether or not it is time to try again.
+    // The back-off does not delay it.
     world.ok(&["rotate", "billing"]);
     let history = world.history();
     assert_eq!(history.len(), 1);
@@ -184,7 +184,7 @@ fn on_change_is_killed_at_its_timeout() {
     configure(&world, "sleep 1000", "on-change-timeout = \"1s\"\n", "");
     let mut daemon = Daemon::start(&world);
     daemon.wait_for("did not end within 1s and was killed");
-    // What follows a change is not held against the one who stops.
+    // A pending `on-change` command does not delay the shutdown.
     daemon.stop();
     assert_eq!(delivery(&world, "file").0, "uncertain");
 }

@@ -1,4 +1,4 @@
-//! `once` says when it did not come to its end.
+//! The command `once` reports that it did not finish.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -7,8 +7,8 @@ use std::process::Stdio;
 use crate::support::{ChildGuard, TestEnv, file_key_text, text, write};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A world with a key whose receiver lets everybody connect and answers
-/// nobody.
+/// Returns an environment with a key whose provider accepts connections and never
+/// answers.
 fn world_with_silent_provider() -> (TestEnv, TcpListener) {
     let world = TestEnv::start(&[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,7 +82,7 @@ fn finished_once_reports_no_interruption() {
     assert!(!text(&output.stderr).contains("not everything due"));
 }
 
-/// From so many keys on the ledger is read before the lock is held.
+/// With this many keys, the ledger is read before the lock is taken.
 #[test]
 fn once_with_many_keys_continues_after_the_previous_run() {
     let world = TestEnv::start(&[]);
@@ -113,7 +113,7 @@ fn once_with_many_keys_continues_after_the_previous_run() {
     );
 }
 
-/// A credential that cannot be revoked is somebody's matter, too.
+/// A credential that cannot be revoked is a failure, too.
 #[test]
 fn once_fails_while_a_revocation_fails() {
     let world = TestEnv::start(&["--fault", "delete:401-scope:1"]);

@@ -1,4 +1,4 @@
-//! What a person decides about credentials, through the binary.
+//! The operator's commands about credentials, through the binary.
 
 use std::process::Output;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The API as an administrator with another tool uses it.
+/// Calls the API as another administrator's tool would.
 fn with_provider<T>(world: &TestEnv, work: impl AsyncFnOnce(&dyn Provider) -> T) -> T {
     let url = world.base_url.parse().unwrap();
     let cell = crate::adapter::credential_with(&world.admin_key);
@@ -40,7 +40,7 @@ fn delete_manually(world: &TestEnv, id: &str) {
     with_provider(world, async |provider| provider.delete(&id).await).unwrap();
 }
 
-/// A key that was rotated `times` times, with a long overlap.
+/// Returns a key that was rotated `times` times, with a long overlap.
 fn rotated(times: usize) -> TestEnv {
     let world = TestEnv::start(&[]);
     world.configure(&file_key_text("24h"));
@@ -63,8 +63,8 @@ fn phase(world: &TestEnv, place: usize) -> String {
 fn credential_a_sink_may_hold_is_revoked_only_with_force() {
     let world = rotated(2);
     let (current, retired) = (credential(&world, 0), credential(&world, 1));
-    for held in [&current, &retired] {
-        let refused = world.run(&["revoke", held]);
+    for message in [&current, &retired] {
+        let refused = world.run(&["revoke", message]);
         assert_eq!(refused.status.code(), Some(1));
         assert!(
             stderr(&refused).contains("may be held by file"),
@@ -72,9 +72,9 @@ fn credential_a_sink_may_hold_is_revoked_only_with_force() {
             stderr(&refused)
         );
     }
-    let done = world.run(&["revoke", &retired, "--force", "--reason", "leaked"]);
-    assert!(done.status.success(), "{}", stderr(&done));
-    assert_eq!(stdout(&done), format!("revoked {retired}\n"));
+    let output = world.run(&["revoke", &retired, "--force", "--reason", "leaked"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), format!("revoked {retired}\n"));
     assert_eq!(phase(&world, 1), "revoked");
     assert_eq!(phase(&world, 0), "current");
 }
@@ -105,9 +105,9 @@ fn revoke_previous_now_skips_the_overlap() {
 fn hold_and_release_are_recorded_and_shown() {
     let world = rotated(1);
     let id = credential(&world, 0);
-    let held = world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
+    let message = world.ok(&["hold", &id, "--until", "2031-01-01T00:00:00Z"]);
     assert_eq!(
-        held,
+        message,
         format!("the schedule does not revoke {id} before 2031-01-01T00:00:00Z\n")
     );
     let released = world.ok(&["release", "billing"]);
@@ -141,9 +141,16 @@ fn audit_separates_managed_from_unrecognized_credentials() {
     let stranger = create_manually(&world, "somebody");
     let output = world.run(&["audit"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let told = stdout(&output);
-    assert_eq!(told.matches("ours, alive ").count(), 2, "{told}");
-    let line = told.lines().find(|line| line.contains(&stranger)).unwrap();
+    let output_text = stdout(&output);
+    assert_eq!(
+        output_text.matches("ours, alive ").count(),
+        2,
+        "{output_text}"
+    );
+    let line = output_text
+        .lines()
+        .find(|line| line.contains(&stranger))
+        .unwrap();
     assert!(line.starts_with("foreign"), "{line}");
     delete_manually(&world, &credential(&world, 0));
     let output = world.run(&["audit"]);
@@ -155,7 +162,7 @@ fn audit_separates_managed_from_unrecognized_credentials() {
     );
 }
 
-/// Where the list and the ledger disagree, the credential itself is asked for.
+/// If the list and the ledger disagree, the audit retrieves the credential itself.
 #[test]
 fn audit_verifies_against_a_stale_list() {
     let mut world = TestEnv::start(&["--fault", "list:stale-list:1"]);
@@ -163,7 +170,7 @@ fn audit_verifies_against_a_stale_list() {
     world.ok(&["once"]);
     let stdout = world.ok(&["audit"]);
     assert!(stdout.contains("ours, alive "), "{stdout}");
-    // A sandbox in which nothing has changed yet shows what there is.
+    // A sandbox without changes lists its present state.
     world.restart_sandbox(&["--fault", "list:stale-list:1"]);
     let stdout = world.ok(&["audit"]);
     assert!(stdout.contains("ours, alive "), "{stdout}");
@@ -186,19 +193,19 @@ fn audit_refuses_another_organization() {
 fn ledger_of_another_host_needs_take_over() {
     let world = rotated(1);
     let ledger = write_ledger(&world.path("ledger.db"));
-    let known: Option<String> = ledger
+    let host: Option<String> = ledger
         .query_row("SELECT host FROM ledger_identity", [], |row| row.get(0))
         .unwrap();
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    assert_eq!(known.is_some(), id.trim().len() == 32, "{id:?}");
-    if known.is_none() {
-        // A machine without an id has nothing to compare.
+    assert_eq!(host.is_some(), id.trim().len() == 32, "{id:?}");
+    if host.is_none() {
+        // A host without an id is not checked.
         return;
     }
     ledger
         .execute("UPDATE ledger_identity SET host = 'another'", [])
         .unwrap();
-    // An older rekeyd there could not read it any more if it were changed here.
+    // An older rekeyd there could not read a migrated ledger.
     ledger
         .execute(
             "INSERT INTO condition VALUES ('daemon', 'clock', '2026-11-24T03:00:00Z', 'another''s')",
@@ -207,10 +214,10 @@ fn ledger_of_another_host_needs_take_over() {
         .unwrap();
     let refused = world.run(&["once"]);
     assert_eq!(refused.status.code(), Some(78));
-    let kept: i64 = ledger
+    let count: i64 = ledger
         .query_row("SELECT count(*) FROM condition", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(kept, 1);
+    assert_eq!(count, 1);
     drop(ledger);
     assert!(
         stderr(&refused).contains("--take-over"),
@@ -223,8 +230,7 @@ fn ledger_of_another_host_needs_take_over() {
     world.ok(&["once"]);
 }
 
-/// Only root can make a ledger somebody else's: elsewhere there is nothing to
-/// refuse.
+/// Only root can give a ledger to another user; other users have nothing to test.
 #[test]
 fn root_does_not_write_another_users_ledger() {
     let world = TestEnv::start(&[]);

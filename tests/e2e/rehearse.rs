@@ -1,4 +1,4 @@
-//! `demo --rehearse`: a real configuration, and nothing of the real world.
+//! `demo --rehearse`: a real configuration without real effects.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -11,13 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A host that has nothing but a configuration: no folder, no secret, no
-/// ledger that it names.
+/// A host with only a configuration: none of its folders, secrets or ledgers exists.
 struct Host {
     dir: TempDir,
 }
 
-/// What a rehearsal that was interrupted told.
+/// The output of an interrupted rehearsal.
 struct RehearsalOutput {
     code: Option<i32>,
     out: String,
@@ -25,8 +24,8 @@ struct RehearsalOutput {
 }
 
 impl Host {
-    /// `keys` come after the provider; in them `HOST` stands for a folder that
-    /// does not exist.
+    /// Returns a host; `keys` come after the provider, and in them `HOST` stands for a
+    /// folder that does not exist.
     fn with(keys: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -47,7 +46,7 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    /// Where the file of a file sink at `HOST/name` is in the rehearsal.
+    /// Returns the rehearsal's path of the file of a file sink at `HOST/name`.
     fn rehearsed(&self, name: &str) -> PathBuf {
         let real = self.path("host").join(name);
         self.path("rehearsal/files")
@@ -59,7 +58,7 @@ impl Host {
         command
             .args(arguments)
             .env("TMPDIR", self.dir.path())
-            // Nothing of it may reach a rehearsal.
+            // The rehearsal must not use any of these values.
             .env("OPENAI_ADMIN_KEY", "sk-admin-of-the-environment")
             .current_dir(self.dir.path());
         command
@@ -72,11 +71,11 @@ impl Host {
             .unwrap()
     }
 
-    /// Rehearses until every one of `keys` is rotated, and interrupts then.
+    /// Rehearses until each of `keys` is rotated, and then interrupts.
     fn rehearse_until_current(&self, keys: usize) -> RehearsalOutput {
         let mut child = self
             .command(&["demo", "--rehearse", "config.toml", "--dir", "rehearsal"])
-            // A rehearsal that never comes so far ends by itself.
+            // A rehearsal that never gets there ends by itself.
             .args(["--for", "60s"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -102,7 +101,7 @@ impl Host {
     }
 }
 
-/// Every file below `folder`, as its path from there.
+/// Returns every file below `folder`, by its path in it.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -118,7 +117,7 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Two keys whose schedules are far away.
+/// Returns two keys whose schedules fire far in the future.
 fn two_keys(port: u16) -> String {
     format!(
         r#"
@@ -209,9 +208,9 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     let body = &recorded[0]["body"];
     assert_eq!(body["type"], "key.rotated");
     assert_eq!(body["data"]["key"], "billing");
-    let shown = &body["data"]["credential"]["redacted_value"];
-    assert!(shown.is_string());
-    assert_eq!(body["data"]["value"], *shown);
+    let redacted = &body["data"]["credential"]["redacted_value"];
+    assert!(redacted.is_string());
+    assert_eq!(body["data"]["value"], *redacted);
     let other = lines(&host.path("rehearsal/webhooks/reports.local.jsonl"));
     assert_eq!(other.len(), 1);
 
@@ -227,13 +226,13 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     for secret in [secret, read("admin-key"), read("webhook-secret")] {
         let secret = secret.trim();
         assert!(secret.len() > 20);
-        for told in [&told.out, &told.err, &whole_record] {
-            assert!(!told.contains(secret), "{told}");
+        for printed in [&printed.out, &printed.err, &whole_record] {
+            assert!(!printed.contains(secret), "{printed}");
         }
     }
-    for told in [&told.out, &told.err, &whole_record] {
-        assert!(!told.contains("of-the-query"), "{told}");
-        assert!(!told.contains("OPENAI_ADMIN_KEY"), "{told}");
+    for printed in [&printed.out, &printed.err, &whole_record] {
+        assert!(!printed.contains("of-the-query"), "{printed}");
+        assert!(!printed.contains("OPENAI_ADMIN_KEY"), "{printed}");
     }
 }
 
@@ -280,7 +279,7 @@ fn rehearsal_names_a_key_that_did_not_rotate() {
              type = \"file\"\npath = \"{path}\"\n"
         )
     };
-    // The folder of one is the file of the other, which can be nowhere.
+    // The folder of one sink is the file of the other, which is impossible.
     let keys = format!("{}{}", sink("good", "/a/b/c"), sink("never", "/a/b"));
     let output = Host::with(&keys).rehearse(&["--for", "1s"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
@@ -318,8 +317,8 @@ fn rehearsal_refuses_a_folder_in_use() {
         (["--rehearse", "config.toml"], "admin-key"),
         (["--for", "1s"], "config.toml"),
     ] {
-        let kept = host.path("rehearsal").join(name);
-        write(&kept, "the real one");
+        let folder = host.path("rehearsal").join(name);
+        write(&folder, "the real one");
         let output = host
             .command(&["demo", "--dir", "rehearsal"])
             .args(arguments)
@@ -331,9 +330,9 @@ fn rehearsal_refuses_a_folder_in_use() {
             stderr.contains(&format!("there is a {name} in")),
             "{stderr}"
         );
-        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the real one");
+        assert_eq!(std::fs::read_to_string(&folder).unwrap(), "the real one");
         assert_eq!(files(&host.path("rehearsal")), [name]);
-        std::fs::remove_file(&kept).unwrap();
+        std::fs::remove_file(&folder).unwrap();
     }
     let open = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(host.path("rehearsal"), open).unwrap();
@@ -364,7 +363,7 @@ fn rehearsal_creates_a_fresh_folder_by_default() {
     assert_eq!(mode & 0o7777, 0o700);
 }
 
-/// Whatever the folder is called, what is written there can be read again.
+/// The output can be parsed for any name of the folder.
 #[test]
 fn rehearsal_folder_name_is_unrestricted() {
     let host = Host::with(&two_keys(9));

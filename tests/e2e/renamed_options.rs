@@ -1,10 +1,10 @@
-//! Each option that was renamed is refused under its old name, with its line
-//! and the new name, by every command that reads the configuration.
+//! The old name of each renamed option is rejected, with its line and the new name, by
+//! every command that reads the configuration.
 
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, file_key_text, text, write};
 
-/// A name that was renamed: old name, new name, and a value that was allowed.
+/// A renamed option: old name, new name, and a value that was allowed.
 type Renamed = (&'static str, &'static str, &'static str);
 
 /// The options that `[defaults]` and every key share.
@@ -27,8 +27,8 @@ const FILE_SINK_OPTIONS: [Renamed; 2] = [
     ("after-timeout", "on-change-timeout", "\"30s\""),
 ];
 
-/// The configuration `valid` with the old options put behind the line `header`,
-/// and what is expected of each of them.
+/// Returns the configuration `valid` with the old options after the line `header`, and
+/// the expected messages.
 fn with_old_names(
     valid: &str,
     header: &str,

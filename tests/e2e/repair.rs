@@ -1,11 +1,12 @@
-//! What is not as it was left is made good by a rotation, through the binary.
+//! A rotation repairs sinks that changed, through the binary.
 
 use std::fs;
 
 use crate::support::unprivileged::UnprivilegedEnv;
 use crate::support::{TestEnv, file_key_text, text, write, write_ledger};
 
-/// A key with one file sink of this format, rotated once.
+/// Returns an environment whose key has one file sink of this format and was rotated
+/// once.
 fn rotated(format: &str) -> TestEnv {
     let world = TestEnv::start(&[]);
     world.configure(&format!("{}format = \"{format}\"\n", file_key_text("24h")));
@@ -76,8 +77,8 @@ fn added_sink_gets_a_new_credential() {
     assert_eq!(copies[0].as_ref().unwrap(), copies[1].as_ref().unwrap());
 }
 
-/// It was being written when its process was killed, and its sink was taken out
-/// of the configuration before the next one came.
+/// The process was killed during the write, and the sink was removed before the next
+/// start.
 #[test]
 fn stale_temp_of_a_past_target_is_removed() {
     let world = TestEnv::start(&[]);
@@ -86,8 +87,9 @@ fn stale_temp_of_a_past_target_is_removed() {
     world.configure(&format!("{named}{more}"));
     world.ok(&["once"]);
     let ledger = write_ledger(&world.path("ledger.db"));
-    let begun = "UPDATE delivery SET state = 'uncertain', accepted_at = NULL WHERE sink = 'copy'";
-    assert_eq!(ledger.execute(begun, []).unwrap(), 1);
+    let interrupted =
+        "UPDATE delivery SET state = 'uncertain', accepted_at = NULL WHERE sink = 'copy'";
+    assert_eq!(ledger.execute(interrupted, []).unwrap(), 1);
     drop(ledger);
     let left = world.path(".copy.key.rekeyd");
     write(&left, "sk-admin-half");
@@ -97,8 +99,8 @@ fn stale_temp_of_a_past_target_is_removed() {
     assert!(world.path("copy.key").exists(), "its consumers may read it");
 }
 
-/// As root made it, before there was rekeyd: that its owner cannot be kept is no
-/// reason not to deliver, where the configuration asks for a group alone.
+/// Root created the file before rekeyd was installed. A group-only configuration does not
+/// need its owner to be kept.
 #[test]
 fn file_of_another_owner_is_replaced_with_the_configured_group() {
     let world = TestEnv::start(&[]);
@@ -109,7 +111,7 @@ fn file_of_another_owner_is_replaced_with_the_configured_group() {
     let bound = UnprivilegedEnv::new(world, &[]);
     let output = bound.run(&["once"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    // Its configuration is not root's any more.
+    // The configuration does not belong to root any more.
     let history = bound.run(&["history", "--json"]).stdout;
     let history: serde_json::Value = serde_json::from_slice(&history).unwrap();
     let id = history[0]["credential_id"].as_str().unwrap();
@@ -117,7 +119,7 @@ fn file_of_another_owner_is_replaced_with_the_configured_group() {
     assert_eq!(delivered.trim(), bound.env.secret_of(id));
 }
 
-/// What was wrong with the rotation of a key is over once nobody rotates it.
+/// An error of a removed key does not count any more.
 #[test]
 fn removed_key_is_not_failing() {
     let world = rotated("raw");

@@ -8,8 +8,8 @@ use crate::support::{ChildGuard, TestEnv, binary, text, write};
 use rekeyd::sandbox::DEFAULT_ADMIN_KEY;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Starts a sandbox on a free port and ends it in order: the base URL that it
-/// printed, and the rest.
+/// Starts a sandbox on a free port, stops it, and returns the printed base URL and the
+/// rest.
 fn introduction(arguments: &[&str]) -> (String, String) {
     let mut child = Command::new(binary())
         .args(["sandbox", "--listen", "127.0.0.1:0"])
@@ -22,7 +22,7 @@ fn introduction(arguments: &[&str]) -> (String, String) {
     let mut running = ChildGuard(child);
     let (mut first, mut rest) = (String::new(), String::new());
     out.read_line(&mut first).unwrap();
-    // All is printed in one piece: it may end as soon as a line of it is seen.
+    // The output is written at once, so the sandbox may stop after its first line.
     let pid = Pid::from_raw(i32::try_from(running.0.id()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     assert!(running.0.wait().unwrap().success());
@@ -46,13 +46,16 @@ fn sandbox_prints_configuration_and_admin_key() {
     assert!(first.ends_with("/v1\"\n"));
     assert!(rest.contains(DEFAULT_ADMIN_KEY), "{rest}");
 
-    // A key of one's own is not shown, wherever it came from.
+    // A given admin key is not printed, wherever it came from.
     write(Path::new(&path("own")), "sk-admin-of-my-own-0123456789\n");
     let state = path("state.json");
     let (_, rest) = introduction(&["--admin-key-file", &path("own"), "--state", &state]);
     assert_eq!(rest, "");
-    let kept = std::fs::read_to_string(&state).unwrap();
-    assert!(kept.contains("\"sk-admin-of-my-own-0123456789\""), "{kept}");
+    let state_text = std::fs::read_to_string(&state).unwrap();
+    assert!(
+        state_text.contains("\"sk-admin-of-my-own-0123456789\""),
+        "{state_text}"
+    );
     let (_, rest) = introduction(&["--admin-key", "sk-admin-of-my-own-0123456789"]);
     assert_eq!(rest, "");
 }
@@ -72,7 +75,7 @@ fn deleted_admin_key_is_not_printed() {
 
 #[test]
 fn unknown_fault_is_rejected_with_the_known_ones() {
-    for (fault, said) in [
+    for (fault, expected) in [
         ("creat:429:1", "create, list, retrieve, delete or any"),
         ("create:418:1", "401-scope, stale-list, late"),
         ("create:429:2", "a number from 0 to 1"),
@@ -80,14 +83,14 @@ fn unknown_fault_is_rejected_with_the_known_ones() {
         ("create", "create:drop-after:0.2"),
     ] {
         let message = refused(&["--fault", fault], 2);
-        assert!(message.contains(said), "{fault}: {message}");
+        assert!(message.contains(expected), "{fault}: {message}");
     }
 }
 
 #[test]
 fn address_in_use_is_reported() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let message = refused(&["--listen", &address], 1);
     assert!(message.contains(&format!("cannot listen on {address}")));
     assert!(message.contains("--listen"), "{message}");

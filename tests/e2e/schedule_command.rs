@@ -1,5 +1,4 @@
-//! What is shown of the schedule, and what a pause does to it, through the
-//! binary.
+//! The output of `schedule`, and the effect of a pause on it, through the binary.
 
 use crate::support::{TestEnv, read_ledger, text};
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ fn read(printed: &str) -> Value {
 
 #[test]
 fn firings_in_three_zones_match_a_calendar() {
-    // Neither a provider nor a ledger is there.
+    // Neither a provider nor a ledger exists.
     let dir = crate::support::scratch_dir();
     let world = TestEnv::without_sandbox("http://127.0.0.1:9/v1".to_owned(), "none", dir);
     world.configure(
@@ -80,24 +79,24 @@ fn firings_in_three_zones_match_a_calendar() {
             ),
         ])
     );
-    // For people in the order of time, with a mark where the clock changes.
-    let shown = world.ok(&["schedule", "--from", from, "-n", "2"]);
-    let lines: Vec<_> = shown.lines().collect();
-    assert_eq!(lines.len(), 7, "{shown}");
-    assert!(lines[0].starts_with("key "), "{shown}");
+    // The output for people is in the order of time, with a mark at each clock change.
+    let output = world.ok(&["schedule", "--from", from, "-n", "2"]);
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 7, "{output}");
+    assert!(lines[0].starts_with("key "), "{output}");
     assert!(lines[1].starts_with("berlin  2026-03-28T01:30:00Z  Sat 2026-03-28 02:30:00 +01:00"));
     let marked: Vec<_> = lines
         .iter()
         .filter(|line| line.ends_with("clock change"))
         .collect();
-    assert_eq!(marked.len(), 2, "{shown}");
+    assert_eq!(marked.len(), 2, "{output}");
     assert!(
         marked[0].contains("Sun 2026-03-29 03:00:00 +02:00"),
-        "{shown}"
+        "{output}"
     );
     assert!(
         marked[1].contains("Sun 2026-04-05 03:00:00 +10:30"),
-        "{shown}"
+        "{output}"
     );
     let one = world.ok(&["schedule", "utc", "-n", "1", "--json"]);
     assert_eq!(read(&one).as_array().unwrap().len(), 1);
@@ -131,7 +130,7 @@ fn schedule_and_status_agree_to_the_second() {
         assert_eq!(*by_status, next[at]["at"], "{name}");
         assert!(by_status.is_string());
     }
-    // Two keys with one schedule do not come at once.
+    // Two keys with one schedule rotate at different times.
     assert_ne!(next[1]["at"], next[2]["at"]);
 }
 
@@ -161,7 +160,7 @@ fn paused_key_is_not_rotated_by_schedule_and_stays_paused() {
         .map(|row| row["key"].clone())
         .collect();
     assert_eq!(keys, ["b"], "a first rotation is begun by schedule, too");
-    // By hand it is rotated; then a pause that outlasts the credential warns.
+    // An operator rotates it; then a pause that outlasts the credential prints a warning.
     world.ok(&["rotate", "a"]);
     assert_eq!(paused(&world), [true, false]);
     let stdout = world.ok(&["pause", "--all"]);

@@ -1,5 +1,5 @@
-//! No secret is anywhere but in memory and at its sinks, however much is logged
-//! and whoever echoes it.
+//! Secrets are only in memory and at their sinks, at every log level and even if the
+//! provider or a receiver echoes them.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -18,16 +18,16 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
-// None of them looks like one of the provider's: what hides those by their
-// shape shall not help here.
+// None of them has the form of the provider's secrets, so that redaction by form does not
+// help.
 const ADMIN_KEY: &str = "own+admin/key-of-the-tests-0123456789-KLMNOPQRSTUVWXYZ";
 const NEW_SECRET: &str = "new+secret/of-the-tests-0123456789-ABCDEFGHIJ";
 const SIGNING: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3RzLTEyMzQ1Njc4";
 const TOKEN: &str = "bearer/token+of-the-tests-0123456789";
 const QUERY: &str = "query-of-the-tests-0123456789";
 
-/// Echoes what it reads to both outputs, as it is, as base64 and as base64 in
-/// lines, and fails the first time that it gets it.
+/// A script that echoes its input to both outputs, raw, as base64 and as wrapped base64,
+/// and that fails at the first attempt.
 const COMMAND: &str = r#"#!/bin/sh
 secret=$(cat)
 for form in "$secret" "$(printf %s "$secret" | base64 -w 0)" "$(printf %s "x$secret" | base64 -w 20)"
@@ -38,17 +38,17 @@ done
 [ -e "$1/tmp/$REKEYD_SEQUENCE" ] || { : >"$1/tmp/$REKEYD_SEQUENCE"; exit 1; }
 "#;
 
-/// Stands in the environment, to see that it is read.
+/// A value in the environment, to prove that the environment was read.
 const MARK: &str = "mark-of-the-tests";
 
-/// The longest that one part of the test waits for another.
+/// How long one part of the test waits for another.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn new_secret(number: usize) -> String {
     format!("{NEW_SECRET}-{number}")
 }
 
-/// Text that gives everything away that the one who answers knows.
+/// Returns a text with every value that the server knows.
 fn echo(knows: &[&str]) -> String {
     let encoded: Vec<_> = knows
         .iter()
@@ -57,8 +57,8 @@ fn echo(knows: &[&str]) -> String {
     format!("echo {} {}", knows.join(" "), encoded.join(" "))
 }
 
-/// Makes keys, and fails the first time that each secret, retrieve or delete
-/// is seen, with everything it knows in the error.
+/// A provider that fails the first request of each kind, with every value that it knows
+/// in the error.
 #[derive(Default)]
 struct Provider {
     made: Vec<String>,
@@ -123,10 +123,11 @@ fn error(status: u16, code: &str, message: &str) -> (u16, String) {
     (status, error.to_string())
 }
 
-/// Refuses while it is told to, with the whole request in the answer.
+/// Returns a receiver that rejects requests on demand, with the whole request in the
+/// response.
 fn receiver(refuses: Arc<AtomicBool>, asked: Sender<()>) -> String {
     let answer = move |request: &ServedRequest| {
-        // Nobody waits any more in the later parts of the test.
+        // The later parts of the test wait no more.
         let _ = asked.send(());
         if !refuses.load(Ordering::SeqCst) {
             return (200, String::new());
@@ -142,7 +143,7 @@ fn receiver(refuses: Arc<AtomicBool>, asked: Sender<()>) -> String {
     crate::function_server::serve_with(answer, String::new)
 }
 
-/// What must not be found, and all the ways in which it can be written.
+/// The secrets, and all the ways in which they can be written.
 struct Hidden(Vec<(String, String)>);
 
 impl Hidden {
@@ -153,7 +154,7 @@ impl Hidden {
         for secret in [ADMIN_KEY, &one, &two, SIGNING, signing, TOKEN, QUERY] {
             forms.push((secret.to_owned(), secret.to_owned()));
             for shift in 0..3 {
-                // What base64 of any text around it contains.
+                // The part that base64 of any surrounding text contains.
                 let padded = format!("{}{secret}", "x".repeat(shift));
                 for form in [
                     STANDARD_NO_PAD.encode(&padded),
@@ -167,7 +168,7 @@ impl Hidden {
         Self(forms)
     }
 
-    /// The secrets that `bytes` give away.
+    /// Returns the secrets in `bytes`.
     fn found(&self, bytes: &[u8]) -> Vec<&str> {
         let gives = |form: &str| contains(bytes, form);
         let found = self.0.iter().filter(|(_, form)| gives(form));
@@ -188,7 +189,7 @@ fn contains(bytes: &[u8], expected: &str) -> bool {
         .any(|window| window == expected.as_bytes())
 }
 
-/// Every file below a folder, by its path in it.
+/// Returns every file below a folder, by its path in it.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -198,7 +199,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.is_file() {
-                // The control socket is none: it cannot be read.
+                // The control socket cannot be read.
                 let name = path.strip_prefix(folder).unwrap().to_owned();
                 found.insert(name, std::fs::read(path).unwrap());
             }
@@ -207,7 +208,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// A world in which everybody echoes.
+/// An environment in which every peer echoes.
 struct Echoing {
     world: TestEnv,
     refuses: Arc<AtomicBool>,
@@ -252,7 +253,7 @@ impl Echoing {
         }
     }
 
-    /// No file but those which are there for it gives a secret away.
+    /// Asserts that only the files for secrets have any.
     fn assert_files(&self, newest: Option<&str>) {
         let files = files(self.world.dir.path());
         let signing = SIGNING.strip_prefix("whsec_").unwrap();
@@ -284,11 +285,15 @@ impl Echoing {
             assert!(files.contains_key(Path::new(name)), "{name} was searched");
         }
         let ledger = ["ledger.db", "ledger.db-wal"].map(|name| &files[Path::new(name)]);
-        let told = |expected| ledger.iter().any(|bytes| contains(bytes, expected));
-        assert!(told("key_echo_1") && told("[secret]"), "errors are kept");
+        let is_recorded = |expected| ledger.iter().any(|bytes| contains(bytes, expected));
+        assert!(
+            is_recorded("key_echo_1") && is_recorded("[secret]"),
+            "errors are kept"
+        );
     }
 
-    /// Neither the command line nor the environment of the process.
+    /// Asserts that neither the command line nor the environment of the process has a
+    /// secret.
     fn assert_process(&self, daemon: &Daemon) {
         let proc = PathBuf::from(format!("/proc/{}", daemon.id()));
         let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
@@ -303,7 +308,7 @@ impl Echoing {
                 assert!(contains(&environment, MARK), "the environment was read");
                 self.hidden.assert_none("environment", &environment);
             }
-            // It has shut itself in: only root may look.
+            // The process is hardened, so that only root may read its environment.
             Err(error) => {
                 assert!(!rustix::process::geteuid().is_root(), "{error}");
                 assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
@@ -311,7 +316,7 @@ impl Echoing {
         }
     }
 
-    /// What every command says of the end of the story.
+    /// Asserts that no command prints a secret at the end.
     fn assert_commands(&self, talkative: &[&str]) {
         for command in [
             &["status"][..],
@@ -322,10 +327,10 @@ impl Echoing {
             &["check", "--online"],
         ] {
             let output = self.world.run(&[talkative, command].concat());
-            let told = [output.stdout, output.stderr].concat();
-            self.hidden.assert_none(&command.join(" "), &told);
-            let known = command[0] == "check" || contains(&told, "key_echo_2");
-            assert!(known, "{command:?}: {}", text(&told));
+            let output_bytes = [output.stdout, output.stderr].concat();
+            self.hidden.assert_none(&command.join(" "), &output_bytes);
+            let has_run = command[0] == "check" || contains(&output_bytes, "key_echo_2");
+            assert!(has_run, "{command:?}: {}", text(&output_bytes));
         }
     }
 }
@@ -338,24 +343,24 @@ fn assert_no_output_contains_a_secret(format: &str) {
     let talkative = ["--log-level", "trace", "--log-format", format];
     let (hidden, world) = (&echoing.hidden, &echoing.world);
 
-    // The first credential: the provider echoes, then the receiver.
+    // The first credential: first the provider echoes, then the receiver.
     let mut daemon = Daemon::start_with(world, &talkative);
     echoing.asked.recv_timeout(PATIENCE).unwrap();
     daemon.wait_for("[secret]");
-    // The secret is in memory and at its file now, and the receiver has seen it.
+    // The secret is in memory and in its file now, and the receiver has received it.
     echoing.assert_process(&daemon);
     echoing.refuses.store(false, Ordering::SeqCst);
     daemon.wait_for("is the current credential");
     echoing.assert_files(Some(&new_secret(1)));
     let mut log = daemon.stop();
 
-    // The second, by hand; the first is revoked by the daemon.
+    // The second credential is requested manually; the daemon revokes the first.
     echoing.refuses.store(true, Ordering::SeqCst);
     while echoing.asked.try_recv().is_ok() {}
     let rotate = std::thread::scope(|scope| {
         let command = [&talkative[..], &["rotate", "billing"]].concat();
         let rotate = scope.spawn(move || world.run(&command));
-        // The probe before the create sends nothing: this is the delivery.
+        // The probe before the create sends no secret: this is the delivery.
         echoing.asked.recv_timeout(PATIENCE).unwrap();
         echoing.refuses.store(false, Ordering::SeqCst);
         rotate.join().unwrap()

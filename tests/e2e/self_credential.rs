@@ -34,8 +34,8 @@ fn replaced_admin_key_is_used_by_the_next_process() {
     world.ok(&["check", "--online"]);
 }
 
-/// The daemon is killed as soon as its log says so, and what it leaves is a
-/// file that the next process works with.
+/// The daemon is killed at this log line, and the next process authenticates with the
+/// file that it left.
 #[test]
 fn admin_key_file_works_after_a_kill_in_any_phase() {
     for (line, at_most) in [
@@ -52,7 +52,7 @@ fn admin_key_file_works_after_a_kill_in_any_phase() {
         world.configure(OWN_SECRET);
         world.ok(&["once"]);
         let before = in_file(&world);
-        // Due at once.
+        // The key is due immediately.
         write(&world.path("admin-key"), &world.admin_key);
         let mut daemon = Daemon::start_with(&world, &["--log-level", "debug"]);
         daemon.wait_for(line);
@@ -61,7 +61,7 @@ fn admin_key_file_works_after_a_kill_in_any_phase() {
         world.ok(&["check", "--online"]);
         assert!(world.live_ids().len() <= 1 + at_most, "{line}");
         while newest(&world)["phase"] != "current" {
-            // What was begun may be waiting for its back-off.
+            // An open rotation may wait for its back-off.
             world.run(&["rotate", "own"]);
         }
         let current = newest(&world);
@@ -72,7 +72,7 @@ fn admin_key_file_works_after_a_kill_in_any_phase() {
     }
 }
 
-/// Not even by force, and where the answer to its create did not show its end.
+/// Not even by force, and even if the response to its create did not show its suffix.
 #[test]
 fn credential_in_use_cannot_be_revoked_manually() {
     let world = TestEnv::start(&[]);

@@ -1,5 +1,4 @@
-//! What `status` says of ledgers that were made by hand, so that hours lie
-//! between their rows.
+//! The output of `status` for prepared ledgers, whose rows are hours apart.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use rekeyd::platform::clock::{Clock as _, SystemClock};
 
 const HOUR: u64 = 3_600;
 
-/// A ledger that is written as if it were some time ago.
+/// A ledger whose rows are recorded at past times.
 struct Past {
     world: TestEnv,
     key: KeyName,
@@ -64,7 +63,7 @@ impl Past {
         });
     }
 
-    /// A failure that is tried again half an hour from now.
+    /// Records a failure that is retried in half an hour.
     fn failed(&self, seconds_ago: u64, attempt: u32) {
         let deferred = Change::from(KeyBackoff {
             attempt,
@@ -127,7 +126,8 @@ impl Past {
         );
     }
 
-    /// Whether it is overdue, and whether it is healthy; the exit code agrees.
+    /// Returns whether the key is overdue and whether it is healthy; the exit code must
+    /// agree.
     fn status(&self) -> (bool, bool) {
         let output = self.world.run(&["status", "--json"]);
         let stdout: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -150,8 +150,8 @@ fn failing_key_is_overdue_from_its_first_failure() {
     past.failed(90 * 60, 2);
     past.failed(60, 3);
     assert_eq!(past.status(), (true, false));
-    let shown = past.world.run(&["status"]);
-    assert!(crate::support::text(&shown.stdout).contains("overdue"));
+    let output = past.world.run(&["status"]);
+    assert!(crate::support::text(&output.stdout).contains("overdue"));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn resolved_failure_does_not_count_as_overdue() {
 
 #[test]
 fn key_is_overdue_from_its_first_missed_run() {
-    // The last firing is never more than a minute ago.
+    // The last firing is at most a minute ago.
     let past = Past::of("* * * * *");
     past.rotated(30 * 60);
     assert_eq!(past.status(), (false, true));
@@ -193,6 +193,6 @@ fn open_rotation_is_overdue_from_its_first_failure() {
     };
     past.record(60, vec![Change::from(intent)]);
     assert_eq!(past.status(), (true, false));
-    let shown = crate::support::text(&past.world.run(&["status"]).stdout);
-    assert!(shown.contains("under way"), "{shown}");
+    let output = crate::support::text(&past.world.run(&["status"]).stdout);
+    assert!(output.contains("under way"), "{output}");
 }

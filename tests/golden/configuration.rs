@@ -1,16 +1,14 @@
-//! The configurations of all scenarios, in one place: what is renamed in the
-//! configuration is renamed here alone.
-//!
-//! DIR, PROVIDER, RECEIVER and METRICS are replaced by what belongs to the
-//! scenario; WEEKLY, MONTHLY and YEARLY by schedules that do not fire soon.
+//! The configurations of all scenarios, in one place for renames. DIR, PROVIDER, RECEIVER
+//! and METRICS are replaced by the scenario's values; WEEKLY, MONTHLY and YEARLY by
+//! schedules that do not fire soon.
 
 /// The views of the ledger.
 pub(crate) const VIEWS: [&str; 3] = ["history", "deliveries", EVENTS_VIEW];
 
-/// The view of what happened.
+/// The view of the events.
 pub(crate) const EVENTS_VIEW: &str = "events";
 
-/// Where everything is.
+/// The paths of the provider and the ledger.
 const PROGRAM: &str = r#"
 [provider]
 base-url = "PROVIDER"
@@ -26,13 +24,13 @@ const METRICS: &str = r#"
 listen = "METRICS"
 "#;
 
-/// Without any waiting that a test would have to wait for.
+/// Defaults without delays for which a test would wait.
 const IMPATIENT: &str = r#"
 [defaults]
 verify-interval = "0s"
 "#;
 
-/// A key whose secret goes to a file of its name.
+/// Returns a key whose secret goes to a file of its name.
 fn file_key(name: &str, options: &str) -> String {
     format!(
         r#"
@@ -50,7 +48,7 @@ fn all(parts: &[&str]) -> String {
     parts.concat()
 }
 
-/// For a `status` of each kind.
+/// Configurations for each kind of `status`.
 pub(crate) mod commands {
     use super::{IMPATIENT, PROGRAM, all, file_key};
 
@@ -70,7 +68,7 @@ pub(crate) mod commands {
         file_key("scheduled", &options)
     }
 
-    /// A key with a sink whose folder is missing.
+    /// Returns a key with a sink whose folder is missing.
     fn failing(patience: &str) -> String {
         let options = format!("schedule = \"YEARLY\"\ndelivery-deadline = \"{patience}\"");
         file_key("failing", &options).replace("DIR/failing", "DIR/missing/failing")
@@ -93,7 +91,7 @@ pub(crate) mod commands {
     }
 }
 
-/// For the running daemon: every type of sink, and two notifiers.
+/// Configurations for the running daemon: every type of sink, and two channels.
 pub(crate) mod service {
     use super::{IMPATIENT, METRICS, PROGRAM, all};
 
@@ -156,7 +154,7 @@ keys = ["billing"]
         all(&[PROGRAM, METRICS, IMPATIENT, BILLING, OTHER, NOTIFIERS])
     }
 
-    /// rekeyd's own admin key.
+    /// The key that rotates rekeyd's own admin key.
     const OWN: &str = r#"
 [key.own]
 schedule = "MONTHLY"
@@ -173,11 +171,11 @@ type = "self"
     }
 }
 
-/// For a provider that fails in every way.
+/// Configurations for a provider that fails in every way.
 pub(crate) mod faults {
     use super::{IMPATIENT, METRICS, PROGRAM, all, file_key};
 
-    /// A key that rotates when it is asked to, and not by itself.
+    /// Returns a key that rotates only on request.
     fn key(name: &str) -> String {
         file_key(
             name,
@@ -210,18 +208,18 @@ signing-secret-file = "DIR/signing-secret"
 timeout = "3s"
 "#;
 
-    /// A key whose receiver does not answer.
+    /// Returns a key whose receiver does not answer.
     pub(crate) fn never_delivered() -> String {
         all(&[PROGRAM, IMPATIENT, DELIVERING])
     }
 
-    /// A key whose secret does not work in time.
+    /// Returns a key whose secret does not work in time.
     pub(crate) fn never_verified() -> String {
         let key = file_key("verifying", "schedule = \"YEARLY\"");
         all(&[PROGRAM, IMPATIENT, DELIVERING, &key])
     }
 
-    /// Keys that the provider tells something else of than the ledger.
+    /// Returns keys whose ledger and provider disagree.
     pub(crate) fn three_keys() -> String {
         let keys = ["revived", "missing", "doubled"];
         let keys = keys.map(|name| file_key(name, "schedule = \"YEARLY\""));
@@ -229,7 +227,7 @@ timeout = "3s"
     }
 }
 
-/// For sinks that fail, and for sinks that come and go.
+/// Configurations for sinks that fail, and for sinks that are removed and added.
 pub(crate) mod deliveries {
     use super::{IMPATIENT, METRICS, PROGRAM, all, file_key};
 
@@ -272,7 +270,7 @@ signing-secret-file = "DIR/signing-secret"
 required = false
 "#;
 
-    /// A key whose retired credential is still used, and goes within a day.
+    /// A key whose retired credential is in use and revoked within a day.
     const USED: &str = r#"
 [key.used]
 schedule = "YEARLY"
@@ -309,12 +307,13 @@ path = "DIR/NAME.another"
         all(&[&keys(), &moving, &another_sink("moving")])
     }
 
-    /// One more sink of a key whose rotation is open.
+    /// Returns the configuration with one more sink of a key whose rotation is open.
     pub(crate) fn with_a_sink_added() -> String {
         all(&[&first(), &another_sink("hanging")])
     }
 
-    /// One sink less, another schedule and a longer overlap.
+    /// Returns the configuration with one sink less, another schedule and a longer
+    /// overlap.
     pub(crate) fn with_a_sink_removed() -> String {
         let moving = moving("schedule = \"MONTHLY\"\noverlap = \"2h\"");
         all(&[&keys(), &moving, &another_sink("hanging")])
@@ -325,7 +324,7 @@ path = "DIR/NAME.another"
     }
 }
 
-/// For firings at a given second.
+/// Configurations for firings at a given second.
 pub(crate) mod firings {
     use super::{IMPATIENT, PROGRAM, all, file_key};
 
@@ -347,7 +346,7 @@ pub(crate) mod firings {
     }
 }
 
-/// For people who are notified.
+/// Configurations for notifications.
 pub(crate) mod notifications {
     use super::{IMPATIENT, PROGRAM, all, file_key};
 
@@ -406,7 +405,7 @@ on = ["rotated"]
     }
 }
 
-/// For exit codes.
+/// Configurations for exit codes.
 pub(crate) mod exit_codes {
     use super::{IMPATIENT, PROGRAM, all, file_key};
 
@@ -418,7 +417,7 @@ pub(crate) mod exit_codes {
         ])
     }
 
-    /// A folder that the host may still get.
+    /// Returns a configuration whose sink's folder the host may create later.
     pub(crate) fn without_folder() -> String {
         good().replace("DIR/billing", "DIR/missing/billing")
     }
@@ -442,7 +441,7 @@ pub(crate) mod exit_codes {
     }
 }
 
-/// For a rehearsal of a configuration with every recorded kind of sink.
+/// Configurations for a rehearsal with every recorded kind of sink.
 pub(crate) mod rehearsal {
     use super::{IMPATIENT, PROGRAM, all};
 
@@ -470,7 +469,7 @@ on = ["rotated"]
     }
 }
 
-/// For what the environment of a command decides.
+/// Configurations for the environment of a command.
 pub(crate) mod environment {
     use super::{IMPATIENT, PROGRAM, all, file_key};
 
@@ -478,13 +477,13 @@ pub(crate) mod environment {
         file_key("billing", "schedule = \"YEARLY\"")
     }
 
-    /// The admin key is found in the environment.
+    /// Returns a configuration without an admin key, which the environment supplies.
     pub(crate) fn without_credential_file() -> String {
         let program = PROGRAM.replace("credential-file = \"DIR/admin-key\"\n", "");
         all(&[&program, IMPATIENT, &key()])
     }
 
-    /// And so is the folder of the ledger.
+    /// Returns a configuration that also lacks the folder of the ledger.
     pub(crate) fn without_ledger() -> String {
         let program = PROGRAM.replace("[ledger]\npath = \"DIR/ledger.db\"\n", "");
         all(&[&program, IMPATIENT, &key()])

@@ -1,5 +1,4 @@
-//! `rekeyd run` as a child. What it does is seen from outside: a log line's text
-//! may change.
+//! A running `rekeyd run`, observed from outside: the text of a log line may change.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;
@@ -15,7 +14,7 @@ use crate::support::ChildGuard;
 /// The log lines of all commands of a scenario.
 pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
-/// A running command; it does not outlive its test.
+/// A running command, which is killed with its test.
 pub(crate) struct Daemon {
     process: ChildGuard,
     reader: Option<JoinHandle<()>>,
@@ -39,7 +38,7 @@ impl Daemon {
         }
     }
 
-    /// Whether this process, and no other one, answers on the control socket.
+    /// Returns whether this process answers on the control socket.
     pub(crate) fn answers_at(&self, socket: &std::path::Path) -> bool {
         let Ok(stream) = UnixStream::connect(socket) else {
             return false;
@@ -57,19 +56,19 @@ impl Daemon {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Whether it has ended.
+    /// Returns whether the process has ended.
     pub(crate) fn is_over(&mut self) -> bool {
         self.process.0.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end, and for the rest of its log.
+    /// Waits for the end of the process and of its log.
     pub(crate) fn wait(mut self) -> ExitStatus {
         let status = self.process.0.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
         status
     }
 
-    /// Ends it in order.
+    /// Stops the process gracefully.
     pub(crate) fn stop(self) {
         self.signal(Signal::TERM);
         let status = self.wait();

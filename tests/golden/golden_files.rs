@@ -1,5 +1,4 @@
-//! The golden files: what was recorded, as JSON, and its comparison with what
-//! stands in the repository.
+//! The golden files: the recordings as JSON, compared with the files in the repository.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +8,13 @@ use serde_json::Value;
 
 use crate::recording::Recording;
 
-/// How many equal lines a difference shows around each change.
+/// The number of equal lines around each change in a difference.
 const CONTEXT: usize = 3;
 
 /// The content of each golden file, by its name without `.json`.
 pub(crate) struct GoldenFiles {
     files: BTreeMap<String, String>,
-    /// Files that this host cannot record; they stay as they are.
+    /// The files that this host cannot record, which stay unchanged.
     skipped: Vec<String>,
 }
 
@@ -62,8 +61,8 @@ impl GoldenFiles {
             match fs::read_to_string(&path) {
                 Ok(golden) if golden == *text => {}
                 Ok(golden) => {
-                    let shown = path.display();
-                    report.push_str(&format!("\n{shown} differs (- golden, + now):\n"));
+                    let displayed = path.display();
+                    report.push_str(&format!("\n{displayed} differs (- golden, + now):\n"));
                     report.push_str(&difference(&golden, text));
                 }
                 Err(error) => {
@@ -87,7 +86,7 @@ impl GoldenFiles {
     }
 }
 
-/// The names of the golden files in the repository.
+/// Returns the names of the golden files in the repository.
 fn recorded_names() -> Vec<String> {
     let entries = fs::read_dir(folder()).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| {
@@ -97,14 +96,14 @@ fn recorded_names() -> Vec<String> {
     names.collect()
 }
 
-/// One line of a difference.
+/// A line of a difference.
 enum Line<'l> {
     Equal(&'l str),
     Removed(&'l str),
     Added(&'l str),
 }
 
-/// The lines that differ, with their surroundings.
+/// Returns the differing lines with their surroundings.
 fn difference(golden: &str, now: &str) -> String {
     let lines = aligned(golden, now);
     let changed: Vec<usize> = lines
@@ -134,7 +133,7 @@ fn difference(golden: &str, now: &str) -> String {
     text
 }
 
-/// Both texts as one, by their longest common subsequence of lines.
+/// Merges both texts by their longest common subsequence of lines.
 fn aligned<'l>(golden: &'l str, now: &'l str) -> Vec<Line<'l>> {
     let (before, after): (Vec<_>, Vec<_>) = (golden.lines().collect(), now.lines().collect());
     let mut common = vec![vec![0_usize; after.len() + 1]; before.len() + 1];

@@ -1,11 +1,11 @@
-//! One HTTP request by hand, over any stream.
+//! A single HTTP request over any stream.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::Value;
 
-/// What the other side answered.
+/// A response.
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
@@ -15,17 +15,17 @@ pub(crate) struct Response {
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
-        let found = headers.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = headers.find(|(header, _)| header.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON, or as text where it is none.
+    /// Returns the body as JSON, or as text if it is none.
     pub(crate) fn value(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| self.body.as_str().into())
     }
 }
 
-/// Sends one request and reads the answer to its end.
+/// Sends one request and reads the response to its end.
 pub(crate) fn send(
     mut stream: impl Read + Write,
     method: &str,
@@ -55,7 +55,7 @@ pub(crate) fn send(
     })
 }
 
-/// A page of the metrics' address; none while nobody listens there.
+/// Returns a page at the metrics' address; none while no process listens there.
 pub(crate) fn get(address: &str, path: &str) -> Option<Response> {
     send(TcpStream::connect(address).ok()?, "GET", path, &[], "")
 }

@@ -1,13 +1,10 @@
-//! The public faces of the program, recorded as golden files: the JSON of its
-//! commands, the control socket, the metrics, webhooks, notifications, programs,
-//! log lines, the ledger's views, exit codes and the files that it creates.
-//!
-//! The real binary runs against `rekeyd sandbox`. Names, keys, enumerated values,
-//! status codes, header names and structure are compared with the files below
-//! `tests/golden/faces`; free text, times, ids and whatever else differs between
-//! two runs is replaced by a placeholder first.
-//!
-//! `REKEYD_GOLDEN=write cargo test --test golden` writes the files anew.
+//! The public faces of the program, recorded as golden files: the JSON of its commands,
+//! the control socket, the metrics, webhooks, notifications, programs, log lines, the
+//! ledger's views, exit codes and the files that it creates. The real binary runs against
+//! `rekeyd sandbox`. Names, keys, enumerated values, status codes, header names and
+//! structure are compared with the files below `tests/golden/faces`; free text, times,
+//! ids and other values that differ between two runs are first replaced by placeholders.
+//! `REKEYD_GOLDEN=write cargo test --test golden` writes the files again.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -36,8 +33,8 @@ use golden_files::GoldenFiles;
 use recording::Recording;
 use scenarios::SCENARIOS;
 
-/// All scenarios run at once: most of their time they wait. Each has a folder, a
-/// ledger and a sandbox of its own.
+/// The scenarios run in parallel, because they mostly wait. Each has its own folder,
+/// ledger and sandbox.
 #[test]
 fn public_faces_match_the_golden_files() {
     // The modes of created files depend on it.
@@ -47,7 +44,7 @@ fn public_faces_match_the_golden_files() {
             let thread = std::thread::Builder::new().name(name.to_owned());
             thread.spawn_scoped(scope, run).unwrap()
         });
-        // What a scenario failed with was printed by its own thread.
+        // The thread of a failed scenario has printed its panic.
         let finished = running.map(|thread| thread.join().ok());
         finished.into_iter().flatten().collect()
     });

@@ -1,20 +1,20 @@
-//! Replaces what differs between two runs, and free text, by placeholders.
+//! Replaces values that differ between two runs, and free text, by placeholders.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Members whose text may change freely.
+/// The members whose text may change freely.
 const FREE_TEXT: [&str; 5] = ["error", "message", "problem", "reason", "text"];
 
-/// Knows the ids and secrets of one scenario.
+/// Replaces the ids and secrets of one scenario.
 #[derive(Default)]
 pub(crate) struct Normalizer {
-    /// Exact texts and what takes their place, the longest first.
+    /// Exact texts with their placeholders, the longest first.
     exact: Vec<(String, String)>,
-    /// The place of a sequence in its key: `<sequence 2 of billing>`.
+    /// The number of a sequence in its key: `<sequence 2 of billing>`.
     sequences: BTreeMap<(String, i64), usize>,
-    /// Free text that the scenario gave itself, and that must come back.
+    /// Free text of the scenario itself, which the program must return.
     given: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ impl Normalizer {
         format!("<sequence {place} of {key}>")
     }
 
-    /// Text outside free text: ids, paths, addresses, times.
+    /// Normalizes text outside free text: ids, paths, addresses and times.
     pub(crate) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (exact, placeholder) in &self.exact {
@@ -93,7 +93,7 @@ impl Normalizer {
     }
 }
 
-/// Replaces whatever has the form of a time, an address, a user or a hash.
+/// Replaces every text with the form of a time, an address, a user or a hash.
 fn patterns(text: &str) -> String {
     let mut normalized = String::new();
     let mut rest = text;
@@ -113,7 +113,7 @@ fn patterns(text: &str) -> String {
     normalized
 }
 
-/// A placeholder for what `text` begins with, and the length of that.
+/// Returns a placeholder for the start of `text`, and the length of the replaced text.
 fn pattern(text: &str) -> Option<(&'static str, usize)> {
     time(text)
         .or_else(|| address(text))
@@ -122,7 +122,8 @@ fn pattern(text: &str) -> Option<(&'static str, usize)> {
         .or_else(|| hash(text))
 }
 
-/// `2026-11-23T03:00:00Z`, or with an offset and without fractions of a second.
+/// Matches `2026-11-23T03:00:00Z`, or the same with an offset, without fractions of a
+/// second.
 fn time(text: &str) -> Option<(&'static str, usize)> {
     const FORM: &[u8] = b"0000-00-00T00:00:00";
     let has_form = |text: &[u8], form: &[u8]| {
@@ -146,7 +147,7 @@ fn time(text: &str) -> Option<(&'static str, usize)> {
     None
 }
 
-/// An address of loopback with its port.
+/// Matches a loopback address with its port.
 fn address(text: &str) -> Option<(&'static str, usize)> {
     text.strip_prefix("127.")?;
     let is_of_address = |byte: &u8| byte.is_ascii_digit() || b".:".contains(byte);
@@ -156,14 +157,14 @@ fn address(text: &str) -> Option<(&'static str, usize)> {
         .then_some(("<address>", length))
 }
 
-/// A user as the event's author: `uid 0`.
+/// Matches a user as the author of an event: `uid 0`.
 fn user(text: &str) -> Option<(&'static str, usize)> {
     let rest = text.strip_prefix("uid ")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     (digits > 0).then_some(("uid <user>", "uid ".len() + digits))
 }
 
-/// What the provider shows of a secret.
+/// Matches the provider's redacted value of a secret.
 fn redacted_value(text: &str) -> Option<(&'static str, usize)> {
     let rest = text.strip_prefix("sk-admin...")?;
     let is_of_secret = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
@@ -171,7 +172,7 @@ fn redacted_value(text: &str) -> Option<(&'static str, usize)> {
     Some(("<redacted value>", "sk-admin...".len() + shown))
 }
 
-/// Sixteen hexadecimal digits that are no known id.
+/// Matches 16 hexadecimal digits that are no known id.
 fn hash(text: &str) -> Option<(&'static str, usize)> {
     let digits = text.bytes().take_while(u8::is_ascii_hexdigit).count();
     let ends = !text[digits..].starts_with(|next: char| next.is_ascii_alphanumeric());

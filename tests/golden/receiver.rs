@@ -1,4 +1,5 @@
-//! A webhook receiver that records what it is sent, and answers with the status that a scenario sets.
+//! A webhook receiver that records its requests, and answers with the status that a
+//! scenario sets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,12 +17,12 @@ pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 /// The bearer token of the webhooks that have one.
 pub(crate) const BEARER_TOKEN: &str = "token-of-the-golden-files";
 
-/// The status that holds an answer back until another one is set.
+/// The status that delays the response until another status is set.
 pub(crate) const NO_ANSWER: u16 = 0;
 
-/// The receiver; it lives as long as the process.
+/// The receiver, which lives as long as the process.
 pub(crate) struct Receiver {
-    /// Its URL, without a slash at its end.
+    /// Its URL, without a final slash.
     pub(crate) url: String,
     shared: Arc<Shared>,
 }
@@ -34,12 +35,12 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What each path answers; 204 where none is set.
+    /// The status of each path, by default 204.
     statuses: BTreeMap<String, u16>,
     received: Vec<Webhook>,
 }
 
-/// One request.
+/// One received request.
 #[derive(Clone)]
 pub(crate) struct Webhook {
     pub(crate) path: String,
@@ -71,18 +72,21 @@ impl Receiver {
         }
     }
 
-    /// Answers `status` at `path` from now on, also to those who wait.
+    /// Answers requests to `path` with `status` from now on, including the delayed ones.
     pub(crate) fn answer(&self, path: &str, status: u16) {
         let mut state = self.shared.state.lock().unwrap();
         state.statuses.insert(path.to_owned(), status);
         self.shared.changed.notify_all();
     }
 
-    /// Everything that was posted to `path`.
+    /// Returns the requests to `path`.
     pub(crate) fn received(&self, path: &str) -> Vec<Webhook> {
         let state = self.shared.state.lock().unwrap();
         let received = state.received.iter();
-        received.filter(|one| one.path == path).cloned().collect()
+        received
+            .filter(|webhook| webhook.path == path)
+            .cloned()
+            .collect()
     }
 }
 
@@ -101,7 +105,7 @@ impl Webhook {
         }
     }
 
-    /// Everything of the request, with its signature as a word: it was checked.
+    /// Returns the whole request, with its checked signature replaced by a word.
     pub(crate) fn to_value(&self) -> Value {
         let headers: Map<_, _> = self
             .headers

@@ -1,30 +1,30 @@
-//! What the scenarios have seen, normalized, ready to become golden files.
+//! The normalized observations of the scenarios, from which golden files are made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-/// What was seen. The recordings of all scenarios are merged: what a log line or
-/// an event looks like does not depend on the scenario that made it.
+/// The observations. Those of all scenarios are merged: the shape of a log line or an
+/// event does not depend on its scenario.
 #[derive(Default)]
 pub(crate) struct Recording {
     /// Named entries of golden files, by file.
     entries: BTreeMap<String, BTreeMap<String, Value>>,
-    /// The shape of each log line: its level, its target and its fields.
+    /// The shape of each log line: its level, target and fields.
     pub(crate) log_lines: BTreeSet<String>,
-    /// The members that the details of an event have, once for each row.
+    /// The members of each event's details, once for each row.
     events: BTreeMap<String, Vec<BTreeMap<String, BTreeSet<String>>>>,
     /// The columns of each view.
     pub(crate) columns: BTreeMap<String, Vec<String>>,
     /// The enumerated values in each column of each view.
     pub(crate) words: BTreeMap<String, BTreeSet<String>>,
-    /// Each metric.
+    /// The metrics.
     metrics: BTreeMap<String, Metric>,
-    /// Golden files that cannot be recorded on this host.
+    /// The golden files that cannot be recorded on this host.
     pub(crate) skipped: Vec<String>,
 }
 
-/// A metric as the page shows it.
+/// A metric on the page.
 #[derive(Default)]
 pub(crate) struct Metric {
     pub(crate) kind: String,
@@ -39,8 +39,8 @@ impl Recording {
         assert!(before.is_none(), "{file}.json has {name:?} twice");
     }
 
-    /// One row of the events' view: which members its detail has, and the values
-    /// of those that are enumerated.
+    /// Adds a row of the events' view: the members of its details, with the values of the
+    /// enumerated ones.
     pub(crate) fn event(&mut self, event: &str, detail: BTreeMap<String, BTreeSet<String>>) {
         self.events
             .entry(event.to_owned())
@@ -63,9 +63,9 @@ impl Recording {
             self.events.entry(event).or_default().extend(rows);
         }
         for (view, columns) in other.columns {
-            let known = self.columns.entry(view).or_insert_with(|| columns.clone());
+            let recorded = self.columns.entry(view).or_insert_with(|| columns.clone());
             assert_eq!(
-                *known, columns,
+                *recorded, columns,
                 "a view has the same columns in each ledger"
             );
         }
@@ -73,16 +73,16 @@ impl Recording {
             self.words.entry(column).or_default().extend(words);
         }
         for (name, metric) in other.metrics {
-            let known = self.metric(&name);
-            known.kind = metric.kind;
+            let recorded = self.metric(&name);
+            recorded.kind = metric.kind;
             for (label, values) in metric.labels {
-                known.labels.entry(label).or_default().extend(values);
+                recorded.labels.entry(label).or_default().extend(values);
             }
         }
         self.skipped.extend(other.skipped);
     }
 
-    /// The golden files, by name.
+    /// Returns the golden files, by name.
     pub(crate) fn into_files(self) -> BTreeMap<String, Value> {
         let mut files: BTreeMap<String, Value> = self
             .entries
@@ -104,8 +104,8 @@ impl Recording {
     }
 }
 
-/// Which members the details of one event always have, which they may have, and
-/// the enumerated values.
+/// Returns the members that the details of an event always and sometimes have, and the
+/// enumerated values.
 fn event_shape(rows: &[BTreeMap<String, BTreeSet<String>>]) -> Value {
     let mut always: BTreeSet<&String> = rows[0].keys().collect();
     let mut values: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! One scenario: a folder, a sandbox, a receiver and the real binary, and what is
-//! recorded of them.
+//! A scenario: a folder, a sandbox, a receiver and the real binary, with the recordings
+//! of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,29 +26,29 @@ use crate::receiver::{BEARER_TOKEN, Receiver, SIGNING_SECRET};
 use crate::recording::Recording;
 use crate::support::{ChildGuard, TestEnv, text, write};
 
-/// How long anything is waited for.
+/// How long a scenario waits for a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it is looked at meanwhile.
+/// The interval between checks of a condition.
 const PACE: Duration = Duration::from_millis(5);
 
-/// Columns of views whose values are enumerated.
+/// The columns of views whose values are enumerated.
 const ENUMERATED_COLUMNS: [(&str, &str); 3] = [
     ("history", "phase"),
     ("history", "trigger"),
     ("deliveries", "state"),
 ];
 
-/// Members of an event's detail whose values are enumerated.
+/// The members of an event's details whose values are enumerated.
 const ENUMERATED_DETAILS: [&str; 4] = ["from", "to", "trigger", "then"];
 
-/// Fields of log lines whose values are enumerated.
+/// The fields of log lines whose values are enumerated.
 const ENUMERATED_FIELDS: [&str; 5] = ["alarm", "condition", "event", "trigger", "verb"];
 
 pub(crate) struct Scenario {
     pub(crate) env: TestEnv,
     pub(crate) receiver: Receiver,
-    /// Where the metrics are served, if the configuration says so.
+    /// The address of the metrics, if the configuration serves them.
     pub(crate) metrics: String,
     /// The ledger, usually that of the configuration.
     pub(crate) ledger: PathBuf,
@@ -59,7 +59,7 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// With a sandbox that has these arguments.
+    /// Starts a scenario whose sandbox has these arguments.
     pub(crate) fn start(sandbox: &[&str]) -> Self {
         Self::of(TestEnv::start(sandbox))
     }
@@ -83,7 +83,7 @@ impl Scenario {
         self.env.path(name)
     }
 
-    /// Writes the configuration, with everything in the place of its placeholders.
+    /// Writes the configuration with its placeholders replaced.
     pub(crate) fn configure(&self, configuration: &str) {
         let dir = self.env.dir.path().display().to_string();
         let text = configuration
@@ -95,7 +95,7 @@ impl Scenario {
         write(&self.path("config.toml"), &text);
     }
 
-    /// A command that logs JSON.
+    /// Returns a command that logs JSON.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let logged = ["--log-format", "json", "--log-level", "debug"];
         self.env.command(&[&logged, arguments].concat())
@@ -106,8 +106,8 @@ impl Scenario {
         self.output_of(self.command(arguments))
     }
 
-    /// Runs a command to its end and keeps its log lines. Gives what else it wrote
-    /// to standard error in place of all of it.
+    /// Runs a command to its end and stores its log lines. The rest of its standard error
+    /// replaces the whole in the result.
     pub(crate) fn output_of(&self, mut command: Command) -> Output {
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = ChildGuard(piped.spawn().unwrap());
@@ -124,37 +124,37 @@ impl Scenario {
         self.wait(&what, || child.0.try_wait().unwrap().is_some());
         let status = child.0.wait().unwrap();
         let stderr = text(&stderr.join().unwrap());
-        let (logged, said): (Vec<_>, Vec<_>) =
+        let (logged, rest): (Vec<_>, Vec<_>) =
             stderr.lines().partition(|line| line.starts_with('{'));
         let mut log = self.log.lock().unwrap();
         log.extend(logged.into_iter().map(str::to_owned));
         Output {
             status,
             stdout: stdout.join().unwrap(),
-            stderr: said.join("\n").into_bytes(),
+            stderr: rest.join("\n").into_bytes(),
         }
     }
 
     /// Runs a command that must succeed.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let said = text(&output.stderr);
+        let rest = text(&output.stderr);
         assert!(
             output.status.success(),
-            "{arguments:?}: {said}\n{}",
+            "{arguments:?}: {rest}\n{}",
             self.log()
         );
         text(&output.stdout)
     }
 
-    /// Runs a command and records its exit code and what it printed: JSON as it
-    /// is, anything else as text.
+    /// Runs a command and records its exit code and its output: JSON as it is, anything
+    /// else as text.
     pub(crate) fn record_command(&mut self, file: &str, name: &str, arguments: &[&str]) {
         let value = self.outcome(arguments);
         self.record(file, name, value);
     }
 
-    /// What [`Scenario::record_command`] records.
+    /// Returns the value that [`Scenario::record_command`] records.
     pub(crate) fn outcome(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
         let printed = text(&output.stdout);
@@ -169,13 +169,13 @@ impl Scenario {
         })
     }
 
-    /// Puts an entry into a golden file. It is normalized at the end, when all ids
-    /// are known.
+    /// Adds an entry to a golden file. It is normalized at the end, when all ids are
+    /// known.
     pub(crate) fn record(&mut self, file: &str, name: &str, value: Value) {
         self.entries.push((file.to_owned(), name.to_owned(), value));
     }
 
-    /// `rekeyd run`, once it answers on its control socket.
+    /// Returns a running `rekeyd run`, once it answers on its control socket.
     pub(crate) fn daemon(&self) -> Daemon {
         let daemon = Daemon::start(self.command(&["run"]), &self.log);
         let socket = self.path("control.sock");
@@ -183,7 +183,7 @@ impl Scenario {
         daemon
     }
 
-    /// A command that goes on until it is ended.
+    /// Starts a command that runs until it is stopped.
     pub(crate) fn spawn(&self, command: Command) -> Daemon {
         Daemon::start(command, &self.log)
     }
@@ -194,11 +194,11 @@ impl Scenario {
 
     /// Waits for a condition.
     pub(crate) fn wait(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let begun = Instant::now();
+        let started = Instant::now();
         while !is_so() {
             let log = || self.log();
             assert!(
-                begun.elapsed() < PATIENCE,
+                started.elapsed() < PATIENCE,
                 "waited in vain: {what}\n{}",
                 log()
             );
@@ -206,24 +206,24 @@ impl Scenario {
         }
     }
 
-    /// Asks on the control socket.
+    /// Sends a request on the control socket.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<Response> {
         let stream = UnixStream::connect(self.path("control.sock")).ok()?;
         http::send(stream, method, path, &[], body)
     }
 
-    /// The rows of a query; none while there is no ledger.
+    /// Returns the rows of a query; none while the ledger does not exist.
     pub(crate) fn query(&self, sql: &str, parameters: &[&str]) -> Vec<Vec<Sql>> {
         query(&self.ledger, sql, parameters).unwrap_or_default()
     }
 
-    /// The first column of a query's first row, as text.
+    /// Returns the first column of a query's first row, as text.
     pub(crate) fn cell(&self, sql: &str, parameters: &[&str]) -> Option<String> {
         let rows = self.query(sql, parameters);
         rows.first().map(|row| shown(&row[0]))
     }
 
-    /// The phase of a key's newest rotation.
+    /// Returns the phase of a key's newest rotation.
     pub(crate) fn phase(&self, key: &str) -> Option<String> {
         let sql = "SELECT phase FROM history WHERE key = ?1 ORDER BY sequence DESC LIMIT 1";
         self.cell(sql, &[key])
@@ -234,7 +234,7 @@ impl Scenario {
         self.wait(&what, || self.phase(key).as_deref() == Some(phase));
     }
 
-    /// How the newest rotation of a key stands at a sink.
+    /// Waits for the state of a sink's delivery of the newest rotation.
     pub(crate) fn wait_for_delivery(&self, key: &str, sink: &str, state: &str) {
         let sql = "SELECT d.state FROM deliveries d JOIN history h ON h.rotation = d.rotation
                    WHERE d.key = ?1 AND d.sink = ?2 ORDER BY h.sequence DESC LIMIT 1";
@@ -244,7 +244,7 @@ impl Scenario {
         });
     }
 
-    /// How often an event of a key was recorded.
+    /// Returns how often an event of a key was recorded.
     pub(crate) fn events(&self, key: &str, event: &str) -> usize {
         let sql = format!("SELECT 1 FROM {EVENTS_VIEW} WHERE key = ?1 AND event = ?2");
         self.query(&sql, &[key, event]).len()
@@ -255,7 +255,7 @@ impl Scenario {
         self.wait(&what, || self.events(key, event) > 0);
     }
 
-    /// The id of the credential of a key in a phase, the newest first.
+    /// Returns the id of the newest credential of a key in a phase.
     pub(crate) fn credential(&self, key: &str, phase: &str) -> String {
         let sql = "SELECT credential_id FROM history WHERE key = ?1 AND phase = ?2
                    ORDER BY sequence DESC LIMIT 1";
@@ -263,7 +263,7 @@ impl Scenario {
         found.unwrap_or_else(|| panic!("no credential of {key} is {phase}"))
     }
 
-    /// Asks the sandbox as another program could.
+    /// Sends a request to the sandbox as another program would.
     pub(crate) fn provider(&self, method: &str, rest: &str, secret: &str, body: &str) -> Value {
         let url: url::Url = self.env.base_url.parse().unwrap();
         let stream = TcpStream::connect(("127.0.0.1", url.port().unwrap())).unwrap();
@@ -274,7 +274,7 @@ impl Scenario {
         answer.value()
     }
 
-    /// Creates a credential beside rekeyd; gives its id.
+    /// Creates a credential without rekeyd, and returns its id.
     pub(crate) fn create_by_hand(&self, name: &str) -> String {
         let body = json!({"name": name}).to_string();
         let made = self.provider("POST", "", &self.env.admin_key, &body);
@@ -285,7 +285,7 @@ impl Scenario {
         self.provider("DELETE", &format!("/{id}"), &self.env.admin_key, "");
     }
 
-    /// Changes what the sandbox knows, while it is stopped.
+    /// Edits the state of the sandbox while it is stopped.
     pub(crate) fn edit_sandbox(&mut self, arguments: &[&str], edit: impl FnOnce(&mut Vec<Value>)) {
         self.env.stop_sandbox();
         let mut keys = self.env.keys();
@@ -294,7 +294,7 @@ impl Scenario {
         self.env.restart_sandbox(arguments);
     }
 
-    /// Notes the enumerated values that the views show now.
+    /// Records the enumerated values that the views show now.
     pub(crate) fn note_words(&mut self) {
         for (view, column) in ENUMERATED_COLUMNS {
             let sql = format!("SELECT DISTINCT {column:?} FROM {view}");
@@ -306,7 +306,7 @@ impl Scenario {
         }
     }
 
-    /// Notes every metric of a running daemon.
+    /// Records every metric of a running daemon.
     pub(crate) fn note_metrics(&mut self) {
         let page = http::get(&self.metrics, "/metrics").unwrap();
         assert_eq!(page.status, 200);
@@ -328,7 +328,7 @@ impl Scenario {
             let metric = self.recording.metric(metric);
             let labels = labels.trim_end_matches('}').split(',');
             for (label, value) in labels.filter_map(|label| label.split_once('=')) {
-                // Which keys and sinks there are, only the configuration says.
+                // The keys and sinks depend on the configuration.
                 let value = match label {
                     "key" => "<key>",
                     "sink" => "<sink>",
@@ -341,8 +341,8 @@ impl Scenario {
         }
     }
 
-    /// What rekeyd has made in a folder: type, mode and owner of each entry whose
-    /// name begins with one of these texts.
+    /// Returns the files that rekeyd created in a folder: type, mode and owner of each
+    /// entry whose name begins with one of these texts.
     pub(crate) fn files(&self, folder: &Path, beginnings: &[&str]) -> Value {
         let own = rustix::process::geteuid().as_raw();
         let entry = |path: &Path| {
@@ -362,13 +362,15 @@ impl Scenario {
         let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
         let entries = entries.filter_map(|found| {
             let name = found.file_name().into_string().unwrap();
-            let is_wanted = beginnings.iter().any(|wanted| name.starts_with(wanted));
+            let is_wanted = beginnings
+                .iter()
+                .any(|beginning| name.starts_with(beginning));
             is_wanted.then(|| (name, entry(&found.path())))
         });
         Value::Object(entries.collect())
     }
 
-    /// Everything that was recorded, normalized.
+    /// Returns all recordings, normalized.
     pub(crate) fn finish(mut self) -> Recording {
         self.note_words();
         self.know_names();
@@ -377,15 +379,14 @@ impl Scenario {
             self.recording.entry(&file, &name, value);
         }
         for line in self.log.lock().unwrap().iter() {
-            // Another program's line is not a face of this one.
+            // The line of another program is not a face of this one.
             self.recording.log_lines.extend(log_line_shape(line));
         }
         self.note_views();
         self.recording
     }
 
-    /// Every id and secret gets a name. Done at the end, and before the ledger is
-    /// removed.
+    /// Gives every id and secret a name, at the end and before the ledger is removed.
     pub(crate) fn know_names(&mut self) {
         let sql = "SELECT key, sequence, rotation, label, credential_id FROM history
                    ORDER BY key, sequence";
@@ -452,7 +453,7 @@ impl Scenario {
     }
 }
 
-/// Schedules of which none fires while the test runs, whenever that is.
+/// Returns the text with schedules of which none fires during the test.
 fn with_schedules(text: &str) -> String {
     let now = now().to_zoned(TimeZone::UTC);
     let day = (now.day() + 14 - 1) % 28 + 1;
@@ -471,8 +472,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// An address that nobody listened at a moment ago, and that nobody else looks
-/// for one at.
+/// Returns an address that is free now, and that no other test uses.
 fn unused_address() -> String {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -502,7 +502,7 @@ fn columns(ledger: &Path, view: &str) -> Option<Vec<String>> {
     Some(names.map(str::to_owned).collect())
 }
 
-/// A value of the ledger as text; none is empty.
+/// Returns a value of the ledger as text; NULL is empty.
 pub(crate) fn shown(value: &Sql) -> String {
     match value {
         Sql::Null => String::new(),
@@ -513,11 +513,11 @@ pub(crate) fn shown(value: &Sql) -> String {
     }
 }
 
-/// Level, target and fields of one of rekeyd's own log lines.
+/// Returns the level, target and fields of one of rekeyd's own log lines.
 fn log_line_shape(line: &str) -> Option<String> {
     let members: Map<String, Value> = serde_json::from_str(line).ok()?;
     let (level, target) = (members["level"].as_str()?, members["target"].as_str()?);
-    // Where in the source a line comes from may change.
+    // The source location of a line may change.
     target.strip_prefix("rekeyd::")?;
     let fields = members.iter().map(|(name, value)| {
         if ENUMERATED_FIELDS.contains(&name.as_str()) {

@@ -1,5 +1,5 @@
-//! The ledger through its handle: what is told Ok is on disk, what is not is
-//! not there.
+//! The ledger through its handle: a change with the reply Ok is on disk, any other is
+//! not.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod migration;
@@ -35,13 +35,13 @@ fn ledger(path: &Path) -> Ledger {
     Ledger::open(path, &options(), at(), WriterDriver::Task).unwrap()
 }
 
-/// The state of a key as a reader beside the writer sees it.
+/// Returns the state of a key as a reader beside the writer sees it.
 fn read_key_state(path: &Path, key: &KeyName) -> KeyState {
     let reader = LedgerReader::open(path).unwrap();
     reader.snapshot().unwrap().key_state(key).unwrap()
 }
 
-/// An empty ledger, opened as nobody but a test may.
+/// Returns an empty ledger, opened as only a test may.
 fn raw_ledger() -> (tempfile::TempDir, PathBuf, rusqlite::Connection) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
@@ -82,7 +82,7 @@ fn transitioned(number: u64, event: LifecycleEvent) -> Change {
     ))
 }
 
-/// Records changes of a key as it is in the ledger.
+/// Records changes of a key by its state in the ledger.
 async fn record(
     ledger: &Ledger,
     key: &KeyName,
@@ -107,7 +107,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// How large the log is after many commits.
+/// Returns the size of the write-ahead log after many commits.
 fn wal_size_after_many_commits(wal_pages: Option<u32>) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
@@ -146,8 +146,8 @@ fn a_failed_operation_is_rolled_back_alone() {
         assert_eq!(open.open_rotation().unwrap().phase, Phase::Intended);
         let failed = transitioned(1, LifecycleEvent::NotCreated);
         let failed = record(&ledger, &key(1), vec![failed]).await.unwrap();
-        // By a state that is not the ledger's any more: the key's row is
-        // written, its rotation is not as expected, and both are undone.
+        // The state is stale: the key's row is written, its rotation does not match, and
+        // both are undone.
         let stale = [
             Change::from(KeyBackoff {
                 attempt: 1,
@@ -197,10 +197,11 @@ fn impossible_changes_and_rows_are_rejected() {
     check_constraints(&path);
 }
 
-/// Of a ledger in which one key has an open rotation and nothing else.
+/// Checks the constraints on a ledger in which one key has an open rotation and nothing
+/// else.
 fn check_constraints(path: &Path) {
     let raw = rusqlite::Connection::open(path).unwrap();
-    for (sql, wanted) in [
+    for (sql, expected) in [
         ("UPDATE event_log SET event = 'x'", "append-only"),
         ("DELETE FROM event_log", "append-only"),
         ("DELETE FROM rotation", "cannot be deleted"),
@@ -215,9 +216,9 @@ fn check_constraints(path: &Path) {
         ("UPDATE rotation SET phase = 'created'", "CHECK"),
         ("UPDATE delivery SET state = 'accepted'", "CHECK"),
     ] {
-        let done = raw.execute(sql, []).map_err(|error| error.to_string());
-        let refused = done.as_ref().is_err_and(|error| error.contains(wanted));
-        assert!(refused, "{sql}: {done:?}");
+        let result = raw.execute(sql, []).map_err(|error| error.to_string());
+        let refused = result.as_ref().is_err_and(|error| error.contains(expected));
+        assert!(refused, "{sql}: {result:?}");
     }
     let adopt = |number: u8| {
         let sql = format!(
@@ -252,7 +253,7 @@ fn key_states_contain_live_rotations_and_their_deliveries() {
              (12, 1, 'file', 'file:/2', 0), (12, 0, 'file', 'file:/1', 1),
              (14, 0, 'file', 'file:/3', 1), (15, 0, 'webhook', 'https://h.example/', 1)";
     ledger.execute_batch(rows).unwrap();
-    let told = |state: &KeyState| {
+    let summary = |state: &KeyState| {
         let live = state.live.iter().map(|rotation| {
             let targets = rotation.deliveries.iter();
             let targets: Vec<_> = targets
@@ -266,7 +267,7 @@ fn key_states_contain_live_rotations_and_their_deliveries() {
     let snapshot = reader.snapshot().unwrap();
     let states = snapshot.key_states().unwrap();
     let none = String::new;
-    let wanted = [
+    let expected = [
         (
             "a",
             None,
@@ -279,11 +280,11 @@ fn key_states_contain_live_rotations_and_their_deliveries() {
         ("b", Some(Phase::Current), vec![(9, Phase::Current, none())]),
         ("c", None, vec![]),
     ];
-    assert_eq!(states.len(), wanted.len());
-    for (name, newest, live) in wanted {
+    assert_eq!(states.len(), expected.len());
+    for (name, newest, live) in expected {
         let key = KeyName::new(name).unwrap();
         let all = &states[&key];
-        assert_eq!(told(all), (newest, live), "{name}");
+        assert_eq!(summary(all), (newest, live), "{name}");
         assert_eq!(*all, snapshot.key_state(&key).unwrap(), "{name}");
     }
 }
@@ -338,9 +339,8 @@ fn recorded_changes_read_back_equal() {
     assert_eq!(facts.id.as_str(), "key_abc");
 }
 
-/// How many transactions were committed since the ledger was made, read from
-/// the log itself: a frame that ends a transaction has the size of the database
-/// in it.
+/// Returns the number of commits since the ledger was created, read from the write-ahead
+/// log: a frame that ends a transaction has the size of the database.
 fn commit_count(path: &Path) -> usize {
     const HEADER: usize = 32;
     const FRAME_HEADER: usize = 24;
@@ -348,14 +348,16 @@ fn commit_count(path: &Path) -> usize {
     let log = std::fs::read(path.with_extension("db-wal")).unwrap();
     let page = usize::try_from(number(&log[8..12])).unwrap();
     let frames = log[HEADER..].chunks_exact(FRAME_HEADER + page);
-    // What an earlier turn of the log left has other salts.
-    let ours = frames.filter(|frame| frame[8..16] == log[16..24]);
-    ours.filter(|frame| number(&frame[4..8]) > 0).count()
+    // Frames of an earlier generation of the log have other salts.
+    let current_frames = frames.filter(|frame| frame[8..16] == log[16..24]);
+    current_frames
+        .filter(|frame| number(&frame[4..8]) > 0)
+        .count()
 }
 
 #[test]
 fn concurrent_callers_share_one_transaction() {
-    // Fewer than the runtime polls between two turns of the test itself.
+    // The number is smaller than the runtime polls between two polls of the test itself.
     const CALLERS: u64 = 40;
     for driver in [WriterDriver::Thread, WriterDriver::Task] {
         let dir = tempfile::tempdir().unwrap();
@@ -373,8 +375,8 @@ fn concurrent_callers_share_one_transaction() {
                 "one caller, one transaction"
             );
 
-            // A thread would begin with whoever comes first: while somebody else
-            // is writing, everybody comes to wait.
+            // A thread would start with the first caller. While another connection holds
+            // the write lock, all callers come to wait.
             let other = rusqlite::Connection::open(&path).unwrap();
             if is_thread {
                 other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -386,13 +388,13 @@ fn concurrent_callers_share_one_transaction() {
                     let (key, changes) = (key(number), [rotation_started(number)]);
                     let unknown = KeyState::unknown(key.clone());
                     let answer = ledger.record(&unknown, at(), &changes).await;
-                    // Whoever is told Ok finds it on disk at that moment.
+                    // A caller that gets Ok finds its change on disk at that moment.
                     let found = read_key_state(&path, &key);
                     answer.unwrap() == found && found.open_rotation().is_some()
                 });
             }
             if is_thread {
-                // Every caller has its turn to ask before this one goes on.
+                // Every caller is polled before this one continues.
                 tokio::task::yield_now().await;
                 assert!(callers.try_join_next().is_none(), "nobody is told yet");
                 other.execute_batch("ROLLBACK").unwrap();
@@ -400,7 +402,7 @@ fn concurrent_callers_share_one_transaction() {
             let found = callers.join_all().await;
             assert_eq!(found, [true; CALLERS as usize]);
             let shared = commit_count(&path) - before - 1;
-            // The first one may have gone ahead of the rest.
+            // The first caller may have committed before the rest.
             assert!((1..=2).contains(&shared), "{is_thread}: {shared}");
         });
     }
@@ -409,24 +411,24 @@ fn concurrent_callers_share_one_transaction() {
 #[test]
 fn a_full_disk_fails_every_waiting_caller() {
     let dir = tempfile::tempdir().unwrap();
-    // A child, since the limit on the size of files is the process's own.
+    // A child process, because the file size limit applies to a whole process.
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "full_disk_child_process", "--nocapture"])
         .env("REKEYD_TEST_FULL_DISK", dir.path())
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&child.stdout).into_owned();
+    let output = String::from_utf8_lossy(&child.stdout).into_owned();
     assert!(
         child.status.success(),
-        "{told}{}",
+        "{output}{}",
         String::from_utf8_lossy(&child.stderr)
     );
-    assert!(told.contains("told ok: 0 of 40"), "{told}");
-    // Only what was recorded while there was room; the ledger is whole.
+    assert!(output.contains("told ok: 0 of 40"), "{output}");
+    // The ledger has only the changes from before the disk was full, and is valid.
     assert_eq!(rotation_count(&dir.path().join("ledger.db")), 1);
 }
 
-/// The other half of the test above; does nothing by itself.
+/// The child of the test above; does nothing by itself.
 #[test]
 fn full_disk_child_process() {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -434,16 +436,16 @@ fn full_disk_child_process() {
         return;
     };
     let path = dir.join("ledger.db");
-    let told = block_on(async {
+    let ok_count = block_on(async {
         let ledger = ledger(&path);
         record(&ledger, &key(1), vec![rotation_started(1)])
             .await
             .unwrap();
-        // The signal's default would end the process.
+        // The signal's default action would end the process.
         let signal = signal_hook::consts::SIGXFSZ;
         signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
         let wal = std::fs::metadata(dir.join("ledger.db-wal")).unwrap().len();
-        // Room for the first pages of the batch, and not for all.
+        // The limit has room for some pages of the batch, and not for all.
         let limit = Some(wal + 3 * 4_096);
         setrlimit(
             Resource::Fsize,
@@ -466,14 +468,14 @@ fn full_disk_child_process() {
             .filter(Result::is_ok)
             .count()
     });
-    println!("told ok: {told} of 40");
+    println!("told ok: {ok_count} of 40");
 }
 
 #[test]
 fn conditions_are_cleared_at_start_and_listed_by_severity() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    let told = || {
+    let conditions = || {
         let reader = LedgerReader::open(&path).unwrap();
         reader.snapshot().unwrap().conditions().unwrap()
     };
@@ -484,10 +486,13 @@ fn conditions_are_cleared_at_start_and_listed_by_severity() {
             .set_condition(None, "provider", at(), problem.clone())
             .await
             .unwrap();
-        assert_eq!(told(), ["it cannot be asked"]);
-        // The worst first; what keeps nothing from being done is told last,
-        // however old it is.
-        let others = Condition::ALL.iter().rev().map(|one| one.as_str());
+        assert_eq!(conditions(), ["it cannot be asked"]);
+        // The worst comes first. A problem that blocks nothing comes last, even if it is
+        // older.
+        let others = Condition::ALL
+            .iter()
+            .rev()
+            .map(|condition| condition.as_str());
         let mut earlier = 9;
         for word in std::iter::once("configuration").chain(others) {
             let since = at() - jiff::SignedDuration::from_secs(earlier);
@@ -496,17 +501,17 @@ fn conditions_are_cleared_at_start_and_listed_by_severity() {
             set.await.unwrap();
             earlier -= 1;
         }
-        let mut wanted = Condition::ALL.map(Condition::as_str).to_vec();
-        wanted.push("configuration");
-        assert_eq!(told(), wanted);
+        let mut expected = Condition::ALL.map(Condition::as_str).to_vec();
+        expected.push("configuration");
+        assert_eq!(conditions(), expected);
     });
     block_on(async {
         let _next = ledger(&path);
-        assert_eq!(told(), [""; 0]);
+        assert_eq!(conditions(), [""; 0]);
     });
 }
 
-/// A commit whose answer was lost is recorded again by whoever waited for it.
+/// A caller whose reply was lost records its change again.
 #[test]
 fn a_sink_added_twice_is_recorded_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -528,7 +533,7 @@ fn a_sink_added_twice_is_recorded_once() {
         let deliveries = &state.live[0].deliveries;
         let names: Vec<_> = deliveries
             .iter()
-            .map(|one| one.sink.name.as_str())
+            .map(|delivery| delivery.sink.name.as_str())
             .collect();
         assert_eq!(names, ["file", "new"]);
         assert!(deliveries[1].required);

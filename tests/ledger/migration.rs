@@ -1,5 +1,5 @@
-//! Ledgers of earlier releases are migrated without losing a row, and whatever
-//! interrupts a migration leaves the former ledger or the new one.
+//! Ledgers of earlier releases are migrated without losing a row, and an interrupted
+//! migration leaves either the former or the new ledger.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::{at, block_on, key, options, rotation_started};
 
 const FIRST_RELEASE: &str = "ledger-0.1.0.db";
 
-/// What must be the same in a ledger of 0.1.0 and in the migrated one.
+/// Queries with the same result in a ledger of 0.1.0 and in the migrated one.
 const SAME_ROWS: [[&str; 2]; 13] = [
     ["SELECT * FROM history ORDER BY rotation"; 2],
     ["SELECT * FROM deliveries ORDER BY rotation, sink, last_attempt_at, error"; 2],
@@ -88,7 +88,7 @@ const SAME_ROWS: [[&str; 2]; 13] = [
     ],
 ];
 
-/// The event words of 0.1.0 that have another one now.
+/// The event words of 0.1.0 that were renamed.
 const RENAMED_EVENTS: [(&str, &str); 30] = [
     ("adopted-besides", "adopted-alongside"),
     ("after-failed", "on-change-failed"),
@@ -128,7 +128,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A folder with that ledger as `ledger.db`.
+/// Returns a folder with that ledger as `ledger.db`.
 fn place(name: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
@@ -136,7 +136,7 @@ fn place(name: &str) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The first release's name of the ledger that a migration keeps.
+/// Returns the path at which a migration keeps the former ledger.
 fn kept_path(path: &Path) -> PathBuf {
     path.with_extension("db.0.1.0")
 }
@@ -168,7 +168,7 @@ fn read_number(path: &Path, sql: &str) -> i64 {
     }
 }
 
-/// Every row of every table, and the schema.
+/// Returns every row of every table, and the schema.
 fn dump(path: &Path) -> Vec<Vec<Value>> {
     let mut rows = read_rows(
         path,
@@ -187,7 +187,7 @@ fn dump(path: &Path) -> Vec<Vec<Value>> {
     rows
 }
 
-/// The options with which the process that wrote this ledger opens it.
+/// Returns the options with which the writer of this ledger opens it.
 fn recorded_options(path: &Path) -> LedgerOptions {
     let of_release = "SELECT provider || ' ' || organization FROM";
     let is_first = read_number(path, "PRAGMA user_version") < 100;
@@ -223,7 +223,7 @@ fn check_migrated(path: &Path, former: &Path) {
     check_whole(path);
 }
 
-/// Checks that a migrated ledger cannot be told from a new one, rows apart.
+/// Checks that a migrated ledger equals a new one except for its rows.
 fn check_whole(path: &Path) {
     assert_eq!(read_text(path, "PRAGMA integrity_check"), ["ok"]);
     assert!(read_rows(path, "PRAGMA foreign_key_check").is_empty());
@@ -249,17 +249,17 @@ fn check_whole(path: &Path) {
     let reader = LedgerReader::open(path).unwrap();
     let live = reader.snapshot().unwrap().key_states().unwrap();
     let live: usize = live.values().map(|state| state.live.len()).sum();
-    let wanted = "SELECT count(*) FROM history WHERE phase NOT IN ('revoked', 'failed')";
-    assert_eq!(i64::try_from(live).unwrap(), read_number(path, wanted));
+    let live_rows = "SELECT count(*) FROM history WHERE phase NOT IN ('revoked', 'failed')";
+    assert_eq!(i64::try_from(live).unwrap(), read_number(path, live_rows));
 }
 
-/// The files in the ledger's folder whose names begin with that of the kept one.
+/// Returns the files in the ledger's folder whose names begin with that of the kept one.
 fn kept_files(path: &Path) -> Vec<String> {
     let folder = fs::read_dir(path.parent().unwrap()).unwrap();
     let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut kept: Vec<_> = names.filter(|name| name.contains("0.1.0")).collect();
-    kept.sort();
-    kept
+    let mut kept_files: Vec<_> = names.filter(|name| name.contains("0.1.0")).collect();
+    kept_files.sort();
+    kept_files
 }
 
 #[test]
@@ -280,12 +280,12 @@ fn ledger_of_the_first_release_is_migrated() {
     let (_dir, path) = place(FIRST_RELEASE);
     let before = dump(&path);
     migrate(&path).unwrap();
-    let kept = kept_path(&path);
-    assert_eq!(dump(&kept), before);
-    let mode = kept.metadata().unwrap().permissions().mode();
+    let kept_file = kept_path(&path);
+    assert_eq!(dump(&kept_file), before);
+    let mode = kept_file.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    check_migrated(&path, &kept);
-    // Another start finds nothing to do.
+    check_migrated(&path, &kept_file);
+    // Another start migrates nothing.
     let after = dump(&path);
     migrate(&path).unwrap();
     assert_eq!(dump(&path), after);
@@ -307,7 +307,7 @@ fn event_numbers_go_on_after_a_migration() {
     assert_eq!(next, newest + 1);
 }
 
-/// The log of a ledger that was not closed in order holds its newest rows.
+/// The write-ahead log of a ledger that was not closed properly has its newest rows.
 #[test]
 fn rows_that_are_only_in_the_write_ahead_log_are_migrated() {
     let (_dir, path) = place(FIRST_RELEASE);
@@ -323,7 +323,7 @@ fn rows_that_are_only_in_the_write_ahead_log_are_migrated() {
     check_migrated(&path, &kept_path(&path));
 }
 
-/// 0.1.0 made its ledgers in five steps; the last changed no column.
+/// 0.1.0 created its ledgers in five steps; the last changed no column.
 #[test]
 fn versions_before_the_first_release_are_migrated() {
     let without_notices = "DROP TABLE telling; DROP TABLE notice; DROP TABLE cause";
@@ -348,8 +348,7 @@ fn versions_before_the_first_release_are_migrated() {
     }
 }
 
-/// A migration of a ledger of which a part is missing fails when most of it is
-/// done.
+/// The migration of an incomplete ledger fails when most of it is done.
 #[test]
 fn a_failed_migration_changes_nothing() {
     let (_dir, path) = place(FIRST_RELEASE);
@@ -415,7 +414,7 @@ fn readers_name_the_command_that_migrates() {
 fn newer_ledgers_and_other_databases_are_refused_untouched() {
     let newer = format!("PRAGMA user_version = {}", SCHEMA_VERSION + 1);
     let something_else = "database of something else";
-    for (sql, wanted) in [
+    for (sql, expected) in [
         (newer.as_str(), "has version 101"),
         ("PRAGMA user_version = 5", something_else),
         ("PRAGMA application_id = 1196444487", something_else),
@@ -432,14 +431,14 @@ fn newer_ledgers_and_other_databases_are_refused_untouched() {
             prepare(&path, &options(), at()).unwrap_err(),
             LedgerReader::open(&path).err().unwrap(),
         ] {
-            assert!(error.to_string().contains(wanted), "{sql}: {error}");
+            assert!(error.to_string().contains(expected), "{sql}: {error}");
         }
         assert_eq!(dump(&path), before, "{sql}");
         assert!(kept_files(&path).is_empty(), "{sql}");
     }
 }
 
-/// Another application may count its versions from 1 as well.
+/// Another application may count its versions from 1, too.
 #[test]
 fn another_database_with_a_low_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -454,7 +453,7 @@ fn another_database_with_a_low_version_is_refused() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
-/// Runs `ledger_migration_child_process` with that ledger.
+/// Runs `ledger_migration_child_process` with this ledger.
 fn spawn_child(path: &Path, largest_file: Option<u64>) -> std::process::Child {
     let limit = largest_file.map_or(String::new(), |bytes| bytes.to_string());
     Command::new(std::env::current_exe().unwrap())
@@ -467,7 +466,7 @@ fn spawn_child(path: &Path, largest_file: Option<u64>) -> std::process::Child {
         .unwrap()
 }
 
-/// The other half of the two tests below; does nothing by itself.
+/// The child of the two tests below; does nothing by itself.
 #[test]
 fn ledger_migration_child_process() {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -475,7 +474,7 @@ fn ledger_migration_child_process() {
         return;
     };
     if let Ok(bytes) = std::env::var("REKEYD_TEST_LARGEST_FILE").unwrap().parse() {
-        // The signal's default would end the process.
+        // The signal's default action would end the process.
         let signal = signal_hook::consts::SIGXFSZ;
         signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
         let limit = Rlimit {
@@ -492,13 +491,13 @@ fn a_full_disk_leaves_the_former_ledger() {
     let (_dir, path) = place(FIRST_RELEASE);
     let before = dump(&path);
     let size = path.metadata().unwrap().len();
-    // No room for the copy; then none for the new tables, which are written to
-    // the log by the commit. The copy stays after a commit that failed.
-    for (limit, kept) in [(size / 2, &[][..]), (size + 4_096, &["ledger.db.0.1.0"])] {
+    // The first limit is too small for the copy, the second for the new tables, which the
+    // commit writes to the log. The copy stays after a failed commit.
+    for (limit, kept_names) in [(size / 2, &[][..]), (size + 4_096, &["ledger.db.0.1.0"])] {
         let ended = spawn_child(&path, Some(limit)).wait().unwrap();
         assert_eq!(ended.code(), Some(101), "{limit}");
         assert_eq!(dump(&path), before, "{limit}");
-        assert_eq!(kept_files(&path), kept);
+        assert_eq!(kept_files(&path), kept_names);
     }
     migrate(&path).unwrap();
     assert_eq!(kept_files(&path), ["ledger.db.0.1.0"]);

@@ -1,4 +1,4 @@
-//! Whom the adapter and the probe trust over https.
+//! The certificate authorities that the adapter and the probe trust.
 
 use rekeyd::core::scope::Scope;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use url::Url;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server whose certificate is for `localhost`, by an authority that only
-/// `ca_file` names.
+/// A server with a certificate for `localhost`, by an authority that only `ca_file`
+/// names.
 struct TlsServer {
     directory: TempDir,
     port: u16,
@@ -32,11 +32,12 @@ impl TlsServer {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // A client that does not trust it hangs up here.
+                // A client that does not trust the certificate closes the connection
+                // here.
                 if let Ok(mut stream) = acceptor.accept(stream).await {
                     let page =
                         crate::canned_server::ok(r#"{"data":[{"id":"key_a"}],"has_more":false}"#);
-                    // The probe asks nothing and hangs up.
+                    // The probe sends no request and closes the connection.
                     if !crate::canned_server::read_request(&mut stream)
                         .await
                         .is_empty()
@@ -100,7 +101,7 @@ async fn an_unconfigured_authority_is_not_trusted() {
     check_connection_is_rejected(&server.url("localhost"), Some(stranger.ca_file())).await;
 }
 
-/// Neither the adapter nor the probe goes on with the server at `url`, and
+/// Asserts that neither the adapter nor the probe accepts the server at `url`, and that
 /// nothing was sent.
 async fn check_connection_is_rejected(url: &Url, ca_file: Option<PathBuf>) {
     let error = check_connection(url, ca_file.as_deref(), TIMEOUT)

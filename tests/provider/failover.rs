@@ -1,5 +1,5 @@
-//! Which admin credential is in use: the first that the provider accepts, and
-//! after a change over the former one until that is revoked.
+//! Which admin credential is in use: the first that the provider accepts, and after a
+//! switch the previous one until it is revoked.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::{ErrorKind, Provider as _};
 use rekeyd::sandbox::{Sandbox, SandboxOptions};
 
-/// What can be read, by place.
+/// The readable secrets, by source.
 #[derive(Clone, Default)]
 struct FakeSources(Arc<Mutex<Vec<(String, Secret)>>>);
 
@@ -38,7 +38,7 @@ impl CredentialSource for FakeSources {
 }
 
 struct FailoverFixture {
-    /// Asks with the sandbox's own key, which always works.
+    /// A provider client with the sandbox's own admin key, which always works.
     owner: OpenAiProvider,
     subject: FailoverProvider<OpenAiProvider, FakeSources>,
     active_credential: ActiveCredential,
@@ -136,7 +136,7 @@ async fn a_switch_keeps_the_previous_credential_for_failover() {
     assert!(world.uses(&old));
     assert!(world.active_credential.is_using_previous());
 
-    // Once the file holds one that works it is left again.
+    // rekeyd switches forward as soon as the file has a working key.
     let (_, newer) = world.create_credential("newer").await;
     world.sources.set(&[("file", &newer)]);
     world.subject.check().await.unwrap();
@@ -163,6 +163,6 @@ async fn a_repeated_delivery_keeps_the_previous_credential() {
         world
             .active_credential
             .previous()
-            .is_some_and(|former| former.same_as(&old))
+            .is_some_and(|previous| previous.same_as(&old))
     );
 }

@@ -1,5 +1,4 @@
-//! What stands between rekeyd and its provider: the adapter over HTTP and the
-//! credential that it works with.
+//! The adapter of the provider over HTTP, and the credential with which it authenticates.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../support/adapter.rs"]

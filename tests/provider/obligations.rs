@@ -1,5 +1,4 @@
-//! What every provider owes the engine, asked of each subject in the same
-//! words: here of the HTTP adapter against the sandbox.
+//! The contract of a provider, tested on the HTTP adapter against the sandbox.
 
 use std::time::Duration;
 
@@ -34,7 +33,8 @@ fn fault(text: &str) -> Vec<Fault> {
     vec![Fault::parse(text).unwrap()]
 }
 
-/// Each fault in a create: what the adapter says, and what the sandbox did.
+/// Each fault of a create leads to one error of the adapter and one effect in the
+/// sandbox.
 #[tokio::test]
 async fn each_create_fault_maps_to_its_error() {
     use Effect::{NotApplied, Unknown};
@@ -74,7 +74,7 @@ async fn each_create_fault_maps_to_its_error() {
     }
 }
 
-/// The same faults where asking again is harmless.
+/// A repeated request is harmless for these faults.
 #[tokio::test]
 async fn delete_can_be_repeated_after_a_lost_response() {
     let (sandbox, provider) = subject(SandboxOptions::default()).await;
@@ -109,9 +109,9 @@ async fn a_slow_response_is_awaited() {
         ..SandboxOptions::default()
     })
     .await;
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     provider.create(&label("slow"), None).await.unwrap();
-    assert!(begun.elapsed() >= slow_for);
+    assert!(started.elapsed() >= slow_for);
     assert_eq!(sandbox.live_keys().len(), 2);
 }
 
@@ -169,7 +169,7 @@ async fn a_hanging_response_times_out() {
 async fn a_stale_list_misses_the_last_change() {
     let (sandbox, provider) = subject(SandboxOptions::default()).await;
     let fresh = label("fresh");
-    let seen = async || {
+    let found_count = async || {
         provider
             .find(&Scope::AdminKeys, &fresh)
             .await
@@ -179,22 +179,22 @@ async fn a_stale_list_misses_the_last_change() {
     };
     let made = provider.create(&fresh, None).await.unwrap().value;
     sandbox.set_faults(fault("list:stale-list:1"));
-    assert_eq!(seen().await, 0);
+    assert_eq!(found_count().await, 0);
     sandbox.set_faults(Vec::new());
-    assert_eq!(seen().await, 1);
+    assert_eq!(found_count().await, 1);
     provider.delete(&made.metadata.id).await.unwrap();
     sandbox.set_faults(fault("list:stale-list:1"));
-    assert_eq!(seen().await, 1);
+    assert_eq!(found_count().await, 1);
     sandbox.set_faults(Vec::new());
-    assert_eq!(seen().await, 0);
+    assert_eq!(found_count().await, 0);
 }
 
 #[tokio::test]
 async fn a_closed_port_proves_that_nothing_was_applied() {
-    // Taken, so that nobody else gets it, and not listened on.
-    let taken = tokio::net::TcpSocket::new_v4().unwrap();
-    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = taken.local_addr().unwrap().port();
+    // The port is bound, so that no other process gets it, and not listened on.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let provider = adapter(&format!("http://127.0.0.1:{port}/v1").parse().unwrap());
     let error = provider.create(&label("none"), None).await.unwrap_err();
     assert_eq!(

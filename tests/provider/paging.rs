@@ -1,4 +1,4 @@
-//! Lists of several pages, right and wrong, from a hand-made server.
+//! Valid and invalid lists of several pages, from a test server.
 
 use crate::adapter::adapter;
 use crate::canned_server::{CannedServer, ok};
@@ -11,7 +11,7 @@ async fn list_ids(answers: Vec<Vec<u8>>) -> Result<Vec<String>, ProviderError> {
     let ids = listed
         .value
         .into_iter()
-        .map(|one| one.metadata.id.to_string());
+        .map(|listed| listed.metadata.id.to_string());
     Ok(ids.collect())
 }
 
@@ -25,12 +25,17 @@ async fn paging_continues_after_the_last_item() {
         .await
         .unwrap()
         .value;
-    let ids: Vec<_> = listed.iter().map(|one| one.metadata.id.as_str()).collect();
+    let ids: Vec<_> = listed
+        .iter()
+        .map(|listed| listed.metadata.id.as_str())
+        .collect();
     assert_eq!(ids, ["key_1", "key_2", "key_3"]);
-    let heard = server.heard();
-    assert!(heard[0].starts_with("GET /v1/organization/admin_api_keys?limit=100&order=asc HTTP"));
+    let requests = server.requests();
     assert!(
-        heard[1].starts_with(
+        requests[0].starts_with("GET /v1/organization/admin_api_keys?limit=100&order=asc HTTP")
+    );
+    assert!(
+        requests[1].starts_with(
             "GET /v1/organization/admin_api_keys?limit=100&order=asc&after=key_2 HTTP"
         )
     );
@@ -54,7 +59,7 @@ async fn an_inconsistent_list_is_an_error() {
     let second = ok(r#"{"data":[{"id":"key_2"}],"has_more":true}"#);
     let end = ok(r#"{"data":[],"has_more":false}"#);
     let wide = vec![first.clone(), second, first.clone(), end];
-    for (what, answers) in [
+    for (case, answers) in [
         ("circle", vec![first.clone()]),
         ("wide circle", wide),
         (
@@ -66,7 +71,7 @@ async fn an_inconsistent_list_is_an_error() {
         ("html later", vec![first, ok("<html>")]),
     ] {
         let error = list_ids(answers).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::BadAnswer, "{what}: {error}");
+        assert_eq!(error.kind, ErrorKind::BadAnswer, "{case}: {error}");
     }
     assert!(
         list_ids(vec![ok(r#"{"data":[]}"#)])

@@ -1,4 +1,4 @@
-//! Which requests go through the proxy that the environment names.
+//! Which requests use the proxy of the environment.
 
 use rekeyd::core::scope::Scope;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use rekeyd::net::connect_check::check_connection;
 use rekeyd::provider::{ErrorKind, Provider};
 use url::Url;
 
-/// Runs this very test again in a process whose environment names a proxy,
-/// since the environment of a running one cannot be changed safely.
+/// Runs this test again in a process whose environment names a proxy, because a process
+/// cannot change its own environment safely.
 #[tokio::test]
 async fn loopback_requests_bypass_the_proxy() {
     const CHILD: &str = "REKEYD_TEST_BEHIND_A_PROXY";
@@ -42,8 +42,8 @@ async fn loopback_requests_bypass_the_proxy() {
         output.status.success() && text.contains("1 passed"),
         "{text}"
     );
-    let heard = proxy.heard();
-    let requests: Vec<_> = heard.iter().filter(|text| !text.is_empty()).collect();
+    let requests = proxy.requests();
+    let requests: Vec<_> = requests.iter().filter(|text| !text.is_empty()).collect();
     assert_eq!(requests.len(), 1, "{text}");
     assert!(requests[0].starts_with("GET http://rekeyd.invalid/v1/"));
 }

@@ -1,5 +1,5 @@
-//! What the HTTP adapter makes of answers that no sandbox gives: canned bytes
-//! from a hand-made server.
+//! How the HTTP adapter handles responses that the sandbox never sends: canned bytes from
+//! a test server.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +21,11 @@ async fn create_with_response(bytes: Vec<u8>) -> Result<CreatedCredential, Provi
     let server = CannedServer::start(vec![bytes]).await;
     let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c".to_owned());
     let outcome = adapter(&server.url).create(&label, None).await;
-    assert_eq!(server.heard().len(), 1, "one request, whatever is answered");
+    assert_eq!(
+        server.requests().len(),
+        1,
+        "one request, whatever is answered"
+    );
     outcome.map(|answer| answer.value)
 }
 
@@ -62,7 +66,7 @@ async fn only_the_id_is_required() {
 async fn an_unreadable_success_has_unknown_effect() {
     let half = r#"{"id":"key_abc","value":"sk-admin-half-of-a-se"#;
     let broken_off = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"id\":";
-    for (what, bytes, cause) in [
+    for (case, bytes, cause) in [
         ("html", ok("<html>Welcome</html>"), ErrorKind::BadAnswer),
         ("empty", ok(""), ErrorKind::BadAnswer),
         ("truncated", ok(half), ErrorKind::BadAnswer),
@@ -94,7 +98,7 @@ async fn an_unreadable_success_has_unknown_effect() {
         assert_eq!(
             (error.kind, error.effect),
             (cause, Effect::Unknown),
-            "{what}: {error}"
+            "{case}: {error}"
         );
         assert!(error.kind.is_outage());
         let text = error.to_string();
@@ -237,10 +241,10 @@ async fn an_echoed_secret_is_redacted() {
     ] {
         let server = CannedServer::start(vec![bytes]).await;
         let error = adapter(&server.url).verify(&fresh).await.unwrap_err();
-        let shown = format!("{error} {error:?}");
-        assert!(!shown.contains("our-own-secret"), "{shown}");
-        assert!(!shown.contains("another-form"), "{shown}");
-        assert!(server.heard()[0].contains("another-form-of-secret-77"));
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("our-own-secret"), "{text}");
+        assert!(!text.contains("another-form"), "{text}");
+        assert!(server.requests()[0].contains("another-form-of-secret-77"));
     }
 }
 
@@ -258,9 +262,9 @@ async fn requests_match_the_api() {
         let error = provider.delete(&CredentialId::new(id.to_owned())).await;
         assert_eq!(error.unwrap_err().kind, ErrorKind::Refused);
     }
-    let heard = server.heard();
-    assert_eq!(heard.len(), 2);
-    let (head, body) = heard[0].split_once("\r\n\r\n").unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     let head = head.to_ascii_lowercase();
     assert!(head.starts_with("post /v1/organization/admin_api_keys http/1.1"));
     assert!(head.contains("\r\nauthorization: bearer sk-admin-our-own"));
@@ -275,7 +279,7 @@ async fn requests_match_the_api() {
         body,
         serde_json::json!({"name": "a", "expires_in_seconds": 86_400})
     );
-    assert!(heard[1].starts_with("GET /v1/organization/admin_api_keys/a%2Fb%3Fc HTTP"));
+    assert!(requests[1].starts_with("GET /v1/organization/admin_api_keys/a%2Fb%3Fc HTTP"));
 }
 
 #[tokio::test]
@@ -284,7 +288,7 @@ async fn not_found_requires_the_error_envelope() {
     let wrong_path = envelope("invalid_request_error", "unknown_url");
     let invalid = r#"{"error":{"message":"Invalid URL (GET /v1/x)","type":"invalid_request_error","param":null,"code":null}}"#;
     let others = r#"{"error":{"code":404,"message":"Not found.","status":"NOT_FOUND"}}"#;
-    for (what, bytes, gone) in [
+    for (case, bytes, is_not_found) in [
         (
             "envelope",
             response("404 No", "", not_found.as_bytes()),
@@ -307,25 +311,25 @@ async fn not_found_requires_the_error_envelope() {
         let provider = adapter(&server.url);
         assert_eq!(
             provider.delete(&credential_id()).await.is_ok(),
-            gone,
-            "{what}"
+            is_not_found,
+            "{case}"
         );
         let retrieved = provider.retrieve(&credential_id()).await;
         assert_eq!(
-            retrieved.is_ok_and(|one| one.value.is_none()),
-            gone,
-            "{what}"
+            retrieved.is_ok_and(|response| response.value.is_none()),
+            is_not_found,
+            "{case}"
         );
     }
     let server = CannedServer::start(vec![ok(r#"{"id":"key_abc","deleted":true}"#)]).await;
     adapter(&server.url).delete(&credential_id()).await.unwrap();
 }
 
-/// A connection that was kept could be closed by the other side just when a
-/// create is sent into it, and nobody would know what became of it.
+/// The peer may close an idle connection just when a create is sent on it, and the
+/// outcome of the create would be unknown.
 #[tokio::test]
 async fn only_create_opens_a_new_connection() {
-    let (url, heard) = keep_alive_server(None).await;
+    let (url, requests) = keep_alive_server(None).await;
     let provider = adapter(&url);
     let label = Label::from_recorded("billing-20261123T030000Z-5f3a9c".to_owned());
     provider.list(&Scope::AdminKeys).await.unwrap();
@@ -334,33 +338,37 @@ async fn only_create_opens_a_new_connection() {
     provider.delete(&credential_id()).await.unwrap();
     provider.create(&label, None).await.unwrap();
     provider.check().await.unwrap();
-    let heard = heard.lock().unwrap();
-    assert_eq!(*heard, [0, 1, 0, 0, 2, 0], "the connection of each request");
+    let requests = requests.lock().unwrap();
+    assert_eq!(
+        *requests,
+        [0, 1, 0, 0, 2, 0],
+        "the connection of each request"
+    );
 }
 
 #[tokio::test]
 async fn a_closed_connection_is_not_reused() {
     let closed = Arc::new(Notify::new());
-    let (url, heard) = keep_alive_server(Some(Arc::clone(&closed))).await;
+    let (url, requests) = keep_alive_server(Some(Arc::clone(&closed))).await;
     let provider = adapter(&url);
     provider.check().await.unwrap();
     closed.notified().await;
     provider.check().await.unwrap();
-    assert_eq!(*heard.lock().unwrap(), [0, 1]);
+    assert_eq!(*requests.lock().unwrap(), [0, 1]);
 }
 
-/// A server that keeps its connections, and on which of them each request came.
-/// With `closed` it closes each without a word, and tells once the client has,
-/// too.
+/// Returns the URL of a server that keeps its connections open, and the connection of
+/// each request. With `closed`, it closes each connection silently, and notifies once the
+/// client has closed it, too.
 async fn keep_alive_server(closed: Option<Arc<Notify>>) -> (Url, Arc<Mutex<Vec<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let shared = Arc::clone(&heard);
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&requests);
     tokio::spawn(async move {
         for number in 0.. {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let (heard, closed) = (Arc::clone(&shared), closed.clone());
+            let (requests, closed) = (Arc::clone(&shared), closed.clone());
             tokio::spawn(async move {
                 loop {
                     let request = crate::canned_server::read_request(&mut stream).await;
@@ -369,7 +377,7 @@ async fn keep_alive_server(closed: Option<Arc<Notify>>) -> (Url, Arc<Mutex<Vec<u
                         "POST" | "DELETE" => r#"{"id":"key_abc","deleted":true}"#,
                         _ => return,
                     };
-                    heard.lock().unwrap().push(number);
+                    requests.lock().unwrap().push(number);
                     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
                     let answer = format!("{head}\r\n\r\n{body}");
                     stream.write_all(answer.as_bytes()).await.unwrap();
@@ -385,6 +393,6 @@ async fn keep_alive_server(closed: Option<Arc<Notify>>) -> (Url, Arc<Mutex<Vec<u
     });
     (
         format!("http://127.0.0.1:{port}/v1").parse().unwrap(),
-        heard,
+        requests,
     )
 }

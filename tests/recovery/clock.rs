@@ -1,8 +1,7 @@
-//! The daemon under a clock that is set while it runs, and under one that is
-//! years off: the real binary and a real sandbox, with libfaketime.
-//!
+//! The daemon under a clock that is set while it runs, and under one that is years off:
+//! the real binary and a real sandbox, with libfaketime.
 //! `REKEYD_FAKETIME=/usr/lib/.../libfaketimeMT.so.1 cargo test --test recovery clock`
-//! runs these; without the variable they have nothing to do.
+//! runs these tests; without the variable they do nothing.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,13 @@ use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, read_ledger};
 use serde_json::{Value, json};
 
-/// What the log says when a key has been rotated.
+/// The log text after a rotation.
 const ROTATED: &str = "is the current credential of";
 
-/// What the log says when the clock was set forward.
+/// The log text after the clock was set forward.
 const CLOCK_JUMPED: &str = "the host slept";
 
-/// A key with one file sink.
+/// Returns a key with one file sink.
 fn key_config(name: &str, options: &str) -> String {
     format!(
         "[key.{name}]\n{options}\nverify-interval = \"0s\"\n\
@@ -25,7 +24,7 @@ fn key_config(name: &str, options: &str) -> String {
     )
 }
 
-/// A daemon and a sandbox that both go by this clock.
+/// Returns a daemon and a sandbox that use this clock.
 fn world(clock: &FakeClock, keys: &str) -> (TestEnv, Daemon) {
     let world = TestEnv::start_with_env(clock.environment(), &[]);
     world.configure(keys);
@@ -34,16 +33,16 @@ fn world(clock: &FakeClock, keys: &str) -> (TestEnv, Daemon) {
     (world, daemon)
 }
 
-/// Sets the clock forward, and waits until the daemon has seen that.
+/// Sets the clock forward, and waits until the daemon has noticed.
 fn set_forward(clock: &FakeClock, daemon: &mut Daemon, time: &str) {
     clock.set(time);
     daemon.wait_for(CLOCK_JUMPED);
 }
 
-/// How every rotation of a key came about, oldest first.
+/// Returns the start and trigger of every rotation of a key, oldest first.
 fn rotations(world: &TestEnv, key: &str) -> Vec<(String, Value)> {
     let mut history = world.history();
-    // Not by time: that may have been set back.
+    // The order is not by time, which may have been set back.
     history.sort_by_key(|row| row["sequence"].as_u64());
     let of_key = history.iter().filter(|row| row["key"] == key);
     of_key
@@ -54,8 +53,7 @@ fn rotations(world: &TestEnv, key: &str) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The firings that nobody was there for: each with the reason and what became
-/// of it.
+/// Returns the missed runs of a key, each with its reason and outcome.
 fn missed_runs(world: &TestEnv, key: &str) -> Vec<Value> {
     let ledger = read_ledger(&world.path("ledger.db"));
     let mut rows = ledger
@@ -68,16 +66,16 @@ fn missed_runs(world: &TestEnv, key: &str) -> Vec<Value> {
         .collect()
 }
 
-/// So many keys the sandbox has ever made, but for its own.
+/// Returns the number of keys that the sandbox ever created, without its own.
 fn create_count(world: &TestEnv) -> usize {
     world.keys().len() - 1
 }
 
-/// One thing that happens on a host.
+/// An event on a host.
 enum HostEvent {
-    /// The clock is shortly before this firing, and it comes.
+    /// The clock is shortly before this firing, and the firing comes.
     Fires(&'static str),
-    /// The daemon runs from here to there, and nothing fires.
+    /// The daemon runs for this time, and nothing fires.
     Passes(&'static str, &'static str),
     /// The host sleeps over the firing, until this time.
     Sleeps {
@@ -86,13 +84,13 @@ enum HostEvent {
     },
 }
 
-/// Days around a change of the clock in Berlin, for "30 2 * * *".
+/// Days around a clock change in Berlin, for "30 2 * * *".
 const DST_CHANGES: [(&str, &[HostEvent]); 2] = [
     (
         "2026-03-27T12:00:00Z",
         &[
             HostEvent::Fires("2026-03-28T01:30:00Z"),
-            // 02:30 does not happen: it is right after the jump instead.
+            // 02:30 is skipped: the firing comes right after the jump instead.
             HostEvent::Passes("2026-03-29T00:29:57Z", "2026-03-29T00:30:03Z"),
             HostEvent::Fires("2026-03-29T01:00:00Z"),
             HostEvent::Passes("2026-03-29T01:29:57Z", "2026-03-29T01:30:03Z"),
@@ -107,7 +105,7 @@ const DST_CHANGES: [(&str, &[HostEvent]); 2] = [
         "2026-10-23T12:00:00Z",
         &[
             HostEvent::Fires("2026-10-24T00:30:00Z"),
-            // 02:30 happens twice: the first time counts.
+            // 02:30 is repeated: the first time counts.
             HostEvent::Fires("2026-10-25T00:30:00Z"),
             HostEvent::Passes("2026-10-25T01:29:57Z", "2026-10-25T01:30:03Z"),
             HostEvent::Fires("2026-10-26T01:30:00Z"),
@@ -156,13 +154,12 @@ fn assert_runs_across_dst_change(begin: &str, events: &[HostEvent]) {
     daemon.stop();
 }
 
-/// Sets the clock so that a firing is about to come, with time enough for a
-/// slow host to be there before it.
+/// Sets the clock shortly before a firing, with enough time for a slow host.
 fn set_shortly_before(clock: &FakeClock, daemon: &mut Daemon, firing: &str) {
     let firing: jiff::Timestamp = firing.parse().unwrap();
     let before = firing - jiff::SignedDuration::from_secs(22);
     set_forward(clock, daemon, &before.to_string());
-    // So small a step is no sleep.
+    // The daemon does not take so small a step for a suspension.
     clock.step(18);
 }
 
@@ -184,7 +181,7 @@ fn clock_set_back_does_not_stop_rotations() {
     let Some(clock) = FakeClock::at("2026-05-05T12:00:00Z") else {
         return;
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     let options = "schedule = \"*/10 * * * * *\"\noverlap = \"4s\"\nrevoke-when-idle-for = \"0s\"\n\
                    max-creates-per-day = 100000\nmax-live-credentials = 100";
     let (world, mut daemon) = world(&clock, &key_config("often", options));
@@ -202,8 +199,8 @@ fn clock_set_back_does_not_stop_rotations() {
     }
     assert!(reader.checks > 10);
 
-    // One create for a firing, and the first.
-    let firings = usize::try_from(begun.elapsed().as_secs() / 10).unwrap() + 1;
+    // There is one create for each firing, and the first one.
+    let firings = usize::try_from(started.elapsed().as_secs() / 10).unwrap() + 1;
     assert!(create_count(&world) <= firings + 1, "{:?}", world.history());
     let triggers = rotations(&world, "often");
     let mut triggers = triggers.iter().map(|(trigger, _)| trigger.as_str());
@@ -214,8 +211,8 @@ fn clock_set_back_does_not_stop_rotations() {
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-/// Somebody who works with what a file holds, and reads it again as late as
-/// the overlap allows.
+/// A consumer that uses the secret in a file, and reads the file again as late as the
+/// overlap allows.
 struct SecretReader<'w> {
     world: &'w TestEnv,
     overlap: Duration,
@@ -243,7 +240,7 @@ impl<'w> SecretReader<'w> {
         self.secret = held.trim().to_owned();
     }
 
-    /// What is held works, unless it was read too long ago.
+    /// Asserts that the secret works, unless it was read too long ago.
     fn check(&mut self) {
         let keys = self.world.keys();
         if self.read_at.elapsed() < self.overlap {
@@ -259,16 +256,14 @@ impl<'w> SecretReader<'w> {
 #[test]
 fn clock_years_off_at_boot_delays_all_rotations() {
     for (boot, made_up) in [
-        // As far as the host knows it has slept since then: a first firing
-        // that is waited for has come meanwhile.
+        // To the daemon, the host has slept since then, so the first firing is due.
         ("1970-01-05T00:00:00Z", 1),
         ("2035-06-01T00:00:00Z", 0),
     ] {
         let Some(clock) = FakeClock::at(boot) else {
             return;
         };
-        // By the right clock there is one current credential, and one in its
-        // overlap.
+        // By the right clock, there is one current credential, and one in its overlap.
         let mut world = TestEnv::start(&[]);
         let old = key_config("old", "schedule = \"@yearly\"\noverlap = \"24h\"");
         world.configure(&old);
@@ -288,11 +283,11 @@ fn clock_years_off_at_boot_delays_all_rotations() {
         }
         let mut daemon = Daemon::start(&world);
         daemon.wait_for("this host's clock says");
-        // Long enough for a probe to have found the same.
+        // A probe would have found the same by now.
         let probed = clock.now() + jiff::SignedDuration::from_secs(35);
         clock.wait_until(&probed.to_string());
-        let shown = crate::support::text(&world.run(&["status"]).stdout);
-        assert!(shown.contains("this host's clock says"), "{shown}");
+        let output = crate::support::text(&world.run(&["status"]).stdout);
+        assert!(output.contains("this host's clock says"), "{output}");
         assert_eq!(world.live_ids(), before, "{boot}");
         assert_eq!(create_count(&world), 2, "{boot}");
 
@@ -327,7 +322,7 @@ fn missed_run_is_caught_up_within_its_window() {
     for _ in 0..keys.len() {
         daemon.wait_for(ROTATED);
     }
-    // Whoever is still at work on one of them would not know of the step.
+    // A worker that is still busy would not notice the step.
     for key in ["none", "wide", "tight"] {
         assert_eq!(rotations(&world, key).len(), 1);
     }
@@ -344,9 +339,9 @@ fn missed_run_is_caught_up_within_its_window() {
     let first = || ("first".to_owned(), Value::Null);
     let made_up = || ("catch-up".to_owned(), json!(firing));
     let in_time = || ("schedule".to_owned(), json!("2026-05-06T12:00:00Z"));
-    let told = |then| {
-        let why = "the host slept, or its clock was set forward";
-        vec![json!({"firing": firing, "reason": why, "then": then})]
+    let expected = |then| {
+        let reason = "the host slept, or its clock was set forward";
+        vec![json!({"firing": firing, "reason": reason, "then": then})]
     };
     for (key, expected, then) in [
         ("none", vec![first(), made_up(), in_time()], "made up for"),
@@ -354,7 +349,7 @@ fn missed_run_is_caught_up_within_its_window() {
         ("tight", vec![first(), in_time()], "dropped"),
     ] {
         assert_eq!(rotations(&world, key), expected, "{key}");
-        assert_eq!(missed_runs(&world, key), told(then), "{key}");
+        assert_eq!(missed_runs(&world, key), expected(then), "{key}");
     }
     daemon.stop();
 }

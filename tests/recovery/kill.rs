@@ -1,7 +1,5 @@
-//! The real binary, killed at moments of chance while the provider fails:
-//! every file holds a key that works all the while, and in the end exactly one
-//! credential of each key is alive.
-//!
+//! The real binary, killed at random moments while the provider fails: every file always
+//! has a working key, and in the end each key has exactly one live credential.
 //! `REKEYD_KILLS=200 REKEYD_BINARY=target/release/rekeyd cargo test --test recovery kill`
 //! kills the release binary, and more often.
 
@@ -16,19 +14,19 @@ use crate::support::{ChildGuard, TestEnv};
 
 const KEYS: [&str; 3] = ["one", "two", "three"];
 
-/// Kills in a run that says nothing else.
+/// The number of kills by default.
 const DEFAULT_KILLS: u32 = 20;
 
-/// How often every key may be rotated by hand in the end before all of them
-/// must have been.
+/// The number of manual rotations of each key within which it must become current in the
+/// end.
 const MAX_FINAL_ROTATIONS: u32 = 20;
 
-/// Chance that can be repeated.
+/// A repeatable pseudo-random generator.
 struct SeededRandom(u64);
 
 impl SeededRandom {
     fn below(&mut self, most: u64) -> u64 {
-        // Numbers from Knuth's MMIX: the high bits are the good ones.
+        // Knuth's MMIX generator, whose high bits are the good ones.
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -53,7 +51,7 @@ fn config_text() -> String {
     )
 }
 
-/// The secrets that the sandbox accepts.
+/// Returns the secrets that the sandbox accepts.
 fn working_secrets(world: &TestEnv) -> BTreeSet<String> {
     let live: BTreeSet<_> = world.live_ids().into_iter().collect();
     let keys = world.keys().into_iter();
@@ -62,17 +60,17 @@ fn working_secrets(world: &TestEnv) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every file that there is holds a key that works. The file is read before
-/// the sandbox is asked and after it: a rotation may come in between.
+/// Asserts that every existing file has a working key. A rotation may run at the same
+/// time, so the file is read between two requests to the sandbox.
 fn assert_files_work(world: &TestEnv, when: &str) {
     for name in KEYS {
         for kind in ["key", "copy"] {
             let path = world.path(&format!("{name}.{kind}"));
-            let Ok(held) = fs::read_to_string(&path) else {
+            let Ok(secret) = fs::read_to_string(&path) else {
                 continue;
             };
-            let works = working_secrets(world).contains(held.trim());
-            let is_there = || fs::read_to_string(&path).is_ok_and(|now| now == held);
+            let works = working_secrets(world).contains(secret.trim());
+            let is_there = || fs::read_to_string(&path).is_ok_and(|now| now == secret);
             assert!(
                 works || !is_there(),
                 "{when}: {name}.{kind} holds a key that does not work"
@@ -81,7 +79,7 @@ fn assert_files_work(world: &TestEnv, when: &str) {
     }
 }
 
-/// Begins to rotate every key and is killed after so many lines of its log.
+/// Starts a rotation of every key, and kills the process after `lines` lines of its log.
 fn rotate_and_kill(world: &TestEnv, lines: u64) {
     let mut child = world
         .command(&["--log-level", "debug", "rotate", "--all"])
@@ -91,7 +89,7 @@ fn rotate_and_kill(world: &TestEnv, lines: u64) {
         .unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
     let process = ChildGuard(child);
-    // A process that ends by itself has nothing more to say.
+    // A process that ends by itself writes no more lines.
     let _ = log.lines().nth(usize::try_from(lines).unwrap());
     drop(process);
 }
@@ -117,7 +115,7 @@ fn random_kills_leave_one_working_credential_per_key() {
     let mut dice = SeededRandom(20_261_124);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // A consumer that reads all the while.
+        // A consumer reads all the time.
         let checker = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 assert_files_work(&world, "beside the kills");
@@ -136,7 +134,7 @@ fn random_kills_leave_one_working_credential_per_key() {
 
     world.restart_sandbox(&[]);
     for _ in 0..MAX_FINAL_ROTATIONS {
-        // By hand, since the back-off of so many failures is long.
+        // Manual rotations do not wait for the long back-off after so many failures.
         let rotated = world.run(&["rotate", "--all"]).status.success();
         assert_files_work(&world, "in the end");
         if rotated {

@@ -1,6 +1,6 @@
-//! What may go wrong with an operation.
+//! The faults of an operation.
 
-/// What the engine asks of the world.
+/// The operations of the engine on the simulated world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SimOperation {
     Create,
@@ -10,51 +10,50 @@ pub(crate) enum SimOperation {
     Verify,
     Delete,
     Preflight,
-    /// To a sink that takes what it takes at once.
+    /// A delivery to a sink that applies the secret at once.
     Deliver,
-    /// To a sink that may apply what it took later.
+    /// A delivery to a sink that may apply the secret later.
     DeliverWebhook,
-    /// What runs once a sink has changed.
+    /// The `on-change` command of a sink.
     OnChange,
     CheckDrift,
     Commit,
 }
 
-/// What goes wrong with one operation, or happens at that moment.
+/// A fault of one operation, or an event at that moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SimFault {
-    /// The process dies before it is done.
+    /// The process dies before the operation is applied.
     CrashBefore,
-    /// The process dies after it was done, before it hears of it.
+    /// The process dies after the operation was applied, before its result.
     CrashAfter,
-    /// It is refused, and not done.
+    /// The operation is rejected, and not applied.
     Refused,
-    /// It fails, and is not done; nobody can tell.
+    /// The operation fails and is not applied, and the engine cannot know.
     Fails,
-    /// It is done, and the answer is lost.
+    /// The operation is applied, and its response is lost.
     LostReply,
-    /// Nothing happens until the time is over.
+    /// The operation times out, and is not applied.
     Hangs,
-    /// The time is over, and it is done later.
+    /// The operation times out, and is applied later.
     LandsLate,
-    /// The answer is that of some time ago.
+    /// The response is stale.
     Stale,
     /// This host's clock steps forward, and back two hours later.
     ClockAhead,
     /// This host's clock steps back, and forward two hours later.
     ClockBehind,
-    /// The process dies, and the ledger is that of some time ago.
+    /// The process dies, and the ledger is replaced by an older backup.
     LedgerSetBack,
-    /// The process dies, and the ledger is gone.
+    /// The process dies, and the ledger is lost.
     LedgerLost,
-    /// The process dies, and the next one has the scenario's other
-    /// configuration.
+    /// The process dies, and the next one has the scenario's other configuration.
     Reconfigured,
-    /// A person does something.
+    /// An operator acts.
     Operator(OperatorAction),
 }
 
-/// What a person does.
+/// The actions of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OperatorAction {
     Rotate,
@@ -63,14 +62,14 @@ pub(crate) enum OperatorAction {
     ForceRevoke,
     Hold,
     Adopt,
-    /// Nothing is begun by schedule for half a period.
+    /// Pauses the schedule for half a period.
     Pause,
-    /// The scenario's other configuration, while everything runs.
+    /// Reloads the scenario's other configuration.
     Reload,
 }
 
 impl SimOperation {
-    /// What may go wrong with it alone.
+    /// Returns the faults of this operation alone.
     pub(crate) const fn faults(self) -> &'static [SimFault] {
         use SimFault as F;
         match self {
@@ -124,7 +123,7 @@ impl SimOperation {
     }
 }
 
-/// Every fault there is, some of them more than once.
+/// Returns every fault, some of them more than once.
 pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     let ops = [
         SimOperation::Create,
@@ -143,7 +142,7 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
     own.chain(EVENTS)
 }
 
-/// What may happen at any moment.
+/// Returns the faults of any operation.
 pub(crate) const EVENTS: [SimFault; 13] = [
     SimFault::ClockAhead,
     SimFault::ClockBehind,

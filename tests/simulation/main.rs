@@ -1,9 +1,8 @@
-//! The real engine on a real ledger in a world in which everything fails.
-//!
-//! Time is virtual and chance is seeded: a run can be repeated, operation by
-//! operation. Single faults and pairs are planned exactly; beyond them
-//! `REKEYD_SEEDS=1000 cargo test simulation --release` runs as many random
-//! worlds as it is asked for, and says how to repeat the one that failed.
+//! The real engine on a real ledger, in a world in which every operation may fail. Time
+//! is virtual and randomness is seeded, so that a run is repeatable, operation by
+//! operation. Single faults and pairs are planned exactly; beyond them,
+//! `REKEYD_SEEDS=1000 cargo test simulation --release` runs this many random worlds, and
+//! prints how to repeat a failed one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod fault;
@@ -25,9 +24,8 @@ use rng::SeededRng;
 use scenario::Scenario;
 use world::{FaultPlan, PlannedFault, SimReport};
 
-/// Runs worlds side by side, and gives their reports in order. With
-/// `REKEYD_STOP_EARLY` it skips the rest once a world went wrong: a planted bug
-/// needs no more.
+/// Runs worlds in parallel, and returns their reports in order. With `REKEYD_STOP_EARLY`,
+/// skips the rest after a violation: one is enough to find a planted bug.
 fn run_all(scenario: &Scenario, plans: &[Vec<PlannedFault>]) -> Vec<SimReport> {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(vec![SimReport::default(); plans.len()]);
@@ -51,7 +49,7 @@ fn run_all(scenario: &Scenario, plans: &[Vec<PlannedFault>]) -> Vec<SimReport> {
     reports.into_inner().unwrap()
 }
 
-/// Fails with the story of the first world in which something was wrong.
+/// Panics with the trace of the first world that has a violation.
 fn assert_no_violations(scenario: &Scenario, plans: &[Vec<PlannedFault>], reports: &[SimReport]) {
     let wrong: Vec<_> = (0..plans.len())
         .filter(|at| !reports[*at].violations.is_empty())
@@ -84,8 +82,8 @@ fn format_plan(plan: &[PlannedFault]) -> String {
     strikes.join(" ")
 }
 
-/// Repeats the world that `REKEYD_FAULTS` tells of, such as
-/// `large 3:CrashAfter 17:Fails`, and tells its story.
+/// Repeats the world of `REKEYD_FAULTS`, such as `large 3:CrashAfter 17:Fails`, and
+/// prints its trace.
 #[test]
 fn simulation_of_given_faults() {
     let Ok(given) = std::env::var("REKEYD_FAULTS") else {
@@ -114,7 +112,7 @@ fn simulation_of_given_faults() {
     assert_eq!(report.violations, [""; 0]);
 }
 
-/// Every world with one fault.
+/// Returns every plan with one fault.
 fn single_fault_plans(scenario: &Scenario, events: bool) -> Vec<Vec<PlannedFault>> {
     let calm = runner::run(scenario, FaultPlan::Exactly(Vec::new()), 1, true);
     assert_no_violations(scenario, &[Vec::new()], std::slice::from_ref(&calm));
@@ -137,8 +135,8 @@ fn simulation_of_every_single_fault_with_three_keys() {
     eprintln!("{} worlds", plans.len());
 }
 
-/// Receivers that never answer delay nobody else, and every due rotation of the
-/// other keys is there.
+/// A hanging receiver delays no other key, and every due rotation of the other keys
+/// starts in time.
 #[test]
 fn simulation_of_hanging_receivers() {
     let scenario = scenario::hanging();
@@ -147,8 +145,8 @@ fn simulation_of_hanging_receivers() {
     assert_eq!(report.created, scenario.rotations, "{:#?}", report.trace);
 }
 
-/// Two daemons that know nothing of each other: whatever goes wrong with one,
-/// it never touches what is the other's.
+/// Two daemons with one organization and no common ledger: no fault makes one of them
+/// touch the other's credentials.
 #[test]
 fn simulation_of_every_single_fault_beside_another_daemon() {
     let scenario = scenario::shared();
@@ -158,8 +156,8 @@ fn simulation_of_every_single_fault_beside_another_daemon() {
     eprintln!("{} worlds", plans.len());
 }
 
-/// The host starts it again and again, and again the same goes wrong: more
-/// often than credentials may live at once.
+/// The host restarts the daemon again and again, and the same fault repeats more often
+/// than credentials may live at once.
 #[test]
 fn simulation_of_every_repeated_fault() {
     let scenario = scenario::large();
@@ -203,7 +201,7 @@ fn simulation_of_every_pair_of_faults_with_three_keys() {
     }
 }
 
-/// The bugs that prove the simulation fit the sources as they are now.
+/// The planted bugs, which prove the simulation, apply to the present sources.
 #[test]
 fn planted_bug_patches_apply() {
     let root = env!("CARGO_MANIFEST_DIR");
@@ -266,7 +264,7 @@ fn simulation_of_random_faults() {
 
 fn run_random(seed: u64, traced: bool) -> SimReport {
     let mut chance = SeededRng(seed);
-    // From a fault now and then to one nearly everywhere.
+    // The rate ranges from an occasional fault to one at nearly every operation.
     let one_in = [4, 8, 16, 32][chance.below(4)];
     let scenario = match chance.below(6) {
         0 | 1 => scenario::large(),
@@ -284,7 +282,7 @@ fn simulation_is_deterministic() {
     }
 }
 
-/// The simulated provider keeps the contract that the real one keeps.
+/// The simulated provider keeps the same contract as the real one.
 mod simulated_provider {
     use std::sync::Arc;
 

@@ -20,11 +20,11 @@ use crate::fault::{SimFault, SimOperation};
 use crate::scenario::SinkKind;
 use crate::world::{self, BOOTSTRAP_SECRET, SimWorld};
 
-/// As long ago is what a stale list shows.
+/// The age of a stale list.
 const STALE_LIST_AGE: Duration = Duration::from_secs(600);
 
-/// How long after the answer was given up a create lands: before and after
-/// each of the sweeps that look for it.
+/// The delays after which a late create is applied, counted from the timeout of its
+/// request: before and after each reconciliation that searches for it.
 const LATE_CREATE_DELAYS: [Duration; 3] = [
     Duration::from_secs(45),
     Duration::from_secs(600),
@@ -73,8 +73,8 @@ impl SimProvider {
         provider_error(operation, outcome, cause, Some(self.world.true_now()))
     }
 
-    /// A request with the credential in use: what goes wrong with it, and
-    /// whether it is refused at the door.
+    /// Starts a request with the credential in use. Returns its fault, or the error of a
+    /// refused credential.
     async fn request(
         &self,
         op: SimOperation,
@@ -102,7 +102,7 @@ impl SimProvider {
         }
     }
 
-    /// The answer to something that was done.
+    /// Returns the response to a completed request.
     async fn complete<T>(
         &self,
         op: SimOperation,
@@ -247,7 +247,7 @@ fn empty_metadata() -> CredentialMetadata {
     }
 }
 
-/// The file that rekeyd's own credential is read from.
+/// The file from which rekeyd reads its own credential.
 pub(crate) struct SelfCredentialFile(pub(crate) Arc<SimWorld>);
 
 #[async_trait]

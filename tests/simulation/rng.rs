@@ -1,11 +1,10 @@
-//! Chance that can be repeated.
+//! A repeatable pseudo-random generator.
 
 use std::sync::Mutex;
 
 use rekeyd::platform::entropy::{Entropy, EntropyError};
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): one number after another from a
-/// seed.
+/// SplitMix64 (Steele, Lea and Flood, 2014), seeded.
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRng(pub(crate) u64);
 
@@ -18,13 +17,13 @@ impl SeededRng {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next_u64() % u64::try_from(end.max(1)).unwrap()).unwrap()
     }
 }
 
-/// The engine's share of it.
+/// The engine's entropy source.
 pub(crate) struct SimEntropy(pub(crate) Mutex<SeededRng>);
 
 impl Entropy for SimEntropy {

@@ -1,4 +1,4 @@
-//! Runs the real engine in a world, process after process, until all is at
+//! Runs the real engine in a world, one process after another, until the world is at
 //! rest.
 
 use std::collections::BTreeSet;
@@ -38,20 +38,20 @@ use crate::scenario::{self, PERIOD, SCHEDULE, Scenario, SinkKind};
 use crate::sink::{SimDisk, SimSink};
 use crate::world::{FaultPlan, SimReport, SimWorld};
 
-/// How long it takes until the host starts the daemon again.
+/// The delay until the host restarts the daemon.
 const RESTART_DELAY: Duration = Duration::from_secs(3);
 
-/// How often the daemon looks at the clock by itself.
+/// The interval at which the daemon checks the clock by itself.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How many credentials of one key may live at once.
+/// The number of credentials of one key that may live at once.
 pub(crate) const MAX_LIVE_CREDENTIALS: usize = 6;
 
-/// How many periods after the trouble all must be at rest.
+/// The number of periods after the last fault within which the world must be at rest.
 const MAX_REST_PERIODS: u32 = 48;
 
-/// How many periods after the trouble every key must rotate by its schedule
-/// again, whatever else is not at rest.
+/// The number of periods after the last fault within which every key must rotate by its
+/// schedule again, even if the world is not at rest.
 const MAX_RECOVERY_PERIODS: u32 = 4;
 
 /// Runs one simulation. The same arguments give the same report.
@@ -62,27 +62,27 @@ pub(crate) fn run(scenario: &Scenario, plan: FaultPlan, seed: u64, traced: bool)
         .build()
         .unwrap();
     let world = runtime.block_on(async { SimWorld::new(scenario.clone(), plan, traced) });
-    let whole = || {
+    let simulation = || {
         runtime.block_on(async {
             run_until_rest(&world, seed).await;
             oracle::check_final_ledger(&world);
             oracle::check_punctuality(&world);
         });
     };
-    // Whoever runs many worlds is to be told which one it was.
-    if std::panic::catch_unwind(AssertUnwindSafe(whole)).is_err() {
+    // The test must report the world whose engine panicked.
+    if std::panic::catch_unwind(AssertUnwindSafe(simulation)).is_err() {
         world.record_violation("it panicked".to_owned());
     }
     world.report()
 }
 
 async fn run_until_rest(world: &Arc<SimWorld>, seed: u64) {
-    let mut rest = world.scenario.rest_after;
-    let last = rest + PERIOD * MAX_REST_PERIODS;
-    let mut chance = SeededRng(seed);
+    let mut rest_at = world.scenario.rest_after;
+    let last = rest_at + PERIOD * MAX_REST_PERIODS;
+    let mut rng = SeededRng(seed);
     loop {
-        let life = world.current_process();
-        let process = run_process(world, life, chance.next_u64(), rest);
+        let process_id = world.current_process();
+        let process = run_process(world, process_id, rng.next_u64(), rest_at);
         tokio::select! {
             biased;
             () = world.wait_for_crash() => {
@@ -93,17 +93,17 @@ async fn run_until_rest(world: &Arc<SimWorld>, seed: u64) {
                 world.between_processes();
                 sleep(RESTART_DELAY).await;
             }
-            ended = process => match ended {
+            end = process => match end {
                 ProcessEnd::StartFailed => sleep(RESTART_DELAY).await,
                 ProcessEnd::AtRest | ProcessEnd::Livelock => return,
-                ProcessEnd::NotAtRest(why) => {
-                    world.record_violation(format!("not at rest after {MAX_REST_PERIODS} periods: {why}"));
+                ProcessEnd::NotAtRest(reason) => {
+                    world.record_violation(format!("not at rest after {MAX_REST_PERIODS} periods: {reason}"));
                     return;
                 }
             }
         }
-        while rest < world.elapsed() && rest < last {
-            rest += PERIOD;
+        while rest_at < world.elapsed() && rest_at < last {
+            rest_at += PERIOD;
         }
     }
 }
@@ -117,39 +117,45 @@ enum ProcessEnd {
 
 async fn run_process(
     world: &Arc<SimWorld>,
-    life: u64,
+    process_id: u64,
     seed: u64,
-    mut rest: Duration,
+    mut rest_at: Duration,
 ) -> ProcessEnd {
     let last = world.scenario.rest_after + PERIOD * MAX_REST_PERIODS;
-    let Some((mut engine, shared)) = start_engine(world, life, seed).await else {
+    let Some((mut engine, shared)) = start_engine(world, process_id, seed).await else {
         return ProcessEnd::StartFailed;
     };
-    // Where the clock cannot step there is nothing to see by looking.
+    // If the clock cannot step, checking it has no effect.
     let tick = if world.clock_may_step() {
         CLOCK_CHECK_INTERVAL
     } else {
         PERIOD
     };
-    let mut person_at = world.needs_operator().then(|| world.elapsed() + PERIOD / 4);
-    let mut answers: Vec<PendingReply> = Vec::new();
+    let mut operator_at = world.needs_operator().then(|| world.elapsed() + PERIOD / 4);
+    let mut replies: Vec<PendingReply> = Vec::new();
     loop {
         if !world.next_iteration() {
             return ProcessEnd::Livelock;
         }
         oracle::check_engine_view(world, &engine);
         let problems = engine.active_conditions();
-        if person_at.is_none()
+        if operator_at.is_none()
             && problems
                 .iter()
                 .any(|active| needs_operator(active.condition))
         {
-            person_at = Some(world.elapsed() + PERIOD / 4);
+            operator_at = Some(world.elapsed() + PERIOD / 4);
         }
-        for act in world.take_actions() {
-            answers.extend(perform_action(act, world, life, &shared, &mut engine));
+        for action in world.take_actions() {
+            replies.extend(perform_action(
+                action,
+                world,
+                process_id,
+                &shared,
+                &mut engine,
+            ));
         }
-        answers.retain_mut(|answer| match answer.try_recv() {
+        replies.retain_mut(|reply| match reply.try_recv() {
             Ok(_) => false,
             Err(TryRecvError::Empty) => true,
             Err(TryRecvError::Closed) => {
@@ -157,37 +163,39 @@ async fn run_process(
                 false
             }
         });
-        if person_at.is_some_and(|at| at <= world.elapsed()) {
-            person_at = None;
+        if operator_at.is_some_and(|at| at <= world.elapsed()) {
+            operator_at = None;
             world.check_no_create_beside_lookalikes();
             world.record_request_for_all();
             engine.request_all(&rotation_request(false));
         }
-        if rest <= world.elapsed() {
+        if rest_at <= world.elapsed() {
             match oracle::check_at_rest(world, &engine) {
-                Ok(()) if answers.is_empty() => return ProcessEnd::AtRest,
+                Ok(()) if replies.is_empty() => return ProcessEnd::AtRest,
                 Ok(()) => return ProcessEnd::NotAtRest("a person waits for an answer".to_owned()),
-                Err(why) if rest >= last => return ProcessEnd::NotAtRest(why),
-                Err(why) => {
-                    if rest >= world.scenario.rest_after + PERIOD * MAX_RECOVERY_PERIODS {
+                Err(reason) if rest_at >= last => return ProcessEnd::NotAtRest(reason),
+                Err(reason) => {
+                    if rest_at >= world.scenario.rest_after + PERIOD * MAX_RECOVERY_PERIODS {
                         oracle::check_keeps_rotating(world);
                     }
-                    world.log_trace(format!("not at rest yet: {why}"));
-                    // Where too many are alive, or others look alike, a person
-                    // has to say so.
-                    if why.contains("max-live-credentials") || why.contains("knows nothing of") {
+                    world.log_trace(format!("not at rest yet: {reason}"));
+                    // If too many credentials are alive, or lookalikes exist, an operator
+                    // must request the rotation.
+                    if reason.contains("max-live-credentials")
+                        || reason.contains("knows nothing of")
+                    {
                         world.record_request_for_all();
                         engine.request_all(&rotation_request(false));
                     }
                 }
             }
-            rest += PERIOD;
+            rest_at += PERIOD;
         }
         engine.start_due();
         let now = world.now();
         let pause = engine.next_at().map(|at| time::until(now, at));
         let pause = pause.map_or(tick, |pause| pause.clamp(Duration::from_millis(10), tick));
-        let pause = pause.min(rest.saturating_sub(world.elapsed()) + Duration::from_millis(1));
+        let pause = pause.min(rest_at.saturating_sub(world.elapsed()) + Duration::from_millis(1));
         tokio::select! {
             biased;
             _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
@@ -197,7 +205,7 @@ async fn run_process(
     }
 }
 
-/// Whether it does not pass by itself.
+/// Returns whether the condition needs an operator.
 fn needs_operator(condition: Condition) -> bool {
     match condition {
         Condition::Organization => true,
@@ -220,7 +228,7 @@ fn rotation_request(revoke_previous: bool) -> RotationRequest {
     }
 }
 
-/// Nothing here outlives the power.
+/// The ledger need not survive a power failure.
 fn ledger_options() -> LedgerOptions {
     let identity = LedgerIdentity {
         provider: "https://example.com/v1".to_owned(),
@@ -232,19 +240,23 @@ fn ledger_options() -> LedgerOptions {
     }
 }
 
-/// Makes an empty ledger, if there is none.
+/// Creates an empty ledger if there is none.
 pub(crate) fn create_ledger(world: &SimWorld) {
     world.install_empty_ledger(|path| {
         ledger::prepare(path, &ledger_options(), world.start_time).unwrap();
     });
 }
 
-/// Starts a process; none if it cannot begin.
-async fn start_engine(world: &Arc<SimWorld>, life: u64, seed: u64) -> Option<(Engine, SimProcess)> {
+/// Starts a process; none if it cannot start.
+async fn start_engine(
+    world: &Arc<SimWorld>,
+    process_id: u64,
+    seed: u64,
+) -> Option<(Engine, SimProcess)> {
     create_ledger(world);
     let disk = SimDisk {
         world: Arc::clone(world),
-        process: life,
+        process: process_id,
         fault: Mutex::new(None),
     };
     let driver = WriterDriver::TaskWithFaults(Arc::new(disk));
@@ -252,7 +264,7 @@ async fn start_engine(world: &Arc<SimWorld>, life: u64, seed: u64) -> Option<(En
     let cell = ActiveCredential::new();
     let provider = SimProvider {
         world: Arc::clone(world),
-        process: life,
+        process: process_id,
         active_credential: cell.clone(),
     };
     let provider = FailoverProvider::new(
@@ -260,7 +272,7 @@ async fn start_engine(world: &Arc<SimWorld>, life: u64, seed: u64) -> Option<(En
         cell.clone(),
         SelfCredentialFile(Arc::clone(world)),
     );
-    let parts = Services {
+    let services = Services {
         provider: Arc::new(provider),
         ledger,
         clock: Arc::clone(world) as Arc<dyn Clock>,
@@ -273,20 +285,20 @@ async fn start_engine(world: &Arc<SimWorld>, life: u64, seed: u64) -> Option<(En
         find_zone: |name| TimeZone::get(name).ok(),
     };
     let shared = SimProcess {
-        services: parts.clone(),
+        services: services.clone(),
         active_credential: cell,
     };
-    let keys = managed_keys(world, life, &shared.active_credential);
-    let engine = Engine::open(parts, keys, RunMode::Daemon).await;
+    let keys = managed_keys(world, process_id, &shared.active_credential);
+    let engine = Engine::open(services, keys, RunMode::Daemon).await;
     let engine = engine.inspect_err(|error| world.log_trace(format!("cannot start: {error}")));
     Some((engine.ok()?, shared))
 }
 
-/// Somebody is told of whatever lasts.
+/// Returns a subscription to every lasting problem.
 fn subscriptions() -> Subscriptions {
     let once = [EventKind::Rotated, EventKind::Lookalike];
     let mut on = BTreeSet::from(EventKind::ALL);
-    on.retain(|occasion| !once.contains(occasion));
+    on.retain(|kind| !once.contains(kind));
     Subscriptions::new(vec![Subscription {
         channel: ChannelId::new("command:/bin/page".to_owned()),
         on,
@@ -294,22 +306,28 @@ fn subscriptions() -> Subscriptions {
     }])
 }
 
-/// What stays the same in a process under another configuration.
+/// The parts of a process that stay the same under another configuration.
 struct SimProcess {
     services: Services,
     active_credential: ActiveCredential,
 }
 
-/// The keys as they are configured now.
-fn managed_keys(world: &Arc<SimWorld>, life: u64, cell: &ActiveCredential) -> Vec<ManagedKey> {
+/// Returns the keys of the present configuration.
+fn managed_keys(
+    world: &Arc<SimWorld>,
+    process_id: u64,
+    cell: &ActiveCredential,
+) -> Vec<ManagedKey> {
     let keys = world.configuration();
-    let keys = keys.iter().map(|key| managed_key(world, life, cell, key));
+    let keys = keys
+        .iter()
+        .map(|key| managed_key(world, process_id, cell, key));
     keys.collect()
 }
 
 fn managed_key(
     world: &Arc<SimWorld>,
-    life: u64,
+    process_id: u64,
     cell: &ActiveCredential,
     key: &scenario::KeySpec,
 ) -> ManagedKey {
@@ -317,7 +335,7 @@ fn managed_key(
     let sinks = key.sinks.iter().map(|sink| {
         let created: Arc<dyn Sink> = Arc::new(SimSink {
             world: Arc::clone(world),
-            process: life,
+            process: process_id,
             id: SinkId {
                 name: sink.name.to_owned(),
                 target: format!("{:?}:{}", sink.kind, sink.name),
@@ -347,14 +365,14 @@ fn managed_key(
     }
 }
 
-/// What a person who gave an order waits for.
+/// The command that an operator waits for.
 type PendingReply = oneshot::Receiver<Result<String, CommandError>>;
 
-/// A person does something with the first key.
+/// Lets an operator act on the first key.
 fn perform_action(
-    act: OperatorAction,
+    action: OperatorAction,
     world: &Arc<SimWorld>,
-    life: u64,
+    process_id: u64,
     shared: &SimProcess,
     engine: &mut Engine,
 ) -> Option<PendingReply> {
@@ -365,25 +383,25 @@ fn perform_action(
         let credential = state.current()?.credential.as_ref()?;
         Some(credential.id.clone())
     });
-    let order = match act {
+    let command = match action {
         OperatorAction::Rotate => {
             world.record_rotation_request(first.name);
-            let taken = engine.request_rotation(&key, rotation_request(false))
+            let is_accepted = engine.request_rotation(&key, rotation_request(false))
                 && engine.has_pending_request(&key);
-            world.check(taken, "the wish is taken");
+            world.check(is_accepted, "the request is accepted");
             return None;
         }
         OperatorAction::RotateAndRevoke => {
             world.record_rotation_request(first.name);
             world.request_immediate_revocation(first.name);
-            let taken = engine.request_rotation(&key, rotation_request(true))
+            let is_accepted = engine.request_rotation(&key, rotation_request(true))
                 && engine.has_pending_request(&key);
-            world.check(taken, "the wish is taken");
+            world.check(is_accepted, "the request is accepted");
             return None;
         }
         OperatorAction::Revoke | OperatorAction::ForceRevoke => {
             let credential = current?;
-            let force = act == OperatorAction::ForceRevoke;
+            let force = action == OperatorAction::ForceRevoke;
             if force {
                 world.request_deletion(credential.as_str());
             }
@@ -399,13 +417,13 @@ fn perform_action(
             operator: None,
         },
         OperatorAction::Pause => OperatorCommand::Pause {
-            // By the person's own clock.
+            // The time is that of the operator's own clock.
             until: Some(time::after(world.true_now(), PERIOD / 2)),
             operator: None,
         },
         OperatorAction::Reload => {
             world.reconfigure();
-            let keys = managed_keys(world, life, &shared.active_credential);
+            let keys = managed_keys(world, process_id, &shared.active_credential);
             engine.reconfigure(shared.services.clone(), keys);
             return None;
         }
@@ -418,15 +436,15 @@ fn perform_action(
             }
         }
     };
-    let (reply, answer) = oneshot::channel();
-    let taken = engine.submit_command(
+    let (reply, receiver) = oneshot::channel();
+    let is_accepted = engine.submit_command(
         &key,
         PendingCommand {
-            command: order,
+            command,
             started: Arc::default(),
             reply,
         },
     );
-    world.check(taken, "the order is taken");
-    Some(answer)
+    world.check(is_accepted, "the command is accepted");
+    Some(receiver)
 }

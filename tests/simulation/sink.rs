@@ -17,7 +17,7 @@ use crate::fault::{SimFault, SimOperation};
 use crate::scenario::SinkKind;
 use crate::world::{SimWorld, SinkLocation, consumer_cache, delivery_operation};
 
-/// How long a receiver takes that applies what it took later.
+/// The delay after which a slow receiver applies an accepted secret.
 const LATE_DELIVERY_DELAY: Duration = Duration::from_secs(40);
 
 /// A sink as one process sees it.
@@ -29,10 +29,10 @@ pub(crate) struct SimSink {
     pub(crate) kind: SinkKind,
 }
 
-fn delivery_error(taken: Acceptance) -> Result<(), DeliveryError> {
+fn delivery_error(acceptance: Acceptance) -> Result<(), DeliveryError> {
     Err(DeliveryError {
-        acceptance: taken,
-        message: format!("{taken:?}"),
+        acceptance,
+        message: format!("{acceptance:?}"),
     })
 }
 
@@ -88,8 +88,8 @@ impl Sink for SimSink {
         self.kind == SinkKind::NotifiedFile
     }
 
-    async fn run_on_change(&self, taken: &DeliveredPayload) -> Result<(), SinkProblem> {
-        let about = format!("{:?} {}", self.location, taken.sequence);
+    async fn run_on_change(&self, delivered: &DeliveredPayload) -> Result<(), SinkProblem> {
+        let about = format!("{:?} {}", self.location, delivered.sequence);
         let fault = self
             .world
             .begin_operation(self.process, SimOperation::OnChange, &about)
@@ -102,10 +102,10 @@ impl Sink for SimSink {
             }
             _ => {}
         }
-        let told = consumer_cache(&self.location);
+        let cache = consumer_cache(&self.location);
         if let Some(content) = self.world.sink_content(&self.location) {
-            let sequence = self.world.next_sequence(&told, &content);
-            self.world.write_sink(&told, sequence, &content, None);
+            let sequence = self.world.next_sequence(&cache, &content);
+            self.world.write_sink(&cache, sequence, &content, None);
         }
         self.world.end_operation(fault).await;
         if fault == Some(SimFault::LostReply) {
@@ -114,8 +114,8 @@ impl Sink for SimSink {
         Ok(())
     }
 
-    async fn deliver(&self, parcel: &Payload) -> Result<(), DeliveryError> {
-        let about = format!("{:?} {}", self.location, parcel.sequence);
+    async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
+        let about = format!("{:?} {}", self.location, payload.sequence);
         let fault = self
             .world
             .begin_operation(self.process, delivery_operation(self.kind), &about)
@@ -133,16 +133,16 @@ impl Sink for SimSink {
             }
             _ => {}
         }
-        let late = (fault == Some(SimFault::LandsLate)).then_some(LATE_DELIVERY_DELAY);
-        // A file is replaced whatever stands in it.
+        let delay = (fault == Some(SimFault::LandsLate)).then_some(LATE_DELIVERY_DELAY);
+        // A file is replaced regardless of its content.
         let sequence = match self.kind {
-            SinkKind::Webhook | SinkKind::HangingWebhook => parcel.sequence,
+            SinkKind::Webhook | SinkKind::HangingWebhook => payload.sequence,
             SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => self
                 .world
-                .next_sequence(&self.location, parcel.secret.expose()),
+                .next_sequence(&self.location, payload.secret.expose()),
         };
         self.world
-            .write_sink(&self.location, sequence, parcel.secret.expose(), late);
+            .write_sink(&self.location, sequence, payload.secret.expose(), delay);
         self.world.end_operation(fault).await;
         if matches!(fault, Some(SimFault::LostReply | SimFault::LandsLate)) {
             return delivery_error(Acceptance::Uncertain);

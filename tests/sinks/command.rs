@@ -1,4 +1,4 @@
-//! The command sink as its program sees it, and what each end of it means.
+//! The command sink: what its program receives, and how each exit is classified.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -25,15 +25,14 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Long enough for any program of these tests to end by itself.
+/// A timeout that no program of these tests reaches.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Does not look like one of the provider's: what hides those by their shape
-/// shall not help.
+/// A secret without the form of the provider's, so that redaction by form does not help.
 const SECRET_VALUE: &str =
     "new+secret/of-the-tests-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ-abcdefghijklmnop";
 
-/// A script in a scratch_dir folder, where it finds itself in `$1`.
+/// A script in a scratch folder, whose path is its `$1`.
 struct Script {
     folder: TempDir,
     timeout: Duration,
@@ -59,7 +58,7 @@ impl Script {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// By the shell's path, since a program that was just written may be busy
+    /// Runs the script by the shell's path: a program that was just written may be busy
     /// while another test forks.
     fn sink(&self) -> CommandSink {
         let first = [self.path("script"), self.folder.path().to_owned()];
@@ -75,17 +74,17 @@ impl Script {
         self.sink().deliver(&payload()).await
     }
 
-    /// A pipe by name, and what comes out of it until nobody can write into it
-    /// any more. The script has it at descriptor 3.
+    /// Creates a named pipe, and returns its content until no process can write to it any
+    /// more. The script has it at descriptor 3.
     fn pipe(&self) -> JoinHandle<String> {
         let path = self.path("pipe");
         let mode = Mode::RUSR | Mode::WUSR;
         mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
         spawn_blocking(move || {
-            let mut told = String::new();
+            let mut content = String::new();
             let mut pipe = fs::File::open(path).unwrap();
-            pipe.read_to_string(&mut told).unwrap();
-            told
+            pipe.read_to_string(&mut content).unwrap();
+            content
         })
     }
 }
@@ -150,7 +149,7 @@ async fn program_gets_secret_on_stdin_and_metadata_in_environment() {
     let arguments = script.read("arguments");
     assert!(arguments.ends_with(&format!("\0{strange}\0")), "verbatim");
     assert!(!arguments.contains(SECRET_VALUE));
-    // Its number, its name, its state, its parent, its group.
+    // The fields are process id, name, state, parent and group.
     let stat = script.read("stat");
     let fields: Vec<_> = stat.split(' ').collect();
     assert_eq!(fields[0], fields[4], "it leads its group: {stat}");
@@ -161,7 +160,7 @@ async fn exits_are_classified_as_documented() {
     use Acceptance::{NotAccepted, Uncertain};
     let reads = "cat >/dev/null\n";
     let deaf = "exec <&-\n";
-    for (lines, wanted, told) in [
+    for (lines, expected, message_part) in [
         ("exit 0", None, ""),
         ("exit 75", Some(NotAccepted), "(exit code 75)"),
         ("exit 1", Some(Uncertain), "ended with exit code 1;"),
@@ -181,17 +180,17 @@ async fn exits_are_classified_as_documented() {
             "(exit code 75): only",
         ),
     ] {
-        // Whether it reads its input is its own affair.
+        // The program need not read its input.
         for before in [reads, deaf, ""] {
             let outcome = Script::new(&format!("{before}{lines}\n")).deliver().await;
             let error = outcome.err();
             assert_eq!(
                 error.as_ref().map(|error| error.acceptance),
-                wanted,
+                expected,
                 "{lines}"
             );
             let message = error.map_or_else(String::new, |error| error.message);
-            assert!(message.contains(told), "{message}");
+            assert!(message.contains(message_part), "{message}");
         }
     }
 }
@@ -232,9 +231,9 @@ async fn timeout_kills_process_group() {
         let pipe = script.pipe();
         let error = script.deliver().await.unwrap_err();
         assert_eq!(error.acceptance, Acceptance::Uncertain, "{error}");
-        let told = "did not end within 2s and was killed: before; it may have taken";
-        assert!(error.message.contains(told), "{error}");
-        // The end of the pipe: nobody is left who could write into it.
+        let expected = "did not end within 2s and was killed: before; it may have taken";
+        assert!(error.message.contains(expected), "{error}");
+        // The end of the pipe proves that no process is left that could write to it.
         assert_eq!(pipe.await.unwrap(), "begun\n");
     }
 }
@@ -247,10 +246,10 @@ async fn dropped_delivery_kills_process_group() {
     let pipe = script.pipe();
     {
         let sink = script.sink();
-        let parcel = payload();
-        let mut delivery = sink.deliver(&parcel);
-        let begun = || script.path("begun").exists();
-        while !begun() {
+        let payload = payload();
+        let mut delivery = sink.deliver(&payload);
+        let has_started = || script.path("begun").exists();
+        while !has_started() {
             let turn = tokio::time::timeout(Duration::from_millis(20), &mut delivery).await;
             assert!(turn.is_err(), "{turn:?}");
         }
@@ -260,13 +259,13 @@ async fn dropped_delivery_kills_process_group() {
 
 #[tokio::test]
 async fn remaining_children_do_not_block() {
-    // In its group: killed when it has ended.
+    // A process in its group is killed after it has ended.
     let script = Script::new(&format!("{OPEN_PIPE}sleep 1000 &\necho begun >&3\n"));
     let pipe = script.pipe();
     script.deliver().await.unwrap();
     assert_eq!(pipe.await.unwrap(), "begun\n");
 
-    // In a session of its own, with the outputs of the command: left alone.
+    // A process in another session, with the outputs of the command, is left alone.
     let script = Script::new(
         "setsid sh -c ': >\"$0/begun\"; cat \"$0/pipe\"' \"$1\" &\n\
          while [ ! -e \"$1/begun\" ]; do :; done\n",
@@ -274,7 +273,7 @@ async fn remaining_children_do_not_block() {
     mknodat(CWD, script.path("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     script.deliver().await.unwrap();
     let path = script.path("pipe");
-    // It is there to read: this would wait for a reader for ever.
+    // An open of a missing reader would block for ever.
     let open = spawn_blocking(move || fs::OpenOptions::new().write(true).open(path));
     open.await.unwrap().unwrap();
 }
@@ -289,12 +288,16 @@ async fn output_is_logged_up_to_limit_and_drained() {
     script.deliver().await.unwrap();
     assert!(script.path("done").exists());
     for (level, first, name) in [(" INFO ", "one", "says"), (" WARN ", "two", "complains")] {
-        let told = log.lines_with(level, &format!("the command of billing to put {name}: "));
-        assert!(told[0].contains(&format!("{name}: {first}")), "{}", told[0]);
-        assert!(told[0].contains("key=billing"), "{}", told[0]);
-        assert!(told[0].contains("sink=put (command:test)"), "{}", told[0]);
-        assert_eq!(told.len(), 101);
-        assert!(told[100].contains("(the rest is not shown)"));
+        let lines = log.lines_with(level, &format!("the command of billing to put {name}: "));
+        assert!(
+            lines[0].contains(&format!("{name}: {first}")),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[0].contains("key=billing"), "{}", lines[0]);
+        assert!(lines[0].contains("sink=put (command:test)"), "{}", lines[0]);
+        assert_eq!(lines.len(), 101);
+        assert!(lines[100].contains("(the rest is not shown)"));
     }
 }
 
@@ -312,26 +315,27 @@ async fn echoed_secret_is_redacted() {
         error.message.contains("exit code 1: last [secret];"),
         "{error}"
     );
-    let told = [log.lines_with(" INFO ", ""), log.lines_with(" WARN ", "")].concat();
+    let output = [log.lines_with(" INFO ", ""), log.lines_with(" WARN ", "")].concat();
     assert!(
-        told.iter()
+        output
+            .iter()
             .any(|line| line.contains("says: plain [secret]. "))
     );
-    let told = told.join("\n");
+    let output = output.join("\n");
     for padded in [SECRET_VALUE.to_owned(), format!("x{SECRET_VALUE}")] {
         let encoded = STANDARD.encode(padded);
-        // Of what is broken into lines, no line of it.
+        // No line of a multi-line secret is shown.
         let mut pieces: Vec<_> = (8..encoded.len() - 24).step_by(8).collect();
         pieces.push(encoded.len() - 24);
         for at in pieces {
             let piece = &encoded[at..at + 16];
-            assert!(!told.contains(piece), "{piece}:\n{told}");
+            assert!(!output.contains(piece), "{piece}:\n{output}");
         }
     }
-    assert!(!told.contains(SECRET_VALUE) && !error.message.contains(SECRET_VALUE));
+    assert!(!output.contains(SECRET_VALUE) && !error.message.contains(SECRET_VALUE));
 }
 
-/// A key with a command that keeps what it gets, beside its script.
+/// Returns a key with a command that stores its input beside its script.
 fn command_key_text(world: &TestEnv, lines: &str) -> String {
     let script = world.path("put");
     write(&script, &format!("#!/bin/sh\n{lines}\n"));
@@ -341,11 +345,11 @@ fn command_key_text(world: &TestEnv, lines: &str) -> String {
         .to_owned()
 }
 
-/// As the daemon runs it, beside its own handlers of signals.
+/// The daemon runs it, with its own signal handlers.
 #[test]
 fn key_with_command_sink_rotates() {
     let world = TestEnv::start(&[]);
-    // The first try of each is not taken.
+    // The first attempt of each fails.
     let keeps = "mark=$1/tried-$REKEYD_SEQUENCE\n\
         [ -e \"$mark\" ] || { : >\"$mark\"; echo not yet >&2; exit 75; }\n\
         cat >\"$1/held\"; echo \"took $REKEYD_CREDENTIAL_ID\"";
@@ -360,9 +364,9 @@ fn key_with_command_sink_rotates() {
 
     let history = world.history();
     let current = history[0]["credential_id"].as_str().unwrap();
-    let held = fs::read_to_string(world.path("held")).unwrap();
-    assert_eq!(held, format!("{}\n", world.secret_of(current)));
-    assert!(!log.contains(held.trim()));
+    let delivered = fs::read_to_string(world.path("held")).unwrap();
+    assert_eq!(delivered, format!("{}\n", world.secret_of(current)));
+    assert!(!log.contains(delivered.trim()));
     let ledger = read_ledger(&world.path("ledger.db"));
     let (sink, target, state): (String, String, String) = ledger
         .query_row(
@@ -386,11 +390,11 @@ fn check_inspects_program_without_running_it() {
     for arguments in [&["check"][..], &["check", "--online"]] {
         let output = world.run(arguments);
         assert_eq!(output.status.code(), Some(1));
-        let told = text(&output.stderr);
-        let wanted = "key.billing.sink.command: ";
+        let output = text(&output.stderr);
+        let expected = "key.billing.sink.command: ";
         assert!(
-            told.contains(wanted) && told.contains("run: chmod a+x "),
-            "{told}"
+            output.contains(expected) && output.contains("run: chmod a+x "),
+            "{output}"
         );
     }
     assert!(!world.path("was-run").exists());

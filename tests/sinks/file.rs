@@ -17,8 +17,7 @@ use rekeyd::sink::{Acceptance, Payload, Sink, SinkProblemKind};
 
 const SECRET_VALUE: &str = "sk-admin-file-test-0123456789";
 
-/// Where a test that runs as a second process of this binary is told the
-/// folder to work in.
+/// The variable with the folder of a test that runs as a second process of this binary.
 const CHILD_FOLDER: &str = "REKEYD_TEST_CHILD_FOLDER";
 
 #[tokio::test]
@@ -47,13 +46,13 @@ async fn json_format_matches_documentation() {
     let mut place = FileFixture::new();
     place.target.format = FileFormat::Json;
     place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
-    let wanted = concat!(
+    let expected = concat!(
         r#"{"key":"billing","credential_id":"key_abc","created_at":1711471533,"#,
         r#""expires_at":null,"redacted_value":"sk-admin...789","sequence":42,"#,
         r#""value":"sk-admin-file-test-0123456789"}"#,
         "\n"
     );
-    assert_eq!(place.content(), wanted);
+    assert_eq!(place.content(), expected);
 }
 
 #[tokio::test]
@@ -100,7 +99,7 @@ async fn owner_change_needs_privileges() {
     assert_eq!((found.uid(), found.gid()), (daemon, 4242));
     assert_eq!(found.mode() & 0o7777, 0o640);
 
-    // Without a word about them they stay unchanged.
+    // Without the options, owner and group stay unchanged.
     place.target.owner = None;
     place.target.group = None;
     place.sink().deliver(&payload("sk-admin-2")).await.unwrap();
@@ -114,7 +113,7 @@ async fn setgid_folder_determines_group() {
     let groups = rustix::process::getgroups().unwrap();
     let other = groups.iter().map(|group| group.as_raw());
     let mut other = other.filter(|group| *group != own.as_raw());
-    // A user of one group cannot make such a folder: its own will have to do.
+    // A user with one group cannot create such a folder, so its own group must do.
     let group = if is_root() {
         4242
     } else {
@@ -136,11 +135,11 @@ async fn all_problems_are_reported_at_once() {
     fs::create_dir(&place.target.path).unwrap();
     set_mode(place.folder(), 0o777);
     let problems = place.sink().inspect().await;
-    let wanted = ["chmod o-w", "regular", "no-such-user", "no-such-group"];
-    assert_eq!(problems.len(), wanted.len(), "{problems:?}");
-    for (problem, wanted) in problems.iter().zip(wanted) {
-        assert!(problem.message.contains(wanted), "{problem}");
-        place.assert_preflight_refused(wanted).await;
+    let expected = ["chmod o-w", "regular", "no-such-user", "no-such-group"];
+    assert_eq!(problems.len(), expected.len(), "{problems:?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.message.contains(expected), "{problem}");
+        place.assert_preflight_refused(expected).await;
     }
 }
 
@@ -239,8 +238,8 @@ async fn unrecognized_temp_file_is_not_removed() {
 async fn failed_write_leaves_old_content() {
     let place = FileFixture::new();
     fs::write(&place.target.path, "old").unwrap();
-    // A shell sets the limit, so that this process keeps its own. Without the
-    // trap the signal would end the child.
+    // A shell sets the limit, so that this process keeps its own. Without the trap, the
+    // signal would end the child.
     let output = Command::new("sh")
         .arg("-c")
         .arg("trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact file::child_writes_too_much")
@@ -248,12 +247,12 @@ async fn failed_write_leaves_old_content() {
         .env(CHILD_FOLDER, place.folder())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "{said}");
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output_text}");
+    assert!(output_text.contains("1 passed"), "{output_text}");
     assert_eq!(place.content(), "old");
     assert_eq!(place.file_names(), ["target"]);
-    // The child leaves a trace outside, or the test would prove nothing.
+    // The child leaves a trace outside; without it, the test would prove nothing.
     assert!(fs::metadata(place.folder()).unwrap().mode() & 0o7777 == 0o750);
 }
 
@@ -279,13 +278,13 @@ async fn temp_file_is_never_more_permissive_than_final_mode() {
     let temporary = place.temp_path();
     let (running, ended) = channel::<()>();
     let watcher = std::thread::spawn(move || {
-        let mut seen = 0;
+        let mut observed_mode = 0;
         while ended.try_recv() == Err(TryRecvError::Empty) {
             if let Ok(found) = fs::symlink_metadata(&temporary) {
-                seen |= found.mode() & 0o7777;
+                observed_mode |= found.mode() & 0o7777;
             }
         }
-        seen
+        observed_mode
     });
     for _ in 0..100 {
         place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
@@ -302,11 +301,11 @@ async fn healthy_target_has_no_problems_and_is_not_changed() {
     assert!(place.file_names().is_empty());
 }
 
-/// A target, and the folder it is in.
+/// A target and its folder.
 struct FileFixture {
     target: FileTarget,
     folder: PathBuf,
-    /// Removed with the test.
+    /// The folder, which is removed with the test.
     _tempdir: Option<tempfile::TempDir>,
 }
 
@@ -366,27 +365,29 @@ impl FileFixture {
         names.collect()
     }
 
-    /// Inspection and preflight both say so.
-    async fn assert_preflight_refused(&self, why: &str) {
+    /// Asserts that inspection and preflight report this problem.
+    async fn assert_preflight_refused(&self, reason: &str) {
         let problems = self.sink().inspect().await;
         assert!(
-            problems.iter().any(|one| one.message.contains(why)),
+            problems
+                .iter()
+                .any(|problem| problem.message.contains(reason)),
             "{problems:?}"
         );
         let error = self.sink().preflight().await.unwrap_err();
-        assert!(error.to_string().contains(why), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
     }
 
-    /// So does a delivery, which leaves nothing behind.
-    async fn assert_delivery_refused(&self, why: &str) {
-        self.assert_preflight_refused(why).await;
+    /// Asserts that a delivery reports this problem, and leaves no file behind.
+    async fn assert_delivery_refused(&self, reason: &str) {
+        self.assert_preflight_refused(reason).await;
         let error = self
             .sink()
             .deliver(&payload(SECRET_VALUE))
             .await
             .unwrap_err();
         assert_eq!(error.acceptance, Acceptance::NotAccepted);
-        assert!(error.message.contains(why), "{error}");
+        assert!(error.message.contains(reason), "{error}");
         assert!(!error.message.contains(SECRET_VALUE), "{error}");
         assert!(!self.temp_path().exists());
     }

@@ -1,4 +1,4 @@
-//! Deliveries, each by its sink alone.
+//! Deliveries by each type of sink alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../support/canned_server.rs"]

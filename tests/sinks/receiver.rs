@@ -1,4 +1,4 @@
-//! The receiver of the demo and the tests does what a receiver should.
+//! The receiver of the demo and of the tests behaves as a receiver should.
 
 use crate::webhook_fixture::{SECRET_VALUE, SIGNING_SECRET, WebhookFixture, payload};
 use rekeyd::core::ids::RotationId;
@@ -19,7 +19,7 @@ async fn start_receiver() -> (Receiver, WebhookFixture) {
 #[tokio::test]
 async fn repeated_webhook_is_applied_once() {
     let (receiver, hook) = start_receiver().await;
-    for (answer, wanted) in [
+    for (answer, expected) in [
         (
             ReceiverMode::RejectWithStatus(503),
             Some(Acceptance::Uncertain),
@@ -34,12 +34,12 @@ async fn repeated_webhook_is_applied_once() {
         let outcome = hook.deliver().await;
         assert_eq!(
             outcome.err().map(|error| error.acceptance),
-            wanted,
+            expected,
             "{answer:?}"
         );
         assert!(receiver.received().is_empty(), "{answer:?}");
     }
-    for (answer, wanted) in [
+    for (answer, expected) in [
         (
             ReceiverMode::AcceptWithStatus(504),
             Some(Acceptance::Uncertain),
@@ -52,7 +52,7 @@ async fn repeated_webhook_is_applied_once() {
         let outcome = hook.deliver().await;
         assert_eq!(
             outcome.err().map(|error| error.acceptance),
-            wanted,
+            expected,
             "{answer:?}"
         );
         let received = receiver.received();
@@ -70,7 +70,7 @@ async fn invalid_signature_is_rejected() {
     assert_eq!(error.acceptance, Acceptance::Rejected);
     assert!(error.message.contains("signing secret"), "{error}");
     assert!(receiver.received().is_empty() && receiver.rejected() == 1);
-    // While the secret is changed, both sign.
+    // While the signing secret changes, both secrets sign.
     hook.sign_with(&format!("{OTHER_SIGNING_SECRET}\n{SIGNING_SECRET}"));
     hook.deliver().await.unwrap();
     assert_eq!(receiver.received().len(), 1);
@@ -86,7 +86,11 @@ async fn greatest_sequence_is_applied() {
         late.sequence = sequence;
         hook.sink().deliver(&late).await.unwrap();
     }
-    let order: Vec<_> = receiver.received().iter().map(|one| one.sequence).collect();
+    let order: Vec<_> = receiver
+        .received()
+        .iter()
+        .map(|webhook| webhook.sequence)
+        .collect();
     assert_eq!(order, [7, 9, 8]);
     assert_eq!(receiver.applied("billing").unwrap().sequence, 9);
     assert_eq!(receiver.applied("other"), None);

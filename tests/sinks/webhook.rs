@@ -1,4 +1,4 @@
-//! The webhook sink as a receiver sees it, and what each answer means.
+//! The webhook sink: what a receiver gets, and how each response is classified.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use rekeyd::sink::{Acceptance, ReplacedCredential, Sink as _};
 use ring::hmac;
 use serde_json::{Value, json};
 
-/// A second signing secret, written without padding as some tools do.
+/// A second signing secret, without padding as some tools write it.
 const OTHER_SIGNING_SECRET: &str = "whsec_YW5vdGhlci1zaWduaW5nLXNlY3JldC0xMjM0NTY";
 
-/// One request as it came in.
+/// One received request.
 struct WebhookRequest {
     head: String,
     body: String,
@@ -32,7 +32,7 @@ impl WebhookRequest {
                 body: body.to_owned(),
             }
         };
-        server.heard().into_iter().map(split).collect()
+        server.requests().into_iter().map(split).collect()
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -42,8 +42,8 @@ impl WebhookRequest {
             .map(|(_, value)| value)
     }
 
-    /// Whether any of the signatures is the one that Standard Webhooks asks
-    /// for: HMAC-SHA256 over `id.timestamp.body`, computed here.
+    /// Returns whether any signature is the one of Standard Webhooks: HMAC-SHA256 over
+    /// `id.timestamp.body`, computed here.
     fn is_signed_with(&self, secret: &str) -> bool {
         let encoded = secret.strip_prefix("whsec_").unwrap();
         let padded = format!("{encoded}{}", "=".repeat((4 - encoded.len() % 4) % 4));
@@ -70,30 +70,30 @@ async fn signature_follows_standard_webhooks() {
     let server = CannedServer::start(vec![ok("")]).await;
     let hook = WebhookFixture::new(server.url.as_str());
     hook.deliver().await.unwrap();
-    let [heard] = &WebhookRequest::all(&server)[..] else {
+    let [requests] = &WebhookRequest::all(&server)[..] else {
         panic!("one request");
     };
     assert!(
-        heard.head.starts_with("POST /v1 HTTP/1.1\r\n"),
+        requests.head.starts_with("POST /v1 HTTP/1.1\r\n"),
         "{}",
-        heard.head
+        requests.head
     );
-    assert_eq!(heard.header("content-type"), Some("application/json"));
-    let length = heard.body.len().to_string();
-    assert_eq!(heard.header("content-length"), Some(length.as_str()));
-    assert_eq!(heard.header("authorization"), None);
+    assert_eq!(requests.header("content-type"), Some("application/json"));
+    let length = requests.body.len().to_string();
+    assert_eq!(requests.header("content-length"), Some(length.as_str()));
+    assert_eq!(requests.header("authorization"), None);
     assert_eq!(
-        heard.header("webhook-timestamp"),
+        requests.header("webhook-timestamp"),
         Some(FIRST_ATTEMPT_AT.to_string().as_str())
     );
-    assert_eq!(heard.signatures().len(), 1);
-    assert!(heard.is_signed_with(SIGNING_SECRET));
+    assert_eq!(requests.signatures().len(), 1);
+    assert!(requests.is_signed_with(SIGNING_SECRET));
     assert!(
-        !heard.is_signed_with(OTHER_SIGNING_SECRET),
+        !requests.is_signed_with(OTHER_SIGNING_SECRET),
         "the check can fail"
     );
-    // An id with a dot in it could be signed as another id with another body.
-    assert!(!heard.header("webhook-id").unwrap().contains('.'));
+    // An id with a dot could be signed as another id with another body.
+    assert!(!requests.header("webhook-id").unwrap().contains('.'));
 }
 
 #[tokio::test]
@@ -102,9 +102,11 @@ async fn two_signing_secrets_give_two_signatures() {
     let hook = WebhookFixture::new(server.url.as_str());
     hook.sign_with(&format!("{SIGNING_SECRET}\n{OTHER_SIGNING_SECRET}\n"));
     hook.deliver().await.unwrap();
-    let heard = &WebhookRequest::all(&server)[0];
-    assert_eq!(heard.signatures().len(), 2);
-    assert!(heard.is_signed_with(SIGNING_SECRET) && heard.is_signed_with(OTHER_SIGNING_SECRET));
+    let requests = &WebhookRequest::all(&server)[0];
+    assert_eq!(requests.signatures().len(), 2);
+    assert!(
+        requests.is_signed_with(SIGNING_SECRET) && requests.is_signed_with(OTHER_SIGNING_SECRET)
+    );
 }
 
 #[tokio::test]
@@ -120,14 +122,14 @@ async fn every_attempt_has_the_same_id_and_body() {
     for (number, one) in (FIRST_ATTEMPT_AT..).zip(&tries) {
         assert_eq!(one.header("webhook-id"), first.header("webhook-id"));
         assert_eq!(one.body, first.body);
-        // What makes a try fresh is its time alone.
+        // Only the time of an attempt differs.
         let at = number.to_string();
         assert_eq!(one.header("webhook-timestamp"), Some(at.as_str()));
         assert!(one.is_signed_with(SIGNING_SECRET));
     }
     assert_eq!(tries.len(), 4);
 
-    // Another rotation, and another sink, is another message.
+    // Another rotation or another sink is another message.
     let mut next = payload();
     next.rotation = RotationId::new([8; 8]);
     hook.sink().deliver(&next).await.unwrap();
@@ -145,7 +147,7 @@ async fn every_attempt_has_the_same_id_and_body() {
 async fn body_has_exactly_the_documented_fields() {
     let server = CannedServer::start(vec![ok("")]).await;
     let hook = WebhookFixture::new(server.url.as_str());
-    let mut wanted = json!({
+    let mut expected = json!({
         "type": "key.rotated",
         "timestamp": "2026-11-23T03:00:01Z",
         "data": {
@@ -173,12 +175,12 @@ async fn body_has_exactly_the_documented_fields() {
     hook.sink().deliver(&full).await.unwrap();
     let bodies: Vec<Value> = WebhookRequest::all(&server)
         .iter()
-        .map(|heard| serde_json::from_str(&heard.body).unwrap())
+        .map(|requests| serde_json::from_str(&requests.body).unwrap())
         .collect();
-    assert_eq!(bodies[0], wanted);
-    wanted["data"]["credential"]["expires_at"] = json!(1_798_070_400);
-    wanted["data"]["previous"] = json!({"id": "key_xyz", "not_before": "2026-11-24T03:00:01Z"});
-    assert_eq!(bodies[1], wanted);
+    assert_eq!(bodies[0], expected);
+    expected["data"]["credential"]["expires_at"] = json!(1_798_070_400);
+    expected["data"]["previous"] = json!({"id": "key_xyz", "not_before": "2026-11-24T03:00:01Z"});
+    assert_eq!(bodies[1], expected);
 }
 
 #[tokio::test]
@@ -210,35 +212,35 @@ async fn responses_are_classified_as_documented() {
         b"HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nhalf",
     ];
     cases.extend(broken.map(|bytes| (bytes.to_vec(), Some(Uncertain))));
-    for (bytes, wanted) in cases {
-        let shown = String::from_utf8_lossy(&bytes).into_owned();
+    for (bytes, expected) in cases {
+        let response = String::from_utf8_lossy(&bytes).into_owned();
         let server = CannedServer::start(vec![bytes]).await;
         let outcome = WebhookFixture::new(server.url.as_str()).deliver().await;
         assert_eq!(
             outcome.err().map(|error| error.acceptance),
-            wanted,
-            "{shown:?}"
+            expected,
+            "{response:?}"
         );
-        assert_eq!(server.heard().len(), 1, "tried once: {shown:?}");
+        assert_eq!(server.requests().len(), 1, "tried once: {response:?}");
     }
 }
 
 #[tokio::test]
 async fn unsent_request_is_not_accepted() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = nobody.local_addr().unwrap();
-    drop(nobody);
-    let error = WebhookFixture::new(&format!("http://{gone}/"))
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let unused_address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = WebhookFixture::new(&format!("http://{unused_address}/"))
         .deliver()
         .await
         .unwrap_err();
     assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
 
-    // Whoever answers like this, or hangs up, speaks no TLS.
-    for said in [&b"HTTP/1.1 400 X\r\n\r\n"[..], b""] {
+    // A server that answers like this, or closes the connection, speaks no TLS.
+    for reply in [&b"HTTP/1.1 400 X\r\n\r\n"[..], b""] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());
-        let peer = std::thread::spawn(move || listener.accept().unwrap().0.write_all(said));
+        let peer = std::thread::spawn(move || listener.accept().unwrap().0.write_all(reply));
         let error = WebhookFixture::new(&url).deliver().await.unwrap_err();
         assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
         peer.join().unwrap().unwrap();
@@ -249,22 +251,22 @@ async fn unsent_request_is_not_accepted() {
     std::fs::remove_file(&hook.target.signing_secret_file).unwrap();
     let error = hook.deliver().await.unwrap_err();
     assert_eq!(error.acceptance, Acceptance::NotAccepted, "{error}");
-    assert!(server.heard().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
 async fn timeout_is_uncertain_only_after_sending() {
-    // Connections are made by the system; nobody ever reads from them.
+    // The system accepts the connections; no program reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    for (scheme, wanted) in [
+    for (scheme, expected) in [
         ("http", Acceptance::Uncertain),
         ("https", Acceptance::NotAccepted),
     ] {
         let mut hook = WebhookFixture::new(&format!("{scheme}://{address}/"));
         hook.settings.timeout = Duration::from_secs(1);
         let error = hook.deliver().await.unwrap_err();
-        assert_eq!(error.acceptance, wanted, "{scheme}: {error}");
+        assert_eq!(error.acceptance, expected, "{scheme}: {error}");
     }
 }
 
@@ -284,7 +286,7 @@ async fn redirects_are_not_followed() {
             "{error}"
         );
     }
-    assert!(target.heard().is_empty());
+    assert!(target.requests().is_empty());
 }
 
 #[tokio::test]
@@ -299,10 +301,10 @@ async fn bearer_token_is_sent() {
         error.message.contains("cannot be sent as a header"),
         "{error}"
     );
-    let heard = WebhookRequest::all(&server);
-    assert_eq!(heard.len(), 1);
+    let requests = WebhookRequest::all(&server);
+    assert_eq!(requests.len(), 1);
     assert_eq!(
-        heard[0].header("authorization"),
+        requests[0].header("authorization"),
         Some("Bearer token-of-the-tests-1")
     );
 }
@@ -317,18 +319,20 @@ async fn secret_files_are_read_for_each_delivery() {
     hook.sign_with(OTHER_SIGNING_SECRET);
     crate::support::write(&token, "token-of-the-tests-2");
     sink.deliver(&payload()).await.unwrap();
-    let heard = WebhookRequest::all(&server);
+    let requests = WebhookRequest::all(&server);
     assert!(
-        heard[0].is_signed_with(SIGNING_SECRET) && !heard[0].is_signed_with(OTHER_SIGNING_SECRET)
+        requests[0].is_signed_with(SIGNING_SECRET)
+            && !requests[0].is_signed_with(OTHER_SIGNING_SECRET)
     );
     assert!(
-        heard[1].is_signed_with(OTHER_SIGNING_SECRET) && !heard[1].is_signed_with(SIGNING_SECRET)
+        requests[1].is_signed_with(OTHER_SIGNING_SECRET)
+            && !requests[1].is_signed_with(SIGNING_SECRET)
     );
     assert_eq!(
-        heard[1].header("authorization"),
+        requests[1].header("authorization"),
         Some("Bearer token-of-the-tests-2")
     );
-    // Nothing is remembered of what is gone.
+    // A missing file is not served from a cache.
     hook.sign_with("whsec_");
     assert!(sink.preflight().await.is_err());
     assert_eq!(

@@ -1,5 +1,5 @@
-//! What a webhook sink says of a receiver that failed: never a secret that the
-//! receiver echoed, and never the query of its URL.
+//! The error of a webhook sink never shows a secret that the receiver echoed, nor the
+//! query of its URL.
 
 use crate::canned_server::{CannedServer, response};
 use crate::webhook_fixture::{SECRET_VALUE, SIGNING_SECRET, WebhookFixture};
@@ -9,16 +9,16 @@ use rekeyd::sink::Sink as _;
 
 const TOKEN: &str = "token-of-the-tests-0123456789";
 
-/// A secret of which this process knows nothing.
+/// A secret that this process has not registered.
 const UNKNOWN_SECRET: &str = "sk-admin-of-somebody-else-AbC_1-2";
 
-/// The longest text from outside that is shown.
+/// The longest excerpt of text from outside.
 const MAX_QUOTE_CHARS: usize = 200;
 
-/// A piece of a secret so long tells too much.
+/// The length from which a piece of a secret is a leak.
 const MIN_LEAK_LEN: usize = 8;
 
-/// The message about an answer with this body.
+/// Returns the error message for a response with this body.
 async fn error_message(body: &[u8]) -> String {
     let server = CannedServer::start(vec![response("400 Bad Request", "", body)]).await;
     let mut hook = WebhookFixture::new(server.url.as_str());
@@ -26,15 +26,15 @@ async fn error_message(body: &[u8]) -> String {
     hook.deliver().await.unwrap_err().message
 }
 
-/// What it quotes of the body.
+/// Returns the excerpt of the body in the message.
 async fn quoted_body(body: &[u8]) -> String {
     let message = error_message(body).await;
     let (_, quoted) = message.split_once("400 Bad Request: ").expect(&message);
     quoted.rsplit_once("; see ").expect(&message).0.to_owned()
 }
 
-/// Every secret, as it is and as base64 of both kinds, alone and within other
-/// text; each with the part that is of the secret alone.
+/// Returns every secret, raw and as base64 of both kinds, alone and within other text;
+/// each with the part that comes from the secret alone.
 fn secret_encodings() -> Vec<(String, String)> {
     let bare = SIGNING_SECRET.strip_prefix("whsec_").unwrap();
     let own = |secret: &str| secret["sk-admin-".len()..].to_owned();
@@ -44,7 +44,8 @@ fn secret_encodings() -> Vec<(String, String)> {
         for before in ["", "x", "xy", "{\"value\":\""] {
             for behind in ["", "\"}"] {
                 let text = format!("{before}{secret}{behind}");
-                // A character of base64 has six bits; the outer ones are shared.
+                // A base64 character has six bits; the outer ones are shared with the
+                // surrounding text.
                 let from = (before.len() * 8).div_ceil(6) + 1;
                 let to = (before.len() + secret.len()) * 8 / 6 - 1;
                 for form in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
@@ -57,7 +58,7 @@ fn secret_encodings() -> Vec<(String, String)> {
     forms
 }
 
-/// Whether `text` shows a piece of `secret`.
+/// Returns whether `text` shows a piece of `secret`.
 fn leaks_part_of(text: &str, secret: &str) -> bool {
     (0..=secret.len() - MIN_LEAK_LEN).any(|at| text.contains(&secret[at..at + MIN_LEAK_LEN]))
 }
@@ -83,7 +84,7 @@ async fn echoed_secret_is_redacted_in_quote() {
 
 #[tokio::test]
 async fn truncation_never_splits_a_secret() {
-    // Where the quote ends, where the search ends, and where reading ends.
+    // The limits are those of the excerpt, of the search, and of the read.
     for end in [MAX_QUOTE_CHARS, 8 * 1024, 32 * 1024] {
         for at in (end - SECRET_VALUE.len() - 10..end + 10).step_by(7) {
             for fill in [".", ". ", "ä"] {
@@ -98,7 +99,7 @@ async fn truncation_never_splits_a_secret() {
             }
         }
     }
-    // Masks are shorter than what they hide: many of them pull the end near.
+    // A mask is shorter than its secret, so many masks move the end of the excerpt.
     for count in [20, 60, 100, 136, 137, 138, 139, 140, 400] {
         let quoted = quoted_body(SECRET_VALUE.repeat(count).as_bytes()).await;
         assert!(
@@ -119,7 +120,7 @@ async fn quote_is_short_and_printable() {
     );
     assert!(quoted_nasty.ends_with("end"), "{quoted_nasty}");
     assert!(!quoted_nasty.chars().any(char::is_control));
-    // Such marks turn the rest of a line around on a terminal.
+    // Such marks reverse the rest of a line on a terminal.
     assert!(!quoted_nasty.contains('\u{202e}'), "{quoted_nasty:?}");
     let long = quoted_body("word ".repeat(20_000).as_bytes()).await;
     assert_eq!(long.chars().count(), MAX_QUOTE_CHARS + 1, "{long}");
@@ -131,7 +132,7 @@ async fn quote_is_short_and_printable() {
 #[tokio::test]
 async fn secret_split_over_lines_is_redacted() {
     let whole = STANDARD.encode(format!("{{\"value\":\"{SECRET_VALUE}\"}}"));
-    // As mail and many tools write base64, and as JSON writes their answers.
+    // Mail and many tools wrap base64, and JSON escapes the line breaks.
     for separator in ["\n", "\r\n", " ", "\\n", "\\r\\n"] {
         let lines: Vec<_> = whole
             .as_bytes()
@@ -150,8 +151,8 @@ async fn secret_split_over_lines_is_redacted() {
 async fn url_query_is_never_shown() {
     let refusing = CannedServer::start(vec![response("400 Bad Request", "", b"no")]).await;
     let silent = CannedServer::start(vec![Vec::new()]).await;
-    let gone = "http://127.0.0.1:9/v1".parse().unwrap();
-    for url in [&refusing.url, &silent.url, &gone] {
+    let unused_url = "http://127.0.0.1:9/v1".parse().unwrap();
+    for url in [&refusing.url, &silent.url, &unused_url] {
         for scheme in ["http", "https"] {
             let mut url = url.clone();
             url.set_scheme(scheme).unwrap();
@@ -165,9 +166,9 @@ async fn url_query_is_never_shown() {
                 .deliver(&crate::webhook_fixture::payload())
                 .await
                 .unwrap_err();
-            let told = format!("{preflight:?} {delivery} {delivery:?} {sink:?}");
-            assert!(told.contains("/v1"), "the URL is shown: {told}");
-            assert!(!told.contains("of-the-tests"), "{told}");
+            let output = format!("{preflight:?} {delivery} {delivery:?} {sink:?}");
+            assert!(output.contains("/v1"), "the URL is shown: {output}");
+            assert!(!output.contains("of-the-tests"), "{output}");
         }
     }
     for (query, echoed) in [
@@ -181,14 +182,14 @@ async fn url_query_is_never_shown() {
         let echoing = CannedServer::start(vec![response("400 X", "", echoed.as_bytes())]).await;
         let mut url = echoing.url.clone();
         url.set_query(Some(query));
-        let told = WebhookFixture::new(url.as_str())
+        let output = WebhookFixture::new(url.as_str())
             .deliver()
             .await
             .unwrap_err()
             .message;
         assert!(
-            told.contains("[secret]") && !told.contains("of-the-tests"),
-            "{told}"
+            output.contains("[secret]") && !output.contains("of-the-tests"),
+            "{output}"
         );
     }
     let sent = refusing.heard().join("\n");

@@ -8,22 +8,22 @@ use rekeyd::provider::openai::OpenAiProvider;
 use rekeyd::provider::settings::ProviderSettings;
 use url::Url;
 
-/// The credential that [`adapter`] asks with.
+/// The credential with which [`adapter`] authenticates.
 pub(crate) const OWN_SECRET: &str = "sk-admin-our-own-secret-1234";
 
-/// The adapter for a provider at `url`.
+/// Returns the adapter for a provider at `url`.
 pub(crate) fn adapter(url: &Url) -> OpenAiProvider {
     adapter_with(url, Duration::from_secs(10), credential_with(OWN_SECRET))
 }
 
-/// A cell with a credential in it.
+/// Returns a cell with a credential.
 pub(crate) fn credential_with(secret: &str) -> ActiveCredential {
     let cell = ActiveCredential::new();
     cell.set(Secret::new(secret.to_owned()));
     cell
 }
 
-/// The adapter for a provider at `url`, with all that it depends on.
+/// Returns the adapter for a provider at `url`, with this timeout and cell.
 pub(crate) fn adapter_with(url: &Url, timeout: Duration, cell: ActiveCredential) -> OpenAiProvider {
     let settings = ProviderSettings {
         base_url: url.clone(),

@@ -1,5 +1,5 @@
-//! A server that answers each request with the next of some prepared bytes,
-//! then closes the connection, and remembers what it was asked.
+//! A server that answers each request with the next of some prepared bytes, then closes
+//! the connection, and records the requests.
 
 #![allow(dead_code)]
 
@@ -9,40 +9,40 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use url::Url;
 
-/// The server; it ends with the test's runtime.
+/// The server; it stops with the test's runtime.
 pub(crate) struct CannedServer {
-    /// Where it is, as a base URL.
+    /// Its base URL.
     pub(crate) url: Url,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl CannedServer {
-    /// Answers the first request with the first of `answers`, and so on; the
-    /// last one again and again.
+    /// Answers the first request with the first of `answers`, and so on; the last one
+    /// repeats.
     pub(crate) async fn start(answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&heard);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&requests);
         tokio::spawn(async move {
             for number in 0.. {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = read_request(&mut stream).await;
-                kept.lock().unwrap().push(request);
+                shared.lock().unwrap().push(request);
                 let answer = &answers[number.min(answers.len() - 1)];
-                // A client that has had enough hangs up in the middle.
+                // The client may close the connection early.
                 let _ = stream.write_all(answer).await;
                 let _ = stream.shutdown().await;
             }
         });
         Self {
             url: Url::parse(&format!("http://127.0.0.1:{port}/v1")).unwrap(),
-            requests: heard,
+            requests: requests,
         }
     }
 
-    /// Every request so far, head and body.
-    pub(crate) fn heard(&self) -> Vec<String> {
+    /// Returns every request so far, head and body.
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
@@ -72,7 +72,7 @@ fn is_complete(text: &str) -> bool {
     body.len() >= length
 }
 
-/// An answer with a status line, extra headers and a body.
+/// Returns a response with a status line, extra headers and a body.
 pub(crate) fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n",
@@ -83,7 +83,7 @@ pub(crate) fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// 200 with a body.
+/// Returns a response with status 200 and a body.
 pub(crate) fn ok(body: &str) -> Vec<u8> {
     response("200 OK", "x-request-id: req_1\r\n", body.as_bytes())
 }

@@ -1,11 +1,11 @@
-//! What a test logs, line by line.
+//! The log of a test, line by line.
 
 use std::io;
 use std::sync::{Arc, Mutex, Once};
 
 use tracing::subscriber::DefaultGuard;
 
-/// The log of the thread that made it.
+/// The log of the thread that created it.
 #[derive(Clone, Default)]
 pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
@@ -21,17 +21,17 @@ impl io::Write for CapturedLog {
 }
 
 impl CapturedLog {
-    /// Listens until the guard is dropped.
+    /// Captures the log until the guard is dropped.
     pub(crate) fn capture() -> (Self, DefaultGuard) {
-        // With one listener only, tracing asks whichever thread comes first to
-        // a line whether anybody wants it, and remembers the answer for all.
-        static SOMEBODY: Once = Once::new();
-        SOMEBODY.call_once(|| {
-            let everybody = tracing_subscriber::fmt()
+        // With a single subscriber, tracing caches for all threads whether the first one
+        // to reach a line logs it.
+        static GLOBAL_SUBSCRIBER: Once = Once::new();
+        GLOBAL_SUBSCRIBER.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
                 .with_max_level(tracing::Level::INFO)
                 .with_writer(io::sink)
                 .finish();
-            tracing::subscriber::set_global_default(everybody).unwrap();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
         });
         let lines = Self::default();
         let writer = lines.clone();
@@ -43,7 +43,7 @@ impl CapturedLog {
         (lines, tracing::subscriber::set_default(subscriber))
     }
 
-    /// The lines at `level` with `text` in them.
+    /// Returns the lines at `level` that contain `text`.
     pub(crate) fn lines_with(&self, level: &str, text: &str) -> Vec<String> {
         let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let expected = |line: &&str| line.contains(level) && line.contains(text);

@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use rekeyd::platform::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
-/// The clock of every process that has its [`FakeClock::read_environment`]. It goes
-/// on like a real one, and it must outlive those processes.
+/// The clock of every process that has its [`FakeClock::environment`]. It runs like a
+/// real clock, and must outlive those processes.
 pub struct FakeClock {
     library: String,
     dir: TempDir,
 }
 
 impl FakeClock {
-    /// A clock that says `time`; none where `REKEYD_FAKETIME` does not name
-    /// the library.
+    /// Returns a clock that shows `time`; none if `REKEYD_FAKETIME` does not name the
+    /// library.
     pub fn at(time: &str) -> Option<Self> {
         let library = std::env::var("REKEYD_FAKETIME").ok()?;
         // The dynamic linker only warns of a library that it cannot load.
@@ -30,15 +30,16 @@ impl FakeClock {
         Some(clock)
     }
 
-    /// What a process needs to see this clock.
+    /// Returns the environment variables with which a process uses this clock.
     pub fn environment(&self) -> Vec<(String, String)> {
         let offset = self.dir.path().join("offset").display().to_string();
         let variables = [
             ("LD_PRELOAD", self.library.as_str()),
             ("FAKETIME_TIMESTAMP_FILE", &offset),
-            // Every question reads the file: all processes step at once.
+            // The library reads the file at every call, so that all processes step at
+            // once.
             ("FAKETIME_NO_CACHE", "1"),
-            // A step is one of the wall clock only, as on a real host.
+            // Only the wall clock steps, as on a real host.
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
             ("NO_FAKE_STAT", "1"),
         ];
@@ -58,17 +59,17 @@ impl FakeClock {
         self.shift_to(0);
     }
 
-    /// Sets the clock so many seconds ahead of what it says.
+    /// Sets the clock ahead by this many seconds.
     pub fn step(&self, seconds: i64) {
         self.shift_to(self.offset() + seconds);
     }
 
-    /// What the clock says.
+    /// Returns the time of the clock.
     pub fn now(&self) -> Timestamp {
         SystemClock.now() + jiff::SignedDuration::from_secs(self.offset())
     }
 
-    /// Waits until the clock says `time`.
+    /// Waits until the clock shows `time`.
     pub fn wait_until(&self, time: &str) {
         let time: Timestamp = time.parse().unwrap();
         while self.now() < time {
@@ -81,8 +82,7 @@ impl FakeClock {
         text.trim().parse().unwrap()
     }
 
-    /// Whoever asks for the time meanwhile must find a whole file: the library
-    /// ends a process that finds an empty one.
+    /// Replaces the file at once: the library ends a process that reads an empty one.
     fn shift_to(&self, seconds: i64) {
         let new = self.dir.path().join("new");
         fs::write(&new, format!("{seconds:+}\n")).unwrap();
@@ -91,8 +91,8 @@ impl FakeClock {
 }
 
 impl Drop for FakeClock {
-    /// A process that is killed leaves the library's shared memory behind, and
-    /// a later one with the same id would not start.
+    /// A killed process leaves the library's shared memory behind, and a later process
+    /// with the same id would not start.
     fn drop(&mut self) {
         for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap_or_default();
@@ -100,7 +100,7 @@ impl Drop for FakeClock {
                 .iter()
                 .find_map(|prefix| name.strip_prefix(prefix));
             if id.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
-                // Another test may have been quicker.
+                // Another test may have removed it first.
                 let _ = fs::remove_file(entry.path());
             }
         }

@@ -1,7 +1,7 @@
-//! Command lines as documents write them: with quotes as a shell reads them,
-//! and with `[optional]`, `this | that`, `REPEATED...` and PLACEHOLDERs.
+//! Parses command lines in documents: quotes as in a shell, and `[optional]`, `this |
+//! that`, `REPEATED...` and PLACEHOLDERs.
 
-/// What a placeholder may stand for.
+/// A sample value for each placeholder.
 const SAMPLES: [(&str, &str); 21] = [
     ("ADDRESS", "127.0.0.1:0"),
     ("CONFIG", "/etc/rekeyd/config.toml"),
@@ -26,8 +26,8 @@ const SAMPLES: [(&str, &str); 21] = [
     ("WHEN", "2026-11-24T03:00:00Z"),
 ];
 
-/// The commands in a piece of shell, each as its words. Comments go, and so
-/// does what comes after a redirection.
+/// Returns the commands in a piece of shell, each as its words, without comments and
+/// redirections.
 pub(crate) fn commands(script: &str) -> Vec<Vec<String>> {
     let script = script.replace("\\\n", " ");
     script
@@ -74,8 +74,8 @@ struct UsagePart {
     alternatives: Vec<Vec<String>>,
 }
 
-/// The command lines that a usage allows: without any option, and with each
-/// alternative of each part on its own.
+/// Returns the command lines that a usage allows: without any option, and with each
+/// alternative of each part alone.
 pub(crate) fn lines_of(usage: &str) -> Vec<Vec<String>> {
     let parts = parts(usage);
     let with = |chosen: Option<(usize, usize)>| -> Vec<String> {
@@ -130,7 +130,7 @@ fn is_value(word: &str) -> bool {
     !word.starts_with('-') && !matches!(word, "[" | "]" | "|" | "..." | "…")
 }
 
-/// What a word stands for; `a|b` is `a`.
+/// Returns a sample for a word; that of `a|b` is `a`.
 fn sample(word: &str) -> String {
     let word = word.trim_end_matches("...").trim_end_matches('…');
     let word = word.split('|').next().unwrap_or(word);

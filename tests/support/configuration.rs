@@ -1,4 +1,4 @@
-//! What the tests of the configuration share.
+//! Helpers of the configuration's tests.
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use std::path::Path;
@@ -15,24 +15,24 @@ pub(crate) fn parse_text(text: &str) -> Result<Settings, Vec<String>> {
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
-/// A key that is right, from line 2 on, with more lines in its sink.
+/// Returns a valid key from line 2 on, with more lines in its sink.
 pub(crate) fn file_key_text(sink: &str) -> String {
     format!(
         "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"file\"\npath = \"/k/a\"\n{sink}\n"
     )
 }
 
-/// A key whose one sink is a webhook, with these lines from 5 on.
+/// Returns a key whose only sink is a webhook, with these lines from line 5 on.
 pub(crate) fn webhook_key_text(lines: &str) -> String {
     format!("[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"webhook\"\n{lines}\n")
 }
 
-/// The same with a command.
+/// Returns a key whose only sink is a command, with these lines.
 pub(crate) fn command_key_text(lines: &str) -> String {
     webhook_key_text(lines).replace("webhook", "command")
 }
 
-/// Each text, and all that is said about it, from the line's number on.
+/// Asserts that each text has exactly these problems, each from its line number on.
 pub(crate) fn expect_problems(table: &[(&str, &[&str])]) {
     for (text, expected) in table {
         let found = parse_text(text).expect_err(text);

@@ -1,4 +1,4 @@
-//! `rekeyd run` as a child, and its log.
+//! `rekeyd run` as a child process, and its log.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{ExitStatus, Stdio};
@@ -10,15 +10,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ChildGuard, TestEnv};
 
-/// How long any line of the log is waited for.
+/// How long a test waits for a line of the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The daemon; it does not outlive its test.
+/// A running daemon, which is killed with its test.
 pub struct Daemon {
     process: ChildGuard,
     log_lines: Receiver<String>,
-    /// Reads on whether or not anybody waits: a full pipe would stop the
-    /// daemon. Gives the whole log in the end.
+    /// The thread that reads the log, even while no test waits: a full pipe would block
+    /// the daemon. It returns the whole log.
     reader: Option<JoinHandle<String>>,
 }
 
@@ -27,12 +27,12 @@ impl Daemon {
         Self::start_with(world, &[])
     }
 
-    /// With `arguments` before the command.
+    /// Starts the daemon with `arguments` before the command.
     pub fn start_with(world: &TestEnv, arguments: &[&str]) -> Self {
         Self::spawn(world, &[arguments, &["run"]].concat())
     }
 
-    /// On a machine that did not write its ledger.
+    /// Starts the daemon on a host that did not write its ledger.
     pub fn start_with_take_over(world: &TestEnv) -> Self {
         Self::spawn(world, &["run", "--take-over"])
     }
@@ -51,7 +51,7 @@ impl Daemon {
                 let line = line.unwrap();
                 whole.push_str(&line);
                 whole.push('\n');
-                // Nobody may be waiting any more.
+                // The test may not be waiting any more.
                 let _ = sender.send(line);
             }
             whole
@@ -67,16 +67,16 @@ impl Daemon {
         self.process.0.id()
     }
 
-    /// Reads the log up to a line with `wanted`.
+    /// Reads the log up to a line with `expected`.
     pub fn wait_for(&mut self, expected: &str) {
-        let mut seen = String::new();
+        let mut log = String::new();
         while let Ok(line) = self.log_lines.recv_timeout(LOG_TIMEOUT) {
             if line.contains(expected) {
                 return;
             }
-            seen = format!("{seen}{line}\n");
+            log = format!("{log}{line}\n");
         }
-        panic!("no {expected:?} in the log:\n{seen}");
+        panic!("no {expected:?} in the log:\n{log}");
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -88,7 +88,7 @@ impl Daemon {
         self.process.0.wait().unwrap()
     }
 
-    /// Ends it in order, and gives its whole log.
+    /// Stops the daemon gracefully, and returns its whole log.
     pub fn stop(mut self) -> String {
         self.signal(Signal::TERM);
         assert!(self.wait().success());

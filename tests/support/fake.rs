@@ -1,5 +1,5 @@
-//! An engine on a real ledger, with a provider, a sink, a clock and a chance
-//! that note what they are asked.
+//! An engine on a real ledger, with a fake provider, sink, clock and entropy source that
+//! record their calls.
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub(crate) fn sink_id() -> SinkId {
     }
 }
 
-/// The sink with this name, whose target follows from it.
+/// Returns the id of the sink with this name, whose target follows from it.
 pub(crate) fn sink_named(name: &str) -> SinkId {
     SinkId {
         name: name.to_owned(),
@@ -59,43 +59,42 @@ pub(crate) fn sink_named(name: &str) -> SinkId {
 struct FakeWorld {
     now: Mutex<Option<Timestamp>>,
     calls: Mutex<Vec<String>>,
-    /// Name by id.
+    /// The names of the live credentials, by id.
     live: Mutex<BTreeMap<String, String>>,
     entropy_counter: AtomicU64,
     /// The scopes of credentials that are not admin keys, by id.
     scopes: Mutex<BTreeMap<String, Scope>>,
-    /// What every request to the provider fails with.
+    /// The error of every request to the provider.
     outage: Mutex<Option<ErrorKind>>,
-    /// What every request of one kind fails with.
+    /// The error of every request of one kind.
     failing_calls: Mutex<Option<(&'static str, ErrorKind)>>,
-    /// What a list shows instead of what is alive, name by id.
+    /// The names in a list, by id, instead of the live credentials.
     list_override: Mutex<Option<BTreeMap<String, String>>>,
     /// Whether fresh secrets are refused.
     refuses_secrets: AtomicBool,
-    /// What every create comes to instead of being done.
+    /// The error of every create.
     create_failure: Mutex<Option<(ErrorKind, Effect)>>,
-    /// The credential that its sink has lost, by id.
+    /// The id of the credential whose sink has drift.
     drifted_credential: Mutex<Option<String>>,
-    /// What a delivery comes to instead of being accepted.
+    /// The failure of every delivery.
     delivery_failure: Mutex<Option<Acceptance>>,
-    /// Whether whatever is asked for may be the credential in use.
+    /// Whether every credential may be the one in use.
     in_use: AtomicBool,
-    /// Whether whatever is asked for may be the credential that was in use
-    /// before.
+    /// Whether every credential may be the previous one.
     is_previous: AtomicBool,
-    /// At which call whatever is asked for comes into use.
+    /// The call at which every credential comes into use.
     comes_into_use_at: Mutex<Option<String>>,
-    /// At which call the host goes to sleep, and for how long.
+    /// The call at which the host is suspended, and for how long.
     suspend_at: Mutex<Option<(&'static str, Duration)>>,
-    /// How long the host has slept.
+    /// How long the host was suspended.
     suspended_for: Mutex<Duration>,
     /// How far the provider's clock is ahead.
     provider_clock_ahead: Mutex<Duration>,
-    /// When each was last used, by id.
+    /// The last use of each credential, by id.
     last_used: Mutex<BTreeMap<String, Timestamp>>,
-    /// The sinks that take nothing, by name.
+    /// The names of the sinks that reject every delivery.
     unavailable_sinks: Mutex<BTreeSet<String>>,
-    /// The sink that does not answer, by name.
+    /// The name of the sink that does not answer.
     hanging_sink: watch::Sender<Option<String>>,
 }
 
@@ -130,7 +129,7 @@ impl FakeWorld {
         })
     }
 
-    /// A request, unless there is an outage.
+    /// Records a request, and fails during an outage.
     fn provider_call(&self, call: String) -> Result<(), ProviderError> {
         self.record_call(call.clone());
         let mut cause = *self.outage.lock().unwrap();
@@ -183,8 +182,7 @@ impl Clock for FakeWorld {
         self.now.lock().unwrap().unwrap_or_else(at)
     }
 
-    /// It moves when a test moves the wall clock on, and not while the host
-    /// sleeps.
+    /// Returns the time that a test has advanced, without suspensions.
     fn monotonic(&self) -> Duration {
         rekeyd::core::time::until(at(), self.now()) - *self.suspended_for.lock().unwrap()
     }
@@ -291,12 +289,12 @@ impl Provider for FakeWorld {
     }
 }
 
-/// A sink that takes everything, unless it is away.
+/// A sink that accepts every delivery unless it is unavailable.
 struct FakeSink(Arc<FakeWorld>, SinkId);
 
 #[async_trait]
 impl Sink for FakeSink {
-    /// A sink whose name begins with `endpoint` is the receiver of that name.
+    /// Returns the destination: an endpoint for a sink whose name begins with `endpoint`.
     fn destination(&self) -> Destination {
         if self.1.name.starts_with("endpoint") {
             Destination::Endpoint {
@@ -348,9 +346,9 @@ impl Sink for FakeSink {
         }
         match *self.0.delivery_failure.lock().unwrap() {
             None => Ok(()),
-            Some(taken) => Err(DeliveryError {
-                acceptance: taken,
-                message: format!("{taken:?}"),
+            Some(acceptance) => Err(DeliveryError {
+                acceptance: acceptance,
+                message: format!("{acceptance:?}"),
             }),
         }
     }
@@ -362,7 +360,7 @@ pub(crate) struct Fakes {
 }
 
 impl Fakes {
-    /// A provider at which these credentials are alive, by id and name.
+    /// Returns fakes with a provider that has these live credentials, by id and name.
     pub(crate) fn new(alive: &[(&str, &str)]) -> Self {
         let alive = alive
             .iter()
@@ -377,14 +375,14 @@ impl Fakes {
         }
     }
 
-    /// An engine on a ledger with `changes`, which was swept a moment ago.
+    /// Returns an engine on a ledger with `changes` that was just reconciled.
     pub(crate) async fn engine(&self, changes: Vec<Change>, overlap: Duration) -> Engine {
         let managed = self.managed_key(key(), |policy| policy.overlap = overlap);
         self.write_ledger(vec![(key(), changes)]).await;
         self.open_engine(vec![managed], RunMode::Once).await
     }
 
-    /// Writes a ledger in which these keys have these changes.
+    /// Writes a ledger with these changes of these keys.
     pub(crate) async fn write_ledger(&self, keys: Vec<(KeyName, Vec<Change>)>) {
         let ledger = self.open_ledger();
         for (key, changes) in keys {
@@ -401,7 +399,7 @@ impl Fakes {
         self.dir.path().join("l.db")
     }
 
-    /// The ledger as nobody but a test may open it.
+    /// Opens the database, as only a test may.
     fn raw_ledger(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.ledger_path()).unwrap()
     }
@@ -419,7 +417,7 @@ impl Fakes {
         Ledger::open(&self.ledger_path(), &options, at(), driver).unwrap()
     }
 
-    /// A key that rotates once a month, with one sink.
+    /// Returns a key that rotates once a month, with one sink.
     pub(crate) fn managed_key(
         &self,
         name: KeyName,
@@ -439,7 +437,7 @@ impl Fakes {
         }
     }
 
-    /// A key that rotates by `schedule`, with these sinks and whether each is
+    /// Returns a key that rotates by `schedule`, with these sinks and whether each is
     /// required.
     pub(crate) fn key_with(&self, schedule: &str, sinks: &[(&str, bool)]) -> ManagedKey {
         let mut managed = self.managed_key(key(), |policy| {
@@ -459,7 +457,7 @@ impl Fakes {
         managed
     }
 
-    /// What all keys share, of one process.
+    /// Returns the services of one process.
     pub(crate) fn services(&self) -> Services {
         Services {
             provider: Arc::clone(&self.world) as Arc<dyn Provider>,
@@ -481,20 +479,19 @@ impl Fakes {
             .unwrap()
     }
 
-    /// These sinks take nothing from now on, and all others do.
+    /// Makes these sinks reject every delivery from now on, and no others.
     pub(crate) fn set_unavailable_sinks(&self, names: &[&str]) {
         let names = names.iter().map(|name| (*name).to_owned());
         *self.world.unavailable_sinks.lock().unwrap() = names.collect();
     }
 
-    /// Deliveries to this sink are not answered from now on, or with none all
-    /// are.
+    /// Makes deliveries to this sink hang from now on; with none, ends the hang.
     pub(crate) fn hang_deliveries(&self, sink: Option<&str>) {
         let sink = sink.map(str::to_owned);
         self.world.hanging_sink.send_replace(sink);
     }
 
-    /// What a query of the ledger gives, a text for each row.
+    /// Returns the result of a query of the ledger, one text for each row.
     pub(crate) fn query_rows(&self, sql: &str) -> Vec<String> {
         let ledger = self.raw_ledger();
         let mut statement = ledger.prepare(sql).unwrap();
@@ -502,7 +499,7 @@ impl Fakes {
         rows.map(Result::unwrap).collect()
     }
 
-    /// The place of a sequence among those of all rotations, from 1.
+    /// Returns the number of a sequence among all rotations, from 1.
     pub(crate) fn place_of(&self, sequence: u64) -> usize {
         let sequences =
             self.query_rows("SELECT CAST(sequence AS TEXT) FROM rotation ORDER BY sequence");
@@ -512,13 +509,13 @@ impl Fakes {
         place.map_or(0, |place| place + 1)
     }
 
-    /// Runs `sql` on the ledger, as nobody but a test may.
+    /// Executes `sql` on the ledger, as only a test may.
     pub(crate) fn execute_sql(&self, sql: &str) {
         let ledger = self.raw_ledger();
         ledger.execute_batch(sql).unwrap();
     }
 
-    /// Works, and moves the clock on when there is nothing to do, for so long.
+    /// Drives the engine for `span`, and advances the clock whenever the engine is idle.
     pub(crate) async fn run_for(&self, engine: &mut Engine, span: Duration) {
         let end = self.world.now() + span;
         loop {
@@ -537,7 +534,8 @@ impl Fakes {
         *self.world.now.lock().unwrap() = Some(end);
     }
 
-    /// Works, and moves the clock on when there is nothing to do, until so.
+    /// Drives the engine until a condition holds, and advances the clock whenever it is
+    /// idle.
     pub(crate) async fn run_until(&self, engine: &mut Engine, over: impl Fn() -> bool) {
         while !over() {
             engine.start_due();
@@ -550,23 +548,23 @@ impl Fakes {
         engine.stop().await;
     }
 
-    /// Every request to the provider fails so, or with none none does.
+    /// Makes every request to the provider fail; with none, ends the outage.
     pub(crate) fn fail_provider(&self, cause: Option<ErrorKind>) {
         *self.world.outage.lock().unwrap() = cause;
     }
 
-    /// Every request of this kind fails so from now on, or with none none does.
+    /// Makes every request of this kind fail; with none, ends the failures.
     pub(crate) fn fail_calls(&self, kind: Option<(&'static str, ErrorKind)>) {
         *self.world.failing_calls.lock().unwrap() = kind;
     }
 
-    /// Moves a credential to another scope's list.
+    /// Moves a credential to the list of another scope.
     pub(crate) fn set_scope(&self, id: &str, scope: &Scope) {
         let mut scopes = self.world.scopes.lock().unwrap();
         scopes.insert(id.to_owned(), scope.clone());
     }
 
-    /// A list shows these from now on, by id and name, whatever is alive.
+    /// Makes lists show these credentials, by id and name.
     pub(crate) fn override_list(&self, listed: &[(&str, &str)]) {
         let listed = listed
             .iter()
@@ -574,43 +572,42 @@ impl Fakes {
         *self.world.list_override.lock().unwrap() = Some(listed.collect());
     }
 
-    /// Every create comes to this from now on, or with none is done.
+    /// Makes every create fail; with none, ends the failures.
     pub(crate) fn fail_creates(&self, with: Option<(ErrorKind, Effect)>) {
         *self.world.create_failure.lock().unwrap() = with;
     }
 
-    /// Every delivery comes to this from now on, or with none is accepted.
+    /// Makes every delivery fail; with none, ends the failures.
     pub(crate) fn fail_deliveries(&self, with: Option<Acceptance>) {
         *self.world.delivery_failure.lock().unwrap() = with;
     }
 
-    /// The sink of this credential has lost it.
+    /// Makes the sink of this credential have drift.
     pub(crate) fn set_drifted(&self, id: &str) {
         *self.world.drifted_credential.lock().unwrap() = Some(id.to_owned());
     }
 
-    /// Whether fresh secrets are refused from now on.
+    /// Sets whether fresh secrets are refused.
     pub(crate) fn refuse_secrets(&self, refuses: bool) {
         self.world.refuses_secrets.store(refuses, Ordering::SeqCst);
     }
 
-    /// From then on whatever is asked for may be the credential that was in use
-    /// before.
+    /// Sets whether every credential may be the previous one.
     pub(crate) fn set_previous(&self, is_previous: bool) {
         self.world.is_previous.store(is_previous, Ordering::SeqCst);
     }
 
-    /// Has whatever is asked for come into use at this call.
+    /// Makes every credential come into use at this call.
     pub(crate) fn take_into_use_at(&self, call: &str) {
         *self.world.comes_into_use_at.lock().unwrap() = Some(call.to_owned());
     }
 
-    /// Whether whatever is asked for may be the credential in use.
+    /// Sets whether every credential may be the one in use.
     pub(crate) fn set_in_use(&self, in_use: bool) {
         self.world.in_use.store(in_use, Ordering::SeqCst);
     }
 
-    /// What the journal tells of an event, newest last.
+    /// Returns the details of the recorded events of one kind, newest last.
     pub(crate) fn journal_details(&self, event: &str) -> Vec<String> {
         let ledger = self.raw_ledger();
         let mut rows = ledger
@@ -620,12 +617,12 @@ impl Fakes {
         rows.map(Result::unwrap).collect()
     }
 
-    /// How far the provider's clock is ahead from now on.
+    /// Sets how far the provider's clock is ahead.
     pub(crate) fn set_provider_clock_ahead(&self, by: Duration) {
         *self.world.provider_clock_ahead.lock().unwrap() = by;
     }
 
-    /// Somebody uses a credential.
+    /// Records a use of a credential.
     pub(crate) fn mark_used(&self, id: &str) {
         let now = self.world.now();
         self.world
@@ -635,23 +632,23 @@ impl Fakes {
             .insert(id.to_owned(), now);
     }
 
-    /// A credential is there from now on.
+    /// Adds a live credential.
     pub(crate) fn add_credential(&self, id: &str, name: &str) {
         let mut alive = self.world.live.lock().unwrap();
         alive.insert(id.to_owned(), name.to_owned());
     }
 
-    /// A credential is gone from now on.
+    /// Removes a live credential.
     pub(crate) fn remove_credential(&self, id: &str) {
         self.world.live.lock().unwrap().remove(id);
     }
 
-    /// Time passes while nothing works.
+    /// Advances the clock without driving the engine.
     pub(crate) fn advance_clock(&self, span: Duration) {
         *self.world.now.lock().unwrap() = Some(self.now() + span);
     }
 
-    /// The host goes to sleep in the next such call.
+    /// Suspends the host during the next such call.
     pub(crate) fn suspend_at(&self, call: &'static str, span: Duration) {
         *self.world.suspend_at.lock().unwrap() = Some((call, span));
     }
@@ -660,13 +657,12 @@ impl Fakes {
         self.world.now()
     }
 
-    /// What was called since this was last asked.
+    /// Returns the calls since the last call of this function.
     pub(crate) fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.world.calls.lock().unwrap())
     }
 
-    /// Works, and moves the clock on when there is nothing to do, until so
-    /// many calls were made; gives the first of them.
+    /// Drives the engine until `count` calls were made, and returns the first of them.
     pub(crate) async fn first_calls(&self, engine: &mut Engine, count: usize) -> Vec<String> {
         while self.world.calls.lock().unwrap().len() < count {
             engine.start_due();
@@ -692,7 +688,7 @@ impl Fakes {
             .unwrap()
     }
 
-    /// Ids of the credentials that are alive.
+    /// Returns the ids of the live credentials.
     pub(crate) fn live_ids(&self) -> Vec<String> {
         self.world.live.lock().unwrap().keys().cloned().collect()
     }

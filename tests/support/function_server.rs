@@ -1,4 +1,4 @@
-//! A server that asks a function for each answer, and closes the connection.
+//! A server whose responses a function computes, and which closes each connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -20,13 +20,13 @@ impl ServedRequest {
         found.map_or("", |(_, value)| value)
     }
 
-    /// Every header, in the order of the request.
+    /// Returns every header, in the order of the request.
     #[allow(dead_code, reason = "only the golden files need all of them")]
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.head.lines().filter_map(|line| line.split_once(": "))
     }
 
-    /// Nothing when the peer hung up before the end.
+    /// Reads a request; none if the peer closed the connection before its end.
     fn read(stream: &mut TcpStream) -> Option<Self> {
         let mut text = String::new();
         let mut buffer = [0; 4096];
@@ -50,8 +50,8 @@ impl ServedRequest {
     }
 }
 
-/// Serves until the process ends, each connection on a thread of its own; gives
-/// the URL, without a slash at its end.
+/// Serves until the process ends, with a thread for each connection. Returns the URL
+/// without a final slash.
 pub(crate) fn serve_with(
     answer: impl Fn(&ServedRequest) -> (u16, String) + Send + Sync + 'static,
     date: impl Fn() -> String + Send + Sync + 'static,
@@ -71,7 +71,7 @@ pub(crate) fn serve_with(
                         (shared.1)(),
                         body.len()
                     );
-                    // A client that has had enough hangs up in the middle.
+                    // The client may close the connection early.
                     let _ = stream.write_all(format!("{head}{body}").as_bytes());
                 }
             });

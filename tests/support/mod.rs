@@ -1,4 +1,4 @@
-//! A sandbox and a configuration in a scratch_dir folder, and the real binary.
+//! A sandbox and a configuration in a scratch folder, and the real binary.
 #![allow(
     dead_code,
     missing_docs,
@@ -18,13 +18,13 @@ pub mod clock;
 pub mod daemon;
 pub mod unprivileged;
 
-/// The program: what Cargo has just built, or `REKEYD_BINARY`.
+/// Returns the path of the program: Cargo's build, or `REKEYD_BINARY`.
 pub fn binary() -> PathBuf {
     let given = std::env::var_os("REKEYD_BINARY");
     given.map_or_else(|| env!("CARGO_BIN_EXE_rekeyd").into(), PathBuf::from)
 }
 
-/// A key with one file sink and the given overlap; see [`TestEnv::configure`].
+/// Returns a key with one file sink and the given overlap; see [`TestEnv::configure`].
 pub fn file_key_text(overlap: &str) -> String {
     format!(
         "[key.billing]\nschedule = \"@monthly\"\noverlap = \"{overlap}\"\nverify-interval = \"0s\"\n\
@@ -32,7 +32,7 @@ pub fn file_key_text(overlap: &str) -> String {
     )
 }
 
-/// A child that does not outlive its test.
+/// A child process that is killed with its test.
 pub struct ChildGuard(pub Child);
 
 impl Drop for ChildGuard {
@@ -50,13 +50,13 @@ pub struct TestEnv {
     sandbox: Option<ChildGuard>,
 }
 
-/// Opens a ledger as a person with `sqlite3` does, to look at its views.
+/// Opens a ledger read-only, as an operator with `sqlite3` does.
 pub fn read_ledger(path: &Path) -> rusqlite::Connection {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     rusqlite::Connection::open_with_flags(path, flags).unwrap()
 }
 
-/// Opens a ledger to change it, as only a test may.
+/// Opens a ledger for writing, as only a test may.
 pub fn write_ledger(path: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(path).unwrap()
 }
@@ -74,7 +74,7 @@ pub fn write(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// A folder that nobody else can look into.
+/// Returns a folder that no other user can enter.
 pub fn scratch_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -82,13 +82,12 @@ pub fn scratch_dir() -> TempDir {
 }
 
 impl TestEnv {
-    /// A sandbox with `arguments`, and no key yet.
+    /// Returns an environment whose sandbox has `arguments`, without keys.
     pub fn start(arguments: &[&str]) -> Self {
         Self::start_with_env(Vec::new(), arguments)
     }
 
-    /// The same, with variables in the environment of the sandbox and of every
-    /// command.
+    /// Returns such an environment with variables for the sandbox and every command.
     pub fn start_with_env(environment: Vec<(String, String)>, arguments: &[&str]) -> Self {
         let dir = scratch_dir();
         let (child, base_url) = sandbox(dir.path(), "127.0.0.1:0", &environment, arguments);
@@ -98,8 +97,7 @@ impl TestEnv {
         world
     }
 
-    /// Ends the sandbox and starts it again where it was, with other
-    /// `arguments` and the keys that it had.
+    /// Restarts the sandbox at the same address, with other `arguments` and its keys.
     pub fn restart_sandbox(&mut self, arguments: &[&str]) {
         self.stop_sandbox();
         let url: url::Url = self.base_url.parse().unwrap();
@@ -109,7 +107,7 @@ impl TestEnv {
         self.sandbox = Some(child);
     }
 
-    /// Another provider, which accepts `admin_key`.
+    /// Returns an environment with another provider, which accepts `admin_key`.
     pub fn without_sandbox(base_url: String, admin_key: &str, dir: TempDir) -> Self {
         write(&dir.path().join("admin-key"), admin_key);
         Self {
@@ -125,8 +123,8 @@ impl TestEnv {
         self.dir.path().join(name)
     }
 
-    /// Writes the configuration: the provider and ledger of this world, and
-    /// `keys`, in which `DIR` stands for its folder.
+    /// Writes the configuration: the provider and ledger of this environment, and `keys`,
+    /// in which `DIR` stands for its folder.
     pub fn configure(&self, keys: &str) {
         let dir = self.dir.path().display();
         let keys = keys.replace("DIR", &dir.to_string());
@@ -141,7 +139,7 @@ impl TestEnv {
         );
     }
 
-    /// A variable in the environment of every command from now on.
+    /// Sets a variable in the environment of every later command.
     pub fn set_env(&mut self, variable: &str, value: &str) {
         self.environment
             .push((variable.to_owned(), value.to_owned()));
@@ -170,7 +168,7 @@ impl TestEnv {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs a command that must succeed, and gives what it printed.
+    /// Runs a command that must succeed, and returns its output.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(
@@ -185,25 +183,25 @@ impl TestEnv {
         serde_json::from_str(&self.ok(&["history", "--json"])).unwrap()
     }
 
-    /// Every key that the sandbox knows, as its state file tells.
+    /// Returns every key in the sandbox's state file.
     pub fn keys(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.path("sandbox.json")).unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Ends the sandbox.
+    /// Stops the sandbox.
     pub fn stop_sandbox(&mut self) {
         self.sandbox = None;
     }
 
-    /// The secret of a credential, as the sandbox made it.
+    /// Returns the secret of a credential, as the sandbox created it.
     pub fn secret_of(&self, id: &str) -> String {
         let keys = self.keys();
         let key = keys.iter().find(|key| key["id"] == id).unwrap();
         key["value"].as_str().unwrap().to_owned()
     }
 
-    /// Ids of the keys that are not deleted, but for the owner's.
+    /// Returns the ids of the live keys, without the admin key's.
     pub fn live_ids(&self) -> Vec<String> {
         let live = self
             .keys()
@@ -215,7 +213,7 @@ impl TestEnv {
     }
 }
 
-/// A sandbox that keeps its keys in `dir`, and its base URL.
+/// Starts a sandbox that keeps its keys in `dir`, and returns its base URL.
 fn sandbox(
     dir: &Path,
     address: &str,

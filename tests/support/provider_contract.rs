@@ -1,4 +1,4 @@
-//! What every provider owes the engine: each function is one obligation.
+//! The contract of a provider: each function tests one obligation.
 
 use std::time::Duration;
 
@@ -101,13 +101,16 @@ pub(crate) async fn paginated_list_has_each_credential_once(provider: &dyn Provi
     let listed = provider.list(&Scope::AdminKeys).await.unwrap().value;
     assert_eq!(listed.len(), before + 230);
     for id in created {
-        let times = listed.iter().filter(|one| one.metadata.id == id).count();
+        let times = listed
+            .iter()
+            .filter(|listed| listed.metadata.id == id)
+            .count();
         assert_eq!(times, 1);
     }
 }
 
-/// A test of every obligation: `$subject` gives a provider, with whatever has
-/// to live as long as it.
+/// Defines a test of every obligation: `$subject` returns a provider, with the values
+/// that must live as long as it.
 macro_rules! every_obligation {
     ($test:meta, $subject:expr) => {
         crate::provider_contract::every_obligation!(

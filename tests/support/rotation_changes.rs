@@ -45,7 +45,7 @@ pub(crate) fn created(number: u64) -> Vec<Change> {
     changes
 }
 
-/// Verified, and its delivery has begun.
+/// Returns the changes up to a verified rotation whose delivery has started.
 pub(crate) fn delivery_started(number: u64) -> Vec<Change> {
     let mut changes = created(number);
     changes.push(transitioned(number, LifecycleEvent::Verified));

@@ -8,7 +8,8 @@ use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// For `localhost`, by an authority of its own, which it writes to `ca_file`.
+/// Returns an acceptor for `localhost`, with a certificate by an authority that is
+/// written to `ca_file`.
 pub(crate) fn acceptor(ca_file: &Path) -> TlsAcceptor {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

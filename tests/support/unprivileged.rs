@@ -1,5 +1,5 @@
-//! The program as a user whom file permissions bind: where the tests run as root,
-//! that is nobody.
+//! Runs the program as a user to whom file permissions apply: if the tests run as root,
+//! as the user nobody.
 
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
@@ -8,24 +8,24 @@ use std::process::{Command, Output};
 
 use super::{TestEnv, binary};
 
-/// The user without any rights, by its number: a host may lack the name.
+/// The id of the user nobody: a host may lack the name.
 const NOBODY_UID: u32 = 65_534;
 
-/// Whether the tests run as root.
+/// Returns whether the tests run as root.
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A world that belongs to that user.
+/// A test environment that belongs to that user.
 pub struct UnprivilegedEnv {
     pub env: TestEnv,
     program: PathBuf,
 }
 
 impl UnprivilegedEnv {
-    /// Gives away the folder of `world`, its configuration, and `names` in it.
+    /// Changes the owner of the folder of `world`, its configuration, and `names` in it.
     pub fn new(world: TestEnv, names: &[&str]) -> Self {
-        // Nobody may not look into the folder where it was built.
+        // The user nobody may not enter the folder in which the program was built.
         let program = world.path("rekeyd");
         std::fs::copy(binary(), &program).unwrap();
         if is_root() {
@@ -51,7 +51,8 @@ impl UnprivilegedEnv {
         }
         loop {
             match command.output() {
-                // A test beside this one forked while the copy was written.
+                // Another test may have forked while the copy was written, which keeps it
+                // busy.
                 Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
                 output => return output.unwrap(),
             }

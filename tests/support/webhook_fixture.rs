@@ -1,4 +1,4 @@
-//! A webhook sink with its files in a scratch_dir folder, and what is delivered.
+//! A webhook sink with its files in a scratch folder, and its payload.
 #![allow(dead_code)]
 
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ use tempfile::TempDir;
 
 use crate::support::write;
 
-/// The secret that is delivered.
+/// The delivered secret.
 pub(crate) const SECRET_VALUE: &str = "sk-admin-webhook-test-0123456789-abcdefghijklmnopqrstuvwxyz";
 
-/// What the signing-secret file holds at first.
+/// The first content of the signing-secret file.
 pub(crate) const SIGNING_SECRET: &str = "whsec_c2lnbmluZy1zZWNyZXQtb2YtdGhlLXRlc3RzLTEyMzQ1Njc4";
 
-/// When the first try is signed; each later one a second later.
+/// The time of the first attempt's signature; each later one is a second later.
 pub(crate) const FIRST_ATTEMPT_AT: i64 = 1_795_400_000;
 
 pub(crate) struct WebhookFixture {
@@ -61,12 +61,12 @@ impl WebhookFixture {
         hook
     }
 
-    /// Puts other lines into the signing-secret file.
+    /// Replaces the lines of the signing-secret file.
     pub(crate) fn sign_with(&self, lines: &str) {
         write(&self.target.signing_secret_file, lines);
     }
 
-    /// Sends a bearer token from now on.
+    /// Makes the sink send a bearer token from now on.
     pub(crate) fn set_bearer_token(&mut self, token: &str) -> PathBuf {
         let path = self.folder.path().join("token");
         write(&path, token);

@@ -87,8 +87,8 @@ fn status(scenario: &Scenario) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Records these commands. In the history the keys are put in order: which of
-/// two rotations of one second is the newer is chance.
+/// Records these commands. The keys of the history are sorted: the order of two rotations
+/// in the same second is random.
 fn record(scenario: &mut Scenario, commands: &[&str], name: &str) {
     for command in commands {
         let mut outcome = scenario.outcome(&[command, "--json"]);
@@ -101,7 +101,7 @@ fn record(scenario: &mut Scenario, commands: &[&str], name: &str) {
     }
 }
 
-/// The columns in order, and how many rows there are.
+/// Records the columns in order, and the number of rows.
 fn record_csv(scenario: &mut Scenario) {
     let printed = scenario.ok(&["history", "--csv"]);
     let mut lines = printed.lines();
@@ -110,7 +110,7 @@ fn record_csv(scenario: &mut Scenario) {
     scenario.record("history", "CSV", json!({"header": header, "rows": rows}));
 }
 
-/// Every way in which a credential can stand at the provider.
+/// Records every state that a credential can have at the provider.
 fn record_audit(scenario: &mut Scenario) {
     scenario.env.restart_sandbox(&[]);
     scenario.ok(&["rotate", "billing", "--revoke-previous-now"]);
@@ -119,10 +119,10 @@ fn record_audit(scenario: &mut Scenario) {
         let sql = "SELECT label FROM history WHERE key = 'billing' AND phase = ?1 LIMIT 1";
         scenario.cell(sql, &[phase]).unwrap()
     };
-    // A credential that bears the label of another one; one that looks like ours.
+    // One credential has the label of another, and one is a lookalike.
     scenario.create_by_hand(&label("current"));
     scenario.create_by_hand("billing-20200101T000000Z-0a1b2c");
-    // One that was revoked is alive, and one that should be alive is gone.
+    // A revoked credential is alive, and a live one is gone.
     let (current, revoked) = (
         scenario.credential("billing", "current"),
         scenario.credential("billing", "revoked"),

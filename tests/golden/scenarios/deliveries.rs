@@ -1,5 +1,5 @@
-//! Sinks that refuse, fail, come and go, and a process that is killed while it
-//! delivers.
+//! Sinks that reject, fail, are removed and added, and a process that is killed during a
+//! delivery.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Recording {
     scenario.wait_for_event("hanging", "sink-added");
     scenario.wait_for_phase("hanging", "current");
 
-    // The process loses its secrets; what was written needs none.
+    // The process loses its secrets; a written delivery needs none.
     daemon.kill();
     scenario.receiver.answer("/refusing", 204);
     scenario.receiver.answer("/failing", 204);
@@ -74,7 +74,7 @@ pub(crate) fn run() -> Recording {
     scenario.ok(&["rotate", "changed", "--no-wait"]);
     scenario.wait_for_event("changed", "retry-requested");
     write(&scenario.path("ready"), "");
-    // By itself it is tried again later.
+    // It would be retried later by itself.
     scenario.ok(&["rotate", "changed"]);
     scenario.wait_for_phase("changed", "current");
 
@@ -88,7 +88,7 @@ pub(crate) fn run() -> Recording {
     scenario.wait_for_event("moving", "overlap-extended");
     scenario.wait_for_event("moving", "timetable-changed");
     scenario.note_words();
-    // How often one key was rotated until here depends on the host's pace.
+    // The number of this key's rotations so far depends on the host's speed.
     let name = "sinks that came, went and missed one";
     record_rows(&mut scenario, name, "changed");
     scenario.configure(&configuration::with_the_sink_again());
@@ -98,7 +98,7 @@ pub(crate) fn run() -> Recording {
     hold_back(&scenario);
     daemon.stop();
 
-    // What was delivered is gone: the next start sees it.
+    // The delivered file is gone: the next start detects that.
     let delivered = scenario.events("changed", "delivered");
     fs::remove_file(scenario.path("changed.key")).unwrap();
     let daemon = scenario.daemon();
@@ -110,14 +110,14 @@ pub(crate) fn run() -> Recording {
     scenario.finish()
 }
 
-/// A consumer uses the retired credential, so that it is not revoked yet.
+/// Makes a consumer use the retired credential, so that its revocation is deferred.
 fn hold_back(scenario: &Scenario) {
     let secret = fs::read_to_string(scenario.path("used.key")).unwrap();
     let id = scenario.credential("used", "current");
     let current_at = "SELECT current_at FROM history WHERE credential_id = ?1";
     let current_at = scenario.cell(current_at, &[&id]).unwrap();
     let current_at: jiff::Timestamp = current_at.parse().unwrap();
-    // Both times are in whole seconds: within the first one it could be rekeyd's
+    // Both times are in whole seconds: within the first one, the use could be rekeyd's
     // own verification.
     scenario.wait("a use in a later second than the last delivery", || {
         scenario.provider("GET", "?limit=1", secret.trim(), "");
@@ -128,7 +128,7 @@ fn hold_back(scenario: &Scenario) {
     scenario.wait_for_event("used", "revocation-deferred");
 }
 
-/// The rows of the view `deliveries`, but for the number of tries.
+/// Records the rows of the view `deliveries`, without the number of attempts.
 fn record_rows(scenario: &mut Scenario, name: &str, except_of: &str) {
     const COLUMNS: [&str; 8] = [
         "rotation",

@@ -1,4 +1,4 @@
-//! The exit code of each command where it succeeds and where it fails.
+//! The exit code of each command on success and on failure.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -16,7 +16,7 @@ use crate::support::{ChildGuard, binary, text, write};
 
 const FILE: &str = "exit-codes";
 
-/// A user without any rights.
+/// The id of a user without any rights.
 const NOBODY: u32 = 65_534;
 
 pub(crate) fn run() -> Recording {
@@ -77,13 +77,13 @@ pub(crate) fn run() -> Recording {
     scenario.record_command(FILE, "revoke by force", &revoke);
     record_daemon(&mut scenario);
     record_signals(&mut scenario);
-    // These ledgers tell nothing.
+    // These ledgers have no records.
     scenario.know_names();
     record_ledgers(&mut scenario);
     scenario.finish()
 }
 
-/// Wrong use of the command line, and commands that only print.
+/// Records wrong command lines, and commands that only print.
 fn record_usage(scenario: &mut Scenario) {
     for (name, command) in [
         ("no command", &[][..]),
@@ -115,7 +115,7 @@ fn record_usage(scenario: &mut Scenario) {
     }
 }
 
-/// Configurations that no command accepts, and one that the host may repair.
+/// Records invalid configurations, and one that the host may repair.
 fn record_configurations(scenario: &mut Scenario) {
     let rehearsal = scenario.path("config.toml").display().to_string();
     let rehearse = ["demo", "--rehearse", &rehearsal];
@@ -163,7 +163,7 @@ fn record_configurations(scenario: &mut Scenario) {
     fs::remove_file(scenario.path("ledger.db")).unwrap();
 }
 
-/// While a daemon holds the ledger.
+/// Records the codes while a daemon holds the ledger.
 fn record_daemon(scenario: &mut Scenario) {
     let daemon = scenario.daemon();
     for (name, command) in [
@@ -226,11 +226,11 @@ fn record_signals(scenario: &mut Scenario) {
     let address = address
         .trim_start_matches("http://")
         .trim_end_matches("/v1");
-    let taken = ["sandbox", "--listen", address];
-    scenario.record_command(FILE, "sandbox at an address that is taken", &taken);
+    let used_address = ["sandbox", "--listen", address];
+    scenario.record_command(FILE, "sandbox at an address that is taken", &used_address);
 }
 
-/// A sandbox that is ended once it has said where it is.
+/// Records a sandbox that is stopped after it printed its address.
 fn record_sandbox(scenario: &mut Scenario) {
     let mut command = Command::new(binary());
     command.args(["sandbox", "--listen", "127.0.0.1:0"]);
@@ -245,7 +245,7 @@ fn record_sandbox(scenario: &mut Scenario) {
     scenario.record(FILE, "sandbox: SIGTERM", json!({"exit code": code}));
 }
 
-/// Ledgers that are refused.
+/// Records ledgers that are rejected.
 fn record_ledgers(scenario: &mut Scenario) {
     scenario.configure(&configuration::another_provider());
     let commands = [
@@ -272,7 +272,7 @@ fn record_ledgers(scenario: &mut Scenario) {
             .push("exit-codes-as-root".to_owned());
     }
     for end in ["", "-wal", "-shm"] {
-        // Not every one is there.
+        // Some of the files are missing.
         let _ = fs::remove_file(scenario.path(&format!("ledger.db{end}")));
     }
     write(
@@ -313,7 +313,7 @@ fn record_codes(scenario: &mut Scenario, name: &str, commands: &[&[&str]]) {
     scenario.record(FILE, name, codes);
 }
 
-/// Another user than root and the daemon's own may read and not change anything.
+/// Records another user than root and the daemon's own, who may read and change nothing.
 fn record_another_user(scenario: &mut Scenario) {
     for (name, mode) in [("", 0o755), ("control.sock", 0o666)] {
         let mode = fs::Permissions::from_mode(mode);
@@ -325,7 +325,7 @@ fn record_another_user(scenario: &mut Scenario) {
         ("an unknown verb", "POST", "/launch", ""),
     ];
     let socket = scenario.path("control.sock");
-    // The system tells the daemon who connects, and that is the thread alone.
+    // The kernel passes the peer's user id, which is that of the thread alone.
     let answers = std::thread::spawn(move || {
         let (group, user) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
         set_thread_res_gid(group, group, group).unwrap();
@@ -349,7 +349,7 @@ fn record_another_user(scenario: &mut Scenario) {
     fs::set_permissions(scenario.path(""), folder).unwrap();
 }
 
-/// The commands and their options, as the completions for fish tell them.
+/// Records the commands and their options, from the completions for fish.
 pub(crate) fn run_options() -> Recording {
     let mut scenario = Scenario::start(&[]);
     let printed = scenario.run(&["completions", "fish"]).stdout;
@@ -369,7 +369,7 @@ pub(crate) fn run_options() -> Recording {
                     let all = value().lines().map(|line| line.split('\t').next());
                     values.extend(all.flatten().map(str::to_owned));
                 }
-                // Free text.
+                // This is free text.
                 "-d" => drop(value()),
                 _ => {}
             }
@@ -388,7 +388,7 @@ pub(crate) fn run_options() -> Recording {
     scenario.finish()
 }
 
-/// The words of a statement in fish, without their quotes.
+/// Returns the words of a statement in fish, without quotes.
 fn words(statement: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     let mut letters = statement.chars();

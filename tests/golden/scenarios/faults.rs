@@ -1,5 +1,5 @@
-//! A provider that fails in every way that the sandbox offers, and a process that
-//! is killed: the events, log lines and metrics of that.
+//! The events, log lines and metrics of a provider that fails in every way of the
+//! sandbox, and of a killed process.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(crate) fn run() -> Recording {
         status_of(&scenario, "/readyz") == 200
     });
 
-    // Everything else fails as well: no key is to blame.
+    // Every other request fails, too, so the failure is global.
     fail(
         &mut scenario,
         &["create:401-scope:1", "list:500-before:1"],
@@ -105,7 +105,7 @@ fn fail(scenario: &mut Scenario, faults: &[&str], key: &str) {
     assert_eq!(output.status.code(), Some(1), "{key}");
 }
 
-/// What is shown while something is wrong with the daemon as a whole.
+/// Records the output while a condition of the daemon is active.
 fn record_outage(scenario: &mut Scenario) {
     for page in ["/healthz", "/readyz"] {
         let answer = http::get(&scenario.metrics, page).unwrap();
@@ -133,7 +133,7 @@ fn record_outage(scenario: &mut Scenario) {
     scenario.record("control-socket", "daemon with a problem", value);
 }
 
-/// A command that is ended by a signal gives up what is open.
+/// Records a command that a signal ends, and that abandons its open rotation.
 pub(crate) fn run_given_up() -> Recording {
     let mut scenario = Scenario::start(&[]);
     scenario.receiver.answer("/silent", NO_ANSWER);
@@ -161,7 +161,7 @@ fn record_end(scenario: &mut Scenario, name: &str, process: Daemon) {
     scenario.record("exit-codes", name, json!({"exit code": code}));
 }
 
-/// The provider tells something else than the ledger.
+/// Records a provider that disagrees with the ledger.
 pub(crate) fn run_differences() -> Recording {
     let mut scenario = Scenario::start(&[]);
     scenario.configure(&configuration::three_keys());

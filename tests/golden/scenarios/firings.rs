@@ -1,5 +1,5 @@
-//! Firings of a schedule: seen, missed while no process ran or the key was
-//! paused, and dropped.
+//! Firings of a schedule: on time, missed while no process ran or the key was paused, and
+//! skipped.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::scenario::{Scenario, now};
 
 const KEYS: [&str; 3] = ["missed", "dropped", "paused"];
 
-/// How far ahead the first firing is; a slow host needs more.
+/// The time until the first firing; a slow host needs more.
 const FIRST_LEAD: Duration = Duration::from_secs(2);
 
 pub(crate) fn run() -> Recording {
     let scenario = Scenario::start(&[]);
-    // A process that begins after the firing has missed it, and the configuration
-    // must be known before it: on a slow host both are tried again, further apart.
+    // A process that starts after the firing misses it, and the configuration must be
+    // recorded before it. On a slow host, both are repeated with more time.
     let mut lead = FIRST_LEAD;
     while !fire_in_time(&scenario, lead) {
         lead *= 2;
@@ -31,7 +31,7 @@ pub(crate) fn run() -> Recording {
     scenario.finish()
 }
 
-/// A schedule that fires once a year, next in `lead`, and that moment.
+/// Returns a schedule that fires once a year, next in `lead`, and that time.
 fn schedule(lead: Duration) -> (String, Timestamp) {
     let at = now() + SignedDuration::try_from(lead).unwrap();
     let at = Timestamp::from_second(at.as_second() + 1).unwrap();
@@ -39,13 +39,13 @@ fn schedule(lead: Duration) -> (String, Timestamp) {
     (fields.to_string(), at)
 }
 
-/// How often each key was rotated with this trigger.
+/// Returns the number of a key's rotations with this trigger.
 fn rotations(scenario: &Scenario, key: &str, trigger: &str) -> usize {
     let sql = "SELECT 1 FROM history WHERE key = ?1 AND trigger = ?2";
     scenario.query(sql, &[key, trigger]).len()
 }
 
-/// Lets a running daemon see a firing. False if it was not ready in time.
+/// Runs a daemon during a firing. Returns false if it was not ready in time.
 fn fire_in_time(scenario: &Scenario, lead: Duration) -> bool {
     let (schedule, at) = schedule(lead);
     scenario.configure(&configuration::three_keys(&schedule));
@@ -66,8 +66,8 @@ fn fire_in_time(scenario: &Scenario, lead: Duration) -> bool {
     in_time
 }
 
-/// Lets a firing pass while no process runs, and one key is paused. False if the
-/// firing came before its schedule was known.
+/// Lets a firing pass while no process runs and one key is paused. Returns false if the
+/// firing came before its schedule was recorded.
 fn miss_in_time(scenario: &Scenario, lead: Duration) -> bool {
     let (schedule, at) = schedule(lead);
     scenario.configure(&configuration::three_keys(&schedule));

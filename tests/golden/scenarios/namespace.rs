@@ -1,6 +1,6 @@
-//! What only systemd or the host decides the place of: the journal's socket, and
-//! `/usr/sbin/sendmail`. Both are put there in a mount namespace. Where this user
-//! may not make one, these faces are not compared.
+//! Faces at paths that only systemd or the host decides: the journal's socket, and
+//! `/usr/sbin/sendmail`. A mount namespace provides both. If this user may not create
+//! one, these faces are not compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -23,8 +23,8 @@ const FILES: [&str; 2] = ["journal-fields", "mail"];
 /// The name of the host in the namespace.
 const HOST: &str = "golden.example.com";
 
-/// Puts the journal's folder and that of sendmail into their places, names the
-/// host, and runs the rest of its arguments.
+/// Mounts the folders of the journal and of sendmail, sets the host name, and runs the
+/// rest of its arguments.
 const ENTER: &str = r#"
 set -e
 mount -t tmpfs none /run
@@ -36,10 +36,10 @@ shift 3
 exec "$@"
 "#;
 
-/// Keeps its arguments and the mail.
+/// Stores its arguments and the mail.
 const SENDMAIL: &str = "#!/bin/sh\necho \"$@\" >DIR/mail.arguments\ncat >DIR/mail\n";
 
-/// Ends the journal.
+/// The message that ends the journal.
 const END: &[u8] = b"end";
 
 pub(crate) fn run() -> Recording {
@@ -74,7 +74,7 @@ pub(crate) fn run() -> Recording {
     scenario.finish()
 }
 
-/// A command in a mount namespace with everything in its place.
+/// Returns a command in such a mount namespace.
 fn entered(scenario: &Scenario, words: &[&std::ffi::OsStr]) -> Command {
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
@@ -89,7 +89,7 @@ fn entered(scenario: &Scenario, words: &[&std::ffi::OsStr]) -> Command {
     command
 }
 
-/// Stands for the journal.
+/// A fake journal.
 struct Journal {
     socket: std::path::PathBuf,
     reader: JoinHandle<BTreeSet<String>>,
@@ -105,7 +105,7 @@ impl Journal {
                 let length = listener.recv(&mut datagram).unwrap();
                 match &datagram[..length] {
                     END => return entries,
-                    // It asks whether anybody is there.
+                    // The logger checks whether a journal is listening.
                     [] => {}
                     entry => drop(entries.insert(shape(&fields(entry)))),
                 }
@@ -122,18 +122,18 @@ impl Journal {
     }
 }
 
-/// The fields of an entry, with the values of those that are enumerated.
+/// Returns the fields of an entry, with the values of the enumerated ones.
 fn shape(fields: &BTreeMap<String, String>) -> String {
-    let shown = fields.iter().map(|(name, value)| match name.as_str() {
+    let members = fields.iter().map(|(name, value)| match name.as_str() {
         "PRIORITY" | "REKEYD_EVENT" | "REKEYD_TRIGGER" | "SYSLOG_IDENTIFIER" => {
             format!("{name}={value}")
         }
         _ => name.clone(),
     });
-    shown.collect::<Vec<_>>().join(", ")
+    members.collect::<Vec<_>>().join(", ")
 }
 
-/// The native protocol: `NAME=value`, or the name, the length in eight bytes and
+/// Parses the native protocol: `NAME=value`, or the name, the length in eight bytes and
 /// the value.
 fn fields(mut datagram: &[u8]) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
@@ -154,7 +154,7 @@ fn fields(mut datagram: &[u8]) -> BTreeMap<String, String> {
     fields
 }
 
-/// The arguments of sendmail, the mail's headers, and its JSON. The rest of its
+/// Records the arguments of sendmail, the mail's headers and its JSON. The rest of the
 /// body is free text.
 fn record_mail(scenario: &mut Scenario) {
     let read = |name: &str| fs::read_to_string(scenario.path(name)).unwrap();

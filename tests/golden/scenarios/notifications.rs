@@ -1,4 +1,4 @@
-//! The notification of each cause, when it begins and when it is over.
+//! The notifications of each alert, raised and resolved.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,25 +14,24 @@ use crate::recording::Recording;
 use crate::scenario::{Scenario, now};
 use crate::support::{TestEnv, scratch_dir, write};
 
-/// Runs `once` until a notification of this cause and state was posted, since
-/// what is tried again waits for its time. Without a key it is of the daemon as a
-/// whole.
+/// Runs `once` until a notification of this alert and state was received, because a retry
+/// waits for its time. Without a key, the alert is the daemon's.
 fn notified(scenario: &mut Scenario, key: Option<&str>, cause: &str, state: &str) {
-    let wanted = json!([key, cause, state]);
-    // While something is wrong with the daemon as a whole, `once` waits for its end.
+    let expected = json!([key, cause, state]);
+    // While a condition of the daemon is active, `once` waits for its end.
     let limit = match (key, state) {
         (None, "begun") => "1s",
         _ => "20s",
     };
     let find = |scenario: &Scenario| {
         let posted = scenario.receiver.received("/notify").into_iter();
-        let mut bodies = posted.map(|one| one.body);
+        let mut bodies = posted.map(|webhook| webhook.body);
         bodies.find(|body| {
             let data = &body["data"];
-            json!([data["key"], data["cause"], data["state"]]) == wanted
+            json!([data["key"], data["cause"], data["state"]]) == expected
         })
     };
-    scenario.wait(&format!("a notification of {wanted}"), || {
+    scenario.wait(&format!("a notification of {expected}"), || {
         scenario.run(&["once", "--for", limit]);
         find(scenario).is_some()
     });
@@ -46,7 +45,7 @@ fn make_folder(scenario: &Scenario) {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
-/// Causes of one key.
+/// Records the alerts of one key.
 pub(crate) fn run_keys() -> Recording {
     let mut scenario = Scenario::start(&[]);
     scenario.configure(&configuration::about_keys());
@@ -56,7 +55,7 @@ pub(crate) fn run_keys() -> Recording {
     notified(&mut scenario, Some("failing"), "failing", "begun");
     notified(&mut scenario, Some("failing"), "overdue", "begun");
 
-    // A credential in the last quarter of its life, adopted from a person.
+    // An operator adopted a credential in the last quarter of its life.
     let made = scenario.create_by_hand("made-by-hand");
     scenario.edit_sandbox(&[], |keys| {
         let mut keys = keys.iter_mut();
@@ -73,7 +72,7 @@ pub(crate) fn run_keys() -> Recording {
     notified(&mut scenario, Some("failing"), "overdue", "over");
     notified(&mut scenario, Some("expiring"), "expiring", "over");
 
-    // A retired credential whose hold ends within a day.
+    // The hold of a retired credential ends within a day.
     scenario.ok(&["rotate", "billing"]);
     let retired = scenario.credential("billing", "retired");
     let until = now() + SignedDuration::from_hours(12);
@@ -82,7 +81,7 @@ pub(crate) fn run_keys() -> Recording {
     scenario.ok(&["release", &retired]);
     notified(&mut scenario, Some("billing"), "hold", "over");
 
-    // An orphan that cannot be revoked.
+    // An orphan cannot be revoked.
     let faults = [
         "--fault",
         "create:drop-after:1",
@@ -97,12 +96,12 @@ pub(crate) fn run_keys() -> Recording {
     scenario.finish()
 }
 
-/// Causes of the daemon as a whole.
+/// Records the alerts of the daemon.
 pub(crate) fn run_all() -> Recording {
     let mut scenario = Scenario::start(&[]);
     scenario.configure(&configuration::about_all());
     scenario.ok(&["once"]);
-    // Due, so that the provider is asked.
+    // The key is due, so that requests are sent to the provider.
     fs::remove_file(scenario.path("one.key")).unwrap();
     scenario.env.stop_sandbox();
     notified(&mut scenario, None, "provider", "begun");
@@ -115,7 +114,7 @@ pub(crate) fn run_all() -> Recording {
     write(&scenario.path("admin-key"), &scenario.env.admin_key);
     notified(&mut scenario, None, "credential", "over");
 
-    // After an unclear create each run compares the ledger with the provider.
+    // After an unclear create, each run reconciles the ledger with the provider.
     scenario
         .env
         .restart_sandbox(&["--fault", "create:drop-before:1"]);
@@ -130,7 +129,7 @@ pub(crate) fn run_all() -> Recording {
     scenario.finish()
 }
 
-/// A provider whose clock is wrong for a while.
+/// Records the alert of a provider whose clock is wrong for a while.
 pub(crate) fn run_clock() -> Recording {
     let is_right = Arc::new(AtomicBool::new(false));
     let clock = Arc::clone(&is_right);

@@ -1,4 +1,4 @@
-//! What `demo --rehearse` records instead of calling it.
+//! The deliveries that `demo --rehearse` records instead of making them.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn first_line(path: &Path) -> Option<Value> {
     serde_json::from_str(text.lines().next()?).ok()
 }
 
-/// The files below a folder, by their paths in it.
+/// Collects the files below a folder, by their paths in it.
 fn list(top: &Path, folder: &Path, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,5 +1,5 @@
-//! The running daemon with a sink of every type: its control socket, its pages,
-//! what sinks and notifiers are given, and the files that it creates.
+//! The running daemon with a sink of every type: its control socket, its pages, the input
+//! of sinks and channels, and the files that it creates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,8 +16,8 @@ use crate::recording::Recording;
 use crate::scenario::Scenario;
 use crate::support::{binary, write};
 
-/// Records its arguments, its environment, its folder and its input in files that
-/// begin with its first argument.
+/// A script that records its arguments, environment, folder and input in files whose names begin
+/// with its first argument.
 const RECORDER: &str = r#"
 to=$1
 shift
@@ -28,13 +28,13 @@ printf '%s\n' "$@" >"$to.arguments"
 echo >>"$to.runs"
 "#;
 
-/// How often the key with all sinks rotates.
+/// The number of rotations of the key with all sinks.
 const ROTATIONS: usize = 3;
 
-/// What rekeyd creates beside the files of sinks.
+/// The files that rekeyd creates beside those of sinks.
 const OWN_FILES: [&str; 3] = ["admin-key", "control", "ledger"];
 
-/// What the shell sets by itself.
+/// The variables that the shell sets itself.
 const OF_THE_SHELL: [&str; 4] = ["PWD", "SHLVL", "_", "OLDPWD"];
 
 pub(crate) fn run() -> Recording {
@@ -42,7 +42,7 @@ pub(crate) fn run() -> Recording {
     scenario.configure(&configuration::every_sink());
     write(&scenario.path("record"), RECORDER);
     fs::create_dir(scenario.path("files")).unwrap();
-    // Left behind by a process that was killed in the middle of a delivery.
+    // A process that was killed during a delivery left this file.
     write(&scenario.path("files/.raw.key.rekeyd"), "half");
 
     let manager = Manager::of(&mut scenario);
@@ -62,14 +62,14 @@ pub(crate) fn run() -> Recording {
     scenario.finish()
 }
 
-/// Stands for the service manager on `$NOTIFY_SOCKET`.
+/// A fake service manager on `$NOTIFY_SOCKET`.
 struct Manager {
     socket: PathBuf,
     reader: JoinHandle<BTreeSet<String>>,
 }
 
 impl Manager {
-    /// Ends what it reads.
+    /// The message that ends it.
     const END: &[u8] = b"end";
 
     fn of(scenario: &mut Scenario) -> Self {
@@ -98,7 +98,7 @@ impl Manager {
         Self { socket, reader }
     }
 
-    /// Every variable that was assigned.
+    /// Returns every variable that was assigned.
     fn finish(self) -> Value {
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(Self::END, &self.socket).unwrap();
@@ -106,7 +106,7 @@ impl Manager {
     }
 }
 
-/// The status and the body of each page. A problem is free text.
+/// Records the status and the body of each page. A problem is free text.
 fn record_pages(scenario: &mut Scenario) {
     for path in ["/healthz", "/readyz", "/metrics", "/other"] {
         scenario.wait("the pages are served", || {
@@ -124,7 +124,7 @@ fn record_pages(scenario: &mut Scenario) {
     }
 }
 
-/// One request: what was asked, and everything of the answer.
+/// Records one request with its whole response.
 fn ask(scenario: &mut Scenario, name: &str, method: &str, path: &str, body: &str) {
     let answer = scenario.ask(method, path, body).unwrap();
     let value = json!({
@@ -182,7 +182,7 @@ fn record_control(scenario: &mut Scenario) {
     ] {
         ask(scenario, name, "POST", path, &body);
     }
-    // Its sinks may hold what was adopted: a rotation follows by itself.
+    // Its sinks may hold the adopted credential: a rotation follows by itself.
     scenario.wait("the adopted credential is replaced", || {
         let sql = "SELECT phase FROM history WHERE key = 'other' AND trigger = 'repair'";
         scenario.cell(sql, &[]).as_deref() == Some("current")
@@ -254,15 +254,15 @@ fn record_control(scenario: &mut Scenario) {
     scenario.configure(&configuration::every_sink());
     let status = ["status", "--json"];
     scenario.wait("the problem is in the ledger", || {
-        let shown = scenario.run(&status).stdout;
-        let status: Value = serde_json::from_slice(&shown).unwrap();
+        let output = scenario.run(&status).stdout;
+        let status: Value = serde_json::from_slice(&output).unwrap();
         status["problem"].is_string()
     });
     scenario.record_command("status", "a configuration was refused", &status);
     scenario.ok(&["reload"]);
 }
 
-/// The first delivery of each sink, and the second webhook, which has a previous
+/// Records the first delivery of each sink, and the second webhook, which has a previous
 /// credential.
 fn record_deliveries(scenario: &mut Scenario) {
     let hook = "/hook?token=hidden";
@@ -295,7 +295,7 @@ fn record_deliveries(scenario: &mut Scenario) {
     scenario.record("delivered-files", "json", file);
 }
 
-/// What a program was given in its last run.
+/// Returns the input of a program in its last run.
 fn program_value(scenario: &Scenario, name: &str) -> Value {
     let read = |part: &str| fs::read_to_string(scenario.path(&format!("{name}.{part}"))).unwrap();
     let environment = read("environment");
@@ -322,7 +322,7 @@ fn record_files(scenario: &mut Scenario) {
     scenario.record("created-files", "delivered", delivered);
 }
 
-/// rekeyd's own admin key is replaced by a sink of its own.
+/// Records the rotation of rekeyd's own admin key by a self sink.
 pub(crate) fn run_own_credential() -> Recording {
     let mut scenario = Scenario::start(&[]);
     scenario.configure(&configuration::own_credential());
@@ -334,8 +334,8 @@ pub(crate) fn run_own_credential() -> Recording {
     scenario.finish()
 }
 
-/// What the environment of a command decides: where its configuration, its admin
-/// key and its ledger are.
+/// Records the effect of a command's environment: the paths of its configuration, its
+/// admin key and its ledger.
 pub(crate) fn run_environment() -> Recording {
     let mut scenario = Scenario::start(&[]);
     let credentials = scenario.path("credentials");
