@@ -1,33 +1,33 @@
-//! What can stop every rotation, of the whole daemon or of one scope.
+//! The conditions that stop every rotation, of the daemon or of one scope.
 
 use std::time::Duration;
 
 use crate::core::backoff::Backoff;
 use crate::core::scope::Scope;
 
-/// A condition that is active.
+/// An active condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveCondition {
-    /// What is wrong.
+    /// The condition.
     pub condition: Condition,
-    /// The scope whose keys it stops; none if it stops the whole daemon.
+    /// The scope whose keys it stops; none if it stops the daemon.
     pub scope: Option<Scope>,
-    /// Why, and what to do about it.
+    /// The problem, and what the operator can do about it.
     pub problem: String,
 }
 
-/// Something that stops every rotation of a scope or of the daemon, worst first.
+/// A condition that stops every rotation of a scope or of the daemon, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// The ledger cannot be written.
     Ledger,
-    /// The provider refuses the credential that rekeyd works with.
+    /// The provider rejects the admin credential of rekeyd.
     Credential,
-    /// Most keys' credentials are gone at once: a wrong organization.
+    /// Most keys' credentials are missing at once: the organization may be the wrong one.
     Organization,
-    /// This host's clock and the provider's disagree.
+    /// The clocks of this host and the provider disagree.
     Clock,
-    /// The provider cannot be reached, or fails.
+    /// The provider is unreachable, or fails.
     Provider,
 }
 
@@ -41,7 +41,7 @@ impl Condition {
         Self::Provider,
     ];
 
-    /// Its word in the ledger, the log and the metrics.
+    /// Returns its name in the ledger, the log and the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,14 +53,14 @@ impl Condition {
         }
     }
 
-    /// How long to wait before the `attempt`th probe, counted from 1. The
-    /// last pace is kept for ever.
+    /// Returns the delay before the `attempt`th probe, counted from 1. The last delay
+    /// repeats.
     #[must_use]
     pub fn probe_delay(self, attempt: u32) -> Duration {
         let backoff = match self {
             Self::Ledger => Backoff(&[1, 2, 5]),
             Self::Provider => Backoff(&[1, 2, 5, 15, 30, 60]),
-            // A person has to act, and every probe is a refused request.
+            // An operator must act, and the provider rejects every probe.
             Self::Credential => Backoff(&[5, 15, 30, 60, 300]),
             Self::Clock => Backoff(&[30, 60]),
             Self::Organization => Backoff(&[300]),

@@ -1,5 +1,5 @@
-//! Text that came from outside (the provider, a receiver, a command), made fit
-//! for logs, errors and the ledger: masked, printable and short.
+//! Sanitizes text from outside (the provider, a receiver, a command) for logs, errors and
+//! the ledger: masked, printable and short.
 
 use std::ops::Range;
 
@@ -10,34 +10,35 @@ use secrecy::zeroize::{Zeroize as _, Zeroizing};
 
 use crate::core::secret;
 
-/// What is kept of a text from outside.
+/// The maximum length of a sanitized text, in characters.
 const MAX_SANITIZED_CHARS: usize = 200;
 
-/// So many characters are looked at: enough that what is shown is not short
-/// only because much of it was masked.
+/// The maximum number of characters that are searched for secrets. It is larger than the
+/// maximum length, so that masks do not make a text too short.
 const MAX_SEARCHED_CHARS: usize = 8 * 1024;
 
-/// So many bytes are worth handing to [`sanitize_bytes`]: more characters than
-/// are looked at, however they are written.
+/// The maximum number of bytes that [`sanitize_bytes`] reads: more than the longest
+/// encoding of the searched characters.
 pub const MAX_INPUT_BYTES: usize = 4 * (MAX_SEARCHED_CHARS + 1);
 
-/// A text may break off in the middle of a secret: so many bytes of one at its
-/// end are masked. Fewer are found at the end of innocent words.
+/// The minimum length of the start of a secret that is masked at the end of a text, in
+/// bytes. Shorter ones occur in harmless words.
 const MIN_PARTIAL_SECRET_BYTES: usize = 10;
 
-/// What the secrets of all providers begin with. Each kind of key declares the
-/// prefixes of its own secrets, and a test holds that they are here.
+/// The prefixes of the secrets of all providers. Each kind of key declares the prefixes
+/// of its own secrets; a test checks that they are here.
 const SECRET_PREFIXES: [&str; 3] = ["sk-admin-", "sk-proj-", "sk-svcacct-"];
 
-/// So many characters behind a prefix are a secret, even where the prefix is the
-/// end of a longer word: `task-proj-a` is none.
+/// The minimum number of characters after a prefix that are masked even when the prefix
+/// is the end of a longer word, as in `task-proj-a`.
 const MIN_GLUED_SECRET_CHARS: usize = 20;
 
-/// What stands where a secret stood.
+/// The replacement of a secret.
 const MASK: &str = "[secret]";
 
-/// The text, with every secret in memory, its base64 forms and everything that
-/// begins like a secret (`sk-admin-…`) masked, without control characters, cut to 200 characters.
+/// Returns the text on one line of at most 200 characters, without control characters.
+/// Masks every secret in memory, its base64 forms and every text with the prefix of a
+/// secret (`sk-admin-…`).
 #[must_use]
 pub fn sanitize(text: &str) -> String {
     let end = text.char_indices().nth(MAX_SEARCHED_CHARS);
@@ -45,11 +46,17 @@ pub fn sanitize(text: &str) -> String {
     printable_line(&mask_prefixed(&mask_known(text, is_cut)))
 }
 
-/// Printable, on one line, and cut.
+/// Returns the text on one line, printable and cut to the maximum length.
 fn printable_line(masked: &str) -> String {
     let clean: String = masked
         .chars()
-        .map(|letter| if is_unprintable(letter) { ' ' } else { letter })
+        .map(|character| {
+            if is_unprintable(character) {
+                ' '
+            } else {
+                character
+            }
+        })
         .collect();
     let words = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(MAX_SANITIZED_CHARS) {
@@ -58,23 +65,23 @@ fn printable_line(masked: &str) -> String {
     }
 }
 
-/// [`sanitize`] for bytes that may be no text at all.
+/// Returns the result of [`sanitize`] for bytes that may not be UTF-8.
 #[must_use]
 pub fn sanitize_bytes(bytes: &[u8]) -> String {
     let end = bytes.len().min(MAX_INPUT_BYTES);
     sanitize(&String::from_utf8_lossy(&bytes[..end]))
 }
 
-/// [`sanitize`] for each line of a longer text, without the empty ones. `is_cut`
-/// says that the text went on.
+/// Returns the result of [`sanitize`] for each line of a longer text, without empty
+/// lines. `is_cut` means that the text continued.
 ///
-/// The whole is masked before it is taken apart, since base64 is often broken
-/// into lines. All of it is looked at: it is for the caller to have limited it.
+/// The text is masked before it is split, because base64 often contains line breaks. It
+/// is searched completely: the caller limits its length.
 #[must_use]
 pub fn sanitize_lines(bytes: &[u8], is_cut: bool) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let text = if is_cut {
-        // Half a letter at the end, behind which half a secret would hide.
+        // A cut character at the end would hide a cut secret before it.
         text.trim_end_matches(char::REPLACEMENT_CHARACTER)
     } else {
         &text
@@ -84,93 +91,93 @@ pub fn sanitize_lines(bytes: &[u8], is_cut: bool) -> Vec<String> {
     lines.filter(|line| !line.is_empty()).collect()
 }
 
-/// Control characters, and the invisible ones that turn or hide what stands
-/// beside them.
-fn is_unprintable(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
+/// Returns whether a character is a control character, or an invisible one that changes
+/// or hides its neighbours.
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Masks the secrets in memory; in a text that was cut also the beginning of
-/// one at its end.
+/// Masks the secrets in memory. In a cut text, also masks the start of a secret at the
+/// end.
 fn mask_known(text: &str, is_cut: bool) -> String {
-    let dense = CondensedText::new(text);
+    let condensed = CondensedText::new(text);
     let mut found: Vec<Range<usize>> = Vec::new();
-    // Half a secret would look like none. Where it was cut off here, every
-    // letter goes.
+    // The start of a secret does not look like one, so even one character is masked where
+    // the text was cut here.
     let shortest = if is_cut { 1 } else { MIN_PARTIAL_SECRET_BYTES };
     secret::for_each_live(encoded_forms, |form| {
-        found.extend(dense.places(form));
-        found.extend(dense.find_partial_at_end(form, shortest));
+        found.extend(condensed.places(form));
+        found.extend(condensed.find_partial_at_end(form, shortest));
     });
     mask_ranges(text, found)
 }
 
-/// How a secret may stand in a text: as it is, and in base64.
+/// Returns the forms in which a text can contain a secret: as it is, and in base64.
 fn encoded_forms(value: &str) -> Vec<SecretString> {
     let mut forms = base64_forms(value);
     forms.push(value.to_owned());
-    let dense = forms
+    let condensed = forms
         .iter()
         .map(|form| CondensedText::new(form).text.into());
-    let dense = dense.collect();
+    let condensed = condensed.collect();
     forms.zeroize();
-    dense
+    condensed
 }
 
-/// A text without what breaks a long word into lines: white space, what cannot
-/// be printed, and the backslashes with which JSON writes these and `/`.
+/// A text without the characters that split a long word into lines: white space,
+/// unprintable characters, and the backslashes that escape them and `/` in JSON.
 struct CondensedText {
     text: String,
-    /// For each byte of `letters`, where its letter stands in the text.
+    /// For each byte of `text`, the range of its character in the source.
     source_ranges: Vec<Range<usize>>,
 }
 
 impl CondensedText {
     fn new(text: &str) -> Self {
-        let mut dense = Self {
+        let mut condensed = Self {
             text: String::with_capacity(text.len()),
             source_ranges: Vec::with_capacity(text.len()),
         };
         let mut rest = text.char_indices().peekable();
-        while let Some((at, letter)) = rest.next() {
-            if letter == '\\' {
+        while let Some((at, character)) = rest.next() {
+            if character == '\\' {
                 rest.next_if(|(_, next)| matches!(next, 'n' | 'r' | 't'));
-            } else if !letter.is_whitespace() && !is_unprintable(letter) {
-                dense.text.push(letter);
-                let place = at..at + letter.len_utf8();
-                dense.source_ranges.resize(dense.text.len(), place);
+            } else if !character.is_whitespace() && !is_unprintable(character) {
+                condensed.text.push(character);
+                let range = at..at + character.len_utf8();
+                condensed.source_ranges.resize(condensed.text.len(), range);
             }
         }
-        dense
+        condensed
     }
 
-    /// Where `wanted` stands in the text.
-    fn places(&self, wanted: &str) -> Vec<Range<usize>> {
-        // To search for a long word costs much before the search begins, and
-        // most texts are an id or a name.
-        if self.text.len() < wanted.len() {
+    /// Returns where `form` occurs, as ranges of the source.
+    fn ranges(&self, form: &str) -> Vec<Range<usize>> {
+        // A search for a long word is expensive to prepare, and most texts are an id or a
+        // name.
+        if self.text.len() < form.len() {
             return Vec::new();
         }
-        let found = self.text.match_indices(wanted);
+        let found = self.text.match_indices(form);
         found
-            .map(|(at, _)| self.source_range(at..at + wanted.len()))
+            .map(|(at, _)| self.source_range(at..at + form.len()))
             .collect()
     }
 
-    /// Where the text ends in a beginning of `wanted`, of so many bytes at
-    /// least.
-    fn find_partial_at_end(&self, wanted: &str, shortest: usize) -> Option<Range<usize>> {
-        let longest = self.text.len().min(wanted.len().saturating_sub(1));
-        // Nearly all are ruled out by one letter.
+    /// Returns the range of the start of `form` at the end of the text, if it has at
+    /// least `shortest` bytes.
+    fn find_partial_at_end(&self, form: &str, shortest: usize) -> Option<Range<usize>> {
+        let longest = self.text.len().min(form.len().saturating_sub(1));
+        // The last character rules out nearly all.
         let last = self.text.as_bytes().last();
         let length = (shortest..=longest).rev().find(|end| {
-            wanted.as_bytes().get(end - 1) == last
-                && wanted.is_char_boundary(*end)
-                && self.text.ends_with(&wanted[..*end])
+            form.as_bytes().get(end - 1) == last
+                && form.is_char_boundary(*end)
+                && self.text.ends_with(&form[..*end])
         })?;
         Some(self.source_range(self.text.len() - length..self.text.len()))
     }
@@ -180,25 +187,25 @@ impl CondensedText {
     }
 }
 
-/// Puts one mask in the place of what overlaps.
-fn mask_ranges(text: &str, mut places: Vec<Range<usize>>) -> String {
-    places.sort_by_key(|place| place.start);
+/// Replaces each group of overlapping ranges by one mask.
+fn mask_ranges(text: &str, mut ranges: Vec<Range<usize>>) -> String {
+    ranges.sort_by_key(|range| range.start);
     let mut masked = String::with_capacity(text.len());
     let mut done = 0;
-    for place in places {
-        if place.start >= done {
-            masked.push_str(&text[done..place.start]);
+    for range in ranges {
+        if range.start >= done {
+            masked.push_str(&text[done..range.start]);
             masked.push_str(MASK);
         }
-        done = done.max(place.end);
+        done = done.max(range.end);
     }
     masked.push_str(&text[done..]);
     masked
 }
 
-/// What base64 of a longer text contains when `value` stands in that text: one
-/// form for each of the three ways it can fall on the groups of three bytes,
-/// without the outer characters, which depend on its neighbours.
+/// Returns the parts of the base64 of a longer text that contains `value`: one form for
+/// each of the three offsets in the groups of three bytes, without the outer characters,
+/// which depend on the neighbours.
 fn base64_forms(value: &str) -> Vec<String> {
     let mut forms = Vec::new();
     for shift in 0..3 {
@@ -217,8 +224,8 @@ fn base64_forms(value: &str) -> Vec<String> {
     forms
 }
 
-/// Masks every run that begins like a secret of a provider, whether or not this
-/// process knows it. A redacted value (`sk-admin...def`) is none.
+/// Masks every word with the prefix of a provider's secret, even of one that this process
+/// does not know. A redacted value (`sk-admin...def`) is not masked.
 fn mask_prefixed(text: &str) -> String {
     let prefixes = SECRET_PREFIXES.iter();
     let found = prefixes
@@ -227,13 +234,14 @@ fn mask_prefixed(text: &str) -> String {
     mask_ranges(text, found.collect())
 }
 
-/// Returns the range of the secret whose prefix starts at `start`, if it is one.
+/// Returns the range of the secret whose prefix starts at `start`; none if it is no
+/// secret.
 fn find_secret(text: &str, start: usize, prefix_len: usize) -> Option<Range<usize>> {
     let is_outside =
-        |letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+        |character: char| !(character.is_ascii_alphanumeric() || matches!(character, '-' | '_'));
     let rest = &text[start + prefix_len..];
     let length = rest.find(is_outside).unwrap_or(rest.len());
-    let is_glued = text[..start].ends_with(|letter: char| letter.is_ascii_alphanumeric());
+    let is_glued = text[..start].ends_with(|character: char| character.is_ascii_alphanumeric());
     let is_secret = !is_glued || length >= MIN_GLUED_SECRET_CHARS;
     is_secret.then_some(start..start + prefix_len + length)
 }
@@ -252,10 +260,10 @@ mod tests {
             "no [secret] here"
         );
         for padding in ["", "a", "ab", "abc"] {
-            for behind in ["", "z", "zz"] {
-                let hidden = STANDARD.encode(format!("{padding}{}{behind}", secret.expose()));
+            for suffix in ["", "z", "zz"] {
+                let hidden = STANDARD.encode(format!("{padding}{}{suffix}", secret.expose()));
                 let text = sanitize(&format!("basic {hidden}"));
-                assert!(text.contains(MASK), "{padding:?} {behind:?}: {text}");
+                assert!(text.contains(MASK), "{padding:?} {suffix:?}: {text}");
             }
         }
     }
@@ -316,11 +324,11 @@ mod tests {
         let secret = Secret::new("broken-into/lines+at-76-columns".repeat(4));
         let encoded = STANDARD.encode(secret.expose());
         let wrapped = format!("{}\n{}", &encoded[..76], &encoded[76..]);
-        let told = format!(
+        let output = format!(
             "begun\n\n{wrapped}\r\nin between {}\tdone\n",
             secret.expose()
         );
-        let lines = sanitize_lines(told.as_bytes(), false);
+        let lines = sanitize_lines(output.as_bytes(), false);
         assert_eq!(lines[0], "begun");
         assert_eq!(lines.last().unwrap(), "in between [secret] done");
         for piece in [&encoded[8..40], &encoded[80..100], "broken-into"] {

@@ -1,20 +1,20 @@
-//! Where credentials belong at the provider.
+//! The parts of an organization that credentials belong to.
 
 use std::fmt;
 
 use crate::core::ids::ProjectId;
 
-/// The word of [`Scope::AdminKeys`].
+/// The text of [`Scope::AdminKeys`].
 const ADMIN_KEYS: &str = "admin-keys";
 
-/// What stands before the id of a project.
+/// The text before the id of a project.
 const PROJECT_PREFIX: &str = "project:";
 
-/// What the provider lists, refuses or loses as one. Trouble in one scope stops
-/// the keys of that scope alone.
+/// A part of the organization whose credentials the provider lists together. A condition
+/// of one scope stops the keys of that scope alone.
 ///
-/// Its text, in the ledger, is `admin-keys` or `project:` and the project's id.
-/// Cheap to clone.
+/// Its text, in the ledger, is `admin-keys` or `project:` and the project's id. It is
+/// cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// The admin keys of the organization.
@@ -24,7 +24,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Reads the text that [`Scope`] is displayed as.
+    /// Parses the text of a scope, as [`Scope`] is displayed.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         if text == ADMIN_KEYS {

@@ -1,9 +1,9 @@
 //! The conditions of the daemon and of its scopes: one cause, one alert.
 //!
-//! A condition is as wide as its cause: the daemon, or one scope. While it is
-//! active, no rotation of its keys starts, no attempts of theirs count up and
-//! one probe runs (`engine/probe.rs`); the first success wakes all keys. Each
-//! condition is logged once when it begins and once when it ends.
+//! A condition belongs to the daemon or to one scope, as its cause does. While it is
+//! active, no rotation of its keys starts, no attempt of theirs is counted and one probe
+//! runs (`engine/probe.rs`); the first success wakes all keys. Each condition is logged
+//! once when it starts and once when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,45 +17,44 @@ use crate::core::scope::Scope;
 use crate::core::time;
 use crate::provider::{ErrorKind, ProviderError};
 
-/// The provider's clock has whole seconds and its answers take a moment: it is
-/// ahead only by more than this.
+/// The precision of the provider's clock, which has whole seconds and whose responses
+/// take a moment: it counts as ahead only by more than this.
 const CLOCK_RESOLUTION: Duration = Duration::from_secs(2);
 
-/// How long an answer of the provider proves that it is reachable.
+/// The time for which a response of the provider proves that it is reachable.
 const RESPONSE_FRESHNESS: Duration = Duration::from_secs(5 * 60);
 
 /// The active conditions, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Conditions {
     inner: Mutex<ConditionState>,
-    /// Held by the worker that finds out whether a failure is global or its
-    /// key's, so that many failures at once cause one request.
+    /// Held by the worker that diagnoses whether a failure is global or concerns only its
+    /// key, so that many failures at once cause one request.
     diagnosis_lock: tokio::sync::Mutex<()>,
 }
 
-/// A condition, and the scope whose keys it stops; none for the whole daemon.
+/// A condition, and the scope whose keys it stops; none for the daemon.
 pub(crate) type ConditionKey = (Condition, Option<Scope>);
 
 #[derive(Debug, Default)]
 struct ConditionState {
-    /// The problem of each, worst first.
+    /// The problem of each active condition, worst first.
     active: BTreeMap<ConditionKey, String>,
     last_response_at: Option<Timestamp>,
-    /// How far the provider's clock was ahead in that answer, in seconds.
+    /// How far the provider's clock was ahead in that response, in seconds.
     clock_offset: Option<f64>,
     /// The provider's time, and the monotonic time at which it was observed.
     provider_time: Option<(Timestamp, Duration)>,
-    /// What was logged and is logged once in a process.
+    /// The messages that are logged once in a process and were logged.
     logged_once: BTreeSet<&'static str>,
-    /// How often a condition began or ended.
+    /// The number of times that a condition started or ended.
     change_count: u64,
-    /// Changes that are not yet recorded in the ledger.
+    /// The changes that are not recorded in the ledger yet.
     unrecorded: BTreeMap<ConditionKey, Option<String>>,
 }
 
 impl Conditions {
-    /// Activates a condition of the whole daemon, and logs it unless it is
-    /// active.
+    /// Activates a condition of the daemon, and logs it unless it is active.
     pub fn raise(&self, condition: Condition, problem: &str) {
         self.activate((condition, None), problem);
     }
@@ -80,7 +79,7 @@ impl Conditions {
         );
     }
 
-    /// Ends a condition of the whole daemon. Returns whether it was active.
+    /// Ends a condition of the daemon. Returns whether it was active.
     pub fn clear(&self, condition: Condition) -> bool {
         self.deactivate((condition, None))
     }
@@ -106,7 +105,7 @@ impl Conditions {
         true
     }
 
-    /// Returns how often a condition began or ended.
+    /// Returns the number of times that a condition started or ended.
     pub(crate) fn change_count(&self) -> u64 {
         self.inner().change_count
     }
@@ -125,13 +124,12 @@ impl Conditions {
             .collect()
     }
 
-    /// Returns which conditions are active, worst first.
+    /// Returns the active conditions without their problems, worst first.
     pub(crate) fn active_keys(&self) -> BTreeSet<ConditionKey> {
         self.inner().active.keys().cloned().collect()
     }
 
-    /// Returns whether no condition of the whole daemon forbids requests to the
-    /// provider.
+    /// Returns whether no condition of the daemon forbids requests to the provider.
     #[must_use]
     pub fn is_provider_usable(&self) -> bool {
         !self.is_active(Condition::Provider) && !self.is_active(Condition::Credential)
@@ -143,13 +141,13 @@ impl Conditions {
         self.inner().active.is_empty()
     }
 
-    /// Returns whether this condition of the whole daemon is active.
+    /// Returns whether `condition` is active for the daemon.
     #[must_use]
     pub fn is_active(&self, condition: Condition) -> bool {
         self.inner().active.contains_key(&(condition, None))
     }
 
-    /// Returns whether this condition stops the keys of a scope.
+    /// Returns whether `condition` stops the keys of a scope.
     #[must_use]
     pub fn is_active_in(&self, scope: &Scope, condition: Condition) -> bool {
         self.inner().stops(scope, condition)
@@ -174,8 +172,8 @@ impl Conditions {
         }
     }
 
-    /// Observes the provider's `Date`, and whether this host's clock agrees with
-    /// it. `monotonic` is the time by a clock that never jumps.
+    /// Records a response of the provider at `now`, and raises the condition of the clock
+    /// if its `Date` disagrees. `monotonic` is the time by a clock that never jumps.
     pub fn observe_response(&self, date: Option<Timestamp>, now: Timestamp, monotonic: Duration) {
         self.inner().last_response_at = Some(now);
         let Some(date) = date else { return };
@@ -190,28 +188,28 @@ impl Conditions {
         self.raise(Condition::Clock, &clock_mismatch_message(Some(date), now));
     }
 
-    /// Returns from when an overlap counts that begins now: this host's time, or
-    /// the provider's if that is ahead, since an overlap by a clock that is behind
-    /// would end as soon as the clock is corrected. None before the provider's
-    /// time was observed.
+    /// Returns the time from which an overlap that starts now counts: this host's time,
+    /// or the provider's if that is ahead, because an overlap by a slow clock would end
+    /// as soon as the clock is corrected. Returns none before the provider's time was
+    /// observed.
     #[must_use]
     pub fn overlap_start(&self, now: Timestamp, monotonic: Duration) -> Option<Timestamp> {
         let (date, then) = self.inner().provider_time?;
-        let theirs = time::after(date, monotonic.saturating_sub(then));
-        let ahead = time::until(now, theirs) > CLOCK_RESOLUTION;
-        // Its clock has whole seconds, and may be that much further.
-        let theirs = time::after(theirs, Duration::from_secs(1));
-        Some(if ahead { theirs } else { now })
+        let provider_time = time::after(date, monotonic.saturating_sub(then));
+        let is_ahead = time::until(now, provider_time) > CLOCK_RESOLUTION;
+        // The provider's clock has whole seconds, and may be further ahead by one.
+        let provider_time = time::after(provider_time, Duration::from_secs(1));
+        Some(if is_ahead { provider_time } else { now })
     }
 
-    /// Returns how far the provider's clock was ahead in its last answer, in
-    /// seconds; its clock has whole ones.
+    /// Returns how far the provider's clock was ahead at its last response, in seconds,
+    /// by a clock with whole seconds.
     #[must_use]
     pub fn clock_offset(&self) -> Option<f64> {
         self.inner().clock_offset
     }
 
-    /// Returns whether the provider answered lately.
+    /// Returns whether the provider responded recently.
     #[must_use]
     pub fn has_recent_response(&self, now: Timestamp) -> bool {
         self.inner()
@@ -219,14 +217,14 @@ impl Conditions {
             .is_some_and(|at| time::until(at, now).max(time::until(now, at)) <= RESPONSE_FRESHNESS)
     }
 
-    /// Takes the changes that are to be recorded in the ledger.
+    /// Removes and returns the changes that must be recorded in the ledger.
     pub(crate) fn take_unrecorded(&self) -> BTreeMap<ConditionKey, Option<String>> {
         std::mem::take(&mut self.inner().unrecorded)
     }
 
-    /// Returns true at the first call with this word.
-    pub(crate) fn is_first_occurrence(&self, word: &'static str) -> bool {
-        self.inner().logged_once.insert(word)
+    /// Returns whether this is the first call with `name`.
+    pub(crate) fn is_first_occurrence(&self, name: &'static str) -> bool {
+        self.inner().logged_once.insert(name)
     }
 
     /// Waits until no other worker diagnoses a failure.
@@ -246,23 +244,27 @@ impl ConditionState {
     }
 }
 
-/// Returns whether a condition stops the keys of `scope`: it is one of the whole
-/// daemon, or of this scope.
+/// Returns whether a condition stops the keys of `scope`: it belongs to the daemon or to
+/// this scope.
 pub(crate) fn concerns(key: &ConditionKey, scope: &Scope) -> bool {
-    key.1.as_ref().is_none_or(|of| of == scope)
+    key.1.as_ref().is_none_or(|of_scope| of_scope == scope)
 }
 
-/// Describes the difference of two clocks that do not agree.
-pub(crate) fn clock_mismatch_message(theirs: Option<Timestamp>, ours: Timestamp) -> String {
-    let theirs = theirs.map_or("nothing".to_owned(), time::to_text);
+/// Describes the difference between two clocks that disagree.
+pub(crate) fn clock_mismatch_message(
+    provider_time: Option<Timestamp>,
+    host_time: Timestamp,
+) -> String {
+    let provider_time = provider_time.map_or("nothing".to_owned(), time::to_text);
     format!(
-        "this host's clock says {} and the provider's says {theirs}; set the clock of this host",
-        time::to_text(ours)
+        "this host's clock says {} and the provider's says {provider_time}; set the clock of this \
+         host",
+        time::to_text(host_time)
     )
 }
 
-/// Returns the condition that an error of a harmless request with the credential
-/// in use stands for; none if the provider is reachable and accepts it.
+/// Returns the condition that an error of a harmless request with the admin credential
+/// means; none if the provider is reachable and accepts the credential.
 #[must_use]
 pub fn condition_of_error(error: &ProviderError) -> Option<Condition> {
     match error.kind {

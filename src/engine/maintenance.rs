@@ -1,5 +1,5 @@
-//! When maintenance tasks are due: the probe, the reconciliation of each scope
-//! and the drift check.
+//! The schedule of the maintenance tasks: the probe, the reconciliation of each scope and
+//! the drift check.
 
 mod reconciliation_schedule;
 
@@ -16,7 +16,8 @@ use crate::engine::maintenance::reconciliation_schedule::ReconciliationSchedule;
 use crate::engine::services::{RunMode, Services};
 use crate::ledger::LedgerError;
 
-/// How often the daemon checks whether the sinks still have what they accepted.
+/// The interval at which the daemon checks whether the sinks still hold what they
+/// accepted.
 const DRIFT_CHECK_INTERVAL: Duration = time::HOUR;
 
 /// A task that concerns more than one key.
@@ -26,11 +27,11 @@ pub(crate) enum MaintenanceTask {
     Probe,
     /// Compares every row of a scope with the provider's list.
     Reconciliation(Scope),
-    /// Checks whether the sinks still have what they accepted.
+    /// Checks whether the sinks still hold what they accepted.
     DriftCheck,
 }
 
-/// When each task is due.
+/// The times at which the tasks are due.
 #[derive(Debug)]
 pub(crate) struct MaintenanceSchedule {
     /// The conditions that were active at the last call of
@@ -44,9 +45,8 @@ pub(crate) struct MaintenanceSchedule {
 }
 
 impl MaintenanceSchedule {
-    /// Returns the schedule of an engine that starts with keys of these scopes.
-    /// A short-lived process does not reconcile again what was reconciled
-    /// recently.
+    /// Returns the schedule of an engine that starts with keys of these scopes. A
+    /// short-lived process does not repeat a recent reconciliation.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -75,14 +75,14 @@ impl MaintenanceSchedule {
         })
     }
 
-    /// Starts to reconcile a scope that a new configuration brought.
+    /// Starts to reconcile a scope that a new configuration added.
     pub(crate) fn add_scope(&mut self, scope: &Scope, now: Timestamp) {
         self.scopes
             .entry(scope.clone())
             .or_insert_with(|| ReconciliationSchedule::starting_at(now));
     }
 
-    /// Takes the tasks that are due.
+    /// Removes and returns the tasks that are due.
     pub(crate) fn due(&mut self, conditions: &Conditions, now: Timestamp) -> Vec<MaintenanceTask> {
         let mut due = Vec::new();
         if self.probe_at.is_some_and(|at| at <= now) && !self.is_probing {
@@ -106,18 +106,18 @@ impl MaintenanceSchedule {
 
     /// Returns when the next task is due.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        // While a condition is active, its scope's reconciliation waits for the
+        // While a condition is active, the reconciliation of its scope waits for the
         // probe.
-        let unhindered = self.scopes.iter().filter(|(scope, _)| {
+        let unblocked = self.scopes.iter().filter(|(scope, _)| {
             let mut active = self.active_conditions.iter();
             active.all(|key| !concerns(key, scope))
         });
-        let reconciliations = unhindered.filter_map(|(_, schedule)| schedule.next_at());
+        let reconciliations = unblocked.filter_map(|(_, schedule)| schedule.next_at());
         let times = reconciliations.chain(self.probe_at);
         times.chain([self.drift_check_at]).min()
     }
 
-    /// Makes the probe due now, since its condition may have ended.
+    /// Makes the probe due now, because its condition may have ended.
     pub(crate) fn probe_now(&mut self, now: Timestamp) {
         self.probe_at = self.probe_at.map(|_| now);
     }
@@ -135,8 +135,8 @@ impl MaintenanceSchedule {
         now: Timestamp,
     ) -> bool {
         let has_ended = !self.active_conditions.is_subset(active);
-        let has_begun = !active.is_subset(&self.active_conditions);
-        if active.is_empty() || has_begun {
+        let has_started = !active.is_subset(&self.active_conditions);
+        if active.is_empty() || has_started {
             self.probe_at = None;
             self.probe_attempts = 0;
         }
@@ -156,8 +156,8 @@ impl MaintenanceSchedule {
         has_ended
     }
 
-    /// Makes every task due now: the clock was set back, and times planned by it
-    /// would come too late.
+    /// Makes every task due now. After the clock was set back, the times planned by it
+    /// are too late.
     pub(crate) fn reschedule_all(&mut self, now: Timestamp) {
         self.probe_at = self.probe_at.map(|_| now);
         for schedule in self.scopes.values_mut() {
@@ -173,15 +173,15 @@ impl MaintenanceSchedule {
         }
     }
 
-    /// Schedules a few more reconciliations of a scope: an unclear create may
-    /// take effect late.
+    /// Schedules more reconciliations of a scope, because an unclear create may be
+    /// applied late.
     pub(crate) fn schedule_follow_ups(&mut self, scope: &Scope, now: Timestamp) {
         if let Some(schedule) = self.scopes.get_mut(scope) {
             schedule.schedule_follow_ups(now);
         }
     }
 
-    /// Makes a reconciliation of a scope due now: a key cannot start before.
+    /// Makes a reconciliation of a scope due now, because a key cannot start before it.
     pub(crate) fn reconcile_now(&mut self, scope: &Scope, now: Timestamp) {
         if let Some(schedule) = self.scopes.get_mut(scope) {
             schedule.reconcile_now(now);
@@ -201,20 +201,20 @@ impl MaintenanceSchedule {
         schedule.is_some_and(|schedule| schedule.finish(has_succeeded, interval, now))
     }
 
-    /// Returns when a scope was last reconciled, if that is recent enough to
-    /// start a rotation.
+    /// Returns the last reconciliation of a scope, if it is recent enough to start a
+    /// rotation.
     pub(crate) fn reconciled_at(&self, scope: &Scope) -> Option<Timestamp> {
         self.scopes.get(scope)?.reconciled_at
     }
 
-    /// Returns when the scope that is furthest behind was last reconciled
-    /// recently enough to start a rotation; none if one was not.
+    /// Returns the earliest of the scopes' last reconciliations that are recent enough to
+    /// start a rotation; none if a scope has none.
     pub(crate) fn all_reconciled_at(&self) -> Option<Timestamp> {
         self.earliest(|schedule| schedule.reconciled_at)
     }
 
-    /// Returns when the scope that is furthest behind was last reconciled, by
-    /// this process or an earlier one; none if one never was.
+    /// Returns the earliest of the scopes' last reconciliations, by this process or an
+    /// earlier one; none if a scope has none.
     pub(crate) fn last_reconciliation(&self) -> Option<Timestamp> {
         self.earliest(|schedule| schedule.last_reconciliation)
     }

@@ -14,12 +14,12 @@ pub(super) enum CredentialPresence {
     Missing,
 }
 
-/// How many keys of one scope have which presence.
+/// The number of keys of one scope by presence.
 #[derive(Debug, Default)]
 pub(super) struct PresenceTally {
     pub(super) present: usize,
     pub(super) missing: usize,
-    /// Whether an operator confirmed that the missing ones are really gone.
+    /// Whether an operator confirmed that the missing credentials are really gone.
     pub(super) is_confirmed: bool,
 }
 
@@ -34,9 +34,8 @@ impl CredentialPresence {
 }
 
 impl PresenceTally {
-    /// Returns whether more than half of several keys' credentials are missing,
-    /// and no operator confirmed that: then the organization may be the wrong
-    /// one.
+    /// Returns whether more than half of several keys' credentials are missing, and no
+    /// operator confirmed that. The organization may then be the wrong one.
     pub(super) fn is_suspicious(&self) -> bool {
         self.missing >= 2 && self.missing > self.present && !self.is_confirmed
     }
@@ -65,7 +64,7 @@ mod tests {
     #[test]
     fn the_tally_follows_presence_changes() {
         let mut tally = PresenceTally::default();
-        for (before, after, there, missing) in [
+        for (before, after, present, missing) in [
             (CredentialPresence::None, CredentialPresence::Present, 1, 0),
             (CredentialPresence::None, CredentialPresence::Present, 2, 0),
             (
@@ -92,13 +91,13 @@ mod tests {
             (CredentialPresence::None, CredentialPresence::None, 1, 0),
         ] {
             tally.update(before, after);
-            assert_eq!((tally.present, tally.missing), (there, missing));
+            assert_eq!((tally.present, tally.missing), (present, missing));
         }
     }
 
     #[test]
     fn a_majority_needs_two_missing_credentials() {
-        for (there, missing, suspect) in [
+        for (present, missing, is_suspicious) in [
             (0, 1, false),
             (0, 2, true),
             (1, 2, true),
@@ -108,13 +107,13 @@ mod tests {
             (0, 0, false),
         ] {
             let mut tally = PresenceTally {
-                present: there,
+                present,
                 missing,
                 is_confirmed: false,
             };
-            assert_eq!(tally.is_suspicious(), suspect, "{there} {missing}");
+            assert_eq!(tally.is_suspicious(), is_suspicious, "{present} {missing}");
             tally.is_confirmed = true;
-            assert!(!tally.is_suspicious(), "{there} {missing}");
+            assert!(!tally.is_suspicious(), "{present} {missing}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The one probe that runs while a condition holds.
+//! The probe that runs while a condition is active.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use crate::engine::services::Services;
 use crate::provider::ProviderError;
 
 /// Checks which of the active conditions have ended.
-pub(crate) async fn probe(parts: Arc<Services>) {
-    let conditions = &parts.conditions;
-    if conditions.is_active(Condition::Ledger) && parts.ledger.check_writable().await.is_ok() {
+pub(crate) async fn probe(services: Arc<Services>) {
+    let conditions = &services.conditions;
+    if conditions.is_active(Condition::Ledger) && services.ledger.check_writable().await.is_ok() {
         conditions.clear(Condition::Ledger);
     }
-    let asks = [Condition::Provider, Condition::Credential, Condition::Clock];
-    if asks
+    let of_provider = [Condition::Provider, Condition::Credential, Condition::Clock];
+    if of_provider
         .iter()
         .any(|condition| conditions.is_active(*condition))
     {
-        probe_provider(&parts).await;
+        probe_provider(&services).await;
     }
 }
 
-async fn probe_provider(parts: &Services) {
-    let conditions = &parts.conditions;
-    let (found, date) = match parts.provider.check().await {
-        Ok(answer) => (None, answer.server_time),
+async fn probe_provider(services: &Services) {
+    let conditions = &services.conditions;
+    let (observed, date) = match services.provider.check().await {
+        Ok(response) => (None, response.server_time),
         Err(error) => (
             condition_of_error(&error)
                 .map(|condition| (condition, describe_problem(condition, &error.to_string()))),
@@ -34,14 +34,14 @@ async fn probe_provider(parts: &Services) {
         ),
     };
     for condition in [Condition::Provider, Condition::Credential] {
-        if found.as_ref().is_none_or(|(now, _)| *now != condition) {
+        if observed.as_ref().is_none_or(|(now, _)| *now != condition) {
             conditions.clear(condition);
         }
     }
-    if let Some((condition, problem)) = found {
+    if let Some((condition, problem)) = observed {
         conditions.raise(condition, &problem);
     }
-    let now = parts.clock.now();
+    let now = services.clock.now();
     match date {
         Some(date) if clocks_agree(date, now) => {
             conditions.clear(Condition::Clock);
@@ -51,19 +51,18 @@ async fn probe_provider(parts: &Services) {
     }
 }
 
-/// Returns whether a failure is global: then it raises one condition for all
-/// keys. A failed request may concern one key alone, so a harmless request
-/// decides.
-pub(crate) async fn is_global_failure(parts: &Services, error: &ProviderError) -> bool {
+/// Returns whether a failure is global, and raises its condition for all keys if it is.
+/// The failed request may concern one key alone, so a harmless request decides.
+pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError) -> bool {
     if condition_of_error(error).is_none() {
         return false;
     }
-    let conditions = &parts.conditions;
-    let _turn = conditions.lock_diagnosis().await;
+    let conditions = &services.conditions;
+    let _diagnosis = conditions.lock_diagnosis().await;
     if !conditions.is_provider_usable() {
         return true;
     }
-    let Err(error) = parts.provider.check().await else {
+    let Err(error) = services.provider.check().await else {
         return false;
     };
     let Some(condition) = condition_of_error(&error) else {
@@ -73,7 +72,7 @@ pub(crate) async fn is_global_failure(parts: &Services, error: &ProviderError) -
     true
 }
 
-/// Describes a condition, with what to do about it.
+/// Describes a condition, and what the operator can do about it.
 pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
     match condition {
         Condition::Credential => format!(

@@ -1,7 +1,7 @@
 //! Compares every row of a scope with the provider's list.
 //!
-//! A list may be stale and a create may land late, so a discrepancy is a reason
-//! to ask again, and proves nothing by itself.
+//! A list may be stale and a create may be applied late, so a discrepancy is a reason to
+//! send another request, and proves nothing by itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::engine::services::Services;
 use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
 use crate::provider::ListedCredential;
 
-/// The discrepancies that a reconciliation found, by key.
+/// The discrepancies of a reconciliation, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
 
 /// The result of a reconciliation.
@@ -24,19 +24,19 @@ pub(crate) struct ReconciliationReport {
     pub(crate) lookalikes: Vec<Lookalike>,
 }
 
-/// Lists the credentials of a scope, compares them with the ledger, and logs
-/// those without a row. `keys` are those whose labels a lookalike may bear.
-/// Returns none if the provider or the ledger failed.
+/// Lists the credentials of a scope, compares them with the ledger, and logs those
+/// without a row. `keys` are the keys whose labels count as lookalikes. Returns none if
+/// the provider or the ledger failed.
 pub(crate) async fn reconcile(
-    parts: Arc<Services>,
+    services: Arc<Services>,
     scope: Scope,
     keys: Vec<KeyName>,
 ) -> Option<ReconciliationReport> {
-    let listed = match parts.provider.list(&scope).await {
+    let listed = match services.provider.list(&scope).await {
         Ok(listed) => listed,
         Err(error) => {
             // A list may fail while other requests work.
-            if !is_global_failure(&parts, &error).await {
+            if !is_global_failure(&services, &error).await {
                 tracing::warn!(
                     "cannot compare the ledger with the provider: {error}; it is tried again soon"
                 );
@@ -44,52 +44,52 @@ pub(crate) async fn reconcile(
             return None;
         }
     };
-    let now = parts.clock.now();
-    parts
+    let now = services.clock.now();
+    services
         .conditions
-        .observe_response(listed.server_time, now, parts.clock.monotonic());
-    let compared = match parts
+        .observe_response(listed.server_time, now, services.clock.monotonic());
+    let reconciliation = match services
         .ledger
         .reconcile(&scope, remote_credentials(listed.value))
         .await
     {
-        Ok(compared) => compared,
+        Ok(reconciliation) => reconciliation,
         Err(error) => {
             let text = describe_problem(Condition::Ledger, &error.to_string());
-            parts.conditions.raise(Condition::Ledger, &text);
+            services.conditions.raise(Condition::Ledger, &text);
             return None;
         }
     };
     let Reconciliation {
         discrepancies,
         unknown,
-    } = compared;
+    } = reconciliation;
     let mut lookalikes = Vec::new();
     let unknown = unknown
         .into_iter()
-        .map(|found| {
-            let name = found.name.as_deref().unwrap_or_default();
-            let alike = keys.iter().find(|key| Label::matches_format(name, key));
-            lookalikes.extend(alike.map(|key| Lookalike {
+        .map(|remote| {
+            let name = remote.name.as_deref().unwrap_or_default();
+            let matching_key = keys.iter().find(|key| Label::matches_format(name, key));
+            lookalikes.extend(matching_key.map(|key| Lookalike {
                 key: key.clone(),
-                id: found.metadata.id.clone(),
+                id: remote.metadata.id.clone(),
                 name: name.to_owned(),
             }));
             UnknownCredential {
-                id: found.metadata.id,
-                is_lookalike: alike.is_some(),
-                name: found.name,
+                id: remote.metadata.id,
+                is_lookalike: matching_key.is_some(),
+                name: remote.name,
             }
         })
         .collect();
-    let recorded = parts.ledger.record_reconciliation(&scope, now, unknown);
+    let recorded = services.ledger.record_reconciliation(&scope, now, unknown);
     match recorded.await {
         Ok(new) => log_unknown_credentials(&scope, &new),
-        // Without recorded lookalikes, a key without rows would be rotated beside
-        // them.
+        // Without recorded lookalikes, a key without rows would be rotated although they
+        // exist.
         Err(error) => {
             let text = describe_problem(Condition::Ledger, &error.to_string());
-            parts.conditions.raise(Condition::Ledger, &text);
+            services.conditions.raise(Condition::Ledger, &text);
             return None;
         }
     }
@@ -99,12 +99,12 @@ pub(crate) async fn reconcile(
     })
 }
 
-/// Converts a list to what the ledger compares.
+/// Converts the provider's list to the type that the ledger compares.
 pub(crate) fn remote_credentials(listed: Vec<ListedCredential>) -> Vec<RemoteCredential> {
     let listed = listed.into_iter();
-    let listed = listed.map(|one| RemoteCredential {
-        metadata: one.metadata,
-        name: one.name,
+    let listed = listed.map(|listed| RemoteCredential {
+        metadata: listed.metadata,
+        name: listed.name,
     });
     listed.collect()
 }

@@ -1,4 +1,4 @@
-//! What holds, what it rules out, and whose matter a failure is.
+//! Which conditions are active, what they forbid, and which errors raise them.
 
 use super::*;
 use crate::core::ids::ProjectId;
@@ -22,7 +22,7 @@ fn each_condition_is_raised_once_and_cleared_once() {
     let conditions = Conditions::default();
     assert!(conditions.can_start_rotation(&Scope::AdminKeys));
     for condition in ALL {
-        assert!(!conditions.clear(condition), "it did not hold");
+        assert!(!conditions.clear(condition), "it was not active");
         conditions.raise(condition, "first");
         conditions.raise(condition, "second");
         assert!(conditions.is_active(condition));
@@ -54,12 +54,12 @@ fn active_conditions_are_sorted_worst_first() {
     for condition in ALL.into_iter().rev() {
         conditions.raise(condition, condition.as_str());
     }
-    let held = conditions.active().into_iter();
-    let held: Vec<_> = held.map(|active| active.condition).collect();
-    assert_eq!(held, ALL);
-    let words = ALL.map(Condition::as_str);
+    let active = conditions.active().into_iter();
+    let active: Vec<_> = active.map(|active| active.condition).collect();
+    assert_eq!(active, ALL);
+    let names = ALL.map(Condition::as_str);
     let expected = ["ledger", "credential", "organization", "clock", "provider"];
-    assert_eq!(words, expected);
+    assert_eq!(names, expected);
 }
 
 #[test]
@@ -89,46 +89,54 @@ fn each_condition_withdraws_the_permits_it_makes_unsafe() {
 
 #[test]
 fn the_last_probe_delay_repeats() {
-    for (condition, paces) in [
+    for (condition, delays) in [
         (Condition::Ledger, &[1, 2, 5, 5][..]),
         (Condition::Provider, &[1, 2, 5, 15, 30, 60, 60]),
         (Condition::Credential, &[5, 15, 30, 60, 300, 300]),
         (Condition::Clock, &[30, 60, 60]),
         (Condition::Organization, &[300, 300]),
     ] {
-        for (attempt, pace) in (1..).zip(paces) {
-            let pace = Duration::from_secs(*pace);
+        for (attempt, delay) in (1..).zip(delays) {
+            let delay = Duration::from_secs(*delay);
             assert_eq!(
                 condition.probe_delay(attempt),
-                pace,
+                delay,
                 "{condition:?} {attempt}"
             );
         }
         assert_eq!(condition.probe_delay(0), condition.probe_delay(1));
-        let last = Duration::from_secs(paces[paces.len() - 1]);
+        let last = Duration::from_secs(delays[delays.len() - 1]);
         assert_eq!(condition.probe_delay(u32::MAX), last);
     }
 }
 
 #[test]
 fn clocks_agree_within_five_minutes() {
-    let ours = at("2026-11-24T03:00:00Z");
-    for (theirs, agrees) in [
+    let host_time = at("2026-11-24T03:00:00Z");
+    for (provider_time, agrees) in [
         ("2026-11-24T03:00:00Z", true),
         ("2026-11-24T03:05:00Z", true),
         ("2026-11-24T02:55:00Z", true),
         ("2026-11-24T03:05:01Z", false),
         ("2026-11-24T02:54:59Z", false),
     ] {
-        assert_eq!(time::clocks_agree(at(theirs), ours), agrees, "{theirs}");
+        assert_eq!(
+            time::clocks_agree(at(provider_time), host_time),
+            agrees,
+            "{provider_time}"
+        );
         let conditions = Conditions::default();
-        conditions.observe_response(Some(at(theirs)), ours, Duration::ZERO);
-        assert_eq!(conditions.is_active(Condition::Clock), !agrees, "{theirs}");
+        conditions.observe_response(Some(at(provider_time)), host_time, Duration::ZERO);
+        assert_eq!(
+            conditions.is_active(Condition::Clock),
+            !agrees,
+            "{provider_time}"
+        );
     }
-    let words = clock_mismatch_message(Some(at("2026-11-24T04:00:00Z")), ours);
+    let message = clock_mismatch_message(Some(at("2026-11-24T04:00:00Z")), host_time);
     assert!(
-        words.contains("2026-11-24T03:00:00Z") && words.contains("2026-11-24T04:00:00Z"),
-        "{words}"
+        message.contains("2026-11-24T03:00:00Z") && message.contains("2026-11-24T04:00:00Z"),
+        "{message}"
     );
 }
 
@@ -137,19 +145,19 @@ fn a_provider_response_is_recent_for_five_minutes() {
     let conditions = Conditions::default();
     assert!(!conditions.has_recent_response(at("2026-11-24T03:00:00Z")));
     conditions.observe_response(None, at("2026-11-24T03:00:00Z"), Duration::ZERO);
-    for (now, lately) in [
+    for (now, is_recent) in [
         ("2026-11-24T03:05:00Z", true),
         ("2026-11-24T03:05:01Z", false),
         // The clock was set back.
         ("2026-11-24T02:55:00Z", true),
         ("2026-11-24T02:54:59Z", false),
     ] {
-        assert_eq!(conditions.has_recent_response(at(now)), lately, "{now}");
+        assert_eq!(conditions.has_recent_response(at(now)), is_recent, "{now}");
     }
 }
 
 #[test]
-fn first_occurrence_is_reported_once_per_word() {
+fn first_occurrence_is_reported_once_per_name() {
     let conditions = Conditions::default();
     assert!(conditions.is_first_occurrence("a"));
     assert!(!conditions.is_first_occurrence("a"));
@@ -158,16 +166,16 @@ fn first_occurrence_is_reported_once_per_word() {
 
 #[test]
 fn errors_about_the_request_are_no_condition() {
-    let error = |cause| ProviderError {
+    let error = |kind| ProviderError {
         operation: String::new(),
         effect: Effect::Unknown,
         retry: RetryAdvice::Later(None),
-        kind: cause,
+        kind,
         message: String::new(),
         request_id: None,
         server_time: None,
     };
-    for (cause, condition) in [
+    for (kind, condition) in [
         (ErrorKind::NoCredential, Some(Condition::Credential)),
         (ErrorKind::CredentialRefused, Some(Condition::Credential)),
         (ErrorKind::Forbidden, Some(Condition::Credential)),
@@ -180,17 +188,17 @@ fn errors_about_the_request_are_no_condition() {
         (ErrorKind::RateLimited, None),
         (ErrorKind::QuotaExhausted, None),
     ] {
-        assert_eq!(condition_of_error(&error(cause)), condition, "{cause:?}");
+        assert_eq!(condition_of_error(&error(kind)), condition, "{kind:?}");
     }
 }
 
-/// What is held from a time that is long over would not be held at all.
+/// An overlap that starts at a time long past would already be over.
 #[test]
 fn overlap_never_starts_at_a_clock_that_is_behind() {
     let conditions = Conditions::default();
     let minute = Duration::from_secs(60);
-    let from = |now: &str, monotonic| conditions.overlap_start(at(now), monotonic);
-    assert_eq!(from("2026-11-24T03:00:00Z", minute), None);
+    let overlap_start = |now: &str, monotonic| conditions.overlap_start(at(now), monotonic);
+    assert_eq!(overlap_start("2026-11-24T03:00:00Z", minute), None);
     conditions.observe_response(
         Some(at("2026-11-24T03:00:00Z")),
         at("2026-11-24T03:00:00Z"),
@@ -198,16 +206,16 @@ fn overlap_never_starts_at_a_clock_that_is_behind() {
     );
     for (now, later, expected) in [
         ("2026-11-24T03:10:00Z", 10, "2026-11-24T03:10:00Z"),
-        // A moment behind, as clocks are.
+        // A moment behind, as most clocks are.
         ("2026-11-24T03:09:58Z", 10, "2026-11-24T03:09:58Z"),
         ("2026-11-24T03:09:57Z", 10, "2026-11-24T03:10:01Z"),
-        // Set back since it was heard, in whole seconds.
+        // Set back since the response, in whole seconds.
         ("2026-11-21T03:00:00Z", 30, "2026-11-24T03:30:01Z"),
-        // Ahead, it is held for longer than it must be.
+        // With a clock that is ahead, the overlap lasts longer than necessary.
         ("2026-11-27T03:00:00Z", 30, "2026-11-27T03:00:00Z"),
     ] {
-        let found = from(now, minute * (1 + later));
-        assert_eq!(found, Some(at(expected)), "{now}");
+        let start = overlap_start(now, minute * (1 + later));
+        assert_eq!(start, Some(at(expected)), "{now}");
     }
 }
 
@@ -222,10 +230,11 @@ fn a_condition_of_a_scope_stops_its_keys_alone() {
         assert!(conditions.can_start_rotation(&Scope::AdminKeys));
         assert!(!conditions.is_active_in(&Scope::AdminKeys, condition));
         assert_eq!(conditions.permits(&Scope::AdminKeys), Permits::ALL);
-        assert!(!conditions.is_active(condition), "of the whole daemon");
+        assert!(!conditions.is_active(condition), "not for the daemon");
         assert!(conditions.is_provider_usable() && !conditions.is_clear());
-        assert!(!conditions.clear(condition), "it is the scope's");
-        // Of the daemon, it stops the keys of both, and each ends on its own.
+        assert!(!conditions.clear(condition), "it belongs to the scope");
+        // A condition of the daemon stops the keys of both scopes, and each ends on its
+        // own.
         conditions.raise(condition, "why");
         assert!(!conditions.can_start_rotation(&Scope::AdminKeys));
         assert_eq!(conditions.active().len(), 2);
@@ -236,7 +245,7 @@ fn a_condition_of_a_scope_stops_its_keys_alone() {
 }
 
 #[test]
-fn a_scope_whose_provider_is_away_does_not_withdraw_the_permits_of_another() {
+fn a_condition_of_one_scope_does_not_withdraw_the_permits_of_another() {
     let project = Scope::Project(ProjectId::new("proj_abc"));
     let conditions = Conditions::default();
     conditions.raise_in(&project, Condition::Provider, "why");

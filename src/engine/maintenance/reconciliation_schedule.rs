@@ -1,4 +1,4 @@
-//! When one scope is reconciled with the provider.
+//! The schedule of the reconciliations of one scope.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::core::time::{self, HOUR, MINUTE};
 use crate::engine::services::{RunMode, Services};
 use crate::ledger::LedgerError;
 
-/// When a scope is reconciled again after an unclear create, which may take
-/// effect late.
+/// The delays after an unclear create, which may be applied late, until a scope is
+/// reconciled again.
 pub(super) const FOLLOW_UP_DELAYS: [Duration; 3] = [MINUTE, Duration::from_secs(15 * 60), HOUR];
 
-/// How soon a failed reconciliation is retried; the last delay repeats.
+/// The delays until a failed reconciliation is retried; the last one repeats.
 const RETRY_BACKOFF: Backoff = Backoff(&[5, 30, 60, 300]);
 
-/// When a scope is reconciled, and when it was.
+/// The times of the reconciliations of a scope.
 #[derive(Debug, Default)]
 pub(super) struct ReconciliationSchedule {
-    /// The next regular reconciliation: each schedules the next.
+    /// The next regular reconciliation. Each one schedules the next.
     pub(super) regular_at: Option<Timestamp>,
-    /// Additional reconciliations, each for a reason.
+    /// The additional reconciliations.
     pub(super) extra: BTreeSet<Timestamp>,
     is_running: bool,
-    /// How many failed since the last success.
+    /// The number of failed reconciliations since the last success.
     failed: u32,
-    /// When it was last reconciled, if that is recent enough to start a
-    /// rotation: before that, the ledger may be an older copy.
+    /// The last reconciliation, if it is recent enough to start a rotation. Without one,
+    /// the ledger may be an older backup.
     pub(super) reconciled_at: Option<Timestamp>,
-    /// When it was last reconciled, by this process or an earlier one.
+    /// The last reconciliation, by this process or an earlier one.
     pub(super) last_reconciliation: Option<Timestamp>,
 }
 
@@ -44,8 +44,8 @@ impl ReconciliationSchedule {
         }
     }
 
-    /// Returns the schedule of a scope at the start of a process, by what the
-    /// ledger records.
+    /// Returns the schedule of a scope at the start of a process, by the ledger's
+    /// records.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -86,7 +86,7 @@ impl ReconciliationSchedule {
         next.filter(|_| !self.is_running)
     }
 
-    /// Returns whether a reconciliation is due, which then counts as running.
+    /// Returns whether a reconciliation is due. If so, it counts as running from now on.
     pub(super) fn take_due(&mut self, now: Timestamp) -> bool {
         if self.next_at().is_none_or(|at| at > now) {
             return false;
@@ -116,15 +116,15 @@ impl ReconciliationSchedule {
         }
     }
 
-    /// Makes a failed reconciliation due now: the condition that it failed by
-    /// has ended, and every key may wait for it.
+    /// Makes a failed reconciliation due now, because the condition that caused the
+    /// failure has ended, and every key may wait for it.
     pub(super) fn retry_failed(&mut self, now: Timestamp) {
         if self.failed > 0 {
             self.extra.insert(now);
         }
     }
 
-    /// Makes a reconciliation due now, instead of all that were planned.
+    /// Makes one reconciliation due now, instead of all planned ones.
     pub(super) fn restart(&mut self, now: Timestamp) {
         self.regular_at = Some(now);
         self.extra.clear();

@@ -1,4 +1,4 @@
-//! When each task is due, and what delays it.
+//! The times at which the tasks are due, and what delays them.
 
 use super::*;
 use crate::core::change::Change;
@@ -42,7 +42,10 @@ fn idle_schedule() -> MaintenanceSchedule {
 }
 
 fn set_of(conditions: &[Condition]) -> BTreeSet<ConditionKey> {
-    conditions.iter().map(|one| (*one, None)).collect()
+    conditions
+        .iter()
+        .map(|condition| (*condition, None))
+        .collect()
 }
 
 #[test]
@@ -51,72 +54,75 @@ fn a_later_deadline_does_not_postpone_a_reconciliation() {
     schedule.reconcile_by(later(MINUTE));
     assert_eq!(schedule.next_at(), Some(later(MINUTE)));
     schedule.reconcile_by(later(MINUTE * 2));
-    assert_eq!(schedule.next_at(), Some(later(MINUTE)), "not instead");
+    assert_eq!(schedule.next_at(), Some(later(MINUTE)), "not postponed");
 }
 
 #[test]
 fn a_reconciliation_is_due_at_its_time_unless_one_is_running() {
-    let fine = Conditions::default();
+    let conditions = Conditions::default();
     let mut schedule = idle_schedule();
     schedule.schedule_follow_ups(&Scope::AdminKeys, now());
     assert_eq!(schedule.next_at(), Some(later(MINUTE)));
-    assert_eq!(schedule.due(&fine, now()), []);
-    assert_eq!(schedule.due(&fine, later(MINUTE)), [reconciliation()]);
-    // While it is under way no other begins, nor is one planned.
+    assert_eq!(schedule.due(&conditions, now()), []);
+    assert_eq!(schedule.due(&conditions, later(MINUTE)), [reconciliation()]);
+    // While one runs, no other starts or is planned.
     schedule.reconcile_now(&Scope::AdminKeys, later(MINUTE));
-    assert_eq!(schedule.due(&fine, later(MINUTE * 20)), []);
+    assert_eq!(schedule.due(&conditions, later(MINUTE * 20)), []);
     assert_eq!(schedule.next_at(), Some(later(HOUR)));
     assert!(schedule.finish_reconciliation(&Scope::AdminKeys, true, HOUR * 6, later(MINUTE * 20)));
     assert_eq!(schedule.all_reconciled_at(), Some(later(MINUTE * 20)));
-    // The one after a quarter of an hour has waited, that after an hour is to come.
+    // The one after 15 minutes has waited; the one after an hour is next.
     assert_eq!(schedule.next_at(), Some(later(MINUTE * 15)));
-    assert_eq!(schedule.due(&fine, later(MINUTE * 20)), [reconciliation()]);
+    assert_eq!(
+        schedule.due(&conditions, later(MINUTE * 20)),
+        [reconciliation()]
+    );
     assert!(
         !schedule.finish_reconciliation(&Scope::AdminKeys, true, HOUR * 6, later(MINUTE * 21)),
         "not the first"
     );
-    let at_an_hour = schedule.due(&fine, later(HOUR));
+    let at_an_hour = schedule.due(&conditions, later(HOUR));
     assert_eq!(at_an_hour, [reconciliation(), MaintenanceTask::DriftCheck]);
 }
 
 #[test]
 fn failed_reconciliations_are_retried_with_backoff() {
-    let fine = Conditions::default();
+    let conditions = Conditions::default();
     let mut schedule = idle_schedule();
     schedule.reconcile_now(&Scope::AdminKeys, now());
     let mut at = now();
-    for pace in [5, 30, 60, 300, 300] {
-        assert_eq!(schedule.due(&fine, at), [reconciliation()]);
+    for delay in [5, 30, 60, 300, 300] {
+        assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
         assert!(!schedule.finish_reconciliation(&Scope::AdminKeys, false, HOUR * 6, at));
         assert_eq!(schedule.all_reconciled_at(), None);
-        at = time::after(at, Duration::from_secs(pace));
-        assert_eq!(schedule.next_at(), Some(at), "{pace}");
+        at = time::after(at, Duration::from_secs(delay));
+        assert_eq!(schedule.next_at(), Some(at), "{delay}");
     }
-    // With an answer it begins anew.
-    assert_eq!(schedule.due(&fine, at), [reconciliation()]);
+    // A success resets the delays.
+    assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
     assert!(schedule.finish_reconciliation(&Scope::AdminKeys, true, MINUTE, at));
     at = time::after(at, MINUTE);
-    assert_eq!(schedule.due(&fine, at), [reconciliation()]);
+    assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
     schedule.finish_reconciliation(&Scope::AdminKeys, false, MINUTE, at);
     assert_eq!(schedule.next_at(), Some(time::after(at, MINUTE / 12)));
 }
 
 #[test]
 fn extra_reconciliations_do_not_repeat() {
-    let fine = Conditions::default();
+    let conditions = Conditions::default();
     let mut schedule = idle_schedule();
     schedule.drift_check_at = later(HOUR * 1_000);
-    let every = HOUR * 6;
-    schedule.finish_reconciliation(&Scope::AdminKeys, true, every, now());
+    let interval = HOUR * 6;
+    schedule.finish_reconciliation(&Scope::AdminKeys, true, interval, now());
     schedule.schedule_follow_ups(&Scope::AdminKeys, now());
     for _ in 0..3 {
-        schedule.reconcile_by(later(every));
+        schedule.reconcile_by(later(interval));
     }
     let mut minutes = Vec::new();
     for _ in 0..5 {
         let at = schedule.next_at().unwrap();
-        assert_eq!(schedule.due(&fine, at), [reconciliation()]);
-        schedule.finish_reconciliation(&Scope::AdminKeys, true, every, at);
+        assert_eq!(schedule.due(&conditions, at), [reconciliation()]);
+        schedule.finish_reconciliation(&Scope::AdminKeys, true, interval, at);
         minutes.push(time::until(now(), at).as_secs() / 60);
     }
     assert_eq!(minutes, [1, 15, 60, 60 + 360, 60 + 720]);
@@ -142,19 +148,19 @@ fn reconciliation_waits_for_the_provider_and_the_ledger() {
 
 #[test]
 fn drift_is_checked_every_hour() {
-    let fine = Conditions::default();
+    let conditions = Conditions::default();
     let mut schedule = idle_schedule();
     assert_eq!(
-        schedule.due(&fine, later(HOUR)),
+        schedule.due(&conditions, later(HOUR)),
         [MaintenanceTask::DriftCheck]
     );
-    assert_eq!(schedule.due(&fine, later(HOUR)), []);
+    assert_eq!(schedule.due(&conditions, later(HOUR)), []);
     assert_eq!(schedule.next_at(), Some(later(HOUR * 2)));
 }
 
 #[test]
 fn one_probe_runs_at_a_time_with_backoff() {
-    let fine = Conditions::default();
+    let conditions = Conditions::default();
     let mut schedule = idle_schedule();
     assert!(!schedule.schedule_probe(&set_of(&[]), now()));
     assert_eq!(
@@ -162,21 +168,21 @@ fn one_probe_runs_at_a_time_with_backoff() {
         Some(later(HOUR)),
         "nothing to probe for"
     );
-    let holds = set_of(&[Condition::Provider]);
+    let active = set_of(&[Condition::Provider]);
     let mut at = now();
-    for pace in [1, 2, 5, 15] {
-        assert!(!schedule.schedule_probe(&holds, at));
-        at = time::after(at, Duration::from_secs(pace));
-        assert_eq!(schedule.next_at(), Some(at), "{pace}");
-        // Asked again, it stays where it is.
-        assert!(!schedule.schedule_probe(&holds, at));
-        assert_eq!(schedule.next_at(), Some(at), "{pace}");
+    for delay in [1, 2, 5, 15] {
+        assert!(!schedule.schedule_probe(&active, at));
+        at = time::after(at, Duration::from_secs(delay));
+        assert_eq!(schedule.next_at(), Some(at), "{delay}");
+        // A second call does not move it.
+        assert!(!schedule.schedule_probe(&active, at));
+        assert_eq!(schedule.next_at(), Some(at), "{delay}");
         let before = time::before(at, Duration::from_millis(1));
-        assert_eq!(schedule.due(&fine, before), []);
-        assert_eq!(schedule.due(&fine, at), [MaintenanceTask::Probe]);
-        // While it runs there is no other.
-        assert!(!schedule.schedule_probe(&holds, at));
-        assert_eq!(schedule.due(&fine, at), []);
+        assert_eq!(schedule.due(&conditions, before), []);
+        assert_eq!(schedule.due(&conditions, at), [MaintenanceTask::Probe]);
+        // While the probe runs, no other starts.
+        assert!(!schedule.schedule_probe(&active, at));
+        assert_eq!(schedule.due(&conditions, at), []);
         assert_eq!(schedule.next_at(), Some(later(HOUR)));
         schedule.finish_probe();
     }
@@ -188,16 +194,16 @@ fn a_new_condition_restarts_the_probe_delays_and_a_cleared_one_is_reported() {
     let clock = set_of(&[Condition::Clock]);
     assert!(!schedule.schedule_probe(&clock, now()));
     assert_eq!(schedule.next_at(), Some(later(MINUTE / 2)));
-    // A second one, with a quicker pace.
+    // A second condition, with a shorter delay.
     let both = set_of(&[Condition::Clock, Condition::Provider]);
     assert!(!schedule.schedule_probe(&both, now()));
     assert_eq!(schedule.next_at(), Some(later(MINUTE / 60)));
-    // One of them passes, then the other.
+    // One of them ends, then the other.
     assert!(schedule.schedule_probe(&clock, now()));
     assert!(schedule.schedule_probe(&set_of(&[]), now()));
     assert_eq!(schedule.next_at(), Some(later(HOUR)));
     assert!(!schedule.schedule_probe(&set_of(&[]), now()));
-    // The next one begins at the first pace again.
+    // The next condition starts with the first delay again.
     assert!(!schedule.schedule_probe(&set_of(&[Condition::Provider]), now()));
     assert_eq!(schedule.next_at(), Some(later(MINUTE / 60)));
 }
@@ -227,46 +233,46 @@ fn a_backward_clock_jump_makes_all_maintenance_due() {
             MaintenanceTask::DriftCheck
         ]
     );
-    // What was not planned is not done.
+    // A task that was not planned is not due.
     let mut schedule = idle_schedule();
     schedule.reschedule_all(now());
     let due = schedule.due(&Conditions::default(), now());
     assert_eq!(due, [reconciliation(), MaintenanceTask::DriftCheck]);
 }
 
-/// What is planned at the start, so long after a sweep.
-async fn at_start(rows: Vec<Change>, course: RunMode, after: Duration) -> MaintenanceSchedule {
+/// Returns the schedule of a process that starts this long after a reconciliation.
+async fn at_start(rows: Vec<Change>, run_mode: RunMode, after: Duration) -> MaintenanceSchedule {
     let fakes = Fakes::new(&[]);
     fakes.write_ledger(vec![(key(), rows)]).await;
     fakes.advance_clock(after);
-    fakes.open_engine(Vec::new(), course).await.maintenance
+    fakes.open_engine(Vec::new(), run_mode).await.maintenance
 }
 
 #[tokio::test]
 async fn a_daemon_reconciles_at_start_and_commands_when_stale() {
-    let lately = HOUR * 24;
-    let long = HOUR * 24 * 1_000;
-    for (course, after, compares) in [
-        (RunMode::Daemon, lately, true),
-        (RunMode::Once, lately, false),
-        (RunMode::Command, lately, false),
-        (RunMode::Daemon, long, true),
-        (RunMode::Once, long, true),
-        (RunMode::Command, long, true),
+    let recently = HOUR * 24;
+    let long_after = HOUR * 24 * 1_000;
+    for (run_mode, after, reconciles) in [
+        (RunMode::Daemon, recently, true),
+        (RunMode::Once, recently, false),
+        (RunMode::Command, recently, false),
+        (RunMode::Daemon, long_after, true),
+        (RunMode::Once, long_after, true),
+        (RunMode::Command, long_after, true),
     ] {
-        let schedule = at_start(Vec::new(), course, after).await;
+        let schedule = at_start(Vec::new(), run_mode, after).await;
         assert_eq!(
             schedule.scopes[&Scope::AdminKeys].regular_at.is_some(),
-            compares,
-            "{course:?} {after:?}"
+            reconciles,
+            "{run_mode:?} {after:?}"
         );
         assert_eq!(
             schedule.all_reconciled_at().is_none(),
-            compares,
-            "{course:?} {after:?}"
+            reconciles,
+            "{run_mode:?} {after:?}"
         );
-        let looks_now = schedule.drift_check_at == time::after(at(), after);
-        assert_eq!(looks_now, course != RunMode::Command);
+        let checks_drift_now = schedule.drift_check_at == time::after(at(), after);
+        assert_eq!(checks_drift_now, run_mode != RunMode::Command);
     }
 }
 
@@ -301,9 +307,9 @@ fn each_scope_is_reconciled_on_its_own() {
     assert!(!schedule.finish_reconciliation(&project(), false, HOUR, now()));
     assert_eq!(schedule.reconciled_at(&Scope::AdminKeys), Some(now()));
     assert_eq!(schedule.reconciled_at(&project()), None);
-    assert_eq!(schedule.all_reconciled_at(), None, "one is missing");
+    assert_eq!(schedule.all_reconciled_at(), None, "not every scope was");
     assert_eq!(schedule.last_reconciliation(), None);
-    // The failure of one is retried, and the other waits for its interval.
+    // The failed one is retried, and the other waits for its interval.
     let retry = later(Duration::from_secs(5));
     assert_eq!(schedule.next_at(), Some(retry));
     assert_eq!(schedule.due(&conditions, retry), [of_project]);
@@ -311,9 +317,9 @@ fn each_scope_is_reconciled_on_its_own() {
     assert_eq!(
         schedule.all_reconciled_at(),
         Some(now()),
-        "the one furthest behind"
+        "the earliest of both"
     );
-    // A scope that is there already is not started again.
+    // A known scope is not started again.
     schedule.add_scope(&project(), retry);
     assert_eq!(schedule.due(&conditions, retry), []);
 }

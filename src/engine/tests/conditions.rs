@@ -1,5 +1,5 @@
-//! What is wrong with the daemon as a whole: told once, probed for by one
-//! probe, and over for all keys at once.
+//! Conditions of the daemon: logged once, checked by one probe, and ended for all keys at
+//! once.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ fn active_conditions(engine: &Engine) -> Vec<Condition> {
     problems.map(|active| active.condition).collect()
 }
 
-/// Nothing is begun before the ledger was compared with the provider: where
-/// that failed at start, it is done as soon as the provider is there again.
+/// No rotation starts before the ledger was compared with the provider. If that failed at
+/// the start, it is repeated as soon as the provider responds again.
 #[tokio::test]
 async fn a_daemon_started_in_an_outage_rotates_once_it_ends() {
     let fakes = Fakes::new(&[]);
@@ -40,11 +40,11 @@ async fn a_daemon_started_in_an_outage_rotates_once_it_ends() {
     assert_eq!(fakes.live_ids().len(), 1);
 }
 
-/// Its consumers have nothing that works: that a repair of it failed once does
-/// not leave the key to the pause.
+/// The key's consumers have no working credential, so a failed repair must not leave the
+/// key paused.
 #[tokio::test]
 async fn a_repair_that_ignores_a_pause_is_retried_until_it_succeeds() {
-    for cause in [ErrorKind::Unreachable, ErrorKind::RateLimited] {
+    for kind in [ErrorKind::Unreachable, ErrorKind::RateLimited] {
         let mut changes = current(1);
         changes.push(Change::from(Transition::new(
             &rotation(1),
@@ -61,10 +61,10 @@ async fn a_repair_that_ignores_a_pause_is_retried_until_it_succeeds() {
         fakes.write_ledger(vec![(key(), changes)]).await;
         let managed = fakes.managed_key(key(), |_| {});
         let mut engine = fakes.open_engine(vec![managed], RunMode::Daemon).await;
-        fakes.fail_creates(Some((cause, Effect::NotApplied)));
+        fakes.fail_creates(Some((kind, Effect::NotApplied)));
         fakes.run_for(&mut engine, Duration::from_secs(5)).await;
         let state = engine.state(&key()).unwrap();
-        assert_eq!(state.newest_phase, Some(Phase::Failed), "{cause:?}");
+        assert_eq!(state.newest_phase, Some(Phase::Failed), "{kind:?}");
         fakes.fail_creates(None);
         fakes.run_for(&mut engine, HOUR).await;
         assert!(engine.state(&key()).unwrap().current().is_some());
@@ -85,12 +85,16 @@ async fn an_outage_with_ten_thousand_due_keys_logs_one_line_and_runs_one_probe()
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(active_conditions(&engine), [Condition::Provider]);
     assert_eq!(lines.lines_with("ERROR", "").len(), 1);
-    let mut asked = fakes.take_calls();
-    asked.retain(|call| call != "preflight");
-    assert_eq!(asked, ["check", "check"], "the first, and one to be sure");
+    let mut calls = fakes.take_calls();
+    calls.retain(|call| call != "preflight");
+    assert_eq!(
+        calls,
+        ["check", "check"],
+        "the failed request and its diagnosis"
+    );
 
-    // A minute is probed at 1, 3, 8, 23 and 53 seconds, and nothing else is
-    // asked.
+    // Within a minute, probes run after 1, 3, 8, 23 and 53 seconds, and nothing else
+    // sends requests.
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     assert_eq!(fakes.take_calls(), ["check"; 5]);
     assert_eq!(lines.lines_with("", "").len(), 1);
@@ -105,9 +109,9 @@ async fn an_outage_with_ten_thousand_due_keys_logs_one_line_and_runs_one_probe()
         .run_until(&mut engine, || fakes.live_ids().len() == 20)
         .await;
     assert_eq!(active_conditions(&engine), []);
-    let listed = fakes.take_calls();
-    let listed = listed.iter().filter(|call| *call == "list");
-    assert!(listed.count() <= 1, "one listing for all keys without rows");
+    let calls = fakes.take_calls();
+    let calls = calls.iter().filter(|call| *call == "list");
+    assert!(calls.count() <= 1, "one list for all keys without rows");
 }
 
 #[tokio::test]
@@ -155,7 +159,7 @@ async fn clock_disagreement_blocks_rotations_and_revocations() {
     assert_eq!(fakes.live_ids().len(), 1);
 }
 
-/// A key with a current credential, of which the provider knows nothing.
+/// Returns a key with a current credential that the provider does not have.
 fn missing_credential(number: u64) -> (KeyName, Vec<Change>) {
     let adopted = Change::from(Adoption {
         rotation: rotation(number),
@@ -189,7 +193,7 @@ async fn a_majority_of_missing_credentials_raises_the_organization_condition() {
     fakes.run_for(&mut engine, HOUR * 24).await;
     assert_eq!(active_conditions(&engine), [Condition::Organization]);
     assert_eq!(lines.lines_with("ERROR", "rotate --all").len(), 1);
-    assert_eq!(fakes.live_ids(), ["key_3"], "nothing is made");
+    assert_eq!(fakes.live_ids(), ["key_3"], "nothing is created");
 
     engine.request_all(&RotationRequest {
         operator: None,
@@ -200,7 +204,7 @@ async fn a_majority_of_missing_credentials_raises_the_organization_condition() {
     assert_eq!(
         lines.lines_with("ERROR", "rotate --all").len(),
         1,
-        "and no more"
+        "not logged again"
     );
     assert_eq!(fakes.live_ids().len(), 3);
     assert!(!fakes.live_ids().contains(&"key_3".to_owned()));
@@ -221,16 +225,16 @@ async fn reload_probes_active_conditions_immediately() {
     assert_eq!(
         active_conditions(&engine),
         [Condition::Credential],
-        "five minutes apart"
+        "the next probe is five minutes later"
     );
-    let parts = engine.services().clone();
-    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    let services = engine.services().clone();
+    engine.reconfigure(services, vec![fakes.managed_key(key(), |_| {})]);
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(active_conditions(&engine), []);
 }
 
-/// While the keys are read one after another, a majority of those read so far
-/// means nothing.
+/// While the keys are read one after another, a majority of those read so far proves
+/// nothing.
 #[tokio::test]
 async fn missing_credentials_that_come_first_raise_no_condition_at_start() {
     let fakes = Fakes::new(&[

@@ -1,4 +1,4 @@
-//! What a comparison with the provider leads to.
+//! The consequences of a comparison with the provider.
 
 use std::time::Duration;
 
@@ -27,10 +27,15 @@ async fn a_credential_is_gone_after_three_absences_over_a_quarter_of_an_hour() {
     let mut engine = open_daemon(&fakes, current(1)).await;
     fakes.run_for(&mut engine, MINUTE * 15).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "current");
-    let looks = |calls: Vec<String>| calls.iter().filter(|one| *one == "retrieve key_1").count();
-    assert_eq!(looks(fakes.take_calls()), 2);
+    let check_count = |calls: Vec<String>| {
+        calls
+            .iter()
+            .filter(|call| *call == "retrieve key_1")
+            .count()
+    };
+    assert_eq!(check_count(fakes.take_calls()), 2);
     fakes.run_for(&mut engine, MINUTE * 5).await;
-    assert_eq!(looks(fakes.take_calls()), 1);
+    assert_eq!(check_count(fakes.take_calls()), 1);
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.current().unwrap().trigger, Trigger::Repair);
@@ -80,7 +85,7 @@ async fn presence_in_a_listing_alone_is_not_alive() {
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.journal_details("found-alive"), [""; 0]);
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
-    // Nor is what cannot be asked for: it is tried again.
+    // A credential that cannot be retrieved is not alive either; it is checked again.
     fakes.fail_calls(Some(("retrieve", ErrorKind::ServerError)));
     engine
         .maintenance
@@ -142,7 +147,7 @@ async fn a_credential_wrongly_recorded_as_gone_is_revoked_only_after_its_sinks_a
     fakes.fail_creates(Some((ErrorKind::Refused, Effect::NotApplied)));
     fakes.run_for(&mut engine, MINUTE * 20).await;
     assert_eq!(fakes.phase_of(&rotation(1)), "revoked");
-    // The provider was wrong, and its consumers have nothing else.
+    // The provider was wrong, and the consumers have no other credential.
     fakes.add_credential("key_1", "label-1");
     engine
         .maintenance
@@ -156,7 +161,7 @@ async fn a_credential_wrongly_recorded_as_gone_is_revoked_only_after_its_sinks_a
     assert_eq!(fakes.live_ids().len(), 1);
 }
 
-/// Its consumers have an overlap then, and a wrong clock does not end it.
+/// The consumers have an overlap, which a wrong clock must not end.
 #[tokio::test]
 async fn a_wrong_clock_revokes_no_orphan_that_sinks_hold() {
     let fakes = Fakes::new(&[]);
@@ -167,7 +172,7 @@ async fn a_wrong_clock_revokes_no_orphan_that_sinks_hold() {
     assert_eq!(
         fakes.live_ids().len(),
         1,
-        "it was taken for gone and replaced"
+        "the missing credential was replaced"
     );
     fakes.add_credential("key_1", "label-1");
     engine
@@ -259,7 +264,7 @@ async fn a_new_key_with_a_lookalike_is_not_rotated() {
     }
 }
 
-/// An old list is no reason to begin.
+/// A rotation must not start by an old list.
 #[tokio::test]
 async fn a_key_added_by_reload_with_a_lookalike_is_not_rotated() {
     let fakes = Fakes::new(&[]);
@@ -267,8 +272,8 @@ async fn a_key_added_by_reload_with_a_lookalike_is_not_rotated() {
     let mut engine = fakes.open_engine(Vec::new(), RunMode::Daemon).await;
     fakes.run_for(&mut engine, MINUTE * 60).await;
     fakes.add_credential("key_like", "billing-20261123T030000Z-5f3a9c");
-    let parts = engine.services().clone();
-    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
+    let services = engine.services().clone();
+    engine.reconfigure(services, vec![fakes.managed_key(key(), |_| {})]);
     fakes.run_for(&mut engine, MINUTE).await;
     assert_eq!(fakes.live_ids(), ["key_like"]);
 }
@@ -282,9 +287,9 @@ async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configur
     let kinds = "SELECT kind FROM unknown_credential";
     assert_eq!(fakes.query_rows(kinds), ["unrecognized"]);
     let (lines, _guard) = CapturedLog::capture();
-    let parts = engine.services().clone();
-    engine.reconfigure(parts, vec![fakes.managed_key(key(), |_| {})]);
-    // At once, by the list of a minute ago.
+    let services = engine.services().clone();
+    engine.reconfigure(services, vec![fakes.managed_key(key(), |_| {})]);
+    // Immediately, by the list of a minute ago.
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.live_ids(), ["key_like"]);
     engine
@@ -295,8 +300,8 @@ async fn an_unrecognized_credential_becomes_a_lookalike_when_its_key_is_configur
     assert_eq!(lines.lines_with("WARN", "it is left alone").len(), 1);
 }
 
-/// A restored ledger, or one that lost commits, counts beyond what sinks have
-/// applied, whatever it remembers.
+/// A restored ledger, or one that lost commits, must not repeat a sequence that sinks
+/// have applied.
 #[tokio::test]
 async fn a_sequence_is_the_time_in_seconds_or_one_more_than_the_last() {
     let drift = |rotation| {
@@ -309,7 +314,7 @@ async fn a_sequence_is_the_time_in_seconds_or_one_more_than_the_last() {
         })
     };
     let now = u64::try_from(time::whole_seconds(at()).as_second()).unwrap();
-    for (last, least) in [(1, now), (now + 9_000, now + 9_001)] {
+    for (last, minimum) in [(1, now), (now + 9_000, now + 9_001)] {
         let fakes = Fakes::new(&[("key_1", "label-1")]);
         let mut changes = current(1);
         let Some(Change::Rotation(RotationChange::Started(intent))) = changes.first_mut() else {
@@ -320,6 +325,9 @@ async fn a_sequence_is_the_time_in_seconds_or_one_more_than_the_last() {
         let mut engine = open_daemon(&fakes, changes).await;
         fakes.run_for(&mut engine, MINUTE).await;
         let sequence = engine.state(&key()).unwrap().current().unwrap().sequence;
-        assert!((least..least + 60).contains(&sequence), "{last} {sequence}");
+        assert!(
+            (minimum..minimum + 60).contains(&sequence),
+            "{last} {sequence}"
+        );
     }
 }
