@@ -6,6 +6,7 @@
 //! engine evaluates a key, and the ledger's state decides.
 
 mod alerts;
+mod completions;
 pub mod conditions;
 mod drift;
 mod effects;

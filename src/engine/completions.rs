@@ -1,0 +1,193 @@
+//! Handles the results of the engine's tasks, first of all the keys that workers return.
+
+use tokio::task::JoinError;
+
+use crate::core::condition::Condition;
+use crate::core::health::alertable_error;
+use crate::core::ids::KeyName;
+use crate::core::scope::Scope;
+use crate::engine::presence::CredentialPresence;
+use crate::engine::reconciliation::ReconciliationReport;
+use crate::engine::scheduler::{Completion, Engine, set_membership};
+use crate::engine::worker::{AwaitedPlace, Worker};
+
+impl Engine {
+    /// Waits for a task to complete, and handles every completed one. Returns false if no
+    /// task is running. The future is safe to drop.
+    pub async fn process_completions(&mut self) -> bool {
+        let has_more_due = std::mem::take(&mut self.has_more_due);
+        let mut next = if has_more_due {
+            // Other ready tasks run before the next keys.
+            tokio::task::yield_now().await;
+            self.running.try_join_next()
+        } else {
+            let places = self.places.clone();
+            tokio::select! {
+                biased;
+                next = self.running.join_next() => next,
+                () = places.changed() => {
+                    self.wake_ready_keys(self.services.clock.now());
+                    return true;
+                }
+            }
+        };
+        let is_active = has_more_due || next.is_some();
+        while let Some(completion) = next {
+            self.handle_completion(completion);
+            next = self.running.try_join_next();
+        }
+        is_active
+    }
+
+    fn handle_completion(&mut self, completion: Result<Completion, JoinError>) {
+        match completion {
+            Ok(Completion::Key(worker)) => {
+                self.park(*worker);
+            }
+            Ok(Completion::Probe) => self.maintenance.finish_probe(),
+            Ok(Completion::DriftCheck(suspect)) => self.finish_drift_batch(suspect),
+            Ok(Completion::Reconciliation(scope, report)) => {
+                self.handle_reconciliation(&scope, report);
+            }
+            Ok(Completion::LedgerWrite) => {}
+            Ok(Completion::Notifications(outcome)) => {
+                self.alert_tracker.outbox.finish_batch(outcome)
+            }
+            Err(error) => {
+                // A step panicked: its key has no worker until a restart, which finds
+                // its rotation open and strands it.
+                tracing::error!("a step panicked ({error}); restart rekeyd, and report this");
+            }
+        }
+        self.apply_condition_changes();
+    }
+
+    /// Schedules a probe while a condition is active, and wakes every key when one ends.
+    pub(super) fn apply_condition_changes(&mut self) {
+        let now = self.services.clock.now();
+        let active = self.services.conditions.active_keys();
+        if self.maintenance.schedule_probe(&active, now) {
+            self.wake_all();
+        }
+        self.record_conditions();
+    }
+
+    /// Takes a key back from its worker, and queues its next evaluation.
+    pub(super) fn park(&mut self, worker: Worker) {
+        let now = self.services.clock.now();
+        let key = worker.state.key.clone();
+        if worker.needs_follow_up {
+            self.maintenance
+                .schedule_follow_ups(&worker.context.scope, now);
+        }
+        if worker.needs_reconciliation {
+            let scope = worker.context.scope.clone();
+            self.maintenance.reconcile_now(&scope, now);
+            self.awaiting_reconciliation.push((scope, key.clone()));
+        }
+        let Some(entry) = self.keys.get_mut(&key) else {
+            return;
+        };
+        let previous_presence = (entry.scope.clone(), entry.presence);
+        let previous_rotation = entry.rotates_at;
+        let awaits = worker.awaits;
+        entry.check_in(worker, now);
+        let presence = (entry.scope.clone(), entry.presence);
+        let is_configured = entry.managed.is_some();
+        let error = entry
+            .state()
+            .and_then(|state| alertable_error(state, is_configured));
+        set_membership(&mut self.unhealthy, &key, error.is_some());
+        let is_rotating = entry.is_rotating();
+        set_membership(&mut self.rotating, &key, is_rotating);
+        if let Some(at) = previous_rotation {
+            self.next_rotations.remove(&(at, key.clone()));
+        }
+        if let Some(at) = entry.rotates_at {
+            self.next_rotations.insert((at, key.clone()));
+        }
+        if let Some(at) = entry.wake_at {
+            self.run_queue.insert(at, key.clone(), is_rotating);
+        }
+        if entry.is_queued_for_provider
+            && let Some(since) = entry.provider_turn
+        {
+            self.awaiting_provider
+                .insert(since, key.clone(), is_rotating);
+        }
+        if awaits != Some(AwaitedPlace::Destination) {
+            self.places.leave(&key);
+        }
+        self.update_presence(previous_presence, presence);
+        self.update_key_alerts(&key, now);
+    }
+
+    /// Moves a key to its new presence in the tallies, perhaps of another scope.
+    fn update_presence(
+        &mut self,
+        (from, mut before): (Scope, CredentialPresence),
+        (to, after): (Scope, CredentialPresence),
+    ) {
+        if from != to {
+            let tally = self.presence.entry(from.clone()).or_default();
+            tally.update(before, CredentialPresence::None);
+            self.check_organization(&from);
+            before = CredentialPresence::None;
+        }
+        let tally = self.presence.entry(to.clone()).or_default();
+        tally.update(before, after);
+        self.check_organization(&to);
+    }
+
+    /// Raises the organization's condition in `scope` when most keys' credentials are
+    /// gone at once.
+    fn check_organization(&self, scope: &Scope) {
+        let Some(tally) = self.presence.get(scope) else {
+            return;
+        };
+        let conditions = &self.services.conditions;
+        if tally.is_suspicious() {
+            let problem = format!(
+                "the current credentials of {} of {} keys are gone at the provider; see \
+                 whether the admin credential belongs to another organization, or rotate all \
+                 keys if they were really revoked (`rekeyd rotate --all`)",
+                tally.missing,
+                tally.present + tally.missing
+            );
+            conditions.raise_in(scope, Condition::Organization, &problem);
+        } else {
+            conditions.clear_in(scope, Condition::Organization);
+        }
+    }
+
+    fn handle_reconciliation(&mut self, scope: &Scope, report: Option<ReconciliationReport>) {
+        let now = self.services.clock.now();
+        let discrepancies = report.map(|report| {
+            self.update_lookalike_alerts(&report.lookalikes, now);
+            report.discrepancies
+        });
+        let has_succeeded = discrepancies.is_some();
+        let interval = self.services.reconcile_every;
+        let is_first = self
+            .maintenance
+            .finish_reconciliation(scope, has_succeeded, interval, now);
+        if is_first {
+            self.wake_all();
+        }
+        if has_succeeded {
+            let awaiting = std::mem::take(&mut self.awaiting_reconciliation);
+            let (ready, rest) = awaiting.into_iter().partition(|(of, _)| of == scope);
+            self.awaiting_reconciliation = rest;
+            let ready: Vec<(Scope, KeyName)> = ready;
+            for (_, key) in ready {
+                self.wake(&key, now);
+            }
+        }
+        for (key, found) in discrepancies.into_iter().flatten() {
+            if let Some(entry) = self.keys.get_mut(&key) {
+                entry.discrepancies.extend(found);
+            }
+            self.wake(&key, now);
+        }
+    }
+}
