@@ -14,6 +14,7 @@ mod key_entry;
 mod log;
 mod maintenance;
 mod managed_key;
+mod next_work;
 pub mod observer;
 pub mod operator_command;
 mod places;

@@ -1,28 +1,24 @@
-//! Works on one key: decides the next work without waiting, performs it (one external
-//! effect, then one commit), and continues until no work is due or no place is free for
-//! the next.
+//! Works on one key: performs its next work (one external effect, then one commit), and
+//! continues until no work is due or no place is free for the next. `next_work.rs` decides
+//! which work is next.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, MissedRun, RetryRequest};
+use crate::core::change::{Change, RetryRequest};
 use crate::core::condition::Condition;
-use crate::core::decide::due::{Due, check_due, timetable_change};
-use crate::core::decide::next_step::{Step, next_step};
-use crate::core::decide::{outcome, sink_sync};
+use crate::core::decide::next_step::Step;
+use crate::core::decide::outcome;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
-use crate::core::schedule::timetable::Timetable;
 use crate::core::time;
-use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::probe::describe_problem;
 use crate::engine::rotation_request::RotationStart;
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError};
-use crate::platform::clock::ClockReading;
 use crate::sink::Destination;
 
 /// The next work of a key.
@@ -186,148 +182,6 @@ impl Worker {
         self.wake_at = Some(time::after(self.now(), pause));
     }
 
-    /// Returns the work that is due now. If none is, as for nearly every evaluated key,
-    /// sets the time of the next evaluation.
-    pub(crate) fn next_work(&mut self) -> Option<Work> {
-        if self.unclear_commit.is_some() {
-            return Some(Work::ReadState);
-        }
-        if !self.unrecorded.is_empty() {
-            return Some(Work::FlushUnrecorded);
-        }
-        if self.needs_sink_sync && self.has_provider_time() {
-            let sinks = self.managed.as_deref().map(ManagedKey::all_sinks);
-            let from = self.overlap_start();
-            let in_flight = self.in_flight.as_ref();
-            let changes = sink_sync::sink_changes(&self.state, sinks.as_deref(), in_flight, from);
-            if !changes.is_empty() {
-                return Some(Work::SyncSinks(changes));
-            }
-            self.needs_sink_sync = false;
-        }
-        let permits = self.services.conditions.permits(&self.context.scope);
-        if let Some(command) = self.commands.pop_front() {
-            return Some(Work::Execute(command));
-        }
-        if std::mem::take(&mut self.needs_drift_check) {
-            return Some(Work::CheckDrift);
-        }
-        if permits.can_use_provider
-            && let Some(discrepancy) = self.discrepancies.pop_front()
-        {
-            return Some(Work::HandleDiscrepancy(discrepancy));
-        }
-        if let Some(open) = self.rotation_to_expedite() {
-            return Some(Work::Expedite(open));
-        }
-        let now = self.now();
-        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
-        match next_step(&self.state, self.in_flight.as_ref(), policy, permits, now) {
-            // The removal of this sink is not recorded yet, because the provider's time
-            // is unknown: a reconciliation observes it.
-            Step::Deliver { sink, .. } | Step::RunOnChange { sink, .. }
-                if !self.has_sink(&sink) =>
-            {
-                self.needs_reconciliation = !self.has_provider_time();
-                None
-            }
-            Step::Wait(until) => self.start_if_due(until, now),
-            step @ (Step::Record(_)
-            | Step::Create(_)
-            | Step::FindLabel { .. }
-            | Step::Verify(_)
-            | Step::Deliver { .. }
-            | Step::RunOnChange { .. }
-            | Step::Revoke(_)
-            | Step::RecheckMissing(_)) => Some(Work::Step(step)),
-        }
-    }
-
-    /// Returns the start of a rotation if one is due; otherwise sets the time of the next
-    /// evaluation.
-    fn start_if_due(&mut self, until: Option<Timestamp>, now: Timestamp) -> Option<Work> {
-        self.wake_at = until;
-        let managed = self.managed.clone()?;
-        if let Some(open) = self.state.open_rotation() {
-            return self
-                .request
-                .is_some()
-                .then(|| Work::Expedite(open.id.clone()));
-        }
-        if self.has_clock_jumped() {
-            // The engine determines the downtime first, and then evaluates this key.
-            self.wake_at = Some(now);
-            return None;
-        }
-        if self.context.is_scheduling
-            && let Some(change) = self.timetable_change(&managed, now)
-        {
-            return Some(Work::Step(Step::Record(vec![change])));
-        }
-        self.context.reconciled_at?;
-        if let Some(request) = self.request.clone() {
-            let start = RotationStart::from_request(request);
-            return Some(self.preflight_or_start(&managed, start, until));
-        }
-        if !self.context.is_scheduling
-            || !self
-                .services
-                .conditions
-                .can_start_rotation(&self.context.scope)
-        {
-            return None;
-        }
-        let required = managed.required_sinks();
-        match check_due(
-            &managed.policy,
-            &required,
-            &self.state,
-            self.context.downtime,
-            now,
-        ) {
-            Due::NotDue { next } => {
-                self.wake_at = until.into_iter().chain(next).min();
-                self.rotates_at = next;
-                None
-            }
-            Due::MissedRunSkipped { firing, reason } => {
-                let skipped = Change::from(MissedRun {
-                    firing,
-                    reason,
-                    is_skipped: true,
-                });
-                Some(Work::Step(Step::Record(vec![skipped])))
-            }
-            Due::Now {
-                scheduled_for,
-                trigger,
-                missed_reason,
-                ..
-            } => {
-                let start = RotationStart {
-                    trigger,
-                    scheduled_for,
-                    missed_run: scheduled_for.zip(missed_reason),
-                    request: None,
-                };
-                Some(self.preflight_or_start(&managed, start, until))
-            }
-        }
-    }
-
-    /// Returns the check of the next endpoint, or the start if all have passed.
-    fn preflight_or_start(
-        &mut self,
-        managed: &ManagedKey,
-        start: RotationStart,
-        until: Option<Timestamp>,
-    ) -> Work {
-        match self.next_endpoint_to_check(managed) {
-            Some(sink) => Work::Preflight(sink, until),
-            None => Work::StartRotation(start, until),
-        }
-    }
-
     /// Performs the work. Returns false if no other work is due after it.
     pub(crate) async fn perform(&mut self, work: Work) -> Result<bool, LedgerError> {
         match work {
@@ -401,41 +255,6 @@ impl Worker {
             self.wake_at = until.into_iter().chain(retry_at).min();
             self.rotates_at = retry_at;
         }
-    }
-
-    /// Returns whether the clock was set, or the host slept, since the engine dispatched
-    /// this key: only the engine knows the downtime then.
-    fn has_clock_jumped(&self) -> bool {
-        let now = ClockReading::read(self.services.clock.as_ref());
-        self.context.clock_reading.jump_until(now).is_some()
-    }
-
-    /// Returns the change to record before the firings of a new timetable count.
-    fn timetable_change(&self, managed: &ManagedKey, now: Timestamp) -> Option<Change> {
-        let key = &self.state.key;
-        let parse = |text: &str| Timetable::from_text(text, key, self.services.find_zone);
-        timetable_change(
-            &managed.policy,
-            &self.state,
-            self.context.downtime,
-            parse,
-            now,
-        )
-    }
-
-    fn has_sink(&self, sink: &SinkId) -> bool {
-        let managed = self.managed.as_ref();
-        managed.is_some_and(|managed| managed.sink(sink).is_some())
-    }
-
-    /// Returns the open rotation that a request expedites, if it can finish in this
-    /// process. The request is applied before the rotation's next step: after its last
-    /// step, the request would start another rotation.
-    fn rotation_to_expedite(&self) -> Option<RotationId> {
-        let request = self.request.as_ref()?;
-        let open = self.state.open_rotation()?;
-        let can_finish = open.can_finish_without_secret() || self.in_flight.is_some();
-        (can_finish && !request.revoke_previous && self.managed.is_some()).then(|| open.id.clone())
     }
 
     /// Applies a request to the open rotation: retries it now, or abandons it for a new

@@ -1,6 +1,6 @@
 //! The worker of one key: its state, its places, and how it records changes.
 //!
-//! Deliberately not here: which work is next (`work.rs`) and how it is performed
+//! Deliberately not here: which work is next (`next_work.rs`) and how it is performed
 //! (`effects/`).
 
 use std::collections::VecDeque;
