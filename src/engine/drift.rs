@@ -16,10 +16,14 @@ use crate::core::state::{CredentialMetadata, KeyState};
 use crate::engine::effects::drift::accepted_deliveries;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::scheduler::{Completion, Engine};
-use crate::sink::Sink;
+use crate::sink::{self, Sink};
 
 /// The number of keys that are checked together; more would only use more memory.
 pub(super) const DRIFT_BATCH_SIZE: usize = 256;
+
+/// How many files of a batch one thread reads: so few that a slow disk reads
+/// several at once, and that one that hangs concerns few others.
+const FILES_PER_THREAD: usize = 64;
 
 impl Engine {
     /// Checks the sinks of all keys, one batch of keys after the other.
@@ -37,16 +41,26 @@ impl Engine {
         };
         let mut keys = self.keys.range_mut((from, Bound::Unbounded));
         let mut checks = JoinSet::new();
+        let mut file_checks = Vec::new();
         let mut last = None;
         for (key, entry) in keys.by_ref().take(DRIFT_BATCH_SIZE) {
             for (sink, credential) in entry.drift_checks() {
                 let key = key.clone();
+                if let Some(check) = sink.file_check(credential) {
+                    file_checks.push((key, check));
+                    continue;
+                }
+                let (sink, credential) = (Arc::clone(sink), credential.clone());
                 checks.spawn(async move {
                     let drift = sink.check_drift(&credential).await;
-                    drift.map(|_| key)
+                    drift.map(|_| key).into_iter().collect()
                 });
             }
             last = Some(key);
+        }
+        while !file_checks.is_empty() {
+            let from = file_checks.len().saturating_sub(FILES_PER_THREAD);
+            checks.spawn(sink::file::find_drift(file_checks.split_off(from)));
         }
         let last = last.cloned().filter(|_| keys.next().is_some());
         self.drift_cursor = last.map(Bound::Excluded);
@@ -54,7 +68,7 @@ impl Engine {
             let mut suspect = BTreeSet::new();
             while let Some(checked) = checks.join_next().await {
                 // A check that panicked says nothing about its sink.
-                suspect.extend(checked.ok().flatten());
+                suspect.extend(checked.into_iter().flatten());
             }
             Completion::DriftCheck(suspect)
         });
@@ -76,19 +90,15 @@ impl Engine {
 
 impl KeyEntry {
     /// Returns the sinks to check, with the credential that each accepted. A worker that
-    /// has the key checks them itself, too.
-    fn drift_checks(&mut self) -> Vec<(Arc<dyn Sink>, CredentialMetadata)> {
+    /// has the key checks them itself.
+    fn drift_checks(&mut self) -> impl Iterator<Item = (&Arc<dyn Sink>, &CredentialMetadata)> {
         if self.managed.is_some() && self.parked.is_none() {
             self.needs_drift_check = true;
             self.is_dirty = true;
         }
         let current = self.state().and_then(KeyState::current);
-        let Some((key, rotation)) = self.managed.as_deref().zip(current) else {
-            return Vec::new();
-        };
-        let checks = accepted_deliveries(key, rotation);
-        checks
-            .map(|(_, sink, credential)| (Arc::clone(sink), credential.clone()))
-            .collect()
+        let current = self.managed.as_deref().zip(current).into_iter();
+        let checks = current.flat_map(|(key, rotation)| accepted_deliveries(key, rotation));
+        checks.map(|(_, sink, credential)| (sink, credential))
     }
 }

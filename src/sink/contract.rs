@@ -38,6 +38,14 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Returns the work of [`Sink::check_drift`] if it only reads a file of this
+    /// host: one thread then checks the files of many keys, one after the other.
+    /// The work may hang with its file system.
+    fn file_check(&self, credential: &CredentialMetadata) -> Option<FileCheck> {
+        let _ = credential;
+        None
+    }
+
     /// Whether the sink replaces the credential that rekeyd itself works with.
     fn rotates_self_credential(&self) -> bool {
         false
@@ -65,6 +73,10 @@ pub trait Sink: Send + Sync {
     /// Whether the sink may hold the secret; when in doubt, it may.
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
 }
+
+/// Reads a file of this host, and returns how it differs from what its sink
+/// accepted.
+pub type FileCheck = Box<dyn FnOnce() -> Option<Drift> + Send>;
 
 /// The target whose concurrent deliveries are limited together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,7 +18,9 @@ use std::path::PathBuf;
 
 use self::target::SinkType;
 
-pub use self::contract::{DeliveredPayload, Destination, Payload, ReplacedCredential, Sink};
+pub use self::contract::{
+    DeliveredPayload, Destination, FileCheck, Payload, ReplacedCredential, Sink,
+};
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
 };
