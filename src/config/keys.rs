@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
 use super::claims::PathClaims;
 use super::environment::Environment;
 use super::key_options::KeyOptions;
@@ -19,17 +22,31 @@ use crate::core::scope::Scope;
 use crate::provider::kind::DEFAULT_KIND;
 use crate::sink::target::FileWideContext;
 
-/// Lists the names of the keys, whether or not they are valid.
-pub(super) fn key_names<'t>(top: &ConfigTable<'t>) -> Vec<&'t str> {
-    let keys = top.get(options::TOP, "key");
-    let table = keys.and_then(|value| value.as_table());
-    let entries = table.iter().flat_map(ConfigTable::entries);
-    entries.map(|(name, _)| name).collect()
+/// The keys of the file, whether or not they are valid, before they are read. Each
+/// is dropped as soon as it is read: the parsed text of ten thousand keys takes
+/// more memory than all settings that follow from it.
+pub(super) struct UnreadKeys<'t>(DeTable<'t>);
+
+impl<'t> UnreadKeys<'t> {
+    /// Takes the keys out of a parsed file, and leaves an empty table.
+    pub(super) fn take(file: &mut DeTable<'t>) -> Self {
+        // The reader of the table reports a value of another type.
+        let Some(DeValue::Table(keys)) = file.get_mut("key").map(Spanned::get_mut) else {
+            return Self(DeTable::default());
+        };
+        Self(std::mem::take(keys))
+    }
+
+    /// Lists the names of the keys, whether or not they are valid.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.0.keys().map(|name| &**name.get_ref()).collect()
+    }
 }
 
 /// Reads every key, ordered by name.
 pub(super) fn read_keys(
     top: &ConfigTable<'_>,
+    keys: UnreadKeys<'_>,
     environment: &Environment,
     credential_file: Option<&Path>,
     claims: &mut PathClaims,
@@ -45,12 +62,12 @@ pub(super) fn read_keys(
     };
     let table = top.subtable(options::TOP, "key", reader.report);
     // Commands list the keys by name, whatever their order in the file.
-    let mut entries: Vec<_> = table.entries().collect();
-    entries.sort_by_key(|(name, _)| *name);
-    let parsed: Vec<_> = entries
-        .into_iter()
-        .filter_map(|(name, value)| reader.read_key(name, &value))
-        .collect();
+    let mut entries: Vec<_> = keys.0.into_iter().collect();
+    entries.sort_by(|(one, _), (other, _)| one.get_ref().cmp(other.get_ref()));
+    let mut parsed = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        parsed.extend(reader.read_key(name.get_ref(), &table.entry(&name, &value)));
+    }
 
     // The files that are only read come first, for every key, so that the order
     // of the keys does not decide which of two options is reported.

@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::claims::PathClaims;
 use super::environment::Environment;
+use super::keys::UnreadKeys;
 use super::settings::Settings;
 use super::{control, keys, notify, options, provider, source_file};
 use crate::config_reader::problem::Problem;
@@ -56,8 +57,10 @@ fn parse_lenient(
     let mut report = ProblemReport::new(path);
     let (table, errors) = DeTable::parse_recoverable(text);
     report.add_syntax_errors(&errors, text);
-    let top = ConfigTable::root(table.get_ref());
-    let settings = check_configuration(&top, path, environment, &mut report);
+    let mut table = table.into_inner();
+    let keys = UnreadKeys::take(&mut table);
+    let top = ConfigTable::root(&table);
+    let settings = check_configuration(&top, keys, path, environment, &mut report);
     let settings = settings.map(|settings| Settings {
         digest: sha256_hex(text),
         ..settings
@@ -65,10 +68,11 @@ fn parse_lenient(
     (settings, report.into_problems(text))
 }
 
-/// Checks the whole file, and reports every problem. Returns settings if enough
-/// of the file is valid.
+/// Checks the whole file, whose `keys` were taken out of it, and reports every
+/// problem. Returns settings if enough of the file is valid.
 fn check_configuration(
     top: &ConfigTable<'_>,
+    keys: UnreadKeys<'_>,
     path: &Path,
     environment: &Environment,
     report: &mut ProblemReport,
@@ -76,7 +80,6 @@ fn check_configuration(
     top.reject_unknown(&[options::TOP], report);
     let provider = provider::read_provider(top, report);
     let (ledger, ledger_location) = provider::read_ledger_path(top, environment, report);
-    let key_names = keys::key_names(top);
     let control = control::read_control(top, report);
     let metrics = control::read_metrics_address(top, report);
 
@@ -102,10 +105,10 @@ fn check_configuration(
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
     }
-    let notify = notify::read_channels(top, &key_names, &mut claims, report);
+    let notify = notify::read_channels(top, &keys.names(), &mut claims, report);
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
-    let keys = keys::read_keys(top, environment, credential_file, &mut claims, report);
+    let keys = keys::read_keys(top, keys, environment, credential_file, &mut claims, report);
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,

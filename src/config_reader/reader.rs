@@ -55,22 +55,28 @@ impl<'t> ConfigTable<'t> {
         })
     }
 
+    /// Whether the table has any option of `section`.
+    pub(crate) fn has_any(&self, section: Section) -> bool {
+        let mut names = self.entries.into_iter().flat_map(DeTable::keys);
+        names.any(|name| section.has(name.get_ref()))
+    }
+
     /// Returns the location of an option, also of a missing one.
     pub(crate) fn location_of(&self, section: Section, name: &'static str) -> Location {
         let value = self.get(section, name);
         value.map_or_else(|| self.location.option(name), |value| value.location)
     }
 
-    /// Iterates over the entries with their names, ordered by name.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'t str, ConfigValue<'t>)> {
-        let entries = self.entries.into_iter().flatten();
-        entries.map(|(name, value)| {
-            let value = ConfigValue {
-                location: self.entry_location(name),
-                value: value.get_ref(),
-            };
-            (&**name.get_ref(), value)
-        })
+    /// Returns the value of an entry that is, or was, in this table.
+    pub(crate) fn entry<'v>(
+        &self,
+        name: &Spanned<DeString<'_>>,
+        value: &'v Spanned<DeValue<'v>>,
+    ) -> ConfigValue<'v> {
+        ConfigValue {
+            location: self.entry_location(name),
+            value: value.get_ref(),
+        }
     }
 
     fn entry_location(&self, name: &Spanned<DeString<'_>>) -> Location {
@@ -194,12 +200,6 @@ impl<'t> ConfigValue<'t> {
             self.report_wrong_type(&format!("a table ([{}])", self.location), report);
             return None;
         };
-        Some(ConfigTable::new(self.location.clone(), Some(table)))
-    }
-
-    /// Returns the value if it is a table, without a report otherwise.
-    pub(crate) fn as_table(&self) -> Option<ConfigTable<'t>> {
-        let table = self.value.as_table()?;
         Some(ConfigTable::new(self.location.clone(), Some(table)))
     }
 
