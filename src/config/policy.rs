@@ -42,6 +42,9 @@ struct MeasuredTimetable {
     shortest_gap: Option<Duration>,
     longest_gap: OnceCell<Option<Duration>>,
     runs_per_day: usize,
+    /// The policy of the keys that say nothing but when they rotate, once it
+    /// passed its checks: they share it.
+    shared_policy: OnceCell<Arc<KeyPolicy>>,
 }
 
 impl<'e> PolicyBuilder<'e> {
@@ -61,13 +64,22 @@ impl<'e> PolicyBuilder<'e> {
         defaults: &KeyOptions,
         report: &mut ProblemReport,
     ) -> Option<Arc<KeyPolicy>> {
-        let options = KeyOptions::read(table, report).with_defaults(defaults);
+        let own = table
+            .has_any(options::DEFAULTS)
+            .then(|| KeyOptions::read(table, report).with_defaults(defaults));
+        let options = own.as_ref().unwrap_or(defaults);
         let measured = self.timetable(table, &options.time_zone(), report)?;
+        // The jitter of each key is its own.
+        let is_shared = own.is_none() && defaults.jitter.is_none();
+        if is_shared && let Some(policy) = measured.shared_policy.get() {
+            return Some(Arc::clone(policy));
+        }
+        let before = report.count();
         let check = PolicyCheck {
             measured: &measured,
             now: self.environment.now,
             table,
-            options: &options,
+            options,
         };
         let shortest_gap = check.check_jitter(report);
         let overlap = check.check_overlap(shortest_gap, report);
@@ -77,7 +89,12 @@ impl<'e> PolicyBuilder<'e> {
         if let (Some(name), Some((jitter, _))) = (name, &options.jitter) {
             timetable = timetable.with_jitter(name, *jitter);
         }
-        Some(Arc::new(options.to_policy(timetable, overlap)))
+        let policy = Arc::new(options.to_policy(timetable, overlap));
+        // A problem with the defaults is reported for each key.
+        if is_shared && report.count() == before {
+            measured.shared_policy.get_or_init(|| Arc::clone(&policy));
+        }
+        Some(policy)
     }
 
     fn timetable(
@@ -145,6 +162,7 @@ impl<'e> PolicyBuilder<'e> {
             shortest_gap: timetable.shortest_gap(self.environment.now),
             longest_gap: OnceCell::new(),
             runs_per_day: timetable.firings_per_day(),
+            shared_policy: OnceCell::new(),
             timetable,
         }
     }

@@ -55,6 +55,8 @@ impl ParsedSinks {
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();
+        // They were collected in the memory of what was read.
+        sinks.shrink_to_fit();
         sinks.sort_by_key(|sink| (!sink.required, sink.target.is_self_credential()));
         sinks
     }

@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::configuration::{environment, file_key_text, parse_text, webhook_key_text};
@@ -43,6 +44,32 @@ fn keys_are_ordered_by_name() {
     let keys = settings.unwrap().keys;
     let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn keys_without_options_of_their_own_share_a_policy() {
+    let key = |name| {
+        let text = file_key_text("").replace("key.a", &format!("key.{name}"));
+        text.replace("/k/a", &format!("/k/{name}"))
+    };
+    let own = key("c").replace("@daily\"", "@daily\"\noverlap = \"1h\"");
+    let three = [key("a"), key("b"), own].concat();
+    let keys = parse_text(&three).unwrap().keys;
+    assert!(Arc::ptr_eq(&keys[0].policy, &keys[1].policy));
+    assert_eq!(keys[2].policy.overlap, Duration::from_secs(3_600));
+
+    // The jitter of each key is its own.
+    let jitter = format!("[defaults]\njitter = \"1h\"\n{three}");
+    let keys = parse_text(&jitter).unwrap().keys;
+    assert!(!Arc::ptr_eq(&keys[0].policy, &keys[1].policy));
+
+    // A problem with the defaults is reported for each key.
+    let wrong = format!("[defaults]\noverlap = \"2d\"\n{three}");
+    let problems = parse_text(&wrong).unwrap_err();
+    for (problem, key) in problems.iter().zip(["a", "b"]) {
+        assert!(problem.contains(&format!("key.{key}.overlap")), "{problem}");
+    }
+    assert_eq!(problems.len(), 2);
 }
 
 #[test]
