@@ -110,7 +110,7 @@ fn mask_known(text: &str, is_cut: bool) -> String {
     // the text was cut here.
     let shortest = if is_cut { 1 } else { MIN_PARTIAL_SECRET_BYTES };
     secret::for_each_live(encoded_forms, |form| {
-        found.extend(condensed.places(form));
+        found.extend(condensed.ranges(form));
         found.extend(condensed.find_partial_at_end(form, shortest));
     });
     mask_ranges(text, found)

@@ -339,7 +339,7 @@ fn missed_run_is_caught_up_within_its_window() {
     let first = || ("first".to_owned(), Value::Null);
     let made_up = || ("catch-up".to_owned(), json!(firing));
     let in_time = || ("schedule".to_owned(), json!("2026-05-06T12:00:00Z"));
-    let expected = |then| {
+    let expected_missed_run = |then| {
         let reason = "the host slept, or its clock was set forward";
         vec![json!({"firing": firing, "reason": reason, "then": then})]
     };
@@ -349,7 +349,7 @@ fn missed_run_is_caught_up_within_its_window() {
         ("tight", vec![first(), in_time()], "dropped"),
     ] {
         assert_eq!(rotations(&world, key), expected, "{key}");
-        assert_eq!(missed_runs(&world, key), expected(then), "{key}");
+        assert_eq!(missed_runs(&world, key), expected_missed_run(then), "{key}");
     }
     daemon.stop();
 }
