@@ -35,10 +35,10 @@ fn assert_daemon_starts_and_logs(world: &TestEnv, expected: &[&str]) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let _running = ChildGuard(child);
     let mut log = String::new();
-    for line in log {
+    for line in lines {
         let line = line.unwrap();
         log.push_str(&line);
         log.push('\n');

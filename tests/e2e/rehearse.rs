@@ -164,8 +164,14 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     let real_receiver = TcpListener::bind("127.0.0.1:0").unwrap();
     real_receiver.set_nonblocking(true).unwrap();
     let host = Host::with(&two_keys(real_receiver.local_addr().unwrap().port()));
-    let told = host.rehearse_until_current(2);
-    assert_eq!(told.code, Some(0), "{}\n{}", told.out, told.err);
+    let rehearsal = host.rehearse_until_current(2);
+    assert_eq!(
+        rehearsal.code,
+        Some(0),
+        "{}\n{}",
+        rehearsal.out,
+        rehearsal.err
+    );
 
     assert!(
         !host.path("host").exists(),
@@ -226,13 +232,13 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
     for secret in [secret, read("admin-key"), read("webhook-secret")] {
         let secret = secret.trim();
         assert!(secret.len() > 20);
-        for printed in [&printed.out, &printed.err, &whole_record] {
-            assert!(!printed.contains(secret), "{printed}");
+        for text in [&rehearsal.out, &rehearsal.err, &whole_record] {
+            assert!(!text.contains(secret), "{text}");
         }
     }
-    for printed in [&printed.out, &printed.err, &whole_record] {
-        assert!(!printed.contains("of-the-query"), "{printed}");
-        assert!(!printed.contains("OPENAI_ADMIN_KEY"), "{printed}");
+    for text in [&rehearsal.out, &rehearsal.err, &whole_record] {
+        assert!(!text.contains("of-the-query"), "{text}");
+        assert!(!text.contains("OPENAI_ADMIN_KEY"), "{text}");
     }
 }
 

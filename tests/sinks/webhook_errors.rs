@@ -192,6 +192,6 @@ async fn url_query_is_never_shown() {
             "{output}"
         );
     }
-    let sent = refusing.heard().join("\n");
+    let sent = refusing.requests().join("\n");
     assert!(sent.contains("?token=query-of-the-tests "), "it is sent");
 }
