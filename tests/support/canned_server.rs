@@ -37,7 +37,7 @@ impl CannedServer {
         });
         Self {
             url: Url::parse(&format!("http://127.0.0.1:{port}/v1")).unwrap(),
-            requests: requests,
+            requests,
         }
     }
 

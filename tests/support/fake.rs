@@ -347,7 +347,7 @@ impl Sink for FakeSink {
         match *self.0.delivery_failure.lock().unwrap() {
             None => Ok(()),
             Some(acceptance) => Err(DeliveryError {
-                acceptance: acceptance,
+                acceptance,
                 message: format!("{acceptance:?}"),
             }),
         }
