@@ -118,14 +118,14 @@ fn example_has_every_option() {
         found.flat_map(names).collect()
     };
     let notifiers = top["notify"].as_array().unwrap();
-    let told_by = |kind: &str| -> BTreeSet<String> {
+    let notifiers_of_type = |kind: &str| -> BTreeSet<String> {
         let found = notifiers
             .iter()
             .filter(|table| table["type"].as_str() == Some(kind));
         found.flat_map(names).collect()
     };
     for section in options::all_sections() {
-        let there = match section.name.split_once('.') {
+        let shown = match section.name.split_once('.') {
             None => match section.name {
                 "top" => top.keys().cloned().collect(),
                 "defaults" => names(&top["defaults"]),
@@ -140,15 +140,15 @@ fn example_has_every_option() {
             },
             Some(("sink", "self")) => of_type_in(&top["key"]["rekeyd"], "self"),
             Some(("sink", kind)) => of_type_in(key, kind),
-            Some(("notify", kind)) => told_by(kind),
+            Some(("notify", kind)) => notifiers_of_type(kind),
             // The only value is the default.
             Some(("key", "admin-key")) => BTreeSet::from(["type".to_owned()]),
             Some(other) => panic!("no test for {other:?}"),
         };
-        assert!(!there.is_empty(), "config.example.toml has no {section:?}");
+        assert!(!shown.is_empty(), "config.example.toml has no {section:?}");
         for option in section.options {
             assert!(
-                there.contains(*option),
+                shown.contains(*option),
                 "config.example.toml lacks {option} of {section:?}"
             );
         }

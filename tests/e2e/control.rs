@@ -57,8 +57,8 @@ fn changing_commands_are_executed_by_the_running_daemon() {
     let world = world();
     let daemon = running(&world);
     let first = world.live_ids();
-    let told_of_it = world.ok(&["rotate", "billing", "--reason", "somebody left"]);
-    assert_eq!(told_of_it, "billing: rotated\n");
+    let output = world.ok(&["rotate", "billing", "--reason", "somebody left"]);
+    assert_eq!(output, "billing: rotated\n");
     let history = world.history();
     assert_eq!(history[0]["trigger"], "manual");
     let own = format!("uid {}", rustix::process::getuid().as_raw());

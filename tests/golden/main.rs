@@ -58,7 +58,7 @@ fn public_faces_match_the_golden_files() {
         all.merge(recording);
     }
     let found = GoldenFiles::of(all);
-    if std::env::var_os("REKEYD_GOLDEN").is_some_and(|wish| wish == "write") {
+    if std::env::var_os("REKEYD_GOLDEN").is_some_and(|value| value == "write") {
         found.write();
     } else {
         found.compare();
