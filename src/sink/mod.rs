@@ -8,6 +8,10 @@ pub mod command;
 mod contract;
 mod error;
 pub mod file;
+// docs/development/adding-a-sink.md has this source, which therefore has to compile.
+#[cfg(test)]
+#[path = "../../tests/docs/null_sink.rs"]
+pub mod null;
 mod program_log;
 pub mod recording;
 pub mod self_credential;
@@ -48,6 +52,8 @@ mod tests {
 
     #[test]
     fn sections_are_named_after_their_types() {
+        let example = &null::TYPE;
+        assert_eq!(example.options.name, format!("sink.{}", example.name));
         for (number, sink_type) in SINK_TYPES.iter().enumerate() {
             assert_eq!(sink_type.options.name, format!("sink.{}", sink_type.name));
             let earlier = &SINK_TYPES[..number];

@@ -12,4 +12,5 @@ mod layering;
 mod names;
 mod package;
 mod readme;
+mod sink_example;
 mod transitions;
