@@ -11,6 +11,6 @@ fn the_page_shows_the_compiled_source_of_the_example() {
         block.and_then(|rest| rest.split("```\n").next()),
         Some(SOURCE)
     );
-    let lines = format!("src/sink/null/mod.rs | {} +", SOURCE.lines().count());
+    let lines = format!("src/sink/null/mod.rs  | {} +", SOURCE.lines().count());
     assert!(PAGE.contains(&lines), "the diff has {lines}");
 }
