@@ -4,158 +4,33 @@
 //! needs, so that the provider is sent no other request. `docs/design/revocation.md`
 //! lists the reasons of a revocation and what blocks each.
 
-use std::fmt;
+mod candidate;
+mod deferral;
+mod due_time;
+mod holding_sinks;
+mod observation;
+mod reason;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::ids::{CredentialId, SinkId};
+pub use self::candidate::Candidate;
+use self::deferral::IN_USE_RECHECK_PAUSE;
+pub use self::deferral::{DeferReason, Deferral};
+pub use self::due_time::{DueTime, depends_on_time, due_time, has_newer_current, sink_overlaps};
+pub use self::holding_sinks::holding_sinks;
+pub use self::observation::{CredentialUsage, Observation, ObservationPart, RemoteAnswer};
+pub use self::reason::RevocationReason;
+use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
-use crate::core::policy::{
-    KeyPolicy, MISSING_CHECK_INTERVAL, SinkHold, SinkOverlaps, UNMANAGED_OVERLAP, delivery_hold,
-    overlap_or_default, sink_hold_with,
-};
-use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
+use crate::core::policy::{KeyPolicy, MISSING_CHECK_INTERVAL};
+use crate::core::state::{DeliveryState, Rotation, Trigger};
 use crate::core::time;
-
-/// The delay until the revocation of a credential in use is decided again.
-const IN_USE_RECHECK_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// How long before the revocation of a credential in use its final warning is
 /// raised.
 const FINAL_WARNING_LEAD: Duration = time::DAY;
-
-/// The reason to revoke a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RevocationReason {
-    /// It retired, its overlap is over, and a newer credential works.
-    Superseded,
-    /// It retired, and is revoked even if a sink holds it: by `rotate
-    /// --revoke-previous`, by `revoke --force`, or because it was evicted.
-    Immediate,
-    /// Its rotation was abandoned, or it was found alive after its revocation.
-    Orphan,
-    /// It has the label of another credential and no row.
-    DuplicateLabel,
-    /// It is stranded, and a new rotation would exceed `max-live-credentials`.
-    Eviction,
-    /// An operator ran `rekeyd revoke`.
-    Operator {
-        /// Whether sinks may be left with a revoked credential.
-        force: bool,
-    },
-}
-
-impl RevocationReason {
-    /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::Superseded,
-        Self::Immediate,
-        Self::Orphan,
-        Self::DuplicateLabel,
-        Self::Eviction,
-        Self::Operator { force: false },
-        Self::Operator { force: true },
-    ];
-
-    /// Returns the reason to revoke a rotation's credential without a command; none
-    /// in a phase whose credentials are kept.
-    #[must_use]
-    pub const fn of_rotation(rotation: &Rotation) -> Option<Self> {
-        match rotation.phase {
-            Phase::Retired if rotation.revoke_now => Some(Self::Immediate),
-            Phase::Retired => Some(Self::Superseded),
-            Phase::Orphaned => Some(Self::Orphan),
-            Phase::Intended
-            | Phase::Created
-            | Phase::Verified
-            | Phase::Current
-            | Phase::Stranded
-            | Phase::Revoked
-            | Phase::Failed => None,
-        }
-    }
-
-    /// Returns its word in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Superseded => "superseded",
-            Self::Immediate => "immediate",
-            Self::Orphan => "orphan",
-            Self::DuplicateLabel => "duplicate-label",
-            Self::Eviction => "eviction",
-            Self::Operator { force: false } => "operator",
-            Self::Operator { force: true } => "operator-force",
-        }
-    }
-}
-
-/// A credential to revoke, with the facts that need no request to the provider.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// The key that it belongs to.
-    pub key: &'a KeyState,
-    /// Its rotation; none for a duplicate, which has no row.
-    pub rotation: Option<&'a Rotation>,
-    /// Its id.
-    pub credential: &'a CredentialId,
-    /// The key's policy; none for a key that is not configured any more.
-    pub policy: Option<&'a KeyPolicy>,
-    /// The reason to revoke it.
-    pub reason: RevocationReason,
-    /// Whether no clock condition is active.
-    pub is_clock_trusted: bool,
-}
-
-/// The observations for one decision. A part that was not observed yet is none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Observation {
-    /// The provider's answer about the credential.
-    pub credential: Option<RemoteAnswer>,
-    /// The provider's time in that answer, if the answer had one.
-    pub server_time: Option<Timestamp>,
-    /// Whether rekeyd authenticates with the credential.
-    pub usage: Option<CredentialUsage>,
-    /// Whether the provider has the credential that replaced it.
-    pub successor_exists: Option<bool>,
-}
-
-/// The provider's answer about one credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemoteAnswer {
-    /// The provider does not have it.
-    Gone,
-    /// It is alive.
-    Live {
-        /// The last use that the provider recorded.
-        last_used_at: Option<Timestamp>,
-    },
-}
-
-/// Whether rekeyd itself authenticates with a credential. It is observed after a
-/// request that makes rekeyd switch to a newer one if there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CredentialUsage {
-    /// rekeyd does not use it.
-    Unused,
-    /// rekeyd used it before the one in use, which works, and would fall back to
-    /// it.
-    Previous,
-    /// rekeyd uses it, or may.
-    InUse,
-}
-
-/// A part of an [`Observation`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObservationPart {
-    /// [`Observation::credential`] and [`Observation::server_time`].
-    Credential,
-    /// [`Observation::usage`].
-    Usage,
-    /// [`Observation::successor_exists`].
-    Successor,
-}
 
 /// The decision about a credential to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,77 +45,6 @@ pub enum Revocation {
     Defer(Deferral),
     /// Keep it.
     Blocked(Blocker),
-}
-
-/// A postponed revocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deferral {
-    /// When it is decided again.
-    pub until: Timestamp,
-    /// Why it is postponed.
-    pub reason: DeferReason,
-    /// Whether the credential is in use and revoked within a day.
-    pub final_warning: bool,
-}
-
-impl Deferral {
-    /// Returns the deferral of a credential that rekeyd authenticates with.
-    #[must_use]
-    pub fn self_credential(now: Timestamp) -> Self {
-        Self {
-            until: time::after(now, IN_USE_RECHECK_PAUSE),
-            reason: DeferReason::SelfCredential,
-            final_warning: false,
-        }
-    }
-
-    /// Returns the reason as text for people.
-    #[must_use]
-    pub fn message(&self) -> String {
-        let hint = if self.final_warning {
-            "; see that its consumers read the new one"
-        } else {
-            ""
-        };
-        format!("{}{hint}", self.reason)
-    }
-}
-
-/// The reason to defer a revocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeferReason {
-    /// rekeyd authenticates with it.
-    SelfCredential,
-    /// A consumer used it within `revoke-when-idle-for`.
-    RecentlyUsed {
-        /// When it was last used.
-        last_used_at: Timestamp,
-        /// When it is revoked even if it is in use.
-        revoked_at: Timestamp,
-    },
-    /// The provider does not have the credential that replaced it.
-    SuccessorMissing,
-}
-
-impl fmt::Display for DeferReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SelfCredential => formatter.write_str("rekeyd itself works with it"),
-            Self::RecentlyUsed {
-                last_used_at,
-                revoked_at,
-            } => {
-                let (used, last) = (time::to_text(*last_used_at), time::to_text(*revoked_at));
-                write!(
-                    formatter,
-                    "it was used at {used}; it goes at {last} at the latest"
-                )
-            }
-            Self::SuccessorMissing => {
-                formatter.write_str("what replaced it is missing at the provider")
-            }
-        }
-    }
 }
 
 /// The reason not to revoke a credential.
@@ -308,99 +112,6 @@ pub fn decide(candidate: &Candidate<'_>, observation: &Observation, now: Timesta
             Revocation::Blocked(Blocker::NotDue(None))
         }
     }
-}
-
-/// The earliest time at which a credential may be revoked without a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DueTime {
-    /// Not before the ledger changes.
-    Never,
-    /// From this time on; none is immediately.
-    From(Option<Timestamp>),
-}
-
-/// Returns from when a retired or orphaned credential may be revoked.
-///
-/// A retired credential is revoked when no sink can hold it any more and a newer one
-/// works; by an operator's request, as soon as it is retired. An orphan that no
-/// sink received is revoked immediately. An orphan that was recorded as gone while
-/// sinks held it has consumers, which get a newer one first.
-#[must_use]
-pub fn due_time(rotation: &Rotation, key: &KeyState, policy: Option<&KeyPolicy>) -> DueTime {
-    let hold = rotation.hold_until;
-    let held = sink_hold_with(rotation, key, sink_overlaps(policy));
-    match RevocationReason::of_rotation(rotation) {
-        Some(RevocationReason::Superseded) => match held {
-            // Without a newer one, it may be the newest working credential.
-            _ if !has_newer_current(rotation, key) => DueTime::Never,
-            SinkHold::Indefinite => DueTime::Never,
-            SinkHold::None => DueTime::From(rotation.revoke_after.max(hold)),
-            SinkHold::Until(at) => DueTime::From(rotation.revoke_after.max(hold).max(Some(at))),
-        },
-        Some(RevocationReason::Orphan) if !rotation.revoke_now => match held {
-            SinkHold::None => DueTime::From(hold),
-            SinkHold::Until(at) => DueTime::From(hold.max(Some(at))),
-            SinkHold::Indefinite => DueTime::Never,
-        },
-        Some(RevocationReason::Immediate | RevocationReason::Orphan) => DueTime::From(hold),
-        Some(
-            RevocationReason::DuplicateLabel
-            | RevocationReason::Eviction
-            | RevocationReason::Operator { .. },
-        )
-        | None => DueTime::Never,
-    }
-}
-
-/// Returns whether a revocation without a command depends on a time, so that a
-/// wrong clock could cause it.
-#[must_use]
-pub fn depends_on_time(rotation: &Rotation, key: &KeyState) -> bool {
-    let overlap = SinkOverlaps::uniform(UNMANAGED_OVERLAP);
-    let is_held = || sink_hold_with(rotation, key, overlap) != SinkHold::None;
-    let waits_for_sinks = rotation.phase == Phase::Retired || is_held();
-    rotation.hold_until.is_some() || (waits_for_sinks && !rotation.revoke_now)
-}
-
-/// Returns the sinks that may hold a credential now. While the clock is not
-/// trusted, no overlap counts as over.
-#[must_use]
-pub fn holding_sinks(
-    candidate: &Candidate<'_>,
-    observation: &Observation,
-    now: Timestamp,
-) -> Vec<SinkId> {
-    let Some(rotation) = candidate.rotation else {
-        return Vec::new();
-    };
-    let is_trusted = candidate.is_clock_trusted && !clock_disagrees(observation, now);
-    let overlaps = SinkOverlaps::uniform(overlap_or_default(candidate.policy));
-    let deliveries = rotation.deliveries.iter();
-    let required = deliveries.filter(|delivery| delivery.required);
-    let holding = required.filter(|delivery| {
-        match delivery_hold(delivery, rotation, candidate.key, overlaps) {
-            SinkHold::None => false,
-            SinkHold::Until(at) => at > now || !is_trusted,
-            SinkHold::Indefinite => true,
-        }
-    });
-    holding.map(|delivery| delivery.sink.clone()).collect()
-}
-
-/// Returns the overlaps of a policy's sinks.
-#[must_use]
-pub fn sink_overlaps(policy: Option<&KeyPolicy>) -> SinkOverlaps {
-    SinkOverlaps {
-        after_acceptance: policy.map_or(Duration::ZERO, |policy| policy.overlap),
-        after_removal: overlap_or_default(policy),
-    }
-}
-
-/// Returns whether a newer credential of the key is current.
-#[must_use]
-pub fn has_newer_current(rotation: &Rotation, key: &KeyState) -> bool {
-    key.current()
-        .is_some_and(|current| current.sequence > rotation.sequence)
 }
 
 /// Returns whether a credential may be evicted: it is stranded, rekeyd created it,
@@ -485,12 +196,6 @@ fn clock_agrees(candidate: &Candidate<'_>, observation: &Observation, now: Times
         && observation
             .server_time
             .is_some_and(|server_time| time::clocks_agree(server_time, now))
-}
-
-fn clock_disagrees(observation: &Observation, now: Timestamp) -> bool {
-    observation
-        .server_time
-        .is_some_and(|server_time| !time::clocks_agree(server_time, now))
 }
 
 /// Defers a credential that a consumer still uses, or whose successor is missing:

@@ -3,10 +3,11 @@
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::core::ids::{KeyName, Label, RotationId};
+use crate::core::ids::{CredentialId, KeyName, Label, RotationId};
+use crate::core::policy::UNMANAGED_OVERLAP;
 use crate::core::schedule::Schedule;
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Delivery};
+use crate::core::state::{CredentialMetadata, Delivery, KeyState};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);

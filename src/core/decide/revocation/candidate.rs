@@ -1,0 +1,23 @@
+//! A credential whose revocation is decided.
+
+use crate::core::decide::revocation::reason::RevocationReason;
+use crate::core::ids::CredentialId;
+use crate::core::policy::KeyPolicy;
+use crate::core::state::{KeyState, Rotation};
+
+/// A credential to revoke, with the facts that need no request to the provider.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The key that it belongs to.
+    pub key: &'a KeyState,
+    /// Its rotation; none for a duplicate, which has no row.
+    pub rotation: Option<&'a Rotation>,
+    /// Its id.
+    pub credential: &'a CredentialId,
+    /// The key's policy; none for a key that is not configured any more.
+    pub policy: Option<&'a KeyPolicy>,
+    /// The reason to revoke it.
+    pub reason: RevocationReason,
+    /// Whether no clock condition is active.
+    pub is_clock_trusted: bool,
+}

@@ -1,0 +1,70 @@
+//! Why a credential is revoked.
+
+use crate::core::lifecycle::Phase;
+use crate::core::state::Rotation;
+
+/// The reason to revoke a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationReason {
+    /// It retired, its overlap is over, and a newer credential works.
+    Superseded,
+    /// It retired, and is revoked even if a sink holds it: by `rotate
+    /// --revoke-previous`, by `revoke --force`, or because it was evicted.
+    Immediate,
+    /// Its rotation was abandoned, or it was found alive after its revocation.
+    Orphan,
+    /// It has the label of another credential and no row.
+    DuplicateLabel,
+    /// It is stranded, and a new rotation would exceed `max-live-credentials`.
+    Eviction,
+    /// An operator ran `rekeyd revoke`.
+    Operator {
+        /// Whether sinks may be left with a revoked credential.
+        force: bool,
+    },
+}
+
+impl RevocationReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Superseded,
+        Self::Immediate,
+        Self::Orphan,
+        Self::DuplicateLabel,
+        Self::Eviction,
+        Self::Operator { force: false },
+        Self::Operator { force: true },
+    ];
+
+    /// Returns the reason to revoke a rotation's credential without a command; none
+    /// in a phase whose credentials are kept.
+    #[must_use]
+    pub const fn of_rotation(rotation: &Rotation) -> Option<Self> {
+        match rotation.phase {
+            Phase::Retired if rotation.revoke_now => Some(Self::Immediate),
+            Phase::Retired => Some(Self::Superseded),
+            Phase::Orphaned => Some(Self::Orphan),
+            Phase::Intended
+            | Phase::Created
+            | Phase::Verified
+            | Phase::Current
+            | Phase::Stranded
+            | Phase::Revoked
+            | Phase::Failed => None,
+        }
+    }
+
+    /// Returns its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::Immediate => "immediate",
+            Self::Orphan => "orphan",
+            Self::DuplicateLabel => "duplicate-label",
+            Self::Eviction => "eviction",
+            Self::Operator { force: false } => "operator",
+            Self::Operator { force: true } => "operator-force",
+        }
+    }
+}
