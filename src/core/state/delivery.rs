@@ -1,0 +1,114 @@
+//! A delivery of a rotation to one sink in the ledger.
+
+use jiff::Timestamp;
+
+use crate::core::ids::SinkId;
+
+/// A recorded delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its sink.
+    pub sink: SinkId,
+    /// Whether the rotation waits for it.
+    pub required: bool,
+    /// Its state.
+    pub state: DeliveryState,
+    /// Whether the sink may have accepted any attempt: a later refusal does not undo
+    /// that.
+    pub maybe_accepted: bool,
+    /// The number of attempts that ended.
+    pub attempts: u32,
+    /// When the latest attempt ended.
+    pub last_attempt_at: Option<Timestamp>,
+    /// When the sink's file was written, while its `on-change` command is pending. The
+    /// secret is not needed any more then.
+    pub written_at: Option<Timestamp>,
+    /// When the sink accepted the secret.
+    pub accepted_at: Option<Timestamp>,
+    /// When the sink was removed from the configuration, if it held the secret.
+    pub removed_at: Option<Timestamp>,
+    /// The earliest time of the next attempt.
+    pub retry_at: Option<Timestamp>,
+    /// Its latest error.
+    pub error: Option<String>,
+}
+
+impl Delivery {
+    /// Returns whether the sink has not accepted the secret and still receives it.
+    #[must_use]
+    pub const fn is_outstanding(&self) -> bool {
+        match self.state {
+            DeliveryState::Pending | DeliveryState::Uncertain | DeliveryState::Refused => true,
+            DeliveryState::Accepted | DeliveryState::Missed | DeliveryState::Removed => false,
+        }
+    }
+
+    /// Returns whether the sink may ever have received the secret.
+    #[must_use]
+    pub const fn was_started(&self) -> bool {
+        match self.state {
+            DeliveryState::Pending => false,
+            // A sink without the secret was removed without a time.
+            DeliveryState::Removed => self.removed_at.is_some(),
+            DeliveryState::Uncertain
+            | DeliveryState::Accepted
+            | DeliveryState::Refused
+            | DeliveryState::Missed => true,
+        }
+    }
+
+    /// Returns whether the delivery still needs the secret.
+    #[must_use]
+    pub const fn needs_secret(&self) -> bool {
+        self.is_outstanding() && self.written_at.is_none()
+    }
+}
+
+/// The state of a delivery of one rotation to one sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// The delivery has not started.
+    Pending,
+    /// The delivery has started or is about to, and its outcome is unknown: the sink
+    /// may hold the secret.
+    Uncertain,
+    /// The sink accepted the secret.
+    Accepted,
+    /// The sink certainly did not accept the secret.
+    Refused,
+    /// The delivery to an optional sink was skipped.
+    Missed,
+    /// The sink is not in the configuration any more.
+    Removed,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Uncertain,
+        Self::Accepted,
+        Self::Refused,
+        Self::Missed,
+        Self::Removed,
+    ];
+
+    /// Returns the state's word in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Uncertain => "uncertain",
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Missed => "missed",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Parses the word that [`DeliveryState::as_str`] returns.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
