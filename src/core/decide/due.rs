@@ -4,15 +4,25 @@
 //! Deliberately not here: what else delays a due key besides its own `retry_at`,
 //! such as a condition.
 
+mod counting;
+mod downtime;
+mod expiry;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, DowntimeReason, TimetableChange};
+pub(crate) use self::counting::first_firing;
+pub use self::counting::{age_origin, timetable_change};
+use self::counting::{age_origin_or, counted_from};
+pub use self::downtime::Downtime;
+use self::downtime::find_downtime;
+use self::expiry::last_quarter_start;
+pub use self::expiry::{expiry_window, imminent_expiry};
+use crate::core::change::DowntimeReason;
 use crate::core::ids::SinkId;
 use crate::core::lifecycle::Phase;
 use crate::core::policy::{InitialRotation, KeyPolicy, SinkHold, plausible_retry, sink_hold};
-use crate::core::schedule::timetable::Timetable;
 use crate::core::state::{DeliveryState, KeyState, Rotation, Trigger};
 use crate::core::time;
 
@@ -42,39 +52,6 @@ pub enum Due {
         /// Why that run was missed, if it was.
         missed_reason: Option<DowntimeReason>,
     },
-}
-
-/// A time in which no process could start a scheduled run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Downtime {
-    /// Its start.
-    pub from: Timestamp,
-    /// Its end.
-    pub to: Timestamp,
-    /// Its cause.
-    pub reason: DowntimeReason,
-}
-
-impl Downtime {
-    /// Returns the downtime before a process that started at `at`.
-    #[must_use]
-    pub const fn before_start(at: Timestamp) -> Self {
-        Self {
-            from: Timestamp::MIN,
-            to: at,
-            reason: DowntimeReason::NotRunning,
-        }
-    }
-
-    /// Returns an empty downtime, for a command that only reads and knows of none.
-    #[must_use]
-    pub const fn none(now: Timestamp) -> Self {
-        Self {
-            from: now,
-            to: now,
-            reason: DowntimeReason::NotRunning,
-        }
-    }
 }
 
 /// Decides whether a rotation of a key is due at `now`. `required` are the key's
@@ -219,147 +196,6 @@ fn schedule_candidate(
             missed_reason: missed.map(|(reason, _)| reason),
         }),
     }
-}
-
-/// Returns the first run that counts, whether or not it is due; a pending run of
-/// the previous timetable is earlier.
-pub(crate) fn first_firing(
-    policy: &KeyPolicy,
-    state: &KeyState,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let since = counted_from(state, now, now).unwrap_or(now);
-    let firings = policy
-        .timetable
-        .firings_from(age_origin_or(state, since, now));
-    let next = firings.next_after(since);
-    next.into_iter().chain(state.pending_run).min()
-}
-
-/// Returns why a run was missed, and when the downtime ended.
-fn find_downtime(
-    firing: Timestamp,
-    state: &KeyState,
-    downtime: Downtime,
-    now: Timestamp,
-) -> Option<(DowntimeReason, Timestamp)> {
-    let pause = state.pause.and_then(|pause| {
-        Some(Downtime {
-            from: time::before(pause.from, Duration::from_secs(1)),
-            to: pause.until.filter(|until| *until <= now)?,
-            reason: DowntimeReason::Paused,
-        })
-    });
-    [Some(downtime), pause]
-        .into_iter()
-        .flatten()
-        .filter(|downtime| downtime.from < firing && firing < downtime.to)
-        .map(|downtime| (downtime.reason, downtime.to))
-        .max_by_key(|(_, until)| *until)
-}
-
-/// Returns the time after which runs count; none for a key that was never rotated
-/// and has no recorded timetable. A recorded time in the implausible future is
-/// ignored, because the key would not rotate before it: runs count from the end of
-/// the downtime then, and the next rotation corrects the record.
-fn counted_from(state: &KeyState, downtime_end: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let is_plausible = |at: Timestamp| at <= time::after(now, time::CLOCK_TOLERANCE);
-    let started = state.current().map(|current| current.started_at);
-    let started = started.map(|at| if is_plausible(at) { at } else { downtime_end });
-    // Without a rotation either, only the end of the downtime is known.
-    let fallback = started.map_or(downtime_end, |_| Timestamp::MIN);
-    let counts_from = state
-        .counts_from
-        .map(|at| if is_plausible(at) { at } else { fallback });
-    started.max(counts_from)
-}
-
-/// Returns the time from which the age of the current credential counts: its
-/// creation by the provider's clock if that is plausible, and otherwise `since`.
-fn age_origin_or(state: &KeyState, since: Timestamp, now: Timestamp) -> Timestamp {
-    let current = state.current();
-    let created_at = current.and_then(|current| {
-        let credential = current.credential.as_ref()?;
-        credential.created_at.or(Some(current.started_at))
-    });
-    created_at
-        .filter(|created_at| *created_at <= time::after(now, time::CLOCK_TOLERANCE))
-        .unwrap_or(since)
-}
-
-/// Returns the time from which people are shown the runs of a key that rotates by
-/// the age of its credential.
-#[must_use]
-pub fn age_origin(state: &KeyState, now: Timestamp) -> Timestamp {
-    age_origin_or(state, now, now)
-}
-
-/// Returns the change to record before the runs of a key are counted by `policy`,
-/// if its timetable changed. Runs before the new timetable was recorded do not
-/// count. A missed run of the previous timetable, which `parse` reads, is still
-/// made up for.
-#[must_use]
-pub fn timetable_change(
-    policy: &KeyPolicy,
-    state: &KeyState,
-    downtime: Downtime,
-    parse: impl FnOnce(&str) -> Option<Timetable>,
-    now: Timestamp,
-) -> Option<Change> {
-    let timetable = &policy.timetable;
-    let change = |counts_from: Option<Timestamp>, pending_run| {
-        Some(Change::from(TimetableChange {
-            timetable: timetable.to_text(),
-            counts_from: counts_from.map(time::whole_seconds),
-            pending_run,
-        }))
-    };
-    match &state.timetable {
-        Some(previous) if timetable.matches_text(previous) => None,
-        // It is recorded with the first intent.
-        None if state.newest_phase.is_none() && policy.initial_rotation == InitialRotation::Now => {
-            None
-        }
-        None if state.newest_phase.is_none() => change(Some(now), None),
-        // An earlier release wrote this ledger without timetables.
-        None => change(state.counts_from, state.pending_run),
-        Some(previous) => {
-            let missed = parse(previous).and_then(|timetable| {
-                let since = counted_from(state, downtime.to, now)?;
-                let firings = timetable.firings_from(age_origin_or(state, since, now));
-                firings.last_between(since, now)
-            });
-            change(Some(now), missed.or(state.pending_run))
-        }
-    }
-}
-
-/// Returns when the current credential of a key expires, if that is so soon that
-/// its successor should exist already.
-#[must_use]
-pub fn imminent_expiry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
-    let current = state.current()?;
-    let is_imminent = last_quarter_start(current).is_some_and(|at| at <= now);
-    let expires_at = current.credential.as_ref()?.expires_at;
-    expires_at.filter(|_| is_imminent)
-}
-
-/// Returns when the last quarter of the life of a key's current credential begins,
-/// and when the credential expires; none if it never does.
-#[must_use]
-pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
-    let current = state.current()?;
-    let end = current.credential.as_ref()?.expires_at?;
-    Some((last_quarter_start(current)?, end))
-}
-
-/// Returns when the last quarter of a credential's life begins, if it expires. Its
-/// successor is created then, so that failures have time to pass.
-fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
-    let credential = current.credential.as_ref()?;
-    let end = credential.expires_at?;
-    let begin = credential.created_at.unwrap_or(current.started_at);
-    Some(time::before(end, time::until(begin, end) / 4))
 }
 
 /// Returns why a key without a current credential is due, by the phase of its

@@ -1,0 +1,34 @@
+//! When a credential expires, and when its successor is due for that.
+
+use jiff::Timestamp;
+
+use crate::core::state::{KeyState, Rotation};
+use crate::core::time;
+
+/// Returns when the current credential of a key expires, if that is so soon that
+/// its successor should exist already.
+#[must_use]
+pub fn imminent_expiry(state: &KeyState, now: Timestamp) -> Option<Timestamp> {
+    let current = state.current()?;
+    let is_imminent = last_quarter_start(current).is_some_and(|at| at <= now);
+    let expires_at = current.credential.as_ref()?.expires_at;
+    expires_at.filter(|_| is_imminent)
+}
+
+/// Returns when the last quarter of the life of a key's current credential begins,
+/// and when the credential expires; none if it never does.
+#[must_use]
+pub fn expiry_window(state: &KeyState) -> Option<(Timestamp, Timestamp)> {
+    let current = state.current()?;
+    let end = current.credential.as_ref()?.expires_at?;
+    Some((last_quarter_start(current)?, end))
+}
+
+/// Returns when the last quarter of a credential's life begins, if it expires. Its
+/// successor is created then, so that failures have time to pass.
+pub(super) fn last_quarter_start(current: &Rotation) -> Option<Timestamp> {
+    let credential = current.credential.as_ref()?;
+    let end = credential.expires_at?;
+    let begin = credential.created_at.unwrap_or(current.started_at);
+    Some(time::before(end, time::until(begin, end) / 4))
+}
