@@ -1,0 +1,225 @@
+//! Starts a request: reads its arguments, and submits what its verb means.
+
+use jiff::Timestamp;
+
+use crate::core::change::OperatorNote;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::{redact, time};
+use crate::daemon::control::pending_request::PendingRequest;
+use crate::daemon::control::pending_request::submit::TargetKeys;
+use crate::daemon::control::protocol::ControlRequest;
+use crate::engine::operator_command::OperatorCommand;
+use crate::engine::{Engine, RotationRequest};
+
+impl PendingRequest {
+    /// Submits the request's commands and rotations to the engine. Records an
+    /// outcome at once for each that the engine refuses.
+    pub(in crate::daemon::control) async fn start(
+        &mut self,
+        request: ControlRequest,
+        requested_by: String,
+        engine: &mut Engine,
+    ) {
+        // The ledger keeps the reason, and a person may have pasted a secret.
+        let operator = |reason: Option<String>| {
+            let reason = reason.map(|reason| redact::sanitize(&reason));
+            Some(OperatorNote {
+                reason,
+                by: requested_by,
+            })
+        };
+        match request {
+            ControlRequest::Rotate {
+                keys,
+                all,
+                revoke_previous_now,
+                no_wait,
+                reason,
+            } => {
+                let rotation_request = RotationRequest {
+                    operator: operator(reason),
+                    revoke_previous: revoke_previous_now,
+                };
+                self.rotate(&keys, all, &rotation_request, no_wait, engine);
+            }
+            ControlRequest::Pause {
+                keys,
+                all,
+                until,
+                reason,
+            } => self.pause(&keys, all, until, operator(reason), engine),
+            ControlRequest::Resume { keys, all, reason } => {
+                self.resume(&keys, all, operator(reason), engine);
+            }
+            ControlRequest::Revoke {
+                credential_id,
+                force,
+                reason,
+            } => {
+                let operator = operator(reason);
+                self.revoke(credential_id, force, operator, engine).await;
+            }
+            ControlRequest::Hold {
+                what,
+                until,
+                reason,
+            } => self.hold(what, until, operator(reason), engine).await,
+            ControlRequest::Release { what, reason } => {
+                self.set_hold(what, None, operator(reason), engine).await;
+            }
+            ControlRequest::Adopt {
+                key,
+                credential_id,
+                reason,
+            } => self.adopt(key, credential_id, operator(reason), engine),
+            ControlRequest::Reload => self.refuse("reload", "nothing runs here that could reload"),
+        }
+    }
+
+    fn rotate(
+        &mut self,
+        keys: &[String],
+        all: bool,
+        rotation_request: &RotationRequest,
+        no_wait: bool,
+        engine: &mut Engine,
+    ) {
+        if let Some(keys) = self.parse_keys(keys, all) {
+            self.request_rotations(keys, rotation_request, no_wait, engine);
+        }
+    }
+
+    fn pause(
+        &mut self,
+        keys: &[String],
+        all: bool,
+        until: Option<String>,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        if let (Some(keys), Some(until)) = (self.parse_keys(keys, all), self.parse_time(until)) {
+            self.submit_for_keys(keys, &OperatorCommand::Pause { until, operator }, engine);
+        }
+    }
+
+    fn resume(
+        &mut self,
+        keys: &[String],
+        all: bool,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        if let Some(keys) = self.parse_keys(keys, all) {
+            self.submit_for_keys(keys, &OperatorCommand::Resume { operator }, engine);
+        }
+    }
+
+    async fn revoke(
+        &mut self,
+        credential_id: String,
+        force: bool,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        let credential = CredentialId::new(credential_id);
+        let command = OperatorCommand::Revoke {
+            credential: credential.clone(),
+            force,
+            operator,
+        };
+        self.submit_for_credential(&credential, command, engine)
+            .await;
+    }
+
+    async fn hold(
+        &mut self,
+        target: String,
+        until: Option<String>,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        if let Some(until) = self.parse_time(until) {
+            let until = Some(until.unwrap_or(Timestamp::MAX));
+            self.set_hold(target, until, operator, engine).await;
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        key: String,
+        credential_id: String,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        let command = OperatorCommand::Adopt {
+            credential: CredentialId::new(credential_id),
+            operator,
+        };
+        if let Some(keys) = self.parse_keys(&[key], false) {
+            self.submit_for_keys(keys, &command, engine);
+        }
+    }
+
+    /// Parses the keys of a request. Returns `None` after a refusal.
+    fn parse_keys(&mut self, names: &[String], all: bool) -> Option<TargetKeys> {
+        match (names, all) {
+            ([], true) => return Some(TargetKeys::All),
+            ([], false) => self.refuse("keys", "name the keys, or ask for all"),
+            (_, true) => self.refuse("keys", "name the keys or ask for all, not both"),
+            (names, false) => {
+                let mut keys = Vec::new();
+                for name in names {
+                    match KeyName::new(name) {
+                        Ok(key) if keys.contains(&key) => {}
+                        Ok(key) => keys.push(key),
+                        Err(error) => self.refuse(name, &format!("{name:?} is no key: {error}")),
+                    }
+                }
+                return Some(TargetKeys::Named(keys));
+            }
+        }
+        None
+    }
+
+    /// Parses a time, if there is one. Returns `None` after a refusal.
+    fn parse_time(&mut self, text: Option<String>) -> Option<Option<Timestamp>> {
+        let Some(text) = text else {
+            return Some(None);
+        };
+        match time::from_text(&text) {
+            Ok(at) => Some(Some(at)),
+            Err(_) => {
+                let reason = format!("{text:?} is no time; one such as 2026-12-01T00:00:00Z is");
+                self.refuse("until", &reason);
+                None
+            }
+        }
+    }
+
+    async fn set_hold(
+        &mut self,
+        target: String,
+        until: Option<Timestamp>,
+        operator: Option<OperatorNote>,
+        engine: &mut Engine,
+    ) {
+        // A credential's id has an underscore, and a key's name cannot.
+        if let Ok(key) = KeyName::new(&target) {
+            let command = OperatorCommand::Hold {
+                credential: None,
+                until,
+                operator,
+            };
+            self.submit_for_keys(TargetKeys::Named(vec![key]), &command, engine);
+            return;
+        }
+        let credential = CredentialId::new(target);
+        let command = OperatorCommand::Hold {
+            credential: Some(credential.clone()),
+            until,
+            operator,
+        };
+        self.submit_for_credential(&credential, command, engine)
+            .await;
+    }
+}

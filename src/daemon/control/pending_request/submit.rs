@@ -1,0 +1,152 @@
+//! Submits commands and rotations to the engine, and awaits what it accepts.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::core::duration;
+use crate::core::ids::{CredentialId, KeyName};
+use crate::daemon::control::pending_item::{PendingItem, WaitCondition};
+use crate::daemon::control::pending_request::PendingRequest;
+use crate::engine::operator_command::{self, OperatorCommand};
+use crate::engine::{Engine, RotationRequest};
+
+/// The time limit of an operator command: a few requests with their timeouts.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The time limit of the ledger's lookup of a credential's key, which blocks
+/// the event loop.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The keys of a request.
+pub(super) enum TargetKeys {
+    All,
+    Named(Vec<KeyName>),
+}
+
+impl PendingRequest {
+    pub(super) fn request_rotations(
+        &mut self,
+        keys: TargetKeys,
+        rotation_request: &RotationRequest,
+        no_wait: bool,
+        engine: &mut Engine,
+    ) {
+        let keys = match keys {
+            TargetKeys::Named(keys) => keys,
+            TargetKeys::All => {
+                // This also records that the operator confirms the
+                // organization.
+                engine.request_all(rotation_request);
+                engine.configured_keys()
+            }
+        };
+        for key in keys {
+            let previous_sequence = engine.current_sequence(&key);
+            let Some(timeout) = engine.delivery_deadline(&key) else {
+                self.refuse_unknown_key(&key, engine);
+                continue;
+            };
+            engine.request_rotation(&key, rotation_request.clone());
+            if no_wait {
+                self.succeed(key.as_str(), format!("{key} is rotated now"));
+                self.acknowledged.push(key);
+            } else {
+                self.add_item(
+                    key.to_string(),
+                    WaitCondition::Rotation {
+                        key,
+                        previous_sequence,
+                    },
+                    timeout,
+                );
+            }
+        }
+    }
+
+    /// Submits a command for the key that a credential belongs to. A failing
+    /// ledger fails this request alone, and the daemon goes on.
+    pub(super) async fn submit_for_credential(
+        &mut self,
+        credential: &CredentialId,
+        command: OperatorCommand,
+        engine: &mut Engine,
+    ) {
+        let lookup = tokio::time::timeout(LEDGER_TIMEOUT, engine.key_of(credential)).await;
+        let reason = match lookup {
+            Ok(Ok(Some(key))) => {
+                self.submit_command(credential.as_str(), &key, command, engine);
+                return;
+            }
+            Ok(Ok(None)) => format!(
+                "{credential} is not in this ledger; `rekeyd audit` shows what the provider has"
+            ),
+            Ok(Err(error)) => format!("not done: {error}; try again when that has passed"),
+            Err(_) => format!(
+                "not done: the ledger did not answer within {}; see whether its disk hangs",
+                duration::to_text(LEDGER_TIMEOUT)
+            ),
+        };
+        self.refuse(credential.as_str(), &reason);
+    }
+
+    pub(super) fn submit_for_keys(
+        &mut self,
+        keys: TargetKeys,
+        command: &OperatorCommand,
+        engine: &mut Engine,
+    ) {
+        let keys = match keys {
+            TargetKeys::Named(keys) => keys,
+            TargetKeys::All => engine.configured_keys(),
+        };
+        for key in keys {
+            self.submit_command(key.as_str(), &key, command.clone(), engine);
+        }
+    }
+
+    fn submit_command(
+        &mut self,
+        subject: &str,
+        key: &KeyName,
+        command: OperatorCommand,
+        engine: &mut Engine,
+    ) {
+        let (reply, result) = oneshot::channel();
+        let started = Arc::new(AtomicBool::new(false));
+        let pending_command = operator_command::PendingCommand {
+            command,
+            started: Arc::clone(&started),
+            reply,
+        };
+        if engine.submit_command(key, pending_command) {
+            self.add_item(
+                subject.to_owned(),
+                WaitCondition::Command { result, started },
+                COMMAND_TIMEOUT,
+            );
+        } else {
+            self.refuse_unknown_key(key, engine);
+        }
+    }
+
+    fn add_item(&mut self, subject: String, awaiting: WaitCondition, timeout: Duration) {
+        self.items
+            .push(PendingItem::new(subject, awaiting, timeout));
+    }
+
+    fn refuse_unknown_key(&mut self, key: &KeyName, engine: &Engine) {
+        let names: Vec<_> = engine
+            .configured_keys()
+            .iter()
+            .map(KeyName::to_string)
+            .collect();
+        let reason = format!(
+            "no key {key} is configured; there are: {}",
+            names.join(", ")
+        );
+        self.refuse(key.as_str(), &reason);
+    }
+}
