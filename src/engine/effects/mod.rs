@@ -4,6 +4,7 @@ mod create;
 mod deliver;
 mod discrepancy;
 pub(super) mod drift;
+mod intent;
 mod operator;
 mod preconditions;
 mod revoke;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::change::Adoption;
+use crate::core::ids::CredentialId;
 use crate::core::scope::Scope;
 use crate::core::state::CredentialMetadata;
 use crate::engine::RunMode;

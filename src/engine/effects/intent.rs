@@ -1,0 +1,78 @@
+//! Starts a rotation: checks its preconditions, then records its intent.
+
+use crate::core::change::{Change, MissedRun, PreviousRevocation, RotationIntent};
+use crate::core::ids::{Label, RotationId};
+use crate::core::in_flight::InFlight;
+use crate::engine::effects::preconditions::Readiness;
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::rotation_request::RotationStart;
+use crate::engine::worker::{Preflight, Worker};
+use crate::ledger::LedgerError;
+
+impl Worker {
+    /// Checks the preconditions of a create, then records the intent.
+    pub(crate) async fn record_intent(
+        &mut self,
+        managed: &ManagedKey,
+        start: RotationStart,
+    ) -> Result<(), LedgerError> {
+        let RotationStart {
+            trigger,
+            scheduled_for,
+            missed_run,
+            request,
+        } = start;
+        match self.check_preconditions(managed, trigger).await? {
+            Readiness::Ready => {}
+            Readiness::Deferred => {
+                // The recorded problem is the reply to the request.
+                self.request = None;
+                return Ok(());
+            }
+            Readiness::Blocked => return Ok(()),
+        }
+        self.request = None;
+        let (mut id, mut suffix) = ([0; 8], [0; 3]);
+        let entropy = &self.services.entropy;
+        let filled = entropy
+            .fill(&mut id)
+            .and_then(|()| entropy.fill(&mut suffix));
+        if let Err(error) = filled {
+            return self.record_backoff(&error.to_string(), None).await;
+        }
+        let rotation = RotationId::new(id);
+        let operator = request
+            .as_ref()
+            .and_then(|request| request.operator.clone());
+        let intent = RotationIntent {
+            rotation: rotation.clone(),
+            scope: managed.scope.clone(),
+            sequence: self.state.next_sequence(self.now()),
+            label: Label::new(&managed.name, self.now(), suffix),
+            trigger,
+            scheduled_for,
+            timetable: managed.policy.timetable.to_text(),
+            sinks: managed.all_sinks(),
+            operator: operator.clone(),
+        };
+        let mut changes = Vec::new();
+        changes.extend(missed_run.map(|(firing, reason)| {
+            Change::from(MissedRun {
+                firing,
+                reason,
+                is_skipped: false,
+            })
+        }));
+        changes.push(Change::from(intent));
+        if request.is_some_and(|request| request.revoke_previous) {
+            changes.push(Change::from(PreviousRevocation {
+                is_pending: true,
+                operator,
+            }));
+        }
+        self.record(changes).await?;
+        self.preflight = Preflight::default();
+        self.in_flight = Some(InFlight::new(rotation));
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Whether `max-live-credentials` leaves a place for a rotation, and which credential
+//! makes room for it.
+
+use crate::core::change::{Change, ImmediateRevocation, Transition};
+use crate::core::decide::revocation::{Revocation, RevocationReason, is_evictable};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::state::Rotation;
+use crate::core::time;
+use crate::engine::effects::preconditions::Readiness;
+use crate::engine::effects::retry_delay;
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::worker::Worker;
+use crate::ledger::LedgerError;
+use crate::provider::ProviderError;
+
+impl Worker {
+    /// Checks `max-live-credentials`. At the limit, it evicts a credential that was
+    /// stranded before any delivery started and was never used, so that a crash loop
+    /// does not block the key for ever.
+    pub(super) async fn enforce_live_limit(
+        &mut self,
+        managed: &ManagedKey,
+        is_requested: bool,
+    ) -> Result<Readiness, LedgerError> {
+        let live = self.state.live.iter();
+        let live = live
+            .filter(|rotation| rotation.credential.is_some())
+            .count();
+        if live < managed.policy.max_live_credentials {
+            return Ok(Readiness::Ready);
+        }
+        let problem = format!(
+            "{live} credentials of {} are alive, and max-live-credentials is {}",
+            managed.name, managed.policy.max_live_credentials
+        );
+        if is_requested {
+            tracing::warn!(key = %managed.name, "{problem}; rotating by hand all the same");
+            return Ok(Readiness::Ready);
+        }
+        let live = self.state.live.iter();
+        let candidates = live.filter(|rotation| is_evictable(rotation));
+        let candidates: Vec<_> = candidates.cloned().collect();
+        for candidate in candidates {
+            match self.can_evict(&candidate).await {
+                Ok(true) => {
+                    self.evict(&candidate).await?;
+                    return Ok(Readiness::Deferred);
+                }
+                Ok(false) => {}
+                Err(error) if self.is_global_failure(&error).await => {
+                    return Ok(Readiness::Blocked);
+                }
+                Err(error) => {
+                    self.record_backoff(&error.to_string(), retry_delay(&error))
+                        .await?;
+                    return Ok(Readiness::Deferred);
+                }
+            }
+        }
+        let problem = format!(
+            "no rotation begun: {problem}; see `rekeyd status` for what holds them, \
+             and revoke what is not needed (`rekeyd revoke`)"
+        );
+        self.record_backoff(&problem, None).await?;
+        Ok(Readiness::Deferred)
+    }
+
+    async fn can_evict(&self, rotation: &Rotation) -> Result<bool, ProviderError> {
+        let Some(credential) = &rotation.credential else {
+            return Ok(false);
+        };
+        let reason = RevocationReason::Eviction;
+        let decided = self
+            .decide_revocation(credential, Some(rotation), reason)
+            .await?;
+        Ok(match decided.revocation {
+            Revocation::Delete | Revocation::AlreadyGone => true,
+            Revocation::Defer(_) | Revocation::Blocked(_) | Revocation::Observe(_) => false,
+        })
+    }
+
+    /// Retires a credential to evict. Its deletion is the next step, for which the
+    /// revocation is decided again.
+    async fn evict(&mut self, rotation: &Rotation) -> Result<(), LedgerError> {
+        let retired = Transition {
+            revoke_after: Some(time::next_whole_second(self.now())),
+            error: Some("never delivered and never used; it makes room".to_owned()),
+            ..Transition::new(&rotation.id, LifecycleEvent::Replaced)
+        };
+        let changes = vec![
+            Change::from(retired),
+            Change::from(ImmediateRevocation {
+                rotation: rotation.id.clone(),
+            }),
+        ];
+        self.record(changes).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
