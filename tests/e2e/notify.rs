@@ -23,7 +23,7 @@ const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A received notification.
-struct Posted {
+struct ReceivedNotification {
     id: String,
     body: Value,
 }
@@ -31,7 +31,7 @@ struct Posted {
 /// A receiver that accepts correctly signed notifications.
 struct Hook {
     url: String,
-    posted: Receiver<Posted>,
+    posted: Receiver<ReceivedNotification>,
     seen: Arc<Mutex<String>>,
 }
 
@@ -55,7 +55,7 @@ impl Hook {
             if !good || expected != ("POST", "/hook?token=hidden") {
                 return (401, "the signature is not good".to_owned());
             }
-            let posted = Posted {
+            let posted = ReceivedNotification {
                 id: header("webhook-id"),
                 body: serde_json::from_str(&request.body).unwrap(),
             };
@@ -84,7 +84,7 @@ impl Hook {
     /// Returns the event and the key of every notification so far.
     fn events(&self) -> Vec<String> {
         let posted = self.posted.try_iter();
-        let word = |posted: Posted| {
+        let word = |posted: ReceivedNotification| {
             let data = &posted.body["data"];
             let key = data["key"].as_str().unwrap_or("-");
             format!(

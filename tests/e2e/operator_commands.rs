@@ -138,7 +138,7 @@ fn manually_created_credential_is_adopted_once() {
 #[test]
 fn audit_separates_managed_from_unrecognized_credentials() {
     let world = rotated(2);
-    let stranger = create_manually(&world, "somebody");
+    let unknown = create_manually(&world, "somebody");
     let output = world.run(&["audit"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let output_text = stdout(&output);
@@ -149,7 +149,7 @@ fn audit_separates_managed_from_unrecognized_credentials() {
     );
     let line = output_text
         .lines()
-        .find(|line| line.contains(&stranger))
+        .find(|line| line.contains(&unknown))
         .unwrap();
     assert!(line.starts_with("foreign"), "{line}");
     delete_manually(&world, &credential(&world, 0));

@@ -181,11 +181,11 @@ fn rehearsal_writes_only_its_folder_and_calls_no_receiver() {
         real_receiver.accept().is_err(),
         "the webhook of the configuration was not called"
     );
-    let outside: Vec<_> = files(host.dir.path())
+    let files_outside: Vec<_> = files(host.dir.path())
         .into_iter()
         .filter(|file| !file.starts_with("rehearsal/"))
         .collect();
-    assert_eq!(outside, ["config.toml"]);
+    assert_eq!(files_outside, ["config.toml"]);
 
     let delivered = host.rehearsed("etc/billing/openai.key");
     let secret = std::fs::read_to_string(&delivered).unwrap();

@@ -162,7 +162,7 @@ schedule = "MONTHLY"
 type = "self"
 "#;
 
-    pub(crate) fn own_credential() -> String {
+    pub(crate) fn self_credential() -> String {
         all(&[PROGRAM, IMPATIENT, OWN])
     }
 

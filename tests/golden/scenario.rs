@@ -220,7 +220,7 @@ impl Scenario {
     /// Returns the first column of a query's first row, as text.
     pub(crate) fn cell(&self, sql: &str, parameters: &[&str]) -> Option<String> {
         let rows = self.query(sql, parameters);
-        rows.first().map(|row| shown(&row[0]))
+        rows.first().map(|row| sql_to_text(&row[0]))
     }
 
     /// Returns the phase of a key's newest rotation.
@@ -302,7 +302,7 @@ impl Scenario {
             let words = self.recording.words.entry(format!("{view}.{column}"));
             words
                 .or_default()
-                .extend(rows.iter().map(|row| shown(&row[0])));
+                .extend(rows.iter().map(|row| sql_to_text(&row[0])));
         }
     }
 
@@ -396,21 +396,21 @@ impl Scenario {
             let [key, sequence, rotation, label, credential] = &row[..] else {
                 unreachable!("five columns");
             };
-            let key = shown(key);
+            let key = sql_to_text(key);
             let place = places.entry(key.clone()).or_default();
             *place += 1;
             let of = format!("{place} of {key}");
             self.normalizer
-                .sequence(&key, shown(sequence).parse().unwrap(), *place);
+                .sequence(&key, sql_to_text(sequence).parse().unwrap(), *place);
             for (what, id) in [
                 ("rotation", rotation),
                 ("label", label),
                 ("credential", credential),
             ] {
                 self.normalizer
-                    .replace(&shown(id), &format!("<{what} {of}>"));
+                    .replace(&sql_to_text(id), &format!("<{what} {of}>"));
             }
-            owners.insert(shown(credential), of);
+            owners.insert(sql_to_text(credential), of);
         }
         if self.path("sandbox.json").exists() {
             for made in self.env.keys() {
@@ -442,13 +442,14 @@ impl Scenario {
         }
         let sql = format!("SELECT event, detail FROM {EVENTS_VIEW}");
         for row in self.query(&sql, &[]) {
-            let detail: Map<String, Value> = serde_json::from_str(&shown(&row[1])).unwrap();
+            let detail: Map<String, Value> = serde_json::from_str(&sql_to_text(&row[1])).unwrap();
             let members = detail.iter().map(|(name, value)| {
                 let is_word = ENUMERATED_DETAILS.contains(&name.as_str());
                 let word = value.as_str().filter(|_| is_word).map(str::to_owned);
                 (name.clone(), word.into_iter().collect())
             });
-            self.recording.event(&shown(&row[0]), members.collect());
+            self.recording
+                .event(&sql_to_text(&row[0]), members.collect());
         }
     }
 }
@@ -503,7 +504,7 @@ fn columns(ledger: &Path, view: &str) -> Option<Vec<String>> {
 }
 
 /// Returns a value of the ledger as text; NULL is empty.
-pub(crate) fn shown(value: &Sql) -> String {
+pub(crate) fn sql_to_text(value: &Sql) -> String {
     match value {
         Sql::Null => String::new(),
         Sql::Integer(number) => number.to_string(),

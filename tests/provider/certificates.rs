@@ -97,8 +97,8 @@ async fn configured_roots_are_trusted_for_their_host_name() {
 async fn an_unconfigured_authority_is_not_trusted() {
     let server = TlsServer::start().await;
     check_connection_is_rejected(&server.url("localhost"), None).await;
-    let stranger = TlsServer::start().await;
-    check_connection_is_rejected(&server.url("localhost"), Some(stranger.ca_file())).await;
+    let unrelated_server = TlsServer::start().await;
+    check_connection_is_rejected(&server.url("localhost"), Some(unrelated_server.ca_file())).await;
 }
 
 /// Asserts that neither the adapter nor the probe accepts the server at `url`, and that

@@ -78,8 +78,8 @@ fn assert_no_violations(scenario: &Scenario, plans: &[Vec<PlannedFault>], report
 }
 
 fn format_plan(plan: &[PlannedFault]) -> String {
-    let strikes: Vec<_> = plan.iter().map(PlannedFault::to_string).collect();
-    strikes.join(" ")
+    let faults: Vec<_> = plan.iter().map(PlannedFault::to_string).collect();
+    faults.join(" ")
 }
 
 /// Repeats the world of `REKEYD_FAULTS`, such as `large 3:CrashAfter 17:Fails`, and

@@ -86,9 +86,9 @@ impl PlannedFault {
             self.operation = Some(op);
             return true;
         }
-        let strikes = self.repeats > 0 && self.operation == Some(op);
-        self.repeats -= usize::from(strikes);
-        strikes
+        let is_faulty = self.repeats > 0 && self.operation == Some(op);
+        self.repeats -= usize::from(is_faulty);
+        is_faulty
     }
 }
 
@@ -222,7 +222,7 @@ impl SimWorld {
             deletion_requested: false,
         };
         let set_back_at = match &plan {
-            FaultPlan::Exactly(strikes) => strikes
+            FaultPlan::Exactly(faults) => faults
                 .iter()
                 .find(|strike| strike.fault == SimFault::LedgerSetBack)
                 .map(|strike| strike.at / 2),
@@ -329,7 +329,7 @@ impl SimWorld {
     /// Whether the clock may step in this world.
     pub(crate) fn clock_may_step(&self) -> bool {
         match &self.state().plan {
-            FaultPlan::Exactly(strikes) => strikes
+            FaultPlan::Exactly(faults) => faults
                 .iter()
                 .any(|strike| matches!(strike.fault, SimFault::ClockAhead | SimFault::ClockBehind)),
             FaultPlan::Random(..) => true,
@@ -826,7 +826,7 @@ struct ProcessDead;
 impl FaultPlan {
     fn next_fault(&mut self, number: usize, op: SimOperation) -> Option<SimFault> {
         match self {
-            Self::Exactly(strikes) => strikes
+            Self::Exactly(faults) => faults
                 .iter_mut()
                 .find_map(|strike| strike.hits(number, op).then_some(strike.fault)),
             Self::Random(chance, one_in) => {
@@ -1013,9 +1013,9 @@ impl WorldState {
                 };
                 let now_there = held.content.as_ref() == Some(&dead.secret);
                 // A person wanted it so, and what is delivered to gets a new one.
-                let hurried = self.revoked_at_once.contains(key.name);
-                let now_there = now_there && (!hurried || is_configured(key.name, sink.name));
-                if now_there || (!hurried && held.replaced.iter().any(late)) {
+                let is_immediate = self.revoked_at_once.contains(key.name);
+                let now_there = now_there && (!is_immediate || is_configured(key.name, sink.name));
+                if now_there || (!is_immediate && held.replaced.iter().any(late)) {
                     bereft.push(format!(
                         "a consumer of {place:?} is left with the dead {}",
                         dead.name

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::configuration::deliveries as configuration;
 use crate::receiver::NO_ANSWER;
 use crate::recording::Recording;
-use crate::scenario::{Scenario, shown};
+use crate::scenario::{Scenario, sql_to_text};
 use crate::support::write;
 
 pub(crate) fn run() -> Recording {
@@ -151,7 +151,7 @@ fn record_rows(scenario: &mut Scenario, name: &str, except_of: &str) {
             let value = match value {
                 Sql::Null => Value::Null,
                 Sql::Integer(_) => json!("<number>"),
-                Sql::Real(_) | Sql::Text(_) | Sql::Blob(_) => json!(shown(&value)),
+                Sql::Real(_) | Sql::Text(_) | Sql::Blob(_) => json!(sql_to_text(&value)),
             };
             ((*column).to_owned(), value)
         });

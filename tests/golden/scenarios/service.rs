@@ -197,9 +197,9 @@ fn record_control(scenario: &mut Scenario) {
     );
     scenario.wait("everything older is revoked", || {
         let live = "SELECT count(*) FROM history WHERE phase NOT IN ('current', 'revoked')";
-        let by_hand = "SELECT count(*) FROM history WHERE trigger = 'manual'";
+        let manual_rotations = "SELECT count(*) FROM history WHERE trigger = 'manual'";
         scenario.cell(live, &[]).as_deref() == Some("0")
-            && scenario.cell(by_hand, &[]).as_deref() == Some("3")
+            && scenario.cell(manual_rotations, &[]).as_deref() == Some("3")
     });
     for (name, method, path, body) in [
         ("no key", "POST", "/rotate", "{}"),
@@ -325,7 +325,7 @@ fn record_files(scenario: &mut Scenario) {
 /// Records the rotation of rekeyd's own admin key by a self sink.
 pub(crate) fn run_own_credential() -> Recording {
     let mut scenario = Scenario::start(&[]);
-    scenario.configure(&configuration::own_credential());
+    scenario.configure(&configuration::self_credential());
     scenario.ok(&["once"]);
     let content = fs::read_to_string(scenario.path("admin-key")).unwrap();
     scenario.record("delivered-files", "own admin key", content.into());
