@@ -96,6 +96,8 @@ struct FakeWorld {
     unavailable_sinks: Mutex<BTreeSet<String>>,
     /// The name of the sink that does not answer.
     hanging_sink: watch::Sender<Option<String>>,
+    /// The id of the credential whose retrieval is not answered.
+    held_retrieval: watch::Sender<Option<String>>,
 }
 
 impl FakeWorld {
@@ -268,6 +270,9 @@ impl Provider for FakeWorld {
         id: &CredentialId,
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
         self.provider_call(format!("retrieve {id}"))?;
+        let mut held = self.held_retrieval.subscribe();
+        let is_answered = |held: &Option<String>| held.as_deref() != Some(id.as_str());
+        held.wait_for(is_answered).await.unwrap();
         self.respond(self.credential(id.as_str()))
     }
 
@@ -489,6 +494,13 @@ impl Fakes {
     pub(crate) fn hang_deliveries(&self, sink: Option<&str>) {
         let sink = sink.map(str::to_owned);
         self.world.hanging_sink.send_replace(sink);
+    }
+
+    /// Leaves retrievals of this credential unanswered from now on; with none, answers
+    /// all of them.
+    pub(crate) fn hold_retrieval(&self, id: Option<&str>) {
+        let id = id.map(str::to_owned);
+        self.world.held_retrieval.send_replace(id);
     }
 
     /// Returns the result of a query of the ledger, one text for each row.

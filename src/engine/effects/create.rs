@@ -7,7 +7,7 @@ use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
-use crate::engine::effects::revoke::{RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::revoke::{RECONFIGURED, RevocationOutcome, STILL_SHOWN};
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
@@ -176,6 +176,7 @@ impl Worker {
             }
             Ok(RevocationOutcome::AlreadyGone) => ("the list is an old one".to_owned(), None),
             Ok(RevocationOutcome::StillShown) => (STILL_SHOWN.to_owned(), None),
+            Ok(RevocationOutcome::Reconfigured) => (RECONFIGURED.to_owned(), None),
             Ok(RevocationOutcome::Deferred(deferral)) => {
                 let pause = time::until(self.now(), deferral.until);
                 (deferral.message(), Some(pause))

@@ -11,7 +11,7 @@ use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::policy::CHECKS_UNTIL_GONE;
 use crate::core::state::{CredentialMetadata, MissingSince, Rotation};
 use crate::core::time;
-use crate::engine::effects::revoke::{RevocationOutcome, STILL_SHOWN};
+use crate::engine::effects::revoke::{RECONFIGURED, RevocationOutcome, STILL_SHOWN};
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError, RemoteState};
 use crate::provider::ProviderError;
@@ -147,6 +147,7 @@ impl Worker {
             // The list was stale.
             Ok(RevocationOutcome::AlreadyGone | RevocationOutcome::Blocked(_)) => return Ok(()),
             Ok(RevocationOutcome::StillShown) => STILL_SHOWN.to_owned(),
+            Ok(RevocationOutcome::Reconfigured) => RECONFIGURED.to_owned(),
             Ok(RevocationOutcome::Deferred(deferral)) => deferral.message(),
             Err(error) => return self.handle_discrepancy_error(rotation, &error).await,
         };

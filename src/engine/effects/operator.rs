@@ -101,6 +101,11 @@ impl Worker {
                     self.state.key
                 )));
             }
+            Ok(RevocationOutcome::Reconfigured) => {
+                return Err(CommandError::Rejected(format!(
+                    "the configuration changed before {credential} was revoked; try again"
+                )));
+            }
             Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Deferred(_)) => {
                 return Err(CommandError::Rejected(format!(
                     "{credential} is what rekeyd itself works with; it is never revoked by rekeyd"

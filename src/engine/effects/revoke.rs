@@ -1,6 +1,8 @@
 //! Revokes credentials: makes the observations that the decision needs, and sends the
 //! deletion.
 
+use std::sync::atomic::Ordering;
+
 use crate::core::change::{Change, MissingCredential, RevocationDeferral, Transition};
 use crate::core::condition::Condition;
 use crate::core::decide::revocation::{
@@ -20,6 +22,9 @@ use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 /// The error of a deletion that must be sent again.
 pub(super) const STILL_SHOWN: &str = "the provider still shows it after deleting it";
 
+/// The reason why a deletion is not sent yet.
+pub(super) const RECONFIGURED: &str = "the configuration has changed";
+
 /// The outcome of a revocation.
 pub(super) enum RevocationOutcome {
     /// The credential was deleted, and the provider does not have it any more.
@@ -32,6 +37,9 @@ pub(super) enum RevocationOutcome {
     Deferred(Deferral),
     /// The credential is not revoked.
     Blocked(Blocker),
+    /// The configuration changed after the observation: the revocation is decided again
+    /// by the new one.
+    Reconfigured,
 }
 
 /// A decision with its observations.
@@ -77,8 +85,9 @@ impl Worker {
                 let changes = self.deferral_changes(rotation, &deferral);
                 return self.record(changes).await;
             }
-            // A change of the ledger or of a condition leads to another decision.
-            Ok(RevocationOutcome::Blocked(_)) => return Ok(()),
+            // A change of the ledger or of a condition leads to another decision, and
+            // so may the new configuration.
+            Ok(RevocationOutcome::Blocked(_) | RevocationOutcome::Reconfigured) => return Ok(()),
             Err(error) if self.is_global_failure(&error).await => return Ok(()),
             Err(error) => {
                 let text = error.to_string();
@@ -191,7 +200,8 @@ impl Worker {
     /// A fall-back or a reload may have taken the credential into use since the
     /// observation, so its usage is checked once more. No `.await` separates this check
     /// from the start of the request: `delete` reads the credential that it authenticates
-    /// with before it first waits.
+    /// with before it first waits. A reload may also have returned a sink that holds the
+    /// credential, or set a longer overlap.
     async fn send_deletion(
         &self,
         credential: &CredentialMetadata,
@@ -205,6 +215,9 @@ impl Worker {
         if usage != CredentialUsage::Unused && Some(usage) != observed {
             let deferral = Deferral::self_credential(self.now());
             return Ok(RevocationOutcome::Deferred(deferral));
+        }
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Ok(RevocationOutcome::Reconfigured);
         }
         let deleted = self.services.provider.delete(&credential.id).await;
         self.observe_response(&deleted);

@@ -88,6 +88,35 @@ async fn a_credential_that_comes_into_use_before_the_deletion_is_not_deleted() {
     assert_eq!(fakes.live_ids(), [successor(&engine)]);
 }
 
+/// The overlap has ended, and a reload sets a longer one while the successor is
+/// retrieved.
+#[tokio::test]
+async fn a_reload_before_the_deletion_has_it_decided_again() {
+    let fakes = Fakes::new(&[("key_1", "label-1")]);
+    let mut engine = engine_with_retired_credential(&fakes).await;
+    let successor = successor(&engine);
+    fakes.hold_retrieval(Some(&successor));
+    fakes.advance_clock(OVERLAP);
+    let mut calls = Vec::new();
+    while !calls.contains(&format!("retrieve {successor}")) {
+        engine.start_due();
+        tokio::select! {
+            biased;
+            _ = engine.process_completions() => {}
+            () = tokio::task::yield_now() => {}
+        }
+        calls.extend(fakes.take_calls());
+    }
+    let longer = fakes.managed_key(key(), |policy| policy.overlap = OVERLAP * 3);
+    engine.reconfigure(engine.services().clone(), vec![longer]);
+    fakes.hold_retrieval(None);
+    fakes.run_for(&mut engine, OVERLAP).await;
+    assert_eq!(fakes.live_ids().len(), 2);
+    assert!(!fakes.take_calls().iter().any(|call| is_deletion(call)));
+    fakes.run_for(&mut engine, OVERLAP * 2).await;
+    assert_eq!(fakes.live_ids(), [successor]);
+}
+
 /// If the credential in use does not work, rekeyd must fall back to the previous one.
 #[tokio::test]
 async fn the_credential_in_use_is_checked_before_the_previous_one_is_deleted() {
