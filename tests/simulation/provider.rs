@@ -232,8 +232,9 @@ impl Provider for SimProvider {
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
+        let configuration = self.world.configuration_number();
         let fault = self.request(SimOperation::Delete, id.as_str()).await?;
-        self.world.delete(id.as_str());
+        self.world.delete(id.as_str(), configuration);
         self.complete(SimOperation::Delete, fault, ()).await
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::fault::{EVENTS, OperatorAction, SimFault, SimOperation};
 use crate::rng::SeededRng;
-use crate::scenario::{KeySpec, KeySpecs, Scenario, SinkKind};
+use crate::scenario::{KeySpec, KeySpecs, PERIOD, Scenario, SinkKind, SinkSpec};
 
 /// When every simulation begins.
 const START_TIME: &str = "2026-11-24T00:00:00Z";
@@ -33,12 +33,18 @@ const START_TIME: &str = "2026-11-24T00:00:00Z";
 const CLOCK_ERROR_DURATION: Duration = Duration::from_secs(2 * 3_600);
 
 /// More operations, and more turns of the loop that runs the engine, than any
-/// world needs: one that goes beyond would go on for ever.
-const MAX_OPERATIONS: u64 = 20_000;
-const MAX_ITERATIONS: u64 = 100_000;
+/// world needs in one period: one that goes beyond would go on for ever. How
+/// many periods a world lasts does not count: after a step of the clock some
+/// last days, in which each key that waits is tried again at its back-off.
+const MAX_OPERATIONS: u64 = 10_000;
+const MAX_ITERATIONS: u64 = 10_000;
 
 /// The clock is not looked at more often between two of either.
 const MAX_CLOCK_READS: u64 = 1_000;
+
+/// How long a sink is back before the daemon has certainly recorded it: it waits
+/// for the provider's time.
+const RETURN_NOTICED_AFTER: Duration = Duration::from_secs(60);
 
 /// How often the neighbour rotates, so that it now comes before and now after
 /// us; and how long it keeps what it has replaced.
@@ -123,7 +129,10 @@ pub(crate) struct SimWorld {
 struct WorldState {
     process: u64,
     operations_started: u64,
-    iterations: u64,
+    /// The period that the next two are counted in.
+    period: u64,
+    operations_in_period: u64,
+    iterations_in_period: u64,
     clock_reads: u64,
     /// It would have gone on for ever, and was ended.
     livelocked: bool,
@@ -178,6 +187,7 @@ pub(crate) struct SimCredential {
 struct SinkState {
     content: Option<String>,
     sequence: u64,
+    written_at: Option<Timestamp>,
     /// What it held before, and until when.
     replaced: Vec<(String, Timestamp)>,
 }
@@ -231,7 +241,9 @@ impl SimWorld {
         let mut state = WorldState {
             process: 0,
             operations_started: 0,
-            iterations: 0,
+            period: 0,
+            operations_in_period: 0,
+            iterations_in_period: 0,
             clock_reads: 0,
             livelocked: false,
             commit_failed: false,
@@ -316,7 +328,7 @@ impl SimWorld {
     }
 
     pub(crate) fn configuration(&self) -> KeySpecs {
-        self.state().configured(&self.scenario).clone()
+        configured_keys(&self.scenario, self.configuration_number()).clone()
     }
 
     /// The scenario's other configuration counts from now on; the next time
@@ -392,9 +404,11 @@ impl SimWorld {
         if state.process != life {
             return Err(ProcessDead);
         }
+        state.enter_period(self.elapsed());
         state.operations_started += 1;
+        state.operations_in_period += 1;
         state.clock_reads = 0;
-        if state.operations_started > MAX_OPERATIONS {
+        if state.operations_in_period > MAX_OPERATIONS {
             state.record_livelock("more operations than it can need");
             state.process += 1;
             self.crash_signal.notify_one();
@@ -490,9 +504,10 @@ impl SimWorld {
     /// were so many that there would be no end.
     pub(crate) fn next_iteration(&self) -> bool {
         let mut state = self.state();
-        state.iterations += 1;
+        state.enter_period(self.elapsed());
+        state.iterations_in_period += 1;
         state.clock_reads = 0;
-        if state.iterations > MAX_ITERATIONS {
+        if state.iterations_in_period > MAX_ITERATIONS {
             state.record_livelock("more turns than it can need");
         }
         !state.livelocked
@@ -617,11 +632,17 @@ impl SimWorld {
         then.cloned().collect()
     }
 
-    pub(crate) fn delete(&self, id: &str) {
+    /// Which configuration is in force, for [`SimWorld::delete`].
+    pub(crate) fn configuration_number(&self) -> usize {
+        self.state().reconfigured_at.len()
+    }
+
+    /// Deletes a credential. What consumers count follows from the configuration
+    /// that was in force when the request was sent.
+    pub(crate) fn delete(&self, id: &str, configuration: usize) {
         let now = self.true_now();
         let mut state = self.state();
-        let counting = state.counting_keys(&self.scenario, now);
-        let configured = state.configured(&self.scenario);
+        let counting = state.counting_keys(&self.scenario, configuration, now);
         let Some(found) = state.credentials.get_mut(id) else {
             return;
         };
@@ -635,7 +656,7 @@ impl SimWorld {
         {
             state.record_violation(format!("{} is deleted, which is not ours", found.name));
         }
-        state.check_consumers(&found, now, &counting, configured);
+        state.check_consumers(&found, now, &counting, &self.scenario, configuration);
     }
 
     /// Puts a secret into a sink, now or later.
@@ -868,6 +889,15 @@ impl WorldState {
         }
     }
 
+    /// Counts operations and turns from zero in each period.
+    fn enter_period(&mut self, elapsed: Duration) {
+        let period = elapsed.as_secs() / PERIOD.as_secs();
+        if self.period != period {
+            self.period = period;
+            (self.operations_in_period, self.iterations_in_period) = (0, 0);
+        }
+    }
+
     fn live_credentials(&self) -> impl Iterator<Item = &SimCredential> {
         let all = self.credentials.values();
         all.filter(|one| one.deleted_at.is_none())
@@ -939,6 +969,7 @@ impl WorldState {
             return;
         }
         sink.sequence = sequence;
+        sink.written_at = Some(at);
         if let Some(before) = sink.content.replace(secret.to_owned()) {
             sink.replaced.push((before, at));
         }
@@ -951,36 +982,38 @@ impl WorldState {
         }
     }
 
-    fn configured<'s>(&self, scenario: &'s Scenario) -> &'s KeySpecs {
-        if self.reconfigured_at.len() % 2 == 1 {
-            &scenario.changed_keys
-        } else {
-            &scenario.keys
-        }
-    }
-
-    fn configured_before<'s>(&self, scenario: &'s Scenario) -> &'s KeySpecs {
-        if self.reconfigured_at.len() % 2 == 1 {
-            &scenario.keys
-        } else {
-            &scenario.changed_keys
-        }
-    }
-
-    /// The sinks whose consumers count: those that are configured, and for one
-    /// overlap more those that were.
-    fn counting_keys(&self, scenario: &Scenario, now: Timestamp) -> KeySpecs {
-        let Some(at) = self.reconfigured_at.last().copied() else {
-            return scenario.keys.clone();
-        };
-        let mut all = self.configured(scenario).clone();
-        let before = self.configured_before(scenario).iter();
-        all.extend(
-            before
-                .filter(|key| now < time::after(at, key.overlap))
-                .cloned(),
-        );
+    /// The sinks whose consumers count under this configuration: those that are
+    /// configured, and for one overlap more those that were.
+    fn counting_keys(&self, scenario: &Scenario, number: usize, now: Timestamp) -> KeySpecs {
+        let mut all = configured_keys(scenario, number).clone();
+        let changes = &self.reconfigured_at[..number];
+        let before = number.checked_sub(1).into_iter();
+        let before = before.flat_map(|before| configured_keys(scenario, before).iter().cloned());
+        all.extend(before.map(|mut key| {
+            key.sinks.retain(|sink| {
+                let removed_at = self.removed_at(key.name, sink, changes);
+                removed_at.is_some_and(|at| now < time::after(at, key.overlap))
+            });
+            key
+        }));
         all
+    }
+
+    /// When a sink of the configuration before this one was removed. One that
+    /// was back for moments, and was given nothing in them, counts from its
+    /// removal before: the daemon may not have recorded that it was back.
+    fn removed_at(&self, key: &str, sink: &SinkSpec, changes: &[Timestamp]) -> Option<Timestamp> {
+        let mut changes = changes.iter().rev().copied();
+        let (last, back, before) = (changes.next()?, changes.next(), changes.next());
+        let Some(back) = back.filter(|back| time::until(*back, last) < RETURN_NOTICED_AFTER) else {
+            return Some(last);
+        };
+        let mut places = locations_of(key, sink).into_iter();
+        let is_given = places.any(|place| {
+            let sink = self.sinks.get(&place);
+            sink.and_then(|sink| sink.written_at) >= Some(back)
+        });
+        if is_given { Some(last) } else { before }
     }
 
     /// A credential has died: does anybody work with it?
@@ -989,15 +1022,18 @@ impl WorldState {
         dead: &SimCredential,
         now: Timestamp,
         counting: &KeySpecs,
-        configured: &KeySpecs,
+        scenario: &Scenario,
+        configuration: usize,
     ) {
         if dead.deletion_requested {
             return;
         }
-        let is_configured = |key: &str, sink: &str| {
-            let mut keys = configured.iter().filter(|one| one.name == key);
-            keys.any(|key| key.sinks.iter().any(|one| one.name == sink))
+        let has_sink = |number: usize, key: &str, sink: &str| {
+            let mut keys = configured_keys(scenario, number).iter();
+            keys.any(|one| one.name == key && one.sinks.iter().any(|one| one.name == sink))
         };
+        let changed_at = configuration.checked_sub(1);
+        let changed_at = changed_at.map(|before| (before, self.reconfigured_at[before]));
         let mut bereft = Vec::new();
         for key in counting {
             let required = key.sinks.iter().filter(|sink| sink.required);
@@ -1012,9 +1048,14 @@ impl WorldState {
                     *secret == dead.secret && time::after(*until, key.overlap) > now
                 };
                 let now_there = held.content.as_ref() == Some(&dead.secret);
-                // A person wanted it so, and what is delivered to gets a new one.
+                // A person wanted it so, and each sink of the delivery gets a
+                // new one: not a sink that came back after the delivery.
                 let is_immediate = self.revoked_at_once.contains(key.name);
-                let now_there = now_there && (!is_immediate || is_configured(key.name, sink.name));
+                let is_delivered_to = has_sink(configuration, key.name, sink.name)
+                    && changed_at.is_none_or(|(before, at)| {
+                        has_sink(before, key.name, sink.name) || held.written_at >= Some(at)
+                    });
+                let now_there = now_there && (!is_immediate || is_delivered_to);
                 if now_there || (!is_immediate && held.replaced.iter().any(late)) {
                     bereft.push(format!(
                         "a consumer of {place:?} is left with the dead {}",
@@ -1029,9 +1070,18 @@ impl WorldState {
     }
 }
 
+/// The keys of a configuration: by turns the scenario's first and its other.
+fn configured_keys(scenario: &Scenario, number: usize) -> &KeySpecs {
+    if number % 2 == 1 {
+        &scenario.changed_keys
+    } else {
+        &scenario.keys
+    }
+}
+
 /// Where what a consumer knows of a sink stands: in the sink, and where it is
 /// told, in its memory.
-pub(crate) fn locations_of(key: &str, sink: &crate::scenario::SinkSpec) -> Vec<SinkLocation> {
+pub(crate) fn locations_of(key: &str, sink: &SinkSpec) -> Vec<SinkLocation> {
     let place = (key.to_owned(), sink.name.to_owned());
     match sink.kind {
         SinkKind::NotifiedFile => vec![consumer_cache(&place), place],
