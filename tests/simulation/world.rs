@@ -140,9 +140,11 @@ struct WorldState {
     operations: Vec<SimOperation>,
     plan: FaultPlan,
     clock_error: Option<(Duration, SignedDuration)>,
+    /// When a fault struck last, counted from the start.
+    last_fault_at: Option<Duration>,
     credentials: BTreeMap<String, SimCredential>,
-    /// Labels of every create that was sent.
-    sent_labels: BTreeSet<String>,
+    /// The label of every create, and when it was sent.
+    sent_labels: BTreeMap<String, Timestamp>,
     /// Labels that the ledger does not know any more.
     forgotten_labels: BTreeSet<String>,
     late_creates: Vec<(Timestamp, String)>,
@@ -250,8 +252,9 @@ impl SimWorld {
             operations: Vec::new(),
             plan,
             clock_error: None,
+            last_fault_at: None,
             credentials: BTreeMap::from([(owner.id.clone(), owner)]),
-            sent_labels: BTreeSet::new(),
+            sent_labels: BTreeMap::new(),
             forgotten_labels: BTreeSet::new(),
             late_creates: Vec::new(),
             late_deliveries: Vec::new(),
@@ -294,6 +297,11 @@ impl SimWorld {
 
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// When a fault struck last, counted from the start; none in a calm world.
+    pub(crate) fn last_fault_at(&self) -> Option<Duration> {
+        self.state().last_fault_at
     }
 
     pub(crate) fn ledger(&self) -> PathBuf {
@@ -426,6 +434,9 @@ impl SimWorld {
             copy_ledger(&self.ledger(), &self.backup_path());
         }
         let fault = state.plan.next_fault(number, op);
+        if fault.is_some() {
+            state.last_fault_at = Some(self.elapsed());
+        }
         state.commit_failed |= op == SimOperation::Commit && fault.is_some();
         let told = fault
             .map(|fault| format!(" !! {fault:?}"))
@@ -485,7 +496,11 @@ impl SimWorld {
         let known = self.labels();
         let mut state = self.state();
         state.requested_keys.clear();
-        let lost: Vec<_> = state.sent_labels.difference(&known).cloned().collect();
+        let sent = state.sent_labels.keys();
+        let lost: Vec<_> = sent
+            .filter(|label| !known.contains(*label))
+            .cloned()
+            .collect();
         state.forgotten_labels.extend(lost);
     }
 
@@ -564,7 +579,7 @@ impl SimWorld {
         if first && self.scenario.neighbour && !state.requested_keys.contains(key_of_label(&name)) {
             state.record_violation(format!("{name} is made beside the neighbour's, unasked"));
         }
-        if !state.sent_labels.insert(name.clone()) {
+        if state.sent_labels.insert(name.clone(), now).is_some() {
             state.record_violation(format!("the label {name} is sent twice"));
         }
         if let Some(later) = later {
@@ -576,10 +591,16 @@ impl SimWorld {
 
     /// A create that did nothing.
     pub(crate) fn record_sent_label(&self, label: &Label) {
+        let now = self.true_now();
         let mut state = self.state();
-        if !state.sent_labels.insert(label.to_string()) {
+        if state.sent_labels.insert(label.to_string(), now).is_some() {
             state.record_violation(format!("the label {label} is sent twice"));
         }
+    }
+
+    /// When the create with this label was sent, by the true time.
+    pub(crate) fn sent_at(&self, label: &str) -> Option<Timestamp> {
+        self.state().sent_labels.get(label).copied()
     }
 
     fn is_intended(&self, label: &str) -> bool {
