@@ -19,7 +19,7 @@ mod world;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use fault::{EVENTS, SimFault};
+use fault::{EVENTS, OperatorAction, SimFault};
 use rng::SeededRng;
 use scenario::Scenario;
 use world::{FaultPlan, PlannedFault, SimReport};
@@ -189,6 +189,28 @@ fn survives_every_pair(scenario: &Scenario) {
     }
     let reports = run_all(scenario, &plans);
     assert_no_violations(scenario, &plans, &reports);
+    eprintln!("{} worlds", plans.len());
+}
+
+/// Sinks that are removed and come back, at any two moments, by a reload or by a
+/// restart.
+#[test]
+fn simulation_of_every_pair_of_reconfigurations_with_one_key() {
+    let scenario = scenario::small();
+    let calm = runner::run(&scenario, FaultPlan::Exactly(Vec::new()), 1, false);
+    let events = [
+        SimFault::Operator(OperatorAction::Reload),
+        SimFault::Reconfigured,
+    ];
+    let at_each = |from: usize| {
+        (from..calm.operations.len())
+            .flat_map(|at| events.map(|event| PlannedFault::once(at, event)))
+    };
+    let plans =
+        at_each(0).flat_map(|first| at_each(first.at + 1).map(move |second| vec![first, second]));
+    let plans: Vec<_> = plans.collect();
+    let reports = run_all(&scenario, &plans);
+    assert_no_violations(&scenario, &plans, &reports);
     eprintln!("{} worlds", plans.len());
 }
 
