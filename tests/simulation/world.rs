@@ -924,6 +924,12 @@ impl WorldState {
         all.filter(|one| one.deleted_at.is_none())
     }
 
+    fn created_at(&self, secret: &str) -> Option<Timestamp> {
+        let mut all = self.credentials.values();
+        let found = all.find(|one| one.secret == secret);
+        found.map(|one| one.created_at)
+    }
+
     fn create_credential(&mut self, name: &str, at: Timestamp, by_others: bool) -> SimCredential {
         let number = self.credentials.len();
         let created = SimCredential {
@@ -984,9 +990,15 @@ impl WorldState {
 
     fn apply_to_sink(&mut self, place: &SinkLocation, sequence: u64, secret: &str, at: Timestamp) {
         let works = self.live_credentials().any(|one| one.secret == secret);
+        let created_at = self.created_at(secret);
+        let held = self.sinks.get(place).and_then(|sink| sink.content.as_ref());
+        let is_newer = held.is_some_and(|held| created_at > self.created_at(held));
         let sink = self.sinks.entry(place.clone()).or_default();
         // A receiver ignores what is not greater than the last it applied.
         if sequence <= sink.sequence {
+            if is_newer {
+                self.record_violation(format!("{place:?} ignores a newer credential"));
+            }
             return;
         }
         sink.sequence = sequence;
