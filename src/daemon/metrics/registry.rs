@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::core::{Atomic, GenericGaugeVec};
+use prometheus::core::{Atomic, Collector, GenericGaugeVec};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -25,13 +25,18 @@ pub(crate) struct Metrics {
     deliveries: IntCounterVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
+    keys: KeyGauges,
+    clock_offset: Gauge,
+    last_reconciliation: Gauge,
+}
+
+/// The gauges with a value for each key.
+struct KeyGauges {
     credential_age: GaugeVec,
     credential_expiry: GaugeVec,
     next_rotation: GaugeVec,
     overdue: IntGaugeVec,
     live_credentials: IntGaugeVec,
-    clock_offset: Gauge,
-    last_reconciliation: Gauge,
 }
 
 impl Metrics {
@@ -40,94 +45,39 @@ impl Metrics {
     /// # Errors
     /// If two metrics have one name: a bug in this file.
     pub(crate) fn new() -> prometheus::Result<Self> {
-        let options = |name: &str, help: &str| Opts::new(format!("rekeyd_{name}"), help);
+        let registry = Registry::new();
         let build_info = IntGaugeVec::new(
             options("build_info", "The version that runs; always 1."),
             &["version"],
         )?;
-        build_info
+        register(&registry, build_info)?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let metrics = Self {
-            registry: Registry::new(),
-            rotations: IntCounterVec::new(
-                options(
-                    "rotations_total",
-                    "Rotations that ended, by what became of their credential.",
-                ),
-                &["key", "outcome"],
-            )?,
-            deliveries: IntCounterVec::new(
-                options("deliveries_total", "Deliveries that were answered, or not."),
-                &["key", "sink", "outcome"],
-            )?,
-            requests: IntCounterVec::new(
-                options("provider_requests_total", "What the provider was asked."),
-                &["operation", "outcome"],
-            )?,
-            request_seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "rekeyd_provider_request_duration_seconds",
-                    "How long the provider took.",
-                )
-                .buckets(DURATION_BUCKETS.to_vec()),
-                &["operation"],
-            )?,
-            credential_age: GaugeVec::new(
-                options(
-                    "credential_age_seconds",
-                    "How old the current credential is.",
-                ),
-                &["key"],
-            )?,
-            credential_expiry: GaugeVec::new(
-                options(
-                    "credential_expires_timestamp_seconds",
-                    "When the current credential ends by itself; none if it does not.",
-                ),
-                &["key"],
-            )?,
-            next_rotation: GaugeVec::new(
-                options(
-                    "next_rotation_timestamp_seconds",
-                    "When the key is rotated next by schedule.",
-                ),
-                &["key"],
-            )?,
-            overdue: IntGaugeVec::new(
-                options(
-                    "overdue",
-                    "Whether the key has been due for longer than its jitter and delivery-deadline.",
-                ),
-                &["key"],
-            )?,
-            live_credentials: IntGaugeVec::new(
-                options("live_credentials", "Credentials that are alive, by phase."),
-                &["key", "phase"],
-            )?,
-            clock_offset: Gauge::with_opts(options(
-                "clock_offset_seconds",
-                "How far the provider's clock was ahead when it was last heard.",
-            ))?,
-            last_reconciliation: Gauge::with_opts(options(
-                "last_sweep_timestamp_seconds",
-                "When every row was last compared with the provider; 0 if never.",
-            ))?,
-        };
-        let registry = &metrics.registry;
-        registry.register(Box::new(build_info))?;
-        registry.register(Box::new(metrics.rotations.clone()))?;
-        registry.register(Box::new(metrics.deliveries.clone()))?;
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.request_seconds.clone()))?;
-        registry.register(Box::new(metrics.credential_age.clone()))?;
-        registry.register(Box::new(metrics.credential_expiry.clone()))?;
-        registry.register(Box::new(metrics.next_rotation.clone()))?;
-        registry.register(Box::new(metrics.overdue.clone()))?;
-        registry.register(Box::new(metrics.live_credentials.clone()))?;
-        registry.register(Box::new(metrics.clock_offset.clone()))?;
-        registry.register(Box::new(metrics.last_reconciliation.clone()))?;
-        Ok(metrics)
+        let rotations = IntCounterVec::new(
+            options(
+                "rotations_total",
+                "Rotations that ended, by what became of their credential.",
+            ),
+            &["key", "outcome"],
+        )?;
+        let deliveries = IntCounterVec::new(
+            options("deliveries_total", "Deliveries that were answered, or not."),
+            &["key", "sink", "outcome"],
+        )?;
+        let requests = IntCounterVec::new(
+            options("provider_requests_total", "What the provider was asked."),
+            &["operation", "outcome"],
+        )?;
+        Ok(Self {
+            rotations: register(&registry, rotations)?,
+            deliveries: register(&registry, deliveries)?,
+            requests: register(&registry, requests)?,
+            request_seconds: register(&registry, request_histogram()?)?,
+            keys: KeyGauges::new(&registry)?,
+            clock_offset: register(&registry, clock_offset_gauge()?)?,
+            last_reconciliation: register(&registry, last_reconciliation_gauge()?)?,
+            registry,
+        })
     }
 
     /// Counts and times one request to the provider.
@@ -144,22 +94,23 @@ impl Metrics {
         for view in engine.key_views() {
             let key = view.key.as_str();
             if let Some(at) = view.rotates_at {
-                set_seconds(&self.next_rotation, key, at.as_second());
+                set_seconds(&self.keys.next_rotation, key, at.as_second());
             } else {
-                remove_series(&self.next_rotation, key);
+                remove_series(&self.keys.next_rotation, key);
             }
             if let Some(overdue) = view.is_overdue {
-                self.overdue
+                self.keys
+                    .overdue
                     .with_label_values(&[key])
                     .set(i64::from(overdue));
             }
             if let Some(state) = view.state {
-                self.update_key(state, engine.now().as_second());
+                self.keys.update(state, engine.now().as_second());
             }
             if !view.is_configured {
                 // An alert on these would never clear for a key that is not configured.
-                remove_series(&self.overdue, key);
-                remove_series(&self.credential_expiry, key);
+                remove_series(&self.keys.overdue, key);
+                remove_series(&self.keys.credential_expiry, key);
             }
         }
         self.clock_offset.set(engine.clock_offset().unwrap_or(0.0));
@@ -171,8 +122,44 @@ impl Metrics {
         }
         String::from_utf8(page).unwrap_or_default()
     }
+}
 
-    fn update_key(&self, state: &KeyState, now: i64) {
+impl KeyGauges {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let of_key = |name, help| {
+            let gauge = GaugeVec::new(options(name, help), &["key"])?;
+            register(registry, gauge)
+        };
+        let overdue = IntGaugeVec::new(
+            options(
+                "overdue",
+                "Whether the key has been due for longer than its jitter and delivery-deadline.",
+            ),
+            &["key"],
+        )?;
+        let live_credentials = IntGaugeVec::new(
+            options("live_credentials", "Credentials that are alive, by phase."),
+            &["key", "phase"],
+        )?;
+        Ok(Self {
+            credential_age: of_key(
+                "credential_age_seconds",
+                "How old the current credential is.",
+            )?,
+            credential_expiry: of_key(
+                "credential_expires_timestamp_seconds",
+                "When the current credential ends by itself; none if it does not.",
+            )?,
+            next_rotation: of_key(
+                "next_rotation_timestamp_seconds",
+                "When the key is rotated next by schedule.",
+            )?,
+            overdue: register(registry, overdue)?,
+            live_credentials: register(registry, live_credentials)?,
+        })
+    }
+
+    fn update(&self, state: &KeyState, now: i64) {
         let key = state.key.as_str();
         let current = state.current().and_then(|now| now.credential.as_ref());
         match current.and_then(|credential| credential.created_at) {
@@ -247,6 +234,42 @@ fn rotation_outcome(transition: &Transition) -> Option<&'static str> {
         | LifecycleEvent::Adopted
         | LifecycleEvent::AdoptedAlongside => None,
     }
+}
+
+fn request_histogram() -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(
+        "rekeyd_provider_request_duration_seconds",
+        "How long the provider took.",
+    );
+    HistogramVec::new(options.buckets(DURATION_BUCKETS.to_vec()), &["operation"])
+}
+
+fn clock_offset_gauge() -> prometheus::Result<Gauge> {
+    Gauge::with_opts(options(
+        "clock_offset_seconds",
+        "How far the provider's clock was ahead when it was last heard.",
+    ))
+}
+
+fn last_reconciliation_gauge() -> prometheus::Result<Gauge> {
+    Gauge::with_opts(options(
+        "last_sweep_timestamp_seconds",
+        "When every row was last compared with the provider; 0 if never.",
+    ))
+}
+
+/// Returns the options of a metric whose name begins with the program's.
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("rekeyd_{name}"), help)
+}
+
+/// Registers a metric, and returns it.
+fn register<M>(registry: &Registry, metric: M) -> prometheus::Result<M>
+where
+    M: Collector + Clone + 'static,
+{
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 fn set_seconds(gauge: &GaugeVec, key: &str, seconds: i64) {
