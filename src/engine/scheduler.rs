@@ -1,5 +1,5 @@
-//! The engine: opens the keys of a ledger, and hands due keys to workers, as far as places
-//! are free. `completions.rs` handles the results.
+//! The engine: hands due keys to workers, as far as places are free. `open.rs` opens it,
+//! `requests.rs` takes requests, and `completions.rs` handles the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,23 +16,17 @@ use crate::core::change::DowntimeReason;
 use crate::core::condition::Condition;
 use crate::core::decide::due::Downtime;
 use crate::core::duration;
-use crate::core::health::alertable_error;
-use crate::core::ids::{CredentialId, KeyName};
+use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
-use crate::core::state::KeyState;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
-use crate::engine::managed_key::ManagedKey;
-use crate::engine::operator_command::PendingCommand;
 use crate::engine::places::PlacePool;
-use crate::engine::presence::{CredentialPresence, PresenceTally};
+use crate::engine::presence::PresenceTally;
 use crate::engine::probe;
 use crate::engine::reconciliation::{self, ReconciliationReport};
-use crate::engine::rotation_request::RotationRequest;
 use crate::engine::run_queue::RunQueue;
-use crate::engine::services::{RunMode, Services};
+use crate::engine::services::Services;
 use crate::engine::worker::{AwaitedPlace, RunContext, Worker};
-use crate::ledger::LedgerError;
 use crate::platform::clock::{ClockJump, ClockReading};
 
 /// The number of keys dispatched before the engine yields: requests to the daemon must
@@ -89,176 +83,6 @@ pub(super) enum Completion {
 }
 
 impl Engine {
-    /// Reads the state of every key from the ledger, and queues every key for its first
-    /// evaluation.
-    ///
-    /// # Errors
-    /// The ledger cannot be read or written.
-    pub async fn open(
-        services: Services,
-        mut managed: Vec<ManagedKey>,
-        mode: RunMode,
-    ) -> Result<Self, LedgerError> {
-        let states = services.ledger.all_key_states().await?;
-        let reading = ClockReading::read(services.clock.as_ref());
-        let now = reading.wall;
-        // The operator who runs a command reads its result, and needs no notification.
-        let raised = match mode {
-            RunMode::Daemon | RunMode::Once => {
-                services
-                    .ledger
-                    .retain_channels(services.subscriptions.channel_ids())
-                    .await?
-            }
-            RunMode::Command => BTreeMap::new(),
-        };
-        let scopes = scopes_of(&managed, &states);
-        let mut engine = Self {
-            alert_tracker: AlertTracker::new(Arc::clone(&services.subscriptions), raised, now),
-            maintenance: MaintenanceSchedule::at_start(&services, mode, scopes, now).await?,
-            services: Arc::new(services),
-            keys: BTreeMap::new(),
-            run_queue: RunQueue::default(),
-            next_rotations: BTreeSet::new(),
-            running: JoinSet::new(),
-            has_more_due: false,
-            drift_cursor: None,
-            awaiting_reconciliation: Vec::new(),
-            presence: BTreeMap::new(),
-            unhealthy: BTreeSet::new(),
-            rotating: BTreeSet::new(),
-            stopping: Arc::new(AtomicBool::new(false)),
-            deliveries_dropped: watch::Sender::new(false),
-            places: PlacePool::default(),
-            awaiting_provider: RunQueue::default(),
-            downtime: Downtime::before_start(now),
-            last_reading: reading,
-            is_scheduling: mode != RunMode::Command,
-        };
-        let mut entries = Vec::with_capacity(states.len().max(managed.len()));
-        let mut states = states.into_iter().peekable();
-        managed.sort_by(|one, other| one.name.cmp(&other.name));
-        for key in managed {
-            while let Some(state) = states.next_if(|state| state.key < key.name) {
-                entries.push(engine.register_key(None, state, now));
-            }
-            let state = states.next_if(|state| state.key == key.name);
-            let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
-            entries.push(engine.register_key(Some(Arc::new(key)), state, now));
-        }
-        entries.extend(states.map(|state| engine.register_key(None, state, now)));
-        for (key, entry) in &entries {
-            engine
-                .run_queue
-                .insert(now, key.clone(), entry.is_rotating());
-        }
-        // Sorted entries are inserted without a search for each.
-        engine.keys = entries.into_iter().collect();
-        engine.load_failing_since().await?;
-        Ok(engine)
-    }
-
-    /// Reads since when keys have been failing from the event log: their rows do not
-    /// have it.
-    async fn load_failing_since(&mut self) -> Result<(), LedgerError> {
-        for (key, entry) in &mut self.keys {
-            if entry
-                .parked
-                .as_ref()
-                .is_some_and(|parked| parked.state.attempt > 0)
-            {
-                entry.failing_since = self.services.ledger.failing_since(key).await?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn add_key(
-        &mut self,
-        managed: Option<Arc<ManagedKey>>,
-        state: KeyState,
-        now: Timestamp,
-    ) {
-        let (key, entry) = self.register_key(managed, state, now);
-        self.run_queue.insert(now, key.clone(), entry.is_rotating());
-        self.keys.insert(key, entry);
-    }
-
-    /// Returns the entry of a key that is evaluated at `now`.
-    fn register_key(
-        &mut self,
-        managed: Option<Arc<ManagedKey>>,
-        state: KeyState,
-        now: Timestamp,
-    ) -> (KeyName, Box<KeyEntry>) {
-        let key = state.key.clone();
-        self.alert_tracker.seed_baseline(&state);
-        let is_unhealthy = alertable_error(&state, managed.is_some()).is_some();
-        set_membership(&mut self.unhealthy, &key, is_unhealthy);
-        let entry = KeyEntry::new(managed, state, now);
-        let tally = self.presence.entry(entry.scope.clone()).or_default();
-        tally.update(CredentialPresence::None, entry.presence);
-        (key, Box::new(entry))
-    }
-
-    /// Requests a rotation of `key` now. Returns false if the key is not configured.
-    pub fn request_rotation(&mut self, key: &KeyName, request: RotationRequest) -> bool {
-        let Some(entry) = self
-            .keys
-            .get_mut(key)
-            .filter(|entry| entry.managed.is_some())
-        else {
-            return false;
-        };
-        entry.request = Some(match entry.request.take() {
-            Some(earlier) => earlier.merge(request),
-            None => request,
-        });
-        self.wake(key, Timestamp::MIN);
-        true
-    }
-
-    /// Cancels the request for a rotation of `key`, unless the rotation has started.
-    pub fn cancel_request(&mut self, key: &KeyName) {
-        if let Some(entry) = self.keys.get_mut(key) {
-            entry.request = None;
-        }
-    }
-
-    /// Requests a rotation of every configured key now. The request confirms that the
-    /// organization is the right one.
-    pub fn request_all(&mut self, request: &RotationRequest) {
-        for (scope, tally) in &mut self.presence {
-            self.services
-                .conditions
-                .clear_in(scope, Condition::Organization);
-            tally.is_confirmed = true;
-        }
-        let keys: Vec<_> = self.keys.keys().cloned().collect();
-        for key in keys {
-            self.request_rotation(&key, request.clone());
-        }
-    }
-
-    /// Queues a command for `key`. Returns false if the key is neither configured nor
-    /// in the ledger.
-    pub fn submit_command(&mut self, key: &KeyName, command: PendingCommand) -> bool {
-        let Some(entry) = self.keys.get_mut(key) else {
-            return false;
-        };
-        entry.commands.push_back(command);
-        self.wake(key, Timestamp::MIN);
-        true
-    }
-
-    /// Returns the key of a credential, if the credential has a row.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub async fn key_of(&self, credential: &CredentialId) -> Result<Option<KeyName>, LedgerError> {
-        self.services.ledger.key_for_credential(credential).await
-    }
-
     /// Schedules `key` for evaluation at `at`. If a worker has the key, marks it dirty,
     /// so that it is evaluated again when the worker returns.
     pub(super) fn wake(&mut self, key: &KeyName, at: Timestamp) {
@@ -480,16 +304,6 @@ impl Engine {
         let alerts = self.alert_tracker.next_at();
         key.into_iter().chain(maintenance).chain(alerts).min()
     }
-}
-
-/// Returns the scopes of the keys. The admin keys are always among them, because the
-/// credential with which rekeyd authenticates is one.
-fn scopes_of(managed: &[ManagedKey], states: &[KeyState]) -> BTreeSet<Scope> {
-    let configured = managed.iter().map(|key| key.scope.clone());
-    let live = states.iter().flat_map(|state| &state.live);
-    let recorded = live.map(|rotation| rotation.scope.clone());
-    let all = configured.chain(recorded);
-    all.chain([Scope::AdminKeys]).collect()
 }
 
 /// Adds `key` to the set if it is a member, and removes it otherwise.

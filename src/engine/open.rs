@@ -1,0 +1,160 @@
+//! Opens the engine: reads the keys of a ledger, and registers them with those of the
+//! configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::alerting::tracker::AlertTracker;
+use crate::core::decide::due::Downtime;
+use crate::core::health::alertable_error;
+use crate::core::ids::KeyName;
+use crate::core::scope::Scope;
+use crate::core::state::KeyState;
+use crate::engine::key_entry::KeyEntry;
+use crate::engine::maintenance::MaintenanceSchedule;
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::places::PlacePool;
+use crate::engine::presence::CredentialPresence;
+use crate::engine::run_queue::RunQueue;
+use crate::engine::scheduler::{Engine, set_membership};
+use crate::engine::services::{RunMode, Services};
+use crate::ledger::LedgerError;
+use crate::platform::clock::ClockReading;
+
+impl Engine {
+    /// Reads the state of every key from the ledger, and queues every key for its first
+    /// evaluation.
+    ///
+    /// # Errors
+    /// The ledger cannot be read or written.
+    pub async fn open(
+        services: Services,
+        managed: Vec<ManagedKey>,
+        mode: RunMode,
+    ) -> Result<Self, LedgerError> {
+        let states = services.ledger.all_key_states().await?;
+        let reading = ClockReading::read(services.clock.as_ref());
+        let now = reading.wall;
+        // The operator who runs a command reads its result, and needs no notification.
+        let raised = match mode {
+            RunMode::Daemon | RunMode::Once => {
+                services
+                    .ledger
+                    .retain_channels(services.subscriptions.channel_ids())
+                    .await?
+            }
+            RunMode::Command => BTreeMap::new(),
+        };
+        let scopes = scopes_of(&managed, &states);
+        let mut engine = Self {
+            alert_tracker: AlertTracker::new(Arc::clone(&services.subscriptions), raised, now),
+            maintenance: MaintenanceSchedule::at_start(&services, mode, scopes, now).await?,
+            services: Arc::new(services),
+            keys: BTreeMap::new(),
+            run_queue: RunQueue::default(),
+            next_rotations: BTreeSet::new(),
+            running: JoinSet::new(),
+            has_more_due: false,
+            drift_cursor: None,
+            awaiting_reconciliation: Vec::new(),
+            presence: BTreeMap::new(),
+            unhealthy: BTreeSet::new(),
+            rotating: BTreeSet::new(),
+            stopping: Arc::new(AtomicBool::new(false)),
+            deliveries_dropped: watch::Sender::new(false),
+            places: PlacePool::default(),
+            awaiting_provider: RunQueue::default(),
+            downtime: Downtime::before_start(now),
+            last_reading: reading,
+            is_scheduling: mode != RunMode::Command,
+        };
+        engine.register_keys(states, managed, now);
+        engine.load_failing_since().await?;
+        Ok(engine)
+    }
+
+    /// Registers every key of the ledger or the configuration, in the order of their
+    /// names.
+    fn register_keys(
+        &mut self,
+        states: Vec<KeyState>,
+        mut managed: Vec<ManagedKey>,
+        now: Timestamp,
+    ) {
+        let mut entries = Vec::with_capacity(states.len().max(managed.len()));
+        let mut states = states.into_iter().peekable();
+        managed.sort_by(|one, other| one.name.cmp(&other.name));
+        for key in managed {
+            while let Some(state) = states.next_if(|state| state.key < key.name) {
+                entries.push(self.register_key(None, state, now));
+            }
+            let state = states.next_if(|state| state.key == key.name);
+            let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
+            entries.push(self.register_key(Some(Arc::new(key)), state, now));
+        }
+        entries.extend(states.map(|state| self.register_key(None, state, now)));
+        for (key, entry) in &entries {
+            self.run_queue.insert(now, key.clone(), entry.is_rotating());
+        }
+        // Sorted entries are inserted without a search for each.
+        self.keys = entries.into_iter().collect();
+    }
+
+    /// Reads since when keys have been failing from the event log: their rows do not
+    /// have it.
+    async fn load_failing_since(&mut self) -> Result<(), LedgerError> {
+        for (key, entry) in &mut self.keys {
+            if entry
+                .parked
+                .as_ref()
+                .is_some_and(|parked| parked.state.attempt > 0)
+            {
+                entry.failing_since = self.services.ledger.failing_since(key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_key(
+        &mut self,
+        managed: Option<Arc<ManagedKey>>,
+        state: KeyState,
+        now: Timestamp,
+    ) {
+        let (key, entry) = self.register_key(managed, state, now);
+        self.run_queue.insert(now, key.clone(), entry.is_rotating());
+        self.keys.insert(key, entry);
+    }
+
+    /// Returns the entry of a key that is evaluated at `now`.
+    fn register_key(
+        &mut self,
+        managed: Option<Arc<ManagedKey>>,
+        state: KeyState,
+        now: Timestamp,
+    ) -> (KeyName, Box<KeyEntry>) {
+        let key = state.key.clone();
+        self.alert_tracker.seed_baseline(&state);
+        let is_unhealthy = alertable_error(&state, managed.is_some()).is_some();
+        set_membership(&mut self.unhealthy, &key, is_unhealthy);
+        let entry = KeyEntry::new(managed, state, now);
+        let tally = self.presence.entry(entry.scope.clone()).or_default();
+        tally.update(CredentialPresence::None, entry.presence);
+        (key, Box::new(entry))
+    }
+}
+
+/// Returns the scopes of the keys. The admin keys are always among them, because the
+/// credential with which rekeyd authenticates is one.
+fn scopes_of(managed: &[ManagedKey], states: &[KeyState]) -> BTreeSet<Scope> {
+    let configured = managed.iter().map(|key| key.scope.clone());
+    let live = states.iter().flat_map(|state| &state.live);
+    let recorded = live.map(|rotation| rotation.scope.clone());
+    let all = configured.chain(recorded);
+    all.chain([Scope::AdminKeys]).collect()
+}
