@@ -51,8 +51,8 @@ impl Engine {
         })
     }
 
-    /// Revokes orphaned credentials after [`Engine::stop`], for `limit` at most: no sink
-    /// holds them, so they need not wait for the next start.
+    /// Revokes orphaned credentials after [`Engine::stop`], for `limit` at most: those that
+    /// no sink can hold need not wait for the next start.
     pub async fn revoke_orphans(&mut self, limit: Duration) {
         let has_orphan = |entry: &KeyEntry| {
             entry.state().is_some_and(|state| {

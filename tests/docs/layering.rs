@@ -9,12 +9,12 @@ fn allowed_uses() -> BTreeMap<String, BTreeSet<String>> {
     let page = include_str!("../../ARCHITECTURE.md");
     let rows = page
         .lines()
-        .skip_while(|line| *line != "| room | may use |")
+        .skip_while(|line| *line != "| folder | may use |")
         .skip(2);
     rows.take_while(|line| line.starts_with('|'))
         .map(|row| {
             let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-            let uses = cells[1].split(", ").filter(|room| !room.is_empty());
+            let uses = cells[1].split(", ").filter(|name| !name.is_empty());
             (cells[0].to_owned(), uses.map(str::to_owned).collect())
         })
         .collect()
@@ -69,14 +69,17 @@ fn modules_use_only_allowed_modules() {
         if !path.is_dir() {
             continue;
         }
-        let room = path.file_name().unwrap().to_string_lossy().into_owned();
+        let folder = path.file_name().unwrap().to_string_lossy().into_owned();
         let may = allowed
-            .get(&room)
-            .unwrap_or_else(|| panic!("the room {room} is not documented"));
+            .get(&folder)
+            .unwrap_or_else(|| panic!("the folder {folder} is not documented"));
         let mut found = Sources::new();
         collect_sources(&path, &mut found);
         for other in found.values().flat_map(|source| used_modules(source)) {
-            assert!(other == room || may.contains(&other), "{room} uses {other}");
+            assert!(
+                other == folder || may.contains(&other),
+                "{folder} uses {other}"
+            );
         }
     }
 }
@@ -96,7 +99,7 @@ fn cron_and_signal_libraries_have_one_user_each() {
 }
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn no_files_import_each_other_in_a_cycle() {
     let mut sources = Sources::new();
     collect_sources(&source_root(), &mut sources);
     let imports = imports(&sources);

@@ -9,9 +9,10 @@ pub enum RevocationReason {
     /// It retired, its overlap is over, and a newer credential works.
     Superseded,
     /// It retired, and is revoked even if a sink holds it: by `rotate
-    /// --revoke-previous`, by `revoke --force`, or because it was evicted.
+    /// --revoke-previous-now`, or because it was evicted.
     Immediate,
-    /// Its rotation was abandoned, or it was found alive after its revocation.
+    /// Its rotation was abandoned, its secret was lost, or it was found alive after
+    /// its revocation.
     Orphan,
     /// It has the label of another credential and no row.
     DuplicateLabel,
