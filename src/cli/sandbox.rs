@@ -64,7 +64,7 @@ impl SandboxCommand {
             (Some(secret), _) => Ok(Some(secret.clone())),
             (None, Some(path)) => secret_file::read(path, PermissionCheck::Enforce)
                 .map(|secret| Some(secret.expose().to_owned()))
-                .map_err(Failure::Other),
+                .map_err(|error| Failure::Other(error.to_string())),
             (None, None) => Ok(None),
         }
     }

@@ -89,8 +89,8 @@ impl HostCheck<'_> {
 
     fn check_secret_file(&mut self, file: &Path, location: String) {
         let folder = self.environment.credentials_directory.as_deref();
-        if let Err(message) = secret_file::check(file, permission_check_for(file, folder)) {
-            self.add_problem(location, message, "");
+        if let Err(error) = secret_file::check(file, permission_check_for(file, folder)) {
+            self.add_problem(location, error.to_string(), "");
         }
     }
 

@@ -1,8 +1,9 @@
 //! Files that hold a secret. They are read only if no other user can read or
 //! change them.
 
+use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,99 @@ pub enum PermissionCheck {
     Skip,
 }
 
+/// The reason why a file was not read as a secret. Never shows the secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// The file does not exist.
+    #[error(
+        "{path} does not exist; write the secret into it and run: chmod 0600 {path}",
+        path = path.display()
+    )]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened.
+    #[error("{} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The content cannot be read, or is no UTF-8.
+    #[error("{} cannot be read as text: {source}", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The error of the read.
+        source: io::Error,
+    },
+    /// The file has only white space.
+    #[error("{} is empty; put the secret into it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The path is that of a folder, a device or a FIFO.
+    #[error("{} is no regular file", path.display())]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is too long for a secret.
+    #[error("{} is longer than {} KiB; it is no secret", path.display(), MAX_FILE_SIZE / 1024)]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file belongs to another user, who can read and replace it.
+    #[error(
+        "{path} belongs to user {owner}, neither root nor the user that rekeyd runs as; \
+         run: chown {process_uid} {path}",
+        path = path.display()
+    )]
+    WrongOwner {
+        /// The file.
+        path: PathBuf,
+        /// The user that owns it.
+        owner: u32,
+        /// The user that rekeyd runs as.
+        process_uid: u32,
+    },
+    /// The mode of the file grants others access.
+    #[error(
+        "{path} has mode {mode:04o}: {exposure}; run: chmod 0600 {path}",
+        path = path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The access that the mode grants.
+        exposure: FileExposure,
+    },
+}
+
+/// The access that the mode of a file with a secret must not grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileExposure {
+    /// Write access for its group.
+    GroupWrite,
+    /// Read or write access for everybody.
+    Others,
+}
+
+impl fmt::Display for FileExposure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::GroupWrite => "its group can write it",
+            Self::Others => "others can read or write it",
+        })
+    }
+}
+
 /// Returns the check for the file at `path`; `credentials` is
 /// `$CREDENTIALS_DIRECTORY`, whose files need none.
 #[must_use]
@@ -44,7 +138,7 @@ pub fn permission_check_for(path: &Path, credentials_directory: Option<&Path>) -
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_configured(path: &Path) -> Result<Secret, String> {
+pub fn read_configured(path: &Path) -> Result<Secret, SecretFileError> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let directory = directory.filter(|folder| folder.is_absolute());
     read(path, permission_check_for(path, directory.as_deref()))
@@ -54,19 +148,21 @@ pub fn read_configured(path: &Path) -> Result<Secret, String> {
 ///
 /// # Errors
 /// If the file is missing, cannot be read, is empty, longer than 64 KiB, not
-/// text, or open to others; the message names the file and the command that
-/// repairs it.
-pub fn read(path: &Path, permission_check: PermissionCheck) -> Result<Secret, String> {
+/// text, or open to others; the message names the file and, if there is one,
+/// the command that repairs it.
+pub fn read(path: &Path, permission_check: PermissionCheck) -> Result<Secret, SecretFileError> {
     let file = open_checked(path, permission_check)?;
     let mut text = Zeroizing::new(String::new());
     file.take(MAX_FILE_SIZE)
         .read_to_string(&mut text)
-        .map_err(|error| format!("{} cannot be read as text: {error}", path.display()))?;
+        .map_err(|source| SecretFileError::NotText {
+            path: path.to_owned(),
+            source,
+        })?;
     match text.trim() {
-        "" => Err(format!(
-            "{} is empty; put the secret into it",
-            path.display()
-        )),
+        "" => Err(SecretFileError::Empty {
+            path: path.to_owned(),
+        }),
         secret => Ok(Secret::new(secret.to_owned())),
     }
 }
@@ -76,20 +172,20 @@ pub fn read(path: &Path, permission_check: PermissionCheck) -> Result<Secret, St
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(path: &Path, permission_check: PermissionCheck) -> Result<(), String> {
+pub fn check(path: &Path, permission_check: PermissionCheck) -> Result<(), SecretFileError> {
     read(path, permission_check).map(drop)
 }
 
 /// Opens the file before checking it, so that it cannot be exchanged in
 /// between.
-fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, String> {
-    let describe_error = |error: std::io::Error| {
-        let path_text = path.display();
-        if error.kind() == ErrorKind::NotFound {
-            let run = format!("run: chmod 0600 {path_text}");
-            return format!("{path_text} does not exist; write the secret into it and {run}");
+fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, SecretFileError> {
+    let open_error = |source: io::Error| {
+        let path = path.to_owned();
+        if source.kind() == ErrorKind::NotFound {
+            SecretFileError::NotFound { path }
+        } else {
+            SecretFileError::Unreadable { path, source }
         }
-        format!("{path_text} cannot be read: {error}")
     };
     // Opening a FIFO would block for ever.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -97,16 +193,17 @@ fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, 
         .read(true)
         .custom_flags(nonblocking)
         .open(path)
-        .map_err(describe_error)?;
-    let metadata = file.metadata().map_err(describe_error)?;
+        .map_err(open_error)?;
+    let metadata = file.metadata().map_err(open_error)?;
     if !metadata.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
+        return Err(SecretFileError::NotRegular {
+            path: path.to_owned(),
+        });
     }
     if metadata.len() > MAX_FILE_SIZE {
-        return Err(format!(
-            "{} is longer than 64 KiB; it is no secret",
-            path.display()
-        ));
+        return Err(SecretFileError::TooLong {
+            path: path.to_owned(),
+        });
     }
     match permission_check {
         PermissionCheck::Enforce => check_permissions(path, &metadata)?,
@@ -115,32 +212,37 @@ fn open_checked(path: &Path, permission_check: PermissionCheck) -> Result<File, 
     Ok(file)
 }
 
-fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), String> {
-    let path_text = path.display();
-    let own_uid = rustix::process::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != own_uid {
-        return Err(format!(
-            "{path_text} belongs to user {}, neither root nor the user that rekeyd runs as; \
-             run: chown {own_uid} {path_text}",
-            metadata.uid()
-        ));
+fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), SecretFileError> {
+    let (owner, process_uid) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != process_uid {
+        return Err(SecretFileError::WrongOwner {
+            path: path.to_owned(),
+            owner,
+            process_uid,
+        });
     }
     // An execute bit on a file that is no program grants no access.
-    let problem = match (metadata.mode() & 0o006, metadata.mode() & 0o020) {
+    let exposure = match (metadata.mode() & 0o006, metadata.mode() & 0o020) {
         (0, 0) => return Ok(()),
-        (0, _) => "its group can write it",
-        (_, _) => "others can read or write it",
+        (0, _) => FileExposure::GroupWrite,
+        (_, _) => FileExposure::Others,
     };
-    let mode = metadata.mode() & 0o7777;
-    Err(format!(
-        "{path_text} has mode {mode:04o}: {problem}; run: chmod 0600 {path_text}"
-    ))
+    Err(SecretFileError::Exposed {
+        path: path.to_owned(),
+        mode: metadata.mode() & 0o7777,
+        exposure,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    fn read_error(path: &Path) -> String {
+        let read = read(path, PermissionCheck::Enforce);
+        read.unwrap_err().to_string()
+    }
 
     fn temp_secret_file(text: &str, mode: u32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -174,11 +276,9 @@ mod tests {
             let path_text = file.path().display();
             let message =
                 format!("{path_text} has mode {mode:04o}: {problem}; run: chmod 0600 {path_text}");
-            assert_eq!(
-                read(file.path(), PermissionCheck::Enforce).unwrap_err(),
-                message.clone()
-            );
-            assert_eq!(check(file.path(), PermissionCheck::Enforce), Err(message));
+            assert_eq!(read_error(file.path()), message);
+            let checked = check(file.path(), PermissionCheck::Enforce);
+            assert_eq!(checked.unwrap_err().to_string(), message);
             assert!(read(file.path(), PermissionCheck::Skip).is_ok());
         }
     }
@@ -191,7 +291,8 @@ mod tests {
         let message = format!(
             "{path_text} does not exist; write the secret into it and run: chmod 0600 {path_text}"
         );
-        assert_eq!(check(&path, PermissionCheck::Skip), Err(message));
+        let error = check(&path, PermissionCheck::Skip).unwrap_err();
+        assert_eq!(error.to_string(), message);
     }
 
     #[test]
@@ -199,7 +300,7 @@ mod tests {
         let file = temp_secret_file("sk-admin-foreign", 0o600);
         // Only root can give a file away.
         if std::os::unix::fs::chown(file.path(), Some(4_711), None).is_ok() {
-            let message = check(file.path(), PermissionCheck::Enforce).unwrap_err();
+            let message = read_error(file.path());
             let own_uid = rustix::process::geteuid().as_raw();
             let command = format!("run: chown {own_uid} {}", file.path().display());
             assert!(message.contains("belongs to user 4711"), "{message}");
@@ -237,25 +338,15 @@ mod tests {
 
     #[test]
     fn empty_irregular_and_oversized_files_are_rejected() {
-        assert!(
-            read(
-                temp_secret_file(" \n", 0o600).path(),
-                PermissionCheck::Enforce
-            )
-            .unwrap_err()
-            .contains("is empty")
-        );
-        assert!(
-            read(Path::new("/dev/null"), PermissionCheck::Enforce)
-                .unwrap_err()
-                .contains("no regular file")
-        );
+        let blank = temp_secret_file(" \n", 0o600);
         let long = temp_secret_file(&"x".repeat(70_000), 0o600);
-        assert!(
-            read(long.path(), PermissionCheck::Enforce)
-                .unwrap_err()
-                .contains("longer than")
-        );
+        for (path, expected) in [
+            (blank.path(), "is empty; put the secret into it"),
+            (Path::new("/dev/null"), "is no regular file"),
+            (long.path(), "is longer than 64 KiB; it is no secret"),
+        ] {
+            assert_eq!(read_error(path), format!("{} {expected}", path.display()));
+        }
         let empty = temp_secret_file("", 0o600);
         assert!(check(empty.path(), PermissionCheck::Enforce).is_err());
     }

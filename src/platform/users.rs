@@ -5,7 +5,9 @@
 //! foreign code: a user that only LDAP or systemd-homed knows is given by
 //! number.
 
-use std::path::Path;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid};
 
@@ -17,20 +19,73 @@ const GROUP_PATH: &str = "/etc/group";
 /// The bit of `CAP_CHOWN` in the capability sets of `/proc/self/status`.
 const CAP_CHOWN: u64 = 1;
 
+/// The reason why a name has no number.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// The file with the accounts cannot be read.
+    #[error(
+        "cannot look up the {kind} {}: cannot read {}: {source}; give its number",
+        sanitize(name),
+        list.display()
+    )]
+    Unreadable {
+        /// The kind of account.
+        kind: AccountKind,
+        /// The name.
+        name: String,
+        /// The file with the accounts.
+        list: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The file with the accounts does not have the name.
+    #[error(
+        "there is no {kind} {} in {}; make it, or give its number if another service knows it",
+        sanitize(name),
+        list.display()
+    )]
+    Unknown {
+        /// The kind of account.
+        kind: AccountKind,
+        /// The name.
+        name: String,
+        /// The file with the accounts.
+        list: PathBuf,
+    },
+}
+
+/// The kinds of account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountKind {
+    /// A user.
+    User,
+    /// A group.
+    Group,
+}
+
+impl fmt::Display for AccountKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::User => "user",
+            Self::Group => "group",
+        })
+    }
+}
+
 /// Returns the user with this name or number.
 ///
 /// # Errors
-/// If `/etc/passwd` does not have the name.
-pub fn find_user(name_or_number: &str) -> Result<Uid, String> {
-    resolve_id("user", name_or_number, Path::new(PASSWD_PATH)).map(Uid::from_raw)
+/// If `/etc/passwd` cannot be read or does not have the name.
+pub fn find_user(name_or_number: &str) -> Result<Uid, AccountError> {
+    resolve_id(AccountKind::User, name_or_number, Path::new(PASSWD_PATH)).map(Uid::from_raw)
 }
 
 /// Returns the group with this name or number.
 ///
 /// # Errors
-/// If `/etc/group` does not have the name.
-pub fn find_group(name_or_number: &str) -> Result<Gid, String> {
-    resolve_id("group", name_or_number, Path::new(GROUP_PATH)).map(Gid::from_raw)
+/// If `/etc/group` cannot be read or does not have the name.
+pub fn find_group(name_or_number: &str) -> Result<Gid, AccountError> {
+    resolve_id(AccountKind::Group, name_or_number, Path::new(GROUP_PATH)).map(Gid::from_raw)
 }
 
 /// Returns the name of the user with this number, if `/etc/passwd` has it.
@@ -101,26 +156,23 @@ fn can_chown_to_anyone() -> bool {
     }
 }
 
-fn resolve_id(kind: &str, name_or_number: &str, list: &Path) -> Result<u32, String> {
+fn resolve_id(kind: AccountKind, name_or_number: &str, list: &Path) -> Result<u32, AccountError> {
     // chown(2) reads the highest number as "leave unchanged".
     if let Ok(number) = name_or_number.parse::<u32>()
         && number != u32::MAX
     {
         return Ok(number);
     }
-    let entries = std::fs::read_to_string(list).map_err(|error| {
-        format!(
-            "cannot look up the {kind} {}: cannot read {}: {error}; give its number",
-            sanitize(name_or_number),
-            list.display()
-        )
+    let entries = std::fs::read_to_string(list).map_err(|source| AccountError::Unreadable {
+        kind,
+        name: name_or_number.to_owned(),
+        list: list.to_owned(),
+        source,
     })?;
-    find_id(&entries, name_or_number).ok_or_else(|| {
-        format!(
-            "there is no {kind} {} in {}; make it, or give its number if another service knows it",
-            sanitize(name_or_number),
-            list.display()
-        )
+    find_id(&entries, name_or_number).ok_or_else(|| AccountError::Unknown {
+        kind,
+        name: name_or_number.to_owned(),
+        list: list.to_owned(),
     })
 }
 
@@ -141,18 +193,27 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_by_name_and_number() {
-        assert_eq!(find_user("0"), Ok(Uid::ROOT));
-        assert_eq!(find_user("root"), Ok(Uid::ROOT));
-        assert_eq!(find_group("root"), Ok(Gid::ROOT));
-        assert_eq!(find_group("4242"), Ok(Gid::from_raw(4242)));
+        assert_eq!(find_user("0").unwrap(), Uid::ROOT);
+        assert_eq!(find_user("root").unwrap(), Uid::ROOT);
+        assert_eq!(find_group("root").unwrap(), Gid::ROOT);
+        assert_eq!(find_group("4242").unwrap(), Gid::from_raw(4242));
     }
 
     #[test]
-    fn unknown_name_is_reported_with_its_file() {
+    fn failed_lookup_is_reported_with_its_file_and_a_hint() {
         let error = find_user("no-such-user-here").unwrap_err();
-        assert!(error.contains("no-such-user-here"), "{error}");
-        assert!(error.contains("/etc/passwd"), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "there is no user no-such-user-here in /etc/passwd; make it, or give its number if \
+             another service knows it"
+        );
         assert!(find_group("4294967295").is_err());
+        let error = resolve_id(AccountKind::Group, "ops", Path::new("/nowhere/group"));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "cannot look up the group ops: cannot read /nowhere/group: No such file or directory \
+             (os error 2); give its number"
+        );
     }
 
     #[test]

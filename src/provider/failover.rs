@@ -12,7 +12,7 @@ use crate::core::scope::Scope;
 use crate::core::secret::{ActiveCredential, Secret};
 use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
-    self, ADMIN_CREDENTIAL_NAME, PermissionCheck, permission_check_for,
+    self, ADMIN_CREDENTIAL_NAME, PermissionCheck, SecretFileError, permission_check_for,
 };
 use crate::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
@@ -35,9 +35,9 @@ impl AdminCredentialSources {
     /// and the problems of the other sources.
     fn read_blocking(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         let (mut credentials, mut problems) = (Vec::new(), Vec::new());
-        let mut add = |source: String, result: Result<Secret, String>| match result {
+        let mut add = |source: String, result: Result<Secret, SecretFileError>| match result {
             Ok(secret) => credentials.push((source, secret)),
-            Err(problem) => problems.push(problem),
+            Err(error) => problems.push(error.to_string()),
         };
         if let Some(path) = &self.file {
             add(

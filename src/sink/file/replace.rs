@@ -132,7 +132,9 @@ fn stale_temp_message(location: &TargetLocation, error: Errno) -> String {
 /// those of the present file, so that an operator's `chown` lasts. In a setgid
 /// folder the folder determines the group.
 fn resolve_ownership(location: &TargetLocation, folder: &OwnedFd) -> Result<Ownership, String> {
-    let (owner, group) = location.configured_ownership()?;
+    let (owner, group) = location
+        .configured_ownership()
+        .map_err(|error| error.to_string())?;
     let (owner_configured, group_configured) = (owner.is_some(), group.is_some());
     let present = fs::statat(folder, location.file_name(), AtFlags::SYMLINK_NOFOLLOW)
         .ok()

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::settings::FileTarget;
 use super::{private_mount, temp_name};
-use crate::platform::users;
+use crate::platform::users::{self, AccountError};
 
 /// The free space that a new credential requires. Far more than a secret takes,
 /// so that rekeyd does not depend on the last free block.
@@ -74,7 +74,7 @@ impl TargetLocation {
     }
 
     /// Returns the configured owner and group as numbers.
-    pub(super) fn configured_ownership(&self) -> Result<(Option<Uid>, Option<Gid>), String> {
+    pub(super) fn configured_ownership(&self) -> Result<(Option<Uid>, Option<Gid>), AccountError> {
         let owner = self.0.owner.as_deref().map(users::find_user).transpose()?;
         let group = self.0.group.as_deref().map(users::find_group).transpose()?;
         Ok((owner, group))
@@ -179,7 +179,7 @@ impl TargetLocation {
                  CAP_FOWNER); leave out owner and make the folder setgid, or give rekeyd's unit \
                  the drop-in owner.conf"
             )),
-            Some((_, Err(problem))) => problems.push(problem),
+            Some((_, Err(error))) => problems.push(error.to_string()),
             Some((_, Ok(_))) | None => {}
         }
         match self
@@ -192,7 +192,7 @@ impl TargetLocation {
                 "cannot give {path} to the group {name}, which rekeyd's user is not in; add it \
                  to the group, or leave out group and make the folder setgid"
             )),
-            Some((_, Err(problem))) => problems.push(problem),
+            Some((_, Err(error))) => problems.push(error.to_string()),
             Some((_, Ok(_))) | None => {}
         }
     }

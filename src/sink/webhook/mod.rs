@@ -269,13 +269,13 @@ fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, SinkError> {
 }
 
 fn read_signing_keys(path: &Path) -> Result<SigningKeys, String> {
-    let text = secret_file::read_configured(path)?;
+    let text = secret_file::read_configured(path).map_err(|error| error.to_string())?;
     SigningKeys::parse(text.expose())
         .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
 }
 
 fn read_bearer_token(path: &Path) -> Result<(HeaderValue, Secret), String> {
-    let token = secret_file::read_configured(path)?;
+    let token = secret_file::read_configured(path).map_err(|error| error.to_string())?;
     // The parser's own error may hold the value.
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {

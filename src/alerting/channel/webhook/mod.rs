@@ -93,7 +93,7 @@ impl WebhookChannel {
         let path = self.target.signing_secret_file.clone();
         let path_text = path.display().to_string();
         let keys = run_off_thread(&path_text, move || {
-            let text = secret_file::read_configured(&path)?;
+            let text = secret_file::read_configured(&path).map_err(|error| error.to_string())?;
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
         });
