@@ -133,7 +133,7 @@ async fn connect(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
             Err(connect_error(socket, &error))
         };
     }
-    let client = build_unix_client(socket).map_err(Failure::Other)?;
+    let client = build_unix_client(socket).map_err(|error| Failure::Other(error.to_string()))?;
     let info = async {
         let response = client.get("http://rekeyd/daemon").send().await?;
         response.bytes().await

@@ -8,12 +8,27 @@ use rustls::ClientConfig;
 use url::Url;
 
 use crate::core::loopback::is_loopback;
-use crate::net::{error_text, tls};
+use crate::net::error_text;
+use crate::net::tls::{self, TlsError};
 
 /// The time limit of connecting, with TLS. It is part of the request's time and
 /// short, so that a dead address is distinguished from a slow response: only
 /// the first proves that nothing was sent.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The reason why a client cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The roots cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The library rejects the settings.
+    #[error("cannot set the HTTP client up: {}", error_text::describe(source))]
+    Setup {
+        /// The error of the library, without a URL.
+        source: reqwest::Error,
+    },
+}
 
 /// The options of one client.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +66,7 @@ pub struct ClientPair {
 ///
 /// # Errors
 /// If the roots cannot be read or the client cannot be set up.
-pub fn build_client(options: &ClientOptions<'_>) -> Result<Client, String> {
+pub fn build_client(options: &ClientOptions<'_>) -> Result<Client, ClientError> {
     finish_build(client_builder(options, tls_config(options)?))
 }
 
@@ -60,7 +75,7 @@ pub fn build_client(options: &ClientOptions<'_>) -> Result<Client, String> {
 ///
 /// # Errors
 /// If the roots cannot be read or the clients cannot be set up.
-pub fn build_clients(options: &ClientOptions<'_>) -> Result<ClientPair, String> {
+pub fn build_clients(options: &ClientOptions<'_>) -> Result<ClientPair, ClientError> {
     let tls = tls_config(options)?;
     let pooled = client_builder(options, tls.clone())
         .pool_max_idle_per_host(usize::MAX)
@@ -71,7 +86,7 @@ pub fn build_clients(options: &ClientOptions<'_>) -> Result<ClientPair, String> 
     })
 }
 
-fn tls_config(options: &ClientOptions<'_>) -> Result<ClientConfig, String> {
+fn tls_config(options: &ClientOptions<'_>) -> Result<ClientConfig, TlsError> {
     if is_loopback(options.url) && options.url.scheme() == "http" {
         tls::client_config_without_roots()
     } else {
@@ -102,12 +117,9 @@ fn base_builder(tls: ClientConfig) -> ClientBuilder {
         .tls_backend_preconfigured(tls)
 }
 
-fn finish_build(builder: ClientBuilder) -> Result<Client, String> {
-    builder.build().map_err(|error| {
-        format!(
-            "cannot set the HTTP client up: {}",
-            error_text::explain(error)
-        )
+fn finish_build(builder: ClientBuilder) -> Result<Client, ClientError> {
+    builder.build().map_err(|error| ClientError::Setup {
+        source: error.without_url(),
     })
 }
 
@@ -116,7 +128,7 @@ fn finish_build(builder: ClientBuilder) -> Result<Client, String> {
 ///
 /// # Errors
 /// If the client cannot be set up.
-pub fn build_unix_client(socket: &Path) -> Result<Client, String> {
+pub fn build_unix_client(socket: &Path) -> Result<Client, ClientError> {
     let tls = tls::client_config_without_roots()?;
     finish_build(base_builder(tls).unix_socket(socket).no_proxy())
 }

@@ -8,6 +8,11 @@ use crate::core::redact;
 /// the URL, whose query may hold a secret.
 #[must_use]
 pub fn explain(error: reqwest::Error) -> String {
+    describe(&error.without_url())
+}
+
+/// Describes an error as [`explain`] does, if it has no URL.
+pub(super) fn describe(error: &reqwest::Error) -> String {
     // The library's own message names its internals.
     if error.is_timeout() {
         let message = if error.is_connect() {
@@ -17,7 +22,7 @@ pub fn explain(error: reqwest::Error) -> String {
         };
         return message.to_owned();
     }
-    redact::sanitize(&chain(&error.without_url()))
+    redact::sanitize(&chain(error))
 }
 
 /// Joins an error and its causes, and leaves out repetitions.

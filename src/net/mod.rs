@@ -4,7 +4,8 @@
 //! client that never repeats a request, follows a redirect or uses an unwanted
 //! proxy ([`client`]), bodies of limited length ([`body`]), a check that sends
 //! no request ([`connect_check`]), signatures of webhooks ([`signature`]), URLs
-//! without secrets ([`target`]), and errors without URLs ([`error_text`]).
+//! without secrets ([`target`]), the roots that it trusts ([`tls`]), and errors
+//! without URLs ([`error_text`]).
 
 pub mod body;
 pub mod client;
@@ -13,4 +14,4 @@ pub mod error_text;
 pub(crate) mod http_server;
 pub mod signature;
 pub mod target;
-mod tls;
+pub mod tls;

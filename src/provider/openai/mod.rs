@@ -122,8 +122,9 @@ impl OpenAiProvider {
             timeout: self.timeout,
             ca_file: self.ca_file.as_deref(),
         };
-        let clients = build_clients(&options)
-            .map_err(|message| error_before_send(operation, ErrorKind::Unreachable, message))?;
+        let clients = build_clients(&options).map_err(|error| {
+            error_before_send(operation, ErrorKind::Unreachable, error.to_string())
+        })?;
         Ok(self.clients.get_or_init(|| clients))
     }
 

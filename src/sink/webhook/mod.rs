@@ -172,7 +172,7 @@ impl WebhookSink {
             ca_file: self.target.ca_file.as_deref(),
         };
         let client = build_client(&options)
-            .map_err(|problem| format!("cannot post to {}: {problem}", self.redacted_url))?;
+            .map_err(|error| format!("cannot post to {}: {error}", self.redacted_url))?;
         let body = body::render_body(payload).map_err(|error| {
             format!(
                 "cannot put together what is posted to {}: {error}",
@@ -225,8 +225,9 @@ impl Sink for WebhookSink {
             self.timeout,
         )
         .await
-        .map_err(|message| {
+        .map_err(|error| {
             let kind = SinkProblemKind::Unreachable;
+            let message = error.to_string();
             SinkProblem { kind, message }.into()
         })
     }

@@ -112,9 +112,8 @@ impl WebhookChannel {
             timeout: TIMEOUT,
             ca_file: None,
         };
-        let client = build_client(&options).map_err(|problem| {
-            ChannelError::host(format!("cannot post to {url_text}: {problem}"))
-        })?;
+        let client = build_client(&options)
+            .map_err(|error| ChannelError::host(format!("cannot post to {url_text}: {error}")))?;
         let body = message::to_json(notification, host)?;
         let id = message::webhook_id(notification, &self.id);
         let timestamp = (self.now)().as_second();
@@ -158,7 +157,7 @@ impl Channel for WebhookChannel {
     async fn check_reachable(&self) -> Result<(), ChannelError> {
         check_connection(&self.target.url, None, TIMEOUT)
             .await
-            .map_err(unreachable)
+            .map_err(|error| unreachable(error.to_string()))
     }
 
     async fn send(&self, notification: &Notification, host: &str) -> Result<(), ChannelError> {
