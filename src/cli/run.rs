@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::cli::context::{
-    GlobalOptions, credential_sources, load_configuration, read_environment,
-};
+use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::failure::Failure;
 use crate::cli::preflight::{self, CheckLevel};
 use crate::config;
 use crate::config::settings::Settings;
+use crate::daemon::reload::ReloadError;
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 
@@ -49,8 +48,10 @@ async fn run_daemon(options: &GlobalOptions) -> Result<(), Failure> {
     spawn_sink_checks(settings);
     let file = options.config.clone();
     let read_config = move || {
-        let settings = load_configuration(&file, &read_environment())
-            .map_err(|failure| failure.to_string())?;
+        let settings = match config::load(&file, &read_environment()) {
+            Ok(settings) => Arc::new(settings),
+            Err(problems) => return Err(ReloadError::Invalid { problems }),
+        };
         log_host_problems(&settings);
         spawn_sink_checks(Arc::clone(&settings));
         let sources = credential_sources(&settings);

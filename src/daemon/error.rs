@@ -1,5 +1,6 @@
 //! The errors of a process that works on keys.
 
+use crate::daemon::ownership::LedgerOwnerError;
 use crate::ledger::LedgerError;
 
 /// The error that keeps a process from starting to work on keys, or from going
@@ -16,8 +17,8 @@ pub enum ServiceError {
     #[error("cannot set the metrics up: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The ledger belongs to another user.
-    #[error("{0}")]
-    WrongLedgerOwner(String),
+    #[error(transparent)]
+    WrongLedgerOwner(#[from] LedgerOwnerError),
     /// Signal handlers cannot be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] std::io::Error),

@@ -158,7 +158,10 @@ impl Inbox {
         let outcome = RequestOutcome {
             about: "configuration".to_owned(),
             done: result.is_ok(),
-            message: result.map_or_else(|problem| problem, |()| format!("took {file}")),
+            message: match result {
+                Ok(()) => format!("took {file}"),
+                Err(error) => error.to_string(),
+            },
         };
         for caller in std::mem::take(&mut self.reload_replies) {
             // The caller may have disconnected.

@@ -6,7 +6,7 @@ pub mod event_loop;
 pub mod hardening;
 mod inbox;
 pub(crate) mod metrics;
-mod ownership;
+pub mod ownership;
 pub mod reload;
 pub mod runtime;
 mod service_manager;

@@ -3,24 +3,57 @@
 //! An invalid configuration changes nothing. Its problem is logged, and
 //! recorded in the ledger for `status` until a configuration is applied.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Problem;
 use crate::config::settings::Settings;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::temp_cleanup;
-use crate::platform::{run_blocking, zones};
+use crate::platform::{BlockingError, run_blocking, zones};
 use crate::provider::failover::AdminCredentialSources;
 
 /// The time limit of reading a configuration. The largest takes a second.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The reason why a configuration was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file did not come back in time, or reading it panicked.
+    #[error(transparent)]
+    NotRead(#[from] BlockingError),
+    /// The configuration has problems.
+    #[error("{}", join_lines(problems))]
+    Invalid {
+        /// All of them.
+        problems: Vec<Problem>,
+    },
+    /// The configuration changes options of a running daemon that are fixed.
+    #[error(
+        "{}: {} cannot change while rekeyd runs; restart it for that",
+        file.display(),
+        options.join(" and ")
+    )]
+    RestartRequired {
+        /// The configuration file.
+        file: PathBuf,
+        /// The options.
+        options: Vec<&'static str>,
+    },
+}
+
+fn join_lines(problems: &[Problem]) -> String {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 /// Reads the configuration again.
 pub type ConfigReader = Arc<dyn Fn() -> ConfigReadResult + Send + Sync>;
 
-/// The settings and the sources of the admin credential, or the problem of the
+/// The settings and the sources of the admin credential, or the problems of the
 /// configuration.
-pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), String>;
+pub type ConfigReadResult = Result<(Arc<Settings>, AdminCredentialSources), ReloadError>;
 
 /// Reads the configuration on a blocking thread: a large one takes a while, and
 /// its file system may hang.
@@ -30,7 +63,7 @@ pub(crate) async fn read_config(read: ConfigReader) -> ConfigReadResult {
         zones::clear_cache();
         read()
     });
-    reading.await.unwrap_or_else(|error| Err(error.to_string()))
+    reading.await?
 }
 
 impl Runtime {
@@ -39,16 +72,16 @@ impl Runtime {
     /// # Errors
     /// If the configuration is invalid, or changes an option that requires a
     /// restart.
-    pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), String> {
+    pub(crate) async fn apply_reload(&mut self, read: ConfigReadResult) -> Result<(), ReloadError> {
         let outcome = match read {
-            Ok((settings, sources)) => match restart_reason(&self.settings, &settings) {
-                None => {
+            Ok((settings, sources)) => match check_fixed_options(&self.settings, &settings) {
+                Ok(()) => {
                     self.switch_to(settings, sources).await;
                     Ok(())
                 }
-                Some(problem) => Err(problem),
+                Err(error) => Err(error),
             },
-            Err(problem) => Err(problem),
+            Err(error) => Err(error),
         };
         match &outcome {
             Ok(()) => {
@@ -59,9 +92,9 @@ impl Runtime {
                     self.settings.file.display()
                 );
             }
-            Err(problem) => {
+            Err(error) => {
                 let problem = format!(
-                    "the configuration was not taken, and the one of before goes on: {problem}"
+                    "the configuration was not taken, and the one of before goes on: {error}"
                 );
                 tracing::error!("{problem}");
                 self.engine.record_configuration_problem(Some(problem));
@@ -82,8 +115,8 @@ impl Runtime {
     }
 }
 
-/// Returns the reason why this change requires a restart, if it does.
-fn restart_reason(old: &Settings, new: &Settings) -> Option<String> {
+/// Checks that no option changes that requires a restart.
+fn check_fixed_options(old: &Settings, new: &Settings) -> Result<(), ReloadError> {
     let options = [
         ("[ledger] path", old.ledger != new.ledger),
         (
@@ -100,11 +133,10 @@ fn restart_reason(old: &Settings, new: &Settings) -> Option<String> {
         .filter_map(|(option, is_changed)| is_changed.then_some(option))
         .collect();
     if changed.is_empty() {
-        return None;
+        return Ok(());
     }
-    Some(format!(
-        "{}: {} cannot change while rekeyd runs; restart it for that",
-        new.file.display(),
-        changed.join(" and ")
-    ))
+    Err(ReloadError::RestartRequired {
+        file: new.file.clone(),
+        options: changed,
+    })
 }

@@ -76,7 +76,7 @@ pub async fn start(
     command: &str,
     run_mode: RunMode,
 ) -> Result<Runtime, ServiceError> {
-    refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
+    refuse_root(&settings.ledger, std::env::args_os())?;
     let signal_actions = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
@@ -173,7 +173,7 @@ impl ProcessContext {
 /// If the ledger belongs to another user, is locked by another process, or
 /// cannot be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
-    refuse_root(&settings.ledger, std::env::args_os()).map_err(ServiceError::WrongLedgerOwner)?;
+    refuse_root(&settings.ledger, std::env::args_os())?;
     let _lock = WriterLock::acquire(&settings.ledger, command)?;
     let options = ledger_options(settings, true);
     Ok(ledger::prepare(

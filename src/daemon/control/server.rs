@@ -6,7 +6,7 @@
 //! admins` may change anything; the system identifies the peer. No route
 //! returns or accepts a secret.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,40 @@ const MAX_CONNECTIONS: usize = 128;
 
 /// The time for which peers can read their responses when rekeyd stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// The reason why the server cannot listen at its socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlListenError {
+    /// The folder of the socket does not exist.
+    #[error("cannot listen at {}: its folder does not exist", path.display())]
+    FolderNotFound {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The path is that of a file, which is not overwritten.
+    #[error("cannot listen at {}: there is a file that is no socket", path.display())]
+    NoSocket {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Another process has the socket.
+    #[error(
+        "cannot listen at {}: another process listens there; give each rekeyd its own socket",
+        path.display()
+    )]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket cannot be created, or the one of an ended process removed.
+    #[error("cannot listen at {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+}
 
 /// The server of the control socket, which stops on drop.
 pub(crate) struct ControlServer {
@@ -88,19 +122,22 @@ impl ControlServer {
         path: &Path,
         requests: mpsc::UnboundedSender<IncomingRequest>,
         config: ControlConfig,
-    ) -> Result<Self, String> {
-        let listen_error =
-            |reason: String| format!("cannot listen at {}: {reason}", path.display());
-        remove_stale_socket(path).map_err(listen_error)?;
-        let listener = UnixListener::bind(path).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                listen_error("its folder does not exist".to_owned())
+    ) -> Result<Self, ControlListenError> {
+        remove_stale_socket(path)?;
+        let listener = UnixListener::bind(path).map_err(|source| {
+            let path = path.to_owned();
+            if source.kind() == ErrorKind::NotFound {
+                ControlListenError::FolderNotFound { path }
             } else {
-                listen_error(error.to_string())
+                ControlListenError::Io { path, source }
             }
         })?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))
-            .map_err(|error| listen_error(error.to_string()))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(
+            |source| ControlListenError::Io {
+                path: path.to_owned(),
+                source,
+            },
+        )?;
         let state = Arc::new(ControlState {
             requests,
             config: Mutex::new(config),
@@ -160,21 +197,29 @@ impl ControlState {
 }
 
 /// Removes the socket of a process that has ended.
-fn remove_stale_socket(path: &Path) -> Result<(), String> {
+fn remove_stale_socket(path: &Path) -> Result<(), ControlListenError> {
+    let io_error = |source| ControlListenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(io_error(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err("there is a file that is no socket".to_owned());
+            return Err(ControlListenError::NoSocket {
+                path: path.to_owned(),
+            });
         }
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err("another process listens there; give each rekeyd its own socket".to_owned()),
+        Ok(_) => Err(ControlListenError::InUse {
+            path: path.to_owned(),
+        }),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(|error| error.to_string())
+            std::fs::remove_file(path).map_err(io_error)
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(io_error(error)),
     }
 }
 
@@ -220,7 +265,7 @@ async fn handle_request(
     };
     let request = match ControlRequest::parse(&verb, &body) {
         Ok(request) => request,
-        Err(reason) => return error_response(StatusCode::BAD_REQUEST, reason),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, error.to_string()),
     };
     tracing::info!(
         by = requested_by,

@@ -42,6 +42,16 @@ pub(crate) struct PageRequest {
     pub(crate) reply: oneshot::Sender<Result<String, String>>,
 }
 
+/// The error of an address that the server cannot listen at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve metrics at {address}: {source}")]
+pub(crate) struct MetricsListenError {
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// The error of the system.
+    pub(crate) source: std::io::Error,
+}
+
 /// The server of the pages, which stops on drop.
 pub(crate) struct MetricsServer {
     address: SocketAddr,
@@ -61,9 +71,8 @@ impl MetricsServer {
     pub(crate) fn listen(
         address: SocketAddr,
         requests: mpsc::UnboundedSender<PageRequest>,
-    ) -> Result<Self, String> {
-        let listen_error =
-            |error: std::io::Error| format!("cannot serve metrics at {address}: {error}");
+    ) -> Result<Self, MetricsListenError> {
+        let listen_error = |source| MetricsListenError { address, source };
         let listener = std::net::TcpListener::bind(address).map_err(listen_error)?;
         listener.set_nonblocking(true).map_err(listen_error)?;
         let listener = TcpListener::from_std(listener).map_err(listen_error)?;
