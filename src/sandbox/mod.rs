@@ -16,8 +16,9 @@ mod reply;
 mod routes;
 mod server;
 mod state;
-mod store;
+pub mod store;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
 use crate::sandbox::server::SandboxApp;
 use crate::sandbox::state::SandboxState;
+use crate::sandbox::store::StateFileError;
 
 /// The limit of connections, more than any rehearsal opens.
 const MAX_CONNECTIONS: usize = 1024;
@@ -79,19 +81,19 @@ pub struct LiveKey {
 }
 
 /// The error of a sandbox that does not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {reason}; choose another one with --listen")]
+    #[error("cannot listen on {address}: {source}; choose another one with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The error of the system.
-        reason: String,
+        source: io::Error,
     },
     /// The file with its keys cannot be read or written.
-    #[error("{0}")]
-    State(String),
+    #[error(transparent)]
+    State(#[from] StateFileError),
 }
 
 impl Default for SandboxOptions {
@@ -115,7 +117,7 @@ impl Sandbox {
     /// [`SandboxError`].
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
         let mut state = match &options.state_file {
-            Some(path) => store::load(path).map_err(SandboxError::State)?,
+            Some(path) => store::load(path)?,
             None => SandboxState::default(),
         };
         state.delays = options.delays;
@@ -124,21 +126,19 @@ impl Sandbox {
             .unwrap_or_else(|| DEFAULT_ADMIN_KEY.to_owned());
         state.ensure_key(admin_key.clone());
         if let Some(path) = &options.state_file {
-            store::save(path, &state).map_err(SandboxError::State)?;
+            store::save(path, &state)?;
         }
 
-        let listen_error = |reason: String| SandboxError::Listen {
+        let listen_error = |source| SandboxError::Listen {
             address: options.listen,
-            reason,
+            source,
         };
         let listener = TcpListener::bind(options.listen)
             .await
-            .map_err(|error| listen_error(error.to_string()))?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| listen_error(error.to_string()))?;
+            .map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
         let base_url = Url::parse(&format!("http://{address}/v1"))
-            .map_err(|error| listen_error(error.to_string()))?;
+            .map_err(|error| listen_error(io::Error::other(error)))?;
         let (stop, stopped) = watch::channel(false);
         let app = Arc::new(SandboxApp::new(
             state,

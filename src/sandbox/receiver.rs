@@ -7,6 +7,8 @@
 //! timestamps.
 
 use std::collections::BTreeSet;
+use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,10 +22,27 @@ use tokio::sync::watch;
 
 use crate::core::secret::Secret;
 use crate::net::http_server::{self, ConnectionLimits};
-use crate::net::signature::SigningKeys;
+use crate::net::signature::{SigningKeyError, SigningKeys};
 
 /// The limit of connections, more than a test or a demo opens.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// The error of a receiver that does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiverError {
+    /// The signing secret does not parse.
+    #[error("cannot start the webhook receiver: {source}")]
+    SigningSecret {
+        /// The error of the parser.
+        source: SigningKeyError,
+    },
+    /// No port is free.
+    #[error("cannot start the webhook receiver on loopback: {source}")]
+    Listen {
+        /// The error of the system.
+        source: io::Error,
+    },
+}
 
 /// A running receiver, which stops on drop.
 #[derive(Debug)]
@@ -51,8 +70,10 @@ pub enum ReceiverMode {
 }
 
 /// Records each webhook before it is accepted. While it fails, the receiver
-/// answers 500.
-pub type Recorder = Box<dyn Fn(&ReceivedWebhook) -> Result<(), String> + Send + Sync>;
+/// answers 500. The receiver logs any error, so that each recorder may have a
+/// type of its own.
+pub type Recorder =
+    Box<dyn Fn(&ReceivedWebhook) -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// A webhook with a valid signature that is no repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +113,7 @@ impl Receiver {
     ///
     /// # Errors
     /// If the signing secret does not parse, or no port is free.
-    pub async fn start(signing_secret: &Secret) -> Result<Self, String> {
+    pub async fn start(signing_secret: &Secret) -> Result<Self, ReceiverError> {
         Self::start_with(signing_secret, Box::new(|_| Ok(()))).await
     }
 
@@ -100,9 +121,12 @@ impl Receiver {
     ///
     /// # Errors
     /// As [`Receiver::start`].
-    pub async fn start_with(signing_secret: &Secret, recorder: Recorder) -> Result<Self, String> {
+    pub async fn start_with(
+        signing_secret: &Secret,
+        recorder: Recorder,
+    ) -> Result<Self, ReceiverError> {
         let keys = SigningKeys::parse(signing_secret.expose())
-            .map_err(|error| format!("cannot start the webhook receiver: {error}"))?;
+            .map_err(|source| ReceiverError::SigningSecret { source })?;
         let shared = Arc::new(ReceiverShared {
             keys,
             recorder,
@@ -114,7 +138,7 @@ impl Receiver {
                 rejected: 0,
             }),
         });
-        let start_error = |error| format!("cannot start the webhook receiver on loopback: {error}");
+        let start_error = |source| ReceiverError::Listen { source };
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .map_err(start_error)?;
@@ -299,7 +323,7 @@ mod tests {
         let recorder: Recorder = Box::new(move |received| {
             assert_eq!(received.path, "/key/sink");
             match recorder_is_failing.load(Ordering::SeqCst) {
-                true => Err("the disk is full".to_owned()),
+                true => Err("the disk is full".into()),
                 false => Ok(()),
             }
         });

@@ -3,44 +3,71 @@
 //! not be rehearsed against twice. Never use it for anything real.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::sandbox::state::SandboxState;
 
-pub(super) fn load(path: &Path) -> Result<SandboxState, String> {
+/// The error of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFileError {
+    /// It cannot be read.
+    #[error("cannot read the sandbox's state {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// It is not the JSON that a sandbox writes. The position alone, since the
+    /// parser's message could quote a secret.
+    #[error(
+        "the sandbox's state {} is not readable from line {line}, column {column} on; \
+         delete it to begin anew",
+        path.display()
+    )]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first mistake, from 1.
+        line: usize,
+        /// Its column.
+        column: usize,
+    },
+    /// It cannot be written.
+    #[error("cannot write the sandbox's state {}: {source}", path.display())]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+}
+
+pub(super) fn load(path: &Path) -> Result<SandboxState, StateFileError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(SandboxState::default()),
-        Err(error) => {
-            return Err(format!(
-                "cannot read the sandbox's state {}: {error}",
-                path.display()
-            ));
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(StateFileError::Unreadable { path, source });
         }
     };
-    // The position alone, since the parser's message could quote a secret.
     serde_json::from_slice(&text)
         .map(SandboxState::from_keys)
-        .map_err(|error| {
-            format!(
-                "the sandbox's state {} is not readable from line {}, column {} on; \
-             delete it to begin anew",
-                path.display(),
-                error.line(),
-                error.column()
-            )
+        .map_err(|error| StateFileError::Invalid {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
         })
 }
 
 /// Replaces the file atomically.
-pub(super) fn save(path: &Path, state: &SandboxState) -> Result<(), String> {
-    let write_error = |error: std::io::Error| {
-        format!(
-            "cannot write the sandbox's state {}: {error}",
-            path.display()
-        )
+pub(super) fn save(path: &Path, state: &SandboxState) -> Result<(), StateFileError> {
+    let write_error = |source| StateFileError::NotWritten {
+        path: path.to_owned(),
+        source,
     };
     let text =
         serde_json::to_vec_pretty(state.keys()).map_err(|error| write_error(error.into()))?;

@@ -46,8 +46,10 @@ impl From<DemoError> for Failure {
     fn from(error: DemoError) -> Self {
         match error {
             DemoError::Service(error) => Self::Service(error),
-            DemoError::Io(error) => Self::Other(error.to_string()),
-            DemoError::Other(message) => Self::Other(message),
+            error @ (DemoError::Sandbox(_)
+            | DemoError::Receiver(_)
+            | DemoError::Io(_)
+            | DemoError::Other(_)) => Self::Other(error.to_string()),
         }
     }
 }

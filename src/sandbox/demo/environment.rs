@@ -48,15 +48,11 @@ pub(crate) struct DemoEnvironment {
 impl DemoEnvironment {
     /// Starts both, and writes their secrets to `folder`.
     pub(crate) async fn start(folder: &DemoFolder, recorder: Recorder) -> Result<Self, DemoError> {
-        let demo_error = |error: &dyn std::fmt::Display| DemoError::Other(error.to_string());
-        let sandbox = Sandbox::start(SandboxOptions::default())
-            .await
-            .map_err(|error| demo_error(&error))?;
+        let sandbox = Sandbox::start(SandboxOptions::default()).await?;
         let signing = generate_signing_secret()?;
-        let receiver = Receiver::start_with(&signing, recorder)
-            .await
-            .map_err(|error| demo_error(&error))?;
-        let parse = |url: &str| Url::parse(url).map_err(|error| demo_error(&error));
+        let receiver = Receiver::start_with(&signing, recorder).await?;
+        let parse =
+            |url: &str| Url::parse(url).map_err(|error| DemoError::Other(error.to_string()));
         Ok(Self {
             provider_url: sandbox.base_url(),
             receiver_url: parse(&receiver.url())?,

@@ -1,6 +1,8 @@
 //! The errors of a demo.
 
 use crate::daemon::error::ServiceError;
+use crate::sandbox::SandboxError;
+use crate::sandbox::receiver::ReceiverError;
 
 /// The error of a demo that cannot start or continue.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +10,12 @@ pub(crate) enum DemoError {
     /// The demo's daemon failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// The sandbox does not start.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The receiver does not start.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// The demo's folder cannot be used.
     #[error(transparent)]
     Io(#[from] std::io::Error),

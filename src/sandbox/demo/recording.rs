@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,37 @@ pub(crate) const NOTIFICATIONS_FILE: &str = "notices.jsonl";
 
 /// The replacement of the secret if the provider shows no part of it.
 const REDACTED: &str = "(not recorded)";
+
+/// The reason why a delivery was not recorded.
+#[derive(Debug, thiserror::Error)]
+enum RecordingError {
+    /// No recorded sink has the path.
+    #[error("no sink is configured for {path}")]
+    UnknownPath { path: String },
+    /// The delivery cannot be described.
+    #[error("cannot record in {} what {description}: {source}", record.display())]
+    NotDescribed {
+        record: PathBuf,
+        description: String,
+        source: serde_json::Error,
+    },
+    /// The record would contain the secret.
+    #[error(
+        "cannot record in {} what {description}: the secret stands in it a second time",
+        record.display()
+    )]
+    SecretRepeated {
+        record: PathBuf,
+        description: String,
+    },
+    /// The record cannot be written.
+    #[error("cannot record in {} what {description}: {source}", record.display())]
+    NotWritten {
+        record: PathBuf,
+        description: String,
+        source: io::Error,
+    },
+}
 
 /// A sink whose deliveries are recorded.
 struct RecordedSink {
@@ -78,29 +109,39 @@ pub(crate) fn build_recorder(keys: &[KeySettings], folder: &Path) -> Recorder {
         }
     }
     Box::new(move |received| match sinks.get(&received.path) {
-        Some(sink) => append_record(sink, received),
-        None => Err(format!("no sink is configured for {}", received.path)),
+        Some(sink) => Ok(append_record(sink, received)?),
+        None => {
+            let path = received.path.clone();
+            Err(RecordingError::UnknownPath { path }.into())
+        }
     })
 }
 
-fn append_record(sink: &RecordedSink, received: &ReceivedWebhook) -> Result<(), String> {
-    let record_error = |reason: &dyn std::fmt::Display| {
-        let description = &sink.recorder.description;
-        let record = sink.record_file.display();
-        format!("cannot record in {record} what {description}: {reason}")
-    };
-    let mut text = record_line(sink, received).map_err(|error| record_error(&error))?;
+fn append_record(sink: &RecordedSink, received: &ReceivedWebhook) -> Result<(), RecordingError> {
+    let (record, description) = (&sink.record_file, &sink.recorder.description);
+    let mut text = record_line(sink, received).map_err(|source| RecordingError::NotDescribed {
+        record: record.clone(),
+        description: description.clone(),
+        source,
+    })?;
     if text.contains(&received.value) {
-        return Err(record_error(&"the secret stands in it a second time"));
+        return Err(RecordingError::SecretRepeated {
+            record: record.clone(),
+            description: description.clone(),
+        });
     }
     text.push('\n');
     OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(&sink.record_file)
+        .open(record)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| record_error(&error))
+        .map_err(|source| RecordingError::NotWritten {
+            record: record.clone(),
+            description: description.clone(),
+            source,
+        })
 }
 
 fn record_line(
@@ -215,7 +256,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let record = sample_recorder(dir.path());
         let webhook = sample_delivery("/billing/webhook", "sk-admin...ord");
-        let missing = record(&webhook).unwrap_err();
+        let missing = record(&webhook).unwrap_err().to_string();
         assert!(
             missing.contains("https://deploy.example.com/hook: "),
             "{missing}"
@@ -223,7 +264,9 @@ mod tests {
         std::fs::create_dir(dir.path().join("webhooks")).unwrap();
         assert!(record(&sample_delivery("/billing/other", "")).is_err());
         // A provider may return the whole secret as its redacted value.
-        let error = record(&sample_delivery("/billing/webhook", SECRET)).unwrap_err();
+        let error = record(&sample_delivery("/billing/webhook", SECRET))
+            .unwrap_err()
+            .to_string();
         assert!(!error.contains(SECRET), "{error}");
         let record_count = std::fs::read_dir(dir.path().join("webhooks"))
             .unwrap()
