@@ -86,6 +86,8 @@ CREATE TABLE rotation (
     hold_until      TEXT CHECK (hold_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     -- It is revoked as soon as it is retired, whatever sinks may hold it.
     revoke_now      INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
+    -- Since when its revocation is deferred.
+    deferred_since  TEXT CHECK (deferred_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     -- Its revocation is deferred because it is used, and within a day it is
     -- revoked all the same.
     final_warning   INTEGER NOT NULL DEFAULT 0 CHECK (final_warning IN (0, 1)),

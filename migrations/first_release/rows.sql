@@ -19,16 +19,22 @@ INSERT INTO rotation (id, rotation, key, sequence, "trigger", scheduled_for, sta
                       credential_id, redacted_value, created_at, expires_at, phase, current_at,
                       retired_at, revoke_after, revoked_at, error, attempt, retry_at,
                       maybe_created, stranded_at, missing_since, missing_checks, hold_until,
-                      revoke_now, final_warning)
+                      revoke_now, deferred_since, final_warning)
 SELECT id, rotation, key, sequence, "trigger", scheduled_for, started_at, label,
        credential_id, redacted_value, created_at, expires_at, phase, current_at,
        retired_at, revoke_after, revoked_at, error, attempt, retry_at,
        maybe_made, stranded_at, missing_since, missing_looks, hold_until,
        revoke_now,
+       -- 0.1.0 recorded a deferral as an event alone.
+       CASE WHEN phase NOT IN ('revoked', 'failed') THEN
+           (SELECT min(j.at) FROM former.journal_entry j
+            WHERE j.rotation = r.id AND j.event = 'held-back'
+                AND j.at >= coalesce(r.retired_at, r.stranded_at, r.started_at))
+       END,
        -- 0.1.0 found the final warning again by this part of its sentence.
        phase = 'retired' AND error IS NOT NULL
            AND instr(error, 'see that its consumers read the new one') > 0
-FROM former.rotation ORDER BY id;
+FROM former.rotation r ORDER BY id;
 
 INSERT INTO delivery (rotation_row, ordinal, sink, target, required, state, maybe_accepted,
                       attempts, last_attempt_at, written_at, accepted_at, removed_at, retry_at,

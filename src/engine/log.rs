@@ -184,7 +184,7 @@ fn log_deferred_revocation(before: &KeyState, after: &KeyState, deferral: &Revoc
             key = %name, %rotation, credential, alarm = "hold",
             "{credential} of {name} is not revoked yet: {reason}"
         );
-    } else if previous.is_none_or(|previous| previous.error.is_none()) {
+    } else if previous.is_none_or(|previous| previous.deferred_since.is_none()) {
         tracing::info!(
             key = %name, %rotation, credential,
             "{credential} of {name} is not revoked yet: {reason}"

@@ -162,7 +162,7 @@ fn key_columns(state: &KeyState) -> [Column; 10] {
     ]
 }
 
-fn rotation_columns(rotation: &Rotation) -> [Column; 26] {
+fn rotation_columns(rotation: &Rotation) -> [Column; 27] {
     let credential = rotation.credential.as_ref();
     let label = rotation.label.as_ref();
     let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
@@ -208,6 +208,7 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 26] {
         ),
         ("hold_until", timestamp(rotation.hold_until)),
         ("revoke_now", boolean(rotation.revoke_now)),
+        ("deferred_since", timestamp(rotation.deferred_since)),
         ("final_warning", boolean(rotation.final_warning)),
     ]
 }

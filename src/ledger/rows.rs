@@ -108,8 +108,8 @@ pub(crate) const ROTATION_COLUMNS: &str =
     "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
     r.rotation, r.scope, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
-    r.stranded_at, r.missing_since, r.missing_checks, r.hold_until, r.revoke_now, r.final_warning,
-    r.maybe_created";
+    r.stranded_at, r.missing_since, r.missing_checks, r.hold_until, r.revoke_now,
+    r.deferred_since, r.final_warning, r.maybe_created";
 
 /// The columns of `delivery d`, in the order of [`read_delivery`].
 pub(crate) const DELIVERY_COLUMNS: &str = "d.sink, d.target, d.required, d.state, d.maybe_accepted,
@@ -234,6 +234,7 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
         },
         hold_until: cells.timestamp()?,
         revoke_now: cells.get()?,
+        deferred_since: cells.timestamp()?,
         final_warning: cells.get()?,
         maybe_created: cells.get()?,
         deliveries: Vec::with_capacity(1),

@@ -22,7 +22,7 @@ use crate::{at, block_on, key, options, rotation_started};
 const FIRST_RELEASE: &str = "ledger-0.1.0.db";
 
 /// Queries with the same result in a ledger of 0.1.0 and in the migrated one.
-const SAME_ROWS: [[&str; 2]; 13] = [
+const SAME_ROWS: [[&str; 2]; 14] = [
     ["SELECT * FROM history ORDER BY rotation"; 2],
     ["SELECT * FROM deliveries ORDER BY rotation, sink, last_attempt_at, error"; 2],
     [
@@ -85,6 +85,13 @@ const SAME_ROWS: [[&str; 2]; 13] = [
         "SELECT rotation FROM rotation WHERE phase = 'retired'
              AND error LIKE '%see that its consumers read the new one%' ORDER BY id",
         "SELECT rotation FROM rotation WHERE final_warning = 1 ORDER BY id",
+    ],
+    [
+        "SELECT rotation, (SELECT min(at) FROM journal_entry
+             WHERE rotation = r.id AND event = 'held-back')
+         FROM rotation r WHERE phase = 'retired' AND error LIKE 'it was used at %' ORDER BY id",
+        "SELECT rotation, deferred_since FROM rotation WHERE deferred_since IS NOT NULL
+         ORDER BY id",
     ],
 ];
 

@@ -33,7 +33,7 @@ fn rotation(number: u8) -> RotationId {
     RotationId::new([number; 8])
 }
 
-fn credential(number: u8) -> CredentialMetadata {
+pub(crate) fn credential(number: u8) -> CredentialMetadata {
     CredentialMetadata {
         id: CredentialId::new(format!("key_{number}")),
         redacted_value: number

@@ -81,7 +81,7 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
     let mut row = before.clone();
     row.phase = to;
     (row.attempt, row.retry_at, row.missing) = (0, None, None);
-    row.final_warning = false;
+    (row.deferred_since, row.final_warning) = (None, false);
     row.maybe_created &= moved.event != LifecycleEvent::NotCreated;
     if let Some(credential) = &moved.credential {
         merge_credential(&mut row, credential)?;
@@ -163,11 +163,14 @@ fn defer_revocation(
     deferral: &RevocationDeferral,
 ) -> Result<(), ApplyError> {
     let before = update.find_rotation(&deferral.rotation)?;
-    let is_repeated = before.error.is_some() && before.final_warning == deferral.final_warning;
+    let is_repeated =
+        before.deferred_since.is_some() && before.final_warning == deferral.final_warning;
+    let at = update.at;
     update.update_rotation(&deferral.rotation, |row| {
         row.attempt = 0;
         row.retry_at = Some(time::whole_seconds(deferral.retry_at));
         row.error = Some(deferral.reason.clone());
+        row.deferred_since = row.deferred_since.or(Some(at));
         row.final_warning = deferral.final_warning;
         Ok(())
     })?;

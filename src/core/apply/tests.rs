@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::invariants::broken_invariant;
 use super::*;
-use crate::core::apply::changes::{at, changes, current, intent, sink};
+use crate::core::apply::changes::{at, changes, credential, current, intent, sink};
 use crate::core::change::{
     AddedSink, CredentialHold, DeliveryResult, DeliveryStart, ImmediateRevocation, KeyBackoff,
     MissedRun, OverlapExtension, PauseUpdate, RetryRequest, RetrySchedule, RevocationDeferral,
@@ -377,17 +377,55 @@ fn an_overlap_is_extended_only_while_retired_and_never_shortened() {
     }
 }
 
+fn defer(final_warning: bool) -> Change {
+    RevocationDeferral {
+        rotation: id(1),
+        retry_at: at() + Duration::from_secs(900),
+        reason: "it was used".to_owned(),
+        final_warning,
+    }
+    .into()
+}
+
+#[test]
+fn the_first_deferral_is_an_event_despite_an_earlier_error() {
+    let interrupted = Transition {
+        error: Some("its secret was lost in a restart".to_owned()),
+        ..Transition::new(&id(1), LifecycleEvent::LabelFoundAfterRestart)
+    };
+    let retired = Transition {
+        revoke_after: Some(at()),
+        ..Transition::new(&id(1), LifecycleEvent::Replaced)
+    };
+    let mut changes = vec![intent(1).into()];
+    changes.push(
+        Transition {
+            credential: Some(credential(1)),
+            ..interrupted
+        }
+        .into(),
+    );
+    changes.push(retired.into());
+    let state = apply_ok(&key(), changes).state;
+    assert!(state.live[0].error.is_some());
+    let deferred = apply_ok(&state, [defer(false)]);
+    assert_eq!(words(&deferred), ["revocation-deferred"]);
+
+    let later = at() + Duration::from_secs(900);
+    let failed = RetrySchedule {
+        rotation: id(1),
+        attempt: 1,
+        retry_at: later,
+        error: "no answer".to_owned(),
+    };
+    let failed = apply_ok(&deferred.state, [failed.into()]);
+    let again = apply(&failed.state, &[defer(false)], later).unwrap();
+    assert!(again.events.is_empty(), "the same deferral goes on");
+    assert_eq!(again.state.live[0].deferred_since, Some(at()));
+}
+
 #[test]
 fn only_the_first_deferral_and_the_final_warning_are_events() {
-    let defer = |final_warning: bool| -> Change {
-        RevocationDeferral {
-            rotation: id(1),
-            retry_at: at() + Duration::from_secs(900),
-            reason: "it was used".to_owned(),
-            final_warning,
-        }
-        .into()
-    };
     let mut state = with_current();
     for (final_warning, is_event) in [
         (false, true),

@@ -33,6 +33,7 @@ fn rotation(sequence: u64, phase: Phase) -> Rotation {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        deferred_since: None,
         final_warning: false,
         maybe_created: true,
         deliveries: Vec::new(),

@@ -39,6 +39,7 @@ fn current(started: &str) -> KeyState {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        deferred_since: None,
         final_warning: false,
         maybe_created: true,
         deliveries: Vec::new(),

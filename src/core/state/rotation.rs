@@ -54,6 +54,9 @@ pub struct Rotation {
     /// Whether an operator requested its revocation as soon as it retires, even if a
     /// sink holds it.
     pub revoke_now: bool,
+    /// Since when its revocation is deferred, until the next transition. A request that
+    /// fails in between does not end the deferral.
+    pub deferred_since: Option<Timestamp>,
     /// Whether its revocation is deferred for the last day, because it is in use:
     /// [`Rotation::error`] is the reason then.
     pub final_warning: bool,
@@ -96,6 +99,7 @@ impl Rotation {
             missing: None,
             hold_until: None,
             revoke_now: false,
+            deferred_since: None,
             final_warning: false,
             maybe_created: false,
             deliveries: Vec::new(),

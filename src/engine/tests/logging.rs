@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Adoption, Change, DeliveryResult, PauseUpdate, TimetableChange};
+use crate::core::change::{
+    Adoption, Change, DeliveryResult, PauseUpdate, RevocationDeferral, TimetableChange,
+};
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
@@ -184,6 +186,28 @@ async fn a_changed_timetable_is_logged_and_the_first_is_not() {
                 .len(),
             lines
         );
+    }
+}
+
+/// A repeated deferral is a line of the level `debug`.
+#[tokio::test]
+async fn the_first_deferral_is_logged_despite_an_earlier_error() {
+    let fakes = Fakes::new(&[]);
+    let engine = fakes.engine(current(1), HOUR).await;
+    let mut state = engine.state(&key()).unwrap().clone();
+    let deferral = Change::from(RevocationDeferral {
+        rotation: rotation(1),
+        retry_at: time::after(at(), HOUR),
+        reason: "it was used".to_owned(),
+        final_warning: false,
+    });
+    for (deferred_since, lines) in [(None, 1), (Some(at()), 0)] {
+        state.live[0].error = Some("its secret was lost in a restart".to_owned());
+        state.live[0].deferred_since = deferred_since;
+        let (captured, _guard) = CapturedLog::capture();
+        log_changes(&state, &state, std::slice::from_ref(&deferral), at());
+        let expected = "key_1 of billing is not revoked yet: it was used";
+        assert_eq!(captured.lines_with("INFO", expected).len(), lines);
     }
 }
 

@@ -78,6 +78,7 @@ fn rotation(
         missing: None,
         hold_until: None,
         revoke_now: false,
+        deferred_since: None,
         final_warning: false,
         maybe_created: true,
         deliveries: sinks.iter().map(delivery).collect(),

@@ -64,6 +64,7 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
         missing: None,
         hold_until: None,
         revoke_now: false,
+        deferred_since: None,
         final_warning: false,
         maybe_created: true,
         deliveries: deliveries.collect(),

@@ -700,6 +700,7 @@ fn rotation(case: &Case) -> Rotation {
         revoke_after: time_of(case.overlap_end),
         revoked_at: None,
         error: None,
+        deferred_since: None,
         final_warning: false,
         attempt: 0,
         retry_at: None,
