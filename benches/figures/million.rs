@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use rekeyd::config::settings::{KeySettings, Settings};
 use rekeyd::core::change::{
-    Change, DeliveryResult, DeliveryStart, RotationChange, RotationIntent, Transition,
+    Change, DeliveryResult, DeliveryStart, OnChangeState, RotationChange, RotationIntent,
+    Transition,
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
@@ -220,7 +221,7 @@ fn rotation(number: usize, keys: usize, key: &KeySettings, at: Timestamp) -> Vec
             sink: sink.clone(),
         }),
         Change::from(DeliveryResult {
-            is_written: false,
+            on_change: OnChangeState::NotPending,
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,

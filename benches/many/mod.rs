@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use rekeyd::config::settings::{KeySettings, Settings};
 use rekeyd::config::{self, Environment};
 use rekeyd::core::change::{
-    Change, DeliveryResult, DeliveryStart, RotationIntent, ScheduleChange, Transition,
+    Change, DeliveryResult, DeliveryStart, OnChangeState, RotationIntent, ScheduleChange,
+    Transition,
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
@@ -135,7 +136,7 @@ fn rotation(
             sink: sink.clone(),
         }),
         Change::from(DeliveryResult {
-            is_written: false,
+            on_change: OnChangeState::NotPending,
             rotation: id.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,

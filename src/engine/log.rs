@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use crate::core::change::{
     Adoption, Change, CredentialHold, DeliveryChange, DeliveryResult, KeyBackoff, MissedRun,
-    MissingCredential, OperatorChange, PauseUpdate, RetrySchedule, RevocationDeferral,
-    RotationChange, ScheduleChange, Transition,
+    MissingCredential, OnChangeState, OperatorChange, PauseUpdate, RetrySchedule,
+    RevocationDeferral, RotationChange, ScheduleChange, Transition,
 };
 use crate::core::decide::due::imminent_expiry;
 use crate::core::ids::RotationId;
@@ -236,13 +236,11 @@ fn log_delivery_result(key: &KeyState, result: &DeliveryResult) {
         DeliveryState::Accepted => tracing::info!(
             key = %name, %rotation, sink = %sink.name, "delivered {name} to {sink}"
         ),
-        DeliveryState::Uncertain if result.is_written && result.error.is_none() => {
-            tracing::info!(
-                key = %name, %rotation, sink = %sink.name,
-                "{name} stands in {sink}; what follows its change is run"
-            )
-        }
-        DeliveryState::Uncertain if result.is_written => tracing::warn!(
+        DeliveryState::Uncertain if result.on_change == OnChangeState::Pending => tracing::info!(
+            key = %name, %rotation, sink = %sink.name,
+            "{name} stands in {sink}; what follows its change is run"
+        ),
+        DeliveryState::Uncertain if result.on_change == OnChangeState::Failed => tracing::warn!(
             key = %name, %rotation, sink = %sink.name, retry_at,
             "{name} stands in {sink}, and what follows its change did not end well: {reason}; \
             it is run again at {retry_at}"

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::support::TestEnv;
 use jiff::Timestamp;
 use rekeyd::core::change::{
-    Change, DeliveryResult, DeliveryStart, KeyBackoff, RotationIntent, ScheduleChange, Transition,
+    Change, DeliveryResult, DeliveryStart, KeyBackoff, OnChangeState, RotationIntent,
+    ScheduleChange, Transition,
 };
 use rekeyd::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use rekeyd::core::lifecycle::LifecycleEvent;
@@ -101,7 +102,7 @@ impl Past {
             ..Transition::new(&rotation, LifecycleEvent::Created)
         };
         let answered = DeliveryResult {
-            is_written: false,
+            on_change: OnChangeState::NotPending,
             rotation: rotation.clone(),
             sink: sink.clone(),
             state: DeliveryState::Accepted,

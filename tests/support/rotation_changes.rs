@@ -1,7 +1,9 @@
 //! The changes that lead to a rotation in each phase.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use rekeyd::core::change::{Change, DeliveryResult, DeliveryStart, RotationIntent, Transition};
+use rekeyd::core::change::{
+    Change, DeliveryResult, DeliveryStart, OnChangeState, RotationIntent, Transition,
+};
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
 use rekeyd::core::scope::Scope;
@@ -59,7 +61,7 @@ pub(crate) fn delivery_started(number: u64) -> Vec<Change> {
 pub(crate) fn accepted(number: u64) -> Vec<Change> {
     let mut changes = delivery_started(number);
     changes.push(Change::from(DeliveryResult {
-        is_written: false,
+        on_change: OnChangeState::NotPending,
         rotation: rotation(number),
         sink: sink_id(),
         state: DeliveryState::Accepted,

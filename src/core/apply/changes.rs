@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::core::change::{
     AddedSink, Adoption, Change, CredentialHold, DeliveryResult, DeliveryStart, DowntimeReason,
-    FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential,
+    FoundCredential, ImmediateRevocation, KeyBackoff, MissedRun, MissingCredential, OnChangeState,
     OverlapExtension, PauseUpdate, PreviousRevocation, RemovedSink, RetryRequest, RetrySchedule,
     ReturnedSink, RevocationDeferral, RevokedDuplicate, RotationIntent, ScheduleChange, SinkDrift,
     SinkRequirement, SkippedDelivery, TimetableChange, Transition,
@@ -240,7 +240,11 @@ fn any_delivery_change() -> impl Strategy<Value = Change> {
                 rotation,
                 sink,
                 state,
-                is_written: flag,
+                on_change: if flag {
+                    OnChangeState::Failed
+                } else {
+                    OnChangeState::NotPending
+                },
                 accepted_at: (state == DeliveryState::Accepted).then_some(time),
                 retry_at: flag.then_some(time),
                 error: flag.then(|| "exit 1".to_owned()),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::core::apply::update::{ApplyError, KeyUpdate};
-use crate::core::change::{AddedSink, DeliveryChange, DeliveryResult};
+use crate::core::change::{AddedSink, DeliveryChange, DeliveryResult, OnChangeState};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::state::{Delivery, DeliveryState};
 use crate::core::time;
@@ -89,17 +89,17 @@ fn finish(update: &mut KeyUpdate, result: &DeliveryResult) -> Result<(), ApplyEr
         delivery.retry_at = result.retry_at.map(time::whole_seconds);
         delivery.error.clone_from(&result.error);
         let written_at = delivery.written_at.or(Some(at));
-        delivery.written_at = written_at.filter(|_| result.is_written);
+        delivery.written_at = written_at.filter(|_| result.on_change.is_outstanding());
     })?;
-    let event = match (result.is_written, &result.error, result.state) {
-        (true, None, _) => "delivery-written",
-        (true, Some(_), _) => "on-change-failed",
-        (false, _, DeliveryState::Pending) => "delivery-pending",
-        (false, _, DeliveryState::Uncertain) => "delivery-uncertain",
-        (false, _, DeliveryState::Accepted) => "delivery-accepted",
-        (false, _, DeliveryState::Refused) => "delivery-refused",
-        (false, _, DeliveryState::Missed) => "delivery-missed",
-        (false, _, DeliveryState::Removed) => "delivery-removed",
+    let event = match (result.on_change, result.state) {
+        (OnChangeState::Pending, _) => "delivery-written",
+        (OnChangeState::Failed, _) => "on-change-failed",
+        (OnChangeState::NotPending, DeliveryState::Pending) => "delivery-pending",
+        (OnChangeState::NotPending, DeliveryState::Uncertain) => "delivery-uncertain",
+        (OnChangeState::NotPending, DeliveryState::Accepted) => "delivery-accepted",
+        (OnChangeState::NotPending, DeliveryState::Refused) => "delivery-refused",
+        (OnChangeState::NotPending, DeliveryState::Missed) => "delivery-missed",
+        (OnChangeState::NotPending, DeliveryState::Removed) => "delivery-removed",
     };
     let detail = sink_detail(&result.sink, result.error.as_deref());
     update.append_event(Some(&result.rotation), event, detail);

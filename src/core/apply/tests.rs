@@ -10,8 +10,8 @@ use super::*;
 use crate::core::apply::changes::{at, changes, credential, current, intent, sink};
 use crate::core::change::{
     AddedSink, CredentialHold, DeliveryResult, DeliveryStart, ImmediateRevocation, KeyBackoff,
-    MissedRun, OverlapExtension, PauseUpdate, RetryRequest, RetrySchedule, RevocationDeferral,
-    RevokedDuplicate, ScheduleChange, SinkDrift, TimetableChange, Transition,
+    MissedRun, OnChangeState, OverlapExtension, PauseUpdate, RetryRequest, RetrySchedule,
+    RevocationDeferral, RevokedDuplicate, ScheduleChange, SinkDrift, TimetableChange, Transition,
 };
 use crate::core::change::{DowntimeReason, RemovedSink, ReturnedSink, SkippedDelivery};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
@@ -277,17 +277,22 @@ fn a_later_refusal_does_not_undo_a_possible_acceptance() {
 
 #[test]
 fn written_at_is_the_time_of_the_first_attempt() {
-    let written = |error: Option<&str>| DeliveryResult {
-        is_written: true,
+    let written = |on_change, error: Option<&str>| DeliveryResult {
+        on_change,
         error: error.map(str::to_owned),
         ..result(DeliveryState::Uncertain)
     };
     let mut changes = current(1);
     changes.truncate(4);
-    changes.push(written(None).into());
+    changes.push(written(OnChangeState::Pending, None).into());
     let first = apply_ok(&key(), changes);
     let later = at() + Duration::from_secs(60);
-    let second = apply(&first.state, &[written(Some("exit 1")).into()], later).unwrap();
+    let second = apply(
+        &first.state,
+        &[written(OnChangeState::Failed, Some("exit 1")).into()],
+        later,
+    )
+    .unwrap();
     let delivery = &second.state.live[0].deliveries[0];
     assert_eq!(delivery.written_at, Some(at()));
     assert_eq!(delivery.last_attempt_at, Some(later));

@@ -45,9 +45,8 @@ pub struct DeliveryResult {
     pub sink: SinkId,
     /// The state after the attempt.
     pub state: DeliveryState,
-    /// Whether the sink's file holds the secret and its `on-change` command is
-    /// pending.
-    pub is_written: bool,
+    /// The state of the sink's `on-change` command.
+    pub on_change: OnChangeState,
     /// When the sink accepted the secret: the credential that it held before is
     /// kept for one overlap from then on.
     pub accepted_at: Option<Timestamp>,
@@ -65,10 +64,33 @@ impl DeliveryResult {
             rotation: rotation.clone(),
             sink: sink.clone(),
             state: DeliveryState::Uncertain,
-            is_written: false,
+            on_change: OnChangeState::NotPending,
             accepted_at: None,
             retry_at: None,
             error: None,
+        }
+    }
+}
+
+/// The state of a sink's `on-change` command after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnChangeState {
+    /// No command is pending: the sink's file does not hold the secret, the sink has
+    /// no command, or the command succeeded.
+    NotPending,
+    /// The file was written, and the command has not run since.
+    Pending,
+    /// The file holds the secret. The command failed and is run again.
+    Failed,
+}
+
+impl OnChangeState {
+    /// Returns whether the file holds the secret and the command has not succeeded.
+    #[must_use]
+    pub const fn is_outstanding(self) -> bool {
+        match self {
+            Self::Pending | Self::Failed => true,
+            Self::NotPending => false,
         }
     }
 }

@@ -7,8 +7,8 @@ mod rotation;
 mod schedule;
 
 pub use delivery::{
-    AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, RemovedSink, ReturnedSink, SinkDrift,
-    SinkRequirement, SkippedDelivery,
+    AddedSink, DeliveryChange, DeliveryResult, DeliveryStart, OnChangeState, RemovedSink,
+    ReturnedSink, SinkDrift, SinkRequirement, SkippedDelivery,
 };
 pub use operator::{
     Adoption, CredentialHold, ImmediateRevocation, OperatorChange, OperatorNote, PauseUpdate,

@@ -247,7 +247,9 @@ fn with_result(rotation: &Rotation, result: &DeliveryResult) -> Rotation {
             delivery.state = result.state;
             delivery.retry_at = result.retry_at;
             delivery.accepted_at = result.accepted_at.or(delivery.accepted_at);
-            delivery.written_at = delivery.written_at.filter(|_| result.is_written);
+            delivery.written_at = delivery
+                .written_at
+                .filter(|_| result.on_change.is_outstanding());
         }
     }
     after

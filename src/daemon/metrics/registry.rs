@@ -8,7 +8,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::core::change::{Change, DeliveryChange, RotationChange, Transition};
+use crate::core::change::{Change, DeliveryChange, OnChangeState, RotationChange, Transition};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::KeyState;
 use crate::engine::Engine;
@@ -201,7 +201,7 @@ impl ChangeObserver for Metrics {
             // A delivery that is written but whose program has not succeeded
             // yet has no outcome.
             if let Change::Delivery(DeliveryChange::Finished(finished)) = change
-                && !(finished.is_written && finished.error.is_none())
+                && finished.on_change != OnChangeState::Pending
             {
                 let labels = [key, &finished.sink.name, finished.state.as_str()];
                 self.deliveries.with_label_values(&labels).inc();

@@ -1,6 +1,6 @@
 //! Delivers a secret to one sink, and runs its `on-change` command.
 
-use crate::core::change::DeliveryResult;
+use crate::core::change::{DeliveryResult, OnChangeState};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::policy::{RetryClass, backoff_delay};
@@ -47,7 +47,7 @@ impl Worker {
         };
         let result = match delivered {
             Ok(()) if target.has_on_change() => DeliveryResult {
-                is_written: true,
+                on_change: OnChangeState::Pending,
                 ..DeliveryResult::uncertain(rotation, sink)
             },
             Ok(()) => self.accepted_result(rotation, sink),
@@ -96,7 +96,7 @@ impl Worker {
                 Err(problem) => {
                     let error = DeliveryError::uncertain(problem.message);
                     DeliveryResult {
-                        is_written: true,
+                        on_change: OnChangeState::Failed,
                         ..self.failed_result(&row, &managed, sink, &error)
                     }
                 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{
-    Adoption, Change, DeliveryResult, PauseUpdate, RevocationDeferral, TimetableChange,
+    Adoption, Change, DeliveryResult, OnChangeState, PauseUpdate, RevocationDeferral,
+    TimetableChange,
 };
 use crate::core::ids::CredentialId;
 use crate::core::lifecycle::LifecycleEvent;
@@ -213,9 +214,9 @@ async fn the_first_deferral_is_logged_despite_an_earlier_error() {
 
 #[tokio::test]
 async fn delivery_results_are_logged() {
-    let result = |is_written, error: Option<&str>, retry_at| {
+    let result = |on_change, error: Option<&str>, retry_at| {
         Change::from(DeliveryResult {
-            is_written,
+            on_change,
             error: error.map(str::to_owned),
             retry_at,
             ..DeliveryResult::uncertain(&rotation(1), &sink_id())
@@ -224,22 +225,22 @@ async fn delivery_results_are_logged() {
     let later = Some(time::after(at(), HOUR));
     for (change, level, expected) in [
         (
-            result(true, None, None),
+            result(OnChangeState::Pending, None, None),
             "INFO",
             "stands in file (file:/x); what follows its change is run",
         ),
         (
-            result(true, Some("exit 1"), later),
+            result(OnChangeState::Failed, Some("exit 1"), later),
             "WARN",
             "did not end well: exit 1; it is run again at 2026-11-24T04:00:00Z",
         ),
         (
-            result(false, Some("no file"), None),
+            result(OnChangeState::NotPending, Some("no file"), None),
             "WARN",
             "does not stand in file (file:/x) any more: no file",
         ),
         (
-            result(false, Some("full"), later),
+            result(OnChangeState::NotPending, Some("full"), later),
             "WARN",
             "was not delivered to file (file:/x): full; trying again at 2026-11-24T04:00:00Z",
         ),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Change, DeliveryResult, Transition};
+use crate::core::change::{Change, DeliveryResult, OnChangeState, Transition};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::DeliveryState;
 use crate::engine::RunMode;
@@ -158,7 +158,7 @@ async fn a_failed_rotation_is_followed_by_a_new_one() {
 async fn on_change_of_a_removed_sink_does_not_block_the_rotation() {
     let mut changes = delivery_started(1);
     changes.push(Change::from(DeliveryResult {
-        is_written: true,
+        on_change: OnChangeState::Failed,
         rotation: rotation(1),
         sink: sink_id(),
         state: DeliveryState::Uncertain,

@@ -5,7 +5,9 @@
 )]
 
 use super::*;
-use crate::core::change::{DeliveryChange, OperatorChange, RotationChange, ScheduleChange};
+use crate::core::change::{
+    DeliveryChange, OnChangeState, OperatorChange, RotationChange, ScheduleChange,
+};
 use crate::core::ids::{KeyName, RotationId, SinkId};
 use crate::core::scope::Scope;
 use crate::core::state::{Delivery, Trigger};
@@ -109,7 +111,7 @@ const UNCERTAIN: DeliveryState = DeliveryState::Uncertain;
 
 fn result(sequence: u64, name: &str, state: DeliveryState) -> DeliveryResult {
     DeliveryResult {
-        is_written: false,
+        on_change: OnChangeState::NotPending,
         rotation: RotationId::new(sequence.to_be_bytes()),
         sink: sink(name),
         state,
