@@ -16,14 +16,15 @@ use crate::core::state::{CredentialMetadata, KeyState};
 use crate::engine::effects::drift::accepted_deliveries;
 use crate::engine::key_entry::KeyEntry;
 use crate::engine::scheduler::{Completion, Engine};
-use crate::sink::{self, Sink};
+use crate::sink::Sink;
+use crate::sink::drift::find_drift;
 
 /// The number of keys that are checked together; more would only use more memory.
 pub(super) const DRIFT_BATCH_SIZE: usize = 256;
 
-/// How many files of a batch one thread reads: so few that a slow disk reads
-/// several at once, and that one that hangs concerns few others.
-const FILES_PER_THREAD: usize = 64;
+/// How many blocking checks of a batch one thread runs: so few that a slow disk reads
+/// several files at once, and that a check that hangs delays few others.
+const CHECKS_PER_THREAD: usize = 64;
 
 impl Engine {
     /// Checks the sinks of all keys, one batch of keys after the other.
@@ -41,13 +42,13 @@ impl Engine {
         };
         let mut keys = self.keys.range_mut((from, Bound::Unbounded));
         let mut checks = JoinSet::new();
-        let mut file_checks = Vec::new();
+        let mut blocking_checks = Vec::new();
         let mut last = None;
         for (key, entry) in keys.by_ref().take(DRIFT_BATCH_SIZE) {
             for (sink, credential) in entry.drift_checks() {
                 let key = key.clone();
-                if let Some(check) = sink.file_check(credential) {
-                    file_checks.push((key, check));
+                if let Some(check) = sink.blocking_drift_check(credential) {
+                    blocking_checks.push((key, check));
                     continue;
                 }
                 let (sink, credential) = (Arc::clone(sink), credential.clone());
@@ -58,9 +59,9 @@ impl Engine {
             }
             last = Some(key);
         }
-        while !file_checks.is_empty() {
-            let from = file_checks.len().saturating_sub(FILES_PER_THREAD);
-            checks.spawn(sink::file::find_drift(file_checks.split_off(from)));
+        while !blocking_checks.is_empty() {
+            let from = blocking_checks.len().saturating_sub(CHECKS_PER_THREAD);
+            checks.spawn(find_drift(blocking_checks.split_off(from)));
         }
         let last = last.cloned().filter(|_| keys.next().is_some());
         self.drift_cursor = last.map(Bound::Excluded);

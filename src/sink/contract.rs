@@ -9,7 +9,7 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 
-/// A destination of secrets.
+/// A receiver of secrets.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Returns its name and target.
@@ -38,10 +38,9 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Returns the work of [`Sink::check_drift`] if it only reads a file of this
-    /// host: one thread then checks the files of many keys, one after the other.
-    /// The work may hang with its file system.
-    fn file_check(&self, credential: &CredentialMetadata) -> Option<FileCheck> {
+    /// Returns the check of [`Sink::check_drift`] as work that blocks its thread, if it
+    /// is short and needs no connection. It may hang with its file system.
+    fn blocking_drift_check(&self, credential: &CredentialMetadata) -> Option<BlockingDriftCheck> {
         let _ = credential;
         None
     }
@@ -74,11 +73,11 @@ pub trait Sink: Send + Sync {
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError>;
 }
 
-/// Reads a file of this host, and returns how it differs from what its sink
-/// accepted.
-pub type FileCheck = Box<dyn FnOnce() -> Option<Drift> + Send>;
+/// Returns how a target differs from what its sink accepted. It blocks its thread.
+pub type BlockingDriftCheck = Box<dyn FnOnce() -> Option<Drift> + Send>;
 
-/// The target whose concurrent deliveries are limited together.
+/// Where concurrent deliveries and preflights are counted and limited together: one
+/// receiver that hangs delays no sinks of another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination {
     /// A file of this host.

@@ -1,4 +1,4 @@
-//! Destinations of new secrets.
+//! Sinks: the receivers of new secrets.
 //!
 //! [`Sink`] is the contract with the engine. A type of sink is a folder here
 //! with its options, its target's identity, its rehearsal and its behaviour
@@ -6,6 +6,7 @@
 
 pub mod command;
 mod contract;
+pub(crate) mod drift;
 mod error;
 pub mod file;
 // docs/development/adding-a-sink.md has this source, which therefore has to compile.
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use self::target::SinkType;
 
 pub use self::contract::{
-    DeliveredPayload, Destination, FileCheck, Payload, ReplacedCredential, Sink,
+    BlockingDriftCheck, DeliveredPayload, Destination, Payload, ReplacedCredential, Sink,
 };
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,

@@ -98,6 +98,22 @@ fn cron_and_signal_libraries_have_one_user_each() {
     }
 }
 
+/// The engine works with every type of sink alike. Temporary files beside a target are
+/// the exception: their names are claimed, and those of a killed process are removed.
+#[test]
+fn only_temporary_files_name_a_type_of_sink() {
+    let mut found = Sources::new();
+    collect_sources(&source_root(), &mut found);
+    let users = found.iter().filter(|(file, source)| {
+        let mut code = source
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        !file.starts_with("sink/") && code.any(|line| line.contains("sink::file"))
+    });
+    let users: Vec<&str> = users.map(|(file, _)| file.as_str()).collect();
+    assert_eq!(users, ["config/claims.rs", "daemon/temp_cleanup.rs"]);
+}
+
 #[test]
 fn no_files_import_each_other_in_a_cycle() {
     let mut sources = Sources::new();

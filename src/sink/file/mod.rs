@@ -24,8 +24,7 @@ pub(crate) mod temp_name;
 mod verify;
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -34,40 +33,18 @@ use self::settings::FileTarget;
 use self::target::TargetLocation;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
-use crate::core::ids::{KeyName, SinkId};
+use crate::core::ids::SinkId;
 use crate::core::state::CredentialMetadata;
-use crate::platform::{BlockingError, BlockingPool, process, run_blocking};
+use crate::platform::{BlockingError, process, run_blocking};
+use crate::sink::drift;
 use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
 use crate::sink::{
-    DeliveredPayload, DeliveryError, Destination, Drift, FileCheck, Payload, Sink, SinkError,
-    SinkProblem, SinkProblemKind,
+    BlockingDriftCheck, DeliveredPayload, DeliveryError, Destination, Drift, Payload, Sink,
+    SinkError, SinkProblem, SinkProblemKind,
 };
-
-/// The threads of the hourly drift checks of all file sinks of this process.
-/// 10,000 concurrent checks would start hundreds of threads otherwise, and each
-/// file system that hangs would occupy some for ever.
-static DRIFT_CHECKS: LazyLock<BlockingPool> = LazyLock::new(|| BlockingPool::new(16));
-
-/// How long the checks of several files may take before each is done alone.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Does the checks of several files on one thread: each is shorter than its
-/// hand-over to a thread would be. Returns the keys whose files seem to have
-/// lost something; all of them if a file system hangs, since a check of each
-/// alone tells which.
-pub(crate) async fn find_drift(checks: Vec<(KeyName, FileCheck)>) -> Vec<KeyName> {
-    let all: Vec<_> = checks.iter().map(|(key, _)| key.clone()).collect();
-    let describe = || format!("the check of {} files", all.len());
-    let checked = DRIFT_CHECKS.run(describe, BATCH_TIMEOUT, move || {
-        let checks = checks.into_iter();
-        let drifted = checks.filter_map(|(key, check)| check().map(|_| key));
-        drifted.collect::<Vec<_>>()
-    });
-    checked.await.unwrap_or(all)
-}
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -255,14 +232,12 @@ impl Sink for FileSink {
     }
 
     async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
-        let check = self.file_check(credential)?;
+        let check = self.blocking_drift_check(credential)?;
         let describe = || format!("the check of {}", self.target.path.display());
-        let checked = DRIFT_CHECKS.run(describe, self.settings.timeout, check);
-        // A file system that hangs says nothing about the file.
-        checked.await.ok().flatten()
+        drift::run_check(describe, self.settings.timeout, check).await
     }
 
-    fn file_check(&self, credential: &CredentialMetadata) -> Option<FileCheck> {
+    fn blocking_drift_check(&self, credential: &CredentialMetadata) -> Option<BlockingDriftCheck> {
         let place = self.location();
         let redacted = credential.redacted_value.clone();
         Some(Box::new(move || {
@@ -298,43 +273,5 @@ impl Sink for FileSink {
         self.run_with_timeout(move || replace::replace(&location, &content, &attempt))
             .await
             .unwrap_or_else(|error| Err(DeliveryError::uncertain(error.to_string())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::sink::DriftKind;
-
-    fn key(name: &str) -> KeyName {
-        KeyName::new(name).unwrap()
-    }
-
-    #[tokio::test]
-    async fn drift_is_found_among_several_files() {
-        let gone = || {
-            Some(Drift {
-                kind: DriftKind::Missing,
-                message: "it is gone".to_owned(),
-            })
-        };
-        let checks: Vec<(KeyName, FileCheck)> =
-            vec![(key("a"), Box::new(|| None)), (key("b"), Box::new(gone))];
-        assert_eq!(find_drift(checks).await, [key("b")]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn files_are_checked_alone_after_one_of_them_hangs() {
-        let (release, hang) = mpsc::channel::<()>();
-        let hangs = move || hang.recv().ok().and(None);
-        let checks: Vec<(KeyName, FileCheck)> =
-            vec![(key("a"), Box::new(|| None)), (key("b"), Box::new(hangs))];
-        let found = tokio::spawn(find_drift(checks));
-        tokio::task::yield_now().await;
-        tokio::time::advance(BATCH_TIMEOUT).await;
-        assert_eq!(found.await.unwrap(), [key("a"), key("b")]);
-        drop(release);
     }
 }
