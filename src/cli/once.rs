@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::failure::Failure;
 use crate::core::duration;
-use crate::core::health::last_error;
+use crate::core::health::most_urgent_error;
 use crate::daemon::event_loop::{self, ExitReason};
 use crate::daemon::runtime;
 use crate::engine::RunMode;
@@ -27,7 +27,7 @@ impl OnceCommand {
         let mut is_successful = is_complete;
         for (key, state) in event_loop::failing_keys(&engine) {
             is_successful = false;
-            let problem = state.and_then(last_error);
+            let problem = state.and_then(most_urgent_error);
             let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
             tracing::error!(%key, "{key} is failing: {problem}");
         }

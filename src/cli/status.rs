@@ -12,7 +12,7 @@ use crate::cli::status::recorded_status::RecordedStatus;
 use crate::cli::{output, text};
 use crate::config::settings::KeySettings;
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
-use crate::core::health::{alertable_error, last_error};
+use crate::core::health::{alertable_error, most_urgent_error};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
@@ -130,7 +130,7 @@ fn key_status(
         Due::Now { since: at, .. } | Due::MissedRunSkipped { firing: at, .. } => Some(at),
     };
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
-    let problem = last_error(&state);
+    let problem = most_urgent_error(&state);
     let mut status = build_key_status(state, problem, now);
     status.is_managed = true;
     status.next_rotation = next;

@@ -5,14 +5,14 @@ use crate::core::state::{DeliveryState, KeyState, Rotation};
 
 /// Returns the most urgent error of a key.
 #[must_use]
-pub fn last_error(state: &KeyState) -> Option<String> {
+pub fn most_urgent_error(state: &KeyState) -> Option<String> {
     delivery_error(state)
-        .or_else(|| state.problem.clone())
+        .or_else(|| state.last_error.clone())
         .or_else(|| step_error(state, |_| true))
         .or_else(|| lost_secret_error(state))
 }
 
-/// Returns what [`last_error`] does, without two errors that pass by themselves: a
+/// Returns what [`most_urgent_error`] does, without two errors that pass by themselves: a
 /// fresh secret that the provider still refuses, and a lost secret whose successor
 /// is being created. For a key that is not configured any more, only failing steps
 /// of its remaining credentials count, because rekeyd does not rotate it.
@@ -24,7 +24,7 @@ pub fn alertable_error(state: &KeyState, is_managed: bool) -> Option<String> {
     }
     let lost = || lost_secret_error(state).filter(|_| state.open_rotation().is_none());
     delivery_error(state)
-        .or_else(|| state.problem.clone())
+        .or_else(|| state.last_error.clone())
         .or_else(step)
         .or_else(lost)
 }

@@ -95,7 +95,7 @@ pub struct IllegalTransition {
 /// # Errors
 /// [`IllegalTransition`] for every pair that is not in the table of
 /// ARCHITECTURE.md.
-pub fn apply(from: Option<Phase>, event: LifecycleEvent) -> Result<Phase, IllegalTransition> {
+pub fn next_phase(from: Option<Phase>, event: LifecycleEvent) -> Result<Phase, IllegalTransition> {
     use LifecycleEvent as E;
     use Phase as P;
     let to = match (from, event) {

@@ -27,7 +27,7 @@ pub struct KeyState {
     /// The earliest time of the next scheduled rotation.
     pub retry_at: Option<Timestamp>,
     /// Why the last rotation failed or could not start.
-    pub problem: Option<String>,
+    pub last_error: Option<String>,
     /// Whether an operator requested the revocation of every older credential as soon
     /// as a new one is current.
     pub revoke_previous: bool,
@@ -55,7 +55,7 @@ impl KeyState {
             last_current: None,
             attempt: 0,
             retry_at: None,
-            problem: None,
+            last_error: None,
             revoke_previous: false,
             timetable: None,
             counts_from: None,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::core::duration;
-use crate::core::health::last_error;
+use crate::core::health::most_urgent_error;
 use crate::core::ids::KeyName;
 use crate::core::lifecycle::Phase;
 use crate::core::state::KeyState;
@@ -263,7 +263,7 @@ pub fn failing_keys(engine: &Engine) -> impl Iterator<Item = (&KeyName, Option<&
     let now = engine.now();
     let is_failing = move |state: &KeyState| {
         let mut live = state.live.iter();
-        last_error(state).is_some()
+        most_urgent_error(state).is_some()
             || live.any(|rotation| rotation.phase == Phase::Stranded)
             || state.retry_at.is_some_and(|at| at > now)
     };

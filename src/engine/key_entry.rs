@@ -81,7 +81,7 @@ impl KeyEntry {
             is_dirty: false,
             interrupted: Arc::new(AtomicBool::new(false)),
             wake_at: Some(wake_at),
-            presence: CredentialPresence::of(&state),
+            presence: CredentialPresence::from_state(&state),
             last_sequence: 0,
             provider_turn: None,
             is_queued_for_provider: false,
@@ -138,7 +138,7 @@ impl KeyEntry {
             0 => None,
             _ => self.failing_since.or(Some(now)),
         };
-        self.presence = CredentialPresence::of(&worker.state);
+        self.presence = CredentialPresence::from_state(&worker.state);
         self.scope = scope_of(self.managed.as_deref(), &worker.state);
         let has_operator_work = worker.has_operator_work();
         match worker.awaits {

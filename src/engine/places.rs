@@ -47,13 +47,13 @@ struct Shared {
 
 #[derive(Default)]
 struct Inner {
-    lanes: BTreeMap<Destination, Lane>,
+    destinations: BTreeMap<Destination, DestinationPlaces>,
     /// The number of places taken or granted at all endpoints and programs.
     taken: usize,
     next_ticket: u64,
     /// The waiting keys, each for one destination.
     waiters: BTreeMap<KeyName, Waiter>,
-    /// The first ticket of each lane that has both a free place and a queue.
+    /// The first ticket of each destination that has both a free place and a queue.
     heads: BTreeMap<u64, Destination>,
     /// The keys with a granted place that the engine has not woken yet.
     ready: BTreeSet<KeyName>,
@@ -67,12 +67,12 @@ struct Inner {
 
 /// The places of one destination.
 #[derive(Default)]
-struct Lane {
+struct DestinationPlaces {
     /// The number of places taken or granted.
     taken: usize,
     /// The waiting keys by their tickets, in order of arrival.
     queue: BTreeMap<u64, KeyName>,
-    /// The lane's entry in [`Inner::heads`].
+    /// The entry in [`Inner::heads`].
     head: Option<u64>,
 }
 
@@ -195,12 +195,18 @@ impl Inner {
         let Some(limit) = limit_at(destination) else {
             return true;
         };
-        let taken = self.lanes.get(destination).map_or(0, |lane| lane.taken);
+        let taken = self
+            .destinations
+            .get(destination)
+            .map_or(0, |places| places.taken);
         if self.taken >= PLACES_IN_TOTAL || taken >= limit {
             return false;
         }
         self.taken += 1;
-        self.lanes.entry(destination.clone()).or_default().taken += 1;
+        self.destinations
+            .entry(destination.clone())
+            .or_default()
+            .taken += 1;
         true
     }
 
@@ -209,8 +215,8 @@ impl Inner {
             return;
         }
         self.taken -= 1;
-        if let Some(lane) = self.lanes.get_mut(destination) {
-            lane.taken -= 1;
+        if let Some(places) = self.destinations.get_mut(destination) {
+            places.taken -= 1;
         }
         self.refresh(destination);
         self.grant();
@@ -219,8 +225,8 @@ impl Inner {
     fn join(&mut self, key: &KeyName, destination: &Destination) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let lane = self.lanes.entry(destination.clone()).or_default();
-        lane.queue.insert(ticket, key.clone());
+        let places = self.destinations.entry(destination.clone()).or_default();
+        places.queue.insert(ticket, key.clone());
         let waiter = Waiter::Queued(destination.clone(), ticket);
         self.waiters.insert(key.clone(), waiter);
         self.refresh(destination);
@@ -232,8 +238,8 @@ impl Inner {
             None => {}
             Some(Waiter::Granted(destination)) => self.exit(&destination),
             Some(Waiter::Queued(destination, ticket)) => {
-                if let Some(lane) = self.lanes.get_mut(&destination) {
-                    lane.queue.remove(&ticket);
+                if let Some(places) = self.destinations.get_mut(&destination) {
+                    places.queue.remove(&ticket);
                 }
                 self.refresh(&destination);
             }
@@ -245,12 +251,12 @@ impl Inner {
         while self.taken < PLACES_IN_TOTAL
             && let Some((ticket, destination)) = self.heads.pop_first()
         {
-            let Some(lane) = self.lanes.get_mut(&destination) else {
+            let Some(places) = self.destinations.get_mut(&destination) else {
                 continue;
             };
-            lane.head = None;
-            if let Some(key) = lane.queue.remove(&ticket) {
-                lane.taken += 1;
+            places.head = None;
+            if let Some(key) = places.queue.remove(&ticket) {
+                places.taken += 1;
                 self.taken += 1;
                 self.ready.insert(key.clone());
                 let waiter = Waiter::Granted(destination.clone());
@@ -260,25 +266,27 @@ impl Inner {
         }
     }
 
-    /// Updates the lane's entry in [`Inner::heads`], and removes an unused lane.
+    /// Updates the entry of `destination` in [`Inner::heads`], and removes an unused one.
     fn refresh(&mut self, destination: &Destination) {
-        let (Some(limit), Some(lane)) = (limit_at(destination), self.lanes.get_mut(destination))
-        else {
+        let (Some(limit), Some(places)) = (
+            limit_at(destination),
+            self.destinations.get_mut(destination),
+        ) else {
             return;
         };
-        let first = lane.queue.keys().next().copied();
-        let head = first.filter(|_| lane.taken < limit);
-        if lane.head != head {
-            if let Some(outdated) = lane.head {
+        let first = places.queue.keys().next().copied();
+        let head = first.filter(|_| places.taken < limit);
+        if places.head != head {
+            if let Some(outdated) = places.head {
                 self.heads.remove(&outdated);
             }
-            lane.head = head;
+            places.head = head;
             if let Some(ticket) = head {
                 self.heads.insert(ticket, destination.clone());
             }
         }
-        if lane.taken == 0 && lane.queue.is_empty() {
-            self.lanes.remove(destination);
+        if places.taken == 0 && places.queue.is_empty() {
+            self.destinations.remove(destination);
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct PresenceTally {
 }
 
 impl CredentialPresence {
-    pub(super) fn of(state: &KeyState) -> Self {
+    pub(super) fn from_state(state: &KeyState) -> Self {
         match state.current() {
             None => Self::None,
             Some(current) if current.missing.is_some() => Self::Missing,

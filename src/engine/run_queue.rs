@@ -14,13 +14,13 @@ use crate::core::ids::KeyName;
 #[derive(Debug, Default)]
 pub(super) struct RunQueue {
     /// The keys with an open rotation.
-    priority: Lane,
-    normal: Lane,
-    /// The number of keys popped from the priority lane since the normal lane had one.
+    priority: TimeQueue,
+    normal: TimeQueue,
+    /// The number of keys popped from the priority queue since the normal one had one.
     priority_streak: u8,
 }
 
-type Lane = BTreeSet<(Timestamp, KeyName)>;
+type TimeQueue = BTreeSet<(Timestamp, KeyName)>;
 
 /// The number of keys with an open rotation after which one of the other due keys is
 /// popped: rotations that are retried again and again must not block them.
@@ -29,12 +29,12 @@ const MAX_PRIORITY_STREAK: u8 = 3;
 impl RunQueue {
     /// Queues `key` for `at`.
     pub(super) fn insert(&mut self, at: Timestamp, key: KeyName, is_rotating: bool) {
-        let lane = if is_rotating {
+        let queue = if is_rotating {
             &mut self.priority
         } else {
             &mut self.normal
         };
-        lane.insert((at, key));
+        queue.insert((at, key));
     }
 
     /// Removes the entry of `key` for `at`.
@@ -63,7 +63,7 @@ impl RunQueue {
 
     /// Returns the earliest time of any key.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        let first = [&self.priority, &self.normal].map(|lane| lane.first());
+        let first = [&self.priority, &self.normal].map(|queue| queue.first());
         first.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
@@ -73,9 +73,9 @@ impl RunQueue {
     }
 }
 
-fn pop_due(lane: &mut Lane, now: Timestamp) -> Option<KeyName> {
-    let is_due = lane.first().is_some_and(|(at, _)| *at <= now);
-    let first = is_due.then(|| lane.pop_first()).flatten();
+fn pop_due(queue: &mut TimeQueue, now: Timestamp) -> Option<KeyName> {
+    let is_due = queue.first().is_some_and(|(at, _)| *at <= now);
+    let first = is_due.then(|| queue.pop_first()).flatten();
     first.map(|(_, key)| key)
 }
 

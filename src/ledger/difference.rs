@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::types::Value;
 
-use crate::core::apply::{Applied, LedgerEvent, RotationUpdate};
+use crate::core::apply::{AppliedChanges, LedgerEvent, RotationUpdate};
 use crate::core::ids::{KeyName, RotationId};
 use crate::core::state::{Delivery, KeyState, Rotation};
 use crate::core::time;
@@ -60,7 +60,7 @@ pub(crate) enum DeliveryWrite {
 
 impl Difference {
     /// Returns the difference between `before` and `applied`, which is recorded at `at`.
-    pub(crate) fn new(before: &KeyState, applied: &Applied, at: Timestamp) -> Self {
+    pub(crate) fn new(before: &KeyState, applied: &AppliedChanges, at: Timestamp) -> Self {
         let columns = changed_columns(key_columns(before), key_columns(&applied.state));
         let key_state = (!columns.is_empty()).then(|| KeyWrite {
             expected_sequence: integer(before.sequence),
@@ -146,7 +146,7 @@ fn key_columns(state: &KeyState) -> [Column; 10] {
         ("sequence", integer(state.sequence)),
         ("attempt", integer(state.attempt)),
         ("retry_at", timestamp(state.retry_at)),
-        ("last_error", optional_text(state.problem.as_deref())),
+        ("last_error", optional_text(state.last_error.as_deref())),
         ("revoke_previous", boolean(state.revoke_previous)),
         ("timetable", optional_text(state.timetable.as_deref())),
         ("counts_from", timestamp(state.counts_from)),

@@ -185,7 +185,7 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         last_current: None,
         attempt: cells.get()?,
         retry_at: cells.timestamp()?,
-        problem: cells.get()?,
+        last_error: cells.get()?,
         revoke_previous: cells.get()?,
         timetable: cells.get()?,
         counts_from: cells.timestamp()?,

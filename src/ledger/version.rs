@@ -94,7 +94,7 @@ pub(super) fn migrate(
     let next = version.map_or(FIRST_VERSION, |version| version + 1);
     for version in next..=SCHEMA_VERSION {
         let transaction = connection.transaction()?;
-        apply(&transaction, version)?;
+        run_migration(&transaction, version)?;
         check_references(&transaction)?;
         transaction.commit()?;
     }
@@ -102,7 +102,7 @@ pub(super) fn migrate(
 }
 
 /// Migrates a ledger of the previous version to `version`.
-fn apply(transaction: &Transaction<'_>, version: i64) -> Result<(), LedgerError> {
+fn run_migration(transaction: &Transaction<'_>, version: i64) -> Result<(), LedgerError> {
     let step = usize::try_from(version - FIRST_VERSION).unwrap_or_default();
     transaction.execute_batch(MIGRATIONS[step])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -112,7 +112,7 @@ fn apply(transaction: &Transaction<'_>, version: i64) -> Result<(), LedgerError>
 
 /// Creates the tables of the first version in a file that has none.
 pub(super) fn create_first_schema(transaction: &Transaction<'_>) -> Result<(), LedgerError> {
-    apply(transaction, FIRST_VERSION)
+    run_migration(transaction, FIRST_VERSION)
 }
 
 /// Checks that every reference between rows has its target.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rekeyd::core::ids::KeyName;
-use rekeyd::core::lifecycle::{LifecycleEvent, Phase, apply};
+use rekeyd::core::lifecycle::{LifecycleEvent, Phase, next_phase};
 use rekeyd::core::time;
 use rekeyd::engine::Engine;
 use rekeyd::platform::clock::Clock as _;
@@ -82,7 +82,7 @@ pub(crate) fn check_at_rest(world: &SimWorld, engine: &Engine) -> Result<(), Str
         let Some(state) = engine.state(&name) else {
             return Err(format!("{name} is at work"));
         };
-        if let Some(problem) = &state.problem {
+        if let Some(problem) = &state.last_error {
             return Err(format!("{name}: {problem}"));
         }
         let current = state.current().and_then(|now| now.credential.as_ref());
@@ -282,7 +282,7 @@ fn check_journal_replay(world: &SimWorld, connection: &Connection) {
         let Some(event) = LifecycleEvent::from_text(&event) else {
             continue;
         };
-        match apply(phases.get(&rotation).copied(), event) {
+        match next_phase(phases.get(&rotation).copied(), event) {
             Ok(phase) => {
                 phases.insert(rotation, phase);
             }

@@ -118,5 +118,5 @@ fn failure_reason(state: &KeyState) -> Option<&str> {
             .find_map(|delivery| delivery.error.as_deref())
     });
     let step = rotation.and_then(|rotation| rotation.error.as_deref());
-    delivery.or(step).or(state.problem.as_deref())
+    delivery.or(step).or(state.last_error.as_deref())
 }

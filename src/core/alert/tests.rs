@@ -202,7 +202,7 @@ fn failing_alert_stays_active_until_the_key_is_repaired() {
         assert_eq!(found.alerts == ["failing"], lasts, "{state:?}");
     }
     let mut failed = state(vec![rotation(1, Phase::Current)]);
-    failed.problem = Some("no rotation begun".to_owned());
+    failed.last_error = Some("no rotation begun".to_owned());
     assert_eq!(evaluate(&failed, &raised, |_| {}).alerts, ["failing"]);
     // A removed key needs no rotation.
     let found = evaluate(&failed, &raised, |context| context.configured = None);
@@ -265,12 +265,12 @@ fn expiring_credential_alerts_without_a_successor() {
     let ends = |context: &mut AlertContext<'_>| context.operational_since = None;
     let found = evaluate(&state, &[], ends);
     assert_eq!((found.alerts, found.recheck_at), (vec![], half));
-    state.problem = Some("no rotation begun".to_owned());
+    state.last_error = Some("no rotation begun".to_owned());
     assert_eq!(
         evaluate(&state, &[], ends).alerts,
         ["failing", "expiring key_1"]
     );
-    state.problem = Some("no rotation begun".to_owned());
+    state.last_error = Some("no rotation begun".to_owned());
     let since =
         |context: &mut AlertContext<'_>| context.failing_since = Some(at("2026-11-24T03:00:00Z"));
     let found = evaluate(&state, &[], since);
@@ -281,7 +281,7 @@ fn expiring_credential_alerts_without_a_successor() {
         found.texts
     );
     // Once raised, the alert lasts while that credential is current.
-    state.problem = None;
+    state.last_error = None;
     assert_eq!(
         evaluate(&state, &[AlertKind::Expiring], |_| {}).alerts,
         ["expiring key_1"]

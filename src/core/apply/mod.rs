@@ -1,7 +1,7 @@
 //! Applies changes to a key's state: the one place that says what a change does to
 //! a rotation, a delivery and the key itself, and which events it appends.
 //!
-//! The functions are pure: the ledger writes the difference that [`Applied`] makes,
+//! The functions are pure: the ledger writes the difference that [`AppliedChanges`] makes,
 //! and repeats the rules as constraints. Deliberately not here: which changes to
 //! record ([`crate::core::decide`]).
 
@@ -16,7 +16,7 @@ mod update;
 
 use jiff::Timestamp;
 
-pub use update::{Applied, ApplyError, LedgerEvent, RotationUpdate};
+pub use update::{AppliedChanges, ApplyError, LedgerEvent, RotationUpdate};
 
 use crate::core::apply::update::KeyUpdate;
 use crate::core::change::Change;
@@ -28,7 +28,11 @@ use crate::core::state::KeyState;
 /// # Errors
 /// A change that `state` does not allow: a transition that the table does not
 /// have, an unknown rotation or sink, or a rotation that could not be recorded.
-pub fn apply(state: &KeyState, changes: &[Change], at: Timestamp) -> Result<Applied, ApplyError> {
+pub fn apply(
+    state: &KeyState,
+    changes: &[Change],
+    at: Timestamp,
+) -> Result<AppliedChanges, ApplyError> {
     let mut update = KeyUpdate::new(state, at);
     for change in changes {
         match change {

@@ -90,7 +90,7 @@ fn set_immediate_revocation(
 /// Adds an adopted credential. Its deliveries are uncertain: any of the key's sinks
 /// may hold it, since rekeyd recorded none.
 fn adopt(update: &mut KeyUpdate, adoption: &Adoption) -> Result<(), ApplyError> {
-    let phase = lifecycle::apply(None, adoption.event)?;
+    let phase = lifecycle::next_phase(None, adoption.event)?;
     let mut rotation = Rotation::new(
         adoption.rotation.clone(),
         adoption.scope.clone(),

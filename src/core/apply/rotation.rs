@@ -42,7 +42,7 @@ pub(super) fn apply_change(
 }
 
 fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyError> {
-    let phase = lifecycle::apply(None, LifecycleEvent::Started)?;
+    let phase = lifecycle::next_phase(None, LifecycleEvent::Started)?;
     let mut rotation = Rotation::new(
         intent.rotation.clone(),
         intent.scope.clone(),
@@ -76,7 +76,7 @@ fn transition(update: &mut KeyUpdate, moved: &Transition) -> Result<(), ApplyErr
     let before = live.or_else(|error| ended.cloned().ok_or(error))?;
     let (from, to) = (
         before.phase,
-        lifecycle::apply(Some(before.phase), moved.event)?,
+        lifecycle::next_phase(Some(before.phase), moved.event)?,
     );
     let mut row = before.clone();
     row.phase = to;

@@ -11,7 +11,7 @@ pub(super) fn apply_change(update: &mut KeyUpdate, change: &ScheduleChange) {
         ScheduleChange::BackedOff(backoff) => back_off(update, backoff),
         ScheduleChange::Recovered => {
             let state = &mut update.state;
-            (state.attempt, state.retry_at, state.problem) = (0, None, None);
+            (state.attempt, state.retry_at, state.last_error) = (0, None, None);
         }
         ScheduleChange::TimetableChanged(change) => change_timetable(update, change),
         ScheduleChange::RunMissed(missed) => miss_run(update, missed),
@@ -22,7 +22,7 @@ fn back_off(update: &mut KeyUpdate, backoff: &KeyBackoff) {
     let state = &mut update.state;
     state.attempt = backoff.attempt;
     state.retry_at = Some(time::whole_seconds(backoff.retry_at));
-    state.problem = Some(backoff.problem.clone());
+    state.last_error = Some(backoff.problem.clone());
     let detail = json!({"reason": backoff.problem, "attempt": backoff.attempt});
     update.append_event(None, "key-backed-off", detail);
 }

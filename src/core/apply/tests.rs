@@ -30,7 +30,7 @@ fn event(number: u8, event: LifecycleEvent) -> Change {
     Transition::new(&id(number), event).into()
 }
 
-fn apply_ok(state: &KeyState, changes: impl IntoIterator<Item = Change>) -> Applied {
+fn apply_ok(state: &KeyState, changes: impl IntoIterator<Item = Change>) -> AppliedChanges {
     let changes: Vec<_> = changes.into_iter().collect();
     apply(state, &changes, at()).unwrap()
 }
@@ -40,7 +40,7 @@ fn with_current() -> KeyState {
     apply_ok(&key(), current(1)).state
 }
 
-fn words(applied: &Applied) -> Vec<&str> {
+fn words(applied: &AppliedChanges) -> Vec<&str> {
     applied.events.iter().map(|event| event.event).collect()
 }
 
@@ -93,7 +93,9 @@ fn every_transition_follows_the_table() {
 
 fn lifecycle_phase(events: &[LifecycleEvent]) -> Option<Phase> {
     events.iter().try_fold(None, |phase, event| {
-        crate::core::lifecycle::apply(phase, *event).ok().map(Some)
+        crate::core::lifecycle::next_phase(phase, *event)
+            .ok()
+            .map(Some)
     })?
 }
 

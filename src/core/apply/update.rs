@@ -12,7 +12,7 @@ use crate::core::time;
 
 /// The result of changes that were applied.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Applied {
+pub struct AppliedChanges {
     /// The key afterwards.
     pub state: KeyState,
     /// Each rotation that a change touched, in the order of the changes. One
@@ -108,8 +108,8 @@ impl KeyUpdate {
         }
     }
 
-    pub(super) fn finish(self) -> Applied {
-        Applied {
+    pub(super) fn finish(self) -> AppliedChanges {
+        AppliedChanges {
             state: self.state,
             rotations: self.rotations,
             events: self.events,

@@ -74,7 +74,7 @@ fn rotation_with_delivery(state: DeliveryState) -> Rotation {
 
 fn state(problem: Option<&str>, live: Vec<Rotation>) -> KeyState {
     let mut state = KeyState::unknown(KeyName::new("k").unwrap());
-    state.problem = problem.map(str::to_owned);
+    state.last_error = problem.map(str::to_owned);
     state.live = live;
     state
 }
@@ -126,7 +126,7 @@ fn most_urgent_error_is_reported_first() {
         (None, vec![current(), stranded()], None, None),
     ] {
         let state = state(problem, live);
-        assert_eq!(last_error(&state).as_deref(), reported, "{state:?}");
+        assert_eq!(most_urgent_error(&state).as_deref(), reported, "{state:?}");
         assert_eq!(
             alertable_error(&state, true).as_deref(),
             alertable,
@@ -139,10 +139,10 @@ fn most_urgent_error_is_reported_first() {
 fn error_of_an_earlier_attempt_is_ignored() {
     let mut worked = failing(1, Phase::Retired, "a server error");
     worked.attempt = 0;
-    assert_eq!(last_error(&state(None, vec![worked])), None);
+    assert_eq!(most_urgent_error(&state(None, vec![worked])), None);
     let mut accepted = rotation_with_delivery(DeliveryState::Accepted);
     accepted.attempt = 0;
-    assert_eq!(last_error(&state(None, vec![accepted])), None);
+    assert_eq!(most_urgent_error(&state(None, vec![accepted])), None);
 }
 
 #[test]

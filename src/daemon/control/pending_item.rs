@@ -107,7 +107,7 @@ fn rotation_result(
         return Some(Ok(format!("{key}: rotated{}", hold_warning(engine, state))));
     }
     let problem = condition.map(|active| active.problem);
-    let problem = problem.or_else(|| state.problem.clone());
+    let problem = problem.or_else(|| state.last_error.clone());
     let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
     Some(Err(format!("{key} was not rotated: {problem}")))
 }

@@ -144,7 +144,7 @@ proptest! {
                 let limit = limit_at(&destination(lane)).unwrap();
                 let taken = used + granted.len();
                 prop_assert!(taken <= limit);
-                let lane_state = inner.lanes.get(&destination(lane));
+                let lane_state = inner.destinations.get(&destination(lane));
                 prop_assert_eq!(lane_state.map_or(0, |lane| lane.taken), taken);
                 let waits = lane_state.is_some_and(|lane| !lane.queue.is_empty());
                 prop_assert!(!waits || taken == limit);
@@ -177,7 +177,7 @@ fn the_total_is_limited_and_one_freed_place_wakes_one_key() {
         places.leave(&key(1_000 + number));
     }
     let inner = places.0.lock();
-    assert!(inner.lanes.is_empty() && inner.heads.is_empty() && inner.waiters.is_empty());
+    assert!(inner.destinations.is_empty() && inner.heads.is_empty() && inner.waiters.is_empty());
     assert_eq!(inner.taken, 0);
 }
 

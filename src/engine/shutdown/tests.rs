@@ -65,5 +65,5 @@ async fn abandoned_rotations_back_off() {
     let state = engine.state(&key()).unwrap();
     assert_eq!(state.attempt, 1);
     assert_eq!(state.retry_at, Some(time::after(fakes.now(), HOUR)));
-    assert_eq!(state.problem.as_deref(), Some("the time is over"));
+    assert_eq!(state.last_error.as_deref(), Some("the time is over"));
 }

@@ -44,7 +44,7 @@ async fn the_create_budget_holds_across_restarts() {
     }
     assert_eq!(take_create_count(&fakes), 3, "within 20 hours");
     let mut engine = open(&fakes, limits).await;
-    let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
+    let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
     assert!(
         problem.contains("max-creates-per-day is used up"),
         "{problem}"
@@ -156,7 +156,7 @@ async fn used_or_delivered_credentials_are_not_evicted() {
         let mut engine = open(&fakes, limit_to_three).await;
         fakes.run_for(&mut engine, HOUR * 24).await;
         assert_eq!(fakes.live_ids(), ["key_1", "key_2", "key_3"]);
-        let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
+        let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
         assert!(problem.contains("max-live-credentials is 3"), "{problem}");
         engine.request_rotation(&key(), ROTATION_REQUEST);
         fakes.run_for(&mut engine, HOUR * 3).await;

@@ -101,7 +101,7 @@ async fn an_outage_with_ten_thousand_due_keys_logs_one_line_and_runs_one_probe()
     for number in [0, 9_999] {
         let name = KeyName::new(&format!("key-{number}")).unwrap();
         let state = engine.state(&name).unwrap();
-        assert_eq!((state.attempt, &state.problem), (0, &None));
+        assert_eq!((state.attempt, &state.last_error), (0, &None));
     }
 
     fakes.fail_provider(None);

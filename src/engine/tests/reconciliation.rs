@@ -254,7 +254,7 @@ async fn a_new_key_with_a_lookalike_is_not_rotated() {
     let mut engine = open_daemon(&fakes, Vec::new()).await;
     fakes.run_for(&mut engine, MINUTE * 600).await;
     assert_eq!(fakes.live_ids(), ["key_like"]);
-    let problem = engine.state(&key()).unwrap().problem.clone().unwrap();
+    let problem = engine.state(&key()).unwrap().last_error.clone().unwrap();
     for way in [
         "restore it from a backup",
         "rekeyd adopt billing key_like",

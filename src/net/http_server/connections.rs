@@ -43,18 +43,18 @@ impl ConnectionLimits {
 /// All connections of one server.
 pub(super) struct Connections {
     limits: ConnectionLimits,
-    table: Mutex<Table>,
+    table: Mutex<ConnectionTable>,
     /// Notified when a place is free or a connection has become silent.
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Table {
+struct ConnectionTable {
     next_id: u64,
-    open: BTreeMap<u64, Entry>,
+    open: BTreeMap<u64, ConnectionEntry>,
 }
 
-struct Entry {
+struct ConnectionEntry {
     activity: Activity,
     /// Wakes the connection's task after each change of its activity.
     changed: Arc<Notify>,
@@ -123,7 +123,7 @@ impl Connections {
             deadline: now + self.limits.head_timeout,
             head_started: true,
         };
-        let entry = Entry {
+        let entry = ConnectionEntry {
             activity,
             changed: Arc::clone(&changed),
         };
@@ -135,12 +135,12 @@ impl Connections {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl ConnectionTable {
     fn longest_silent(&self) -> Option<u64> {
         let silent = self.open.iter().filter_map(|(id, entry)| {
             let since = entry.activity.silent_since()?;

@@ -16,7 +16,7 @@ const PREFLIGHT_VALIDITY: Duration = Duration::from_secs(2 * 60);
 
 /// How long the check of a file or a program may take before the key gives back its
 /// place at the provider.
-const LOCAL_PREFLIGHT_PATIENCE: Duration = Duration::from_secs(1);
+const LOCAL_PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Returns the next required endpoint that has not passed the preflight of the next
@@ -97,7 +97,7 @@ impl Worker {
                 continue;
             }
             let mut check = std::pin::pin!(sink.preflight());
-            let in_time = tokio::time::timeout(LOCAL_PREFLIGHT_PATIENCE, &mut check).await;
+            let in_time = tokio::time::timeout(LOCAL_PREFLIGHT_TIMEOUT, &mut check).await;
             let checked = match in_time {
                 Ok(checked) => Some(checked),
                 Err(_) => self.attempt_at_sink(check).await,
