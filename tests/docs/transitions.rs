@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rekeyd::core::lifecycle::{LifecycleEvent, Phase, apply};
+use rekeyd::core::lifecycle::{LifecycleEvent, Phase, next_phase};
 use rekeyd::ledger::{self, LedgerIdentity, LedgerOptions};
 use rusqlite::Connection;
 
@@ -43,7 +43,7 @@ fn apply_matches_documented_transitions() {
     for from in phases {
         for event in LifecycleEvent::ALL {
             let expected = table.get(&(from, event)).copied();
-            assert_eq!(apply(from, event).ok(), expected, "{from:?} and {event}");
+            assert_eq!(next_phase(from, event).ok(), expected, "{from:?} and {event}");
         }
     }
 }
@@ -92,7 +92,7 @@ fn database_allows_the_same_transitions() {
         for to in Phase::ALL.into_iter().filter(|to| *to != from) {
             let moves = LifecycleEvent::ALL
                 .iter()
-                .any(|event| apply(Some(from), *event) == Ok(to));
+                .any(|event| next_phase(Some(from), *event) == Ok(to));
             let sql = "UPDATE rotation
                  SET phase = ?1, credential_id = coalesce(credential_id, 'key_a')";
             let result = ledger_with_phase(from).execute(sql, [to.as_str()]);
