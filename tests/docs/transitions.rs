@@ -43,7 +43,11 @@ fn apply_matches_documented_transitions() {
     for from in phases {
         for event in LifecycleEvent::ALL {
             let expected = table.get(&(from, event)).copied();
-            assert_eq!(next_phase(from, event).ok(), expected, "{from:?} and {event}");
+            assert_eq!(
+                next_phase(from, event).ok(),
+                expected,
+                "{from:?} and {event}"
+            );
         }
     }
 }

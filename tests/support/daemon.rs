@@ -67,12 +67,12 @@ impl Daemon {
         self.process.0.id()
     }
 
-    /// Reads the log up to a line with `expected`.
-    pub fn wait_for(&mut self, expected: &str) {
+    /// Reads the log up to a line with `expected`, and returns that line.
+    pub fn wait_for(&mut self, expected: &str) -> String {
         let mut log = String::new();
         while let Ok(line) = self.log_lines.recv_timeout(LOG_TIMEOUT) {
             if line.contains(expected) {
-                return;
+                return line;
             }
             log = format!("{log}{line}\n");
         }
