@@ -3,7 +3,8 @@
 //! axum's own `serve` has no limit at all: a peer that connects and sends
 //! nothing would keep a file descriptor for ever. Here a connection has to send
 //! a whole request head in time, and when all places are taken the one that has
-//! been silent longest is evicted ([`connections`]).
+//! been silent longest is evicted, or else the one that has not read its answer
+//! for longest ([`connections`]).
 
 mod connections;
 mod tracked_stream;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The time limit of a whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,6 +15,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// which the peer reads nothing. Longer than the interval of common monitoring,
 /// since a new connection costs more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long an answer may be in progress before its connection can be evicted: a
+/// peer that reads reads any answer in less.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// The limits of one server.
 #[derive(Debug, Clone, Copy)]
@@ -73,9 +77,9 @@ enum Activity {
     },
     /// A handler processes a request.
     Handling,
-    /// An answer is being written, and the peer has to read some of it before
-    /// the deadline.
-    Answering { deadline: Instant },
+    /// An answer is being written since `started`, and the peer has to read some
+    /// of it before the deadline.
+    Answering { started: Instant, deadline: Instant },
 }
 
 /// The place of one connection, which is released on drop.
@@ -95,21 +99,25 @@ impl Connections {
     }
 
     /// Takes a place. If none is free, evicts the connection that has been
-    /// silent longest, or waits while every one is in the middle of a request
-    /// or an answer.
+    /// silent longest; if none is silent, the one whose answer has been in
+    /// progress longest, because its peer does not read it. Waits while every
+    /// one is in the middle of a request or has just begun an answer.
     pub(super) async fn admit(self: &Arc<Self>) -> Connection {
         loop {
             if let Some(connection) = self.try_admit() {
                 return connection;
             }
-            self.changed.notified().await;
+            // An answer may become old without any change.
+            let _ = timeout(ANSWER_GRACE, self.changed.notified()).await;
         }
     }
 
     fn try_admit(self: &Arc<Self>) -> Option<Connection> {
         let mut table = self.lock();
         if table.open.len() >= self.limits.max_connections {
-            let evicted = table.longest_silent()?;
+            let evicted = table
+                .longest_silent()
+                .or_else(|| table.longest_answering())?;
             if let Some(entry) = table.open.remove(&evicted) {
                 entry.changed.notify_one();
             }
@@ -148,6 +156,17 @@ impl ConnectionTable {
         });
         silent.min().map(|(_, id)| id)
     }
+
+    /// Returns the connection whose answer has been in progress longest, and for
+    /// longer than the grace period.
+    fn longest_answering(&self) -> Option<u64> {
+        let now = Instant::now();
+        let answering = self.open.iter().filter_map(|(id, entry)| {
+            let since = entry.activity.answering_since()?;
+            Some((since, *id)).filter(|_| now.duration_since(since) >= ANSWER_GRACE)
+        });
+        answering.min().map(|(_, id)| id)
+    }
 }
 
 impl Activity {
@@ -158,9 +177,18 @@ impl Activity {
         }
     }
 
+    const fn answering_since(&self) -> Option<Instant> {
+        match self {
+            Self::Answering { started, .. } => Some(*started),
+            Self::AwaitingHead { .. } | Self::Handling => None,
+        }
+    }
+
     const fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::AwaitingHead { deadline, .. } | Self::Answering { deadline } => Some(*deadline),
+            Self::AwaitingHead { deadline, .. } | Self::Answering { deadline, .. } => {
+                Some(*deadline)
+            }
             Self::Handling => None,
         }
     }
@@ -221,15 +249,16 @@ impl Connection {
 
     /// Records the start of an answer.
     pub(super) fn begin_answer(&self) {
-        let deadline = Instant::now() + self.connections.limits.idle_timeout;
-        self.update(|_| Some(Activity::Answering { deadline }));
+        let started = Instant::now();
+        let deadline = started + self.connections.limits.idle_timeout;
+        self.update(|_| Some(Activity::Answering { started, deadline }));
     }
 
     /// Records that the peer has read data.
     pub(super) fn note_written(&self) {
         let deadline = Instant::now() + self.connections.limits.idle_timeout;
         self.update(|activity| match activity {
-            Activity::Answering { .. } => Some(Activity::Answering { deadline }),
+            Activity::Answering { started, .. } => Some(Activity::Answering { started, deadline }),
             Activity::AwaitingHead { .. } | Activity::Handling => None,
         });
     }

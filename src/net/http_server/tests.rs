@@ -189,27 +189,47 @@ async fn many_silent_connections_delay_no_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn busy_connections_are_never_evicted() {
-    let server = TestServer::start(2);
+async fn connections_in_the_middle_of_a_request_are_never_evicted() {
+    let server = TestServer::start(1);
     let mut delayed = server.connect_and_send(&request("/held")).await;
-    let mut unread = server.connect_and_send(&request("/big")).await;
     let mut waiting = server.connect_and_send(&request("/")).await;
-    let start = Instant::now();
-    // The peer reads a part of the answer now and then.
+    tokio::time::advance(Duration::from_secs(300)).await;
+    server.release.notify_one();
+    read_until(&mut delayed, "released").await;
+    // The waiting connection is admitted once the answer is written.
+    read_until(&mut waiting, "hello").await;
+    assert_eq!(read_to_end(&mut delayed).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_reader_receives_its_whole_answer_while_places_are_free() {
+    let server = TestServer::start(2);
+    let mut slow = server.connect_and_send(&request("/big")).await;
     for _ in 0..30 {
         tokio::time::advance(Duration::from_secs(10)).await;
-        unread.read_exact(&mut [0; PIPE_BYTES]).await.unwrap();
+        slow.read_exact(&mut [0; PIPE_BYTES]).await.unwrap();
+        send_request(&server).await;
     }
-    assert_eq!(start.elapsed().as_secs(), 300);
-    // The waiting connection is admitted once an answer is written.
-    server.release.notify_one();
-    read_until(&mut waiting, "hello").await;
-    assert_eq!(start.elapsed().as_secs(), 300);
-    read_until(&mut delayed, "released").await;
-    assert_eq!(read_to_end(&mut delayed).await, 0);
-    // The other one receives the rest of its answer.
     let rest = BIG_ANSWER - 30 * PIPE_BYTES;
-    unread.read_exact(&mut vec![0; rest]).await.unwrap();
+    slow.read_exact(&mut vec![0; rest]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_answers_make_way_when_all_places_are_taken() {
+    let server = TestServer::start(2);
+    let mut first = server.connect_and_send(&request("/big")).await;
+    let mut second = server.connect_and_send(&request("/big")).await;
+    let start = Instant::now();
+    send_request(&server).await;
+    assert_eq!(start.elapsed(), Duration::from_secs(1), "not at once");
+    assert!(
+        read_to_end(&mut first).await < BIG_ANSWER,
+        "the oldest goes"
+    );
+    assert!(
+        read_to_end(&mut second).await > BIG_ANSWER,
+        "the other is kept"
+    );
 }
 
 #[tokio::test(start_paused = true)]
