@@ -169,6 +169,7 @@ impl Conditions {
             can_use_provider: !inner.stops(scope, Condition::Provider)
                 && !inner.stops(scope, Condition::Credential),
             can_trust_clock: !inner.stops(scope, Condition::Clock),
+            ..Permits::ALL
         }
     }
 

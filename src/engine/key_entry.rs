@@ -147,6 +147,7 @@ impl KeyEntry {
                 self.provider_turn = None;
             }
             Some(awaited) => {
+                self.rotates_at = worker.rotates_at.or(self.rotates_at);
                 self.preflight = worker.preflight;
                 if awaited == AwaitedPlace::Provider {
                     self.is_queued_for_provider = true;

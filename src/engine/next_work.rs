@@ -5,9 +5,10 @@ use jiff::Timestamp;
 
 use crate::core::change::{Change, MissedRun};
 use crate::core::decide::due::{Due, check_due, timetable_change};
-use crate::core::decide::next_step::{Step, next_step};
+use crate::core::decide::next_step::{Permits, Step, next_step};
 use crate::core::decide::sink_sync;
 use crate::core::ids::{RotationId, SinkId};
+use crate::core::lifecycle::Phase;
 use crate::core::schedule::timetable::Timetable;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::rotation_request::RotationStart;
@@ -62,6 +63,11 @@ impl Worker {
                 None
             }
             Step::Wait(until) => self.start_if_due(until, now),
+            step @ (Step::Deliver { .. } | Step::RunOnChange { .. })
+                if self.is_optional_delivery(&step) =>
+            {
+                self.optional_delivery_or_more_urgent(step, permits, now)
+            }
             step @ (Step::Record(_)
             | Step::Create(_)
             | Step::FindLabel { .. }
@@ -71,6 +77,42 @@ impl Worker {
             | Step::Revoke(_)
             | Step::RecheckMissing(_)) => Some(Work::Step(step)),
         }
+    }
+
+    /// Returns the work that is due besides an optional delivery, since a sink that no
+    /// rotation waits for must delay none: another step, or the start of a rotation.
+    /// Otherwise returns the delivery if it has a place now; without one, the key waits for
+    /// the place and for its other work alike.
+    fn optional_delivery_or_more_urgent(
+        &mut self,
+        delivery: Step,
+        permits: Permits,
+        now: Timestamp,
+    ) -> Option<Work> {
+        let permits = Permits {
+            can_deliver_optional: false,
+            ..permits
+        };
+        let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
+        let step = next_step(&self.state, self.in_flight.as_ref(), policy, permits, now);
+        let Step::Wait(until) = step else {
+            return Some(Work::Step(step));
+        };
+        if let Some(work) = self.start_if_due(until, now) {
+            return Some(work);
+        }
+        let delivery = Work::Step(delivery);
+        self.reserve(&delivery).then_some(delivery)
+    }
+
+    /// Returns whether a step delivers the current credential: its required sinks have
+    /// accepted it already.
+    fn is_optional_delivery(&self, step: &Step) -> bool {
+        let (Step::Deliver { rotation, .. } | Step::RunOnChange { rotation, .. }) = step else {
+            return false;
+        };
+        let rotation = self.state.rotation(rotation);
+        rotation.is_some_and(|rotation| rotation.phase == Phase::Current)
     }
 
     /// Returns the start of a rotation if one is due; otherwise sets the time of the next

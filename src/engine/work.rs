@@ -13,6 +13,7 @@ use crate::core::decide::next_step::Step;
 use crate::core::decide::outcome;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
+use crate::core::state::Delivery;
 use crate::core::time;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::probe::describe_problem;
@@ -243,7 +244,17 @@ impl Worker {
         self.wait_for_retry(until);
         // An eviction makes room for another attempt.
         let has_evicted = !is_requested && self.state.live != live;
-        Ok(self.state.open_rotation().is_some() || has_evicted)
+        let is_started = self.state.open_rotation().is_some();
+        // A start that must wait does not keep an optional sink waiting.
+        Ok(is_started || has_evicted || self.has_optional_delivery())
+    }
+
+    /// Returns whether the current credential is still to be delivered to an optional sink,
+    /// and no request has to be answered first.
+    fn has_optional_delivery(&self) -> bool {
+        let current = self.state.current();
+        let mut deliveries = current.into_iter().flat_map(|current| &current.deliveries);
+        self.request.is_none() && deliveries.any(Delivery::is_outstanding)
     }
 
     /// Sets when a rotation that could not start is tried again. One that waits for a

@@ -62,7 +62,7 @@ pub enum Step {
     Wait(Option<Timestamp>),
 }
 
-/// The steps that the daemon's conditions permit.
+/// The steps that the daemon's conditions, and its other work for the key, permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permits {
     /// Whether the provider may be sent requests.
@@ -70,6 +70,9 @@ pub struct Permits {
     /// Whether this host's clock is trusted. Without it, no credential is revoked or
     /// recorded as gone because of a time.
     pub can_trust_clock: bool,
+    /// Whether optional sinks are delivered to. Without it, a step that a busy
+    /// receiver must not delay is decided.
+    pub can_deliver_optional: bool,
 }
 
 impl Permits {
@@ -77,6 +80,7 @@ impl Permits {
     pub const ALL: Self = Self {
         can_use_provider: true,
         can_trust_clock: true,
+        can_deliver_optional: true,
     };
 }
 
@@ -117,7 +121,11 @@ pub fn next_step(
 
 fn is_permitted(step: &Step, rotation: &Rotation, key: &KeyState, permits: Permits) -> bool {
     match step {
-        Step::Record(_) | Step::Deliver { .. } | Step::RunOnChange { .. } | Step::Wait(_) => true,
+        Step::Record(_) | Step::Wait(_) => true,
+        // Only optional sinks are left of a current rotation.
+        Step::Deliver { .. } | Step::RunOnChange { .. } => {
+            permits.can_deliver_optional || rotation.phase != Phase::Current
+        }
         Step::Create(_) | Step::FindLabel { .. } | Step::Verify(_) => permits.can_use_provider,
         Step::Revoke(_) => {
             let needs_clock = !is_undelivered_orphan(rotation) || depends_on_time(rotation, key);

@@ -72,10 +72,12 @@ fn each_condition_withdraws_the_permits_it_makes_unsafe() {
             Condition::Provider | Condition::Credential => Permits {
                 can_use_provider: false,
                 can_trust_clock: true,
+                ..Permits::ALL
             },
             Condition::Clock => Permits {
                 can_use_provider: true,
                 can_trust_clock: false,
+                ..Permits::ALL
             },
             Condition::Ledger | Condition::Organization => Permits::ALL,
         };

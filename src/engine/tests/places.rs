@@ -199,3 +199,31 @@ async fn a_burst_dispatches_no_more_keys_than_there_are_places() {
     // A worker that records its delivery has no place any more, but counts here.
     assert!((3..=16).contains(&most), "{most}");
 }
+
+#[tokio::test]
+async fn an_optional_delivery_that_waits_for_a_place_delays_no_rotation() {
+    let fakes = Fakes::new(&[]);
+    fakes.hang_deliveries(Some("endpoint"));
+    let keys = (1..=6).map(|number| ManagedKey {
+        name: key_name(number),
+        ..fakes.key_with("@monthly", &[("file", true), ("endpoint", false)])
+    });
+    let mut engine = engine_with(&fakes, keys.collect()).await;
+    let is_waiting = |engine: &Engine, number: &u64| is_delivered(engine, *number);
+    let waiting = |engine: &Engine| (1..=6).filter(|number| is_waiting(engine, number)).count();
+    drive(&mut engine, |engine| {
+        worker_count(engine, 1..=6) == 4 && waiting(engine) == 2
+    })
+    .await;
+    let number = (1..=6).find(|number| is_waiting(&engine, number)).unwrap();
+    let key = key_name(number);
+    let sequence = |engine: &Engine| Some(engine.state(&key)?.current()?.sequence);
+    let before = sequence(&engine);
+    assert!(engine.request_rotation(&key, rotation_request()));
+    drive(&mut engine, |engine| sequence(engine) > before).await;
+    // Nor does it delay the schedule.
+    let before = sequence(&engine);
+    fakes.advance_clock(HOUR * 24 * 40);
+    drive(&mut engine, |engine| sequence(engine) > before).await;
+    engine.drop_deliveries();
+}

@@ -396,6 +396,7 @@ fn missing_credential_is_rechecked() {
         let permits = Permits {
             can_use_provider: provider,
             can_trust_clock: clock,
+            ..Permits::ALL
         };
         let live = vec![current.clone()];
         let step = next_step(&key(live), None, Some(&policy()), permits, at(NOW));
@@ -428,6 +429,7 @@ fn permits_block_steps_that_need_provider_or_clock() {
         let permits = Permits {
             can_use_provider: provider,
             can_trust_clock: clock,
+            ..Permits::ALL
         };
         next_step(&key(live), in_flight, Some(&policy()), permits, at(NOW))
     };
