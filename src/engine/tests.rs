@@ -29,14 +29,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::core::change::{Adoption, Change};
 use crate::core::condition::Condition;
 use crate::core::ids::{CredentialId, KeyName};
-use crate::core::lifecycle::LifecycleEvent;
 use crate::core::scope::Scope;
-use crate::core::state::CredentialMetadata;
-use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::rotation_changes::{current, rotation};
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rotation_changes::{adopted, current};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -47,20 +44,7 @@ fn key_name(number: u64) -> KeyName {
 /// Returns an engine whose keys have adopted the current credentials `key_NUMBER`.
 async fn engine_with_adopted_keys(fakes: &Fakes, numbers: &[u64]) -> Engine {
     let rows = numbers.iter().map(|number| {
-        let adopted = Change::from(Adoption {
-            rotation: rotation(*number),
-            scope: Scope::AdminKeys,
-            sequence: *number,
-            credential: CredentialMetadata {
-                id: CredentialId::new(format!("key_{number}")),
-                redacted_value: None,
-                created_at: Some(at()),
-                expires_at: None,
-            },
-            event: LifecycleEvent::Adopted,
-            sinks: Vec::new(),
-            operator: None,
-        });
+        let adopted = adopted(*number, Scope::AdminKeys);
         (key_name(*number), vec![adopted])
     });
     fakes.write_ledger(rows.collect()).await;

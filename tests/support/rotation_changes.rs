@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use rekeyd::core::change::{
-    Change, DeliveryResult, DeliveryStart, OnChangeState, RotationIntent, Transition,
+    Adoption, Change, DeliveryResult, DeliveryStart, OnChangeState, RotationIntent, Transition,
 };
 use rekeyd::core::ids::{CredentialId, Label, RotationId};
 use rekeyd::core::lifecycle::LifecycleEvent;
@@ -13,6 +13,24 @@ use super::fake::{at, sink_id};
 
 pub(crate) fn rotation(number: u64) -> RotationId {
     RotationId::new(number.to_be_bytes())
+}
+
+/// Adopts the credential `key_<number>`, made by hand, as the current one.
+pub(crate) fn adopted(number: u64, scope: Scope) -> Change {
+    Change::from(Adoption {
+        rotation: rotation(number),
+        scope,
+        sequence: number,
+        credential: CredentialMetadata {
+            id: CredentialId::new(format!("key_{number}")),
+            redacted_value: None,
+            created_at: Some(at()),
+            expires_at: None,
+        },
+        event: LifecycleEvent::Adopted,
+        sinks: Vec::new(),
+        operator: None,
+    })
 }
 
 pub(crate) fn intended(number: u64) -> Vec<Change> {

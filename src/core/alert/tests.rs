@@ -21,35 +21,23 @@ fn key() -> KeyName {
 fn rotation(sequence: u64, phase: Phase) -> Rotation {
     let started = at("2026-11-24T03:00:00Z");
     Rotation {
-        id: RotationId::new([u8::try_from(sequence).unwrap(); 8]),
-        scope: Scope::AdminKeys,
-        sequence,
-        trigger: Trigger::Schedule,
         scheduled_for: Some(started),
-        started_at: started,
-        label: None,
         credential: Some(CredentialMetadata {
             id: CredentialId::new(format!("key_{sequence}")),
             redacted_value: None,
             created_at: Some(started),
             expires_at: None,
         }),
-        phase,
         current_at: Some(started),
-        retired_at: None,
-        revoke_after: None,
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
-        stranded_at: None,
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
-        deliveries: Vec::new(),
+        ..Rotation::new(
+            RotationId::new([u8::try_from(sequence).unwrap(); 8]),
+            Scope::AdminKeys,
+            sequence,
+            Trigger::Schedule,
+            phase,
+            started,
+        )
     }
 }
 

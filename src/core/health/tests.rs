@@ -8,35 +8,21 @@ use crate::core::state::{CredentialMetadata, Delivery, Trigger};
 fn rotation(sequence: u64, phase: Phase) -> Rotation {
     let started = "2026-11-24T03:00:00Z".parse().unwrap();
     Rotation {
-        id: RotationId::new(sequence.to_be_bytes()),
-        scope: Scope::AdminKeys,
-        sequence,
-        trigger: Trigger::Schedule,
-        scheduled_for: None,
-        started_at: started,
-        label: None,
         credential: Some(CredentialMetadata {
             id: CredentialId::new(format!("key_{sequence}")),
             redacted_value: None,
             created_at: Some(started),
             expires_at: None,
         }),
-        phase,
-        current_at: None,
-        retired_at: None,
-        revoke_after: None,
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
-        stranded_at: None,
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
-        deliveries: Vec::new(),
+        ..Rotation::new(
+            RotationId::new(sequence.to_be_bytes()),
+            Scope::AdminKeys,
+            sequence,
+            Trigger::Schedule,
+            phase,
+            started,
+        )
     }
 }
 

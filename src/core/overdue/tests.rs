@@ -19,30 +19,16 @@ fn at(text: &str) -> Timestamp {
 
 fn current(started: &str) -> KeyState {
     let rotation = Rotation {
-        id: RotationId::new([1; 8]),
-        scope: Scope::AdminKeys,
-        sequence: 1,
-        trigger: Trigger::Adopted,
-        scheduled_for: None,
-        started_at: at(started),
-        label: None,
-        credential: None,
-        phase: Phase::Current,
         current_at: Some(at(started)),
-        retired_at: None,
-        revoke_after: None,
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
-        stranded_at: None,
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
-        deliveries: Vec::new(),
+        ..Rotation::new(
+            RotationId::new([1; 8]),
+            Scope::AdminKeys,
+            1,
+            Trigger::Adopted,
+            Phase::Current,
+            at(started),
+        )
     };
     let mut state = KeyState::unknown(KeyName::new("k").unwrap());
     (state.sequence, state.newest_phase) = (1, Some(Phase::Current));

@@ -94,30 +94,17 @@ fn delivery(name: &str, state: DeliveryState) -> Delivery {
 
 fn rotation(sequence: u64, phase: Phase, deliveries: Vec<Delivery>) -> Rotation {
     Rotation {
-        id: RotationId::new(sequence.to_be_bytes()),
-        scope: Scope::AdminKeys,
-        sequence,
-        trigger: Trigger::Schedule,
-        scheduled_for: None,
-        started_at: now(),
-        label: None,
-        credential: None,
-        phase,
-        current_at: None,
-        retired_at: None,
-        revoke_after: None,
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
         stranded_at: (phase == Phase::Stranded).then(now),
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
         deliveries,
+        ..Rotation::new(
+            RotationId::new(sequence.to_be_bytes()),
+            Scope::AdminKeys,
+            sequence,
+            Trigger::Schedule,
+            phase,
+            now(),
+        )
     }
 }
 

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Adoption, Change, PauseUpdate, Transition};
+use crate::core::change::{Change, PauseUpdate, Transition};
 use crate::core::condition::Condition;
-use crate::core::ids::{CredentialId, KeyName};
+use crate::core::ids::KeyName;
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::scope::Scope;
-use crate::core::state::{CredentialMetadata, Pause};
+use crate::core::state::Pause;
 use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::rotation_changes::{current, rotation};
+use crate::engine::tests::rotation_changes::{adopted, current, rotation};
 use crate::engine::{Engine, RotationRequest, RunMode};
 use crate::provider::{Effect, ErrorKind};
 
@@ -161,20 +161,7 @@ async fn clock_disagreement_blocks_rotations_and_revocations() {
 
 /// Returns a key with a current credential that the provider does not have.
 fn missing_credential(number: u64) -> (KeyName, Vec<Change>) {
-    let adopted = Change::from(Adoption {
-        rotation: rotation(number),
-        scope: Scope::AdminKeys,
-        sequence: number,
-        credential: CredentialMetadata {
-            id: CredentialId::new(format!("key_{number}")),
-            redacted_value: None,
-            created_at: Some(at()),
-            expires_at: None,
-        },
-        event: LifecycleEvent::Adopted,
-        sinks: Vec::new(),
-        operator: None,
-    });
+    let adopted = adopted(number, Scope::AdminKeys);
     let name = KeyName::new(&format!("key-{number}")).unwrap();
     (name, vec![adopted])
 }

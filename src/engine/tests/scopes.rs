@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use crate::core::change::{Adoption, Change};
+use crate::core::change::Change;
 use crate::core::condition::Condition;
-use crate::core::ids::{CredentialId, KeyName, ProjectId};
-use crate::core::lifecycle::LifecycleEvent;
+use crate::core::ids::{KeyName, ProjectId};
 use crate::core::scope::Scope;
-use crate::core::state::CredentialMetadata;
-use crate::engine::tests::fake::{Fakes, at, key};
-use crate::engine::tests::rotation_changes::rotation;
+use crate::engine::tests::fake::{Fakes, key};
+use crate::engine::tests::rotation_changes::adopted;
 use crate::engine::{ManagedKey, RunMode};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -25,20 +23,7 @@ fn project_key(number: u64) -> KeyName {
 /// Returns the changes of a project's key with the current credential
 /// `key_<number>`.
 fn current_in_project(number: u64) -> (KeyName, Vec<Change>) {
-    let adopted = Change::from(Adoption {
-        rotation: rotation(number),
-        scope: project(),
-        sequence: number,
-        credential: CredentialMetadata {
-            id: CredentialId::new(format!("key_{number}")),
-            redacted_value: None,
-            created_at: Some(at()),
-            expires_at: None,
-        },
-        event: LifecycleEvent::Adopted,
-        sinks: Vec::new(),
-        operator: None,
-    });
+    let adopted = adopted(number, project());
     (project_key(number), vec![adopted])
 }
 

@@ -58,30 +58,17 @@ fn rotation(
         error: None,
     };
     Rotation {
-        id: RotationId::from_recorded(sequence.to_string()),
-        scope: Scope::AdminKeys,
-        sequence,
-        trigger: Trigger::Schedule,
-        scheduled_for: None,
-        started_at: at(started),
         label: Some(Label::from_recorded(format!("k-{sequence}"))),
-        credential: None,
-        phase,
-        current_at: None,
-        retired_at: None,
-        revoke_after: None,
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
-        stranded_at: None,
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
         deliveries: sinks.iter().map(delivery).collect(),
+        ..Rotation::new(
+            RotationId::from_recorded(sequence.to_string()),
+            Scope::AdminKeys,
+            sequence,
+            Trigger::Schedule,
+            phase,
+            at(started),
+        )
     }
 }
 

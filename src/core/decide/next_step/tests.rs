@@ -53,12 +53,6 @@ fn delivery(state: DeliveryState) -> Delivery {
 
 fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
     Rotation {
-        id: RotationId::new(sequence.to_be_bytes()),
-        scope: Scope::AdminKeys,
-        sequence,
-        trigger: Trigger::Schedule,
-        scheduled_for: None,
-        started_at: at(PAST),
         label: Some(Label::from_recorded(format!("k-{sequence}"))),
         credential: (phase != Phase::Intended).then(|| CredentialMetadata {
             id: CredentialId::new(format!("key_{sequence}")),
@@ -66,22 +60,18 @@ fn rotation(sequence: u64, phase: Phase, state: DeliveryState) -> Rotation {
             created_at: Some(at(PAST)),
             expires_at: None,
         }),
-        phase,
-        current_at: None,
-        retired_at: None,
         revoke_after: (phase == Phase::Retired).then(|| at(PAST)),
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
         stranded_at: (phase == Phase::Stranded).then(|| at(PAST)),
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
         deliveries: vec![delivery(state)],
+        ..Rotation::new(
+            RotationId::new(sequence.to_be_bytes()),
+            Scope::AdminKeys,
+            sequence,
+            Trigger::Schedule,
+            phase,
+            at(PAST),
+        )
     }
 }
 

@@ -46,30 +46,17 @@ fn rotation(sequence: u64, phase: Phase, states: &[DeliveryState]) -> Rotation {
         error: None,
     });
     Rotation {
-        id: RotationId::new(sequence.to_be_bytes()),
-        scope: Scope::AdminKeys,
-        sequence,
-        trigger: Trigger::Schedule,
-        scheduled_for: None,
-        started_at: now(),
-        label: None,
-        credential: None,
-        phase,
-        current_at: None,
-        retired_at: None,
-        revoke_after: None,
-        revoked_at: None,
-        error: None,
-        attempt: 0,
-        retry_at: None,
         stranded_at: (phase == Phase::Stranded).then(now),
-        missing: None,
-        hold_until: None,
-        revoke_now: false,
-        deferred_since: None,
-        final_warning: false,
         maybe_created: true,
         deliveries: deliveries.collect(),
+        ..Rotation::new(
+            RotationId::new(sequence.to_be_bytes()),
+            Scope::AdminKeys,
+            sequence,
+            Trigger::Schedule,
+            phase,
+            now(),
+        )
     }
 }
 

@@ -677,12 +677,6 @@ fn time_of(when: When) -> Option<Timestamp> {
 fn rotation(case: &Case) -> Rotation {
     let is_stranded = case.phase == Phase::Stranded;
     Rotation {
-        id: RotationId::new([1; 8]),
-        scope: Scope::AdminKeys,
-        sequence: 1,
-        trigger: Trigger::Schedule,
-        scheduled_for: None,
-        started_at: time::before(now(), HOUR * 5),
         label: Some(Label::new(
             &KeyName::new("billing").unwrap(),
             now(),
@@ -694,22 +688,21 @@ fn rotation(case: &Case) -> Rotation {
             created_at: None,
             expires_at: None,
         }),
-        phase: case.phase,
         current_at: Some(time::before(now(), HOUR * 5 - MINUTE * 20)),
-        retired_at: None,
         revoke_after: time_of(case.overlap_end),
-        revoked_at: None,
-        error: None,
-        deferred_since: None,
-        final_warning: false,
-        attempt: 0,
-        retry_at: None,
         stranded_at: is_stranded.then(|| time::before(now(), HOUR * 2)),
-        missing: None,
         hold_until: time_of(case.hold),
         revoke_now: case.revoke_now,
         maybe_created: true,
         deliveries: deliveries(case.sink),
+        ..Rotation::new(
+            RotationId::new([1; 8]),
+            Scope::AdminKeys,
+            1,
+            Trigger::Schedule,
+            case.phase,
+            time::before(now(), HOUR * 5),
+        )
     }
 }
 
