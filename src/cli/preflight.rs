@@ -78,7 +78,7 @@ pub(crate) async fn check_sinks(settings: &Settings, level: CheckLevel) -> Vec<P
     let mut problems = Vec::new();
     for key in &settings.keys {
         for (sink, _) in runtime::build_sinks(key, &clock, &ActiveCredential::new()) {
-            let local_problems = sink.inspect().await;
+            let local_problems = sink.check().await;
             let messages: Vec<_> = if level == CheckLevel::Online && local_problems.is_empty() {
                 let error = sink.preflight().await.err();
                 error.map(|error| error.to_string()).into_iter().collect()

@@ -23,9 +23,9 @@ pub trait Sink: Send + Sync {
     /// Lists every problem that this host can detect without writing to the
     /// target and without a connection: folders, permissions, files with
     /// secrets. Each message says how to repair it.
-    async fn inspect(&self) -> Vec<SinkProblem>;
+    async fn check(&self) -> Vec<SinkProblem>;
 
-    /// Checks whether a delivery could succeed now: [`Sink::inspect`] and, for
+    /// Checks whether a delivery could succeed now: [`Sink::check`] and, for
     /// a remote target, a connection (TCP and TLS, no request). The engine
     /// calls it before it creates a credential.
     async fn preflight(&self) -> Result<(), SinkError>;

@@ -106,7 +106,7 @@ pub trait SinkTarget: fmt::Debug + Send + Sync {
     fn identity(&self) -> String;
 
     /// Returns the file with the roots to trust, for `rekeyd check`.
-    /// [`Sink::inspect`] checks the other files.
+    /// [`Sink::check`] checks the other files.
     fn ca_file(&self) -> Option<&Path> {
         None
     }

@@ -93,7 +93,7 @@ impl Sink for NullSink {
         Destination::File
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 

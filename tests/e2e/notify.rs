@@ -280,7 +280,7 @@ fn daemon_notifies_of_a_persistent_failure_and_its_resolution() {
 }
 
 #[test]
-fn check_inspects_notification_channels() {
+fn check_covers_notification_channels() {
     let world = world();
     let notify = "[[notify]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
                   signing-secret-file = \"DIR/none\"\n\

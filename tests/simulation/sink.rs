@@ -53,7 +53,7 @@ impl Sink for SimSink {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 

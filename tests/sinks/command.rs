@@ -207,7 +207,7 @@ async fn program_that_cannot_start_is_not_accepted() {
         (&folder.path().to_owned(), "is not a regular file"),
     ] {
         let sink = sink(program.to_str().unwrap(), Vec::new(), TIMEOUT);
-        let problems = sink.inspect().await;
+        let problems = sink.check().await;
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].kind, SinkProblemKind::Host);
         assert!(problems[0].message.contains(problem), "{problems:?}");
@@ -382,7 +382,7 @@ fn key_with_command_sink_rotates() {
 }
 
 #[test]
-fn check_inspects_program_without_running_it() {
+fn check_verifies_program_without_running_it() {
     let world = TestEnv::start(&[]);
     world.configure(&command_key_text(&world, ": >\"$1/was-run\""));
     world.ok(&["check", "--online"]);

@@ -134,7 +134,7 @@ async fn all_problems_are_reported_at_once() {
     place.target.group = Some("no-such-group".to_owned());
     fs::create_dir(&place.target.path).unwrap();
     set_mode(place.folder(), 0o777);
-    let problems = place.sink().inspect().await;
+    let problems = place.sink().check().await;
     let expected = ["chmod o-w", "regular", "no-such-user", "no-such-group"];
     assert_eq!(problems.len(), expected.len(), "{problems:?}");
     for (problem, expected) in problems.iter().zip(expected) {
@@ -296,7 +296,7 @@ async fn temp_file_is_never_more_permissive_than_final_mode() {
 #[tokio::test]
 async fn healthy_target_has_no_problems_and_is_not_changed() {
     let place = FileFixture::new();
-    assert!(place.sink().inspect().await.is_empty());
+    assert!(place.sink().check().await.is_empty());
     assert_eq!(place.sink().preflight().await, Ok(()));
     assert!(place.file_names().is_empty());
 }
@@ -367,7 +367,7 @@ impl FileFixture {
 
     /// Asserts that inspection and preflight report this problem.
     async fn assert_preflight_refused(&self, reason: &str) {
-        let problems = self.sink().inspect().await;
+        let problems = self.sink().check().await;
         assert!(
             problems
                 .iter()

@@ -316,7 +316,7 @@ impl Sink for FakeSink {
         &self.1
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 

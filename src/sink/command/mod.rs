@@ -124,7 +124,7 @@ impl Sink for CommandSink {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         let path = self.command.path().to_owned();
         let describe = || format!("looking at {}", self.command.program);
         let check = move || check_executable(&path);
@@ -136,7 +136,7 @@ impl Sink for CommandSink {
     }
 
     async fn preflight(&self) -> Result<(), SinkError> {
-        SinkError::if_any(self.inspect().await)
+        SinkError::if_any(self.check().await)
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {

@@ -207,7 +207,7 @@ impl Sink for FileSink {
         &self.settings.id
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         let check = self.local_check();
         self.run_with_timeout(check)
             .await

@@ -189,7 +189,7 @@ fn read_mode(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<u32>
 }
 
 /// Reads a user or group, by name or number.
-/// [`Sink::inspect`](crate::sink::Sink::inspect) checks whether the account
+/// [`Sink::check`](crate::sink::Sink::check) checks whether the account
 /// exists.
 fn read_account(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<String> {
     let text = value.text(report)?;

@@ -124,8 +124,8 @@ impl Sink for SelfCredentialSink {
         self.file.id()
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
-        self.file.inspect().await
+    async fn check(&self) -> Vec<SinkProblem> {
+        self.file.check().await
     }
 
     async fn preflight(&self) -> Result<(), SinkError> {

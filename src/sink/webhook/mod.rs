@@ -212,13 +212,13 @@ impl Sink for WebhookSink {
         &self.id
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         let error = self.load_secrets().await.err();
         error.map_or_else(Vec::new, |error| error.problems)
     }
 
     async fn preflight(&self) -> Result<(), SinkError> {
-        SinkError::if_any(self.inspect().await)?;
+        SinkError::if_any(self.check().await)?;
         check_connection(
             &self.target.url,
             self.target.ca_file.as_deref(),
