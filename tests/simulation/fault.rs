@@ -1,4 +1,4 @@
-//! The faults of an operation.
+//! The operations of the simulated world, and their faults.
 
 /// The operations of the engine on the simulated world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,27 +28,27 @@ pub(crate) enum SimFault {
     /// The process dies after the operation was applied, before its result.
     CrashAfter,
     /// The operation is rejected, and not applied.
-    Refused,
+    Rejection,
     /// The operation fails and is not applied, and the engine cannot know.
-    Fails,
+    Failure,
     /// The operation is applied, and its response is lost.
-    LostReply,
+    LostResponse,
     /// The operation times out, and is not applied.
-    Hangs,
+    Timeout,
     /// The operation times out, and is applied later.
-    LandsLate,
+    LateEffect,
     /// The response is stale.
-    Stale,
+    StaleResponse,
     /// This host's clock steps forward, and back two hours later.
-    ClockAhead,
+    ClockStepForward,
     /// This host's clock steps back, and forward two hours later.
-    ClockBehind,
+    ClockStepBack,
     /// The process dies, and the ledger is replaced by an older backup.
-    LedgerSetBack,
+    LedgerRestore,
     /// The process dies, and the ledger is lost.
-    LedgerLost,
+    LedgerLoss,
     /// The process dies, and the next one has the scenario's other configuration.
-    Reconfigured,
+    Reconfiguration,
     /// An operator acts.
     Operator(OperatorAction),
 }
@@ -76,56 +76,56 @@ impl SimOperation {
             Self::Create => &[
                 F::CrashBefore,
                 F::CrashAfter,
-                F::Refused,
-                F::Fails,
-                F::LostReply,
-                F::LandsLate,
+                F::Rejection,
+                F::Failure,
+                F::LostResponse,
+                F::LateEffect,
             ],
-            Self::Check => &[F::CrashBefore, F::Fails],
-            Self::List => &[F::CrashBefore, F::Fails, F::Hangs, F::Stale],
-            Self::Retrieve => &[F::CrashBefore, F::Fails],
-            Self::Verify => &[F::CrashBefore, F::Refused, F::Fails],
+            Self::Check => &[F::CrashBefore, F::Failure],
+            Self::List => &[F::CrashBefore, F::Failure, F::Timeout, F::StaleResponse],
+            Self::Retrieve => &[F::CrashBefore, F::Failure],
+            Self::Verify => &[F::CrashBefore, F::Rejection, F::Failure],
             Self::Delete => &[
                 F::CrashBefore,
                 F::CrashAfter,
-                F::Fails,
-                F::LostReply,
-                F::Hangs,
+                F::Failure,
+                F::LostResponse,
+                F::Timeout,
             ],
-            Self::Preflight => &[F::CrashBefore, F::Refused],
+            Self::Preflight => &[F::CrashBefore, F::Rejection],
             Self::Deliver => &[
                 F::CrashBefore,
                 F::CrashAfter,
-                F::Refused,
-                F::Fails,
-                F::Hangs,
-                F::LostReply,
+                F::Rejection,
+                F::Failure,
+                F::Timeout,
+                F::LostResponse,
             ],
             Self::DeliverWebhook => &[
                 F::CrashBefore,
                 F::CrashAfter,
-                F::Refused,
-                F::Fails,
-                F::Hangs,
-                F::LostReply,
-                F::LandsLate,
+                F::Rejection,
+                F::Failure,
+                F::Timeout,
+                F::LostResponse,
+                F::LateEffect,
             ],
             Self::OnChange => &[
                 F::CrashBefore,
                 F::CrashAfter,
-                F::Fails,
-                F::Hangs,
-                F::LostReply,
+                F::Failure,
+                F::Timeout,
+                F::LostResponse,
             ],
             Self::CheckDrift => &[],
-            Self::Commit => &[F::CrashBefore, F::CrashAfter, F::Fails, F::LostReply],
+            Self::Commit => &[F::CrashBefore, F::CrashAfter, F::Failure, F::LostResponse],
         }
     }
 }
 
-/// Returns every fault, some of them more than once.
+/// Returns every fault; one that several operations have is repeated.
 pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
-    let ops = [
+    let operations = [
         SimOperation::Create,
         SimOperation::Check,
         SimOperation::List,
@@ -138,17 +138,19 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
         SimOperation::OnChange,
         SimOperation::Commit,
     ];
-    let own = ops.into_iter().flat_map(|op| op.faults().iter().copied());
-    own.chain(EVENTS)
+    let specific = operations
+        .into_iter()
+        .flat_map(|operation| operation.faults().iter().copied());
+    specific.chain(EVENTS)
 }
 
-/// Returns the faults of any operation.
+/// The events, which may occur at any operation.
 pub(crate) const EVENTS: [SimFault; 13] = [
-    SimFault::ClockAhead,
-    SimFault::ClockBehind,
-    SimFault::LedgerSetBack,
-    SimFault::LedgerLost,
-    SimFault::Reconfigured,
+    SimFault::ClockStepForward,
+    SimFault::ClockStepBack,
+    SimFault::LedgerRestore,
+    SimFault::LedgerLoss,
+    SimFault::Reconfiguration,
     SimFault::Operator(OperatorAction::Rotate),
     SimFault::Operator(OperatorAction::RotateAndRevoke),
     SimFault::Operator(OperatorAction::Revoke),

@@ -18,7 +18,7 @@ use rekeyd::provider::{
 
 use crate::fault::{SimFault, SimOperation};
 use crate::scenario::SinkKind;
-use crate::world::{self, BOOTSTRAP_SECRET, SimWorld};
+use crate::world::{BOOTSTRAP_SECRET, SimCredential, SimWorld};
 
 /// The age of a stale list.
 const STALE_LIST_AGE: Duration = Duration::from_secs(600);
@@ -31,7 +31,7 @@ const LATE_CREATE_DELAYS: [Duration; 3] = [
     Duration::from_secs(3_000),
 ];
 
-/// The provider as one process sees it.
+/// The provider, as one process uses it.
 pub(crate) struct SimProvider {
     pub(crate) world: Arc<SimWorld>,
     pub(crate) process: u64,
@@ -40,63 +40,64 @@ pub(crate) struct SimProvider {
 
 fn provider_error(
     operation: &str,
-    outcome: Effect,
-    cause: ErrorKind,
-    date: Option<Timestamp>,
+    effect: Effect,
+    kind: ErrorKind,
+    server_time: Option<Timestamp>,
 ) -> ProviderError {
     ProviderError {
         operation: operation.to_owned(),
-        effect: outcome,
+        effect,
         retry: RetryAdvice::Later(None),
-        kind: cause,
-        message: format!("{cause:?}"),
+        kind,
+        message: format!("{kind:?}"),
         request_id: None,
-        server_time: date,
+        server_time,
     }
+}
+
+/// Returns the error of a request that timed out.
+fn timeout_error(operation: SimOperation) -> ProviderError {
+    let operation = format!("{operation:?}");
+    provider_error(&operation, Effect::Unknown, ErrorKind::NoAnswer, None)
 }
 
 impl SimProvider {
     fn respond<T>(&self, value: T) -> Result<ProviderResponse<T>, ProviderError> {
-        let date = Some(time::whole_seconds(self.world.true_now()));
-        Ok(ProviderResponse {
-            value,
-            server_time: date,
-        })
+        let server_time = Some(time::whole_seconds(self.world.true_now()));
+        Ok(ProviderResponse { value, server_time })
     }
 
-    fn error_response(&self, operation: &str, cause: ErrorKind) -> ProviderError {
-        let outcome = if cause.is_outage() {
+    fn error_response(&self, operation: &str, kind: ErrorKind) -> ProviderError {
+        let effect = if kind.is_outage() {
             Effect::Unknown
         } else {
             Effect::NotApplied
         };
-        provider_error(operation, outcome, cause, Some(self.world.true_now()))
+        provider_error(operation, effect, kind, Some(self.world.true_now()))
     }
 
-    /// Starts a request with the credential in use. Returns its fault, or the error of a
-    /// refused credential.
+    /// Starts a request with the active credential. Returns the request's fault, or the
+    /// error if the fault or a refused credential ends the request.
     async fn request(
         &self,
-        op: SimOperation,
-        about: &str,
+        operation: SimOperation,
+        subject: &str,
     ) -> Result<Option<SimFault>, ProviderError> {
-        let operation = format!("{op:?}");
-        let fault = self.world.begin_operation(self.process, op, about).await;
-        let used = self.active_credential.get();
-        if !used.is_some_and(|used| self.world.accepts_secret(used.expose())) {
-            return Err(self.error_response(&operation, ErrorKind::CredentialRefused));
+        let fault = self
+            .world
+            .begin_operation(self.process, operation, subject)
+            .await;
+        let name = format!("{operation:?}");
+        let secret = self.active_credential.get();
+        if !secret.is_some_and(|secret| self.world.accepts_secret(secret.expose())) {
+            return Err(self.error_response(&name, ErrorKind::CredentialRefused));
         }
         match fault {
-            Some(SimFault::Refused) => Err(self.error_response(&operation, ErrorKind::Refused)),
-            Some(SimFault::Fails) => Err(self.error_response(&operation, ErrorKind::ServerError)),
-            Some(SimFault::Hangs) => {
+            Some(SimFault::Rejection) => Err(self.error_response(&name, ErrorKind::Refused)),
+            Some(SimFault::Failure) => Err(self.error_response(&name, ErrorKind::ServerError)),
+            Some(SimFault::Timeout) => {
                 self.world.wait_for_timeout().await;
-                Err(provider_error(
-                    &operation,
-                    Effect::Unknown,
-                    ErrorKind::NoAnswer,
-                    None,
-                ))
+                Err(timeout_error(operation))
             }
             fault => Ok(fault),
         }
@@ -105,38 +106,32 @@ impl SimProvider {
     /// Returns the response to a completed request.
     async fn complete<T>(
         &self,
-        op: SimOperation,
+        operation: SimOperation,
         fault: Option<SimFault>,
         value: T,
     ) -> Result<ProviderResponse<T>, ProviderError> {
         self.world.end_operation(fault).await;
-        if matches!(fault, Some(SimFault::LostReply | SimFault::LandsLate)) {
+        if matches!(fault, Some(SimFault::LostResponse | SimFault::LateEffect)) {
             self.world.wait_for_timeout().await;
-            let operation = format!("{op:?}");
-            return Err(provider_error(
-                &operation,
-                Effect::Unknown,
-                ErrorKind::NoAnswer,
-                None,
-            ));
+            return Err(timeout_error(operation));
         }
         self.respond(value)
     }
 }
 
-fn metadata(one: &world::SimCredential) -> CredentialMetadata {
+fn metadata(credential: &SimCredential) -> CredentialMetadata {
     CredentialMetadata {
-        id: CredentialId::new(one.id.clone()),
-        redacted_value: Some(one.redacted()),
-        created_at: Some(time::whole_seconds(one.created_at)),
+        id: CredentialId::new(credential.id.clone()),
+        redacted_value: Some(credential.redacted()),
+        created_at: Some(time::whole_seconds(credential.created_at)),
         expires_at: None,
     }
 }
 
-fn listed_credential(one: &world::SimCredential) -> ListedCredential {
+fn listed_credential(credential: &SimCredential) -> ListedCredential {
     ListedCredential {
-        metadata: metadata(one),
-        name: Some(one.name.clone()),
+        metadata: metadata(credential),
+        name: Some(credential.name.clone()),
         last_used_at: None,
         owner: None,
     }
@@ -156,19 +151,21 @@ impl Provider for SimProvider {
                 return Err(error);
             }
         };
-        let late = (fault == Some(SimFault::LandsLate)).then(|| {
+        let delay = (fault == Some(SimFault::LateEffect)).then(|| {
             let seconds = usize::try_from(self.world.true_now().as_second()).unwrap();
             LATE_CREATE_DELAYS[seconds % LATE_CREATE_DELAYS.len()]
         });
-        let created = self.world.create(label, late);
-        let mut facts = created.as_ref().map_or_else(empty_metadata, metadata);
-        let life = facts.created_at.zip(expires_in);
-        facts.expires_at = life.map(|(born, life)| time::after(born, life));
-        let created = CreatedCredential {
-            metadata: facts,
+        let created = self.world.create(label, delay);
+        let mut metadata = created.as_ref().map_or_else(empty_metadata, metadata);
+        metadata.expires_at = metadata
+            .created_at
+            .zip(expires_in)
+            .map(|(created_at, lifetime)| time::after(created_at, lifetime));
+        let response = CreatedCredential {
+            metadata,
             secret: created.map(|created| Secret::new(created.secret)),
         };
-        self.complete(SimOperation::Create, fault, created).await
+        self.complete(SimOperation::Create, fault, response).await
     }
 
     async fn check(&self) -> Result<ProviderResponse<()>, ProviderError> {
@@ -190,18 +187,13 @@ impl Provider for SimProvider {
     ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
         let fault = self.request(SimOperation::List, "").await?;
         let now = self.world.true_now();
-        let at = if fault == Some(SimFault::Stale) {
+        let at = if fault == Some(SimFault::StaleResponse) {
             time::before(now, STALE_LIST_AGE)
         } else {
             now
         };
-        self.respond(
-            self.world
-                .credentials_at(at)
-                .iter()
-                .map(listed_credential)
-                .collect(),
-        )
+        let credentials = self.world.credentials_at(at);
+        self.respond(credentials.iter().map(listed_credential).collect())
     }
 
     async fn retrieve(
@@ -209,8 +201,9 @@ impl Provider for SimProvider {
         id: &CredentialId,
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
         self.request(SimOperation::Retrieve, id.as_str()).await?;
-        let all = self.world.credentials_at(self.world.true_now());
-        let found = all.iter().find(|one| one.id == id.as_str());
+        let credentials = self.world.credentials_at(self.world.true_now());
+        let mut credentials = credentials.iter();
+        let found = credentials.find(|credential| credential.id == id.as_str());
         self.respond(found.map(listed_credential))
     }
 
@@ -220,8 +213,8 @@ impl Provider for SimProvider {
             .begin_operation(self.process, SimOperation::Verify, "")
             .await;
         match fault {
-            Some(SimFault::Fails) => Err(self.error_response("verify", ErrorKind::ServerError)),
-            Some(SimFault::Refused) => {
+            Some(SimFault::Failure) => Err(self.error_response("verify", ErrorKind::ServerError)),
+            Some(SimFault::Rejection) => {
                 Err(self.error_response("verify", ErrorKind::CredentialRefused))
             }
             _ if !self.world.accepts_secret(secret.expose()) => {
@@ -239,6 +232,7 @@ impl Provider for SimProvider {
     }
 }
 
+/// Returns the metadata in the response to a create that is not applied yet.
 fn empty_metadata() -> CredentialMetadata {
     CredentialMetadata {
         id: CredentialId::new(String::new()),
@@ -255,12 +249,12 @@ pub(crate) struct SelfCredentialFile(pub(crate) Arc<SimWorld>);
 impl CredentialSource for SelfCredentialFile {
     async fn read_all(&self) -> (Vec<(String, Secret)>, Vec<String>) {
         let keys = &self.0.scenario.keys;
-        let own = keys.iter().find_map(|key| {
+        let location = keys.iter().find_map(|key| {
             let mut sinks = key.sinks.iter();
             let sink = sinks.find(|sink| sink.kind == SinkKind::SelfCredential)?;
             Some((key.name.to_owned(), sink.name.to_owned()))
         });
-        let content = own.and_then(|place| self.0.sink_content(&place));
+        let content = location.and_then(|location| self.0.sink_content(&location));
         let secret = Secret::new(content.unwrap_or_else(|| BOOTSTRAP_SECRET.to_owned()));
         (vec![("file".to_owned(), secret)], Vec::new())
     }

@@ -9,6 +9,7 @@ use rekeyd::platform::entropy::{Entropy, EntropyError};
 pub(crate) struct SeededRng(pub(crate) u64);
 
 impl SeededRng {
+    /// Returns the next number of the sequence.
     pub(crate) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -28,9 +29,9 @@ pub(crate) struct SimEntropy(pub(crate) Mutex<SeededRng>);
 
 impl Entropy for SimEntropy {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
-        let mut seeded = self.0.lock().unwrap();
+        let mut rng = self.0.lock().unwrap();
         for byte in bytes {
-            *byte = seeded.next_u64().to_be_bytes()[0];
+            *byte = rng.next_u64().to_be_bytes()[0];
         }
         Ok(())
     }

@@ -1,17 +1,17 @@
-//! What is configured, and how long there is trouble.
+//! The scenarios: the configured keys and their sinks, and how long faults may occur.
 
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// How often every key rotates.
+/// The period of every key's schedule.
 pub(crate) const PERIOD: Duration = Duration::from_secs(2 * 3_600);
 
-/// That, as a schedule.
+/// The schedule with that period.
 pub(crate) const SCHEDULE: &str = "0 */2 * * *";
 
-/// The keys.
+/// The keys of one configuration.
 pub(crate) type KeySpecs = Vec<KeySpec>;
 
 #[derive(Debug, Clone)]
@@ -31,16 +31,16 @@ pub(crate) struct SinkSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SinkKind {
     File,
-    /// A file whose consumer reads it only when it is told to.
+    /// A file whose consumer reads it only when its `on-change` command runs.
     NotifiedFile,
     Webhook,
-    /// A receiver that accepts connections and never answers.
+    /// A receiver that accepts connections and never responds.
     HangingWebhook,
     SelfCredential,
 }
 
 impl KeySpec {
-    /// Whether it can never be delivered.
+    /// Returns whether a sink of this key hangs, so that no delivery to it completes.
     pub(crate) fn hangs(&self) -> bool {
         let mut sinks = self.sinks.iter();
         sinks.any(|sink| sink.kind == SinkKind::HangingWebhook)
@@ -51,17 +51,18 @@ impl KeySpec {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) keys: KeySpecs,
-    /// What is configured after [`crate::fault::SimFault::Reconfigured`].
+    /// The other configuration, which a [`crate::fault::SimFault::Reconfiguration`] or a
+    /// reload applies.
     pub(crate) changed_keys: KeySpecs,
-    /// How long faults strike, from the beginning.
+    /// The time from the start in which faults may occur.
     pub(crate) fault_period: Duration,
-    /// When all is to be at rest for the first time.
-    pub(crate) rest_after: Duration,
-    /// How many credentials it makes without any fault.
+    /// The time from the start to the first check that the world has converged.
+    pub(crate) converges_after: Duration,
+    /// The number of credentials that the daemon creates without any fault.
     pub(crate) rotations: usize,
-    /// Whether another daemon, with a ledger of its own, rotates keys of the
-    /// same names in the same organization, and did so before.
-    pub(crate) neighbour: bool,
+    /// Whether another daemon, with a ledger of its own, rotates keys of the same names in
+    /// the same organization, and has done so before the start.
+    pub(crate) has_other_daemon: bool,
 }
 
 fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
@@ -72,69 +73,69 @@ fn sink(name: &'static str, kind: SinkKind, required: bool) -> SinkSpec {
     }
 }
 
-fn key(name: &'static str, minutes: u32, sinks: Vec<SinkSpec>) -> KeySpec {
+fn key(name: &'static str, overlap_minutes: u32, sinks: Vec<SinkSpec>) -> KeySpec {
     KeySpec {
         name,
-        overlap: MINUTE * minutes,
+        overlap: MINUTE * overlap_minutes,
         sinks,
     }
 }
 
-/// One key with two sinks, two rotations.
+/// Returns a scenario of one key with two required sinks, and two rotations.
 pub(crate) fn small() -> Scenario {
     let file = sink("file", SinkKind::File, true);
     let hook = sink("hook", SinkKind::Webhook, true);
     let keys = vec![key("small", 10, vec![file.clone(), hook])];
-    let other = sink("other", SinkKind::Webhook, true);
-    let changed = vec![key("small", 10, vec![file, other])];
+    let other_hook = sink("other", SinkKind::Webhook, true);
+    let changed_keys = vec![key("small", 10, vec![file, other_hook])];
     Scenario {
         name: "small",
         keys,
-        changed_keys: changed,
+        changed_keys,
         fault_period: PERIOD + HOUR,
-        rest_after: PERIOD * 2 - MINUTE,
+        converges_after: PERIOD * 2 - MINUTE,
         rotations: 2,
-        neighbour: false,
+        has_other_daemon: false,
     }
 }
 
-/// Three keys: one with two required sinks, one with an optional one, and
-/// rekeyd's own; three rotations each. What runs after a file has changed tells
-/// its consumers.
+/// Returns a scenario of three keys with three rotations each: one key has two required
+/// sinks, one has an optional sink, and one is rekeyd's own credential. The files, except
+/// that of rekeyd's own credential, have an `on-change` command.
 pub(crate) fn large() -> Scenario {
     let hook = sink("hook", SinkKind::Webhook, true);
-    let told = sink("file", SinkKind::NotifiedFile, true);
+    let file = sink("file", SinkKind::NotifiedFile, true);
     let copy = sink("copy", SinkKind::NotifiedFile, false);
-    let own = sink("self", SinkKind::SelfCredential, true);
-    let two = key("two", 10, vec![told, hook.clone()]);
+    let self_credential = sink("self", SinkKind::SelfCredential, true);
+    let two = key("two", 10, vec![file, hook.clone()]);
     let optional = key("optional", 20, vec![hook.clone(), copy]);
-    let own = key("own", 15, vec![own]);
-    // Its sinks are others now, and of one key nothing is left.
+    let own = key("own", 15, vec![self_credential]);
+    // The other configuration replaces both sinks of one key, and lacks another key.
     let moved = sink("moved", SinkKind::NotifiedFile, true);
-    let changed = vec![key("two", 10, vec![moved]), own.clone()];
+    let changed_keys = vec![key("two", 10, vec![moved]), own.clone()];
     Scenario {
         name: "large",
         keys: vec![two, optional, own],
-        changed_keys: changed,
+        changed_keys,
         fault_period: PERIOD * 2 + HOUR,
-        rest_after: PERIOD * 3 - MINUTE,
+        converges_after: PERIOD * 3 - MINUTE,
         rotations: 9,
-        neighbour: false,
+        has_other_daemon: false,
     }
 }
 
-/// The small one, where another daemon was first.
+/// Returns the small scenario beside another daemon.
 pub(crate) fn shared() -> Scenario {
     Scenario {
         name: "shared",
-        neighbour: true,
+        has_other_daemon: true,
         ..small()
     }
 }
 
-/// Keys whose receivers never answer, more than there are places at the
-/// provider, and two keys whose sinks are in order. All are due at once, and
-/// the names of the latter come last. Each receiver has its own places.
+/// Returns a scenario of more keys with hanging receivers than the provider has places,
+/// and of two keys with healthy sinks. All keys are due at once, and the healthy keys have
+/// the last names. Each receiver has its own places.
 pub(crate) fn hanging() -> Scenario {
     let receivers = ["receiver-a", "receiver-b", "receiver-c"];
     let names = [
@@ -146,16 +147,20 @@ pub(crate) fn hanging() -> Scenario {
         let receiver = sink(receiver, SinkKind::HangingWebhook, true);
         key(name, 10, vec![receiver])
     });
-    let file = key("sound-a", 10, vec![sink("file", SinkKind::File, true)]);
-    let hook = key("sound-b", 10, vec![sink("hook", SinkKind::Webhook, true)]);
-    let keys: Vec<_> = hanging.chain([file, hook]).collect();
+    let file = sink("file", SinkKind::File, true);
+    let hook = sink("hook", SinkKind::Webhook, true);
+    let healthy = [
+        key("healthy-a", 10, vec![file]),
+        key("healthy-b", 10, vec![hook]),
+    ];
+    let keys: Vec<_> = hanging.chain(healthy).collect();
     Scenario {
         name: "hanging",
         keys: keys.clone(),
         changed_keys: keys,
         fault_period: PERIOD + HOUR,
-        rest_after: PERIOD * 6 - MINUTE,
+        converges_after: PERIOD * 6 - MINUTE,
         rotations: 27,
-        neighbour: false,
+        has_other_daemon: false,
     }
 }

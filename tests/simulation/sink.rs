@@ -1,4 +1,4 @@
-//! The simulated sinks, and the simulated disk.
+//! The simulated sinks and the simulated disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,26 @@ use rekeyd::sink::{
 
 use crate::fault::{SimFault, SimOperation};
 use crate::scenario::SinkKind;
-use crate::world::{SimWorld, SinkLocation, consumer_cache, delivery_operation};
+use crate::world::{SimWorld, SinkLocation, consumer_cache};
 
 /// The delay after which a slow receiver applies an accepted secret.
 const LATE_DELIVERY_DELAY: Duration = Duration::from_secs(40);
 
-/// A sink as one process sees it.
+/// A sink, as one process uses it.
 pub(crate) struct SimSink {
     pub(crate) world: Arc<SimWorld>,
     pub(crate) process: u64,
     pub(crate) id: SinkId,
     pub(crate) location: SinkLocation,
     pub(crate) kind: SinkKind,
+}
+
+/// Returns the operation that a delivery to a sink of this kind is.
+fn delivery_operation(kind: SinkKind) -> SimOperation {
+    match kind {
+        SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => SimOperation::Deliver,
+        SinkKind::Webhook | SinkKind::HangingWebhook => SimOperation::DeliverWebhook,
+    }
 }
 
 fn delivery_error(acceptance: Acceptance) -> Result<(), DeliveryError> {
@@ -63,7 +71,7 @@ impl Sink for SimSink {
             .begin_operation(self.process, SimOperation::Preflight, "")
             .await
         {
-            Some(_) => Err(SinkProblem::host("out of order".to_owned()).into()),
+            Some(_) => Err(SinkProblem::host("the sink is not ready".to_owned()).into()),
             None => Ok(()),
         }
     }
@@ -77,11 +85,11 @@ impl Sink for SimSink {
             .begin_operation(self.process, SimOperation::CheckDrift, "")
             .await;
         let Some(content) = self.world.sink_content(&self.location) else {
-            return Some(drift(DriftKind::Missing, "it is gone"));
+            return Some(drift(DriftKind::Missing, "the file is missing"));
         };
         let redacted = credential.redacted_value.as_deref()?;
-        let same = matches_suffix(&content, redacted) == Some(true);
-        (!same).then(|| drift(DriftKind::OtherContent, "it holds something else"))
+        let is_same = matches_suffix(&content, redacted) == Some(true);
+        (!is_same).then(|| drift(DriftKind::OtherContent, "the file has other content"))
     }
 
     fn has_on_change(&self) -> bool {
@@ -89,16 +97,18 @@ impl Sink for SimSink {
     }
 
     async fn run_on_change(&self, delivered: &DeliveredPayload) -> Result<(), SinkProblem> {
-        let about = format!("{:?} {}", self.location, delivered.sequence);
+        let subject = format!("{:?} {}", self.location, delivered.sequence);
         let fault = self
             .world
-            .begin_operation(self.process, SimOperation::OnChange, &about)
+            .begin_operation(self.process, SimOperation::OnChange, &subject)
             .await;
         match fault {
-            Some(SimFault::Fails) => return Err(SinkProblem::host("it failed".to_owned())),
-            Some(SimFault::Hangs) => {
+            Some(SimFault::Failure) => {
+                return Err(SinkProblem::host("the command failed".to_owned()));
+            }
+            Some(SimFault::Timeout) => {
                 self.world.wait_for_timeout().await;
-                return Err(SinkProblem::host("it hung".to_owned()));
+                return Err(SinkProblem::host("the command timed out".to_owned()));
             }
             _ => {}
         }
@@ -108,33 +118,34 @@ impl Sink for SimSink {
             self.world.write_sink(&cache, sequence, &content, None);
         }
         self.world.end_operation(fault).await;
-        if fault == Some(SimFault::LostReply) {
-            return Err(SinkProblem::host("nobody knows".to_owned()));
+        if fault == Some(SimFault::LostResponse) {
+            let message = "the exit status of the command is lost";
+            return Err(SinkProblem::host(message.to_owned()));
         }
         Ok(())
     }
 
     async fn deliver(&self, payload: &Payload) -> Result<(), DeliveryError> {
-        let about = format!("{:?} {}", self.location, payload.sequence);
+        let subject = format!("{:?} {}", self.location, payload.sequence);
         let fault = self
             .world
-            .begin_operation(self.process, delivery_operation(self.kind), &about)
+            .begin_operation(self.process, delivery_operation(self.kind), &subject)
             .await;
         if self.kind == SinkKind::HangingWebhook {
             self.world.wait_for_timeout().await;
             return delivery_error(Acceptance::Uncertain);
         }
         match fault {
-            Some(SimFault::Refused) => return delivery_error(Acceptance::Rejected),
-            Some(SimFault::Fails) => return delivery_error(Acceptance::NotAccepted),
-            Some(SimFault::Hangs) => {
+            Some(SimFault::Rejection) => return delivery_error(Acceptance::Rejected),
+            Some(SimFault::Failure) => return delivery_error(Acceptance::NotAccepted),
+            Some(SimFault::Timeout) => {
                 self.world.wait_for_timeout().await;
                 return delivery_error(Acceptance::Uncertain);
             }
             _ => {}
         }
-        let delay = (fault == Some(SimFault::LandsLate)).then_some(LATE_DELIVERY_DELAY);
-        // A file is replaced regardless of its content.
+        let delay = (fault == Some(SimFault::LateEffect)).then_some(LATE_DELIVERY_DELAY);
+        // A file has no sequence of its own: each delivery replaces its content.
         let sequence = match self.kind {
             SinkKind::Webhook | SinkKind::HangingWebhook => payload.sequence,
             SinkKind::File | SinkKind::NotifiedFile | SinkKind::SelfCredential => self
@@ -144,14 +155,14 @@ impl Sink for SimSink {
         self.world
             .write_sink(&self.location, sequence, payload.secret.expose(), delay);
         self.world.end_operation(fault).await;
-        if matches!(fault, Some(SimFault::LostReply | SimFault::LandsLate)) {
+        if matches!(fault, Some(SimFault::LostResponse | SimFault::LateEffect)) {
             return delivery_error(Acceptance::Uncertain);
         }
         Ok(())
     }
 }
 
-/// The disk as one process sees it.
+/// The disk, as one process uses it.
 pub(crate) struct SimDisk {
     pub(crate) world: Arc<SimWorld>,
     pub(crate) process: u64,
@@ -170,7 +181,7 @@ impl FaultInjector for SimDisk {
             .begin_operation(self.process, SimOperation::Commit, "")
             .await;
         *self.fault.lock().unwrap() = fault;
-        if fault == Some(SimFault::Fails) {
+        if fault == Some(SimFault::Failure) {
             return Err(disk_error());
         }
         Ok(())
@@ -179,7 +190,7 @@ impl FaultInjector for SimDisk {
     async fn after_transaction(&self) -> Result<(), LedgerError> {
         let fault = self.fault.lock().unwrap().take();
         self.world.end_operation(fault).await;
-        if fault == Some(SimFault::LostReply) {
+        if fault == Some(SimFault::LostResponse) {
             return Err(disk_error());
         }
         Ok(())

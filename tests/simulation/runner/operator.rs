@@ -1,0 +1,204 @@
+//! The operator, who acts on the first key and requests the rotations that wait for one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rekeyd::core::change::OperatorNote;
+use rekeyd::core::condition::Condition;
+use rekeyd::core::ids::{CredentialId, KeyName};
+use rekeyd::core::time;
+use rekeyd::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
+use rekeyd::engine::{Engine, RotationRequest};
+use rekeyd::platform::clock::Clock as _;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::process::{SimProcess, key_name};
+use crate::fault::OperatorAction;
+use crate::scenario::PERIOD;
+use crate::world::SimWorld;
+
+/// The time until an operator requests the rotations that wait for one.
+const REQUEST_DELAY: Duration = Duration::from_secs(PERIOD.as_secs() / 4);
+
+/// The reply that an operator waits for.
+type PendingReply = oneshot::Receiver<Result<String, CommandError>>;
+
+/// The operator of one process.
+pub(super) struct Operator {
+    /// The time from the start at which the operator requests a rotation of every key.
+    requests_all_at: Option<Duration>,
+    replies: Vec<PendingReply>,
+}
+
+impl Operator {
+    pub(super) fn new(world: &SimWorld) -> Self {
+        let requests_all_at = world
+            .needs_operator()
+            .then(|| world.elapsed() + REQUEST_DELAY);
+        Self {
+            requests_all_at,
+            replies: Vec::new(),
+        }
+    }
+
+    pub(super) fn waits_for_reply(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// Performs the actions that are due.
+    pub(super) fn act(&mut self, world: &Arc<SimWorld>, process: &SimProcess, engine: &mut Engine) {
+        let conditions = engine.active_conditions();
+        let mut conditions = conditions.iter();
+        if self.requests_all_at.is_none()
+            && conditions.any(|active| needs_operator(active.condition))
+        {
+            self.requests_all_at = Some(world.elapsed() + REQUEST_DELAY);
+        }
+        for action in world.take_operator_actions() {
+            self.replies
+                .extend(perform_action(action, world, process, engine));
+        }
+        self.receive_replies(world);
+        if self.requests_all_at.is_some_and(|at| at <= world.elapsed()) {
+            self.requests_all_at = None;
+            world.check_no_create_beside_lookalikes();
+            request_all(world, engine);
+        }
+    }
+
+    /// Receives the replies, and checks that the engine drops no command.
+    fn receive_replies(&mut self, world: &SimWorld) {
+        self.replies.retain_mut(|reply| match reply.try_recv() {
+            Ok(_) => false,
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Closed) => {
+                world.record_violation(
+                    "an operator's command is dropped without a reply".to_owned(),
+                );
+                false
+            }
+        });
+    }
+}
+
+/// Requests a rotation of every key if the keys wait for an operator: too many credentials
+/// are alive, or lookalikes exist. Only the recorded error shows that.
+pub(super) fn request_blocked_rotations(world: &SimWorld, engine: &mut Engine, reason: &str) {
+    if reason.contains("max-live-credentials") || reason.contains("knows nothing of") {
+        request_all(world, engine);
+    }
+}
+
+fn request_all(world: &SimWorld, engine: &mut Engine) {
+    world.record_request_for_all();
+    engine.request_all(&rotation_request(false));
+}
+
+/// Returns whether the condition needs an operator.
+fn needs_operator(condition: Condition) -> bool {
+    match condition {
+        Condition::Organization => true,
+        Condition::Ledger | Condition::Credential | Condition::Clock | Condition::Provider => false,
+    }
+}
+
+fn rotation_request(revoke_previous: bool) -> RotationRequest {
+    let operator = OperatorNote {
+        reason: None,
+        by: "operator".to_owned(),
+    };
+    RotationRequest {
+        operator: Some(operator),
+        revoke_previous,
+    }
+}
+
+/// Performs an action on the first key. Returns the reply to wait for, if the action is a
+/// command.
+fn perform_action(
+    action: OperatorAction,
+    world: &Arc<SimWorld>,
+    process: &SimProcess,
+    engine: &mut Engine,
+) -> Option<PendingReply> {
+    let configuration = world.configuration();
+    let first = configuration.first()?;
+    let key = key_name(first.name);
+    let current = engine.state(&key).and_then(|state| {
+        let credential = state.current()?.credential.as_ref()?;
+        Some(credential.id.clone())
+    });
+    let half_period_from = |now| Some(time::after(now, PERIOD / 2));
+    let command = match action {
+        OperatorAction::Rotate => {
+            request_rotation(world, engine, &key, false);
+            return None;
+        }
+        OperatorAction::RotateAndRevoke => {
+            world.request_immediate_revocation(first.name);
+            request_rotation(world, engine, &key, true);
+            return None;
+        }
+        OperatorAction::Reload => {
+            world.reconfigure();
+            engine.reconfigure(process.services.clone(), process.managed_keys());
+            return None;
+        }
+        OperatorAction::Revoke | OperatorAction::ForceRevoke => {
+            let credential = current?;
+            let force = action == OperatorAction::ForceRevoke;
+            if force {
+                world.request_deletion(credential.as_str());
+            }
+            OperatorCommand::Revoke {
+                credential,
+                force,
+                operator: None,
+            }
+        }
+        OperatorAction::Hold => OperatorCommand::Hold {
+            credential: current,
+            until: half_period_from(world.now()),
+            operator: None,
+        },
+        OperatorAction::Pause => OperatorCommand::Pause {
+            // The operator uses a clock of their own.
+            until: half_period_from(world.true_now()),
+            operator: None,
+        },
+        OperatorAction::Adopt => {
+            let id = world.create_manually();
+            world.request_deletion(&id);
+            OperatorCommand::Adopt {
+                credential: CredentialId::new(id),
+                operator: None,
+            }
+        }
+    };
+    Some(submit_command(world, engine, &key, command))
+}
+
+fn request_rotation(world: &SimWorld, engine: &mut Engine, key: &KeyName, revoke_previous: bool) {
+    world.record_rotation_request(key.as_str());
+    let is_accepted = engine.request_rotation(key, rotation_request(revoke_previous))
+        && engine.has_pending_request(key);
+    world.check(is_accepted, "the engine accepts a rotation request");
+}
+
+fn submit_command(
+    world: &SimWorld,
+    engine: &mut Engine,
+    key: &KeyName,
+    command: OperatorCommand,
+) -> PendingReply {
+    let (reply, receiver) = oneshot::channel();
+    let command = PendingCommand {
+        command,
+        started: Arc::default(),
+        reply,
+    };
+    let is_accepted = engine.submit_command(key, command);
+    world.check(is_accepted, "the engine accepts an operator's command");
+    receiver
+}

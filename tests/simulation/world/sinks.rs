@@ -1,0 +1,143 @@
+//! The sinks and their content.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rekeyd::core::time;
+
+use super::{SimWorld, WorldState};
+use crate::scenario::{SinkKind, SinkSpec};
+
+/// The names of a key and its sink.
+pub(crate) type SinkLocation = (String, String);
+
+#[derive(Debug, Default)]
+pub(super) struct SinkState {
+    pub(super) content: Option<String>,
+    /// The last sequence that the sink applied.
+    sequence: u64,
+    pub(super) written_at: Option<Timestamp>,
+    /// Each replaced secret, and when it was replaced.
+    pub(super) replaced: Vec<(String, Timestamp)>,
+}
+
+/// A delivery that timed out and is applied later.
+pub(super) struct LateDelivery {
+    at: Timestamp,
+    location: SinkLocation,
+    sequence: u64,
+    secret: String,
+}
+
+impl SimWorld {
+    /// Writes a secret to a sink, now or after the delay.
+    pub(crate) fn write_sink(
+        &self,
+        location: &SinkLocation,
+        sequence: u64,
+        secret: &str,
+        delay: Option<Duration>,
+    ) {
+        let at = time::after(self.true_now(), delay.unwrap_or_default());
+        let mut state = self.state();
+        if delay.is_some() {
+            state.late_deliveries.push(LateDelivery {
+                at,
+                location: location.clone(),
+                sequence,
+                secret: secret.to_owned(),
+            });
+        } else {
+            state.apply_to_sink(location, sequence, secret, at);
+        }
+    }
+
+    /// Returns the sequence of a write to a file, which has none of its own: the next one, or
+    /// the last one if the file already holds the secret.
+    pub(crate) fn next_sequence(&self, location: &SinkLocation, secret: &str) -> u64 {
+        let state = self.state();
+        let Some(sink) = state.sinks.get(location) else {
+            return 1;
+        };
+        let is_same = sink.content.as_deref() == Some(secret);
+        sink.sequence + u64::from(!is_same)
+    }
+
+    pub(crate) fn sink_content(&self, location: &SinkLocation) -> Option<String> {
+        self.state().sinks.get(location)?.content.clone()
+    }
+}
+
+impl WorldState {
+    /// Applies the late deliveries that are due.
+    pub(super) fn apply_late_deliveries(&mut self, now: Timestamp) {
+        let due: Vec<_> = self
+            .late_deliveries
+            .extract_if(.., |delivery| delivery.at <= now)
+            .collect();
+        for late in due {
+            let (location, sequence) = (&late.location, late.sequence);
+            self.log_trace(
+                now,
+                format!("the late delivery {sequence} to {location:?} is applied"),
+            );
+            self.apply_to_sink(location, sequence, &late.secret, late.at);
+        }
+    }
+
+    /// Applies a delivery, and checks that its credential is alive and that the sink does not
+    /// ignore a newer credential.
+    fn apply_to_sink(
+        &mut self,
+        location: &SinkLocation,
+        sequence: u64,
+        secret: &str,
+        at: Timestamp,
+    ) {
+        let is_live = self.is_live_secret(secret);
+        let created_at = self.secret_created_at(secret);
+        let content = self.sinks.get(location);
+        let content = content.and_then(|sink| sink.content.as_ref());
+        let is_newer = content.is_some_and(|content| created_at > self.secret_created_at(content));
+        let sink = self.sinks.entry(location.clone()).or_default();
+        // A receiver ignores a sequence that is not greater than the last it applied.
+        if sequence <= sink.sequence {
+            if is_newer {
+                self.record_violation(format!("{location:?} ignores a newer credential"));
+            }
+            return;
+        }
+        sink.sequence = sequence;
+        sink.written_at = Some(at);
+        if let Some(replaced) = sink.content.replace(secret.to_owned()) {
+            sink.replaced.push((replaced, at));
+        }
+        let may_be_revoked = self.immediately_revoked_keys.contains(&location.0)
+            || self
+                .credentials
+                .values()
+                .any(|credential| credential.deletion_requested && credential.secret == secret);
+        if !is_live && !may_be_revoked {
+            self.record_violation(format!("{location:?} receives a revoked credential"));
+        }
+    }
+}
+
+/// Returns the locations of what a sink's consumers use: the sink, and the cache of a
+/// consumer that reads the sink only when it is notified.
+pub(crate) fn locations_of(key: &str, sink: &SinkSpec) -> Vec<SinkLocation> {
+    let location = (key.to_owned(), sink.name.to_owned());
+    match sink.kind {
+        SinkKind::NotifiedFile => vec![consumer_cache(&location), location],
+        SinkKind::File
+        | SinkKind::Webhook
+        | SinkKind::HangingWebhook
+        | SinkKind::SelfCredential => vec![location],
+    }
+}
+
+/// Returns the location of the cache of a consumer that reads the sink only when the
+/// `on-change` command runs.
+pub(crate) fn consumer_cache((key, sink): &SinkLocation) -> SinkLocation {
+    (key.clone(), format!("{sink}, cached"))
+}
