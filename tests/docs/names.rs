@@ -8,15 +8,15 @@ use std::path::Path;
 const FORMER_IDENTIFIERS: &str = "
 About Absence Ahead ALIVE Allowed Answer answer_all are_suspect as_user aside Asked
 Asking asks_provider Asleep AT_A_TURN Audience Back become_writer Begin begin_if_due
-begin_nothing breakable by_hand ByHand Caller Carrier Carriers Cause Cells Chance
+begin_nothing bereft breakable by_hand ByHand Caller Carrier Carriers Cause Cells Chance
 change_over Checks Claims clocks_have_parted Compared conclude count_by Course
-CredentialCell daemon_of deliver_last Dense Desk desk Down drive_task Dropped
+CredentialCell daemon_of deliver_last Dense Desk desk doomed Down drive_task Dropped
 each_alive Ended ends_as Errand Errands exchange farewell Finding finish_some Found
 give_up_open give_way guarded Hand hand_out hand_over has_ears_for has_fallen_back
 have_done hear heard_lately Heed heed Held held_by held_for held_from HostChance How
 hurried Hurry hurry Instead intend is_alone is_bereft is_everybodys
-is_own is_told_as is_trouble is_wished judge KEPT Known leftover leftovers Listed
-listen_for_readers LONGEST_NAP Look look_again LookAtSinks lose_patience make_ready
+is_own is_told_as is_trouble is_wished judge KEPT Known LandsLate leftover leftovers Listed
+listen_for_readers LONGEST_NAP Look look_again LookAtSinks lose_patience LostReply make_ready
 makes_room MANY Matter may_be may_change Maybe Memory Met metered miss_firing Moment
 move_on never_sent no_toml Nobody NoChance not_sent not_told NotDone Obey obey Observer
 Occasion of_error open_on Order Outcome outgoing outside Overlaps own_credential Parcel
