@@ -162,7 +162,7 @@ impl Sink for AcceptingSink {
         &self.0
     }
 
-    async fn inspect(&self) -> Vec<SinkProblem> {
+    async fn check(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
 
