@@ -43,7 +43,8 @@ CREATE TABLE key_state (
     timetable       TEXT,
     -- Scheduled runs up to this moment are settled.
     counts_from     TEXT CHECK (counts_from GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
-    -- A run of the schedule before the change, which is still to be caught up.
+    -- A run that the schedule does not have: one from before its change, which is
+    -- still to be caught up, or the first of a credential past its age.
     pending_run     TEXT CHECK (pending_run GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     -- The last pause; without an end it lasts until an operator resumes the key.
     paused_from     TEXT CHECK (paused_from GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),

@@ -70,7 +70,7 @@ impl ScheduleCommand {
         state: Option<&KeyState>,
         from: Timestamp,
     ) -> Vec<ScheduledRun<'s>> {
-        let origin = state.map_or(from, |state| age_origin(state, from));
+        let origin = state.map_or(from, |state| age_origin(&key.policy, state, from));
         let firings = key.policy.timetable.firings_from(origin);
         let next = |at: &Timestamp| firings.next_after(*at);
         std::iter::successors(next(&from), next)

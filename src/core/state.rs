@@ -36,7 +36,9 @@ pub struct KeyState {
     /// The time up to which firings are settled: recorded as events, or before the
     /// present timetable.
     pub counts_from: Option<Timestamp>,
-    /// A missed run of the previous timetable that is still to be made up for.
+    /// A run that the timetable does not have: a missed one of the previous timetable,
+    /// which is still to be made up for, or the first of a credential that was past its
+    /// age when that began to count, which may be to come.
     pub pending_run: Option<Timestamp>,
     /// An operator's pause: the schedule starts no rotation during it.
     pub pause: Option<Pause>,

@@ -100,6 +100,11 @@ impl Engine {
         set_membership(&mut self.unhealthy, &key, error.is_some());
         let is_rotating = entry.is_rotating();
         set_membership(&mut self.rotating, &key, is_rotating);
+        set_membership(
+            &mut self.due_by_age,
+            &key,
+            entry.may_fall_due_with_others(now),
+        );
         if let Some(at) = previous_rotation {
             self.next_rotations.remove(&(at, key.clone()));
         }

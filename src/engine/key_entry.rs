@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 
 use crate::core::change::Change;
+use crate::core::decide::due::may_fall_due_with_others;
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
@@ -187,6 +188,15 @@ impl KeyEntry {
     /// Returns the state of the key, while it is parked.
     pub(super) fn state(&self) -> Option<&KeyState> {
         self.parked.as_ref().map(|parked| &parked.state)
+    }
+
+    /// Returns whether the key is parked, and may fall due by its age together with
+    /// others.
+    pub(super) fn may_fall_due_with_others(&self, now: Timestamp) -> bool {
+        let policy = self.managed.as_ref().map(|managed| &managed.policy);
+        policy
+            .zip(self.state())
+            .is_some_and(|(policy, state)| may_fall_due_with_others(policy, state, now))
     }
 
     /// Returns whether the key is parked with an open rotation.

@@ -215,6 +215,7 @@ impl Worker {
             &managed.policy,
             &self.state,
             self.context.downtime,
+            self.context.has_others_due,
             parse,
             now,
         )

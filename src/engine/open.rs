@@ -65,6 +65,7 @@ impl Engine {
             presence: BTreeMap::new(),
             unhealthy: BTreeSet::new(),
             rotating: BTreeSet::new(),
+            due_by_age: BTreeSet::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             deliveries_dropped: watch::Sender::new(false),
             places: PlacePool::default(),
@@ -143,6 +144,11 @@ impl Engine {
         let is_unhealthy = alertable_error(&state, managed.is_some()).is_some();
         set_membership(&mut self.unhealthy, &key, is_unhealthy);
         let entry = KeyEntry::new(managed, state, now);
+        set_membership(
+            &mut self.due_by_age,
+            &key,
+            entry.may_fall_due_with_others(now),
+        );
         let tally = self.presence.entry(entry.scope.clone()).or_default();
         tally.update(CredentialPresence::None, entry.presence);
         (key, Box::new(entry))

@@ -12,7 +12,7 @@ use crate::core::state::KeyState;
 use crate::core::time;
 use crate::engine::key_entry::scope_of;
 use crate::engine::managed_key::ManagedKey;
-use crate::engine::scheduler::Engine;
+use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::Services;
 use crate::engine::worker::Preflight;
 
@@ -46,6 +46,8 @@ impl Engine {
             entry.managed = managed;
             if let Some(state) = entry.state() {
                 entry.scope = scope_of(entry.managed.as_deref(), state);
+                let is_due = entry.may_fall_due_with_others(now);
+                set_membership(&mut self.due_by_age, &key, is_due);
             }
             entry.needs_sink_sync = true;
             entry.preflight = Preflight::default();

@@ -56,6 +56,8 @@ pub struct Engine {
     pub(super) unhealthy: BTreeSet<KeyName>,
     /// The keys with an open rotation.
     pub(super) rotating: BTreeSet<KeyName>,
+    /// The keys that may fall due together by their age.
+    pub(super) due_by_age: BTreeSet<KeyName>,
     pub(super) stopping: Arc<AtomicBool>,
     /// Set when the process ends: running deliveries are dropped.
     pub(super) deliveries_dropped: watch::Sender<bool>,
@@ -257,6 +259,7 @@ impl Engine {
             places: self.places.clone(),
             is_scheduling: self.is_scheduling,
             downtime: self.downtime,
+            has_others_due: self.due_by_age.len() > usize::from(self.due_by_age.contains(key)),
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),
             reconciled_at: self.maintenance.reconciled_at(&entry.scope),

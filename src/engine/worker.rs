@@ -45,6 +45,8 @@ pub(crate) struct RunContext {
     pub(crate) downtime: Downtime,
     /// The reading of the clocks that determined the downtime.
     pub(crate) clock_reading: ClockReading,
+    /// Whether other keys may fall due by their age together with this one.
+    pub(crate) has_others_due: bool,
     /// The scope of the key's credentials.
     pub(crate) scope: Scope,
     /// The last reconciliation of that scope. No rotation starts before the first one,

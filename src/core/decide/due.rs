@@ -13,8 +13,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub(crate) use self::counting::first_firing;
-pub use self::counting::{age_origin, timetable_change};
-use self::counting::{age_origin_or, counted_from};
+pub use self::counting::{age_origin, may_fall_due_with_others, timetable_change};
+use self::counting::{age_origin_or, counted_from, first_run_by_age};
 pub use self::downtime::Downtime;
 use self::downtime::find_downtime;
 use self::expiry::last_quarter_start;
@@ -169,12 +169,17 @@ fn schedule_candidate(
     downtime: Downtime,
     now: Timestamp,
 ) -> DueCandidate {
+    let first_by_age = first_run_by_age(policy, state);
+    if let Some(run) = first_by_age.filter(|run| *run > now) {
+        return DueCandidate::NotDue { next: Some(run) };
+    }
     // The runs of a new key count from now on.
     let since = counted_from(state, downtime.to, now).unwrap_or(now);
     let firings = policy
         .timetable
         .firings_from(age_origin_or(state, since, now));
-    let Some(firing) = firings.last_between(since, now).or(state.pending_run) else {
+    let last = firings.last_between(since, now);
+    let Some(firing) = last.max(first_by_age).or(state.pending_run) else {
         let next = firings.next_after(since.max(now));
         return DueCandidate::NotDue { next };
     };

@@ -104,9 +104,15 @@ impl Timetable {
     /// Returns whether firings depend on the age of the current credential.
     #[must_use]
     pub const fn is_by_age(&self) -> bool {
+        self.max_age().is_some()
+    }
+
+    /// Returns the age at which a credential is due; none for a cron schedule.
+    #[must_use]
+    pub const fn max_age(&self) -> Option<Duration> {
         match self.rule {
-            Rule::Cron(_) => false,
-            Rule::Every(..) => true,
+            Rule::Cron(_) => None,
+            Rule::Every(age, _) => Some(age),
         }
     }
 
@@ -202,21 +208,32 @@ impl Timetable {
         Some(unjittered.with_jitter(key, duration::parse(jitter).ok()?))
     }
 
-    /// Returns a firing with its jitter: the first bytes of SHA-256 of key and firing,
-    /// scaled to the span in whole seconds.
+    /// Returns a firing with its jitter, which depends on key and firing.
     fn with_jitter_added(&self, firing: Timestamp) -> Timestamp {
         let seconds = self.jitter.span.as_secs();
         if seconds == 0 {
             return firing;
         }
         let text = format!("{}\n{}", self.jitter.key, time::to_text(firing));
-        let hash = digest(&SHA256, text.as_bytes());
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_ref()[..8]);
-        let scaled = u128::from(u64::from_be_bytes(first)) * u128::from(seconds + 1);
-        let delay = u64::try_from(scaled >> 64).unwrap_or(seconds);
-        time::after(firing, Duration::from_secs(delay))
+        time::after(firing, hashed_delay(&text, seconds))
     }
+}
+
+/// Returns the delay of `key` among keys that fall due together: less than `interval`,
+/// and the same each time.
+#[must_use]
+pub fn spread_delay(key: &KeyName, interval: Duration) -> Duration {
+    hashed_delay(key.as_str(), interval.as_secs().saturating_sub(1))
+}
+
+/// Returns the first bytes of SHA-256 of `text`, scaled to at most `longest` whole
+/// seconds.
+fn hashed_delay(text: &str, longest: u64) -> Duration {
+    let hash = digest(&SHA256, text.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.as_ref()[..8]);
+    let scaled = u128::from(u64::from_be_bytes(first)) * (u128::from(longest) + 1);
+    Duration::from_secs(u64::try_from(scaled >> 64).unwrap_or(longest))
 }
 
 impl fmt::Display for Timetable {

@@ -592,9 +592,12 @@ fn key_with_age_timetable_is_due_by_credential_age() {
     let mut key = healthy("2026-11-24T02:20:00Z");
     let next = not_due_until("2026-11-24T03:20:00Z");
     assert_eq!(due_for_policy(&hourly, &key, downtime_before_start()), next);
-    assert_eq!(super::age_origin(&key, at(NOW)), at(NOW));
+    assert_eq!(super::age_origin(&hourly, &key, at(NOW)), at(NOW));
     key.live[0].credential = Some(metadata("2026-11-24T02:05:00Z", "2030-01-01T00:00:00Z"));
-    assert_eq!(super::age_origin(&key, at(NOW)), at("2026-11-24T02:05:00Z"));
+    assert_eq!(
+        super::age_origin(&hourly, &key, at(NOW)),
+        at("2026-11-24T02:05:00Z")
+    );
     let five_past = Some("2026-11-24T03:05:00Z");
     let due = due_since(Trigger::Schedule, "2026-11-24T03:05:00Z", five_past);
     assert_eq!(due_for_policy(&hourly, &key, downtime_before_start()), due);
@@ -622,6 +625,7 @@ fn scheduled_initial_rotation_waits_for_first_firing() {
         &scheduled,
         &unknown,
         downtime_before_start(),
+        false,
         |_| None,
         at(NOW),
     )
@@ -663,6 +667,7 @@ fn scheduled_initial_rotation_waits_for_first_firing() {
         &policy("@hourly"),
         &unknown,
         downtime_before_start(),
+        false,
         |_| None,
         at(NOW),
     );
@@ -679,7 +684,7 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
     let change_of = |key: &KeyState, policy: &KeyPolicy| {
         let name = key.key.clone();
         let parse = |text: &str| Timetable::from_text(text, &name, |_| Some(TimeZone::UTC));
-        timetable_change(policy, key, downtime_before_start(), parse, at(NOW))
+        timetable_change(policy, key, downtime_before_start(), false, parse, at(NOW))
     };
     // The same timetable is not recorded again.
     let key = recorded("@hourly | UTC | 0s", "2026-11-24T03:00:00Z");
@@ -714,7 +719,14 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
     );
     // A timetable that cannot be parsed any more has no missed run.
     let key = recorded("0 3 * * Mon | Gone/Zone | 0s", "2026-11-16T03:00:00Z");
-    let change = timetable_change(&later, &key, downtime_before_start(), |_| None, at(NOW));
+    let change = timetable_change(
+        &later,
+        &key,
+        downtime_before_start(),
+        false,
+        |_| None,
+        at(NOW),
+    );
     assert_eq!(change, expected("0 4 * * Mon | UTC | 0s", None));
     // A key of an earlier release, which recorded no timetables, misses no run.
     let key = healthy("2026-11-16T03:00:00Z");
@@ -725,4 +737,136 @@ fn changed_timetable_counts_from_now_and_keeps_pending_run() {
     else {
         panic!("not recorded");
     };
+}
+
+/// A key whose credential was adopted at two o'clock, `days` after its creation.
+fn adopted(name: &str, days: i64) -> KeyState {
+    let adopted_at = at("2026-11-24T02:00:00Z");
+    let mut row = rotation(5, Phase::Current, "2026-11-24T02:00:00Z", &ACCEPTED_BY_A);
+    row.trigger = Trigger::Adopted;
+    let created_at = adopted_at - jiff::SignedDuration::from_hours(24 * days);
+    row.credential = Some(CredentialMetadata {
+        id: CredentialId::new("key_1".to_owned()),
+        redacted_value: None,
+        created_at: Some(created_at),
+        expires_at: None,
+    });
+    let mut key = state((5, Phase::Current), vec![row]);
+    key.key = KeyName::new(name).unwrap();
+    key.timetable = Some("every 30d | UTC | 0s".to_owned());
+    key.counts_from = Some(at("2026-11-24T01:30:00Z"));
+    key
+}
+
+fn every_days(days: u64) -> KeyPolicy {
+    let age = Duration::from_secs(days * 86_400);
+    KeyPolicy::new(Timetable::every(age, TimeZone::UTC))
+}
+
+/// Records the change of the timetable, as the engine does before it asks what is due.
+fn with_timetable_recorded(mut key: KeyState, policy: &KeyPolicy, has_others: bool) -> KeyState {
+    let name = key.key.clone();
+    let parse = |text: &str| Timetable::from_text(text, &name, |_| Some(TimeZone::UTC));
+    let downtime = downtime_before_start();
+    if let Some(change) = timetable_change(policy, &key, downtime, has_others, parse, at(NOW)) {
+        key = crate::core::apply::apply(&key, &[change], at(NOW))
+            .unwrap()
+            .state;
+        let again = timetable_change(policy, &key, downtime, has_others, |_| None, at(NOW));
+        assert_eq!(again, None, "recorded once");
+    }
+    key
+}
+
+#[test]
+fn credential_adopted_past_its_age_is_due() {
+    let monthly = every_days(30);
+    let first = "2026-11-24T02:00:01Z";
+    let due = due_since(Trigger::Schedule, first, Some(first));
+    for days in [30, 31, 59, 60, 61, 400, 4_000] {
+        let key = adopted("k", days);
+        // Before the daemon has recorded a run, a command shows the key as due, too.
+        let start = downtime_before_start();
+        assert_eq!(due_for_policy(&monthly, &key, start), due, "{days}");
+        let key = with_timetable_recorded(key, &monthly, false);
+        assert_eq!(due_for_policy(&monthly, &key, start), due, "{days}");
+    }
+    for (days, next) in [(0, "2026-12-24T02:00:00Z"), (29, "2026-11-25T02:00:00Z")] {
+        let key = with_timetable_recorded(adopted("k", days), &monthly, true);
+        let found = due_for_policy(&monthly, &key, downtime_before_start());
+        assert_eq!(found, not_due_until(next), "{days}");
+    }
+}
+
+#[test]
+fn many_credentials_past_their_age_are_spread_over_one_interval() {
+    let monthly = every_days(30);
+    let (first, last) = (at("2026-11-24T02:00:01Z"), at("2026-12-24T02:00:01Z"));
+    let runs: Vec<_> = (0..40)
+        .map(|number| {
+            let key = adopted(&format!("key-{number}"), 400);
+            let key = with_timetable_recorded(key, &monthly, true);
+            let run = key.pending_run.unwrap();
+            assert!(run >= first && run < last, "{run}");
+            if run > at(NOW) {
+                let found = due_for_policy(&monthly, &key, downtime_before_start());
+                assert_eq!(found, not_due_until(&run.to_string()));
+                let origin = super::age_origin(&monthly, &key, at(NOW));
+                let shown = monthly.timetable.firings_from(origin).next_after(at(NOW));
+                assert_eq!(shown, Some(run));
+            }
+            run
+        })
+        .collect();
+    // Each third of the interval has some, and none has most of them.
+    for third in 0..3 {
+        let start = first + jiff::SignedDuration::from_hours(240 * third);
+        let end = start + jiff::SignedDuration::from_hours(240);
+        let count = runs
+            .iter()
+            .filter(|run| **run >= start && **run < end)
+            .count();
+        assert!((5..=25).contains(&count), "{third}: {count}");
+    }
+}
+
+#[test]
+fn shorter_age_applies_to_older_credentials() {
+    let weekly = every_days(7);
+    let rotated = |days: i64| {
+        let mut key = adopted("k", days);
+        key.live[0].trigger = Trigger::Schedule;
+        key.live[0].started_at = key.live[0].credential.as_ref().unwrap().created_at.unwrap();
+        key
+    };
+    // Between the new age and the former one: due, alone at once, and else spread.
+    let key = with_timetable_recorded(rotated(20), &weekly, false);
+    assert_eq!(key.pending_run, Some(at(NOW)));
+    let spread = with_timetable_recorded(rotated(20), &weekly, true);
+    let run = spread.pending_run.unwrap();
+    assert!(run > at(NOW) && run < at("2026-12-01T03:10:00Z"), "{run}");
+    // Younger than the new age.
+    let key = with_timetable_recorded(rotated(3), &weekly, true);
+    assert_eq!(key.pending_run, None);
+    // A run that is to come ends with its timetable.
+    let daily = policy("@daily");
+    let key = with_timetable_recorded(spread, &daily, true);
+    assert_eq!(key.pending_run, None);
+}
+
+#[test]
+fn skipped_run_of_credential_past_its_age_is_not_due_again() {
+    let monthly = every_days(30);
+    let mut key = with_timetable_recorded(adopted("k", 400), &monthly, false);
+    let skipped = Change::from(crate::core::change::MissedRun {
+        firing: at("2026-11-24T02:00:01Z"),
+        reason: DowntimeReason::Suspended,
+        is_skipped: true,
+    });
+    key = crate::core::apply::apply(&key, &[skipped], at(NOW))
+        .unwrap()
+        .state;
+    // The next multiple of its age.
+    let found = due_for_policy(&monthly, &key, downtime_before_start());
+    assert_eq!(found, not_due_until("2026-12-14T02:00:00Z"));
 }
