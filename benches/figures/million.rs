@@ -132,7 +132,7 @@ fn create_ledger(count: usize, dir: &Path) {
         wal_pages: Some(50_000),
         ..LedgerOptions::new(ledger_identity(&settings))
     };
-    let ledger = Ledger::open(&path, &options, now, WriterDriver::Thread).unwrap();
+    let ledger = Ledger::open_unlocked(&path, &options, now, WriterDriver::Thread).unwrap();
     engine::runtime().block_on(record_rotations(&ledger, &settings, now));
     drop(ledger);
     checkpoint(&path);

@@ -73,7 +73,7 @@ pub(crate) fn settings(text: &str, now: Timestamp) -> Settings {
 /// Opens the ledger of these settings.
 pub(crate) fn open_ledger(settings: &Settings, now: Timestamp) -> Ledger {
     let options = LedgerOptions::new(ledger_identity(settings));
-    Ledger::open(&settings.ledger, &options, now, WriterDriver::Thread).unwrap()
+    Ledger::open_unlocked(&settings.ledger, &options, now, WriterDriver::Thread).unwrap()
 }
 
 /// Records that each key was rotated at `rotated_at`; `create` returns the

@@ -8,7 +8,7 @@ use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::scope::Scope;
 use crate::core::secret::ActiveCredential;
-use crate::ledger::PendingMigration;
+use crate::ledger::{LedgerNotes, PendingMigration};
 use crate::provider::Provider as _;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
@@ -28,9 +28,9 @@ impl CheckCommand {
         let settings = options.load_settings()?;
         let mut problems = config::host_problems(&settings, &read_environment());
         let ledger = preflight::check_ledger(&settings).await;
-        let pending_migration = ledger.unwrap_or_else(|problem| {
+        let notes = ledger.unwrap_or_else(|problem| {
             problems.push(problem);
-            None
+            LedgerNotes::default()
         });
         let level = if self.online {
             CheckLevel::Online
@@ -55,13 +55,26 @@ impl CheckCommand {
                 "{}: no problem found, {keys} {noun}\n",
                 options.config.display()
             );
-            if let Some(migration) = pending_migration {
+            if let Some(migration) = notes.pending_migration {
                 text.push_str(&migration_note(&settings, &migration));
+            }
+            if let Some(file_system) = notes.network_file_system {
+                text.push_str(&network_note(&settings, file_system));
             }
             output::print(text.as_bytes())?;
         }
         Ok(())
     }
+}
+
+/// Says that the ledger is protected by its lock file alone.
+fn network_note(settings: &Settings, file_system: &str) -> String {
+    let path = settings.ledger.display();
+    format!(
+        "note: the ledger {path} is on {file_system}, where rekeyd cannot lock the file itself; \
+         only {path}.lock keeps a second rekeyd away: do not remove it, or put the ledger on a \
+         local disk\n"
+    )
 }
 
 /// Announces the migration that the next `run` or `once` makes.

@@ -78,6 +78,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
             exit_code::CONFIGURATION
         }
         LedgerError::LockFile { .. }
+        | LedgerError::LocksUnsupported { .. }
         | LedgerError::NewerVersion { .. }
         | LedgerError::NotMigrated { .. }
         | LedgerError::Migration { .. }

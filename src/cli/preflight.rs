@@ -10,7 +10,7 @@ use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::secret::ActiveCredential;
 use crate::daemon::runtime;
-use crate::ledger::{self, PendingMigration};
+use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
 
@@ -47,15 +47,14 @@ pub(crate) async fn check_channels(settings: &Settings, level: CheckLevel) -> Ve
     problems
 }
 
-/// Checks whether a writing process could open the ledger. Returns the
-/// migration that the next one makes.
-pub(crate) async fn check_ledger(settings: &Settings) -> Result<Option<PendingMigration>, Problem> {
+/// Checks whether a writing process could open the ledger.
+pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Problem> {
     let location = "ledger.path".to_owned();
     let (path, identity) = (settings.ledger.clone(), runtime::ledger_identity(settings));
     let check = move || ledger::check_usable(&path, &identity, machine::id().as_deref());
     let describe = || format!("looking at {}", settings.ledger.display());
     let error = match run_blocking(describe, LEDGER_CHECK_TIMEOUT, check).await {
-        Ok(Ok(pending)) => return Ok(pending),
+        Ok(Ok(notes)) => return Ok(notes),
         Ok(Err(error)) => error,
         Err(error) => {
             return Err(Problem::for_host(

@@ -185,7 +185,7 @@ async fn run_until(
                 InboxEvent::PageRequest(request) => inbox.reply_page(request, runtime),
             },
             _ = runtime.engine.process_completions(), if runtime.engine.active_tasks() > 0 => {}
-            () = ticker.tick() => {}
+            () = ticker.tick() => runtime.engine.check_ledger(),
         }
     };
     let engine = &mut runtime.engine;

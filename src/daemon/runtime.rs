@@ -31,7 +31,7 @@ use crate::provider::openai::OpenAiProvider;
 use crate::sink::Sink;
 use crate::sink::target::SinkServices;
 
-/// An engine, and the lock that makes this process the ledger's writer.
+/// An engine over the ledger that this process writes.
 pub struct Runtime {
     /// The engine.
     pub engine: Engine,
@@ -46,7 +46,6 @@ pub struct Runtime {
     pub(crate) context: ProcessContext,
     /// Sends notifications.
     pub(crate) dispatcher: NotificationDispatcher,
-    _lock: WriterLock,
 }
 
 /// The parts of a process that a reload does not replace.
@@ -80,7 +79,7 @@ pub async fn start(
     let signal_actions = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
-    let ledger = open_ledger(settings, run_mode, clock.now())?;
+    let ledger = open_ledger(lock, settings, run_mode, clock.now())?;
     let context = ProcessContext {
         ledger,
         clock: Arc::clone(&clock),
@@ -113,7 +112,6 @@ pub async fn start(
         signals: signal_actions,
         settings: Arc::clone(settings),
         context,
-        _lock: lock,
     })
 }
 
@@ -174,16 +172,13 @@ impl ProcessContext {
 /// cannot be opened.
 pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os())?;
-    let _lock = WriterLock::acquire(&settings.ledger, command)?;
+    let lock = WriterLock::acquire(&settings.ledger, command)?;
     let options = ledger_options(settings, true);
-    Ok(ledger::prepare(
-        &settings.ledger,
-        &options,
-        SystemClock.now(),
-    )?)
+    Ok(ledger::prepare(lock, &options, SystemClock.now())?)
 }
 
 fn open_ledger(
+    lock: WriterLock,
     settings: &Settings,
     run_mode: RunMode,
     now: Timestamp,
@@ -193,7 +188,7 @@ fn open_ledger(
         RunMode::Daemon => None,
         RunMode::Once | RunMode::Command => Some(ledger::SHORT_WAL_PAGES),
     };
-    Ledger::open(&settings.ledger, &options, now, WriterDriver::Thread)
+    Ledger::open(lock, &options, now, WriterDriver::Thread)
 }
 
 /// Returns the options of this host; `can_take_over` includes a ledger of

@@ -12,7 +12,7 @@ use crate::core::condition::Condition;
 use crate::core::ids::KeyName;
 use crate::core::state::Lookalike;
 use crate::core::subscriptions::Subscriptions;
-use crate::engine::probe::describe_problem;
+use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::scheduler::{Completion, Engine};
 
 impl Engine {
@@ -96,8 +96,7 @@ impl Engine {
                 tracing::error!("cannot record what people are to be told: {error}");
                 return Completion::Notifications(WriteOutcome::Rejected);
             }
-            let text = describe_problem(Condition::Ledger, &error.to_string());
-            services.conditions.raise(Condition::Ledger, &text);
+            raise_ledger_condition(&services.conditions, &error);
             Completion::Notifications(WriteOutcome::Failed)
         });
     }

@@ -50,6 +50,7 @@ impl Engine {
                 self.handle_reconciliation(&scope, report);
             }
             Ok(Completion::LedgerWrite) => {}
+            Ok(Completion::LedgerCheck) => self.is_checking_ledger = false,
             Ok(Completion::Notifications(outcome)) => {
                 self.alert_tracker.outbox.finish_batch(outcome)
             }

@@ -11,6 +11,7 @@ pub mod conditions;
 mod drift;
 mod effects;
 mod key_entry;
+mod ledger_condition;
 mod log;
 mod maintenance;
 mod managed_key;

@@ -73,6 +73,7 @@ impl Engine {
             downtime: Downtime::before_start(now),
             last_reading: reading,
             is_scheduling: mode != RunMode::Command,
+            is_checking_ledger: false,
         };
         engine.register_keys(states, managed, now);
         engine.load_failing_since().await?;

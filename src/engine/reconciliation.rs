@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::condition::Condition;
 use crate::core::ids::{KeyName, Label};
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
-use crate::engine::probe::{describe_problem, is_global_failure};
+use crate::engine::ledger_condition::raise_ledger_condition;
+use crate::engine::probe::is_global_failure;
 use crate::engine::services::Services;
 use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
 use crate::provider::ListedCredential;
@@ -55,8 +55,7 @@ pub(crate) async fn reconcile(
     {
         Ok(reconciliation) => reconciliation,
         Err(error) => {
-            let text = describe_problem(Condition::Ledger, &error.to_string());
-            services.conditions.raise(Condition::Ledger, &text);
+            raise_ledger_condition(&services.conditions, &error);
             return None;
         }
     };
@@ -88,8 +87,7 @@ pub(crate) async fn reconcile(
         // Without recorded lookalikes, a key without rows would be rotated although they
         // exist.
         Err(error) => {
-            let text = describe_problem(Condition::Ledger, &error.to_string());
-            services.conditions.raise(Condition::Ledger, &text);
+            raise_ledger_condition(&services.conditions, &error);
             return None;
         }
     }

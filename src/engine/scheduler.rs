@@ -69,6 +69,8 @@ pub struct Engine {
     /// The latest reading of the clocks.
     pub(super) last_reading: ClockReading,
     pub(super) is_scheduling: bool,
+    /// Whether a check of the ledger's files is running.
+    pub(super) is_checking_ledger: bool,
     /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
 }
@@ -81,6 +83,7 @@ pub(super) enum Completion {
     DriftCheck(BTreeSet<KeyName>),
     Reconciliation(Scope, Option<ReconciliationReport>),
     LedgerWrite,
+    LedgerCheck,
     Notifications(WriteOutcome),
 }
 

@@ -8,15 +8,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::change::{Change, RetryRequest};
-use crate::core::condition::Condition;
 use crate::core::decide::next_step::Step;
 use crate::core::decide::outcome;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::state::Delivery;
 use crate::core::time;
+use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::operator_command::PendingCommand;
-use crate::engine::probe::describe_problem;
 use crate::engine::rotation_request::RotationStart;
 use crate::engine::worker::Worker;
 use crate::ledger::{Discrepancy, LedgerError};
@@ -91,6 +90,13 @@ impl Worker {
         while let Some(work) = next {
             if !self.reserve(&work) {
                 self.return_work(work);
+                break;
+            }
+            if work.uses_provider()
+                && let Err(error) = self.services.ledger.check_files().await
+            {
+                self.return_work(work);
+                self.handle_ledger_error(&error).await;
                 break;
             }
             next = match self.perform(work).await {
@@ -169,8 +175,7 @@ impl Worker {
     /// contradict its rows, reads the rows instead: the ledger counts.
     async fn handle_ledger_error(&mut self, error: &LedgerError) {
         if !error.is_content_error() {
-            let text = describe_problem(Condition::Ledger, &error.to_string());
-            self.services.conditions.raise(Condition::Ledger, &text);
+            raise_ledger_condition(&self.services.conditions, error);
             return;
         }
         tracing::error!(key = %self.state.key, "{error}");

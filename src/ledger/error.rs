@@ -25,6 +25,15 @@ pub enum LedgerError {
         /// The system's error.
         reason: String,
     },
+    /// The file system has no file locks.
+    #[error("cannot lock {}: {reason}; hint: its file system has no file locks (NFS?); put the \
+             ledger on a local disk", .path.display())]
+    LocksUnsupported {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        reason: String,
+    },
     /// A newer rekeyd wrote the ledger.
     #[error("the ledger {} has version {found_version}, and this rekeyd knows versions up to {supported_version}; \
              install the newer rekeyd again: a ledger is never taken back", .path.display())]
@@ -131,6 +140,7 @@ impl LedgerError {
             Self::Database(error) => error.is_constraint_violation(),
             Self::Locked { .. }
             | Self::LockFile { .. }
+            | Self::LocksUnsupported { .. }
             | Self::NewerVersion { .. }
             | Self::NotMigrated { .. }
             | Self::Migration { .. }

@@ -1,13 +1,21 @@
-//! The lock of the ledger's one writer. The writer records its command and process id in
-//! the lock file, so that a second process can report them.
+//! The lock of the ledger's one writer.
+//!
+//! A writer locks the ledger's own inode, which no removal of a lock file takes from it,
+//! and the lock file beside it, which earlier releases look at. It records its command and
+//! process id in the lock file, so that a second process can report them.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::io::{Error, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::ledger::error::LedgerError;
+use crate::ledger::ledger_file::{
+    cannot_open, create_if_missing, network_file_system, open_or_create_regular, open_regular,
+};
 use crate::ledger::paths::{lock_path, missing_directory_error};
 
 /// The number of attempts to take the lock while readers hold it, for a fifth of a second
@@ -17,72 +25,205 @@ const MAX_ATTEMPTS: u32 = 200;
 /// The delay before another attempt while a reader holds the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The right to write one ledger, for the lifetime of this value. The system releases the
-/// lock when the process ends.
+/// The number of times that the ledger may be replaced while it is locked.
+const MAX_REPLACEMENTS: u32 = 3;
+
+/// The record of a writer whose lock file was removed.
+const UNKNOWN_HOLDER: &str = "another process";
+
+/// The right to write one ledger. The connection to the ledger must be opened after and
+/// closed before it, because closing its descriptor drops SQLite's own locks. The system
+/// releases the lock when the process ends.
 #[derive(Debug)]
 pub struct WriterLock {
-    _file: File,
+    ledger: PathBuf,
+    command: String,
+    lock_file: File,
+    ledger_file: File,
+    /// Whether the ledger's inode is locked: not on a network file system.
+    is_inode_locked: bool,
 }
 
 impl WriterLock {
-    /// Takes the lock of the ledger at `ledger`, and records `command` in the lock file.
+    /// Takes the locks of the ledger at `ledger`, which is created if it is missing, and
+    /// records `command` in the lock file.
     ///
     /// # Errors
     /// [`LedgerError::Locked`] with the holder's record, [`LedgerError::LockFile`] if the
-    /// lock file cannot be used, or [`LedgerError::Open`] if its folder is missing.
+    /// lock file cannot be used, [`LedgerError::LocksUnsupported`], or
+    /// [`LedgerError::Open`] if the ledger's folder is missing, or it is no regular file.
     pub fn acquire(ledger: &Path, command: &str) -> Result<Self, LedgerError> {
-        let path = lock_path(ledger);
-        let cannot = |error: std::io::Error| {
-            let folder = ledger.parent();
-            if error.kind() == ErrorKind::NotFound && !folder.is_some_and(Path::exists) {
-                return missing_directory_error(ledger);
-            }
-            LedgerError::LockFile {
-                path: path.clone(),
-                reason: error.to_string(),
-            }
-        };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o640)
-            .open(&path)
-            .map_err(cannot)?;
-        match try_acquire(&file, || std::thread::sleep(RETRY_INTERVAL)).map_err(cannot)? {
-            LockContention::Uncontended => {}
-            LockContention::Writer => {
-                return Err(LedgerError::Locked {
-                    path: ledger.to_owned(),
-                    holder: read_holder(&mut file),
-                });
-            }
-            LockContention::Reader => {
-                // The record in the file is that of an earlier writer.
-                return Err(LedgerError::Locked {
-                    path: ledger.to_owned(),
-                    holder: format!("a process that only reads {}", path.display()),
-                });
-            }
+        let mut lock_file = acquire_lock_file(ledger)?;
+        let (ledger_file, is_inode_locked) = acquire_inode(ledger)?;
+        write_holder(&mut lock_file, command).map_err(|error| lock_file_error(ledger, &error))?;
+        Ok(Self {
+            ledger: ledger.to_owned(),
+            command: command.to_owned(),
+            lock_file,
+            ledger_file,
+            is_inode_locked,
+        })
+    }
+
+    /// Returns the path of the ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &Path {
+        &self.ledger
+    }
+
+    /// Checks that this process still holds both locks. Takes the lock file again if it
+    /// was removed or replaced.
+    ///
+    /// # Errors
+    /// [`LedgerError::Locked`]: another process took one of them.
+    pub(super) fn check(&mut self) -> Result<(), LedgerError> {
+        // On a descriptor that has the lock this changes nothing.
+        if self.is_inode_locked
+            && let Err(TryLockError::WouldBlock) = self.ledger_file.try_lock()
+        {
+            return Err(locked(&self.ledger, UNKNOWN_HOLDER.to_owned()));
         }
-        file.set_len(0).map_err(cannot)?;
-        file.seek(SeekFrom::Start(0)).map_err(cannot)?;
-        file.write_all(format!("{command} (process {})\n", std::process::id()).as_bytes())
-            .map_err(cannot)?;
-        Ok(Self { _file: file })
+        let path = lock_path(&self.ledger);
+        let is_same = match path.metadata() {
+            Ok(found) => is_same_file(&found, &self.lock_file.metadata()),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        };
+        if is_same {
+            return Ok(());
+        }
+        let mut lock_file = acquire_lock_file(&self.ledger)?;
+        write_holder(&mut lock_file, &self.command)
+            .map_err(|error| lock_file_error(&self.ledger, &error))?;
+        self.lock_file = lock_file;
+        tracing::warn!(
+            "the lock file {} was removed or replaced; made and locked it again",
+            path.display()
+        );
+        Ok(())
     }
 
     /// Returns the record of the process that holds the lock of the ledger at `ledger`;
-    /// none without a writer.
+    /// none without a writer. The writer itself must not call it: it opens and closes the
+    /// ledger.
     #[must_use]
     pub fn holder(ledger: &Path) -> Option<String> {
-        let mut file = File::open(lock_path(ledger)).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
-            Ok(()) | Err(TryLockError::Error(_)) => None,
+        if let Ok(mut file) = open_regular(&lock_path(ledger))
+            && is_locked(&file)
+        {
+            return Some(read_holder(&mut file));
+        }
+        let file = open_regular(ledger).ok()?;
+        let is_held = network_file_system(&file).is_none() && is_locked(&file);
+        is_held.then(|| format!("{UNKNOWN_HOLDER}, whose lock file was removed,"))
+    }
+}
+
+/// Opens and locks the lock file.
+fn acquire_lock_file(ledger: &Path) -> Result<File, LedgerError> {
+    let path = lock_path(ledger);
+    let cannot = |error: Error| lock_file_error(ledger, &error);
+    for _ in 0..MAX_REPLACEMENTS {
+        let mut file = open_or_create_regular(&path).map_err(cannot)?;
+        match try_acquire(&file, || std::thread::sleep(RETRY_INTERVAL))
+            .map_err(|error| lock_error(&path, &error))?
+        {
+            LockContention::Uncontended => {}
+            LockContention::Writer => return Err(locked(ledger, read_holder(&mut file))),
+            // The record in the file is that of an earlier writer.
+            LockContention::Reader => {
+                let holder = format!("a process that only reads {}", path.display());
+                return Err(locked(ledger, holder));
+            }
+        }
+        if is_at(&file, &path) {
+            return Ok(file);
         }
     }
+    Err(locked(ledger, UNKNOWN_HOLDER.to_owned()))
+}
+
+/// Opens the ledger, and locks its inode where that is possible. The descriptor can only
+/// read, which is enough for a lock.
+fn acquire_inode(ledger: &Path) -> Result<(File, bool), LedgerError> {
+    for _ in 0..MAX_REPLACEMENTS {
+        create_if_missing(ledger)?;
+        let file = open_regular(ledger).map_err(|error| cannot_open(ledger, &error))?;
+        if network_file_system(&file).is_some() {
+            return Ok((file, false));
+        }
+        match try_acquire(&file, || std::thread::sleep(RETRY_INTERVAL))
+            .map_err(|error| lock_error(ledger, &error))?
+        {
+            LockContention::Uncontended => {}
+            LockContention::Writer => {
+                let holder = format!("{UNKNOWN_HOLDER}, whose lock file was removed,");
+                return Err(locked(ledger, holder));
+            }
+            LockContention::Reader => {
+                let holder = format!("a process that only reads {}", ledger.display());
+                return Err(locked(ledger, holder));
+            }
+        }
+        if is_at(&file, ledger) {
+            return Ok((file, true));
+        }
+    }
+    Err(locked(ledger, UNKNOWN_HOLDER.to_owned()))
+}
+
+/// Returns whether `file` is the one at `path`, which another process may have replaced
+/// since it was opened.
+fn is_at(file: &File, path: &Path) -> bool {
+    let found = path.metadata();
+    found.is_ok_and(|found| is_same_file(&found, &file.metadata()))
+}
+
+fn is_same_file(one: &std::fs::Metadata, other: &std::io::Result<std::fs::Metadata>) -> bool {
+    let other = other.as_ref();
+    other.is_ok_and(|other| (one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+fn locked(ledger: &Path, holder: String) -> LedgerError {
+    LedgerError::Locked {
+        path: ledger.to_owned(),
+        holder,
+    }
+}
+
+fn lock_file_error(ledger: &Path, error: &Error) -> LedgerError {
+    let folder = ledger.parent();
+    if error.kind() == ErrorKind::NotFound && !folder.is_some_and(Path::exists) {
+        return missing_directory_error(ledger);
+    }
+    LedgerError::LockFile {
+        path: lock_path(ledger),
+        reason: error.to_string(),
+    }
+}
+
+/// Returns the error of a lock that failed. A file system without locks has errors of its
+/// own.
+fn lock_error(path: &Path, error: &Error) -> LedgerError {
+    let is_unsupported = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    let (path, reason) = (path.to_owned(), error.to_string());
+    if is_unsupported {
+        LedgerError::LocksUnsupported { path, reason }
+    } else {
+        LedgerError::LockFile { path, reason }
+    }
+}
+
+/// Returns whether a writer holds the lock of a file.
+fn is_locked(file: &File) -> bool {
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+fn write_holder(file: &mut File, command: &str) -> Result<(), Error> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(format!("{command} (process {})\n", std::process::id()).as_bytes())
 }
 
 /// The result of an attempt to become the writer.
@@ -122,7 +263,7 @@ fn read_holder(file: &mut File) -> String {
     let _ = file.take(200).read_to_string(&mut text);
     let text = text.trim();
     if text.is_empty() {
-        "another process".to_owned()
+        UNKNOWN_HOLDER.to_owned()
     } else {
         text.to_owned()
     }
@@ -197,5 +338,66 @@ mod tests {
         let error = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
         assert!(error.to_string().contains("only reads"), "{error}");
         assert_eq!(WriterLock::holder(&ledger), None);
+    }
+
+    #[test]
+    fn removed_lock_file_admits_no_second_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let mut writer = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
+        std::fs::remove_file(lock_path(&ledger)).unwrap();
+        let error = WriterLock::acquire(&ledger, "rekeyd once").unwrap_err();
+        assert!(matches!(error, LedgerError::Locked { .. }), "{error}");
+        let holder = WriterLock::holder(&ledger).unwrap();
+        assert!(holder.contains("lock file was removed"), "{holder}");
+
+        writer.check().unwrap();
+        let holder = WriterLock::holder(&ledger).unwrap();
+        assert!(holder.starts_with("rekeyd run (process "), "{holder}");
+        writer.check().unwrap();
+        drop(writer);
+        assert_eq!(WriterLock::holder(&ledger), None);
+        WriterLock::acquire(&ledger, "rekeyd once").unwrap();
+    }
+
+    #[test]
+    fn lock_file_of_another_writer_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        let mut writer = WriterLock::acquire(&ledger, "rekeyd run").unwrap();
+        std::fs::remove_file(lock_path(&ledger)).unwrap();
+        // An earlier release locks nothing but its lock file.
+        let mut former = open_or_create_regular(&lock_path(&ledger)).unwrap();
+        former.try_lock().unwrap();
+        write_holder(&mut former, "rekeyd run").unwrap();
+        let error = writer.check().unwrap_err();
+        assert!(error.to_string().contains("rekeyd run (process"), "{error}");
+        drop(former);
+        writer.check().unwrap();
+    }
+
+    #[test]
+    fn missing_locks_of_a_file_system_are_named() {
+        for (errno, is_unsupported) in [
+            (Errno::NOLCK, true),
+            (Errno::OPNOTSUPP, true),
+            (Errno::NOSYS, true),
+            (Errno::INVAL, true),
+            (Errno::IO, false),
+            (Errno::INTR, false),
+        ] {
+            let error = lock_error(Path::new("/l.db.lock"), &errno.into());
+            let text = error.to_string();
+            assert_eq!(
+                matches!(error, LedgerError::LocksUnsupported { .. }),
+                is_unsupported,
+                "{text}"
+            );
+            assert_eq!(
+                text.contains("put the ledger on a local disk"),
+                is_unsupported,
+                "{text}"
+            );
+        }
     }
 }

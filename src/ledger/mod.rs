@@ -14,6 +14,7 @@ mod first_release;
 mod group_commit;
 mod identity;
 mod kept_file;
+mod ledger_file;
 mod lock;
 mod open;
 mod outbox;
@@ -27,13 +28,14 @@ mod rows;
 mod store;
 mod version;
 mod write;
+mod writer;
 
 pub use error::{DatabaseError, LedgerError};
 pub use identity::{HostIdentity, LedgerIdentity};
 pub use lock::WriterLock;
-pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare};
+pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
 pub use outbox::{OutboxEntry, PendingNotification};
-pub use preflight::{PendingMigration, check_usable};
+pub use preflight::{LedgerNotes, PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
 pub use reader::{LedgerReader, LedgerSnapshot};
 pub use reconciliation::{

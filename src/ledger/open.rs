@@ -1,7 +1,5 @@
 //! Opens the ledger for writing: settings, migrations and identity.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +10,9 @@ use rusqlite::{Connection, ErrorCode};
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
+use crate::ledger::ledger_file::{cannot_open, check_regular, create_if_missing};
+use crate::ledger::lock::WriterLock;
+use crate::ledger::paths::files_of_sqlite;
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
 
 /// How long SQLite waits for a lock. Readers hold theirs only for moments.
@@ -57,28 +58,77 @@ impl LedgerOptions {
     }
 }
 
-/// Creates the ledger at `path` if there is none, migrates an older one, and records the
-/// host. Take the [`crate::ledger::WriterLock`] first.
+/// The writer's connection to a ledger.
+pub(super) struct OpenLedger {
+    // Closed before the lock's descriptors are.
+    pub(super) connection: Connection,
+    pub(super) lock: Option<WriterLock>,
+}
+
+impl OpenLedger {
+    /// Checks that the ledger is still this process's.
+    ///
+    /// # Errors
+    /// [`LedgerError::Locked`]: another process took one of its locks.
+    pub(super) fn check(&mut self) -> Result<(), LedgerError> {
+        self.lock.as_mut().map_or(Ok(()), WriterLock::check)
+    }
+}
+
+/// Creates the ledger of `lock` if there is none, migrates an older one, and records the
+/// host.
 ///
 /// # Errors
 /// As [`crate::ledger::Ledger::open`].
-pub fn prepare(path: &Path, options: &LedgerOptions, now: Timestamp) -> Result<(), LedgerError> {
-    open(path, options, now).map(drop)
+pub fn prepare(
+    lock: WriterLock,
+    options: &LedgerOptions,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    open_locked(lock, options, now).map(drop)
 }
 
-/// Opens or creates the ledger at `path` for its one writer, and records the host. A
-/// ledger that another host wrote last is rejected unchanged, unless it is taken over.
-pub(super) fn open(
+/// As [`prepare`], without a lock, for tests.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_unlocked(
     path: &Path,
     options: &LedgerOptions,
     now: Timestamp,
-) -> Result<Connection, LedgerError> {
-    create_file(path)?;
+) -> Result<(), LedgerError> {
+    open(path, None, options, now).map(drop)
+}
+
+/// Opens or creates the ledger of `lock`, and records the host. A ledger that another host
+/// wrote last is rejected unchanged, unless it is taken over.
+pub(super) fn open_locked(
+    lock: WriterLock,
+    options: &LedgerOptions,
+    now: Timestamp,
+) -> Result<OpenLedger, LedgerError> {
+    let path = lock.ledger().to_owned();
+    open(&path, Some(lock), options, now)
+}
+
+/// As [`open_locked`], without a lock in tests and simulations.
+pub(super) fn open(
+    path: &Path,
+    lock: Option<WriterLock>,
+    options: &LedgerOptions,
+    now: Timestamp,
+) -> Result<OpenLedger, LedgerError> {
+    if lock.is_none() {
+        create_if_missing(path)?;
+    }
+    for file in files_of_sqlite(path) {
+        check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
+    }
     let mut connection =
         Connection::open(path).map_err(|error| classify_open_error(path, &error))?;
     let prepared = configure_and_migrate(&mut connection, path, now, options);
     prepared.map_err(|error| into_open_error(path, error))?;
-    Ok(connection)
+    Ok(OpenLedger { connection, lock })
 }
 
 /// Opens an empty ledger in memory, for tests.
@@ -91,23 +141,6 @@ pub(super) fn open_in_memory(
     Ok(connection)
 }
 
-/// Creates the file with mode 0640. SQLite would use the umask alone.
-fn create_file(path: &Path) -> Result<(), LedgerError> {
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o640)
-        .open(path)
-    {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(LedgerError::Open {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        }),
-    }
-}
-
 fn configure_and_migrate(
     connection: &mut Connection,
     path: &Path,
@@ -115,6 +148,10 @@ fn configure_and_migrate(
     options: &LedgerOptions,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Before anything can be rejected: the files of a rejected ledger stay as they are.
+    // Readers of another user, too, could not open a ledger without its -wal and -shm
+    // files, because they may not create them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // SQLite opens a read-only file without an error, and rejects the first write.
     if connection.is_readonly(rusqlite::MAIN_DB)? {
         return Err(LedgerError::Open {
@@ -154,9 +191,6 @@ fn configure(connection: &Connection, options: &LedgerOptions) -> Result<(), Led
     // A migration drops tables that others refer to, and checks the references at its
     // end.
     connection.pragma_update(None, "foreign_keys", false)?;
-    // Readers of another user could not open a ledger without its -wal and -shm files,
-    // because they may not create them.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Without this, SQLite plans a statement again for each value that is compared with a
     // column of a partial index, with the same result.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

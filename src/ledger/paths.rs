@@ -13,6 +13,15 @@ pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Returns the files of the ledger at `path` that SQLite opens: the ledger, its write-ahead
+/// log and the index of that. SQLite follows a link to the ledger, and keeps the other
+/// files beside its target.
+pub(super) fn files_of_sqlite(path: &Path) -> [PathBuf; 3] {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (log, index) = (sibling_path(&target, "-wal"), sibling_path(&target, "-shm"));
+    [target, log, index]
+}
+
 /// Returns the path of the lock file of the ledger at `ledger`.
 pub(super) fn lock_path(ledger: &Path) -> PathBuf {
     sibling_path(ledger, ".lock")

@@ -9,6 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{self, LedgerIdentity};
+use crate::ledger::ledger_file::network_file_system_at;
 use crate::ledger::open::{IS_DIRECTORY_REASON, READ_ONLY_REASON, into_open_error};
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
@@ -30,9 +31,18 @@ pub struct PendingMigration {
     pub kept_path: PathBuf,
 }
 
+/// What is worth knowing of a ledger that a process could write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerNotes {
+    /// The migration that the next writer makes.
+    pub pending_migration: Option<PendingMigration>,
+    /// The name of its network file system, on which its inode is not locked.
+    pub network_file_system: Option<&'static str>,
+}
+
 /// Checks the ledger at `path` and the files and folder that it needs. `host` is this
 /// host's id, if it has one. A missing ledger is no problem; write access is checked only
-/// for the folder's owner. Returns the migration that the next writer makes.
+/// for the folder's owner.
 ///
 /// # Errors
 /// The error with which a writer would fail to open the ledger.
@@ -40,7 +50,7 @@ pub fn check_usable(
     path: &Path,
     configured: &LedgerIdentity,
     host: Option<&str>,
-) -> Result<Option<PendingMigration>, LedgerError> {
+) -> Result<LedgerNotes, LedgerError> {
     let folder = parent_directory(path);
     let cannot = |reason: String| LedgerError::Open {
         path: path.to_owned(),
@@ -52,7 +62,7 @@ pub fn check_usable(
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(cannot(error.to_string()));
         }
-        Err(_) if is_created_by_systemd(folder) => return Ok(None),
+        Err(_) if is_created_by_systemd(folder) => return Ok(LedgerNotes::default()),
         Err(_) => return Err(missing_directory_error(path)),
     };
     let is_writer = owner == rustix::process::geteuid().as_raw();
@@ -78,7 +88,10 @@ pub fn check_usable(
             }
         })?;
     }
-    check_content(path, configured, host)
+    Ok(LedgerNotes {
+        pending_migration: check_content(path, configured, host)?,
+        network_file_system: network_file_system_at(path).or(network_file_system_at(folder)),
+    })
 }
 
 /// Checks that a path is a regular file that can be written, or that it can be created.

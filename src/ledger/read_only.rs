@@ -5,8 +5,9 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::ledger_file::{cannot_open, check_regular};
 use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
-use crate::ledger::paths::sqlite_url;
+use crate::ledger::paths::{files_of_sqlite, sqlite_url};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, kept_file};
 
@@ -56,6 +57,9 @@ pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion),
 
 /// Opens the ledger at `path` by `name`, a path or a `file:` URL.
 fn open_named(path: &Path, name: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
+    for file in files_of_sqlite(path) {
+        check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;

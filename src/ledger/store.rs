@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::core::apply::apply;
 use crate::core::change::Change;
@@ -15,20 +15,20 @@ use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
-use crate::ledger::group_commit::{
-    MAX_BATCH_SIZE, PendingOperation, WriteOperation, commit_batch, reply_all, run_transaction,
-};
-use crate::ledger::open::LedgerOptions;
+use crate::ledger::group_commit::PendingOperation;
+use crate::ledger::lock::WriterLock;
+use crate::ledger::open::{LedgerOptions, OpenLedger};
 use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
+use crate::ledger::writer::{Mailbox, WriterMessage, run_as_task, run_on_thread, run_with_faults};
 use crate::ledger::{open, read, write};
 
 /// The ledger's one writer. Cheap to clone; operations of all clones that wait at the
 /// same time share one transaction and its fsync.
 #[derive(Clone)]
 pub struct Ledger {
-    operations: mpsc::UnboundedSender<Box<dyn WriteOperation>>,
+    messages: mpsc::UnboundedSender<WriterMessage>,
     faults: Option<Arc<dyn FaultInjector>>,
 }
 
@@ -60,20 +60,33 @@ pub trait FaultInjector: Send + Sync {
 }
 
 impl Ledger {
-    /// Opens or creates the ledger at `path`. Take the [`crate::ledger::WriterLock`]
-    /// first. The file is closed when the last handle is dropped.
+    /// Opens or creates the ledger of `lock`, which is released after the ledger was
+    /// closed: when the last handle is dropped.
     ///
     /// # Errors
     /// The file is no ledger, a newer one, or one of another provider or host; or it
     /// cannot be opened or written.
     pub fn open(
+        lock: WriterLock,
+        options: &LedgerOptions,
+        now: Timestamp,
+        driver: WriterDriver,
+    ) -> Result<Self, LedgerError> {
+        let path = lock.ledger().to_owned();
+        Self::start(&path, open::open_locked(lock, options, now)?, driver)
+    }
+
+    /// Opens or creates the ledger at `path` without a lock, for tests and simulations.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_unlocked(
         path: &Path,
         options: &LedgerOptions,
         now: Timestamp,
         driver: WriterDriver,
     ) -> Result<Self, LedgerError> {
-        let connection = open::open(path, options, now)?;
-        Self::start(path, connection, driver)
+        Self::start(path, open::open(path, None, options, now)?, driver)
     }
 
     /// Opens an empty ledger in memory, for tests; its writer is a task.
@@ -81,16 +94,16 @@ impl Ledger {
     /// # Errors
     /// SQLite fails.
     pub fn open_in_memory(options: &LedgerOptions, now: Timestamp) -> Result<Self, LedgerError> {
-        let connection = open::open_in_memory(options, now)?;
-        Self::start(Path::new(":memory:"), connection, WriterDriver::Task)
+        let ledger = OpenLedger {
+            connection: open::open_in_memory(options, now)?,
+            lock: None,
+        };
+        Self::start(Path::new(":memory:"), ledger, WriterDriver::Task)
     }
 
-    fn start(
-        path: &Path,
-        connection: Connection,
-        driver: WriterDriver,
-    ) -> Result<Self, LedgerError> {
-        let (operations, waiting) = mpsc::unbounded_channel();
+    fn start(path: &Path, ledger: OpenLedger, driver: WriterDriver) -> Result<Self, LedgerError> {
+        let (messages, waiting) = mpsc::unbounded_channel();
+        let mailbox = Mailbox::new(waiting);
         let faults = match &driver {
             WriterDriver::TaskWithFaults(disk) => Some(Arc::clone(disk)),
             WriterDriver::Thread | WriterDriver::Task => None,
@@ -99,20 +112,20 @@ impl Ledger {
             WriterDriver::Thread => {
                 std::thread::Builder::new()
                     .name("ledger".to_owned())
-                    .spawn(move || run_on_thread(&connection, waiting))
+                    .spawn(move || run_on_thread(ledger, mailbox))
                     .map_err(|error| LedgerError::Open {
                         path: path.to_owned(),
                         reason: format!("no thread for its writer: {error}"),
                     })?;
             }
             WriterDriver::Task => {
-                tokio::spawn(run_as_task(connection, waiting));
+                tokio::spawn(run_as_task(ledger, mailbox));
             }
             WriterDriver::TaskWithFaults(disk) => {
-                tokio::spawn(run_with_faults(connection, waiting, disk));
+                tokio::spawn(run_with_faults(ledger, mailbox, disk));
             }
         }
-        Ok(Self { operations, faults })
+        Ok(Self { messages, faults })
     }
 
     /// Records `changes` of the key in `before`, all or none, and returns the
@@ -290,6 +303,18 @@ impl Ledger {
         self.submit(write::check_writable).await
     }
 
+    /// Checks that the ledger is still this process's, without a transaction.
+    ///
+    /// # Errors
+    /// [`LedgerError::Locked`]: another process took one of its locks.
+    pub async fn check_files(&self) -> Result<(), LedgerError> {
+        let (sender, reply) = oneshot::channel();
+        self.messages
+            .send(WriterMessage::CheckFiles(sender))
+            .map_err(|_| LedgerError::WriterStopped)?;
+        reply.await.unwrap_or(Err(LedgerError::WriterStopped))
+    }
+
     /// Records the problem of a condition of a scope or, without one, of the daemon; with
     /// no problem, its end. Commands read it from the ledger.
     ///
@@ -320,58 +345,9 @@ impl Ledger {
         F: FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
     {
         let (operation, reply) = PendingOperation::new(work);
-        self.operations
-            .send(Box::new(operation))
+        self.messages
+            .send(WriterMessage::Run(Box::new(operation)))
             .map_err(|_| LedgerError::WriterStopped)?;
         reply.await.unwrap_or(Err(LedgerError::WriterStopped))
     }
-}
-
-fn run_on_thread(
-    connection: &Connection,
-    mut waiting: mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
-) {
-    while let Some(first) = waiting.blocking_recv() {
-        commit_batch(connection, collect_batch(first, &mut waiting));
-    }
-}
-
-async fn run_as_task(
-    connection: Connection,
-    mut waiting: mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
-) {
-    while let Some(first) = waiting.recv().await {
-        commit_batch(&connection, collect_batch(first, &mut waiting));
-    }
-}
-
-async fn run_with_faults(
-    connection: Connection,
-    mut waiting: mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
-    disk: Arc<dyn FaultInjector>,
-) {
-    while let Some(first) = waiting.recv().await {
-        let mut operations = collect_batch(first, &mut waiting);
-        let outcome = match disk.before_transaction().await {
-            Ok(()) => {
-                let result = run_transaction(&connection, &mut operations);
-                disk.after_transaction().await.and(result)
-            }
-            Err(error) => Err(error),
-        };
-        reply_all(operations, &outcome);
-    }
-}
-
-fn collect_batch(
-    first: Box<dyn WriteOperation>,
-    waiting: &mut mpsc::UnboundedReceiver<Box<dyn WriteOperation>>,
-) -> Vec<Box<dyn WriteOperation>> {
-    let mut operations = vec![first];
-    while operations.len() < MAX_BATCH_SIZE
-        && let Ok(operation) = waiting.try_recv()
-    {
-        operations.push(operation);
-    }
-    operations
 }

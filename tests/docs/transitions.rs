@@ -76,7 +76,7 @@ fn ledger_with_phase(phase: Phase) -> Connection {
         is_synced: false,
         ..LedgerOptions::new(identity)
     };
-    ledger::prepare(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
+    ledger::prepare_unlocked(&path, &options, Timestamp::UNIX_EPOCH).unwrap();
     let ledger = Connection::open(&path).unwrap();
     let begins = "DROP TRIGGER rotation_initial_phase;
          INSERT INTO key_state (key) VALUES ('a');

@@ -25,6 +25,7 @@ mod migration;
 mod notify;
 mod on_change;
 mod once;
+mod one_writer;
 mod operator_commands;
 mod rehearse;
 mod renamed_options;

@@ -44,7 +44,7 @@ impl Past {
         Self {
             key: KeyName::new("billing").unwrap(),
             now,
-            ledger: Ledger::open(&path, &options, now, WriterDriver::Thread).unwrap(),
+            ledger: Ledger::open_unlocked(&path, &options, now, WriterDriver::Thread).unwrap(),
             world,
         }
     }

@@ -17,7 +17,7 @@ use rekeyd::core::scope::Scope;
 use rekeyd::core::state::{CredentialMetadata, KeyState, Trigger};
 use rekeyd::ledger::{
     HistoryFilter, Ledger, LedgerError, LedgerIdentity, LedgerOptions, LedgerReader,
-    SHORT_WAL_PAGES, WriterDriver, prepare,
+    SHORT_WAL_PAGES, WriterDriver, prepare_unlocked,
 };
 
 fn at() -> Timestamp {
@@ -32,7 +32,7 @@ fn options() -> LedgerOptions {
 }
 
 fn ledger(path: &Path) -> Ledger {
-    Ledger::open(path, &options(), at(), WriterDriver::Task).unwrap()
+    Ledger::open_unlocked(path, &options(), at(), WriterDriver::Task).unwrap()
 }
 
 /// Returns the state of a key as a reader beside the writer sees it.
@@ -45,7 +45,7 @@ fn read_key_state(path: &Path, key: &KeyName) -> KeyState {
 fn raw_ledger() -> (tempfile::TempDir, PathBuf, rusqlite::Connection) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
-    prepare(&path, &options(), at()).unwrap();
+    prepare_unlocked(&path, &options(), at()).unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     (dir, path, connection)
 }
@@ -116,7 +116,7 @@ fn wal_size_after_many_commits(wal_pages: Option<u32>) -> u64 {
         ..options()
     };
     block_on(async {
-        let ledger = Ledger::open(&path, &options, at(), WriterDriver::Task).unwrap();
+        let ledger = Ledger::open_unlocked(&path, &options, at(), WriterDriver::Task).unwrap();
         for number in 1..=60 {
             record(&ledger, &key(number), vec![rotation_started(number)])
                 .await
@@ -364,7 +364,7 @@ fn concurrent_callers_share_one_transaction() {
         let path = dir.path().join("ledger.db");
         block_on(async {
             let is_thread = matches!(driver, WriterDriver::Thread);
-            let ledger = Ledger::open(&path, &options(), at(), driver).unwrap();
+            let ledger = Ledger::open_unlocked(&path, &options(), at(), driver).unwrap();
             let before = commit_count(&path);
             record(&ledger, &key(0), vec![rotation_started(0)])
                 .await

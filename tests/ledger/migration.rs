@@ -13,7 +13,7 @@ use rekeyd::core::lifecycle::{LifecycleEvent, Phase};
 use rekeyd::core::state::KeyState;
 use rekeyd::ledger::{
     Ledger, LedgerError, LedgerIdentity, LedgerOptions, LedgerReader, SCHEMA_VERSION, WriterDriver,
-    prepare,
+    prepare_unlocked,
 };
 use rusqlite::types::Value;
 
@@ -208,7 +208,7 @@ fn recorded_options(path: &Path) -> LedgerOptions {
 }
 
 fn migrate(path: &Path) -> Result<(), LedgerError> {
-    prepare(path, &recorded_options(path), at())
+    prepare_unlocked(path, &recorded_options(path), at())
 }
 
 fn check_migrated(path: &Path, former: &Path) {
@@ -236,7 +236,7 @@ fn check_whole(path: &Path) {
     assert!(read_rows(path, "PRAGMA foreign_key_check").is_empty());
     let dir = tempfile::tempdir().unwrap();
     let new = dir.path().join("ledger.db");
-    prepare(&new, &recorded_options(path), at()).unwrap();
+    prepare_unlocked(&new, &recorded_options(path), at()).unwrap();
     for sql in [
         "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name",
         "PRAGMA user_version",
@@ -306,7 +306,7 @@ fn event_numbers_go_on_after_a_migration() {
     let newest = read_number(&path, newest);
     let options = recorded_options(&path);
     block_on(async {
-        let ledger = Ledger::open(&path, &options, at(), WriterDriver::Task).unwrap();
+        let ledger = Ledger::open_unlocked(&path, &options, at(), WriterDriver::Task).unwrap();
         let (unknown, started) = (KeyState::unknown(key(1)), [rotation_started(1)]);
         ledger.record(&unknown, at(), &started).await.unwrap();
     });
@@ -429,13 +429,13 @@ fn newer_ledgers_and_other_databases_are_refused_untouched() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        prepare(&path, &options(), at()).unwrap();
+        prepare_unlocked(&path, &options(), at()).unwrap();
         let raw = rusqlite::Connection::open(&path).unwrap();
         raw.execute_batch(sql).unwrap();
         drop(raw);
         let before = dump(&path);
         for error in [
-            prepare(&path, &options(), at()).unwrap_err(),
+            prepare_unlocked(&path, &options(), at()).unwrap_err(),
             LedgerReader::open(&path).err().unwrap(),
         ] {
             assert!(error.to_string().contains(expected), "{sql}: {error}");
@@ -455,7 +455,7 @@ fn another_database_with_a_low_version_is_refused() {
         .execute_batch("CREATE TABLE rotation (id); PRAGMA user_version = 5")
         .unwrap();
     let before = fs::read(&path).unwrap();
-    let error = prepare(&path, &options(), at()).unwrap_err();
+    let error = prepare_unlocked(&path, &options(), at()).unwrap_err();
     assert!(error.to_string().contains("something else"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }

@@ -175,7 +175,8 @@ fn a_ledger_with_rotations_of_a_project_belongs_to_its_organization() {
         organization: "org-other".to_owned(),
         ..options().identity
     });
-    let open = |options: &LedgerOptions| Ledger::open(&path, options, at(), WriterDriver::Thread);
+    let open =
+        |options: &LedgerOptions| Ledger::open_unlocked(&path, options, at(), WriterDriver::Thread);
     let last = |ledger: &Ledger, scope: Scope| {
         block_on(async { ledger.last_reconciliation(&scope, at()).await.unwrap().0 })
     };

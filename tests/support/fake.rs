@@ -419,7 +419,7 @@ impl Fakes {
             organization: String::new(),
         };
         let options = LedgerOptions::new(identity);
-        Ledger::open(&self.ledger_path(), &options, at(), driver).unwrap()
+        Ledger::open_unlocked(&self.ledger_path(), &options, at(), driver).unwrap()
     }
 
     /// Returns a key that rotates once a month, with one sink.

@@ -115,7 +115,7 @@ pub(super) fn key_name(key: &str) -> KeyName {
 /// Writes an empty ledger if there is none.
 pub(crate) fn create_ledger(world: &SimWorld) {
     world.install_empty_ledger(|path| {
-        ledger::prepare(path, &ledger_options(), world.start_time).unwrap();
+        ledger::prepare_unlocked(path, &ledger_options(), world.start_time).unwrap();
     });
 }
 
@@ -168,7 +168,7 @@ fn open_ledger(world: &Arc<SimWorld>, number: u64) -> Ledger {
         fault: Mutex::new(None),
     };
     let driver = WriterDriver::TaskWithFaults(Arc::new(disk));
-    Ledger::open(&world.ledger_path(), &ledger_options(), world.now(), driver).unwrap()
+    Ledger::open_unlocked(&world.ledger_path(), &ledger_options(), world.now(), driver).unwrap()
 }
 
 /// Returns a subscription to every lasting problem.

@@ -1,0 +1,183 @@
+//! Opens the ledger's own files, without SQLite.
+//!
+//! Closing any descriptor of a file drops every POSIX lock that the process has on it,
+//! those of SQLite among them. So a process opens a file of a ledger here only while it
+//! has no connection to that ledger, or keeps the descriptor until the connection is
+//! closed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::open::IS_DIRECTORY_REASON;
+
+/// The mode of the ledger's files: the group may read them.
+pub(super) const LEDGER_FILE_MODE: u32 = 0o640;
+
+/// The reason why a device, a pipe or a socket cannot be used.
+const NO_REGULAR_FILE_REASON: &str = "it is no regular file";
+
+/// The file systems on which `flock` locks the whole file as `fcntl` does (`flock(2)`):
+/// NFS, SMB in its three versions, and 9p.
+const WHOLE_FILE_LOCK_SYSTEMS: [(u64, &str); 5] = [
+    (0x6969, "NFS"),
+    (0x517B, "SMB"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB"),
+    (0x0102_1997, "9p"),
+];
+
+/// Opens a file for reading, and returns at once if it is a pipe that nobody writes to.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
+    open_with(OpenOptions::new().read(true), path)
+}
+
+/// Opens or creates a file for reading and writing, as [`open_regular`] does.
+///
+/// # Errors
+/// As [`open_regular`].
+pub(super) fn open_or_create_regular(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    open_with(&mut options, path)
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path) -> Result<File, Error> {
+    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options
+        .mode(LEDGER_FILE_MODE)
+        .custom_flags(no_wait)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(Error::other(NO_REGULAR_FILE_REASON));
+    }
+    Ok(file)
+}
+
+/// Creates the ledger at `path` with [`LEDGER_FILE_MODE`], unless it exists. SQLite would
+/// use the umask alone.
+///
+/// # Errors
+/// The system's.
+pub(super) fn create_if_missing(path: &Path) -> Result<(), LedgerError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let created = open_or_create_regular(path);
+    created.map(drop).map_err(|error| cannot_open(path, &error))
+}
+
+/// Checks that SQLite can open `path` without waiting: it is a regular file, or missing.
+///
+/// # Errors
+/// It is another kind of file.
+pub(super) fn check_regular(path: &Path) -> Result<(), Error> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(metadata) if !metadata.is_file() => Err(Error::other(NO_REGULAR_FILE_REASON)),
+        // SQLite reports what it cannot open.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns the error of a ledger that cannot be opened.
+pub(super) fn cannot_open(path: &Path, error: &Error) -> LedgerError {
+    LedgerError::Open {
+        path: path.to_owned(),
+        reason: match error.kind() {
+            ErrorKind::IsADirectory => IS_DIRECTORY_REASON.to_owned(),
+            _ => error.to_string(),
+        },
+    }
+}
+
+/// Returns the name of the file's network file system if `flock` locks the whole file
+/// there as `fcntl` does: it would meet SQLite's own locks.
+pub(super) fn network_file_system(file: impl AsFd) -> Option<&'static str> {
+    network_file_system_of(fstatfs(file).ok()?)
+}
+
+/// As [`network_file_system`], of the file or folder at `path`, which is not opened.
+pub(super) fn network_file_system_at(path: &Path) -> Option<&'static str> {
+    network_file_system_of(statfs(path).ok()?)
+}
+
+fn network_file_system_of(found: StatFs) -> Option<&'static str> {
+    network_file_system_name(u64::try_from(found.f_type).ok()?)
+}
+
+fn network_file_system_name(magic: u64) -> Option<&'static str> {
+    let mut known = WHOLE_FILE_LOCK_SYSTEMS.iter();
+    known.find_map(|(number, name)| (*number == magic).then_some(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_network_file_systems_lock_whole_files() {
+        for (magic, name) in [
+            (0x6969, Some("NFS")),
+            (0xFF53_4D42, Some("CIFS")),
+            (0xFE53_4D42, Some("SMB")),
+            (0x517B, Some("SMB")),
+            (0x0102_1997, Some("9p")),
+            // ext4, tmpfs, XFS, btrfs, overlay, ZFS, bcachefs
+            (0xEF53, None),
+            (0x0102_1994, None),
+            (0x5846_5342, None),
+            (0x9123_683E, None),
+            (0x794C_7630, None),
+            (0x2FC1_2FC1, None),
+            (0xCA45_1A4E, None),
+        ] {
+            assert_eq!(network_file_system_name(magic), name, "{magic:#x}");
+        }
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(
+            network_file_system(&file),
+            None,
+            "tests run on a local disk"
+        );
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for path in [&pipe, &link, dir.path(), Path::new("/dev/null"), &socket] {
+            assert!(open_regular(path).is_err(), "{}", path.display());
+            assert!(check_regular(path).is_err(), "{}", path.display());
+        }
+        let file = dir.path().join("file");
+        open_or_create_regular(&file).unwrap();
+        open_regular(&file).unwrap();
+        check_regular(&file).unwrap();
+        check_regular(&dir.path().join("missing")).unwrap();
+    }
+}

@@ -1,0 +1,134 @@
+//! Runs the operations of the ledger's writer: on a thread, or as a task of a simulation.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::group_commit::{
+    MAX_BATCH_SIZE, WriteOperation, commit_batch, reply_all, run_transaction,
+};
+use crate::ledger::open::OpenLedger;
+use crate::ledger::store::FaultInjector;
+
+/// A message to the writer.
+pub(super) enum WriterMessage {
+    /// Run this operation in the next transaction.
+    Run(Box<dyn WriteOperation>),
+    /// Check that the ledger is still this process's.
+    CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+}
+
+/// The messages that wait for the writer.
+pub(super) struct Mailbox {
+    waiting: mpsc::UnboundedReceiver<WriterMessage>,
+    /// The message that ended the last batch.
+    postponed: Option<WriterMessage>,
+}
+
+/// Work of the writer.
+enum WriterTask {
+    Commit(Vec<Box<dyn WriteOperation>>),
+    CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+}
+
+impl Mailbox {
+    pub(super) fn new(waiting: mpsc::UnboundedReceiver<WriterMessage>) -> Self {
+        Self {
+            waiting,
+            postponed: None,
+        }
+    }
+
+    /// Returns the next task; none when no handle of the ledger is left.
+    async fn next(&mut self) -> Option<WriterTask> {
+        let first = match self.postponed.take() {
+            Some(postponed) => postponed,
+            None => self.waiting.recv().await?,
+        };
+        Some(self.collect(first))
+    }
+
+    /// As [`Mailbox::next`], on a thread of its own.
+    fn blocking_next(&mut self) -> Option<WriterTask> {
+        let first = match self.postponed.take() {
+            Some(postponed) => postponed,
+            None => self.waiting.blocking_recv()?,
+        };
+        Some(self.collect(first))
+    }
+
+    /// Collects the operations that wait already into one batch.
+    fn collect(&mut self, first: WriterMessage) -> WriterTask {
+        let mut operations = match first {
+            WriterMessage::Run(first) => vec![first],
+            WriterMessage::CheckFiles(reply) => return WriterTask::CheckFiles(reply),
+        };
+        while operations.len() < MAX_BATCH_SIZE
+            && let Ok(message) = self.waiting.try_recv()
+        {
+            match message {
+                WriterMessage::Run(operation) => operations.push(operation),
+                WriterMessage::CheckFiles(_) => {
+                    self.postponed = Some(message);
+                    break;
+                }
+            }
+        }
+        WriterTask::Commit(operations)
+    }
+}
+
+/// Runs the writer until no handle of the ledger is left, and closes the ledger.
+pub(super) fn run_on_thread(mut ledger: OpenLedger, mut mailbox: Mailbox) {
+    while let Some(task) = mailbox.blocking_next() {
+        perform(&mut ledger, task);
+    }
+}
+
+/// As [`run_on_thread`], on the present runtime.
+pub(super) async fn run_as_task(mut ledger: OpenLedger, mut mailbox: Mailbox) {
+    while let Some(task) = mailbox.next().await {
+        perform(&mut ledger, task);
+    }
+}
+
+fn perform(ledger: &mut OpenLedger, task: WriterTask) {
+    match task {
+        WriterTask::Commit(operations) => match ledger.check() {
+            Ok(()) => commit_batch(&ledger.connection, operations),
+            Err(error) => reply_all(operations, &Err(error)),
+        },
+        WriterTask::CheckFiles(reply) => reply_check(ledger, reply),
+    }
+}
+
+/// As [`run_as_task`], on a disk that may fail.
+pub(super) async fn run_with_faults(
+    mut ledger: OpenLedger,
+    mut mailbox: Mailbox,
+    disk: Arc<dyn FaultInjector>,
+) {
+    while let Some(task) = mailbox.next().await {
+        let mut operations = match task {
+            WriterTask::Commit(operations) => operations,
+            WriterTask::CheckFiles(reply) => {
+                reply_check(&mut ledger, reply);
+                continue;
+            }
+        };
+        let outcome = match disk.before_transaction().await {
+            Ok(()) => {
+                let result = run_transaction(&ledger.connection, &mut operations);
+                disk.after_transaction().await.and(result)
+            }
+            Err(error) => Err(error),
+        };
+        reply_all(operations, &outcome);
+    }
+}
+
+fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<(), LedgerError>>) {
+    // The caller may have stopped waiting.
+    let _ = reply.send(ledger.check());
+}
