@@ -83,9 +83,12 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::NotMigrated { .. }
         | LedgerError::Migration { .. }
         | LedgerError::KeptFile { .. }
+        | LedgerError::Copy { .. }
         | LedgerError::NotADatabase { .. }
         | LedgerError::NotFound { .. }
         | LedgerError::Open { .. }
+        | LedgerError::ForeignLog { .. }
+        | LedgerError::CheckpointNote(_)
         | LedgerError::Corrupt(_)
         | LedgerError::Rejected(_)
         | LedgerError::Database(_)

@@ -1,6 +1,7 @@
 //! The command line, with one file for each command.
 
 mod audit;
+mod backup;
 mod check;
 mod context;
 mod credential_commands;
@@ -15,6 +16,7 @@ mod output;
 mod pause;
 mod preflight;
 mod reload;
+mod restore;
 mod rotate;
 mod run;
 #[cfg(feature = "demo")]
@@ -80,6 +82,10 @@ enum CliCommand {
     History(history::HistoryCommand),
     /// Shows the next times at which each key rotates, in UTC and in its zone
     Schedule(schedule::ScheduleCommand),
+    /// Copies the ledger to a new file, also while rekeyd runs
+    Backup(backup::BackupCommand),
+    /// Puts a backup of the ledger back, and keeps the former ledger beside it
+    Restore(restore::RestoreCommand),
     /// Serves a local Admin API that behaves like the real one, to rehearse against
     #[cfg(feature = "demo")]
     Sandbox(sandbox::SandboxCommand),
@@ -149,6 +155,8 @@ impl Cli {
             CliCommand::Audit(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Status(command) => command.run(&self.options),
             CliCommand::History(command) => command.run(&self.options),
+            CliCommand::Backup(command) => command.run(&self.options),
+            CliCommand::Restore(command) => command.run(&self.options),
             #[cfg(feature = "demo")]
             CliCommand::Sandbox(command) => self.run_with_logging(command.run()),
             #[cfg(feature = "demo")]

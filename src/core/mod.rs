@@ -25,6 +25,7 @@ pub mod redact;
 pub mod schedule;
 pub mod scope;
 pub mod secret;
+pub mod shell;
 pub mod state;
 pub mod subscriptions;
 pub mod time;

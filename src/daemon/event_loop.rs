@@ -75,6 +75,7 @@ pub async fn run_daemon(mut runtime: Runtime, read: ConfigReader) -> Result<(), 
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     let exit_reason = run_until(&mut runtime, None, &mut inbox, |_, _| false).await?;
     log_exit(exit_reason);
+    runtime.close().await;
     Ok(())
 }
 
@@ -86,6 +87,7 @@ pub async fn run_for(mut runtime: Runtime, limit: Option<Duration>) -> Result<()
     runtime.dispatcher.set_channels(&runtime.settings.notify);
     let exit_reason = run_until(&mut runtime, limit, &mut Inbox::default(), |_, _| false).await?;
     log_exit(exit_reason);
+    runtime.close().await;
     Ok(())
 }
 
@@ -109,16 +111,12 @@ pub async fn run_once(
     let is_idle = |engine: &Engine, _: &Inbox| engine.is_idle();
     let exit_reason = run_until(&mut runtime, Some(limit), &mut Inbox::default(), is_idle).await?;
     abandon_open_rotations(&mut runtime, &undelivered_reason(exit_reason, limit)).await?;
-    let Runtime {
-        mut engine,
-        dispatcher,
-        settings,
-        ..
-    } = runtime;
-    engine.notify_before_exit().await;
-    dispatcher
-        .flush_pending(&settings.notify, NOTIFICATION_GRACE)
+    runtime.engine.notify_before_exit().await;
+    runtime
+        .dispatcher
+        .flush_pending(&runtime.settings.notify, NOTIFICATION_GRACE)
         .await;
+    let engine = runtime.close().await;
     Ok((engine, exit_reason))
 }
 
@@ -151,6 +149,7 @@ pub async fn run_request(
         };
         abandon_open_rotations(&mut runtime, reason).await?;
     }
+    runtime.close().await;
     Ok(response.try_recv().unwrap_or_default())
 }
 

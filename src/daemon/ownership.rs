@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
+use crate::core::shell;
 use crate::platform::users;
 
 /// The ledger belongs to another user, and the process is root's.
@@ -43,7 +44,7 @@ impl fmt::Display for LedgerOwnerError {
             self.path.display()
         )?;
         self.arguments.iter().try_for_each(|word| {
-            let quoted = shell_quote(&word.to_string_lossy());
+            let quoted = shell::quote(&word.to_string_lossy());
             write!(formatter, " {quoted}")
         })
     }
@@ -78,15 +79,6 @@ pub(super) fn refuse_root(
     })
 }
 
-/// Quotes a word for a shell.
-fn shell_quote(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,18 +103,6 @@ mod tests {
                      cannot write; start the service first, or run: {program} rekeyd rotate 'a b'"
                 )
             );
-        }
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, expected) in [
-            ("--config=/etc/a.toml", "--config=/etc/a.toml"),
-            ("", "''"),
-            ("somebody left", "'somebody left'"),
-            ("it's $HOME", "'it'\\''s $HOME'"),
-        ] {
-            assert_eq!(shell_quote(word), expected);
         }
     }
 }

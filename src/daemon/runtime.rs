@@ -1,7 +1,9 @@
 //! The start of a process that writes the ledger, from the configuration to a
 //! ready engine.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -19,8 +21,8 @@ use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
 use crate::ledger::{
-    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions, WriterDriver,
-    WriterLock,
+    self, HostIdentity, Ledger, LedgerError, LedgerIdentity, LedgerOptions, RestoredLedger,
+    WriterDriver, WriterLock,
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
@@ -59,6 +61,9 @@ pub(crate) struct ProcessContext {
     /// Whether alerts are sent. A command reports to the person who runs it.
     can_notify: bool,
 }
+
+/// How long the ledger's disk may take to close it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The provider, with failover between credentials and with metrics.
 pub(crate) type ProviderStack = Arc<FailoverProvider<InstrumentedProvider<OpenAiProvider>>>;
@@ -113,6 +118,28 @@ pub async fn start(
         settings: Arc::clone(settings),
         context,
     })
+}
+
+impl Runtime {
+    /// Closes the ledger at an orderly end, so that it is one file, and returns the engine,
+    /// which can only be read from then on.
+    pub(crate) async fn close(self) -> Engine {
+        let Self {
+            engine,
+            dispatcher,
+            context,
+            ..
+        } = self;
+        // Its workers read the outbox.
+        drop(dispatcher);
+        if tokio::time::timeout(CLOSE_TIMEOUT, context.ledger.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the ledger's disk does not answer; the next start copies its log");
+        }
+        engine
+    }
 }
 
 impl ProcessContext {
@@ -175,6 +202,18 @@ pub fn take_over(settings: &Settings, command: &str) -> Result<(), ServiceError>
     let lock = WriterLock::acquire(&settings.ledger, command)?;
     let options = ledger_options(settings, true);
     Ok(ledger::prepare(lock, &options, SystemClock.now())?)
+}
+
+/// Replaces the ledger by a copy of the one at `source`.
+///
+/// # Errors
+/// If the ledger belongs to another user or is locked by another process, or if `source`
+/// cannot be used.
+pub fn restore(settings: &Settings, source: &Path) -> Result<RestoredLedger, ServiceError> {
+    refuse_root(&settings.ledger, std::env::args_os())?;
+    let lock = WriterLock::acquire(&settings.ledger, "rekeyd restore")?;
+    let (identity, host) = (ledger_identity(settings), machine::id());
+    Ok(ledger::restore(&lock, source, &identity, host.as_deref())?)
 }
 
 fn open_ledger(

@@ -12,6 +12,7 @@ mod drift;
 mod effects;
 mod key_entry;
 mod ledger_condition;
+mod ledger_watch;
 mod log;
 mod maintenance;
 mod managed_key;

@@ -74,6 +74,14 @@ pub enum LedgerError {
         /// The cause.
         reason: String,
     },
+    /// A copy of a ledger cannot be written.
+    #[error("cannot write the copy {}: {reason}", .path.display())]
+    Copy {
+        /// The path of the copy.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
     /// The ledger belongs to another provider or organization.
     #[error("the ledger {} belongs to {recorded}, and the configuration names {configured}; \
              set base-url and organization back, or give this provider a ledger of its own", .path.display())]
@@ -113,6 +121,24 @@ pub enum LedgerError {
         /// The error of SQLite or of the system.
         reason: String,
     },
+    /// The log beside the ledger may belong to another file.
+    #[error("the log beside the ledger {} may not belong to it: {reason}; the log may hold the \
+             only record of a live credential, so do not remove it; hint: if a copy was put \
+             there, set the log aside: {set_aside}; if not, copy the log into the ledger: {keep}; \
+             `rekeyd restore` puts a backup back", .path.display())]
+    ForeignLog {
+        /// The ledger.
+        path: PathBuf,
+        /// What speaks against it.
+        reason: String,
+        /// The commands that set the log aside.
+        set_aside: String,
+        /// The command that copies the log into the ledger.
+        keep: String,
+    },
+    /// The note of the last checkpoint cannot be written.
+    #[error("cannot note the ledger's last checkpoint: {0}")]
+    CheckpointNote(String),
     /// The ledger has content that rekeyd never writes.
     #[error("the ledger says what rekeyd never writes: {0}; restore it from a backup")]
     Corrupt(String),
@@ -145,11 +171,14 @@ impl LedgerError {
             | Self::NotMigrated { .. }
             | Self::Migration { .. }
             | Self::KeptFile { .. }
+            | Self::Copy { .. }
             | Self::IdentityMismatch { .. }
             | Self::OtherHost { .. }
             | Self::NotADatabase { .. }
             | Self::NotFound { .. }
             | Self::Open { .. }
+            | Self::ForeignLog { .. }
+            | Self::CheckpointNote(_)
             | Self::BatchAborted(_)
             | Self::WriterStopped => false,
         }

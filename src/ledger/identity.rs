@@ -121,6 +121,19 @@ pub(super) fn bind(
     Ok(())
 }
 
+/// Forgets when the scopes were compared with the provider: the ledger may lack what was
+/// created since.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn forget_reconciliations(connection: &Connection) -> Result<(), LedgerError> {
+    connection.execute(
+        "UPDATE scope SET reconciled_at = NULL WHERE reconciled_at IS NOT NULL",
+        [],
+    )?;
+    Ok(())
+}
+
 /// Returns whose credentials each scope of a ledger records, by the scope's text.
 fn read_identities(
     connection: &Connection,

@@ -80,7 +80,7 @@ fn write_copy(connection: &Connection, target: &Path) -> Result<(), LedgerError>
 
 /// Creates an empty file that only its owner can read, in place of a file that an
 /// interrupted attempt left.
-fn create_private(target: &Path) -> io::Result<()> {
+pub(super) fn create_private(target: &Path) -> io::Result<()> {
     match fs::remove_file(target) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}

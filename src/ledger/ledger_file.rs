@@ -14,10 +14,16 @@ use std::path::Path;
 use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::open::IS_DIRECTORY_REASON;
 
 /// The mode of the ledger's files: the group may read them.
 pub(super) const LEDGER_FILE_MODE: u32 = 0o640;
+
+/// The reason why a read-only file cannot be opened.
+pub(super) const READ_ONLY_REASON: &str =
+    "it or its folder is read-only; rekeyd must be able to write both";
+
+/// The reason why a folder cannot be opened as a ledger.
+pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; give the path of a file";
 
 /// The reason why a device, a pipe or a socket cannot be used.
 const NO_REGULAR_FILE_REASON: &str = "it is no regular file";

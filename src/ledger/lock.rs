@@ -71,6 +71,15 @@ impl WriterLock {
         &self.ledger
     }
 
+    /// Returns another descriptor of the ledger, which must be closed after the connection.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`].
+    pub(super) fn clone_descriptor(&self) -> Result<File, LedgerError> {
+        let cloned = self.ledger_file.try_clone();
+        cloned.map_err(|error| cannot_open(&self.ledger, &error))
+    }
+
     /// Checks that this process still holds both locks. Takes the lock file again if it
     /// was removed or replaced.
     ///

@@ -8,8 +8,12 @@
 //! Deliberately not here: decisions. [`crate::core`] derives them from what is
 //! recorded.
 
+mod backup;
+mod checkpoint;
+mod checkpoint_note;
 mod difference;
 mod error;
+mod fault_injector;
 mod first_release;
 mod group_commit;
 mod identity;
@@ -24,13 +28,16 @@ mod read;
 mod read_only;
 mod reader;
 mod reconciliation;
+mod restore;
 mod rows;
 mod store;
 mod version;
 mod write;
 mod writer;
 
+pub use backup::back_up;
 pub use error::{DatabaseError, LedgerError};
+pub use fault_injector::FaultInjector;
 pub use identity::{HostIdentity, LedgerIdentity};
 pub use lock::WriterLock;
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
@@ -41,5 +48,6 @@ pub use reader::{LedgerReader, LedgerSnapshot};
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
-pub use store::{FaultInjector, Ledger, WriterDriver};
+pub use restore::{RestoredLedger, restore};
+pub use store::{Ledger, WriterDriver};
 pub use version::SCHEMA_VERSION;

@@ -7,10 +7,14 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
+use crate::ledger::checkpoint::{Checkpoints, check_integrity};
+use crate::ledger::checkpoint_note::{CheckpointNote, LogOrigin, foreign_log, log_origin};
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
-use crate::ledger::ledger_file::{cannot_open, check_regular, create_if_missing};
+use crate::ledger::ledger_file::{
+    IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
+};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::paths::files_of_sqlite;
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
@@ -21,13 +25,6 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The length of a short write-ahead log, in pages. A rotation writes 50.
 pub const SHORT_WAL_PAGES: u32 = 200;
 
-/// The reason why a read-only file cannot be opened.
-pub(super) const READ_ONLY_REASON: &str =
-    "it or its folder is read-only; rekeyd must be able to write both";
-
-/// The reason why a folder cannot be opened as a ledger.
-pub(super) const IS_DIRECTORY_REASON: &str = "it is a folder; give the path of a file";
-
 /// How a ledger is opened for writing.
 #[derive(Debug, Clone)]
 pub struct LedgerOptions {
@@ -35,8 +32,8 @@ pub struct LedgerOptions {
     pub identity: LedgerIdentity,
     /// The host that opens it.
     pub host: HostIdentity,
-    /// The length of the write-ahead log, in pages, at which SQLite copies it into the
-    /// ledger; SQLite's default if not given. A short-lived process sets
+    /// The length of the write-ahead log, in pages, at which it is copied into the
+    /// ledger; 1000 if not given. A short-lived process sets
     /// [`SHORT_WAL_PAGES`], because the only process that opens a ledger reads the whole
     /// log. A longer log is cheaper for a long-lived process.
     pub wal_pages: Option<u32>,
@@ -62,10 +59,25 @@ impl LedgerOptions {
 pub(super) struct OpenLedger {
     // Closed before the lock's descriptors are.
     pub(super) connection: Connection,
-    pub(super) lock: Option<WriterLock>,
+    pub(super) checkpoints: Checkpoints,
+    lock: Option<WriterLock>,
 }
 
 impl OpenLedger {
+    /// Returns a ledger in memory, for tests.
+    pub(super) fn in_memory(connection: Connection) -> Self {
+        Self {
+            connection,
+            checkpoints: Checkpoints::new(None, None, None),
+            lock: None,
+        }
+    }
+
+    /// Leaves the ledger as one file at an orderly stop.
+    pub(super) fn close(mut self) {
+        self.checkpoints.close(&self.connection);
+    }
+
     /// Checks that the ledger is still this process's.
     ///
     /// # Errors
@@ -124,11 +136,70 @@ pub(super) fn open(
     for file in files_of_sqlite(path) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
     }
+    let origin = match &lock {
+        Some(_) => log_origin(path).map_err(|error| cannot_open(path, &error))?,
+        None => LogOrigin::Own,
+    };
+    if let LogOrigin::Foreign(reason) = origin {
+        return Err(foreign_log(path, reason));
+    }
     let mut connection =
         Connection::open(path).map_err(|error| classify_open_error(path, &error))?;
-    let prepared = configure_and_migrate(&mut connection, path, now, options);
-    prepared.map_err(|error| into_open_error(path, error))?;
-    Ok(OpenLedger { connection, lock })
+    let prepared = prepare_connection(&mut connection, path, origin, lock.as_ref(), now, options);
+    let checkpoints = prepared.map_err(|error| into_open_error(path, error))?;
+    Ok(OpenLedger {
+        connection,
+        checkpoints,
+        lock,
+    })
+}
+
+/// Prepares the connection to the ledger of `lock`, whose log has this origin.
+fn prepare_connection(
+    connection: &mut Connection,
+    path: &Path,
+    origin: LogOrigin,
+    lock: Option<&WriterLock>,
+    now: Timestamp,
+    options: &LedgerOptions,
+) -> Result<Checkpoints, LedgerError> {
+    // Before anything can be rejected: the files of a rejected ledger stay as they are.
+    // Readers of another user, too, could not open a ledger without its -wal and -shm
+    // files, because they may not create them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    if origin == LogOrigin::Unclear
+        && let Err(error) = check_integrity(connection)
+    {
+        return Err(foreign_log(path, &error.to_string()));
+    }
+    let note = lock.map(|_| CheckpointNote::open(path, options.is_synced));
+    let ledger_file = lock.map(WriterLock::clone_descriptor).transpose()?;
+    let mut checkpoints = Checkpoints::new(note.transpose()?, ledger_file, options.wal_pages);
+    configure_and_migrate(connection, path, now, options, origin, &mut checkpoints)?;
+    if lock.is_some() && needs_reconciliation(path, origin) {
+        identity::forget_reconciliations(connection)?;
+    }
+    Ok(checkpoints)
+}
+
+/// Returns whether the ledger may lack what was created since it was written: it is not
+/// the file that the last writer left, or its log is gone.
+fn needs_reconciliation(path: &Path, origin: LogOrigin) -> bool {
+    match origin {
+        LogOrigin::Empty { is_unchanged: true } | LogOrigin::Own => false,
+        LogOrigin::Empty {
+            is_unchanged: false,
+        }
+        | LogOrigin::Unclear
+        | LogOrigin::Foreign(_) => {
+            tracing::debug!(
+                "{} may not be the ledger that was written last; comparing it with the provider \
+                 before anything else",
+                path.display()
+            );
+            true
+        }
+    }
 }
 
 /// Opens an empty ledger in memory, for tests.
@@ -137,7 +208,16 @@ pub(super) fn open_in_memory(
     now: Timestamp,
 ) -> Result<Connection, LedgerError> {
     let mut connection = Connection::open_in_memory()?;
-    configure_and_migrate(&mut connection, Path::new(":memory:"), now, options)?;
+    let mut checkpoints = Checkpoints::new(None, None, None);
+    let (path, origin) = (Path::new(":memory:"), LogOrigin::Own);
+    configure_and_migrate(
+        &mut connection,
+        path,
+        now,
+        options,
+        origin,
+        &mut checkpoints,
+    )?;
     Ok(connection)
 }
 
@@ -146,12 +226,10 @@ fn configure_and_migrate(
     path: &Path,
     now: Timestamp,
     options: &LedgerOptions,
+    origin: LogOrigin,
+    checkpoints: &mut Checkpoints,
 ) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Before anything can be rejected: the files of a rejected ledger stay as they are.
-    // Readers of another user, too, could not open a ledger without its -wal and -shm
-    // files, because they may not create them.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // SQLite opens a read-only file without an error, and rejects the first write.
     if connection.is_readonly(rusqlite::MAIN_DB)? {
         return Err(LedgerError::Open {
@@ -168,7 +246,16 @@ fn configure_and_migrate(
         identity::check_host(connection, path, version, host)?;
     }
     configure(connection, options)?;
-    migrate(connection, path, version)?;
+    checkpoints.install(connection)?;
+    match origin {
+        // The first change of the mode, or a journal, may have changed the file.
+        LogOrigin::Empty { .. } | LogOrigin::Own => checkpoints.note_opened()?,
+        LogOrigin::Unclear => {
+            checkpoints.run(connection, "PASSIVE")?;
+        }
+        LogOrigin::Foreign(_) => {}
+    }
+    migrate(connection, path, version, checkpoints)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // The data that undoes one operation of a batch is small, and needs no file. The
     // temporary data of a migration, before this, is as large as the ledger.
@@ -185,9 +272,6 @@ fn configure(connection: &Connection, options: &LedgerOptions) -> Result<(), Led
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = if options.is_synced { "FULL" } else { "OFF" };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    if let Some(pages) = options.wal_pages {
-        connection.pragma_update(None, "wal_autocheckpoint", pages)?;
-    }
     // A migration drops tables that others refer to, and checks the references at its
     // end.
     connection.pragma_update(None, "foreign_keys", false)?;
@@ -202,11 +286,15 @@ fn migrate(
     connection: &mut Connection,
     path: &Path,
     version: LedgerVersion,
+    checkpoints: &mut Checkpoints,
 ) -> Result<(), LedgerError> {
     match version {
         LedgerVersion::Empty => version::migrate(connection, None),
         LedgerVersion::FirstRelease(previous) => {
             first_release::migrate(connection, path, previous)?;
+            // The log holds the whole ledger now. If readers keep it from being truncated,
+            // SQLite reuses it from its beginning later.
+            checkpoints.run(connection, "TRUNCATE")?;
             version::migrate(connection, Some(FIRST_VERSION))
         }
         LedgerVersion::Supported(previous) => version::migrate(connection, Some(previous)),

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::ledger::checkpoint::check_integrity;
+use crate::ledger::checkpoint_note::{LogOrigin, foreign_log};
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{self, LedgerIdentity};
-use crate::ledger::ledger_file::network_file_system_at;
-use crate::ledger::open::{IS_DIRECTORY_REASON, READ_ONLY_REASON, into_open_error};
+use crate::ledger::ledger_file::{IS_DIRECTORY_REASON, READ_ONLY_REASON, network_file_system_at};
+use crate::ledger::lock::WriterLock;
+use crate::ledger::open::into_open_error;
 use crate::ledger::paths::{lock_path, missing_directory_error, parent_directory, sibling_path};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{first_release, kept_file, read_only};
@@ -128,6 +131,9 @@ fn check_content(
     configured: &LedgerIdentity,
     host: Option<&str>,
 ) -> Result<Option<PendingMigration>, LedgerError> {
+    let origin = read_only::check_log(path)?;
+    // Before the connection, whose locks this would drop.
+    let is_unclear = origin == LogOrigin::Unclear && WriterLock::holder(path).is_none();
     let can_read = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
     let (log, index) = (
         sibling_path(path, "-wal").exists(),
@@ -139,6 +145,9 @@ fn check_content(
         (true, false, false) => read_only::open_immutable(path)?,
         _ => return Ok(None),
     };
+    if is_unclear && let Err(error) = check_integrity(&connection) {
+        return Err(foreign_log(path, &error.to_string()));
+    }
     identity::check_identity(&connection, path, version, configured)
         .and_then(|()| identity::check_host(&connection, path, version, host))
         .map_err(|error| into_open_error(path, error))?;

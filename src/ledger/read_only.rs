@@ -4,8 +4,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ledger::checkpoint_note::{LogOrigin, foreign_log, log_origin};
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_file::{cannot_open, check_regular};
+use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{BUSY_TIMEOUT, into_open_error};
 use crate::ledger::paths::{files_of_sqlite, sqlite_url};
 use crate::ledger::version::LedgerVersion;
@@ -13,21 +15,7 @@ use crate::ledger::{first_release, kept_file};
 
 /// Opens a ledger of this rekeyd's version, with or without a running writer.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
-    // An inaccessible folder may hold a ledger, so its error is not `NotFound`.
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(LedgerError::NotFound {
-                path: path.to_owned(),
-            });
-        }
-        Err(error) => {
-            return Err(LedgerError::Open {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            });
-        }
-    }
+    check_exists(path)?;
     let (connection, version) = open_any_version(path)?;
     match version {
         LedgerVersion::CURRENT => Ok(connection),
@@ -43,6 +31,21 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
     }
 }
 
+/// Checks that there is a file at `path`.
+///
+/// # Errors
+/// [`LedgerError::NotFound`], or its folder cannot be read.
+pub(super) fn check_exists(path: &Path) -> Result<(), LedgerError> {
+    // An inaccessible folder may hold a ledger, so its error is not `NotFound`.
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(LedgerError::NotFound {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(cannot_open(path, &error)),
+    }
+}
+
 /// Opens a ledger of any version that this rekeyd can write or migrate, and
 /// returns its version.
 pub(super) fn open_any_version(path: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
@@ -55,11 +58,26 @@ pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion),
     open_named(path, Path::new(&sqlite_url(path, "immutable=1")?))
 }
 
+/// Checks that the log beside the ledger belongs to it, unless a writer has opened both.
+///
+/// # Errors
+/// [`LedgerError::ForeignLog`].
+pub(super) fn check_log(path: &Path) -> Result<LogOrigin, LedgerError> {
+    let origin = log_origin(path).map_err(|error| cannot_open(path, &error))?;
+    match origin {
+        LogOrigin::Foreign(reason) if WriterLock::holder(path).is_none() => {
+            Err(foreign_log(path, reason))
+        }
+        origin => Ok(origin),
+    }
+}
+
 /// Opens the ledger at `path` by `name`, a path or a `file:` URL.
 fn open_named(path: &Path, name: &Path) -> Result<(Connection, LedgerVersion), LedgerError> {
     for file in files_of_sqlite(path) {
         check_regular(&file).map_err(|error| cannot_open(&file, &error))?;
     }
+    check_log(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;

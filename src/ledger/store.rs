@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +14,7 @@ use crate::core::scope::Scope;
 use crate::core::state::{KeyState, Rotation};
 use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
+use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::PendingOperation;
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{LedgerOptions, OpenLedger};
@@ -42,21 +42,6 @@ pub enum WriterDriver {
     Task,
     /// A task, on a disk that may fail.
     TaskWithFaults(Arc<dyn FaultInjector>),
-}
-
-/// The disk of a simulation, which injects faults.
-#[async_trait]
-pub trait FaultInjector: Send + Sync {
-    /// Runs before a transaction; an error fails it.
-    async fn before_transaction(&self) -> Result<(), LedgerError>;
-
-    /// Runs after a transaction, before its callers get their replies; an error replaces
-    /// the replies, although the transaction has ended.
-    async fn after_transaction(&self) -> Result<(), LedgerError>;
-
-    /// Runs within each transaction that records changes of a key, with the computed
-    /// state and the state that is read back.
-    fn after_record(&self, computed: &KeyState, read: &KeyState);
 }
 
 impl Ledger {
@@ -94,10 +79,7 @@ impl Ledger {
     /// # Errors
     /// SQLite fails.
     pub fn open_in_memory(options: &LedgerOptions, now: Timestamp) -> Result<Self, LedgerError> {
-        let ledger = OpenLedger {
-            connection: open::open_in_memory(options, now)?,
-            lock: None,
-        };
+        let ledger = OpenLedger::in_memory(open::open_in_memory(options, now)?);
         Self::start(Path::new(":memory:"), ledger, WriterDriver::Task)
     }
 
@@ -301,6 +283,16 @@ impl Ledger {
     /// The ledger cannot be written; see [`LedgerError`].
     pub async fn check_writable(&self) -> Result<(), LedgerError> {
         self.submit(write::check_writable).await
+    }
+
+    /// Copies the log into the ledger, and closes it and its lock. Every later operation
+    /// fails. Returns when the files are closed.
+    pub async fn close(self) {
+        let (sender, reply) = oneshot::channel();
+        if self.messages.send(WriterMessage::Close(sender)).is_ok() {
+            // An error means that the writer has stopped.
+            let _ = reply.await;
+        }
     }
 
     /// Checks that the ledger is still this process's, without a transaction.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::error::LedgerError;
+use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::{
     MAX_BATCH_SIZE, WriteOperation, commit_batch, reply_all, run_transaction,
 };
 use crate::ledger::open::OpenLedger;
-use crate::ledger::store::FaultInjector;
 
 /// A message to the writer.
 pub(super) enum WriterMessage {
@@ -17,6 +17,8 @@ pub(super) enum WriterMessage {
     Run(Box<dyn WriteOperation>),
     /// Check that the ledger is still this process's.
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    /// Close the ledger, and reply when it is closed.
+    Close(oneshot::Sender<()>),
 }
 
 /// The messages that wait for the writer.
@@ -30,6 +32,7 @@ pub(super) struct Mailbox {
 enum WriterTask {
     Commit(Vec<Box<dyn WriteOperation>>),
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    Close(oneshot::Sender<()>),
 }
 
 impl Mailbox {
@@ -63,13 +66,14 @@ impl Mailbox {
         let mut operations = match first {
             WriterMessage::Run(first) => vec![first],
             WriterMessage::CheckFiles(reply) => return WriterTask::CheckFiles(reply),
+            WriterMessage::Close(reply) => return WriterTask::Close(reply),
         };
         while operations.len() < MAX_BATCH_SIZE
             && let Ok(message) = self.waiting.try_recv()
         {
             match message {
                 WriterMessage::Run(operation) => operations.push(operation),
-                WriterMessage::CheckFiles(_) => {
+                WriterMessage::CheckFiles(_) | WriterMessage::Close(_) => {
                     self.postponed = Some(message);
                     break;
                 }
@@ -79,27 +83,25 @@ impl Mailbox {
     }
 }
 
-/// Runs the writer until no handle of the ledger is left, and closes the ledger.
+/// Runs the writer until no handle of the ledger is left, or until it is closed.
 pub(super) fn run_on_thread(mut ledger: OpenLedger, mut mailbox: Mailbox) {
     while let Some(task) = mailbox.blocking_next() {
-        perform(&mut ledger, task);
+        match task {
+            WriterTask::Commit(operations) => commit(&mut ledger, operations),
+            WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+            WriterTask::Close(reply) => return close(ledger, reply),
+        }
     }
 }
 
 /// As [`run_on_thread`], on the present runtime.
 pub(super) async fn run_as_task(mut ledger: OpenLedger, mut mailbox: Mailbox) {
     while let Some(task) = mailbox.next().await {
-        perform(&mut ledger, task);
-    }
-}
-
-fn perform(ledger: &mut OpenLedger, task: WriterTask) {
-    match task {
-        WriterTask::Commit(operations) => match ledger.check() {
-            Ok(()) => commit_batch(&ledger.connection, operations),
-            Err(error) => reply_all(operations, &Err(error)),
-        },
-        WriterTask::CheckFiles(reply) => reply_check(ledger, reply),
+        match task {
+            WriterTask::Commit(operations) => commit(&mut ledger, operations),
+            WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+            WriterTask::Close(reply) => return close(ledger, reply),
+        }
     }
 }
 
@@ -116,6 +118,7 @@ pub(super) async fn run_with_faults(
                 reply_check(&mut ledger, reply);
                 continue;
             }
+            WriterTask::Close(reply) => return close(ledger, reply),
         };
         let outcome = match disk.before_transaction().await {
             Ok(()) => {
@@ -125,10 +128,26 @@ pub(super) async fn run_with_faults(
             Err(error) => Err(error),
         };
         reply_all(operations, &outcome);
+        ledger.checkpoints.after_commit(&ledger.connection);
     }
+}
+
+fn commit(ledger: &mut OpenLedger, operations: Vec<Box<dyn WriteOperation>>) {
+    match ledger.check() {
+        Ok(()) => commit_batch(&ledger.connection, operations),
+        Err(error) => return reply_all(operations, &Err(error)),
+    }
+    // The callers need not wait for it.
+    ledger.checkpoints.after_commit(&ledger.connection);
 }
 
 fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<(), LedgerError>>) {
     // The caller may have stopped waiting.
     let _ = reply.send(ledger.check());
+}
+
+fn close(ledger: OpenLedger, reply: oneshot::Sender<()>) {
+    ledger.close();
+    // The caller may have stopped waiting.
+    let _ = reply.send(());
 }

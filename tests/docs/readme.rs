@@ -20,6 +20,9 @@ const README: &str = include_str!("../../README.md");
 /// check.
 const HOST_COMMANDS: [&str; 4] = ["apt", "install", "systemctl", "journalctl"];
 
+/// The words before a command that runs as the service does.
+const AS_SERVICE: [&str; 4] = ["runuser", "-u", "rekeyd", "--"];
+
 /// A fenced block.
 struct CodeBlock {
     language: String,
@@ -82,7 +85,14 @@ fn commands() -> Vec<Vec<String>> {
         .iter()
         .filter(|span| span.starts_with("sqlite3 ") || span.starts_with("cargo "))
         .flat_map(|span| crate::command_lines::commands(span));
-    in_blocks.chain(in_text).collect()
+    let all = in_blocks.chain(in_text);
+    all.map(
+        |words| match words.strip_prefix(&AS_SERVICE.map(str::to_owned)) {
+            Some(words) => words.to_vec(),
+            None => words,
+        },
+    )
+    .collect()
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod function_server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod check;
 mod control;
 mod daemon;

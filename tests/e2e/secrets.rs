@@ -281,6 +281,7 @@ impl Echoing {
             "ledger.db-wal",
             "ledger.db-shm",
             "ledger.db.lock",
+            "ledger.db.checkpoint",
         ] {
             assert!(files.contains_key(Path::new(name)), "{name} was searched");
         }

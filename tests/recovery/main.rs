@@ -5,5 +5,6 @@
 
 mod clock;
 mod kill;
+mod restored_backup;
 #[path = "../support/mod.rs"]
 mod support;

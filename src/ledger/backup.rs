@@ -1,0 +1,87 @@
+//! Copies a ledger as it is at one moment, also beside its writer.
+
+use std::fs::{self, File};
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::ledger::checkpoint::check_integrity;
+use crate::ledger::error::LedgerError;
+use crate::ledger::kept_file::create_private;
+use crate::ledger::paths::{parent_directory, sibling_path};
+use crate::ledger::read_only;
+use crate::ledger::version::LedgerVersion;
+
+/// The delay before another attempt while a writer has the ledger.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Copies the ledger at `path` to the new file `target`, which only its owner can read.
+/// The copy is checked, is one file, and is on disk when this returns.
+///
+/// # Errors
+/// There is no ledger, it cannot be read, `target` exists, or it cannot be written.
+pub fn back_up(path: &Path, target: &Path) -> Result<(), LedgerError> {
+    if target.symlink_metadata().is_ok() {
+        return Err(cannot_write(target, &ErrorKind::AlreadyExists.into()));
+    }
+    read_only::check_exists(path)?;
+    let (source, version) = read_only::open_any_version(path)?;
+    if version == LedgerVersion::Empty {
+        return Err(LedgerError::NotFound {
+            path: path.to_owned(),
+        });
+    }
+    let unfinished = sibling_path(target, ".unfinished");
+    let copied = copy_database(&source, &unfinished)
+        .and_then(|()| rename_to_new(&unfinished, target).map_err(|e| cannot_write(target, &e)));
+    if copied.is_err() {
+        // The disk may be full.
+        let _ = fs::remove_file(&unfinished);
+    }
+    copied
+}
+
+/// Copies a database into the new file `target`, whose mode is 0600, and checks the copy.
+/// Replaces what an interrupted attempt left.
+///
+/// # Errors
+/// The copy cannot be written, or is damaged because the source is.
+pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), LedgerError> {
+    create_private(target).map_err(|error| cannot_write(target, &error))?;
+    let mut copy = Connection::open(target)?;
+    Backup::new(source, &mut copy)?.run_to_completion(i32::MAX, RETRY_INTERVAL, None)?;
+    // Without a log, the copy is one file.
+    copy.pragma_update(None, "journal_mode", "DELETE")?;
+    drop(copy);
+    let copy = Connection::open_with_flags(target, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    check_integrity(&copy)?;
+    drop(copy);
+    let synced = File::open(target).and_then(|file| file.sync_all());
+    synced.map_err(|error| cannot_write(target, &error))
+}
+
+/// Renames a file to a path at which nothing is, and waits until the folder is on disk.
+fn rename_to_new(from: &Path, to: &Path) -> Result<(), Error> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The file system has no such operation.
+        Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_err() => fs::rename(from, to)?,
+        renamed => renamed?,
+    }
+    File::open(parent_directory(to))?.sync_all()
+}
+
+/// Returns the error of a copy that cannot be written.
+pub(super) fn cannot_write(target: &Path, error: &Error) -> LedgerError {
+    LedgerError::Copy {
+        path: target.to_owned(),
+        reason: match error.kind() {
+            ErrorKind::AlreadyExists => "it exists; give the path of a new file".to_owned(),
+            _ => error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,352 @@
+//! The note beside the ledger that tells a log that belongs to it from one that does not.
+//!
+//! SQLite applies any valid write-ahead log to the file beside it: after a backup was
+//! copied over the ledger, the log of the former ledger restores what was to be undone, or
+//! damages the copy. Only checkpoints change the file itself. So the writer, which runs
+//! them all, notes the file's identity, size and modification time around each of them.
+
+use std::fs::{File, Metadata};
+use std::io::{Error, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::shell;
+use crate::ledger::error::LedgerError;
+use crate::ledger::ledger_file::{
+    READ_ONLY_REASON, cannot_open, open_or_create_regular, open_regular,
+};
+use crate::ledger::paths::{files_of_sqlite, sibling_path};
+
+/// The longest note, in bytes.
+const MAX_LENGTH: u64 = 4096;
+
+/// What the writer noted last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum NotedState {
+    /// A checkpoint was about to change this file.
+    UnderWay { device: u64, inode: u64 },
+    /// The file after the last checkpoint. Its log may hold more.
+    Done(FileStamp),
+    /// The file after an orderly stop. Its log is empty.
+    Closed(FileStamp),
+}
+
+/// A file at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileStamp {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    /// The seconds of its modification time, and the nanoseconds.
+    modified: (i64, i64),
+}
+
+impl FileStamp {
+    pub(super) fn new(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Whether the log beside a ledger belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogOrigin {
+    /// There is no log. The ledger is the file that an orderly stop left, or it is not.
+    Empty { is_unchanged: bool },
+    /// It belongs to the ledger.
+    Own,
+    /// It may belong to the ledger: an integrity check decides.
+    Unclear,
+    /// It may belong to another file, for this reason.
+    Foreign(&'static str),
+}
+
+/// Returns whether the log beside the ledger at `path` belongs to it.
+///
+/// # Errors
+/// A file cannot be looked at.
+pub(super) fn log_origin(path: &Path) -> Result<LogOrigin, Error> {
+    let [ledger, log, _] = files_of_sqlite(path);
+    let journal = sibling_path(&ledger, "-journal");
+    let found = stat(&ledger)?.map(|metadata| FileStamp::new(&metadata));
+    let length = |file: &Path| Ok::<_, Error>(stat(file)?.map_or(0, |metadata| metadata.len()));
+    let has_log = length(&log)? > 0 || length(&journal)? > 0;
+    Ok(compare(found, has_log, read_note(&ledger)?))
+}
+
+/// Decides by the file that is found and what was noted of it.
+fn compare(found: Option<FileStamp>, has_log: bool, noted: Option<NotedState>) -> LogOrigin {
+    if !has_log {
+        let is_unchanged = match (found, noted) {
+            (Some(found), Some(NotedState::Closed(closed))) => found == closed,
+            _ => false,
+        };
+        return LogOrigin::Empty { is_unchanged };
+    }
+    let Some(found) = found.filter(|found| found.size > 0) else {
+        return LogOrigin::Foreign("the ledger is missing or empty");
+    };
+    let is_same = |device, inode| (found.device, found.inode) == (device, inode);
+    match noted {
+        // A ledger of an earlier release, or one whose note was removed.
+        None => LogOrigin::Unclear,
+        Some(NotedState::UnderWay { device, inode }) if is_same(device, inode) => {
+            LogOrigin::Unclear
+        }
+        Some(NotedState::UnderWay { .. }) => LogOrigin::Foreign("the ledger is another file"),
+        Some(NotedState::Done(noted) | NotedState::Closed(noted)) => {
+            if found == noted {
+                LogOrigin::Own
+            } else if found.inode != noted.inode {
+                LogOrigin::Foreign("the ledger is another file")
+            } else if (found.size, found.modified) != (noted.size, noted.modified) {
+                LogOrigin::Foreign("another program wrote the ledger")
+            } else {
+                // The numbers of devices may change when the host starts.
+                LogOrigin::Unclear
+            }
+        }
+    }
+}
+
+/// Returns the error of a log that may belong to another file, with the commands that set
+/// it aside.
+pub(super) fn foreign_log(path: &Path, reason: &str) -> LedgerError {
+    let [ledger, log, _] = files_of_sqlite(path);
+    let journal = sibling_path(&ledger, "-journal");
+    let is_there = |file: &&PathBuf| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let files = [log, journal];
+    let moves = files.iter().filter(is_there).map(|file| {
+        let (from, to) = (shell_path(file), shell_path(&free_name(file, "aside")));
+        format!("mv -n -- {from} {to}")
+    });
+    LedgerError::ForeignLog {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+        set_aside: moves.collect::<Vec<_>>().join(" && "),
+        keep: format!(
+            "sqlite3 {} 'PRAGMA integrity_check; PRAGMA wal_checkpoint(TRUNCATE)'",
+            shell_path(&ledger)
+        ),
+    }
+}
+
+/// Returns a path beside `file`, with `ending` and perhaps a number, that does not exist.
+pub(super) fn free_name(file: &Path, ending: &str) -> PathBuf {
+    let mut number = 1;
+    let mut name = sibling_path(file, &format!(".{ending}"));
+    while name.symlink_metadata().is_ok() {
+        number += 1;
+        name = sibling_path(file, &format!(".{ending}-{number}"));
+    }
+    name
+}
+
+fn shell_path(path: &Path) -> String {
+    shell::quote(&path.to_string_lossy())
+}
+
+fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
+    match path.metadata() {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the path of the note of the ledger at `ledger`, which is no link.
+fn note_path(ledger: &Path) -> PathBuf {
+    sibling_path(ledger, ".checkpoint")
+}
+
+/// Reads the note. One that was being written when the host lost its power counts as none.
+fn read_note(ledger: &Path) -> Result<Option<NotedState>, Error> {
+    let file = match open_regular(&note_path(ledger)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(MAX_LENGTH).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text).ok())
+}
+
+/// The note of a ledger, for its writer.
+#[derive(Debug)]
+pub(super) struct CheckpointNote {
+    ledger: PathBuf,
+    file: File,
+    is_synced: bool,
+}
+
+impl CheckpointNote {
+    /// Opens or creates the note of the ledger at `path`. Without `is_synced` it may not
+    /// survive a power failure.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`].
+    pub(super) fn open(path: &Path, is_synced: bool) -> Result<Self, LedgerError> {
+        let [ledger, ..] = files_of_sqlite(path);
+        let note = note_path(&ledger);
+        let file = open_or_create_regular(&note).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => LedgerError::Open {
+                path: path.to_owned(),
+                reason: READ_ONLY_REASON.to_owned(),
+            },
+            _ => cannot_open(&note, &error),
+        })?;
+        Ok(Self {
+            ledger,
+            file,
+            is_synced,
+        })
+    }
+
+    /// Notes that a checkpoint is about to change the ledger.
+    ///
+    /// # Errors
+    /// The system's: the checkpoint must not start.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        let found = self.ledger.metadata()?;
+        self.write(NotedState::UnderWay {
+            device: found.dev(),
+            inode: found.ino(),
+        })
+    }
+
+    /// Notes the ledger after a checkpoint, or as it was opened.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        let found = FileStamp::new(&self.ledger.metadata()?);
+        self.write(NotedState::Done(found))
+    }
+
+    /// Notes the ledger at an orderly stop, with an empty log.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn close(&mut self) -> Result<(), Error> {
+        let found = FileStamp::new(&self.ledger.metadata()?);
+        self.write(NotedState::Closed(found))
+    }
+
+    /// Writes the note in place, which needs no room on a full disk.
+    fn write(&mut self, state: NotedState) -> Result<(), Error> {
+        let mut text = serde_json::to_string(&state)?;
+        text.push('\n');
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.set_len(text.len() as u64)?;
+        if self.is_synced {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEDGER: FileStamp = FileStamp {
+        device: 1,
+        inode: 2,
+        size: 8192,
+        modified: (1_700_000_000, 5),
+    };
+
+    #[test]
+    fn log_belongs_to_the_file_that_was_noted() {
+        use LogOrigin::{Empty, Foreign, Own, Unclear};
+        let other_file = FileStamp { inode: 9, ..LEDGER };
+        let other_device = FileStamp {
+            device: 9,
+            ..LEDGER
+        };
+        let other_size = FileStamp {
+            size: 4096,
+            ..LEDGER
+        };
+        let other_time = FileStamp {
+            modified: (1_700_000_000, 6),
+            ..LEDGER
+        };
+        let empty = FileStamp { size: 0, ..LEDGER };
+        let under_way = Some(NotedState::UnderWay {
+            device: 1,
+            inode: 2,
+        });
+        let done = Some(NotedState::Done(LEDGER));
+        let closed = Some(NotedState::Closed(LEDGER));
+        let another = Foreign("the ledger is another file");
+        let written = Foreign("another program wrote the ledger");
+        let missing = Foreign("the ledger is missing or empty");
+        let changed = Empty {
+            is_unchanged: false,
+        };
+        for (found, has_log, noted, expected) in [
+            (Some(LEDGER), true, done, Own),
+            (Some(LEDGER), true, closed, Own),
+            (Some(LEDGER), true, None, Unclear),
+            (Some(LEDGER), true, under_way, Unclear),
+            (Some(other_time), true, under_way, Unclear),
+            (Some(other_file), true, under_way, another),
+            (Some(other_file), true, done, another),
+            (Some(other_file), true, closed, another),
+            (Some(other_size), true, done, written),
+            (Some(other_time), true, done, written),
+            (Some(other_device), true, done, Unclear),
+            (Some(empty), true, None, missing),
+            (Some(empty), true, under_way, missing),
+            (None, true, done, missing),
+            (None, true, None, missing),
+            (Some(LEDGER), false, closed, Empty { is_unchanged: true }),
+            (Some(LEDGER), false, done, changed),
+            (Some(other_file), false, closed, changed),
+            (Some(other_time), false, closed, changed),
+            (Some(LEDGER), false, under_way, changed),
+            (Some(LEDGER), false, None, changed),
+            (None, false, closed, changed),
+            (None, false, None, changed),
+        ] {
+            assert_eq!(
+                compare(found, has_log, noted),
+                expected,
+                "{found:?} {has_log} {noted:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn note_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join("ledger.db");
+        std::fs::write(&ledger, "content").unwrap();
+        let stamp = FileStamp::new(&ledger.metadata().unwrap());
+        let mut note = CheckpointNote::open(&ledger, true).unwrap();
+        note.finish().unwrap();
+        let ledger = ledger.canonicalize().unwrap();
+        assert_eq!(read_note(&ledger).unwrap(), Some(NotedState::Done(stamp)));
+        note.begin().unwrap();
+        let under_way = NotedState::UnderWay {
+            device: stamp.device,
+            inode: stamp.inode,
+        };
+        assert_eq!(read_note(&ledger).unwrap(), Some(under_way));
+        note.close().unwrap();
+        assert_eq!(read_note(&ledger).unwrap(), Some(NotedState::Closed(stamp)));
+        for torn in ["", "{\"state\":\"done\",\"dev", "\0\0\0\0"] {
+            std::fs::write(note_path(&ledger), torn).unwrap();
+            assert_eq!(read_note(&ledger).unwrap(), None, "{torn:?}");
+        }
+    }
+}

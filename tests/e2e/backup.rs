@@ -1,0 +1,171 @@
+//! `rekeyd backup` and `rekeyd restore`, as the README describes them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, file_key_text, text};
+
+const README: &str = include_str!("../../README.md");
+
+fn credentials(world: &TestEnv) -> Vec<Value> {
+    let rows = world.history().into_iter();
+    rows.map(|row| row["credential_id"].clone()).collect()
+}
+
+/// Returns the block of the README that has both commands.
+fn documented_commands() -> Vec<Vec<String>> {
+    let blocks = README.split("```sh\n").skip(1);
+    let mut blocks = blocks.map(|block| block.split_once("```").unwrap().0);
+    let block = blocks.find(|block| block.contains("rekeyd restore"));
+    let lines = block.unwrap().lines();
+    lines
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn documented_commands_restore_the_ledger() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Some(Daemon::start(&world));
+    daemon
+        .as_mut()
+        .unwrap()
+        .wait_for("is the current credential of");
+    let backed_up = credentials(&world);
+    let backup = world.path("ledger-backup.db");
+    let mut has_rotated = false;
+    for words in documented_commands() {
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| match word.rsplit_once('/') {
+                Some((_, "ledger-backup.db")) => backup.to_str().unwrap(),
+                _ => word.as_str(),
+            })
+            .collect();
+        match words[..] {
+            ["systemctl", "stop", "rekeyd"] => drop(daemon.take().unwrap().stop()),
+            ["systemctl", "start", "rekeyd"] => daemon = Some(Daemon::start(&world)),
+            [
+                "runuser",
+                "-u",
+                "rekeyd",
+                "--",
+                "rekeyd",
+                ref arguments @ ..,
+            ] => {
+                world.ok(arguments);
+            }
+            _ => panic!("{words:?}"),
+        }
+        if !std::mem::replace(&mut has_rotated, true) {
+            // After the backup.
+            world.ok(&["rotate", "billing"]);
+            assert_eq!(credentials(&world).len(), 2);
+        }
+    }
+    let mut daemon = daemon.unwrap();
+    daemon.wait_for("looks like a label of this configuration");
+    assert_eq!(credentials(&world), backed_up);
+    // The next secret is taken, and the ledger works.
+    world.ok(&["rotate", "billing"]);
+    let mode = backup.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // The former ledger is kept, and can be put back the same way.
+    let log = daemon.stop();
+    assert!(!log.contains(" ERROR "), "{log}");
+    let former = world.path("ledger.db.before-restore");
+    world.ok(&["restore", former.to_str().unwrap()]);
+    assert_eq!(credentials(&world).len(), 2);
+}
+
+#[test]
+fn backup_is_one_whole_file() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let target = world.path("copy.db");
+    let target = target.to_str().unwrap();
+    let output = world.run(&["backup", target]);
+    assert!(
+        text(&output.stderr).contains("there is no ledger"),
+        "no ledger yet"
+    );
+    world.ok(&["once"]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    world.ok(&["rotate", "billing"]);
+    world.ok(&["backup", target]);
+    let files = fs::read_dir(world.dir.path()).unwrap();
+    let copies = files.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_str().unwrap().starts_with("copy.db")
+    });
+    assert_eq!(copies.count(), 1, "no file is beside it");
+    let copy = rusqlite::Connection::open(target).unwrap();
+    let sql = "SELECT count(*) FROM history";
+    let count: usize = copy.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 2);
+    daemon.stop();
+    // Nothing is overwritten, nor a file that only looks like a new one.
+    for (name, expected) in [
+        (target, "it exists"),
+        (world.path("ledger.db").to_str().unwrap(), "it exists"),
+        ("/nowhere/copy.db", "No such file"),
+    ] {
+        let output = world.run(&["backup", name]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {stderr}");
+        assert!(stderr.contains(expected), "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn restore_refuses_what_is_no_backup_of_this_ledger() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    world.ok(&["once"]);
+    let backup = world.path("copy.db");
+    world.ok(&["backup", backup.to_str().unwrap()]);
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/ledger-0.1.0.db"
+    );
+    fs::write(world.path("text.db"), "no database").unwrap();
+    fs::write(world.path("empty.db"), "").unwrap();
+    let mut damaged = fs::read(&backup).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle..].fill(0x55);
+    fs::write(world.path("damaged.db"), &damaged).unwrap();
+    fs::write(world.path("short.db"), &damaged[..middle - 100]).unwrap();
+    let before = fs::read(world.path("ledger.db")).unwrap();
+    let path = |name: &str| world.path(name).to_str().unwrap().to_owned();
+    for (source, code, expected) in [
+        (path("missing.db"), 1, "No such file"),
+        (path(""), 1, "folder"),
+        (path("text.db"), 1, "no SQLite database"),
+        (path("empty.db"), 1, "holds no ledger"),
+        (path("damaged.db"), 1, "damaged.db"),
+        (path("short.db"), 1, "short.db"),
+        (path("ledger.db"), 1, "it is the ledger itself"),
+        (fixture.to_owned(), 78, "belongs to"),
+    ] {
+        let output = world.run(&["restore", &source]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{source}: {stderr}");
+        assert!(stderr.contains(expected), "{source}: {stderr}");
+        assert_eq!(
+            fs::read(world.path("ledger.db")).unwrap(),
+            before,
+            "{source}"
+        );
+        assert!(!world.path("ledger.db.restoring").exists(), "{source}");
+    }
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    let output = world.run(&["restore", backup.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+}
