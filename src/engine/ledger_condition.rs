@@ -7,10 +7,12 @@ use crate::ledger::LedgerError;
 
 /// Raises the condition of a ledger that cannot be written.
 pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerError) {
-    let problem = match error {
-        // The remedy is not on the disk.
-        LedgerError::Locked { .. } => error.to_string(),
-        error => describe_problem(Condition::Ledger, &error.to_string()),
+    let text = error.to_string();
+    // The remedy of a lost lock is not on the disk.
+    let problem = if matches!(error, LedgerError::Locked { .. }) {
+        text
+    } else {
+        describe_problem(Condition::Ledger, &text)
     };
     conditions.raise(Condition::Ledger, &problem);
 }

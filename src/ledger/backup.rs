@@ -79,9 +79,10 @@ fn rename_to_new(from: &Path, to: &Path) -> Result<(), Error> {
 pub(super) fn cannot_write(target: &Path, error: &Error) -> LedgerError {
     LedgerError::Copy {
         path: target.to_owned(),
-        reason: match error.kind() {
-            ErrorKind::AlreadyExists => "it exists; give the path of a new file".to_owned(),
-            _ => error.to_string(),
+        reason: if error.kind() == ErrorKind::AlreadyExists {
+            "it exists; give the path of a new file".to_owned()
+        } else {
+            error.to_string()
         },
     }
 }

@@ -195,12 +195,15 @@ impl CheckpointNote {
     pub(super) fn open(path: &Path, is_synced: bool) -> Result<Self, LedgerError> {
         let [ledger, ..] = files_of_sqlite(path);
         let note = note_path(&ledger);
-        let file = open_or_create_regular(&note).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => LedgerError::Open {
-                path: path.to_owned(),
-                reason: READ_ONLY_REASON.to_owned(),
-            },
-            _ => cannot_open(&note, &error),
+        let is_read_only = |error: &Error| {
+            [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
+        };
+        let file = open_or_create_regular(&note).map_err(|error| {
+            if is_read_only(&error) {
+                cannot_open(path, &Error::other(READ_ONLY_REASON))
+            } else {
+                cannot_open(&note, &error)
+            }
         })?;
         Ok(Self {
             ledger,

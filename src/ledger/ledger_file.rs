@@ -102,9 +102,10 @@ pub(super) fn check_regular(path: &Path) -> Result<(), Error> {
 pub(super) fn cannot_open(path: &Path, error: &Error) -> LedgerError {
     LedgerError::Open {
         path: path.to_owned(),
-        reason: match error.kind() {
-            ErrorKind::IsADirectory => IS_DIRECTORY_REASON.to_owned(),
-            _ => error.to_string(),
+        reason: if error.kind() == ErrorKind::IsADirectory {
+            IS_DIRECTORY_REASON.to_owned()
+        } else {
+            error.to_string()
         },
     }
 }

@@ -64,12 +64,12 @@ pub(super) fn open_immutable(path: &Path) -> Result<(Connection, LedgerVersion),
 /// [`LedgerError::ForeignLog`].
 pub(super) fn check_log(path: &Path) -> Result<LogOrigin, LedgerError> {
     let origin = log_origin(path).map_err(|error| cannot_open(path, &error))?;
-    match origin {
-        LogOrigin::Foreign(reason) if WriterLock::holder(path).is_none() => {
-            Err(foreign_log(path, reason))
-        }
-        origin => Ok(origin),
+    if let LogOrigin::Foreign(reason) = origin
+        && WriterLock::holder(path).is_none()
+    {
+        return Err(foreign_log(path, reason));
     }
+    Ok(origin)
 }
 
 /// Opens the ledger at `path` by `name`, a path or a `file:` URL.

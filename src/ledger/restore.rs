@@ -74,11 +74,12 @@ fn copy_source(
         return Err(unusable(&Error::other("it holds no ledger")));
     }
     // The copy is checked completely; then nothing in it is malformed.
-    copy_database(&connection, new).map_err(|error| match error {
-        LedgerError::Corrupt(_) | LedgerError::Database(_) => {
+    copy_database(&connection, new).map_err(|error| {
+        if matches!(error, LedgerError::Corrupt(_) | LedgerError::Database(_)) {
             unusable(&Error::other(format!("it cannot be copied ({error})")))
+        } else {
+            error
         }
-        error => error,
     })?;
     identity::check_identity(&connection, source, version, configured)?;
     let is_of_other_host = identity::check_host(&connection, source, version, host).is_err();
