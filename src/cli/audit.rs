@@ -236,14 +236,14 @@ impl AuditEntry {
             })
         };
         let cell =
-            |text: Option<&String>| text.map_or("-".to_owned(), |text| redact::sanitize(text));
+            |text: Option<&String>| text.map_or("-".to_owned(), |text| redact::sanitize_name(text));
         vec![
             self.status.as_str().to_owned(),
             self.key
                 .as_ref()
                 .map_or("-".to_owned(), ToString::to_string),
             self.phase.map_or("-".to_owned(), |phase| phase.to_string()),
-            redact::sanitize(self.id.as_str()),
+            redact::sanitize_name(self.id.as_str()),
             cell(remote.and_then(|remote| remote.name.as_ref())),
             age(remote.and_then(|remote| remote.metadata.created_at)),
             age(remote.and_then(|remote| remote.last_used_at)),
@@ -257,10 +257,10 @@ impl AuditEntry {
             "standing": self.status.as_str(), "wrong": self.status.is_discrepancy(),
             "key": self.key, "phase": self.phase.map(Phase::as_str),
             "credential_id": self.id,
-            "name": remote.and_then(|remote| remote.name.as_deref()).map(redact::sanitize),
+            "name": remote.and_then(|remote| remote.name.as_deref()).map(redact::sanitize_name),
             "created_at": remote.and_then(|remote| remote.metadata.created_at).map(time::to_text),
             "last_used_at": remote.and_then(|remote| remote.last_used_at).map(time::to_text),
-            "owner": remote.and_then(|remote| remote.owner.as_deref()).map(redact::sanitize),
+            "owner": remote.and_then(|remote| remote.owner.as_deref()).map(redact::sanitize_name),
         })
     }
 }

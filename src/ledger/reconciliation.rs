@@ -216,7 +216,7 @@ pub(super) fn record_reconciliation(
         let name = credential
             .name
             .as_deref()
-            .map(crate::core::redact::sanitize);
+            .map(crate::core::redact::sanitize_name);
         let id = credential.id.as_str();
         if update.execute(params![scope, id, kind, name, SqlTimestamp(at)])? == 0 {
             insert.execute(params![scope, id, kind, name, SqlTimestamp(at)])?;

@@ -19,6 +19,16 @@ pub fn query_secrets(url: &Url) -> Vec<Secret> {
     all.map(Secret::new).collect()
 }
 
+/// Returns the parts of a URL that an answer may quote without giving a secret away: its
+/// host, its path, and the parts of that.
+#[must_use]
+pub fn quotable_parts(url: &Url) -> Vec<String> {
+    let host = url.host_str().into_iter();
+    let segments = url.path_segments().into_iter().flatten();
+    let parts = host.chain([url.path()]).chain(segments);
+    parts.map(str::to_owned).collect()
+}
+
 /// Returns the URL for messages. A query may hold a token, the configuration
 /// refuses userinfo, and a fragment means nothing to a server.
 #[must_use]

@@ -40,6 +40,16 @@ pub struct Invocation<'r> {
     pub timeout: Duration,
 }
 
+impl Invocation<'_> {
+    /// Returns what the program's output may quote: its command line and environment.
+    fn quotable(&self) -> Vec<&str> {
+        let values = self.environment.iter().map(|(_, value)| value.as_str());
+        let arguments = self.command.arguments.iter().map(String::as_str);
+        let program = [self.command.program.as_str()];
+        values.chain(arguments).chain(program).collect()
+    }
+}
+
 /// The exit of a program and its output.
 #[derive(Debug)]
 pub struct ProcessExit {
@@ -169,10 +179,11 @@ pub async fn run(invocation: Invocation<'_>) -> ProcessExit {
     };
     // A program that was killed may have written a part of a secret.
     let is_whole = matches!(kind, ExitKind::Code(_));
+    let sent = invocation.quotable();
     ProcessExit {
         kind,
-        stdout: stdout_capture.to_captured_output(is_whole),
-        stderr: stderr_capture.to_captured_output(is_whole),
+        stdout: stdout_capture.to_captured_output(is_whole, &sent),
+        stderr: stderr_capture.to_captured_output(is_whole, &sent),
     }
 }
 

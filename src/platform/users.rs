@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid};
 
-use crate::core::redact::sanitize;
+use crate::core::redact::sanitize_name;
 
 const PASSWD_PATH: &str = "/etc/passwd";
 const GROUP_PATH: &str = "/etc/group";
@@ -25,7 +25,7 @@ pub enum AccountError {
     /// The file with the accounts cannot be read.
     #[error(
         "cannot look up the {kind} {}: cannot read {}: {source}; give its number",
-        sanitize(name),
+        sanitize_name(name),
         list.display()
     )]
     Unreadable {
@@ -41,7 +41,7 @@ pub enum AccountError {
     /// The file with the accounts does not have the name.
     #[error(
         "there is no {kind} {} in {}; make it, or give its number if another service knows it",
-        sanitize(name),
+        sanitize_name(name),
         list.display()
     )]
     Unknown {

@@ -149,7 +149,7 @@ impl AlertTracker {
                 "{} bears the name {}, which looks like a label of {key}, but it is not in this \
                  ledger; it is left alone: `rekeyd audit` shows more",
                 lookalike.id,
-                redact::sanitize(&lookalike.name)
+                redact::sanitize_name(&lookalike.name)
             );
             self.raise(alert, NotificationState::OneTime, now, text, entropy, now);
         }

@@ -57,9 +57,9 @@ impl OutputCapture {
     }
 
     /// Redacts and sanitizes the output. `is_whole` is false if the program was
-    /// killed and may have been cut off.
-    pub(super) fn to_captured_output(&self, is_whole: bool) -> CapturedOutput {
-        let mut lines = sanitize_lines(&self.bytes, self.is_truncated || !is_whole);
+    /// killed and may have been cut off. The output may quote the values that were `sent`.
+    pub(super) fn to_captured_output(&self, is_whole: bool, sent: &[&str]) -> CapturedOutput {
+        let mut lines = sanitize_lines(&self.bytes, self.is_truncated || !is_whole, sent);
         let is_truncated = self.is_truncated || lines.len() > MAX_CAPTURED_LINES;
         lines.truncate(MAX_CAPTURED_LINES);
         CapturedOutput {

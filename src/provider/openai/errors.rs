@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use url::Url;
 
 use crate::core::redact::{sanitize, sanitize_bytes};
 use crate::core::time::DAY;
+use crate::net::target;
 use crate::provider::openai::schema::{self, ErrorEnvelope};
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
 
@@ -34,16 +36,19 @@ pub(super) struct ResponseHead {
     pub(super) request_id: Option<String>,
     pub(super) server_time: Option<Timestamp>,
     retry_after: Option<Duration>,
+    /// The host, the path and its parts, which an answer may quote.
+    sent: Vec<String>,
 }
 
 impl ResponseHead {
-    pub(super) fn parse(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(super) fn parse(status: StatusCode, headers: &HeaderMap, url: &Url) -> Self {
         let server_time = header_text(headers, DATE.as_str()).and_then(parse_http_date);
         Self {
             status,
             request_id: header_text(headers, "x-request-id").map(sanitize),
             server_time,
             retry_after: parse_retry_after(headers, server_time),
+            sent: target::quotable_parts(url),
         }
     }
 
@@ -85,7 +90,8 @@ impl ResponseHead {
     /// Returns the error that a response without success means.
     pub(super) fn error_from_body(&self, operation: &str, body: &[u8]) -> ProviderError {
         let status = self.status.as_u16();
-        match schema::parse_error_envelope(body) {
+        let sent = self.quotable(operation);
+        match schema::parse_error_envelope(body, &sent) {
             Some(envelope) => {
                 let classification = self.classify(&envelope);
                 let description = describe_envelope(&envelope);
@@ -96,14 +102,21 @@ impl ResponseHead {
                     format!("the provider answered {status}: {description}{hint}"),
                 )
             }
-            None => self.unexpected_body_error(operation, body),
+            None => self.unexpected_body_error(operation, body, &sent),
         }
+    }
+
+    /// Returns what an answer to the operation may quote: the ids and labels that it
+    /// names, and the parts of the URL.
+    fn quotable<'a>(&'a self, operation: &'a str) -> Vec<&'a str> {
+        let parts = self.sent.iter().map(String::as_str);
+        parts.chain(operation.split_whitespace()).collect()
     }
 
     /// Returns the error of a response without the provider's envelope: an
     /// intermediary's, or the provider's own failure. Whatever its status, it
     /// proves nothing.
-    fn unexpected_body_error(&self, operation: &str, body: &[u8]) -> ProviderError {
+    fn unexpected_body_error(&self, operation: &str, body: &[u8], sent: &[&str]) -> ProviderError {
         let status = self.status.as_u16();
         let intermediary_hint = "; check base-url and what stands between here and it";
         let (kind, description, hint) = if is_ambiguous(self.status) {
@@ -121,7 +134,7 @@ impl ResponseHead {
                 intermediary_hint,
             )
         };
-        let excerpt = sanitize_bytes(body);
+        let excerpt = sanitize_bytes(body, sent);
         let excerpt = if excerpt.is_empty() {
             "nothing".to_owned()
         } else {
@@ -250,7 +263,8 @@ mod tests {
                 )
             })
             .collect();
-        ResponseHead::parse(StatusCode::TOO_MANY_REQUESTS, &headers).retry_after
+        let url = "https://api.openai.com/v1".parse().unwrap();
+        ResponseHead::parse(StatusCode::TOO_MANY_REQUESTS, &headers, &url).retry_after
     }
 
     #[test]

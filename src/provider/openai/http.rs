@@ -34,7 +34,7 @@ pub(super) async fn send_request(
         );
         error
     })?;
-    let head = ResponseHead::parse(response.status(), response.headers());
+    let head = ResponseHead::parse(response.status(), response.headers(), response.url());
     let body = body::read(response).await;
     tracing::debug!(
         operation,

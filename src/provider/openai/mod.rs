@@ -20,7 +20,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::core::ids::{CredentialId, Label, ProjectId};
-use crate::core::redact::sanitize;
+use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
 use crate::core::secret::{ActiveCredential, Secret};
 use crate::net::client::{ClientOptions, ClientPair, build_clients};
@@ -278,7 +278,7 @@ impl Provider for OpenAiProvider {
         &self,
         id: &CredentialId,
     ) -> Result<ProviderResponse<Option<ListedCredential>>, ProviderError> {
-        let operation = format!("retrieve credential {}", sanitize(id.as_str()));
+        let operation = format!("retrieve credential {}", sanitize_name(id.as_str()));
         let lookup = self.lookup(&operation, Method::GET, id).await?;
         decode::decode_retrieve(&operation, id, lookup)
     }
@@ -304,7 +304,7 @@ impl Provider for OpenAiProvider {
     }
 
     async fn delete(&self, id: &CredentialId) -> Result<ProviderResponse<()>, ProviderError> {
-        let operation = format!("delete credential {}", sanitize(id.as_str()));
+        let operation = format!("delete credential {}", sanitize_name(id.as_str()));
         let lookup = self.lookup(&operation, Method::DELETE, id).await?;
         decode::decode_delete(&operation, id, lookup)
     }

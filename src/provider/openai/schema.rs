@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroize as _;
 use serde_json::Value;
 
 use crate::core::ids::CredentialId;
-use crate::core::redact::sanitize;
+use crate::core::redact::{sanitize_name, sanitize_reply};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
 use crate::provider::{CreatedCredential, ListedCredential};
@@ -83,7 +83,7 @@ pub(super) fn parse_deletion(body: &[u8], id: &CredentialId) -> Result<(), Strin
     match object.get("id").and_then(Value::as_str) {
         Some(other) if other != id.as_str() => Err(format!(
             "it is about another credential, {}",
-            sanitize(other)
+            sanitize_name(other)
         )),
         Some(_) | None => Ok(()),
     }
@@ -91,14 +91,18 @@ pub(super) fn parse_deletion(body: &[u8], id: &CredentialId) -> Result<(), Strin
 
 /// Parses the error envelope in a body, if there is one. Intermediaries send
 /// `{"error": "text"}`, an object without texts, or one with a number as its
-/// code.
-pub(super) fn parse_error_envelope(body: &[u8]) -> Option<ErrorEnvelope> {
+/// code. The texts may quote the values that were `sent`.
+pub(super) fn parse_error_envelope(body: &[u8], sent: &[&str]) -> Option<ErrorEnvelope> {
     let object = parse_object(body).ok()?;
     let error = object.get("error").filter(|error| error.is_object())?;
+    let text_field = |field| {
+        let text = error.get(field).and_then(Value::as_str);
+        text.map(|text| sanitize_reply(text, sent))
+    };
     let envelope = ErrorEnvelope {
-        kind: text_field(error, "type"),
-        code: text_field(error, "code"),
-        message: text_field(error, "message"),
+        kind: text_field("type"),
+        code: text_field("code"),
+        message: text_field("message"),
     };
     let has_text = envelope.kind.is_some() || envelope.message.is_some();
     let is_number = error.get("code").is_some_and(Value::is_number);
@@ -128,7 +132,7 @@ fn credential_from_json(object: &Value) -> Result<ListedCredential, String> {
         name: object
             .get("name")
             .and_then(Value::as_str)
-            .map(sanitize_name),
+            .map(recorded_name),
         last_used_at: time_field(object, "last_used_at"),
         owner: object.get("owner").and_then(describe_owner),
     })
@@ -159,8 +163,8 @@ fn is_valid_id(id: &str) -> bool {
 
 /// Sanitizes a name. Names are compared with labels, so one that changes gets a
 /// mark, lest it equal a label.
-fn sanitize_name(text: &str) -> String {
-    let sanitized = sanitize(text);
+fn recorded_name(text: &str) -> String {
+    let sanitized = sanitize_name(text);
     if sanitized == text {
         sanitized
     } else {
@@ -177,7 +181,7 @@ fn describe_owner(owner: &Value) -> Option<String> {
 }
 
 fn text_field(object: &Value, field: &str) -> Option<String> {
-    object.get(field)?.as_str().map(sanitize)
+    object.get(field)?.as_str().map(sanitize_name)
 }
 
 fn time_field(object: &Value, field: &str) -> Option<Timestamp> {
@@ -226,11 +230,11 @@ mod tests {
     #[test]
     fn a_sanitized_name_never_equals_a_label() {
         assert_eq!(
-            sanitize_name("a-20261123T030000Z-5f3a9c"),
+            recorded_name("a-20261123T030000Z-5f3a9c"),
             "a-20261123T030000Z-5f3a9c"
         );
         assert_ne!(
-            sanitize_name(" a-20261123T030000Z-5f3a9c"),
+            recorded_name(" a-20261123T030000Z-5f3a9c"),
             "a-20261123T030000Z-5f3a9c"
         );
     }
@@ -249,11 +253,11 @@ mod tests {
             r#"{"error":{"code":404,"message":"m","status":"NOT_FOUND"}}"#,
             r#"{"error":{"message":"#,
         ] {
-            assert_eq!(parse_error_envelope(body.as_bytes()), None, "{body}");
+            assert_eq!(parse_error_envelope(body.as_bytes(), &[]), None, "{body}");
         }
         let body = br#"{"error":{"type":"t","message":"m","param":null,"code":null}}"#;
         assert_eq!(
-            parse_error_envelope(body).unwrap().message.as_deref(),
+            parse_error_envelope(body, &[]).unwrap().message.as_deref(),
             Some("m")
         );
     }

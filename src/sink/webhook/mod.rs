@@ -238,7 +238,14 @@ impl Sink for WebhookSink {
             .await
             .map_err(DeliveryError::not_accepted)?;
         match prepared.request.send().await {
-            Ok(response) => response::classify(&self.redacted_url, response).await,
+            Ok(response) => {
+                let sent = [
+                    payload.label.as_str(),
+                    payload.credential.id.as_str(),
+                    payload.rotation.as_str(),
+                ];
+                response::classify(&self.redacted_url, response, &sent).await
+            }
             Err(error) => {
                 let is_unsent = prepared.send_tracker.cancel_if_unsent();
                 Err(response::send_error(&self.redacted_url, error, is_unsent))

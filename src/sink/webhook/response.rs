@@ -5,16 +5,28 @@ use std::error::Error as _;
 use reqwest::{Response, StatusCode};
 
 use crate::core::redact::{MAX_INPUT_BYTES, sanitize, sanitize_bytes};
+use crate::net::target;
 use crate::sink::{Acceptance, DeliveryError};
 
-/// Classifies a response by its status alone; the body is only quoted.
-pub(super) async fn classify(url: &str, response: Response) -> Result<(), DeliveryError> {
+/// Classifies a response by its status alone; the body is only quoted, and may itself
+/// quote the values that were `sent`.
+pub(super) async fn classify(
+    url: &str,
+    response: Response,
+    sent: &[&str],
+) -> Result<(), DeliveryError> {
     let status = response.status();
+    let parts = target::quotable_parts(response.url());
+    let sent: Vec<&str> = parts
+        .iter()
+        .map(String::as_str)
+        .chain(sent.iter().copied())
+        .collect();
     let Some((acceptance, advice)) = classify_status(status) else {
         return Ok(());
     };
     let quoted_body = match read_body(response).await {
-        Some(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
+        Some(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body, &sent)),
         Some(_) | None => String::new(),
     };
     Err(DeliveryError {

@@ -23,7 +23,7 @@ use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
-use crate::net::{body, error_text};
+use crate::net::{body, error_text, target};
 use crate::platform::secret_file;
 
 pub use self::options::WebhookChannelTarget;
@@ -130,11 +130,13 @@ impl WebhookChannel {
             unreachable(format!("cannot post to {url_text}: {reason}"))
         })?;
         let status = response.status();
+        let parts = target::quotable_parts(response.url());
+        let sent: Vec<&str> = parts.iter().map(String::as_str).collect();
         if status.is_success() {
             return Ok(());
         }
         let quoted_body = match body::read(response).await {
-            Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body)),
+            Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body, &sent)),
             Ok(_) | Err(_) => String::new(),
         };
         Err(ChannelError::new(

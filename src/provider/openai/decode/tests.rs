@@ -47,7 +47,11 @@ impl ArbitraryResponse {
         let headers: HeaderMap = headers.collect();
         let status = StatusCode::from_u16(self.status).unwrap();
         RawResponse {
-            head: ResponseHead::parse(status, &headers),
+            head: ResponseHead::parse(
+                status,
+                &headers,
+                &"https://api.openai.com/v1".parse().unwrap(),
+            ),
             body: Zeroizing::new(self.body.clone()),
         }
     }

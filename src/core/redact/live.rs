@@ -1,0 +1,51 @@
+//! Finds the secrets in memory, in whatever encoding.
+
+use std::ops::Range;
+
+use super::view::View;
+use crate::core::secret;
+
+/// How often a text is decoded: a percent-encoded JSON text with a value in base64 is
+/// decoded three times.
+const MAX_DEPTH: usize = 3;
+
+/// The length of the longest escape, in bytes. A cut one at the end of a text cannot be
+/// decoded.
+const MAX_ESCAPE_LEN: usize = 6;
+
+/// Returns the ranges of the text that hold a secret in memory: ten characters in a row
+/// of it, in any case and encoding. In a cut text, also the start of a secret at its end,
+/// however short.
+pub(super) fn find(text: &str, is_cut: bool) -> Vec<Range<usize>> {
+    let live = secret::live_secrets();
+    let is_at_end = |range: &Range<usize>| text.len() - range.end < MAX_ESCAPE_LEN;
+    let mut found = Vec::new();
+    if live.is_empty() {
+        return found;
+    }
+    let mut views = vec![(View::new(text), MAX_DEPTH)];
+    while let Some((view, depth)) = views.pop() {
+        let condensed = view.condense();
+        let folded = condensed.folded();
+        for secret in &live {
+            let fragments = secret.fragments();
+            let ranges = fragments.find(&folded).into_iter();
+            found.extend(ranges.map(|range| condensed.source(range)));
+            let length = fragments.len_at_end(&folded);
+            if is_cut && length > 0 {
+                let range = condensed.source(folded.len() - length..folded.len());
+                found.extend(is_at_end(&range).then_some(range));
+            }
+        }
+        if let Some(depth) = depth.checked_sub(1) {
+            let decoded = view.unescape().into_iter();
+            let decoded = decoded.chain(condensed.base64()).chain(condensed.hex());
+            views.extend(decoded.map(|view| (view, depth)));
+        }
+    }
+    if is_cut {
+        let at_end = found.iter_mut().filter(|range| is_at_end(range));
+        at_end.for_each(|range| range.end = text.len());
+    }
+    found
+}
