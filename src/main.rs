@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // First: until then a SIGHUP ends the process.
+    rekeyd::platform::signals::early::prepare();
     rekeyd::cli::main(std::env::args_os())
 }

@@ -3,8 +3,8 @@
 //! No format masks anything: untrusted text is masked where it is received (see
 //! [`crate::core::redact`]), and no other text that is logged holds a secret.
 
-use std::ffi::OsStr;
-use std::io::{self, IsTerminal as _};
+use std::ffi::{OsStr, OsString};
+use std::io;
 
 use rustix::fs::{Stat, fstat};
 use tracing::Level;
@@ -70,10 +70,23 @@ pub(crate) fn init(level: Level, format: LogFormat) {
     }
 }
 
+/// Whether lines on this stream are coloured.
+fn is_colored(stream: &impl io::IsTerminal) -> bool {
+    shows_color(stream.is_terminal(), |name| std::env::var_os(name))
+}
+
+/// Whether a stream shows colours: a terminal that has them, unless the user has opted out
+/// (no-color.org).
+fn shows_color(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_opted_out = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = variable("TERM").is_none_or(|value| value == "dumb");
+    is_terminal && !is_opted_out && !is_dumb
+}
+
 fn human_layer() -> LogLayer {
     fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(is_colored(&io::stderr()))
         .with_target(false)
         .boxed()
 }
@@ -131,7 +144,7 @@ pub(crate) fn init_demo_output() {
     });
     let layer = fmt::layer()
         .with_writer(std::io::stdout)
-        .with_ansi(std::io::stdout().is_terminal())
+        .with_ansi(is_colored(&io::stdout()))
         .with_target(false)
         .with_level(false)
         .with_timer(fmt::time::uptime())
@@ -143,6 +156,30 @@ pub(crate) fn init_demo_output() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colors_are_shown_on_capable_terminals_alone() {
+        for (is_terminal, no_color, term, expected) in [
+            (true, None, Some("xterm-256color"), true),
+            (true, Some(""), Some("xterm"), true),
+            (true, Some("1"), Some("xterm"), false),
+            (true, Some("0"), Some("xterm"), false),
+            (true, None, Some("dumb"), false),
+            (true, None, None, false),
+            (false, None, Some("xterm"), false),
+        ] {
+            let variable = |name: &str| match name {
+                "NO_COLOR" => no_color.map(OsString::from),
+                "TERM" => term.map(OsString::from),
+                other => unreachable!("{other}"),
+            };
+            assert_eq!(
+                shows_color(is_terminal, variable),
+                expected,
+                "{no_color:?} {term:?}"
+            );
+        }
+    }
 
     #[test]
     fn journal_stream_is_recognized_by_device_and_inode() {

@@ -34,6 +34,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::cli::context::{GlobalOptions, block_on};
 use crate::cli::failure::{Failure, exit_code};
 use crate::daemon::hardening;
+use crate::platform::signals::{early, init_process};
 
 /// Rotates OpenAI organization admin keys on a schedule, and never loses one.
 #[derive(Debug, Parser)]
@@ -108,6 +109,15 @@ enum CliCommand {
 /// The program: parses the command line and runs the command.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match init_process::run_child_if_init(&arguments) {
+        Ok(None) => {}
+        Ok(Some(exit_code)) => return exit_code,
+        Err(error) => {
+            output::report_error(&format!("process 1 cannot start its child: {error}"));
+            return ExitCode::from(exit_code::FAILED);
+        }
+    }
     if let Err(error) = hardening::harden() {
         output::report_error(&format!("cannot turn core dumps off: {error}"));
         return ExitCode::from(exit_code::FAILED);
@@ -125,6 +135,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    if !matches!(cli.command, CliCommand::Run(_)) {
+        early::end_on_hangup();
+    }
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::core::duration;
-use crate::daemon::signals;
 use crate::platform::secret_file::{self, PermissionCheck};
+use crate::platform::signals;
 use crate::sandbox::{DEFAULT_ADMIN_KEY, Fault, PropagationDelays, Sandbox, SandboxOptions};
 
 #[derive(Debug, clap::Args)]

@@ -17,9 +17,9 @@ use crate::daemon::error::ServiceError;
 use crate::daemon::inbox::{Inbox, InboxEvent};
 use crate::daemon::reload::ConfigReader;
 use crate::daemon::runtime::Runtime;
-use crate::daemon::signals::SignalAction;
 use crate::daemon::ticker::Ticker;
 use crate::engine::Engine;
+use crate::platform::signals::SignalAction;
 
 /// The backoff of a key whose rotation was abandoned at the end of a command:
 /// the next run of a timer must not create another credential at once.

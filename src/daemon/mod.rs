@@ -10,6 +10,5 @@ pub mod ownership;
 pub mod reload;
 pub mod runtime;
 mod service_manager;
-pub mod signals;
 mod temp_cleanup;
 pub mod ticker;

@@ -15,7 +15,6 @@ use crate::daemon::error::ServiceError;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
 use crate::daemon::ownership::refuse_root;
-use crate::daemon::signals::{self, SignalAction};
 use crate::daemon::temp_cleanup;
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
@@ -26,6 +25,7 @@ use crate::ledger::{
 };
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::entropy::{Entropy, SystemEntropy};
+use crate::platform::signals::{self, SignalAction};
 use crate::platform::{machine, zones};
 use crate::provider::Provider;
 use crate::provider::failover::{AdminCredentialSources, FailoverProvider};
@@ -82,6 +82,13 @@ pub async fn start(
 ) -> Result<Runtime, ServiceError> {
     refuse_root(&settings.ledger, std::env::args_os())?;
     let signal_actions = signals::listen()?;
+    if run_mode == RunMode::Daemon && machine::id().is_none() {
+        tracing::warn!(
+            "this host has no machine id, so a copy of the ledger that another host writes is \
+             not noticed; hint: run systemd-machine-id-setup, or mount the host's /etc/machine-id \
+             into the container"
+        );
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = WriterLock::acquire(&settings.ledger, command)?;
     let ledger = open_ledger(lock, settings, run_mode, clock.now())?;

@@ -7,6 +7,7 @@ pub mod machine;
 pub mod process;
 mod run_blocking;
 pub mod secret_file;
+pub mod signals;
 pub mod users;
 pub mod zones;
 

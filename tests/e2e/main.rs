@@ -35,4 +35,5 @@ mod sandbox_command;
 mod schedule_command;
 mod secrets;
 mod self_credential;
+mod signals;
 mod status;

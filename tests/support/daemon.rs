@@ -1,7 +1,7 @@
 //! `rekeyd run` as a child process, and its log.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,11 +38,12 @@ impl Daemon {
     }
 
     fn spawn(world: &TestEnv, arguments: &[&str]) -> Self {
-        let mut child = world
-            .command(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::from_command(world.command(arguments))
+    }
+
+    /// Starts the daemon with this command.
+    pub fn from_command(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         let reader = std::thread::spawn(move || {

@@ -1,6 +1,9 @@
 //! Signals: the first SIGTERM or SIGINT stops the process in order, a second
 //! one ends it at once.
 
+pub mod early;
+pub mod init_process;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,7 +24,8 @@ pub enum SignalAction {
 /// The exit code of a process that a second signal ends.
 const SECOND_SIGNAL_EXIT_CODE: i32 = 1;
 
-/// Installs the handlers and returns the channel of requested actions.
+/// Installs the handlers and returns the channel of requested actions, with a reload if one
+/// was requested since the start of the process.
 ///
 /// # Errors
 /// If the system refuses a handler or a thread.
@@ -39,7 +43,11 @@ pub fn listen() -> std::io::Result<mpsc::UnboundedReceiver<SignalAction>> {
         )?;
         flag::register(signal, Arc::clone(&is_stopping))?;
     }
+    early::keep_on_hangup();
     let (sender, receiver) = mpsc::unbounded_channel();
+    if early::take_hangup() {
+        let _ = sender.send(SignalAction::Reload);
+    }
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {

@@ -1,0 +1,161 @@
+//! Signals, from the first moment of the process, under a parent that blocks or ignores
+//! them, and as process 1.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::daemon::Daemon;
+use crate::support::{ChildGuard, TestEnv, binary, file_key_text, write};
+
+/// How long a test waits for a state of a process.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The bit of SIGHUP in the signal masks of `/proc/PID/status`.
+const HANGUP_BIT: u64 = 1;
+
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a process has a handler for SIGHUP.
+fn catches_hangup(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & HANGUP_BIT != 0)
+}
+
+/// Returns the ids of the children of a process.
+fn children(id: u32) -> Vec<u32> {
+    let path = format!("/proc/{id}/task/{id}/children");
+    let list = fs::read_to_string(path).unwrap_or_default();
+    list.split_whitespace()
+        .map(|id| id.parse().unwrap())
+        .collect()
+}
+
+/// Returns a key that rotates at once and whose `on-change` runs these lines.
+fn configure_on_change(world: &TestEnv, lines: &str) {
+    let script = world.path("after");
+    write(&script, &format!("#!/bin/sh\n{lines}\n"));
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    let key = file_key_text("1s");
+    world.configure(&format!("{key}on-change = [\"DIR/after\", \"DIR\"]\n"));
+}
+
+#[test]
+fn hangups_during_start_do_not_end_the_daemon() {
+    let world = TestEnv::start(&[]);
+    let keys: String = (0..500)
+        .map(|number| {
+            let key = file_key_text("1h").replace("billing", &format!("key-{number}"));
+            key.replace("schedule", "initial-rotation = \"scheduled\"\nschedule")
+        })
+        .collect();
+    world.configure(&keys);
+    for pauses in [0, 1, 10, 100, 1_000, 10_000] {
+        let mut daemon = Daemon::start(&world);
+        let id = daemon.id();
+        wait_until("SIGHUP is caught", || catches_hangup(id));
+        // The first statement has run. From here on, a signal finds the start at any point.
+        for _ in 0..pauses {
+            std::thread::yield_now();
+        }
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("started at");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn hangup_ends_a_command_of_a_terminal() {
+    let world = TestEnv::start(&[]);
+    let mut demo = world.command(&["demo"]);
+    let demo = demo.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut demo = ChildGuard(demo.spawn().unwrap());
+    wait_until("the demo prints", || {
+        use std::io::Read as _;
+        demo.0.stdout.as_mut().unwrap().read(&mut [0; 1]).unwrap() == 1
+    });
+    let id = Pid::from_raw(i32::try_from(demo.0.id()).unwrap()).unwrap();
+    kill_process(id, Signal::HUP).unwrap();
+    let mut status = None;
+    wait_until("the demo ends", || {
+        status = demo.0.try_wait().unwrap();
+        status.is_some()
+    });
+}
+
+#[test]
+fn inherited_signal_dispositions_are_reset() {
+    let world = TestEnv::start(&[]);
+    configure_on_change(&world, "exit 3");
+    let mut command = Command::new("env");
+    command
+        .args(["--block-signal=TERM,HUP,CHLD", "--ignore-signal=CHLD"])
+        .arg(binary())
+        .arg("--config")
+        .arg(world.path("config.toml"))
+        .arg("run");
+    let mut daemon = Daemon::from_command(command);
+    daemon.wait_for("exit code 3");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("took the configuration");
+    daemon.stop();
+}
+
+#[test]
+fn process_1_reaps_orphans_and_passes_signals_on() {
+    let namespace: &[&str] = if rustix::process::geteuid().is_root() {
+        &["--pid", "--fork", "--mount-proc"]
+    } else {
+        &[
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--user",
+            "--map-current-user",
+        ]
+    };
+    let probe = Command::new("unshare").args(namespace).arg("true").output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: this host lets its tests make no process namespace (unshare)");
+        return;
+    }
+    let world = TestEnv::start(&[]);
+    configure_on_change(&world, "(setsid sh -c 'echo > \"$0/ended\"' \"$1\" &)");
+    let mut command = Command::new("unshare");
+    command
+        .args(namespace)
+        .arg(binary())
+        .arg("--config")
+        .arg(world.path("config.toml"))
+        .arg("run");
+    let mut daemon = Daemon::from_command(command);
+    wait_until("process 1 has its child", || {
+        children(daemon.id())
+            .first()
+            .is_some_and(|init| children(*init).len() == 1)
+    });
+    let init = children(daemon.id())[0];
+    daemon.wait_for("delivered");
+    wait_until("the orphan ends", || world.path("ended").exists());
+    // One that is not waited for stays as a zombie.
+    wait_until("process 1 has no child but rekeyd", || {
+        children(init).len() == 1
+    });
+    let process = Pid::from_raw(i32::try_from(init).unwrap()).unwrap();
+    kill_process(process, Signal::HUP).unwrap();
+    daemon.wait_for("took the configuration");
+    kill_process(process, Signal::TERM).unwrap();
+    assert_eq!(daemon.wait().code(), Some(0));
+}
