@@ -56,6 +56,12 @@ pub fn read_ledger(path: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open_with_flags(path, flags).unwrap()
 }
 
+/// Returns whether this host has an id that a ledger records.
+pub fn has_machine_id() -> bool {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    id.trim().len() == 32
+}
+
 /// Opens a ledger for writing, as only a test may.
 pub fn write_ledger(path: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(path).unwrap()
