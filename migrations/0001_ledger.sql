@@ -39,6 +39,8 @@ CREATE TABLE key_state (
     last_error      TEXT,
     -- An operator wants every older credential revoked once a new one is current.
     revoke_previous INTEGER NOT NULL DEFAULT 0 CHECK (revoke_previous IN (0, 1)),
+    -- An operator lets a rotation replace keys that this ledger did not write.
+    may_replace     INTEGER NOT NULL DEFAULT 0 CHECK (may_replace IN (0, 1)),
     -- The schedule as text: a changed one counts from the moment of the change.
     timetable       TEXT,
     -- Scheduled runs up to this moment are settled.

@@ -56,6 +56,7 @@ impl RunningEngine {
         let request = RotationRequest {
             operator: None,
             revoke_previous: false,
+            may_replace: false,
         };
         assert!(self.engine.request_rotation(&key(), request));
         self.advance(MINUTE).await;

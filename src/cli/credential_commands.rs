@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -47,11 +48,20 @@ pub(crate) struct ReleaseCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct AdoptCommand {
     /// The key that takes it over
-    #[arg(value_name = "KEY")]
-    key: String,
+    #[arg(value_name = "KEY", required_unless_present = "from_sinks")]
+    key: Option<String>,
     /// The credential, made by hand
-    #[arg(value_name = "CREDENTIAL_ID")]
-    credential: String,
+    #[arg(value_name = "CREDENTIAL_ID", required_unless_present = "from_sinks")]
+    credential: Option<String>,
+    /// Show, for every key, the credential whose secret its sinks hold
+    #[arg(long, conflicts_with_all = ["key", "credential", "force"])]
+    from_sinks: bool,
+    /// Adopt what --from-sinks shows
+    #[arg(long, requires = "from_sinks")]
+    yes: bool,
+    /// Also when a sink holds another key
+    #[arg(long)]
+    force: bool,
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -91,11 +101,28 @@ impl ReleaseCommand {
 
 impl AdoptCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let (Some(key), Some(credential)) = (&self.key, &self.credential) else {
+            return self.adopt_from_sinks(options).await;
+        };
         let request = ControlRequest::Adopt {
-            key: self.key.clone(),
-            credential_id: self.credential.clone(),
+            key: key.clone(),
+            credential_id: credential.clone(),
+            force: self.force,
             reason: self.reason.clone(),
         };
         execute(options, request).await
+    }
+
+    async fn adopt_from_sinks(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let request = ControlRequest::AdoptFromSinks {
+            apply: self.yes,
+            reason: self.reason.clone(),
+        };
+        execute(options, request).await?;
+        if !self.yes {
+            let hint = "nothing was adopted; `rekeyd adopt --from-sinks --yes` adopts these\n";
+            output::print(hint.as_bytes())?;
+        }
+        Ok(())
     }
 }

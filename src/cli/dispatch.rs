@@ -43,12 +43,14 @@ fn without_no_wait(request: ControlRequest) -> ControlRequest {
             keys,
             all,
             revoke_previous_now,
+            replace,
             reason,
             no_wait: _,
         } => ControlRequest::Rotate {
             keys,
             all,
             revoke_previous_now,
+            replace,
             reason,
             no_wait: false,
         },
@@ -56,6 +58,7 @@ fn without_no_wait(request: ControlRequest) -> ControlRequest {
         | ControlRequest::Hold { .. }
         | ControlRequest::Release { .. }
         | ControlRequest::Adopt { .. }
+        | ControlRequest::AdoptFromSinks { .. }
         | ControlRequest::Pause { .. }
         | ControlRequest::Resume { .. }
         | ControlRequest::Reload) => other,

@@ -19,6 +19,9 @@ pub(crate) struct RotateCommand {
     /// Revoke every older credential as soon as the new one is current, overlap or not
     #[arg(long)]
     revoke_previous_now: bool,
+    /// Also over a key in a sink that the ledger neither wrote nor adopted
+    #[arg(long)]
+    replace: bool,
     /// End at once, and let the running daemon go on
     #[arg(long)]
     no_wait: bool,
@@ -30,6 +33,7 @@ impl RotateCommand {
             keys: self.keys.clone(),
             all: self.all,
             revoke_previous_now: self.revoke_previous_now,
+            replace: self.replace,
             no_wait: self.no_wait,
             reason: self.reason.clone(),
         };

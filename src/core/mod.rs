@@ -16,6 +16,7 @@ pub mod health;
 pub mod hex;
 pub mod ids;
 pub mod in_flight;
+pub mod key_shape;
 pub mod lifecycle;
 pub mod loopback;
 pub mod notification;

@@ -31,6 +31,9 @@ pub struct KeyState {
     /// Whether an operator requested the revocation of every older credential as soon
     /// as a new one is current.
     pub revoke_previous: bool,
+    /// Whether an operator allowed the newest rotation to replace keys that this ledger
+    /// did not write; also of the next ones, until one is current.
+    pub may_replace: bool,
     /// The timetable that its firings were last counted by, as text.
     pub timetable: Option<String>,
     /// The time up to which firings are settled: recorded as events, or before the
@@ -59,6 +62,7 @@ impl KeyState {
             retry_at: None,
             last_error: None,
             revoke_previous: false,
+            may_replace: false,
             timetable: None,
             counts_from: None,
             pending_run: None,

@@ -318,6 +318,10 @@ fn log_operator_change(key: &KeyState, change: &OperatorChange, now: Timestamp) 
             tracing::info!(key = %name, until, "{name} is paused by hand until {until}");
         }
         OperatorChange::PauseSet(_) => tracing::info!(key = %name, "{name} is resumed by hand"),
+        OperatorChange::ReplacementAllowed(_) => tracing::info!(
+            key = %name,
+            "{name} may replace keys in its sinks that rekeyd did not write"
+        ),
         OperatorChange::RetryRequested(_)
         | OperatorChange::RevokePreviousSet(_)
         | OperatorChange::ImmediateRevocationSet(_) => {}

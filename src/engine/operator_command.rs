@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::core::change::OperatorNote;
 use crate::core::ids::CredentialId;
 use crate::ledger::LedgerError;
-use crate::provider::ProviderError;
+use crate::provider::{ListedCredential, ProviderError};
+
+/// The provider's credentials, listed once for the commands of many keys.
+pub type SharedListing = Arc<OnceCell<Vec<ListedCredential>>>;
 
 /// A command about a key or one of its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,17 @@ pub enum OperatorCommand {
     Adopt {
         /// The credential.
         credential: CredentialId,
+        /// Whether to adopt it although a sink's target holds another key.
+        force: bool,
+        /// The operator of the request, and the reason.
+        operator: Option<OperatorNote>,
+    },
+    /// Adopt the credentials whose secrets the key's sinks hold.
+    AdoptFromSinks {
+        /// Whether to adopt them, instead of only naming them.
+        apply: bool,
+        /// The provider's credentials, listed once for all keys.
+        listing: SharedListing,
         /// The operator of the request, and the reason.
         operator: Option<OperatorNote>,
     },
@@ -60,7 +74,7 @@ impl OperatorCommand {
     /// Returns whether the command sends requests to the provider.
     pub(super) const fn uses_provider(&self) -> bool {
         match self {
-            Self::Revoke { .. } | Self::Adopt { .. } => true,
+            Self::Revoke { .. } | Self::Adopt { .. } | Self::AdoptFromSinks { .. } => true,
             Self::Hold { .. } | Self::Pause { .. } | Self::Resume { .. } => false,
         }
     }

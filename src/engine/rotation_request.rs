@@ -13,15 +13,23 @@ pub struct RotationRequest {
     /// Whether every older credential is revoked as soon as the new one is current;
     /// an open rotation is abandoned first.
     pub revoke_previous: bool,
+    /// Whether the rotation may replace keys that this ledger did not write.
+    pub may_replace: bool,
 }
 
 impl RotationRequest {
     /// Merges a later request into this one. A request to revoke older credentials
-    /// stays, even if the later one asks for less: the key may have leaked.
+    /// stays, even if the later one asks for less: the key may have leaked. So does an
+    /// approval to replace keys.
     pub(super) fn merge(self, later: Self) -> Self {
-        match (self.revoke_previous, later.revoke_previous) {
+        let may_replace = self.may_replace || later.may_replace;
+        let merged = match (self.revoke_previous, later.revoke_previous) {
             (true, false) => self,
             (_, _) => later,
+        };
+        Self {
+            may_replace,
+            ..merged
         }
     }
 }

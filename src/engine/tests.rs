@@ -58,6 +58,7 @@ fn rotation_request() -> RotationRequest {
     RotationRequest {
         operator: None,
         revoke_previous: false,
+        may_replace: false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::change::{Change, RetryRequest};
+use crate::core::change::{Change, ReplacementApproval, RetryRequest};
 use crate::core::decide::next_step::Step;
 use crate::core::decide::outcome;
 use crate::core::ids::{RotationId, SinkId};
@@ -282,23 +282,28 @@ impl Worker {
         let Some(rotation) = self.state.rotation(open) else {
             return Ok(false);
         };
-        let retry = Change::from(RetryRequest {
+        let mut retry = vec![Change::from(RetryRequest {
             rotation: open.clone(),
             operator: request.operator.clone(),
-        });
+        })];
+        if request.may_replace {
+            retry.push(Change::from(ReplacementApproval {
+                operator: request.operator.clone(),
+            }));
+        }
         if request.revoke_previous && rotation.phase == Phase::Intended {
             // The outcome of its create must be known before it is abandoned.
             self.request = Some(request);
             if rotation.retry_at.is_none_or(|at| at <= self.now()) {
                 return Ok(false);
             }
-            self.record(vec![retry]).await?;
+            self.record(retry).await?;
         } else if request.revoke_previous {
             let changes = outcome::abandon(rotation, "given up for a rotation by hand");
             self.request = Some(request);
             self.record(changes).await?;
         } else {
-            self.record(vec![retry]).await?;
+            self.record(retry).await?;
         }
         Ok(true)
     }

@@ -141,13 +141,14 @@ fn changed_columns<const N: usize>(before: [Column; N], after: [Column; N]) -> V
         .collect()
 }
 
-fn key_columns(state: &KeyState) -> [Column; 10] {
+fn key_columns(state: &KeyState) -> [Column; 11] {
     [
         ("sequence", integer(state.sequence)),
         ("attempt", integer(state.attempt)),
         ("retry_at", timestamp(state.retry_at)),
         ("last_error", optional_text(state.last_error.as_deref())),
         ("revoke_previous", boolean(state.revoke_previous)),
+        ("may_replace", boolean(state.may_replace)),
         ("timetable", optional_text(state.timetable.as_deref())),
         ("counts_from", timestamp(state.counts_from)),
         ("pending_run", timestamp(state.pending_run)),

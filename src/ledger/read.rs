@@ -234,6 +234,25 @@ pub(super) fn key_for_credential(
     Ok(found)
 }
 
+/// Returns whether this ledger has written a target, or an adopted credential of `key`
+/// was delivered to it by hand.
+pub(super) fn has_written(
+    connection: &Connection,
+    target: &str,
+    key: &KeyName,
+) -> Result<bool, LedgerError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery d JOIN rotation r ON r.id = d.rotation_row
+                WHERE d.target = ?1 AND (r.\"trigger\" <> 'adopted' OR r.key = ?2)
+                  AND (d.accepted_at IS NOT NULL OR d.maybe_accepted = 1
+                       OR d.state IN ('uncertain', 'accepted')
+                       OR (r.\"trigger\" = 'adopted' AND d.state = 'missed')))",
+        )?
+        .query_row([target, key.as_str()], |row| row.get(0))?;
+    Ok(found)
+}
+
 /// Returns the time of the last reconciliation of a scope, and whether a create in it that
 /// was sent since `since` failed and may still be applied.
 pub(super) fn last_reconciliation(

@@ -101,7 +101,8 @@ pub(crate) fn timestamp_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Op
 
 /// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
-    k.revoke_previous, k.timetable, k.counts_from, k.pending_run, k.paused_from, k.paused_until";
+    k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.paused_from,
+    k.paused_until";
 
 /// The columns of `rotation r`, in the order of [`read_rotation`].
 pub(crate) const ROTATION_COLUMNS: &str =
@@ -187,6 +188,7 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         retry_at: cells.timestamp()?,
         last_error: cells.get()?,
         revoke_previous: cells.get()?,
+        may_replace: cells.get()?,
         timetable: cells.get()?,
         counts_from: cells.timestamp()?,
         pending_run: cells.timestamp()?,

@@ -211,6 +211,17 @@ impl Ledger {
             .await
     }
 
+    /// Returns whether this ledger has written a target, or an adopted credential of
+    /// `key` was delivered to it by hand. Reads every delivery if not.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn has_written(&self, target: &str, key: &KeyName) -> Result<bool, LedgerError> {
+        let (target, key) = (target.to_owned(), key.clone());
+        self.submit(move |connection| read::has_written(connection, &target, &key))
+            .await
+    }
+
     /// Compares the provider's list of a scope with every row, and returns the
     /// discrepancies.
     ///

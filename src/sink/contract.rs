@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::{DeliveryError, Drift, SinkError, SinkProblem};
+use super::target_content::TargetContent;
 use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::secret::Secret;
 use crate::core::state::CredentialMetadata;
@@ -43,6 +44,12 @@ pub trait Sink: Send + Sync {
     fn blocking_drift_check(&self, credential: &CredentialMetadata) -> Option<BlockingDriftCheck> {
         let _ = credential;
         None
+    }
+
+    /// Looks at what the target holds, whoever wrote it, as far as this host can read
+    /// it. MUST return within the sink's timeout.
+    async fn inspect(&self) -> TargetContent {
+        TargetContent::Unknown
     }
 
     /// Whether the sink replaces the credential that rekeyd itself works with.

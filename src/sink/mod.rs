@@ -17,6 +17,7 @@ mod program_log;
 pub mod recording;
 pub mod self_credential;
 pub mod target;
+mod target_content;
 pub mod webhook;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub use self::contract::{
 pub use self::error::{
     Acceptance, DeliveryError, Drift, DriftKind, SinkError, SinkProblem, SinkProblemKind,
 };
+
+pub use self::target_content::TargetContent;
 
 /// Every type of sink, in the order in which messages list them.
 pub static SINK_TYPES: &[&SinkType] = &[

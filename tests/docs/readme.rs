@@ -292,7 +292,7 @@ fn every_control_request_parses() {
             verbs.insert(route.to_owned());
         }
     }
-    assert_eq!(verbs.len(), 8, "{verbs:?}");
+    assert_eq!(verbs.len(), 9, "{verbs:?}");
 }
 
 /// Parses a command line as the program does, without running it.

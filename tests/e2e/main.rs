@@ -23,6 +23,7 @@ mod ledger_unwritable;
 mod log;
 mod metrics;
 mod migration;
+mod moving_in;
 mod notify;
 mod on_change;
 mod once;

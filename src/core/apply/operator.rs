@@ -28,6 +28,15 @@ pub(super) fn apply_change(
             }
             Ok(())
         }
+        OperatorChange::ReplacementAllowed(approval) => {
+            update.state.may_replace = true;
+            let operator = approval.operator.as_ref();
+            let detail = json!({
+                "reason": operator_reason(operator), "by": operator_name(operator),
+            });
+            update.append_event(None, "replacement-allowed", detail);
+            Ok(())
+        }
         OperatorChange::ImmediateRevocationSet(set) => set_immediate_revocation(update, set),
         OperatorChange::CredentialAdopted(adoption) => adopt(update, adoption),
         OperatorChange::PauseSet(pause) => {

@@ -55,6 +55,9 @@ fn start(update: &mut KeyUpdate, intent: &RotationIntent) -> Result<(), ApplyErr
     rotation.label = Some(intent.label.clone());
     rotation.maybe_created = true;
     rotation.add_deliveries(&intent.sinks, DeliveryState::Pending);
+    // The approval of an operator holds for retries, until a rotation is current.
+    let newest = update.state.newest_phase;
+    update.state.may_replace &= newest.is_some_and(|phase| phase != Phase::Current);
     update.start_rotation(rotation)?;
     update.state.timetable = Some(intent.timetable.clone());
     update.state.pending_run = None;

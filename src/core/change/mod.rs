@@ -12,7 +12,7 @@ pub use delivery::{
 };
 pub use operator::{
     Adoption, CredentialHold, ImmediateRevocation, OperatorChange, OperatorNote, PauseUpdate,
-    PreviousRevocation, RetryRequest,
+    PreviousRevocation, ReplacementApproval, RetryRequest,
 };
 pub use rotation::{
     FoundCredential, MissingCredential, OverlapExtension, RetrySchedule, RevocationDeferral,
@@ -49,6 +49,7 @@ impl Change {
             Self::Operator(change) => match change {
                 OperatorChange::HoldSet(_)
                 | OperatorChange::CredentialAdopted(_)
+                | OperatorChange::ReplacementAllowed(_)
                 | OperatorChange::PauseSet(_) => true,
                 OperatorChange::RevokePreviousSet(previous) => previous.is_pending,
                 OperatorChange::RetryRequested(_) | OperatorChange::ImmediateRevocationSet(_) => {
@@ -102,6 +103,7 @@ impl_from_struct!(Operator: OperatorChange {
     RetryRequested(RetryRequest),
     HoldSet(CredentialHold),
     RevokePreviousSet(PreviousRevocation),
+    ReplacementAllowed(ReplacementApproval),
     ImmediateRevocationSet(ImmediateRevocation),
     CredentialAdopted(Adoption),
     PauseSet(PauseUpdate),

@@ -17,6 +17,8 @@ pub enum OperatorChange {
     /// The revocation of every older credential, once a new one is current, was
     /// requested or done.
     RevokePreviousSet(PreviousRevocation),
+    /// A rotation may replace keys that this ledger did not write.
+    ReplacementAllowed(ReplacementApproval),
     /// A credential is revoked as soon as it retires, even if a sink holds it.
     ImmediateRevocationSet(ImmediateRevocation),
     /// A credential that was created manually is adopted.
@@ -59,6 +61,13 @@ pub struct CredentialHold {
 pub struct PreviousRevocation {
     /// Whether it is still to be done.
     pub is_pending: bool,
+    /// The operator of the request, and the reason.
+    pub operator: Option<OperatorNote>,
+}
+
+/// An operator's approval that a rotation replaces keys that this ledger did not write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplacementApproval {
     /// The operator of the request, and the reason.
     pub operator: Option<OperatorNote>,
 }

@@ -57,6 +57,18 @@ impl Delivery {
         }
     }
 
+    /// Returns whether the sink's target may hold this secret or a newer one.
+    #[must_use]
+    pub const fn was_written(&self) -> bool {
+        match self.state {
+            DeliveryState::Uncertain | DeliveryState::Accepted => true,
+            DeliveryState::Pending
+            | DeliveryState::Refused
+            | DeliveryState::Missed
+            | DeliveryState::Removed => self.maybe_accepted || self.accepted_at.is_some(),
+        }
+    }
+
     /// Returns whether the delivery still needs the secret.
     #[must_use]
     pub const fn needs_secret(&self) -> bool {

@@ -124,6 +124,12 @@ impl Rotation {
         self.deliveries.extend(added);
     }
 
+    /// Returns its credential, once the provider created it.
+    #[must_use]
+    pub const fn credential(&self) -> Option<&CredentialMetadata> {
+        self.credential.as_ref()
+    }
+
     /// Returns whether the rotation can finish without its secret: every outstanding
     /// delivery is written and waits for its `on-change` command alone.
     #[must_use]

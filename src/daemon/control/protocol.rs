@@ -20,6 +20,9 @@ pub enum ControlRequest {
         /// current.
         #[serde(default)]
         revoke_previous_now: bool,
+        /// Whether to replace keys that the ledger did not write.
+        #[serde(default)]
+        replace: bool,
         /// Whether to respond at once, instead of when the keys are delivered.
         #[serde(default)]
         no_wait: bool,
@@ -63,6 +66,18 @@ pub enum ControlRequest {
         key: String,
         /// The credential.
         credential_id: String,
+        /// Whether to adopt it although a sink's target holds another key.
+        #[serde(default)]
+        force: bool,
+        /// The reason, for the event log.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// Name the credentials whose secrets the sinks of all keys hold, or adopt them.
+    AdoptFromSinks {
+        /// Whether to adopt them.
+        #[serde(default)]
+        apply: bool,
         /// The reason, for the event log.
         #[serde(default)]
         reason: Option<String>,
@@ -175,6 +190,7 @@ impl ControlRequest {
             Self::Hold { .. } => "hold",
             Self::Release { .. } => "release",
             Self::Adopt { .. } => "adopt",
+            Self::AdoptFromSinks { .. } => "adopt-from-sinks",
             Self::Pause { .. } => "pause",
             Self::Resume { .. } => "resume",
             Self::Reload => "reload",

@@ -234,7 +234,8 @@ fn routes(state: Arc<ControlState>) -> Router {
 async fn not_found() -> Response {
     error_response(
         StatusCode::NOT_FOUND,
-        "there is GET /daemon and POST /rotate, /revoke, /hold, /release, /adopt, /pause, \
+        "there is GET /daemon and POST /rotate, /revoke, /hold, /release, /adopt, \
+         /adopt-from-sinks, /pause, \
          /resume and /reload"
             .to_owned(),
     )

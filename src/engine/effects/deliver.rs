@@ -1,10 +1,12 @@
 //! Delivers a secret to one sink, and runs its `on-change` command.
 
+use std::sync::Arc;
+
 use crate::core::change::{DeliveryResult, OnChangeState};
 use crate::core::decide::outcome::{self, OverlapBounds};
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::policy::{RetryClass, backoff_delay};
-use crate::core::state::{DeliveryState, Rotation};
+use crate::core::state::{DeliveryState, Rotation, Trigger};
 use crate::core::time;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::worker::Worker;
@@ -35,6 +37,16 @@ impl Worker {
         let is_started =
             deliveries.any(|row| row.sink == *sink && row.state == DeliveryState::Uncertain);
         if !is_started {
+            let is_requested = row.trigger == Trigger::Manual;
+            if let Some(problem) = self.first_write_problem(target, is_requested).await? {
+                drop(place);
+                let error = DeliveryError {
+                    acceptance: Acceptance::Rejected,
+                    message: problem,
+                };
+                let result = self.failed_result(&row, &managed, sink, &error);
+                return self.record_delivery_result(&row, &managed, result).await;
+            }
             self.record(vec![outcome::start_delivery(&row, sink)])
                 .await?;
         }
@@ -109,7 +121,12 @@ impl Worker {
     /// Returns the sink of the next pending delivery, if the delivery has a place now.
     pub(crate) fn place_for_next_delivery(&mut self, rotation: &Rotation) -> Option<SinkId> {
         let next = outcome::next_pending_sink(rotation)?.clone();
-        let destination = self.managed.as_ref()?.sink(&next)?.destination();
+        let target = Arc::clone(self.managed.as_ref()?.sink(&next)?);
+        // What the target of a first delivery holds is looked at before that starts.
+        if !self.may_write(target.as_ref()) {
+            return None;
+        }
+        let destination = target.destination();
         let has_place = self.take_delivery_place(destination);
         // The step of that delivery takes the place otherwise.
         self.awaits = None;

@@ -1,6 +1,8 @@
 //! Starts a rotation: checks its preconditions, then records its intent.
 
-use crate::core::change::{Change, MissedRun, PreviousRevocation, RotationIntent};
+use crate::core::change::{
+    Change, MissedRun, PreviousRevocation, ReplacementApproval, RotationIntent,
+};
 use crate::core::ids::{Label, RotationId};
 use crate::core::in_flight::InFlight;
 use crate::engine::effects::preconditions::Readiness;
@@ -22,7 +24,9 @@ impl Worker {
             missed_run,
             request,
         } = start;
-        match self.check_preconditions(managed, trigger).await? {
+        let may_replace = request.as_ref().is_some_and(|request| request.may_replace);
+        let readiness = self.check_preconditions(managed, trigger, may_replace);
+        match readiness.await? {
             Readiness::Ready => {}
             Readiness::Deferred => {
                 // The recorded problem is the reply to the request.
@@ -64,6 +68,11 @@ impl Worker {
             })
         }));
         changes.push(Change::from(intent));
+        if may_replace {
+            changes.push(Change::from(ReplacementApproval {
+                operator: operator.clone(),
+            }));
+        }
         if request.is_some_and(|request| request.revoke_previous) {
             changes.push(Change::from(PreviousRevocation {
                 is_pending: true,

@@ -1,9 +1,12 @@
 //! The steps with an external effect, each followed by one commit.
 
+mod adopt;
 mod create;
 mod deliver;
 mod discrepancy;
 pub(super) mod drift;
+mod first_write;
+mod held_keys;
 mod intent;
 mod operator;
 mod preconditions;

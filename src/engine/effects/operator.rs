@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use crate::core::change::{
-    Adoption, Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
+    Change, CredentialHold, ImmediateRevocation, OperatorNote, PauseUpdate, Transition,
 };
 use crate::core::decide::due::expiry_window;
 use crate::core::decide::revocation::{Blocker, Observation, RevocationReason, holding_sinks};
-use crate::core::ids::{CredentialId, RotationId, SinkId};
+use crate::core::ids::{CredentialId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
 use crate::core::state::{CredentialMetadata, Pause, Rotation};
 use crate::core::time;
@@ -46,8 +46,14 @@ impl Worker {
             OperatorCommand::Resume { operator } => self.resume(operator).await,
             OperatorCommand::Adopt {
                 credential,
+                force,
                 operator,
-            } => self.adopt(&credential, operator).await,
+            } => self.adopt(&credential, force, operator).await,
+            OperatorCommand::AdoptFromSinks {
+                apply,
+                listing,
+                operator,
+            } => self.adopt_from_sinks(apply, &listing, operator).await,
         };
         let ledger_result = match &done {
             Err(CommandError::Ledger(error)) => Err(error.clone()),
@@ -250,72 +256,6 @@ impl Worker {
         self.record(vec![Change::from(PauseUpdate { pause, operator })])
             .await?;
         Ok(format!("{key} is rotated by schedule again"))
-    }
-
-    async fn adopt(
-        &mut self,
-        credential: &CredentialId,
-        operator: Option<OperatorNote>,
-    ) -> Result<String, CommandError> {
-        let Some(managed) = self.managed.clone() else {
-            return Err(CommandError::Rejected(format!(
-                "the key {} is not configured",
-                self.state.key
-            )));
-        };
-        if let Some(key) = self.services.ledger.key_for_credential(credential).await? {
-            return Err(CommandError::Rejected(format!(
-                "{credential} is in this ledger already, as one of the key {key}"
-            )));
-        }
-        let answer = self.services.provider.retrieve(credential).await;
-        self.observe_response(&answer);
-        let found = match answer {
-            Ok(answer) => answer.value,
-            Err(error) => return Err(CommandError::Provider(error)),
-        };
-        let Some(found) = found else {
-            return Err(CommandError::Rejected(format!(
-                "the provider has no credential {credential}"
-            )));
-        };
-        let redacted = found.metadata.redacted_value.as_deref().unwrap_or_default();
-        let has_self_sink = managed
-            .sinks
-            .iter()
-            .any(|(sink, _)| sink.rotates_self_credential());
-        if self.services.provider.may_be_in_use(redacted) && !has_self_sink {
-            return Err(CommandError::Rejected(format!(
-                "{credential} is what rekeyd itself works with; only a key with the sink \
-                 \"self\" can adopt it"
-            )));
-        }
-        let mut id = [0; 8];
-        if let Err(error) = self.services.entropy.fill(&mut id) {
-            return Err(CommandError::Rejected(error.to_string()));
-        }
-        // An open rotation will become current, so the adopted one must not.
-        let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
-        let event = if has_other {
-            LifecycleEvent::AdoptedAlongside
-        } else {
-            LifecycleEvent::Adopted
-        };
-        let adoption = Adoption {
-            rotation: RotationId::new(id),
-            scope: managed.scope.clone(),
-            sequence: self.state.next_sequence(self.now()),
-            credential: found.metadata,
-            event,
-            sinks: managed.all_sinks(),
-            operator,
-        };
-        self.record(vec![Change::from(adoption)]).await?;
-        let phase = if has_other { "stranded" } else { "current" };
-        Ok(format!(
-            "adopted {credential} as {phase} of {}",
-            self.state.key
-        ))
     }
 }
 

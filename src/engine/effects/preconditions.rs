@@ -1,5 +1,6 @@
 //! The preconditions of a create: the number of creates and of live credentials, the
-//! sinks, the provider, and that a key without rows has no lookalikes.
+//! sinks, what their targets hold, the provider, and that a key without rows has no
+//! lookalikes.
 
 mod live_limit;
 mod preflight;
@@ -33,6 +34,7 @@ impl Worker {
         &mut self,
         managed: &ManagedKey,
         trigger: Trigger,
+        may_replace: bool,
     ) -> Result<Readiness, LedgerError> {
         let is_requested = trigger == Trigger::Manual;
         if !self.has_create_budget(managed, is_requested).await? {
@@ -45,6 +47,15 @@ impl Worker {
         match self.check_local_sinks(managed).await? {
             Readiness::Ready => {}
             readiness @ (Readiness::Deferred | Readiness::Blocked) => return Ok(readiness),
+        }
+        if !may_replace
+            && let Some(problem) = self
+                .required_first_write_problem(managed, is_requested)
+                .await?
+        {
+            let problem = format!("no rotation begun: {problem}");
+            self.record_backoff(&problem, None).await?;
+            return Ok(Readiness::Deferred);
         }
         match self.check_provider().await? {
             Readiness::Ready => {}

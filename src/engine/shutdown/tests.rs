@@ -43,6 +43,7 @@ async fn only_orphans_are_revoked_at_shutdown() {
         RotationRequest {
             operator: None,
             revoke_previous: false,
+            may_replace: false,
         },
     );
     engine.stop().await;

@@ -13,6 +13,7 @@
 mod attempt_guard;
 mod content;
 mod disk;
+mod inspect;
 mod on_change;
 mod options;
 mod private_mount;
@@ -43,7 +44,7 @@ use crate::sink::target::{
 };
 use crate::sink::{
     BlockingDriftCheck, DeliveredPayload, DeliveryError, Destination, Drift, Payload, Sink,
-    SinkError, SinkProblem, SinkProblemKind,
+    SinkError, SinkProblem, SinkProblemKind, TargetContent,
 };
 
 /// The type of these sinks.
@@ -243,6 +244,12 @@ impl Sink for FileSink {
         Some(Box::new(move || {
             verify::check_drift(&place, redacted.as_deref())
         }))
+    }
+
+    async fn inspect(&self) -> TargetContent {
+        let location = self.location();
+        let inspected = self.run_with_timeout(move || inspect::inspect(&location));
+        inspected.await.unwrap_or(TargetContent::Unknown)
     }
 
     fn has_on_change(&self) -> bool {

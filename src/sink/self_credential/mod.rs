@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::SinkId;
-use crate::core::secret::ActiveCredential;
+use crate::core::secret::{ActiveCredential, Secret};
 use crate::core::state::CredentialMetadata;
 use crate::sink::file::FileSink;
 use crate::sink::file::settings::FileTarget;
@@ -22,7 +22,9 @@ use crate::sink::target::{
     ReadContext, Rehearsal, RehearsalPaths, SinkServices, SinkSettings, SinkTarget, SinkType,
     Substitute,
 };
-use crate::sink::{DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem};
+use crate::sink::{
+    DeliveryError, Destination, Drift, Payload, Sink, SinkError, SinkProblem, TargetContent,
+};
 
 /// The type of these sinks.
 pub static TYPE: SinkType = SinkType {
@@ -134,6 +136,19 @@ impl Sink for SelfCredentialSink {
 
     async fn check_drift(&self, credential: &CredentialMetadata) -> Option<Drift> {
         self.file.check_drift(credential).await
+    }
+
+    /// Returns no key for a file with the credential that rekeyd works with: it stays
+    /// known after it is replaced.
+    async fn inspect(&self) -> TargetContent {
+        let content = self.file.inspect().await;
+        let in_use = self.active_credential.get();
+        let is_in_use = |key: &Secret| in_use.as_ref().is_some_and(|used| used.same_as(key));
+        if content.keys().iter().any(is_in_use) {
+            TargetContent::NoKey
+        } else {
+            content
+        }
     }
 
     fn rotates_self_credential(&self) -> bool {

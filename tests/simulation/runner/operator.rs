@@ -111,6 +111,7 @@ fn rotation_request(revoke_previous: bool) -> RotationRequest {
     RotationRequest {
         operator: Some(operator),
         revoke_previous,
+        may_replace: false,
     }
 }
 
@@ -171,6 +172,7 @@ fn perform_action(
             let id = world.create_manually();
             world.request_deletion(&id);
             OperatorCommand::Adopt {
+                force: false,
                 credential: CredentialId::new(id),
                 operator: None,
             }

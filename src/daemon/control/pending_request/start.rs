@@ -8,7 +8,7 @@ use crate::core::{redact, time};
 use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::pending_request::submit::TargetKeys;
 use crate::daemon::control::protocol::ControlRequest;
-use crate::engine::operator_command::OperatorCommand;
+use crate::engine::operator_command::{OperatorCommand, SharedListing};
 use crate::engine::{Engine, RotationRequest};
 
 impl PendingRequest {
@@ -33,12 +33,14 @@ impl PendingRequest {
                 keys,
                 all,
                 revoke_previous_now,
+                replace,
                 no_wait,
                 reason,
             } => {
                 let rotation_request = RotationRequest {
                     operator: operator(reason),
                     revoke_previous: revoke_previous_now,
+                    may_replace: replace,
                 };
                 self.rotate(&keys, all, &rotation_request, no_wait, engine);
             }
@@ -70,8 +72,26 @@ impl PendingRequest {
             ControlRequest::Adopt {
                 key,
                 credential_id,
+                force,
                 reason,
-            } => self.adopt(key, credential_id, operator(reason), engine),
+            } => {
+                let command = OperatorCommand::Adopt {
+                    credential: CredentialId::new(credential_id),
+                    force,
+                    operator: operator(reason),
+                };
+                if let Some(keys) = self.parse_keys(&[key], false) {
+                    self.submit_for_keys(keys, &command, engine);
+                }
+            }
+            ControlRequest::AdoptFromSinks { apply, reason } => {
+                let command = OperatorCommand::AdoptFromSinks {
+                    apply,
+                    listing: SharedListing::default(),
+                    operator: operator(reason),
+                };
+                self.submit_for_keys(TargetKeys::All, &command, engine);
+            }
             ControlRequest::Reload => self.refuse("reload", "nothing runs here that could reload"),
         }
     }
@@ -141,22 +161,6 @@ impl PendingRequest {
         if let Some(until) = self.parse_time(until) {
             let until = Some(until.unwrap_or(Timestamp::MAX));
             self.set_hold(target, until, operator, engine).await;
-        }
-    }
-
-    fn adopt(
-        &mut self,
-        key: String,
-        credential_id: String,
-        operator: Option<OperatorNote>,
-        engine: &mut Engine,
-    ) {
-        let command = OperatorCommand::Adopt {
-            credential: CredentialId::new(credential_id),
-            operator,
-        };
-        if let Some(keys) = self.parse_keys(&[key], false) {
-            self.submit_for_keys(keys, &command, engine);
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::core::change::{Adoption, CredentialHold, RotationIntent};
-use crate::core::ids::KeyName;
+use crate::core::ids::{KeyName, RotationId};
 use crate::core::scope::Scope;
 use crate::core::state::{CredentialMetadata, Trigger};
 use crate::engine::tests::fake::{Fakes, at, key};
@@ -46,6 +46,7 @@ fn hold(credential: Option<&str>, until: Option<Timestamp>) -> OperatorCommand {
 fn adopt(credential: &str) -> OperatorCommand {
     OperatorCommand::Adopt {
         credential: id(credential),
+        force: false,
         operator: operator(),
     }
 }
@@ -81,6 +82,7 @@ async fn engine_with_two_credentials(fakes: &Fakes) -> Engine {
     let request = RotationRequest {
         operator: None,
         revoke_previous: false,
+        may_replace: false,
     };
     engine.request_rotation(&key(), request);
     fakes.run_for(&mut engine, Duration::ZERO).await;

@@ -1,0 +1,291 @@
+//! Adopts credentials that were created manually, by their ids or by what the sinks
+//! hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::change::{Adoption, Change, OperatorNote};
+use crate::core::ids::{CredentialId, RotationId, SinkId};
+use crate::core::lifecycle::LifecycleEvent;
+use crate::core::secret::Secret;
+use crate::core::state::{CredentialMetadata, Rotation};
+use crate::core::time;
+use crate::engine::effects::held_keys::{
+    describe_keys, holds_credential, is_any_of, shows_other_end,
+};
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::operator_command::{CommandError, SharedListing};
+use crate::engine::worker::Worker;
+use crate::provider::ListedCredential;
+use crate::sink::TargetContent;
+
+/// What a sink's target holds.
+type InspectedTarget = (SinkId, TargetContent);
+
+/// The credentials whose secrets a key's sinks hold.
+#[derive(Default)]
+struct Proposal {
+    /// Each credential to adopt, with the sinks that hold it; newest first.
+    adoptions: Vec<(ListedCredential, Vec<SinkId>)>,
+    /// What prevents an adoption, one line each.
+    problems: Vec<String>,
+}
+
+impl Worker {
+    /// Adopts one credential. With `force` also if a sink's target holds another key.
+    pub(super) async fn adopt(
+        &mut self,
+        credential: &CredentialId,
+        force: bool,
+        operator: Option<OperatorNote>,
+    ) -> Result<String, CommandError> {
+        let managed = self.configured()?;
+        let held = self.inspect_sinks(&managed).await?;
+        self.adopt_beside(&managed, credential, &[], &held, force, operator)
+            .await
+    }
+
+    /// Adopts the credentials whose secrets the key's sinks hold, or with `apply` unset
+    /// only says which ones.
+    pub(super) async fn adopt_from_sinks(
+        &mut self,
+        apply: bool,
+        listing: &SharedListing,
+        operator: Option<OperatorNote>,
+    ) -> Result<String, CommandError> {
+        let managed = self.configured()?;
+        let held = self.inspect_sinks(&managed).await?;
+        let proposal = self.propose(&managed, &held, listing).await?;
+        let Proposal {
+            adoptions,
+            problems,
+        } = proposal;
+        let mut lines = Vec::new();
+        let all: Vec<_> = adoptions
+            .iter()
+            .map(|(one, _)| one.metadata.clone())
+            .collect();
+        for (found, sinks) in &adoptions {
+            if apply {
+                let id = &found.metadata.id;
+                let adopted = self.adopt_beside(&managed, id, &all, &held, false, operator.clone());
+                lines.push(adopted.await?);
+            } else {
+                lines.push(describe_adoption(&managed, found, sinks));
+            }
+        }
+        lines.extend(problems.iter().cloned());
+        if !problems.is_empty() {
+            return Err(CommandError::Rejected(lines.join("\n")));
+        }
+        if lines.is_empty() {
+            lines.push(format!("{}: its sinks hold no key to adopt", managed.name));
+        }
+        Ok(lines.join("\n"))
+    }
+
+    fn configured(&self) -> Result<Arc<ManagedKey>, CommandError> {
+        self.managed.clone().ok_or_else(|| {
+            CommandError::Rejected(format!("the key {} is not configured", self.state.key))
+        })
+    }
+
+    /// Looks at what the targets of the key's sinks hold.
+    async fn inspect_sinks(
+        &mut self,
+        managed: &ManagedKey,
+    ) -> Result<Vec<InspectedTarget>, CommandError> {
+        let mut held = Vec::new();
+        for (sink, _) in &managed.sinks {
+            let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
+                return Err(CommandError::Rejected("rekeyd stops".to_owned()));
+            };
+            held.push((sink.id().clone(), content));
+        }
+        Ok(held)
+    }
+
+    /// Finds the provider's credentials whose secrets the targets hold.
+    async fn propose(
+        &self,
+        managed: &ManagedKey,
+        held: &[InspectedTarget],
+        listing: &SharedListing,
+    ) -> Result<Proposal, CommandError> {
+        let mut proposal = Proposal::default();
+        let mut adoptions: BTreeMap<CredentialId, (ListedCredential, Vec<SinkId>)> =
+            BTreeMap::new();
+        let key = &managed.name;
+        for (sink, content) in held {
+            if let TargetContent::Unreadable = content {
+                let problem = format!("{key}: {sink} cannot be read by rekeyd");
+                proposal.problems.push(problem);
+            }
+            if is_any_of(content.keys(), self.live_credentials()) {
+                continue;
+            }
+            for secret in content.keys() {
+                let listed = listing
+                    .get_or_try_init(|| self.list_credentials(managed))
+                    .await?;
+                let keys = std::slice::from_ref(secret);
+                let is_held = |one: &&ListedCredential| holds_credential(keys, &one.metadata);
+                match listed.iter().filter(is_held).collect::<Vec<_>>().as_slice() {
+                    [] => proposal.problems.push(format!(
+                        "{key}: {sink} holds {}, and the provider shows no such credential",
+                        describe_keys(keys)
+                    )),
+                    [found] => {
+                        let entry = adoptions.entry(found.metadata.id.clone());
+                        let (_, sinks) = entry.or_insert_with(|| ((*found).clone(), Vec::new()));
+                        sinks.push(sink.clone());
+                    }
+                    several => proposal.problems.push(format!(
+                        "{key}: {sink} holds {}, and several credentials do ({}); adopt the right \
+                         one by its id",
+                        describe_keys(keys),
+                        join_ids(several)
+                    )),
+                }
+            }
+        }
+        proposal.adoptions = adoptions.into_values().collect();
+        proposal
+            .adoptions
+            .sort_by_key(|(found, _)| std::cmp::Reverse(found.metadata.created_at));
+        Ok(proposal)
+    }
+
+    async fn list_credentials(
+        &self,
+        managed: &ManagedKey,
+    ) -> Result<Vec<ListedCredential>, CommandError> {
+        let answer = self.services.provider.list(&managed.scope).await;
+        self.observe_response(&answer);
+        Ok(answer?.value)
+    }
+
+    fn live_credentials(&self) -> impl Iterator<Item = &CredentialMetadata> {
+        self.state.live.iter().filter_map(Rotation::credential)
+    }
+
+    /// Adopts a credential of a key together with the credentials `beside` it.
+    async fn adopt_beside(
+        &mut self,
+        managed: &ManagedKey,
+        credential: &CredentialId,
+        beside: &[CredentialMetadata],
+        held: &[InspectedTarget],
+        force: bool,
+        operator: Option<OperatorNote>,
+    ) -> Result<String, CommandError> {
+        if let Some(key) = self.services.ledger.key_for_credential(credential).await? {
+            return Err(CommandError::Rejected(format!(
+                "{credential} is in this ledger already, as one of the key {key}"
+            )));
+        }
+        let found = self.retrieve_to_adopt(managed, credential).await?;
+        let contradiction = self.find_contradiction(&found.metadata, beside, held);
+        if let Some((sink, keys)) = contradiction.filter(|_| !force) {
+            return Err(CommandError::Rejected(format!(
+                "{sink} holds {}, which is not that of {credential} ({}): its consumers would be \
+                 cut off when what they use goes; hint: `rekeyd adopt --from-sinks` shows which \
+                 credential each sink holds, and --force adopts {credential} all the same",
+                describe_keys(keys),
+                found.metadata.redacted_value.as_deref().unwrap_or_default()
+            )));
+        }
+        let mut id = [0; 8];
+        if let Err(error) = self.services.entropy.fill(&mut id) {
+            return Err(CommandError::Rejected(error.to_string()));
+        }
+        // An open rotation will become current, so the adopted one must not.
+        let has_other = self.state.current().is_some() || self.state.open_rotation().is_some();
+        let event = if has_other {
+            LifecycleEvent::AdoptedAlongside
+        } else {
+            LifecycleEvent::Adopted
+        };
+        let adoption = Adoption {
+            rotation: RotationId::new(id),
+            scope: managed.scope.clone(),
+            sequence: self.state.next_sequence(self.now()),
+            credential: found.metadata,
+            event,
+            sinks: managed.all_sinks(),
+            operator,
+        };
+        self.record(vec![Change::from(adoption)]).await?;
+        let phase = if has_other { "stranded" } else { "current" };
+        Ok(format!(
+            "adopted {credential} as {phase} of {}",
+            self.state.key
+        ))
+    }
+
+    /// Retrieves a credential that may be adopted.
+    async fn retrieve_to_adopt(
+        &self,
+        managed: &ManagedKey,
+        credential: &CredentialId,
+    ) -> Result<ListedCredential, CommandError> {
+        let answer = self.services.provider.retrieve(credential).await;
+        self.observe_response(&answer);
+        let Some(found) = answer?.value else {
+            return Err(CommandError::Rejected(format!(
+                "the provider has no credential {credential}"
+            )));
+        };
+        let redacted = found.metadata.redacted_value.as_deref().unwrap_or_default();
+        let mut sinks = managed.sinks.iter();
+        let has_self_sink = sinks.any(|(sink, _)| sink.rotates_self_credential());
+        if self.services.provider.may_be_in_use(redacted) && !has_self_sink {
+            return Err(CommandError::Rejected(format!(
+                "{credential} is what rekeyd itself works with; only a key with the sink \
+                 \"self\" can adopt it"
+            )));
+        }
+        Ok(found)
+    }
+
+    /// Returns a sink whose target certainly holds none of: `adopted`, those `beside`
+    /// it, and the live credentials of this key.
+    fn find_contradiction<'h>(
+        &self,
+        adopted: &CredentialMetadata,
+        beside: &[CredentialMetadata],
+        held: &'h [InspectedTarget],
+    ) -> Option<(&'h SinkId, &'h [Secret])> {
+        let known = || {
+            std::iter::once(adopted)
+                .chain(beside)
+                .chain(self.live_credentials())
+        };
+        let held = held.iter().map(|(sink, content)| (sink, content.keys()));
+        let is_other = |key: &Secret| shows_other_end(key, adopted);
+        held.into_iter().find(|(_, keys)| {
+            !keys.is_empty() && keys.iter().all(is_other) && !is_any_of(keys, known())
+        })
+    }
+}
+
+fn describe_adoption(managed: &ManagedKey, found: &ListedCredential, sinks: &[SinkId]) -> String {
+    let name = found.name.as_deref().unwrap_or("without a name");
+    let created = found.metadata.created_at.map(time::to_text);
+    let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
+    format!(
+        "{}: would adopt {} ({name}, created {}), which {} holds",
+        managed.name,
+        found.metadata.id,
+        created.as_deref().unwrap_or("at an unknown time"),
+        sinks.join(" and ")
+    )
+}
+
+fn join_ids(credentials: &[&ListedCredential]) -> String {
+    let ids: Vec<_> = credentials
+        .iter()
+        .map(|one| one.metadata.id.as_str())
+        .collect();
+    ids.join(", ")
+}

@@ -1,0 +1,107 @@
+//! Whether a first write to a target would destroy a key that this ledger knows nothing
+//! of.
+//!
+//! Deliberately not here: targets that this host cannot look at. Their first write is
+//! not refused.
+
+use std::sync::Arc;
+
+use crate::core::secret::Secret;
+use crate::core::state::{Delivery, Rotation};
+use crate::engine::effects::held_keys::{describe_keys, is_any_of};
+use crate::engine::managed_key::ManagedKey;
+use crate::engine::worker::Worker;
+use crate::ledger::LedgerError;
+use crate::sink::{Sink, TargetContent};
+
+impl Worker {
+    /// Returns why no rotation may start: a required sink's target holds a key that
+    /// this ledger did not write.
+    pub(super) async fn required_first_write_problem(
+        &mut self,
+        managed: &ManagedKey,
+        is_requested: bool,
+    ) -> Result<Option<String>, LedgerError> {
+        for (sink, is_required) in &managed.sinks {
+            if !*is_required {
+                continue;
+            }
+            if let Some(problem) = self.first_write_problem(sink, is_requested).await? {
+                return Ok(Some(problem));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns why the first delivery to `sink` is refused: its target holds a key that
+    /// is none of this key's, and that this ledger did not write. An operator allows it
+    /// by adopting that key, or with `rotate --replace`. A rotation that is requested
+    /// also replaces a key that an earlier ledger delivered: it is a lookalike, which
+    /// people are shown.
+    pub(super) async fn first_write_problem(
+        &mut self,
+        sink: &Arc<dyn Sink>,
+        is_requested: bool,
+    ) -> Result<Option<String>, LedgerError> {
+        if self.may_write(sink.as_ref()) {
+            return Ok(None);
+        }
+        let Some(content) = self.attempt_at_sink(sink.inspect()).await else {
+            return Ok(None);
+        };
+        let found = match &content {
+            TargetContent::Unknown | TargetContent::NoKey => return Ok(None),
+            TargetContent::Unreadable => {
+                "holds something that rekeyd may not read, perhaps a key".to_owned()
+            }
+            TargetContent::Keys(keys) if self.is_of_this_key(keys) => return Ok(None),
+            TargetContent::Keys(keys) => format!("holds {}", describe_keys(keys)),
+        };
+        let (key, target) = (&self.state.key, &sink.id().target);
+        if self.services.ledger.has_written(target, key).await?
+            || (is_requested && self.is_of_lookalike(content.keys()).await?)
+        {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "sink {}: its target {found} that this ledger neither wrote nor adopted; take it \
+             over first (`rekeyd adopt --from-sinks`), or replace it and leave its credential \
+             alive and unknown (`rekeyd rotate {key} --replace`)",
+            sink.id()
+        )))
+    }
+
+    /// Returns whether a delivery to `sink` needs no look at its target: a live rotation
+    /// of the key was delivered to it or adopted with it, or an operator allowed it.
+    pub(super) fn may_write(&self, sink: &dyn Sink) -> bool {
+        if self.state.may_replace {
+            return true;
+        }
+        let deliveries = self.state.live.iter().flat_map(|row| &row.deliveries);
+        let mut own = deliveries.filter(|delivery| delivery.sink == *sink.id());
+        own.any(Delivery::was_written)
+    }
+
+    /// Returns whether one of `keys` is that of a lookalike of this key: a credential
+    /// that an earlier ledger of it made.
+    async fn is_of_lookalike(&self, keys: &[Secret]) -> Result<bool, LedgerError> {
+        let (scope, key) = (&self.context.scope, &self.state.key);
+        for id in self.services.ledger.lookalikes(scope, key).await? {
+            let answer = self.services.provider.retrieve(&id).await;
+            self.observe_response(&answer);
+            let found = answer.ok().and_then(|answer| answer.value);
+            if is_any_of(keys, found.iter().map(|found| &found.metadata)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether one of `keys` is that of a live credential of this key.
+    fn is_of_this_key(&self, keys: &[Secret]) -> bool {
+        is_any_of(
+            keys,
+            self.state.live.iter().filter_map(Rotation::credential),
+        )
+    }
+}

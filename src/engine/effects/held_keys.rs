@@ -1,0 +1,55 @@
+//! Compares keys that targets hold with what the provider shows of credentials, and
+//! describes them to people.
+
+use crate::core::secret::Secret;
+use crate::core::state::CredentialMetadata;
+
+/// The number of characters of a secret's end that people are shown, as the provider
+/// shows them.
+const SHOWN_END_CHARS: usize = 3;
+
+/// Returns whether one of `keys` is that of one of `credentials`.
+pub(super) fn is_any_of<'c>(
+    keys: &[Secret],
+    mut credentials: impl Iterator<Item = &'c CredentialMetadata>,
+) -> bool {
+    credentials.any(|credential| holds_credential(keys, credential))
+}
+
+/// Returns whether one of `keys` ends as the provider shows the secret of `credential`.
+pub(super) fn holds_credential(keys: &[Secret], credential: &CredentialMetadata) -> bool {
+    let is_same = |key: &Secret| compare_end(key, credential) == Some(true);
+    keys.iter().any(is_same)
+}
+
+/// Returns whether a key certainly is not that of `credential`.
+pub(super) fn shows_other_end(key: &Secret, credential: &CredentialMetadata) -> bool {
+    compare_end(key, credential) == Some(false)
+}
+
+/// The shortest end that tells one secret from another.
+const MIN_END_CHARS: usize = 3;
+
+/// Returns whether a secret ends as the redacted value of `credential`; none if that
+/// shows too little.
+fn compare_end(key: &Secret, credential: &CredentialMetadata) -> Option<bool> {
+    let redacted = credential.redacted_value.as_deref()?;
+    let end = redacted.rsplit(['.', '*', '…']).next()?;
+    (end.len() >= MIN_END_CHARS).then(|| key.expose().ends_with(end))
+}
+
+/// Describes keys by their ends, as the provider shows them.
+pub(super) fn describe_keys(keys: &[Secret]) -> String {
+    let ends: Vec<_> = keys.iter().map(shown_end).collect();
+    match ends.as_slice() {
+        [end] => format!("a key that ends in {end}"),
+        ends => format!("keys that end in {}", ends.join(", ")),
+    }
+}
+
+fn shown_end(secret: &Secret) -> String {
+    let value = secret.expose();
+    let start = value.len().saturating_sub(SHOWN_END_CHARS);
+    // Text that looks like a key is ASCII.
+    value.get(start..).unwrap_or_default().to_owned()
+}

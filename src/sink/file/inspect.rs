@@ -1,0 +1,65 @@
+//! What a file holds that somebody else may have written.
+
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use secrecy::zeroize::Zeroizing;
+
+use super::target::{TargetLocation, is_regular};
+use crate::core::key_shape::MIN_KEY_BYTES;
+use crate::sink::TargetContent;
+
+/// The limit of a read. A key behind it is not found.
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// Looks for keys in the file, whatever its format. A symbolic link and anything else
+/// that is no regular file is not read: no delivery replaces it.
+pub(super) fn inspect(location: &TargetLocation) -> TargetContent {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match fs::open(location.path(), flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return TargetContent::NoKey,
+        Err(Errno::ACCESS | Errno::PERM) => return inspect_unreadable(location),
+        Err(_) => return TargetContent::Unknown,
+    };
+    let Some(stat) = fs::fstat(&file).ok().filter(is_regular) else {
+        return TargetContent::Unknown;
+    };
+    let size = usize::try_from(stat.st_size).unwrap_or(MAX_READ_BYTES);
+    let size = size.min(MAX_READ_BYTES);
+    // Its whole size at once, so that no copy of a secret is left behind.
+    let mut content = Zeroizing::new(vec![0; size]);
+    let mut length = 0;
+    while length < size {
+        match rustix::io::read(&file, &mut content[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(_) => return TargetContent::Unknown,
+        }
+    }
+    // Keys are ASCII: what stands around them may be anything.
+    for byte in &mut *content {
+        if !byte.is_ascii() {
+            *byte = b' ';
+        }
+    }
+    let text = std::str::from_utf8(&content[..length]);
+    text.map_or(TargetContent::Unknown, TargetContent::from_text)
+}
+
+/// Tells a file that is too short for a key from one whose content this process may not
+/// read.
+fn inspect_unreadable(location: &TargetLocation) -> TargetContent {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match fs::statat(fs::CWD, location.path(), flags) {
+        Ok(stat) if is_regular(&stat) => {
+            let may_hold_key =
+                usize::try_from(stat.st_size).is_ok_and(|size| size >= MIN_KEY_BYTES);
+            if may_hold_key {
+                TargetContent::Unreadable
+            } else {
+                TargetContent::NoKey
+            }
+        }
+        Ok(_) | Err(_) => TargetContent::Unknown,
+    }
+}

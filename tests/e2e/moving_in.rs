@@ -1,0 +1,283 @@
+//! Keys that people made by hand move in: what their files hold is compared, adopted and
+//! never overwritten unseen.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+use std::time::Duration;
+
+use rekeyd::core::ids::Label;
+use rekeyd::provider::Provider as _;
+
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, text, write};
+
+/// Creates a credential as a person does, and returns its id and its secret.
+fn create_manually(world: &TestEnv, name: &str) -> (String, String) {
+    let url = world.base_url.parse().unwrap();
+    let cell = crate::adapter::credential_with(&world.admin_key);
+    let provider = crate::adapter::adapter_with(&url, Duration::from_secs(10), cell);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let label = Label::from_recorded(name.to_owned());
+    let created = runtime.block_on(provider.create(&label, None)).unwrap();
+    let id = created.value.metadata.id.as_str().to_owned();
+    let secret = world.secret_of(&id);
+    (id, secret)
+}
+
+/// Configures one key for each name, with a file named after it.
+fn configure(world: &TestEnv, names: &[&str], options: &str) {
+    let keys = names.iter().map(|name| {
+        format!(
+            "[key.{name}]\nschedule = \"@monthly\"\noverlap = \"1s\"\nverify-interval = \"0s\"\n\
+             {options}[[key.{name}.sink]]\ntype = \"file\"\npath = \"DIR/{name}.key\"\n"
+        )
+    });
+    world.configure(&keys.collect::<String>());
+}
+
+fn file(world: &TestEnv, key: &str) -> String {
+    fs::read_to_string(world.path(&format!("{key}.key"))).unwrap()
+}
+
+fn assert_refused(output: &Output, parts: &[&str]) {
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    let message = text(&output.stderr);
+    for part in parts {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
+fn adoption_that_a_file_contradicts_is_refused() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a", "b"], "initial-rotation = \"scheduled\"\n");
+    let (of_a, secret_a) = create_manually(&world, "made for a");
+    let (of_b, secret_b) = create_manually(&world, "made for b");
+    write(&world.path("a.key"), &format!("{secret_a}\n"));
+    write(
+        &world.path("b.key"),
+        &format!("export KEY=\"{secret_b}\"\n"),
+    );
+    let end = &secret_a[secret_a.len() - 3..];
+    assert_refused(&world.run(&["adopt", "a", &of_b]), &["a.key", end, &of_b]);
+    assert_refused(&world.run(&["adopt", "b", &of_a]), &["b.key", &of_a]);
+    assert!(world.history().is_empty());
+    world.ok(&["adopt", "a", &of_a]);
+    // Without a file there is nothing to compare, and a person may know better.
+    fs::remove_file(world.path("b.key")).unwrap();
+    world.ok(&["adopt", "b", &of_b]);
+    let (other, _) = create_manually(&world, "another");
+    assert_refused(
+        &world.run(&["adopt", "a", &of_b]),
+        &["in this ledger already"],
+    );
+    // The file holds the current credential of the key: another one may exist beside it.
+    world.ok(&["adopt", "a", &other]);
+    write(&world.path("b.key"), &secret_a);
+    let (last, _) = create_manually(&world, "the last");
+    assert_refused(&world.run(&["adopt", "b", &last]), &["b.key"]);
+    world.ok(&["adopt", "b", &last, "--force"]);
+}
+
+#[test]
+fn first_write_over_a_key_waits_for_its_adoption() {
+    for (format, content) in [
+        ("raw", "KEY\n"),
+        ("raw", "KEY"),
+        ("raw", "OPENAI_API_KEY=KEY\nDEBUG=1\n"),
+        ("env", "OPENAI_ADMIN_KEY=KEY\n"),
+        ("env", "# by hand\nexport OPENAI_ADMIN_KEY='KEY'\r\n"),
+        ("json", "{\"value\":\"KEY\"}\n"),
+        ("json", "{\"openai\":{\"admin\":\"KEY\"},\"other\":1}"),
+    ] {
+        let world = TestEnv::start(&[]);
+        configure(&world, &["a"], "");
+        let config = fs::read_to_string(world.path("config.toml")).unwrap();
+        let variable = if format == "env" {
+            "variable = \"OPENAI_ADMIN_KEY\"\n"
+        } else {
+            ""
+        };
+        let config = format!("{config}format = \"{format}\"\n{variable}");
+        write(&world.path("config.toml"), &config);
+        let (id, secret) = create_manually(&world, "by hand");
+        let content = content.replace("KEY'", &format!("{secret}'"));
+        let content = if content.contains(&secret) {
+            content
+        } else {
+            let at = content.rfind("KEY").unwrap();
+            format!("{}{secret}{}", &content[..at], &content[at + 3..])
+        };
+        write(&world.path("a.key"), &content);
+        world.run(&["once"]);
+        assert_refused(
+            &world.run(&["rotate", "a"]),
+            &[
+                "a.key",
+                "neither wrote nor adopted",
+                "--replace",
+                "--from-sinks",
+            ],
+        );
+        assert_eq!(file(&world, "a"), content);
+        assert_eq!(world.live_ids(), [id.as_str()], "nothing was created");
+        let status = world.run(&["status"]);
+        assert_eq!(status.status.code(), Some(1));
+        assert!(
+            text(&status.stdout).contains("a.key"),
+            "{}",
+            text(&status.stdout)
+        );
+        world.ok(&["adopt", "a", &id]);
+        world.ok(&["rotate", "a"]);
+        assert_ne!(file(&world, "a"), content);
+        assert_eq!(
+            world.live_ids().len(),
+            2,
+            "the former one is in its overlap"
+        );
+    }
+}
+
+#[test]
+fn operator_replaces_a_key_once() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "");
+    let (id, secret) = create_manually(&world, "by hand");
+    write(&world.path("a.key"), &secret);
+    world.ok(&["rotate", "a", "--replace"]);
+    let current = world.history().remove(0);
+    assert_eq!(
+        file(&world, "a").trim(),
+        world.secret_of(current["credential_id"].as_str().unwrap())
+    );
+    assert!(world.live_ids().contains(&id), "it is left to people");
+    // What the ledger wrote once, it replaces from then on.
+    write(&world.path("a.key"), &secret);
+    world.ok(&["rotate", "a"]);
+    // Another target is another first write, which the former approval does not cover.
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    write(
+        &world.path("config.toml"),
+        &config.replace("a.key", "moved.key"),
+    );
+    write(&world.path("moved.key"), &secret);
+    assert_refused(&world.run(&["rotate", "a"]), &["moved.key", "--replace"]);
+    assert_eq!(fs::read_to_string(world.path("moved.key")).unwrap(), secret);
+    // Its own key, copied there by a person, is known.
+    let newest = world.history().remove(0);
+    let own = world.secret_of(newest["credential_id"].as_str().unwrap());
+    write(&world.path("moved.key"), &own);
+    world.ok(&["rotate", "a"]);
+    assert_ne!(
+        fs::read_to_string(world.path("moved.key")).unwrap().trim(),
+        own
+    );
+}
+
+#[test]
+fn files_without_a_key_are_written() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a", "b", "c"], "");
+    write(&world.path("a.key"), "");
+    write(&world.path("b.key"), "to be filled in\n");
+    world.ok(&["once"]);
+    for key in ["a", "b", "c"] {
+        assert!(file(&world, key).starts_with("sk-admin-"));
+    }
+}
+
+#[test]
+fn unreadable_file_is_not_replaced_unseen() {
+    // Root reads every file.
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "");
+    write(&world.path("a.key"), "perhaps a key, perhaps none");
+    fs::set_permissions(world.path("a.key"), fs::Permissions::from_mode(0o0)).unwrap();
+    assert_refused(&world.run(&["rotate", "a"]), &["may not read", "--replace"]);
+    world.ok(&["rotate", "a", "--replace"]);
+}
+
+#[test]
+fn optional_sink_over_a_key_delays_no_rotation() {
+    let world = TestEnv::start(&[]);
+    configure(&world, &["a"], "");
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    let dir = world.dir.path().display();
+    let optional = format!(
+        "{config}[[key.a.sink]]\nname = \"copy\"\ntype = \"file\"\nrequired = false\n\
+         path = \"{dir}/copy.key\"\n"
+    );
+    write(
+        &world.path("config.toml"),
+        &optional.replace(
+            "type = \"file\"\npath = \"",
+            "name = \"main\"\ntype = \"file\"\npath = \"",
+        ),
+    );
+    let (_, secret) = create_manually(&world, "by hand");
+    write(&world.path("copy.key"), &secret);
+    world.ok(&["rotate", "a"]);
+    world.run(&["once"]);
+    assert_eq!(world.history()[0]["phase"], "current");
+    assert_eq!(fs::read_to_string(world.path("copy.key")).unwrap(), secret);
+}
+
+#[test]
+fn sinks_propose_what_to_adopt() {
+    let world = TestEnv::start(&[]);
+    let names = ["a", "b", "c", "d"];
+    configure(&world, &names, "initial-rotation = \"scheduled\"\n");
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("are left alone");
+    let (of_a, secret_a) = create_manually(&world, "made for a");
+    let (of_b, secret_b) = create_manually(&world, "made for b");
+    write(&world.path("a.key"), &secret_a);
+    write(&world.path("b.key"), &format!("B={secret_b}\n"));
+    let shown = world.ok(&["adopt", "--from-sinks"]);
+    for part in [
+        &of_a,
+        &of_b,
+        "made for a",
+        "a: would adopt",
+        "c: its sinks hold no key",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains(&secret_a[9..]), "{shown}");
+    assert!(world.history().is_empty());
+    // A key that the provider does not have.
+    write(
+        &world.path("d.key"),
+        &format!("sk-admin-{}", "x1".repeat(30)),
+    );
+    assert_refused(
+        &world.run(&["adopt", "--from-sinks"]),
+        &["d.key", "no such credential"],
+    );
+    let adopted = world.run(&["adopt", "--from-sinks", "--yes", "--reason", "moving in"]);
+    assert_refused(&adopted, &["d.key"]);
+    let adopted = text(&adopted.stdout);
+    assert!(
+        adopted.contains(&format!("adopted {of_a} as current of a")),
+        "{adopted}"
+    );
+    assert!(
+        adopted.contains(&format!("adopted {of_b} as current of b")),
+        "{adopted}"
+    );
+    fs::remove_file(world.path("d.key")).unwrap();
+    let again = world.ok(&["adopt", "--from-sinks", "--yes"]);
+    assert!(
+        again.contains("a: its sinks hold no key to adopt"),
+        "{again}"
+    );
+    assert_eq!(world.history().len(), 2);
+}
