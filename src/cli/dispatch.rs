@@ -11,6 +11,7 @@ use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonIn
 use crate::daemon::{event_loop, runtime};
 use crate::engine::RunMode;
 use crate::net::client::build_unix_client;
+use crate::platform::file_identity::is_same_file;
 
 /// Executes `request`, and prints its outcomes.
 pub(crate) async fn execute(
@@ -109,7 +110,7 @@ pub(crate) async fn find_daemon_to_reload(
     let daemon = connect(settings).await?;
     let is_affected = |daemon: &DaemonClient| {
         let file = &daemon.info.configuration.file;
-        daemon.writes_ledger(&settings.ledger) || Path::new(file) == settings.file
+        daemon.writes_ledger(&settings.ledger) || is_same_file(Path::new(file), &settings.file)
     };
     Ok(daemon.filter(is_affected))
 }
@@ -156,7 +157,7 @@ fn connect_error(socket: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 impl DaemonClient {
     fn writes_ledger(&self, ledger: &Path) -> bool {
-        Path::new(&self.info.ledger) == ledger
+        is_same_file(Path::new(&self.info.ledger), ledger)
     }
 
     /// Warns a person who has edited the file without a reload.

@@ -2,20 +2,43 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config_reader::location::Location;
+use crate::config_reader::quote::quote_path;
 use crate::config_reader::report::ProblemReport;
-use crate::config_reader::{quote, values};
+use crate::config_reader::values;
+use crate::platform::file_identity::{FileIdentity, LookedUpPath, find_identities};
 use crate::sink::file::temp_name;
 
-/// The option that each file belongs to. Two options that write one file would
-/// overwrite each other's, and the ledger or a secret would be lost for good.
+/// How long the search for files with two names may take. A file system that
+/// hangs must not delay the start: then paths are compared as text.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The files that options claim, in the order of their claims. Two options that
+/// write one file would overwrite each other's, and the ledger or a secret would
+/// be lost for good; so files are compared by what they are on the disk, and
+/// not by their names.
 pub(super) struct PathClaims {
-    owners: HashMap<OsString, PathOwner>,
+    claims: Vec<PathClaim>,
+}
+
+struct PathClaim {
+    file: LookedUpPath,
+    owner: PathOwner,
+    kind: ClaimKind,
+}
+
+enum ClaimKind {
+    /// Several options may read the file and none may write it.
+    ReadOnly,
+    /// Only the option at this location may have the file.
+    Exclusive(Location),
+    /// As `Exclusive`, for a file beside the one of the claim before. An option
+    /// that has that file has this one, too.
+    Beside(Location),
 }
 
 /// The option that a file belongs to, formatted only if another option claims
@@ -57,10 +80,8 @@ impl fmt::Display for PathOwner {
 
 impl PathClaims {
     /// Returns an empty set of claims.
-    pub(super) fn new() -> Self {
-        Self {
-            owners: HashMap::new(),
-        }
+    pub(super) const fn new() -> Self {
+        Self { claims: Vec::new() }
     }
 
     /// Claims a file that is replaced through a temporary file beside it, and
@@ -71,48 +92,94 @@ impl PathClaims {
         owner: impl Into<PathOwner>,
         temp_owner: impl Into<PathOwner>,
         location: &Location,
-        report: &mut ProblemReport,
     ) {
-        // Another option that has the file has its temporary file, too.
-        if self.claim(path, owner, location, report) {
-            self.claim(&temp_name::temp_path(path), temp_owner, location, report);
-        }
+        self.claim(path, "", owner, location);
+        self.claims.push(PathClaim {
+            file: LookedUpPath::new(temp_name::temp_path(path)),
+            owner: temp_owner.into(),
+            kind: ClaimKind::Beside(location.clone()),
+        });
     }
 
-    /// Claims a file that only one option may have. Returns whether it was free.
+    /// Claims a file that only one option may have. `suffix` is appended to the
+    /// name of the file that `path` leads to.
     pub(super) fn claim(
         &mut self,
         path: &Path,
+        suffix: &'static str,
         owner: impl Into<PathOwner>,
         location: &Location,
-        report: &mut ProblemReport,
-    ) -> bool {
-        match self.owners.entry(path_key(path)) {
-            Entry::Vacant(entry) => {
-                entry.insert(owner.into());
-                true
-            }
-            Entry::Occupied(owner_entry) => {
-                let message = format!(
-                    "{} is {} already",
-                    quote::quote_path(path),
-                    owner_entry.get()
-                );
-                report.add_problem(location, message, "name another file");
-                false
-            }
-        }
+    ) {
+        self.claims.push(PathClaim {
+            file: LookedUpPath {
+                path: path.to_owned(),
+                suffix,
+            },
+            owner: owner.into(),
+            kind: ClaimKind::Exclusive(location.clone()),
+        });
     }
 
     /// Claims a file that several options may read and none may write.
     pub(super) fn reserve(&mut self, path: &Path, owner: impl Into<PathOwner>) {
-        let owner = || owner.into();
-        self.owners.entry(path_key(path)).or_insert_with(owner);
+        self.claims.push(PathClaim {
+            file: LookedUpPath::new(path.to_owned()),
+            owner: owner.into(),
+            kind: ClaimKind::ReadOnly,
+        });
+    }
+
+    /// Reports every claim of a file that an earlier claim has.
+    pub(super) fn report_conflicts(self, report: &mut ProblemReport) {
+        let files = self.claims.iter().map(|claim| claim.file.clone());
+        let identities = find_identities(files.collect(), LOOKUP_TIMEOUT);
+        let mut owners: HashMap<&FileIdentity, &PathClaim> = HashMap::new();
+        let mut is_refused = false;
+        for (claim, identities) in self.claims.iter().zip(&identities) {
+            let location = match &claim.kind {
+                ClaimKind::ReadOnly => None,
+                ClaimKind::Beside(_) if is_refused => continue,
+                ClaimKind::Exclusive(location) | ClaimKind::Beside(location) => Some(location),
+            };
+            let mut found = identities
+                .iter()
+                .filter_map(|identity| owners.get(identity));
+            is_refused = match (location, found.next()) {
+                (Some(location), Some(owner)) => {
+                    let message = claim.conflict_with(owner);
+                    report.add_problem(location, message, "name another file");
+                    true
+                }
+                (Some(_) | None, _) => false,
+            };
+            if !is_refused {
+                for identity in identities {
+                    owners.entry(identity).or_insert(claim);
+                }
+            }
+        }
     }
 }
 
-/// Returns the path as a key of the claims, a text because comparing paths
-/// splits them each time.
-fn path_key(path: &Path) -> OsString {
-    values::normalize(path).into_os_string()
+impl PathClaim {
+    /// Returns the normal form of the path, for messages.
+    fn shown_path(&self) -> PathBuf {
+        let mut path = values::normalize(&self.file.path).into_os_string();
+        path.push(self.file.suffix);
+        path.into()
+    }
+
+    fn conflict_with(&self, owner: &Self) -> String {
+        let (own_path, other_path) = (self.shown_path(), owner.shown_path());
+        if own_path == other_path {
+            format!("{} is {} already", quote_path(&own_path), owner.owner)
+        } else {
+            format!(
+                "{} is another name of {}, which is {} already",
+                quote_path(&own_path),
+                quote_path(&other_path),
+                owner.owner
+            )
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! The environment that the configuration depends on besides its file.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+
+use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
 
 /// The folders that systemd searches for a `LoadCredential=` without a path.
 const CREDENTIAL_STORES: [&str; 2] = ["/etc/credstore", "/etc/credstore.encrypted"];
@@ -38,6 +40,16 @@ impl Environment {
         }
     }
 
+    /// Lists the files that hold the admin key for the service of the
+    /// configuration in `configuration`, whether or not they exist.
+    pub(super) fn stored_admin_keys(&self, configuration: &Path) -> Vec<PathBuf> {
+        let stores = CREDENTIAL_STORES.iter().map(PathBuf::from);
+        let folders = stores.chain(self.credentials_directory.clone());
+        folders
+            .flat_map(|folder| stored_names(configuration).map(|name| folder.join(name)))
+            .collect()
+    }
+
     /// Reads the relevant variables through `variable`.
     pub fn read(now: Timestamp, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let folder = |name| variable(name).and_then(|value| first_directory(&value));
@@ -54,6 +66,17 @@ impl Environment {
             now,
         }
     }
+}
+
+/// Returns the names under which a service manager may pass the admin key to the
+/// service of this configuration: one of its own, or that of the template's
+/// instance.
+fn stored_names(configuration: &Path) -> [OsString; 2] {
+    let instance = configuration.file_stem().unwrap_or_default();
+    let mut instance_name = OsString::from(ADMIN_CREDENTIAL_NAME);
+    instance_name.push(".");
+    instance_name.push(instance);
+    [ADMIN_CREDENTIAL_NAME.into(), instance_name]
 }
 
 /// Returns the first of systemd's colon-separated folders.

@@ -75,7 +75,7 @@ pub(super) fn read_keys(
         .iter()
         .for_each(|key| key.sinks.reserve_files(claims));
     let keys = parsed.into_iter().filter_map(|key| {
-        let sinks = key.sinks.claim_files(claims, report);
+        let sinks = key.sinks.claim_files(claims);
         Some(KeySettings {
             name: key.name?,
             scope: key.scope?,

@@ -1,6 +1,5 @@
 //! From the file to the settings, or to all of its problems.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -89,18 +88,19 @@ fn check_configuration(
         claims.reserve(socket, "the control socket");
     }
     for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
-        let mut name = OsString::from(&ledger);
-        name.push(ending);
         let owner = if ending.is_empty() {
             "the ledger".to_owned()
         } else {
             format!("the ledger's {ending} file")
         };
-        claims.claim(Path::new(&name), owner, &ledger_location, report);
+        claims.claim(&ledger, ending, owner, &ledger_location);
     }
     if let Some((file, location)) = &provider.credential_file {
         let owners = ["the credential file", "beside the credential file"];
-        claims.claim_replaced(file, owners[0], owners[1], location, report);
+        claims.claim_replaced(file, owners[0], owners[1], location);
+    }
+    for file in environment.stored_admin_keys(path) {
+        claims.reserve(&file, "the admin key that the service manager passes");
     }
     if let Some(file) = &provider.ca_file {
         claims.reserve(file, "provider.ca-file");
@@ -109,6 +109,7 @@ fn check_configuration(
     let credential_file = provider.credential_file.as_ref();
     let credential_file = credential_file.map(|(file, _)| file.as_path());
     let keys = keys::read_keys(top, keys, environment, credential_file, &mut claims, report);
+    claims.report_conflicts(report);
     Some(Settings {
         file: path.to_owned(),
         provider: provider.settings?,

@@ -40,18 +40,14 @@ impl ParsedSinks {
     /// Claims the files that are written. Returns the sinks in the order of
     /// delivery: the required ones first, rekeyd's own last, otherwise in the
     /// order of the file.
-    pub(super) fn claim_files(
-        self,
-        claims: &mut PathClaims,
-        report: &mut ProblemReport,
-    ) -> Vec<Arc<SinkSettings>> {
+    pub(super) fn claim_files(self, claims: &mut PathClaims) -> Vec<Arc<SinkSettings>> {
         for sink in &self.0 {
             let Some((file, location)) = &sink.files.written else {
                 continue;
             };
             let owner = PathOwner::new("written by", &sink.location);
             let temp_owner = PathOwner::new("written first by", &sink.location);
-            claims.claim_replaced(file, owner, temp_owner, location, report);
+            claims.claim_replaced(file, owner, temp_owner, location);
         }
         let settings = self.0.into_iter().filter_map(|sink| sink.settings);
         let mut sinks: Vec<_> = settings.map(Arc::new).collect();

@@ -1,8 +1,9 @@
-//! The interface to this host: clocks, files with secrets, programs, users and
-//! groups, time zones.
+//! The interface to this host: clocks, files with secrets, names of files,
+//! programs, users and groups, time zones.
 
 pub mod clock;
 pub mod entropy;
+pub mod file_identity;
 pub mod machine;
 pub mod process;
 mod run_blocking;

@@ -384,6 +384,78 @@ fn two_writers_of_one_file_are_reported() {
     )]);
 }
 
+/// The disk decides whether two options name one file, not the spelling.
+#[test]
+fn two_names_of_one_file_are_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let symlink = |target: &str, name: &str| std::os::unix::fs::symlink(target, at(name)).unwrap();
+    std::fs::create_dir_all(at("out/sub")).unwrap();
+    std::fs::create_dir(at("elsewhere")).unwrap();
+    symlink("out", "link");
+    symlink("link", "second-link");
+    for (name, content) in [("out/present", "old"), ("out/ledger.db", ""), ("own", "")] {
+        std::fs::write(at(name), content).unwrap();
+    }
+    std::fs::hard_link(at("out/present"), at("elsewhere/hard")).unwrap();
+    std::fs::hard_link(at("own"), at("elsewhere/own")).unwrap();
+    symlink("out/ledger.db", "ledger-link");
+    symlink("out/future", "dangling");
+    let text = |first: &str, second: &str| {
+        let one = file_key_text("").replace("/k/a", &at(first));
+        let other = file_key_text("").replace("/k/a", &at(second));
+        format!(
+            "{one}{}[provider]\ncredential-file = \"{}\"\n[ledger]\npath = \"{}\"\n",
+            other.replace("key.a", "key.b"),
+            at("own"),
+            at("ledger-link"),
+        )
+    };
+    let conflict = |option: &str, name: &str, other: &str, owner: &str| {
+        format!(
+            "{option}: {} is another name of {}, which is {owner} already; name another file",
+            at(name),
+            at(other)
+        )
+    };
+    let by_first = "written by key.a.sink[0]";
+    for (first, second, owner) in [
+        ("out/key", "link/key", by_first),
+        ("second-link/key", "out/key", by_first),
+        ("out/present", "link/present", by_first),
+        ("out/present", "elsewhere/hard", by_first),
+        ("out/none/key", "link/none/key", by_first),
+        ("out/future", "dangling", by_first),
+        ("link/.key.rekeyd", "out/key", "TEMP"),
+    ] {
+        let option = "11: key.b.sink[0].path";
+        let expected = if owner == "TEMP" {
+            conflict(option, "out/.key.rekeyd", first, by_first)
+        } else {
+            conflict(option, second, first, owner)
+        };
+        expect_problems(&[(&text(first, second), &[&expected])]);
+    }
+    for (name, other, owner) in [
+        ("out/ledger.db", "ledger-link", "the ledger"),
+        ("link/ledger.db", "ledger-link", "the ledger"),
+        (
+            "link/ledger.db-wal",
+            "ledger-link-wal",
+            "the ledger's -wal file",
+        ),
+        ("elsewhere/own", "own", "the credential file"),
+    ] {
+        let expected = conflict("5: key.a.sink[0].path", name, other, owner);
+        expect_problems(&[(&text(name, "elsewhere/key"), &[&expected])]);
+    }
+    let text = text("out/key", "elsewhere/key");
+    assert!(
+        parse_text(&text).is_ok(),
+        "files of one name in two folders"
+    );
+}
+
 const SELF_SINK: &str = "[key.a]\nschedule = \"@daily\"\n[[key.a.sink]]\ntype = \"self\"\n";
 
 #[test]

@@ -15,14 +15,20 @@ const PRIVATE_MOUNT_MARKERS: [&str; 2] = ["/systemd-private-", "/systemd/inacces
 /// Returns the problem of a file at `path`, in the mount namespace of this
 /// process.
 pub(super) fn check_path(path: &Path) -> Option<String> {
-    let private_folder = PRIVATE_FOLDERS
-        .iter()
-        .find(|private_folder| path.starts_with(private_folder))?;
     if is_on_root_mount(path) {
         return None;
     }
+    // A symbolic link may lead there from any other folder.
+    let folder = std::fs::canonicalize(path.parent()?);
+    let real_path = match folder {
+        Ok(folder) => folder.join(path.file_name()?),
+        Err(_) => path.to_owned(),
+    };
+    let private_folder = PRIVATE_FOLDERS
+        .iter()
+        .find(|private_folder| real_path.starts_with(private_folder))?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    is_on_private_mount(path, &mounts).then(|| {
+    is_on_private_mount(&real_path, &mounts).then(|| {
         format!(
             "{} is below {private_folder}, which the service does not share with others \
              (PrivateTmp=, ProtectHome=): its consumers would not find it there; give another \

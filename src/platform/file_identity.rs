@@ -1,0 +1,342 @@
+//! The identity of a file: whether two paths name one file.
+//!
+//! A path is one name of many: a folder may be reached through a symbolic link,
+//! `..` or a bind mount, and a file may have hard links, a bind mount of its own
+//! or a folder that ignores case. The kernel compares folders and files by
+//! device and inode, and so does this module.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+
+/// The number of symbolic links that the kernel follows in one path.
+const MAX_LINKS: usize = 40;
+
+/// The flag of a folder that compares names without regard to case
+/// (`FS_CASEFOLD_FL` of the kernel).
+const CASEFOLD_FLAG: u32 = 0x4000_0000;
+
+/// The file systems that compare names without regard to case: FAT, exFAT, SMB.
+const CASE_IGNORING_FILE_SYSTEMS: [u32; 4] = [0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42];
+
+/// A file or folder as the kernel compares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+}
+
+/// A fact that two paths share only if they name one file, now or once the file
+/// is created.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum FileIdentity {
+    /// An entry of a folder.
+    Entry {
+        /// The folder: the nearest one that exists.
+        folder: Inode,
+        /// The rest of the path in it, in lower case where the folder ignores
+        /// case.
+        name: OsString,
+    },
+    /// The file itself.
+    File(Inode),
+    /// A path that cannot be looked up, without `.` and `..`.
+    Path(OsString),
+}
+
+/// A path whose identity is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedUpPath {
+    /// The path.
+    pub path: PathBuf,
+    /// What is appended to the name of the file that the path leads to, after
+    /// symbolic links: SQLite names the files of a database like that.
+    pub suffix: &'static str,
+}
+
+impl LookedUpPath {
+    /// Returns a path without a suffix.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, suffix: "" }
+    }
+}
+
+/// Whether two paths name one file. Blocks on the disk, unless they are equal.
+#[must_use]
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    if normalize(one) == normalize(other) {
+        return true;
+    }
+    let mut lookup = IdentityLookup::default();
+    let own = lookup.identities(&LookedUpPath::new(one.to_owned()));
+    let others = lookup.identities(&LookedUpPath::new(other.to_owned()));
+    own.iter().any(|identity| others.contains(identity))
+}
+
+/// Returns the identities of each of `paths`, in their order. A file system may
+/// hang: after `limit` the rest is identified by the path alone.
+#[must_use]
+pub fn find_identities(paths: Vec<LookedUpPath>, limit: Duration) -> Vec<Vec<FileIdentity>> {
+    let mut found: Vec<_> = paths
+        .iter()
+        .map(|looked_up| vec![path_identity(looked_up)])
+        .collect();
+    let (sender, receiver) = mpsc::channel();
+    let look_up = move || {
+        let mut lookup = IdentityLookup::default();
+        let identities = paths.iter().map(|path| lookup.identities(path));
+        // An error means that nobody waits any more.
+        let _ = sender.send(identities.collect::<Vec<_>>());
+    };
+    let thread = std::thread::Builder::new().name("file-identities".to_owned());
+    if thread.spawn(look_up).is_ok()
+        && let Ok(identities) = receiver.recv_timeout(limit)
+    {
+        found = identities;
+    }
+    found
+}
+
+/// Resolves every `.` and `..` of a path as text, without reading the disk: for
+/// comparisons, not for access.
+fn normalize(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(part),
+        }
+    }
+    normal
+}
+
+fn path_identity(looked_up: &LookedUpPath) -> FileIdentity {
+    let mut path = normalize(&looked_up.path).into_os_string();
+    path.push(looked_up.suffix);
+    FileIdentity::Path(path)
+}
+
+/// Looks identities up, and each folder once: thousands of sinks share few.
+#[derive(Default)]
+struct IdentityLookup {
+    folders: HashMap<PathBuf, Option<Folder>>,
+}
+
+#[derive(Clone, Copy)]
+struct Folder {
+    inode: Inode,
+    ignores_case: bool,
+}
+
+impl IdentityLookup {
+    /// Returns what identifies the file at a path: its name in its folder, that
+    /// of each symbolic link that the path leads through, and the file itself.
+    fn identities(&mut self, looked_up: &LookedUpPath) -> Vec<FileIdentity> {
+        let mut identities = vec![path_identity(looked_up)];
+        let mut path = looked_up.path.clone();
+        for _ in 0..MAX_LINKS {
+            let mut file = path.clone().into_os_string();
+            file.push(looked_up.suffix);
+            identities.extend(self.entry(Path::new(&file)));
+            let Ok(stat) = fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) else {
+                break;
+            };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+                break;
+            }
+            let Ok(target) = std::fs::read_link(&path) else {
+                break;
+            };
+            path = path.parent().unwrap_or(Path::new("/")).join(target);
+        }
+        let mut file = path.into_os_string();
+        file.push(looked_up.suffix);
+        if let Ok(stat) = fs::stat(Path::new(&file)) {
+            identities.push(FileIdentity::File(inode_of(&stat)));
+        }
+        identities
+    }
+
+    /// Returns the entry that a path names in the nearest folder that exists.
+    fn entry(&mut self, path: &Path) -> Option<FileIdentity> {
+        let mut folder_path = path.parent()?.to_owned();
+        let mut name = path.file_name()?.to_owned();
+        loop {
+            if let Some(folder) = self.folder(&folder_path) {
+                let name = if folder.ignores_case {
+                    lower_case(&name)
+                } else {
+                    name
+                };
+                return Some(FileIdentity::Entry {
+                    folder: folder.inode,
+                    name,
+                });
+            }
+            // A missing folder has no `..` that leads anywhere else.
+            folder_path = normalize(&folder_path);
+            let mut longer = folder_path.file_name()?.to_owned();
+            longer.push("/");
+            longer.push(&name);
+            name = longer;
+            folder_path.pop();
+        }
+    }
+
+    fn folder(&mut self, path: &Path) -> Option<Folder> {
+        match self.folders.entry(path.to_owned()) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => *entry.insert(look_up_folder(path)),
+        }
+    }
+}
+
+fn look_up_folder(path: &Path) -> Option<Folder> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = fs::open(path, flags, Mode::empty()).ok()?;
+    let inode = inode_of(&fs::fstat(&opened).ok()?);
+    let is_case_ignoring_system = fs::fstatfs(&opened).is_ok_and(|system| {
+        // The type has another width on each platform.
+        let system = u32::try_from(system.f_type & 0xffff_ffff).unwrap_or_default();
+        CASE_IGNORING_FILE_SYSTEMS.contains(&system)
+    });
+    Some(Folder {
+        inode,
+        ignores_case: is_case_ignoring_system || has_casefold_flag(path),
+    })
+}
+
+/// Whether a folder has the attribute `+F` of chattr(1).
+fn has_casefold_flag(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let attributes = fs::open(path, flags, Mode::empty())
+        .and_then(|folder| fs::ioctl_getflags(&folder))
+        .map(|attributes| attributes.bits());
+    attributes.is_ok_and(|attributes| attributes & CASEFOLD_FLAG != 0)
+}
+
+fn inode_of(stat: &fs::Stat) -> Inode {
+    Inode {
+        device: stat.st_dev,
+        number: stat.st_ino,
+    }
+}
+
+fn lower_case(name: &OsStr) -> OsString {
+    match name.to_str() {
+        Some(text) => text.to_lowercase().into(),
+        None => name.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A folder with a file under many names.
+    fn set_up() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("out")).unwrap();
+        std::fs::create_dir(at("other")).unwrap();
+        symlink("out", at("link")).unwrap();
+        symlink(at("link"), at("second-link")).unwrap();
+        std::fs::write(at("out/key"), "x").unwrap();
+        std::fs::hard_link(at("out/key"), at("other/hard")).unwrap();
+        symlink("../out/key", at("other/soft")).unwrap();
+        symlink("../out/absent", at("other/dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn names_of_one_file_are_compared_by_the_disk() {
+        let dir = set_up();
+        let is_same = |one: &str, other: &str| {
+            let (one, other) = (dir.path().join(one), dir.path().join(other));
+            let is_same = is_same_file(&one, &other);
+            assert_eq!(is_same, is_same_file(&other, &one));
+            is_same
+        };
+        for (one, other) in [
+            ("out/key", "out/key"),
+            ("out/key", "out/../out/./key"),
+            ("out/key", "link/key"),
+            ("out/key", "second-link/key"),
+            ("out/key", "second-link/../out/key"),
+            ("out/key", "other/hard"),
+            ("out/key", "other/soft"),
+            ("other/hard", "other/soft"),
+            // Files that do not exist yet.
+            ("out/absent", "link/absent"),
+            ("out/absent", "other/dangling"),
+            ("out/a/b/absent", "link/a/c/../b/absent"),
+        ] {
+            assert!(is_same(one, other), "{one} and {other}");
+        }
+        for (one, other) in [
+            ("out/key", "other/key"),
+            ("out/key", "out/key2"),
+            ("out/absent", "other/absent"),
+            ("out/a/absent", "out/absent"),
+            ("out/absent", "loop"),
+            ("loop/key", "out/key"),
+        ] {
+            assert!(!is_same(one, other), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn suffix_belongs_to_the_end_of_the_links() {
+        let dir = set_up();
+        let wal = |name: &str| LookedUpPath {
+            path: dir.path().join(name),
+            suffix: "-wal",
+        };
+        let plain = |name: &str| LookedUpPath::new(dir.path().join(name));
+        let mut lookup = IdentityLookup::default();
+        let mut shares = |one: &LookedUpPath, other: &LookedUpPath| {
+            let others = lookup.identities(other);
+            let own = lookup.identities(one);
+            own.iter().any(|identity| others.contains(identity))
+        };
+        assert!(shares(&wal("other/soft"), &plain("link/key-wal")));
+        assert!(shares(&wal("other/soft"), &plain("other/soft-wal")));
+        assert!(!shares(&wal("other/soft"), &plain("out/key")));
+    }
+
+    #[test]
+    fn folder_that_ignores_case_ignores_it_for_files_that_do_not_exist() {
+        assert_eq!(lower_case(OsStr::new("ÄKey.TXT")), "äkey.txt");
+        let dir = tempfile::tempdir().unwrap();
+        if has_casefold_flag(dir.path()) {
+            return;
+        }
+        let (one, other) = (dir.path().join("KEY"), dir.path().join("key"));
+        assert!(!is_same_file(&one, &other), "this folder does not");
+    }
+
+    #[test]
+    fn identities_keep_the_order_of_the_paths() {
+        let dir = set_up();
+        let paths = ["out/key", "nowhere/key", "link/key"];
+        let paths = paths.map(|name| LookedUpPath::new(dir.path().join(name)));
+        let found = find_identities(paths.to_vec(), Duration::from_secs(60));
+        assert_eq!(found.len(), 3);
+        for (path, identities) in paths.iter().zip(&found) {
+            assert_eq!(identities[0], path_identity(path));
+        }
+        assert!(found[0].iter().any(|identity| found[2].contains(identity)));
+        assert!(!found[0].iter().any(|identity| found[1].contains(identity)));
+    }
+}
