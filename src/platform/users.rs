@@ -16,8 +16,9 @@ use crate::core::redact::sanitize_name;
 const PASSWD_PATH: &str = "/etc/passwd";
 const GROUP_PATH: &str = "/etc/group";
 
-/// The bit of `CAP_CHOWN` in the capability sets of `/proc/self/status`.
+/// The bits of capabilities in the capability sets of `/proc/self/status`.
 const CAP_CHOWN: u64 = 1;
+const CAP_FOWNER: u64 = 1 << 3;
 
 /// The reason why a name has no number.
 #[derive(Debug, thiserror::Error)]
@@ -146,12 +147,22 @@ pub fn can_chown_to_group(group: Gid) -> bool {
 }
 
 fn can_chown_to_anyone() -> bool {
+    has_capability(CAP_CHOWN)
+}
+
+/// Whether this process may do with every file what only its owner may.
+#[must_use]
+pub fn can_act_as_any_owner() -> bool {
+    has_capability(CAP_FOWNER)
+}
+
+fn has_capability(capability: u64) -> bool {
     match std::fs::read_to_string("/proc/self/status") {
         Ok(status) => status
             .lines()
             .find_map(|line| line.strip_prefix("CapEff:"))
             .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-            .is_some_and(|set| set & CAP_CHOWN != 0),
+            .is_some_and(|set| set & capability != 0),
         Err(_) => rustix::process::geteuid().is_root(),
     }
 }

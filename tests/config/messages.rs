@@ -370,7 +370,7 @@ schedule = "0 0 31 2 *"
             "5: provider.organisation: there is no such option; did you mean organization?",
             "6: key.idle: has no schedule; add one, such as schedule = \"0 3 * * Mon\", or every = \"30d\"",
             "6: key.idle: has no required sink; add one under [[key.idle.sink]], without required = false",
-            "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, format, variable, mode, owner, group, on-change, on-change-timeout",
+            "11: key.idle.sink[0].colour: there is no such option; known here: type, name, required, timeout, path, write, format, variable, mode, owner, group, on-change, on-change-timeout",
             &minute,
             &unnamed(14, 0),
             "16: key.twins.sink[0].path: /k/one is written by key.idle.sink[0] already; name another file",

@@ -11,14 +11,14 @@ use rekeyd::core::ids::SinkId;
 use rekeyd::core::secret::Secret;
 use rekeyd::core::state::CredentialMetadata;
 use rekeyd::sink::file::FileSink;
-use rekeyd::sink::file::settings::{FileFormat, FileTarget};
+use rekeyd::sink::file::settings::{FileFormat, FileTarget, WriteMode};
 use rekeyd::sink::target::SinkSettings;
 use rekeyd::sink::{Acceptance, Payload, Sink, SinkProblemKind};
 
-const SECRET_VALUE: &str = "sk-admin-file-test-0123456789";
+pub(crate) const SECRET_VALUE: &str = "sk-admin-file-test-0123456789";
 
 /// The variable with the folder of a test that runs as a second process of this binary.
-const CHILD_FOLDER: &str = "REKEYD_TEST_CHILD_FOLDER";
+pub(crate) const CHILD_FOLDER: &str = "REKEYD_TEST_CHILD_FOLDER";
 
 #[tokio::test]
 async fn raw_format_is_secret_and_newline() {
@@ -135,7 +135,12 @@ async fn all_problems_are_reported_at_once() {
     fs::create_dir(&place.target.path).unwrap();
     set_mode(place.folder(), 0o777);
     let problems = place.sink().check().await;
-    let expected = ["chmod o-w", "regular", "no-such-user", "no-such-group"];
+    let expected = [
+        "others can write the folder",
+        "regular",
+        "no-such-user",
+        "no-such-group",
+    ];
     assert_eq!(problems.len(), expected.len(), "{problems:?}");
     for (problem, expected) in problems.iter().zip(expected) {
         assert!(problem.message.contains(expected), "{problem}");
@@ -166,7 +171,9 @@ async fn world_writable_folder_is_refused() {
     for mode in [0o777, 0o1777, 0o703] {
         let place = FileFixture::new();
         set_mode(place.folder(), mode);
-        place.assert_delivery_refused("chmod o-w").await;
+        place
+            .assert_delivery_refused("others can write the folder")
+            .await;
         assert!(place.file_names().is_empty());
     }
 }
@@ -302,25 +309,26 @@ async fn healthy_target_has_no_problems_and_is_not_changed() {
 }
 
 /// A target and its folder.
-struct FileFixture {
-    target: FileTarget,
+pub(crate) struct FileFixture {
+    pub(crate) target: FileTarget,
     folder: PathBuf,
     /// The folder, which is removed with the test.
     _tempdir: Option<tempfile::TempDir>,
 }
 
 impl FileFixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let own = tempfile::tempdir().unwrap();
         let mut place = Self::in_folder(own.path().to_owned());
         place._tempdir = Some(own);
         place
     }
 
-    fn in_folder(folder: PathBuf) -> Self {
+    pub(crate) fn in_folder(folder: PathBuf) -> Self {
         let target = FileTarget {
             on_change: None,
             path: folder.join("target"),
+            write: WriteMode::Replace,
             format: FileFormat::Raw,
             mode: 0o600,
             owner: None,
@@ -333,7 +341,7 @@ impl FileFixture {
         }
     }
 
-    fn sink(&self) -> FileSink {
+    pub(crate) fn sink(&self) -> FileSink {
         let target = Arc::new(self.target.clone());
         let settings = SinkSettings {
             id: SinkId {
@@ -347,7 +355,7 @@ impl FileFixture {
         FileSink::new(&Arc::new(settings), &target)
     }
 
-    fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -355,18 +363,18 @@ impl FileFixture {
         self.folder.join(".target.rekeyd")
     }
 
-    fn content(&self) -> String {
+    pub(crate) fn content(&self) -> String {
         fs::read_to_string(&self.target.path).unwrap()
     }
 
-    fn file_names(&self) -> Vec<String> {
+    pub(crate) fn file_names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.collect()
     }
 
     /// Asserts that inspection and preflight report this problem.
-    async fn assert_preflight_refused(&self, reason: &str) {
+    pub(crate) async fn assert_preflight_refused(&self, reason: &str) {
         let problems = self.sink().check().await;
         assert!(
             problems
@@ -379,7 +387,7 @@ impl FileFixture {
     }
 
     /// Asserts that a delivery reports this problem, and leaves no file behind.
-    async fn assert_delivery_refused(&self, reason: &str) {
+    pub(crate) async fn assert_delivery_refused(&self, reason: &str) {
         self.assert_preflight_refused(reason).await;
         let error = self
             .sink()
@@ -393,15 +401,15 @@ impl FileFixture {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn payload(value: &str) -> Payload {
+pub(crate) fn payload(value: &str) -> Payload {
     let plain = crate::webhook_fixture::payload();
     Payload {
         credential: CredentialMetadata {

@@ -12,6 +12,7 @@ mod webhook_fixture;
 
 mod command;
 mod file;
+mod irreplaceable;
 mod receiver;
 mod webhook;
 mod webhook_errors;

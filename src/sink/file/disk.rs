@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 /// The bytes of one write: all of them, or a single one in tests, which can
@@ -36,6 +36,22 @@ pub(super) fn chown(file: &File, owner: Option<Uid>, group: Option<Gid>) -> Resu
 
 pub(super) fn set_mode(file: &File, mode: Mode) -> Result<(), Errno> {
     step("set_mode", || fs::fchmod(file, mode))
+}
+
+/// Cuts a file to `length` bytes.
+pub(super) fn truncate(file: &File, length: usize) -> Result<(), Errno> {
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    step("truncate", || fs::ftruncate(file, length))
+}
+
+pub(super) fn set_attribute(file: &File, name: &str, value: &[u8]) -> Result<(), Errno> {
+    step("set_attribute", || {
+        fs::fsetxattr(file, name, value, XattrFlags::empty())
+    })
+}
+
+pub(super) fn remove_attribute(file: &File, name: &str) -> Result<(), Errno> {
+    step("remove_attribute", || fs::fremovexattr(file, name))
 }
 
 pub(super) fn rename(folder: impl AsFd, from: &OsStr, to: &OsStr) -> Result<(), Errno> {

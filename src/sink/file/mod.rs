@@ -8,16 +8,23 @@
 //!
 //! Without a configured owner or group, the new file keeps those of the present
 //! one as far as this process may; in a setgid folder the folder determines the
-//! group.
+//! group. It always keeps the access control list and the extended attributes.
+//!
+//! With `write = "in-place"` the sink writes into the present file instead, for
+//! a file that cannot be replaced.
 
+mod acl;
 mod attempt_guard;
+mod attributes;
 mod content;
 mod disk;
+mod in_place;
 mod inspect;
 mod on_change;
 mod options;
 mod private_mount;
 mod replace;
+mod replaceability;
 pub mod settings;
 pub(crate) mod stale_temp;
 mod target;
@@ -30,7 +37,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::attempt_guard::ReplaceAttempt;
-use self::settings::FileTarget;
+use self::in_place::InPlaceOutcome;
+use self::settings::{FileTarget, WriteMode};
 use self::target::TargetLocation;
 use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
@@ -81,6 +89,7 @@ impl SinkTarget for FileTarget {
     fn rehearsal(&self, paths: &RehearsalPaths<'_>) -> Rehearsal {
         let Self {
             path,
+            write,
             format,
             mode,
             owner,
@@ -98,6 +107,7 @@ impl SinkTarget for FileTarget {
             );
         let target = Self {
             path: paths.folder.join(&relative_path),
+            write: *write,
             format: format.clone(),
             mode: *mode,
             // The owner of the real file need not be known on this host.
@@ -179,6 +189,9 @@ impl FileSink {
         let location = self.location();
         move || {
             let mut problems = location.problems();
+            if problems.is_empty() {
+                problems.extend(replace::attribute_problem(&location));
+            }
             let on_change = location.0.on_change.as_ref();
             let problem =
                 on_change.and_then(|on_change| process::check_executable(on_change.argv.path()));
@@ -277,7 +290,15 @@ impl Sink for FileSink {
         let Some((attempt, _guard)) = ReplaceAttempt::start(location.path()) else {
             return Err(DeliveryError::not_accepted(self.busy().message));
         };
-        self.run_with_timeout(move || replace::replace(&location, &content, &attempt))
+        let write = self.target.write;
+        let work = move || match write {
+            WriteMode::Replace => replace::replace(&location, &content, &attempt),
+            WriteMode::InPlace => match in_place::overwrite(&location, &content, &attempt)? {
+                InPlaceOutcome::Written => Ok(()),
+                InPlaceOutcome::Absent => replace::replace(&location, &content, &attempt),
+            },
+        };
+        self.run_with_timeout(work)
             .await
             .unwrap_or_else(|error| Err(DeliveryError::uncertain(error.to_string())))
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange};
+use super::settings::{DEFAULT_MODE, FileFormat, FileTarget, OnChange, WriteMode};
 use crate::config_reader::command_line::read_command_line;
 use crate::config_reader::files::NamedFiles;
 use crate::config_reader::quote::quoted;
@@ -16,6 +16,7 @@ pub(super) const OPTIONS: Section = Section {
     name: "sink.file",
     options: &[
         "path",
+        "write",
         "format",
         "variable",
         "mode",
@@ -72,6 +73,7 @@ fn read_target(
     report: &mut ProblemReport,
 ) -> Option<FileTarget> {
     let get = |name| table.get(OPTIONS, name);
+    let write = read_write_mode(table, report);
     let format = read_format(table, report);
     let mode = match get("mode") {
         Some(value) => read_mode(&value, report),
@@ -82,6 +84,7 @@ fn read_target(
     let on_change = read_on_change(table, report);
     Some(FileTarget {
         path: path?,
+        write: write?,
         format: format?,
         mode: mode?,
         owner,
@@ -112,6 +115,25 @@ fn read_on_change(
     let argv = read_command_line(&argv, report)?;
     let timeout = timeout?;
     Some(Some(Box::new(OnChange { argv, timeout })))
+}
+
+fn read_write_mode(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<WriteMode> {
+    let Some(value) = table.get(OPTIONS, "write") else {
+        return Some(WriteMode::Replace);
+    };
+    match value.text(report)? {
+        "replace" => Some(WriteMode::Replace),
+        "in-place" => Some(WriteMode::InPlace),
+        other => {
+            let message = format!("there is no way to write {}", quoted(other));
+            report.add_problem(
+                &value.location,
+                message,
+                "\"replace\" or \"in-place\" is allowed",
+            );
+            None
+        }
+    }
 }
 
 fn read_format(table: &ConfigTable<'_>, report: &mut ProblemReport) -> Option<FileFormat> {

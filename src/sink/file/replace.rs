@@ -8,11 +8,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::attempt_guard::ReplaceAttempt;
+use super::attributes::KeptAttributes;
 use super::disk;
+use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error, is_regular};
 use crate::sink::DeliveryError;
 
@@ -82,10 +84,9 @@ fn write_and_rename(
             "the new content of {} was ready only after the timeout",
             location.path().display()
         ),
-        Err(error) => format!(
-            "cannot write the new content of {}: {}",
-            location.path().display(),
-            describe_io_error(&error)
+        Err(reason) => format!(
+            "cannot write the new content of {}: {reason}",
+            location.path().display()
         ),
     };
     Err(DeliveryError::not_accepted(
@@ -173,13 +174,57 @@ fn write_temp(
     location: &TargetLocation,
     content: &[u8],
     ownership: Ownership,
-) -> io::Result<()> {
-    disk::write(file, content)?;
-    apply_ownership(file, ownership)?;
+) -> Result<(), String> {
+    let describe = |error: io::Error| describe_io_error(&error);
+    let kept = KeptAttributes::read(location.path()).map_err(|error| error.to_string())?;
+    disk::write(file, content).map_err(describe)?;
+    apply_access(file, location, ownership, &kept)?;
+    disk::sync(file).map_err(|error| describe(error.into()))
+}
+
+/// Gives a new file the attributes, the owner, the group and the mode that it
+/// is to have.
+fn apply_access(
+    file: &File,
+    location: &TargetLocation,
+    ownership: Ownership,
+    kept: &KeptAttributes,
+) -> Result<(), String> {
+    // While this process owns the file.
+    kept.apply(file).map_err(|error| error.to_string())?;
+    apply_ownership(file, ownership).map_err(|error| describe_io_error(&error))?;
     // After the change of owner, which may clear bits of the mode, and so that
     // no former group can read a file meant for the new one.
-    disk::set_mode(file, location.mode())?;
-    Ok(disk::sync(file)?)
+    let applied = kept.apply_mode(file, location.mode());
+    applied.map_err(|error| error.to_string())
+}
+
+/// Returns the problem of an attribute of the present file that a new file
+/// would lack. It tries on a file without a name, which leaves nothing behind,
+/// where the file system has such files.
+pub(super) fn attribute_problem(location: &TargetLocation) -> Option<String> {
+    if location.0.write == WriteMode::InPlace {
+        return None;
+    }
+    let path = location.path().display();
+    let refuse = |reason: String| {
+        format!(
+            "{path} cannot be replaced without a loss: {reason}; remove it with `setfattr -x` or \
+             `setfacl -b`, or give rekeyd the right to set it"
+        )
+    };
+    let kept = match KeptAttributes::read(location.path()) {
+        Ok(kept) if kept.is_empty() => return None,
+        Ok(kept) => kept,
+        Err(error) => return Some(refuse(error.to_string())),
+    };
+    let folder = location.open_folder().ok()?;
+    let ownership = resolve_ownership(location, &folder).ok()?;
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let mode = location.mode() & (Mode::RUSR | Mode::WUSR);
+    let file = fs::openat(&folder, ".", flags, mode).ok().map(File::from)?;
+    let applied = apply_access(&file, location, ownership, &kept);
+    applied.err().map(refuse)
 }
 
 /// Changes the group before the owner: once the file belongs to another user,
@@ -223,11 +268,7 @@ fn remove_temp(
     let owner = Uid::from_raw(stat.st_uid);
     let is_ours = owner == rustix::process::geteuid() || Some(owner) == ownership.owner;
     if !is_regular(&stat) || !is_ours {
-        return Err(format!(
-            "{} stands where the new content is prepared, and is no regular file of ours; \
-             look at it and remove it",
-            path.display()
-        ));
+        return Err(location.foreign_temp_message());
     }
     match disk::remove(folder, &location.temp_name()) {
         Ok(()) => Ok(true),

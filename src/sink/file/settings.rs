@@ -13,6 +13,8 @@ pub(crate) const DEFAULT_MODE: u32 = 0o600;
 pub struct FileTarget {
     /// The absolute path of the file that is replaced.
     pub path: PathBuf,
+    /// The way in which it receives new content.
+    pub write: WriteMode,
     /// Its content.
     pub format: FileFormat,
     /// Its permission bits.
@@ -23,6 +25,16 @@ pub struct FileTarget {
     pub group: Option<String>,
     /// The program that runs after each replacement.
     pub on_change: Option<Box<OnChange>>,
+}
+
+/// The way in which a file receives new content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// A new file is renamed over the present one.
+    Replace,
+    /// The present file is written, which is not atomic. A missing file is
+    /// created as with `Replace`.
+    InPlace,
 }
 
 /// A program that runs after a file was replaced.
@@ -55,6 +67,7 @@ impl FileTarget {
     pub const fn with_defaults(path: PathBuf) -> Self {
         Self {
             path,
+            write: WriteMode::Replace,
             format: FileFormat::Raw,
             mode: DEFAULT_MODE,
             owner: None,

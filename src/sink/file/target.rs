@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustix::fs::{self, Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::settings::FileTarget;
-use super::{private_mount, temp_name};
+use super::settings::{FileTarget, WriteMode};
+use super::{private_mount, replaceability, temp_name};
 use crate::platform::users::{self, AccountError};
 
 /// The free space that a new credential requires. Far more than a secret takes,
@@ -105,8 +105,17 @@ impl TargetLocation {
         }
         match self.open_folder() {
             Ok(folder) => {
-                self.folder_problems(&folder, &mut problems);
-                self.target_problems(&folder, &mut problems);
+                let found = fs::statat(&folder, self.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+                let present = found.ok().filter(is_regular);
+                let needs_folder = self.0.write == WriteMode::Replace || present.is_none();
+                self.folder_problems(&folder, needs_folder, &mut problems);
+                self.target_problems(found, &mut problems);
+                // One cause is enough: a mount that is read-only is no mount
+                // point in the wrong place besides.
+                if problems.is_empty() {
+                    problems = replaceability::problems(self, &folder, present.as_ref());
+                    problems.extend(self.temp_problem(&folder, present.as_ref()));
+                }
             }
             Err(problem) => problems.push(problem),
         }
@@ -114,13 +123,15 @@ impl TargetLocation {
         problems
     }
 
-    fn folder_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
+    /// Lists the problems of the folder. `is_written` means that a file is
+    /// created in it.
+    fn folder_problems(&self, folder: &OwnedFd, is_written: bool, problems: &mut Vec<String>) {
         let folder_path = self.folder().display();
         match fs::fstat(folder) {
             Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) => {
                 problems.push(format!(
                     "others can write the folder {folder_path} and could put their own file in the \
-                     place of ours; run: chmod o-w {folder_path}"
+                     place of ours; give a path in a folder of its own, which others cannot write"
                 ));
             }
             Ok(_) => {}
@@ -132,7 +143,7 @@ impl TargetLocation {
             }
         }
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        if let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
+        if is_written && let Err(error) = fs::accessat(folder, ".", access, AtFlags::EACCESS) {
             problems.push(format!(
                 "cannot write the folder {folder_path}: {}; the new file is made in it and moved over \
                  the old one",
@@ -141,12 +152,13 @@ impl TargetLocation {
         }
     }
 
-    fn target_problems(&self, folder: &OwnedFd, problems: &mut Vec<String>) {
+    /// Checks what was found at the target.
+    fn target_problems(&self, found: Result<Stat, Errno>, problems: &mut Vec<String>) {
         if self.file_name().is_empty() {
             return;
         }
         let path = self.path().display();
-        match fs::statat(folder, self.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+        match found {
             Ok(stat) if is_regular(&stat) => {}
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 problems.push(format!(
@@ -164,6 +176,31 @@ impl TargetLocation {
                 ));
             }
         }
+    }
+
+    /// Returns the problem of a foreign entry with the name of the temporary
+    /// file.
+    fn temp_problem(&self, folder: &OwnedFd, present: Option<&Stat>) -> Option<String> {
+        let stat = fs::statat(folder, self.temp_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let own = rustix::process::geteuid();
+        let configured = self
+            .configured_ownership()
+            .ok()
+            .and_then(|(owner, _)| owner);
+        let owner = Uid::from_raw(stat.st_uid);
+        let is_kept_owner = present.is_some_and(|present| present.st_uid == stat.st_uid);
+        let is_ours = own.is_root() || owner == own || Some(owner) == configured || is_kept_owner;
+        (!is_regular(&stat) || !is_ours).then(|| self.foreign_temp_message())
+    }
+
+    /// Returns the problem of an entry with the name of the temporary file that
+    /// is none of ours.
+    pub(super) fn foreign_temp_message(&self) -> String {
+        format!(
+            "{} stands where the new content is prepared, and is no regular file of ours; \
+             look at it and remove it",
+            self.temp_path().display()
+        )
     }
 
     fn owner_problems(&self, problems: &mut Vec<String>) {

@@ -3,14 +3,15 @@
 //! The ledger holds nothing that a secret could be computed from, so the check
 //! compares the suffix that the provider's redacted value shows.
 
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
-use super::settings::FileFormat;
+use super::settings::{FileFormat, FileTarget, WriteMode};
 use super::target::{TargetLocation, is_regular};
 use crate::core::secret::matches_suffix;
+use crate::platform::users;
 use crate::sink::{Drift, DriftKind};
 
 /// The limit of a read, larger than any content that rekeyd writes.
@@ -38,8 +39,11 @@ pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> 
                 format!("{path} is a symbolic link now"),
             );
         }
-        // The file exists, but this process cannot read it.
-        Err(_) => return None,
+        Err(_) => {
+            let present = fs::statat(CWD, location.path(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let message = unreadable_difference(&location.0, &present)?;
+            return drift(DriftKind::Replaced, format!("{path} {message}"));
+        }
     };
     let stat = fs::fstat(&file).ok();
     let Some(stat) = stat.filter(is_regular) else {
@@ -73,6 +77,33 @@ pub(super) fn check_drift(location: &TargetLocation, redacted: Option<&str>) -> 
     }
 }
 
+/// Compares a file that this process cannot read with what a delivery leaves.
+/// Returns the difference, or `None` where a delivery may have left it: it may
+/// give the file to a user whose files rekeyd cannot read.
+fn unreadable_difference(target: &FileTarget, present: &Stat) -> Option<String> {
+    if !is_regular(present) {
+        return Some("is no regular file any more".to_owned());
+    }
+    let access_bits = Mode::RWXU | Mode::RWXO;
+    let mode = Mode::from_raw_mode(present.st_mode);
+    // The bits of the group may be the mask of an access control list.
+    if mode & access_bits != Mode::from_raw_mode(target.mode) & access_bits {
+        return Some(format!(
+            "has mode {:04o} now, not {:04o}",
+            mode.as_raw_mode() & 0o7777,
+            target.mode
+        ));
+    }
+    let owner = Uid::from_raw(present.st_uid);
+    let is_expected = match target.owner.as_deref().map(users::find_user) {
+        Some(Ok(configured)) => owner == configured,
+        // A file that is written in place may be another user's.
+        None => target.write == WriteMode::InPlace || users::can_chown_to_user(owner),
+        Some(Err(_)) => true,
+    };
+    (!is_expected).then(|| format!("belongs to user {} now", present.st_uid))
+}
+
 fn stored_value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>> {
     let text = std::str::from_utf8(content).ok()?.trim_end();
     let value = match format {
@@ -87,4 +118,86 @@ fn stored_value(format: &FileFormat, content: &[u8]) -> Option<Zeroizing<String>
             .into_owned(),
     };
     (!value.is_empty()).then(|| Zeroizing::new(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// As root a test can read every file, so the decision is tested alone.
+    #[test]
+    fn unreadable_file_that_no_delivery_leaves_is_drift() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let socket = tempfile::tempdir().unwrap();
+        let socket_path = socket.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket_path).unwrap();
+        let regular = fs::stat(file.path()).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let (foreign, other) = (4_711, 4_712);
+        let may_give_away = users::can_chown_to_user(Uid::from_raw(foreign));
+        let kept = (!may_give_away).then_some("belongs to user 4711 now");
+        for (mode, uid, owner, write, expected) in [
+            (0o600, own, None, WriteMode::Replace, None),
+            (0o640, own, None, WriteMode::Replace, None),
+            (
+                0o000,
+                own,
+                None,
+                WriteMode::Replace,
+                Some("has mode 0000 now, not 0600"),
+            ),
+            (
+                0o200,
+                own,
+                None,
+                WriteMode::Replace,
+                Some("has mode 0200 now, not 0600"),
+            ),
+            (
+                0o604,
+                own,
+                None,
+                WriteMode::Replace,
+                Some("has mode 0604 now, not 0600"),
+            ),
+            (0o600, foreign, None, WriteMode::Replace, kept),
+            (0o600, foreign, None, WriteMode::InPlace, None),
+            (0o600, foreign, Some(foreign), WriteMode::Replace, None),
+            (
+                0o600,
+                foreign,
+                Some(other),
+                WriteMode::Replace,
+                Some("belongs to user 4711 now"),
+            ),
+            (
+                0o600,
+                foreign,
+                Some(other),
+                WriteMode::InPlace,
+                Some("belongs to user 4711 now"),
+            ),
+        ] {
+            let target = FileTarget {
+                owner: owner.map(|user| user.to_string()),
+                write,
+                ..FileTarget::with_defaults(PathBuf::from("/k/a"))
+            };
+            let mut present = regular;
+            present.st_mode = (regular.st_mode & !0o7777) | mode;
+            present.st_uid = uid;
+            let found = unreadable_difference(&target, &present);
+            assert_eq!(
+                found.as_deref(),
+                expected,
+                "{mode:o} {uid} {owner:?} {write:?}"
+            );
+        }
+        let target = FileTarget::with_defaults(PathBuf::from("/k/a"));
+        let socket = fs::stat(&socket_path).unwrap();
+        let found = unreadable_difference(&target, &socket);
+        assert_eq!(found.as_deref(), Some("is no regular file any more"));
+    }
 }

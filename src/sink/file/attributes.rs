@@ -1,0 +1,201 @@
+//! The access control list and the extended attributes of the file that is
+//! replaced, which the new file keeps as it keeps owner and group.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{self, Mode};
+use rustix::io::Errno;
+
+use super::acl;
+use super::disk;
+
+/// The attribute with the access control list of a file, see acl(5).
+const ACL: &str = "system.posix_acl_access";
+
+/// The namespaces of the attributes that are kept. Others belong to the file
+/// system, which sets them itself.
+const KEPT_NAMESPACES: [&str; 5] = [
+    "user.",
+    "security.",
+    "trusted.",
+    "system.nfs4_acl",
+    "system.richacl",
+];
+
+/// Attributes that the kernel computes from the content.
+const COMPUTED: [&str; 2] = ["security.ima", "security.evm"];
+
+/// The longest list and the longest value of attributes that Linux allows.
+const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
+
+/// The reason why a new file does not get the access that it is to give.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttributeError {
+    /// It would lack an attribute.
+    #[error("cannot keep the attribute {name} of the present file: {source}")]
+    Lost {
+        /// The attribute.
+        name: String,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// Its mode cannot be set.
+    #[error("cannot set the mode: {source}")]
+    Mode {
+        /// The error of the system.
+        source: io::Error,
+    },
+}
+
+/// The attributes of the present file.
+#[derive(Debug, Default)]
+pub(super) struct KeptAttributes {
+    /// Whether there is a present file.
+    has_file: bool,
+    attributes: Vec<(String, Vec<u8>)>,
+    access_list: Option<Vec<u8>>,
+}
+
+impl KeptAttributes {
+    /// Reads the attributes of the file at `path`; none if there is no file.
+    pub(super) fn read(path: &Path) -> Result<Self, AttributeError> {
+        let mut list = vec![0_u8; MAX_ATTRIBUTE_BYTES];
+        let length = match fs::llistxattr(path, &mut list[..]) {
+            Ok(length) => length,
+            Err(Errno::NOENT) => return Ok(Self::default()),
+            Err(Errno::NOTSUP | Errno::NOSYS) => 0,
+            Err(error) => return Err(lost("(list)", error)),
+        };
+        let mut kept = Self {
+            has_file: true,
+            ..Self::default()
+        };
+        let names = list[..length].split(|byte| *byte == 0);
+        for name in names.filter_map(|name| std::str::from_utf8(name).ok()) {
+            if name == ACL {
+                kept.access_list = read_attribute(path, name)?;
+            } else if is_kept(name) {
+                let value = read_attribute(path, name)?;
+                kept.attributes
+                    .extend(value.map(|value| (name.to_owned(), value)));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether there is nothing to keep.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.attributes.is_empty() && self.access_list.is_none()
+    }
+
+    /// Sets the attributes of the new file, as long as this process owns it.
+    pub(super) fn apply(&self, file: &File) -> Result<(), AttributeError> {
+        for (name, value) in &self.attributes {
+            // A security module has mostly labelled the new file like the old.
+            if read_own_attribute(file, name).as_ref() != Some(value) {
+                disk::set_attribute(file, name, value).map_err(|error| lost(name, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the mode of the new file, and its access control list: that of the
+    /// present file, or without one that of the folder's default.
+    pub(super) fn apply_mode(&self, file: &File, mode: Mode) -> Result<(), AttributeError> {
+        let inherited = read_own_attribute(file, ACL);
+        if self.has_file && inherited.is_some() {
+            disk::remove_attribute(file, ACL).map_err(|error| lost(ACL, error))?;
+        }
+        disk::set_mode(file, mode).map_err(|error| AttributeError::Mode {
+            source: error.into(),
+        })?;
+        let list = match (&self.access_list, inherited) {
+            (Some(list), _) => Some(list.clone()),
+            // Its mask is the mode's by now.
+            (None, Some(_)) if !self.has_file => read_own_attribute(file, ACL),
+            (None, _) => None,
+        };
+        let Some(list) = list else { return Ok(()) };
+        let list = acl::with_mode(&list, mode).ok_or_else(|| lost(ACL, Errno::INVAL))?;
+        disk::set_attribute(file, ACL, &list).map_err(|error| lost(ACL, error))
+    }
+}
+
+/// Sets the mode of a file that stays, and keeps its access control list.
+pub(super) fn change_mode(file: &File, mode: Mode) -> Result<(), AttributeError> {
+    let kept = KeptAttributes {
+        has_file: false,
+        attributes: Vec::new(),
+        access_list: read_own_attribute(file, ACL),
+    };
+    kept.apply_mode(file, mode)
+}
+
+/// Whether a file has an access control list besides its mode.
+pub(super) fn has_access_list(file: &File) -> bool {
+    read_own_attribute(file, ACL).is_some()
+}
+
+fn is_kept(name: &str) -> bool {
+    let in_namespace = KEPT_NAMESPACES
+        .iter()
+        .any(|namespace| name.starts_with(namespace));
+    in_namespace && !COMPUTED.contains(&name)
+}
+
+/// Returns the value of an attribute, if it was not removed in between.
+fn read_attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, AttributeError> {
+    let mut value = vec![0_u8; MAX_ATTRIBUTE_BYTES];
+    match fs::lgetxattr(path, name, &mut value[..]) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA) => Ok(None),
+        Err(error) => Err(lost(name, error)),
+    }
+}
+
+fn read_own_attribute(file: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0_u8; MAX_ATTRIBUTE_BYTES];
+    let length = fs::fgetxattr(file, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+fn lost(name: &str, error: Errno) -> AttributeError {
+    AttributeError::Lost {
+        name: name.to_owned(),
+        source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_of_the_content_and_of_the_file_system_are_not_kept() {
+        for name in [
+            "user.origin",
+            "security.selinux",
+            "security.SMACK64",
+            "trusted.note",
+            "system.nfs4_acl",
+        ] {
+            assert!(is_kept(name), "{name}");
+        }
+        for name in [
+            "security.ima",
+            "security.evm",
+            "btrfs.compression",
+            "system.cifs_acl",
+            "",
+        ] {
+            assert!(!is_kept(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Whether the kernel lets this process replace a file, or write it in place.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, Access, AtFlags, Mode, Stat, StatxAttributes, StatxFlags, Uid, statx};
+
+use super::settings::WriteMode;
+use super::target::{TargetLocation, describe_io_error};
+use crate::platform::users;
+
+/// Lists the properties of the folder and of the present file at `location`
+/// that prevent its replacement, although the folder can be written.
+pub(super) fn problems(
+    location: &TargetLocation,
+    folder: &OwnedFd,
+    present: Option<&Stat>,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let path = location.path().display();
+    let attributes = attributes_of(folder, location.file_name());
+    if present.is_some() {
+        for (attribute, flag, adjective) in [
+            (StatxAttributes::IMMUTABLE, "-i", "immutable"),
+            (StatxAttributes::APPEND, "-a", "append-only"),
+        ] {
+            if attributes.contains(attribute) {
+                problems.push(format!(
+                    "{path} is {adjective} and cannot be replaced; run: chattr {flag} {path}"
+                ));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return problems;
+    }
+    match (location.0.write, present) {
+        (WriteMode::InPlace, Some(stat)) => problems.extend(write_problem(location, folder, stat)),
+        (WriteMode::Replace, Some(stat)) => {
+            if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+                problems.push(format!(
+                    "{path} is a mount point and cannot be replaced; mount its folder instead, or \
+                     set write = \"in-place\" for a sink of type \"file\" (which is not atomic)"
+                ));
+            }
+            problems.extend(sticky_problem(location, folder, stat));
+            problems.extend(folder_flag_problems(location, folder));
+        }
+        (WriteMode::InPlace | WriteMode::Replace, None) => {
+            problems.extend(folder_flag_problems(location, folder));
+        }
+    }
+    problems
+}
+
+fn attributes_of(folder: &OwnedFd, name: &std::ffi::OsStr) -> StatxAttributes {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+    // Kernels and file systems report the attributes that they know.
+    statx(folder, name, flags, StatxFlags::empty()).map_or_else(
+        |_| StatxAttributes::empty(),
+        |found| found.stx_attributes & found.stx_attributes_mask,
+    )
+}
+
+/// The problem of a folder in which nothing can be created, or nothing renamed.
+fn folder_flag_problems(location: &TargetLocation, folder: &OwnedFd) -> Option<String> {
+    let attributes = attributes_of(folder, std::ffi::OsStr::new(""));
+    let (adjective, flag) = if attributes.contains(StatxAttributes::IMMUTABLE) {
+        ("immutable", "-i")
+    } else if attributes.contains(StatxAttributes::APPEND) {
+        ("append-only", "-a")
+    } else {
+        return None;
+    };
+    let folder_path = location.folder().display();
+    Some(format!(
+        "the folder {folder_path} is {adjective}, so that no file in it can be replaced; run: \
+         chattr {flag} {folder_path}"
+    ))
+}
+
+/// The problem of another user's file in a folder where only owners may rename
+/// and remove files.
+fn sticky_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Option<String> {
+    let folder_stat = fs::fstat(folder).ok()?;
+    let is_sticky = Mode::from_raw_mode(folder_stat.st_mode).contains(Mode::SVTX);
+    let own = rustix::process::geteuid();
+    let owns_one = [file.st_uid, folder_stat.st_uid]
+        .map(Uid::from_raw)
+        .contains(&own);
+    if !is_sticky || owns_one || users::can_act_as_any_owner() {
+        return None;
+    }
+    let (path, folder_path) = (location.path().display(), location.folder().display());
+    Some(format!(
+        "{path} belongs to user {}, and the sticky bit of {folder_path} lets only its owner \
+         replace it; run: chown {own} {path}, or give another path",
+        file.st_uid,
+        own = own.as_raw(),
+    ))
+}
+
+/// The problem of a file that cannot be written in place.
+fn write_problem(location: &TargetLocation, folder: &OwnedFd, file: &Stat) -> Option<String> {
+    let path = location.path().display();
+    let access = fs::accessat(
+        folder,
+        location.file_name(),
+        Access::WRITE_OK,
+        AtFlags::EACCESS,
+    );
+    if let Err(error) = access {
+        return Some(format!(
+            "cannot write {path}: {}",
+            describe_io_error(&error.into())
+        ));
+    }
+    let mode = Mode::from_raw_mode(file.st_mode);
+    let excess = mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO) & !location.mode();
+    let can_change =
+        Uid::from_raw(file.st_uid) == rustix::process::geteuid() || users::can_act_as_any_owner();
+    // With an access control list the bits of the group are its mask.
+    let is_exposed = excess.intersects(Mode::RWXO);
+    (is_exposed && !can_change).then(|| {
+        let configured = location.mode().as_raw_mode();
+        format!(
+            "{path} has mode {:04o}, which only its owner can change to {configured:04o}; run: \
+             chmod {configured:04o} {path}",
+            mode.as_raw_mode() & 0o7777
+        )
+    })
+}

@@ -1,0 +1,343 @@
+//! Targets that cannot be replaced, and what a replacement keeps.
+//!
+//! Some need what only root may do on this host. Where a test cannot build its world, it
+//! says what is missing.
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rekeyd::sink::file::settings::WriteMode;
+use rekeyd::sink::{Acceptance, Sink};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+
+use crate::file::{CHILD_FOLDER, FileFixture, SECRET_VALUE, is_root, payload, set_mode};
+
+/// The attribute with the access control list of a file.
+const ACL: &str = "system.posix_acl_access";
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+/// Reports what this host lacks for a test.
+fn note_missing(test: &str, what: &str) {
+    eprintln!("{test} is not complete: it needs {what}");
+}
+
+/// Runs `child`, a test of this binary that needs [`CHILD_FOLDER`], with `command` in
+/// front of it. Returns `None` if `command` itself does not work here.
+fn run_child(command: &[&str], folder: &Path, child: &str) -> Option<Output> {
+    let works = |arguments: &[&str]| {
+        let status = Command::new(command[0])
+            .args(&command[1..])
+            .args(arguments)
+            .output();
+        status.is_ok_and(|output| output.status.success())
+    };
+    let own = std::env::current_exe().unwrap();
+    if !works(&["true"]) || !works(&[own.to_str()?, "--list"]) {
+        return None;
+    }
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .arg(own)
+        .args(["--exact", child])
+        .env(CHILD_FOLDER, folder)
+        .output();
+    output.ok()
+}
+
+fn assert_passed(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn immutable_and_append_only_targets_are_refused() {
+    for (flag, on_folder, expected) in [
+        ("i", false, "target is immutable and cannot be replaced"),
+        ("a", false, "target is append-only and cannot be replaced"),
+        ("i", true, "so that no file in it can be replaced"),
+        ("a", true, "is append-only, so that no file"),
+    ] {
+        let mut place = FileFixture::new();
+        fs::write(&place.target.path, "old").unwrap();
+        let changed = if on_folder {
+            place.folder().to_owned()
+        } else {
+            place.target.path.clone()
+        };
+        let chattr = |change: String| {
+            let output = Command::new("chattr").arg(change).arg(&changed).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !chattr(format!("+{flag}")) {
+            note_missing(
+                "immutable_and_append_only",
+                "chattr(1) as root, on ext4 or XFS",
+            );
+            return;
+        }
+        let modes = [WriteMode::Replace, WriteMode::InPlace];
+        for write in modes {
+            place.target.write = write;
+            let problems = place.sink().check().await;
+            // In place, the folder does not matter.
+            let is_refused = !on_folder || write == WriteMode::Replace;
+            assert_eq!(
+                !problems.is_empty(),
+                is_refused,
+                "{flag} {on_folder} {problems:?}"
+            );
+            if is_refused {
+                assert_eq!(problems.len(), 1, "{problems:?}");
+                assert!(problems[0].message.contains(expected), "{problems:?}");
+                assert!(problems[0].message.contains(&format!("chattr -{flag}")));
+                place.assert_delivery_refused(expected).await;
+                assert_eq!(place.content(), "old");
+            }
+        }
+        assert!(chattr(format!("-{flag}")));
+        assert!(place.sink().check().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn mount_point_is_refused_or_written_in_place() {
+    let place = FileFixture::new();
+    fs::write(&place.target.path, "hidden").unwrap();
+    fs::write(place.folder().join("mounted"), "a longer old secret\n").unwrap();
+    let script = "mount --bind \"$REKEYD_TEST_CHILD_FOLDER/mounted\" \
+                  \"$REKEYD_TEST_CHILD_FOLDER/target\" 2>/dev/null; exec \"$@\"";
+    let command = ["unshare", "-m", "sh", "-c", script, "sh"];
+    let child = "irreplaceable::child_replaces_mount_point";
+    let Some(output) = run_child(&command, place.folder(), child) else {
+        note_missing("mount_point", "unshare(1) and mount(8) as root");
+        return;
+    };
+    assert_passed(&output);
+    assert_eq!(place.content(), "hidden", "outside of the mount namespace");
+    let mounted = fs::read_to_string(place.folder().join("mounted")).unwrap();
+    assert_eq!(mounted, format!("{SECRET_VALUE}\n"));
+}
+
+/// Does nothing unless the test above runs it.
+#[tokio::test]
+async fn child_replaces_mount_point() {
+    let Some(folder) = std::env::var_os(CHILD_FOLDER) else {
+        return;
+    };
+    let mut place = FileFixture::in_folder(folder.into());
+    place
+        .assert_delivery_refused("is a mount point and cannot be replaced; mount its folder")
+        .await;
+    place.target.write = WriteMode::InPlace;
+    assert!(place.sink().check().await.is_empty());
+    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+    assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+}
+
+#[tokio::test]
+async fn file_of_another_user_in_a_sticky_folder_is_refused() {
+    if !is_root() {
+        note_missing("sticky_folder", "root, to give files away");
+        return;
+    }
+    let place = FileFixture::new();
+    fs::write(&place.target.path, "old").unwrap();
+    chown(&place.target.path, Some(4713), Some(4711)).unwrap();
+    chown(place.folder(), None, Some(4711)).unwrap();
+    set_mode(place.folder(), 0o1770);
+    let user = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
+    let child = "irreplaceable::child_replaces_file_of_another_user";
+    let Some(output) = run_child(&user, place.folder(), child) else {
+        note_missing(
+            "sticky_folder",
+            "setpriv(1), and a binary that other users reach",
+        );
+        return;
+    };
+    assert_passed(&output);
+    assert_eq!(place.content(), "old");
+}
+
+/// Does nothing unless the test above runs it.
+#[tokio::test]
+async fn child_replaces_file_of_another_user() {
+    let Some(folder) = std::env::var_os(CHILD_FOLDER) else {
+        return;
+    };
+    let place = FileFixture::in_folder(folder.into());
+    let expected = "belongs to user 4713, and the sticky bit of";
+    place.assert_delivery_refused(expected).await;
+    place.assert_delivery_refused("run: chown 4711").await;
+}
+
+#[tokio::test]
+async fn writing_in_place_keeps_the_file_and_sets_its_mode() {
+    let mut place = FileFixture::new();
+    place.target.write = WriteMode::InPlace;
+    place.target.mode = 0o640;
+    // A missing file is created.
+    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+    let first = fs::metadata(&place.target.path).unwrap();
+    assert_eq!(first.mode() & 0o7777, 0o640);
+    for old in ["", "short", &"long ".repeat(100)] {
+        fs::write(&place.target.path, old).unwrap();
+        set_mode(&place.target.path, 0o666);
+        place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+        assert_eq!(place.content(), format!("{SECRET_VALUE}\n"));
+        let found = fs::metadata(&place.target.path).unwrap();
+        assert_eq!((found.ino(), found.mode() & 0o7777), (first.ino(), 0o640));
+        assert_eq!(place.file_names(), ["target"]);
+    }
+    fs::remove_file(&place.target.path).unwrap();
+    fs::create_dir(&place.target.path).unwrap();
+    place.assert_delivery_refused("not a regular file").await;
+}
+
+/// Returns an access control list in the form of the kernel: the owner reads and writes,
+/// user 4712 has `named`, the group `group`, and the mask is `mask`.
+fn access_list(named: u16, group: u16, mask: u16) -> Vec<u8> {
+    let everybody = u32::MAX;
+    let entries = [
+        (0x01_u16, 6_u16, everybody),
+        (0x02, named, 4712),
+        (0x04, group, everybody),
+        (0x10, mask, everybody),
+        (0x20, 0, everybody),
+    ];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(rights.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 4096];
+    let length = getxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
+    setxattr(path, name, value, XattrFlags::empty()).is_ok()
+}
+
+#[tokio::test]
+async fn access_list_and_attributes_are_kept() {
+    for write in [WriteMode::Replace, WriteMode::InPlace] {
+        for (mode, list, expected) in [
+            (0o600, access_list(4, 0, 4), access_list(4, 0, 4)),
+            (0o640, access_list(4, 4, 4), access_list(4, 4, 4)),
+            (0o640, access_list(4, 0, 4), access_list(4, 4, 4)),
+            (0o600, access_list(6, 4, 4), access_list(4, 0, 4)),
+            (0o660, access_list(4, 0, 4), access_list(4, 6, 6)),
+        ] {
+            let mut place = FileFixture::new();
+            place.target.write = write;
+            place.target.mode = mode;
+            let path = place.target.path.clone();
+            fs::write(&path, "old").unwrap();
+            if !set_attribute(&path, ACL, &list) || !set_attribute(&path, "user.origin", b"ops") {
+                note_missing("access_list", "a file system with ACLs and user attributes");
+                return;
+            }
+            assert!(place.sink().check().await.is_empty());
+            for number in 0..2 {
+                let secret = format!("{SECRET_VALUE}{number}");
+                place.sink().deliver(&payload(&secret)).await.unwrap();
+                assert_eq!(place.content(), format!("{secret}\n"));
+                let found = attribute(&path, ACL).unwrap();
+                assert_eq!(found, expected, "{write:?} {mode:o} {list:?}");
+                assert_eq!(attribute(&path, "user.origin").unwrap(), b"ops");
+            }
+            assert_eq!(place.file_names(), ["target"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn default_access_list_of_the_folder_counts_for_new_files_alone() {
+    let mut place = FileFixture::new();
+    place.target.mode = 0o640;
+    let path = place.target.path.clone();
+    if !set_attribute(place.folder(), DEFAULT_ACL, &access_list(4, 0, 7)) {
+        note_missing("default_access_list", "a file system with ACLs");
+        return;
+    }
+    // The mode is what the configuration says, and the named user reads.
+    let expected = access_list(4, 4, 4);
+    for _ in 0..2 {
+        place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+        assert_eq!(attribute(&path, ACL).as_ref(), Some(&expected));
+    }
+    // A file whose list was removed gets none again.
+    rustix::fs::removexattr(&path, ACL).unwrap();
+    set_mode(&path, 0o640);
+    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+    assert_eq!(attribute(&path, ACL), None);
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o640);
+    // With the default mode, nobody but the owner reads a new file.
+    fs::remove_file(&path).unwrap();
+    place.target.mode = 0o600;
+    place.sink().deliver(&payload(SECRET_VALUE)).await.unwrap();
+    assert_eq!(attribute(&path, ACL), Some(access_list(0, 0, 0)));
+}
+
+/// A process without privileges cannot set the attributes of a security module.
+#[tokio::test]
+async fn attribute_that_would_be_lost_is_refused() {
+    if !is_root() {
+        note_missing("attribute_that_would_be_lost", "root, to set the attribute");
+        return;
+    }
+    let place = FileFixture::new();
+    fs::write(&place.target.path, "old").unwrap();
+    // A valid value of its form, version 2 without any capability.
+    let capability = [&2_u32.to_le_bytes()[..], &[0; 16]].concat();
+    let capability = [&0x0200_0000_u32.to_le_bytes()[..], &capability[4..]].concat();
+    if !set_attribute(&place.target.path, "security.capability", &capability) {
+        note_missing(
+            "attribute_that_would_be_lost",
+            "the attribute security.capability",
+        );
+        return;
+    }
+    chown(place.folder(), Some(4711), Some(4711)).unwrap();
+    let user = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
+    let child = "irreplaceable::child_loses_attribute";
+    let Some(output) = run_child(&user, place.folder(), child) else {
+        note_missing(
+            "attribute_that_would_be_lost",
+            "setpriv(1), and a binary that other users reach",
+        );
+        return;
+    };
+    assert_passed(&output);
+    assert_eq!(place.content(), "old");
+}
+
+/// Does nothing unless the test above runs it.
+#[tokio::test]
+async fn child_loses_attribute() {
+    let Some(folder) = std::env::var_os(CHILD_FOLDER) else {
+        return;
+    };
+    let place = FileFixture::in_folder(folder.into());
+    let expected = "cannot keep the attribute security.capability of the present file";
+    place.assert_preflight_refused(expected).await;
+    let error = place
+        .sink()
+        .deliver(&payload(SECRET_VALUE))
+        .await
+        .unwrap_err();
+    assert_eq!(error.acceptance, Acceptance::NotAccepted);
+    assert!(error.message.contains(expected), "{error}");
+    assert_eq!(place.file_names(), ["target"]);
+}
