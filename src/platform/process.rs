@@ -5,16 +5,15 @@
 //! later they could replace a newer secret with an older one.
 
 mod capture;
+mod executable;
 mod process_group;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::fs::{self, Access, AtFlags, CWD};
 use secrecy::zeroize::Zeroizing;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
@@ -22,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::capture::CapturedOutput;
 use self::capture::OutputCapture;
+pub use self::executable::check_executable;
 pub use self::process_group::{LANG, PATH};
 use self::process_group::{OUTPUT_DRAIN_TIMEOUT, ProcessGroup};
 use crate::core::command::CommandLine;
@@ -103,32 +103,6 @@ impl ProcessExit {
         let last = self.stderr.lines.last().or(self.stdout.lines.last());
         last.map_or_else(String::new, |line| format!(": {line}"))
     }
-}
-
-/// Returns the reason why a program cannot be run, as far as it shows without
-/// running it.
-#[must_use]
-pub fn check_executable(program: &Path) -> Option<String> {
-    let path = program.display();
-    let metadata = match std::fs::metadata(program) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Some(format!(
-                "{path} does not exist; install it, or name another program"
-            ));
-        }
-        Err(error) => return Some(format!("cannot look at {path}: {error}")),
-    };
-    if !metadata.is_file() {
-        return Some(format!(
-            "{path} is not a regular file; name a program there"
-        ));
-    }
-    let access = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
-    access.err().map(|error| {
-        let error = io::Error::from(error);
-        format!("{path} cannot be executed: {error}; run: chmod a+x {path}")
-    })
 }
 
 /// Runs a program. Dropping the future kills its process group.

@@ -1,0 +1,536 @@
+//! Whether a program can be run, as far as it shows without running it: its
+//! file, its interpreter or its loader.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Access, AtFlags, CWD, StatVfsMountFlags};
+
+use super::process_group::PATH;
+use crate::core::redact::sanitize;
+
+/// The part of a file that the kernel reads to find out how to run it.
+const HEAD_BYTES: usize = 256;
+
+/// How often an interpreter may be a script itself.
+const MAX_INTERPRETERS: usize = 4;
+
+/// The folder with the formats that the kernel runs through a helper.
+const EXTRA_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
+
+/// The machines whose programs a machine runs besides its own, by the numbers
+/// of elf(5): x86-64 those of the 386, AArch64 those of ARM.
+const COMPATIBLE_MACHINES: [(u16, u16); 2] = [(62, 3), (183, 40)];
+
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// The type of the entry of an ELF file that names its loader.
+const LOADER_ENTRY: u32 = 3;
+
+/// Returns the reason why a program cannot be run, as far as it shows without
+/// running it.
+#[must_use]
+pub fn check_executable(program: &Path) -> Option<String> {
+    check_program(program, MAX_INTERPRETERS)
+}
+
+fn check_program(program: &Path, interpreters_left: usize) -> Option<String> {
+    if let Some(problem) = check_access(program) {
+        return Some(problem);
+    }
+    // One that can be run need not be readable.
+    let file = File::open(program).ok()?;
+    let head = read_head(&file)?;
+    let path = program.display();
+    match classify(&head) {
+        Format::Script(line) => check_interpreter(program, line, interpreters_left),
+        Format::Elf => check_loader(program, &file, &head),
+        Format::ScriptBehindMark => Some(format!(
+            "{path} has a byte order mark before its #!; save it as UTF-8 without one"
+        )),
+        Format::Empty => Some(format!("{path} is empty; put a program there")),
+        Format::Text | Format::Unknown if has_extra_format(program, &head) => None,
+        Format::Text => Some(format!(
+            "{path} has no #! in its first line, so that the kernel knows no interpreter for it; \
+             begin it with #!/bin/sh or the like"
+        )),
+        Format::Unknown => Some(format!(
+            "{path} is neither a script nor a program of this kind of machine"
+        )),
+    }
+}
+
+fn read_head(file: &File) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    let limit = u64::try_from(HEAD_BYTES).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+fn check_access(program: &Path) -> Option<String> {
+    let path = program.display();
+    let metadata = match std::fs::metadata(program) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Some(format!(
+                "{path} does not exist; install it, or name another program"
+            ));
+        }
+        Err(error) => return Some(format!("cannot look at {path}: {error}")),
+    };
+    if !metadata.is_file() {
+        return Some(format!(
+            "{path} is not a regular file; name a program there"
+        ));
+    }
+    let is_noexec =
+        fs::statvfs(program).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::NOEXEC));
+    if is_noexec {
+        return Some(format!(
+            "{path} is on a file system that is mounted with noexec; move it to another one"
+        ));
+    }
+    let access = fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS);
+    access.err().map(|error| {
+        let error = io::Error::from(error);
+        format!("{path} cannot be executed: {error}; run: chmod a+x {path}")
+    })
+}
+
+/// The kinds of file that the kernel tells apart.
+#[derive(Debug, PartialEq, Eq)]
+enum Format<'h> {
+    /// A script; with its first line behind `#!`.
+    Script(&'h [u8]),
+    Elf,
+    ScriptBehindMark,
+    Empty,
+    Text,
+    Unknown,
+}
+
+fn classify(head: &[u8]) -> Format<'_> {
+    if head.is_empty() {
+        Format::Empty
+    } else if let Some(line) = head.strip_prefix(b"#!") {
+        Format::Script(line.split(|byte| *byte == b'\n').next().unwrap_or_default())
+    } else if head.starts_with(ELF_MAGIC) {
+        Format::Elf
+    } else if head.starts_with(b"\xef\xbb\xbf#!") {
+        Format::ScriptBehindMark
+    } else if head.contains(&0) {
+        Format::Unknown
+    } else {
+        Format::Text
+    }
+}
+
+/// Checks the interpreter that the first line of a script names.
+fn check_interpreter(program: &Path, line: &[u8], interpreters_left: usize) -> Option<String> {
+    let path = program.display();
+    if line.contains(&b'\r') {
+        return Some(format!(
+            "{path} has the line ends of Windows, and the kernel takes them as part of the \
+             interpreter's name; run: sed -i 's/\\r$//' {path}"
+        ));
+    }
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let line = line.trim_ascii();
+    let mut parts = line.splitn(2, is_blank);
+    let interpreter = parts.next().unwrap_or_default();
+    let argument = parts.next().unwrap_or_default().trim_ascii();
+    if interpreter.is_empty() {
+        return Some(format!("{path} names no interpreter behind its #!"));
+    }
+    let interpreter = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(interpreter)));
+    if interpreters_left == 0 {
+        return Some(format!("{path} is run by too many scripts in a row"));
+    }
+    let name = interpreter.display();
+    if let Some(problem) = check_program(&interpreter, interpreters_left - 1) {
+        let name = sanitize(&name.to_string());
+        return Some(format!("{path} is run by {name}: {problem}"));
+    }
+    let is_env = interpreter.file_name().is_some_and(|name| name == "env");
+    if is_env {
+        let argument = String::from_utf8_lossy(argument);
+        let problem = check_env_argument(&argument);
+        return problem.map(|problem| format!("{path} is run by {name}: {}", sanitize(&problem)));
+    }
+    None
+}
+
+/// Checks the argument of `#!/usr/bin/env`, as far as it can be told.
+fn check_env_argument(argument: &str) -> Option<String> {
+    let (is_split, words) = match argument.strip_prefix("-S") {
+        Some(words) => (true, words.trim()),
+        None => (false, argument),
+    };
+    let wanted = words.split_whitespace().next().unwrap_or_default();
+    if wanted.is_empty() {
+        return Some("names no program".to_owned());
+    }
+    // Options and variables of env(1).
+    if wanted.starts_with('-') || wanted.contains('=') {
+        return None;
+    }
+    if !is_split && wanted != words {
+        return Some(format!(
+            "looks for one program named \"{words}\"; write env -S {words}"
+        ));
+    }
+    let found = if wanted.contains('/') {
+        vec![PathBuf::from(wanted)]
+    } else {
+        std::env::split_paths(PATH)
+            .map(|folder| folder.join(wanted))
+            .collect()
+    };
+    let is_found = found.iter().any(|file| check_access(file).is_none());
+    (!is_found).then(|| format!("there is no program {wanted} in {PATH}"))
+}
+
+/// Checks the machine of an ELF file, and the loader that it names.
+fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
+    let path = program.display();
+    let header = ElfHeader::parse(head)?;
+    let own = File::open("/proc/self/exe").ok();
+    let own = own.and_then(|own| ElfHeader::parse(&read_head(&own)?));
+    if let Some(own) = own {
+        let is_own =
+            (header.machine, header.is_little_endian) == (own.machine, own.is_little_endian);
+        let is_compatible = COMPATIBLE_MACHINES.contains(&(own.machine, header.machine));
+        if !is_own && !is_compatible && !has_extra_format(program, head) {
+            return Some(format!("{path} is a program of another kind of machine"));
+        }
+    }
+    let loader = header.loader(file)?;
+    if loader.is_file() {
+        return None;
+    }
+    Some(format!(
+        "{path} needs the loader {}, which does not exist; install the libraries that it was \
+         built for, or a program that is linked statically",
+        sanitize(&loader.display().to_string())
+    ))
+}
+
+/// The part of an ELF header that matters here, see elf(5).
+#[derive(Debug, Clone, Copy)]
+struct ElfHeader {
+    is_64_bit: bool,
+    is_little_endian: bool,
+    machine: u16,
+    entries_at: u64,
+    entry_size: u16,
+    entry_count: u16,
+}
+
+impl ElfHeader {
+    fn parse(head: &[u8]) -> Option<Self> {
+        let [.., class, encoding] = *head.strip_prefix(ELF_MAGIC)?.first_chunk::<2>()?;
+        let (is_64_bit, is_little_endian) = (class == 2, encoding == 1);
+        let numbers = ElfNumbers {
+            bytes: head,
+            is_little_endian,
+        };
+        let (entries_at, sizes_at) = if is_64_bit {
+            (numbers.number(32, 8)?, 54)
+        } else {
+            (numbers.number(28, 4)?, 42)
+        };
+        Some(Self {
+            is_64_bit,
+            is_little_endian,
+            machine: numbers.short(18)?,
+            entries_at,
+            entry_size: numbers.short(sizes_at)?,
+            entry_count: numbers.short(sizes_at + 2)?,
+        })
+    }
+
+    /// Returns the loader that the file names.
+    fn loader(&self, file: &File) -> Option<PathBuf> {
+        let size = usize::from(self.entry_size).clamp(56, 256);
+        for index in 0..self.entry_count {
+            let mut bytes = vec![0; size];
+            let at = self.entries_at + u64::from(index) * u64::from(self.entry_size);
+            file.read_exact_at(&mut bytes, at).ok()?;
+            let numbers = ElfNumbers {
+                bytes: &bytes,
+                is_little_endian: self.is_little_endian,
+            };
+            if numbers.number(0, 4)? != u64::from(LOADER_ENTRY) {
+                continue;
+            }
+            let (at, length) = if self.is_64_bit {
+                (numbers.number(8, 8)?, numbers.number(32, 8)?)
+            } else {
+                (numbers.number(4, 4)?, numbers.number(16, 4)?)
+            };
+            let mut name = vec![0; usize::try_from(length).ok()?.min(HEAD_BYTES)];
+            file.read_exact_at(&mut name, at).ok()?;
+            let name = name.split(|byte| *byte == 0).next()?;
+            return Some(Path::new(std::ffi::OsStr::from_bytes(name)).to_owned());
+        }
+        None
+    }
+}
+
+/// The numbers of an ELF file.
+struct ElfNumbers<'b> {
+    bytes: &'b [u8],
+    is_little_endian: bool,
+}
+
+impl ElfNumbers<'_> {
+    fn number(&self, at: usize, length: usize) -> Option<u64> {
+        let bytes = self.bytes.get(at..at + length)?;
+        let join = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
+        Some(if self.is_little_endian {
+            bytes.iter().rev().fold(0, join)
+        } else {
+            bytes.iter().fold(0, join)
+        })
+    }
+
+    fn short(&self, at: usize) -> Option<u16> {
+        self.number(at, 2)
+            .and_then(|number| u16::try_from(number).ok())
+    }
+}
+
+/// Whether this host runs files like this through a helper (`binfmt_misc`).
+fn has_extra_format(program: &Path, head: &[u8]) -> bool {
+    let Ok(entries) = std::fs::read_dir(EXTRA_FORMATS) else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        let rule = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        matches_extra_format(&rule, program, head)
+    })
+}
+
+/// Whether `rule`, in the form of a file of `binfmt_misc`, matches a file.
+fn matches_extra_format(rule: &str, program: &Path, head: &[u8]) -> bool {
+    if rule.lines().next() != Some("enabled") {
+        return false;
+    }
+    let value = |name: &str| {
+        let mut lines = rule.lines();
+        lines.find_map(|line| line.strip_prefix(name).map(str::trim))
+    };
+    if let Some(extension) = value("extension .") {
+        return program.extension().is_some_and(|own| own == extension);
+    }
+    let bytes = |text: &str| -> Option<Vec<u8>> {
+        let digits = text.as_bytes().chunks(2);
+        digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect()
+    };
+    let Some(magic) = value("magic ").and_then(bytes) else {
+        return false;
+    };
+    let mask = value("mask ").and_then(bytes).unwrap_or_default();
+    let offset = value("offset ").and_then(|text| text.parse().ok());
+    let Some(found) = head.get(offset.unwrap_or(0)..) else {
+        return false;
+    };
+    found.len() >= magic.len()
+        && magic.iter().enumerate().all(|(index, byte)| {
+            let mask = mask.get(index).copied().unwrap_or(u8::MAX);
+            found[index] & mask == byte & mask
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Returns the problem of a program with this content.
+    fn problem(content: &[u8]) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("put");
+        std::fs::write(&program, content).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let problem = check_executable(&program)?;
+        let program = program.display().to_string();
+        assert!(problem.starts_with(&program), "{problem}");
+        Some(problem.replace(&program, "PUT"))
+    }
+
+    #[test]
+    fn programs_that_can_be_run_have_no_problem() {
+        for content in [
+            &b"#!/bin/sh\ncat >/dev/null\n"[..],
+            b"#!/bin/sh",
+            b"#! /bin/sh -e\n",
+            b"#!\t/bin/sh \t \n",
+            b"#!/usr/bin/env sh\n",
+            b"#!/usr/bin/env -S sh -e\n",
+            b"#!/usr/bin/env -i sh\n",
+            b"#!/usr/bin/env A=b sh\n",
+            b"#!/usr/bin/env /bin/sh\n",
+            // Line ends further down are the interpreter's.
+            b"#!/bin/sh\necho a\r\n",
+        ] {
+            assert_eq!(
+                problem(content),
+                None,
+                "{}",
+                String::from_utf8_lossy(content)
+            );
+        }
+        assert_eq!(check_executable(Path::new("/bin/sh")), None);
+        assert_eq!(check_executable(&std::env::current_exe().unwrap()), None);
+    }
+
+    #[test]
+    fn interpreter_that_is_missing_is_named() {
+        for (content, expected) in [
+            (
+                &b"#!/usr/bin/python2.7\nprint 1\n"[..],
+                "PUT is run by /usr/bin/python2.7: /usr/bin/python2.7 does not exist",
+            ),
+            (b"#!/bin/sh\r\ncat\r\n", "PUT has the line ends of Windows"),
+            (b"#!/bin/sh -e\r\n", "PUT has the line ends of Windows"),
+            (b"#!/usr/bin/env sh\r\n", "PUT has the line ends of Windows"),
+            (
+                b"#!/usr/bin/env no-such-program\n",
+                "PUT is run by /usr/bin/env: there is no program no-such-program in /usr/local/sbin:",
+            ),
+            (
+                b"#!/usr/bin/env sh -e\n",
+                "looks for one program named \"sh -e\"; write env -S sh -e",
+            ),
+            (
+                b"#!/usr/bin/env\n",
+                "PUT is run by /usr/bin/env: names no program",
+            ),
+            (b"#!/usr/bin/env -S\n", "names no program"),
+            (b"#!/usr/bin/env /no/such\n", "there is no program /no/such"),
+            (b"#!\n", "PUT names no interpreter behind its #!"),
+            (
+                b"#!/etc\n",
+                "PUT is run by /etc: /etc is not a regular file",
+            ),
+            (
+                b"#!/etc/passwd\n",
+                "PUT is run by /etc/passwd: /etc/passwd cannot be executed",
+            ),
+            (
+                b"#!no/such\n",
+                "PUT is run by /no/such: /no/such does not exist",
+            ),
+            (b"cat >/dev/null\n", "PUT has no #! in its first line"),
+            (b"\n#!/bin/sh\n", "PUT has no #! in its first line"),
+            (
+                b"\xef\xbb\xbf#!/bin/sh\n",
+                "PUT has a byte order mark before its #!",
+            ),
+            (b"", "PUT is empty"),
+            (b"MZ\0\0", "PUT is neither a script nor a program"),
+        ] {
+            let found = problem(content).unwrap_or_default();
+            assert!(found.contains(expected), "{expected}: {found}");
+        }
+    }
+
+    #[test]
+    fn script_that_runs_itself_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("loop");
+        std::fs::write(&program, format!("#!{}\n", program.display())).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let problem = check_executable(&program).unwrap();
+        assert!(problem.contains("too many scripts"), "{problem}");
+    }
+
+    #[test]
+    fn loader_that_is_missing_is_named() {
+        let mut bytes = std::fs::read("/bin/sh").unwrap();
+        let sh = File::open("/bin/sh").unwrap();
+        let Some(loader) = ElfHeader::parse(&bytes).and_then(|header| header.loader(&sh)) else {
+            return;
+        };
+        assert!(loader.is_file());
+        let name = loader.as_os_str().as_bytes();
+        let at = bytes.windows(name.len()).position(|part| part == name);
+        bytes[at.unwrap() + 1] = b'X';
+        let found = problem(&bytes).unwrap();
+        assert!(found.starts_with("PUT needs the loader /X"), "{found}");
+        // Another machine, of which there is none.
+        bytes[18] = 0xff;
+        bytes[19] = 0xfe;
+        let found = problem(&bytes).unwrap();
+        assert_eq!(found, "PUT is a program of another kind of machine");
+        for length in [4, 5, 20, 60, 70] {
+            let _ = problem(&bytes[..length]);
+        }
+    }
+
+    #[test]
+    fn formats_with_a_helper_are_recognized() {
+        let jar = Path::new("/opt/put.jar");
+        for (rule, head, expected) in [
+            (
+                "enabled\ninterpreter /j\nflags: \nextension .jar\n",
+                &b"x"[..],
+                true,
+            ),
+            (
+                "enabled\ninterpreter /j\nflags: \nextension .py\n",
+                b"x",
+                false,
+            ),
+            (
+                "disabled\ninterpreter /j\nflags: \nextension .jar\n",
+                b"x",
+                false,
+            ),
+            (
+                "enabled\ninterpreter /q\nflags: \noffset 0\nmagic 504b\n",
+                b"PK",
+                true,
+            ),
+            (
+                "enabled\ninterpreter /q\nflags: \noffset 1\nmagic 504b\n",
+                b"PK",
+                false,
+            ),
+            (
+                "enabled\ninterpreter /q\nflags: \noffset 1\nmagic 504b\nmask ff00\n",
+                b"xPx",
+                true,
+            ),
+            ("enabled\n", b"x", false),
+            ("", b"x", false),
+        ] {
+            assert_eq!(matches_extra_format(rule, jar, head), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn mount_without_execution_is_named() {
+        let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else {
+            return;
+        };
+        let mut noexec = mounts.lines().filter_map(|line| {
+            let fields: Vec<_> = line.split(' ').collect();
+            let options = fields.get(3)?.split(',').any(|option| option == "noexec");
+            (options && fields[2] == "proc").then(|| Path::new(fields[1]).join("version"))
+        });
+        // Without /proc, or with one that allows programs, there is none to try.
+        if let Some(file) = noexec.next() {
+            let problem = check_executable(&file).unwrap();
+            assert!(problem.contains("mounted with noexec"), "{problem}");
+        }
+    }
+}
