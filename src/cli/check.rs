@@ -55,6 +55,11 @@ impl CheckCommand {
                 "{}: no problem found, {keys} {noun}\n",
                 options.config.display()
             );
+            if keys == 0 {
+                text.push_str(
+                    "note: no key is configured, so nothing is rotated; add a [key.NAME]\n",
+                );
+            }
             if let Some(migration) = notes.pending_migration {
                 text.push_str(&migration_note(&settings, &migration));
             }

@@ -7,6 +7,7 @@ use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::time_argument;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
@@ -27,8 +28,9 @@ pub(crate) struct HoldCommand {
     /// The credential, or a key for all of its live ones
     #[arg(value_name = "CREDENTIAL_ID|KEY")]
     target: String,
-    /// Until when, such as 2026-12-01T00:00:00Z; until `release` if not given
-    #[arg(long, value_name = "TIME")]
+    /// Until when: a time (2026-12-01T00:00:00Z), a date, or a duration (7d); until `release` if
+    /// not given
+    #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
     until: Option<Timestamp>,
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]

@@ -2,7 +2,6 @@
 
 use std::io::{Error, ErrorKind, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serializer as _;
@@ -13,17 +12,17 @@ use crate::cli::context::GlobalOptions;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, PrintError};
 use crate::cli::text::TableLayout;
-use crate::core::{duration, time};
+use crate::cli::time_argument;
+use crate::core::time;
 use crate::ledger::{HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader};
-use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryCommand {
     /// Only this key
     key: Option<String>,
-    /// Only rotations that were begun within this time
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    since: Option<Duration>,
+    /// Only rotations that were begun within this time (7d), or since this time or date
+    #[arg(long, value_name = "DURATION", value_parser = time_argument::parse_past)]
+    since: Option<Timestamp>,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -72,9 +71,7 @@ impl HistoryCommand {
     fn filter(&self) -> HistoryFilter {
         HistoryFilter {
             key: self.key.clone(),
-            since: self
-                .since
-                .map(|since| time::before(SystemClock.now(), since)),
+            since: self.since,
             limit: self.limit,
         }
     }

@@ -24,6 +24,7 @@ mod sandbox;
 mod schedule;
 mod status;
 mod text;
+mod time_argument;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

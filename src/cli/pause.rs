@@ -5,14 +5,16 @@ use jiff::Timestamp;
 use crate::cli::context::GlobalOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
+use crate::cli::time_argument;
 use crate::daemon::control::protocol::ControlRequest;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseCommand {
     #[command(flatten)]
     selection: KeySelection,
-    /// Until when, such as 2026-12-01T00:00:00Z; until `resume` if not given
-    #[arg(long, value_name = "TIME")]
+    /// Until when: a time (2026-12-01T00:00:00Z), a date, or a duration (7d); until `resume` if
+    /// not given
+    #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
     until: Option<Timestamp>,
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]

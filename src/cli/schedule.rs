@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::context::{GlobalOptions, find_key};
 use crate::cli::failure::Failure;
-use crate::cli::{output, text};
+use crate::cli::{output, text, time_argument};
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::decide::due::age_origin;
 use crate::core::ids::KeyName;
@@ -24,8 +24,8 @@ pub(crate) struct ScheduleCommand {
     /// How many firings of each key
     #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
-    /// After which time, such as 2026-03-28T00:00:00Z; now if not given
-    #[arg(long, value_name = "TIME")]
+    /// After which time (2026-03-28T00:00:00Z), date, or duration from now (7d); now if not given
+    #[arg(long, value_name = "TIME", value_parser = time_argument::parse_future)]
     from: Option<Timestamp>,
     /// As an array of JSON objects
     #[arg(long)]

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use super::options;
 use super::settings::ControlSettings;
 use crate::config_reader::quote::quoted;
-use crate::config_reader::reader::ConfigTable;
+use crate::config_reader::reader::{ConfigTable, ConfigValue};
 use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
 
 /// The default path of the control socket.
 const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
+
+/// The longest path of a socket on Linux, see unix(7).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// Reads `[control]`.
 pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) -> ControlSettings {
@@ -20,13 +23,26 @@ pub(super) fn read_control(top: &ConfigTable<'_>, report: &mut ProblemReport) ->
     let socket = match table.get(options::CONTROL, "socket") {
         None => Some(PathBuf::from(DEFAULT_SOCKET)),
         Some(value) if value.as_text() == Some("") => None,
-        Some(value) => values::read_path(&value, report),
+        Some(value) => read_socket_path(&value, report),
     };
     let admins = table.get(options::CONTROL, "admins");
     ControlSettings {
         socket,
         admins: admins.map_or_else(Vec::new, |value| value.text_list(report)),
     }
+}
+
+/// Reads the path of a socket, which the kernel limits.
+fn read_socket_path(value: &ConfigValue<'_>, report: &mut ProblemReport) -> Option<PathBuf> {
+    let path = values::read_path(value, report)?;
+    let length = path.as_os_str().len();
+    if length <= MAX_SOCKET_PATH_BYTES {
+        return Some(path);
+    }
+    let message = format!("is {length} bytes long, too long for the path of a socket");
+    let hint = format!("at most {MAX_SOCKET_PATH_BYTES} bytes are allowed");
+    report.add_problem(&value.location, message, hint);
+    None
 }
 
 /// Reads `[metrics] listen`.

@@ -39,6 +39,12 @@ const NICKNAMES: [(&str, &str); 5] = [
     ("@yearly", "0 0 1 1 *"),
 ];
 
+/// The names of months and weekdays.
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
 /// A cron expression with its time zone. Cheap to clone.
 #[derive(Clone)]
 pub struct Schedule {
@@ -74,6 +80,9 @@ impl Schedule {
     pub fn parse(expression: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
         let fields = split_fields(expression)?;
         let match_both_days = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
+        if let Some(reason) = unknown_word(&fields) {
+            return Err(invalid_expression(expression, &reason));
+        }
         let cron = parse_cron(&fields.text, match_both_days).map_err(|error| {
             let reason = invalid_field(&fields.text).unwrap_or_else(|| describe_error(&error));
             invalid_expression(expression, &reason)
@@ -180,6 +189,7 @@ struct ExpressionFields {
     minutes: String,
     hours: String,
     days: String,
+    months: String,
     weekdays: String,
 }
 
@@ -211,6 +221,7 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
         minutes: rest[0].to_owned(),
         hours: rest[1].to_owned(),
         days: rest[2].to_owned(),
+        months: rest[3].to_owned(),
         weekdays: rest[4].to_owned(),
     })
 }
@@ -222,6 +233,36 @@ fn parse_cron(text: &str, match_both_days: bool) -> Result<Cron, CronError> {
         .dom_and_dow(match_both_days)
         .build()
         .parse(text)
+}
+
+/// Returns the reason why a name of a month or a weekday is none. croner replaces
+/// names within a word, and would take `SunMon` for `01`.
+fn unknown_word(fields: &ExpressionFields) -> Option<String> {
+    let is_letter = |character: char| character.is_alphabetic();
+    for (kind, field, names, numbers) in [
+        ("month", &fields.months, &MONTHS[..], "1 to 12"),
+        ("weekday", &fields.weekdays, &WEEKDAYS[..], "0 to 7"),
+    ] {
+        let words = field.split(|character| !is_letter(character));
+        for word in words.filter(|word| !word.is_empty()) {
+            // `L` behind a weekday is the last one of the month.
+            let name = word.strip_suffix(['L', 'l']).unwrap_or(word);
+            let is_known = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if is_known(word) || (kind == "weekday" && (name.is_empty() || is_known(name))) {
+                continue;
+            }
+            let start: String = word.chars().take(3).collect();
+            let meant = names
+                .iter()
+                .find(|known| known.eq_ignore_ascii_case(&start));
+            let hint = match meant {
+                Some(meant) => format!("write {meant}"),
+                None => format!("use {} to {}, or {numbers}", names.first()?, names.last()?),
+            };
+            return Some(format!("there is no {kind} {word:?}; {hint}"));
+        }
+    }
+    None
 }
 
 /// Returns the first field that is invalid by itself, with the parser's reason.

@@ -290,12 +290,74 @@ fn invalid_expressions_are_explained() {
         ("* * * * 8", "its weekday \"8\": "),
         ("a * * * *", "its minute \"a\": "),
         ("61 * * * * *", "its second \"61\": "),
-        ("0 0 * * Foo", "its weekday \"Foo\": "),
     ] {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
         let error = error.to_string();
         let (_, reason) = error.split_once(field).expect(&error);
         assert!(reason.len() > 5 && !reason.ends_with('.'), "{error}");
+    }
+}
+
+#[test]
+fn names_of_months_and_weekdays_are_whole_and_short() {
+    for (text, message) in [
+        (
+            "0 3 * * Monday",
+            "there is no weekday \"Monday\"; write Mon",
+        ),
+        (
+            "0 3 * * mon-Thurs",
+            "there is no weekday \"Thurs\"; write Thu",
+        ),
+        (
+            "0 3 * * 1,sunday",
+            "there is no weekday \"sunday\"; write Sun",
+        ),
+        (
+            "0 3 * * SunMon",
+            "there is no weekday \"SunMon\"; write Sun",
+        ),
+        (
+            "0 0 * * Foo",
+            "there is no weekday \"Foo\"; use Sun to Sat, or 0 to 7",
+        ),
+        (
+            "0 0 * * Mo",
+            "there is no weekday \"Mo\"; use Sun to Sat, or 0 to 7",
+        ),
+        (
+            "0 0 1 January *",
+            "there is no month \"January\"; write Jan",
+        ),
+        (
+            "0 0 1 Mai *",
+            "there is no month \"Mai\"; use Jan to Dec, or 1 to 12",
+        ),
+        (
+            "0 0 1 Mon *",
+            "there is no month \"Mon\"; use Jan to Dec, or 1 to 12",
+        ),
+        (
+            "0 0 3 * * Montag",
+            "there is no weekday \"Montag\"; write Mon",
+        ),
+    ] {
+        let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
+        let expected = format!("{text:?} is no cron expression: {message}");
+        assert_eq!(error.to_string(), expected);
+    }
+    for text in [
+        "0 3 * * mon",
+        "0 3 * * MON-FRI",
+        "0 3 * * Sat,Sun",
+        "0 3 * jan,Dec *",
+        "0 3 * Jun-Aug Wed",
+        "0 3 * * FriL",
+        "0 3 * * 5L",
+        "0 3 * * Fri#2",
+        "0 3 L * *",
+    ] {
+        assert!(Schedule::parse(text, TimeZone::UTC).is_ok(), "{text}");
     }
 }
 
