@@ -1,6 +1,7 @@
 //! The input that all commands share: the global options, the configuration and
 //! the environment.
 
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use crate::cli::failure::Failure;
 use crate::cli::logging::LogFormat;
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment};
-use crate::core::secret::Secret;
+use crate::core::secret_text::{self, SecretForm};
 use crate::platform::clock::{Clock as _, SystemClock};
+use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
 use crate::provider::failover::AdminCredentialSources;
 
 // A doc comment here would take the place of the program's description.
@@ -52,10 +54,9 @@ pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources 
     AdminCredentialSources {
         file: settings.provider.credential_file.clone(),
         credentials_directory: read_environment().credentials_directory,
-        env_secret: std::env::var("OPENAI_ADMIN_KEY")
-            .ok()
+        env_secret: std::env::var_os(ADMIN_KEY_VARIABLE)
             .filter(|value| !value.is_empty())
-            .map(Secret::new),
+            .map(|value| secret_text::parse_variable(value.into_vec(), SecretForm::AdminKey)),
     }
 }
 

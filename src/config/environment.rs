@@ -1,11 +1,13 @@
 //! The environment that the configuration depends on besides its file.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
+use crate::core::secret_text::{self, SecretForm, SecretTextError};
+use crate::platform::secret_file::{ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE};
 
 /// The folders that systemd searches for a `LoadCredential=` without a path.
 const CREDENTIAL_STORES: [&str; 2] = ["/etc/credstore", "/etc/credstore.encrypted"];
@@ -21,8 +23,9 @@ pub struct Environment {
     /// The folders from which the service manager would pass credentials to the
     /// service; empty if it has passed this process its own.
     pub credential_stores: Vec<PathBuf>,
-    /// Whether `$OPENAI_ADMIN_KEY` is set.
-    pub has_admin_key: bool,
+    /// Whether the admin key in `$OPENAI_ADMIN_KEY` can be sent; `None` if the
+    /// variable is not set.
+    pub admin_key_variable: Option<Result<(), SecretTextError>>,
     /// The time from which schedule gaps are measured.
     pub now: Timestamp,
 }
@@ -35,7 +38,7 @@ impl Environment {
             state_directory: None,
             credentials_directory: None,
             credential_stores: Vec::new(),
-            has_admin_key: false,
+            admin_key_variable: None,
             now,
         }
     }
@@ -62,7 +65,11 @@ impl Environment {
             state_directory: folder("STATE_DIRECTORY"),
             credentials_directory,
             credential_stores,
-            has_admin_key: variable("OPENAI_ADMIN_KEY").is_some_and(|value| !value.is_empty()),
+            admin_key_variable: variable(ADMIN_KEY_VARIABLE)
+                .filter(|value| !value.is_empty())
+                .map(|value| {
+                    secret_text::parse_variable(value.into_vec(), SecretForm::AdminKey).map(drop)
+                }),
             now,
         }
     }

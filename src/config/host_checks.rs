@@ -5,10 +5,14 @@
 use std::path::Path;
 
 use super::environment::Environment;
-use super::settings::{KeySettings, Settings};
+use super::settings::Settings;
 use crate::config_reader::problem::Problem;
 use crate::config_reader::quote::redact_if_secret;
-use crate::platform::secret_file::{self, ADMIN_CREDENTIAL_NAME, permission_check_for};
+use crate::core::secret_text::SecretForm;
+use crate::platform::secret_file::{
+    self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, permission_check_for,
+};
+use crate::platform::users;
 
 /// Lists the problems that the host may repair: `check` reports them, and `run`
 /// starts anyway.
@@ -20,11 +24,13 @@ pub fn host_problems(settings: &Settings, environment: &Environment) -> Vec<Prob
         problems: Vec::new(),
     };
     check.check_credential();
-    if let Some(file) = &settings.provider.ca_file {
-        check.check_ca_file(file, "provider.ca-file".to_owned());
+    for (option, message) in settings.provider.connection_problems() {
+        check.add_problem(format!("provider.{option}"), message, "");
     }
-    for key in &settings.keys {
-        check.check_sinks(key);
+    for group in &settings.control.admins {
+        if let Some(error) = users::check_group(group) {
+            check.add_problem("control.admins".to_owned(), error.to_string(), "");
+        }
     }
     check.problems
 }
@@ -52,9 +58,21 @@ impl HostCheck<'_> {
         }
         match passed_file {
             Some(file) => self.check_secret_file(&file, location()),
-            None if self.environment.has_admin_key || self.is_in_credential_store() => {}
+            None if self.is_in_credential_store() => {}
+            None => self.check_variable(location()),
+        }
+    }
+
+    /// Checks the last of the places where the admin key may be.
+    fn check_variable(&mut self, location: String) {
+        match &self.environment.admin_key_variable {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                let message = format!("${ADMIN_KEY_VARIABLE} {error}");
+                self.add_problem(location, message, "");
+            }
             None => self.add_problem(
-                location(),
+                location,
                 "there is no admin key for rekeyd to work with".to_owned(),
                 "name its file here, or give it by systemd's LoadCredential=openai-admin-key",
             ),
@@ -77,36 +95,15 @@ impl HostCheck<'_> {
         })
     }
 
-    /// Checks the roots alone, since sinks check their files with secrets.
-    fn check_sinks(&mut self, key: &KeySettings) {
-        for sink in &key.sinks {
-            if let Some(file) = sink.target.ca_file() {
-                let location = format!("key.{}.sink.{}.ca-file", key.name, sink.id.name);
-                self.check_ca_file(file, location);
-            }
-        }
-    }
-
     fn check_secret_file(&mut self, file: &Path, location: String) {
         let folder = self.environment.credentials_directory.as_deref();
-        if let Err(error) = secret_file::check(file, permission_check_for(file, folder)) {
+        if let Err(error) = secret_file::check(
+            file,
+            permission_check_for(file, folder),
+            SecretForm::AdminKey,
+        ) {
             self.add_problem(location, error.to_string(), "");
         }
-    }
-
-    fn check_ca_file(&mut self, file: &Path, location: String) {
-        let message = match std::fs::metadata(file) {
-            Err(error) => format!("cannot look at {}: {error}", file.display()),
-            Ok(metadata) if !metadata.is_file() => {
-                format!("{} is not a regular file", file.display())
-            }
-            Ok(_) => return,
-        };
-        self.add_problem(
-            location,
-            message,
-            "name a file with certificates in PEM form",
-        );
     }
 
     fn add_problem(&mut self, location: String, message: String, hint: &str) {

@@ -26,6 +26,7 @@ pub mod redact;
 pub mod schedule;
 pub mod scope;
 pub mod secret;
+pub mod secret_text;
 pub mod shell;
 pub mod state;
 pub mod subscriptions;

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, redirect, retry};
+use reqwest::{Client, ClientBuilder, Proxy, redirect, retry};
 use rustls::ClientConfig;
 use url::Url;
 
 use crate::core::loopback::is_loopback;
 use crate::net::error_text;
+use crate::net::proxy::{self, ProxyError};
 use crate::net::tls::{self, TlsError};
 
 /// The time limit of connecting, with TLS. It is part of the request's time and
@@ -22,6 +23,9 @@ pub enum ClientError {
     /// The roots cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The environment names a proxy that cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The library rejects the settings.
     #[error("cannot set the HTTP client up: {}", error_text::describe(source))]
     Setup {
@@ -61,13 +65,14 @@ pub struct ClientPair {
 ///
 /// The client never repeats a request, follows no redirect, speaks HTTP/1.1,
 /// and opens a connection for each request. It connects to loopback targets
-/// directly, whatever the environment says; for all others it observes
-/// `HTTPS_PROXY` and its like.
+/// directly, whatever the environment says; for all others it uses the proxy
+/// that `HTTPS_PROXY` and its like name.
 ///
 /// # Errors
-/// If the roots cannot be read or the client cannot be set up.
+/// If the roots or the proxy's variable cannot be read, or the client cannot be
+/// set up.
 pub fn build_client(options: &ClientOptions<'_>) -> Result<Client, ClientError> {
-    finish_build(client_builder(options, tls_config(options)?))
+    finish_build(client_builder(options, tls_config(options)?)?)
 }
 
 /// Builds two clients as [`build_client`] does, one of which keeps its
@@ -77,11 +82,11 @@ pub fn build_client(options: &ClientOptions<'_>) -> Result<Client, ClientError> 
 /// If the roots cannot be read or the clients cannot be set up.
 pub fn build_clients(options: &ClientOptions<'_>) -> Result<ClientPair, ClientError> {
     let tls = tls_config(options)?;
-    let pooled = client_builder(options, tls.clone())
+    let pooled = client_builder(options, tls.clone())?
         .pool_max_idle_per_host(usize::MAX)
         .pool_idle_timeout(IDLE_TIMEOUT);
     Ok(ClientPair {
-        fresh: finish_build(client_builder(options, tls))?,
+        fresh: finish_build(client_builder(options, tls)?)?,
         pooled: finish_build(pooled)?,
     })
 }
@@ -94,17 +99,26 @@ fn tls_config(options: &ClientOptions<'_>) -> Result<ClientConfig, TlsError> {
     }
 }
 
-fn client_builder(options: &ClientOptions<'_>, tls: ClientConfig) -> ClientBuilder {
+fn client_builder(
+    options: &ClientOptions<'_>,
+    tls: ClientConfig,
+) -> Result<ClientBuilder, ClientError> {
     let builder = base_builder(tls)
         .user_agent(concat!("rekeyd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(options.timeout)
-        .referer(false);
-    if is_loopback(options.url) {
-        builder.no_proxy()
-    } else {
-        builder
-    }
+        .referer(false)
+        // The library would bypass a proxy that it cannot read.
+        .no_proxy();
+    Ok(match proxy::find_proxy(options.url)? {
+        Some(proxy) => {
+            let proxy = Proxy::all(proxy.url).map_err(|error| ClientError::Setup {
+                source: error.without_url(),
+            })?;
+            builder.proxy(proxy)
+        }
+        None => builder,
+    })
 }
 
 /// Returns the settings that all clients share.

@@ -5,15 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::uri::InvalidUri;
-use hyper_util::client::proxy::matcher::Matcher;
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use crate::core::loopback::is_loopback;
 use crate::net::error_text;
+use crate::net::proxy::{self, ProxyAddress, ProxyError};
 use crate::net::tls::{self, TlsError};
 
 /// The reason why a host accepts no connection. Never shows the path or the
@@ -37,17 +35,9 @@ pub enum ConnectError {
         /// The host of the URL.
         host: String,
     },
-    /// The URL is none that a proxy can be chosen for.
-    #[error("cannot look for a proxy for {origin}: {source}")]
-    ProxyLookup {
-        /// Scheme, host and port of the URL.
-        origin: String,
-        /// The error of the parser.
-        source: InvalidUri,
-    },
-    /// The environment names a proxy without a host.
-    #[error("cannot use the proxy of the environment: it names no host")]
-    ProxyWithoutHost,
+    /// The environment names a proxy that cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The proxy does not accept the connection.
     #[error("cannot connect to the proxy {host}:{port}: {source}")]
     ProxyUnreachable {
@@ -111,9 +101,7 @@ pub async fn check_connection(
 }
 
 async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectError> {
-    if !is_loopback(url)
-        && let Some((host, port)) = proxy_for(url)?
-    {
+    if let Some(ProxyAddress { host, port, .. }) = proxy::find_proxy(url)? {
         return match TcpStream::connect((host.as_str(), port)).await {
             Ok(_) => Ok(()),
             Err(source) => Err(ConnectError::ProxyUnreachable { host, port, source }),
@@ -136,30 +124,6 @@ async fn try_connect(url: &Url, ca_file: Option<&Path>) -> Result<(), ConnectErr
         tls_handshake(host, stream, ca_file).await?;
     }
     Ok(())
-}
-
-/// Returns host and port of the proxy that the environment names for `url`.
-fn proxy_for(url: &Url) -> Result<Option<(String, u16)>, ConnectError> {
-    // Neither the path nor the query affects the choice of a proxy.
-    let origin = url.origin().ascii_serialization();
-    let target = match origin.parse() {
-        Ok(target) => target,
-        Err(source) => return Err(ConnectError::ProxyLookup { origin, source }),
-    };
-    let Some(proxy) = Matcher::from_env().intercept(&target) else {
-        return Ok(None);
-    };
-    let uri = proxy.uri();
-    let Some(host) = uri.host() else {
-        return Err(ConnectError::ProxyWithoutHost);
-    };
-    let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
-        Some("https") => 443,
-        Some(scheme) if scheme.starts_with("socks") => 1080,
-        Some(_) | None => 80,
-    });
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(Some((host.to_owned(), port)))
 }
 
 async fn tls_handshake(
@@ -215,5 +179,50 @@ mod tests {
         let error = outcome.unwrap_err().to_string();
         let expected = "the TLS handshake with 127.0.0.1 failed: ";
         assert!(error.starts_with(expected), "{error}");
+    }
+
+    /// Serves TLS with a certificate that it has issued itself, and checks the
+    /// connection to it with that certificate as the root.
+    async fn check_own_root(is_authority: bool) -> Result<(), ConnectError> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+        if is_authority {
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        let certificate = parameters.self_signed(&key).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), certificate.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            // An error means that the client refuses the certificate.
+            let _ = acceptor.accept(stream).await;
+        };
+        let url = Url::parse(&format!("https://127.0.0.1:{port}/")).unwrap();
+        let check = check_connection(&url, Some(file.path()), TIMEOUT);
+        tokio::join!(check, serve).0
+    }
+
+    #[tokio::test]
+    async fn certificate_as_its_own_root_is_taken_or_refused_with_advice() {
+        check_own_root(false).await.unwrap();
+        let error = check_own_root(true).await.unwrap_err().to_string();
+        assert!(
+            error.contains("basicConstraints=critical,CA:FALSE"),
+            "{error}"
+        );
     }
 }

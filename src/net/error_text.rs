@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use rustls::{CertificateError, OtherError};
+
 use crate::core::redact;
 
 /// Describes why a request failed: the error and its causes, masked and without
@@ -25,11 +27,54 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
     redact::sanitize(&chain(error))
 }
 
-/// Joins an error and its causes, and leaves out repetitions.
+/// Returns what to do about an error of a connection, where its own words name
+/// the library's internals.
+fn advice_for(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let inner = error.downcast_ref::<std::io::Error>();
+    let inner = inner.and_then(std::io::Error::get_ref);
+    let tls = match inner {
+        Some(inner) => inner.downcast_ref::<rustls::Error>(),
+        None => error.downcast_ref::<rustls::Error>(),
+    };
+    match tls {
+        Some(rustls::Error::InvalidCertificate(problem)) => advice_for_certificate(problem),
+        Some(_) => None,
+        None => error
+            .downcast_ref::<hyper::Error>()
+            .filter(|error| error.is_parse_too_large())
+            .map(|_| "the head of the answer has more than 100 fields, or is too long"),
+    }
+}
+
+// `CertificateError` is not our own enum.
+#[allow(clippy::wildcard_enum_match_arm)]
+fn advice_for_certificate(problem: &CertificateError) -> Option<&'static str> {
+    match problem {
+        CertificateError::UnknownIssuer => Some(
+            "nobody that is trusted here has issued its certificate; name its root with ca-file",
+        ),
+        CertificateError::Other(OtherError(other)) => {
+            match other.downcast_ref::<webpki::Error>()? {
+                webpki::Error::CaUsedAsEndEntity => Some(
+                    "its certificate is that of an authority (CA:TRUE), which no server may \
+                     present; make one for the server: openssl req -x509 -addext \
+                     basicConstraints=critical,CA:FALSE",
+                ),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Joins an error and its causes, leaves out repetitions, and adds advice where
+/// there is any.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
+    let mut advice = advice_for(error);
     let mut cause = error.source();
     while let Some(error) = cause {
+        advice = advice.or_else(|| advice_for(error));
         let message = error.to_string();
         // Many libraries repeat the cause's message in their own.
         if !text.contains(&message) {
@@ -37,6 +82,10 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
             text.push_str(&message);
         }
         cause = error.source();
+    }
+    if let Some(advice) = advice {
+        text.push_str("; ");
+        text.push_str(advice);
     }
     text
 }

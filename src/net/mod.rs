@@ -4,14 +4,16 @@
 //! client that never repeats a request, follows a redirect or uses an unwanted
 //! proxy ([`client`]), bodies of limited length ([`body`]), a check that sends
 //! no request ([`connect_check`]), signatures of webhooks ([`signature`]), URLs
-//! without secrets ([`target`]), the roots that it trusts ([`tls`]), and errors
-//! without URLs ([`error_text`]).
+//! without secrets ([`target`]), proxies of the environment ([`proxy`]), the
+//! roots that it trusts ([`tls`], [`ca_file`]), and errors without URLs ([`error_text`]).
 
 pub mod body;
+pub mod ca_file;
 pub mod client;
 pub mod connect_check;
 pub mod error_text;
 pub(crate) mod http_server;
+pub mod proxy;
 pub mod signature;
 pub mod target;
 pub mod tls;

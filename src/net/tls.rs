@@ -1,44 +1,20 @@
 //! TLS: rustls with ring, and the roots that this host trusts.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{self, PemObject};
 use rustls_platform_verifier::Verifier;
+
+use crate::net::ca_file::{self, CaFileError};
 
 /// The reason why there is no TLS configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file with further roots cannot be read.
-    #[error("cannot read ca-file {}: {source}", path.display())]
-    UnreadableCaFile {
-        /// The file.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The file with further roots is not PEM.
-    #[error("cannot read ca-file {} as PEM: {source}", path.display())]
-    InvalidCaFile {
-        /// The file.
-        path: PathBuf,
-        /// The error of the parser.
-        source: pem::Error,
-    },
-    /// The file with further roots has none.
-    #[error(
-        "ca-file {} has no certificate; it must be PEM with at least one \
-         -----BEGIN CERTIFICATE-----",
-        path.display()
-    )]
-    EmptyCaFile {
-        /// The file.
-        path: PathBuf,
-    },
+    /// The file with further roots is not usable.
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
     /// There are no roots to trust, or one of them is unusable.
     #[error(
         "cannot load the certificates to trust: {source}; install the system's \
@@ -60,7 +36,7 @@ pub enum TlsError {
 /// as they are now: a change takes effect with the next configuration.
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let extra_roots = match ca_file {
-        Some(path) => read_roots(path)?,
+        Some(path) => ca_file::read(path)?,
         None => Vec::new(),
     };
     let provider = crypto_provider();
@@ -90,57 +66,4 @@ fn config_builder(
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Setup { source })
-}
-
-fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = std::fs::read(path).map_err(|source| TlsError::UnreadableCaFile {
-        path: path.to_owned(),
-        source,
-    })?;
-    let roots = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| TlsError::InvalidCaFile {
-            path: path.to_owned(),
-            source,
-        })?;
-    if roots.is_empty() {
-        return Err(TlsError::EmptyCaFile {
-            path: path.to_owned(),
-        });
-    }
-    Ok(roots)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ca_file_without_certificates_is_rejected() {
-        let temp_file = tempfile::NamedTempFile::new().unwrap();
-        let file = temp_file.path();
-        let shown = file.display();
-        for (text, expected) in [
-            (
-                "nothing\n",
-                format!(
-                    "ca-file {shown} has no certificate; it must be PEM with at least one \
-                     -----BEGIN CERTIFICATE-----"
-                ),
-            ),
-            (
-                "-----BEGIN CERTIFICATE-----\n",
-                format!("cannot read ca-file {shown} as PEM: "),
-            ),
-        ] {
-            std::fs::write(file, text).unwrap();
-            let error = client_config(Some(file)).unwrap_err().to_string();
-            assert!(error.starts_with(&expected), "{error}");
-        }
-        let error = client_config(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot read ca-file /nowhere/ca.pem: No such file or directory (os error 2)"
-        );
-    }
 }

@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::core::secret::Secret;
+use crate::core::secret_text::{self, SecretForm, SecretTextError};
 
 /// The largest file that is read as a secret, in bytes.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
 
 /// The name of rekeyd's own admin key in `$CREDENTIALS_DIRECTORY`.
 pub const ADMIN_CREDENTIAL_NAME: &str = "openai-admin-key";
+
+/// The variable with the admin key, for rehearsals.
+pub const ADMIN_KEY_VARIABLE: &str = "OPENAI_ADMIN_KEY";
 
 /// The required permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +51,13 @@ pub enum SecretFileError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The content cannot be read, or is no UTF-8.
-    #[error("{} cannot be read as text: {source}", path.display())]
-    NotText {
+    /// The content is not a secret of the form that is needed.
+    #[error("{} {source}", path.display())]
+    Unusable {
         /// The file.
         path: PathBuf,
-        /// The error of the read.
-        source: io::Error,
-    },
-    /// The file has only white space.
-    #[error("{} is empty; put the secret into it", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
+        /// What is wrong with it.
+        source: SecretTextError,
     },
     /// The path is that of a folder, a device or a FIFO.
     #[error("{} is no regular file", path.display())]
@@ -138,33 +136,37 @@ pub fn permission_check_for(path: &Path, credentials_directory: Option<&Path>) -
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_configured(path: &Path) -> Result<Secret, SecretFileError> {
+pub fn read_configured(path: &Path, form: SecretForm) -> Result<Secret, SecretFileError> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let directory = directory.filter(|folder| folder.is_absolute());
-    read(path, permission_check_for(path, directory.as_deref()))
+    read(path, permission_check_for(path, directory.as_deref()), form)
 }
 
-/// Reads a secret from a file, without surrounding white space.
+/// Reads a secret of this form from a file, without surrounding white space.
 ///
 /// # Errors
-/// If the file is missing, cannot be read, is empty, longer than 64 KiB, not
-/// text, or open to others; the message names the file and, if there is one,
-/// the command that repairs it.
-pub fn read(path: &Path, permission_check: PermissionCheck) -> Result<Secret, SecretFileError> {
+/// If the file is missing, cannot be read, is longer than 64 KiB, open to
+/// others, or has no text of this form; the message names the file and, if
+/// there is one, the command that repairs it.
+pub fn read(
+    path: &Path,
+    permission_check: PermissionCheck,
+    form: SecretForm,
+) -> Result<Secret, SecretFileError> {
     let file = open_checked(path, permission_check)?;
-    let mut text = Zeroizing::new(String::new());
+    // With its full capacity, since a buffer that grows leaves copies.
+    let size = usize::try_from(MAX_FILE_SIZE).unwrap_or_default() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size));
     file.take(MAX_FILE_SIZE)
-        .read_to_string(&mut text)
-        .map_err(|source| SecretFileError::NotText {
+        .read_to_end(&mut bytes)
+        .map_err(|source| SecretFileError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
-    match text.trim() {
-        "" => Err(SecretFileError::Empty {
-            path: path.to_owned(),
-        }),
-        secret => Ok(Secret::new(secret.to_owned())),
-    }
+    secret_text::parse(&bytes, form).map_err(|source| SecretFileError::Unusable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Checks a file that holds a secret as [`read`] does, and drops the secret at
@@ -172,8 +174,12 @@ pub fn read(path: &Path, permission_check: PermissionCheck) -> Result<Secret, Se
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(path: &Path, permission_check: PermissionCheck) -> Result<(), SecretFileError> {
-    read(path, permission_check).map(drop)
+pub fn check(
+    path: &Path,
+    permission_check: PermissionCheck,
+    form: SecretForm,
+) -> Result<(), SecretFileError> {
+    read(path, permission_check, form).map(drop)
 }
 
 /// Opens the file before checking it, so that it cannot be exchanged in
@@ -240,7 +246,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn read_error(path: &Path) -> String {
-        let read = read(path, PermissionCheck::Enforce);
+        let read = read(path, PermissionCheck::Enforce, SecretForm::AdminKey);
         read.unwrap_err().to_string()
     }
 
@@ -256,7 +262,7 @@ mod tests {
         for mode in [0o600, 0o400, 0o640] {
             let file = temp_secret_file(" sk-admin-in-a-file \n", mode);
             assert_eq!(
-                read(file.path(), PermissionCheck::Enforce)
+                read(file.path(), PermissionCheck::Enforce, SecretForm::AdminKey)
                     .unwrap()
                     .expose(),
                 "sk-admin-in-a-file"
@@ -277,9 +283,9 @@ mod tests {
             let message =
                 format!("{path_text} has mode {mode:04o}: {problem}; run: chmod 0600 {path_text}");
             assert_eq!(read_error(file.path()), message);
-            let checked = check(file.path(), PermissionCheck::Enforce);
+            let checked = check(file.path(), PermissionCheck::Enforce, SecretForm::AdminKey);
             assert_eq!(checked.unwrap_err().to_string(), message);
-            assert!(read(file.path(), PermissionCheck::Skip).is_ok());
+            assert!(read(file.path(), PermissionCheck::Skip, SecretForm::AdminKey).is_ok());
         }
     }
 
@@ -291,7 +297,7 @@ mod tests {
         let message = format!(
             "{path_text} does not exist; write the secret into it and run: chmod 0600 {path_text}"
         );
-        let error = check(&path, PermissionCheck::Skip).unwrap_err();
+        let error = check(&path, PermissionCheck::Skip, SecretForm::AdminKey).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
 
@@ -348,6 +354,6 @@ mod tests {
             assert_eq!(read_error(path), format!("{} {expected}", path.display()));
         }
         let empty = temp_secret_file("", 0o600);
-        assert!(check(empty.path(), PermissionCheck::Enforce).is_err());
+        assert!(check(empty.path(), PermissionCheck::Enforce, SecretForm::AdminKey).is_err());
     }
 }

@@ -89,6 +89,12 @@ pub fn find_group(name_or_number: &str) -> Result<Gid, AccountError> {
     resolve_id(AccountKind::Group, name_or_number, Path::new(GROUP_PATH)).map(Gid::from_raw)
 }
 
+/// Returns why there is no group with this name or number.
+#[must_use]
+pub fn check_group(name: &str) -> Option<AccountError> {
+    find_group(name).err()
+}
+
 /// Returns the name of the user with this number, if `/etc/passwd` has it.
 #[must_use]
 pub fn user_name(user: u32) -> Option<String> {
@@ -104,8 +110,8 @@ fn user_name_in(users: &str, user: u32) -> Option<&str> {
     })
 }
 
-/// Whether a user whose primary group is `own_group` is a member of `group`. A
-/// group that does not exist has no members.
+/// Whether a user with this primary group is a member of `group`, a name or a
+/// number. A group that does not exist has no members.
 #[must_use]
 pub fn is_member(user: u32, primary_group: u32, group: &str) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
@@ -119,8 +125,12 @@ pub fn is_member(user: u32, primary_group: u32, group: &str) -> bool {
 }
 
 fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups: &str) -> bool {
-    if find_id(groups, group) == Some(primary_group) {
-        return true;
+    let number = match group.parse::<u32>() {
+        Ok(number) => Some(number),
+        Err(_) => find_id(groups, group),
+    };
+    if number.is_none() || number == Some(primary_group) {
+        return number.is_some();
     }
     let Some(name) = user_name_in(users, user) else {
         return false;
@@ -128,7 +138,8 @@ fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups:
     groups.lines().any(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let members = fields.get(3).copied().unwrap_or_default();
-        fields.first() == Some(&group) && members.split(',').any(|member| member.trim() == name)
+        let is_group = fields.get(2).and_then(|text| text.parse().ok()) == number;
+        is_group && members.split(',').any(|member| member.trim() == name)
     })
 }
 
@@ -174,15 +185,19 @@ fn resolve_id(kind: AccountKind, name_or_number: &str, list: &Path) -> Result<u3
     {
         return Ok(number);
     }
+    find_named(kind, name_or_number, list)
+}
+
+fn find_named(kind: AccountKind, name: &str, list: &Path) -> Result<u32, AccountError> {
     let entries = std::fs::read_to_string(list).map_err(|source| AccountError::Unreadable {
         kind,
-        name: name_or_number.to_owned(),
+        name: name.to_owned(),
         list: list.to_owned(),
         source,
     })?;
-    find_id(&entries, name_or_number).ok_or_else(|| AccountError::Unknown {
+    find_id(&entries, name).ok_or_else(|| AccountError::Unknown {
         kind,
-        name: name_or_number.to_owned(),
+        name: name.to_owned(),
         list: list.to_owned(),
     })
 }
@@ -241,6 +256,11 @@ mod tests {
             (1000, 1000, "ops2", false),
             (7, 7, "ops", false),
             (7, 7, "no-such-group", false),
+            (1000, 1000, "50", true),
+            (1000, 1000, "1000", true),
+            (1000, 1000, "51", false),
+            (1000, 1000, "5", false),
+            (1001, 1001, "52", true),
         ] {
             let is_member = is_member_in(user, primary_group, group, users, groups);
             assert_eq!(is_member, expected, "{user} {primary_group} {group}");

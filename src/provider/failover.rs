@@ -10,9 +10,11 @@ use async_trait::async_trait;
 use crate::core::ids::{CredentialId, Label};
 use crate::core::scope::Scope;
 use crate::core::secret::{ActiveCredential, Secret};
+use crate::core::secret_text::{SecretForm, SecretTextError};
 use crate::platform::BlockingPool;
 use crate::platform::secret_file::{
-    self, ADMIN_CREDENTIAL_NAME, PermissionCheck, SecretFileError, permission_check_for,
+    self, ADMIN_CREDENTIAL_NAME, ADMIN_KEY_VARIABLE, PermissionCheck, SecretFileError,
+    permission_check_for,
 };
 use crate::provider::{
     CreatedCredential, Effect, ErrorKind, ListedCredential, Provider, ProviderError,
@@ -27,7 +29,7 @@ pub struct AdminCredentialSources {
     /// `$CREDENTIALS_DIRECTORY`, set by systemd.
     pub credentials_directory: Option<PathBuf>,
     /// `$OPENAI_ADMIN_KEY`.
-    pub env_secret: Option<Secret>,
+    pub env_secret: Option<Result<Secret, SecretTextError>>,
 }
 
 impl AdminCredentialSources {
@@ -45,6 +47,7 @@ impl AdminCredentialSources {
                 secret_file::read(
                     path,
                     permission_check_for(path, self.credentials_directory.as_deref()),
+                    SecretForm::AdminKey,
                 ),
             );
         }
@@ -57,11 +60,15 @@ impl AdminCredentialSources {
             // systemd protects these files, in ways that differ by its version.
             add(
                 path.display().to_string(),
-                secret_file::read(&path, PermissionCheck::Skip),
+                secret_file::read(&path, PermissionCheck::Skip, SecretForm::AdminKey),
             );
         }
-        if let Some(secret) = &self.env_secret {
-            add("$OPENAI_ADMIN_KEY".to_owned(), Ok(secret.clone()));
+        match &self.env_secret {
+            Some(Ok(secret)) => {
+                credentials.push((format!("${ADMIN_KEY_VARIABLE}"), secret.clone()));
+            }
+            Some(Err(error)) => problems.push(format!("${ADMIN_KEY_VARIABLE} {error}")),
+            None => {}
         }
         if credentials.is_empty() && problems.is_empty() {
             problems.push(

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::ca_file;
+use crate::net::proxy::check_proxy;
+
 /// The options of `[provider]`.
 #[derive(Debug, Clone)]
 pub struct ProviderSettings {
@@ -20,4 +23,19 @@ pub struct ProviderSettings {
     pub max_in_flight: usize,
     /// The interval of reconciliations with the provider.
     pub reconcile_every: Duration,
+}
+
+impl ProviderSettings {
+    /// Lists the problems of this host that prevent every connection to the
+    /// provider, each with its option. Blocks.
+    #[must_use]
+    pub fn connection_problems(&self) -> Vec<(&'static str, String)> {
+        let ca_file = self.ca_file.as_deref().and_then(|file| {
+            let error = ca_file::check(file).err()?;
+            Some(("ca-file", error.to_string()))
+        });
+        let proxy = check_proxy(&self.base_url).err();
+        let proxy = proxy.map(|error| ("base-url", error.to_string()));
+        ca_file.into_iter().chain(proxy).collect()
+    }
 }

@@ -105,12 +105,6 @@ pub trait SinkTarget: fmt::Debug + Send + Sync {
     /// target.
     fn identity(&self) -> String;
 
-    /// Returns the file with the roots to trust, for `rekeyd check`.
-    /// [`Sink::check`] checks the other files.
-    fn ca_file(&self) -> Option<&Path> {
-        None
-    }
-
     /// Whether it replaces the credential that rekeyd itself works with.
     fn is_self_credential(&self) -> bool {
         false

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::configuration::{environment, file_key_text, parse_text, webhook_key_text};
 use rekeyd::config::{Environment, ProblemKind, host_problems, load, parse};
+use rekeyd::core::secret_text::SecretTextError;
 
 #[test]
 fn omitted_options_have_defaults() {
@@ -86,12 +87,12 @@ fn systemd_directories_are_read_from_the_environment() {
         one.credentials_directory.unwrap(),
         Path::new("/run/credentials/x")
     );
-    assert!(!one.has_admin_key);
-    assert!(read("sk-admin-x").has_admin_key);
+    assert_eq!(one.admin_key_variable, None);
+    assert_eq!(read("sk-admin-x\n").admin_key_variable, Some(Ok(())));
     for nothing in ["", "relative"] {
         let none = read(nothing);
         assert_eq!(none.state_directory, None, "{nothing}");
-        assert_eq!(none.has_admin_key, !nothing.is_empty());
+        assert_eq!(none.admin_key_variable.is_some(), !nothing.is_empty());
     }
 }
 
@@ -252,32 +253,60 @@ fn host_problems_name_missing_and_exposed_files() {
     fs::rename(folder.path().join(plain), folder.path().join(of_instance)).unwrap();
     assert!(host_problems(&without, &shell).is_empty());
 
-    // A missing file with roots is reported once for each option that names it.
+    // Sinks check their own files with roots.
     let roots = folder.path().join("roots.pem");
-    let displayed = roots.display();
-    let text = webhook_key_text(&format!(
-        "url = \"https://h/\"\nsigning-secret-file = \"/s\"\nca-file = \"{displayed}\""
-    ));
-    let settings = parse_text(&format!("{text}[provider]\nca-file = \"{displayed}\"\n")).unwrap();
+    let settings = parse_text(&format!("[provider]\nca-file = {roots:?}\n")).unwrap();
     let mut with_key = environment();
-    with_key.has_admin_key = true;
-    let problems = host_problems(&settings, &with_key);
-    let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    let missing = |at: &str| {
-        format!(
-            "/etc/c.toml: {at}: cannot look at {displayed}: No such file or directory (os error 2); name a file with certificates in PEM form"
-        )
+    with_key.admin_key_variable = Some(Ok(()));
+    let message = || {
+        let problems = host_problems(&settings, &with_key);
+        problems.iter().map(ToString::to_string).collect::<String>()
     };
-    let expected = ["provider.ca-file", "key.a.sink.webhook.ca-file"].map(missing);
-    assert_eq!(messages, expected);
+    let displayed = roots.display();
+    assert_eq!(
+        message(),
+        format!(
+            "/etc/c.toml: provider.ca-file: cannot read ca-file {displayed}: No such file or directory (os error 2)"
+        )
+    );
     fs::write(&roots, "").unwrap();
-    assert!(host_problems(&settings, &with_key).is_empty());
+    assert!(message().contains("it has no certificate"), "{}", message());
+    let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(&roots, certificate.cert.pem()).unwrap();
+    assert_eq!(message(), "");
 
     let nothing = parse_text("").unwrap();
     assert_eq!(
         host_problems(&nothing, &environment())[0].to_string(),
         "/etc/c.toml: provider.credential-file: there is no admin key for rekeyd to work with; name its file here, or give it by systemd's LoadCredential=openai-admin-key"
     );
-    service.has_admin_key = true;
+    service.admin_key_variable = Some(Ok(()));
     assert!(host_problems(&nothing, &service).is_empty());
+    service.admin_key_variable = Some(Err(SecretTextError::SeveralLines { lines: 2 }));
+    assert_eq!(
+        host_problems(&nothing, &service)[0].to_string(),
+        "/etc/c.toml: provider.credential-file: $OPENAI_ADMIN_KEY has 2 lines; the secret alone is allowed, in one line and without a comment"
+    );
+}
+
+#[test]
+fn group_that_does_not_exist_is_reported() {
+    let settings = parse_text("[control]\nadmins = [\"root\", \"opps-no-such\"]\n").unwrap();
+    let mut with_key = environment();
+    with_key.admin_key_variable = Some(Ok(()));
+    let problems = host_problems(&settings, &with_key);
+    let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let expected = "/etc/c.toml: control.admins: there is no group opps-no-such in /etc/group; make it, or give its number if another service knows it";
+    assert_eq!(messages, [expected]);
+}
+
+#[test]
+fn socket_path_has_the_length_that_the_kernel_allows() {
+    let parse = |length: usize| {
+        let path = format!("/{}", "s".repeat(length - 1));
+        parse_text(&format!("[control]\nsocket = \"{path}\"\n"))
+    };
+    assert!(parse(107).is_ok());
+    let expected = "/etc/c.toml:2: control.socket: is 108 bytes long, too long for the path of a socket; at most 107 bytes are allowed";
+    assert_eq!(parse(108).unwrap_err(), [expected]);
 }

@@ -13,6 +13,7 @@ mod tls;
 mod certificates;
 mod failover;
 mod obligations;
+mod odd_answers;
 mod paging;
 mod proxy;
 mod responses;

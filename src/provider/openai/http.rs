@@ -45,7 +45,10 @@ pub(super) async fn send_request(
     );
     match body {
         Ok(body) => Ok(RawResponse { head, body }),
-        Err(error @ BodyError::TooLong) => {
+        Err(error @ BodyError::Encoded(_)) if !head.status.is_success() => {
+            Err(head.error_from_body(operation, error.to_string().as_bytes()))
+        }
+        Err(error @ (BodyError::TooLong | BodyError::Encoded(_))) => {
             Err(head.unusable_body_error(operation, &error.to_string()))
         }
         Err(error @ BodyError::Interrupted(_)) => Err(head.error(

@@ -23,8 +23,11 @@ use crate::config_reader::reader::ConfigTable;
 use crate::config_reader::report::ProblemReport;
 use crate::core::ids::SinkId;
 use crate::core::secret::Secret;
+use crate::core::secret_text::SecretForm;
+use crate::net::ca_file;
 use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
+use crate::net::proxy::check_proxy;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
 use crate::platform::{run_blocking, secret_file};
@@ -67,10 +70,6 @@ impl SinkTarget for WebhookTarget {
         url.set_query(None);
         url.set_fragment(None);
         url.into()
-    }
-
-    fn ca_file(&self) -> Option<&Path> {
-        self.ca_file.as_deref()
     }
 
     fn rehearsal(&self, _: &RehearsalPaths<'_>) -> Rehearsal {
@@ -213,8 +212,21 @@ impl Sink for WebhookSink {
     }
 
     async fn check(&self) -> Vec<SinkProblem> {
-        let error = self.load_secrets().await.err();
-        error.map_or_else(Vec::new, |error| error.problems)
+        let target = self.target.clone();
+        let describe = || format!("reading {}", self.target.signing_secret_file.display());
+        let check = move || {
+            let secrets = read_secrets(&target).err();
+            let mut problems = secrets.map_or_else(Vec::new, |error| error.problems);
+            let ca_file = target.ca_file.as_deref();
+            let ca_file = ca_file.and_then(|file| ca_file::check(file).err());
+            let proxy = check_proxy(&target.url).err();
+            problems.extend(ca_file.map(|error| SinkProblem::host(error.to_string())));
+            problems.extend(proxy.map(|error| SinkProblem::host(error.to_string())));
+            problems
+        };
+        run_blocking(describe, self.timeout, check)
+            .await
+            .unwrap_or_else(|error| vec![error.into()])
     }
 
     async fn preflight(&self) -> Result<(), SinkError> {
@@ -277,13 +289,15 @@ fn read_secrets(target: &WebhookTarget) -> Result<WebhookSecrets, SinkError> {
 }
 
 fn read_signing_keys(path: &Path) -> Result<SigningKeys, String> {
-    let text = secret_file::read_configured(path).map_err(|error| error.to_string())?;
+    let text =
+        secret_file::read_configured(path, SecretForm::Lines).map_err(|error| error.to_string())?;
     SigningKeys::parse(text.expose())
         .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
 }
 
 fn read_bearer_token(path: &Path) -> Result<(HeaderValue, Secret), String> {
-    let token = secret_file::read_configured(path).map_err(|error| error.to_string())?;
+    let token =
+        secret_file::read_configured(path, SecretForm::Token).map_err(|error| error.to_string())?;
     // The parser's own error may hold the value.
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {

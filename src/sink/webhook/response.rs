@@ -1,11 +1,9 @@
 //! The meaning of a receiver's response, or of its absence, for the secret.
 
-use std::error::Error as _;
-
 use reqwest::{Response, StatusCode};
 
 use crate::core::redact::{MAX_INPUT_BYTES, sanitize, sanitize_bytes};
-use crate::net::target;
+use crate::net::{body, error_text, target};
 use crate::sink::{Acceptance, DeliveryError};
 
 /// Classifies a response by its status alone; the body is only quoted, and may itself
@@ -68,7 +66,7 @@ fn classify_status(status: StatusCode) -> Option<(Acceptance, &'static str)> {
 /// its body was sent.
 pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> DeliveryError {
     let error = error.without_url();
-    let reason = error_chain(&error);
+    let reason = sanitize(&error_text::chain(&error));
     // Connecting includes the TLS handshake, which precedes the request.
     let (acceptance, message) = if error.is_builder() {
         (
@@ -95,20 +93,12 @@ pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> D
     }
 }
 
-/// Joins an error and its causes: the outermost one alone says little.
-fn error_chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    sanitize(&text)
-}
-
 /// Reads as much of the body as is worth quoting. Returns `None` if it breaks
 /// off: a secret cut in half could not be masked.
 async fn read_body(mut response: Response) -> Option<Vec<u8>> {
+    if let Some(encoding) = body::foreign_encoding(&response) {
+        return Some(format!("(in the encoding {encoding})").into_bytes());
+    }
     let mut body = Vec::new();
     while body.len() < MAX_INPUT_BYTES {
         match response.chunk().await {

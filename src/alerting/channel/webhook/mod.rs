@@ -19,8 +19,10 @@ use crate::config_reader::report::ProblemReport;
 use crate::core::notification::{ChannelId, Notification};
 use crate::core::redact::sanitize_bytes;
 use crate::core::secret::Secret;
+use crate::core::secret_text::SecretForm;
 use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
+use crate::net::proxy::check_proxy;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
 use crate::net::{body, error_text, target};
@@ -93,7 +95,8 @@ impl WebhookChannel {
         let path = self.target.signing_secret_file.clone();
         let path_text = path.display().to_string();
         let keys = run_off_thread(&path_text, move || {
-            let text = secret_file::read_configured(&path).map_err(|error| error.to_string())?;
+            let text = secret_file::read_configured(&path, SecretForm::Lines)
+                .map_err(|error| error.to_string())?;
             SigningKeys::parse(text.expose())
                 .map_err(|error| format!("cannot sign with {}: {error}", path.display()))
         });
@@ -153,7 +156,10 @@ impl Channel for WebhookChannel {
     }
 
     async fn check(&self) -> Vec<ChannelError> {
-        self.read_signing_keys().await.err().into_iter().collect()
+        let keys = self.read_signing_keys().await.err();
+        let proxy = check_proxy(&self.target.url).err();
+        let proxy = proxy.map(|error| ChannelError::host(error.to_string()));
+        keys.into_iter().chain(proxy).collect()
     }
 
     async fn check_reachable(&self) -> Result<(), ChannelError> {

@@ -1,0 +1,297 @@
+//! Files with certificates to trust, in the forms in which people keep them:
+//! PEM with or without line breaks, or one certificate in DER.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
+
+/// The largest file that is read, in bytes: all roots of a system fit.
+const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
+
+/// The byte order mark that some editors put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The label of a certificate in PEM, and a former one.
+const CERTIFICATE_LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
+
+/// The reason why the certificates of a file cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum CaFileError {
+    /// The file cannot be read.
+    #[error("cannot read ca-file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The content is not usable.
+    #[error("cannot use ca-file {}: {problem}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: CaProblem,
+    },
+}
+
+/// A problem of the content of a file with certificates.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CaProblem {
+    /// The path is that of a folder, a device or a FIFO.
+    #[error("it is not a regular file; name a file with certificates in PEM form")]
+    NotRegular,
+    /// It is too long.
+    #[error("it is longer than {} MiB; name a file with the certificates alone", MAX_FILE_SIZE / 1024 / 1024)]
+    TooLong,
+    /// It is not text, and not a certificate in DER.
+    #[error("it is {0}; write the certificates in PEM form, as UTF-8")]
+    OtherEncoding(&'static str),
+    /// It has no certificate.
+    #[error(
+        "it has no certificate; it must have at least one -----BEGIN CERTIFICATE----- with its \
+         -----END CERTIFICATE-----"
+    )]
+    Empty,
+    /// It has something else than certificates.
+    #[error("it has {found}; run: {command}")]
+    OtherObject {
+        /// What it has.
+        found: &'static str,
+        /// The command that makes certificates of it.
+        command: &'static str,
+    },
+    /// A certificate does not end.
+    #[error("its certificate {number} has no -----END CERTIFICATE-----")]
+    NoEnd {
+        /// The number of the certificate, from 1.
+        number: usize,
+    },
+    /// A certificate is not base64.
+    #[error("its certificate {number} is damaged: {source}")]
+    NotBase64 {
+        /// The number of the certificate, from 1.
+        number: usize,
+        /// The error of the decoder.
+        source: base64::DecodeError,
+    },
+    /// A certificate cannot be read.
+    #[error("its certificate {number} cannot be trusted: {source:?}")]
+    NotCertificate {
+        /// The number of the certificate, from 1.
+        number: usize,
+        /// The error of the parser.
+        source: webpki::Error,
+    },
+}
+
+/// Checks that a file has certificates to trust.
+///
+/// # Errors
+/// [`CaFileError`].
+pub fn check(path: &Path) -> Result<(), CaFileError> {
+    read(path).map(drop)
+}
+
+/// Reads the certificates of a file.
+pub(super) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
+    let unreadable = |source| CaFileError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let unusable = |problem| CaFileError::Unusable {
+        path: path.to_owned(),
+        problem,
+    };
+    // Reading a FIFO would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unusable(CaProblem::NotRegular));
+    }
+    if metadata.len() > MAX_FILE_SIZE {
+        return Err(unusable(CaProblem::TooLong));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    parse(&bytes).map_err(unusable)
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
+    let certificates = match bytes {
+        // A sequence in DER, which begins no text.
+        [0x30, 0x80..=0xff, ..] => vec![CertificateDer::from(bytes.to_vec())],
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(CaProblem::OtherEncoding("UTF-16")),
+        _ => {
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| CaProblem::OtherEncoding("not text in UTF-8"))?;
+            parse_pem(text.trim_start_matches(BYTE_ORDER_MARK))?
+        }
+    };
+    for (index, certificate) in certificates.iter().enumerate() {
+        webpki::anchor_from_trusted_cert(certificate).map_err(|source| {
+            CaProblem::NotCertificate {
+                number: index + 1,
+                source,
+            }
+        })?;
+    }
+    Ok(certificates)
+}
+
+/// Reads the certificates of a text. It may have line breaks anywhere or
+/// nowhere, or the two characters `\n` in their place, as a variable of the
+/// environment or a JSON file has them.
+fn parse_pem(text: &str) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
+    let mut certificates = Vec::new();
+    let mut other_object = None;
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        let Some((label, body)) = after.split_once("-----") else {
+            break;
+        };
+        let end = format!("-----END {label}-----");
+        let number = certificates.len() + 1;
+        if CERTIFICATE_LABELS.contains(&label) {
+            let Some((encoded, after)) = body.split_once(&end) else {
+                return Err(CaProblem::NoEnd { number });
+            };
+            certificates.push(decode(number, encoded)?);
+            rest = after;
+        } else {
+            other_object = other_object.or_else(|| describe_object(label));
+            rest = body.split_once(&end).map_or(body, |(_, after)| after);
+        }
+    }
+    match (certificates.is_empty(), other_object) {
+        (false, _) => Ok(certificates),
+        (true, Some(problem)) => Err(problem),
+        (true, None) => Err(CaProblem::Empty),
+    }
+}
+
+fn decode(number: usize, encoded: &str) -> Result<CertificateDer<'static>, CaProblem> {
+    let encoded = encoded.replace("\\n", "").replace("\\r", "");
+    let encoded: String = encoded.split_whitespace().collect();
+    let der = STANDARD.decode(encoded);
+    der.map(CertificateDer::from)
+        .map_err(|source| CaProblem::NotBase64 { number, source })
+}
+
+/// Returns the problem of an object that may be in the place of certificates.
+fn describe_object(label: &str) -> Option<CaProblem> {
+    let (found, command) = match label {
+        "TRUSTED CERTIFICATE" => (
+            "a certificate in OpenSSL's own form",
+            "openssl x509 -in FILE -out NEW",
+        ),
+        "PKCS7" | "CMS" => (
+            "certificates in the form PKCS #7",
+            "openssl pkcs7 -in FILE -print_certs -out NEW",
+        ),
+        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => (
+            "a request for a certificate and not the certificate",
+            "openssl x509 -req -in FILE -signkey KEY -out NEW",
+        ),
+        _ if label.ends_with("PRIVATE KEY") => (
+            "a private key and no certificate",
+            "openssl req -x509 -key FILE -out NEW -addext basicConstraints=critical,CA:FALSE",
+        ),
+        _ => return None,
+    };
+    Some(CaProblem::OtherObject { found, command })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a certificate in PEM and in DER.
+    fn certificate() -> (String, Vec<u8>) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.cert.der().to_vec())
+    }
+
+    #[test]
+    fn certificates_are_taken_in_every_form() {
+        let ((pem, der), (second, second_der)) = (certificate(), certificate());
+        let one_line = pem.lines().collect::<String>();
+        let escaped = pem.replace('\n', "\\n").replace('\r', "\\r");
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        for (bytes, count) in [
+            (pem.clone().into_bytes(), 1),
+            (pem.replace('\n', "\r\n").into_bytes(), 1),
+            (one_line.clone().into_bytes(), 1),
+            (escaped.into_bytes(), 1),
+            (pem.replace('\n', " ").into_bytes(), 1),
+            (format!("\u{feff}{pem}").into_bytes(), 1),
+            (format!("Subject: x\n{pem}\n# end\n").into_bytes(), 1),
+            (format!("{pem}{second}").into_bytes(), 2),
+            (format!("{one_line}{one_line}").into_bytes(), 2),
+            (format!("{key}{pem}{key}").into_bytes(), 1),
+            (
+                pem.replace("CERTIFICATE", "X509 CERTIFICATE").into_bytes(),
+                1,
+            ),
+            (der.clone(), 1),
+        ] {
+            let found = parse(&bytes).unwrap();
+            assert_eq!(found.len(), count, "{}", String::from_utf8_lossy(&bytes));
+            assert_eq!(&*found[0], &der[..]);
+        }
+        let chain = parse(format!("{pem}{second}").as_bytes()).unwrap();
+        assert_eq!(&*chain[1], &second_der[..]);
+    }
+
+    #[test]
+    fn other_content_is_refused_in_words() {
+        let (pem, der) = certificate();
+        let object = |label: &str| pem.replace("CERTIFICATE", label).into_bytes();
+        let utf16: Vec<u8> = "\u{feff}x"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for (bytes, expected) in [
+            (Vec::new(), "it has no certificate; it must"),
+            (b"nothing\n".to_vec(), "it has no certificate; it must"),
+            (
+                b"-----BEGIN CERTIFICATE".to_vec(),
+                "it has no certificate; it must",
+            ),
+            (
+                object("TRUSTED CERTIFICATE"),
+                "OpenSSL's own form; run: openssl x509",
+            ),
+            (object("PKCS7"), "PKCS #7; run: openssl pkcs7"),
+            (
+                object("RSA PRIVATE KEY"),
+                "a private key and no certificate; run:",
+            ),
+            (object("CERTIFICATE REQUEST"), "a request for a certificate"),
+            (
+                pem.as_bytes()[..200].to_vec(),
+                "certificate 1 has no -----END",
+            ),
+            (
+                pem.replacen("M", "*", 1).into_bytes(),
+                "certificate 1 is damaged",
+            ),
+            (der[..100].to_vec(), "certificate 1 cannot be trusted"),
+            ([&der[..], b"x"].concat(), "certificate 1 cannot be trusted"),
+            (utf16, "it is UTF-16; write"),
+            (b"\xe4".to_vec(), "it is not text in UTF-8"),
+        ] {
+            let error = parse(&bytes).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = check(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("it is not a regular file"), "{error}");
+        let error = check(Path::new("/nowhere/ca.pem")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cannot read ca-file /nowhere/ca.pem: No such file or directory (os error 2)"
+        );
+    }
+}
