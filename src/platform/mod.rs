@@ -8,6 +8,7 @@ pub mod machine;
 pub mod process;
 mod run_blocking;
 pub mod secret_file;
+pub mod service_unit;
 pub mod signals;
 pub mod users;
 pub mod zones;

@@ -298,7 +298,7 @@ async fn bearer_token_is_sent() {
     hook.set_bearer_token("two\nlines");
     let error = hook.deliver().await.unwrap_err();
     assert!(
-        error.message.contains("cannot be sent as a header"),
+        error.message.contains("has 2 lines; the secret alone"),
         "{error}"
     );
     let requests = WebhookRequest::all(&server);

@@ -67,7 +67,7 @@ impl KeptAttributes {
             Ok(length) => length,
             Err(Errno::NOENT) => return Ok(Self::default()),
             Err(Errno::NOTSUP | Errno::NOSYS) => 0,
-            Err(error) => return Err(lost("(list)", error)),
+            Err(error) => return Err(attribute_loss("(list)", error)),
         };
         let mut kept = Self {
             has_file: true,
@@ -96,7 +96,8 @@ impl KeptAttributes {
         for (name, value) in &self.attributes {
             // A security module has mostly labelled the new file like the old.
             if read_own_attribute(file, name).as_ref() != Some(value) {
-                disk::set_attribute(file, name, value).map_err(|error| lost(name, error))?;
+                disk::set_attribute(file, name, value)
+                    .map_err(|error| attribute_loss(name, error))?;
             }
         }
         Ok(())
@@ -107,7 +108,7 @@ impl KeptAttributes {
     pub(super) fn apply_mode(&self, file: &File, mode: Mode) -> Result<(), AttributeError> {
         let inherited = read_own_attribute(file, ACL);
         if self.has_file && inherited.is_some() {
-            disk::remove_attribute(file, ACL).map_err(|error| lost(ACL, error))?;
+            disk::remove_attribute(file, ACL).map_err(|error| attribute_loss(ACL, error))?;
         }
         disk::set_mode(file, mode).map_err(|error| AttributeError::Mode {
             source: error.into(),
@@ -119,8 +120,8 @@ impl KeptAttributes {
             (None, _) => None,
         };
         let Some(list) = list else { return Ok(()) };
-        let list = acl::with_mode(&list, mode).ok_or_else(|| lost(ACL, Errno::INVAL))?;
-        disk::set_attribute(file, ACL, &list).map_err(|error| lost(ACL, error))
+        let list = acl::with_mode(&list, mode).ok_or_else(|| attribute_loss(ACL, Errno::INVAL))?;
+        disk::set_attribute(file, ACL, &list).map_err(|error| attribute_loss(ACL, error))
     }
 }
 
@@ -155,7 +156,7 @@ fn read_attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, AttributeE
             Ok(Some(value))
         }
         Err(Errno::NODATA) => Ok(None),
-        Err(error) => Err(lost(name, error)),
+        Err(error) => Err(attribute_loss(name, error)),
     }
 }
 
@@ -166,7 +167,7 @@ fn read_own_attribute(file: impl AsFd, name: &str) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn lost(name: &str, error: Errno) -> AttributeError {
+fn attribute_loss(name: &str, error: Errno) -> AttributeError {
     AttributeError::Lost {
         name: name.to_owned(),
         source: error.into(),

@@ -28,6 +28,7 @@ mod replaceability;
 pub mod settings;
 pub(crate) mod stale_temp;
 mod target;
+mod target_check;
 pub(crate) mod temp_name;
 mod verify;
 

@@ -8,8 +8,8 @@ use super::settings::WriteMode;
 use super::target::{TargetLocation, describe_io_error};
 use crate::platform::users;
 
-/// Lists the properties of the folder and of the present file at `location`
-/// that prevent its replacement, although the folder can be written.
+/// Lists the properties of the present file at `location` that prevent its
+/// replacement, although the folder can be written.
 pub(super) fn problems(
     location: &TargetLocation,
     folder: &OwnedFd,
@@ -43,11 +43,8 @@ pub(super) fn problems(
                 ));
             }
             problems.extend(sticky_problem(location, folder, stat));
-            problems.extend(folder_flag_problems(location, folder));
         }
-        (WriteMode::InPlace | WriteMode::Replace, None) => {
-            problems.extend(folder_flag_problems(location, folder));
-        }
+        (WriteMode::InPlace | WriteMode::Replace, None) => {}
     }
     problems
 }
@@ -62,7 +59,7 @@ fn attributes_of(folder: &OwnedFd, name: &std::ffi::OsStr) -> StatxAttributes {
 }
 
 /// The problem of a folder in which nothing can be created, or nothing renamed.
-fn folder_flag_problems(location: &TargetLocation, folder: &OwnedFd) -> Option<String> {
+pub(super) fn folder_flag_problem(location: &TargetLocation, folder: &OwnedFd) -> Option<String> {
     let attributes = attributes_of(folder, std::ffi::OsStr::new(""));
     let (adjective, flag) = if attributes.contains(StatxAttributes::IMMUTABLE) {
         ("immutable", "-i")

@@ -1,0 +1,392 @@
+//! The systemd unit that runs a configuration, read from its files: who the
+//! service is, what it may write and what it is given.
+//!
+//! The files count, and not what the manager has loaded: a drop-in that needs
+//! `systemctl daemon-reload` is the one that the administrator asks about.
+
+mod unit_text;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use self::unit_text::UnitText;
+
+/// The folders of units, the most important first, see systemd.unit(5).
+const UNIT_FOLDERS: [&str; 5] = [
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
+
+/// The folders of credentials, see systemd.exec(5), and those of encrypted ones.
+const CREDENTIAL_FOLDERS: [&str; 3] = ["etc/credstore", "run/credstore", "usr/lib/credstore"];
+const ENCRYPTED_CREDENTIAL_FOLDERS: [&str; 3] = [
+    "etc/credstore.encrypted",
+    "run/credstore.encrypted",
+    "usr/lib/credstore.encrypted",
+];
+
+/// The options that make a folder of the service's own, and where.
+const OWN_FOLDERS: [(&str, &str); 4] = [
+    ("StateDirectory", "/var/lib"),
+    ("RuntimeDirectory", "/run"),
+    ("CacheDirectory", "/var/cache"),
+    ("LogsDirectory", "/var/log"),
+];
+
+/// The folders that `ProtectHome=` and `PrivateTmp=` concern.
+const HOME_FOLDERS: [&str; 3] = ["/home", "/root", "/run/user"];
+const TEMPORARY_FOLDERS: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// A unit of this host.
+#[derive(Debug, Clone)]
+pub struct ServiceUnit {
+    /// Its name: `rekeyd.service`, `rekeyd@acme.service`.
+    pub name: String,
+    /// The root of the file system, `/` but for tests.
+    root: PathBuf,
+    settings: UnitText,
+}
+
+/// A credential that a unit is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCredential {
+    /// The name under which the service finds it.
+    pub name: String,
+    /// The file that the service manager reads.
+    pub path: PathBuf,
+    /// Whether the service manager decrypts it.
+    pub is_encrypted: bool,
+}
+
+/// The reason why a unit may not write a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteProblem {
+    /// The path is among those that the service has of its own.
+    #[error(
+        "{} is below {folder}, which the service does not share with others ({option}): its \
+         consumers would not find it there; give another path, in a folder of its own below /etc \
+         or /srv",
+        path.display()
+    )]
+    Private {
+        /// The path.
+        path: PathBuf,
+        /// The folder that is private.
+        folder: &'static str,
+        /// The option of the unit.
+        option: &'static str,
+    },
+    /// The path is read-only for the service.
+    #[error(
+        "{unit} may not write {path}; run `systemctl edit {unit}` and add there: [Service] \
+         ReadWritePaths={path}",
+        path = path.display()
+    )]
+    ReadOnly {
+        /// The path.
+        path: PathBuf,
+        /// The unit.
+        unit: String,
+    },
+}
+
+impl ServiceUnit {
+    /// Returns the unit of this host that runs the configuration in `file`;
+    /// `default_file` is the one of a unit that names none.
+    #[must_use]
+    pub fn find(file: &Path, default_file: &Path) -> Option<Self> {
+        Self::find_below(Path::new("/"), file, default_file)
+    }
+
+    fn find_below(root: &Path, file: &Path, default_file: &Path) -> Option<Self> {
+        let instance = file.file_stem().map(|stem| stem.to_string_lossy());
+        let instance = instance.map(|instance| format!("rekeyd@{instance}.service"));
+        let names = [
+            "rekeyd.service".to_owned(),
+            "rekeyd-once.service".to_owned(),
+        ];
+        let mut units: Vec<_> = names
+            .into_iter()
+            .chain(instance)
+            .filter_map(|name| Self::load(root, &name))
+            .filter(|unit| unit.configuration_file(default_file) == file)
+            .collect();
+        // A timer may take the daemon's place.
+        units.sort_by_key(|unit| !unit.is_enabled());
+        units.into_iter().next()
+    }
+
+    fn load(root: &Path, name: &str) -> Option<Self> {
+        let template = template_of(name);
+        let names: Vec<_> = [Some(name.to_owned()), template]
+            .into_iter()
+            .flatten()
+            .collect();
+        let main = names.iter().find_map(|file| {
+            let files = UNIT_FOLDERS
+                .iter()
+                .map(|folder| root.join(folder).join(file));
+            files
+                .into_iter()
+                .find_map(|file| std::fs::read_to_string(file).ok())
+        })?;
+        let mut settings = UnitText::default();
+        settings.add(&main, name);
+        for text in drop_ins(root, &names).values() {
+            settings.add(text, name);
+        }
+        // A unit that is masked is a link to /dev/null.
+        settings.has_values().then(|| Self {
+            name: name.to_owned(),
+            root: root.to_owned(),
+            settings,
+        })
+    }
+
+    /// Returns the configuration file that it runs.
+    fn configuration_file(&self, default_file: &Path) -> PathBuf {
+        let words = self.settings.words("ExecStart");
+        let mut words = words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            let value = match word.strip_prefix("--config") {
+                Some("") => words.next(),
+                Some(rest) => rest.strip_prefix('='),
+                None => None,
+            };
+            if let Some(value) = value {
+                return PathBuf::from(value);
+            }
+        }
+        let variables = self.environment();
+        let variable = variables
+            .into_iter()
+            .find(|(name, _)| name == "REKEYD_CONFIG");
+        variable.map_or_else(
+            || default_file.to_owned(),
+            |(_, value)| PathBuf::from(value),
+        )
+    }
+
+    /// Whether a target or a timer starts it.
+    fn is_enabled(&self) -> bool {
+        let timer = self.name.replace(".service", ".timer");
+        let folder = self.root.join(UNIT_FOLDERS[0]);
+        let wanted = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        wanted
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with(".wants"))
+            .any(|entry| {
+                [&self.name, &timer]
+                    .iter()
+                    .any(|name| entry.path().join(name).symlink_metadata().is_ok())
+            })
+    }
+
+    /// Returns its user, by name or number; none if it is root's.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.settings
+            .last("User")
+            .filter(|user| !matches!(*user, "" | "root" | "0"))
+    }
+
+    /// Returns its group, by name or number; without one it is the user's.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.settings
+            .last("Group")
+            .filter(|group| !group.is_empty())
+    }
+
+    /// Returns its further groups, by name or number.
+    #[must_use]
+    pub fn supplementary_groups(&self) -> Vec<String> {
+        self.settings.words("SupplementaryGroups")
+    }
+
+    /// Returns the variables of its environment.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, OsString)> {
+        let words = self.settings.words("Environment");
+        let variables = words.iter().filter_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            Some((name.to_owned(), OsString::from(value)))
+        });
+        variables.collect()
+    }
+
+    /// Returns the folder of its state, if it has one that it is told of.
+    #[must_use]
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        let is_unset = self
+            .settings
+            .words("UnsetEnvironment")
+            .iter()
+            .any(|name| name == "STATE_DIRECTORY");
+        let folders = self.settings.words("StateDirectory");
+        let folder = folders.first().filter(|_| !is_unset)?;
+        Some(Path::new("/var/lib").join(folder))
+    }
+
+    /// Returns the credential that the service finds as `name`, where the
+    /// service manager looks for it.
+    #[must_use]
+    pub fn stored_credential(&self, name: &str) -> Option<StoredCredential> {
+        let plain = self.credential_files("LoadCredential", &CREDENTIAL_FOLDERS, name);
+        let encrypted = self.credential_files(
+            "LoadCredentialEncrypted",
+            &ENCRYPTED_CREDENTIAL_FOLDERS,
+            name,
+        );
+        let plain = plain.into_iter().map(|path| (path, false));
+        let encrypted = encrypted.into_iter().map(|path| (path, true));
+        let (path, is_encrypted) = plain.chain(encrypted).find(|(path, _)| path.exists())?;
+        Some(StoredCredential {
+            name: name.to_owned(),
+            path,
+            is_encrypted,
+        })
+    }
+
+    fn credential_files(&self, option: &str, folders: &[&str], name: &str) -> Vec<PathBuf> {
+        let values = self.settings.values(option);
+        let sources = values.iter().filter_map(|value| {
+            let (id, source) = value.split_once(':').unwrap_or((value, value));
+            (id == name).then_some(source)
+        });
+        sources
+            .flat_map(|source| {
+                if source.starts_with('/') {
+                    vec![self.root.join(source.trim_start_matches('/'))]
+                } else {
+                    let folders = folders.iter();
+                    folders
+                        .map(|folder| self.root.join(folder).join(source))
+                        .collect()
+                }
+            })
+            .collect()
+    }
+
+    /// Returns why the service may not write `path`, a folder or a file,
+    /// besides its permissions.
+    #[must_use]
+    pub fn write_problem(&self, path: &Path) -> Option<WriteProblem> {
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if let Some((folder, option)) = self.private_folder(&real) {
+            return Some(WriteProblem::Private {
+                path: path.to_owned(),
+                folder,
+                option,
+            });
+        }
+        (!self.may_write(&real)).then(|| WriteProblem::ReadOnly {
+            path: path.to_owned(),
+            unit: self.name.clone(),
+        })
+    }
+
+    fn private_folder(&self, path: &Path) -> Option<(&'static str, &'static str)> {
+        let find = |folders: &[&'static str]| {
+            let mut folders = folders.iter().copied();
+            folders.find(|folder| path.starts_with(folder))
+        };
+        let has_bind_mount = self
+            .settings
+            .paths("BindPaths")
+            .iter()
+            .any(|bound| path.starts_with(bound));
+        if has_bind_mount {
+            return None;
+        }
+        if self.is_on("PrivateTmp")
+            && let Some(folder) = find(&TEMPORARY_FOLDERS)
+        {
+            return Some((folder, "PrivateTmp="));
+        }
+        let home = self.settings.last("ProtectHome").unwrap_or_default();
+        if (unit_text::is_true(home) || home == "tmpfs")
+            && let Some(folder) = find(&HOME_FOLDERS)
+        {
+            return Some((folder, "ProtectHome="));
+        }
+        None
+    }
+
+    fn may_write(&self, path: &Path) -> bool {
+        let depth = |paths: &[PathBuf]| {
+            let covering = paths.iter().filter(|covering| path.starts_with(covering));
+            covering.map(|covering| covering.components().count()).max()
+        };
+        let mut writable = self.settings.paths("ReadWritePaths");
+        writable.extend(self.settings.paths("BindPaths"));
+        for (option, parent) in OWN_FOLDERS {
+            let folders = self.settings.words(option).into_iter();
+            writable.extend(folders.map(|folder| {
+                // `StateDirectory=a:b` makes a link b to a.
+                let folder = folder.split(':').next().unwrap_or_default().to_owned();
+                Path::new(parent).join(folder)
+            }));
+        }
+        let mut protected = self.settings.paths("ReadOnlyPaths");
+        protected.extend(self.settings.paths("InaccessiblePaths"));
+        let system: &[&str] = match self.settings.last("ProtectSystem").unwrap_or_default() {
+            "strict" => &["/"],
+            "full" => &["/usr", "/boot", "/efi", "/etc"],
+            value if unit_text::is_true(value) => &["/usr", "/boot", "/efi"],
+            _ => &[],
+        };
+        protected.extend(system.iter().map(PathBuf::from));
+        if self.settings.last("ProtectHome") == Some("read-only") {
+            protected.extend(HOME_FOLDERS.iter().map(PathBuf::from));
+        }
+        // The more exact of two paths counts; `strict` spares these.
+        writable.extend(["/dev", "/proc", "/sys"].map(PathBuf::from));
+        match (depth(&protected), depth(&writable)) {
+            (Some(protected), Some(writable)) => writable >= protected,
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+
+    fn is_on(&self, option: &str) -> bool {
+        let value = self.settings.last(option).unwrap_or_default();
+        unit_text::is_true(value) || value == "disconnected"
+    }
+}
+
+/// Returns the template of an instance: `rekeyd@.service`.
+fn template_of(name: &str) -> Option<String> {
+    let (prefix, _) = name.split_once('@')?;
+    Some(format!("{prefix}@.service"))
+}
+
+/// Returns the texts of the drop-ins of units with these names, by their file
+/// names: one in a more important folder takes the place of another.
+fn drop_ins(root: &Path, names: &[String]) -> BTreeMap<OsString, String> {
+    let mut found = BTreeMap::new();
+    let types = ["service.d".to_owned()];
+    let folder_names = names.iter().map(|name| format!("{name}.d")).chain(types);
+    for folder_name in folder_names {
+        for folder in UNIT_FOLDERS {
+            let folder = root.join(folder).join(&folder_name);
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "conf")
+                {
+                    let text = std::fs::read_to_string(&path).unwrap_or_default();
+                    found.entry(entry.file_name()).or_insert(text);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

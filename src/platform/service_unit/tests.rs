@@ -1,0 +1,195 @@
+use super::*;
+
+/// A root with the units that the package installs, and these further files.
+fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let packaged = [
+        (
+            "rekeyd.service",
+            include_str!("../../../systemd/rekeyd.service"),
+        ),
+        (
+            "rekeyd@.service",
+            include_str!("../../../systemd/rekeyd@.service"),
+        ),
+        (
+            "rekeyd-once.service",
+            include_str!("../../../systemd/rekeyd-once.service"),
+        ),
+    ];
+    let packaged = packaged.map(|(name, text)| (format!("lib/systemd/system/{name}"), text));
+    let files = files.iter().map(|(name, text)| ((*name).to_owned(), *text));
+    for (name, text) in packaged.into_iter().chain(files) {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    root
+}
+
+fn find(root: &tempfile::TempDir, file: &str) -> Option<ServiceUnit> {
+    let default_file = Path::new("/etc/rekeyd/config.toml");
+    ServiceUnit::find_below(root.path(), Path::new(file), default_file)
+}
+
+const DROP_IN: &str = "etc/systemd/system/rekeyd.service.d/paths.conf";
+
+#[test]
+fn unit_is_found_by_its_configuration() {
+    let plain = root(&[]);
+    for (file, expected) in [
+        ("/etc/rekeyd/config.toml", Some("rekeyd.service")),
+        ("/etc/rekeyd/acme.toml", Some("rekeyd@acme.service")),
+        ("/srv/acme.toml", None),
+    ] {
+        let unit = find(&plain, file);
+        assert_eq!(unit.map(|unit| unit.name).as_deref(), expected, "{file}");
+    }
+    let other = root(&[(
+        "etc/systemd/system/rekeyd.service.d/file.conf",
+        "[Service]\nExecStart=\nExecStart=/usr/bin/rekeyd run --config /srv/acme.toml\n",
+    )]);
+    assert_eq!(
+        find(&other, "/srv/acme.toml").unwrap().name,
+        "rekeyd.service"
+    );
+    let default = find(&other, "/etc/rekeyd/config.toml").unwrap();
+    assert_eq!(
+        default.name, "rekeyd-once.service",
+        "the other no longer runs it"
+    );
+    let timer = root(&[(
+        "etc/systemd/system/timers.target.wants/rekeyd-once.timer",
+        "",
+    )]);
+    let unit = find(&timer, "/etc/rekeyd/config.toml").unwrap();
+    assert_eq!(unit.name, "rekeyd-once.service");
+}
+
+#[test]
+fn drop_ins_and_instances_count() {
+    let root = root(&[
+        (
+            "etc/systemd/system/rekeyd.service.d/user.conf",
+            "[Service]\nUser=ops\nSupplementaryGroups=a \"b\"\nSupplementaryGroups=c\n\
+             Environment=HTTPS_PROXY=http://p:1 \"A=b c\" \\\n  D=e\n",
+        ),
+        // Overridden by the one of the same name above.
+        (
+            "lib/systemd/system/rekeyd.service.d/user.conf",
+            "[Service]\nUser=nobody\n",
+        ),
+        (
+            "etc/systemd/system/service.d/zz.conf",
+            "[Unit]\nUser=wrong\n[Service]\n# SupplementaryGroups=d\nSupplementaryGroups=\n",
+        ),
+    ]);
+    let unit = find(&root, "/etc/rekeyd/config.toml").unwrap();
+    assert_eq!((unit.user(), unit.group()), (Some("ops"), Some("rekeyd")));
+    assert_eq!(unit.supplementary_groups(), Vec::<String>::new(), "reset");
+    let environment = unit.environment();
+    let value = |name: &str| {
+        let mut found = environment.iter().filter(|(own, _)| own == name);
+        found.next_back().map(|(_, value)| value.to_str().unwrap())
+    };
+    assert_eq!(value("HTTPS_PROXY"), Some("http://p:1"));
+    assert_eq!((value("A"), value("D")), (Some("b c"), Some("e")));
+    assert_eq!(
+        unit.state_directory().unwrap(),
+        Path::new("/var/lib/rekeyd")
+    );
+    let instance = find(&root, "/etc/rekeyd/acme.toml").unwrap();
+    assert_eq!(instance.user(), Some("rekeyd"));
+    assert_eq!(instance.state_directory(), None, "the unit unsets it");
+}
+
+#[test]
+fn unit_may_write_what_it_names() {
+    let root = root(&[(
+        DROP_IN,
+        "[Service]\nReadWritePaths=/etc/billing -/srv/a\nReadOnlyPaths=/srv/a/ro\n",
+    )]);
+    let unit = find(&root, "/etc/rekeyd/config.toml").unwrap();
+    for (path, expected) in [
+        ("/var/lib/rekeyd", None),
+        ("/var/lib/rekeyd/deep/er", None),
+        ("/run/rekeyd", None),
+        ("/etc/billing", None),
+        ("/srv/a/x", None),
+        (
+            "/srv/a/ro",
+            Some(
+                "rekeyd.service may not write /srv/a/ro; run `systemctl edit rekeyd.service` and add there: [Service] ReadWritePaths=/srv/a/ro",
+            ),
+        ),
+        ("/etc/billing2", Some("may not write /etc/billing2")),
+        ("/etc/other", Some("may not write /etc/other")),
+        (
+            "/home/anna",
+            Some(
+                "/home/anna is below /home, which the service does not share with others (ProtectHome=)",
+            ),
+        ),
+        ("/root", Some("(ProtectHome=)")),
+        ("/tmp/nowhere", Some("(PrivateTmp=)")),
+        ("/var/tmp/nowhere", Some("(PrivateTmp=)")),
+    ] {
+        let problem = unit
+            .write_problem(Path::new(path))
+            .map(|problem| problem.to_string());
+        match (&problem, expected) {
+            (None, None) => {}
+            (Some(problem), Some(expected)) => assert!(problem.contains(expected), "{problem}"),
+            (_, _) => panic!("{path}: {problem:?}"),
+        }
+    }
+    let instance = find(&root, "/etc/rekeyd/acme.toml").unwrap();
+    assert_eq!(
+        instance.write_problem(Path::new("/var/lib/rekeyd/acme/x")),
+        None
+    );
+    assert_eq!(instance.write_problem(Path::new("/run/rekeyd-acme")), None);
+    assert!(instance.write_problem(Path::new("/etc/billing")).is_some());
+}
+
+#[test]
+fn admin_key_is_found_where_the_unit_gets_it() {
+    let name = "openai-admin-key";
+    let of = |root: &tempfile::TempDir, file: &str| {
+        let found = find(root, file).unwrap().stored_credential(name)?;
+        let path = found.path.strip_prefix(root.path()).unwrap().to_owned();
+        Some((path.to_str().unwrap().to_owned(), found.is_encrypted))
+    };
+    let default_file = "/etc/rekeyd/config.toml";
+    assert_eq!(of(&root(&[]), default_file), None);
+    let plain = root(&[
+        ("etc/credstore/openai-admin-key", "x"),
+        ("etc/credstore/openai-admin-key.acme", "x"),
+    ]);
+    let expected = |path: &str, is_encrypted| Some((path.to_owned(), is_encrypted));
+    assert_eq!(
+        of(&plain, default_file),
+        expected("etc/credstore/openai-admin-key", false)
+    );
+    let instance = expected("etc/credstore/openai-admin-key.acme", false);
+    assert_eq!(of(&plain, "/etc/rekeyd/acme.toml"), instance);
+    let encrypted_file = "etc/credstore.encrypted/openai-admin-key";
+    let encrypted = root(&[
+        (encrypted_file, "x"),
+        (
+            "etc/systemd/system/rekeyd.service.d/encrypted.conf",
+            include_str!("../../../systemd/examples/encrypted.conf"),
+        ),
+    ]);
+    assert_eq!(of(&encrypted, default_file), expected(encrypted_file, true));
+    // The line of the package does not decrypt.
+    assert_eq!(of(&root(&[(encrypted_file, "x")]), default_file), None);
+    let elsewhere = root(&[
+        ("srv/key", "x"),
+        (
+            DROP_IN,
+            "[Service]\nLoadCredential=\nLoadCredential=openai-admin-key:/srv/key\n",
+        ),
+    ]);
+    assert_eq!(of(&elsewhere, default_file), expected("srv/key", false));
+}
