@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::failure::Failure;
+use crate::cli::service_view;
 use crate::cli::{output, text};
 use crate::core::ids::{CredentialId, KeyName, Label};
 use crate::core::lifecycle::Phase;
@@ -25,6 +26,9 @@ pub(crate) struct AuditCommand {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// As root, look with root's own rights instead of those of the service
+    #[arg(long)]
+    as_invoker: bool,
 }
 
 /// One credential of the report.
@@ -70,6 +74,7 @@ impl AuditStatus {
 
 impl AuditCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        service_view::enter(options, self.as_invoker)?;
         let settings = options.load_settings()?;
         let reader = LedgerReader::open(&settings.ledger)?;
         let identity = ledger_identity(&settings);

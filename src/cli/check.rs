@@ -4,6 +4,7 @@ use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::preflight::{self, CheckLevel};
+use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::scope::Scope;
@@ -21,11 +22,16 @@ pub(crate) struct CheckCommand {
     /// Print problems only
     #[arg(long, short)]
     quiet: bool,
+    /// As root, look with root's own rights instead of those of the service
+    #[arg(long)]
+    as_invoker: bool,
 }
 
 impl CheckCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        service_view::enter(options, self.as_invoker)?;
         let settings = options.load_settings()?;
+        let view = service_view::description();
         let mut problems = config::host_problems(&settings, &read_environment());
         let ledger = preflight::check_ledger(&settings).await;
         let notes = ledger.unwrap_or_else(|problem| {
@@ -38,12 +44,18 @@ impl CheckCommand {
             CheckLevel::Local
         };
         problems.extend(preflight::check_sinks(&settings, level).await);
+        if !self.as_invoker {
+            problems.extend(preflight::check_unit_paths(&settings));
+        }
         problems.extend(preflight::check_channels(&settings, level).await);
         let (secrets, _) = credential_sources(&settings).read_all().await;
         if self.online && !secrets.is_empty() {
             problems.extend(check_provider(&settings).await);
         } else if self.online && problems.is_empty() {
             problems.push(provider_not_checked(&settings));
+        }
+        if !self.quiet || !problems.is_empty() {
+            output::report_note(&view_note(view.as_deref(), self.as_invoker));
         }
         if !problems.is_empty() {
             return Err(Failure::from_problems(&problems));
@@ -82,6 +94,19 @@ fn network_note(settings: &Settings, file_system: &str) -> String {
     )
 }
 
+/// Says whose view a check has, unless it is that of an ordinary user who has
+/// started it.
+fn view_note(service: Option<&str>, as_invoker: bool) -> String {
+    match service {
+        Some(service) => format!("looked as {service}; --as-invoker looks with root's own rights"),
+        None if !rustix::process::geteuid().is_root() => String::new(),
+        None if as_invoker => "looked with root's own rights, not those of the service".to_owned(),
+        None => "looked with root's own rights: no unit runs this configuration, and the ledger \
+                 is not another user's"
+            .to_owned(),
+    }
+}
+
 /// Announces the migration that the next `run` or `once` makes.
 fn migration_note(settings: &Settings, migration: &PendingMigration) -> String {
     format!(
@@ -96,8 +121,8 @@ fn migration_note(settings: &Settings, migration: &PendingMigration) -> String {
 /// Returns the problem that only the service receives the admin key.
 fn provider_not_checked(settings: &Settings) -> Problem {
     let location = "provider".to_owned();
-    let message = "was not asked: only the service is given the admin key; run as root: \
-                   CREDENTIALS_DIRECTORY=/etc/credstore rekeyd check --online";
+    let message = "was not asked: only the service is given the admin key; run as root: rekeyd \
+                   check --online";
     Problem::for_host(&settings.file, location, message.to_owned())
 }
 

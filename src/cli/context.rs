@@ -9,12 +9,16 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::logging::LogFormat;
+use crate::cli::service_view;
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment};
 use crate::core::secret_text::{self, SecretForm};
 use crate::platform::clock::{Clock as _, SystemClock};
 use crate::platform::secret_file::ADMIN_KEY_VARIABLE;
 use crate::provider::failover::AdminCredentialSources;
+
+/// The configuration of a command that names none.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/rekeyd/config.toml";
 
 // A doc comment here would take the place of the program's description.
 #[derive(Debug, Args)]
@@ -25,7 +29,7 @@ pub(crate) struct GlobalOptions {
         global = true,
         value_name = "PATH",
         env = "REKEYD_CONFIG",
-        default_value = "/etc/rekeyd/config.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub(super) config: PathBuf,
     /// How much is logged: error, warn, info, debug or trace
@@ -54,6 +58,7 @@ pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources 
     AdminCredentialSources {
         file: settings.provider.credential_file.clone(),
         credentials_directory: read_environment().credentials_directory,
+        passed_secret: service_view::passed_admin_key(),
         env_secret: std::env::var_os(ADMIN_KEY_VARIABLE)
             .filter(|value| !value.is_empty())
             .map(|value| secret_text::parse_variable(value.into_vec(), SecretForm::AdminKey)),
@@ -83,7 +88,10 @@ pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s Key
 
 /// Returns the parts of the environment that a configuration depends on.
 pub(super) fn read_environment() -> Environment {
-    Environment::read(SystemClock.now(), |name| std::env::var_os(name))
+    Environment {
+        passed_admin_key: service_view::passed_admin_key().map(|passed| passed.map(drop)),
+        ..Environment::read(SystemClock.now(), |name| std::env::var_os(name))
+    }
 }
 
 /// Runs a command on one thread, since file work and the ledger have threads of

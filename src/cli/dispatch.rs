@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::daemon::control::protocol::{ControlRequest, ControlResponse, DaemonInfo, ErrorBody};
 use crate::daemon::{event_loop, runtime};
@@ -25,6 +26,8 @@ pub(crate) async fn execute(
             report_results(&daemon.send(&request).await?)
         }
         None => {
+            // Files of root's would lock the service out.
+            service_view::enter(options, false)?;
             let command = format!("rekeyd {}", request.verb());
             let sources = credential_sources(&settings);
             let runtime = runtime::start(&settings, sources, &command, RunMode::Command).await?;

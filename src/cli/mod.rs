@@ -22,6 +22,7 @@ mod run;
 #[cfg(feature = "demo")]
 mod sandbox;
 mod schedule;
+mod service_view;
 mod status;
 mod text;
 mod time_argument;

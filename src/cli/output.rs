@@ -50,6 +50,14 @@ pub(crate) fn report_error(text: &str) {
     }
 }
 
+/// Writes a remark about what follows, if there is one.
+pub(crate) fn report_note(text: &str) {
+    if !text.is_empty() {
+        // A failure cannot be reported anywhere.
+        let _ = writeln!(io::stderr().lock(), "note: {text}");
+    }
+}
+
 /// Writes a message that is no error.
 pub(crate) fn report_warning(text: &str) {
     // A failure cannot be reported anywhere.

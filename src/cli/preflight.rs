@@ -1,11 +1,13 @@
 //! Checks of the host. `check` prints their problems; `run` logs them, starts
 //! and retries. Without its ledger it does not start.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerting::channel::target::ClockFn;
 use crate::cli::failure::{exit_code, ledger_exit_code};
+use crate::cli::service_view;
 use crate::config::settings::Settings;
 use crate::config::{Problem, ProblemKind};
 use crate::core::secret::ActiveCredential;
@@ -13,6 +15,7 @@ use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
+use crate::sink::file::settings::WriteMode;
 
 /// The time limit of the check of the ledger.
 const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,6 +72,41 @@ pub(crate) async fn check_ledger(settings: &Settings) -> Result<LedgerNotes, Pro
         problem.kind = ProblemKind::Configuration;
     }
     Err(problem)
+}
+
+/// Lists the folders and files that the unit of this configuration may not
+/// write, whatever their permissions are.
+pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
+    let Some(unit) = service_view::find_unit(&settings.file) else {
+        return Vec::new();
+    };
+    let folder_of = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut written = vec![("ledger.path".to_owned(), folder_of(&settings.ledger))];
+    let socket = settings.control.socket.as_deref().map(folder_of);
+    written.extend(socket.map(|folder| ("control.socket".to_owned(), folder)));
+    for key in &settings.keys {
+        for sink in &key.sinks {
+            let Some(target) = Arc::clone(&sink.target).replaced_file() else {
+                continue;
+            };
+            let is_written_itself = target.write == WriteMode::InPlace && target.path.exists();
+            let path = if is_written_itself {
+                target.path.clone()
+            } else {
+                folder_of(&target.path)
+            };
+            written.push((format!("key.{}.sink.{}", key.name, sink.id.name), path));
+        }
+    }
+    let problems = written.into_iter().filter_map(|(location, path)| {
+        let problem = unit.write_problem(&path)?;
+        Some(Problem::for_host(
+            &settings.file,
+            location,
+            problem.to_string(),
+        ))
+    });
+    problems.collect()
 }
 
 /// Lists the problems of the sinks.

@@ -23,6 +23,9 @@ pub struct Environment {
     /// The folders from which the service manager would pass credentials to the
     /// service; empty if it has passed this process its own.
     pub credential_stores: Vec<PathBuf>,
+    /// Whether the admin key that the service manager would pass to the
+    /// service can be sent; `None` if this process was passed none.
+    pub passed_admin_key: Option<Result<(), SecretTextError>>,
     /// Whether the admin key in `$OPENAI_ADMIN_KEY` can be sent; `None` if the
     /// variable is not set.
     pub admin_key_variable: Option<Result<(), SecretTextError>>,
@@ -38,6 +41,7 @@ impl Environment {
             state_directory: None,
             credentials_directory: None,
             credential_stores: Vec::new(),
+            passed_admin_key: None,
             admin_key_variable: None,
             now,
         }
@@ -65,6 +69,7 @@ impl Environment {
             state_directory: folder("STATE_DIRECTORY"),
             credentials_directory,
             credential_stores,
+            passed_admin_key: None,
             admin_key_variable: variable(ADMIN_KEY_VARIABLE)
                 .filter(|value| !value.is_empty())
                 .map(|value| {

@@ -51,7 +51,10 @@ impl HostCheck<'_> {
             // At first the service manager passes the key; the first rotation
             // creates the file.
             let is_created_later = !file.exists() && self.has_self_credential_sink();
-            if !(is_created_later && (passed_file.is_some() || self.is_in_credential_store())) {
+            let is_passed = passed_file.is_some()
+                || self.environment.passed_admin_key.is_some()
+                || self.is_in_credential_store();
+            if !(is_created_later && is_passed) {
                 self.check_secret_file(file, location());
             }
             return;
@@ -59,7 +62,18 @@ impl HostCheck<'_> {
         match passed_file {
             Some(file) => self.check_secret_file(&file, location()),
             None if self.is_in_credential_store() => {}
+            None if self.environment.passed_admin_key.is_some() => {
+                self.check_passed_key(location())
+            }
             None => self.check_variable(location()),
+        }
+    }
+
+    /// Checks the admin key that the service manager would pass.
+    fn check_passed_key(&mut self, location: String) {
+        if let Some(Err(error)) = &self.environment.passed_admin_key {
+            let message = format!("the unit's {ADMIN_CREDENTIAL_NAME} {error}");
+            self.add_problem(location, message, "");
         }
     }
 

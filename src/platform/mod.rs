@@ -6,6 +6,7 @@ pub mod entropy;
 pub mod file_identity;
 pub mod machine;
 pub mod process;
+pub mod process_identity;
 mod run_blocking;
 pub mod secret_file;
 pub mod service_unit;

@@ -44,7 +44,7 @@ pub enum SecretFileError {
         path: PathBuf,
     },
     /// The file cannot be opened.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{path} cannot be read: {source}{}", read_advice(path, source), path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -73,9 +73,9 @@ pub enum SecretFileError {
     },
     /// The file belongs to another user, who can read and replace it.
     #[error(
-        "{path} belongs to user {owner}, neither root nor the user that rekeyd runs as; \
-         run: chown {process_uid} {path}",
-        path = path.display()
+        "{path} belongs to user {owner}, neither root nor the user that rekeyd runs as; {advice}",
+        path = path.display(),
+        advice = owner_advice(path, *process_uid)
     )]
     WrongOwner {
         /// The file.
@@ -87,7 +87,7 @@ pub enum SecretFileError {
     },
     /// The mode of the file grants others access.
     #[error(
-        "{path} has mode {mode:04o}: {exposure}; run: chmod 0600 {path}",
+        "{path} has mode {mode:04o}: {exposure}; run: {command}",
         path = path.display()
     )]
     Exposed {
@@ -97,6 +97,8 @@ pub enum SecretFileError {
         mode: u32,
         /// The access that the mode grants.
         exposure: FileExposure,
+        /// The command that leaves this process its own access.
+        command: String,
     },
 }
 
@@ -237,7 +239,46 @@ fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), SecretFileE
         path: path.to_owned(),
         mode: metadata.mode() & 0o7777,
         exposure,
+        command: mode_command(path, metadata),
     })
+}
+
+/// Returns the command that closes a file to others, and takes no access from
+/// its owner, from its group, or from this process.
+fn mode_command(path: &Path, metadata: &Metadata) -> String {
+    let path = path.display();
+    let is_owner = metadata.uid() == rustix::process::geteuid().as_raw();
+    let own_group = rustix::process::getegid();
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let is_in_group = [own_group]
+        .iter()
+        .chain(&groups)
+        .any(|group| group.as_raw() == metadata.gid());
+    match (is_owner, metadata.mode() & 0o040 != 0) {
+        (true, false) => format!("chmod 0600 {path}"),
+        (true, true) => format!("chmod 0640 {path}"),
+        (false, _) if is_in_group => format!("chmod 0640 {path}"),
+        (false, _) => format!("chgrp {own_group} {path} && chmod 0640 {path}"),
+    }
+}
+
+/// Returns what to do about a file that this process may not read.
+fn read_advice(path: &Path, error: &io::Error) -> String {
+    if error.kind() != ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let (path, group) = (path.display(), rustix::process::getegid());
+    format!("; let the group of rekeyd's user read it: chgrp {group} {path} && chmod 0640 {path}")
+}
+
+/// Returns what to do about a file of another user's. Root's own view says
+/// nothing about a service, whose file it may be.
+fn owner_advice(path: &Path, process_uid: u32) -> String {
+    if process_uid == 0 {
+        "root does not read it; run the command as that user".to_owned()
+    } else {
+        format!("run: chown {process_uid} {}", path.display())
+    }
 }
 
 #[cfg(test)]
@@ -280,8 +321,10 @@ mod tests {
         ] {
             let file = temp_secret_file("sk-admin-open-file", mode);
             let path_text = file.path().display();
-            let message =
-                format!("{path_text} has mode {mode:04o}: {problem}; run: chmod 0600 {path_text}");
+            let kept = if mode & 0o040 == 0 { "0600" } else { "0640" };
+            let message = format!(
+                "{path_text} has mode {mode:04o}: {problem}; run: chmod {kept} {path_text}"
+            );
             assert_eq!(read_error(file.path()), message);
             let checked = check(file.path(), PermissionCheck::Enforce, SecretForm::AdminKey);
             assert_eq!(checked.unwrap_err().to_string(), message);
@@ -307,10 +350,13 @@ mod tests {
         // Only root can give a file away.
         if std::os::unix::fs::chown(file.path(), Some(4_711), None).is_ok() {
             let message = read_error(file.path());
-            let own_uid = rustix::process::geteuid().as_raw();
-            let command = format!("run: chown {own_uid} {}", file.path().display());
             assert!(message.contains("belongs to user 4711"), "{message}");
-            assert!(message.ends_with(&command), "{message}");
+            // Advice to chown it would lock the service out of its own key.
+            assert!(
+                message.ends_with("run the command as that user"),
+                "{message}"
+            );
+            assert_eq!(owner_advice(Path::new("/k"), 995), "run: chown 995 /k");
         }
     }
 

@@ -207,6 +207,12 @@ impl ServiceUnit {
         self.settings.words("SupplementaryGroups")
     }
 
+    /// Returns the capabilities that it keeps although it is not root's.
+    #[must_use]
+    pub fn ambient_capabilities(&self) -> Vec<String> {
+        self.settings.words("AmbientCapabilities")
+    }
+
     /// Returns the variables of its environment.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, OsString)> {

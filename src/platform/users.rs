@@ -81,6 +81,62 @@ pub fn find_user(name_or_number: &str) -> Result<Uid, AccountError> {
     resolve_id(AccountKind::User, name_or_number, Path::new(PASSWD_PATH)).map(Uid::from_raw)
 }
 
+/// A user with its groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user.
+    pub user: Uid,
+    /// Its primary group.
+    pub group: Gid,
+    /// All of its groups.
+    pub groups: Vec<Gid>,
+}
+
+/// Returns the account with this name or number.
+///
+/// # Errors
+/// If `/etc/passwd` cannot be read or does not have the account.
+pub fn find_account(name_or_number: &str) -> Result<Account, AccountError> {
+    let list = Path::new(PASSWD_PATH);
+    let users = std::fs::read_to_string(list).map_err(|source| AccountError::Unreadable {
+        kind: AccountKind::User,
+        name: name_or_number.to_owned(),
+        list: list.to_owned(),
+        source,
+    })?;
+    let groups = std::fs::read_to_string(GROUP_PATH).unwrap_or_default();
+    find_account_in(name_or_number, &users, &groups).ok_or_else(|| AccountError::Unknown {
+        kind: AccountKind::User,
+        name: name_or_number.to_owned(),
+        list: list.to_owned(),
+    })
+}
+
+fn find_account_in(name_or_number: &str, users: &str, groups: &str) -> Option<Account> {
+    let number = name_or_number.parse::<u32>().ok();
+    let (name, user, group) = users.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let (name, user) = (*fields.first()?, fields.get(2)?.parse::<u32>().ok()?);
+        let group = fields.get(3)?.parse::<u32>().ok()?;
+        (name == name_or_number || number == Some(user)).then_some((name, user, group))
+    })?;
+    let listed = groups.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let is_member = fields
+            .get(3)?
+            .split(',')
+            .any(|member| member.trim() == name);
+        let group = fields.get(2)?.parse().ok()?;
+        is_member.then_some(group)
+    });
+    let groups = std::iter::once(group).chain(listed).map(Gid::from_raw);
+    Some(Account {
+        user: Uid::from_raw(user),
+        group: Gid::from_raw(group),
+        groups: groups.collect(),
+    })
+}
+
 /// Returns the group with this name or number.
 ///
 /// # Errors
@@ -264,6 +320,22 @@ mod tests {
         ] {
             let is_member = is_member_in(user, primary_group, group, users, groups);
             assert_eq!(is_member, expected, "{user} {primary_group} {group}");
+        }
+    }
+
+    #[test]
+    fn account_has_its_primary_and_its_listed_groups() {
+        let users = "root:x:0:0::/root:/bin/sh\nrekeyd:x:995:990::/:/bin/false\nbroken:x\n";
+        let groups = "rekeyd:x:990:\nbilling:x:50:anna, rekeyd\nother:x:51:rekeyd2\n";
+        for name in ["rekeyd", "995"] {
+            let account = find_account_in(name, users, groups).unwrap();
+            assert_eq!(account.user.as_raw(), 995);
+            assert_eq!(account.group.as_raw(), 990);
+            let groups: Vec<_> = account.groups.iter().map(|group| group.as_raw()).collect();
+            assert_eq!(groups, [990, 50]);
+        }
+        for name in ["broken", "996", ""] {
+            assert_eq!(find_account_in(name, users, groups), None, "{name}");
         }
     }
 

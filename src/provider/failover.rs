@@ -28,6 +28,9 @@ pub struct AdminCredentialSources {
     pub file: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`, set by systemd.
     pub credentials_directory: Option<PathBuf>,
+    /// What the service manager would pass to the service, for a command that
+    /// looks as the service does.
+    pub passed_secret: Option<Result<Secret, SecretTextError>>,
     /// `$OPENAI_ADMIN_KEY`.
     pub env_secret: Option<Result<Secret, SecretTextError>>,
 }
@@ -62,6 +65,18 @@ impl AdminCredentialSources {
                 path.display().to_string(),
                 secret_file::read(&path, PermissionCheck::Skip, SecretForm::AdminKey),
             );
+        }
+        match &self.passed_secret {
+            Some(Ok(secret)) => {
+                credentials.push((
+                    format!("the unit's {ADMIN_CREDENTIAL_NAME}"),
+                    secret.clone(),
+                ));
+            }
+            Some(Err(error)) => {
+                problems.push(format!("the unit's {ADMIN_CREDENTIAL_NAME} {error}"));
+            }
+            None => {}
         }
         match &self.env_secret {
             Some(Ok(secret)) => {

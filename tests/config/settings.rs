@@ -222,7 +222,7 @@ fn host_problems_name_missing_and_exposed_files() {
     assert_eq!(
         host_problems(&settings, &environment())[0].to_string(),
         format!(
-            "/etc/c.toml: provider.credential-file: {displayed} has mode 0644: others can read or write it; run: chmod 0600 {displayed}"
+            "/etc/c.toml: provider.credential-file: {displayed} has mode 0644: others can read or write it; run: chmod 0640 {displayed}"
         )
     );
     let mut service = environment();

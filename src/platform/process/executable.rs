@@ -200,10 +200,10 @@ fn check_loader(program: &Path, file: &File, head: &[u8]) -> Option<String> {
     let own = File::open("/proc/self/exe").ok();
     let own = own.and_then(|own| ElfHeader::parse(&read_head(&own)?));
     if let Some(own) = own {
-        let is_own =
+        let is_same =
             (header.machine, header.is_little_endian) == (own.machine, own.is_little_endian);
         let is_compatible = COMPATIBLE_MACHINES.contains(&(own.machine, header.machine));
-        if !is_own && !is_compatible && !has_extra_format(program, head) {
+        if !is_same && !is_compatible && !has_extra_format(program, head) {
             return Some(format!("{path} is a program of another kind of machine"));
         }
     }

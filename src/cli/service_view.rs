@@ -1,0 +1,205 @@
+//! The service's view of this host. Root sees and may do what the service
+//! cannot, so that its checks would find nothing, and its advice and its files
+//! would lock the service out. So a command of root's that looks at the
+//! service's files runs as the service does: with its user, groups and
+//! capabilities, its environment and its admin key.
+//!
+//! The process executes itself again with the other identity. The admin key,
+//! which only root can read, is passed on standard input, so that it is in no
+//! file, argument or environment.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use rustix::fs::{Gid, MemfdFlags, SeekFrom, Uid};
+use secrecy::zeroize::Zeroizing;
+
+use crate::cli::context::{DEFAULT_CONFIG, GlobalOptions, read_environment};
+use crate::cli::failure::Failure;
+use crate::config;
+use crate::core::secret::Secret;
+use crate::core::secret_text::{self, SecretForm, SecretTextError};
+use crate::platform::process_identity::ProcessIdentity;
+use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
+use crate::platform::service_unit::{ServiceUnit, StoredCredential};
+use crate::platform::users;
+
+/// The variable that describes whose view this process has.
+const VIEW_VARIABLE: &str = "REKEYD_SERVICE_VIEW";
+
+/// The variable that announces the admin key on standard input.
+const KEY_VARIABLE: &str = "REKEYD_ADMIN_KEY_ON_STDIN";
+
+/// The variables of the invoker that the command keeps.
+const KEPT_VARIABLES: [&str; 5] = ["TERM", "NO_COLOR", "COLUMNS", "REKEYD_CONFIG", "TZ"];
+
+/// The longest admin key that is passed on.
+const MAX_KEY_BYTES: u64 = 64 * 1024;
+
+/// The service whose view a command takes.
+struct Service {
+    identity: ProcessIdentity,
+    /// Such as `rekeyd, as rekeyd.service has it`.
+    description: String,
+    unit: Option<ServiceUnit>,
+}
+
+/// Returns whose view this process has, if it is another user's than the
+/// invoker's.
+pub(super) fn description() -> Option<String> {
+    std::env::var(VIEW_VARIABLE).ok()
+}
+
+/// Returns the unit that runs the configuration in `file`.
+pub(super) fn find_unit(file: &Path) -> Option<ServiceUnit> {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    ServiceUnit::find(&file, Path::new(DEFAULT_CONFIG))
+}
+
+/// Executes this command again as the service, if it is root's and the service
+/// is another user. Returns if the command is to go on as it is.
+pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Failure> {
+    if as_invoker || !rustix::process::geteuid().is_root() || description().is_some() {
+        return Ok(());
+    }
+    let Some(service) = find_service(options)? else {
+        return Ok(());
+    };
+    let error = execute_as(&service);
+    Err(Failure::Other(format!(
+        "cannot run as {}: {error}; run it with --as-invoker, or install rekeyd where that user \
+         finds it",
+        service.description
+    )))
+}
+
+fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
+    if let Some(unit) = find_unit(&options.config) {
+        let identity = ProcessIdentity::of_unit(&unit);
+        let identity =
+            identity.map_err(|error| Failure::Other(format!("{}: {error}", unit.name)))?;
+        return Ok(identity.map(|identity| Service {
+            description: format!("{}, the user of {}", user_text(identity.user), unit.name),
+            identity,
+            unit: Some(unit),
+        }));
+    }
+    // Without a unit the ledger shows who works with it.
+    let settings = config::load_lenient(&options.config, &read_environment());
+    let owner = settings.and_then(|settings| ledger_owner(&settings.ledger));
+    Ok(owner.map(|(user, group)| Service {
+        description: format!("{}, the owner of the ledger", user_text(user)),
+        identity: ProcessIdentity::of_user(user, group),
+        unit: None,
+    }))
+}
+
+/// Returns the user and the group of a ledger, or of its folder; none if it is
+/// root's.
+fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = ledger.parent().unwrap_or(Path::new("/"));
+    let found = ledger.metadata().or_else(|_| folder.metadata()).ok()?;
+    (found.uid() != 0).then(|| (Uid::from_raw(found.uid()), Gid::from_raw(found.gid())))
+}
+
+fn user_text(user: Uid) -> String {
+    let number = user.as_raw();
+    users::user_name(number).unwrap_or_else(|| format!("user {number}"))
+}
+
+/// Executes this process again as `service`. Returns only why it cannot.
+fn execute_as(service: &Service) -> std::io::Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let mut command = Command::new(program);
+    let mut arguments = std::env::args_os();
+    command
+        .arg0(arguments.next().unwrap_or_default())
+        .args(arguments)
+        .env_clear()
+        .envs(service_environment(service))
+        .env(VIEW_VARIABLE, &service.description)
+        .stdin(Stdio::null());
+    let credential = service.unit.as_ref();
+    let credential = credential.and_then(|unit| unit.stored_credential(ADMIN_CREDENTIAL_NAME));
+    // Without it the command reports that there is none.
+    if let Some(key) = credential.and_then(|credential| read_stored(&credential))
+        && let Ok(file) = memory_file(&key)
+    {
+        command.env(KEY_VARIABLE, "1").stdin(Stdio::from(file));
+    }
+    match service.identity.assume() {
+        Ok(()) => command.exec(),
+        Err(error) => error,
+    }
+}
+
+/// Returns the environment that the service manager gives the service, with
+/// what concerns the invoker's terminal.
+fn service_environment(service: &Service) -> Vec<(String, OsString)> {
+    let kept = KEPT_VARIABLES.iter().filter_map(|name| {
+        let value = std::env::var_os(name)?;
+        Some(((*name).to_owned(), value))
+    });
+    let path = std::env::var_os("PATH").map(|path| ("PATH".to_owned(), path));
+    let mut variables: Vec<_> = kept.chain(path).collect();
+    match &service.unit {
+        Some(unit) => {
+            variables.extend(unit.environment());
+            let state = unit.state_directory().map(PathBuf::into_os_string);
+            variables.extend(state.map(|folder| ("STATE_DIRECTORY".to_owned(), folder)));
+        }
+        // Nobody knows the environment of a service without a unit.
+        None => variables.extend(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))),
+        ),
+    }
+    variables
+}
+
+/// Reads a credential as the service manager does.
+fn read_stored(credential: &StoredCredential) -> Option<Zeroizing<Vec<u8>>> {
+    if !credential.is_encrypted {
+        return std::fs::read(&credential.path).ok().map(Zeroizing::new);
+    }
+    let decrypted = Command::new("systemd-creds")
+        .arg("decrypt")
+        .arg(format!("--name={}", credential.name))
+        .arg(&credential.path)
+        .arg("-")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .ok()?;
+    let text = Zeroizing::new(decrypted.stdout);
+    decrypted.status.success().then_some(text)
+}
+
+/// Returns a file without a name that holds the key.
+fn memory_file(key: &[u8]) -> std::io::Result<std::fs::File> {
+    let file = rustix::fs::memfd_create("admin-key", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(key)?;
+    rustix::fs::seek(&file, SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+/// Returns the admin key that root has passed to this process.
+pub(super) fn passed_admin_key() -> Option<Result<Secret, SecretTextError>> {
+    static PASSED: OnceLock<Option<Result<Secret, SecretTextError>>> = OnceLock::new();
+    let passed = PASSED.get_or_init(|| {
+        std::env::var_os(KEY_VARIABLE)?;
+        let mut key = Zeroizing::new(Vec::new());
+        let stdin = std::io::stdin().lock();
+        stdin.take(MAX_KEY_BYTES).read_to_end(&mut key).ok()?;
+        Some(secret_text::parse(&key, SecretForm::AdminKey))
+    });
+    passed.clone()
+}
