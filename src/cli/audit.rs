@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::service_view;
 use crate::cli::{output, text};
@@ -29,6 +30,8 @@ pub(crate) struct AuditCommand {
     /// As root, look with root's own rights instead of those of the service
     #[arg(long)]
     as_invoker: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 /// One credential of the report.
@@ -75,7 +78,7 @@ impl AuditStatus {
 impl AuditCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         service_view::enter(options, self.as_invoker)?;
-        let settings = options.load_settings()?;
+        let settings = self.daemon.settings(options).await?;
         let reader = LedgerReader::open(&settings.ledger)?;
         let identity = ledger_identity(&settings);
         reader.snapshot()?.check_identity(&identity)?;

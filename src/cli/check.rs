@@ -54,10 +54,11 @@ impl CheckCommand {
         } else if self.online && problems.is_empty() {
             problems.push(provider_not_checked(&settings));
         }
-        if !self.quiet || !problems.is_empty() {
-            output::report_note(&view_note(view.as_deref(), self.as_invoker));
-        }
+        let note = view_note(view.as_deref(), self.as_invoker);
         if !problems.is_empty() {
+            if view.is_some() || self.as_invoker {
+                output::report_note(&note);
+            }
             return Err(Failure::from_problems(&problems));
         }
         if !self.quiet {
@@ -67,6 +68,9 @@ impl CheckCommand {
                 "{}: no problem found, {keys} {noun}\n",
                 options.config.display()
             );
+            if !note.is_empty() {
+                text.push_str(&format!("note: {note}\n"));
+            }
             if keys == 0 {
                 text.push_str(
                     "note: no key is configured, so nothing is rotated; add a [key.NAME]\n",

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::logging::LogFormat;
-use crate::cli::service_view;
+use crate::cli::passed_key::passed_admin_key;
 use crate::config::settings::{KeySettings, Settings};
 use crate::config::{self, Environment};
 use crate::core::secret_text::{self, SecretForm};
@@ -58,7 +58,7 @@ pub(super) fn credential_sources(settings: &Settings) -> AdminCredentialSources 
     AdminCredentialSources {
         file: settings.provider.credential_file.clone(),
         credentials_directory: read_environment().credentials_directory,
-        passed_secret: service_view::passed_admin_key(),
+        passed_secret: passed_admin_key(),
         env_secret: std::env::var_os(ADMIN_KEY_VARIABLE)
             .filter(|value| !value.is_empty())
             .map(|value| secret_text::parse_variable(value.into_vec(), SecretForm::AdminKey)),
@@ -89,7 +89,7 @@ pub(super) fn find_key<'s>(settings: &'s Settings, name: &str) -> Result<&'s Key
 /// Returns the parts of the environment that a configuration depends on.
 pub(super) fn read_environment() -> Environment {
     Environment {
-        passed_admin_key: service_view::passed_admin_key().map(|passed| passed.map(drop)),
+        passed_admin_key: passed_admin_key().map(|passed| passed.map(drop)),
         ..Environment::read(SystemClock.now(), |name| std::env::var_os(name))
     }
 }

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -21,6 +22,8 @@ pub(crate) struct RevokeCommand {
     /// Also when a sink may hold it: its consumers are left with a dead key
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +38,8 @@ pub(crate) struct HoldCommand {
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +50,8 @@ pub(crate) struct ReleaseCommand {
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,6 +74,8 @@ pub(crate) struct AdoptCommand {
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 impl RevokeCommand {
@@ -76,7 +85,7 @@ impl RevokeCommand {
             force: self.force,
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 }
 
@@ -87,7 +96,7 @@ impl HoldCommand {
             until: self.until.map(|until| until.to_string()),
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 }
 
@@ -97,7 +106,7 @@ impl ReleaseCommand {
             what: self.target.clone(),
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 }
 
@@ -112,7 +121,7 @@ impl AdoptCommand {
             force: self.force,
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 
     async fn adopt_from_sinks(&self, options: &GlobalOptions) -> Result<(), Failure> {

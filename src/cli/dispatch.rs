@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::cli::context::{GlobalOptions, credential_sources};
+use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::service_view;
@@ -17,10 +18,14 @@ use crate::platform::file_identity::is_same_file;
 /// Executes `request`, and prints its outcomes.
 pub(crate) async fn execute(
     options: &GlobalOptions,
+    daemon_options: &DaemonOptions,
     request: ControlRequest,
 ) -> Result<(), Failure> {
-    let settings = options.load_settings()?;
-    match find_daemon(&settings).await? {
+    let settings = match daemon_options.target(options).await? {
+        CommandTarget::File(settings) => settings,
+        CommandTarget::Daemon(daemon) => return report_results(&daemon.send(&request).await?),
+    };
+    match find_daemon(daemon_options, &settings).await? {
         Some(daemon) => {
             daemon.warn_if_config_is_stale(&settings);
             report_results(&daemon.send(&request).await?)
@@ -98,8 +103,16 @@ pub(crate) struct DaemonClient {
 }
 
 /// Returns the daemon that writes the ledger of `settings`, if it is running.
-pub(crate) async fn find_daemon(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
-    let daemon = connect(settings).await?;
+/// One whose socket the command names counts whatever it writes.
+async fn find_daemon(
+    options: &DaemonOptions,
+    settings: &Settings,
+) -> Result<Option<DaemonClient>, Failure> {
+    let daemon = connect_configured(settings).await?;
+    if let Some(socket) = &options.socket {
+        let none = || Failure::Other(format!("no rekeyd listens at {}", socket.display()));
+        return daemon.ok_or_else(none).map(Some);
+    }
     // Another ledger means that the socket is that of another daemon.
     Ok(daemon.filter(|daemon| daemon.writes_ledger(&settings.ledger)))
 }
@@ -110,7 +123,7 @@ pub(crate) async fn find_daemon(settings: &Settings) -> Result<Option<DaemonClie
 pub(crate) async fn find_daemon_to_reload(
     settings: &Settings,
 ) -> Result<Option<DaemonClient>, Failure> {
-    let daemon = connect(settings).await?;
+    let daemon = connect_configured(settings).await?;
     let is_affected = |daemon: &DaemonClient| {
         let file = &daemon.info.configuration.file;
         daemon.writes_ledger(&settings.ledger) || is_same_file(Path::new(file), &settings.file)
@@ -120,10 +133,15 @@ pub(crate) async fn find_daemon_to_reload(
 
 /// Connects to the daemon at the control socket of `settings`, whichever ledger
 /// it writes.
-async fn connect(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
-    let Some(socket) = &settings.control.socket else {
-        return Ok(None);
-    };
+async fn connect_configured(settings: &Settings) -> Result<Option<DaemonClient>, Failure> {
+    match &settings.control.socket {
+        Some(socket) => connect(socket).await,
+        None => Ok(None),
+    }
+}
+
+/// Connects to the daemon at a control socket, if one listens there.
+pub(super) async fn connect(socket: &Path) -> Result<Option<DaemonClient>, Failure> {
     if let Err(error) = std::os::unix::net::UnixStream::connect(socket) {
         use std::io::ErrorKind as E;
         let kind = error.kind();
@@ -159,8 +177,41 @@ fn connect_error(socket: &Path, error: &dyn std::fmt::Display) -> Failure {
 }
 
 impl DaemonClient {
-    fn writes_ledger(&self, ledger: &Path) -> bool {
+    pub(super) fn writes_ledger(&self, ledger: &Path) -> bool {
         is_same_file(Path::new(&self.info.ledger), ledger)
+    }
+
+    /// Returns the ledger that it writes.
+    pub(super) fn ledger(&self) -> &Path {
+        Path::new(&self.info.ledger)
+    }
+
+    /// Returns the configuration file that it has loaded.
+    pub(super) fn configuration_file(&self) -> &Path {
+        Path::new(&self.info.configuration.file)
+    }
+
+    /// Returns the path and the text of the configuration that it has loaded.
+    pub(super) async fn configuration(&self) -> Result<(String, String), Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::Other(format!(
+                "the running rekeyd does not show the configuration that it has loaded: {error}"
+            ))
+        };
+        let request = self.client.get("http://rekeyd/configuration").send();
+        let response = request
+            .await
+            .map_err(|error| failed(&error.without_url()))?;
+        let status = response.status();
+        let text = response.text().await;
+        let text = text.map_err(|error| failed(&error.without_url()))?;
+        if status.is_success() {
+            return Ok((self.info.configuration.file.clone(), text));
+        }
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(body) => Err(failed(&body.error)),
+            Err(_) => Err(failed(&format!("HTTP status {status}"))),
+        }
     }
 
     /// Warns a person who has edited the file without a reload.

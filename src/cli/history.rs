@@ -9,6 +9,7 @@ use serde::ser::SerializeSeq as _;
 use serde_json::{Map, Value, json};
 
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, PrintError};
 use crate::cli::text::TableLayout;
@@ -32,11 +33,17 @@ pub(crate) struct HistoryCommand {
     /// As comma-separated values with a header
     #[arg(long)]
     csv: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 impl HistoryCommand {
-    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let settings = options.load_settings()?;
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        // The ledger alone needs no configuration.
+        if let Some(ledger) = &self.daemon.ledger {
+            return self.print(ledger);
+        }
+        let settings = self.daemon.settings(options).await?;
         self.print(&settings.ledger)
     }
 

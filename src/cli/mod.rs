@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod context;
 mod credential_commands;
+mod daemon_options;
 #[cfg(feature = "demo")]
 mod demo;
 mod dispatch;
@@ -13,6 +14,7 @@ mod history;
 pub mod logging;
 mod once;
 mod output;
+mod passed_key;
 mod pause;
 mod preflight;
 mod reload;
@@ -166,10 +168,10 @@ impl Cli {
             CliCommand::Reload(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Pause(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Resume(command) => self.run_with_logging(command.run(&self.options)),
-            CliCommand::Schedule(command) => command.run(&self.options),
+            CliCommand::Schedule(command) => block_on(command.run(&self.options)),
             CliCommand::Audit(command) => self.run_with_logging(command.run(&self.options)),
-            CliCommand::Status(command) => command.run(&self.options),
-            CliCommand::History(command) => command.run(&self.options),
+            CliCommand::Status(command) => block_on(command.run(&self.options)),
+            CliCommand::History(command) => block_on(command.run(&self.options)),
             CliCommand::Backup(command) => command.run(&self.options),
             CliCommand::Restore(command) => command.run(&self.options),
             #[cfg(feature = "demo")]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
 use crate::cli::time_argument;
@@ -19,6 +20,8 @@ pub(crate) struct PauseCommand {
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +31,8 @@ pub(crate) struct ResumeCommand {
     /// Why, for the event log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +54,7 @@ impl PauseCommand {
             until: self.until.map(|until| until.to_string()),
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 }
 
@@ -60,7 +65,7 @@ impl ResumeCommand {
             all: self.selection.all,
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 }
 

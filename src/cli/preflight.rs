@@ -15,7 +15,6 @@ use crate::daemon::runtime;
 use crate::ledger::{self, LedgerNotes};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::{machine, run_blocking};
-use crate::sink::file::settings::WriteMode;
 
 /// The time limit of the check of the ledger.
 const LEDGER_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,12 +88,7 @@ pub(crate) fn check_unit_paths(settings: &Settings) -> Vec<Problem> {
             let Some(target) = Arc::clone(&sink.target).replaced_file() else {
                 continue;
             };
-            let is_written_itself = target.write == WriteMode::InPlace && target.path.exists();
-            let path = if is_written_itself {
-                target.path.clone()
-            } else {
-                folder_of(&target.path)
-            };
+            let path = target.written_path().to_owned();
             written.push((format!("key.{}.sink.{}", key.name, sink.id.name), path));
         }
     }

@@ -1,6 +1,7 @@
 //! `rekeyd rotate`: a rotation on an operator's request.
 
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::execute;
 use crate::cli::failure::Failure;
 use crate::daemon::control::protocol::ControlRequest;
@@ -25,6 +26,8 @@ pub(crate) struct RotateCommand {
     /// End at once, and let the running daemon go on
     #[arg(long)]
     no_wait: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 impl RotateCommand {
@@ -37,6 +40,6 @@ impl RotateCommand {
             no_wait: self.no_wait,
             reason: self.reason.clone(),
         };
-        execute(options, request).await
+        execute(options, &self.daemon, request).await
     }
 }

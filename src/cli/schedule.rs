@@ -7,6 +7,7 @@ use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
 
 use crate::cli::context::{GlobalOptions, find_key};
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::{output, text, time_argument};
 use crate::config::settings::{KeySettings, Settings};
@@ -30,6 +31,8 @@ pub(crate) struct ScheduleCommand {
     /// As an array of JSON objects
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 /// A firing of a key.
@@ -39,8 +42,8 @@ struct ScheduledRun<'s> {
 }
 
 impl ScheduleCommand {
-    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let settings = options.load_settings()?;
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = self.daemon.settings(options).await?;
         let keys = self.selected_keys(&settings)?;
         let now = SystemClock.now();
         let from = self.from.unwrap_or(now);

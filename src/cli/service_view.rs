@@ -9,20 +9,18 @@
 //! file, argument or environment.
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use rustix::fs::{Gid, MemfdFlags, SeekFrom, Uid};
 use secrecy::zeroize::Zeroizing;
 
 use crate::cli::context::{DEFAULT_CONFIG, GlobalOptions, read_environment};
 use crate::cli::failure::Failure;
+use crate::cli::passed_key::KEY_VARIABLE;
 use crate::config;
-use crate::core::secret::Secret;
-use crate::core::secret_text::{self, SecretForm, SecretTextError};
 use crate::platform::process_identity::ProcessIdentity;
 use crate::platform::secret_file::ADMIN_CREDENTIAL_NAME;
 use crate::platform::service_unit::{ServiceUnit, StoredCredential};
@@ -31,14 +29,8 @@ use crate::platform::users;
 /// The variable that describes whose view this process has.
 const VIEW_VARIABLE: &str = "REKEYD_SERVICE_VIEW";
 
-/// The variable that announces the admin key on standard input.
-const KEY_VARIABLE: &str = "REKEYD_ADMIN_KEY_ON_STDIN";
-
 /// The variables of the invoker that the command keeps.
 const KEPT_VARIABLES: [&str; 5] = ["TERM", "NO_COLOR", "COLUMNS", "REKEYD_CONFIG", "TZ"];
-
-/// The longest admin key that is passed on.
-const MAX_KEY_BYTES: u64 = 64 * 1024;
 
 /// The service whose view a command takes.
 struct Service {
@@ -98,13 +90,18 @@ fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
     }))
 }
 
-/// Returns the user and the group of a ledger, or of its folder; none if it is
-/// root's.
+/// Returns the user and the group of a ledger and its folder; none if one of
+/// them is root's.
 fn ledger_owner(ledger: &Path) -> Option<(Uid, Gid)> {
     use std::os::unix::fs::MetadataExt as _;
-    let folder = ledger.parent().unwrap_or(Path::new("/"));
-    let found = ledger.metadata().or_else(|_| folder.metadata()).ok()?;
-    (found.uid() != 0).then(|| (Uid::from_raw(found.uid()), Gid::from_raw(found.gid())))
+    let folder = ledger.parent().unwrap_or(Path::new("/")).metadata().ok()?;
+    // A service has the folder of its ledger, too.
+    let is_services = ledger
+        .metadata()
+        .is_ok_and(|ledger| ledger.uid() == folder.uid());
+    let is_new = !ledger.exists();
+    (folder.uid() != 0 && (is_services || is_new))
+        .then(|| (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid())))
 }
 
 fn user_text(user: Uid) -> String {
@@ -189,17 +186,4 @@ fn memory_file(key: &[u8]) -> std::io::Result<std::fs::File> {
     file.write_all(key)?;
     rustix::fs::seek(&file, SeekFrom::Start(0))?;
     Ok(file)
-}
-
-/// Returns the admin key that root has passed to this process.
-pub(super) fn passed_admin_key() -> Option<Result<Secret, SecretTextError>> {
-    static PASSED: OnceLock<Option<Result<Secret, SecretTextError>>> = OnceLock::new();
-    let passed = PASSED.get_or_init(|| {
-        std::env::var_os(KEY_VARIABLE)?;
-        let mut key = Zeroizing::new(Vec::new());
-        let stdin = std::io::stdin().lock();
-        stdin.take(MAX_KEY_BYTES).read_to_end(&mut key).ok()?;
-        Some(secret_text::parse(&key, SecretForm::AdminKey))
-    });
-    passed.clone()
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::status::recorded_status::RecordedStatus;
 use crate::cli::{output, text};
@@ -28,6 +29,8 @@ pub(crate) struct StatusCommand {
     /// As one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 /// The state of one key in the report.
@@ -46,8 +49,8 @@ struct KeyStatus {
 }
 
 impl StatusCommand {
-    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let settings = options.load_settings()?;
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = self.daemon.settings(options).await?;
         let now = SystemClock.now();
         let RecordedStatus {
             mut states,

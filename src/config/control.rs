@@ -11,7 +11,7 @@ use crate::config_reader::report::ProblemReport;
 use crate::config_reader::values;
 
 /// The default path of the control socket.
-const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
+pub const DEFAULT_SOCKET: &str = "/run/rekeyd/control.sock";
 
 /// The longest path of a socket on Linux, see unix(7).
 const MAX_SOCKET_PATH_BYTES: usize = 107;

@@ -1,13 +1,14 @@
 //! From the file to the settings, or to all of its problems.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
 use super::claims::PathClaims;
 use super::environment::Environment;
 use super::keys::UnreadKeys;
-use super::settings::Settings;
+use super::settings::{ConfigText, Settings};
 use super::{control, keys, notify, options, provider, source_file};
 use crate::config_reader::problem::Problem;
 use crate::config_reader::reader::ConfigTable;
@@ -62,6 +63,7 @@ fn parse_lenient(
     let settings = check_configuration(&top, keys, path, environment, &mut report);
     let settings = settings.map(|settings| Settings {
         digest: sha256_hex(text),
+        text: ConfigText(Arc::from(text)),
         ..settings
     });
     (settings, report.into_problems(text))
@@ -114,6 +116,7 @@ fn check_configuration(
         file: path.to_owned(),
         provider: provider.settings?,
         digest: String::new(),
+        text: ConfigText::default(),
         ledger,
         control,
         metrics,

@@ -1,5 +1,6 @@
 //! The checked values of the configuration, for the modules that use them.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub provider: ProviderSettings,
     /// SHA-256 of its text, in hexadecimal digits.
     pub digest: String,
+    /// Its text.
+    pub text: ConfigText,
     /// `[ledger] path`.
     pub ledger: PathBuf,
     /// `[control]`.
@@ -31,6 +34,17 @@ pub struct Settings {
     pub notify: Vec<NotifySettings>,
     /// The keys, in the order of their names.
     pub keys: Vec<KeySettings>,
+}
+
+/// The text of a configuration. It is not shown, since a URL in it may have a
+/// token.
+#[derive(Clone, Default)]
+pub struct ConfigText(pub Arc<str>);
+
+impl fmt::Debug for ConfigText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ConfigText(…)")
+    }
 }
 
 /// `[control]`: the socket that commands reach a running daemon by.

@@ -297,5 +297,6 @@ fn control_config(runtime: &Runtime) -> ControlConfig {
             },
             problem: None,
         },
+        text: settings.text.clone(),
     }
 }

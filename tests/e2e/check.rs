@@ -95,7 +95,7 @@ fn missing_or_exposed_credential_file_is_reported_with_a_fix() {
 
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     let open = format!(
-        "{displayed} has mode 0644: others can read or write it; run: chmod 0600 {displayed}"
+        "{displayed} has mode 0644: others can read or write it; run: chmod 0640 {displayed}"
     );
     assert_eq!(check(&world, 1), format!("{at}{open}\n"));
     assert_daemon_starts_and_logs(&world, &[&format!("provider.credential-file: {open}")]);

@@ -14,6 +14,7 @@ mod function_server;
 mod support;
 
 mod backup;
+mod broken_file;
 mod check;
 mod control;
 mod daemon;

@@ -7,7 +7,7 @@
 //! returns or accepts a secret.
 
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::config::settings::ConfigText;
 use crate::core::redact;
 use crate::daemon::control::protocol::{ControlRequest, DaemonInfo, ErrorBody};
 use crate::daemon::control::tracker::IncomingRequest;
@@ -100,6 +101,8 @@ struct ControlState {
 pub(crate) struct ControlConfig {
     pub(crate) admins: Vec<String>,
     pub(crate) info: DaemonInfo,
+    /// The text of the configuration.
+    pub(crate) text: ConfigText,
 }
 
 /// The user and group of the peer, if the system knows them.
@@ -110,6 +113,27 @@ impl PeerCredentials {
     fn from_stream(stream: &UnixStream) -> Self {
         let peer = stream.peer_cred().ok();
         Self(peer.map(|peer| (peer.uid(), peer.gid())))
+    }
+
+    /// Whether the permissions of a file let this peer read it.
+    fn may_read(self, file: &Path) -> bool {
+        let Some((user, group)) = self.0 else {
+            return false;
+        };
+        if user == 0 || user == rustix::process::geteuid().as_raw() {
+            return true;
+        }
+        let Ok(metadata) = file.metadata() else {
+            return false;
+        };
+        let right = if user == metadata.uid() {
+            0o400
+        } else if users::is_member(user, group, &metadata.gid().to_string()) {
+            0o040
+        } else {
+            0o004
+        };
+        metadata.mode() & right != 0
     }
 }
 
@@ -226,6 +250,7 @@ fn remove_stale_socket(path: &Path) -> Result<(), ControlListenError> {
 fn routes(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/daemon", get(daemon_info))
+        .route("/configuration", get(configuration_text))
         .route("/{verb}", post(handle_request))
         .fallback(not_found)
         .with_state(state)
@@ -234,7 +259,7 @@ fn routes(state: Arc<ControlState>) -> Router {
 async fn not_found() -> Response {
     error_response(
         StatusCode::NOT_FOUND,
-        "there is GET /daemon and POST /rotate, /revoke, /hold, /release, /adopt, \
+        "there is GET /daemon, GET /configuration and POST /rotate, /revoke, /hold, /release, /adopt, \
          /adopt-from-sinks, /pause, \
          /resume and /reload"
             .to_owned(),
@@ -243,6 +268,23 @@ async fn not_found() -> Response {
 
 async fn daemon_info(State(state): State<Arc<ControlState>>) -> Json<DaemonInfo> {
     Json(state.lock_config().info.clone())
+}
+
+/// Returns the text of the configuration in force to whoever may read its file.
+async fn configuration_text(
+    State(state): State<Arc<ControlState>>,
+    ConnectInfo(peer): ConnectInfo<PeerCredentials>,
+) -> Response {
+    let (file, text) = {
+        let config = state.lock_config();
+        let file = PathBuf::from(&config.info.configuration.file);
+        (file, Arc::clone(&config.text.0))
+    };
+    if peer.may_read(&file) {
+        return text.to_string().into_response();
+    }
+    let reason = format!("you may not read {}", file.display());
+    error_response(StatusCode::FORBIDDEN, reason)
 }
 
 async fn handle_request(

@@ -83,6 +83,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
     let Settings {
         file,
         digest,
+        text,
         provider,
         ledger: _,
         control: _,
@@ -125,6 +126,7 @@ pub(crate) fn replace_settings(real: Settings, targets: &RehearsalTargets<'_>) -
     let settings = Settings {
         file,
         digest,
+        text,
         provider: replace_provider(provider, targets),
         ledger: targets.ledger.clone(),
         // A rehearsal serves no requests.

@@ -1,6 +1,6 @@
 //! The checked options of a sink with `type = "file"`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::core::command::CommandLine;
@@ -61,6 +61,16 @@ pub enum FileFormat {
 }
 
 impl FileTarget {
+    /// Returns what a delivery writes: the folder in which it replaces the file,
+    /// or the file itself.
+    #[must_use]
+    pub fn written_path(&self) -> &Path {
+        match self.write {
+            WriteMode::InPlace if self.path.exists() => &self.path,
+            WriteMode::InPlace | WriteMode::Replace => self.path.parent().unwrap_or(Path::new("/")),
+        }
+    }
+
     /// Returns a target with the secret and a newline, and the defaults
     /// otherwise.
     #[must_use]

@@ -1,0 +1,131 @@
+//! Commands for a running daemon, also while its configuration file has a
+//! mistake: they work with the configuration that the daemon has loaded.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cli::context::{GlobalOptions, read_environment};
+use crate::cli::dispatch::{DaemonClient, connect};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::config::settings::Settings;
+use crate::config::{self, DEFAULT_SOCKET};
+use crate::platform::file_identity::is_same_file;
+
+/// The options of commands that a running daemon answers, or whose ledger it
+/// writes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct DaemonOptions {
+    /// The control socket of the running rekeyd, instead of the configured one
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// The ledger, instead of the configured one
+    #[arg(long, value_name = "PATH")]
+    pub(super) ledger: Option<PathBuf>,
+}
+
+/// What a command works with.
+pub(crate) enum CommandTarget {
+    /// The configuration in the file.
+    File(Arc<Settings>),
+    /// The daemon that runs with an earlier version of the file, which has a
+    /// mistake now.
+    Daemon(DaemonClient),
+}
+
+impl DaemonOptions {
+    /// Returns the configuration in the file, or else the daemon that runs with
+    /// an earlier version of it. Reports the mistake then.
+    pub(super) async fn target(&self, options: &GlobalOptions) -> Result<CommandTarget, Failure> {
+        let mistake = match options.load_settings() {
+            Ok(settings) => return Ok(CommandTarget::File(self.apply(settings))),
+            Err(mistake) => mistake,
+        };
+        let Some(daemon) = self.find_daemon_of(&options.config).await? else {
+            return Err(mistake);
+        };
+        output::report_warning(&format!(
+            "the configuration has mistakes, and the running rekeyd goes on with what it has \
+             loaded before:\n{mistake}"
+        ));
+        Ok(CommandTarget::Daemon(daemon))
+    }
+
+    /// Returns the configuration in the file, or else the one that the daemon
+    /// has loaded.
+    pub(super) async fn settings(&self, options: &GlobalOptions) -> Result<Arc<Settings>, Failure> {
+        match self.target(options).await? {
+            CommandTarget::File(settings) => Ok(settings),
+            CommandTarget::Daemon(daemon) => {
+                let (file, text) = daemon.configuration().await?;
+                let settings = config::parse(Path::new(&file), &text, &read_environment());
+                let settings = settings.map_err(|problems| Failure::from_problems(&problems))?;
+                Ok(Arc::new(Settings {
+                    ledger: daemon.ledger().to_owned(),
+                    ..settings
+                }))
+            }
+        }
+    }
+
+    fn apply(&self, settings: Arc<Settings>) -> Arc<Settings> {
+        if self.socket.is_none() && self.ledger.is_none() {
+            return settings;
+        }
+        let mut changed = Settings::clone(&settings);
+        if let Some(socket) = &self.socket {
+            changed.control.socket = Some(socket.clone());
+        }
+        if let Some(ledger) = &self.ledger {
+            changed.ledger = absolute(ledger);
+        }
+        Arc::new(changed)
+    }
+
+    /// Returns the running daemon of a configuration file that cannot be read.
+    /// Another organization's daemon may listen at the same socket, so that it
+    /// has to say that it runs with this very file, unless the command names
+    /// the socket or the ledger.
+    async fn find_daemon_of(&self, file: &Path) -> Result<Option<DaemonClient>, Failure> {
+        let file = absolute(file);
+        let is_named = |daemon: &DaemonClient| match &self.ledger {
+            Some(ledger) => daemon.writes_ledger(&absolute(ledger)),
+            None => self.socket.is_some(),
+        };
+        for socket in self.sockets_of(&file) {
+            let daemon = match connect(&socket).await {
+                Ok(Some(daemon)) => daemon,
+                Err(error) if self.socket.is_some() => return Err(error),
+                // It need not be the socket of this file.
+                Ok(None) | Err(_) => continue,
+            };
+            if is_named(&daemon) || is_same_file(daemon.configuration_file(), &file) {
+                return Ok(Some(daemon));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lists where the daemon of a configuration file may listen.
+    fn sockets_of(&self, file: &Path) -> Vec<PathBuf> {
+        if let Some(socket) = &self.socket {
+            return vec![socket.clone()];
+        }
+        // What can be read of the file, the default, and that of a template's
+        // unit.
+        let readable = config::load_lenient(file, &read_environment());
+        let readable = readable.and_then(|settings| settings.control.socket);
+        let instance = file.file_stem().unwrap_or_default().to_string_lossy();
+        let instance = PathBuf::from(format!("/run/rekeyd-{instance}/control.sock"));
+        let mut sockets: Vec<_> = readable
+            .into_iter()
+            .chain([PathBuf::from(DEFAULT_SOCKET), instance])
+            .collect();
+        sockets.dedup();
+        sockets
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

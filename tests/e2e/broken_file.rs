@@ -1,0 +1,147 @@
+//! A mistake in the configuration file on disk does not take the commands of a running
+//! daemon away.
+
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, file_key_text, text, write};
+
+/// A configuration in force, and a mistake in the file.
+fn world_with_a_mistake() -> (TestEnv, Daemon) {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    break_file(&world);
+    (world, daemon)
+}
+
+fn break_file(world: &TestEnv) {
+    let good = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    write(
+        &world.path("config.toml"),
+        &good.replace("[key.billing]", "[key.billing]\noverlapp = \"1h\""),
+    );
+}
+
+const MISTAKE: &str = "key.billing.overlapp: there is no such option";
+
+#[test]
+fn commands_work_with_what_the_daemon_has_loaded() {
+    let (world, daemon) = world_with_a_mistake();
+    let id = world.live_ids()[0].clone();
+    for (command, expected) in [
+        (vec!["status"], "healthy"),
+        (vec!["status", "--json"], "\"healthy\": true"),
+        (vec!["history"], "current"),
+        (vec!["schedule", "-n", "1"], "billing"),
+        (vec!["audit"], "ours, alive"),
+        (vec!["rotate", "billing"], "billing: rotated"),
+        (vec!["hold", &id, "--until", "7d"], "does not revoke"),
+        (vec!["release", &id], "may revoke"),
+        (vec!["pause", "billing", "--until", "2031-01-01"], "2031"),
+        (vec!["resume", "billing"], "by schedule again"),
+        (vec!["revoke", &id, "--force"], "revoked"),
+    ] {
+        let output = world.run(&command);
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {stderr}");
+        assert!(
+            stderr.contains("warning: the configuration has mistakes"),
+            "{stderr}"
+        );
+        assert!(stderr.contains(MISTAKE), "{command:?}: {stderr}");
+        let stdout = text(&output.stdout);
+        assert!(stdout.contains(expected), "{command:?}: {stdout}");
+    }
+    // What needs the new file refuses.
+    for command in [&["check"][..], &["reload"], &["once"], &["run"]] {
+        let output = world.run(command);
+        assert_eq!(output.status.code(), Some(78), "{command:?}");
+        assert!(text(&output.stderr).contains(MISTAKE), "{command:?}");
+    }
+    // A file that is gone or no TOML names no socket any more.
+    let socket = world.path("control.sock");
+    let socket = socket.to_str().unwrap();
+    write(&world.path("config.toml"), "this is no TOML [");
+    std::fs::rename(world.path("config.toml"), world.path("away")).unwrap();
+    for command in ["status", "history", "schedule"] {
+        let output = world.run(&[command]);
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        let output = world.run(&[command, "--socket", socket]);
+        assert!(
+            output.status.success(),
+            "{command}: {}",
+            text(&output.stderr)
+        );
+    }
+    daemon.stop();
+    let output = world.run(&["status", "--socket", socket]);
+    assert_eq!(output.status.code(), Some(78), "nobody listens");
+    let ledger = world.path("ledger.db");
+    let output = world.ok(&["history", "--ledger", ledger.to_str().unwrap()]);
+    assert!(output.contains("current"), "{output}");
+}
+
+/// Another organization's file may name the socket of this daemon, by mistake or by default.
+#[test]
+fn daemon_of_another_file_is_not_reached() {
+    let world = TestEnv::start(&[]);
+    world.configure(&file_key_text("24h"));
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("is the current credential");
+    let own = std::fs::read_to_string(world.path("config.toml")).unwrap();
+    let other = world.path("other.toml");
+    write(
+        &other,
+        &own.replace("[key.billing]", "[key.billing]\noverlapp = \"1h\""),
+    );
+    let other = other.to_str().unwrap();
+    let before = world.live_ids().len();
+    for command in [&["status"][..], &["history"], &["rotate", "billing"]] {
+        let output = world.run(&[&["--config", other], command].concat());
+        assert_eq!(output.status.code(), Some(78), "{command:?}");
+        assert!(text(&output.stderr).contains(MISTAKE), "{command:?}");
+        assert!(
+            !text(&output.stderr).contains("goes on with"),
+            "{command:?}"
+        );
+    }
+    assert_eq!(world.live_ids().len(), before);
+    // Whoever names its socket or its ledger means it.
+    let (socket, ledger) = (world.path("control.sock"), world.path("ledger.db"));
+    for named in [
+        ["--socket", socket.to_str().unwrap()],
+        ["--ledger", ledger.to_str().unwrap()],
+    ] {
+        let command = [&["--config", other, "rotate", "billing"], &named[..]].concat();
+        let output = world.run(&command);
+        assert!(
+            output.status.success(),
+            "{named:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    assert_eq!(world.live_ids().len(), before + 2);
+    daemon.stop();
+}
+
+#[test]
+fn configuration_is_shown_to_whoever_may_read_the_file() {
+    let (world, daemon) = world_with_a_mistake();
+    let shown = || {
+        let output = std::process::Command::new("curl")
+            .args(["-s", "--unix-socket"])
+            .arg(world.path("control.sock"))
+            .arg("http://rekeyd/configuration")
+            .output();
+        output.ok().map(|output| text(&output.stdout))
+    };
+    let Some(shown) = shown() else {
+        eprintln!("this test is not complete: it needs curl(1)");
+        return;
+    };
+    assert!(
+        shown.contains("[key.billing]") && !shown.contains("overlapp"),
+        "{shown}"
+    );
+    daemon.stop();
+}
