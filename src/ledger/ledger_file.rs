@@ -5,10 +5,10 @@
 //! has no connection to that ledger, or keeps the descriptor until the connection is
 //! closed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{OFlags, StatFs, fstatfs, statfs};
@@ -52,8 +52,18 @@ pub(super) fn open_regular(path: &Path) -> Result<File, Error> {
 /// As [`open_regular`].
 pub(super) fn open_or_create_regular(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    open_with(&mut options, path)
+    options.read(true).write(true);
+    match open_with(options.clone().create_new(true), path) {
+        Ok(file) => {
+            // The umask has taken rights from the mode.
+            file.set_permissions(Permissions::from_mode(LEDGER_FILE_MODE))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            open_with(options.create(true).truncate(false), path)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn open_with(options: &mut OpenOptions, path: &Path) -> Result<File, Error> {

@@ -73,6 +73,6 @@ pub async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, BodyErro
 /// Returns the encoding of a body that is compressed.
 pub(crate) fn foreign_encoding(response: &Response) -> Option<String> {
     let encodings = response.headers().get_all(CONTENT_ENCODING).into_iter();
-    let mut names = encodings.map(|value| sanitize_bytes(value.as_bytes()));
+    let mut names = encodings.map(|value| sanitize_bytes(value.as_bytes(), &[]));
     names.find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
 }

@@ -71,7 +71,10 @@ pub enum ConnectError {
     },
     /// The host does not speak TLS, or presents a certificate that is not
     /// trusted.
-    #[error("the TLS handshake with {host} failed: {}", error_text::chain(source))]
+    #[error(
+        "the TLS handshake with {host} failed: {}",
+        error_text::explain_causes(source)
+    )]
     Handshake {
         /// The host of the URL.
         host: String,

@@ -24,7 +24,23 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
         };
         return message.to_owned();
     }
-    redact::sanitize(&chain(error))
+    explain_causes(error)
+}
+
+/// Describes an error and its causes, masked, with advice where there is any.
+pub(crate) fn explain_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = redact::sanitize(&chain(error));
+    let mut advice = advice_for(error);
+    let mut cause = error.source();
+    while let (None, Some(error)) = (advice, cause) {
+        advice = advice_for(error);
+        cause = error.source();
+    }
+    if let Some(advice) = advice {
+        text.push_str("; ");
+        text.push_str(advice);
+    }
+    text
 }
 
 /// Returns what to do about an error of a connection, where its own words name
@@ -67,14 +83,11 @@ fn advice_for_certificate(problem: &CertificateError) -> Option<&'static str> {
     }
 }
 
-/// Joins an error and its causes, leaves out repetitions, and adds advice where
-/// there is any.
+/// Joins an error and its causes, and leaves out repetitions.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut advice = advice_for(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        advice = advice.or_else(|| advice_for(error));
         let message = error.to_string();
         // Many libraries repeat the cause's message in their own.
         if !text.contains(&message) {
@@ -82,10 +95,6 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
             text.push_str(&message);
         }
         cause = error.source();
-    }
-    if let Some(advice) = advice {
-        text.push_str("; ");
-        text.push_str(advice);
     }
     text
 }

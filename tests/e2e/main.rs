@@ -19,6 +19,7 @@ mod check;
 mod control;
 mod daemon;
 mod end_to_end;
+mod file_modes;
 mod hanging_receivers;
 mod ledger_unwritable;
 mod log;

@@ -2,7 +2,7 @@
 
 use reqwest::{Response, StatusCode};
 
-use crate::core::redact::{MAX_INPUT_BYTES, sanitize, sanitize_bytes};
+use crate::core::redact::{MAX_INPUT_BYTES, sanitize_bytes};
 use crate::net::{body, error_text, target};
 use crate::sink::{Acceptance, DeliveryError};
 
@@ -66,7 +66,7 @@ fn classify_status(status: StatusCode) -> Option<(Acceptance, &'static str)> {
 /// its body was sent.
 pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> DeliveryError {
     let error = error.without_url();
-    let reason = sanitize(&error_text::chain(&error));
+    let reason = error_text::explain_causes(&error);
     // Connecting includes the TLS handshake, which precedes the request.
     let (acceptance, message) = if error.is_builder() {
         (
