@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::context::GlobalOptions;
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::ledger;
@@ -11,11 +12,13 @@ use crate::ledger;
 pub(crate) struct BackupCommand {
     /// The new file
     path: PathBuf,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 impl BackupCommand {
-    pub(crate) fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
-        let settings = options.load_settings()?;
+    pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
+        let settings = self.daemon.settings(options).await?;
         ledger::back_up(&settings.ledger, &absolute(&self.path)?)?;
         let (ledger, target) = (settings.ledger.display(), self.path.display());
         output::print(format!("copied the ledger {ledger} to {target}\n").as_bytes())

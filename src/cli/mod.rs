@@ -172,7 +172,7 @@ impl Cli {
             CliCommand::Audit(command) => self.run_with_logging(command.run(&self.options)),
             CliCommand::Status(command) => block_on(command.run(&self.options)),
             CliCommand::History(command) => block_on(command.run(&self.options)),
-            CliCommand::Backup(command) => command.run(&self.options),
+            CliCommand::Backup(command) => block_on(command.run(&self.options)),
             CliCommand::Restore(command) => command.run(&self.options),
             #[cfg(feature = "demo")]
             CliCommand::Sandbox(command) => self.run_with_logging(command.run()),

@@ -72,8 +72,12 @@ pub(super) fn enter(options: &GlobalOptions, as_invoker: bool) -> Result<(), Fai
 fn find_service(options: &GlobalOptions) -> Result<Option<Service>, Failure> {
     if let Some(unit) = find_unit(&options.config) {
         let identity = ProcessIdentity::of_unit(&unit);
-        let identity =
-            identity.map_err(|error| Failure::Other(format!("{}: {error}", unit.name)))?;
+        let identity = identity.map_err(|error| {
+            Failure::Other(format!(
+                "cannot look as {} does: {error}; --as-invoker looks with root's own rights",
+                unit.name
+            ))
+        })?;
         return Ok(identity.map(|identity| Service {
             description: format!("{}, the user of {}", user_text(identity.user), unit.name),
             identity,

@@ -1,5 +1,10 @@
 //! Deliveries by each type of sink alone.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 #[path = "../support/canned_server.rs"]
 mod canned_server;
