@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::context::{GlobalOptions, read_environment};
-use crate::cli::dispatch::{DaemonClient, connect};
+use crate::cli::daemon_client::{DaemonClient, connect};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::settings::Settings;

@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod context;
 mod credential_commands;
+mod daemon_client;
 mod daemon_options;
 #[cfg(feature = "demo")]
 mod demo;

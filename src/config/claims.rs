@@ -95,7 +95,10 @@ impl PathClaims {
     ) {
         self.claim(path, "", owner, location);
         self.claims.push(PathClaim {
-            file: LookedUpPath::new(temp_name::temp_path(path)),
+            file: LookedUpPath {
+                is_name_only: true,
+                ..LookedUpPath::new(temp_name::temp_path(path))
+            },
             owner: temp_owner.into(),
             kind: ClaimKind::Beside(location.clone()),
         });
@@ -112,8 +115,8 @@ impl PathClaims {
     ) {
         self.claims.push(PathClaim {
             file: LookedUpPath {
-                path: path.to_owned(),
                 suffix,
+                ..LookedUpPath::new(path.to_owned())
             },
             owner: owner.into(),
             kind: ClaimKind::Exclusive(location.clone()),

@@ -57,13 +57,20 @@ pub struct LookedUpPath {
     /// What is appended to the name of the file that the path leads to, after
     /// symbolic links: SQLite names the files of a database like that.
     pub suffix: &'static str,
+    /// Whether only its name in its folder counts, for a file that is removed
+    /// and created again each time.
+    pub is_name_only: bool,
 }
 
 impl LookedUpPath {
     /// Returns a path without a suffix.
     #[must_use]
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, suffix: "" }
+        Self {
+            path,
+            suffix: "",
+            is_name_only: false,
+        }
     }
 }
 
@@ -142,7 +149,12 @@ impl IdentityLookup {
     /// of each symbolic link that the path leads through, and the file itself.
     fn identities(&mut self, looked_up: &LookedUpPath) -> Vec<FileIdentity> {
         let mut identities = vec![path_identity(looked_up)];
+        if looked_up.is_name_only {
+            identities.extend(self.entry(&looked_up.path));
+            return identities;
+        }
         let mut path = looked_up.path.clone();
+        let mut found = None;
         for _ in 0..MAX_LINKS {
             let mut file = path.clone().into_os_string();
             file.push(looked_up.suffix);
@@ -151,6 +163,7 @@ impl IdentityLookup {
                 break;
             };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+                found = Some(inode_of(&stat));
                 break;
             }
             let Ok(target) = std::fs::read_link(&path) else {
@@ -158,11 +171,12 @@ impl IdentityLookup {
             };
             path = path.parent().unwrap_or(Path::new("/")).join(target);
         }
-        let mut file = path.into_os_string();
-        file.push(looked_up.suffix);
-        if let Ok(stat) = fs::stat(Path::new(&file)) {
-            identities.push(FileIdentity::File(inode_of(&stat)));
+        if !looked_up.suffix.is_empty() {
+            let mut file = path.into_os_string();
+            file.push(looked_up.suffix);
+            found = fs::stat(Path::new(&file)).ok().map(|stat| inode_of(&stat));
         }
+        identities.extend(found.map(FileIdentity::File));
         identities
     }
 
@@ -302,6 +316,7 @@ mod tests {
         let wal = |name: &str| LookedUpPath {
             path: dir.path().join(name),
             suffix: "-wal",
+            is_name_only: false,
         };
         let plain = |name: &str| LookedUpPath::new(dir.path().join(name));
         let mut lookup = IdentityLookup::default();

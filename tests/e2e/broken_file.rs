@@ -2,7 +2,7 @@
 //! daemon away.
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, text, write};
+use crate::support::{TestEnv, binary, file_key_text, text, write};
 
 /// A configuration in force, and a mistake in the file.
 fn world_with_a_mistake() -> (TestEnv, Daemon) {
@@ -94,10 +94,14 @@ fn daemon_of_another_file_is_not_reached() {
         &other,
         &own.replace("[key.billing]", "[key.billing]\noverlapp = \"1h\""),
     );
-    let other = other.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        command.arg("--config").arg(&other).args(arguments);
+        command.output().unwrap()
+    };
     let before = world.live_ids().len();
     for command in [&["status"][..], &["history"], &["rotate", "billing"]] {
-        let output = world.run(&[&["--config", other], command].concat());
+        let output = run(command);
         assert_eq!(output.status.code(), Some(78), "{command:?}");
         assert!(text(&output.stderr).contains(MISTAKE), "{command:?}");
         assert!(
@@ -112,8 +116,7 @@ fn daemon_of_another_file_is_not_reached() {
         ["--socket", socket.to_str().unwrap()],
         ["--ledger", ledger.to_str().unwrap()],
     ] {
-        let command = [&["--config", other, "rotate", "billing"], &named[..]].concat();
-        let output = world.run(&command);
+        let output = run(&[&["rotate", "billing"], &named[..]].concat());
         assert!(
             output.status.success(),
             "{named:?}: {}",

@@ -278,6 +278,8 @@ fn command_of_root_works_as_the_owner_of_the_ledger() {
             chown(&name).unwrap();
         }
     }
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(world.path("config.toml"), readable).unwrap();
     let reachable = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(crate::support::binary())
