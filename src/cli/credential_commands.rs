@@ -129,7 +129,7 @@ impl AdoptCommand {
             apply: self.yes,
             reason: self.reason.clone(),
         };
-        execute(options, request).await?;
+        execute(options, &self.daemon, request).await?;
         if !self.yes {
             let hint = "nothing was adopted; `rekeyd adopt --from-sinks --yes` adopts these\n";
             output::print(hint.as_bytes())?;

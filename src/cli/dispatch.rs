@@ -1,7 +1,6 @@
 //! The dispatch of commands that change something: to a running daemon through
 //! its control socket, or without one to this process, under the ledger's lock.
 
-
 use crate::cli::context::{GlobalOptions, credential_sources};
 use crate::cli::daemon_client::{DaemonClient, connect};
 use crate::cli::daemon_options::{CommandTarget, DaemonOptions};
