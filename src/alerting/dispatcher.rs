@@ -99,7 +99,8 @@ impl NotificationDispatcher {
     pub(crate) async fn flush_pending(&self, channels: &[NotifySettings], limit: Duration) {
         let mut passes = JoinSet::new();
         for settings in channels {
-            passes.spawn(self.new_worker(settings).flush());
+            let direct = self.outbox_signal.borrow().direct.clone();
+            passes.spawn(self.new_worker(settings).flush(direct));
         }
         let finished = async { while passes.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, finished).await.is_err() {
@@ -153,8 +154,14 @@ impl ChannelWorker {
         }
     }
 
-    /// Sends what is pending until nothing is, or the next retry is too late.
-    async fn flush(mut self) {
+    /// Sends the notifications that bypass the ledger, and what is pending, until nothing
+    /// is or the next retry is too late.
+    async fn flush(mut self, direct: Vec<(Notification, Vec<ChannelId>)>) {
+        for (notification, recipients) in direct {
+            if recipients.contains(self.channel.id()) {
+                self.send_bypassing_ledger(&notification).await;
+            }
+        }
         let end = time::after(self.clock.now(), FINAL_RETRY_WINDOW);
         while let DispatchProgress::RetryAt(at) = self.send_pending().await {
             if at > end {

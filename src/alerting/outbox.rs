@@ -12,8 +12,7 @@ use crate::ledger::OutboxEntry;
 pub struct OutboxSignal {
     /// Grows with each notification that is written to the ledger.
     pub written: u64,
-    /// Notifications that bypass the ledger, since they report its own failure:
-    /// at most one that it failed and one that it recovered in a process.
+    /// Notifications that bypass the ledger, since they report its own failure.
     pub direct: Vec<(Notification, Vec<ChannelId>)>,
 }
 

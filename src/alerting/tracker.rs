@@ -47,6 +47,7 @@ pub(crate) struct AlertTracker {
     /// Whether failures that may pass by themselves are held back at first.
     has_grace_period: bool,
     has_sent_ledger_alert: bool,
+    has_reported_damage: bool,
     pub(crate) outbox: Outbox,
 }
 
@@ -71,6 +72,7 @@ impl AlertTracker {
             watching_since: now,
             has_grace_period: true,
             has_sent_ledger_alert: false,
+            has_reported_damage: false,
             outbox: Outbox::default(),
         }
     }

@@ -124,8 +124,18 @@ impl AuditCommand {
             .iter()
             .filter(|entry| entry.status.is_discrepancy())
             .count();
-        if discrepancies == 0 {
+        let lookalikes = entries
+            .iter()
+            .filter(|entry| entry.status == AuditStatus::Lookalike);
+        let lookalikes = lookalikes.count();
+        if discrepancies == 0 && lookalikes == 0 {
             return Ok(());
+        }
+        if discrepancies == 0 {
+            return Err(Failure::Other(format!(
+                "{lookalikes} credentials look like ours and have no row in this ledger; hint: \
+                 adopt each with `rekeyd adopt KEY CREDENTIAL_ID`, or revoke it at the provider"
+            )));
         }
         Err(Failure::Other(format!(
             "{discrepancies} credentials of ours are not as the ledger says; a running rekeyd sees to it \

@@ -88,6 +88,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::NotFound { .. }
         | LedgerError::Open { .. }
         | LedgerError::ForeignLog { .. }
+        | LedgerError::Damaged { .. }
         | LedgerError::CheckpointNote(_)
         | LedgerError::Corrupt(_)
         | LedgerError::Rejected(_)

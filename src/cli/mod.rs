@@ -80,7 +80,8 @@ enum CliCommand {
     Resume(pause::ResumeCommand),
     /// Has the running daemon take the configuration anew, and prints what is wrong with it
     Reload(reload::ReloadCommand),
-    /// Compares every row ever written with the provider; exit 1 if something of ours is wrong
+    /// Compares every row ever written with the provider; exit 1 if something of ours is wrong,
+    /// or something without a row looks like ours
     Audit(audit::AuditCommand),
     /// Shows how each key stands; exit 1 if one is failing or overdue
     Status(status::StatusCommand),

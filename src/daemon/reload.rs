@@ -110,8 +110,10 @@ impl Runtime {
             .reconfigure(services, self.context.managed_keys(&settings));
         self.dispatcher.set_channels(&settings.notify);
         self.settings = settings;
-        // The source of the admin credential may hold another one now.
-        drop(tokio::spawn(async move { provider.reselect().await }));
+        if self.engine.can_send_requests() {
+            // The source of the admin credential may hold another one now.
+            drop(tokio::spawn(async move { provider.reselect().await }));
+        }
     }
 }
 

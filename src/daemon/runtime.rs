@@ -230,6 +230,7 @@ fn open_ledger(
     now: Timestamp,
 ) -> Result<Ledger, LedgerError> {
     let mut options = ledger_options(settings, false);
+    options.checks_pages = run_mode == RunMode::Daemon;
     options.wal_pages = match run_mode {
         RunMode::Daemon => None,
         RunMode::Once | RunMode::Command => Some(ledger::SHORT_WAL_PAGES),

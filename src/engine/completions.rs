@@ -65,6 +65,7 @@ impl Engine {
 
     /// Schedules a probe while a condition is active, and wakes every key when one ends.
     pub(super) fn apply_condition_changes(&mut self) {
+        self.report_rotations_if_damaged();
         let now = self.services.clock.now();
         let active = self.services.conditions.active_keys();
         if self.maintenance.schedule_probe(&active, now) {
@@ -126,6 +127,9 @@ impl Engine {
         }
         self.update_presence(previous_presence, presence);
         self.update_key_alerts(&key, now);
+        if self.has_reported_rotations {
+            self.report_rotations(vec![key]);
+        }
     }
 
     /// Moves a key to its new presence in the tallies, perhaps of another scope.
@@ -170,6 +174,7 @@ impl Engine {
         let now = self.services.clock.now();
         let discrepancies = report.map(|report| {
             self.update_lookalike_alerts(&report.lookalikes, now);
+            self.services.ledger.start_page_check();
             report.discrepancies
         });
         let has_succeeded = discrepancies.is_some();

@@ -40,6 +40,8 @@ pub(crate) type ConditionKey = (Condition, Option<Scope>);
 struct ConditionState {
     /// The problem of each active condition, worst first.
     active: BTreeMap<ConditionKey, String>,
+    /// The conditions of them that last until the process ends.
+    lasting: BTreeSet<ConditionKey>,
     last_response_at: Option<Timestamp>,
     /// How far the provider's clock was ahead in that response, in seconds.
     clock_offset: Option<f64>,
@@ -59,6 +61,24 @@ impl Conditions {
         self.activate((condition, None), problem);
     }
 
+    /// Activates a condition of the daemon that lasts until the process ends, and logs it.
+    /// Its problem replaces that of a passing one.
+    pub fn raise_for_good(&self, condition: Condition, problem: &str) {
+        let key = (condition, None);
+        if self.inner().lasting.contains(&key) {
+            return;
+        }
+        self.inner().active.remove(&key);
+        self.activate(key.clone(), problem);
+        self.inner().lasting.insert(key);
+    }
+
+    /// Returns whether a condition of the daemon lasts until the process ends.
+    #[must_use]
+    pub fn lasts(&self, condition: Condition) -> bool {
+        self.inner().lasting.contains(&(condition, None))
+    }
+
     /// Activates a condition of one scope, and logs it unless it is active.
     pub fn raise_in(&self, scope: &Scope, condition: Condition, problem: &str) {
         self.activate((condition, Some(scope.clone())), problem);
@@ -66,7 +86,7 @@ impl Conditions {
 
     fn activate(&self, key: ConditionKey, problem: &str) {
         let mut inner = self.inner();
-        if inner.active.contains_key(&key) {
+        if inner.active.contains_key(&key) || inner.lasting.contains(&key) {
             return;
         }
         let condition = key.0;
@@ -91,7 +111,7 @@ impl Conditions {
 
     fn deactivate(&self, key: ConditionKey) -> bool {
         let mut inner = self.inner();
-        if inner.active.remove(&key).is_none() {
+        if inner.lasting.contains(&key) || inner.active.remove(&key).is_none() {
             return false;
         }
         let condition = key.0;

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
-use crate::core::change::Change;
+use crate::core::change::{Change, RotationChange};
 use crate::core::decide::due::may_fall_due_with_others;
+use crate::core::ids::CredentialId;
 use crate::core::in_flight::InFlight;
 use crate::core::scope::Scope;
-use crate::core::state::KeyState;
+use crate::core::state::{KeyState, Rotation};
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
@@ -213,6 +214,27 @@ impl KeyEntry {
 }
 
 impl ParkedKey {
+    /// Returns each live rotation with the credential that is known of it, recorded or not.
+    pub(super) fn known_credentials(
+        &self,
+    ) -> impl Iterator<Item = (&Rotation, Option<&CredentialId>)> {
+        self.state.live.iter().map(|rotation| {
+            let unrecorded = self.unrecorded.iter().find_map(|change| match change {
+                Change::Rotation(RotationChange::Transitioned(transition))
+                    if transition.rotation == rotation.id =>
+                {
+                    transition.credential.as_ref()
+                }
+                Change::Rotation(_)
+                | Change::Delivery(_)
+                | Change::Schedule(_)
+                | Change::Operator(_) => None,
+            });
+            let known = rotation.credential.as_ref().or(unrecorded);
+            (rotation, known.map(|credential| &credential.id))
+        })
+    }
+
     /// Returns whether the outcome of the last commit is unknown.
     pub(super) const fn has_unclear_commit(&self) -> bool {
         self.unclear_commit.is_some()

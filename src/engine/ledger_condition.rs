@@ -5,9 +5,12 @@ use crate::engine::conditions::Conditions;
 use crate::engine::probe::describe_problem;
 use crate::ledger::LedgerError;
 
-/// Raises the condition of a ledger that cannot be written.
+/// Raises the condition of a ledger that cannot be written, or whose files are damaged.
 pub(crate) fn raise_ledger_condition(conditions: &Conditions, error: &LedgerError) {
     let text = error.to_string();
+    if matches!(error, LedgerError::Damaged { .. }) {
+        return conditions.raise_for_good(Condition::Ledger, &text);
+    }
     // The remedy of a lost lock is not on the disk.
     let problem = if matches!(error, LedgerError::Locked { .. }) {
         text

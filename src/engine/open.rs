@@ -74,6 +74,7 @@ impl Engine {
             last_reading: reading,
             is_scheduling: mode != RunMode::Command,
             is_checking_ledger: false,
+            has_reported_rotations: false,
         };
         engine.register_keys(states, managed, now);
         engine.load_failing_since().await?;

@@ -11,6 +11,10 @@ use crate::provider::ProviderError;
 /// Checks which of the active conditions have ended.
 pub(crate) async fn probe(services: Arc<Services>) {
     let conditions = &services.conditions;
+    if conditions.lasts(Condition::Ledger) {
+        // Nothing is sent any more.
+        return;
+    }
     if conditions.is_active(Condition::Ledger) && services.ledger.check_writable().await.is_ok() {
         conditions.clear(Condition::Ledger);
     }

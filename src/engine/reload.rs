@@ -25,6 +25,7 @@ impl Engine {
         self.maintenance.reconcile_by(at);
         self.maintenance.probe_now(now);
         self.services = Arc::new(services);
+        self.services.ledger.start_page_check();
         self.set_subscriptions(Arc::clone(&self.services.subscriptions), now);
         let mut configured: BTreeMap<_, _> = managed
             .into_iter()

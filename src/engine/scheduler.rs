@@ -71,6 +71,8 @@ pub struct Engine {
     pub(super) is_scheduling: bool,
     /// Whether a check of the ledger's files is running.
     pub(super) is_checking_ledger: bool,
+    /// Whether the rotations in memory were reported, because the ledger is damaged.
+    pub(super) has_reported_rotations: bool,
     /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::condition::ActiveCondition;
+use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::ids::{KeyName, SinkId};
 use crate::core::overdue::is_overdue;
 use crate::core::state::{DeliveryState, KeyState};
@@ -51,6 +51,13 @@ impl Engine {
                 is_overdue,
             }
         })
+    }
+
+    /// Returns whether requests may be sent to the provider at all: not any more once the
+    /// ledger's files are damaged.
+    #[must_use]
+    pub fn can_send_requests(&self) -> bool {
+        !self.services.conditions.lasts(Condition::Ledger)
     }
 
     /// Returns the last reconciliation since the engine was opened; of several scopes,

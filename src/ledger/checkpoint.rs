@@ -72,27 +72,29 @@ impl Checkpoints {
         noted.map_err(|error| LedgerError::CheckpointNote(error.to_string()))
     }
 
-    /// Copies the log if it has become long. A failure is logged once: the log keeps all
-    /// that it holds.
-    pub(super) fn after_commit(&mut self, connection: &Connection) {
+    /// Copies the log if it has become long. Returns whether it was copied. A failure is
+    /// logged once: the log keeps all that it holds.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::run`].
+    pub(super) fn after_commit(&mut self, connection: &Connection) -> Result<bool, LedgerError> {
         let pages = self.log_pages.load(Ordering::Relaxed);
         if pages < self.max_pages {
             self.next_pages = self.max_pages;
         }
         if pages < self.next_pages {
-            return;
+            return Ok(false);
         }
         self.next_pages = pages.saturating_add(self.max_pages / 4);
-        match self.run(connection, "PASSIVE") {
-            Ok(_) => self.has_failed = false,
-            Err(error) if self.has_failed => tracing::debug!("cannot copy the log: {error}"),
-            Err(error) => {
-                self.has_failed = true;
-                tracing::warn!(
-                    "cannot copy the ledger's log into the ledger: {error}; trying again"
-                );
-            }
+        let result = self.run(connection, "PASSIVE");
+        match &result {
+            Err(error) if !self.has_failed => tracing::warn!(
+                "cannot copy the ledger's log into the ledger: {error}; trying again"
+            ),
+            Ok(_) | Err(_) => {}
         }
+        self.has_failed = result.is_err();
+        result.map(|_| true)
     }
 
     /// Copies the log into the ledger as far as readers allow. Returns whether the log is

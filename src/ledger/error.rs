@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::core::apply::ApplyError;
+use crate::ledger::damage::LedgerDamage;
 
 /// An error of opening, reading or writing the ledger.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -136,6 +137,17 @@ pub enum LedgerError {
         /// The command that copies the log into the ledger.
         keep: String,
     },
+    /// The files of the open ledger changed.
+    #[error("the files of the ledger {} changed under rekeyd: {damage}; nothing more is sent to \
+             the provider; hint: stop rekeyd, put the newest backup back with `rekeyd restore \
+             PATH`, and start it: it reports what the backup lacks as lookalikes, to adopt or to \
+             revoke", .path.display())]
+    Damaged {
+        /// The ledger.
+        path: PathBuf,
+        /// The change.
+        damage: LedgerDamage,
+    },
     /// The note of the last checkpoint cannot be written.
     #[error("cannot note the ledger's last checkpoint: {0}")]
     CheckpointNote(String),
@@ -178,10 +190,16 @@ impl LedgerError {
             | Self::NotFound { .. }
             | Self::Open { .. }
             | Self::ForeignLog { .. }
+            | Self::Damaged { .. }
             | Self::CheckpointNote(_)
             | Self::BatchAborted(_)
             | Self::WriterStopped => false,
         }
+    }
+
+    /// Returns whether SQLite found the file damaged, or no database at all.
+    pub(super) fn is_malformed(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_malformed())
     }
 }
 
@@ -193,6 +211,17 @@ pub struct DatabaseError(Arc<rusqlite::Error>);
 impl DatabaseError {
     pub(super) fn inner(&self) -> &rusqlite::Error {
         &self.0
+    }
+
+    /// Returns SQLite's extended code.
+    pub(super) fn extended_code(&self) -> Option<i32> {
+        self.0.sqlite_error().map(|error| error.extended_code)
+    }
+
+    fn is_malformed(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let code = self.0.sqlite_error_code();
+        code.is_some_and(|code| [DatabaseCorrupt, NotADatabase].contains(&code))
     }
 
     pub(super) fn is_disk_full(&self) -> bool {

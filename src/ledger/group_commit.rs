@@ -76,15 +76,6 @@ where
     }
 }
 
-/// Runs all operations in one transaction, then replies to each caller.
-///
-/// A failed operation is undone alone. If SQLite itself ends the transaction (disk full,
-/// I/O error), or if COMMIT fails, every operation of the batch fails.
-pub(crate) fn commit_batch(connection: &Connection, mut operations: Vec<Box<dyn WriteOperation>>) {
-    let outcome = run_transaction(connection, &mut operations);
-    reply_all(operations, &outcome);
-}
-
 /// Replies to every caller after the transaction ended with `outcome`.
 pub(crate) fn reply_all(
     operations: Vec<Box<dyn WriteOperation>>,
@@ -96,6 +87,10 @@ pub(crate) fn reply_all(
 }
 
 /// Runs all operations in one transaction, without replies.
+///
+/// A failed operation is undone alone. If SQLite itself ends the transaction (disk full,
+/// I/O error), if it finds the file damaged, or if COMMIT fails, every operation of the
+/// batch fails.
 pub(crate) fn run_transaction(
     connection: &Connection,
     operations: &mut [Box<dyn WriteOperation>],
@@ -133,6 +128,7 @@ fn run_in_savepoints(
         }
         match outcome {
             Ok(()) => execute_cached(connection, "RELEASE job")?,
+            Err(error) if error.is_malformed() => return Err(error),
             Err(_) => {
                 execute_cached(connection, "ROLLBACK TO job")?;
                 execute_cached(connection, "RELEASE job")?;

@@ -8,7 +8,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::ledger::checkpoint::{Checkpoints, check_integrity};
-use crate::ledger::checkpoint_note::{CheckpointNote, LogOrigin, foreign_log, log_origin};
+use crate::ledger::checkpoint_note::{
+    CheckpointNote, FileStamp, LogOrigin, foreign_log, log_origin,
+};
+use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
@@ -16,8 +19,10 @@ use crate::ledger::ledger_file::{
     IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
 };
 use crate::ledger::lock::WriterLock;
+use crate::ledger::page_check::PageCheck;
 use crate::ledger::paths::files_of_sqlite;
 use crate::ledger::version::{self, FIRST_VERSION, LedgerVersion};
+use crate::ledger::watch::{FileActivity, FileWatch};
 
 /// How long SQLite waits for a lock. Readers hold theirs only for moments.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +42,8 @@ pub struct LedgerOptions {
     /// [`SHORT_WAL_PAGES`], because the only process that opens a ledger reads the whole
     /// log. A longer log is cheaper for a long-lived process.
     pub wal_pages: Option<u32>,
+    /// Whether the pages are checked beside the work, after reconciliations and reloads.
+    pub checks_pages: bool,
     /// Whether each commit is synced to the disk. Only simulations and benchmarks turn
     /// this off, whose ledgers need not survive a power failure.
     pub is_synced: bool,
@@ -50,6 +57,7 @@ impl LedgerOptions {
             identity,
             host: HostIdentity::default(),
             wal_pages: None,
+            checks_pages: false,
             is_synced: true,
         }
     }
@@ -59,7 +67,10 @@ impl LedgerOptions {
 pub(super) struct OpenLedger {
     // Closed before the lock's descriptors are.
     pub(super) connection: Connection,
-    pub(super) checkpoints: Checkpoints,
+    checkpoints: Checkpoints,
+    /// None without a lock, in tests and simulations.
+    watch: Option<FileWatch>,
+    pages: Option<PageCheck>,
     lock: Option<WriterLock>,
 }
 
@@ -69,21 +80,90 @@ impl OpenLedger {
         Self {
             connection,
             checkpoints: Checkpoints::new(None, None, None),
+            watch: None,
+            pages: None,
             lock: None,
         }
     }
 
-    /// Leaves the ledger as one file at an orderly stop.
-    pub(super) fn close(mut self) {
-        self.checkpoints.close(&self.connection);
+    /// Has `pages` check the ledger when another process writes it.
+    pub(super) fn check_pages_with(&mut self, pages: PageCheck) {
+        self.pages = Some(pages);
     }
 
-    /// Checks that the ledger is still this process's.
+    /// Checks that the ledger is still this process's, and that its files are undamaged.
     ///
     /// # Errors
-    /// [`LedgerError::Locked`]: another process took one of its locks.
+    /// [`LedgerError::Damaged`], or [`LedgerError::Locked`]: another process took one of
+    /// its locks.
     pub(super) fn check(&mut self) -> Result<(), LedgerError> {
+        self.check_watched()?;
         self.lock.as_mut().map_or(Ok(()), WriterLock::check)
+    }
+
+    fn check_watched(&mut self) -> Result<(), LedgerError> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        if watch.check(&self.connection)? == FileActivity::Foreign
+            && let Some(pages) = &self.pages
+            && let Some(written) = watch.ledger_stamp()
+        {
+            pages.start_soon(written);
+        }
+        Ok(())
+    }
+
+    /// Returns the outcome of a transaction with this result: a damaged file makes it fail.
+    pub(super) fn finish_commit(
+        &mut self,
+        committed: Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let Some(watch) = &mut self.watch else {
+            return committed;
+        };
+        committed.map_err(|error| watch.mark_if_malformed(error))?;
+        watch.note_commit();
+        self.check_watched()
+    }
+
+    /// Copies the log into the ledger if it has become long.
+    pub(super) fn checkpoint_if_long(&mut self) {
+        let copied = self.checkpoints.after_commit(&self.connection);
+        let Some(watch) = &mut self.watch else { return };
+        match copied {
+            Ok(true) => watch.note_checkpoint(),
+            Ok(false) => {}
+            // The next check reports it.
+            Err(error) => drop(watch.mark_if_malformed(error)),
+        }
+    }
+
+    /// Handles the result of a check of the pages. A ledger that another process wrote and
+    /// that is undamaged is noted, so that its log counts after a kill.
+    pub(super) fn finish_page_check(&mut self, found: Result<Option<FileStamp>, String>) {
+        let Some(watch) = &mut self.watch else { return };
+        match found {
+            Ok(Some(written)) if watch.ledger_stamp() == Some(written) => {
+                watch.note_checkpoint();
+                if let Err(error) = self.checkpoints.note_opened() {
+                    tracing::debug!(%error, "cannot note what another process wrote");
+                }
+            }
+            Ok(_) => {}
+            // The next check reports it.
+            Err(found) => drop(watch.mark(LedgerDamage::Malformed(found))),
+        }
+    }
+
+    /// Leaves the ledger as one file at an orderly stop. Damaged files stay as they are.
+    pub(super) fn close(mut self) {
+        if let Some(pages) = &self.pages {
+            pages.stop();
+        }
+        if self.check_watched().is_ok() {
+            self.checkpoints.close(&self.connection);
+        }
     }
 }
 
@@ -147,7 +227,10 @@ pub(super) fn open(
         Connection::open(path).map_err(|error| classify_open_error(path, &error))?;
     let prepared = prepare_connection(&mut connection, path, origin, lock.as_ref(), now, options);
     let checkpoints = prepared.map_err(|error| into_open_error(path, error))?;
+    let watch = lock.as_ref().map(|_| FileWatch::new(path, &connection));
     Ok(OpenLedger {
+        watch: watch.transpose()?,
+        pages: None,
         connection,
         checkpoints,
         lock,

@@ -18,10 +18,12 @@ use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::PendingOperation;
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{LedgerOptions, OpenLedger};
+use crate::ledger::page_check::PageCheck;
 use crate::ledger::reconciliation::{
     self, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,
 };
-use crate::ledger::writer::{Mailbox, WriterMessage, run_as_task, run_on_thread, run_with_faults};
+use crate::ledger::writer::{Mailbox, run_as_task, run_on_thread, run_with_faults};
+use crate::ledger::writer_message::WriterMessage;
 use crate::ledger::{open, read, write};
 
 /// The ledger's one writer. Cheap to clone; operations of all clones that wait at the
@@ -29,6 +31,8 @@ use crate::ledger::{open, read, write};
 #[derive(Clone)]
 pub struct Ledger {
     messages: mpsc::UnboundedSender<WriterMessage>,
+    /// None in short-lived processes and tests.
+    pages: Option<PageCheck>,
     faults: Option<Arc<dyn FaultInjector>>,
 }
 
@@ -58,7 +62,8 @@ impl Ledger {
         driver: WriterDriver,
     ) -> Result<Self, LedgerError> {
         let path = lock.ledger().to_owned();
-        Self::start(&path, open::open_locked(lock, options, now)?, driver)
+        let ledger = open::open_locked(lock, options, now)?;
+        Self::start(&path, ledger, driver, options.checks_pages)
     }
 
     /// Opens or creates the ledger at `path` without a lock, for tests and simulations.
@@ -71,7 +76,7 @@ impl Ledger {
         now: Timestamp,
         driver: WriterDriver,
     ) -> Result<Self, LedgerError> {
-        Self::start(path, open::open(path, None, options, now)?, driver)
+        Self::start(path, open::open(path, None, options, now)?, driver, false)
     }
 
     /// Opens an empty ledger in memory, for tests; its writer is a task.
@@ -80,11 +85,20 @@ impl Ledger {
     /// SQLite fails.
     pub fn open_in_memory(options: &LedgerOptions, now: Timestamp) -> Result<Self, LedgerError> {
         let ledger = OpenLedger::in_memory(open::open_in_memory(options, now)?);
-        Self::start(Path::new(":memory:"), ledger, WriterDriver::Task)
+        Self::start(Path::new(":memory:"), ledger, WriterDriver::Task, false)
     }
 
-    fn start(path: &Path, ledger: OpenLedger, driver: WriterDriver) -> Result<Self, LedgerError> {
+    fn start(
+        path: &Path,
+        mut ledger: OpenLedger,
+        driver: WriterDriver,
+        checks_pages: bool,
+    ) -> Result<Self, LedgerError> {
         let (messages, waiting) = mpsc::unbounded_channel();
+        let pages = checks_pages.then(|| PageCheck::new(path, messages.downgrade()));
+        if let Some(pages) = &pages {
+            ledger.check_pages_with(pages.clone());
+        }
         let mailbox = Mailbox::new(waiting);
         let faults = match &driver {
             WriterDriver::TaskWithFaults(disk) => Some(Arc::clone(disk)),
@@ -107,7 +121,11 @@ impl Ledger {
                 tokio::spawn(run_with_faults(ledger, mailbox, disk));
             }
         }
-        Ok(Self { messages, faults })
+        Ok(Self {
+            messages,
+            pages,
+            faults,
+        })
     }
 
     /// Records `changes` of the key in `before`, all or none, and returns the
@@ -306,10 +324,20 @@ impl Ledger {
         }
     }
 
-    /// Checks that the ledger is still this process's, without a transaction.
+    /// Starts to check the pages beside the work, at most once an hour. Damage is an error
+    /// of the next check of the files.
+    pub fn start_page_check(&self) {
+        if let Some(pages) = &self.pages {
+            pages.start();
+        }
+    }
+
+    /// Checks that the ledger is still this process's, and that its files are those that
+    /// were opened, without a transaction.
     ///
     /// # Errors
-    /// [`LedgerError::Locked`]: another process took one of its locks.
+    /// [`LedgerError::Damaged`], from then on; or [`LedgerError::Locked`]: another process
+    /// took one of its locks.
     pub async fn check_files(&self) -> Result<(), LedgerError> {
         let (sender, reply) = oneshot::channel();
         self.messages

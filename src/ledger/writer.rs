@@ -4,22 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ledger::checkpoint_note::FileStamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
-use crate::ledger::group_commit::{
-    MAX_BATCH_SIZE, WriteOperation, commit_batch, reply_all, run_transaction,
-};
+use crate::ledger::group_commit::{MAX_BATCH_SIZE, WriteOperation, reply_all, run_transaction};
 use crate::ledger::open::OpenLedger;
-
-/// A message to the writer.
-pub(super) enum WriterMessage {
-    /// Run this operation in the next transaction.
-    Run(Box<dyn WriteOperation>),
-    /// Check that the ledger is still this process's.
-    CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
-    /// Close the ledger, and reply when it is closed.
-    Close(oneshot::Sender<()>),
-}
+use crate::ledger::writer_message::WriterMessage;
 
 /// The messages that wait for the writer.
 pub(super) struct Mailbox {
@@ -32,6 +22,7 @@ pub(super) struct Mailbox {
 enum WriterTask {
     Commit(Vec<Box<dyn WriteOperation>>),
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    PagesChecked(Result<Option<FileStamp>, String>),
     Close(oneshot::Sender<()>),
 }
 
@@ -66,6 +57,7 @@ impl Mailbox {
         let mut operations = match first {
             WriterMessage::Run(first) => vec![first],
             WriterMessage::CheckFiles(reply) => return WriterTask::CheckFiles(reply),
+            WriterMessage::PagesChecked(found) => return WriterTask::PagesChecked(found),
             WriterMessage::Close(reply) => return WriterTask::Close(reply),
         };
         while operations.len() < MAX_BATCH_SIZE
@@ -73,7 +65,9 @@ impl Mailbox {
         {
             match message {
                 WriterMessage::Run(operation) => operations.push(operation),
-                WriterMessage::CheckFiles(_) | WriterMessage::Close(_) => {
+                WriterMessage::CheckFiles(_)
+                | WriterMessage::PagesChecked(_)
+                | WriterMessage::Close(_) => {
                     self.postponed = Some(message);
                     break;
                 }
@@ -89,6 +83,7 @@ pub(super) fn run_on_thread(mut ledger: OpenLedger, mut mailbox: Mailbox) {
         match task {
             WriterTask::Commit(operations) => commit(&mut ledger, operations),
             WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+            WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
             WriterTask::Close(reply) => return close(ledger, reply),
         }
     }
@@ -100,6 +95,7 @@ pub(super) async fn run_as_task(mut ledger: OpenLedger, mut mailbox: Mailbox) {
         match task {
             WriterTask::Commit(operations) => commit(&mut ledger, operations),
             WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+            WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
             WriterTask::Close(reply) => return close(ledger, reply),
         }
     }
@@ -118,6 +114,7 @@ pub(super) async fn run_with_faults(
                 reply_check(&mut ledger, reply);
                 continue;
             }
+            WriterTask::PagesChecked(_) => continue,
             WriterTask::Close(reply) => return close(ledger, reply),
         };
         let outcome = match disk.before_transaction().await {
@@ -128,17 +125,23 @@ pub(super) async fn run_with_faults(
             Err(error) => Err(error),
         };
         reply_all(operations, &outcome);
-        ledger.checkpoints.after_commit(&ledger.connection);
+        ledger.checkpoint_if_long();
     }
 }
 
-fn commit(ledger: &mut OpenLedger, operations: Vec<Box<dyn WriteOperation>>) {
-    match ledger.check() {
-        Ok(()) => commit_batch(&ledger.connection, operations),
-        Err(error) => return reply_all(operations, &Err(error)),
+/// Commits the operations, unless the files are damaged. They are looked at again after
+/// the commit: one to a file that is gone does not count.
+fn commit(ledger: &mut OpenLedger, mut operations: Vec<Box<dyn WriteOperation>>) {
+    let committed = ledger
+        .check()
+        .and_then(|()| run_transaction(&ledger.connection, &mut operations));
+    let outcome = ledger.finish_commit(committed);
+    let is_committed = outcome.is_ok();
+    reply_all(operations, &outcome);
+    if is_committed {
+        // The callers need not wait for it.
+        ledger.checkpoint_if_long();
     }
-    // The callers need not wait for it.
-    ledger.checkpoints.after_commit(&ledger.connection);
 }
 
 fn reply_check(ledger: &mut OpenLedger, reply: oneshot::Sender<Result<(), LedgerError>>) {

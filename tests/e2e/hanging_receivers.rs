@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::metrics::{free_address, get};
 use crate::support::daemon::Daemon;
 use crate::support::{TestEnv, write};
+use crate::support::{free_address, get};
 
 /// Writes twelve keys with such a receiver, three with a file every two seconds, and four
 /// places at the provider.

@@ -3,34 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
-use crate::support::{TestEnv, file_key_text, write};
-
-/// Returns an address that is free now, and that no other test uses.
-pub(crate) fn free_address() -> String {
-    static LAST: AtomicU8 = AtomicU8::new(0);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let listener = TcpListener::bind(format!("127.{high}.{low}.{last}:0")).unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
-pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, head.to_owned(), body.to_owned())
-}
+use crate::support::{TestEnv, file_key_text, free_address, get, write};
 
 /// Returns the value of a sample.
 fn value(page: &str, sample: &str) -> f64 {

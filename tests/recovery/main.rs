@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod clock;
+mod damaged_files;
 mod kill;
 mod restored_backup;
 #[path = "../support/mod.rs"]

@@ -7,16 +7,42 @@
     clippy::expect_used
 )]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
 pub mod clock;
 pub mod daemon;
 pub mod unprivileged;
+
+/// Returns an address that is free now, and that no other test uses.
+pub fn free_address() -> String {
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let listener = TcpListener::bind(format!("127.{high}.{low}.{last}:0")).unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Requests a page, and returns its status, head and body.
+pub fn get(address: &str, path: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), body.to_owned())
+}
 
 /// Returns the path of the program: Cargo's build, or `REKEYD_BINARY`.
 pub fn binary() -> PathBuf {
@@ -68,7 +94,6 @@ pub fn write_ledger(path: &Path) -> rusqlite::Connection {
 }
 
 pub fn write(path: &Path, text: &str) {
-    use std::io::Write as _;
     let mut options = std::fs::OpenOptions::new();
     let mut file = options
         .write(true)

@@ -208,14 +208,14 @@ async fn notifications_are_given_up_after_a_day_and_newer_ones_are_sent() {
 #[tokio::test(start_paused = true)]
 async fn flush_does_not_wait_for_an_unreachable_channel() {
     let fixture = DispatcherFixture::start(true).await;
-    fixture.new_worker().flush().await;
+    fixture.new_worker().flush(Vec::new()).await;
     assert_eq!(fixture.take_attempts(), attempts(&[(0, "1"), (5, "1")]));
     // The retry is not due yet.
-    fixture.new_worker().flush().await;
+    fixture.new_worker().flush(Vec::new()).await;
     assert_eq!(fixture.take_attempts(), []);
     tokio::time::sleep(MINUTE).await;
     fixture.recover();
-    fixture.new_worker().flush().await;
+    fixture.new_worker().flush(Vec::new()).await;
     assert_eq!(fixture.take_attempts(), attempts(&[(65, "1"), (65, "2")]));
 }
 

@@ -43,6 +43,25 @@ impl AlertTracker {
         }
     }
 
+    /// Returns whether people were notified that the ledger's files are damaged.
+    pub(crate) const fn has_reported_damage(&self) -> bool {
+        self.has_reported_damage
+    }
+
+    /// Notifies people that the ledger's files are damaged: at once, without the ledger, and
+    /// whatever they were told before.
+    pub(crate) fn notify_damage(&mut self, text: String, entropy: &dyn Entropy, now: Timestamp) {
+        self.has_reported_damage = true;
+        let alert = Alert::for_condition(AlertKind::Ledger, None);
+        if !self.subscriptions.matches(&alert) {
+            return;
+        }
+        let since = time::whole_seconds(now);
+        let since = *self.active_alerts.entry(alert.clone()).or_insert(since);
+        let state = NotificationState::Raised;
+        self.enqueue_notification(alert, state, since, text, entropy, now);
+    }
+
     pub(super) fn can_raise(&self, alert: &Alert) -> bool {
         let is_repetition = alert.kind == AlertKind::Ledger && self.has_sent_ledger_alert;
         self.subscriptions.matches(alert) && !is_repetition && !self.is_active(alert)

@@ -1,0 +1,154 @@
+//! Checks the pages of an open ledger beside the work, on a thread and a connection of its
+//! own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
+use tokio::sync::mpsc;
+
+use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::error::LedgerError;
+use crate::ledger::writer_message::WriterMessage;
+
+/// The interval of the checks at most.
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// The shortest interval of the checks because another process wrote the files.
+const SUSPICIOUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// That interval for a large ledger, as a multiple of the last check's duration.
+const REST: u32 = 10;
+
+/// SQLite's extended code of a read past the end of a file.
+const SQLITE_IOERR_SHORT_READ: i32 = 522;
+
+/// Runs `PRAGMA quick_check`.
+#[derive(Clone)]
+pub(super) struct PageCheck {
+    path: PathBuf,
+    /// Does not keep the writer from ending.
+    writer: mpsc::WeakUnboundedSender<WriterMessage>,
+    state: Arc<Mutex<CheckState>>,
+}
+
+#[derive(Default)]
+struct CheckState {
+    last_start: Option<Instant>,
+    /// When the last check because of another process started.
+    last_suspicion: Option<Instant>,
+    duration: Duration,
+    is_running: bool,
+    is_stopped: bool,
+    interrupt: Option<InterruptHandle>,
+}
+
+impl CheckState {
+    /// Returns whether a check may start, the last one of its kind having started at
+    /// `last`.
+    fn can_start(&self, last: Option<Instant>, interval: Duration) -> bool {
+        let is_recent = last.is_some_and(|at| at.elapsed() < interval);
+        !is_recent && !self.is_running && !self.is_stopped
+    }
+}
+
+impl PageCheck {
+    pub(super) fn new(path: &Path, writer: mpsc::WeakUnboundedSender<WriterMessage>) -> Self {
+        Self {
+            path: path.to_owned(),
+            writer,
+            state: Arc::default(),
+        }
+    }
+
+    /// Starts a check, unless one started within the last hour.
+    pub(super) fn start(&self) {
+        let mut state = self.state();
+        if state.can_start(state.last_start, INTERVAL) {
+            state.last_start = Some(Instant::now());
+            self.spawn(&mut state, None);
+        }
+    }
+
+    /// Starts a check because another process wrote the files: the ledger is now as
+    /// `written`. A process that writes all the time is not checked all the time.
+    pub(super) fn start_soon(&self, written: FileStamp) {
+        let mut state = self.state();
+        let interval = SUSPICIOUS_INTERVAL.max(state.duration * REST);
+        if state.can_start(state.last_suspicion, interval) {
+            state.last_suspicion = Some(Instant::now());
+            self.spawn(&mut state, Some(written));
+        }
+    }
+
+    fn spawn(&self, state: &mut CheckState, written: Option<FileStamp>) {
+        state.is_running = true;
+        let check = self.clone();
+        let thread = std::thread::Builder::new().name("ledger-check".to_owned());
+        if let Err(error) = thread.spawn(move || check.run(written)) {
+            state.is_running = false;
+            tracing::debug!(%error, "cannot check the pages of the ledger");
+        }
+    }
+
+    /// Ends a running check, and starts none any more.
+    pub(super) fn stop(&self) {
+        let mut state = self.state();
+        state.is_stopped = true;
+        if let Some(interrupt) = state.interrupt.take() {
+            interrupt.interrupt();
+        }
+    }
+
+    fn run(&self, written: Option<FileStamp>) {
+        let start = Instant::now();
+        let found = self.check();
+        let mut state = self.state();
+        (state.is_running, state.interrupt) = (false, None);
+        state.duration = start.elapsed();
+        let is_stopped = state.is_stopped;
+        drop(state);
+        let result = match found {
+            Ok(result) if result == "ok" => Ok(written),
+            Ok(result) => Err(result),
+            Err(error) if is_damage(&error) => Err(error.to_string()),
+            Err(error) => {
+                tracing::debug!(%error, "cannot check the pages of the ledger");
+                return;
+            }
+        };
+        if !is_stopped && let Some(writer) = self.writer.upgrade() {
+            // An error means that the writer has stopped.
+            let _ = writer.send(WriterMessage::PagesChecked(result));
+        }
+    }
+
+    fn check(&self) -> Result<String, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        {
+            let mut state = self.state();
+            if state.is_stopped {
+                return Ok("ok".to_owned());
+            }
+            state.interrupt = Some(connection.get_interrupt_handle());
+        }
+        let sql = "PRAGMA main.quick_check(1)";
+        Ok(connection.query_row(sql, [], |row| row.get(0))?)
+    }
+
+    fn state(&self) -> MutexGuard<'_, CheckState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether an error shows damage. A short read is one of pages that the log's index
+/// has, and its file not.
+fn is_damage(error: &LedgerError) -> bool {
+    let is_short_read = matches!(error, LedgerError::Database(error)
+        if error.extended_code() == Some(SQLITE_IOERR_SHORT_READ));
+    is_short_read || error.is_malformed()
+}

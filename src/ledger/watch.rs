@@ -1,0 +1,191 @@
+//! Watches the files of an open ledger, by `stat` alone.
+//!
+//! SQLite goes on with the files that it opened, whatever happens to their names, and with
+//! the pages that it read. What it commits to a file that was removed or replaced is lost
+//! at the end of the process.
+
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::damage::LedgerDamage;
+use crate::ledger::error::LedgerError;
+use crate::ledger::ledger_file::cannot_open;
+use crate::ledger::paths::files_of_sqlite;
+
+/// The files of an open ledger as SQLite opened them.
+pub(super) struct FileWatch {
+    ledger: PathBuf,
+    files: [WatchedFile; 3],
+    /// The length of the ledger when it was last looked at.
+    size: u64,
+    /// The number of its pages at that time, those in the log included.
+    page_count: i64,
+    /// The ledger and its log after the last commit or checkpoint of this process.
+    own_stamps: [FileStamp; 2],
+    /// The change that was found. It lasts: what was committed since may be lost.
+    damage: Option<LedgerDamage>,
+}
+
+struct WatchedFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// What a look at undamaged files found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileActivity {
+    /// Only this process wrote them.
+    Own,
+    /// Another process wrote them: an operator's `sqlite3`, or a program that damages them.
+    Foreign,
+}
+
+impl FileWatch {
+    /// Notes the files of the ledger at `path`, which `connection` has just opened.
+    ///
+    /// # Errors
+    /// A file is missing, or cannot be looked at.
+    pub(super) fn new(path: &Path, connection: &Connection) -> Result<Self, LedgerError> {
+        let found = files_of_sqlite(path).map(|path| (look_at(&path), path));
+        let [(ledger, _), (log, _), _] = &found;
+        let own_stamps = [stamp_of(path, ledger)?, stamp_of(path, log)?];
+        let mut files = Vec::new();
+        for (metadata, path) in found {
+            let FileStamp { device, inode, .. } = stamp_of(&path, &metadata)?;
+            files.push(WatchedFile {
+                path,
+                device,
+                inode,
+            });
+        }
+        let files = files.try_into().map_err(|_| LedgerError::WriterStopped)?;
+        Ok(Self {
+            ledger: path.to_owned(),
+            files,
+            size: own_stamps[0].size,
+            page_count: page_count(connection)?,
+            own_stamps,
+            damage: None,
+        })
+    }
+
+    /// Looks at the files.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`], from then on; or the system's.
+    pub(super) fn check(&mut self, connection: &Connection) -> Result<FileActivity, LedgerError> {
+        if let Some(damage) = &self.damage {
+            return Err(self.error(damage.clone()));
+        }
+        let mut stamps = Vec::new();
+        for file in &self.files {
+            match look_at(&file.path) {
+                Ok(Some(found)) if file.is(&found) => stamps.push(FileStamp::new(&found)),
+                Ok(Some(_)) => return Err(self.mark(LedgerDamage::Replaced(file.path.clone()))),
+                Ok(None) => return Err(self.mark(LedgerDamage::Missing(file.path.clone()))),
+                Err(error) => return Err(cannot_open(&file.path, &error)),
+            }
+        }
+        self.check_size(stamps[0].size, connection)?;
+        Ok(if stamps[..2] == self.own_stamps {
+            FileActivity::Own
+        } else {
+            FileActivity::Foreign
+        })
+    }
+
+    /// Checks that the ledger lost no pages. `VACUUM` makes it shorter, and says so.
+    fn check_size(&mut self, size: u64, connection: &Connection) -> Result<(), LedgerError> {
+        if size == self.size {
+            return Ok(());
+        }
+        let count = page_count(connection).map_err(|error| self.mark_if_malformed(error))?;
+        if size < self.size && count >= self.page_count {
+            let path = self.files[0].path.clone();
+            return Err(self.mark(LedgerDamage::Truncated(path)));
+        }
+        (self.size, self.page_count) = (size, count);
+        Ok(())
+    }
+
+    /// Notes that this process has written the log.
+    pub(super) fn note_commit(&mut self) {
+        self.note(1);
+    }
+
+    /// Notes that this process has written the ledger and the log.
+    pub(super) fn note_checkpoint(&mut self) {
+        self.note(0);
+        self.note(1);
+    }
+
+    fn note(&mut self, number: usize) {
+        // A file that is gone is found by the next check.
+        if let Ok(Some(found)) = look_at(&self.files[number].path) {
+            self.own_stamps[number] = FileStamp::new(&found);
+        }
+    }
+
+    /// Returns the ledger's stamp now, if it is there.
+    pub(super) fn ledger_stamp(&self) -> Option<FileStamp> {
+        let found = look_at(&self.files[0].path).ok()??;
+        Some(FileStamp::new(&found))
+    }
+
+    /// Marks the ledger as damaged if SQLite's error says so, and returns the error of that.
+    pub(super) fn mark_if_malformed(&mut self, error: LedgerError) -> LedgerError {
+        if error.is_malformed() {
+            self.mark(LedgerDamage::Malformed(error.to_string()))
+        } else {
+            error
+        }
+    }
+
+    /// Marks the ledger as damaged, and returns the error of that.
+    pub(super) fn mark(&mut self, damage: LedgerDamage) -> LedgerError {
+        let damage = self.damage.get_or_insert(damage).clone();
+        self.error(damage)
+    }
+
+    fn error(&self, damage: LedgerDamage) -> LedgerError {
+        LedgerError::Damaged {
+            path: self.ledger.clone(),
+            damage,
+        }
+    }
+}
+
+impl WatchedFile {
+    fn is(&self, found: &Metadata) -> bool {
+        (self.device, self.inode) == (found.dev(), found.ino()) && found.nlink() > 0
+    }
+}
+
+fn look_at(path: &Path) -> std::io::Result<Option<Metadata>> {
+    match path.metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn stamp_of(
+    path: &Path,
+    found: &std::io::Result<Option<Metadata>>,
+) -> Result<FileStamp, LedgerError> {
+    match found {
+        Ok(Some(found)) => Ok(FileStamp::new(found)),
+        Ok(None) => Err(cannot_open(path, &ErrorKind::NotFound.into())),
+        Err(error) => Err(cannot_open(path, error)),
+    }
+}
+
+fn page_count(connection: &Connection) -> Result<i64, LedgerError> {
+    Ok(connection.query_row("PRAGMA main.page_count", [], |row| row.get(0))?)
+}

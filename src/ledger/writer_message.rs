@@ -1,0 +1,20 @@
+//! The messages to the ledger's writer.
+
+use tokio::sync::oneshot;
+
+use crate::ledger::checkpoint_note::FileStamp;
+use crate::ledger::error::LedgerError;
+use crate::ledger::group_commit::WriteOperation;
+
+/// A message to the writer.
+pub(super) enum WriterMessage {
+    /// Run this operation in the next transaction.
+    Run(Box<dyn WriteOperation>),
+    /// Check that the ledger is still this process's, and undamaged.
+    CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    /// The pages were checked, with the ledger's stamp at the start if another process had
+    /// written it, or are damaged.
+    PagesChecked(Result<Option<FileStamp>, String>),
+    /// Close the ledger, and reply when it is closed.
+    Close(oneshot::Sender<()>),
+}

@@ -1,0 +1,345 @@
+//! The ledger's files change under the running daemon, in every way: it stops to send
+//! anything, says so everywhere, and tells people what it has in memory. What an operator's
+//! `sqlite3` or backup does is no alarm.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::{TestEnv, free_address, get, read_ledger, text, write, write_ledger};
+
+/// A time in which a daemon that did not stop would rotate several times.
+const SEVERAL_ROTATIONS: Duration = Duration::from_millis(1_500);
+
+/// The number of worlds at once: they mostly wait.
+const WORLDS_AT_ONCE: usize = 4;
+
+/// How long a test waits for the daemon.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A way to damage the files of a ledger.
+struct Damage {
+    name: &'static str,
+    script: &'static str,
+    /// What the daemon says of it.
+    expected: &'static str,
+}
+
+const DAMAGES: [Damage; 16] = [
+    Damage {
+        name: "all files are removed",
+        script: "rm -f ledger.db ledger.db-wal ledger.db-shm ledger.db.lock ledger.db.checkpoint",
+        expected: "is gone",
+    },
+    Damage {
+        name: "the ledger is removed",
+        script: "rm ledger.db",
+        expected: "ledger.db is gone",
+    },
+    Damage {
+        name: "the log is removed",
+        script: "rm ledger.db-wal",
+        expected: "ledger.db-wal is gone",
+    },
+    Damage {
+        name: "the index is removed",
+        script: "rm ledger.db-shm",
+        expected: "ledger.db-shm is gone",
+    },
+    Damage {
+        name: "the ledger is moved away",
+        script: "mv ledger.db elsewhere.db",
+        expected: "ledger.db is gone",
+    },
+    Damage {
+        name: "the folder is moved away and made again",
+        script: "mkdir other; mv ledger.db* other",
+        expected: "is gone",
+    },
+    Damage {
+        name: "the ledger is replaced by a copy",
+        script: "cp ledger.db copy.db; mv copy.db ledger.db",
+        expected: "ledger.db was replaced",
+    },
+    Damage {
+        name: "the ledger is replaced by a backup",
+        script: "mv backup.db ledger.db",
+        expected: "ledger.db was replaced",
+    },
+    Damage {
+        name: "the log is replaced",
+        script: "cp ledger.db-wal copy; mv copy ledger.db-wal",
+        expected: "ledger.db-wal was replaced",
+    },
+    Damage {
+        name: "the index is replaced",
+        script: "cp ledger.db-shm copy; mv copy ledger.db-shm",
+        expected: "ledger.db-shm was replaced",
+    },
+    Damage {
+        name: "the ledger is cut to one page",
+        script: "truncate -s 4096 ledger.db",
+        expected: "ledger.db became shorter",
+    },
+    Damage {
+        name: "the ledger is emptied",
+        script: ": > ledger.db",
+        expected: "ledger.db became shorter",
+    },
+    Damage {
+        name: "the ledger loses its last page",
+        script: "truncate -s -4096 ledger.db",
+        expected: "ledger.db became shorter",
+    },
+    Damage {
+        name: "the ledger is partly overwritten",
+        script: "size=$(stat -c %s ledger.db); \
+                 head -c $((size - 4096)) /dev/zero | tr '\\0' 'x' | \
+                 dd of=ledger.db bs=4096 seek=1 conv=notrunc status=none",
+        expected: "damaged",
+    },
+    Damage {
+        name: "the log is partly overwritten",
+        script: "size=$(stat -c %s ledger.db-wal); \
+                 head -c $((size - 32)) /dev/zero | tr '\\0' 'x' | \
+                 dd of=ledger.db-wal bs=32 seek=1 conv=notrunc status=none",
+        expected: "damaged",
+    },
+    Damage {
+        name: "the log is emptied",
+        script: ": > ledger.db-wal",
+        expected: "damaged",
+    },
+];
+
+fn shell(world: &TestEnv, script: &str) {
+    let mut command = Command::new("sh");
+    let command = command.args(["-eu", "-c", script]);
+    let status = command.current_dir(world.dir.path()).status();
+    assert!(status.unwrap().success(), "{script}");
+}
+
+/// A daemon that rotates all the time, and notifies by a program and a file.
+fn rotating_world() -> (TestEnv, Daemon, String) {
+    let world = TestEnv::start(&[]);
+    let metrics = free_address();
+    let keys = format!(
+        "[metrics]\nlisten = \"{metrics}\"\n\
+         [[notify]]\ntype = \"command\"\nargv = [\"DIR/told\"]\n\
+         [key.busy]\nschedule = \"@monthly\"\noverlap = \"1h\"\nverify-interval = \"0s\"\n\
+         max-creates-per-day = 100000\nmax-live-credentials = 100\n\
+         [[key.busy.sink]]\ntype = \"file\"\npath = \"DIR/busy.key\"\n\
+         [key.idle]\nschedule = \"@monthly\"\nverify-interval = \"0s\"\n\
+         [[key.idle.sink]]\ntype = \"file\"\npath = \"DIR/idle.key\"\n"
+    );
+    world.configure(&keys);
+    let told = world.path("told");
+    let notices = world.path("notices");
+    write(&told, &format!("#!/bin/sh\ncat >> {}\n", notices.display()));
+    fs::set_permissions(&told, fs::Permissions::from_mode(0o700)).unwrap();
+    world.ok(&["once"]);
+    world.ok(&["backup", world.path("backup.db").to_str().unwrap()]);
+    let mut daemon = Daemon::start(&world);
+    daemon.wait_for("started at");
+    for _ in 0..3 {
+        world.ok(&["rotate", "busy"]);
+    }
+    (world, daemon, metrics)
+}
+
+/// Rotates on a thread until the daemon takes no more, and returns then.
+fn rotate_until_refused(world: &TestEnv, metrics: &str) {
+    let start = Instant::now();
+    while get(metrics, "/readyz").0 == 200 {
+        assert!(start.elapsed() < PATIENCE, "nothing is noticed");
+        let mut child = world.command(&["rotate", "busy", "--no-wait"]);
+        let child = child.stdout(std::process::Stdio::null());
+        let child = child.stderr(std::process::Stdio::null());
+        child.status().unwrap();
+    }
+}
+
+/// Returns the live credentials at the provider: ids and names.
+fn live(world: &TestEnv) -> BTreeSet<(String, String)> {
+    let live = world.keys().into_iter();
+    let live = live.filter(|key| key["deleted_at"].is_null() && key["name"] != "sandbox-owner");
+    live.map(|key| {
+        let member = |name: &str| key[name].as_str().unwrap().to_owned();
+        (member("id"), member("name"))
+    })
+    .collect()
+}
+
+fn assert_damage_is_noticed(damage: &Damage, rotates_meanwhile: bool) {
+    let (world, mut daemon, metrics) = rotating_world();
+    let case = format!("{}, rotating: {rotates_meanwhile}", damage.name);
+    shell(&world, damage.script);
+    if rotates_meanwhile {
+        rotate_until_refused(&world, &metrics);
+    }
+    let line = daemon.wait_for("changed under rekeyd");
+    assert!(line.contains(damage.expected), "{case}: {line}");
+    let (status, _, page) = get(&metrics, "/readyz");
+    assert_eq!(status, 503, "{case}");
+    assert!(page.contains(damage.expected), "{case}: {page}");
+    assert!(page.contains("rekeyd restore"), "{case}: {page}");
+
+    // Nothing more is sent: a command that waits is not carried out.
+    let created = world.keys().len();
+    let _ = world
+        .command(&["rotate", "busy", "--no-wait"])
+        .output()
+        .unwrap();
+    let start = Instant::now();
+    while start.elapsed() < SEVERAL_ROTATIONS {
+        assert_eq!(get(&metrics, "/healthz").0, 200, "{case}");
+        assert_eq!(get(&metrics, "/readyz").0, 503, "{case}");
+    }
+    assert_eq!(world.keys().len(), created, "{case}");
+
+    // People know of every credential, and the log does.
+    let notices = fs::read_to_string(world.path("notices")).unwrap();
+    let log = daemon.stop();
+    for (id, name) in live(&world) {
+        for text in [&notices, &log] {
+            assert!(
+                text.contains(&id) && text.contains(&name),
+                "{case}: {id}, {name}: {text}"
+            );
+        }
+    }
+    assert!(notices.contains(damage.expected), "{case}: {notices}");
+    assert_eq!(world.keys().len(), created, "{case}");
+}
+
+fn assert_each_damage_is_noticed(rotates_meanwhile: bool) {
+    for damages in DAMAGES.chunks(WORLDS_AT_ONCE) {
+        std::thread::scope(|scope| {
+            for damage in damages {
+                scope.spawn(|| assert_damage_is_noticed(damage, rotates_meanwhile));
+            }
+        });
+    }
+}
+
+#[test]
+fn damaged_files_stop_an_idle_daemon() {
+    assert_each_damage_is_noticed(false);
+}
+
+#[test]
+fn damaged_files_stop_a_rotating_daemon() {
+    assert_each_damage_is_noticed(true);
+}
+
+#[test]
+fn lost_rotations_are_reported_by_the_next_start() {
+    let (world, mut daemon, metrics) = rotating_world();
+    shell(&world, "mv backup.db ledger.db");
+    rotate_until_refused(&world, &metrics);
+    daemon.wait_for("changed under rekeyd");
+    daemon.stop();
+    // The log belongs to the file that is gone.
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    shell(&world, "mv ledger.db backup.db; : > ledger.db");
+    world.ok(&["restore", world.path("backup.db").to_str().unwrap()]);
+    let output = world.run(&["once"]);
+    assert!(text(&output.stderr).contains("looks like a label"));
+    let audit = world.run(&["audit", "--json"]);
+    assert_eq!(audit.status.code(), Some(1), "a person decides");
+    let audit: Vec<Value> = serde_json::from_slice(&audit.stdout).unwrap();
+    let lookalikes = audit.iter().filter(|row| row["standing"] == "lookalike");
+    assert!(lookalikes.count() >= 3);
+}
+
+/// What operators do beside a running daemon.
+const HARMLESS: [(&str, fn(&TestEnv)); 7] = [
+    ("a checkpoint that empties the log", |world| {
+        let ledger = write_ledger(&world.path("ledger.db"));
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        ledger.query_row(sql, [], |_| Ok(())).unwrap();
+    }),
+    ("VACUUM", |world| {
+        write_ledger(&world.path("ledger.db"))
+            .execute_batch("VACUUM")
+            .unwrap();
+    }),
+    ("VACUUM and a checkpoint", |world| {
+        let ledger = write_ledger(&world.path("ledger.db"));
+        ledger
+            .execute_batch(
+                "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(1000000));
+                 PRAGMA wal_checkpoint(TRUNCATE); DROP TABLE filler; VACUUM;
+                 PRAGMA wal_checkpoint(TRUNCATE);",
+            )
+            .unwrap();
+    }),
+    ("a write", |world| {
+        let ledger = write_ledger(&world.path("ledger.db"));
+        let sql = "UPDATE ledger_identity SET created_at = created_at";
+        ledger.execute(sql, []).unwrap();
+    }),
+    ("a second link", |world| {
+        fs::hard_link(world.path("ledger.db"), world.path("link.db")).unwrap();
+    }),
+    ("other times and modes", |world| {
+        shell(world, "touch ledger.db ledger.db-wal; chmod 0600 ledger.db");
+    }),
+    ("a backup and readers", |world| {
+        world.ok(&["backup", world.path("another.db").to_str().unwrap()]);
+        world.ok(&["history"]);
+        read_ledger(&world.path("ledger.db"))
+            .query_row("SELECT count(*) FROM history", [], |_| Ok(()))
+            .unwrap();
+    }),
+];
+
+#[test]
+fn work_of_operators_is_no_alarm() {
+    let (world, daemon, metrics) = rotating_world();
+    for (name, work) in HARMLESS {
+        work(&world);
+        for _ in 0..3 {
+            world.ok(&["rotate", "busy"]);
+        }
+        assert_eq!(get(&metrics, "/readyz").0, 200, "{name}");
+    }
+    let log = daemon.stop();
+    assert!(!log.contains("ERROR"), "{log}");
+    world.ok(&["check"]);
+    assert!(!world.path("notices").exists());
+}
+
+#[test]
+fn log_counts_after_a_kill_although_an_operator_wrote_the_ledger() {
+    let (world, mut daemon, _) = rotating_world();
+    let written = || {
+        let note = fs::read_to_string(world.path("ledger.db.checkpoint")).unwrap();
+        serde_json::from_str::<Value>(&note).unwrap()["modified"].clone()
+    };
+    let before = written();
+    let ledger = write_ledger(&world.path("ledger.db"));
+    ledger
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    drop(ledger);
+    // The pages are checked, and the file is noted.
+    let start = Instant::now();
+    while written() == before {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    world.ok(&["rotate", "busy"]);
+    let recorded = world.history().len();
+    daemon.signal(rustix::process::Signal::KILL);
+    daemon.wait();
+    world.ok(&["check"]);
+    world.ok(&["once"]);
+    assert_eq!(world.history().len(), recorded);
+}
