@@ -15,7 +15,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::alerting::outbox::Outbox;
-use crate::core::alert::FAILURE_GRACE_PERIOD;
 use crate::core::ids::{CredentialId, KeyName};
 use crate::core::notification::{
     Alert, AlertKind, Notification, NotificationId, NotificationState,
@@ -46,7 +45,11 @@ pub(crate) struct AlertTracker {
     watching_since: Timestamp,
     /// Whether failures that may pass by themselves are held back at first.
     has_grace_period: bool,
-    has_sent_ledger_alert: bool,
+    /// When the ledger's alert was last sent.
+    ledger_alert_at: Option<Timestamp>,
+    /// The conditions that passed before they became alerts: since when each was active,
+    /// and when it passed. One that returns soon is the same.
+    passed_conditions: BTreeMap<Alert, (Timestamp, Timestamp)>,
     has_reported_damage: bool,
     pub(crate) outbox: Outbox,
 }
@@ -71,7 +74,8 @@ impl AlertTracker {
             baseline: BTreeMap::new(),
             watching_since: now,
             has_grace_period: true,
-            has_sent_ledger_alert: false,
+            ledger_alert_at: None,
+            passed_conditions: BTreeMap::new(),
             has_reported_damage: false,
             outbox: Outbox::default(),
         }
@@ -96,6 +100,7 @@ impl AlertTracker {
             self.next_checks.clear();
             self.unhealthy_since.clear();
             self.condition_since.clear();
+            self.passed_conditions.clear();
         }
         self.reset_grace_period(now);
         true
@@ -135,7 +140,7 @@ impl AlertTracker {
         let next_check = self.check_queue.first().map(|(at, _)| *at);
         let unraised = self.condition_since.iter();
         let unraised = unraised.filter(|(alert, _)| self.can_raise(alert));
-        let conditions = unraised.map(|(_, since)| time::after(*since, FAILURE_GRACE_PERIOD));
+        let conditions = unraised.map(|(alert, since)| self.raised_at(alert, *since));
         next_check.into_iter().chain(conditions).min()
     }
 
@@ -201,7 +206,7 @@ impl AlertTracker {
             text,
         };
         if notification.alert.kind == AlertKind::Ledger {
-            self.has_sent_ledger_alert = true;
+            self.ledger_alert_at = Some(now);
             self.outbox.send_direct(notification, channels);
         } else {
             self.outbox.enqueue(OutboxEntry {

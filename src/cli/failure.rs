@@ -89,6 +89,7 @@ pub(super) fn ledger_exit_code(error: &LedgerError) -> u8 {
         | LedgerError::Open { .. }
         | LedgerError::ForeignLog { .. }
         | LedgerError::Damaged { .. }
+        | LedgerError::NoRoom { .. }
         | LedgerError::CheckpointNote(_)
         | LedgerError::Corrupt(_)
         | LedgerError::Rejected(_)

@@ -14,6 +14,10 @@ use crate::ledger::error::LedgerError;
 /// of the ledger do not say.
 const DEFAULT_WAL_PAGES: u32 = 1000;
 
+/// The bytes of a page, and of what the log has beside each.
+const PAGE_SIZE: u64 = 4096;
+const FRAME_HEADER: u64 = 24;
+
 /// How long the last checkpoint waits for readers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -30,6 +34,8 @@ pub(super) struct Checkpoints {
     next_pages: u32,
     /// The length of the log after the last commit.
     log_pages: Arc<AtomicU32>,
+    /// The length when the size of a commit was last asked for.
+    sized_pages: u32,
     has_failed: bool,
 }
 
@@ -46,6 +52,7 @@ impl Checkpoints {
             max_pages,
             next_pages: max_pages,
             log_pages: Arc::default(),
+            sized_pages: 0,
             has_failed: false,
         }
     }
@@ -70,6 +77,15 @@ impl Checkpoints {
     pub(super) fn note_opened(&mut self) -> Result<(), LedgerError> {
         let noted = self.note.as_mut().map_or(Ok(()), CheckpointNote::finish);
         noted.map_err(|error| LedgerError::CheckpointNote(error.to_string()))
+    }
+
+    /// Returns the bytes that the log grew by since the last call. A log that started over
+    /// counts from its beginning.
+    pub(super) fn size_of_last_commit(&mut self) -> u64 {
+        let pages = self.log_pages.load(Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.sized_pages, pages);
+        let grown = pages.checked_sub(before).unwrap_or(pages);
+        u64::from(grown) * (PAGE_SIZE + FRAME_HEADER)
     }
 
     /// Copies the log if it has become long. Returns whether it was copied. A failure is

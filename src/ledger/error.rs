@@ -137,6 +137,16 @@ pub enum LedgerError {
         /// The command that copies the log into the ledger.
         keep: String,
     },
+    /// The disk has no room for what the ledger writes.
+    #[error("{} has no room for {kibibytes} KiB, which the ledger needs: {reason}", .folder.display())]
+    NoRoom {
+        /// The folder of the ledger.
+        folder: PathBuf,
+        /// The room that is needed.
+        kibibytes: u64,
+        /// The system's error.
+        reason: String,
+    },
     /// The files of the open ledger changed.
     #[error("the files of the ledger {} changed under rekeyd: {damage}; nothing more is sent to \
              the provider; hint: stop rekeyd, put the newest backup back with `rekeyd restore \
@@ -191,6 +201,7 @@ impl LedgerError {
             | Self::Open { .. }
             | Self::ForeignLog { .. }
             | Self::Damaged { .. }
+            | Self::NoRoom { .. }
             | Self::CheckpointNote(_)
             | Self::BatchAborted(_)
             | Self::WriterStopped => false,

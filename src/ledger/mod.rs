@@ -16,6 +16,7 @@ mod difference;
 mod error;
 mod fault_injector;
 mod first_release;
+mod free_space;
 mod group_commit;
 mod identity;
 mod kept_file;

@@ -14,6 +14,7 @@ use crate::ledger::checkpoint_note::{
 use crate::ledger::damage::LedgerDamage;
 use crate::ledger::error::LedgerError;
 use crate::ledger::first_release;
+use crate::ledger::free_space::FreeSpace;
 use crate::ledger::identity::{self, HostIdentity, LedgerIdentity};
 use crate::ledger::ledger_file::{
     IS_DIRECTORY_REASON, READ_ONLY_REASON, cannot_open, check_regular, create_if_missing,
@@ -70,6 +71,7 @@ pub(super) struct OpenLedger {
     checkpoints: Checkpoints,
     /// None without a lock, in tests and simulations.
     watch: Option<FileWatch>,
+    space: Option<FreeSpace>,
     pages: Option<PageCheck>,
     lock: Option<WriterLock>,
 }
@@ -81,6 +83,7 @@ impl OpenLedger {
             connection,
             checkpoints: Checkpoints::new(None, None, None),
             watch: None,
+            space: None,
             pages: None,
             lock: None,
         }
@@ -122,9 +125,24 @@ impl OpenLedger {
         let Some(watch) = &mut self.watch else {
             return committed;
         };
+        if let Some(space) = &mut self.space {
+            match &committed {
+                Ok(()) => space.note_commit(self.checkpoints.size_of_last_commit()),
+                Err(error) if error.is_content_error() => {}
+                Err(_) => space.note_failure(),
+            }
+        }
         committed.map_err(|error| watch.mark_if_malformed(error))?;
         watch.note_commit();
         self.check_watched()
+    }
+
+    /// Checks that the disk has room for what the ledger writes.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoRoom`].
+    pub(super) fn check_room(&mut self) -> Result<(), LedgerError> {
+        self.space.as_mut().map_or(Ok(()), FreeSpace::check)
     }
 
     /// Copies the log into the ledger if it has become long.
@@ -230,6 +248,7 @@ pub(super) fn open(
     let watch = lock.as_ref().map(|_| FileWatch::new(path, &connection));
     Ok(OpenLedger {
         watch: watch.transpose()?,
+        space: lock.as_ref().map(|_| FreeSpace::new(path)),
         pages: None,
         connection,
         checkpoints,

@@ -306,11 +306,17 @@ impl Ledger {
         .await
     }
 
-    /// Checks that the ledger can be written, by writing a value that it has already.
+    /// Checks that the ledger can be written: that its disk has room for twice the largest
+    /// commit, and by writing a value that it has already.
     ///
     /// # Errors
     /// The ledger cannot be written; see [`LedgerError`].
     pub async fn check_writable(&self) -> Result<(), LedgerError> {
+        let (sender, reply) = oneshot::channel();
+        self.messages
+            .send(WriterMessage::CheckRoom(sender))
+            .map_err(|_| LedgerError::WriterStopped)?;
+        reply.await.unwrap_or(Err(LedgerError::WriterStopped))?;
         self.submit(write::check_writable).await
     }
 

@@ -22,6 +22,7 @@ pub(super) struct Mailbox {
 enum WriterTask {
     Commit(Vec<Box<dyn WriteOperation>>),
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
     PagesChecked(Result<Option<FileStamp>, String>),
     Close(oneshot::Sender<()>),
 }
@@ -57,6 +58,7 @@ impl Mailbox {
         let mut operations = match first {
             WriterMessage::Run(first) => vec![first],
             WriterMessage::CheckFiles(reply) => return WriterTask::CheckFiles(reply),
+            WriterMessage::CheckRoom(reply) => return WriterTask::CheckRoom(reply),
             WriterMessage::PagesChecked(found) => return WriterTask::PagesChecked(found),
             WriterMessage::Close(reply) => return WriterTask::Close(reply),
         };
@@ -66,6 +68,7 @@ impl Mailbox {
             match message {
                 WriterMessage::Run(operation) => operations.push(operation),
                 WriterMessage::CheckFiles(_)
+                | WriterMessage::CheckRoom(_)
                 | WriterMessage::PagesChecked(_)
                 | WriterMessage::Close(_) => {
                     self.postponed = Some(message);
@@ -83,6 +86,7 @@ pub(super) fn run_on_thread(mut ledger: OpenLedger, mut mailbox: Mailbox) {
         match task {
             WriterTask::Commit(operations) => commit(&mut ledger, operations),
             WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+            WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
             WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
             WriterTask::Close(reply) => return close(ledger, reply),
         }
@@ -95,6 +99,7 @@ pub(super) async fn run_as_task(mut ledger: OpenLedger, mut mailbox: Mailbox) {
         match task {
             WriterTask::Commit(operations) => commit(&mut ledger, operations),
             WriterTask::CheckFiles(reply) => reply_check(&mut ledger, reply),
+            WriterTask::CheckRoom(reply) => drop(reply.send(ledger.check_room())),
             WriterTask::PagesChecked(found) => ledger.finish_page_check(found),
             WriterTask::Close(reply) => return close(ledger, reply),
         }
@@ -112,6 +117,10 @@ pub(super) async fn run_with_faults(
             WriterTask::Commit(operations) => operations,
             WriterTask::CheckFiles(reply) => {
                 reply_check(&mut ledger, reply);
+                continue;
+            }
+            WriterTask::CheckRoom(reply) => {
+                drop(reply.send(Ok(())));
                 continue;
             }
             WriterTask::PagesChecked(_) => continue,

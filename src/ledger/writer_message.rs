@@ -12,6 +12,8 @@ pub(super) enum WriterMessage {
     Run(Box<dyn WriteOperation>),
     /// Check that the ledger is still this process's, and undamaged.
     CheckFiles(oneshot::Sender<Result<(), LedgerError>>),
+    /// Check that the disk has room for what the ledger writes.
+    CheckRoom(oneshot::Sender<Result<(), LedgerError>>),
     /// The pages were checked, with the ledger's stamp at the start if another process had
     /// written it, or are damaged.
     PagesChecked(Result<Option<FileStamp>, String>),

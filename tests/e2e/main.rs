@@ -20,6 +20,7 @@ mod control;
 mod daemon;
 mod end_to_end;
 mod file_modes;
+mod full_disk;
 mod hanging_receivers;
 mod ledger_unwritable;
 mod log;

@@ -1,6 +1,7 @@
 //! The alerts of conditions, which concern every key.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,10 @@ use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::notification::{Alert, AlertKind, NotificationState};
 use crate::core::time;
 use crate::platform::entropy::Entropy;
+
+/// The interval at which people are notified that the ledger cannot be written, at most:
+/// these notifications have no outbox that would keep them from being sent again.
+const LEDGER_ALERT_INTERVAL: Duration = time::HOUR;
 
 impl AlertTracker {
     /// Compares the active conditions with those that are raised, and queues
@@ -36,7 +41,7 @@ impl AlertTracker {
                 }
                 Some(_) => {
                     self.unconfirmed.remove(&alert);
-                    self.condition_since.entry(alert).or_insert(now);
+                    self.note_condition(&alert, now);
                 }
                 None => self.clear_condition_alert(alert, entropy, now),
             }
@@ -63,8 +68,29 @@ impl AlertTracker {
     }
 
     pub(super) fn can_raise(&self, alert: &Alert) -> bool {
-        let is_repetition = alert.kind == AlertKind::Ledger && self.has_sent_ledger_alert;
-        self.subscriptions.matches(alert) && !is_repetition && !self.is_active(alert)
+        self.subscriptions.matches(alert) && !self.is_active(alert)
+    }
+
+    /// Returns when a condition that is active since `since` becomes an alert.
+    pub(super) fn raised_at(&self, alert: &Alert, since: Timestamp) -> Timestamp {
+        let patience = time::after(since, FAILURE_GRACE_PERIOD);
+        let is_direct = alert.kind == AlertKind::Ledger;
+        let repeated_at = self.ledger_alert_at.filter(|_| is_direct);
+        repeated_at.map_or(patience, |at| {
+            patience.max(time::after(at, LEDGER_ALERT_INTERVAL))
+        })
+    }
+
+    /// Returns since when an active condition counts. One that had passed only a moment
+    /// before is the same: a disk that takes one page more would start it again each
+    /// second.
+    fn note_condition(&mut self, alert: &Alert, now: Timestamp) -> Timestamp {
+        let passed = self.passed_conditions.remove(alert);
+        let since = passed
+            .filter(|(_, passed_at)| time::after(*passed_at, FAILURE_GRACE_PERIOD) > now)
+            .map_or(now, |(since, _)| since);
+        let since = *self.condition_since.entry(alert.clone()).or_insert(since);
+        since.min(now)
     }
 
     fn raise_condition_alert(
@@ -74,10 +100,8 @@ impl AlertTracker {
         entropy: &dyn Entropy,
         now: Timestamp,
     ) {
-        let since = self.condition_since.entry(alert.clone()).or_insert(now);
-        *since = (*since).min(now);
-        let since = *since;
-        if self.has_grace_period && time::after(since, FAILURE_GRACE_PERIOD) > now {
+        let since = self.note_condition(&alert, now);
+        if self.has_grace_period && self.raised_at(&alert, since) > now {
             return;
         }
         let text = format!("{problem}; no rotation is begun until this has passed");
@@ -85,8 +109,11 @@ impl AlertTracker {
     }
 
     fn clear_condition_alert(&mut self, alert: Alert, entropy: &dyn Entropy, now: Timestamp) {
-        if self.condition_since.remove(&alert).is_some() {
+        if let Some(since) = self.condition_since.remove(&alert) {
             self.reset_grace_period(now);
+            if !self.is_active(&alert) {
+                self.passed_conditions.insert(alert.clone(), (since, now));
+            }
         }
         if self.is_active(&alert) && !self.unconfirmed.contains(&alert) {
             let text = alert::resolved_text(&alert, None);

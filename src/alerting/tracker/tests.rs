@@ -56,7 +56,7 @@ fn active(condition: Condition, scope: Option<Scope>) -> ActiveCondition {
 }
 
 #[test]
-fn a_ledger_alert_bypasses_the_outbox_once_per_process() {
+fn a_ledger_alert_bypasses_the_outbox_once_an_hour() {
     let (mut tracker, entropy) = tracker();
     let signal = tracker.outbox.subscribe();
     let direct = || {
@@ -80,12 +80,15 @@ fn a_ledger_alert_bypasses_the_outbox_once_per_process() {
     for seconds in [100, 200, 300] {
         hold_condition_at(&mut tracker, &entropy, Condition::Ledger, seconds);
     }
-    assert_eq!(tracker.next_at(), None, "nothing is waited for");
+    assert_eq!(tracker.next_at(), Some(at(90 + 3600)));
     tracker.update_conditions(&[], &entropy, at(400));
     assert_eq!(
         direct(),
         [NotificationState::Raised, NotificationState::Resolved]
     );
+    hold_condition_at(&mut tracker, &entropy, Condition::Ledger, 5000);
+    hold_condition_at(&mut tracker, &entropy, Condition::Ledger, 5030);
+    assert_eq!(direct().len(), 3, "another shortage is told");
     assert_eq!(tracker.outbox.take_batch(), []);
 }
 
@@ -149,4 +152,48 @@ fn the_same_condition_in_two_scopes_is_two_alerts() {
     );
     tracker.update_conditions(&[admin_keys], &entropy, at(40));
     assert_eq!(sent(&mut tracker), [(NotificationState::Resolved, proj)]);
+}
+
+#[test]
+fn a_condition_that_returns_at_once_counts_from_its_first_failure() {
+    for (pause, expected) in [(1, Some(30)), (5, Some(30)), (29, Some(30)), (40, None)] {
+        let (mut tracker, entropy) = tracker();
+        let signal = tracker.outbox.subscribe();
+        let mut raised_at = None;
+        let mut seconds = 0;
+        // It is active for a second, and passes for `pause` seconds.
+        while seconds < 300 && raised_at.is_none() {
+            hold_condition_at(&mut tracker, &entropy, Condition::Ledger, seconds);
+            let sent = signal.borrow().direct.len();
+            raised_at = (sent > 0).then_some(seconds);
+            tracker.update_conditions(&[], &entropy, at(seconds + 1));
+            seconds += 1 + pause;
+        }
+        match expected {
+            Some(earliest) => {
+                let raised_at = raised_at.unwrap();
+                assert!(
+                    (earliest..=earliest + pause + 1).contains(&raised_at),
+                    "{pause}"
+                );
+            }
+            None => assert_eq!(raised_at, None, "{pause}"),
+        }
+    }
+}
+
+#[test]
+fn damage_is_told_at_once_and_whatever_was_told_before() {
+    let (mut tracker, entropy) = tracker();
+    let signal = tracker.outbox.subscribe();
+    hold_condition_at(&mut tracker, &entropy, Condition::Ledger, 0);
+    hold_condition_at(&mut tracker, &entropy, Condition::Ledger, 30);
+    assert_eq!(signal.borrow().direct.len(), 1);
+    for text in ["one", "two"] {
+        tracker.notify_damage(text.to_owned(), &entropy, at(31));
+    }
+    hold_condition_at(&mut tracker, &entropy, Condition::Ledger, 32);
+    let direct = signal.borrow().direct.clone();
+    let texts = direct.iter().map(|(notification, _)| &notification.text);
+    assert_eq!(texts.skip(1).collect::<Vec<_>>(), ["one", "two"]);
 }

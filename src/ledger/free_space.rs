@@ -1,0 +1,141 @@
+//! Checks that the disk has room for what the ledger writes, before it counts as writable
+//! again.
+//!
+//! A full disk often takes one page more. A write of one page then succeeds, and the next
+//! commit fails: once a second, for ever.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Error, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use crate::ledger::error::LedgerError;
+use crate::ledger::paths::{files_of_sqlite, parent_directory, sibling_path};
+
+/// The room that the ledger needs at least, in bytes: some twenty rotations.
+const MIN_ROOM: u64 = 1 << 20;
+
+/// The room that it needs at most.
+const MAX_ROOM: u64 = 64 << 20;
+
+/// The time within which a commit that fails shows that the room was too small.
+const PROOF_TIME: Duration = Duration::from_secs(60);
+
+/// The size of one write where room cannot be reserved.
+static BLOCK: [u8; 1 << 16] = [0x5A; 1 << 16];
+
+/// The room that the ledger needs.
+pub(super) struct FreeSpace {
+    /// The file that takes the room for a moment.
+    path: PathBuf,
+    room: u64,
+    /// When the room was last there.
+    found_at: Option<Instant>,
+}
+
+impl FreeSpace {
+    pub(super) fn new(ledger: &Path) -> Self {
+        let [ledger, ..] = files_of_sqlite(ledger);
+        Self {
+            path: sibling_path(&ledger, ".room"),
+            room: MIN_ROOM,
+            found_at: None,
+        }
+    }
+
+    /// Notes the size of a commit, in bytes. The room is twice the largest.
+    pub(super) fn note_commit(&mut self, size: u64) {
+        self.room = self.room.max(size.saturating_mul(2)).min(MAX_ROOM);
+    }
+
+    /// Notes that a commit failed although there was room: it needs more.
+    pub(super) fn note_failure(&mut self) {
+        if self
+            .found_at
+            .take()
+            .is_some_and(|at| at.elapsed() < PROOF_TIME)
+        {
+            self.room = self.room.saturating_mul(2).min(MAX_ROOM);
+        }
+    }
+
+    /// Checks that there is room, by taking it for a moment.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoRoom`]. A folder in which no file can be created is no error here:
+    /// a write to the ledger shows whether it can be written.
+    pub(super) fn check(&mut self) -> Result<(), LedgerError> {
+        let Ok(file) = create_unnamed(&self.path) else {
+            return Ok(());
+        };
+        take_room(&file, self.room).map_err(|error| LedgerError::NoRoom {
+            folder: parent_directory(&self.path).to_owned(),
+            kibibytes: self.room >> 10,
+            reason: error.to_string(),
+        })?;
+        self.found_at = Some(Instant::now());
+        Ok(())
+    }
+}
+
+/// Creates a file without a name, which takes no room once it is closed.
+fn create_unnamed(path: &Path) -> Result<File, Error> {
+    // A killed process may have left it.
+    let _ = fs::remove_file(path);
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Takes room on the disk, by reserving or else by writing it.
+fn take_room(mut file: &File, room: u64) -> Result<(), Error> {
+    match fallocate(file, FallocateFlags::empty(), 0, room) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            for _ in 0..room.div_ceil(BLOCK.len() as u64) {
+                file.write_all(&BLOCK)?;
+            }
+            file.sync_data()
+        }
+        reserved => Ok(reserved?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_grows_with_commits_and_failures() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut space = FreeSpace::new(&dir.path().join("ledger.db"));
+        space.note_failure();
+        assert_eq!(space.room, MIN_ROOM, "nothing was proved");
+        space.note_commit(4096);
+        assert_eq!(space.room, MIN_ROOM);
+        space.note_commit(3 << 20);
+        assert_eq!(space.room, 6 << 20);
+        space.check().unwrap();
+        space.note_failure();
+        space.note_failure();
+        assert_eq!(space.room, 12 << 20, "one failure after one proof");
+        space.note_commit(u64::MAX);
+        assert_eq!(space.room, MAX_ROOM);
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folder_that_takes_no_files_is_left_to_the_ledger() {
+        let mut space = FreeSpace::new(Path::new("/nowhere/ledger.db"));
+        space.check().unwrap();
+        assert_eq!(space.found_at, None);
+    }
+}

@@ -1,0 +1,167 @@
+//! A full disk that takes one page more: one condition from the first failed commit to the
+//! end of the shortage, one notification, and none that needs the ledger.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::support::{ChildGuard, TestEnv, free_address, get, write};
+
+/// How long the test waits for the daemon.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The bytes of the disk that are free again at once: some pages, and no commit.
+const LITTLE_ROOM: u64 = 12 * 1024;
+
+/// A daemon whose ledger is on a small disk of its own, in a mount namespace.
+struct SmallDiskDaemon {
+    process: ChildGuard,
+    log_lines: Receiver<String>,
+    log: Vec<String>,
+    state: PathBuf,
+}
+
+impl SmallDiskDaemon {
+    /// Starts the daemon; none if this host lets the test mount nothing.
+    fn start(world: &TestEnv) -> Option<Self> {
+        let state = world.path("state");
+        fs::create_dir(&state).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size=8m,mode=0700 tmpfs {} && exec \"$@\"",
+            state.display()
+        );
+        let unshare = ["-r", "-m", "sh", "-c"];
+        let probe = Command::new("unshare")
+            .args(unshare)
+            .args([&script, "sh", "true"])
+            .output();
+        if !probe.is_ok_and(|probe| probe.status.success()) {
+            return None;
+        }
+        let run = world.command(&["run"]);
+        let mut child = Command::new("unshare")
+            .args(unshare)
+            .args([&script, "sh"])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log_lines) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // The test may not be waiting any more.
+                let _ = sender.send(line);
+            }
+        });
+        // The folder as the daemon sees it.
+        let root = format!("/proc/{}/root", child.id());
+        let state = PathBuf::from(format!("{root}{}", state.display()));
+        Some(Self {
+            process: ChildGuard(child),
+            log_lines,
+            log: Vec::new(),
+            state,
+        })
+    }
+
+    fn wait_for(&mut self, expected: &str) {
+        while let Ok(line) = self.log_lines.recv_timeout(PATIENCE) {
+            let is_expected = line.contains(expected);
+            self.log.push(line);
+            if is_expected {
+                return;
+            }
+        }
+        panic!("no {expected:?} in the log:\n{}", self.log.join("\n"));
+    }
+
+    fn count(&mut self, text: &str) -> usize {
+        self.log.extend(self.log_lines.try_iter());
+        let lines = self.log.iter().filter(|line| line.contains(text));
+        lines.count()
+    }
+
+    /// Fills the disk but for [`LITTLE_ROOM`].
+    fn fill(&self) {
+        let mut options = OpenOptions::new();
+        let path = self.state.join("fill");
+        let mut file: File = options.write(true).create(true).open(&path).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - LITTLE_ROOM).unwrap();
+    }
+}
+
+/// Returns the notifications so far, one JSON object each.
+fn notices(world: &TestEnv) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(world.path("notices")).unwrap_or_default();
+    let values = serde_json::Deserializer::from_str(&text).into_iter();
+    // The last one may be half written.
+    values.map_while(Result::ok).collect()
+}
+
+#[test]
+fn full_disk_that_takes_a_page_is_one_condition() {
+    let world = TestEnv::start(&[]);
+    let metrics = free_address();
+    world.configure(&format!(
+        "[metrics]\nlisten = \"{metrics}\"\n\
+         [[notify]]\ntype = \"command\"\nargv = [\"DIR/told\"]\n\
+         [key.billing]\nevery = \"5s\"\noverlap = \"0s\"\nverify-interval = \"0s\"\n\
+         max-creates-per-day = 172800\n\
+         [[key.billing.sink]]\ntype = \"file\"\npath = \"DIR/billing.key\"\n"
+    ));
+    let config = fs::read_to_string(world.path("config.toml")).unwrap();
+    write(
+        &world.path("config.toml"),
+        &config.replace("/ledger.db\"", "/state/ledger.db\""),
+    );
+    let (told, file) = (world.path("told"), world.path("notices"));
+    write(&told, &format!("#!/bin/sh\ncat >> {}\n", file.display()));
+    fs::set_permissions(&told, fs::Permissions::from_mode(0o700)).unwrap();
+    let Some(mut daemon) = SmallDiskDaemon::start(&world) else {
+        return;
+    };
+    daemon.wait_for("is the current credential of");
+
+    daemon.fill();
+    let start = Instant::now();
+    while notices(&world).is_empty() {
+        assert!(start.elapsed() < PATIENCE, "nobody is told");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        daemon.count("no rotation is begun until"),
+        1,
+        "{:?}",
+        daemon.log
+    );
+    assert_eq!(daemon.count("has passed"), 0, "{:?}", daemon.log);
+    let (status, _, page) = get(&metrics, "/readyz");
+    assert_eq!(status, 503);
+    assert!(page.contains("full"), "{page}");
+    let created = world.keys().len();
+
+    fs::remove_file(daemon.state.join("fill")).unwrap();
+    daemon.wait_for("has passed");
+    daemon.wait_for("is the current credential of");
+    assert!(world.keys().len() >= created);
+    assert_eq!(get(&metrics, "/readyz").0, 200);
+    while notices(&world).len() < 2 {
+        assert!(start.elapsed() < 2 * PATIENCE, "nobody is told of the end");
+        std::thread::yield_now();
+    }
+    let states: Vec<_> = notices(&world)
+        .into_iter()
+        .map(|notice| notice["data"]["state"].clone())
+        .collect();
+    assert_eq!(states, ["begun", "over"]);
+    assert_eq!(daemon.count("no rotation is begun until"), 1);
+    drop(daemon.process);
+}
