@@ -12,6 +12,7 @@
 mod cache;
 mod dates;
 mod gaps;
+mod grammar;
 pub mod timetable;
 mod wall_clock;
 
@@ -39,11 +40,8 @@ const NICKNAMES: [(&str, &str); 5] = [
     ("@yearly", "0 0 1 1 *"),
 ];
 
-/// The names of months and weekdays.
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
-const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+/// What separates fields.
+const BLANKS: [char; 2] = [' ', '\t'];
 
 /// A cron expression with its time zone. Cheap to clone.
 #[derive(Clone)]
@@ -80,13 +78,8 @@ impl Schedule {
     pub fn parse(expression: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
         let fields = split_fields(expression)?;
         let match_both_days = starts_with_star(&fields.days) || starts_with_star(&fields.weekdays);
-        if let Some(reason) = unknown_word(&fields) {
-            return Err(invalid_expression(expression, &reason));
-        }
-        let cron = parse_cron(&fields.text, match_both_days).map_err(|error| {
-            let reason = invalid_field(&fields.text).unwrap_or_else(|| describe_error(&error));
-            invalid_expression(expression, &reason)
-        })?;
+        let cron = parse_cron(&fields.text, match_both_days)
+            .map_err(|error| invalid_expression(expression, &describe_error(&error)))?;
         let can_fire = dates::can_fire(&cron);
         let parsed = ParsedExpression {
             expression: expression.to_owned(),
@@ -189,12 +182,11 @@ struct ExpressionFields {
     minutes: String,
     hours: String,
     days: String,
-    months: String,
     weekdays: String,
 }
 
 fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
-    let trimmed = expression.trim();
+    let trimmed = expression.trim_matches(BLANKS);
     let text = if trimmed.starts_with('@') {
         NICKNAMES
             .into_iter()
@@ -204,7 +196,7 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
     } else {
         trimmed
     };
-    let parts: Vec<&str> = text.split_whitespace().collect();
+    let parts: Vec<&str> = text.split(BLANKS).filter(|part| !part.is_empty()).collect();
     let rest = match parts.len() {
         5 => &parts[..],
         6 => &parts[1..],
@@ -216,12 +208,12 @@ fn split_fields(expression: &str) -> Result<ExpressionFields, ScheduleError> {
             ));
         }
     };
+    grammar::check(&parts).map_err(|reason| invalid_expression(expression, &reason))?;
     Ok(ExpressionFields {
         text: text.to_owned(),
         minutes: rest[0].to_owned(),
         hours: rest[1].to_owned(),
         days: rest[2].to_owned(),
-        months: rest[3].to_owned(),
         weekdays: rest[4].to_owned(),
     })
 }
@@ -233,53 +225,6 @@ fn parse_cron(text: &str, match_both_days: bool) -> Result<Cron, CronError> {
         .dom_and_dow(match_both_days)
         .build()
         .parse(text)
-}
-
-/// Returns the reason why a name of a month or a weekday is none. croner replaces
-/// names within a word, and would take `SunMon` for `01`.
-fn unknown_word(fields: &ExpressionFields) -> Option<String> {
-    let is_letter = |character: char| character.is_alphabetic();
-    for (kind, field, names, numbers) in [
-        ("month", &fields.months, &MONTHS[..], "1 to 12"),
-        ("weekday", &fields.weekdays, &WEEKDAYS[..], "0 to 7"),
-    ] {
-        let words = field.split(|character| !is_letter(character));
-        for word in words.filter(|word| !word.is_empty()) {
-            // `L` behind a weekday is the last one of the month.
-            let name = word.strip_suffix(['L', 'l']).unwrap_or(word);
-            let is_known = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-            if is_known(word) || (kind == "weekday" && (name.is_empty() || is_known(name))) {
-                continue;
-            }
-            let start: String = word.chars().take(3).collect();
-            let meant = names
-                .iter()
-                .find(|known| known.eq_ignore_ascii_case(&start));
-            let hint = match meant {
-                Some(meant) => format!("write {meant}"),
-                None => format!("use {} to {}, or {numbers}", names.first()?, names.last()?),
-            };
-            return Some(format!("there is no {kind} {word:?}; {hint}"));
-        }
-    }
-    None
-}
-
-/// Returns the first field that is invalid by itself, with the parser's reason.
-fn invalid_field(text: &str) -> Option<String> {
-    const NAMES: [&str; 6] = ["second", "minute", "hour", "day", "month", "weekday"];
-    let parts: Vec<&str> = text.split_whitespace().collect();
-    let names = NAMES.get(NAMES.len().checked_sub(parts.len())?..)?;
-    names
-        .iter()
-        .zip(&parts)
-        .enumerate()
-        .find_map(|(index, (name, part))| {
-            let mut alone = vec!["*"; parts.len()];
-            alone[index] = part;
-            let error = parse_cron(&alone.join(" "), true).err()?;
-            Some(format!("its {name} {part:?}: {}", describe_error(&error)))
-        })
 }
 
 /// Returns whether a field starts with `*`, or with `?`, its synonym in the day

@@ -113,11 +113,11 @@ pub fn find_account(name_or_number: &str) -> Result<Account, AccountError> {
 }
 
 fn find_account_in(name_or_number: &str, users: &str, groups: &str) -> Option<Account> {
-    let number = name_or_number.parse::<u32>().ok();
+    let number = parse_number(name_or_number);
     let (name, user, group) = users.lines().find_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
-        let (name, user) = (*fields.first()?, fields.get(2)?.parse::<u32>().ok()?);
-        let group = fields.get(3)?.parse::<u32>().ok()?;
+        let (name, user) = (*fields.first()?, parse_number(fields.get(2)?)?);
+        let group = parse_number(fields.get(3)?)?;
         (name == name_or_number || number == Some(user)).then_some((name, user, group))
     })?;
     let listed = groups.lines().filter_map(|line| {
@@ -126,7 +126,7 @@ fn find_account_in(name_or_number: &str, users: &str, groups: &str) -> Option<Ac
             .get(3)?
             .split(',')
             .any(|member| member.trim() == name);
-        let group = fields.get(2)?.parse().ok()?;
+        let group = parse_number(fields.get(2)?)?;
         is_member.then_some(group)
     });
     let groups = std::iter::once(group).chain(listed).map(Gid::from_raw);
@@ -161,8 +161,8 @@ pub fn user_name(user: u32) -> Option<String> {
 fn user_name_in(users: &str, user: u32) -> Option<&str> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (parse_number(fields.nth(1)?) == Some(user)).then_some(name)
     })
 }
 
@@ -181,10 +181,7 @@ pub fn is_member(user: u32, primary_group: u32, group: &str) -> bool {
 }
 
 fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups: &str) -> bool {
-    let number = match group.parse::<u32>() {
-        Ok(number) => Some(number),
-        Err(_) => find_id(groups, group),
-    };
+    let number = parse_number(group).or_else(|| find_id(groups, group));
     if number.is_none() || number == Some(primary_group) {
         return number.is_some();
     }
@@ -194,7 +191,7 @@ fn is_member_in(user: u32, primary_group: u32, group: &str, users: &str, groups:
     groups.lines().any(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let members = fields.get(3).copied().unwrap_or_default();
-        let is_group = fields.get(2).and_then(|text| text.parse().ok()) == number;
+        let is_group = fields.get(2).copied().and_then(parse_number) == number;
         is_group && members.split(',').any(|member| member.trim() == name)
     })
 }
@@ -236,7 +233,7 @@ fn has_capability(capability: u64) -> bool {
 
 fn resolve_id(kind: AccountKind, name_or_number: &str, list: &Path) -> Result<u32, AccountError> {
     // chown(2) reads the highest number as "leave unchanged".
-    if let Ok(number) = name_or_number.parse::<u32>()
+    if let Some(number) = parse_number(name_or_number)
         && number != u32::MAX
     {
         return Ok(number);
@@ -258,14 +255,21 @@ fn find_named(kind: AccountKind, name: &str, list: &Path) -> Result<u32, Account
     })
 }
 
+/// Returns the number that a text of digits is: a sign, as in the `+` of the lines of a
+/// directory server, makes it none.
+fn parse_number(text: &str) -> Option<u32> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
 /// Returns the number in `name:password:number:…`.
 fn find_id(entries: &str, name: &str) -> Option<u32> {
     entries.lines().find_map(|line| {
         let mut fields = line.split(':');
-        if fields.next() != Some(name) {
+        if name.is_empty() || fields.next() != Some(name) {
             return None;
         }
-        fields.nth(1)?.parse().ok()
+        parse_number(fields.nth(1)?)
     })
 }
 
@@ -336,6 +340,26 @@ mod tests {
         }
         for name in ["broken", "996", ""] {
             assert_eq!(find_account_in(name, users, groups), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn malformed_lines_match_nobody() {
+        let users = "+::::::\n:x:7:7::/:/bin/sh\nnis:x:+8:8::/:/bin/sh\nshort:x\n";
+        let groups = "+:::\n:x:60:\nops:x:50:\nplus:x:+61:nis\nwide:x:62:,\n";
+        for user in [7, 8, 9] {
+            for group in ["ops", "50", "wide", "plus", "61", "", "+"] {
+                assert!(
+                    !is_member_in(user, 99, group, users, groups),
+                    "{user} {group}"
+                );
+            }
+            assert_eq!(user_name_in(users, user), None);
+        }
+        assert_eq!(find_id(groups, ""), None);
+        assert_eq!(find_id(groups, "plus"), None);
+        for text in ["+7", "-7", " 7", "7 ", "", "0x7", "4294967296", "٧"] {
+            assert_eq!(parse_number(text), None, "{text:?}");
         }
     }
 

@@ -133,7 +133,7 @@ fn invalid_keys_and_schedules_are_reported() {
     );
     let hour = cron(
         "2: key.a.schedule",
-        "\"0 25 * * *\" is no cron expression: its hour \"25\": Number out of bounds",
+        "\"0 25 * * *\" is no cron expression: there is no hour \"25\"; use 0 to 23",
     );
     let reboot = cron(
         "2: key.a.schedule",
@@ -347,8 +347,8 @@ signing-secret-file = "/etc/hook"
 schedule = "0 0 31 2 *"
 "#;
     let minute = format!(
-        "13: key.twins.schedule: \"61 * * * *\" is no cron expression: its minute \"61\": \
-         Number out of bounds; {CRON_HINT}"
+        "13: key.twins.schedule: \"61 * * * *\" is no cron expression: there is no \
+         minute \"61\"; use 0 to 59; {CRON_HINT}"
     );
     let unnamed = |line: u8, sink: u8| {
         format!(

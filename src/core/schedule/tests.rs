@@ -283,13 +283,13 @@ fn invalid_expressions_are_explained() {
     }
     // The message names the invalid field, with the parser's reason.
     for (text, field) in [
-        ("60 * * * *", "its minute \"60\": "),
-        ("* 24 * * *", "its hour \"24\": "),
-        ("* * 0 * *", "its day \"0\": "),
-        ("* * * 13 *", "its month \"13\": "),
-        ("* * * * 8", "its weekday \"8\": "),
-        ("a * * * *", "its minute \"a\": "),
-        ("61 * * * * *", "its second \"61\": "),
+        ("60 * * * *", "there is no minute \"60\"; "),
+        ("* 24 * * *", "there is no hour \"24\"; "),
+        ("* * 0 * *", "there is no day \"0\"; "),
+        ("* * * 13 *", "there is no month \"13\"; "),
+        ("* * * * 8", "there is no weekday \"8\"; "),
+        ("a * * * *", "there is no minute \"a\"; "),
+        ("61 * * * * *", "there is no second \"61\"; "),
     ] {
         let error = Schedule::parse(text, TimeZone::UTC).unwrap_err();
         let error = error.to_string();
