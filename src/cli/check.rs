@@ -1,5 +1,7 @@
 //! `rekeyd check`: reports every problem at once, and changes nothing.
 
+use std::time::Duration;
+
 use crate::cli::context::{GlobalOptions, credential_sources, read_environment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -9,10 +11,16 @@ use crate::config::settings::Settings;
 use crate::config::{self, Problem};
 use crate::core::scope::Scope;
 use crate::core::secret::ActiveCredential;
+use crate::core::{duration, time};
+use crate::engine::conditions::clock_mismatch_message;
 use crate::ledger::{LedgerNotes, PendingMigration};
+use crate::platform::clock::{Clock as _, SystemClock};
 use crate::provider::Provider as _;
 use crate::provider::failover::{CredentialSource as _, FailoverProvider};
 use crate::provider::openai::OpenAiProvider;
+
+/// How long the provider's list may take.
+const LIST_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckCommand {
@@ -134,11 +142,19 @@ async fn check_provider(settings: &Settings) -> Option<Problem> {
     let active_credential = ActiveCredential::new();
     let provider = OpenAiProvider::new(&settings.provider, active_credential.clone());
     let provider = FailoverProvider::new(provider, active_credential, credential_sources(settings));
-    let error = provider.list(&Scope::AdminKeys).await.err()?;
+    // The daemon has more patience, but every rotation waits for this list.
+    let listing = provider.list(&Scope::AdminKeys);
+    let problem = match tokio::time::timeout(LIST_PATIENCE, listing).await {
+        Ok(Ok(listed)) => {
+            let (date, now) = (listed.server_time?, SystemClock.now());
+            (!time::clocks_agree(date, now)).then(|| clock_mismatch_message(Some(date), now))?
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!(
+            "list credentials: there is no end within {}",
+            duration::to_text(LIST_PATIENCE)
+        ),
+    };
     let location = "provider".to_owned();
-    Some(Problem::for_host(
-        &settings.file,
-        location,
-        error.to_string(),
-    ))
+    Some(Problem::for_host(&settings.file, location, problem))
 }

@@ -99,10 +99,9 @@ impl StatusCommand {
             });
             output::print(format!("{head}{}", to_table(&statuses, now)).as_bytes())?;
         }
-        let has_problem = statuses
-            .iter()
-            .any(|status| !status.is_healthy() || status.is_overdue);
-        if has_problem {
+        let mut keys = statuses.iter();
+        let has_problem = keys.any(|status| !status.is_healthy() || status.is_overdue);
+        if has_problem || !problems.is_empty() {
             Err(Failure::Reported)
         } else {
             Ok(())

@@ -334,6 +334,9 @@ pub fn resolved_text(alert: &Alert, state: Option<&KeyState>) -> String {
         AlertKind::Organization => "the keys' credentials are there again".to_owned(),
         AlertKind::Clock => "the clocks of this host and of the provider agree again".to_owned(),
         AlertKind::Provider => "the provider answers again".to_owned(),
+        AlertKind::Reconciliation => {
+            "the ledger was compared with the provider's list again".to_owned()
+        }
         AlertKind::Failing => format!("{key} is not failing any more{current}"),
         AlertKind::Overdue => format!("{key} is not overdue any more{current}"),
         AlertKind::Expiring => format!("{credential} of {key} has a successor{current}"),

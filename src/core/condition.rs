@@ -29,16 +29,20 @@ pub enum Condition {
     Clock,
     /// The provider is unreachable, or fails.
     Provider,
+    /// The ledger cannot be compared with the provider's list, although the provider
+    /// responds.
+    Reconciliation,
 }
 
 impl Condition {
     /// Every condition, worst first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
         Self::Clock,
         Self::Provider,
+        Self::Reconciliation,
     ];
 
     /// Returns its name in the ledger, the log and the metrics.
@@ -50,6 +54,26 @@ impl Condition {
             Self::Organization => "organization",
             Self::Clock => "clock",
             Self::Provider => "provider",
+            Self::Reconciliation => "reconciliation",
+        }
+    }
+
+    /// Returns whether no request may be sent to the provider, or its result not be
+    /// recorded, while the condition is active.
+    #[must_use]
+    pub const fn stops_reconciliation(self) -> bool {
+        match self {
+            Self::Ledger | Self::Credential | Self::Provider => true,
+            Self::Organization | Self::Clock | Self::Reconciliation => false,
+        }
+    }
+
+    /// Returns whether only an answer of the provider can end the condition.
+    #[must_use]
+    pub const fn awaits_provider(self) -> bool {
+        match self {
+            Self::Credential | Self::Clock | Self::Provider => true,
+            Self::Ledger | Self::Organization | Self::Reconciliation => false,
         }
     }
 
@@ -63,7 +87,8 @@ impl Condition {
             // An operator must act, and the provider rejects every probe.
             Self::Credential => Backoff(&[5, 15, 30, 60, 300]),
             Self::Clock => Backoff(&[30, 60]),
-            Self::Organization => Backoff(&[300]),
+            // No probe ends these: a reconciliation does, on a schedule of its own.
+            Self::Organization | Self::Reconciliation => Backoff(&[300]),
         };
         backoff.delay(attempt)
     }

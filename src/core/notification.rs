@@ -98,6 +98,8 @@ pub enum AlertKind {
     Clock,
     /// The provider cannot be reached, or fails.
     Provider,
+    /// The ledger cannot be compared with the provider's list.
+    Reconciliation,
     /// A step of a key fails again and again.
     Failing,
     /// A key has been due for too long.
@@ -116,12 +118,13 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ledger,
         Self::Credential,
         Self::Organization,
         Self::Clock,
         Self::Provider,
+        Self::Reconciliation,
         Self::Failing,
         Self::Overdue,
         Self::Expiring,
@@ -140,6 +143,7 @@ impl AlertKind {
             Self::Organization => "organization",
             Self::Clock => "clock",
             Self::Provider => "provider",
+            Self::Reconciliation => "reconciliation",
             Self::Failing => "failing",
             Self::Overdue => "overdue",
             Self::Expiring => "expiring",
@@ -164,6 +168,7 @@ impl AlertKind {
             | Self::Credential
             | Self::Organization
             | Self::Provider
+            | Self::Reconciliation
             | Self::Failing => EventKind::Failure,
             Self::Clock => EventKind::Clock,
             Self::Overdue => EventKind::Overdue,
@@ -186,6 +191,7 @@ impl AlertKind {
             | Self::Organization
             | Self::Clock
             | Self::Provider
+            | Self::Reconciliation
             | Self::Failing
             | Self::Overdue
             | Self::Expiring

@@ -1,13 +1,13 @@
 //! Handles the results of the engine's tasks, first of all the keys that workers return.
 
+use jiff::Timestamp;
 use tokio::task::JoinError;
 
 use crate::core::condition::Condition;
 use crate::core::health::alertable_error;
-use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
 use crate::engine::presence::CredentialPresence;
-use crate::engine::reconciliation::ReconciliationReport;
+use crate::engine::reconciliation::{ReconciliationFailure, ReconciliationReport};
 use crate::engine::scheduler::{Completion, Engine, set_membership};
 use crate::engine::worker::{AwaitedPlace, Worker};
 
@@ -67,7 +67,10 @@ impl Engine {
     pub(super) fn apply_condition_changes(&mut self) {
         self.report_rotations_if_damaged();
         let now = self.services.clock.now();
-        let active = self.services.conditions.active_keys();
+        let conditions = &self.services.conditions;
+        let active = conditions.active_keys();
+        self.maintenance
+            .pause_probes(conditions.requests_paused_until(now));
         if self.maintenance.schedule_probe(&active, now) {
             self.wake_all();
         }
@@ -170,34 +173,51 @@ impl Engine {
         }
     }
 
-    fn handle_reconciliation(&mut self, scope: &Scope, report: Option<ReconciliationReport>) {
+    fn handle_reconciliation(
+        &mut self,
+        scope: &Scope,
+        report: Result<ReconciliationReport, ReconciliationFailure>,
+    ) {
         let now = self.services.clock.now();
-        let discrepancies = report.map(|report| {
-            self.update_lookalike_alerts(&report.lookalikes, now);
-            self.services.ledger.start_page_check();
-            report.discrepancies
-        });
-        let has_succeeded = discrepancies.is_some();
         let interval = self.services.reconcile_every;
         let is_first = self
             .maintenance
-            .finish_reconciliation(scope, has_succeeded, interval, now);
+            .finish_reconciliation(scope, report.is_ok(), interval, now);
         if is_first {
             self.wake_all();
         }
-        if has_succeeded {
-            let awaiting = std::mem::take(&mut self.awaiting_reconciliation);
-            let (ready, rest) = awaiting.into_iter().partition(|(of, _)| of == scope);
-            self.awaiting_reconciliation = rest;
-            let ready: Vec<(Scope, KeyName)> = ready;
-            for (_, key) in ready {
-                self.wake(&key, now);
+        match report {
+            Ok(report) => {
+                self.services
+                    .conditions
+                    .clear_in(scope, Condition::Reconciliation);
+                self.update_lookalike_alerts(&report.lookalikes, now);
+                self.services.ledger.start_page_check();
+                self.wake_awaiting_reconciliation(scope, now);
+                for (key, found) in report.discrepancies {
+                    if let Some(entry) = self.keys.get_mut(&key) {
+                        entry.discrepancies.extend(found);
+                    }
+                    self.wake(&key, now);
+                }
+            }
+            // The end of the condition repeats it, and wakes the keys.
+            Err(ReconciliationFailure::Condition) => {}
+            Err(ReconciliationFailure::List { problem, pause }) => {
+                self.maintenance
+                    .record_list_problem(scope, problem, pause, now);
+                // They record why they cannot start.
+                self.wake_awaiting_reconciliation(scope, now);
             }
         }
-        for (key, found) in discrepancies.into_iter().flatten() {
-            if let Some(entry) = self.keys.get_mut(&key) {
-                entry.discrepancies.extend(found);
-            }
+    }
+
+    /// Wakes the keys that wait for a reconciliation of `scope`.
+    fn wake_awaiting_reconciliation(&mut self, scope: &Scope, now: Timestamp) {
+        let awaiting = std::mem::take(&mut self.awaiting_reconciliation);
+        let (ready, rest): (Vec<_>, Vec<_>) = awaiting.into_iter().partition(|(of, _)| of == scope);
+        self.awaiting_reconciliation = rest;
+        for (_, key) in ready {
             self.wake(&key, now);
         }
     }

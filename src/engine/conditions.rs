@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::decide::next_step::Permits;
+use crate::core::policy::plausible_retry;
 use crate::core::scope::Scope;
 use crate::core::time;
 use crate::provider::{ErrorKind, ProviderError};
@@ -51,12 +52,15 @@ struct ConditionState {
     logged_once: BTreeSet<&'static str>,
     /// The number of times that a condition started or ended.
     change_count: u64,
+    /// The time until which the provider asked not to be sent requests.
+    requests_paused_until: Option<Timestamp>,
     /// The changes that are not recorded in the ledger yet.
     unrecorded: BTreeMap<ConditionKey, Option<String>>,
 }
 
 impl Conditions {
-    /// Activates a condition of the daemon, and logs it unless it is active.
+    /// Activates a condition of the daemon, and logs it unless it is active. If it is,
+    /// replaces its problem by this one.
     pub fn raise(&self, condition: Condition, problem: &str) {
         self.activate((condition, None), problem);
     }
@@ -79,14 +83,21 @@ impl Conditions {
         self.inner().lasting.contains(&(condition, None))
     }
 
-    /// Activates a condition of one scope, and logs it unless it is active.
+    /// Activates a condition of one scope, as [`Conditions::raise`] does.
     pub fn raise_in(&self, scope: &Scope, condition: Condition, problem: &str) {
         self.activate((condition, Some(scope.clone())), problem);
     }
 
     fn activate(&self, key: ConditionKey, problem: &str) {
         let mut inner = self.inner();
-        if inner.active.contains_key(&key) || inner.lasting.contains(&key) {
+        if inner.lasting.contains(&key) {
+            return;
+        }
+        if let Some(active) = inner.active.get_mut(&key) {
+            if *active != problem {
+                problem.clone_into(active);
+                inner.unrecorded.insert(key, Some(problem.to_owned()));
+            }
             return;
         }
         let condition = key.0;
@@ -238,6 +249,25 @@ impl Conditions {
             .is_some_and(|at| time::until(at, now).max(time::until(now, at)) <= RESPONSE_FRESHNESS)
     }
 
+    /// Sends the provider no probe before `at`, because it asked for that.
+    pub fn pause_requests(&self, at: Timestamp) {
+        let mut inner = self.inner();
+        inner.requests_paused_until = inner.requests_paused_until.max(Some(at));
+    }
+
+    /// Returns until when the provider asked not to be sent requests, if that is not
+    /// over.
+    #[must_use]
+    pub fn requests_paused_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.inner().requests_paused_until;
+        plausible_retry(until, now).filter(|until| *until > now)
+    }
+
+    /// Forgets that the provider asked for a pause: the requests may go elsewhere now.
+    pub(crate) fn resume_requests(&self) {
+        self.inner().requests_paused_until = None;
+    }
+
     /// Removes and returns the changes that must be recorded in the ledger.
     pub(crate) fn take_unrecorded(&self) -> BTreeMap<ConditionKey, Option<String>> {
         std::mem::take(&mut self.inner().unrecorded)
@@ -284,22 +314,23 @@ pub(crate) fn clock_mismatch_message(
     )
 }
 
-/// Returns the condition that an error of a harmless request with the admin credential
-/// means; none if the provider is reachable and accepts the credential.
+/// Returns the condition that the error of a harmless request with the admin credential
+/// means. Whatever the error, no rotation can start: even a refusal that concerns the
+/// request alone shows that the provider is not used as it expects.
 #[must_use]
-pub fn condition_of_error(error: &ProviderError) -> Option<Condition> {
+pub const fn condition_of_error(error: &ProviderError) -> Condition {
     match error.kind {
         ErrorKind::NoCredential | ErrorKind::CredentialRefused | ErrorKind::Forbidden => {
-            Some(Condition::Credential)
+            Condition::Credential
         }
         ErrorKind::Unreachable
         | ErrorKind::NoAnswer
         | ErrorKind::ServerError
-        | ErrorKind::BadAnswer => Some(Condition::Provider),
-        ErrorKind::NotFound
+        | ErrorKind::BadAnswer
+        | ErrorKind::NotFound
         | ErrorKind::Refused
         | ErrorKind::RateLimited
-        | ErrorKind::QuotaExhausted => None,
+        | ErrorKind::QuotaExhausted => Condition::Provider,
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct MaintenanceSchedule {
     probe_at: Option<Timestamp>,
     is_probing: bool,
     probe_attempts: u32,
+    /// The time before which the provider is sent no probe, because it asked for that.
+    requests_paused_until: Option<Timestamp>,
     scopes: BTreeMap<Scope, ReconciliationSchedule>,
     drift_check_at: Timestamp,
 }
@@ -67,6 +69,7 @@ impl MaintenanceSchedule {
             probe_at: None,
             is_probing: false,
             probe_attempts: 0,
+            requests_paused_until: None,
             scopes: schedules,
             drift_check_at: match run_mode {
                 RunMode::Daemon | RunMode::Once => now,
@@ -91,8 +94,10 @@ impl MaintenanceSchedule {
             due.push(MaintenanceTask::Probe);
         }
         for (scope, schedule) in &mut self.scopes {
-            let is_blocked = !conditions.permits(scope).can_use_provider
-                || conditions.is_active(Condition::Ledger);
+            let mut all = Condition::ALL.iter();
+            let is_blocked = all.any(|condition| {
+                condition.stops_reconciliation() && conditions.is_active_in(scope, *condition)
+            });
             if !is_blocked && schedule.take_due(now) {
                 due.push(MaintenanceTask::Reconciliation(scope.clone()));
             }
@@ -106,11 +111,11 @@ impl MaintenanceSchedule {
 
     /// Returns when the next task is due.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        // While a condition is active, the reconciliation of its scope waits for the
+        // While such a condition is active, the reconciliation of its scope waits for the
         // probe.
         let unblocked = self.scopes.iter().filter(|(scope, _)| {
             let mut active = self.active_conditions.iter();
-            active.all(|key| !concerns(key, scope))
+            !active.any(|key| key.0.stops_reconciliation() && concerns(key, scope))
         });
         let reconciliations = unblocked.filter_map(|(_, schedule)| schedule.next_at());
         let times = reconciliations.chain(self.probe_at);
@@ -125,6 +130,11 @@ impl MaintenanceSchedule {
     /// Records that the probe has ended.
     pub(crate) fn finish_probe(&mut self) {
         self.is_probing = false;
+    }
+
+    /// Sets until when the provider asked not to be sent requests.
+    pub(crate) const fn pause_probes(&mut self, until: Option<Timestamp>) {
+        self.requests_paused_until = until;
     }
 
     /// Schedules the next probe for the conditions that are active now. Returns
@@ -142,10 +152,13 @@ impl MaintenanceSchedule {
         }
         if self.probe_at.is_none() && !self.is_probing {
             self.probe_attempts = self.probe_attempts.saturating_add(1);
-            let delays = active
-                .iter()
-                .map(|(condition, _)| condition.probe_delay(self.probe_attempts));
-            self.probe_at = delays.min().map(|delay| time::after(now, delay));
+            let times = active.iter().map(|(condition, _)| {
+                let at = time::after(now, condition.probe_delay(self.probe_attempts));
+                let paused_until = self.requests_paused_until;
+                let paused_until = paused_until.filter(|_| condition.awaits_provider());
+                paused_until.map_or(at, |until| until.max(at))
+            });
+            self.probe_at = times.min();
         }
         if has_ended {
             for schedule in self.scopes.values_mut() {
@@ -205,6 +218,25 @@ impl MaintenanceSchedule {
     /// rotation.
     pub(crate) fn reconciled_at(&self, scope: &Scope) -> Option<Timestamp> {
         self.scopes.get(scope)?.reconciled_at
+    }
+
+    /// Returns why a scope could not be listed since its last reconciliation.
+    pub(crate) fn list_problem(&self, scope: &Scope) -> Option<String> {
+        self.scopes.get(scope)?.list_problem.clone()
+    }
+
+    /// Records why a scope could not be listed, and lists it no more before `pause` is
+    /// over.
+    pub(crate) fn record_list_problem(
+        &mut self,
+        scope: &Scope,
+        problem: String,
+        pause: Option<Duration>,
+        now: Timestamp,
+    ) {
+        if let Some(schedule) = self.scopes.get_mut(scope) {
+            schedule.record_list_problem(problem, pause, now);
+        }
     }
 
     /// Returns the earliest of the scopes' last reconciliations that are recent enough to

@@ -1,12 +1,14 @@
-//! The probe that runs while a condition is active.
+//! The probe that runs while a condition is active, and the diagnosis of a failure that
+//! may concern every key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::condition::Condition;
-use crate::core::time::clocks_agree;
+use crate::core::time::{self, clocks_agree};
 use crate::engine::conditions::{clock_mismatch_message, condition_of_error};
 use crate::engine::services::Services;
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, RetryAdvice};
 
 /// Checks which of the active conditions have ended.
 pub(crate) async fn probe(services: Arc<Services>) {
@@ -18,32 +20,29 @@ pub(crate) async fn probe(services: Arc<Services>) {
     if conditions.is_active(Condition::Ledger) && services.ledger.check_writable().await.is_ok() {
         conditions.clear(Condition::Ledger);
     }
-    let of_provider = [Condition::Provider, Condition::Credential, Condition::Clock];
-    if of_provider
-        .iter()
-        .any(|condition| conditions.is_active(*condition))
-    {
+    let mut active = Condition::ALL.iter();
+    let awaits_provider =
+        active.any(|condition| condition.awaits_provider() && conditions.is_active(*condition));
+    let now = services.clock.now();
+    if awaits_provider && conditions.requests_paused_until(now).is_none() {
         probe_provider(&services).await;
     }
 }
 
 async fn probe_provider(services: &Services) {
     let conditions = &services.conditions;
-    let (observed, date) = match services.provider.check().await {
+    let answer = services.provider.check().await;
+    let (failed, date) = match &answer {
         Ok(response) => (None, response.server_time),
-        Err(error) => (
-            condition_of_error(&error)
-                .map(|condition| (condition, describe_problem(condition, &error.to_string()))),
-            error.server_time,
-        ),
+        Err(error) => (Some(condition_of_error(error)), error.server_time),
     };
     for condition in [Condition::Provider, Condition::Credential] {
-        if observed.as_ref().is_none_or(|(now, _)| *now != condition) {
+        if failed != Some(condition) {
             conditions.clear(condition);
         }
     }
-    if let Some((condition, problem)) = observed {
-        conditions.raise(condition, &problem);
+    if let Err(error) = &answer {
+        raise_condition_of(services, error);
     }
     let now = services.clock.now();
     match date {
@@ -55,25 +54,52 @@ async fn probe_provider(services: &Services) {
     }
 }
 
+/// Raises the condition that the error of a harmless request means.
+pub(crate) fn raise_condition_of(services: &Services, error: &ProviderError) {
+    pause_requests(services, error);
+    let condition = condition_of_error(error);
+    let problem = describe_problem(condition, &error.to_string());
+    services.conditions.raise(condition, &problem);
+}
+
 /// Returns whether a failure is global, and raises its condition for all keys if it is.
 /// The failed request may concern one key alone, so a harmless request decides.
+///
+/// A provider that asks for a pause gets no further request: its condition holds for
+/// that long, and the failure counts for the key all the same, because nothing shows
+/// that it is global.
 pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError) -> bool {
-    if condition_of_error(error).is_none() {
-        return false;
-    }
     let conditions = &services.conditions;
     let _diagnosis = conditions.lock_diagnosis().await;
+    if requested_pause(error).is_some() {
+        pause_requests(services, error);
+        let problem = describe_problem(Condition::Provider, &error.to_string());
+        conditions.raise(Condition::Provider, &problem);
+        return false;
+    }
     if !conditions.is_provider_usable() {
         return true;
     }
     let Err(error) = services.provider.check().await else {
         return false;
     };
-    let Some(condition) = condition_of_error(&error) else {
-        return false;
-    };
-    conditions.raise(condition, &describe_problem(condition, &error.to_string()));
+    raise_condition_of(services, &error);
     true
+}
+
+/// Returns the pause that the provider asks for in an error.
+pub(crate) fn requested_pause(error: &ProviderError) -> Option<Duration> {
+    match error.retry {
+        RetryAdvice::Later(pause) => pause.filter(|pause| !pause.is_zero()),
+        RetryAdvice::Never => None,
+    }
+}
+
+fn pause_requests(services: &Services, error: &ProviderError) {
+    if let Some(pause) = requested_pause(error) {
+        let until = time::after(services.clock.now(), pause);
+        services.conditions.pause_requests(until);
+    }
 }
 
 /// Describes a condition, and what the operator can do about it.
@@ -85,6 +111,10 @@ pub(crate) fn describe_problem(condition: Condition, error: &str) -> String {
         ),
         Condition::Provider => format!("the provider cannot be asked ({error})"),
         Condition::Ledger => format!("{error}; see whether its disk is full or read-only"),
+        Condition::Reconciliation => format!(
+            "cannot compare the ledger with the provider's list ({error}); \
+             see whether base-url, and what stands between here and it, are right"
+        ),
         Condition::Organization | Condition::Clock => error.to_owned(),
     }
 }

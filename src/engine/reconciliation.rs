@@ -4,16 +4,20 @@
 //! send another request, and proves nothing by itself.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
+use crate::core::condition::Condition;
+use crate::core::duration;
 use crate::core::ids::{KeyName, Label};
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
 use crate::engine::ledger_condition::raise_ledger_condition;
-use crate::engine::probe::is_global_failure;
+use crate::engine::probe::{describe_problem, is_global_failure, requested_pause};
 use crate::engine::services::Services;
-use crate::ledger::{Discrepancy, Reconciliation, RemoteCredential, UnknownCredential};
-use crate::provider::ListedCredential;
+use crate::ledger::{
+    Discrepancy, LedgerError, Reconciliation, RemoteCredential, UnknownCredential,
+};
+use crate::provider::{ListedCredential, ProviderError, ProviderResponse};
 
 /// The discrepancies of a reconciliation, by key.
 pub(crate) type DiscrepanciesByKey = BTreeMap<KeyName, Vec<Discrepancy>>;
@@ -24,41 +28,46 @@ pub(crate) struct ReconciliationReport {
     pub(crate) lookalikes: Vec<Lookalike>,
 }
 
+/// The reason why a scope was not compared with the ledger.
+pub(crate) enum ReconciliationFailure {
+    /// A condition says why, and its end repeats the reconciliation.
+    Condition,
+    /// The provider responds, but not with a list.
+    List {
+        /// The error of the list.
+        problem: String,
+        /// The pause before the next list, if the provider asks for one.
+        pause: Option<Duration>,
+    },
+}
+
+/// How long the first list of a scope may take before people see that no rotation of its
+/// keys can start.
+const LIST_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Lists the credentials of a scope, compares them with the ledger, and logs those
-/// without a row. `keys` are the keys whose labels count as lookalikes. Returns none if
-/// the provider or the ledger failed.
+/// without a row. `keys` are the keys whose labels count as lookalikes. No rotation of
+/// the scope can start before the first reconciliation, so that its failure is a
+/// condition, `is_first` says.
 pub(crate) async fn reconcile(
-    services: Arc<Services>,
-    scope: Scope,
+    services: &Services,
+    scope: &Scope,
     keys: Vec<KeyName>,
-) -> Option<ReconciliationReport> {
-    let listed = match services.provider.list(&scope).await {
+    is_first: bool,
+) -> Result<ReconciliationReport, ReconciliationFailure> {
+    let listed = match list(services, scope, is_first).await {
         Ok(listed) => listed,
-        Err(error) => {
-            // A list may fail while other requests work.
-            if !is_global_failure(&services, &error).await {
-                tracing::warn!(
-                    "cannot compare the ledger with the provider: {error}; it is tried again soon"
-                );
-            }
-            return None;
-        }
+        Err(error) => return Err(diagnose(services, scope, &error, is_first).await),
     };
     let now = services.clock.now();
     services
         .conditions
         .observe_response(listed.server_time, now, services.clock.monotonic());
-    let reconciliation = match services
+    let reconciliation = services
         .ledger
-        .reconcile(&scope, remote_credentials(listed.value))
-        .await
-    {
-        Ok(reconciliation) => reconciliation,
-        Err(error) => {
-            raise_ledger_condition(&services.conditions, &error);
-            return None;
-        }
-    };
+        .reconcile(scope, remote_credentials(listed.value));
+    let reconciliation = reconciliation.await;
+    let reconciliation = reconciliation.map_err(|error| ledger_failure(services, &error))?;
     let Reconciliation {
         discrepancies,
         unknown,
@@ -81,20 +90,67 @@ pub(crate) async fn reconcile(
             }
         })
         .collect();
-    let recorded = services.ledger.record_reconciliation(&scope, now, unknown);
-    match recorded.await {
-        Ok(new) => log_unknown_credentials(&scope, &new),
-        // Without recorded lookalikes, a key without rows would be rotated although they
-        // exist.
-        Err(error) => {
-            raise_ledger_condition(&services.conditions, &error);
-            return None;
-        }
-    }
-    Some(ReconciliationReport {
+    // Without recorded lookalikes, a key without rows would be rotated although they
+    // exist.
+    let recorded = services.ledger.record_reconciliation(scope, now, unknown);
+    let new = recorded.await;
+    let new = new.map_err(|error| ledger_failure(services, &error))?;
+    log_unknown_credentials(scope, &new);
+    Ok(ReconciliationReport {
         discrepancies,
         lookalikes,
     })
+}
+
+/// Lists a scope. If the first list takes long, raises the condition before its end.
+async fn list(
+    services: &Services,
+    scope: &Scope,
+    is_first: bool,
+) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+    let mut listing = services.provider.list(scope);
+    if let Ok(listed) = tokio::time::timeout(LIST_PATIENCE, &mut listing).await {
+        return listed;
+    }
+    if is_first {
+        let problem = format!("it did not end within {}", duration::to_text(LIST_PATIENCE));
+        raise(services, scope, &problem);
+    }
+    listing.await
+}
+
+/// Finds out whether the failure of a list concerns every request. A provider that asks
+/// for a pause is not asked again for that.
+async fn diagnose(
+    services: &Services,
+    scope: &Scope,
+    error: &ProviderError,
+    is_first: bool,
+) -> ReconciliationFailure {
+    let pause = requested_pause(error);
+    if pause.is_none() && is_global_failure(services, error).await {
+        return ReconciliationFailure::Condition;
+    }
+    let problem = error.to_string();
+    if is_first {
+        raise(services, scope, &problem);
+    } else {
+        tracing::warn!(
+            "cannot compare the ledger with the provider: {problem}; it is tried again soon"
+        );
+    }
+    ReconciliationFailure::List { problem, pause }
+}
+
+fn raise(services: &Services, scope: &Scope, problem: &str) {
+    let condition = Condition::Reconciliation;
+    let problem = describe_problem(condition, problem);
+    services.conditions.raise_in(scope, condition, &problem);
+}
+
+fn ledger_failure(services: &Services, error: &LedgerError) -> ReconciliationFailure {
+    raise_ledger_condition(&services.conditions, error);
+    ReconciliationFailure::Condition
 }
 
 /// Converts the provider's list to the type that the ledger compares.

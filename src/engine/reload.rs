@@ -23,6 +23,8 @@ impl Engine {
         let now = services.clock.now();
         let at = time::after(now, services.reconcile_every);
         self.maintenance.reconcile_by(at);
+        // The provider's request for a pause may concern another proxy or admin key.
+        services.conditions.resume_requests();
         self.maintenance.probe_now(now);
         self.services = Arc::new(services);
         self.services.ledger.start_page_check();

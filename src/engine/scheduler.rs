@@ -23,7 +23,7 @@ use crate::engine::maintenance::{MaintenanceSchedule, MaintenanceTask};
 use crate::engine::places::PlacePool;
 use crate::engine::presence::PresenceTally;
 use crate::engine::probe;
-use crate::engine::reconciliation::{self, ReconciliationReport};
+use crate::engine::reconciliation::{self, ReconciliationFailure, ReconciliationReport};
 use crate::engine::run_queue::RunQueue;
 use crate::engine::services::Services;
 use crate::engine::worker::{AwaitedPlace, RunContext, Worker};
@@ -83,7 +83,7 @@ pub(super) enum Completion {
     Probe,
     /// The keys whose sinks have drift.
     DriftCheck(BTreeSet<KeyName>),
-    Reconciliation(Scope, Option<ReconciliationReport>),
+    Reconciliation(Scope, Result<ReconciliationReport, ReconciliationFailure>),
     LedgerWrite,
     LedgerCheck,
     Notifications(WriteOutcome),
@@ -214,8 +214,10 @@ impl Engine {
                 MaintenanceTask::Reconciliation(scope) => {
                     // A key may have had another scope in a ledger that was lost.
                     let keys: Vec<_> = self.keys.keys().cloned().collect();
+                    let is_first = self.maintenance.reconciled_at(&scope).is_none();
                     self.running.spawn(async move {
-                        let report = reconciliation::reconcile(services, scope.clone(), keys).await;
+                        let report = reconciliation::reconcile(&services, &scope, keys, is_first);
+                        let report = report.await;
                         Completion::Reconciliation(scope, report)
                     });
                 }
@@ -268,6 +270,7 @@ impl Engine {
             clock_reading: self.last_reading,
             scope: entry.scope.clone(),
             reconciled_at: self.maintenance.reconciled_at(&entry.scope),
+            list_problem: self.maintenance.list_problem(&entry.scope),
         };
         let Some(mut worker) = entry.check_out(&self.services, context) else {
             return;

@@ -52,6 +52,8 @@ pub(crate) struct RunContext {
     /// The last reconciliation of that scope. No rotation starts before the first one,
     /// because the ledger may be an older backup.
     pub(crate) reconciled_at: Option<Timestamp>,
+    /// Why that scope could not be listed since.
+    pub(crate) list_problem: Option<String>,
 }
 
 /// The worker of one key. It owns the key's state from dispatch until its return.

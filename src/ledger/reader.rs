@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
+use crate::core::condition::Condition;
 use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
@@ -125,21 +126,17 @@ impl LedgerSnapshot<'_> {
     }
 }
 
-/// The conditions that block rotations, worst first.
-const CONDITIONS_BY_SEVERITY: [&str; 5] =
-    ["ledger", "credential", "organization", "clock", "provider"];
-
 fn conditions(connection: &Connection) -> Result<Vec<String>, LedgerError> {
     let mut query = connection.prepare("SELECT name, reason FROM condition ORDER BY since")?;
     let conditions = query.query_map([], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
     })?;
     let mut conditions = conditions.collect::<rusqlite::Result<Vec<_>>>()?;
+    // Worst first, and last what blocks nothing.
     let rank = |word: &str| {
-        CONDITIONS_BY_SEVERITY
-            .iter()
-            .position(|known| *known == word)
+        let mut known = Condition::ALL.iter();
+        known.position(|condition| condition.as_str() == word)
     };
-    conditions.sort_by_key(|(word, _)| rank(word).unwrap_or(CONDITIONS_BY_SEVERITY.len()));
+    conditions.sort_by_key(|(word, _)| rank(word).unwrap_or(Condition::ALL.len()));
     Ok(conditions.into_iter().map(|(_, problem)| problem).collect())
 }

@@ -78,7 +78,7 @@ fn changing_commands_are_executed_by_the_running_daemon() {
         (vec!["release", id], "may revoke"),
         (vec!["pause", "billing", "--until", until], "before 2031"),
         (vec!["resume", "--all"], "by schedule again"),
-        (vec!["rotate", "--all", "--no-wait"], "is rotated now"),
+        (vec!["rotate", "--all", "--no-wait"], "rotation requested"),
         (vec!["revoke", id, "--force"], "revoked"),
     ] {
         let printed = world.ok(&command);

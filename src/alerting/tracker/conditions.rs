@@ -135,5 +135,6 @@ const fn alert_kind(condition: Condition) -> AlertKind {
         Condition::Organization => AlertKind::Organization,
         Condition::Clock => AlertKind::Clock,
         Condition::Provider => AlertKind::Provider,
+        Condition::Reconciliation => AlertKind::Reconciliation,
     }
 }

@@ -5,12 +5,13 @@ use crate::core::ids::ProjectId;
 use crate::core::scope::Scope;
 use crate::provider::{Effect, RetryAdvice};
 
-const ALL: [Condition; 5] = [
+const ALL: [Condition; 6] = [
     Condition::Ledger,
     Condition::Credential,
     Condition::Organization,
     Condition::Clock,
     Condition::Provider,
+    Condition::Reconciliation,
 ];
 
 fn at(text: &str) -> Timestamp {
@@ -26,15 +27,15 @@ fn each_condition_is_raised_once_and_cleared_once() {
         conditions.raise(condition, "first");
         conditions.raise(condition, "second");
         assert!(conditions.is_active(condition));
-        let first = ActiveCondition {
+        let newest = ActiveCondition {
             condition,
             scope: None,
-            problem: "first".to_owned(),
+            problem: "second".to_owned(),
         };
-        assert_eq!(conditions.active(), [first]);
+        assert_eq!(conditions.active(), [newest]);
         assert!(!conditions.can_start_rotation(&Scope::AdminKeys));
         let unrecorded = conditions.take_unrecorded();
-        let expected = [((condition, None), Some("first".to_owned()))];
+        let expected = [((condition, None), Some("second".to_owned()))];
         assert_eq!(unrecorded, expected.into());
         assert_eq!(conditions.take_unrecorded(), BTreeMap::new());
         assert!(conditions.clear(condition));
@@ -58,7 +59,14 @@ fn active_conditions_are_sorted_worst_first() {
     let active: Vec<_> = active.map(|active| active.condition).collect();
     assert_eq!(active, ALL);
     let names = ALL.map(Condition::as_str);
-    let expected = ["ledger", "credential", "organization", "clock", "provider"];
+    let expected = [
+        "ledger",
+        "credential",
+        "organization",
+        "clock",
+        "provider",
+        "reconciliation",
+    ];
     assert_eq!(names, expected);
 }
 
@@ -79,7 +87,7 @@ fn each_condition_withdraws_the_permits_it_makes_unsafe() {
                 can_trust_clock: false,
                 ..Permits::ALL
             },
-            Condition::Ledger | Condition::Organization => Permits::ALL,
+            Condition::Ledger | Condition::Organization | Condition::Reconciliation => Permits::ALL,
         };
         assert_eq!(
             conditions.permits(&Scope::AdminKeys),
@@ -97,6 +105,7 @@ fn the_last_probe_delay_repeats() {
         (Condition::Credential, &[5, 15, 30, 60, 300, 300]),
         (Condition::Clock, &[30, 60, 60]),
         (Condition::Organization, &[300, 300]),
+        (Condition::Reconciliation, &[300, 300]),
     ] {
         for (attempt, delay) in (1..).zip(delays) {
             let delay = Duration::from_secs(*delay);
@@ -167,7 +176,7 @@ fn first_occurrence_is_reported_once_per_name() {
 }
 
 #[test]
-fn errors_about_the_request_are_no_condition() {
+fn every_error_of_a_harmless_request_is_a_condition() {
     let error = |kind| ProviderError {
         operation: String::new(),
         effect: Effect::Unknown,
@@ -178,17 +187,17 @@ fn errors_about_the_request_are_no_condition() {
         server_time: None,
     };
     for (kind, condition) in [
-        (ErrorKind::NoCredential, Some(Condition::Credential)),
-        (ErrorKind::CredentialRefused, Some(Condition::Credential)),
-        (ErrorKind::Forbidden, Some(Condition::Credential)),
-        (ErrorKind::Unreachable, Some(Condition::Provider)),
-        (ErrorKind::NoAnswer, Some(Condition::Provider)),
-        (ErrorKind::ServerError, Some(Condition::Provider)),
-        (ErrorKind::BadAnswer, Some(Condition::Provider)),
-        (ErrorKind::NotFound, None),
-        (ErrorKind::Refused, None),
-        (ErrorKind::RateLimited, None),
-        (ErrorKind::QuotaExhausted, None),
+        (ErrorKind::NoCredential, Condition::Credential),
+        (ErrorKind::CredentialRefused, Condition::Credential),
+        (ErrorKind::Forbidden, Condition::Credential),
+        (ErrorKind::Unreachable, Condition::Provider),
+        (ErrorKind::NoAnswer, Condition::Provider),
+        (ErrorKind::ServerError, Condition::Provider),
+        (ErrorKind::BadAnswer, Condition::Provider),
+        (ErrorKind::NotFound, Condition::Provider),
+        (ErrorKind::Refused, Condition::Provider),
+        (ErrorKind::RateLimited, Condition::Provider),
+        (ErrorKind::QuotaExhausted, Condition::Provider),
     ] {
         assert_eq!(condition_of_error(&error(kind)), condition, "{kind:?}");
     }

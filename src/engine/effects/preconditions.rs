@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::core::ids::CredentialId;
 use crate::core::state::Trigger;
 use crate::core::time;
-use crate::engine::effects::retry_delay;
 use crate::engine::managed_key::ManagedKey;
+use crate::engine::probe::raise_condition_of;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 
@@ -106,15 +106,10 @@ impl Worker {
             if !conditions.has_recent_response(self.now()) && conditions.is_provider_usable() {
                 let response = self.services.provider.check().await;
                 self.observe_response(&response);
-                drop(diagnosis);
-                if let Err(error) = response {
-                    if self.is_global_failure(&error).await {
-                        return Ok(Readiness::Blocked);
-                    }
-                    self.record_backoff(&error.to_string(), retry_delay(&error))
-                        .await?;
-                    return Ok(Readiness::Deferred);
+                if let Err(error) = &response {
+                    raise_condition_of(&self.services, error);
                 }
+                drop(diagnosis);
             }
         }
         let scope = &self.context.scope;
@@ -135,8 +130,17 @@ impl Worker {
             .reconciled_at
             .is_some_and(|at| at <= now && time::until(at, now) <= LISTING_FRESHNESS);
         if !is_recent {
-            self.needs_reconciliation = true;
-            return Ok(Readiness::Blocked);
+            let Some(problem) = &self.context.list_problem else {
+                self.needs_reconciliation = true;
+                return Ok(Readiness::Blocked);
+            };
+            let problem = format!(
+                "no rotation begun: {key} has no rows in this ledger, and whether the provider \
+                 has credentials of it is unknown: {problem}",
+                key = self.state.key
+            );
+            self.record_backoff(&problem, None).await?;
+            return Ok(Readiness::Deferred);
         }
         let lookalikes = self
             .services

@@ -33,6 +33,8 @@ pub(super) struct ReconciliationSchedule {
     pub(super) reconciled_at: Option<Timestamp>,
     /// The last reconciliation, by this process or an earlier one.
     pub(super) last_reconciliation: Option<Timestamp>,
+    /// Why the scope could not be listed since the last reconciliation.
+    pub(super) list_problem: Option<String>,
 }
 
 impl ReconciliationSchedule {
@@ -130,6 +132,23 @@ impl ReconciliationSchedule {
         self.extra.clear();
     }
 
+    /// See [`super::MaintenanceSchedule::record_list_problem`].
+    pub(super) fn record_list_problem(
+        &mut self,
+        problem: String,
+        pause: Option<Duration>,
+        now: Timestamp,
+    ) {
+        self.list_problem = Some(problem);
+        let not_before = pause.map(|pause| time::after(now, pause));
+        self.regular_at = self.regular_at.max(not_before);
+        self.extra = self
+            .extra
+            .iter()
+            .map(|at| (*at).max(not_before.unwrap_or(*at)))
+            .collect();
+    }
+
     /// See [`super::MaintenanceSchedule::finish_reconciliation`].
     pub(super) fn finish(
         &mut self,
@@ -143,6 +162,7 @@ impl ReconciliationSchedule {
             self.reconciled_at = Some(now);
             self.last_reconciliation = Some(now);
             self.failed = 0;
+            self.list_problem = None;
             interval
         } else {
             self.failed = self.failed.saturating_add(1);

@@ -36,6 +36,7 @@ fn idle_schedule() -> MaintenanceSchedule {
         probe_at: None,
         is_probing: false,
         probe_attempts: 0,
+        requests_paused_until: None,
         scopes: scopes.into(),
         drift_check_at: later(HOUR),
     }

@@ -107,17 +107,22 @@ async fn an_unused_stranded_credential_is_evicted_at_the_live_limit() {
 
 #[tokio::test]
 async fn nothing_is_evicted_while_last_use_is_unknown() {
-    for (kind, counted) in [(ErrorKind::RateLimited, 1), (ErrorKind::Unreachable, 0)] {
+    for (is_global, counted) in [(false, 1), (true, 0)] {
         let fakes = Fakes::new(&LIVE_CREDENTIALS);
         fakes
             .write_ledger(vec![(key(), stranded_three(created))])
             .await;
         let mut engine = open(&fakes, limit_to_three).await;
-        fakes.fail_provider(Some(kind));
+        let kind = ErrorKind::RateLimited;
+        if is_global {
+            fakes.fail_provider(Some(kind));
+        } else {
+            fakes.fail_calls(Some(("retrieve", kind)));
+        }
         fakes.run_for(&mut engine, Duration::ZERO).await;
         assert_eq!(fakes.live_ids().len(), 3);
         let state = engine.state(&key()).unwrap();
-        assert_eq!(state.attempt, counted, "{kind:?}");
+        assert_eq!(state.attempt, counted, "{is_global}");
     }
 }
 

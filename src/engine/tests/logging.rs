@@ -18,7 +18,7 @@ use crate::engine::tests::captured_log::CapturedLog;
 use crate::engine::tests::fake::{Fakes, at, key, sink_id};
 use crate::engine::tests::rotation_changes::{current, rotation};
 use crate::engine::{RotationRequest, RunMode};
-use crate::provider::ErrorKind;
+use crate::provider::{Effect, ErrorKind};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -72,7 +72,7 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
     let managed = fakes.managed_key(key(), |_| {});
     let (lines, _guard) = CapturedLog::capture();
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
-    fakes.fail_provider(Some(ErrorKind::RateLimited));
+    fakes.fail_creates(Some((ErrorKind::RateLimited, Effect::NotApplied)));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
         lines
@@ -80,10 +80,10 @@ async fn an_expiring_credential_without_a_successor_logs_an_error() {
             .len(),
         1
     );
-    fakes.fail_provider(None);
+    fakes.fail_creates(None);
     fakes.run_for(&mut engine, Duration::from_secs(60)).await;
     let state = engine.state(&key()).unwrap();
-    assert_eq!(fakes.place_of(state.current().unwrap().sequence), 2);
+    assert_eq!(fakes.place_of(state.current().unwrap().sequence), 3);
     assert_eq!(lines.lines_with("ERROR", "ends at").len(), 1, "and no more");
 }
 

@@ -12,7 +12,7 @@ use crate::engine::operator_command::{OperatorCommand, PendingCommand};
 use crate::engine::tests::fake::{Fakes, key};
 use crate::engine::tests::rotation_changes::{current, intended, rotation};
 use crate::engine::{Engine, RotationRequest, RunMode};
-use crate::provider::ErrorKind;
+use crate::provider::{Effect, ErrorKind};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -130,13 +130,13 @@ async fn an_unknown_create_is_resolved_before_the_next_rotation() {
     fakes.write_ledger(vec![(key(), intended(1))]).await;
     let managed = fakes.managed_key(key(), |_| {});
     let mut engine = fakes.open_engine(vec![managed], RunMode::Once).await;
-    fakes.fail_provider(Some(ErrorKind::RateLimited));
+    fakes.fail_calls(Some(("find", ErrorKind::RateLimited)));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(
         open_rotation(&fakes, &engine),
         Some((1, Phase::Intended, 1))
     );
-    fakes.fail_provider(None);
+    fakes.fail_calls(None);
     engine.request_rotation(&key(), rotation_request(true));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     assert_eq!(fakes.phase_of(&rotation(1)), Phase::Failed.as_str());
@@ -173,16 +173,16 @@ async fn the_reason_of_a_failure_is_recorded() {
 #[tokio::test]
 async fn a_failed_request_backs_off_and_is_retried() {
     let fakes = Fakes::new(&[]);
-    fakes.fail_provider(Some(ErrorKind::RateLimited));
+    fakes.fail_creates(Some((ErrorKind::RateLimited, Effect::NotApplied)));
     let mut engine = fakes.engine(Vec::new(), HOUR).await;
     engine.request_rotation(&key(), rotation_request(false));
     fakes.run_for(&mut engine, Duration::ZERO).await;
     let state = engine.state(&key()).unwrap();
-    assert_eq!((state.sequence, state.attempt), (0, 1));
-    fakes.fail_provider(None);
+    assert_eq!((fakes.place_of(state.sequence), state.attempt), (1, 1));
+    fakes.fail_creates(None);
     fakes.run_for(&mut engine, HOUR / 2).await;
     let sequence = engine.state(&key()).unwrap().sequence;
-    assert_eq!(fakes.place_of(sequence), 1);
+    assert_eq!(fakes.place_of(sequence), 2);
 }
 
 #[tokio::test]

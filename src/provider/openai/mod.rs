@@ -19,6 +19,7 @@ use reqwest::{Client, Method};
 use serde_json::json;
 use url::Url;
 
+use crate::core::duration;
 use crate::core::ids::{CredentialId, Label, ProjectId};
 use crate::core::redact::sanitize_name;
 use crate::core::scope::Scope;
@@ -40,6 +41,11 @@ const PAGE_SIZE: usize = 100;
 
 /// The limit of a list's pages: one that does not end by then repeats itself.
 const MAX_PAGES: usize = 1000;
+
+/// The time limit of a whole list: a thousand pages that each take a third of a second.
+/// Without it, a list without an end would keep rekeyd from starting any rotation for
+/// hours.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// The Admin API at one base URL, for one organization.
 #[derive(Debug)]
@@ -166,6 +172,51 @@ impl OpenAiProvider {
         decode::into_lookup(self.request(operation, None, method, url, None).await)
     }
 
+    /// Lists every credential, page by page.
+    async fn list_pages(
+        &self,
+        operation: &str,
+    ) -> Result<ProviderResponse<Vec<ListedCredential>>, ProviderError> {
+        let mut credentials = Vec::new();
+        let mut ids = BTreeSet::new();
+        let mut cursors = BTreeSet::new();
+        let mut after: Option<CredentialId> = None;
+        for _ in 0..MAX_PAGES {
+            let (page, head) = self
+                .fetch_page(operation, None, PAGE_SIZE, after.as_ref())
+                .await?;
+            let count = page.credentials.len();
+            let last = page
+                .credentials
+                .last()
+                .map(|credential| credential.metadata.id.clone());
+            for credential in page.credentials {
+                if ids.insert(credential.metadata.id.clone()) {
+                    credentials.push(credential);
+                }
+            }
+            // A full page without `has_more` may not be the last.
+            if !page.has_more.unwrap_or(count >= PAGE_SIZE) {
+                return Ok(provider_response(credentials, head.server_time));
+            }
+            let Some(last) = last else {
+                return Err(
+                    head.unusable_body_error(operation, "it promises more and has no items")
+                );
+            };
+            if !cursors.insert(last.clone()) {
+                return Err(
+                    head.unusable_body_error(operation, "it leads back to a page that was seen")
+                );
+            }
+            after = Some(last);
+        }
+        Err(endless_list_error(
+            operation,
+            format!("there is no end after {MAX_PAGES} pages"),
+        ))
+    }
+
     async fn fetch_page(
         &self,
         operation: &str,
@@ -186,6 +237,19 @@ impl OpenAiProvider {
             .request(operation, secret, Method::GET, url, None)
             .await?;
         decode::decode_page(operation, response)
+    }
+}
+
+/// Returns the error of a list that does not end.
+fn endless_list_error(operation: &str, message: String) -> ProviderError {
+    ProviderError {
+        operation: operation.to_owned(),
+        effect: Effect::Unknown,
+        retry: RetryAdvice::Later(None),
+        kind: ErrorKind::BadAnswer,
+        message,
+        request_id: None,
+        server_time: None,
     }
 }
 
@@ -229,49 +293,14 @@ impl Provider for OpenAiProvider {
         if let Scope::Project(id) = scope {
             return Err(unsupported_project_error(operation, id));
         }
-        let mut credentials = Vec::new();
-        let mut ids = BTreeSet::new();
-        let mut cursors = BTreeSet::new();
-        let mut after: Option<CredentialId> = None;
-        for _ in 0..MAX_PAGES {
-            let (page, head) = self
-                .fetch_page(operation, None, PAGE_SIZE, after.as_ref())
-                .await?;
-            let count = page.credentials.len();
-            let last = page
-                .credentials
-                .last()
-                .map(|credential| credential.metadata.id.clone());
-            for credential in page.credentials {
-                if ids.insert(credential.metadata.id.clone()) {
-                    credentials.push(credential);
-                }
-            }
-            // A full page without `has_more` may not be the last.
-            if !page.has_more.unwrap_or(count >= PAGE_SIZE) {
-                return Ok(provider_response(credentials, head.server_time));
-            }
-            let Some(last) = last else {
-                return Err(
-                    head.unusable_body_error(operation, "it promises more and has no items")
-                );
-            };
-            if !cursors.insert(last.clone()) {
-                return Err(
-                    head.unusable_body_error(operation, "it leads back to a page that was seen")
-                );
-            }
-            after = Some(last);
+        let listing = self.list_pages(operation);
+        match tokio::time::timeout(LIST_TIMEOUT, listing).await {
+            Ok(listed) => listed,
+            Err(_) => Err(endless_list_error(
+                operation,
+                format!("there is no end within {}", duration::to_text(LIST_TIMEOUT)),
+            )),
         }
-        Err(ProviderError {
-            operation: operation.to_owned(),
-            effect: Effect::Unknown,
-            retry: RetryAdvice::Later(None),
-            kind: ErrorKind::BadAnswer,
-            message: format!("there is no end after {MAX_PAGES} pages"),
-            request_id: None,
-            server_time: None,
-        })
     }
 
     async fn retrieve(

@@ -99,7 +99,11 @@ fn request_all(world: &SimWorld, engine: &mut Engine) {
 fn needs_operator(condition: Condition) -> bool {
     match condition {
         Condition::Organization => true,
-        Condition::Ledger | Condition::Credential | Condition::Clock | Condition::Provider => false,
+        Condition::Ledger
+        | Condition::Credential
+        | Condition::Clock
+        | Condition::Provider
+        | Condition::Reconciliation => false,
     }
 }
 

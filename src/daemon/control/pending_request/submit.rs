@@ -20,6 +20,20 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// the event loop.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Describes a rotation request that nobody waits for. The rotation may fail or have to
+/// wait, so that it is never reported as done.
+fn acknowledgement(engine: &Engine, key: &KeyName) -> String {
+    match engine.active_conditions_of(key).into_iter().next() {
+        Some(active) => format!(
+            "{key}: rotation requested; it starts when this has passed: {}",
+            active.problem
+        ),
+        None => {
+            format!("{key}: rotation requested; `rekeyd status {key}` shows what becomes of it")
+        }
+    }
+}
+
 /// The keys of a request.
 pub(super) enum TargetKeys {
     All,
@@ -51,7 +65,7 @@ impl PendingRequest {
             };
             engine.request_rotation(&key, rotation_request.clone());
             if no_wait {
-                self.succeed(key.as_str(), format!("{key} is rotated now"));
+                self.succeed(key.as_str(), acknowledgement(engine, &key));
                 self.acknowledged.push(key);
             } else {
                 self.add_item(
