@@ -179,7 +179,7 @@ impl ChannelWorker {
         let mut total_delay = Duration::ZERO;
         while let Err(error) = self.channel.send(notification, &self.host).await {
             attempt += 1;
-            let delay = retry_delay(attempt);
+            let delay = delay_after(attempt, &error);
             total_delay += delay;
             if total_delay > NOTIFICATION_MAX_AGE {
                 tracing::error!(notifier = %self.channel.id(), "gave up telling: {}", notification.text);
@@ -253,7 +253,7 @@ impl ChannelWorker {
             return Some(DispatchProgress::RetryAt(now));
         }
         let attempt = pending.attempts.saturating_add(1);
-        let retry_at = time::whole_seconds(time::after(now, retry_delay(attempt)));
+        let retry_at = time::next_whole_second(time::after(now, delay_after(attempt, &error)));
         tracing::warn!(
             notifier = %id, attempt, retry_at = time::to_text(retry_at),
             "{id} was not told: {error}; trying again at {}", time::to_text(retry_at)
@@ -264,6 +264,12 @@ impl ChannelWorker {
         recorded.await.ok()?;
         Some(DispatchProgress::RetryAt(retry_at))
     }
+}
+
+/// Returns the delay after a failed attempt: the back-off, or the pause that the receiver
+/// asks for.
+fn delay_after(attempt: u32, error: &ChannelError) -> Duration {
+    retry_delay(attempt).max(error.retry_after.unwrap_or_default())
 }
 
 #[cfg(test)]

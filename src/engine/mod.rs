@@ -39,7 +39,7 @@ pub use managed_key::ManagedKey;
 pub use rotation_request::RotationRequest;
 pub use scheduler::Engine;
 pub use services::{RunMode, Services};
-pub use view::KeyView;
+pub use view::{KeyView, PendingRotation};
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,24 @@ use jiff::Timestamp;
 
 use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::ids::{KeyName, SinkId};
-use crate::core::overdue::is_overdue;
+use crate::core::overdue::{due_since, is_overdue};
+use crate::core::policy::plausible_retry;
 use crate::core::state::{DeliveryState, KeyState};
 use crate::engine::scheduler::Engine;
 use crate::engine::services::Services;
+
+/// When a key is rotated that is due by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PendingRotation {
+    /// At this time.
+    At(Timestamp),
+    /// When the active condition ends.
+    AfterCondition,
+    /// When an operator's pause ends.
+    AfterPause,
+    /// When a process runs that rotates by schedule.
+    InAnotherProcess,
+}
 
 /// A view of one key.
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +185,38 @@ impl Engine {
         self.keys
             .get(key)
             .is_some_and(|entry| entry.request.is_some())
+    }
+
+    /// Returns what follows for a key whose rotation failed or could not start, if it is
+    /// rotated without a further request: the caller must not take it for cancelled.
+    #[must_use]
+    pub fn pending_rotation(&self, key: &KeyName) -> Option<PendingRotation> {
+        let entry = self.keys.get(key)?;
+        let (managed, state) = (entry.managed.as_ref()?, entry.state()?);
+        let now = self.services.clock.now();
+        let resumed = KeyState {
+            pause: None,
+            ..state.clone()
+        };
+        let required = managed.required_sinks();
+        due_since(
+            &managed.policy,
+            &required,
+            &resumed,
+            entry.failing_since,
+            now,
+        )?;
+        let is_open = state.open_rotation().is_some();
+        Some(if !self.is_scheduling {
+            PendingRotation::InAnotherProcess
+        } else if !is_open && state.is_paused(now) {
+            PendingRotation::AfterPause
+        } else if !self.services.conditions.can_start_rotation(&entry.scope) {
+            PendingRotation::AfterCondition
+        } else {
+            let retry_at = plausible_retry(state.retry_at, now).filter(|at| *at > now);
+            PendingRotation::At(retry_at.filter(|_| !is_open).unwrap_or(now))
+        })
     }
 
     /// Returns the configured keys, by name.

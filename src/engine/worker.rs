@@ -255,10 +255,10 @@ impl Worker {
         let attempt = self.state.attempt.saturating_add(1);
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         let creates = policy.map_or(1, |policy| policy.max_creates_per_day);
-        let pause = key_backoff_delay(attempt, creates).max(after.unwrap_or_default());
+        let pause = key_backoff_delay(attempt, creates);
         Change::from(KeyBackoff {
             attempt,
-            retry_at: time::after(self.now(), pause),
+            retry_at: self.retry_time(pause, after),
             problem: problem.to_owned(),
         })
     }
@@ -276,13 +276,23 @@ impl Worker {
             .rotation(rotation)
             .map_or(0, |rotation| rotation.attempt)
             + 1;
-        let pause = backoff_delay(class, attempt).max(after.unwrap_or_default());
+        let pause = backoff_delay(class, attempt);
         Change::from(RetrySchedule {
             rotation: rotation.clone(),
             attempt,
-            retry_at: time::after(self.now(), pause),
+            retry_at: self.retry_time(pause, after),
             error: error.to_owned(),
         })
+    }
+
+    /// Returns the time of the next attempt: after the back-off, and not before the pause
+    /// that was asked for is over.
+    pub(crate) fn retry_time(&self, backoff: Duration, requested: Option<Duration>) -> Timestamp {
+        let now = self.now();
+        // The ledger has whole seconds, and drops the rest.
+        let requested = requested.map(|pause| time::next_whole_second(time::after(now, pause)));
+        let at = time::after(now, backoff);
+        requested.map_or(at, |requested| requested.max(at))
     }
 
     /// Returns the time from which an overlap that starts now counts.

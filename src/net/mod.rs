@@ -3,9 +3,10 @@
 //! The adapters build their requests themselves and share what is here: a
 //! client that never repeats a request, follows a redirect or uses an unwanted
 //! proxy ([`client`]), bodies of limited length ([`body`]), a check that sends
-//! no request ([`connect_check`]), signatures of webhooks ([`signature`]), URLs
-//! without secrets ([`target`]), proxies of the environment ([`proxy`]), the
-//! roots that it trusts ([`tls`], [`ca_file`]), and errors without URLs ([`error_text`]).
+//! no request ([`connect_check`]), signatures of webhooks ([`signature`]), pauses
+//! that a server asks for ([`retry_after`]), URLs without secrets ([`target`]),
+//! proxies of the environment ([`proxy`]), the roots that it trusts ([`tls`],
+//! [`ca_file`]), and errors without URLs ([`error_text`]).
 
 pub mod body;
 pub mod ca_file;
@@ -14,6 +15,7 @@ pub mod connect_check;
 pub mod error_text;
 pub(crate) mod http_server;
 pub mod proxy;
+pub mod retry_after;
 pub mod signature;
 pub mod target;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! The problems of a sink, of a delivery and of a target that has drifted.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::platform::BlockingError;
 use crate::platform::process::{ExitKind, ProcessExit};
@@ -143,26 +144,32 @@ pub struct DeliveryError {
     pub acceptance: Acceptance,
     /// The reason; masked, as it may quote the receiver.
     pub message: String,
+    /// The pause that the receiver asks for before the next attempt.
+    pub retry_after: Option<Duration>,
 }
 
 impl DeliveryError {
+    /// Returns an error without a pause.
+    #[must_use]
+    pub const fn new(acceptance: Acceptance, message: String) -> Self {
+        Self {
+            acceptance,
+            message,
+            retry_after: None,
+        }
+    }
+
     /// Returns the error of a sink that certainly does not hold the secret and
     /// may accept it at the next attempt.
     #[must_use]
     pub const fn not_accepted(message: String) -> Self {
-        Self {
-            acceptance: Acceptance::NotAccepted,
-            message,
-        }
+        Self::new(Acceptance::NotAccepted, message)
     }
 
     /// Returns the error of a sink that may hold the secret.
     #[must_use]
     pub const fn uncertain(message: String) -> Self {
-        Self {
-            acceptance: Acceptance::Uncertain,
-            message,
-        }
+        Self::new(Acceptance::Uncertain, message)
     }
 }
 

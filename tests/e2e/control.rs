@@ -385,7 +385,7 @@ fn unreadable_ledger_rejects_a_request_and_keeps_the_daemon() {
 }
 
 #[test]
-fn rejected_rotation_does_not_run_later() {
+fn rotation_that_an_outage_interrupts_is_reported_as_pending_and_runs_later() {
     let mut world = world();
     let mut daemon = running(&world);
     world.stop_sandbox();
@@ -394,16 +394,18 @@ fn rejected_rotation_does_not_run_later() {
         let output = world.run(&["rotate", "billing"]);
         assert_eq!(output.status.code(), Some(1));
         let stderr = text(&output.stderr);
-        assert!(stderr.contains("billing was not rotated"), "{stderr}");
+        assert!(stderr.contains("billing is not rotated yet"), "{stderr}");
+        let outlook = "it is rotated when that has passed";
+        assert!(stderr.contains(outlook), "{stderr}");
     }
+    let output = world.run(&["rotate", "billing", "--no-wait"]);
+    assert!(output.status.success());
+    let stdout = text(&output.stdout);
+    let expected = "rotation requested; it starts when this has passed";
+    assert!(stdout.contains(expected), "{stdout}");
     world.restart_sandbox(&[]);
-    daemon.wait_for("has passed");
-    // The daemon would have handled it by then.
-    world.ok(&["hold", "billing"]);
-    assert_eq!(world.live_ids().len(), 1);
-    let history = world.history();
-    let started = history.iter().filter(|row| row["phase"] != "failed");
-    assert_eq!(started.count(), 1, "{history:?}");
+    daemon.wait_for("is the current credential");
+    assert_eq!(world.live_ids().len(), 2);
 }
 
 #[test]

@@ -38,10 +38,7 @@ fn delivery_operation(kind: SinkKind) -> SimOperation {
 }
 
 fn delivery_error(acceptance: Acceptance) -> Result<(), DeliveryError> {
-    Err(DeliveryError {
-        acceptance,
-        message: format!("{acceptance:?}"),
-    })
+    Err(DeliveryError::new(acceptance, format!("{acceptance:?}")))
 }
 
 #[async_trait]

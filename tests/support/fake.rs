@@ -78,6 +78,8 @@ struct FakeWorld {
     drifted_credential: Mutex<Option<String>>,
     /// The failure of every delivery.
     delivery_failure: Mutex<Option<Acceptance>>,
+    /// The pause that every failed request and delivery asks for.
+    requested_pause: Mutex<Option<Duration>>,
     /// Whether every credential may be the one in use.
     in_use: AtomicBool,
     /// Whether every credential may be the previous one.
@@ -140,7 +142,13 @@ impl FakeWorld {
         {
             cause = Some(with);
         }
-        cause.map_or(Ok(()), |cause| Err(provider_error(call, cause)))
+        let pause = *self.requested_pause.lock().unwrap();
+        cause.map_or(Ok(()), |cause| {
+            Err(ProviderError {
+                retry: RetryAdvice::Later(pause),
+                ..provider_error(call, cause)
+            })
+        })
     }
 
     fn credential(&self, id: &str) -> Option<ListedCredential> {
@@ -208,8 +216,10 @@ impl Provider for FakeWorld {
     ) -> Result<ProviderResponse<CreatedCredential>, ProviderError> {
         self.provider_call("create".to_owned())?;
         if let Some((cause, outcome)) = *self.create_failure.lock().unwrap() {
+            let pause = *self.requested_pause.lock().unwrap();
             return Err(ProviderError {
                 effect: outcome,
+                retry: RetryAdvice::Later(pause),
                 ..provider_error("create".to_owned(), cause)
             });
         }
@@ -344,16 +354,13 @@ impl Sink for FakeSink {
             .unwrap()
             .contains(&self.1.name)
         {
-            return Err(DeliveryError {
-                acceptance: Acceptance::NotAccepted,
-                message: "away".to_owned(),
-            });
+            return Err(DeliveryError::not_accepted("away".to_owned()));
         }
         match *self.0.delivery_failure.lock().unwrap() {
             None => Ok(()),
             Some(acceptance) => Err(DeliveryError {
-                acceptance,
-                message: format!("{acceptance:?}"),
+                retry_after: *self.0.requested_pause.lock().unwrap(),
+                ..DeliveryError::new(acceptance, format!("{acceptance:?}"))
             }),
         }
     }
@@ -587,6 +594,11 @@ impl Fakes {
     /// Makes every create fail; with none, ends the failures.
     pub(crate) fn fail_creates(&self, with: Option<(ErrorKind, Effect)>) {
         *self.world.create_failure.lock().unwrap() = with;
+    }
+
+    /// Makes every failed request and delivery ask for a pause.
+    pub(crate) fn request_pause(&self, pause: Option<Duration>) {
+        *self.world.requested_pause.lock().unwrap() = pause;
     }
 
     /// Makes every delivery fail; with none, ends the failures.

@@ -1,5 +1,7 @@
 //! The errors of a channel.
 
+use std::time::Duration;
+
 use crate::platform::BlockingError;
 use crate::platform::process::{ExitKind, ProcessExit};
 
@@ -12,6 +14,8 @@ pub struct ChannelError {
     /// The failure, its reason and its remedy; masked, as it may quote a program
     /// or a receiver.
     pub message: String,
+    /// The pause that the receiver asks for before the next attempt.
+    pub retry_after: Option<Duration>,
 }
 
 /// The kinds of problem.
@@ -33,7 +37,11 @@ impl ChannelError {
     /// Returns an error of this kind.
     #[must_use]
     pub const fn new(kind: ChannelErrorKind, message: String) -> Self {
-        Self { kind, message }
+        Self {
+            kind,
+            message,
+            retry_after: None,
+        }
     }
 
     /// Returns a problem of this host.
@@ -52,7 +60,7 @@ impl ChannelError {
             }
             ExitKind::TimedOut => ChannelErrorKind::TimedOut,
         };
-        Self { kind, message }
+        Self::new(kind, message)
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::core::duration;
 use crate::core::ids::KeyName;
 use crate::core::state::KeyState;
-use crate::engine::Engine;
+use crate::core::{duration, time};
 use crate::engine::operator_command::CommandError;
+use crate::engine::{Engine, PendingRotation};
 
 /// The part of a request for one key.
 pub(super) struct PendingItem {
@@ -68,6 +68,20 @@ impl PendingItem {
         })
     }
 
+    /// Describes the end of a process that has not finished this item, for `reason`, and
+    /// whether the next process goes on with it.
+    pub(super) fn unfinished_message(&self, engine: &Engine, reason: &str) -> String {
+        match &self.awaiting {
+            WaitCondition::Rotation { key, .. } if engine.pending_rotation(key).is_some() => {
+                format!(
+                    "{key} is not rotated yet: {reason}; the next `rekeyd run` or `rekeyd once` \
+                     goes on with it"
+                )
+            }
+            WaitCondition::Rotation { .. } | WaitCondition::Command { .. } => reason.to_owned(),
+        }
+    }
+
     /// Returns the result after the timeout. A command that has started is
     /// never reported as not done.
     fn timeout_result(&self, engine: &Engine) -> Option<Result<String, String>> {
@@ -109,7 +123,25 @@ fn rotation_result(
     let problem = condition.map(|active| active.problem);
     let problem = problem.or_else(|| state.last_error.clone());
     let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
-    Some(Err(format!("{key} was not rotated: {problem}")))
+    Some(Err(match continuation(engine, key) {
+        Some(continuation) => format!("{key} is not rotated yet: {problem}; {continuation}"),
+        None => format!("{key} was not rotated: {problem}"),
+    }))
+}
+
+/// Describes what follows for a key whose rotation failed, if it is rotated without a
+/// further request.
+fn continuation(engine: &Engine, key: &KeyName) -> Option<String> {
+    Some(match engine.pending_rotation(key)? {
+        PendingRotation::At(at) => {
+            format!("rekeyd goes on by itself, next at {}", time::to_text(at))
+        }
+        PendingRotation::AfterCondition => "it is rotated when that has passed".to_owned(),
+        PendingRotation::AfterPause => "it is rotated when its pause ends".to_owned(),
+        PendingRotation::InAnotherProcess => {
+            "the next `rekeyd run` or `rekeyd once` goes on with it".to_owned()
+        }
+    })
 }
 
 /// Returns a warning of the credentials that this rotation would revoke and

@@ -84,9 +84,10 @@ impl PendingRequest {
     }
 
     /// Records that the items that are still open are not done, for `reason`.
-    pub(super) fn fail_open_items(&mut self, reason: &str) {
+    pub(super) fn fail_open_items(&mut self, engine: &Engine, reason: &str) {
         for item in std::mem::take(&mut self.items) {
-            self.push_outcome(&item.subject, false, reason.to_owned());
+            let message = item.unfinished_message(engine, reason);
+            self.push_outcome(&item.subject, false, message);
         }
     }
 

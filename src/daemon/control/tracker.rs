@@ -77,7 +77,7 @@ impl RequestTracker {
     pub(crate) fn close(&mut self, engine: &mut Engine, reason: &str) {
         self.reply_finished(engine);
         for mut pending in std::mem::take(&mut self.pending) {
-            pending.fail_open_items(reason);
+            pending.fail_open_items(engine, reason);
             pending.send_reply();
         }
     }

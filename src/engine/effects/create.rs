@@ -8,6 +8,7 @@ use crate::core::policy::RetryClass;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
 use crate::engine::effects::revoke::{RECONFIGURED, RevocationOutcome, STILL_SHOWN};
+use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{CreatedCredential, Effect, ListedCredential, ProviderError};
@@ -96,7 +97,12 @@ impl Worker {
         if self.is_global_failure(error).await {
             return Ok(());
         }
-        let change = self.schedule_retry(rotation, RetryClass::Provider, &text, None);
+        let change = self.schedule_retry(
+            rotation,
+            RetryClass::Provider,
+            &text,
+            requested_pause(error),
+        );
         self.record(vec![change]).await
     }
 

@@ -185,9 +185,10 @@ impl Worker {
             Acceptance::NotAccepted | Acceptance::Uncertain if is_late => RetryClass::FailingSink,
             Acceptance::NotAccepted | Acceptance::Uncertain => RetryClass::Sink,
         };
+        let backoff = backoff_delay(class, attempts + 1);
         DeliveryResult {
             state,
-            retry_at: Some(time::after(now, backoff_delay(class, attempts + 1))),
+            retry_at: Some(self.retry_time(backoff, error.retry_after)),
             error: Some(error.message.clone()),
             ..DeliveryResult::uncertain(&rotation.id, sink)
         }

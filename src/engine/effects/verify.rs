@@ -6,6 +6,7 @@ use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::RetryClass;
 use crate::core::time;
 use crate::engine::effects::retry_delay;
+use crate::engine::probe::requested_pause;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
 use crate::provider::{ErrorKind, ProviderError};
@@ -97,7 +98,8 @@ impl Worker {
             self.failure_changes(rotation, LifecycleEvent::VerificationFailed, error)
         } else {
             let text = error.to_string();
-            vec![self.schedule_retry(rotation, RetryClass::Verification, &text, None)]
+            let pause = requested_pause(error);
+            vec![self.schedule_retry(rotation, RetryClass::Verification, &text, pause)]
         };
         self.record(changes).await
     }

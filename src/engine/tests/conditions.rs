@@ -312,3 +312,90 @@ async fn a_later_list_that_fails_concerns_only_keys_without_rows() {
         assert!(state.current().is_some() && state.last_error.is_none());
     }
 }
+
+/// Returns the seconds after the start at which the provider got a request.
+async fn request_times(fakes: &Fakes, engine: &mut Engine, seconds: u64) -> Vec<u64> {
+    let mut times = Vec::new();
+    for second in 0..seconds {
+        fakes.run_for(engine, Duration::from_secs(1)).await;
+        let mut calls = fakes.take_calls();
+        calls.retain(|call| call != "preflight");
+        times.extend(calls.iter().map(|_| second));
+    }
+    times
+}
+
+/// Whatever the request and its error, the provider gets no other before its pause is
+/// over.
+#[tokio::test]
+async fn a_pause_that_the_provider_asks_for_is_kept() {
+    let pause = Duration::from_secs(100);
+    for kind in [
+        ErrorKind::RateLimited,
+        ErrorKind::ServerError,
+        ErrorKind::BadAnswer,
+        ErrorKind::NoAnswer,
+    ] {
+        for mode in [RunMode::Daemon, RunMode::Once] {
+            let fakes = Fakes::new(&[]);
+            if mode == RunMode::Once {
+                // Its first request is no list.
+                fakes.write_ledger(Vec::new()).await;
+                fakes.advance_clock(HOUR);
+            }
+            let managed = fakes.managed_key(key(), |_| {});
+            let mut engine = fakes.open_engine(vec![managed], mode).await;
+            fakes.fail_provider(Some(kind));
+            fakes.request_pause(Some(pause));
+            let times = request_times(&fakes, &mut engine, 250).await;
+            assert_eq!(times.len(), 3, "{kind:?} {mode:?}: {times:?}");
+            for (number, time) in times.iter().enumerate() {
+                let due = pause.as_secs() * u64::try_from(number).unwrap();
+                assert!(
+                    (due..due + 5).contains(time),
+                    "{kind:?} {mode:?}: {times:?}"
+                );
+            }
+            assert!(!active_conditions(&engine).is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_asks_for_a_pause_counts_and_is_not_diagnosed() {
+    for effect in [Effect::NotApplied, Effect::Unknown] {
+        let fakes = Fakes::new(&[]);
+        let mut engine = fakes.engine(Vec::new(), HOUR).await;
+        fakes.fail_creates(Some((ErrorKind::RateLimited, effect)));
+        fakes.request_pause(Some(Duration::from_secs(100)));
+        fakes.run_for(&mut engine, Duration::from_secs(99)).await;
+        let mut calls = fakes.take_calls();
+        calls.retain(|call| !["preflight", "check"].contains(&call.as_str()));
+        assert_eq!(calls, ["create"], "{effect:?}");
+        fakes.fail_creates(None);
+        fakes.run_for(&mut engine, HOUR).await;
+        assert!(engine.state(&key()).unwrap().current().is_some());
+        assert_eq!(fakes.live_ids().len(), 1, "{effect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_a_receiver_asks_for_is_kept() {
+    use crate::sink::Acceptance;
+    for acceptance in [
+        Acceptance::NotAccepted,
+        Acceptance::Rejected,
+        Acceptance::Uncertain,
+    ] {
+        let fakes = Fakes::new(&[]);
+        let mut engine = fakes.engine(Vec::new(), HOUR).await;
+        fakes.fail_deliveries(Some(acceptance));
+        fakes.request_pause(Some(Duration::from_secs(120)));
+        fakes.run_for(&mut engine, Duration::from_secs(119)).await;
+        let attempts = "SELECT CAST(attempts AS TEXT) FROM deliveries";
+        assert_eq!(fakes.query_rows(attempts), ["1"], "{acceptance:?}");
+        fakes.fail_deliveries(None);
+        fakes.run_for(&mut engine, Duration::from_secs(5)).await;
+        assert!(engine.state(&key()).unwrap().current().is_some());
+    }
+}

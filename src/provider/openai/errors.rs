@@ -4,20 +4,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use url::Url;
 
 use crate::core::redact::{sanitize, sanitize_bytes};
-use crate::core::time::DAY;
+use crate::net::retry_after::{header_text, requested_pause, server_time};
 use crate::net::target;
 use crate::provider::openai::schema::{self, ErrorEnvelope};
 use crate::provider::{Effect, ErrorKind, ProviderError, RetryAdvice};
-
-/// The longest delay that the provider may ask for; a longer one is no useful
-/// hint.
-const MAX_RETRY_AFTER: Duration = DAY;
 
 /// The 429 codes that a short wait does not resolve.
 const QUOTA_CODES: [&str; 2] = ["insufficient_quota", "credit_balance_exhausted"];
@@ -35,19 +30,19 @@ pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
     pub(super) request_id: Option<String>,
     pub(super) server_time: Option<Timestamp>,
-    retry_after: Option<Duration>,
+    /// The pause that the provider asks for.
+    pub(super) retry_after: Option<Duration>,
     /// The host, the path and its parts, which an answer may quote.
     sent: Vec<String>,
 }
 
 impl ResponseHead {
     pub(super) fn parse(status: StatusCode, headers: &HeaderMap, url: &Url) -> Self {
-        let server_time = header_text(headers, DATE.as_str()).and_then(parse_http_date);
         Self {
             status,
             request_id: header_text(headers, "x-request-id").map(sanitize),
-            server_time,
-            retry_after: parse_retry_after(headers, server_time),
+            server_time: server_time(headers),
+            retry_after: requested_pause(headers),
             sent: target::quotable_parts(url),
         }
     }
@@ -78,7 +73,7 @@ impl ResponseHead {
             (
                 ErrorKind::BadAnswer,
                 Effect::Unknown,
-                RetryAdvice::Later(None),
+                RetryAdvice::Later(self.retry_after),
             ),
             format!(
                 "the answer ({}) is not usable: {problem}",
@@ -217,75 +212,5 @@ fn hint_for(kind: ErrorKind) -> &'static str {
         | ErrorKind::NoAnswer
         | ErrorKind::ServerError
         | ErrorKind::BadAnswer => "",
-    }
-}
-
-fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn parse_http_date(text: &str) -> Option<Timestamp> {
-    rfc2822::parse(text).ok().map(|time| time.timestamp())
-}
-
-/// Returns the delay that the provider asks for: milliseconds before seconds or
-/// a date. A date is compared with the response's own `Date`, so that this
-/// host's clock does not matter.
-fn parse_retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
-    let parse_span = |text: &str, unit: f64| {
-        let number = text.trim().parse::<f64>().ok()?;
-        Duration::try_from_secs_f64(number / unit).ok()
-    };
-    header_text(headers, "retry-after-ms")
-        .and_then(|text| parse_span(text, 1000.0))
-        .or_else(|| {
-            let text = header_text(headers, RETRY_AFTER.as_str())?;
-            parse_span(text, 1.0).or_else(|| {
-                let until = parse_http_date(text)?.duration_since(now?);
-                Some(Duration::try_from(until).unwrap_or_default())
-            })
-        })
-        .map(|wait| wait.min(MAX_RETRY_AFTER))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use reqwest::header::{HeaderName, HeaderValue};
-
-    fn parsed_wait(pairs: &[(&'static str, &'static str)]) -> Option<Duration> {
-        let headers: HeaderMap = pairs
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect();
-        let url = "https://api.openai.com/v1".parse().unwrap();
-        ResponseHead::parse(StatusCode::TOO_MANY_REQUESTS, &headers, &url).retry_after
-    }
-
-    #[test]
-    fn retry_after_is_parsed_in_every_form() {
-        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        let until = ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT");
-        let thirty = Some(Duration::from_secs(30));
-        assert_eq!(parsed_wait(&[("retry-after", "30")]), thirty);
-        assert_eq!(
-            parsed_wait(&[("retry-after-ms", "30000"), ("retry-after", "1")]),
-            thirty
-        );
-        assert_eq!(parsed_wait(&[date, until]), thirty);
-        assert_eq!(parsed_wait(&[until]), None);
-        assert_eq!(parsed_wait(&[("retry-after", "-1")]), None);
-        assert_eq!(parsed_wait(&[("retry-after", "NaN")]), None);
-        assert_eq!(parsed_wait(&[("retry-after", "1e300")]), None);
-        assert_eq!(
-            parsed_wait(&[("retry-after", "9999999")]),
-            Some(MAX_RETRY_AFTER)
-        );
-        assert_eq!(parsed_wait(&[]), None);
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn send_request(
             (
                 ErrorKind::NoAnswer,
                 Effect::Unknown,
-                RetryAdvice::Later(None),
+                RetryAdvice::Later(head.retry_after),
             ),
             error.to_string(),
         )),

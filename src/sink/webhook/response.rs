@@ -3,6 +3,7 @@
 use reqwest::{Response, StatusCode};
 
 use crate::core::redact::{MAX_INPUT_BYTES, sanitize_bytes};
+use crate::net::retry_after::requested_pause;
 use crate::net::{body, error_text, target};
 use crate::sink::{Acceptance, DeliveryError};
 
@@ -23,6 +24,7 @@ pub(super) async fn classify(
     let Some((acceptance, advice)) = classify_status(status) else {
         return Ok(());
     };
+    let retry_after = requested_pause(response.headers());
     let quoted_body = match read_body(response).await {
         Some(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body, &sent)),
         Some(_) | None => String::new(),
@@ -30,6 +32,7 @@ pub(super) async fn classify(
     Err(DeliveryError {
         acceptance,
         message: format!("posted to {url}, the answer was {status}{quoted_body}; {advice}"),
+        retry_after,
     })
 }
 
@@ -87,10 +90,7 @@ pub(super) fn send_error(url: &str, error: reqwest::Error, is_unsent: bool) -> D
             ),
         )
     };
-    DeliveryError {
-        acceptance,
-        message,
-    }
+    DeliveryError::new(acceptance, message)
 }
 
 /// Reads as much of the body as is worth quoting. Returns `None` if it breaks

@@ -23,6 +23,7 @@ use crate::core::secret_text::SecretForm;
 use crate::net::client::{ClientOptions, build_client};
 use crate::net::connect_check::check_connection;
 use crate::net::proxy::check_proxy;
+use crate::net::retry_after::requested_pause;
 use crate::net::signature::SigningKeys;
 use crate::net::target::{query_secrets, sanitized_url};
 use crate::net::{body, error_text, target};
@@ -138,14 +139,16 @@ impl WebhookChannel {
         if status.is_success() {
             return Ok(());
         }
+        let retry_after = requested_pause(response.headers());
         let quoted_body = match body::read(response).await {
             Ok(body) if !body.is_empty() => format!(": {}", sanitize_bytes(&body, &sent)),
             Ok(_) | Err(_) => String::new(),
         };
-        Err(ChannelError::new(
-            ChannelErrorKind::Rejected,
-            format!("posted to {url_text}, the answer was {status}{quoted_body}"),
-        ))
+        let message = format!("posted to {url_text}, the answer was {status}{quoted_body}");
+        Err(ChannelError {
+            retry_after,
+            ..ChannelError::new(ChannelErrorKind::Rejected, message)
+        })
     }
 }
 

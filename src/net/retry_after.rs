@@ -1,0 +1,123 @@
+//! The pause that a server asks for before the next request.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::{rfc2822, strtime};
+use jiff::tz::TimeZone;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
+use crate::core::time::HOUR;
+
+/// The longest pause that a server is granted. A longer one is more often a mistake than
+/// a wish, and would keep keys from rotating for days.
+pub const MAX_RETRY_AFTER: Duration = HOUR;
+
+/// The header with the pause in milliseconds, which some APIs send besides `Retry-After`.
+const RETRY_AFTER_MS: &str = "retry-after-ms";
+
+/// Returns the pause that a response asks for, whatever its status: milliseconds before
+/// seconds or a date, at most [`MAX_RETRY_AFTER`]; none if no header can be read.
+///
+/// A date is compared with the response's own `Date`, so that this host's clock does not
+/// matter, or with the host's clock if there is none.
+#[must_use]
+pub fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
+    let span = |name: &str, unit: f64| parse_span(header_text(headers, name)?, unit);
+    span(RETRY_AFTER_MS, 1000.0)
+        .or_else(|| span(RETRY_AFTER.as_str(), 1.0))
+        .or_else(|| {
+            let until = parse_http_date(header_text(headers, RETRY_AFTER.as_str())?)?;
+            let now = server_time(headers).unwrap_or_else(Timestamp::now);
+            // A time that is over asks for no pause.
+            Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+        })
+        .map(|pause| pause.min(MAX_RETRY_AFTER))
+}
+
+/// Returns the server's time, by the `Date` of a response.
+#[must_use]
+pub fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
+    header_text(headers, DATE.as_str()).and_then(parse_http_date)
+}
+
+/// Returns a header as text, if it is text.
+#[must_use]
+pub fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Parses a number of units; one that is too large for a duration is the longest.
+fn parse_span(text: &str, unit: f64) -> Option<Duration> {
+    let number = text.trim().parse::<f64>().ok()?;
+    let is_valid = number.is_finite() && number >= 0.0;
+    is_valid.then(|| Duration::try_from_secs_f64(number / unit).unwrap_or(Duration::MAX))
+}
+
+/// The forms of a date that HTTP had before RFC 1123, and that a recipient must accept.
+const OBSOLETE_DATES: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
+fn parse_http_date(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    if let Ok(parsed) = rfc2822::parse(text) {
+        return Some(parsed.timestamp());
+    }
+    let mut forms = OBSOLETE_DATES.iter();
+    forms.find_map(|form| {
+        let date = strtime::parse(form, text).ok()?.to_datetime().ok()?;
+        Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    fn pause(pairs: &[(&'static str, &'static str)]) -> Option<Duration> {
+        let pairs = pairs.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        requested_pause(&pairs.collect())
+    }
+
+    #[test]
+    fn a_pause_is_read_in_every_form() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let until = ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT");
+        let rfc850 = ("retry-after", "Sunday, 06-Nov-94 08:50:07 GMT");
+        let asctime = ("retry-after", "Sun Nov  6 08:50:07 1994");
+        let before = ("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT");
+        let thirty = Some(Duration::from_secs(30));
+        for (headers, expected) in [
+            (&[("retry-after", "30")][..], thirty),
+            (&[("retry-after", " 30 ")], thirty),
+            (&[("retry-after", "30.0")], thirty),
+            (&[("retry-after-ms", "30000")], thirty),
+            (&[("retry-after-ms", "30000"), ("retry-after", "1")], thirty),
+            (&[("retry-after-ms", "soon"), ("retry-after", "30")], thirty),
+            (&[date, until], thirty),
+            (&[date, rfc850], thirty),
+            (&[date, asctime], thirty),
+            (&[date, before], Some(Duration::ZERO)),
+            (&[until], Some(Duration::ZERO)),
+            (&[("retry-after", "0")], Some(Duration::ZERO)),
+            (&[("retry-after", "3600")], Some(MAX_RETRY_AFTER)),
+            (&[("retry-after", "9999999")], Some(MAX_RETRY_AFTER)),
+            (&[("retry-after", "1e300")], Some(MAX_RETRY_AFTER)),
+            (
+                &[("retry-after", "Sat, 06 Nov 2094 08:50:07 GMT")],
+                Some(MAX_RETRY_AFTER),
+            ),
+            (&[("retry-after", "-1")], None),
+            (&[("retry-after", "NaN")], None),
+            (&[("retry-after", "inf")], None),
+            (&[("retry-after", "soon")], None),
+            (&[("retry-after", "")], None),
+            (&[], None),
+        ] {
+            assert_eq!(pause(headers), expected, "{headers:?}");
+        }
+    }
+}
