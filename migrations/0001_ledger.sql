@@ -21,6 +21,15 @@ CREATE TABLE ledger_identity (
     created_at TEXT NOT NULL CHECK (created_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
 ) STRICT;
 
+-- Which process that rotates by schedule wrote this ledger last. One row, or none.
+CREATE TABLE last_run (
+    id         INTEGER PRIMARY KEY CHECK (id = 1),
+    command    TEXT NOT NULL CHECK (command IN ('run', 'once')),
+    started_at TEXT NOT NULL CHECK (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
+    -- NULL while it runs, and after a kill.
+    ended_at   TEXT CHECK (ended_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z')
+) STRICT;
+
 -- Whose credentials this ledger records, and when all of them were last
 -- compared with the provider's list.
 CREATE TABLE scope (
@@ -37,6 +46,8 @@ CREATE TABLE key_state (
     attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     retry_at        TEXT CHECK (retry_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     last_error      TEXT,
+    -- That happened before a create was sent: a repair of the host may have ended it.
+    failed_before_create INTEGER NOT NULL DEFAULT 0 CHECK (failed_before_create IN (0, 1)),
     -- An operator wants every older credential revoked once a new one is current.
     revoke_previous INTEGER NOT NULL DEFAULT 0 CHECK (revoke_previous IN (0, 1)),
     -- An operator lets a rotation replace keys that this ledger did not write.
@@ -86,6 +97,8 @@ CREATE TABLE rotation (
     -- The provider had no such credential: since when, and how many checks in a row.
     missing_since   TEXT CHECK (missing_since GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     missing_checks  INTEGER NOT NULL DEFAULT 0 CHECK (missing_checks >= 0),
+    -- An operator holds it; without an end until it is released.
+    is_held         INTEGER NOT NULL DEFAULT 0 CHECK (is_held IN (0, 1)),
     hold_until      TEXT CHECK (hold_until GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'),
     -- It is revoked as soon as it is retired, whatever sinks may hold it.
     revoke_now      INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1)),
@@ -99,6 +112,7 @@ CREATE TABLE rotation (
         WHEN 'intended' THEN 'open' WHEN 'created' THEN 'open' WHEN 'verified' THEN 'open'
         WHEN 'current' THEN 'current' END),
     UNIQUE (key, sequence),
+    CHECK (is_held = 1 OR hold_until IS NULL),
     CHECK ((missing_since IS NULL) = (missing_checks = 0)),
     CHECK (credential_id IS NOT NULL OR phase IN ('intended', 'failed')),
     CHECK (credential_id IS NULL OR phase <> 'intended'),
@@ -257,8 +271,14 @@ BEGIN SELECT RAISE(ABORT, 'id, key, scope, sequence, label and credential of a r
 CREATE VIEW history AS
 SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,
        credential_id, redacted_value, created_at, expires_at, phase, current_at,
-       retired_at, revoke_after, revoked_at, error
-FROM rotation;
+       retired_at, revoke_after, revoked_at, error, is_held AS held, hold_until,
+       CASE WHEN is_held THEN (SELECT e.detail ->> 'by' FROM event_log e
+           WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
+       END AS held_by,
+       CASE WHEN is_held THEN (SELECT e.detail ->> 'reason' FROM event_log e
+           WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
+       END AS hold_reason
+FROM rotation r;
 
 CREATE VIEW deliveries AS
 SELECT r.rotation, r.key, d.sink, d.state, d.attempts, d.last_attempt_at,

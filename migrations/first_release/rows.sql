@@ -18,12 +18,15 @@ FROM temp.former_key_state;
 INSERT INTO rotation (id, rotation, key, sequence, "trigger", scheduled_for, started_at, label,
                       credential_id, redacted_value, created_at, expires_at, phase, current_at,
                       retired_at, revoke_after, revoked_at, error, attempt, retry_at,
-                      maybe_created, stranded_at, missing_since, missing_checks, hold_until,
+                      maybe_created, stranded_at, missing_since, missing_checks, is_held,
+                      hold_until,
                       revoke_now, deferred_since, final_warning)
 SELECT id, rotation, key, sequence, "trigger", scheduled_for, started_at, label,
        credential_id, redacted_value, created_at, expires_at, phase, current_at,
        retired_at, revoke_after, revoked_at, error, attempt, retry_at,
-       maybe_made, stranded_at, missing_since, missing_looks, hold_until,
+       maybe_made, stranded_at, missing_since, missing_looks, hold_until IS NOT NULL,
+       -- 0.1.0 recorded a hold without an end as one until the last time there is.
+       CASE WHEN hold_until < '9999' THEN hold_until END,
        revoke_now,
        -- 0.1.0 recorded a deferral as an event alone.
        CASE WHEN phase NOT IN ('revoked', 'failed') THEN
@@ -83,5 +86,6 @@ SELECT seq, at, rotation, key,
            WHEN 'pause' THEN 'paused'
            WHEN 'resume' THEN 'resumed'
            ELSE event END,
-       detail
+       CASE WHEN event = 'hold' AND detail ->> 'until' >= '9999'
+           THEN json_set(detail, '$.until', NULL) ELSE detail END
 FROM former.journal_entry ORDER BY seq;

@@ -56,6 +56,11 @@ impl DaemonClient {
         is_same_file(Path::new(&self.info.ledger), ledger)
     }
 
+    /// Returns what the daemon reports to be wrong with it.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.info.problem.clone()
+    }
+
     /// Returns the ledger that it writes.
     pub(super) fn ledger(&self) -> &Path {
         Path::new(&self.info.ledger)

@@ -11,11 +11,15 @@ use serde_json::{Map, Value, json};
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
+use crate::cli::notes;
 use crate::cli::output::{self, PrintError};
 use crate::cli::text::TableLayout;
 use crate::cli::time_argument;
 use crate::core::time;
-use crate::ledger::{HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader};
+use crate::ledger::{
+    HistoryEntry, HistoryFilter, HistoryQuery, LedgerReader, LedgerSnapshot, OperatorRecord,
+};
+use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryCommand {
@@ -72,7 +76,27 @@ impl HistoryCommand {
         if history.rows()?.next().is_none() {
             return output::print(self.nothing_found().as_bytes());
         }
-        output::print_stream(|out| write_table(&mut history, out))
+        let mut notes = self.pauses(&snapshot)?;
+        output::print_stream(|out| {
+            write_table(&mut history, out)?;
+            write_holds(&mut history, out)?;
+            Ok(out.write_all(std::mem::take(&mut notes).as_bytes())?)
+        })
+    }
+
+    /// Returns a line for each key that is paused now.
+    fn pauses(&self, snapshot: &LedgerSnapshot<'_>) -> Result<String, Failure> {
+        let now = SystemClock.now();
+        let mut lines = String::new();
+        for (key, state) in snapshot.key_states()? {
+            let is_shown = self.key.as_ref().is_none_or(|name| name == key.as_str());
+            let Some(pause) = state.pause.filter(|pause| is_shown && pause.is_active(now)) else {
+                continue;
+            };
+            let record = snapshot.latest_pause(&key)?;
+            lines.push_str(&notes::pause_line(&key, pause, record.as_ref()));
+        }
+        Ok(lines)
     }
 
     fn filter(&self) -> HistoryFilter {
@@ -93,7 +117,7 @@ impl HistoryCommand {
 }
 
 /// The columns of the view.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 21] = [
     "rotation",
     "key",
     "sequence",
@@ -111,6 +135,10 @@ const COLUMNS: [&str; 17] = [
     "revoke_after",
     "revoked_at",
     "error",
+    "held",
+    "hold_until",
+    "held_by",
+    "hold_reason",
 ];
 
 /// The values of a rotation in the order of [`COLUMNS`].
@@ -134,6 +162,10 @@ fn values(entry: &HistoryEntry) -> [Value; COLUMNS.len()] {
         timestamp(entry.revoke_after),
         timestamp(entry.revoked_at),
         json!(entry.error),
+        json!(u8::from(entry.is_held)),
+        timestamp(entry.hold_until),
+        json!(entry.held_by),
+        json!(entry.hold_reason),
     ]
 }
 
@@ -200,6 +232,24 @@ fn write_table(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
     out.write_all(layout.format_row(&SUMMARY_COLUMNS).as_bytes())?;
     for entry in history.rows()? {
         out.write_all(layout.format_row(&summary(&entry?)).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes a line for each credential that an operator holds.
+fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<(), PrintError> {
+    for entry in history.rows()? {
+        let entry = entry?;
+        let Some(credential) = entry.credential.as_ref().filter(|_| entry.is_held) else {
+            continue;
+        };
+        let record = OperatorRecord {
+            at: entry.started_at,
+            by: entry.held_by.clone(),
+            reason: entry.hold_reason.clone(),
+        };
+        let line = notes::hold_line(&entry.key, credential, entry.hold_until, Some(&record));
+        out.write_all(line.as_bytes())?;
     }
     Ok(())
 }

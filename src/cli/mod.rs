@@ -13,6 +13,7 @@ mod dispatch;
 mod failure;
 mod history;
 pub mod logging;
+mod notes;
 mod once;
 mod output;
 mod passed_key;

@@ -1,6 +1,7 @@
 //! `rekeyd status`: the state of each key, from the configuration and the
 //! ledger.
 
+mod process_status;
 mod recorded_status;
 
 use jiff::Timestamp;
@@ -9,17 +10,18 @@ use serde_json::{Value, json};
 use crate::cli::context::GlobalOptions;
 use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::failure::Failure;
+use crate::cli::status::process_status::ProcessStatus;
 use crate::cli::status::recorded_status::RecordedStatus;
-use crate::cli::{output, text};
+use crate::cli::{notes, output, text};
 use crate::config::settings::KeySettings;
 use crate::core::decide::due::{Downtime, Due, check_due, imminent_expiry};
-use crate::core::health::{alertable_error, most_urgent_error};
-use crate::core::ids::{KeyName, SinkId};
+use crate::core::health::{alertable_error, error_time, most_urgent_error};
+use crate::core::ids::{CredentialId, KeyName, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::overdue::is_overdue;
 use crate::core::state::{DeliveryState, KeyState, Pause, Rotation};
 use crate::core::{duration, time};
-use crate::ledger::WriterLock;
+use crate::ledger::OperatorRecord;
 use crate::platform::clock::{Clock as _, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +31,9 @@ pub(crate) struct StatusCommand {
     /// As one JSON object
     #[arg(long)]
     json: bool,
+    /// From the ledger alone: whether rekeyd is running does not count
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     daemon: DaemonOptions,
 }
@@ -43,38 +48,49 @@ struct KeyStatus {
     overlap: Vec<Rotation>,
     is_overdue: bool,
     problem: Option<String>,
+    /// When that problem was last seen, where the ledger has it.
+    problem_at: Option<Timestamp>,
     is_managed: bool,
-    /// The pause, while it is active.
-    pause: Option<Pause>,
+    /// Whether the key was never rotated.
+    is_new: bool,
+    /// The pause, while it is active, and its record.
+    pause: Option<(Pause, Option<OperatorRecord>)>,
+    /// The held credentials, each with the end of its hold and its record.
+    holds: Vec<(CredentialId, Option<Timestamp>, Option<OperatorRecord>)>,
 }
 
 impl StatusCommand {
     pub(crate) async fn run(&self, options: &GlobalOptions) -> Result<(), Failure> {
         let settings = self.daemon.settings(options).await?;
         let now = SystemClock.now();
-        let RecordedStatus {
-            mut states,
-            failing_since,
-            problems,
-        } = RecordedStatus::read(&settings.ledger)?;
+        let mut recorded = RecordedStatus::read(&settings.ledger)?;
+        let process = if self.offline {
+            ProcessStatus::Unknown
+        } else {
+            ProcessStatus::observe(&settings, recorded.last_run).await
+        };
+        let mut problems = std::mem::take(&mut recorded.problems);
+        // A ledger that cannot be written does not have this one.
+        if let Some(problem) = process.problem()
+            && !problems.iter().any(|known| known == problem)
+        {
+            problems.insert(0, problem.to_owned());
+        }
+        let mut states = std::mem::take(&mut recorded.states);
         let mut statuses: Vec<_> = settings
             .keys
             .iter()
             .map(|key| {
                 let state = states.remove(&key.name);
-                key_status(
-                    key,
-                    state.unwrap_or_else(|| KeyState::unknown(key.name.clone())),
-                    failing_since.get(&key.name).copied(),
-                    now,
-                )
+                let state = state.unwrap_or_else(|| KeyState::unknown(key.name.clone()));
+                key_status(key, state, &recorded, now)
             })
             .collect();
         statuses.extend(
             states
                 .into_values()
                 .filter(|state| !state.live.is_empty())
-                .map(|state| unmanaged_key_status(state, now)),
+                .map(|state| unmanaged_key_status(state, &recorded, now)),
         );
         if let Some(name) = &self.key {
             statuses.retain(|status| status.key.as_str() == name);
@@ -86,22 +102,21 @@ impl StatusCommand {
         }
         if self.json {
             let keys: Vec<_> = statuses.iter().map(|status| to_json(status, now)).collect();
-            output::print_json(&json!({"problem": problems.first(), "keys": keys}))?;
+            output::print_json(&json!({
+                "problem": problems.first(), "running": process.is_running(),
+                "not_running_since": process.not_running_since().map(time::to_text), "keys": keys,
+            }))?;
         } else {
             let problems = problems.iter();
             let mut head: String = problems
                 .map(|problem| format!("problem: {problem}\n"))
                 .collect();
-            // The ledger does not record whether its last writer still runs.
-            head.push_str(&match WriterLock::holder(&settings.ledger) {
-                Some(holder) => format!("{holder} is at work\n"),
-                None => "no rekeyd is running on this ledger\n".to_owned(),
-            });
+            head.push_str(&format!("{}\n", process.line()));
             output::print(format!("{head}{}", to_table(&statuses, now)).as_bytes())?;
         }
         let mut keys = statuses.iter();
         let has_problem = keys.any(|status| !status.is_healthy() || status.is_overdue);
-        if has_problem || !problems.is_empty() {
+        if has_problem || !problems.is_empty() || process.is_problem() {
             Err(Failure::Reported)
         } else {
             Ok(())
@@ -113,14 +128,27 @@ impl KeyStatus {
     fn is_healthy(&self) -> bool {
         self.problem.is_none()
     }
+
+    /// Returns the word for the state of the key.
+    const fn state_word(&self) -> &'static str {
+        match (self.is_managed, self.problem.is_none(), self.is_overdue) {
+            (false, _, _) => "unmanaged",
+            (true, _, true) => "overdue",
+            (true, false, false) => "failing",
+            (true, true, false) if self.pause.is_some() => "paused",
+            (true, true, false) if self.is_new => "new",
+            (true, true, false) => "healthy",
+        }
+    }
 }
 
 fn key_status(
     key: &KeySettings,
     state: KeyState,
-    failing_since: Option<Timestamp>,
+    recorded: &RecordedStatus,
     now: Timestamp,
 ) -> KeyStatus {
+    let failing_since = recorded.failing_since.get(&key.name).copied();
     let required: Vec<SinkId> = key
         .sinks
         .iter()
@@ -133,7 +161,7 @@ fn key_status(
     };
     let is_overdue = is_overdue(&key.policy, &required, &state, failing_since, now);
     let problem = most_urgent_error(&state);
-    let mut status = build_key_status(state, problem, now);
+    let mut status = build_key_status(state, problem, recorded, now);
     status.is_managed = true;
     status.next_rotation = next;
     status.is_overdue = is_overdue;
@@ -142,12 +170,26 @@ fn key_status(
 
 /// Returns the status of a key that is not configured any more: its rotation's
 /// problems do not matter.
-fn unmanaged_key_status(state: KeyState, now: Timestamp) -> KeyStatus {
+fn unmanaged_key_status(state: KeyState, recorded: &RecordedStatus, now: Timestamp) -> KeyStatus {
     let problem = alertable_error(&state, false);
-    build_key_status(state, problem, now)
+    build_key_status(state, problem, recorded, now)
 }
 
-fn build_key_status(state: KeyState, problem: Option<String>, now: Timestamp) -> KeyStatus {
+fn build_key_status(
+    state: KeyState,
+    problem: Option<String>,
+    recorded: &RecordedStatus,
+    now: Timestamp,
+) -> KeyStatus {
+    let failed_at = recorded.failed_at.get(&state.key).copied();
+    let problem_at = problem.as_ref().and_then(|_| error_time(&state, failed_at));
+    let pause = state.pause.filter(|pause| pause.is_active(now));
+    let holds = state.live.iter().filter_map(|rotation| {
+        let (until, credential) = (rotation.hold(now)?, rotation.credential.as_ref()?);
+        let record = recorded.holds.get(&rotation.id).cloned();
+        Some((credential.id.clone(), until, record))
+    });
+    let holds = holds.collect();
     let problem = problem.map(|problem| match imminent_expiry(&state, now) {
         Some(expires_at) => format!(
             "its credential ends at {}: {problem}",
@@ -165,7 +207,10 @@ fn build_key_status(state: KeyState, problem: Option<String>, now: Timestamp) ->
         current: state.current().cloned(),
         has_open_rotation: state.open_rotation().is_some(),
         overlap: state.live.iter().filter(is_in_overlap).cloned().collect(),
-        pause: state.pause.filter(|pause| pause.is_active(now)),
+        pause: pause.map(|pause| (pause, recorded.pauses.get(&state.key).cloned())),
+        holds,
+        is_new: state.sequence == 0,
+        problem_at,
         key: state.key,
         next_rotation: None,
         is_overdue: false,
@@ -193,12 +238,31 @@ fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
             json!({
                 "credential_id": rotation.credential.as_ref().map(|credential| &credential.id),
                 "revoke_after": rotation.revoke_after.map(time::to_text),
-                "held": rotation.hold_until.is_some_and(|until| until > now),
+                "held": rotation.hold(now).is_some(),
+            })
+        })
+        .collect();
+    let pause = status.pause.as_ref().map(|(pause, record)| {
+        json!({
+            "from": time::to_text(pause.from), "until": pause.until.map(time::to_text),
+            "by": record.as_ref().and_then(|record| record.by.as_ref()),
+            "reason": record.as_ref().and_then(|record| record.reason.as_ref()),
+        })
+    });
+    let holds: Vec<_> = status
+        .holds
+        .iter()
+        .map(|(credential, until, record)| {
+            json!({
+                "credential_id": credential, "until": until.map(time::to_text),
+                "by": record.as_ref().and_then(|record| record.by.as_ref()),
+                "reason": record.as_ref().and_then(|record| record.reason.as_ref()),
             })
         })
         .collect();
     json!({
         "key": status.key,
+        "state": status.state_word(),
         "healthy": status.is_healthy(),
         "overdue": status.is_overdue,
         "paused": status.pause.is_some(),
@@ -206,6 +270,9 @@ fn to_json(status: &KeyStatus, now: Timestamp) -> Value {
         "next_rotation_at": status.next_rotation.map(time::to_text),
         "overlap": overlap,
         "problem": status.problem,
+        "problem_at": status.problem_at.map(time::to_text),
+        "pause": pause,
+        "holds": holds,
     })
 }
 
@@ -227,7 +294,19 @@ fn to_table(statuses: &[KeyStatus], now: Timestamp) -> String {
     );
     for status in statuses {
         if let Some(problem) = &status.problem {
-            text.push_str(&format!("{}: {problem}\n", status.key));
+            let age = status.problem_at.map(|at| {
+                let age = duration::to_human_text(time::until(at, now));
+                format!(" ({age} ago)")
+            });
+            let age = age.unwrap_or_default();
+            text.push_str(&format!("{}: {problem}{age}\n", status.key));
+        }
+        if let Some((pause, record)) = &status.pause {
+            text.push_str(&notes::pause_line(&status.key, *pause, record.as_ref()));
+        }
+        for (credential, until, record) in &status.holds {
+            let line = notes::hold_line(&status.key, credential, *until, record.as_ref());
+            text.push_str(&line);
         }
         for line in undelivered_optional_sinks(status) {
             text.push_str(&format!("{}: {line}\n", status.key));
@@ -268,17 +347,12 @@ fn to_row(status: &KeyStatus, now: Timestamp) -> Vec<String> {
         None if status.has_open_rotation => "under way".to_owned(),
         None => "never".to_owned(),
     };
-    let state = match (status.is_managed, status.is_healthy(), status.is_overdue) {
-        (false, _, _) => "unmanaged".to_owned(),
-        (true, _, true) => "overdue".to_owned(),
-        (true, false, false) => "failing".to_owned(),
-        (true, true, false) => match status.pause {
-            Some(Pause {
-                until: Some(until), ..
-            }) => format!("paused until {}", time::to_text(until)),
-            Some(Pause { until: None, .. }) => "paused".to_owned(),
-            None => "healthy".to_owned(),
+    let state = match (status.state_word(), &status.pause) {
+        ("paused", Some((pause, _))) => match pause.until {
+            Some(until) => format!("paused until {}", time::to_text(until)),
+            None => "paused".to_owned(),
         },
+        (word, _) => word.to_owned(),
     };
     let overlap: Vec<_> = status
         .overlap

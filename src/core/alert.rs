@@ -18,7 +18,7 @@ use crate::core::lifecycle::Phase;
 use crate::core::notification::{Alert, AlertKind};
 use crate::core::overdue::{due_since, overdue_threshold};
 use crate::core::policy::KeyPolicy;
-use crate::core::state::{KeyState, Rotation};
+use crate::core::state::{KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// How long an error must last before it raises an alert: five attempts with
@@ -301,8 +301,7 @@ fn check_hold(
     };
     let at = time::before(until, HOLD_EXPIRY_WARNING);
     if at > now {
-        // A hold without an end is recorded as `Timestamp::MAX`.
-        if until < Timestamp::MAX {
+        if visible_hold_end(until).is_some() {
             alerts.recheck_no_later_than(at);
         }
         return;

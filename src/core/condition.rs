@@ -68,6 +68,15 @@ impl Condition {
         }
     }
 
+    /// Returns whether the condition usually passes without a person.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::Provider | Self::Reconciliation => true,
+            Self::Ledger | Self::Credential | Self::Organization | Self::Clock => false,
+        }
+    }
+
     /// Returns whether only an answer of the provider can end the condition.
     #[must_use]
     pub const fn awaits_provider(self) -> bool {

@@ -1,7 +1,9 @@
 //! The error of a key that its status shows and that its alert repeats.
 
+use jiff::Timestamp;
+
 use crate::core::lifecycle::Phase;
-use crate::core::state::{DeliveryState, KeyState, Rotation};
+use crate::core::state::{Delivery, DeliveryState, KeyState, Rotation};
 
 /// Returns the most urgent error of a key.
 #[must_use]
@@ -29,16 +31,30 @@ pub fn alertable_error(state: &KeyState, is_managed: bool) -> Option<String> {
         .or_else(lost)
 }
 
+/// Returns when the error of [`most_urgent_error`] was last seen. `failed_at` is the time
+/// at which a rotation last failed or could not start. None for an error without a
+/// recorded time.
+#[must_use]
+pub fn error_time(state: &KeyState, failed_at: Option<Timestamp>) -> Option<Timestamp> {
+    match failing_delivery(state) {
+        Some(delivery) => delivery.last_attempt_at,
+        None => failed_at.filter(|_| state.last_error.is_some()),
+    }
+}
+
 /// Returns the error of a sink that did not accept the open rotation's secret.
 fn delivery_error(state: &KeyState) -> Option<String> {
+    let delivery = failing_delivery(state)?;
+    let error = delivery.error.as_ref()?;
+    Some(format!("not delivered to {}: {error}", delivery.sink))
+}
+
+/// Returns the first delivery of the open rotation that failed.
+fn failing_delivery(state: &KeyState) -> Option<&Delivery> {
     let is_failing =
         |state: DeliveryState| matches!(state, DeliveryState::Uncertain | DeliveryState::Refused);
-    let deliveries = state.open_rotation()?.deliveries.iter();
-    let mut failing = deliveries.filter(|delivery| is_failing(delivery.state));
-    failing.find_map(|delivery| {
-        let error = delivery.error.as_ref()?;
-        Some(format!("not delivered to {}: {error}", delivery.sink))
-    })
+    let mut deliveries = state.open_rotation()?.deliveries.iter();
+    deliveries.find(|delivery| is_failing(delivery.state) && delivery.error.is_some())
 }
 
 /// Returns the error of a rotation's failing step.

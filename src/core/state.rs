@@ -6,7 +6,9 @@ mod rotation;
 use jiff::Timestamp;
 
 pub use self::delivery::{Delivery, DeliveryState};
-pub use self::rotation::{CredentialMetadata, MissingSince, Rotation, Trigger};
+pub use self::rotation::{
+    CredentialMetadata, HELD_UNTIL_RELEASED, MissingSince, Rotation, Trigger, visible_hold_end,
+};
 use crate::core::ids::{CredentialId, KeyName, RotationId};
 use crate::core::lifecycle::Phase;
 
@@ -28,6 +30,8 @@ pub struct KeyState {
     pub retry_at: Option<Timestamp>,
     /// Why the last rotation failed or could not start.
     pub last_error: Option<String>,
+    /// Whether that happened before a create was sent.
+    pub failed_before_create: bool,
     /// Whether an operator requested the revocation of every older credential as soon
     /// as a new one is current.
     pub revoke_previous: bool,
@@ -61,6 +65,7 @@ impl KeyState {
             attempt: 0,
             retry_at: None,
             last_error: None,
+            failed_before_create: false,
             revoke_previous: false,
             may_replace: false,
             timetable: None,

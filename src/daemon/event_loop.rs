@@ -18,7 +18,7 @@ use crate::daemon::inbox::{Inbox, InboxEvent};
 use crate::daemon::reload::ConfigReader;
 use crate::daemon::runtime::Runtime;
 use crate::daemon::ticker::Ticker;
-use crate::engine::Engine;
+use crate::engine::{Engine, RunMode};
 use crate::platform::signals::SignalAction;
 
 /// The backoff of a key whose rotation was abandoned at the end of a command:
@@ -27,6 +27,9 @@ const ABANDONED_ROTATION_BACKOFF: Duration = time::HOUR;
 
 /// The time for which a stopping daemon still delivers.
 const DELIVERY_GRACE: Duration = Duration::from_secs(20);
+
+/// The time for which a command still delivers when its time is over.
+const COMMAND_DELIVERY_GRACE: Duration = Duration::from_secs(2);
 
 /// The time for the steps that then still run, before the stop timeout is
 /// extended again.
@@ -198,7 +201,14 @@ async fn run_until(
         drain_deliveries(engine, inbox, &mut ticker).await;
         engine.drop_deliveries();
     }
-    finish_steps(engine, inbox).await;
+    if exit_reason == ExitReason::Done || inbox.is_daemon() {
+        finish_steps(engine, inbox).await;
+    } else {
+        stop_command(engine).await;
+    }
+    if runtime.run_mode != RunMode::Command {
+        engine.record_end().await;
+    }
     let unanswered = match exit_reason {
         ExitReason::Signaled => "a signal ended rekeyd before it was done",
         ExitReason::Done | ExitReason::TimedOut => "not done before rekeyd ended",
@@ -220,6 +230,18 @@ async fn drain_deliveries(engine: &mut Engine, inbox: &mut Inbox, ticker: &mut T
             _ = engine.process_completions(), if engine.active_tasks() > 0 => {}
             () = ticker.tick() => {}
         }
+    }
+}
+
+/// Ends the work of a command whose time is over, or that got a signal: a receiver that
+/// never answers must not hold it up.
+async fn stop_command(engine: &mut Engine) {
+    if tokio::time::timeout(COMMAND_DELIVERY_GRACE, engine.stop())
+        .await
+        .is_err()
+    {
+        engine.drop_deliveries();
+        engine.stop().await;
     }
 }
 

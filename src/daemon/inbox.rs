@@ -208,6 +208,11 @@ impl Inbox {
         self.service_manager.is_some()
     }
 
+    /// Returns whether the process is a daemon.
+    pub(crate) const fn is_daemon(&self) -> bool {
+        self.service_manager.is_some()
+    }
+
     /// Reports that stopping takes up to `span` from now on.
     pub(crate) fn extend_stop_timeout(&mut self, span: Duration) {
         if let Some(manager) = &mut self.service_manager {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::Problem;
 use crate::config::settings::Settings;
 use crate::daemon::runtime::Runtime;
-use crate::daemon::temp_cleanup;
+use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::platform::{BlockingError, run_blocking, zones};
 use crate::provider::failover::AdminCredentialSources;
 
@@ -85,7 +85,7 @@ impl Runtime {
         };
         match &outcome {
             Ok(()) => {
-                self.engine.record_configuration_problem(None);
+                self.engine.record_configuration_problem(None).await;
                 tracing::info!(
                     keys = self.settings.keys.len(),
                     "took the configuration of {}",
@@ -97,14 +97,17 @@ impl Runtime {
                     "the configuration was not taken, and the one of before goes on: {error}"
                 );
                 tracing::error!("{problem}");
-                self.engine.record_configuration_problem(Some(problem));
+                self.engine
+                    .record_configuration_problem(Some(problem))
+                    .await;
             }
         }
         outcome
     }
 
     async fn switch_to(&mut self, settings: Arc<Settings>, sources: AdminCredentialSources) {
-        temp_cleanup::remove_stale_temps(&settings, Some(&self.settings)).await;
+        let deadline = CleanupDeadline::starting_now();
+        temp_cleanup::remove_stale_temps(&settings, Some(&self.settings), deadline).await;
         let (services, provider) = self.context.build_services(&settings, sources);
         self.engine
             .reconfigure(services, self.context.managed_keys(&settings));

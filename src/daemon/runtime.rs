@@ -15,7 +15,7 @@ use crate::daemon::error::ServiceError;
 use crate::daemon::metrics::instrumented_provider::InstrumentedProvider;
 use crate::daemon::metrics::registry::Metrics;
 use crate::daemon::ownership::refuse_root;
-use crate::daemon::temp_cleanup;
+use crate::daemon::temp_cleanup::{self, CleanupDeadline};
 use crate::engine::conditions::Conditions;
 use crate::engine::observer::ChangeObserver;
 use crate::engine::{Engine, ManagedKey, RunMode, Services};
@@ -112,9 +112,12 @@ pub async fn start(
     // One thread reads the ledger while another one searches for files.
     let managed_keys = context.managed_keys(settings);
     let opening = Engine::open(services, managed_keys, run_mode);
-    let (opened, ()) = tokio::join!(opening, temp_cleanup::remove_stale_temps(settings, None));
+    let deadline = CleanupDeadline::starting_now();
+    let cleanup = temp_cleanup::remove_stale_temps(settings, None, deadline);
+    let (opened, ()) = tokio::join!(opening, cleanup);
     let engine = opened?;
-    temp_cleanup::remove_stale_temps_of_removed_sinks(engine.unconfigured_sinks()).await;
+    let removed = engine.unconfigured_sinks();
+    temp_cleanup::remove_stale_temps_of_removed_sinks(removed, deadline).await;
     let outbox = engine.subscribe_outbox();
     Ok(Runtime {
         dispatcher: NotificationDispatcher::new(context.ledger.clone(), Arc::clone(&clock), outbox),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::config::settings::{KeySettings, Settings};
 use crate::core::duration;
@@ -21,12 +22,32 @@ use crate::sink::target::SinkSettings;
 /// The time limit of the search for temporary files.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time limit of all removals together.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of the search and all removals together: a file system that hangs holds
+/// up a start for no longer.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time at which a cleanup ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CleanupDeadline(Instant);
+
+impl CleanupDeadline {
+    /// Returns the deadline of all cleanups that begin now.
+    pub(crate) fn starting_now() -> Self {
+        Self(Instant::now() + CLEANUP_TIMEOUT)
+    }
+
+    fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
 
 /// Removes the temporary files beside the files of sinks. Skips those of
 /// `previous`, which a delivery may be writing.
-pub(crate) async fn remove_stale_temps(settings: &Settings, previous: Option<&Settings>) {
+pub(crate) async fn remove_stale_temps(
+    settings: &Settings,
+    previous: Option<&Settings>,
+    deadline: CleanupDeadline,
+) {
     let previous = previous.into_iter().flat_map(sink_files);
     let previous: HashSet<_> = previous
         .map(|(_, _, target)| target_path(&target).to_owned())
@@ -34,19 +55,20 @@ pub(crate) async fn remove_stale_temps(settings: &Settings, previous: Option<&Se
     let files: Vec<_> = sink_files(settings)
         .filter(|(_, _, target)| !previous.contains(target_path(target)))
         .collect();
-    let absent = check_absent(files.iter().map(|(_, _, target)| target)).await;
+    let absent = check_absent(files.iter().map(|(_, _, target)| target), deadline).await;
     let stale = without_absent(files, absent).map(|(key, sink, target)| SinkFile {
         key: key.name.clone(),
         sink: Arc::clone(sink),
         target,
     });
-    remove_all(stale).await;
+    remove_all(stale, deadline).await;
 }
 
 /// Removes the temporary files beside the files of removed sinks, `(key, sink)`
 /// each, which may have been removed while rekeyd was not running.
 pub(crate) async fn remove_stale_temps_of_removed_sinks(
     sinks: impl Iterator<Item = (&KeyName, &SinkId)>,
+    deadline: CleanupDeadline,
 ) {
     let files = sinks.filter_map(|(key, id)| {
         let path = sink::replaced_path(&id.target)?;
@@ -54,7 +76,7 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
         let sink = SinkSettings {
             id: id.clone(),
             required: false,
-            timeout: REMOVAL_TIMEOUT,
+            timeout: CLEANUP_TIMEOUT,
             target: Arc::<FileTarget>::clone(&target),
         };
         Some(SinkFile {
@@ -67,8 +89,8 @@ pub(crate) async fn remove_stale_temps_of_removed_sinks(
     if files.is_empty() {
         return;
     }
-    let absent = check_absent(files.iter().map(|file| &file.target)).await;
-    remove_all(without_absent(files, absent)).await;
+    let absent = check_absent(files.iter().map(|file| &file.target), deadline).await;
+    remove_all(without_absent(files, absent), deadline).await;
 }
 
 /// Returns the files that may have a temporary file beside them.
@@ -77,7 +99,7 @@ fn without_absent<T>(files: Vec<T>, absent: Vec<bool>) -> impl Iterator<Item = T
     files.filter(|(_, absent)| !absent).map(|(file, _)| file)
 }
 
-async fn remove_all(files: impl Iterator<Item = SinkFile>) {
+async fn remove_all(files: impl Iterator<Item = SinkFile>, deadline: CleanupDeadline) {
     let mut removals = JoinSet::new();
     for file in files {
         removals.spawn(async move {
@@ -89,12 +111,12 @@ async fn remove_all(files: impl Iterator<Item = SinkFile>) {
     }
     // A file system that hangs must not delay the start.
     let all = async { while removals.join_next().await.is_some() {} };
-    if tokio::time::timeout(REMOVAL_TIMEOUT, all).await.is_err() {
+    if tokio::time::timeout_at(deadline.0, all).await.is_err() {
         tracing::error!(
             "whether an earlier process left a secret half written beside {} files could not be \
              seen within {}; see whether a file system hangs",
             removals.len(),
-            duration::to_text(REMOVAL_TIMEOUT)
+            duration::to_text(CLEANUP_TIMEOUT)
         );
     }
 }
@@ -126,12 +148,15 @@ fn target_path(target: &FileTarget) -> &OsStr {
 /// Returns for each of `targets` whether certainly no temporary file is beside
 /// it; false for all if the search hangs. One search covers them all, since
 /// there is nearly never such a file.
-async fn check_absent(targets: impl Iterator<Item = &Arc<FileTarget>>) -> Vec<bool> {
+async fn check_absent(
+    targets: impl Iterator<Item = &Arc<FileTarget>>,
+    deadline: CleanupDeadline,
+) -> Vec<bool> {
     let targets: Vec<_> = targets.cloned().collect();
     let all_uncertain = vec![false; targets.len()];
     let search = move || stale_temp::temp_files_absent(&targets);
     let describe = || "the search for temporary files".to_owned();
-    run_blocking(describe, CHECK_TIMEOUT, search)
+    run_blocking(describe, CHECK_TIMEOUT.min(deadline.remaining()), search)
         .await
         .unwrap_or(all_uncertain)
 }

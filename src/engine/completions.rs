@@ -68,6 +68,7 @@ impl Engine {
         self.report_rotations_if_damaged();
         let now = self.services.clock.now();
         let conditions = &self.services.conditions;
+        conditions.log_lasting(now);
         let active = conditions.active_keys();
         self.maintenance
             .pause_probes(conditions.requests_paused_until(now));

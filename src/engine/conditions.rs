@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::alert::FAILURE_GRACE_PERIOD;
 use crate::core::condition::{ActiveCondition, Condition};
 use crate::core::decide::next_step::Permits;
 use crate::core::policy::plausible_retry;
 use crate::core::scope::Scope;
-use crate::core::time;
+use crate::core::{duration, time};
 use crate::provider::{ErrorKind, ProviderError};
 
 /// The precision of the provider's clock, which has whole seconds and whose responses
@@ -43,6 +44,9 @@ struct ConditionState {
     active: BTreeMap<ConditionKey, String>,
     /// The conditions of them that last until the process ends.
     lasting: BTreeSet<ConditionKey>,
+    /// Since when each condition that may pass by itself is active, until it has lasted
+    /// so long that a person is told.
+    passing_since: BTreeMap<ConditionKey, Option<Timestamp>>,
     last_response_at: Option<Timestamp>,
     /// How far the provider's clock was ahead in that response, in seconds.
     clock_offset: Option<f64>,
@@ -103,11 +107,43 @@ impl Conditions {
         let condition = key.0;
         inner.change_count += 1;
         inner.active.insert(key.clone(), problem.to_owned());
-        inner.unrecorded.insert(key, Some(problem.to_owned()));
-        tracing::error!(
-            condition = condition.as_str(),
-            "{problem}; no rotation is begun until this has passed"
-        );
+        inner
+            .unrecorded
+            .insert(key.clone(), Some(problem.to_owned()));
+        if condition.may_pass() {
+            inner.passing_since.insert(key, None);
+            tracing::warn!(
+                condition = condition.as_str(),
+                "{problem}; no rotation is begun until this has passed"
+            );
+        } else {
+            tracing::error!(
+                condition = condition.as_str(),
+                "{problem}; no rotation is begun until this has passed"
+            );
+        }
+    }
+
+    /// Logs the conditions that did not pass by themselves.
+    pub(crate) fn log_lasting(&self, now: Timestamp) {
+        let mut inner = self.inner();
+        let ConditionState {
+            active,
+            passing_since,
+            ..
+        } = &mut *inner;
+        passing_since.retain(|key, since| {
+            let began_at = *since.get_or_insert(now);
+            let has_lasted = time::until(began_at, now) >= FAILURE_GRACE_PERIOD;
+            if has_lasted && let Some(problem) = active.get(key) {
+                tracing::error!(
+                    condition = key.0.as_str(),
+                    "{problem}; this has lasted for {}",
+                    duration::to_human_text(time::until(began_at, now))
+                );
+            }
+            !has_lasted
+        });
     }
 
     /// Ends a condition of the daemon. Returns whether it was active.
@@ -127,6 +163,7 @@ impl Conditions {
         }
         let condition = key.0;
         inner.change_count += 1;
+        inner.passing_since.remove(&key);
         inner.unrecorded.insert(key, None);
         tracing::info!(
             condition = condition.as_str(),

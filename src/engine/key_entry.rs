@@ -17,7 +17,7 @@ use crate::engine::operator_command::PendingCommand;
 use crate::engine::presence::CredentialPresence;
 use crate::engine::rotation_request::RotationRequest;
 use crate::engine::services::Services;
-use crate::engine::worker::{AwaitedPlace, Preflight, RunContext, Worker};
+use crate::engine::worker::{AwaitedPlace, PlannedRetries, Preflight, RunContext, Worker};
 use crate::ledger::Discrepancy;
 
 /// The entry of one key.
@@ -27,6 +27,10 @@ pub(super) struct KeyEntry {
     /// The scope of its credentials: see [`scope_of`].
     pub(super) scope: Scope,
     pub(super) request: Option<RotationRequest>,
+    /// See [`Worker::request_problem`].
+    pub(super) request_problem: Option<String>,
+    /// See [`Worker::ignores_backoff`].
+    pub(super) ignores_backoff: bool,
     pub(super) commands: VecDeque<PendingCommand>,
     pub(super) discrepancies: VecDeque<Discrepancy>,
     /// Whether the deliveries must be compared with the configured sinks.
@@ -76,6 +80,8 @@ impl KeyEntry {
             scope: scope_of(managed.as_deref(), &state),
             managed,
             request: None,
+            request_problem: None,
+            ignores_backoff: false,
             commands: VecDeque::new(),
             discrepancies: VecDeque::new(),
             needs_sink_sync: true,
@@ -117,6 +123,10 @@ impl KeyEntry {
             unrecorded: parked.unrecorded,
             unclear_commit: parked.unclear_commit,
             request: self.request.take(),
+            request_problem: self.request_problem.take(),
+            planned_retries: PlannedRetries::default(),
+            needs_evaluation: false,
+            ignores_backoff: std::mem::take(&mut self.ignores_backoff),
             commands: std::mem::take(&mut self.commands),
             discrepancies: std::mem::take(&mut self.discrepancies),
             needs_sink_sync: std::mem::take(&mut self.needs_sink_sync),
@@ -170,6 +180,8 @@ impl KeyEntry {
         self.interrupted.store(false, Ordering::Relaxed);
         self.needs_sink_sync |= worker.needs_sink_sync;
         self.needs_drift_check |= worker.needs_drift_check;
+        self.ignores_backoff |= worker.ignores_backoff;
+        self.request_problem = worker.request_problem;
         // A reload may have removed the key from the configuration.
         let earlier = worker.request.filter(|_| self.managed.is_some());
         self.request = match (earlier, self.request.take()) {

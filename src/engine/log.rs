@@ -9,10 +9,10 @@ use crate::core::change::{
     RevocationDeferral, RotationChange, ScheduleChange, Transition,
 };
 use crate::core::decide::due::imminent_expiry;
-use crate::core::ids::RotationId;
+use crate::core::ids::{KeyName, RotationId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::policy::CHECKS_UNTIL_GONE;
-use crate::core::state::{DeliveryState, KeyState, Rotation};
+use crate::core::state::{DeliveryState, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// Logs `changes`, which led from `before` to `after`.
@@ -141,9 +141,13 @@ fn log_transition(key: &KeyState, rotation: Option<&Rotation>, transition: &Tran
             warn,
             "{credential} of {name} is orphaned: its secret never arrived; it is revoked"
         ),
-        LifecycleEvent::VerificationFailed => log!(
+        LifecycleEvent::VerificationFailed if key.attempt > 1 => log!(
             error,
             "{credential} of {name} never worked ({reason}); it is revoked"
+        ),
+        LifecycleEvent::VerificationFailed => log!(
+            warn,
+            "{credential} of {name} never worked ({reason}); it is revoked, and another one follows"
         ),
         LifecycleEvent::Abandoned | LifecycleEvent::AbandonedDuringDelivery => {
             log!(warn, "gave up {credential} of {name}: {reason}");
@@ -263,20 +267,33 @@ fn log_delivery_result(key: &KeyState, result: &DeliveryResult) {
 fn log_schedule_change(before: &KeyState, after: &KeyState, change: &ScheduleChange) {
     let name = &after.key;
     match change {
-        ScheduleChange::BackedOff(KeyBackoff {
-            attempt,
-            retry_at,
-            problem,
-        }) => tracing::error!(
-            key = %name, attempt, retry_at = time::to_text(*retry_at),
-            "{name} was not rotated: {problem}; trying again at {}", time::to_text(*retry_at)
-        ),
+        ScheduleChange::BackedOff(backoff) => log_backoff(name, backoff),
         ScheduleChange::TimetableChanged(change) if before.timetable.is_some() => tracing::info!(
             key = %name, timetable = change.timetable,
             "the timetable of {name} is now {:?}", change.timetable
         ),
         ScheduleChange::RunMissed(missed) => log_missed_run(after, missed),
         ScheduleChange::TimetableChanged(_) | ScheduleChange::Recovered => {}
+    }
+}
+
+/// Logs that a rotation failed or could not start: the first time as something that is
+/// tried again, and later as something that a person must see to.
+fn log_backoff(name: &KeyName, backoff: &KeyBackoff) {
+    let (attempt, problem) = (backoff.attempt, &backoff.problem);
+    let retry_at = time::to_text(backoff.retry_at);
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                key = %name, attempt, retry_at,
+                "{name} was not rotated: {problem}; trying again at {retry_at}"
+            )
+        };
+    }
+    if attempt > 1 {
+        log!(error);
+    } else {
+        log!(warn);
     }
 }
 
@@ -332,10 +349,14 @@ fn log_hold(key: &KeyState, hold: &CredentialHold) {
     let (name, rotation) = (&key.key, &hold.rotation);
     let credential = credential_name(key, rotation);
     match hold.until {
-        Some(until) => tracing::info!(
-            key = %name, %rotation, credential,
-            "{credential} of {name} is held by hand until {}", time::to_text(until)
-        ),
+        Some(until) => {
+            let until = visible_hold_end(until).map(time::to_text);
+            let until = until.unwrap_or_else(|| format!("`rekeyd release {credential}`"));
+            tracing::info!(
+                key = %name, %rotation, credential,
+                "{credential} of {name} is held by hand until {until}"
+            );
+        }
         None => tracing::info!(
             key = %name, %rotation, credential, "{credential} of {name} is held by hand no more"
         ),

@@ -1,15 +1,18 @@
 //! Decides the next work of a key, without waiting and without effects: the first of its
 //! duties that is due.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
-use crate::core::change::{Change, MissedRun};
+use crate::core::change::{Change, MissedRun, ScheduleChange};
 use crate::core::decide::due::{Due, check_due, timetable_change};
 use crate::core::decide::next_step::{Permits, Step, next_step};
 use crate::core::decide::sink_sync;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::schedule::timetable::Timetable;
+use crate::core::state::KeyState;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::rotation_request::RotationStart;
 use crate::engine::work::Work;
@@ -150,13 +153,14 @@ impl Worker {
             return None;
         }
         let required = managed.required_sinks();
-        match check_due(
-            &managed.policy,
-            &required,
-            &self.state,
-            self.context.downtime,
-            now,
-        ) {
+        let (policy, downtime) = (&managed.policy, self.context.downtime);
+        let state = self.state_without_ignored_backoff();
+        match check_due(policy, &required, &state, downtime, now) {
+            // What failed is not tried again, because nothing asks for it any more.
+            Due::NotDue { .. } if self.state.last_error.is_some() && self.has_no_cause() => {
+                let recovered = Change::Schedule(ScheduleChange::Recovered);
+                Some(Work::Step(Step::Record(vec![recovered])))
+            }
             Due::NotDue { next } => {
                 self.wake_at = until.into_iter().chain(next).min();
                 self.rotates_at = next;
@@ -185,6 +189,19 @@ impl Worker {
                 Some(self.preflight_or_start(&managed, start, until))
             }
         }
+    }
+
+    /// Returns the key's state, without a back-off that is ignored once: a start, a reload
+    /// or a person may have repaired what failed before a create was sent.
+    fn state_without_ignored_backoff(&mut self) -> Cow<'_, KeyState> {
+        self.ignores_backoff &= self.state.failed_before_create;
+        if !self.ignores_backoff {
+            return Cow::Borrowed(&self.state);
+        }
+        Cow::Owned(KeyState {
+            retry_at: None,
+            ..self.state.clone()
+        })
     }
 
     /// Returns the check of the next endpoint, or the start if all have passed.

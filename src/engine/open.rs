@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::alerting::tracker::AlertTracker;
+use crate::core::condition::Condition;
 use crate::core::decide::due::Downtime;
 use crate::core::health::alertable_error;
 use crate::core::ids::KeyName;
@@ -20,10 +21,11 @@ use crate::engine::maintenance::MaintenanceSchedule;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::CredentialPresence;
+use crate::engine::probe::describe_problem;
 use crate::engine::run_queue::RunQueue;
 use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::{RunMode, Services};
-use crate::ledger::LedgerError;
+use crate::ledger::{LastRun, LedgerError, SchedulingCommand};
 use crate::platform::clock::ClockReading;
 
 impl Engine {
@@ -50,6 +52,7 @@ impl Engine {
             }
             RunMode::Command => BTreeMap::new(),
         };
+        let previous_run = begin_run(&services, mode, now).await;
         let scopes = scopes_of(&managed, &states);
         let mut engine = Self {
             alert_tracker: AlertTracker::new(Arc::clone(&services.subscriptions), raised, now),
@@ -78,6 +81,11 @@ impl Engine {
         };
         engine.register_keys(states, managed, now);
         engine.load_failing_since().await?;
+        if mode == RunMode::Daemon && previous_run.is_some_and(is_stopped_daemon) {
+            // Whoever restarts a daemon may have repaired what failed.
+            let entries = engine.keys.values_mut();
+            entries.for_each(|entry| entry.ignores_backoff = true);
+        }
         Ok(engine)
     }
 
@@ -155,6 +163,31 @@ impl Engine {
         tally.update(CredentialPresence::None, entry.presence);
         (key, Box::new(entry))
     }
+}
+
+/// Records the start of a process that rotates by schedule, and returns the one before. A
+/// ledger that cannot be written does not keep the process from starting: its condition
+/// says so.
+async fn begin_run(services: &Services, mode: RunMode, now: Timestamp) -> Option<LastRun> {
+    let command = match mode {
+        RunMode::Daemon => SchedulingCommand::Run,
+        RunMode::Once => SchedulingCommand::Once,
+        RunMode::Command => return None,
+    };
+    match services.ledger.begin_run(command, now).await {
+        Ok(previous) => previous,
+        Err(error) => {
+            let problem = describe_problem(Condition::Ledger, &error.to_string());
+            services.conditions.raise(Condition::Ledger, &problem);
+            None
+        }
+    }
+}
+
+/// Returns whether a run was a daemon that ended in order. After a crash, and between
+/// runs of a timer, the back-off keeps a loop from making credentials.
+fn is_stopped_daemon(run: LastRun) -> bool {
+    run.command == SchedulingCommand::Run && run.ended_at.is_some()
 }
 
 /// Returns the scopes of the keys. The admin keys are always among them, because the

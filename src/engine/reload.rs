@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::core::state::KeyState;
 use crate::core::time;
@@ -53,6 +54,8 @@ impl Engine {
                 set_membership(&mut self.due_by_age, &key, is_due);
             }
             entry.needs_sink_sync = true;
+            // The configuration, or what it names, may have been repaired.
+            entry.ignores_backoff = true;
             entry.preflight = Preflight::default();
             entry
                 .interrupted
@@ -64,11 +67,21 @@ impl Engine {
         }
     }
 
-    /// Records why the configuration cannot be applied, or with none that it was.
-    pub fn record_configuration_problem(&mut self, problem: Option<String>) {
-        self.record_condition(None, CONFIGURATION, problem);
+    /// Records why the configuration cannot be applied, or with none that it was. Returns
+    /// when `status` shows it, unless the ledger hangs.
+    pub async fn record_configuration_problem(&mut self, problem: Option<String>) {
+        let (ledger, now) = (&self.services.ledger, self.services.clock.now());
+        let recorded = ledger.set_condition(None, CONFIGURATION, now, problem);
+        match tokio::time::timeout(RECORD_TIMEOUT, recorded).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cannot record the outcome of a reload"),
+            Err(_) => tracing::debug!("the outcome of a reload is recorded later"),
+        }
     }
 }
+
+/// How long a reload waits for the record of its outcome.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The ledger's word for a configuration that could not be applied. It is no condition
 /// of the daemon, which keeps its previous configuration.

@@ -19,6 +19,7 @@ impl Engine {
         else {
             return false;
         };
+        entry.request_problem = None;
         entry.request = Some(match entry.request.take() {
             Some(earlier) => earlier.merge(request),
             None => request,

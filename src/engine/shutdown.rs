@@ -13,11 +13,25 @@ use crate::engine::log;
 use crate::engine::scheduler::Engine;
 use crate::ledger::LedgerError;
 
+/// How long a process waits for the record of its end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// Waits until every worker has finished its current step, and starts no more.
     pub async fn stop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         while self.process_completions().await {}
+    }
+
+    /// Records that this process ends in order, if the ledger responds.
+    pub async fn record_end(&self) {
+        let now = self.services.clock.now();
+        let recorded = self.services.ledger.end_run(now);
+        match tokio::time::timeout(END_TIMEOUT, recorded).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cannot record the end of this process"),
+            Err(_) => tracing::debug!("the ledger does not record the end of this process"),
+        }
     }
 
     /// Drops the running deliveries, and starts no more work. A dropped delivery may have
@@ -124,6 +138,8 @@ impl Engine {
                 attempt: parked.state.attempt.saturating_add(1),
                 retry_at: time::after(now, pause),
                 problem: reason.to_owned(),
+                is_before_create: false,
+                is_extra: false,
             }));
             let state = ledger.record(&parked.state, now, &changes).await?;
             let before = std::mem::replace(&mut parked.state, state);

@@ -18,6 +18,7 @@ mod outcomes;
 mod places;
 mod reconciliation;
 mod recovery;
+mod retries;
 mod revocation;
 mod rotation_requests;
 mod scopes;

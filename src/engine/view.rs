@@ -219,6 +219,13 @@ impl Engine {
         })
     }
 
+    /// Returns why the latest request for a rotation of `key` could not start one, if the
+    /// key's state does not have it.
+    #[must_use]
+    pub fn request_problem(&self, key: &KeyName) -> Option<&str> {
+        self.keys.get(key)?.request_problem.as_deref()
+    }
+
     /// Returns the configured keys, by name.
     #[must_use]
     pub fn configured_keys(&self) -> Vec<KeyName> {

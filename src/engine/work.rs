@@ -17,7 +17,7 @@ use crate::core::time;
 use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::operator_command::PendingCommand;
 use crate::engine::rotation_request::RotationStart;
-use crate::engine::worker::Worker;
+use crate::engine::worker::{PlannedRetries, Worker};
 use crate::ledger::{Discrepancy, LedgerError};
 use crate::sink::Destination;
 
@@ -266,6 +266,10 @@ impl Worker {
     /// reconciliation or the end of a condition is woken by that instead.
     fn wait_for_retry(&mut self, until: Option<Timestamp>) {
         let now = self.now();
+        if std::mem::take(&mut self.needs_evaluation) {
+            self.wake_at = Some(now);
+            return;
+        }
         let retry_at = self.state.retry_at.filter(|at| *at > now);
         if self.state.open_rotation().is_none() && !self.needs_reconciliation {
             self.wake_at = until.into_iter().chain(retry_at).min();
@@ -303,6 +307,7 @@ impl Worker {
             self.request = Some(request);
             self.record(changes).await?;
         } else {
+            self.planned_retries = PlannedRetries::of(rotation, self.now());
             self.record(retry).await?;
         }
         Ok(true)

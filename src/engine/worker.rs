@@ -16,9 +16,10 @@ use crate::core::decide::due::Downtime;
 use crate::core::ids::{RotationId, SinkId};
 use crate::core::in_flight::InFlight;
 use crate::core::lifecycle::Phase;
-use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay};
+use crate::core::overdue::due_since;
+use crate::core::policy::{RetryClass, backoff_delay, key_backoff_delay, plausible_retry};
 use crate::core::scope::Scope;
-use crate::core::state::{Delivery, KeyState};
+use crate::core::state::{Delivery, KeyState, Rotation, Trigger};
 use crate::core::time;
 use crate::engine::log;
 use crate::engine::managed_key::ManagedKey;
@@ -69,6 +70,16 @@ pub(crate) struct Worker {
     /// [`Worker::state`] is read again before any other work.
     pub(crate) unclear_commit: Option<Vec<Change>>,
     pub(crate) request: Option<RotationRequest>,
+    /// Why the latest request could not start a rotation, if the key's state does not
+    /// have it.
+    pub(crate) request_problem: Option<String>,
+    /// The retries of the open rotation that a request has expedited.
+    pub(crate) planned_retries: PlannedRetries,
+    /// Whether the key is evaluated again at once: its schedule was not, beside a request.
+    pub(crate) needs_evaluation: bool,
+    /// Whether a back-off after a failure before a create is ignored once, because the
+    /// problem may have been repaired.
+    pub(crate) ignores_backoff: bool,
     pub(crate) commands: VecDeque<PendingCommand>,
     pub(crate) discrepancies: VecDeque<Discrepancy>,
     /// Whether the deliveries must be compared with the configured sinks.
@@ -104,6 +115,35 @@ pub(crate) enum AwaitedPlace {
     Provider,
     /// A place at the destination of a delivery.
     Destination,
+}
+
+/// The retries that were planned when an operator requested one at once: if that one
+/// fails, they are made as planned.
+#[derive(Debug, Default)]
+pub(crate) struct PlannedRetries {
+    pub(crate) step: Option<Timestamp>,
+    pub(crate) deliveries: Vec<(SinkId, Timestamp)>,
+}
+
+impl PlannedRetries {
+    /// Returns the retries of a rotation that are planned after `now`.
+    pub(crate) fn of(rotation: &Rotation, now: Timestamp) -> Self {
+        let later = |at: Option<Timestamp>| plausible_retry(at, now).filter(|at| *at > now);
+        let deliveries = rotation.deliveries.iter();
+        let deliveries = deliveries
+            .filter_map(|delivery| Some((delivery.sink.clone(), later(delivery.retry_at)?)));
+        Self {
+            step: later(rotation.retry_at),
+            deliveries: deliveries.collect(),
+        }
+    }
+
+    /// Returns the planned retry of a delivery.
+    pub(crate) fn of_delivery(&self, sink: &SinkId) -> Option<Timestamp> {
+        let mut deliveries = self.deliveries.iter();
+        let planned = deliveries.find(|(planned, _)| planned == sink);
+        planned.map(|(_, at)| *at)
+    }
 }
 
 /// The preflight of a rotation that has not started: the required sinks that passed.
@@ -250,17 +290,63 @@ impl Worker {
         probe::is_global_failure(&self.services, error).await
     }
 
-    /// Returns the change that a rotation failed or could not start.
+    /// Returns the change that a rotation failed after its create was sent.
     pub(crate) fn back_off_key(&self, problem: &str, after: Option<Duration>) -> Change {
+        Change::from(self.key_backoff(problem, after))
+    }
+
+    /// Returns the change that a rotation could not start.
+    pub(crate) fn back_off_before_create(&self, problem: &str, after: Option<Duration>) -> Change {
+        Change::from(KeyBackoff {
+            is_before_create: true,
+            ..self.key_backoff(problem, after)
+        })
+    }
+
+    /// Returns the next attempt after a failure. One that an operator requested, or that
+    /// a restart or a reload made, does not delay the attempt that was planned before.
+    fn key_backoff(&self, problem: &str, after: Option<Duration>) -> KeyBackoff {
+        let now = self.now();
+        let planned = plausible_retry(self.state.retry_at, now).filter(|at| *at > now);
+        let planned = planned.filter(|_| self.is_extra_attempt() && self.state.attempt > 0);
         let attempt = self.state.attempt.saturating_add(1);
         let policy = self.managed.as_ref().map(|managed| managed.policy.as_ref());
         let creates = policy.map_or(1, |policy| policy.max_creates_per_day);
         let pause = key_backoff_delay(attempt, creates);
-        Change::from(KeyBackoff {
-            attempt,
-            retry_at: self.retry_time(pause, after),
+        KeyBackoff {
+            attempt: planned.map_or(attempt, |_| self.state.attempt),
+            retry_at: planned.unwrap_or_else(|| self.retry_time(pause, after)),
             problem: problem.to_owned(),
-        })
+            is_before_create: false,
+            is_extra: planned.is_some(),
+        }
+    }
+
+    /// Returns whether the present attempt is none of the back-off's.
+    fn is_extra_attempt(&self) -> bool {
+        let open = self.state.open_rotation();
+        self.request.is_some()
+            || self.ignores_backoff
+            || open.is_some_and(|open| open.trigger == Trigger::Manual)
+    }
+
+    /// Returns whether the key is rotated without a request, at once or later.
+    pub(crate) fn is_due_by_itself(&self) -> bool {
+        !self.has_no_cause()
+    }
+
+    /// Returns whether nothing asks for a rotation of the key, whatever its back-off and
+    /// its pause.
+    pub(crate) fn has_no_cause(&self) -> bool {
+        let Some(managed) = &self.managed else {
+            return true;
+        };
+        let resumed = KeyState {
+            pause: None,
+            ..self.state.clone()
+        };
+        let required = managed.required_sinks();
+        due_since(&managed.policy, &required, &resumed, None, self.now()).is_none()
     }
 
     /// Returns the change that the current step of a rotation failed.
@@ -277,10 +363,12 @@ impl Worker {
             .map_or(0, |rotation| rotation.attempt)
             + 1;
         let pause = backoff_delay(class, attempt);
+        let retry_at = self.retry_time(pause, after);
+        let planned = self.planned_retries.step.filter(|at| *at > self.now());
         Change::from(RetrySchedule {
             rotation: rotation.clone(),
             attempt,
-            retry_at: self.retry_time(pause, after),
+            retry_at: planned.map_or(retry_at, |planned| planned.min(retry_at)),
             error: error.to_owned(),
         })
     }

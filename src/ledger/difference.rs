@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use crate::core::apply::{AppliedChanges, LedgerEvent, RotationUpdate};
 use crate::core::ids::{KeyName, RotationId};
-use crate::core::state::{Delivery, KeyState, Rotation};
+use crate::core::state::{Delivery, KeyState, Rotation, visible_hold_end};
 use crate::core::time;
 
 /// A column and its value.
@@ -141,12 +141,13 @@ fn changed_columns<const N: usize>(before: [Column; N], after: [Column; N]) -> V
         .collect()
 }
 
-fn key_columns(state: &KeyState) -> [Column; 11] {
+fn key_columns(state: &KeyState) -> [Column; 12] {
     [
         ("sequence", integer(state.sequence)),
         ("attempt", integer(state.attempt)),
         ("retry_at", timestamp(state.retry_at)),
         ("last_error", optional_text(state.last_error.as_deref())),
+        ("failed_before_create", boolean(state.failed_before_create)),
         ("revoke_previous", boolean(state.revoke_previous)),
         ("may_replace", boolean(state.may_replace)),
         ("timetable", optional_text(state.timetable.as_deref())),
@@ -163,7 +164,7 @@ fn key_columns(state: &KeyState) -> [Column; 11] {
     ]
 }
 
-fn rotation_columns(rotation: &Rotation) -> [Column; 27] {
+fn rotation_columns(rotation: &Rotation) -> [Column; 28] {
     let credential = rotation.credential.as_ref();
     let label = rotation.label.as_ref();
     let redacted = credential.and_then(|credential| credential.redacted_value.as_deref());
@@ -207,7 +208,11 @@ fn rotation_columns(rotation: &Rotation) -> [Column; 27] {
             "missing_checks",
             integer(missing.map_or(0, |missing| missing.checks)),
         ),
-        ("hold_until", timestamp(rotation.hold_until)),
+        ("is_held", boolean(rotation.hold_until.is_some())),
+        (
+            "hold_until",
+            timestamp(rotation.hold_until.and_then(visible_hold_end)),
+        ),
         ("revoke_now", boolean(rotation.revoke_now)),
         ("deferred_since", timestamp(rotation.deferred_since)),
         ("final_warning", boolean(rotation.final_warning)),

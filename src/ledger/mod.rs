@@ -20,6 +20,7 @@ mod free_space;
 mod group_commit;
 mod identity;
 mod kept_file;
+mod last_run;
 mod ledger_file;
 mod lock;
 mod open;
@@ -45,11 +46,13 @@ pub use damage::LedgerDamage;
 pub use error::{DatabaseError, LedgerError};
 pub use fault_injector::FaultInjector;
 pub use identity::{HostIdentity, LedgerIdentity};
+pub use last_run::{LastRun, SchedulingCommand};
 pub use lock::WriterLock;
 pub use open::{LedgerOptions, SHORT_WAL_PAGES, prepare, prepare_unlocked};
 pub use outbox::{OutboxEntry, PendingNotification};
 pub use preflight::{LedgerNotes, PendingMigration, check_usable};
 pub use reader::history::{HistoryEntry, HistoryFilter, HistoryQuery};
+pub use reader::operator_note::OperatorRecord;
 pub use reader::{LedgerReader, LedgerSnapshot};
 pub use reconciliation::{
     Discrepancy, Reconciliation, RemoteCredential, RemoteState, UnknownCredential,

@@ -215,6 +215,22 @@ pub(super) fn failing_since(
         .prepare_cached(
             "SELECT at FROM events
              WHERE key = ?1 AND event = 'key-backed-off' AND detail ->> 'attempt' = 1
+                 AND detail ->> 'extra' IS NULL
+             ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row([key.as_str()], |row| rows::timestamp_column(row, "at"))
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// Returns the time of a key's latest failure to start or to finish a rotation.
+pub(super) fn failed_at(
+    connection: &Connection,
+    key: &KeyName,
+) -> Result<Option<Timestamp>, LedgerError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT at FROM events WHERE key = ?1 AND event = 'key-backed-off'
              ORDER BY seq DESC LIMIT 1",
         )?
         .query_row([key.as_str()], |row| rows::timestamp_column(row, "at"))

@@ -1,6 +1,7 @@
 //! The read side of the ledger, for commands: it returns domain types.
 
 pub(super) mod history;
+pub(super) mod operator_note;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::ledger::error::LedgerError;
 use crate::ledger::identity::{LedgerIdentity, check_identity};
+use crate::ledger::last_run::{self, LastRun};
 use crate::ledger::reconciliation::{self, Reconciliation, RemoteCredential};
 use crate::ledger::version::LedgerVersion;
 use crate::ledger::{read, read_only};
@@ -110,6 +112,26 @@ impl LedgerSnapshot<'_> {
     /// The ledger cannot be read.
     pub fn conditions(&self) -> Result<Vec<String>, LedgerError> {
         conditions(&self.transaction)
+    }
+
+    /// Returns the latest process that rotates by schedule, and the time of the newest
+    /// event.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn last_run(&self) -> Result<Option<(LastRun, Option<Timestamp>)>, LedgerError> {
+        let Some(run) = last_run::read(&self.transaction)? else {
+            return Ok(None);
+        };
+        Ok(Some((run, last_run::newest_event_at(&self.transaction)?)))
+    }
+
+    /// Returns the time of a key's latest failure to start or to finish a rotation.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn failed_at(&self, key: &KeyName) -> Result<Option<Timestamp>, LedgerError> {
+        read::failed_at(&self.transaction, key)
     }
 
     /// Compares the provider's list of a scope with every row, and returns the state of each

@@ -237,7 +237,7 @@ pub(super) fn lookalikes(
         "SELECT credential_id, name FROM unknown_credential
          WHERE scope = ?1 AND name > ?2 AND name < ?2 || '.'
            AND last_seen_at = (SELECT reconciled_at FROM scope WHERE scope = ?1)
-         ORDER BY name",
+         ORDER BY name DESC",
     )?;
     let rows = query.query_map([&scope.to_string(), key.as_str()], |row| {
         Ok((

@@ -10,7 +10,8 @@ use crate::core::ids::{CredentialId, KeyName, Label, RotationId, SinkId};
 use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::{
-    CredentialMetadata, Delivery, DeliveryState, KeyState, MissingSince, Pause, Rotation, Trigger,
+    CredentialMetadata, Delivery, DeliveryState, HELD_UNTIL_RELEASED, KeyState, MissingSince,
+    Pause, Rotation, Trigger,
 };
 use crate::core::time;
 
@@ -101,7 +102,7 @@ pub(crate) fn timestamp_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Op
 
 /// The columns of `key_state k`, in the order of [`read_key_state`].
 pub(crate) const KEY_STATE_COLUMNS: &str = "k.key, k.sequence, k.attempt, k.retry_at, k.last_error,
-    k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.paused_from,
+    k.failed_before_create, k.revoke_previous, k.may_replace, k.timetable, k.counts_from, k.pending_run, k.paused_from,
     k.paused_until";
 
 /// The columns of `rotation r`, in the order of [`read_rotation`].
@@ -109,7 +110,7 @@ pub(crate) const ROTATION_COLUMNS: &str =
     "r.credential_id, r.redacted_value, r.created_at, r.expires_at,
     r.rotation, r.scope, r.sequence, r.\"trigger\", r.scheduled_for, r.started_at, r.label, r.phase,
     r.current_at, r.retired_at, r.revoke_after, r.revoked_at, r.error, r.attempt, r.retry_at,
-    r.stranded_at, r.missing_since, r.missing_checks, r.hold_until, r.revoke_now,
+    r.stranded_at, r.missing_since, r.missing_checks, r.is_held, r.hold_until, r.revoke_now,
     r.deferred_since, r.final_warning, r.maybe_created";
 
 /// The columns of `delivery d`, in the order of [`read_delivery`].
@@ -187,6 +188,7 @@ pub(crate) fn read_key_state(cells: &mut RowReader<'_>) -> rusqlite::Result<KeyS
         attempt: cells.get()?,
         retry_at: cells.timestamp()?,
         last_error: cells.get()?,
+        failed_before_create: cells.get()?,
         revoke_previous: cells.get()?,
         may_replace: cells.get()?,
         timetable: cells.get()?,
@@ -234,7 +236,10 @@ pub(crate) fn read_rotation(cells: &mut RowReader<'_>) -> rusqlite::Result<Rotat
             let (since, checks) = (cells.timestamp()?, cells.get()?);
             since.map(|since| MissingSince { since, checks })
         },
-        hold_until: cells.timestamp()?,
+        hold_until: {
+            let (is_held, until): (bool, _) = (cells.get()?, cells.timestamp()?);
+            is_held.then(|| until.unwrap_or(HELD_UNTIL_RELEASED))
+        },
         revoke_now: cells.get()?,
         deferred_since: cells.timestamp()?,
         final_warning: cells.get()?,

@@ -16,6 +16,7 @@ use crate::ledger::difference::Difference;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fault_injector::FaultInjector;
 use crate::ledger::group_commit::PendingOperation;
+use crate::ledger::last_run::{self, LastRun, SchedulingCommand};
 use crate::ledger::lock::WriterLock;
 use crate::ledger::open::{LedgerOptions, OpenLedger};
 use crate::ledger::page_check::PageCheck;
@@ -190,6 +191,29 @@ impl Ledger {
             .await
     }
 
+    /// Records the start of a process that rotates by schedule, and returns the one
+    /// before.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn begin_run(
+        &self,
+        command: SchedulingCommand,
+        at: Timestamp,
+    ) -> Result<Option<LastRun>, LedgerError> {
+        self.submit(move |connection| last_run::begin(connection, command, at))
+            .await
+    }
+
+    /// Records that this process ends in order.
+    ///
+    /// # Errors
+    /// Nothing was recorded; see [`LedgerError`].
+    pub async fn end_run(&self, at: Timestamp) -> Result<(), LedgerError> {
+        self.submit(move |connection| last_run::end(connection, at))
+            .await
+    }
+
     /// Returns the number of creates of `key`, certain or possible, between two times,
     /// and the time of the oldest.
     ///
@@ -259,7 +283,8 @@ impl Ledger {
         .await
     }
 
-    /// Returns the lookalikes of `key` in the last list of its scope.
+    /// Returns the lookalikes of `key` in the last list of its scope, newest first by the
+    /// time in their labels.
     ///
     /// # Errors
     /// See [`LedgerError`].

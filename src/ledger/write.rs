@@ -343,6 +343,8 @@ mod tests {
                 attempt: 1,
                 retry_at: at(),
                 problem,
+                is_before_create: false,
+                is_extra: false,
             })
         };
         let error = record(&connection, &unknown(), &[backoff()]).unwrap_err();

@@ -27,6 +27,7 @@ mod log;
 mod metrics;
 mod migration;
 mod moving_in;
+mod not_running;
 mod notify;
 mod on_change;
 mod once;

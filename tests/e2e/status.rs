@@ -70,6 +70,8 @@ impl Past {
             attempt,
             retry_at: time::after(self.now, Duration::from_secs(HOUR / 2)),
             problem: "the provider is away".to_owned(),
+            is_before_create: false,
+            is_extra: false,
         });
         self.record(seconds_ago, vec![deferred]);
     }

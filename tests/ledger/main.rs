@@ -153,6 +153,8 @@ fn a_failed_operation_is_rolled_back_alone() {
                 attempt: 1,
                 retry_at: at(),
                 problem: "no answer".to_owned(),
+                is_before_create: false,
+                is_extra: false,
             }),
             transitioned(1, LifecycleEvent::LabelNotFound),
         ];

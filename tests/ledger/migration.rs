@@ -23,17 +23,26 @@ const FIRST_RELEASE: &str = "ledger-0.1.0.db";
 
 /// Queries with the same result in a ledger of 0.1.0 and in the migrated one.
 const SAME_ROWS: [[&str; 2]; 14] = [
-    ["SELECT * FROM history ORDER BY rotation"; 2],
+    [
+        "SELECT * FROM history ORDER BY rotation",
+        "SELECT rotation, key, sequence, \"trigger\", scheduled_for, started_at, label,
+             credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
+             revoke_after, revoked_at, error FROM history ORDER BY rotation",
+    ],
     ["SELECT * FROM deliveries ORDER BY rotation, sink, last_attempt_at, error"; 2],
     [
-        "SELECT seq, at, rotation, key, detail FROM journal ORDER BY seq",
+        "SELECT seq, at, rotation, key,
+             replace(detail, '\"until\":\"9999-12-30T22:00:00Z\"', '\"until\":null')
+         FROM journal ORDER BY seq",
         "SELECT seq, at, rotation, key, detail FROM events ORDER BY seq",
     ],
     [
         "SELECT id, rotation, attempt, retry_at, maybe_made, stranded_at, missing_since,
-             missing_looks, hold_until, revoke_now, slot FROM rotation ORDER BY id",
+             missing_looks, hold_until IS NOT NULL,
+             CASE WHEN hold_until < '9999' THEN hold_until END, revoke_now, slot
+         FROM rotation ORDER BY id",
         "SELECT id, rotation, attempt, retry_at, maybe_created, stranded_at, missing_since,
-             missing_checks, hold_until, revoke_now, exclusive_state FROM rotation ORDER BY id",
+             missing_checks, is_held, hold_until, revoke_now, exclusive_state FROM rotation ORDER BY id",
     ],
     [
         "SELECT rotation, place, sink, target, required, state, maybe_taken, attempts,

@@ -72,6 +72,8 @@ struct FakeWorld {
     list_override: Mutex<Option<BTreeMap<String, String>>>,
     /// Whether fresh secrets are refused.
     refuses_secrets: AtomicBool,
+    /// Whether every preflight fails.
+    refuses_preflight: AtomicBool,
     /// The error of every create.
     create_failure: Mutex<Option<(ErrorKind, Effect)>>,
     /// The id of the credential whose sink has drift.
@@ -332,6 +334,9 @@ impl Sink for FakeSink {
 
     async fn preflight(&self) -> Result<(), SinkError> {
         self.0.record_call("preflight".to_owned());
+        if self.0.refuses_preflight.load(Ordering::SeqCst) {
+            return Err(SinkProblem::host("read-only file system".to_owned()).into());
+        }
         Ok(())
     }
 
@@ -609,6 +614,13 @@ impl Fakes {
     /// Makes the sink of this credential have drift.
     pub(crate) fn set_drifted(&self, id: &str) {
         *self.world.drifted_credential.lock().unwrap() = Some(id.to_owned());
+    }
+
+    /// Sets whether every preflight fails.
+    pub(crate) fn refuse_preflight(&self, refuses: bool) {
+        self.world
+            .refuses_preflight
+            .store(refuses, Ordering::SeqCst);
     }
 
     /// Sets whether fresh secrets are refused.

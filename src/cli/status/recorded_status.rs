@@ -5,9 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::core::ids::KeyName;
+use crate::core::ids::{KeyName, RotationId};
 use crate::core::state::KeyState;
-use crate::ledger::{LedgerError, LedgerReader};
+use crate::ledger::{LastRun, LedgerError, LedgerReader, LedgerSnapshot, OperatorRecord};
 
 /// The recorded state of all keys and of the daemon.
 #[derive(Default)]
@@ -17,6 +17,14 @@ pub(super) struct RecordedStatus {
     pub(super) failing_since: BTreeMap<KeyName, Timestamp>,
     /// The problems that affect all keys, worst first.
     pub(super) problems: Vec<String>,
+    /// The time of each failing key's latest failure.
+    pub(super) failed_at: BTreeMap<KeyName, Timestamp>,
+    /// The operators' records of each held credential, by rotation.
+    pub(super) holds: BTreeMap<RotationId, OperatorRecord>,
+    /// The operators' records of each pause, by key.
+    pub(super) pauses: BTreeMap<KeyName, OperatorRecord>,
+    /// The latest run that rotates by schedule, and the time of the newest event.
+    pub(super) last_run: Option<(LastRun, Option<Timestamp>)>,
 }
 
 impl RecordedStatus {
@@ -27,18 +35,43 @@ impl RecordedStatus {
         };
         let snapshot = reader.snapshot()?;
         let states = snapshot.key_states()?;
-        let mut failing_since = BTreeMap::new();
-        for (key, state) in &states {
-            if state.attempt > 0
-                && let Some(at) = snapshot.failing_since(key)?
-            {
-                failing_since.insert(key.clone(), at);
-            }
-        }
-        Ok(Self {
-            states,
-            failing_since,
+        let mut recorded = Self {
             problems: snapshot.conditions()?,
-        })
+            last_run: snapshot.last_run()?,
+            ..Self::default()
+        };
+        for (key, state) in &states {
+            recorded.read_details(&snapshot, key, state)?;
+        }
+        Ok(Self { states, ..recorded })
+    }
+
+    /// Reads from the event log what the state of a key does not have, for the few keys
+    /// that are failing, paused or held.
+    fn read_details(
+        &mut self,
+        snapshot: &LedgerSnapshot<'_>,
+        key: &KeyName,
+        state: &KeyState,
+    ) -> Result<(), LedgerError> {
+        if state.attempt > 0 {
+            let since = snapshot.failing_since(key)?;
+            self.failing_since.extend(since.map(|at| (key.clone(), at)));
+        }
+        if state.last_error.is_some() {
+            let at = snapshot.failed_at(key)?;
+            self.failed_at.extend(at.map(|at| (key.clone(), at)));
+        }
+        if state.pause.is_some() {
+            let record = snapshot.latest_pause(key)?;
+            self.pauses
+                .extend(record.map(|record| (key.clone(), record)));
+        }
+        for rotation in state.live.iter().filter(|one| one.hold_until.is_some()) {
+            let record = snapshot.latest_hold(key, &rotation.id)?;
+            self.holds
+                .extend(record.map(|record| (rotation.id.clone(), record)));
+        }
+        Ok(())
     }
 }

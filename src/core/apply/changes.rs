@@ -260,6 +260,8 @@ fn any_key_change() -> impl Strategy<Value = Change> {
             attempt: 1,
             retry_at: time,
             problem: "no answer".to_owned(),
+            is_before_create: flag,
+            is_extra: false,
         }
         .into(),
         1 => ScheduleChange::Recovered.into(),

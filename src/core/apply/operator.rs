@@ -7,7 +7,10 @@ use crate::core::change::{
     Adoption, CredentialHold, ImmediateRevocation, OperatorChange, PauseUpdate, RetryRequest,
 };
 use crate::core::lifecycle::{self, Phase};
-use crate::core::state::{CredentialMetadata, DeliveryState, Pause, Rotation, Trigger};
+use crate::core::state::{
+    CredentialMetadata, DeliveryState, HELD_UNTIL_RELEASED, Pause, Rotation, Trigger,
+    visible_hold_end,
+};
 use crate::core::time;
 
 pub(super) fn apply_change(
@@ -62,7 +65,10 @@ fn request_retry(update: &mut KeyUpdate, request: &RetryRequest) -> Result<(), A
 
 fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyError> {
     update.update_rotation(&hold.rotation, |row| {
-        row.hold_until = hold.until.map(time::whole_seconds);
+        row.hold_until = hold.until.map(|until| {
+            // The ledger has whole seconds.
+            visible_hold_end(until).map_or(HELD_UNTIL_RELEASED, time::whole_seconds)
+        });
         Ok(())
     })?;
     let event = if hold.until.is_some() {
@@ -72,8 +78,8 @@ fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyEr
     };
     let operator = hold.operator.as_ref();
     let detail = json!({
-        "until": hold.until.map(time::to_text), "reason": operator_reason(operator),
-        "by": operator_name(operator),
+        "until": hold.until.and_then(visible_hold_end).map(time::to_text),
+        "reason": operator_reason(operator), "by": operator_name(operator),
     });
     update.append_event(Some(&hold.rotation), event, detail);
     Ok(())

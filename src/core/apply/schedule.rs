@@ -12,6 +12,7 @@ pub(super) fn apply_change(update: &mut KeyUpdate, change: &ScheduleChange) {
         ScheduleChange::Recovered => {
             let state = &mut update.state;
             (state.attempt, state.retry_at, state.last_error) = (0, None, None);
+            state.failed_before_create = false;
         }
         ScheduleChange::TimetableChanged(change) => change_timetable(update, change),
         ScheduleChange::RunMissed(missed) => miss_run(update, missed),
@@ -23,7 +24,12 @@ fn back_off(update: &mut KeyUpdate, backoff: &KeyBackoff) {
     state.attempt = backoff.attempt;
     state.retry_at = Some(time::whole_seconds(backoff.retry_at));
     state.last_error = Some(backoff.problem.clone());
-    let detail = json!({"reason": backoff.problem, "attempt": backoff.attempt});
+    state.failed_before_create = backoff.is_before_create;
+    let mut detail = json!({"reason": backoff.problem, "attempt": backoff.attempt});
+    if backoff.is_extra {
+        // The failure did not begin with it: see `failing_since` in the ledger.
+        detail["extra"] = json!(true);
+    }
     update.append_event(None, "key-backed-off", detail);
 }
 

@@ -544,6 +544,8 @@ fn a_key_backs_off_and_recovers() {
         attempt: 2,
         retry_at: at(),
         problem: "no answer".to_owned(),
+        is_before_create: false,
+        is_extra: false,
     };
     let applied = apply_ok(&key(), [backoff.into()]);
     assert_eq!(applied.state.attempt, 2);

@@ -24,6 +24,11 @@ pub struct KeyBackoff {
     pub retry_at: Timestamp,
     /// Why the rotation failed or could not start.
     pub problem: String,
+    /// Whether it failed before its create was sent: a repaired host or configuration may
+    /// have ended the problem.
+    pub is_before_create: bool,
+    /// Whether the attempt was made besides those of the back-off, which stay as they are.
+    pub is_extra: bool,
 }
 
 /// The timetable that a key's runs are counted by.

@@ -7,6 +7,16 @@ use crate::core::lifecycle::Phase;
 use crate::core::scope::Scope;
 use crate::core::state::delivery::{Delivery, DeliveryState};
 
+/// The end of a hold that lasts until an operator releases the credential, in memory
+/// alone: neither the ledger nor a person is shown it.
+pub const HELD_UNTIL_RELEASED: Timestamp = Timestamp::MAX;
+
+/// Returns the end of a hold as people see it: none for one without an end.
+#[must_use]
+pub fn visible_hold_end(until: Timestamp) -> Option<Timestamp> {
+    (until < HELD_UNTIL_RELEASED).then_some(until)
+}
+
 /// A recorded rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
@@ -49,7 +59,7 @@ pub struct Rotation {
     /// to prove it.
     pub missing: Option<MissingSince>,
     /// The end of an operator's hold: the schedule does not revoke the credential
-    /// before it.
+    /// before it. [`HELD_UNTIL_RELEASED`] for a hold without an end.
     pub hold_until: Option<Timestamp>,
     /// Whether an operator requested its revocation as soon as it retires, even if a
     /// sink holds it.
@@ -128,6 +138,14 @@ impl Rotation {
     #[must_use]
     pub const fn credential(&self) -> Option<&CredentialMetadata> {
         self.credential.as_ref()
+    }
+
+    /// Returns the end of an operator's hold that is not over: none without a hold, and
+    /// `Some(None)` for one that lasts until an operator releases the credential.
+    #[must_use]
+    pub fn hold(&self, now: Timestamp) -> Option<Option<Timestamp>> {
+        let until = self.hold_until.filter(|until| *until > now)?;
+        Some(visible_hold_end(until))
     }
 
     /// Returns whether the rotation can finish without its secret: every outstanding

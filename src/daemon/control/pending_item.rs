@@ -121,6 +121,7 @@ fn rotation_result(
         return Some(Ok(format!("{key}: rotated{}", hold_warning(engine, state))));
     }
     let problem = condition.map(|active| active.problem);
+    let problem = problem.or_else(|| engine.request_problem(key).map(str::to_owned));
     let problem = problem.or_else(|| state.last_error.clone());
     let problem = problem.unwrap_or_else(|| "its rotation did not end".to_owned());
     Some(Err(match continuation(engine, key) {

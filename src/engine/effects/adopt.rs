@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::change::{Adoption, Change, OperatorNote};
+use crate::core::change::{Adoption, Change, OperatorNote, ScheduleChange};
 use crate::core::ids::{CredentialId, RotationId, SinkId};
 use crate::core::lifecycle::LifecycleEvent;
 use crate::core::secret::Secret;
@@ -215,7 +215,10 @@ impl Worker {
             sinks: managed.all_sinks(),
             operator,
         };
-        self.record(vec![Change::from(adoption)]).await?;
+        // The trouble that asked for the adoption is over: the key has a credential.
+        let recovered = (!has_other).then_some(Change::Schedule(ScheduleChange::Recovered));
+        let changes = [Change::from(adoption)].into_iter().chain(recovered);
+        self.record(changes.collect()).await?;
         let phase = if has_other { "stranded" } else { "current" };
         Ok(format!(
             "adopted {credential} as {phase} of {}",

@@ -185,10 +185,12 @@ impl Worker {
             Acceptance::NotAccepted | Acceptance::Uncertain if is_late => RetryClass::FailingSink,
             Acceptance::NotAccepted | Acceptance::Uncertain => RetryClass::Sink,
         };
-        let backoff = backoff_delay(class, attempts + 1);
+        let retry_at = self.retry_time(backoff_delay(class, attempts + 1), error.retry_after);
+        let planned = self.planned_retries.of_delivery(sink);
+        let planned = planned.filter(|at| *at > now);
         DeliveryResult {
             state,
-            retry_at: Some(self.retry_time(backoff, error.retry_after)),
+            retry_at: Some(planned.map_or(retry_at, |planned| planned.min(retry_at))),
             error: Some(error.message.clone()),
             ..DeliveryResult::uncertain(&rotation.id, sink)
         }

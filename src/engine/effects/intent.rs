@@ -80,6 +80,7 @@ impl Worker {
             }));
         }
         self.record(changes).await?;
+        self.ignores_backoff = false;
         self.preflight = Preflight::default();
         self.in_flight = Some(InFlight::new(rotation));
         Ok(())

@@ -11,7 +11,10 @@ use crate::core::decide::due::expiry_window;
 use crate::core::decide::revocation::{Blocker, Observation, RevocationReason, holding_sinks};
 use crate::core::ids::{CredentialId, SinkId};
 use crate::core::lifecycle::{LifecycleEvent, Phase};
-use crate::core::state::{CredentialMetadata, Pause, Rotation};
+use crate::core::policy::{SinkHold, overlap_or_default, sink_hold};
+use crate::core::state::{
+    CredentialMetadata, HELD_UNTIL_RELEASED, Pause, Rotation, visible_hold_end,
+};
 use crate::core::time;
 use crate::engine::effects::revoke::RevocationOutcome;
 use crate::engine::operator_command::{CommandError, OperatorCommand, PendingCommand};
@@ -99,13 +102,7 @@ impl Worker {
                 )));
             }
             Ok(RevocationOutcome::Blocked(Blocker::HeldBy(sinks))) => {
-                let sinks: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
-                return Err(CommandError::Rejected(format!(
-                    "{credential} may be held by {}; rotate first (`rekeyd rotate {}`), or leave \
-                     them with a dead key (--force)",
-                    sinks.join(", "),
-                    self.state.key
-                )));
+                return Err(CommandError::Rejected(self.held_message(&rotation, &sinks)));
             }
             Ok(RevocationOutcome::Reconfigured) => {
                 return Err(CommandError::Rejected(format!(
@@ -145,6 +142,42 @@ impl Worker {
         Ok(format!("revoked {credential}"))
     }
 
+    /// Describes why a credential that `sinks` may hold is not revoked, and what to do.
+    fn held_message(&self, rotation: &Rotation, sinks: &[SinkId]) -> String {
+        let credential = rotation.credential.as_ref();
+        let credential = credential.map_or("the credential", |held| held.id.as_str());
+        let key = &self.state.key;
+        let names: Vec<_> = sinks.iter().map(SinkId::to_string).collect();
+        let names = names.join(", ");
+        let is_open = self.state.open_rotation().is_some();
+        if rotation.phase != Phase::Retired {
+            let advice = if is_open {
+                format!("its rotation is under way (`rekeyd status {key}`): wait for it")
+            } else {
+                format!("rotate first (`rekeyd rotate {key}`)")
+            };
+            return format!(
+                "{credential} may be held by {names}; {advice}, or leave its consumers with a \
+                 dead key (--force)"
+            );
+        }
+        let retired_at = rotation.retired_at.map(time::to_text).unwrap_or_default();
+        let overlap = overlap_or_default(self.managed.as_ref().map(|key| key.policy.as_ref()));
+        let held = match sink_hold(rotation, &self.state, overlap) {
+            SinkHold::Until(at) => format!(
+                "is in its overlap until {}, held by {names}",
+                time::to_text(time::next_whole_second(at))
+            ),
+            SinkHold::None | SinkHold::Indefinite => {
+                format!("is held by {names} until that accepts a newer one")
+            }
+        };
+        format!(
+            "{credential} was replaced at {retired_at} and {held}: its consumers may still use \
+             it; wait, or leave them with a dead key (--force)"
+        )
+    }
+
     fn holding_sinks(&self, rotation: &Rotation, credential: &CredentialMetadata) -> Vec<SinkId> {
         let reason = RevocationReason::Operator { force: true };
         let candidate = self.candidate(credential, Some(rotation), reason);
@@ -180,7 +213,9 @@ impl Worker {
         let changes = selected.iter().map(|rotation| {
             Change::from(CredentialHold {
                 rotation: rotation.id.clone(),
-                until: until.map(time::next_whole_second),
+                until: until.map(|until| {
+                    visible_hold_end(until).map_or(HELD_UNTIL_RELEASED, time::next_whole_second)
+                }),
                 operator: operator.clone(),
             })
         });
@@ -192,7 +227,7 @@ impl Worker {
             .collect();
         let ids = ids.join(", ");
         Ok(match until {
-            Some(until) if until == Timestamp::MAX => {
+            Some(until) if visible_hold_end(until).is_none() => {
                 format!("the schedule does not revoke {ids} before `rekeyd release`")
             }
             Some(until) => format!(

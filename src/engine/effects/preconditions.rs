@@ -14,9 +14,13 @@ use crate::engine::managed_key::ManagedKey;
 use crate::engine::probe::raise_condition_of;
 use crate::engine::worker::Worker;
 use crate::ledger::LedgerError;
+use crate::sink::Destination;
 
 /// The age up to which a list proves that a key without rows has no lookalikes.
 const LISTING_FRESHNESS: Duration = Duration::from_secs(5 * 60);
+
+/// The number of lookalikes that are compared with the key's files.
+const MAX_COMPARED_LOOKALIKES: usize = 8;
 
 /// Whether a rotation may start.
 pub(super) enum Readiness {
@@ -147,28 +151,72 @@ impl Worker {
             .ledger
             .lookalikes(&self.context.scope, &self.state.key);
         let lookalikes = lookalikes.await?;
-        let lookalikes: Vec<_> = lookalikes.iter().map(CredentialId::as_str).collect();
         if lookalikes.is_empty() {
             return Ok(Readiness::Ready);
         }
+        let proposed = self.likely_current(&lookalikes).await;
+        let lookalikes: Vec<_> = lookalikes.iter().map(CredentialId::as_str).collect();
         let (key, ids) = (&self.state.key, lookalikes.join(", "));
         let problem = format!(
             "no rotation begun: this ledger knows nothing of {key}, but the provider has live \
              credentials that look like it ({ids}). If the ledger was lost, restore it from a \
              backup; to take one of them over: `rekeyd adopt {key} {}`; to begin anew beside \
              them: `rekeyd rotate {key}`",
-            lookalikes.first().copied().unwrap_or_default()
+            proposed.as_str()
         );
         self.record_backoff(&problem, None).await?;
         Ok(Readiness::Deferred)
     }
 
+    /// Returns the lookalike whose secret the key's files hold, if it is one alone, or the
+    /// newest.
+    async fn likely_current(&self, lookalikes: &[CredentialId]) -> CredentialId {
+        let files: Vec<_> = self
+            .managed
+            .iter()
+            .flat_map(|managed| &managed.sinks)
+            .collect();
+        let files = files.into_iter().map(|(sink, _)| sink);
+        let files: Vec<_> = files
+            .filter(|sink| sink.destination() == Destination::File)
+            .collect();
+        let mut held = Vec::new();
+        for id in lookalikes.iter().take(MAX_COMPARED_LOOKALIKES) {
+            let answer = self.services.provider.retrieve(id).await;
+            self.observe_response(&answer);
+            let Some(listed) = answer.ok().and_then(|answer| answer.value) else {
+                continue;
+            };
+            let mut is_held = !files.is_empty();
+            for file in &files {
+                is_held = is_held && file.check_drift(&listed.metadata).await.is_none();
+            }
+            if is_held {
+                held.push(id);
+            }
+        }
+        match held[..] {
+            [only] => only.clone(),
+            _ => lookalikes.first().cloned().unwrap_or(CredentialId::new("")),
+        }
+    }
+
+    /// Records why a rotation could not start. Nothing is recorded for a request about a
+    /// key that is not due: its schedule is as it was, and the caller gets the problem.
     pub(super) async fn record_backoff(
         &mut self,
         problem: &str,
         after: Option<Duration>,
     ) -> Result<(), LedgerError> {
-        let change = self.back_off_key(problem, after);
+        if self.request.is_some() && !self.is_due_by_itself() {
+            let key = &self.state.key;
+            tracing::warn!(%key, "{key} was not rotated on request: {problem}");
+            self.request_problem = Some(problem.to_owned());
+            self.needs_evaluation = true;
+            return Ok(());
+        }
+        let change = self.back_off_before_create(problem, after);
+        self.ignores_backoff = false;
         self.record(vec![change]).await
     }
 }

@@ -115,11 +115,11 @@ async fn a_rejected_configuration_is_recorded_in_the_ledger() {
     let fakes = Fakes::new(&[]);
     let mut engine = fakes.engine(Vec::new(), HOUR).await;
     fakes.run_for(&mut engine, Duration::ZERO).await;
-    engine.record_configuration_problem(Some("line 3".to_owned()));
-    engine.stop().await;
+    engine
+        .record_configuration_problem(Some("line 3".to_owned()))
+        .await;
     assert_eq!(fakes.query_rows(conditions), ["configuration: line 3"]);
-    engine.record_configuration_problem(None);
-    engine.stop().await;
+    engine.record_configuration_problem(None).await;
     assert_eq!(fakes.query_rows(conditions), [""; 0]);
 }
 

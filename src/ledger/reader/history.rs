@@ -62,6 +62,14 @@ pub struct HistoryEntry {
     pub revoked_at: Option<Timestamp>,
     /// Its last error.
     pub error: Option<String>,
+    /// Whether an operator holds its credential.
+    pub is_held: bool,
+    /// The end of that hold; none until an operator releases the credential.
+    pub hold_until: Option<Timestamp>,
+    /// Who holds it.
+    pub held_by: Option<String>,
+    /// Why it is held.
+    pub hold_reason: Option<String>,
 }
 
 /// A prepared query of the history. It can run more than once, with the same result.
@@ -102,7 +110,7 @@ impl LedgerSnapshot<'_> {
 /// The columns in the order of [`read_entry`].
 const COLUMNS: &str = "rotation, key, sequence, \"trigger\", scheduled_for, started_at, label,
     credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
-    revoke_after, revoked_at, error";
+    revoke_after, revoked_at, error, held, hold_until, held_by, hold_reason";
 
 fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {COLUMNS} FROM history WHERE true");
@@ -153,5 +161,9 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
         revoke_after: cells.timestamp()?,
         revoked_at: cells.timestamp()?,
         error: cells.get()?,
+        is_held: cells.get()?,
+        hold_until: cells.timestamp()?,
+        held_by: cells.get()?,
+        hold_reason: cells.get()?,
     })
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::core::change::OperatorNote;
 use crate::core::ids::{CredentialId, KeyName};
+use crate::core::state::HELD_UNTIL_RELEASED;
 use crate::core::{redact, time};
 use crate::daemon::control::pending_request::PendingRequest;
 use crate::daemon::control::pending_request::submit::TargetKeys;
@@ -159,7 +160,7 @@ impl PendingRequest {
         engine: &mut Engine,
     ) {
         if let Some(until) = self.parse_time(until) {
-            let until = Some(until.unwrap_or(Timestamp::MAX));
+            let until = Some(until.unwrap_or(HELD_UNTIL_RELEASED));
             self.set_hold(target, until, operator, engine).await;
         }
     }

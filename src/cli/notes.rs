@@ -1,0 +1,102 @@
+//! Lines for people about what an operator holds or paused.
+
+use jiff::Timestamp;
+
+use crate::core::ids::{CredentialId, KeyName};
+use crate::core::state::Pause;
+use crate::core::time;
+use crate::ledger::OperatorRecord;
+
+/// Describes a held credential: until when, by whom and why.
+pub(crate) fn hold_line(
+    key: &KeyName,
+    credential: &CredentialId,
+    until: Option<Timestamp>,
+    record: Option<&OperatorRecord>,
+) -> String {
+    let until = until.map_or_else(|| format!("`rekeyd release {credential}`"), time::to_text);
+    format!(
+        "{key}: {credential} is held until {until}{}\n",
+        origin(record)
+    )
+}
+
+/// Describes a pause: until when, by whom and why.
+pub(crate) fn pause_line(key: &KeyName, pause: Pause, record: Option<&OperatorRecord>) -> String {
+    let until = pause.until;
+    let until = until.map_or_else(|| format!("`rekeyd resume {key}`"), time::to_text);
+    let from = time::to_text(pause.from);
+    format!(
+        "{key}: paused from {from} until {until}{}\n",
+        origin(record)
+    )
+}
+
+/// Describes who gave a command, and why.
+fn origin(record: Option<&OperatorRecord>) -> String {
+    let Some(record) = record else {
+        return String::new();
+    };
+    let by = record.by.as_deref().map(|by| format!(", by {by}"));
+    let reason = record.reason.as_deref().map(|reason| format!(": {reason}"));
+    format!("{}{}", by.unwrap_or_default(), reason.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_and_pauses_name_their_end_their_operator_and_their_reason() {
+        let (key, id) = (
+            KeyName::new("billing").unwrap(),
+            CredentialId::new("key_1".to_owned()),
+        );
+        let at: Timestamp = "2026-11-24T03:00:00Z".parse().unwrap();
+        let record = OperatorRecord {
+            at,
+            by: Some("uid 0".to_owned()),
+            reason: Some("an audit".to_owned()),
+        };
+        let bare = OperatorRecord {
+            at,
+            by: Some("uid 0".to_owned()),
+            reason: None,
+        };
+        for (line, expected) in [
+            (
+                hold_line(&key, &id, Some(at), Some(&record)),
+                "billing: key_1 is held until 2026-11-24T03:00:00Z, by uid 0: an audit\n",
+            ),
+            (
+                hold_line(&key, &id, None, Some(&bare)),
+                "billing: key_1 is held until `rekeyd release key_1`, by uid 0\n",
+            ),
+            (
+                pause_line(
+                    &key,
+                    Pause {
+                        from: at,
+                        until: None,
+                    },
+                    Some(&record),
+                ),
+                "billing: paused from 2026-11-24T03:00:00Z until `rekeyd resume billing`, by \
+                 uid 0: an audit\n",
+            ),
+            (
+                pause_line(
+                    &key,
+                    Pause {
+                        from: at,
+                        until: Some(at),
+                    },
+                    None,
+                ),
+                "billing: paused from 2026-11-24T03:00:00Z until 2026-11-24T03:00:00Z\n",
+            ),
+        ] {
+            assert_eq!(line, expected);
+        }
+    }
+}

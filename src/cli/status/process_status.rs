@@ -1,0 +1,138 @@
+//! Whether rekeyd is running on the ledger, and what it reports of itself.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cli::dispatch::find_daemon;
+use crate::config::settings::Settings;
+use crate::core::time;
+use crate::ledger::{LastRun, SchedulingCommand, WriterLock};
+
+/// How long a running daemon has to answer. The ledger has all but the condition of a
+/// ledger that cannot be written.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The processes that write the ledger.
+pub(super) enum ProcessStatus {
+    /// It was not looked for.
+    Unknown,
+    /// A process writes the ledger now.
+    Running {
+        /// Its command and process id.
+        holder: String,
+        /// What it reports of itself.
+        problem: Option<String>,
+    },
+    /// A daemon should run, and does not.
+    Stopped {
+        /// When it last wrote the ledger.
+        since: Timestamp,
+        /// Whether it ended in order.
+        is_orderly: bool,
+    },
+    /// Nothing runs, and `rekeyd once` ran last.
+    RanOnce(LastRun),
+    /// Nothing runs, and nothing that rotates by schedule ever ran.
+    NeverRan,
+}
+
+impl ProcessStatus {
+    /// Looks for a process that writes the ledger. `last_run` is the latest one that the
+    /// ledger records, with the time of the newest event.
+    pub(super) async fn observe(
+        settings: &Settings,
+        last_run: Option<(LastRun, Option<Timestamp>)>,
+    ) -> Self {
+        if let Some(holder) = WriterLock::holder(&settings.ledger) {
+            let problem = ask_for_problem(settings).await;
+            return Self::Running { holder, problem };
+        }
+        match last_run {
+            None => Self::NeverRan,
+            Some((run, newest_event)) => match run.command {
+                SchedulingCommand::Once => Self::RanOnce(run),
+                SchedulingCommand::Run => Self::Stopped {
+                    // After a kill, the newest event is the last sign of life.
+                    since: run
+                        .ended_at
+                        .unwrap_or(run.started_at.max(newest_event.unwrap_or(run.started_at))),
+                    is_orderly: run.ended_at.is_some(),
+                },
+            },
+        }
+    }
+
+    /// Returns whether keys are not rotated because no process runs that should.
+    pub(super) const fn is_problem(&self) -> bool {
+        match self {
+            Self::Stopped { .. } => true,
+            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) | Self::NeverRan => false,
+        }
+    }
+
+    /// Returns what a running process reports of itself.
+    pub(super) fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Running { problem, .. } => problem.as_deref(),
+            Self::Unknown | Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan => None,
+        }
+    }
+
+    /// Returns whether a process runs; none if that was not looked for.
+    pub(super) const fn is_running(&self) -> Option<bool> {
+        match self {
+            Self::Unknown => None,
+            Self::Running { .. } => Some(true),
+            Self::Stopped { .. } | Self::RanOnce(_) | Self::NeverRan => Some(false),
+        }
+    }
+
+    /// Returns since when a daemon that should run does not.
+    pub(super) const fn not_running_since(&self) -> Option<Timestamp> {
+        match self {
+            Self::Stopped { since, .. } => Some(*since),
+            Self::Unknown | Self::Running { .. } | Self::RanOnce(_) | Self::NeverRan => None,
+        }
+    }
+
+    /// Describes it in one line.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Unknown => "as the ledger has it; no running rekeyd was looked for".to_owned(),
+            Self::Running { holder, .. } => format!("{holder} is at work"),
+            Self::Stopped {
+                since,
+                is_orderly: true,
+            } => format!("rekeyd is not running since {}", time::to_text(*since)),
+            Self::Stopped {
+                since,
+                is_orderly: false,
+            } => format!(
+                "rekeyd is not running since {} or a little later: it did not end in order",
+                time::to_text(*since)
+            ),
+            Self::RanOnce(run) => {
+                let ended_at = run.ended_at.map(time::to_text);
+                format!(
+                    "no rekeyd is running; `rekeyd once` last ran at {}, and {}",
+                    time::to_text(run.started_at),
+                    ended_at.map_or("did not end in order".to_owned(), |at| format!(
+                        "ended at {at}"
+                    ))
+                )
+            }
+            Self::NeverRan => "no rekeyd is running on this ledger".to_owned(),
+        }
+    }
+}
+
+/// Asks the running daemon what is wrong with it; none if it reports nothing, if it has
+/// no control socket, or if this user may not ask.
+async fn ask_for_problem(settings: &Settings) -> Option<String> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(settings)).await {
+        Ok(Ok(daemon)) => daemon?.problem(),
+        Ok(Err(_)) => None,
+        Err(_) => Some("the running rekeyd does not answer its control socket".to_owned()),
+    }
+}
