@@ -137,7 +137,7 @@ const COLUMNS: [&str; 21] = [
     "error",
     "held",
     "hold_until",
-    "held_by",
+    "hold_by",
     "hold_reason",
 ];
 
@@ -164,7 +164,7 @@ fn values(entry: &HistoryEntry) -> [Value; COLUMNS.len()] {
         json!(entry.error),
         json!(u8::from(entry.is_held)),
         timestamp(entry.hold_until),
-        json!(entry.held_by),
+        json!(entry.hold_by),
         json!(entry.hold_reason),
     ]
 }
@@ -245,7 +245,7 @@ fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
         };
         let record = OperatorRecord {
             at: entry.started_at,
-            by: entry.held_by.clone(),
+            by: entry.hold_by.clone(),
             reason: entry.hold_reason.clone(),
         };
         let line = notes::hold_line(&entry.key, credential, entry.hold_until, Some(&record));

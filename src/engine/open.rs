@@ -78,6 +78,7 @@ impl Engine {
             is_scheduling: mode != RunMode::Command,
             is_checking_ledger: false,
             has_reported_rotations: false,
+            is_command: mode == RunMode::Command,
         };
         engine.register_keys(states, managed, now);
         engine.load_failing_since().await?;

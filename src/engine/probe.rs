@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::condition::Condition;
+use crate::core::duration;
 use crate::core::time::{self, clocks_agree};
 use crate::engine::conditions::{clock_mismatch_message, condition_of_error};
 use crate::engine::services::Services;
-use crate::provider::{ProviderError, RetryAdvice};
+use crate::provider::{ErrorKind, ProviderError, RetryAdvice};
 
 /// Checks which of the active conditions have ended.
 pub(crate) async fn probe(services: Arc<Services>) {
@@ -62,16 +63,21 @@ pub(crate) fn raise_condition_of(services: &Services, error: &ProviderError) {
     services.conditions.raise(condition, &problem);
 }
 
+/// The longest pause that concerns only the failed request: a key that failed waits longer
+/// by itself.
+const SHORT_PAUSE: Duration = Duration::from_secs(10);
+
 /// Returns whether a failure is global, and raises its condition for all keys if it is.
 /// The failed request may concern one key alone, so a harmless request decides.
 ///
 /// A provider that asks for a pause gets no further request: its condition holds for
 /// that long, and the failure counts for the key all the same, because nothing shows
-/// that it is global.
+/// that it is global. A rate limit of a few seconds concerns the failed request alone.
 pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError) -> bool {
     let conditions = &services.conditions;
     let _diagnosis = conditions.lock_diagnosis().await;
-    if requested_pause(error).is_some() {
+    let pause = requested_pause(error).unwrap_or_default();
+    if pause > SHORT_PAUSE {
         pause_requests(services, error);
         let problem = describe_problem(Condition::Provider, &error.to_string());
         conditions.raise(Condition::Provider, &problem);
@@ -80,11 +86,32 @@ pub(crate) async fn is_global_failure(services: &Services, error: &ProviderError
     if !conditions.is_provider_usable() {
         return true;
     }
+    if error.kind == ErrorKind::RateLimited && !pause.is_zero() {
+        return false;
+    }
     let Err(error) = services.provider.check().await else {
         return false;
     };
     raise_condition_of(services, &error);
     true
+}
+
+/// How long the ledger may take before people see that nothing can go on.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Awaits an operation of the ledger, which has no time limit of its own. If it hangs,
+/// raises the condition of the ledger; the next probe that succeeds ends it.
+pub(crate) async fn watch_ledger<T>(services: &Services, operation: impl Future<Output = T>) -> T {
+    let mut operation = std::pin::pin!(operation);
+    if let Ok(result) = tokio::time::timeout(LEDGER_PATIENCE, &mut operation).await {
+        return result;
+    }
+    let problem = format!(
+        "the ledger has not answered for {}; see whether its disk hangs",
+        duration::to_text(LEDGER_PATIENCE)
+    );
+    services.conditions.raise(Condition::Ledger, &problem);
+    operation.await
 }
 
 /// Returns the pause that the provider asks for in an error.

@@ -12,7 +12,7 @@ use crate::core::ids::{KeyName, Label};
 use crate::core::scope::Scope;
 use crate::core::state::Lookalike;
 use crate::engine::ledger_condition::raise_ledger_condition;
-use crate::engine::probe::{describe_problem, is_global_failure, requested_pause};
+use crate::engine::probe::{describe_problem, is_global_failure, requested_pause, watch_ledger};
 use crate::engine::services::Services;
 use crate::ledger::{
     Discrepancy, LedgerError, Reconciliation, RemoteCredential, UnknownCredential,
@@ -66,7 +66,7 @@ pub(crate) async fn reconcile(
     let reconciliation = services
         .ledger
         .reconcile(scope, remote_credentials(listed.value));
-    let reconciliation = reconciliation.await;
+    let reconciliation = watch_ledger(services, reconciliation).await;
     let reconciliation = reconciliation.map_err(|error| ledger_failure(services, &error))?;
     let Reconciliation {
         discrepancies,
@@ -93,7 +93,7 @@ pub(crate) async fn reconcile(
     // Without recorded lookalikes, a key without rows would be rotated although they
     // exist.
     let recorded = services.ledger.record_reconciliation(scope, now, unknown);
-    let new = recorded.await;
+    let new = watch_ledger(services, recorded).await;
     let new = new.map_err(|error| ledger_failure(services, &error))?;
     log_unknown_credentials(scope, &new);
     Ok(ReconciliationReport {

@@ -73,6 +73,8 @@ pub struct Engine {
     pub(super) is_checking_ledger: bool,
     /// Whether the rotations in memory were reported, because the ledger is damaged.
     pub(super) has_reported_rotations: bool,
+    /// Whether this process executes one command of an operator.
+    pub(super) is_command: bool,
     /// The active alerts and their notifications.
     pub(super) alert_tracker: AlertTracker,
 }
@@ -245,6 +247,10 @@ impl Engine {
         word: &'static str,
         problem: Option<String>,
     ) {
+        // A command tells its caller, and would leave the condition behind.
+        if self.is_command {
+            return;
+        }
         let (ledger, now) = (self.services.ledger.clone(), self.services.clock.now());
         self.running.spawn(async move {
             if let Err(error) = ledger.set_condition(scope, word, now, problem).await {

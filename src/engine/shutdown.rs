@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::core::change::{Change, KeyBackoff};
 use crate::core::decide::outcome;
+use crate::core::health::most_urgent_error;
 use crate::core::lifecycle::Phase;
 use crate::core::time;
 use crate::engine::key_entry::KeyEntry;
@@ -129,15 +130,21 @@ impl Engine {
             else {
                 continue;
             };
+            // The cause is why it was not delivered in time.
+            let cause = most_urgent_error(&parked.state);
+            let reason = match cause {
+                Some(cause) => format!("{reason}: {cause}"),
+                None => reason.to_owned(),
+            };
             let mut changes = if open.credential.is_some() {
-                outcome::abandon(open, reason)
+                outcome::abandon(open, &reason)
             } else {
                 Vec::new()
             };
             changes.push(Change::from(KeyBackoff {
                 attempt: parked.state.attempt.saturating_add(1),
                 retry_at: time::after(now, pause),
-                problem: reason.to_owned(),
+                problem: reason,
                 is_before_create: false,
                 is_extra: false,
             }));

@@ -183,9 +183,24 @@ impl Worker {
         let pause = if is_changed {
             Duration::ZERO
         } else {
+            self.show_contradiction(error).await;
             CORRUPT_PAUSE
         };
         self.wake_at = Some(time::after(self.now(), pause));
+    }
+
+    /// Records why a due key with contradictory rows is not started, if its own row can be
+    /// written: the log alone shows nobody that it waits.
+    async fn show_contradiction(&mut self, error: &LedgerError) {
+        if !self.is_due_by_itself() {
+            return;
+        }
+        let problem = format!("its rows in the ledger contradict each other: {error}");
+        let change = self.back_off_before_create(&problem, Some(CORRUPT_PAUSE));
+        let ledger = &self.services.ledger;
+        if let Ok(state) = ledger.record(&self.state, self.now(), &[change]).await {
+            self.state = state;
+        }
     }
 
     /// Performs the work. Returns false if no other work is due after it.

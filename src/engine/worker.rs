@@ -161,8 +161,8 @@ impl Worker {
         self.unrecorded.extend(changes);
         let changes = std::mem::take(&mut self.unrecorded);
         let now = self.now();
-        let ledger = &self.services.ledger;
-        match ledger.record(&self.state, now, &changes).await {
+        let recording = self.services.ledger.record(&self.state, now, &changes);
+        match probe::watch_ledger(&self.services, recording).await {
             Ok(state) => {
                 self.finish_commit(state, &changes);
                 Ok(())
@@ -183,7 +183,8 @@ impl Worker {
     /// Reads the key's state after a commit whose outcome is unknown. Returns whether it
     /// differs from the state before, which means that the commit succeeded.
     pub(crate) async fn read_state(&mut self) -> Result<bool, LedgerError> {
-        let state = self.services.ledger.key_state(&self.state.key).await?;
+        let reading = self.services.ledger.key_state(&self.state.key);
+        let state = probe::watch_ledger(&self.services, reading).await?;
         let attempted = self.unclear_commit.take().unwrap_or_default();
         if state == self.state {
             return Ok(false);

@@ -47,7 +47,8 @@ fn first_release_is_announced_by_check_and_migrated_by_the_next_writer() {
         path.display()
     );
     assert!(stderr.contains(&migrated), "{stderr}");
-    world.ok(&["status"]);
+    let status = text(&world.run(&["status"]).stdout);
+    assert!(status.contains("\nbilling "), "{status}");
     let note = world.ok(&["check"]);
     assert!(!note.contains("0.1.0"), "{note}");
 }

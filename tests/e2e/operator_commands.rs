@@ -67,7 +67,7 @@ fn credential_a_sink_may_hold_is_revoked_only_with_force() {
         let refused = world.run(&["revoke", message]);
         assert_eq!(refused.status.code(), Some(1));
         assert!(
-            stderr(&refused).contains("may be held by file"),
+            stderr(&refused).contains("held by file"),
             "{}",
             stderr(&refused)
         );

@@ -21,13 +21,17 @@ use crate::{at, block_on, key, options, rotation_started};
 
 const FIRST_RELEASE: &str = "ledger-0.1.0.db";
 
+/// The columns that the view `history` had in 0.1.0.
+const FORMER_HISTORY: &str = "SELECT rotation, key, sequence, \"trigger\", scheduled_for,
+         started_at, label, credential_id, redacted_value, created_at, expires_at, phase,
+         current_at, retired_at, revoke_after, revoked_at, error
+     FROM history ORDER BY rotation";
+
 /// Queries with the same result in a ledger of 0.1.0 and in the migrated one.
 const SAME_ROWS: [[&str; 2]; 14] = [
     [
         "SELECT * FROM history ORDER BY rotation",
-        "SELECT rotation, key, sequence, \"trigger\", scheduled_for, started_at, label,
-             credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
-             revoke_after, revoked_at, error FROM history ORDER BY rotation",
+        FORMER_HISTORY,
     ],
     ["SELECT * FROM deliveries ORDER BY rotation, sink, last_attempt_at, error"; 2],
     [
@@ -358,7 +362,7 @@ fn versions_before_the_first_release_are_migrated() {
         drop(older);
         let former = read_rows(&path, "SELECT * FROM history ORDER BY rotation");
         migrate(&path).unwrap();
-        let migrated = read_rows(&path, "SELECT * FROM history ORDER BY rotation");
+        let migrated = read_rows(&path, FORMER_HISTORY);
         assert_eq!(migrated, former, "version {version}");
         check_whole(&path);
     }

@@ -81,8 +81,14 @@ impl SimOperation {
                 F::LostResponse,
                 F::LateEffect,
             ],
-            Self::Check => &[F::CrashBefore, F::Failure],
-            Self::List => &[F::CrashBefore, F::Failure, F::Timeout, F::StaleResponse],
+            Self::Check => &[F::CrashBefore, F::Rejection, F::Failure],
+            Self::List => &[
+                F::CrashBefore,
+                F::Rejection,
+                F::Failure,
+                F::Timeout,
+                F::StaleResponse,
+            ],
             Self::Retrieve => &[F::CrashBefore, F::Failure],
             Self::Verify => &[F::CrashBefore, F::Rejection, F::Failure],
             Self::Delete => &[
@@ -142,6 +148,26 @@ pub(crate) fn all_faults() -> impl Iterator<Item = SimFault> {
         .into_iter()
         .flat_map(|operation| operation.faults().iter().copied());
     specific.chain(EVENTS)
+}
+
+impl SimFault {
+    /// Returns whether the operation fails, and the process goes on.
+    pub(crate) const fn is_failure(self) -> bool {
+        match self {
+            Self::Rejection | Self::Failure | Self::Timeout => true,
+            Self::CrashBefore
+            | Self::CrashAfter
+            | Self::LostResponse
+            | Self::LateEffect
+            | Self::StaleResponse
+            | Self::ClockStepForward
+            | Self::ClockStepBack
+            | Self::LedgerRestore
+            | Self::LedgerLoss
+            | Self::Reconfiguration
+            | Self::Operator(_) => false,
+        }
+    }
 }
 
 /// The events, which may occur at any operation.

@@ -101,6 +101,20 @@ fn simulation_of_every_repeated_fault() {
     eprintln!("{} simulations", plans.len());
 }
 
+/// An operation fails as long as faults may occur, whichever and from whenever on: a daemon
+/// that cannot start a due rotation shows why, and goes on when that has passed.
+#[test]
+fn simulation_of_every_lasting_failure() {
+    let scenario = scenario::large();
+    let mut plans = single_fault_plans(&scenario, false);
+    plans.retain(|plan| plan.iter().all(|planned| planned.fault.is_failure()));
+    for planned in plans.iter_mut().flatten() {
+        planned.repeats = usize::MAX;
+    }
+    check_all(&scenario, &plans);
+    eprintln!("{} simulations", plans.len());
+}
+
 #[test]
 fn simulation_of_every_pair_of_faults_with_one_key() {
     check_every_pair(&scenario::small());

@@ -64,6 +64,7 @@ fn request_retry(update: &mut KeyUpdate, request: &RetryRequest) -> Result<(), A
 }
 
 fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyError> {
+    let held = update.find_rotation(&hold.rotation)?.credential.clone();
     update.update_rotation(&hold.rotation, |row| {
         row.hold_until = hold.until.map(|until| {
             // The ledger has whole seconds.
@@ -78,6 +79,7 @@ fn set_hold(update: &mut KeyUpdate, hold: &CredentialHold) -> Result<(), ApplyEr
     };
     let operator = hold.operator.as_ref();
     let detail = json!({
+        "credential_id": held.map(|credential| credential.id),
         "until": hold.until.and_then(visible_hold_end).map(time::to_text),
         "reason": operator_reason(operator), "by": operator_name(operator),
     });

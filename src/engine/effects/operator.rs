@@ -210,6 +210,12 @@ impl Worker {
                 None => format!("{} has no live credential", self.state.key),
             }));
         }
+        let now = self.now();
+        let is_held = selected.iter().any(|rotation| rotation.hold(now).is_some());
+        if until.is_none() && !is_held {
+            let what = credential.map_or(self.state.key.as_str(), CredentialId::as_str);
+            return Ok(format!("{what} is not held"));
+        }
         let changes = selected.iter().map(|rotation| {
             Change::from(CredentialHold {
                 rotation: rotation.id.clone(),

@@ -177,11 +177,13 @@ async fn run_process(
         PERIOD
     };
     let mut operator = Operator::new(world);
+    let mut blocked = oracle::BlockedKeys::default();
     loop {
         if !world.begin_iteration() {
             return ProcessEnd::Livelocked;
         }
         oracle::check_engine_view(world, &engine);
+        blocked.check(world, &engine);
         operator.act(world, &process, &mut engine);
         if let Some(end) = checks.check_due(world, &mut engine, &operator) {
             return end;
