@@ -274,7 +274,7 @@ SELECT rotation, key, sequence, "trigger", scheduled_for, started_at, label,
        retired_at, revoke_after, revoked_at, error, is_held AS held, hold_until,
        CASE WHEN is_held THEN (SELECT e.detail ->> 'by' FROM event_log e
            WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
-       END AS hold_by,
+       END AS holder,
        CASE WHEN is_held THEN (SELECT e.detail ->> 'reason' FROM event_log e
            WHERE e.rotation_row = r.id AND e.event = 'hold-set' ORDER BY e.seq DESC LIMIT 1)
        END AS hold_reason

@@ -137,7 +137,7 @@ const COLUMNS: [&str; 21] = [
     "error",
     "held",
     "hold_until",
-    "hold_by",
+    "holder",
     "hold_reason",
 ];
 
@@ -164,7 +164,7 @@ fn values(entry: &HistoryEntry) -> [Value; COLUMNS.len()] {
         json!(entry.error),
         json!(u8::from(entry.is_held)),
         timestamp(entry.hold_until),
-        json!(entry.hold_by),
+        json!(entry.holder),
         json!(entry.hold_reason),
     ]
 }
@@ -245,7 +245,7 @@ fn write_holds(history: &mut HistoryQuery<'_>, out: &mut dyn Write) -> Result<()
         };
         let record = OperatorRecord {
             at: entry.started_at,
-            by: entry.hold_by.clone(),
+            by: entry.holder.clone(),
             reason: entry.hold_reason.clone(),
         };
         let line = notes::hold_line(&entry.key, credential, entry.hold_until, Some(&record));

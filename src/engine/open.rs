@@ -10,18 +10,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::alerting::tracker::AlertTracker;
-use crate::core::condition::Condition;
 use crate::core::decide::due::Downtime;
 use crate::core::health::alertable_error;
 use crate::core::ids::KeyName;
 use crate::core::scope::Scope;
 use crate::core::state::KeyState;
 use crate::engine::key_entry::KeyEntry;
+use crate::engine::ledger_condition::raise_ledger_condition;
 use crate::engine::maintenance::MaintenanceSchedule;
 use crate::engine::managed_key::ManagedKey;
 use crate::engine::places::PlacePool;
 use crate::engine::presence::CredentialPresence;
-use crate::engine::probe::describe_problem;
 use crate::engine::run_queue::RunQueue;
 use crate::engine::scheduler::{Engine, set_membership};
 use crate::engine::services::{RunMode, Services};
@@ -178,8 +177,7 @@ async fn begin_run(services: &Services, mode: RunMode, now: Timestamp) -> Option
     match services.ledger.begin_run(command, now).await {
         Ok(previous) => previous,
         Err(error) => {
-            let problem = describe_problem(Condition::Ledger, &error.to_string());
-            services.conditions.raise(Condition::Ledger, &problem);
+            raise_ledger_condition(&services.conditions, &error);
             None
         }
     }

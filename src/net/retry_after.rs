@@ -28,11 +28,20 @@ pub fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
         .or_else(|| span(RETRY_AFTER.as_str(), 1.0))
         .or_else(|| {
             let until = parse_http_date(header_text(headers, RETRY_AFTER.as_str())?)?;
-            let now = server_time(headers).unwrap_or_else(Timestamp::now);
+            let now = server_time(headers).unwrap_or_else(host_time);
             // A time that is over asks for no pause.
             Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
         })
         .map(|pause| pause.min(MAX_RETRY_AFTER))
+}
+
+/// Returns the time of this host, for a response without a `Date`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing is recorded by it, and a wrong clock costs one pause"
+)]
+fn host_time() -> Timestamp {
+    Timestamp::now()
 }
 
 /// Returns the server's time, by the `Date` of a response.

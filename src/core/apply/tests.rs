@@ -556,7 +556,7 @@ fn a_key_backs_off_and_recovers() {
 }
 
 #[test]
-fn an_adopted_credential_may_be_hold_by_every_sink() {
+fn an_adopted_credential_may_be_holder_every_sink() {
     for (event, phase) in [
         (LifecycleEvent::Adopted, Phase::Current),
         (LifecycleEvent::AdoptedAlongside, Phase::Stranded),

@@ -252,14 +252,14 @@ fn needs_repair(
     (!adopted && !required.iter().all(accepted))
         || stranded.any(|stranded| {
             stranded.sequence > current.sequence
-                || is_hold_by_configured_sink(stranded, required, state, overlap)
+                || is_holder_configured_sink(stranded, required, state, overlap)
         })
 }
 
 /// Returns whether a configured sink may hold the secret of `stranded`
 /// indefinitely. Removed sinks do not count: they never accept a newer secret, and
 /// the key would stay due for ever.
-fn is_hold_by_configured_sink(
+fn is_holder_configured_sink(
     stranded: &Rotation,
     required: &[SinkId],
     state: &KeyState,

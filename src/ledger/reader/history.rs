@@ -67,7 +67,7 @@ pub struct HistoryEntry {
     /// The end of that hold; none until an operator releases the credential.
     pub hold_until: Option<Timestamp>,
     /// Who holds it.
-    pub hold_by: Option<String>,
+    pub holder: Option<String>,
     /// Why it is held.
     pub hold_reason: Option<String>,
 }
@@ -110,7 +110,7 @@ impl LedgerSnapshot<'_> {
 /// The columns in the order of [`read_entry`].
 const COLUMNS: &str = "rotation, key, sequence, \"trigger\", scheduled_for, started_at, label,
     credential_id, redacted_value, created_at, expires_at, phase, current_at, retired_at,
-    revoke_after, revoked_at, error, held, hold_until, hold_by, hold_reason";
+    revoke_after, revoked_at, error, held, hold_until, holder, hold_reason";
 
 fn history_sql(filter: &HistoryFilter) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {COLUMNS} FROM history WHERE true");
@@ -163,7 +163,7 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
         error: cells.get()?,
         is_held: cells.get()?,
         hold_until: cells.timestamp()?,
-        hold_by: cells.get()?,
+        holder: cells.get()?,
         hold_reason: cells.get()?,
     })
 }

@@ -211,10 +211,10 @@ fn incomplete_current_credential_is_repaired() {
     let mut adopted = rotation(5, Phase::Current, started, &[]);
     adopted.trigger = Trigger::Adopted;
     let live = vec![older, adopted.clone()];
-    let hold_by_b = state((5, Phase::Current), live);
-    assert_eq!(due_for_schedule("@daily", &["a", "b"], &hold_by_b), repair);
+    let holder_b = state((5, Phase::Current), live);
+    assert_eq!(due_for_schedule("@daily", &["a", "b"], &holder_b), repair);
     assert_eq!(
-        due_for_schedule("@daily", &["a"], &hold_by_b),
+        due_for_schedule("@daily", &["a"], &holder_b),
         not_due_until("2026-11-25T00:00:00Z")
     );
     // An operator delivered the adopted credential.
