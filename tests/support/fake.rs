@@ -231,7 +231,11 @@ impl Provider for FakeWorld {
         drop(alive);
         self.respond(CreatedCredential {
             metadata: metadata(&id),
-            secret: Some(Secret::new(format!("sk-admin-{label}"))),
+            // A name that a living secret contains would be masked wherever it is shown.
+            secret: Some(Secret::new(format!(
+                "sk-admin-{}",
+                label.as_str().chars().rev().collect::<String>()
+            ))),
         })
     }
 
