@@ -40,10 +40,7 @@ impl Worker {
             let is_requested = row.trigger == Trigger::Manual;
             if let Some(problem) = self.first_write_problem(target, is_requested).await? {
                 drop(place);
-                let error = DeliveryError {
-                    acceptance: Acceptance::Rejected,
-                    message: problem,
-                };
+                let error = DeliveryError::new(Acceptance::Rejected, problem);
                 let result = self.failed_result(&row, &managed, sink, &error);
                 return self.record_delivery_result(&row, &managed, result).await;
             }

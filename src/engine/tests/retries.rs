@@ -18,6 +18,7 @@ fn rotation_request() -> RotationRequest {
     RotationRequest {
         operator: None,
         revoke_previous: false,
+        may_replace: false,
     }
 }
 
@@ -175,6 +176,7 @@ async fn an_adoption_ends_the_trouble_that_asked_for_it() {
     let command = OperatorCommand::Adopt {
         credential: CredentialId::new("key_a".to_owned()),
         operator: None,
+        force: false,
     };
     let pending = PendingCommand {
         command,
