@@ -96,7 +96,7 @@ fn report_results(response: &ControlResponse) -> Result<(), Failure> {
 
 /// Returns the daemon that writes the ledger of `settings`, if it is running.
 /// One whose socket the command names counts whatever it writes.
-async fn find_daemon(
+pub(super) async fn find_daemon(
     options: &DaemonOptions,
     settings: &Settings,
 ) -> Result<Option<DaemonClient>, Failure> {

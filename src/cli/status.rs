@@ -67,7 +67,7 @@ impl StatusCommand {
         let process = if self.offline {
             ProcessStatus::Unknown
         } else {
-            ProcessStatus::observe(&settings, recorded.last_run).await
+            ProcessStatus::observe(&settings, &self.daemon, recorded.last_run).await
         };
         let mut problems = std::mem::take(&mut recorded.problems);
         // A ledger that cannot be written does not have this one.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cli::daemon_options::DaemonOptions;
 use crate::cli::dispatch::find_daemon;
 use crate::config::settings::Settings;
 use crate::core::time;
@@ -42,10 +43,11 @@ impl ProcessStatus {
     /// ledger records, with the time of the newest event.
     pub(super) async fn observe(
         settings: &Settings,
+        options: &DaemonOptions,
         last_run: Option<(LastRun, Option<Timestamp>)>,
     ) -> Self {
         if let Some(holder) = WriterLock::holder(&settings.ledger) {
-            let problem = ask_for_problem(settings).await;
+            let problem = ask_for_problem(settings, options).await;
             return Self::Running { holder, problem };
         }
         match last_run {
@@ -129,8 +131,8 @@ impl ProcessStatus {
 
 /// Asks the running daemon what is wrong with it; none if it reports nothing, if it has
 /// no control socket, or if this user may not ask.
-async fn ask_for_problem(settings: &Settings) -> Option<String> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(settings)).await {
+async fn ask_for_problem(settings: &Settings, options: &DaemonOptions) -> Option<String> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, find_daemon(options, settings)).await {
         Ok(Ok(daemon)) => daemon?.problem(),
         Ok(Err(_)) => None,
         Err(_) => Some("the running rekeyd does not answer its control socket".to_owned()),
